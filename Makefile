@@ -1,0 +1,103 @@
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+BIN := .venv/bin
+CODE := lro_grpc tests benchmarks
+
+.PHONY: help
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# One environment, in two steps: what runs the package, then what develops it.
+.venv/run.stamp: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "lro-grpc needs Python 3.10 or newer; try: make PYTHON=python3.12 <target>")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable '.[cli,codegen]' 'grpcio-tools==1.76.0'
+	touch $@
+
+.venv/dev.stamp: .venv/run.stamp
+	$(BIN)/python -m pip install --quiet --editable '.[cli,codegen]' --group dev
+	touch $@
+
+.PHONY: demo
+demo: .venv/run.stamp ## Run the example fleet: a batch that fails, one that succeeds, a snapshot
+	$(BIN)/lro demo
+
+.PHONY: test
+test: .venv/dev.stamp ## Run the tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: generate
+generate: .venv/dev.stamp ## Write generated/ from protos/
+	$(BIN)/python protos/generate.py
+
+.PHONY: check-generated
+check-generated: .venv/dev.stamp ## Fail if generated/ is stale, short of a file or has one too many
+	$(BIN)/python protos/generate.py --check
+
+.PHONY: lint
+lint: .venv/dev.stamp ## Check style: ruff and buf
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/python protos/generate.py --image build/lro.binpb
+	$(BIN)/buf lint build/lro.binpb --config protos/buf.yaml --path lro
+	$(BIN)/buf format --diff --exit-code protos
+
+.PHONY: format
+format: .venv/dev.stamp ## Rewrite the code in the house style
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/buf format -w protos
+
+.PHONY: typecheck
+typecheck: .venv/dev.stamp ## Check types: mypy, strict
+	$(BIN)/mypy
+
+# Against the last tag; a repository without one falls back to the last commit, and says so.
+.PHONY: breaking
+breaking: .venv/dev.stamp ## Fail if the schema breaks its last release
+	base=$$(git describe --tags --abbrev=0 2>/dev/null) || { base=HEAD; echo "no tag yet: compared with HEAD"; }
+	rm -rf build/against && mkdir -p build/against
+	git archive "$$base" protos | tar -x -C build/against
+	$(BIN)/python protos/generate.py --image build/lro.binpb
+	$(BIN)/python protos/generate.py --image build/against.binpb --protos build/against/protos
+	$(BIN)/buf breaking build/lro.binpb --against build/against.binpb --config protos/buf.yaml --path lro
+
+# The lowest versions that pyproject.toml allows, on the oldest Python at hand.
+.PHONY: test-lowest
+test-lowest: ## Run the tests on the lowest versions allowed
+	oldest=$$(command -v python3.10 || command -v $(PYTHON))
+	$$oldest -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	.venv-lowest/bin/python -m pip install --quiet --editable '.[cli]' --group test \
+	  'grpcio==1.76.0' 'protobuf==6.33.5' 'googleapis-common-protos==1.75.5' \
+	  'grpcio-health-checking==1.76.0' 'grpcio-reflection==1.76.0'
+	.venv-lowest/bin/python -m pytest -m 'not codegen and not vendors' $(PYTEST_ARGS)
+
+.PHONY: test-highest
+test-highest: ## Run the tests on the newest versions (without grpcio-tools, which pins protobuf)
+	$(PYTHON) -m venv .venv-highest
+	.venv-highest/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	.venv-highest/bin/python -m pip install --quiet --upgrade --editable '.[cli]' --group test
+	.venv-highest/bin/python -m pytest -m 'not codegen and not vendors' $(PYTEST_ARGS)
+
+.PHONY: bench
+bench: .venv/dev.stamp ## Measure, each figure beside its baseline in the same run
+	$(BIN)/python -m benchmarks
+
+.PHONY: build
+build: .venv/dev.stamp ## Build the wheel and the source archive into dist/
+	rm -rf dist && $(BIN)/python -m build --outdir dist .
+
+.PHONY: check
+check: lint typecheck check-generated breaking test ## Everything that must be green before a change lands
+
+.PHONY: clean
+clean: ## Remove what the other targets made
+	rm -rf .venv .venv-lowest .venv-highest build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

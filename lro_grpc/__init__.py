@@ -1,0 +1,3 @@
+"""Durable long-running operations for gRPC services."""
+
+from __future__ import annotations
