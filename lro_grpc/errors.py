@@ -1,0 +1,383 @@
+"""Every error of this package, and its one mapping to and from ``google.rpc.Status``.
+
+::
+
+    LroError                          any code; what a handler raises
+    ├── InvalidArgumentError          INVALID_ARGUMENT
+    │   ├── InvalidNameError
+    │   ├── InvalidPageTokenError
+    │   └── MalformedRequestError
+    ├── OperationNotFoundError        NOT_FOUND
+    ├── RequestIdReusedError          ALREADY_EXISTS
+    ├── IllegalTransitionError        FAILED_PRECONDITION
+    ├── LimitReachedError             RESOURCE_EXHAUSTED
+    ├── StaleAttemptError             ABORTED
+    ├── UnavailableError              UNAVAILABLE
+    ├── ConfigurationError            INTERNAL
+    ├── WrongTypeError                INTERNAL
+    ├── UnexpectedError               INTERNAL
+    ├── OperationFailedError          the operation's own code; what a future raises
+    │   └── OperationCancelledError   CANCELLED
+    └── OperationTimeoutError         DEADLINE_EXCEEDED; also a TimeoutError
+
+    AttemptStopped                    a BaseException: unwinds a handler, is never a failure
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+from google.longrunning import operations_pb2
+from google.protobuf import any_pb2, symbol_database
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2
+
+LIBRARY_DOMAIN = "lro-grpc"
+"""``ErrorInfo.domain`` of the errors that this package raises by itself."""
+
+_REASON = re.compile(r"[A-Z][A-Z0-9_]{0,61}[A-Z0-9]")
+
+
+class Code(enum.IntEnum):
+    """The canonical codes, by the names and numbers of ``google.rpc.Code``."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+class StopReason(enum.Enum):
+    """Why an attempt has to stop before its handler is through."""
+
+    CANCEL = "cancel"
+    """Someone cancelled the operation."""
+    PAUSE = "pause"
+    """Someone paused the operation."""
+    TIMEOUT = "timeout"
+    """The method's own time limit is over."""
+    LEASE_LOST = "lease lost"
+    """Another worker may hold the operation by now."""
+    SHUTDOWN = "shutdown"
+    """This server is going down; the operation goes on elsewhere or later."""
+
+
+class AttemptStopped(BaseException):  # noqa: N818 - it is not an error: nothing went wrong
+    """Unwinds a handler whose attempt was stopped; let it pass.
+
+    A ``BaseException``, as ``asyncio.CancelledError`` is, so that an ``except Exception``
+    in a handler does not swallow it.
+
+    Attributes:
+        reason: Why the attempt was stopped.
+    """
+
+    def __init__(self, reason: StopReason) -> None:
+        super().__init__(f"the attempt was stopped: {reason.value}")
+        self.reason = reason
+
+
+class LroError(Exception):
+    """An error with a canonical code, a machine-readable reason and details.
+
+    A handler raises it to fail its operation: the caller finds the same code, message and
+    details in ``Operation.error``. A ``prepare`` raises it to refuse the start: the caller gets
+    it as the RPC's own error (S3).
+
+    Args:
+        message: What was wrong, with which value, and what to do; for a developer, in English.
+        code: A canonical code other than OK.
+        reason: ``ErrorInfo.reason``, upper snake case, at most 63 characters. The code's name
+            unless given.
+        domain: ``ErrorInfo.domain``. The server's ``error_domain`` unless given.
+        metadata: ``ErrorInfo.metadata``: the values that the message speaks of.
+        details: More detail messages, as in ``google/rpc/error_details.proto``; one of each type
+            at most. An ``ErrorInfo`` among them stands in place of reason, domain and metadata.
+
+    Raises:
+        ValueError: If the code is OK or unknown, or the reason is not one (S21).
+    """
+
+    default_code: ClassVar[Code] = Code.UNKNOWN
+    default_reason: ClassVar[str] = ""
+    default_domain: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: int | None = None,
+        reason: str | None = None,
+        domain: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        details: Iterable[Message] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = Code(self.default_code if code is None else code)
+        if self.code is Code.OK:
+            raise ValueError("an error's code cannot be OK; return a response instead")
+        self.details: tuple[Message, ...] = tuple(details)
+        info = next((d for d in self.details if _is_error_info(d)), None)
+        self.reason = reason or getattr(info, "reason", "") or self.default_reason or self.code.name
+        if info is None and not _REASON.fullmatch(self.reason):
+            raise ValueError(f"reason {self.reason!r} is not of the form {_REASON.pattern} (AIP-193)")
+        self.domain = domain or getattr(info, "domain", "") or self.default_domain
+        self.metadata: dict[str, str] = dict(metadata or getattr(info, "metadata", {}))
+
+
+class InvalidArgumentError(LroError):
+    """The request cannot be right in any state of the server."""
+
+    default_code = Code.INVALID_ARGUMENT
+    default_domain = LIBRARY_DOMAIN
+
+
+class InvalidNameError(InvalidArgumentError):
+    """A text that is not an operation's name, nor a parent's."""
+
+    default_reason = "INVALID_NAME"
+
+
+class InvalidPageTokenError(InvalidArgumentError):
+    """A page token that this server did not give, or gave for another request (S13)."""
+
+    default_reason = "INVALID_PAGE_TOKEN"
+
+
+class MalformedRequestError(InvalidArgumentError):
+    """The body is not the request message that the method takes."""
+
+    default_reason = "MALFORMED_REQUEST"
+
+
+class OperationNotFoundError(LroError):
+    """No operation has this name (any more)."""
+
+    default_code = Code.NOT_FOUND
+    default_reason = "OPERATION_NOT_FOUND"
+    default_domain = LIBRARY_DOMAIN
+
+
+class RequestIdReusedError(LroError):
+    """Another request was already started under this ``request_id`` (S22)."""
+
+    default_code = Code.ALREADY_EXISTS
+    default_reason = "REQUEST_ID_REUSED"
+    default_domain = LIBRARY_DOMAIN
+
+
+class IllegalTransitionError(LroError):
+    """The lifecycle has no such step from the present state (S28); nothing has changed."""
+
+    default_code = Code.FAILED_PRECONDITION
+    default_reason = "ILLEGAL_TRANSITION"
+    default_domain = LIBRARY_DOMAIN
+
+
+class LimitReachedError(LroError):
+    """A limit of the server is reached; a later try may pass.
+
+    Args:
+        message: Which limit, its value, and how to get below or raise it.
+        subject: What the limit is on: ``QuotaFailure.Violation.subject``.
+    """
+
+    default_code = Code.RESOURCE_EXHAUSTED
+    default_reason = "LIMIT_REACHED"
+    default_domain = LIBRARY_DOMAIN
+
+    def __init__(self, message: str, *, subject: str) -> None:
+        violation = error_details_pb2.QuotaFailure.Violation(subject=subject, description=message)
+        super().__init__(
+            message,
+            metadata={"subject": subject},
+            details=[error_details_pb2.QuotaFailure(violations=[violation])],
+        )
+
+
+class StaleAttemptError(LroError):
+    """A write of an attempt that no longer holds the operation (R5); nothing has changed."""
+
+    default_code = Code.ABORTED
+    default_reason = "STALE_ATTEMPT"
+    default_domain = LIBRARY_DOMAIN
+
+
+class UnavailableError(LroError):
+    """The server or its store cannot answer at present; the same call may pass later."""
+
+    default_code = Code.UNAVAILABLE
+    default_reason = "UNAVAILABLE"
+    default_domain = LIBRARY_DOMAIN
+
+
+class ConfigurationError(LroError):
+    """The service is put together in a way that cannot work; raised at start-up."""
+
+    default_code = Code.INTERNAL
+    default_reason = "CONFIGURATION"
+    default_domain = LIBRARY_DOMAIN
+
+
+class WrongTypeError(LroError):
+    """A message is of another type than the method's ``operation_info`` declares (P11)."""
+
+    default_code = Code.INTERNAL
+    default_reason = "WRONG_TYPE"
+    default_domain = LIBRARY_DOMAIN
+
+
+class UnexpectedError(LroError):
+    """A handler raised what it did not mean to; the log has it, under ``metadata["incident"]``."""
+
+    default_code = Code.INTERNAL
+    default_reason = "UNEXPECTED"
+    default_domain = LIBRARY_DOMAIN
+
+
+class OperationFailedError(LroError):
+    """A finished operation's error.
+
+    Attributes:
+        operation: The operation as it ended: ``name``, ``metadata``, ``error``.
+    """
+
+    def __init__(self, operation: operations_pb2.Operation) -> None:
+        error = from_status(operation.error)
+        super().__init__(
+            error.message,
+            code=error.code,
+            reason=error.reason,
+            domain=error.domain,
+            metadata=error.metadata,
+            details=error.details,
+        )
+        self.operation = operation
+
+    def __str__(self) -> str:
+        return f"{self.operation.name} failed: {self.code.name} ({self.reason}): {self.message}"
+
+
+class OperationCancelledError(OperationFailedError):
+    """The operation was cancelled: its error's code is 1 (P8)."""
+
+    def __str__(self) -> str:
+        return f"{self.operation.name} was cancelled: {self.message}"
+
+
+class OperationTimeoutError(LroError, TimeoutError):
+    """The operation is not done within the time that the caller gave.
+
+    It goes on at the server: wait again, or cancel it.
+
+    Attributes:
+        operation: The last state that was seen of it.
+    """
+
+    default_code = Code.DEADLINE_EXCEEDED
+    default_reason = "OPERATION_TIMEOUT"
+    default_domain = LIBRARY_DOMAIN
+
+    def __init__(self, message: str, *, operation: operations_pb2.Operation) -> None:
+        super().__init__(message, metadata={"operation": operation.name})
+        self.operation = operation
+
+
+def to_status(error: LroError, *, domain: str = LIBRARY_DOMAIN) -> status_pb2.Status:
+    """Turns an error into the form in which it travels (S4, S21).
+
+    Args:
+        error: Any error of this package.
+        domain: ``ErrorInfo.domain`` for an error that names none.
+
+    Returns:
+        A Status whose details hold one ``ErrorInfo``, then the error's other details, each type
+        once.
+    """
+    info = error_details_pb2.ErrorInfo(
+        reason=error.reason, domain=error.domain or domain, metadata=error.metadata
+    )
+    packed = {info.DESCRIPTOR.full_name: _pack(info)}
+    for detail in error.details:
+        one = _pack(detail)
+        packed[one.type_url.rpartition("/")[2]] = one
+    return status_pb2.Status(code=error.code, message=error.message, details=packed.values())
+
+
+def from_status(status: status_pb2.Status) -> LroError:
+    """Turns a Status into the error it was made of.
+
+    Args:
+        status: A Status with a code other than OK. A code that is not canonical reads as UNKNOWN.
+
+    Returns:
+        The error, its details unpacked to their messages. A detail whose type is not known here,
+        or whose bytes are broken, stays the ``Any`` that it is.
+    """
+    details = tuple(_unpack(one) for one in status.details)
+    code = status.code if status.code in _CODES and status.code else Code.UNKNOWN
+    info = next((d for d in details if _is_error_info(d)), None)
+    kind = LroError
+    if info is not None and info.domain == LIBRARY_DOMAIN:
+        kind = _OF_THE_LIBRARY.get((code, info.reason), LroError)
+    error = kind.__new__(kind)
+    LroError.__init__(error, status.message, code=code, details=details)
+    return error
+
+
+def _is_error_info(message: Message) -> bool:
+    return message.DESCRIPTOR.full_name == "google.rpc.ErrorInfo"
+
+
+def _pack(message: Message) -> any_pb2.Any:
+    if isinstance(message, any_pb2.Any):
+        return message
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed
+
+
+def _unpack(packed: any_pb2.Any) -> Any:
+    try:
+        message = symbol_database.Default().GetSymbol(packed.TypeName())()
+        message.ParseFromString(packed.value)
+    except (KeyError, DecodeError):
+        return packed
+    return message
+
+
+_CODES = frozenset(Code)
+
+_OF_THE_LIBRARY: dict[tuple[int, str], type[LroError]] = {
+    (kind.default_code, kind.default_reason): kind
+    for kind in (
+        InvalidNameError,
+        InvalidPageTokenError,
+        MalformedRequestError,
+        OperationNotFoundError,
+        RequestIdReusedError,
+        IllegalTransitionError,
+        LimitReachedError,
+        StaleAttemptError,
+        UnavailableError,
+        WrongTypeError,
+        UnexpectedError,
+    )
+}

@@ -1,0 +1,179 @@
+"""The conventional metadata fields, written into any message that has them.
+
+A service may declare a metadata type of its own. Of its fields, those that carry a conventional
+name and type are filled by the library; the rest is the handler's. A field with a conventional
+name and another type is the handler's too.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from google.protobuf import any_pb2, descriptor_pool, message_factory
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from lro.v1 import operation_metadata_pb2, state_pb2
+from lro_grpc.errors import ConfigurationError
+
+DEFAULT_TYPE = operation_metadata_pb2.OperationMetadata
+"""The metadata type of a method that declares none of its own."""
+
+TYPE_URL_PREFIX = "type.googleapis.com/"
+"""What stands before a message's full name in ``Any.type_url``."""
+
+
+class Conventional(Protocol):
+    """The values of the conventional fields. Times are microseconds since 1970 UTC, 0 for unset."""
+
+    @property
+    def create_time(self) -> int: ...  # noqa: D102
+    @property
+    def start_time(self) -> int: ...  # noqa: D102
+    @property
+    def update_time(self) -> int: ...  # noqa: D102
+    @property
+    def end_time(self) -> int: ...  # noqa: D102
+    @property
+    def target(self) -> str: ...  # noqa: D102
+    @property
+    def verb(self) -> str: ...  # noqa: D102
+    @property
+    def api_version(self) -> str: ...  # noqa: D102
+    @property
+    def status_detail(self) -> str: ...  # noqa: D102
+    @property
+    def cancel_requested(self) -> bool: ...  # noqa: D102
+    @property
+    def progress_percent(self) -> int: ...  # noqa: D102
+    @property
+    def state(self) -> int: ...  # noqa: D102
+    @property
+    def attempt(self) -> int: ...  # noqa: D102
+    @property
+    def batch(self) -> bytes: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class _Convention:
+    """How one conventional value is recognised in a message, and written to it."""
+
+    value: str
+    fits: Callable[[FieldDescriptor], bool]
+    write: Callable[[Message, str, Any], None]
+
+
+def _is(*types: int) -> Callable[[FieldDescriptor], bool]:
+    return lambda field: not _repeated(field) and field.type in types
+
+
+def _is_time(field: FieldDescriptor) -> bool:
+    kind = _message_type(field)
+    return kind is not None and kind.full_name == "google.protobuf.Timestamp"
+
+
+def _is_job_state(field: FieldDescriptor) -> bool:
+    """Any enum that has each value of ``JobState`` under the same name and number will do."""
+    if _repeated(field) or field.enum_type is None:
+        return False
+    theirs = field.enum_type.values_by_name
+    ours = state_pb2.JobState.DESCRIPTOR.values
+    return all(v.name in theirs and theirs[v.name].number == v.number for v in ours)
+
+
+def _is_batch(field: FieldDescriptor) -> bool:
+    """Any message that is wire-identical to ours: the same field names at the same numbers."""
+    kind = _message_type(field)
+    theirs = {f.name: f.number for f in kind.fields} if kind else {}
+    return theirs == {"instance_targets": 1, "instance_statuses": 2}
+
+
+def _message_type(field: FieldDescriptor) -> Descriptor | None:
+    return None if _repeated(field) else field.message_type
+
+
+def _repeated(field: FieldDescriptor) -> bool:
+    return bool(field.is_repeated)
+
+
+def _write_plain(message: Message, name: str, value: Any) -> None:
+    setattr(message, name, value)
+
+
+def _write_time(message: Message, name: str, value: int) -> None:
+    getattr(message, name).FromMicroseconds(value)
+
+
+def _write_batch(message: Message, name: str, value: bytes) -> None:
+    getattr(message, name).ParseFromString(value)
+
+
+_TEXT = _is(FieldDescriptor.TYPE_STRING)
+_FLAG = _is(FieldDescriptor.TYPE_BOOL)
+_NUMBER = _is(FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_UINT32)
+
+_CONVENTIONS: Mapping[str, _Convention] = {
+    "create_time": _Convention("create_time", _is_time, _write_time),
+    "start_time": _Convention("start_time", _is_time, _write_time),
+    "update_time": _Convention("update_time", _is_time, _write_time),
+    "end_time": _Convention("end_time", _is_time, _write_time),
+    "target": _Convention("target", _TEXT, _write_plain),
+    "verb": _Convention("verb", _TEXT, _write_plain),
+    "status_detail": _Convention("status_detail", _TEXT, _write_plain),
+    "status_message": _Convention("status_detail", _TEXT, _write_plain),
+    "cancel_requested": _Convention("cancel_requested", _FLAG, _write_plain),
+    "requested_cancellation": _Convention("cancel_requested", _FLAG, _write_plain),
+    "api_version": _Convention("api_version", _TEXT, _write_plain),
+    "progress_percent": _Convention("progress_percent", _NUMBER, _write_plain),
+    "state": _Convention("state", _is_job_state, _write_plain),
+    "attempt": _Convention("attempt", _NUMBER, _write_plain),
+    "batch_create_instances_metadata": _Convention("batch", _is_batch, _write_batch),
+}
+
+
+@functools.lru_cache(maxsize=None)
+def _plan(descriptor: Descriptor) -> tuple[tuple[str, _Convention], ...]:
+    return tuple(
+        (field.name, convention)
+        for field in descriptor.fields
+        if (convention := _CONVENTIONS.get(field.name)) and convention.fits(field)
+    )
+
+
+def fill(message: Message, values: Conventional) -> None:
+    """Writes each conventional value into the field that the message has for it.
+
+    A value that is unset leaves what the message holds.
+    """
+    for name, convention in _plan(message.DESCRIPTOR):
+        value = getattr(values, convention.value)
+        if value:
+            convention.write(message, name, value)
+
+
+def message_class(full_name: str) -> type[Message]:
+    """Returns the message class of a full name, such as ``lro.v1.OperationMetadata``.
+
+    Raises:
+        ConfigurationError: If no module that was imported defines it.
+    """
+    try:
+        descriptor = descriptor_pool.Default().FindMessageTypeByName(full_name)
+    except KeyError as cause:
+        raise ConfigurationError(
+            f"the message type {full_name} is not known to this process;"
+            " import the _pb2 module that defines it",
+            metadata={"type": full_name},
+        ) from cause
+    return message_factory.GetMessageClass(descriptor)
+
+
+def packed(message: Message) -> bytes:
+    """Returns a message as the bytes of the ``Any`` that carries it."""
+    envelope = any_pb2.Any(
+        type_url=TYPE_URL_PREFIX + message.DESCRIPTOR.full_name, value=message.SerializeToString()
+    )
+    return envelope.SerializeToString()

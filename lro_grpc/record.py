@@ -1,0 +1,430 @@
+"""The stored operation: an immutable value and its pure transitions.
+
+A transition is an event applied to a record at a time; it gives the next record, or an error and
+no change. Nothing here reads a clock or does I/O: whoever arbitrates (a store) calls
+``event.apply(record, now)`` on the latest record and keeps what it returns.
+
+All times are microseconds since 1970 UTC; 0 stands for unset.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from google.longrunning import operations_pb2
+from google.protobuf import any_pb2
+from google.rpc import status_pb2
+
+from lro.v1 import state_pb2
+from lro_grpc import metadata, names
+from lro_grpc.errors import (
+    Code,
+    LroError,
+    OperationNotFoundError,
+    StaleAttemptError,
+    to_status,
+)
+from lro_grpc.lifecycle import JOB
+
+QUEUED = state_pb2.JOB_STATE_QUEUED
+PENDING = state_pb2.JOB_STATE_PENDING
+RUNNING = state_pb2.JOB_STATE_RUNNING
+CANCELLING = state_pb2.JOB_STATE_CANCELLING
+CANCELLED = state_pb2.JOB_STATE_CANCELLED
+SUCCEEDED = state_pb2.JOB_STATE_SUCCEEDED
+PARTIALLY_SUCCEEDED = state_pb2.JOB_STATE_PARTIALLY_SUCCEEDED
+FAILED = state_pb2.JOB_STATE_FAILED
+
+
+class Record(NamedTuple):
+    """One operation, all of it.
+
+    A named tuple, for it goes to and from a table's row as it is.
+    """
+
+    name: str
+    """``[{parent}/]operations/{id}``."""
+    parent: str
+    """The part of the name before ``/operations/``; empty for none."""
+    method: str
+    """The full name of the gRPC method that started it: ``/pkg.Service/Method``."""
+    request: bytes
+    """The request message as it came over the wire."""
+    request_id: str
+    """The caller's idempotency key; empty for none, and once the operation is deleted."""
+    fingerprint: bytes
+    """A hash of the request, by which another one under the same key is told apart."""
+    metadata_type: str
+    """The full name of the metadata message."""
+    target: str
+    """The resource that the operation is about."""
+    verb: str
+    """What is done to the target, such as ``create``."""
+    api_version: str
+    """The version of the API that the operation was started with, such as ``v1``."""
+    max_attempts: int
+    """How many attempts may be lost before the operation fails."""
+    create_time: int
+    """When it was started."""
+    start_time: int
+    """When its first attempt began; never moves."""
+    update_time: int
+    """When anything that Get shows last changed."""
+    end_time: int
+    """When it was done."""
+    state: int
+    """A ``lro.v1.JobState``."""
+    attempt: int
+    """The number of the latest attempt: the fencing token. 0 before the first claim."""
+    losses: int
+    """How many attempts ended because their worker was lost."""
+    lease_time: int
+    """Until when the latest attempt holds the operation; 0 while no attempt does."""
+    cancel_requested: bool
+    """Whether someone asked to cancel it."""
+    deleted: bool
+    """Whether someone deleted it while it was not done: hidden, but still run to its end."""
+    progress_percent: int
+    """0 to 100; never goes back."""
+    status_detail: str
+    """What the handler last said about its progress."""
+    custom: bytes
+    """The handler's own metadata fields: a serialized message of ``metadata_type``."""
+    batch: bytes
+    """The batch's targets and states: a ``lro.v1.BatchCreateInstancesMetadata``; empty for none."""
+    batch_error: bytes
+    """The ``google.rpc.Status`` of the batch's first failure; empty for none."""
+    operation: bytes
+    """The ``google.longrunning.Operation`` that Get answers with, byte for byte."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the operation has its outcome; from then on nothing changes."""
+        return JOB.is_terminal(self.state)
+
+    @property
+    def claimable(self) -> bool:
+        """Whether an attempt may begin: it waits to be run, or to be undone."""
+        return self.state in CLAIMABLE_STATES and not self.lease_time
+
+    def moved(self, *path: int, **changes: Any) -> Record:
+        """Returns the record after a walk through the lifecycle.
+
+        Raises:
+            IllegalTransitionError: If the lifecycle lacks one of the steps.
+        """
+        JOB.check(self.state, *path)
+        return self._replace(state=path[-1], **changes)
+
+
+CLAIMABLE_STATES = frozenset({QUEUED, CANCELLING})
+"""The states in which a record without a lease waits for an attempt."""
+
+
+class Event(Protocol):
+    """Something that happens to an operation."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """Returns the record after the event; the very same one if nothing changes.
+
+        Raises:
+            LroError: If the event cannot happen to this record; nothing has changed.
+        """
+        ...
+
+
+def create(
+    *,
+    parent: str,
+    operation_id: str,
+    method: str,
+    request: bytes,
+    metadata_type: str,
+    now: int,
+    request_id: str = "",
+    fingerprint: bytes = b"",
+    target: str = "",
+    verb: str = "",
+    api_version: str = "",
+    max_attempts: int = 10,
+) -> Record:
+    """Returns a new record, QUEUED and not yet stored."""
+    record = Record(
+        name=names.operation_name(parent, operation_id),
+        parent=parent,
+        method=method,
+        request=request,
+        request_id=request_id,
+        fingerprint=fingerprint,
+        metadata_type=metadata_type,
+        target=target,
+        verb=verb,
+        api_version=api_version,
+        max_attempts=max_attempts,
+        create_time=now,
+        start_time=0,
+        update_time=now,
+        end_time=0,
+        state=JOB.initial.number,
+        attempt=0,
+        losses=0,
+        lease_time=0,
+        cancel_requested=False,
+        deleted=False,
+        progress_percent=0,
+        status_detail="",
+        custom=b"",
+        batch=b"",
+        batch_error=b"",
+        operation=b"",
+    )
+    return _published(record, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker takes the operation: a new attempt begins."""
+
+    lease: int
+    """For how long the worker holds it without a heartbeat, in microseconds."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        if not record.claimable:
+            raise StaleAttemptError(
+                f"{record.name} cannot be claimed: it is {JOB.name_of(record.state)}"
+                f" in attempt {record.attempt}",
+                metadata={"operation": record.name},
+            )
+        claimed = record if record.state == CANCELLING else record.moved(PENDING, RUNNING)
+        claimed = claimed._replace(
+            attempt=record.attempt + 1,
+            lease_time=now + self.lease,
+            start_time=record.start_time or now,
+        )
+        return _published(claimed, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A worker says that it is alive, and holds the operation for another lease."""
+
+    attempt: int
+    lease: int
+    """In microseconds."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _fence(record, self.attempt)
+        return record._replace(lease_time=now + self.lease)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A handler tells how far it is; ``None`` leaves a value as it was."""
+
+    attempt: int
+    progress_percent: int | None = None
+    status_detail: str | None = None
+    custom: bytes | None = None
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _fence(record, self.attempt)
+        reported = self.told(record)
+        return record if reported == record else _published(reported, now)
+
+    def told(self, record: Record) -> Record:
+        """Returns the record with these values, not yet published."""
+        percent = record.progress_percent if self.progress_percent is None else self.progress_percent
+        return record._replace(
+            progress_percent=max(record.progress_percent, min(percent, 100)),
+            status_detail=record.status_detail if self.status_detail is None else self.status_detail,
+            custom=record.custom if self.custom is None else self.custom,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SaveBatch:
+    """A batch has come further."""
+
+    report: Report
+    batch: bytes
+    """The serialized ``lro.v1.BatchCreateInstancesMetadata``."""
+    batch_error: bytes
+    """The serialized ``google.rpc.Status`` of the first failure; empty for none."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _fence(record, self.report.attempt)
+        saved = self.report.told(record)._replace(batch=self.batch, batch_error=self.batch_error)
+        return _published(saved, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Succeed:
+    """The handler has returned its response."""
+
+    report: Report
+    response: bytes
+    """The serialized ``Any`` that holds the response."""
+    partial: bool = False
+    """Whether the handler's metadata tells of partial failures."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _fence(record, self.report.attempt)
+        partial = self.partial and record.state != CANCELLING
+        result = operations_pb2.Operation(response=any_pb2.Any.FromString(self.response))
+        ended = self.report.told(record).moved(
+            PARTIALLY_SUCCEEDED if partial else SUCCEEDED, progress_percent=100
+        )
+        return _published(ended, now, result)
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The handler has failed. The code CANCELLED makes it a cancellation, whoever asked for it."""
+
+    report: Report
+    error: bytes
+    """The serialized ``google.rpc.Status``."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _fence(record, self.report.attempt)
+        told = self.report.told(record)
+        error = status_pb2.Status.FromString(self.error)
+        return _cancelled(told, now, error) if error.code == Code.CANCELLED else _failed(told, now, error)
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A worker gives the operation back unharmed, because it goes down or has lost its lease."""
+
+    report: Report
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _fence(record, self.report.attempt)
+        return _unheld(self.report.told(record), now)
+
+
+@dataclass(frozen=True, slots=True)
+class Lose:
+    """A worker is gone. Lost on the last attempt, the operation fails with ABORTED (R3)."""
+
+    attempt: int
+    """The attempt that was seen to be lost; another one has nothing to do with it."""
+    proven: bool = False
+    """Whether the worker is known to be gone, whatever is left of its lease."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _fence(record, self.attempt)
+        if not self.proven and record.lease_time > now:
+            return record
+        lost = record._replace(losses=record.losses + 1)
+        if lost.losses < lost.max_attempts:
+            return _unheld(lost, now)
+        error = LroError(
+            f"{lost.name} lost its worker in attempt {lost.attempt}"
+            f" and has none of {lost.max_attempts} attempts left",
+            code=Code.ABORTED,
+            reason="WORKER_LOST",
+            metadata={"operation": lost.name, "attempts": str(lost.max_attempts)},
+        )
+        return _failed(lost, now, to_status(error))
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Someone asks to cancel the operation. A done one stays as it is (P8)."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _check_visible(record)
+        if record.done or record.cancel_requested:
+            return record
+        if not record.lease_time and not record.batch:
+            return _cancelled(record, now, cancelled_status())
+        return _published(record.moved(CANCELLING, cancel_requested=True), now)
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Someone is no longer interested. What is not done runs on, unseen (P7)."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        del now
+        _check_visible(record)
+        return record._replace(deleted=True, request_id="")
+
+
+def cancelled_status() -> status_pb2.Status:
+    """Returns the error of an operation that was cancelled (P8)."""
+    return to_status(LroError("the operation was cancelled", code=Code.CANCELLED))
+
+
+def not_found(name: str) -> OperationNotFoundError:
+    """Returns the error for a name that no operation has."""
+    return OperationNotFoundError(f"operation {name!r} not found", metadata={"name": name})
+
+
+def _check_visible(record: Record) -> None:
+    if record.deleted:
+        raise not_found(record.name)
+
+
+def _fence(record: Record, attempt: int) -> None:
+    """Refuses a write of an attempt that does not hold the operation (R5)."""
+    if record.attempt != attempt or not record.lease_time:
+        raise StaleAttemptError(
+            f"attempt {attempt} does not hold {record.name}: it is {JOB.name_of(record.state)}"
+            f" in attempt {record.attempt}",
+            metadata={"operation": record.name, "attempt": str(attempt)},
+        )
+
+
+def _unheld(record: Record, now: int) -> Record:
+    """Takes the record from its worker, to be claimed again, or at its end if nothing is to undo."""
+    if record.state != CANCELLING:
+        return _published(record.moved(QUEUED, lease_time=0), now)
+    if record.batch:
+        return _published(record._replace(lease_time=0), now)
+    return _cancelled(record, now, cancelled_status())
+
+
+def _cancelled(record: Record, now: int, error: status_pb2.Status) -> Record:
+    path = (CANCELLED,) if record.state == CANCELLING else (CANCELLING, CANCELLED)
+    ended = record.moved(*path, cancel_requested=True)
+    return _published(ended, now, operations_pb2.Operation(error=error))
+
+
+def _failed(record: Record, now: int, error: status_pb2.Status) -> Record:
+    return _published(record.moved(FAILED), now, operations_pb2.Operation(error=error))
+
+
+def _published(record: Record, now: int, result: operations_pb2.Operation | None = None) -> Record:
+    """Returns the record with the bytes that Get answers with made anew.
+
+    Args:
+        record: The record to publish.
+        now: The time of the change.
+        result: An Operation with the outcome and nothing else; ends the operation.
+    """
+    now = max(now, record.update_time)  # a clock that is set back must not be seen in a record
+    if result is None:
+        record = record._replace(update_time=now)
+    else:
+        record = record._replace(update_time=now, end_time=now, lease_time=0)
+    message = metadata.message_class(record.metadata_type).FromString(record.custom)
+    metadata.fill(message, record)
+    operation = operations_pb2.Operation(name=record.name, done=result is not None)
+    operation.metadata.type_url = metadata.TYPE_URL_PREFIX + record.metadata_type
+    operation.metadata.value = message.SerializeToString()
+    if result is not None:
+        operation.MergeFrom(result)
+    return record._replace(operation=operation.SerializeToString())

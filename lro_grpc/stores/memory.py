@@ -1,0 +1,130 @@
+"""A store that lives as long as its process does: for tests, and as the model of the others."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+
+from lro_grpc.errors import LroError
+from lro_grpc.record import Event, Record, not_found
+from lro_grpc.stores.store import Change, Held, Listener, Now, Page, check_same_request, page_of
+
+
+class MemoryStore:
+    """Keeps records in a dictionary; see :class:`lro_grpc.stores.store.Store`.
+
+    Args:
+        now: Tells the time in microseconds since 1970 UTC.
+    """
+
+    exclusive = True
+
+    def __init__(self, now: Now) -> None:
+        self.key = os.urandom(32)
+        self._now = now
+        self._records: dict[str, Record] = {}
+        self._sequence: dict[str, int] = {}
+        self._requests: dict[tuple[str, str], dict[str, str]] = {}  # -> parent -> name
+        self._next = itertools.count(1)
+        self._listeners: list[Listener] = []
+
+    async def open(self) -> None:
+        """Does nothing: a dictionary is always ready."""
+
+    async def close(self) -> None:
+        """Does nothing: the records stay for the next ``open``."""
+
+    def subscribe(self, listener: Listener) -> None:
+        """Adds a listener."""
+        self._listeners.append(listener)
+
+    async def create(self, record: Record) -> Record:
+        """Stores a new record, unless its ``request_id`` was used before."""
+        stored = self._requests.get((record.method, record.request_id), {}).get(record.parent)
+        if stored is not None:
+            return check_same_request(self._records[stored], record)
+        self._sequence[record.name] = next(self._next)
+        self._keep(record)
+        return record
+
+    async def apply(self, name: str, event: Event) -> Record:
+        """Applies one event, and returns the record as it is then."""
+        if name not in self._records:
+            raise not_found(name)
+        before = self._records[name]
+        after = event.apply(before, self._now())
+        if after is not before:
+            if before.request_id and not after.request_id:
+                del self._requests[before.method, before.request_id][before.parent]
+            self._keep(after)
+        return after
+
+    async def apply_all(self, changes: Sequence[Change]) -> Sequence[Record | LroError]:
+        """Applies events in their order; the outcome of one does not touch the others."""
+        outcomes: list[Record | LroError] = []
+        for name, event in changes:
+            try:
+                outcomes.append(await self.apply(name, event))
+            except LroError as error:
+                outcomes.append(error)
+        return outcomes
+
+    async def read(self, name: str) -> Record:
+        """Returns the record of a name."""
+        record = self._records.get(name)
+        if record is None or record.deleted:
+            raise not_found(name)
+        return record
+
+    async def operation(self, name: str) -> bytes:
+        """Returns the served bytes of a name."""
+        return (await self.read(name)).operation
+
+    async def find_request(self, method: str, request_id: str, fingerprint: bytes) -> Record | None:
+        """Returns the operation that this very request has started before, if it has."""
+        names = self._requests.get((method, request_id), {}).values()
+        found = (self._records[name] for name in names)
+        return next((record for record in found if record.fingerprint == fingerprint), None)
+
+    async def page(self, parent: str, *, position: bytes, size: int) -> Page:
+        """Returns the operations of a parent, newest first, deleted ones left out."""
+        before = int.from_bytes(position, "big") if position else None
+        found = [
+            (self._sequence[record.name], record.operation)
+            for record in reversed(self._records.values())
+            if record.parent == parent
+            and not record.deleted
+            and (before is None or self._sequence[record.name] < before)
+        ][: size + 1]
+        return page_of(found, size)
+
+    async def claimable(self, limits: Mapping[str, int]) -> Sequence[Record]:
+        """Returns records that wait for an attempt, oldest first."""
+        left = dict(limits)
+        found = []
+        for record in self._records.values():
+            if record.claimable and left.get(record.method, 0) > 0:
+                left[record.method] -= 1
+                found.append(record)
+        return found
+
+    async def held(self, *, until: int | None = None) -> Sequence[Held]:
+        """Returns the operations that an attempt holds."""
+        return [
+            Held(record.name, record.attempt)
+            for record in self._records.values()
+            if record.lease_time and (until is None or record.lease_time <= until)
+        ]
+
+    def _keep(self, record: Record) -> None:
+        if record.deleted and record.done:
+            del self._records[record.name], self._sequence[record.name]
+        else:
+            self._records[record.name] = record
+            if record.request_id:
+                of_request = self._requests.setdefault((record.method, record.request_id), {})
+                of_request[record.parent] = record.name
+        for listener in self._listeners:
+            listener(record)
+

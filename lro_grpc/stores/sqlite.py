@@ -1,0 +1,472 @@
+"""A store in one SQLite file, owned by one process.
+
+One thread writes. It takes all changes that wait, applies them to records in memory, writes each
+record that has changed once, and commits them together; only then does it answer. Reads go past
+it on a connection of their own, and see what is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lro_grpc.errors import ConfigurationError, LroError, UnavailableError
+from lro_grpc.record import CLAIMABLE_STATES, Event, Record, not_found
+from lro_grpc.stores.file_lock import FileLock
+from lro_grpc.stores.store import Change, Held, Listener, Now, Page, check_same_request, page_of
+
+T = TypeVar("T")
+
+_MAX_CHANGES = 1000
+"""Changes in one commit at most, so that the first of them need not wait for ever."""
+
+_MAX_LIVE = 10_000
+"""Records that the writer keeps at hand at most; a record that is not there is read."""
+
+_COLUMNS = ", ".join(Record._fields)
+_STATES = ", ".join(str(state) for state in sorted(CLAIMABLE_STATES))
+_CLAIMABLE = f"lease_time = 0 AND state IN ({_STATES})"
+
+_MIGRATIONS = (
+    f"""
+    CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE operations (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL UNIQUE,
+        parent TEXT NOT NULL,
+        method TEXT NOT NULL,
+        request BLOB NOT NULL,
+        request_id TEXT NOT NULL,
+        fingerprint BLOB NOT NULL,
+        metadata_type TEXT NOT NULL,
+        target TEXT NOT NULL,
+        verb TEXT NOT NULL,
+        api_version TEXT NOT NULL,
+        max_attempts INTEGER NOT NULL,
+        create_time INTEGER NOT NULL,
+        start_time INTEGER NOT NULL,
+        update_time INTEGER NOT NULL,
+        end_time INTEGER NOT NULL,
+        state INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        losses INTEGER NOT NULL,
+        lease_time INTEGER NOT NULL,
+        cancel_requested INTEGER NOT NULL,
+        deleted INTEGER NOT NULL,
+        progress_percent INTEGER NOT NULL,
+        status_detail TEXT NOT NULL,
+        custom BLOB NOT NULL,
+        batch BLOB NOT NULL,
+        batch_error BLOB NOT NULL,
+        operation BLOB NOT NULL
+    );
+    CREATE INDEX operations_listed ON operations (parent, sequence) WHERE NOT deleted;
+    CREATE UNIQUE INDEX operations_requests ON operations (method, request_id, parent)
+        WHERE request_id <> '';
+    CREATE INDEX operations_claimable ON operations (method, sequence) WHERE {_CLAIMABLE};
+    CREATE INDEX operations_held ON operations (lease_time) WHERE lease_time <> 0;
+    """,
+)
+"""The scripts that bring a file from each version to the next; ``user_version`` counts them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What the writer is to do, and where its result goes."""
+
+    do: Callable[[_Batch], Any]
+    done: asyncio.Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """What became of a piece of work, to be told once it is committed."""
+
+    done: asyncio.Future[Any]
+    value: Any = None
+    error: Exception | None = None
+
+    def tell(self) -> None:
+        if self.done.done():  # its caller was cancelled meanwhile
+            return
+        if self.error is None:
+            self.done.set_result(self.value)
+        else:
+            self.done.set_exception(self.error)
+
+
+class SqliteStore:
+    """Keeps records in a SQLite file; see :class:`lro_grpc.stores.store.Store`.
+
+    Args:
+        path: The file; made when it is missing, in a folder that exists.
+        now: Tells the time in microseconds since 1970 UTC.
+    """
+
+    exclusive = True
+
+    def __init__(self, path: str | os.PathLike[str], now: Now) -> None:
+        self.path = Path(path)
+        self.key = b""
+        self._now = now
+        self._lock = FileLock(self.path.with_name(self.path.name + ".lock"))
+        self._listeners: list[Listener] = []
+        self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._live: dict[str, Record] = {}
+
+    async def open(self) -> None:
+        """Takes the file, brings it to the present version and starts the writer."""
+        try:
+            self._lock.acquire()
+        except BlockingIOError as cause:
+            raise ConfigurationError(
+                f"{self.path} is in use by another process; a SQLite store serves one server:"
+                " stop the other one, or give this one another file",
+                reason="STORE_IN_USE",
+                metadata={"path": str(self.path)},
+            ) from cause
+        except OSError as cause:
+            raise self._unusable(cause) from cause
+        try:
+            self._writer = self._connect()
+            _migrate(self._writer, self.path)
+            self.key = _key(self._writer)
+            self._reader = self._connect()
+        except sqlite3.Error as cause:
+            self._lock.release()
+            raise self._unusable(cause) from cause
+        except BaseException:
+            self._lock.release()
+            raise
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._write_all, name="lro-sqlite", daemon=True)
+        self._thread.start()
+
+    async def close(self) -> None:
+        """Commits what waits, and closes the file."""
+        self._work.put(None)
+        await self._loop.run_in_executor(None, self._thread.join)
+        self._reader.close()
+        self._writer.close()
+        self._live.clear()
+        self._lock.release()
+
+    def subscribe(self, listener: Listener) -> None:
+        """Adds a listener."""
+        self._listeners.append(listener)
+
+    async def create(self, record: Record) -> Record:
+        """Stores a new record, unless its ``request_id`` was used before."""
+        outcome = await self._write(lambda batch: batch.create(record))
+        if isinstance(outcome, LroError):
+            raise outcome
+        return outcome
+
+    async def apply(self, name: str, event: Event) -> Record:
+        """Applies one event, and returns the record as it is then."""
+        (outcome,) = await self.apply_all([(name, event)])
+        if isinstance(outcome, LroError):
+            raise outcome
+        return outcome
+
+    async def apply_all(self, changes: Sequence[Change]) -> Sequence[Record | LroError]:
+        """Applies events in their order; the outcome of one does not touch the others."""
+        return await self._write(lambda batch: [batch.apply(*change) for change in changes])
+
+    async def read(self, name: str) -> Record:
+        """Returns the record of a name."""
+        rows = self._read(f"SELECT {_COLUMNS} FROM operations WHERE name = ? AND NOT deleted", name)
+        if not rows:
+            raise not_found(name)
+        return _record(rows[0])
+
+    async def operation(self, name: str) -> bytes:
+        """Returns the served bytes of a name."""
+        rows = self._read("SELECT operation FROM operations WHERE name = ? AND NOT deleted", name)
+        if not rows:
+            raise not_found(name)
+        return bytes(rows[0][0])
+
+    async def find_request(self, method: str, request_id: str, fingerprint: bytes) -> Record | None:
+        """Returns the operation that this very request has started before, if it has."""
+        rows = self._read(
+            f"SELECT {_COLUMNS} FROM operations"
+            " WHERE method = ? AND request_id = ? AND request_id <> '' AND fingerprint = ?",
+            method,
+            request_id,
+            fingerprint,
+        )
+        return _record(rows[0]) if rows else None
+
+    async def page(self, parent: str, *, position: bytes, size: int) -> Page:
+        """Returns the operations of a parent, newest first, deleted ones left out."""
+        before = int.from_bytes(position, "big") if position else _LAST_SEQUENCE
+        rows = self._read(
+            "SELECT sequence, operation FROM operations"
+            " WHERE parent = ? AND NOT deleted AND sequence < ? ORDER BY sequence DESC LIMIT ?",
+            parent,
+            before,
+            size + 1,
+        )
+        return page_of(rows, size)
+
+    async def claimable(self, limits: Mapping[str, int]) -> Sequence[Record]:
+        """Returns records that wait for an attempt, oldest first."""
+        query = (
+            f"SELECT {_COLUMNS} FROM operations"
+            f" WHERE {_CLAIMABLE} AND method = ? ORDER BY sequence LIMIT ?"
+        )
+        return [
+            _record(row)
+            for method, limit in limits.items()
+            for row in self._read(query, method, limit)
+        ]
+
+    async def held(self, *, until: int | None = None) -> Sequence[Held]:
+        """Returns the operations that an attempt holds."""
+        rows = self._read(
+            "SELECT name, attempt FROM operations WHERE lease_time <> 0 AND lease_time <= ?",
+            _LAST_SEQUENCE if until is None else until,
+        )
+        return [Held(*row) for row in rows]
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _unusable(self, cause: Exception) -> ConfigurationError:
+        return ConfigurationError(
+            f"{self.path} cannot be opened as a SQLite store: {cause};"
+            " give a file in an existing, writable folder, made by this package or not yet there",
+            reason="STORE_UNUSABLE",
+            metadata={"path": str(self.path)},
+        )
+
+    def _read(self, query: str, *arguments: str | int | bytes) -> list[tuple[Any, ...]]:
+        try:
+            return self._reader.execute(query, arguments).fetchall()
+        except sqlite3.Error as cause:
+            raise _unavailable(cause) from cause
+
+    async def _write(self, do: Callable[[_Batch], T]) -> T:
+        done: asyncio.Future[T] = self._loop.create_future()
+        self._work.put(_Work(do, done))
+        return await done
+
+    def _write_all(self) -> None:
+        """The writer thread: one commit for all that waits, over and over, until it meets None."""
+        while True:
+            works, last = self._next_works()
+            try:
+                changed, results = self._commit(works)
+            except sqlite3.Error as error:
+                self._live.clear()
+                changed = []
+                results = [_Result(work.done, error=_unavailable(error)) for work in works]
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._tell, changed, results)
+            if last:
+                return
+
+    def _next_works(self) -> tuple[list[_Work], bool]:
+        """Waits for work, and takes all that there is; tells whether it is the last."""
+        works = []
+        work = self._work.get()
+        with contextlib.suppress(queue.Empty):
+            while work is not None:
+                works.append(work)
+                if len(works) == _MAX_CHANGES:
+                    return works, False
+                work = self._work.get_nowait()
+            return works, True
+        return works, False
+
+    def _commit(self, works: Sequence[_Work]) -> tuple[list[Record], list[_Result]]:
+        """Does the work in one transaction; what it gives may be told when this returns."""
+        batch = _Batch(self._writer, self._live, self._now)
+        with _transaction(self._writer):
+            results = [_do(work, batch) for work in works]
+            batch.write()
+        batch.remember()
+        return batch.changed, results
+
+    def _tell(self, changed: Sequence[Record], results: Sequence[_Result]) -> None:
+        for record in changed:
+            for listener in self._listeners:
+                listener(record)
+        for result in results:
+            result.tell()
+
+
+class _Batch:
+    """The changes of one commit: a view of the records on top of what is stored."""
+
+    def __init__(self, connection: sqlite3.Connection, live: dict[str, Record], now: Now) -> None:
+        self.changed: list[Record] = []
+        """Each record that was changed, once a change, in order."""
+        self._connection = connection
+        self._live = live
+        self._now = now
+        self._records: dict[str, Record] = {}
+        self._requests: dict[tuple[str, str, str], str] = {}
+
+    def create(self, record: Record) -> Record | LroError:
+        """Adds a record, unless its ``request_id`` was used before."""
+        stored = self._by_request(record) if record.request_id else None
+        if stored is not None:
+            try:
+                return check_same_request(stored, record)
+            except LroError as error:
+                return error
+        self._change(record)
+        return record
+
+    def apply(self, name: str, event: Event) -> Record | LroError:
+        """Applies an event to the record of a name."""
+        before = self._get(name)
+        if before is None:
+            return not_found(name)
+        try:
+            after = event.apply(before, self._now())
+        except LroError as error:
+            return error
+        if after is not before:
+            if before.request_id and not after.request_id:
+                self._requests[before.method, before.request_id, before.parent] = ""
+            self._change(after)
+        return after
+
+    def write(self) -> None:
+        """Writes each record that was changed, as it is now."""
+        gone = [(name,) for name, record in self._records.items() if _is_gone(record)]
+        kept = [record for record in self._records.values() if not _is_gone(record)]
+        if gone:  # first, for one of the kept may use the request_id of one of them
+            self._connection.executemany("DELETE FROM operations WHERE name = ?", gone)
+        if kept:
+            self._connection.executemany(_UPSERT, kept)
+
+    def remember(self) -> None:
+        """Keeps the records that are not done at hand for the next commit."""
+        for name, record in self._records.items():
+            if record.done:
+                self._live.pop(name, None)
+            else:
+                self._live[name] = record
+        while len(self._live) > _MAX_LIVE:
+            del self._live[next(iter(self._live))]
+
+    def _change(self, record: Record) -> None:
+        self._records[record.name] = record
+        if record.request_id:
+            self._requests[record.method, record.request_id, record.parent] = record.name
+        self.changed.append(record)
+
+    def _get(self, name: str) -> Record | None:
+        record = self._records.get(name) or self._live.get(name)
+        if record is None:
+            query = f"SELECT {_COLUMNS} FROM operations WHERE name = ?"
+            row = self._connection.execute(query, (name,)).fetchone()
+            return _record(row) if row else None
+        return None if _is_gone(record) else record
+
+    def _by_request(self, record: Record) -> Record | None:
+        key = (record.method, record.request_id, record.parent)
+        name = self._requests.get(key)
+        if name is None:
+            row = self._connection.execute(_BY_REQUEST, key).fetchone()
+            name = row[0] if row else ""
+        return self._get(name) if name else None
+
+
+_LAST_SEQUENCE = 2**63 - 1
+
+_MUTABLE = (
+    "request_id start_time update_time end_time state attempt losses lease_time cancel_requested"
+    " deleted progress_percent status_detail custom batch batch_error operation"
+).split()
+
+_UPSERT = (
+    f"INSERT INTO operations ({_COLUMNS}) VALUES ({', '.join('?' * len(Record._fields))})"
+    f" ON CONFLICT (name) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in _MUTABLE)}"
+)
+
+_BY_REQUEST = (
+    "SELECT name FROM operations"
+    " WHERE method = ? AND request_id = ? AND parent = ? AND request_id <> ''"
+)
+
+
+def _do(work: _Work, batch: _Batch) -> _Result:
+    try:
+        return _Result(work.done, value=work.do(batch))
+    except sqlite3.Error:
+        raise  # the transaction cannot go on: none of its work has happened
+    except Exception as error:  # noqa: BLE001 - it is told to the one who gave the work
+        return _Result(work.done, error=error)
+
+
+def _record(row: Sequence[Any]) -> Record:
+    record = Record._make(row)
+    return record._replace(
+        cancel_requested=bool(record.cancel_requested), deleted=bool(record.deleted)
+    )
+
+
+def _is_gone(record: Record) -> bool:
+    return record.deleted and record.done
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(_MIGRATIONS):
+        raise ConfigurationError(
+            f"{path} has schema version {version}, and this release knows {len(_MIGRATIONS)};"
+            " open it with the release that wrote it, or a newer one",
+            reason="STORE_TOO_NEW",
+            metadata={"path": str(path), "version": str(version)},
+        )
+    for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
+        with _transaction(connection):
+            for statement in script.split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number}")
+
+
+def _key(connection: sqlite3.Connection) -> bytes:
+    """Returns the store's secret, made when the file is new."""
+    statement = "INSERT OR IGNORE INTO secrets (name, value) VALUES ('page token', ?)"
+    connection.execute(statement, (os.urandom(32),))
+    (value,) = connection.execute("SELECT value FROM secrets").fetchone()
+    return bytes(value)
+
+
+def _unavailable(cause: sqlite3.Error) -> UnavailableError:
+    error = UnavailableError(f"the store cannot answer: {cause}", reason="STORE_UNAVAILABLE")
+    error.__cause__ = cause
+    return error
