@@ -1,5 +1,6 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
 .DEFAULT_GOAL := help
