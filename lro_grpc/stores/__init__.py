@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from lro_grpc.errors import ConfigurationError
+from lro_grpc.stores.changes import Changes, Watcher
 from lro_grpc.stores.memory import MemoryStore
 from lro_grpc.stores.sqlite import SqliteStore
 from lro_grpc.stores.store import Change, Held, Listener, Now, Page, Store
 
 __all__ = [
     "Change",
+    "Changes",
     "Held",
     "Listener",
     "MemoryStore",
@@ -16,6 +18,7 @@ __all__ = [
     "Page",
     "SqliteStore",
     "Store",
+    "Watcher",
     "open_url",
 ]
 

@@ -1,0 +1,163 @@
+"""One attempt at an operation: what its handler has said, and why it has to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.message import Message
+
+from lro_grpc.clock import Clock
+from lro_grpc.engine.handler import Handler
+from lro_grpc.errors import AttemptStopped, StaleAttemptError, StopReason, UnavailableError
+from lro_grpc.record import Event, Record, Report
+from lro_grpc.stores import Store
+
+_RETRY_SECONDS = 0.2
+
+
+class Attempt:
+    """A claimed operation in the hands of its handler.
+
+    What the handler says may come from any thread; everything else is called on the event loop.
+
+    Args:
+        record: The record right after its claim.
+        handler: The method's handler.
+        store: Where the operation is kept.
+        clock: Measures what is left of the lease.
+        lease: Seconds for which a claim or a heartbeat holds the operation.
+        on_report: Is called, from the handler's thread, when there is something to store again.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        handler: Handler,
+        store: Store,
+        clock: Clock,
+        *,
+        lease: float,
+        on_report: Callable[[Attempt], None],
+    ) -> None:
+        self.record = record
+        self.handler = handler
+        self.loop = asyncio.get_running_loop()
+        self.cancel_requested = record.cancel_requested
+        self.stop_reason: StopReason | None = None
+        self.task: asyncio.Task[None] | None = None
+        """The task to interrupt when the attempt has to stop; None outside an async handler."""
+        self._store = store
+        self._clock = clock
+        self._lease = lease
+        self._lease_end = clock.monotonic() + lease
+        self._on_report = on_report
+        self._lock = threading.Lock()
+        self._metadata: Message | None = None
+        self._latest = self._nothing = Report(record.attempt)
+
+    @property
+    def name(self) -> str:
+        """The operation's name."""
+        return self.record.name
+
+    @property
+    def number(self) -> int:
+        """The attempt's number: the fencing token."""
+        return self.record.attempt
+
+    @property
+    def metadata(self) -> Any:
+        """The handler's own metadata message; starts as the attempt before has left it."""
+        if self._metadata is None:
+            self._metadata = self.handler.metadata.FromString(self.record.custom)
+        return self._metadata
+
+    @property
+    def has_partial_failures(self) -> bool:
+        """Whether the handler's metadata tells of partial failures."""
+        touched = self._metadata is not None or self.record.custom
+        return bool(touched and getattr(self.metadata, "partial_failures", ()))
+
+    def report(self, percent: float | None, detail: str | None) -> None:
+        """Keeps the latest progress, to be stored soon."""
+        with self._lock:
+            told = self._latest
+            first = told is self._nothing
+            self._latest = Report(
+                self.number,
+                told.progress_percent if percent is None else max(0, min(100, int(percent))),
+                told.status_detail if detail is None else detail,
+                self._metadata.SerializeToString() if self._metadata is not None else None,
+            )
+        if first:
+            self._on_report(self)
+
+    def take_report(self, *, final: bool = False) -> Report:
+        """Returns what the handler has said since the last call.
+
+        Args:
+            final: Whether the handler is through, so that its metadata may be read.
+        """
+        with self._lock:
+            report, self._latest = self._latest, self._nothing
+        if final and self._metadata is not None:
+            custom = self._metadata.SerializeToString()
+            return Report(self.number, report.progress_percent, report.status_detail, custom)
+        return report
+
+    def stop(self, reason: StopReason) -> None:
+        """Makes the handler unwind. A lost lease or a shutdown comes before a cancel."""
+        if self.stop_reason in (StopReason.LEASE_LOST, reason):
+            return
+        if self.stop_reason is not None and reason is StopReason.CANCEL:
+            return
+        self.stop_reason = reason
+        if self.task is not None:
+            self.task.cancel()
+
+    def cancel(self) -> None:
+        """Tells the handler, once, that someone cancelled the operation."""
+        if not self.cancel_requested:
+            self.cancel_requested = True
+            self.stop(StopReason.CANCEL)
+
+    def begin_undo(self) -> None:
+        """Takes note of a cancel, so that what undoes the work is not itself stopped by it."""
+        if self.stop_reason is StopReason.CANCEL:
+            self.stop_reason = None
+
+    def raise_if_stopped(self) -> None:
+        """Raises if the attempt has to stop."""
+        if self.stop_reason is not None:
+            raise AttemptStopped(self.stop_reason)
+
+    def beaten(self) -> None:
+        """Notes that a heartbeat was stored."""
+        self._lease_end = self._clock.monotonic() + self._lease
+
+    @property
+    def lease_is_over(self) -> bool:
+        """Whether the lease has run out by this process's own clock."""
+        return self._clock.monotonic() >= self._lease_end
+
+    async def write(self, event: Event) -> Record:
+        """Stores an event of this attempt, through an outage of the store if there is one.
+
+        Raises:
+            AttemptStopped: If the operation is no longer this attempt's.
+        """
+        while True:
+            try:
+                return await self._store.apply(self.name, event)
+            except StaleAttemptError as cause:
+                self.stop(StopReason.LEASE_LOST)
+                raise AttemptStopped(StopReason.LEASE_LOST) from cause
+            except UnavailableError as cause:
+                # It may have been stored all the same; then the fence refuses the next try.
+                if self.lease_is_over:
+                    self.stop(StopReason.LEASE_LOST)
+                    raise AttemptStopped(StopReason.LEASE_LOST) from cause
+                await self._clock.sleep(_RETRY_SECONDS)

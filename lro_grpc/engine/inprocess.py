@@ -1,0 +1,351 @@
+"""The engine that runs handlers in the server's own process: tasks and threads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from google.protobuf.message import Message
+
+from lro_grpc import metadata
+from lro_grpc.clock import Clock
+from lro_grpc.engine.attempt import Attempt
+from lro_grpc.engine.backlog import Backlog
+from lro_grpc.engine.context import AsyncOperationContext, OperationContext
+from lro_grpc.engine.failure import as_lro_error
+from lro_grpc.engine.handler import Handler
+from lro_grpc.errors import (
+    AttemptStopped,
+    LroError,
+    StopReason,
+    UnavailableError,
+    WrongTypeError,
+    to_status,
+)
+from lro_grpc.record import (
+    Claim,
+    Event,
+    Fail,
+    Heartbeat,
+    Lose,
+    Record,
+    Release,
+    Succeed,
+    cancelled_status,
+)
+from lro_grpc.stores import Store
+
+_log = logging.getLogger("lro_grpc")
+
+_REPORT_SECONDS = 0.1
+"""Progress is stored at most this often."""
+
+_RETRY_SECONDS = 0.5
+"""After the store could not answer, it is asked again this much later."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How the engine holds operations."""
+
+    lease: timedelta = timedelta(seconds=15)
+    """For how long an attempt holds its operation without a heartbeat."""
+    sweep: timedelta = timedelta(seconds=5)
+    """How often operations whose worker is lost are looked for."""
+    error_domain: str = "localhost"
+    """``ErrorInfo.domain`` of handlers' errors that name none."""
+
+
+class InProcessEngine:
+    """Claims operations and runs their handlers.
+
+    Args:
+        store: An open store.
+        handlers: The handlers, by their methods' full names.
+        clock: Measures leases and sweeps.
+        options: How operations are held.
+    """
+
+    def __init__(
+        self, store: Store, handlers: Mapping[str, Handler], clock: Clock, options: EngineOptions
+    ) -> None:
+        self._store = store
+        self._handlers = handlers
+        self._clock = clock
+        self._lease = options.lease.total_seconds()
+        self._sweep = options.sweep.total_seconds()
+        self._error_domain = options.error_domain
+        self._backlogs = {method: Backlog(method) for method in handlers}
+        self._free = {method: handler.slots for method, handler in handlers.items()}
+        self._attempts: dict[str, Attempt] = {}
+        self._runs: dict[asyncio.Task[None], Attempt] = {}
+        self._told: set[Attempt] = set()
+        self._loops: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+    async def start(self) -> int:
+        """Takes over what a former process has left, and begins to claim.
+
+        Returns:
+            How many operations a former process had in its hands.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        self._reported = asyncio.Event()
+        self._store.subscribe(self._on_change)
+        recovered = 0
+        if self._store.exclusive:
+            held = await self._store.held()
+            await self._store.apply_all([(h.name, Lose(h.attempt, proven=True)) for h in held])
+            recovered = len(held)
+        self._wake.set()
+        for forever in (self._claim, self._store_reports, self._heartbeat, self._sweep_lost):
+            self._loops.append(asyncio.create_task(self._survive(forever)))
+        return recovered
+
+    def stop_claiming(self) -> None:
+        """Begins no more attempts."""
+        self._stopping = True
+
+    async def stop(self, grace: timedelta) -> None:
+        """Stops every attempt, and gives back those that have ended within the grace.
+
+        The operation of a thread that goes on regardless stays this process's until its lease
+        is over.
+        """
+        self.stop_claiming()
+        for attempt in self._attempts.values():
+            attempt.stop(StopReason.SHUTDOWN)
+        if self._runs:
+            _, stuck = await asyncio.wait(self._runs, timeout=grace.total_seconds())
+            for run in stuck:
+                _log.warning("%s did not stop within %s", self._runs[run].name, grace)
+                self._runs[run].stop(StopReason.LEASE_LOST)
+                run.cancel()
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+
+    def _on_change(self, record: Record) -> None:
+        if record.claimable and record.method in self._backlogs:
+            self._backlogs[record.method].add(record.name)
+            self._wake.set()
+        attempt = self._attempts.get(record.name)
+        if attempt is not None and record.attempt == attempt.number and record.cancel_requested:
+            attempt.cancel()
+
+    async def _survive(self, forever: Callable[[], Awaitable[None]]) -> None:
+        """Repeats one of the engine's loops, whatever happens in one of its rounds."""
+        while True:
+            try:
+                await forever()
+            except UnavailableError as error:
+                _log.warning("%s; trying again", error)
+                await self._clock.sleep(_RETRY_SECONDS)
+            except Exception:
+                _log.exception("the engine met an unexpected error; going on")
+                await self._clock.sleep(_RETRY_SECONDS)
+
+    async def _claim(self) -> None:
+        """Begins attempts wherever a method has both a free slot and something that waits."""
+        await self._wake.wait()
+        self._wake.clear()
+        for method, backlog in self._backlogs.items():
+            while backlog and self._free[method] and not self._stopping:
+                names = await backlog.take(self._store, self._free[method])
+                claim = Claim(int(self._lease * 1_000_000))
+                try:
+                    outcomes = await self._store.apply_all([(name, claim) for name in names])
+                except UnavailableError:
+                    backlog.ask_again()
+                    self._wake.set()
+                    raise
+                for outcome in outcomes:
+                    if isinstance(outcome, Record):
+                        self._begin(outcome)
+
+    def _begin(self, record: Record) -> None:
+        handler = self._handlers[record.method]
+        attempt = Attempt(
+            record,
+            handler,
+            self._store,
+            self._clock,
+            lease=self._lease,
+            on_report=self._on_report,
+        )
+        self._free[record.method] -= 1
+        self._attempts[record.name] = attempt
+        run = asyncio.create_task(self._run(attempt), name=record.name)
+        self._runs[run] = attempt
+        run.add_done_callback(self._ended)
+        if self._stopping:  # it was claimed while the engine was told to stop
+            attempt.stop(StopReason.SHUTDOWN)
+
+    def _ended(self, run: asyncio.Task[None]) -> None:
+        attempt = self._runs.pop(run)
+        self._free[attempt.record.method] += 1
+        if self._attempts.get(attempt.name) is attempt:
+            del self._attempts[attempt.name]
+        self._wake.set()
+        if not run.cancelled() and run.exception():
+            _log.error("%s was dropped by the engine", attempt.name, exc_info=run.exception())
+
+    async def _run(self, attempt: Attempt) -> None:
+        """Runs the handler, and stores what has come of it."""
+        try:
+            event = await self._outcome(attempt)
+            await attempt.write(event)
+        except AttemptStopped as stopped:
+            _log.info("%s: attempt %d ended: %s", attempt.name, attempt.number, stopped)
+
+    async def _outcome(self, attempt: Attempt) -> Event:
+        """Runs the handler, and returns what it makes of the operation.
+
+        Raises:
+            AttemptStopped: If the operation is no longer this attempt's.
+        """
+        try:
+            response = await self._call(attempt)
+            packed = self._packed(attempt, response)
+        except (AttemptStopped, asyncio.CancelledError) as error:
+            return self._stopped(attempt, error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the operation fails with it
+            return self._failed(attempt, error)
+        partial = attempt.has_partial_failures
+        return Succeed(attempt.take_report(final=True), packed, partial)
+
+    async def _call(self, attempt: Attempt) -> Any:
+        request = attempt.handler.request.FromString(attempt.record.request)
+        if not attempt.handler.is_async:
+            context = OperationContext[Any](attempt, self._error_domain)
+            return await _in_thread(attempt.name, attempt.handler.run, request, context)
+        attempt.raise_if_stopped()
+        attempt.task = asyncio.current_task()
+        try:
+            own = AsyncOperationContext[Any](attempt, self._error_domain)
+            return await attempt.handler.run(request, own)
+        finally:
+            attempt.task = None
+
+    def _packed(self, attempt: Attempt, response: Any) -> bytes:
+        expected = attempt.handler.response
+        if not isinstance(response, Message) or response.DESCRIPTOR is not expected.DESCRIPTOR:
+            raise WrongTypeError(
+                f"the handler of {attempt.handler.method} returned {type(response).__qualname__};"
+                f" its operation_info declares {expected.DESCRIPTOR.full_name}",
+                metadata={
+                    "method": attempt.handler.method,
+                    "expected": expected.DESCRIPTOR.full_name,
+                },
+            )
+        return metadata.packed(response)
+
+    def _stopped(self, attempt: Attempt, error: BaseException) -> Event:
+        reason = error.reason if isinstance(error, AttemptStopped) else attempt.stop_reason
+        if reason is None and not attempt.cancel_requested:
+            return self._failed(attempt, error)
+        if reason is StopReason.LEASE_LOST:
+            raise AttemptStopped(reason) from error
+        if reason is StopReason.SHUTDOWN:
+            return Release(attempt.take_report(final=True))
+        return Fail(attempt.take_report(final=True), cancelled_status().SerializeToString())
+
+    def _failed(self, attempt: Attempt, error: BaseException) -> Event:
+        shown = as_lro_error(error, f"{attempt.handler.method} in {attempt.name}")
+        status = to_status(shown, domain=self._error_domain)
+        return Fail(attempt.take_report(final=True), status.SerializeToString())
+
+    def _on_report(self, attempt: Attempt) -> None:
+        with contextlib.suppress(RuntimeError):  # the server has stopped; its thread goes on
+            self._loop.call_soon_threadsafe(self._note_report, attempt)
+
+    def _note_report(self, attempt: Attempt) -> None:
+        self._told.add(attempt)
+        self._reported.set()
+
+    async def _store_reports(self) -> None:
+        """Stores what handlers have said since the last round."""
+        await self._reported.wait()
+        self._reported.clear()
+        told, self._told = self._told, set()
+        held = [one for one in told if self._attempts.get(one.name) is one]
+        await self._tell(held, [one.take_report() for one in held])
+        await asyncio.sleep(_REPORT_SECONDS)
+
+    async def _heartbeat(self) -> None:
+        """Renews the leases of all attempts, three times in a lease."""
+        await self._clock.sleep(self._lease / 3)
+        held = [one for one in self._attempts.values()]
+        beats = [Heartbeat(one.number, int(self._lease * 1_000_000)) for one in held]
+        try:
+            await self._tell(held, beats)
+        except UnavailableError:
+            for attempt in held:
+                if attempt.lease_is_over:
+                    attempt.stop(StopReason.LEASE_LOST)
+            raise
+        for attempt in held:
+            attempt.beaten()
+
+    async def _tell(self, attempts: Iterable[Attempt], events: Iterable[Event]) -> None:
+        """Stores one event of each attempt, and stops those that turn out not to be held."""
+        pairs = list(zip(attempts, events, strict=True))
+        if not pairs:
+            return
+        outcomes = await self._store.apply_all([(one.name, event) for one, event in pairs])
+        for (attempt, _), outcome in zip(pairs, outcomes, strict=True):
+            if isinstance(outcome, LroError) and self._attempts.get(attempt.name) is attempt:
+                attempt.stop(StopReason.LEASE_LOST)
+            elif isinstance(outcome, Record) and outcome.cancel_requested and not outcome.done:
+                attempt.cancel()
+
+    async def _sweep_lost(self) -> None:
+        """Takes operations from workers whose lease is over."""
+        await self._clock.sleep(self._sweep)
+        held = await self._store.held(until=self._clock.now())
+        if held:
+            await self._store.apply_all([(one.name, Lose(one.attempt)) for one in held])
+
+
+async def _in_thread(name: str, function: Callable[[Any, Any], Any], *arguments: Any) -> Any:
+    """Calls a function in a daemon thread, which nothing waits for when the process ends."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Any] = loop.create_future()
+
+    def call() -> None:
+        try:
+            result = function(*arguments)
+        except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
+            _post(loop, done, None, error)
+        else:
+            _post(loop, done, result, None)
+
+    threading.Thread(target=call, name=name, daemon=True).start()
+    return await done
+
+
+def _post(
+    loop: asyncio.AbstractEventLoop,
+    done: asyncio.Future[Any],
+    result: Any,
+    error: BaseException | None,
+) -> None:
+    def settle() -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(result)
+        else:
+            done.set_exception(error)
+
+    try:
+        loop.call_soon_threadsafe(settle)
+    except RuntimeError:
+        _log.warning("a handler ended after its server had stopped; its outcome is dropped")

@@ -1,0 +1,120 @@
+"""The mark that makes a servicer's method long-running."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar, overload
+
+from lro_grpc.errors import ConfigurationError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a ``prepare`` found out about an operation before it is stored."""
+
+    target: str = ""
+    """The resource that the operation is about: ``OperationMetadata.target``."""
+    parent: str | None = None
+    """What the operation's name begins with. Unless given, the ``projects/*/locations/*`` that
+    ``target``, or ``parent`` or ``name`` in the request, begins with; else none."""
+
+
+@dataclass(frozen=True, slots=True)
+class MethodOptions:
+    """What a mark says of its method."""
+
+    concurrency: int | None = None
+    """Attempts at a time in one process; 16 for a ``def``, 1000 for an ``async def`` unless set."""
+    max_attempts: int = 10
+    """How many attempts may lose their worker before the operation fails with ABORTED."""
+    verb: str | None = None
+    """``OperationMetadata.verb``; made from the method's name unless set."""
+    api_version: str | None = None
+    """``OperationMetadata.api_version``; the package's last part like ``v1`` unless set."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoundMethod:
+    """A marked method of one servicer, as the generated adder hands it on."""
+
+    run: Callable[[Any, Any], Any]
+    """Called with the request and the operation's context."""
+    prepare: Callable[[Any, Any], Any] | None
+    """Called with the request and the RPC's context, before anything is stored."""
+    options: MethodOptions
+
+    def __call__(self, request: object, context: object) -> NoReturn:
+        """Refuses to be served as it is.
+
+        Raises:
+            ConfigurationError: Always: only ``Operations.attach(server)`` knows how to serve it.
+        """
+        raise ConfigurationError(
+            f"{getattr(self.run, '__qualname__', self.run)} is marked as long-running, and was"
+            " added to a bare server; add its servicer to operations.attach(server) instead",
+            reason="NOT_ATTACHED",
+        )
+
+
+class Method:
+    """A marked function in a servicer's class; see :func:`method`."""
+
+    def __init__(self, run: Callable[..., Any], options: MethodOptions) -> None:
+        self._run = run
+        self._prepare: Callable[..., Any] | None = None
+        self._options = options
+        self.__doc__ = run.__doc__
+
+    def prepare(self, function: F) -> F:
+        """Decorates the method that checks a request before anything is stored (S3).
+
+        It takes the request and the RPC's own ServicerContext, and returns a :class:`Prepared` or
+        None. What it raises or aborts with is the RPC's own error. It runs again for a request
+        that is sent again, so it must change nothing.
+        """
+        self._prepare = function
+        return function
+
+    def __get__(self, servicer: object, owner: type | None = None) -> Any:
+        """Binds the run and the prepare to their servicer."""
+        if servicer is None:
+            return self
+        prepare = self._prepare.__get__(servicer, owner) if self._prepare else None
+        return BoundMethod(self._run.__get__(servicer, owner), prepare, self._options)
+
+
+@overload
+def method(run: Callable[..., Any], /) -> Any: ...
+
+
+@overload
+def method(
+    *,
+    concurrency: int | None = None,
+    max_attempts: int = 10,
+    verb: str | None = None,
+    api_version: str | None = None,
+) -> Callable[[Callable[..., Any]], Any]: ...
+
+
+def method(run: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Marks a servicer's method as long-running: its RPC starts an operation.
+
+    The method takes the request and the operation's context, returns the response that
+    ``operation_info`` declares, and may take hours. A ``def`` runs in a thread, an ``async def``
+    in a task; on either kind of server. The mark knows no store and no server.
+
+    Args:
+        run: The method, when the mark stands without parentheses.
+        **options: See :class:`MethodOptions`.
+
+    Returns:
+        A :class:`Method`; or the decorator that makes it.
+    """
+    if run is not None:
+        return Method(run, MethodOptions())
+    chosen = MethodOptions(**options)
+    return lambda function: Method(function, chosen)

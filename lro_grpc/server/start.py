@@ -1,0 +1,136 @@
+"""The start of an operation: from a request to a stored record, once for a ``request_id``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+from google.longrunning import operations_pb2
+from google.protobuf import any_pb2
+from google.protobuf.message import Message
+
+from lro_grpc import metadata, names, record
+from lro_grpc.clock import Clock
+from lro_grpc.engine import Handler
+from lro_grpc.errors import ConfigurationError
+from lro_grpc.server import conventions
+from lro_grpc.server.call import Call
+from lro_grpc.server.mark import MethodOptions, Prepared
+from lro_grpc.server.service import parse
+from lro_grpc.stores import Store
+
+
+class Starter:
+    """The RPC of one long-running method.
+
+    Args:
+        handler: The method's handler.
+        prepare: The author's own check of a request, if there is one.
+        options: What the mark says.
+        store: Where the operations are kept.
+        clock: Tells the time.
+        new_id: Makes an operation's id.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        prepare: Callable[[Any, Any], Any] | None,
+        options: MethodOptions,
+        store: Store,
+        clock: Clock,
+        new_id: Callable[[], str],
+    ) -> None:
+        self._handler = handler
+        self._prepare = prepare
+        self._options = options
+        self._store = store
+        self._clock = clock
+        self._new_id = new_id
+        verb = options.verb
+        self._verb = conventions.verb_of(handler.method) if verb is None else verb
+        version = options.api_version
+        self._api_version = (
+            conventions.api_version_of(handler.method) if version is None else version
+        )
+
+    async def start(self, body: bytes, call: Call) -> bytes:
+        """Stores an operation for a request, or finds the one that the request has started (S22).
+
+        Returns:
+            The serialized Operation.
+        """
+        request = parse(self._handler.request, body)
+        request_id = getattr(request, "request_id", "")
+        fingerprint = _fingerprint(request) if request_id else b""
+        earlier = await self._earlier(request_id, fingerprint)
+        if earlier is not None:
+            return earlier
+        try:
+            prepared = await self._prepared(request, call)
+        except Exception:
+            # The same request may have got here first, and changed what prepare looks at.
+            earlier = await self._earlier(request_id, fingerprint)
+            if earlier is not None:
+                return earlier
+            raise
+        if getattr(request, "validate_only", False):
+            return self._validated()
+        stored = await self._store.create(
+            record.create(
+                parent=_parent(prepared, request),
+                operation_id=self._new_id(),
+                method=self._handler.method,
+                request=body,
+                metadata_type=self._handler.metadata.DESCRIPTOR.full_name,
+                now=self._clock.now(),
+                request_id=request_id,
+                fingerprint=fingerprint,
+                target=prepared.target,
+                verb=self._verb,
+                api_version=self._api_version,
+                max_attempts=self._options.max_attempts,
+            )
+        )
+        return stored.operation
+
+    async def _earlier(self, request_id: str, fingerprint: bytes) -> bytes | None:
+        if not request_id:
+            return None
+        method = self._handler.method
+        found = await self._store.find_request(method, request_id, fingerprint)
+        return found.operation if found else None
+
+    async def _prepared(self, request: Message, call: Call) -> Prepared:
+        if self._prepare is None:
+            return Prepared()
+        prepared = await call.prepare(self._prepare, request)
+        if prepared is not None and not isinstance(prepared, Prepared):
+            raise ConfigurationError(
+                f"the prepare of {self._handler.method} returned {type(prepared).__qualname__};"
+                " return lro_grpc.Prepared(...) or None",
+                metadata={"method": self._handler.method},
+            )
+        return prepared or Prepared()
+
+    def _validated(self) -> bytes:
+        """Returns a done operation without a name and with an empty response (S8)."""
+        response = any_pb2.Any.FromString(metadata.packed(self._handler.response()))
+        return operations_pb2.Operation(done=True, response=response).SerializeToString()
+
+
+def _fingerprint(request: Message) -> bytes:
+    return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
+
+
+def _parent(prepared: Prepared, request: Message) -> str:
+    if prepared.parent is None:
+        fields = (getattr(request, field, "") for field in ("parent", "name"))
+        texts = (field for field in fields if isinstance(field, str))
+        return conventions.parent_of((prepared.target, *texts))
+    if prepared.parent:
+        names.check_parent(prepared.parent)
+    return prepared.parent
+
+
