@@ -1,3 +1,70 @@
-"""Durable long-running operations for gRPC services."""
+"""Durable long-running operations for gRPC services.
+
+The server side: mark methods with :func:`method`, serve them with :class:`Operations`. The client
+side: :class:`OperationsClient` and :class:`AsyncOperationsClient` turn an operation into a future.
+"""
 
 from __future__ import annotations
+
+from lro_grpc.client import (
+    AsyncOperationFuture,
+    AsyncOperationsClient,
+    OperationFuture,
+    OperationsClient,
+)
+from lro_grpc.engine import AsyncOperationContext, OperationContext
+from lro_grpc.errors import (
+    AttemptStopped,
+    Code,
+    ConfigurationError,
+    IllegalTransitionError,
+    InvalidArgumentError,
+    InvalidNameError,
+    InvalidPageTokenError,
+    LimitReachedError,
+    LroError,
+    MalformedRequestError,
+    OperationCancelledError,
+    OperationFailedError,
+    OperationNotFoundError,
+    OperationTimeoutError,
+    RequestIdReusedError,
+    StaleAttemptError,
+    StopReason,
+    UnavailableError,
+    UnexpectedError,
+    WrongTypeError,
+)
+from lro_grpc.server import Operations, Prepared, method
+
+__all__ = [
+    "AsyncOperationContext",
+    "AsyncOperationFuture",
+    "AsyncOperationsClient",
+    "AttemptStopped",
+    "Code",
+    "ConfigurationError",
+    "IllegalTransitionError",
+    "InvalidArgumentError",
+    "InvalidNameError",
+    "InvalidPageTokenError",
+    "LimitReachedError",
+    "LroError",
+    "MalformedRequestError",
+    "OperationCancelledError",
+    "OperationContext",
+    "OperationFailedError",
+    "OperationFuture",
+    "OperationNotFoundError",
+    "OperationTimeoutError",
+    "Operations",
+    "OperationsClient",
+    "Prepared",
+    "RequestIdReusedError",
+    "StaleAttemptError",
+    "StopReason",
+    "UnavailableError",
+    "UnexpectedError",
+    "WrongTypeError",
+    "method",
+]

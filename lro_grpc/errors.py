@@ -78,7 +78,7 @@ class StopReason(enum.Enum):
     """This server is going down; the operation goes on elsewhere or later."""
 
 
-class AttemptStopped(BaseException):  # noqa: N818 - it is not an error: nothing went wrong
+class AttemptStopped(BaseException):
     """Unwinds a handler whose attempt was stopped; let it pass.
 
     A ``BaseException``, as ``asyncio.CancelledError`` is, so that an ``except Exception``
@@ -137,7 +137,9 @@ class LroError(Exception):
         info = next((d for d in self.details if _is_error_info(d)), None)
         self.reason = reason or getattr(info, "reason", "") or self.default_reason or self.code.name
         if info is None and not _REASON.fullmatch(self.reason):
-            raise ValueError(f"reason {self.reason!r} is not of the form {_REASON.pattern} (AIP-193)")
+            raise ValueError(
+                f"reason {self.reason!r} is not of the form {_REASON.pattern} (AIP-193)"
+            )
         self.domain = domain or getattr(info, "domain", "") or self.default_domain
         self.metadata: dict[str, str] = dict(metadata or getattr(info, "metadata", {}))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -73,7 +74,7 @@ class Lifecycle:
         Raises:
             IllegalTransitionError: At the first step that the schema does not list (S28).
         """
-        for current, following in zip(path, path[1:], strict=False):
+        for current, following in itertools.pairwise(path):
             if current not in self.states or following not in self.states[current].next:
                 raise IllegalTransitionError(
                     f"{self.name} has no step from {self.name_of(current)}"

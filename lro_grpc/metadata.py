@@ -134,7 +134,7 @@ _CONVENTIONS: Mapping[str, _Convention] = {
 }
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _plan(descriptor: Descriptor) -> tuple[tuple[str, _Convention], ...]:
     return tuple(
         (field.name, convention)

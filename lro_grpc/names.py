@@ -61,8 +61,8 @@ def check_parent(parent: str) -> None:
     """
     if len(parent) > _MAX_LENGTH or not all(map(_SEGMENT.fullmatch, parent.split("/"))):
         raise InvalidNameError(
-            f"{_shown(parent)} is not a parent's name; expected segments like projects/p/locations/l"
-            f" of at most {_MAX_LENGTH} characters in all",
+            f"{_shown(parent)} is not a parent's name; expected segments like"
+            f" projects/p/locations/l, of at most {_MAX_LENGTH} characters in all",
             metadata={"parent": _shown(parent)},
         )
 

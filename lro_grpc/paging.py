@@ -26,7 +26,8 @@ def page_size(asked: int) -> int:
     """
     if asked < 0:
         raise InvalidArgumentError(
-            f"page_size is {asked}; give 0 for the default of {DEFAULT_PAGE_SIZE}, or a positive number",
+            f"page_size is {asked}; give a positive number,"
+            f" or 0 for the default of {DEFAULT_PAGE_SIZE}",
             reason="INVALID_PAGE_SIZE",
             metadata={"page_size": str(asked)},
         )

@@ -237,10 +237,14 @@ class Report:
 
     def told(self, record: Record) -> Record:
         """Returns the record with these values, not yet published."""
-        percent = record.progress_percent if self.progress_percent is None else self.progress_percent
+        percent = (
+            record.progress_percent if self.progress_percent is None else self.progress_percent
+        )
         return record._replace(
             progress_percent=max(record.progress_percent, min(percent, 100)),
-            status_detail=record.status_detail if self.status_detail is None else self.status_detail,
+            status_detail=record.status_detail
+            if self.status_detail is None
+            else self.status_detail,
             custom=record.custom if self.custom is None else self.custom,
         )
 
@@ -296,7 +300,11 @@ class Fail:
         _fence(record, self.report.attempt)
         told = self.report.told(record)
         error = status_pb2.Status.FromString(self.error)
-        return _cancelled(told, now, error) if error.code == Code.CANCELLED else _failed(told, now, error)
+        return (
+            _cancelled(told, now, error)
+            if error.code == Code.CANCELLED
+            else _failed(told, now, error)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,7 +397,7 @@ def _fence(record: Record, attempt: int) -> None:
 
 
 def _unheld(record: Record, now: int) -> Record:
-    """Takes the record from its worker, to be claimed again, or at its end if nothing is to undo."""
+    """Takes the record from its worker: to be claimed again, or ended if nothing is to undo."""
     if record.state != CANCELLING:
         return _published(record.moved(QUEUED, lease_time=0), now)
     if record.batch:

@@ -1,1 +1,10 @@
+"""Clients of google.longrunning.Operations, sync and async, and the futures that they make."""
+
 from __future__ import annotations
+
+from lro_grpc.client.async_future import AsyncOperationFuture
+from lro_grpc.client.async_operations import AsyncOperationsClient
+from lro_grpc.client.future import OperationFuture
+from lro_grpc.client.operations import OperationsClient
+
+__all__ = ["AsyncOperationFuture", "AsyncOperationsClient", "OperationFuture", "OperationsClient"]

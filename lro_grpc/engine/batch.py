@@ -71,23 +71,20 @@ class Batch:
         attempt: The attempt that drives the batch; its record has the states so far.
         targets: The targets, in the order in which to create them.
         parallelism: How many to create, or to delete, at a time.
-        error_domain: ``ErrorInfo.domain`` for errors that name none.
 
     Raises:
         ValueError: If a target stands there twice, or parallelism is not positive.
         LroError: If a former attempt had other targets.
     """
 
-    def __init__(
-        self, attempt: Attempt, targets: Sequence[str], parallelism: int, error_domain: str
-    ) -> None:
+    def __init__(self, attempt: Attempt, targets: Sequence[str], parallelism: int) -> None:
         if len(set(targets)) != len(targets):
             raise ValueError(f"a batch's targets must differ from each other; got {list(targets)}")
         if parallelism < 1:
             raise ValueError(f"parallelism is {parallelism}; give a positive number")
         self._attempt = attempt
         self._parallelism = parallelism
-        self._domain = error_domain
+        self._domain = attempt.handler.error_domain
         stored = attempt.record.batch
         self._message = batch_create_instances_pb2.BatchCreateInstancesMetadata.FromString(stored)
         self._error = status_pb2.Status.FromString(attempt.record.batch_error)

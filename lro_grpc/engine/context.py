@@ -17,9 +17,8 @@ MetadataT = TypeVar("MetadataT", bound=Message)
 class _Context(Generic[MetadataT]):
     """What both colours have in common: everything that need not wait."""
 
-    def __init__(self, attempt: Attempt, error_domain: str) -> None:
+    def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
-        self._error_domain = error_domain
 
     @property
     def name(self) -> str:
@@ -83,7 +82,7 @@ class _Context(Generic[MetadataT]):
         self._attempt.raise_if_stopped()
 
     def _batch(self, targets: Sequence[str], parallelism: int) -> Batch:
-        return Batch(self._attempt, targets, parallelism, self._error_domain)
+        return Batch(self._attempt, targets, parallelism)
 
 
 class OperationContext(_Context[MetadataT]):

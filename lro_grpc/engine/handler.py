@@ -33,6 +33,8 @@ class Handler:
     """The type that ``run`` returns."""
     metadata: type[Message]
     """The type of ``Operation.metadata``."""
+    error_domain: str
+    """``ErrorInfo.domain`` of the handler's errors that name none."""
     concurrency: int | None = None
     """Attempts at a time in one process; the default of the handler's colour unless given."""
 

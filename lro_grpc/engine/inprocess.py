@@ -54,12 +54,10 @@ _RETRY_SECONDS = 0.5
 class EngineOptions:
     """How the engine holds operations."""
 
-    lease: timedelta = timedelta(seconds=15)
+    lease: timedelta
     """For how long an attempt holds its operation without a heartbeat."""
-    sweep: timedelta = timedelta(seconds=5)
+    sweep: timedelta
     """How often operations whose worker is lost are looked for."""
-    error_domain: str = "localhost"
-    """``ErrorInfo.domain`` of handlers' errors that name none."""
 
 
 class InProcessEngine:
@@ -80,7 +78,6 @@ class InProcessEngine:
         self._clock = clock
         self._lease = options.lease.total_seconds()
         self._sweep = options.sweep.total_seconds()
-        self._error_domain = options.error_domain
         self._backlogs = {method: Backlog(method) for method in handlers}
         self._free = {method: handler.slots for method, handler in handlers.items()}
         self._attempts: dict[str, Attempt] = {}
@@ -148,7 +145,7 @@ class InProcessEngine:
             except UnavailableError as error:
                 _log.warning("%s; trying again", error)
                 await self._clock.sleep(_RETRY_SECONDS)
-            except Exception:
+            except Exception:  # noqa: BLE001 - one bad round must not end the engine
                 _log.exception("the engine met an unexpected error; going on")
                 await self._clock.sleep(_RETRY_SECONDS)
 
@@ -224,12 +221,12 @@ class InProcessEngine:
     async def _call(self, attempt: Attempt) -> Any:
         request = attempt.handler.request.FromString(attempt.record.request)
         if not attempt.handler.is_async:
-            context = OperationContext[Any](attempt, self._error_domain)
+            context = OperationContext[Any](attempt)
             return await _in_thread(attempt.name, attempt.handler.run, request, context)
         attempt.raise_if_stopped()
         attempt.task = asyncio.current_task()
         try:
-            own = AsyncOperationContext[Any](attempt, self._error_domain)
+            own = AsyncOperationContext[Any](attempt)
             return await attempt.handler.run(request, own)
         finally:
             attempt.task = None
@@ -259,7 +256,7 @@ class InProcessEngine:
 
     def _failed(self, attempt: Attempt, error: BaseException) -> Event:
         shown = as_lro_error(error, f"{attempt.handler.method} in {attempt.name}")
-        status = to_status(shown, domain=self._error_domain)
+        status = to_status(shown, domain=attempt.handler.error_domain)
         return Fail(attempt.take_report(final=True), status.SerializeToString())
 
     def _on_report(self, attempt: Attempt) -> None:
@@ -282,7 +279,7 @@ class InProcessEngine:
     async def _heartbeat(self) -> None:
         """Renews the leases of all attempts, three times in a lease."""
         await self._clock.sleep(self._lease / 3)
-        held = [one for one in self._attempts.values()]
+        held = list(self._attempts.values())
         beats = [Heartbeat(one.number, int(self._lease * 1_000_000)) for one in held]
         try:
             await self._tell(held, beats)

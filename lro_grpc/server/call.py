@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import functools
 import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn, Protocol
@@ -26,7 +25,15 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class Aborted(Exception):  # noqa: N818 - it carries an abort that has happened already
-    """The author's own code has aborted the RPC through its context."""
+    """The author's own code has aborted the RPC through its context.
+
+    Attributes:
+        abort: What gRPC raised for it, and expects to be raised on.
+    """
+
+    def __init__(self, abort: Exception) -> None:
+        super().__init__("the RPC was aborted")
+        self.abort = abort
 
 
 class Call(Protocol):
@@ -75,7 +82,7 @@ class AioCall:
             context = _ThreadContext(self._context, asyncio.get_running_loop())
             return await asyncio.to_thread(function, request, context)
         except grpc.aio.AbortError as cause:
-            raise Aborted from cause
+            raise Aborted(cause) from cause
 
 
 class _ThreadContext:
@@ -125,8 +132,9 @@ class SyncCall:
         except LroError:
             raise
         except Exception as cause:
-            if self._context.code() is not None:
-                raise Aborted from cause
+            context: Any = self._context  # the stubs lack code()
+            if context.code() is not None:
+                raise Aborted(cause) from cause
             raise
 
 
@@ -159,9 +167,8 @@ def aio_face(service: Service, error_domain: str) -> grpc.RpcMethodHandler[bytes
         try:
             return await service(body, AioCall(context))
         except Aborted as aborted:
-            assert aborted.__cause__ is not None
-            raise aborted.__cause__
-        except Exception as error:  # noqa: BLE001 - it is told to the caller
+            raise aborted.abort from None
+        except Exception as error:
             await context.abort(*_abortion(error, error_domain))
             raise
 
@@ -193,17 +200,21 @@ def sync_face(
     def face(body: bytes, context: grpc.ServicerContext) -> bytes:
         try:
             answer = submit(serve(body, SyncCall(context, waiters)))
-            context.add_callback(functools.partial(answer.cancel))  # its caller is gone
+            context.add_callback(lambda: _drop(answer))
             return answer.result()
         except Aborted as aborted:
-            assert aborted.__cause__ is not None
-            raise aborted.__cause__
+            raise aborted.abort from None
         except Exception as error:  # noqa: BLE001 - it is told to the caller
             code, message, trailers = _abortion(error, error_domain)
             context.set_trailing_metadata(trailers)
             context.abort(code, message)
 
     return grpc.unary_unary_rpc_method_handler(face)
+
+
+def _drop(answer: concurrent.futures.Future[bytes]) -> None:
+    """Cancels an answer that nobody waits for any more; does nothing to one that was given."""
+    answer.cancel()
 
 
 def _abortion(
@@ -216,5 +227,3 @@ def _abortion(
         status.message,
         ((STATUS_DETAILS, status.SerializeToString()),),
     )
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from google.longrunning import operations_pb2
 from google.protobuf import descriptor_pool, message_factory
@@ -11,6 +12,7 @@ from google.protobuf.message import Message
 
 from lro_grpc.errors import ConfigurationError
 
+_OPERATION_INFO: Any = operations_pb2.operation_info
 _OPERATION = operations_pb2.Operation.DESCRIPTOR.full_name
 
 
@@ -46,9 +48,11 @@ def types_of(method: str) -> MethodTypes:
     descriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
     if descriptor.output_type.full_name != _OPERATION:
         raise _wrong(method, f"it returns {descriptor.output_type.full_name}, not {_OPERATION}")
-    info = descriptor.GetOptions().Extensions[operations_pb2.operation_info]
+    info: Any = descriptor.GetOptions().Extensions[_OPERATION_INFO]
     missing = [
-        f'    {field}: "..."' for field in ("response_type", "metadata_type") if not getattr(info, field)
+        f'    {field}: "..."'
+        for field in ("response_type", "metadata_type")
+        if not getattr(info, field)
     ]
     if missing:
         lines = ["  option (google.longrunning.operation_info) = {", *missing, "  };"]

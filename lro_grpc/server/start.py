@@ -132,5 +132,3 @@ def _parent(prepared: Prepared, request: Message) -> str:
     if prepared.parent:
         names.check_parent(prepared.parent)
     return prepared.parent
-
-

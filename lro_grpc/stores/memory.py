@@ -127,4 +127,3 @@ class MemoryStore:
                 of_request[record.parent] = record.name
         for listener in self._listeners:
             listener(record)
-

@@ -394,10 +394,11 @@ class _Batch:
 
 _LAST_SEQUENCE = 2**63 - 1
 
-_MUTABLE = (
-    "request_id start_time update_time end_time state attempt losses lease_time cancel_requested"
-    " deleted progress_percent status_detail custom batch batch_error operation"
-).split()
+_CONSTANT = (
+    "name parent method request fingerprint metadata_type target verb api_version max_attempts"
+    " create_time"
+).split()  # what no event changes; a Delete does change the request_id
+_MUTABLE = [column for column in Record._fields if column not in _CONSTANT]
 
 _UPSERT = (
     f"INSERT INTO operations ({_COLUMNS}) VALUES ({', '.join('?' * len(Record._fields))})"

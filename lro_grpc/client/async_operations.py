@@ -1,0 +1,153 @@
+"""The client of google.longrunning.Operations, for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import random as random_module
+import time
+from typing import TYPE_CHECKING
+
+from google.longrunning import operations_pb2
+
+from lro_grpc.client.async_future import AsyncOperationFuture
+from lro_grpc.client.calls import cancel_call, delete_call, list_call, next_request
+from lro_grpc.client.connection import AsyncConnection, CallMetadata
+from lro_grpc.polling import DEFAULT_BACKOFF, RPC_TIMEOUT, Backoff, get_call, wait_call
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from datetime import timedelta
+
+    import grpc.aio
+
+    from lro_grpc.client.payloads import MetadataT, ResponseT
+
+
+class AsyncOperationsClient:
+    """Follows operations of any server that has google.longrunning.Operations.
+
+    Every method is that of ``OperationsClient``, which tells arguments, results and errors.
+
+    Args:
+        channel: The channel on which the operations were started; it stays the caller's to close.
+        call_metadata: gRPC metadata that is sent with every call.
+        backoff: The pauses between polls, and after UNAVAILABLE.
+        clock: Gives the present time in seconds; for tests.
+        sleep: Is awaited to pause for that many seconds; for tests.
+        random: Gives numbers uniform in [0, 1); for tests.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        *,
+        call_metadata: CallMetadata = (),
+        backoff: Backoff = DEFAULT_BACKOFF,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        random: Callable[[], float] = random_module.random,
+    ) -> None:
+        self._connection = AsyncConnection(
+            channel,
+            call_metadata=call_metadata,
+            backoff=backoff,
+            clock=clock,
+            sleep=sleep,
+            random=random,
+        )
+
+    def future(
+        self,
+        operation: operations_pb2.Operation,
+        *,
+        response: type[ResponseT] | None = None,
+        metadata: type[MetadataT] | None = None,
+    ) -> AsyncOperationFuture[ResponseT, MetadataT]:
+        """Returns the future of an operation that a method has returned. Makes no RPC."""
+        return AsyncOperationFuture(
+            self._connection, operation, response=response, metadata=metadata
+        )
+
+    def attach(
+        self,
+        name: str,
+        *,
+        response: type[ResponseT] | None = None,
+        metadata: type[MetadataT] | None = None,
+    ) -> AsyncOperationFuture[ResponseT, MetadataT]:
+        """Returns the future of an operation that was started before, elsewhere. Makes no RPC."""
+        operation = operations_pb2.Operation(name=name)
+        return self.future(operation, response=response, metadata=metadata)
+
+    async def get(
+        self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT
+    ) -> operations_pb2.Operation:
+        """Returns the latest state of an operation."""
+        operation: operations_pb2.Operation = await self._connection.call(get_call(name, timeout))
+        return operation
+
+    async def wait(
+        self, name: str, *, timeout: timedelta | None = None
+    ) -> operations_pb2.Operation:
+        """Makes one WaitOperation call; a future's ``result()`` makes as many as it takes."""
+        deadline = None if timeout is None else timeout + RPC_TIMEOUT
+        operation: operations_pb2.Operation = await self._connection.call(
+            wait_call(name, timeout, deadline)
+        )
+        return operation
+
+    def list(
+        self,
+        parent: str,
+        *,
+        filter: str = "",  # noqa: A002 - the field's name
+        page_size: int = 0,
+        page_token: str = "",
+        return_partial_success: bool = False,
+        timeout: timedelta | None = RPC_TIMEOUT,
+    ) -> AsyncOperationPager:
+        """Lists operations, for ``async for``; not awaited, for it makes no RPC by itself."""
+        request = operations_pb2.ListOperationsRequest(
+            name=parent,
+            filter=filter,
+            page_size=page_size,
+            page_token=page_token,
+            return_partial_success=return_partial_success,
+        )
+        return AsyncOperationPager(self._connection, request, timeout)
+
+    async def cancel(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
+        """Asks the server to cancel an operation, which may succeed nevertheless (P8)."""
+        await self._connection.call(cancel_call(name, timeout))
+
+    async def delete(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
+        """Tells the server that an operation is of no more interest; does not cancel it (P7)."""
+        await self._connection.call(delete_call(name, timeout))
+
+
+class AsyncOperationPager:
+    """The operations of a list, fetched as needed; made by ``AsyncOperationsClient.list``."""
+
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        request: operations_pb2.ListOperationsRequest,
+        timeout: timedelta | None,
+    ) -> None:
+        self._connection = connection
+        self._request = request
+        self._timeout = timeout
+
+    async def __aiter__(self) -> AsyncIterator[operations_pb2.Operation]:
+        """Yields every operation, page after page."""
+        async for page in self.pages():
+            for operation in page.operations:
+                yield operation
+
+    async def pages(self) -> AsyncIterator[operations_pb2.ListOperationsResponse]:
+        """Yields every page as the server sent it; one may be empty before the end (S12)."""
+        request: operations_pb2.ListOperationsRequest | None = self._request
+        while request is not None:
+            page = await self._connection.call(list_call(request, self._timeout))
+            yield page
+            request = next_request(request, page)

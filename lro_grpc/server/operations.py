@@ -1,0 +1,326 @@
+"""Long-running operations for a gRPC server of either colour."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar, overload
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from lro_grpc import metadata as conventional
+from lro_grpc import names
+from lro_grpc.clock import Clock, SystemClock
+from lro_grpc.engine import EngineOptions, Handler, InProcessEngine
+from lro_grpc.engine.loop_thread import LoopThread
+from lro_grpc.errors import LIBRARY_DOMAIN, ConfigurationError
+from lro_grpc.server import descriptors
+from lro_grpc.server.call import Service, Waiters, aio_face, sync_face
+from lro_grpc.server.mark import BoundMethod, MethodOptions
+from lro_grpc.server.registrar import AioRegistrar, SyncRegistrar
+from lro_grpc.server.service import OperationsService
+from lro_grpc.server.start import Starter
+from lro_grpc.stores import Changes, Store, open_url
+
+_log = logging.getLogger("lro_grpc")
+
+T = TypeVar("T")
+Face = Callable[[Service, str], "grpc.RpcMethodHandler[bytes, bytes]"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """One long-running method, and where its handlers' errors come from."""
+
+    service: Service
+    error_domain: str
+
+
+class Operations:
+    """The operations of one gRPC server: stores them, runs them and serves them.
+
+    Attach it to a server before servicers are added, and run it in place of the server::
+
+        operations = lro_grpc.Operations(store="sqlite:///operations.db")
+        add_FleetServiceServicer_to_server(FleetService(), operations.attach(server))
+        await operations.run(server)     # on a grpc.server: operations.run(server)
+
+    Args:
+        store: A store, or the URL of one: ``sqlite:///file.db`` (relative),
+            ``sqlite:////folder/file.db`` (absolute) or ``memory:``.
+        error_domain: ``ErrorInfo.domain`` of errors that handlers raise without one. The name of
+            the method's gRPC service unless given.
+        lease: For how long an attempt holds its operation without a heartbeat.
+        sweep: How often operations whose worker is lost are looked for.
+        max_wait: How long a Wait may last; a longer timeout is clamped to it (P9).
+        grace: How long handlers and RPCs are given to end at a shutdown.
+        clock: Tells the time of day, and measures leases.
+        new_id: Makes the id of an operation. 128 random bits unless given.
+
+    Raises:
+        ConfigurationError: If the URL names no store.
+    """
+
+    def __init__(
+        self,
+        store: str | Store = "sqlite:///operations.db",
+        *,
+        error_domain: str | None = None,
+        lease: timedelta = timedelta(seconds=15),
+        sweep: timedelta = timedelta(seconds=5),
+        max_wait: timedelta = timedelta(minutes=10),
+        grace: timedelta = timedelta(seconds=10),
+        clock: Clock | None = None,
+        new_id: Callable[[], str] | None = None,
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self._store = open_url(store, self._clock.now) if isinstance(store, str) else store
+        self._changes = Changes(self._store)
+        self._service = OperationsService(self._store, self._changes, max_wait=max_wait)
+        self._error_domain = error_domain
+        self._engine_options = EngineOptions(lease=lease, sweep=sweep)
+        self._grace = grace
+        self._new_id = new_id or (lambda: names.new_id(os.urandom))
+        self._handlers: dict[str, Handler] = {}
+        self._methods: dict[str, _Started] = {
+            name: _Started(service, LIBRARY_DOMAIN)
+            for name, service in self._service.methods().items()
+        }
+        self._engine: InProcessEngine | None = None
+        self._thread: LoopThread | None = None
+        self.recovered = 0
+        """Operations that a former process had in its hands, taken over by ``start``."""
+
+    @overload
+    def attach(self, server: grpc.aio.Server, *, max_waiters: int = 4) -> grpc.aio.Server: ...
+
+    @overload
+    def attach(self, server: grpc.Server, *, max_waiters: int = 4) -> grpc.Server: ...
+
+    def attach(self, server: Any, *, max_waiters: int = 4) -> Any:
+        """Adds google.longrunning.Operations to a server.
+
+        Args:
+            server: A ``grpc.aio`` server or a ``grpc.server`` that is not started yet.
+            max_waiters: On a ``grpc.server``, how many Wait calls may hold one of its threads;
+                above it a Wait answers at once (P9). Keep it below the server's own threads.
+
+        Returns:
+            What to add servicers to: it is of the server's own type, takes marked methods for
+            itself and passes everything else through.
+        """
+        if isinstance(server, grpc.aio.Server):
+            server.add_generic_rpc_handlers((_Faces(self._methods, aio_face),))
+            return AioRegistrar(server, self._add_marked)
+        waiters = Waiters(max_waiters)
+
+        def face(service: Service, domain: str) -> grpc.RpcMethodHandler[bytes, bytes]:
+            return sync_face(service, domain, self._loop_thread().submit, waiters)
+
+        server.add_generic_rpc_handlers((_Faces(self._methods, face),))
+        return SyncRegistrar(server, self._add_marked)
+
+    def add_method(
+        self,
+        method: str,
+        handler: Callable[[Any, Any], Any],
+        *,
+        request: type[Message],
+        response: type[Message],
+        metadata: type[Message] = conventional.DEFAULT_TYPE,
+        prepare: Callable[[Any, Any], Any] | None = None,
+        concurrency: int | None = None,
+        max_attempts: int = 10,
+    ) -> None:
+        """Serves a long-running method without a generated servicer.
+
+        Args:
+            method: ``/pkg.Service/Method``.
+            handler: Takes the request and the operation's context, and returns the response; a
+                function or a coroutine function.
+            request: The request's type.
+            response: The response's type.
+            metadata: The type of ``Operation.metadata``.
+            prepare: As the mark's ``prepare``.
+            concurrency: Attempts at a time in one process.
+            max_attempts: How many attempts may lose their worker before the operation fails.
+
+        Raises:
+            ConfigurationError: If the name is not of that form, or is served already.
+        """
+        types = descriptors.MethodTypes(request, response, metadata)
+        options = MethodOptions(concurrency=concurrency, max_attempts=max_attempts)
+        self._add(method, BoundMethod(handler, prepare, options), types)
+
+    def _add_marked(self, method: str, bound: BoundMethod) -> None:
+        self._add(method, bound, descriptors.types_of(method))
+
+    def _add(self, method: str, bound: BoundMethod, types: descriptors.MethodTypes) -> None:
+        service = method[1:].partition("/")[0]
+        if method != f"/{service}/{method.rpartition('/')[2]}" or method.endswith("/"):
+            raise ConfigurationError(f"{method!r} is not of the form /pkg.Service/Method")
+        if method in self._methods:
+            raise ConfigurationError(f"{method} was added twice; add its servicer once")
+        handler = Handler(
+            method=method,
+            run=bound.run,
+            request=types.request,
+            response=types.response,
+            metadata=types.metadata,
+            error_domain=self._error_domain or service,
+            concurrency=bound.options.concurrency,
+        )
+        starter = Starter(
+            handler, bound.prepare, bound.options, self._store, self._clock, self._new_id
+        )
+        self._handlers[method] = handler
+        self._methods[method] = _Started(starter.start, handler.error_domain)
+
+    async def start(self) -> None:
+        """Opens the store, takes over what a former process has left, and begins to run.
+
+        ``run`` does it; call it yourself only where you start and stop the server yourself.
+
+        Raises:
+            ConfigurationError: If the store cannot be opened.
+        """
+        await self._store.open()
+        engine = InProcessEngine(self._store, self._handlers, self._clock, self._engine_options)
+        try:
+            self.recovered = await engine.start()
+        except BaseException:
+            await self._store.close()
+            raise
+        self._engine = engine
+
+    async def stop(self, stop_server: Callable[[], Awaitable[object]]) -> None:
+        """Winds up: no new attempts, every Wait answered, the server stopped, leases released.
+
+        Args:
+            stop_server: Stops the gRPC server and returns when it has.
+        """
+        assert self._engine is not None, "stop comes after start"
+        self._engine.stop_claiming()
+        self._service.drain()
+        await stop_server()
+        await self._engine.stop(self._grace)
+        await self._store.close()
+
+    @overload
+    def run(self, server: grpc.aio.Server) -> Coroutine[Any, Any, None]: ...
+
+    @overload
+    def run(self, server: grpc.Server) -> None: ...
+
+    def run(self, server: Any) -> Any:
+        """Starts the operations and the server, and drains both on SIGTERM or SIGINT.
+
+        Args:
+            server: The server that was attached, or its registrar.
+
+        Returns:
+            On a ``grpc.aio`` server a coroutine that ends after the drain; on a ``grpc.server``
+            None, after the drain.
+
+        Raises:
+            ConfigurationError: If the store cannot be opened.
+        """
+        if isinstance(server, grpc.aio.Server):
+            return self._run_aio(server)
+        return self._run_sync(server)
+
+    async def _run_aio(self, server: grpc.aio.Server) -> None:
+        await self.start()
+        grace = self._grace.total_seconds()
+        asked = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        try:
+            with _on_signals(lambda: loop.call_soon_threadsafe(asked.set)):
+                await server.start()
+                ended = asyncio.create_task(server.wait_for_termination())
+                asking = asyncio.create_task(asked.wait())
+                await asyncio.wait({ended, asking}, return_when=asyncio.FIRST_COMPLETED)
+                asking.cancel()
+        finally:
+            await self.stop(lambda: server.stop(grace))
+
+    def _run_sync(self, server: grpc.Server) -> None:
+        grace = self._grace.total_seconds()
+        asked = threading.Event()
+        self.start_sync()
+        try:
+            with _on_signals(asked.set):
+                server.start()
+                while not asked.wait(0.2):
+                    if not server.wait_for_termination(0.001):
+                        break
+        finally:
+            self.stop_sync(lambda: server.stop(grace).wait())
+
+    def start_sync(self) -> None:
+        """Does what ``start`` does, for a ``grpc.server`` that you start yourself."""
+        self._loop_thread().run(self.start())
+
+    def stop_sync(self, stop_server: Callable[[], object]) -> None:
+        """Does what ``stop`` does, for a ``grpc.server``.
+
+        Args:
+            stop_server: Stops the gRPC server and returns when it has.
+        """
+        thread = self._loop_thread()
+        thread.run(self.stop(lambda: asyncio.to_thread(stop_server)))
+        thread.close()
+        self._thread = None
+
+    def _loop_thread(self) -> LoopThread:
+        if self._thread is None:
+            self._thread = LoopThread()
+        return self._thread
+
+
+class _Faces(grpc.GenericRpcHandler):
+    """Looks up a method's face among all that the operations serve."""
+
+    def __init__(self, methods: dict[str, _Started], face: Face) -> None:
+        self._methods = methods
+        self._face = face
+        self._made: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
+        """Returns the face of a method; None if the operations do not serve it."""
+        name = str(handler_call_details.method)
+        if name not in self._made and name in self._methods:
+            served = self._methods[name]
+            self._made[name] = self._face(served.service, served.error_domain)
+        return self._made.get(name)
+
+
+@contextlib.contextmanager
+def _on_signals(ask: Callable[[], object]) -> Iterator[None]:
+    """Asks to wind up on SIGTERM or SIGINT; outside the main thread, Python allows no handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: object) -> None:
+        del frame
+        _log.info("%s received; draining", signal.Signals(number).name)
+        ask()
+
+    former = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

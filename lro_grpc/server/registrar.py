@@ -1,0 +1,156 @@
+"""What stands in for a server when servicers are added: it takes marked methods for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from lro_grpc.errors import ConfigurationError
+from lro_grpc.server import descriptors
+from lro_grpc.server.mark import BoundMethod
+
+Record = Callable[[str, BoundMethod], None]
+"""Is given each marked method with its full name ``/pkg.Service/Method``."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Details:
+    """A call, as far as looking up its handler needs one."""
+
+    method: str
+    invocation_metadata: tuple[()] = ()
+
+
+class _Marked:
+    """Finds the marked methods among those that an adder hands over."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    def look_through(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Records each marked method of services whose descriptors are known."""
+        for handler in handlers:
+            if isinstance(handler, grpc.ServiceRpcHandler):
+                for method in descriptors.methods_of(handler.service_name()):
+                    details: Any = _Details(method)
+                    bound = _bound(method, handler.service(details))
+                    if bound is not None:
+                        self._record(method, bound)
+
+    def without(self, service: str, handlers: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the methods that are not marked."""
+        return {
+            name: handler
+            for name, handler in handlers.items()
+            if _bound(f"/{service}/{name}", handler) is None
+        }
+
+
+def _bound(method: str, handler: Any) -> BoundMethod | None:
+    if handler is None:
+        return None
+    if isinstance(handler.unary_unary, BoundMethod):
+        return handler.unary_unary
+    if any(isinstance(behavior, BoundMethod) for behavior in _streaming(handler)):
+        raise ConfigurationError(
+            f"{method} cannot be a long-running method: it streams (AIP-151)",
+            reason="BAD_OPERATION_INFO",
+            metadata={"method": method},
+        )
+    return None
+
+
+def _streaming(handler: Any) -> Iterator[Any]:
+    yield handler.unary_stream
+    yield handler.stream_unary
+    yield handler.stream_stream
+
+
+class SyncRegistrar(grpc.Server):
+    """A ``grpc.server`` to which servicers with marked methods can be added.
+
+    Args:
+        server: The server itself; everything but marked methods goes through to it.
+        record: Is given each marked method.
+    """
+
+    def __init__(self, server: grpc.Server, record: Record) -> None:
+        self._server = server
+        self._marked = _Marked(record)
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
+        """Adds a service; its marked methods are served as long-running ones."""
+        self._marked.look_through(generic_rpc_handlers)
+        self._server.add_generic_rpc_handlers(generic_rpc_handlers)
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Any) -> None:
+        """Adds a service's methods but the marked ones."""
+        others = self._marked.without(service_name, method_handlers)
+        self._server.add_registered_method_handlers(service_name, others)
+
+    def add_insecure_port(self, address: str) -> int:
+        """See ``grpc.Server``."""
+        return self._server.add_insecure_port(address)
+
+    def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
+        """See ``grpc.Server``."""
+        return self._server.add_secure_port(address, server_credentials)
+
+    def start(self) -> None:
+        """See ``grpc.Server``."""
+        self._server.start()
+
+    def stop(self, grace: float | None) -> Any:
+        """See ``grpc.Server``."""
+        return self._server.stop(grace)
+
+    def wait_for_termination(self, timeout: float | None = None) -> bool:
+        """See ``grpc.Server``."""
+        return self._server.wait_for_termination(timeout)
+
+
+class AioRegistrar(grpc.aio.Server):
+    """A ``grpc.aio`` server to which servicers with marked methods can be added.
+
+    Args:
+        server: The server itself; everything but marked methods goes through to it.
+        record: Is given each marked method.
+    """
+
+    def __init__(self, server: grpc.aio.Server, record: Record) -> None:
+        self._server = server
+        self._marked = _Marked(record)
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
+        """Adds a service; its marked methods are served as long-running ones."""
+        self._marked.look_through(generic_rpc_handlers)
+        self._server.add_generic_rpc_handlers(generic_rpc_handlers)
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Any) -> None:
+        """Adds a service's methods but the marked ones."""
+        others: Any = self._marked.without(service_name, method_handlers)
+        self._server.add_registered_method_handlers(service_name, others)
+
+    def add_insecure_port(self, address: str) -> int:
+        """See ``grpc.aio.Server``."""
+        return self._server.add_insecure_port(address)
+
+    def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
+        """See ``grpc.aio.Server``."""
+        return self._server.add_secure_port(address, server_credentials)
+
+    async def start(self) -> None:
+        """See ``grpc.aio.Server``."""
+        await self._server.start()
+
+    async def stop(self, grace: float | None) -> None:
+        """See ``grpc.aio.Server``."""
+        await self._server.stop(grace)
+
+    async def wait_for_termination(self, timeout: float | None = None) -> bool:
+        """See ``grpc.aio.Server``."""
+        return await self._server.wait_for_termination(timeout)
