@@ -394,10 +394,19 @@ class _Batch:
 
 _LAST_SEQUENCE = 2**63 - 1
 
-_CONSTANT = (
-    "name parent method request fingerprint metadata_type target verb api_version max_attempts"
-    " create_time"
-).split()  # what no event changes; a Delete does change the request_id
+_CONSTANT = [
+    "name",
+    "parent",
+    "method",
+    "request",
+    "fingerprint",
+    "metadata_type",
+    "target",
+    "verb",
+    "api_version",
+    "max_attempts",
+    "create_time",
+]  # what no event changes; a Delete does change the request_id
 _MUTABLE = [column for column in Record._fields if column not in _CONSTANT]
 
 _UPSERT = (
