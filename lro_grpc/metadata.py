@@ -104,7 +104,9 @@ def _write_plain(message: Message, name: str, value: Any) -> None:
 
 
 def _write_time(message: Message, name: str, value: int) -> None:
-    getattr(message, name).FromMicroseconds(value)
+    timestamp = getattr(message, name)
+    timestamp.seconds, micros = divmod(value, 1_000_000)
+    timestamp.nanos = micros * 1000
 
 
 def _write_batch(message: Message, name: str, value: bytes) -> None:

@@ -26,7 +26,7 @@ RPC_TIMEOUT = timedelta(seconds=10)
 """The deadline of a call that is to be answered at once (P13)."""
 
 _FOREVER = 1e9
-"""More than thirty years: stands for no timeout, and every longer one."""
+"""More than thirty years: stands for no timeout."""
 _HOLD = 30.0
 """The longest Wait: short enough for idle limits on the way and to notice a dead peer."""
 _HOLD_GRACE = 5.0
@@ -98,7 +98,7 @@ class Unimplemented:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Call:
-    """A step: make this RPC of google.longrunning.Operations, and keep the operation it gives."""
+    """One RPC of google.longrunning.Operations; as a step: make it and keep what it returns."""
 
     method: str
     """The RPC's name, such as ``GetOperation``."""
@@ -189,7 +189,7 @@ def wait_steps(
     if latest().done:
         return
     name, start = latest().name, clock()
-    seconds = _FOREVER if timeout is None else min(timeout.total_seconds(), _FOREVER)
+    seconds = _FOREVER if timeout is None else timeout.total_seconds()
     end = start + seconds
     last = end - min(_LAST_POLL, seconds / 5)
     pauses = backoff.pauses(random)

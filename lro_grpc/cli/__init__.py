@@ -1,1 +1,3 @@
+"""The ``lro`` command."""
+
 from __future__ import annotations

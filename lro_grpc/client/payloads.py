@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING, cast
 from google.protobuf import any_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
 
-from lro_grpc.errors import (
-    Code,
-    OperationCancelledError,
-    OperationFailedError,
-    WrongTypeError,
-)
+from lro_grpc.errors import Code, OperationCancelledError, OperationFailedError, WrongTypeError
 
 if TYPE_CHECKING:
     from google.longrunning import operations_pb2
@@ -49,11 +44,8 @@ def outcome(
     """
     result = operation.WhichOneof("result")
     if result == "error":
-        raise (
-            OperationCancelledError(operation)
-            if is_cancelled(operation)
-            else (OperationFailedError(operation))
-        )
+        kind = OperationCancelledError if is_cancelled(operation) else OperationFailedError
+        raise kind(operation)
     if result is None:
         return None
     return unpack(operation, "response", response)

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, overload
@@ -26,7 +26,7 @@ from lro_grpc.errors import LIBRARY_DOMAIN, ConfigurationError
 from lro_grpc.server import descriptors
 from lro_grpc.server.call import Service, Waiters, aio_face, sync_face
 from lro_grpc.server.mark import BoundMethod, MethodOptions
-from lro_grpc.server.registrar import AioRegistrar, SyncRegistrar
+from lro_grpc.server.registrar import AioRegistrar, Services, SyncRegistrar
 from lro_grpc.server.service import OperationsService
 from lro_grpc.server.start import Starter
 from lro_grpc.stores import Changes, Store, open_url
@@ -95,10 +95,16 @@ class Operations:
             name: _Started(service, LIBRARY_DOMAIN)
             for name, service in self._service.methods().items()
         }
+        self._services = Services(self._add_marked)
         self._engine: InProcessEngine | None = None
         self._thread: LoopThread | None = None
         self.recovered = 0
         """Operations that a former process had in its hands, taken over by ``start``."""
+
+    @property
+    def services(self) -> Sequence[str]:
+        """The full names of the services that were added through what ``attach`` returns."""
+        return tuple(self._services.names)
 
     @overload
     def attach(self, server: grpc.aio.Server, *, max_waiters: int = 4) -> grpc.aio.Server: ...
@@ -120,14 +126,14 @@ class Operations:
         """
         if isinstance(server, grpc.aio.Server):
             server.add_generic_rpc_handlers((_Faces(self._methods, aio_face),))
-            return AioRegistrar(server, self._add_marked)
+            return AioRegistrar(server, self._services)
         waiters = Waiters(max_waiters)
 
         def face(service: Service, domain: str) -> grpc.RpcMethodHandler[bytes, bytes]:
             return sync_face(service, domain, self._loop_thread().submit, waiters)
 
         server.add_generic_rpc_handlers((_Faces(self._methods, face),))
-        return SyncRegistrar(server, self._add_marked)
+        return SyncRegistrar(server, self._services)
 
     def add_method(
         self,
@@ -216,16 +222,19 @@ class Operations:
         await self._store.close()
 
     @overload
-    def run(self, server: grpc.aio.Server) -> Coroutine[Any, Any, None]: ...
+    def run(
+        self, server: grpc.aio.Server, *, ready: Callable[[], object] = ...
+    ) -> Coroutine[Any, Any, None]: ...
 
     @overload
-    def run(self, server: grpc.Server) -> None: ...
+    def run(self, server: grpc.Server, *, ready: Callable[[], object] = ...) -> None: ...
 
-    def run(self, server: Any) -> Any:
+    def run(self, server: Any, *, ready: Callable[[], object] = lambda: None) -> Any:
         """Starts the operations and the server, and drains both on SIGTERM or SIGINT.
 
         Args:
             server: The server that was attached, or its registrar.
+            ready: Is called once both have started.
 
         Returns:
             On a ``grpc.aio`` server a coroutine that ends after the drain; on a ``grpc.server``
@@ -235,10 +244,10 @@ class Operations:
             ConfigurationError: If the store cannot be opened.
         """
         if isinstance(server, grpc.aio.Server):
-            return self._run_aio(server)
-        return self._run_sync(server)
+            return self._run_aio(server, ready)
+        return self._run_sync(server, ready)
 
-    async def _run_aio(self, server: grpc.aio.Server) -> None:
+    async def _run_aio(self, server: grpc.aio.Server, ready: Callable[[], object]) -> None:
         await self.start()
         grace = self._grace.total_seconds()
         asked = asyncio.Event()
@@ -246,6 +255,7 @@ class Operations:
         try:
             with _on_signals(lambda: loop.call_soon_threadsafe(asked.set)):
                 await server.start()
+                ready()
                 ended = asyncio.create_task(server.wait_for_termination())
                 asking = asyncio.create_task(asked.wait())
                 await asyncio.wait({ended, asking}, return_when=asyncio.FIRST_COMPLETED)
@@ -253,13 +263,14 @@ class Operations:
         finally:
             await self.stop(lambda: server.stop(grace))
 
-    def _run_sync(self, server: grpc.Server) -> None:
+    def _run_sync(self, server: grpc.Server, ready: Callable[[], object]) -> None:
         grace = self._grace.total_seconds()
         asked = threading.Event()
         self.start_sync()
         try:
             with _on_signals(asked.set):
                 server.start()
+                ready()
                 while not asked.wait(0.2):
                     if not server.wait_for_termination(0.001):
                         break

@@ -25,16 +25,23 @@ class _Details:
     invocation_metadata: tuple[()] = ()
 
 
-class _Marked:
-    """Finds the marked methods among those that an adder hands over."""
+class Services:
+    """The services that were added, and the marked methods among theirs.
+
+    Args:
+        record: Is given each marked method.
+    """
 
     def __init__(self, record: Record) -> None:
+        self.names: list[str] = []
+        """The services' full names, in the order in which they were added."""
         self._record = record
 
     def look_through(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Records each marked method of services whose descriptors are known."""
         for handler in handlers:
             if isinstance(handler, grpc.ServiceRpcHandler):
+                self.names.append(handler.service_name())
                 for method in descriptors.methods_of(handler.service_name()):
                     details: Any = _Details(method)
                     bound = _bound(method, handler.service(details))
@@ -75,21 +82,21 @@ class SyncRegistrar(grpc.Server):
 
     Args:
         server: The server itself; everything but marked methods goes through to it.
-        record: Is given each marked method.
+        services: What is added through it.
     """
 
-    def __init__(self, server: grpc.Server, record: Record) -> None:
+    def __init__(self, server: grpc.Server, services: Services) -> None:
         self._server = server
-        self._marked = _Marked(record)
+        self._services = services
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
         """Adds a service; its marked methods are served as long-running ones."""
-        self._marked.look_through(generic_rpc_handlers)
+        self._services.look_through(generic_rpc_handlers)
         self._server.add_generic_rpc_handlers(generic_rpc_handlers)
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: Any) -> None:
         """Adds a service's methods but the marked ones."""
-        others = self._marked.without(service_name, method_handlers)
+        others = self._services.without(service_name, method_handlers)
         self._server.add_registered_method_handlers(service_name, others)
 
     def add_insecure_port(self, address: str) -> int:
@@ -118,21 +125,21 @@ class AioRegistrar(grpc.aio.Server):
 
     Args:
         server: The server itself; everything but marked methods goes through to it.
-        record: Is given each marked method.
+        services: What is added through it.
     """
 
-    def __init__(self, server: grpc.aio.Server, record: Record) -> None:
+    def __init__(self, server: grpc.aio.Server, services: Services) -> None:
         self._server = server
-        self._marked = _Marked(record)
+        self._services = services
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
         """Adds a service; its marked methods are served as long-running ones."""
-        self._marked.look_through(generic_rpc_handlers)
+        self._services.look_through(generic_rpc_handlers)
         self._server.add_generic_rpc_handlers(generic_rpc_handlers)
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: Any) -> None:
         """Adds a service's methods but the marked ones."""
-        others: Any = self._marked.without(service_name, method_handlers)
+        others: Any = self._services.without(service_name, method_handlers)
         self._server.add_registered_method_handlers(service_name, others)
 
     def add_insecure_port(self, address: str) -> int:

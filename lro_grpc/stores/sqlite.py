@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import operator
 import os
 import queue
 import sqlite3
@@ -322,6 +323,7 @@ class _Batch:
         self._live = live
         self._now = now
         self._records: dict[str, Record] = {}
+        self._new: set[str] = set()
         self._requests: dict[tuple[str, str, str], str] = {}
 
     def create(self, record: Record) -> Record | LroError:
@@ -332,6 +334,7 @@ class _Batch:
                 return check_same_request(stored, record)
             except LroError as error:
                 return error
+        self._new.add(record.name)
         self._change(record)
         return record
 
@@ -352,12 +355,17 @@ class _Batch:
 
     def write(self) -> None:
         """Writes each record that was changed, as it is now."""
-        gone = [(name,) for name, record in self._records.items() if _is_gone(record)]
-        kept = [record for record in self._records.values() if not _is_gone(record)]
-        if gone:  # first, for one of the kept may use the request_id of one of them
-            self._connection.executemany("DELETE FROM operations WHERE name = ?", gone)
-        if kept:
-            self._connection.executemany(_UPSERT, kept)
+        records = self._records.values()
+        # Deletes first, for a new record may use the request_id of a deleted one.
+        deleted = [record for record in records if record.deleted]
+        gone = [(record.name,) for record in deleted if record.done]
+        self._connection.executemany("DELETE FROM operations WHERE name = ?", gone)
+        hidden = [(record.name,) for record in deleted if not record.done]
+        self._connection.executemany(_HIDE, hidden)
+        new = [record for record in records if record.name in self._new and not _is_gone(record)]
+        self._connection.executemany(_INSERT, new)
+        known = [record for record in records if record.name not in self._new]
+        self._connection.executemany(_UPDATE, map(_MUTABLE, known))
 
     def remember(self) -> None:
         """Keeps the records that are not done at hand for the next commit."""
@@ -394,25 +402,17 @@ class _Batch:
 
 _LAST_SEQUENCE = 2**63 - 1
 
-_CONSTANT = [
-    "name",
-    "parent",
-    "method",
-    "request",
-    "fingerprint",
-    "metadata_type",
-    "target",
-    "verb",
-    "api_version",
-    "max_attempts",
-    "create_time",
-]  # what no event changes; a Delete does change the request_id
-_MUTABLE = [column for column in Record._fields if column not in _CONSTANT]
-
-_UPSERT = (
-    f"INSERT INTO operations ({_COLUMNS}) VALUES ({', '.join('?' * len(Record._fields))})"
-    f" ON CONFLICT (name) DO UPDATE SET {', '.join(f'{c} = excluded.{c}' for c in _MUTABLE)}"
+# What events change; but for what only a Delete does, so that the indexes over that rest.
+_CHANGING = (
+    *("start_time", "update_time", "end_time", "state", "attempt", "losses", "lease_time"),
+    *("cancel_requested", "progress_percent", "status_detail", "custom", "batch", "batch_error"),
+    "operation",
 )
+_MUTABLE = operator.attrgetter(*_CHANGING, "name")
+
+_INSERT = f"INSERT INTO operations ({_COLUMNS}) VALUES ({', '.join('?' * len(Record._fields))})"
+_UPDATE = f"UPDATE operations SET {', '.join(f'{c} = ?' for c in _CHANGING)} WHERE name = ?"
+_HIDE = "UPDATE operations SET deleted = 1, request_id = '' WHERE name = ?"
 
 _BY_REQUEST = (
     "SELECT name FROM operations"

@@ -1,0 +1,158 @@
+"""Start to done of a handler that does nothing, beside the bare writes that it takes.
+
+Both in this process, on a SQLite file with ``synchronous=FULL``, as many at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import sqlite3
+import statistics
+import tempfile
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from benchmarks.figure import Figure
+from lro.example.v1 import fleet_service_pb2
+from lro_grpc import names
+from lro_grpc.clock import SystemClock
+from lro_grpc.engine import EngineOptions, Handler, InProcessEngine
+from lro_grpc.metadata import DEFAULT_TYPE
+from lro_grpc.server.mark import MethodOptions
+from lro_grpc.server.start import Starter
+from lro_grpc.stores import SqliteStore
+
+JOBS = 15_000
+AT_A_TIME = 500
+ROUNDS = 5
+
+
+def measure() -> list[Figure]:
+    with tempfile.TemporaryDirectory() as folder:
+        rounds = [
+            (
+                asyncio.run(_ours(Path(folder, f"ours-{number}.db"))),
+                asyncio.run(_bare(Path(folder, f"bare-{number}.db"))),
+            )
+            for number in range(ROUNDS)
+        ]
+    return [
+        Figure(
+            what="start to done",
+            ours=statistics.median(ours for ours, _ in rounds),
+            baseline=statistics.median(bare for _, bare in rounds),
+            unit="jobs/s",
+            goal="≥ 5,000/s and ≥ 0.25 × the bare group commit",
+            meets=lambda rate, ratio: rate >= 5000 and ratio >= 0.25,
+        )
+    ]
+
+
+async def _ours(path: Path) -> float:
+    async def nothing(request: object, op: object) -> fleet_service_pb2.Instance:
+        del request, op
+        return fleet_service_pb2.Instance()
+
+    handler = Handler(
+        method="/lro.example.v1.FleetService/CreateInstance",
+        run=nothing,
+        request=fleet_service_pb2.CreateInstanceRequest,
+        response=fleet_service_pb2.Instance,
+        metadata=DEFAULT_TYPE,
+        error_domain="benchmark",
+    )
+    clock = SystemClock()
+    store = SqliteStore(path, clock.now)
+    await store.open()
+    options = EngineOptions(lease=timedelta(seconds=15), sweep=timedelta(seconds=5))
+    engine = InProcessEngine(store, {handler.method: handler}, clock, options)
+    await engine.start()
+    done = asyncio.Semaphore(AT_A_TIME)
+    store.subscribe(lambda record: done.release() if record.done else None)
+    starter = Starter(
+        handler, None, MethodOptions(), store, clock, lambda: names.new_id(os.urandom)
+    )
+    request = fleet_service_pb2.CreateInstanceRequest(parent="projects/p/locations/l")
+    rate = await _rate(done, lambda: starter.start(request.SerializeToString(), _NoCall()))
+    await engine.stop(timedelta(seconds=1))
+    await store.close()
+    return rate
+
+
+class _NoCall:
+    """A call without a deadline and without a prepare."""
+
+    def time_remaining(self):
+        return None
+
+    async def prepare(self, function, request):
+        raise AssertionError("there is no prepare")
+
+    def may_wait(self):
+        return True
+
+
+async def _bare(path: Path) -> float:
+    """An insert and two updates for each job, each awaited, all that wait committed together."""
+    loop = asyncio.get_running_loop()
+    work: queue.SimpleQueue = queue.SimpleQueue()
+    writer = threading.Thread(target=_write, args=(path, work, loop))
+    writer.start()
+    done = asyncio.Semaphore(AT_A_TIME)
+
+    async def write(statement: str, *arguments: object) -> None:
+        written = loop.create_future()
+        work.put((statement, arguments, written))
+        await written
+
+    async def job() -> None:
+        name = os.urandom(16).hex()
+        await write("INSERT INTO jobs VALUES (?, ?, ?)", name, "queued", b"x" * 200)
+        await write("UPDATE jobs SET state = ? WHERE name = ?", "running", name)
+        await write("UPDATE jobs SET state = ? WHERE name = ?", "done", name)
+        done.release()
+
+    rate = await _rate(done, job)
+    work.put(None)
+    writer.join()
+    return rate
+
+
+def _write(path: Path, work: queue.SimpleQueue, loop: asyncio.AbstractEventLoop) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("CREATE TABLE jobs (name TEXT PRIMARY KEY, state TEXT, body BLOB)")
+    item = work.get()
+    while item is not None:
+        items = [item]
+        while not work.empty() and len(items) < 1000:
+            items.append(work.get())
+        item = None if items[-1] is None else ...
+        items = [one for one in items if one is not None]
+        connection.execute("BEGIN")
+        for statement, arguments, _ in items:
+            connection.execute(statement, arguments)
+        connection.execute("COMMIT")
+        loop.call_soon_threadsafe(lambda told=items: [one[2].set_result(None) for one in told])
+        if item is not None:
+            item = work.get()
+    connection.close()
+
+
+async def _rate(done: asyncio.Semaphore, start) -> float:
+    """Starts all jobs, some at a time, and returns how many ended in a second."""
+    began = time.perf_counter()
+    starts = set()
+    for _ in range(JOBS):
+        await done.acquire()
+        task = asyncio.create_task(start())
+        starts.add(task)
+        task.add_done_callback(starts.discard)
+    for _ in range(AT_A_TIME):
+        await done.acquire()
+    return JOBS / (time.perf_counter() - began)

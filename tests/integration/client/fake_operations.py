@@ -1,0 +1,170 @@
+"""A hand-written google.longrunning.Operations server that does what a test tells it to."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import defaultdict, deque
+from concurrent import futures
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.protobuf import empty_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from google.protobuf.message import Message
+
+WAIT, GET, LIST = "WaitOperation", "GetOperation", "ListOperations"
+CANCEL, DELETE = "CancelOperation", "DeleteOperation"
+
+
+def operation(
+    name: str = "operations/1",
+    *,
+    response: Message | None = None,
+    error: int | None = None,
+    metadata: Message | None = None,
+    done: bool = False,
+) -> operations_pb2.Operation:
+    one = operations_pb2.Operation(name=name, done=done or response is not None or bool(error))
+    if response is not None:
+        one.response.Pack(response)
+    if error is not None:
+        one.error.code = error
+        one.error.message = "the disk is full"
+    if metadata is not None:
+        one.metadata.Pack(metadata)
+    return one
+
+
+class FakeOperations(operations_pb2_grpc.OperationsServicer):
+    """Keeps operations by name; scripted answers come before what is true."""
+
+    def __init__(self) -> None:
+        self.operations: dict[str, operations_pb2.Operation] = {}
+        self.pages: dict[str, operations_pb2.ListOperationsResponse] = {}
+        self.calls: list[str] = []
+        self.requests: list[Any] = []
+        self.headers: list[dict[str, Any]] = []
+        self.arrived: dict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(0))
+        self._scripts: dict[str, deque[Any]] = defaultdict(deque)
+        self._always: dict[str, Any] = {}
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def put(self, one: operations_pb2.Operation) -> operations_pb2.Operation:
+        with self._changed:
+            self.operations[one.name] = one
+            self._changed.notify_all()
+        return one
+
+    def script(self, method: str, *answers: Any) -> None:
+        """The next answers: a message, a status code, or a function of request and context."""
+        self._scripts[method].extend(answers)
+
+    def always(self, method: str, answer: Any) -> None:
+        self._always[method] = answer
+
+    def count(self, method: str) -> int:
+        return self.calls.count(method)
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def hang(self, request: Any, context: grpc.ServicerContext) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed)
+        context.abort(grpc.StatusCode.CANCELLED, "the test is over")
+
+    def GetOperation(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return self._answer(GET, request, context, self._get)
+
+    def WaitOperation(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return self._answer(WAIT, request, context, self.truth_of_wait)
+
+    def ListOperations(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return self._answer(LIST, request, context, lambda r, c: self.pages[r.page_token])
+
+    def CancelOperation(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return self._answer(CANCEL, request, context, lambda r, c: empty_pb2.Empty())
+
+    def DeleteOperation(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return self._answer(DELETE, request, context, lambda r, c: empty_pb2.Empty())
+
+    def _answer(
+        self,
+        method: str,
+        request: Any,
+        context: grpc.ServicerContext,
+        truth: Callable[[Any, grpc.ServicerContext], Any],
+    ) -> Any:
+        self.calls.append(method)
+        self.requests.append(request)
+        self.headers.append(dict(context.invocation_metadata()))
+        script = self._scripts[method]
+        answer = script.popleft() if script else self._always.get(method, truth)
+        self.arrived[method].release()
+        if isinstance(answer, grpc.StatusCode):
+            context.abort(answer, f"{method} says {answer.name}")
+        return answer(request, context) if callable(answer) else answer
+
+    def _get(self, request: Any, context: grpc.ServicerContext) -> operations_pb2.Operation:
+        if request.name not in self.operations:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"there is no {request.name}")
+        return self.operations[request.name]
+
+    def truth_of_wait(
+        self, request: Any, context: grpc.ServicerContext
+    ) -> operations_pb2.Operation:
+        seconds = request.timeout.ToTimedelta().total_seconds()
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed or self._get(request, context).done, min(seconds, 10)
+            )
+            return self._get(request, context)
+
+
+class FakeServer:
+    """Serves a FakeOperations; may be stopped and started on the same port."""
+
+    def __init__(self) -> None:
+        self.fake = FakeOperations()
+        self.port = 0
+        self.start()
+
+    @property
+    def target(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self._server = grpc.server(
+            futures.ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)]
+        )
+        operations_pb2_grpc.add_OperationsServicer_to_server(self.fake, self._server)
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        self._server.start()
+
+    def stop(self) -> None:
+        self._server.stop(None).wait()
+
+    @contextlib.contextmanager
+    def restarts_during_a_wait(self) -> Iterator[None]:
+        """Stops once a Wait is held, lets the operation end, and starts again."""
+
+        def restart() -> None:
+            self.fake.arrived[WAIT].acquire(timeout=10)
+            self.stop()
+            ended = self.fake.operations["operations/1"]
+            ended.done = True
+            self.fake.put(ended)
+            self.start()
+
+        thread = threading.Thread(target=restart)
+        thread.start()
+        yield
+        thread.join()

@@ -1,0 +1,346 @@
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+import subprocess
+import sys
+import textwrap
+import threading
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+import pytest
+from fake_operations import CANCEL, DELETE, GET, LIST, WAIT, FakeOperations, FakeServer, operation
+from google.longrunning import operations_pb2
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import error_details_pb2, status_pb2
+
+from lro_grpc import client as client_package
+from lro_grpc.client import (
+    AsyncOperationFuture,
+    AsyncOperationsClient,
+    OperationFuture,
+    OperationsClient,
+)
+from lro_grpc.errors import Code, LroError, OperationNotFoundError, to_status
+
+if TYPE_CHECKING:
+    from conftest import Async, Sync
+
+    Side = Sync | Async
+
+RESPONSE = Timestamp(seconds=7)
+
+
+def test_get_cancel_and_delete(side: Side, fake: FakeOperations) -> None:
+    one = fake.put(operation(response=RESPONSE))
+    client = side.client()
+    assert side.run(client.get("operations/1")) == one
+    assert side.run(client.cancel("operations/1")) is None
+    assert side.run(client.delete("operations/1")) is None
+    assert fake.calls == [GET, CANCEL, DELETE]
+    assert {request.name for request in fake.requests} == {"operations/1"}
+
+
+def test_a_raw_wait_is_one_call_with_the_timeout_as_given(side: Side, fake: FakeOperations) -> None:
+    fake.always(WAIT, operation())
+    client = side.client()
+    assert side.run(client.wait("operations/1", timeout=timedelta(seconds=1.5))) == operation()
+    assert fake.requests[-1].timeout.ToTimedelta() == timedelta(seconds=1.5)
+    assert side.run(client.wait("operations/1")) == operation()
+    assert not fake.requests[-1].HasField("timeout")
+    assert fake.calls == [WAIT, WAIT]
+
+
+def test_every_call_has_its_deadline(side: Side, fake: FakeOperations) -> None:
+    fake.always(GET, fake.hang)
+    with pytest.raises(LroError) as caught:
+        side.run(side.client().get("operations/1", timeout=timedelta(seconds=0.1)))
+    assert caught.value.code is Code.DEADLINE_EXCEEDED
+
+
+def three_pages(fake: FakeOperations) -> list[operations_pb2.ListOperationsResponse]:
+    page = operations_pb2.ListOperationsResponse
+    fake.pages = {
+        "": page(operations=[operation("operations/1")], next_page_token="a"),
+        "a": page(next_page_token="b", unreachable=["locations/x"]),
+        "b": page(operations=[operation("operations/2"), operation("operations/3")]),
+    }
+    return list(fake.pages.values())
+
+
+def test_a_list_goes_on_to_the_last_page(side: Side, fake: FakeOperations) -> None:
+    three_pages(fake)
+    found = side.client().list(
+        "projects/p", filter="done=true", page_size=2, return_partial_success=True
+    )
+    assert fake.calls == []
+    for _ in range(2):
+        assert [one.name for one in side.items(found)] == [f"operations/{n}" for n in (1, 2, 3)]
+    assert [request.page_token for request in fake.requests] == ["", "a", "b"] * 2
+    for request in fake.requests:
+        assert (request.name, request.filter, request.page_size) == ("projects/p", "done=true", 2)
+        assert request.return_partial_success
+
+
+def test_the_pages_of_a_list_are_there_as_the_server_sent_them(
+    side: Side, fake: FakeOperations
+) -> None:
+    pages = three_pages(fake)
+    assert side.items(side.client().list("operations").pages()) == pages
+    assert side.items(side.client().list("operations", page_token="b").pages()) == pages[2:]
+
+
+def test_a_list_fetches_a_page_only_when_it_is_needed(side: Side, fake: FakeOperations) -> None:
+    three_pages(fake)
+    found = side.client().list("operations")
+    if side.is_async:
+        operations = found.__aiter__()
+        one = side.run(operations.__anext__())
+        side.run(operations.aclose())
+    else:
+        one = next(iter(found))
+    assert one.name == "operations/1"
+    assert fake.calls == [LIST]
+
+
+# The name's characters that a header cannot hold, or that mean something in a query, are encoded.
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("projects/p/operations/1", "name=projects/p/operations/1"),
+        ("a b&c=d/operations/ü", "name=a%20b%26c%3Dd/operations/%C3%BC"),
+        ("", None),
+    ],
+)
+def test_the_routing_header_is_sent(
+    side: Side, fake: FakeOperations, name: str, header: str | None
+) -> None:
+    fake.always(GET, operation())
+    fake.always(WAIT, operation())
+    fake.always(LIST, operations_pb2.ListOperationsResponse())
+    client = side.client()
+    for call in (client.get, client.wait, client.cancel, client.delete):
+        side.run(call(name))
+    side.items(client.list(name))
+    assert [one.get("x-goog-request-params") for one in fake.headers] == [header] * 5
+
+
+def test_the_callers_metadata_is_sent_with_every_call_and_left_alone(
+    side: Side, fake: FakeOperations
+) -> None:
+    fake.script(WAIT, *[operation()] * 3, operation(response=RESPONSE))
+    mine: list[tuple[str, str | bytes]] = [("x-mine", "1"), ("x-mine-bin", b"\xff")]
+    client = side.client(call_metadata=mine)
+    side.run(client.future(operation()).result(timedelta(seconds=10)))
+    assert len(fake.headers) == 4
+    assert {(one["x-mine"], one["x-mine-bin"]) for one in fake.headers} == {("1", b"\xff")}
+    assert mine == [("x-mine", "1"), ("x-mine-bin", b"\xff")]
+
+
+# --- errors of calls ---
+
+
+def abort_with(status: bytes, code: grpc.StatusCode = grpc.StatusCode.NOT_FOUND) -> Any:
+    def answer(request: Any, context: grpc.ServicerContext) -> None:
+        context.set_trailing_metadata(
+            (("x-other", "1"), ("grpc-status-details-bin", status)),
+        )
+        context.abort(code, "of the call")
+
+    return answer
+
+
+def error_of_get(side: Side) -> LroError:
+    with pytest.raises(LroError) as caught:
+        side.run(side.client().get("operations/1"))
+    assert isinstance(caught.value.__cause__, grpc.RpcError)
+    return caught.value
+
+
+def test_an_error_has_the_details_of_its_status(side: Side, fake: FakeOperations) -> None:
+    info = error_details_pb2.ErrorInfo(reason="GONE", domain="x.test", metadata={"name": "1"})
+    resource = error_details_pb2.ResourceInfo(resource_name="operations/1")
+    status = status_pb2.Status(code=5, message="it is gone")
+    status.details.add().Pack(info)
+    status.details.add().Pack(resource)
+    fake.always(GET, abort_with(status.SerializeToString()))
+    error = error_of_get(side)
+    assert (error.code, error.message) == (Code.NOT_FOUND, "it is gone")
+    assert (error.reason, error.domain, error.metadata) == ("GONE", "x.test", {"name": "1"})
+    assert error.details == (info, resource)
+
+
+def test_an_error_of_this_package_keeps_its_class(side: Side, fake: FakeOperations) -> None:
+    status = to_status(OperationNotFoundError("no such operation"))
+    fake.always(GET, abort_with(status.SerializeToString()))
+    assert type(error_of_get(side)) is OperationNotFoundError
+
+
+@pytest.mark.parametrize(
+    "status",
+    [b"\xff", b"", status_pb2.Status(code=7, message="another").SerializeToString()],
+    ids=["broken", "empty", "contradicting"],
+)
+def test_a_status_that_cannot_be_used_is_ignored(
+    side: Side, fake: FakeOperations, status: bytes
+) -> None:
+    fake.always(GET, abort_with(status))
+    error = error_of_get(side)
+    assert (error.code, error.message, error.reason) == (
+        Code.NOT_FOUND,
+        "of the call",
+        "NOT_FOUND",
+    )
+    assert error.details == ()
+
+
+@pytest.mark.parametrize("code", [one for one in grpc.StatusCode if one is not grpc.StatusCode.OK])
+def test_every_code_is_kept(side: Side, fake: FakeOperations, code: grpc.StatusCode) -> None:
+    fake.always(GET, code)
+    error = error_of_get(side)
+    assert error.code == code.value[0]
+    assert error.message == f"GetOperation says {code.name}"
+
+
+def test_a_server_that_is_not_there(side: Side, server: FakeServer) -> None:
+    server.stop()
+    assert error_of_get(side).code is Code.UNAVAILABLE
+
+
+# --- what only one of the two has ---
+
+
+def test_await_works_any_number_of_times_and_for_many_tasks(server: FakeServer) -> None:
+    server.fake.put(operation())
+
+    async def main() -> None:
+        async with grpc.aio.insecure_channel(server.target) as channel:
+            future = AsyncOperationsClient(channel).future(operation(), response=Timestamp)
+
+            async def wait() -> Timestamp:
+                return await future
+
+            tasks = [asyncio.create_task(wait()) for _ in range(10)]
+            await asyncio.to_thread(server.fake.arrived[WAIT].acquire)
+            server.fake.put(operation(response=RESPONSE))
+            assert await asyncio.gather(*tasks) == [RESPONSE] * 10
+            assert await future == RESPONSE
+            assert await future == RESPONSE
+
+    asyncio.run(main())
+    assert server.fake.calls == [WAIT]
+
+
+def test_cancelling_a_task_does_not_cancel_the_operation(server: FakeServer) -> None:
+    server.fake.put(operation())
+
+    async def main() -> None:
+        async with grpc.aio.insecure_channel(server.target) as channel:
+            future = AsyncOperationsClient(channel).future(operation(), response=Timestamp)
+            leader = asyncio.create_task(future.result())
+            await asyncio.to_thread(server.fake.arrived[WAIT].acquire)
+            follower, stays = (asyncio.create_task(future.result()) for _ in range(2))
+            await asyncio.sleep(0)
+            for task in (follower, leader):
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            await asyncio.to_thread(server.fake.arrived[WAIT].acquire)
+            server.fake.put(operation(response=RESPONSE))
+            assert await stays == RESPONSE
+
+    asyncio.run(main())
+    assert server.fake.calls == [WAIT, WAIT]
+
+
+def test_async_callbacks_need_a_running_loop(server: FakeServer) -> None:
+    async def make() -> AsyncOperationFuture[Any, Any]:
+        async with grpc.aio.insecure_channel(server.target) as channel:
+            return AsyncOperationsClient(channel).future(operation(done=True))
+
+    future = asyncio.run(make())
+    with pytest.raises(RuntimeError):
+        future.add_done_callback(print)
+
+
+def test_sync_callbacks_come_from_a_daemon_thread(server: FakeServer) -> None:
+    called = threading.Event()
+    threads = []
+
+    def callback(future: OperationFuture[Any, Any]) -> None:
+        threads.append(threading.current_thread())
+        called.set()
+
+    with grpc.insecure_channel(server.target) as channel:
+        OperationsClient(channel).future(operation(done=True)).add_done_callback(callback)
+        assert called.wait(10)
+    assert threads[0].daemon
+    assert threads[0] is not threading.current_thread()
+
+
+def test_a_pending_callback_does_not_keep_a_program_alive(server: FakeServer) -> None:
+    server.fake.put(operation())
+    program = f"""
+        import grpc
+        from lro_grpc.client import OperationsClient
+        client = OperationsClient(grpc.insecure_channel("{server.target}"))
+        client.attach("operations/1").add_done_callback(print)
+        client.get("operations/1")
+        print("over")
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "over\n", "")
+
+
+# --- the two of a pair ---
+
+
+def signature_of(method: Any) -> list[tuple[str, Any, Any, Any]]:
+    return [
+        (one.name, one.kind, one.default, re.sub("Async", "", str(one.annotation)))
+        for one in inspect.signature(method).parameters.values()
+    ]
+
+
+def public(kind: type) -> dict[str, Any]:
+    return {name: getattr(kind, name) for name in dir(kind) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize(
+    ("sync", "other"),
+    [(OperationsClient, AsyncOperationsClient), (OperationFuture, AsyncOperationFuture)],
+)
+def test_sync_and_async_have_the_same_methods(sync: type, other: type) -> None:
+    assert public(sync).keys() == public(other).keys()
+    for name, method in public(sync).items():
+        if callable(method):
+            assert signature_of(method) == signature_of(public(other)[name]), name
+
+
+def test_the_constructors_differ_in_channel_and_sleep_only() -> None:
+    def parameters(kind: type) -> list[tuple[str, Any]]:
+        return [
+            (one.name, one.kind if one.name in {"channel", "sleep"} else one)
+            for one in inspect.signature(kind).parameters.values()
+        ]
+
+    assert parameters(OperationsClient) == parameters(AsyncOperationsClient)
+
+
+def test_the_package_exports_its_four_classes() -> None:
+    assert client_package.__all__ == [
+        "AsyncOperationFuture",
+        "AsyncOperationsClient",
+        "OperationFuture",
+        "OperationsClient",
+    ]
