@@ -11,10 +11,10 @@ import asyncio
 import contextlib
 import operator
 import os
-import queue
 import sqlite3
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -120,7 +120,8 @@ class SqliteStore:
         self._now = now
         self._lock = FileLock(self.path.with_name(self.path.name + ".lock"))
         self._listeners: list[Listener] = []
-        self._work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._works: deque[_Work] = deque()
+        self._closing = False
         self._live: dict[str, Record] = {}
 
     async def open(self) -> None:
@@ -148,13 +149,17 @@ class SqliteStore:
             self._lock.release()
             raise
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._write_all, name="lro-sqlite", daemon=True)
-        self._thread.start()
+        self._more = asyncio.Event()
+        self._closing = False
+        self._committer = ThreadPoolExecutor(1, thread_name_prefix="lro-sqlite")
+        self._writing = asyncio.create_task(self._write_all(), name="lro-sqlite")
 
     async def close(self) -> None:
         """Commits what waits, and closes the file."""
-        self._work.put(None)
-        await self._loop.run_in_executor(None, self._thread.join)
+        self._closing = True
+        self._more.set()
+        await self._writing
+        self._committer.shutdown()
         self._reader.close()
         self._writer.close()
         self._live.clear()
@@ -265,45 +270,33 @@ class SqliteStore:
 
     async def _write(self, do: Callable[[_Batch], T]) -> T:
         done: asyncio.Future[T] = self._loop.create_future()
-        self._work.put(_Work(do, done))
+        self._works.append(_Work(do, done))
+        self._more.set()
         return await done
 
-    def _write_all(self) -> None:
-        """The writer thread: one commit for all that waits, over and over, until it meets None."""
-        while True:
-            works, last = self._next_works()
+    async def _write_all(self) -> None:
+        """One commit for all that waits, over and over, until nothing will come any more."""
+        while not (self._closing and not self._works):
+            if not self._works:
+                self._more.clear()
+                await self._more.wait()
+                continue
+            works = [self._works.popleft() for _ in range(min(len(self._works), _MAX_CHANGES))]
+            batch = _Batch(self._writer, self._live, self._now)
             try:
-                changed, results = self._commit(works)
+                with _transaction(self._writer):
+                    results = [_do(work, batch) for work in works]
+                    batch.write()
+                    await self._loop.run_in_executor(self._committer, self._commit)
             except sqlite3.Error as error:
                 self._live.clear()
-                changed = []
-                results = [_Result(work.done, error=_unavailable(error)) for work in works]
-            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
-                self._loop.call_soon_threadsafe(self._tell, changed, results)
-            if last:
-                return
+                self._tell([], [_Result(work.done, error=_unavailable(error)) for work in works])
+            else:
+                batch.remember()
+                self._tell(batch.changed, results)
 
-    def _next_works(self) -> tuple[list[_Work], bool]:
-        """Waits for work, and takes all that there is; tells whether it is the last."""
-        works = []
-        work = self._work.get()
-        with contextlib.suppress(queue.Empty):
-            while work is not None:
-                works.append(work)
-                if len(works) == _MAX_CHANGES:
-                    return works, False
-                work = self._work.get_nowait()
-            return works, True
-        return works, False
-
-    def _commit(self, works: Sequence[_Work]) -> tuple[list[Record], list[_Result]]:
-        """Does the work in one transaction; what it gives may be told when this returns."""
-        batch = _Batch(self._writer, self._live, self._now)
-        with _transaction(self._writer):
-            results = [_do(work, batch) for work in works]
-            batch.write()
-        batch.remember()
-        return batch.changed, results
+    def _commit(self) -> None:
+        self._writer.execute("COMMIT")
 
     def _tell(self, changed: Sequence[Record], results: Sequence[_Result]) -> None:
         for record in changed:
@@ -445,7 +438,6 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
-        connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
@@ -466,6 +458,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
             for statement in script.split(";"):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {number}")
+            connection.execute("COMMIT")
 
 
 def _key(connection: sqlite3.Connection) -> bytes:
