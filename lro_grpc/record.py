@@ -108,15 +108,6 @@ class Record(NamedTuple):
         """Whether an attempt may begin: it waits to be run, or to be undone."""
         return self.state in CLAIMABLE_STATES and not self.lease_time
 
-    def moved(self, *path: int, **changes: Any) -> Record:
-        """Returns the record after a walk through the lifecycle.
-
-        Raises:
-            IllegalTransitionError: If the lifecycle lacks one of the steps.
-        """
-        JOB.check(self.state, *path)
-        return self._replace(state=path[-1], **changes)
-
 
 CLAIMABLE_STATES = frozenset({QUEUED, CANCELLING})
 """The states in which a record without a lease waits for an attempt."""
@@ -197,13 +188,14 @@ class Claim:
                 f" in attempt {record.attempt}",
                 metadata={"operation": record.name},
             )
-        claimed = record if record.state == CANCELLING else record.moved(PENDING, RUNNING)
-        claimed = claimed._replace(
+        return _published(
+            record,
+            now,
+            path=() if record.state == CANCELLING else (PENDING, RUNNING),
             attempt=record.attempt + 1,
             lease_time=now + self.lease,
             start_time=record.start_time or now,
         )
-        return _published(claimed, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,16 +229,15 @@ class Report:
 
     def told(self, record: Record) -> Record:
         """Returns the record with these values, not yet published."""
-        percent = (
-            record.progress_percent if self.progress_percent is None else self.progress_percent
-        )
-        return record._replace(
-            progress_percent=max(record.progress_percent, min(percent, 100)),
-            status_detail=record.status_detail
-            if self.status_detail is None
-            else self.status_detail,
-            custom=record.custom if self.custom is None else self.custom,
-        )
+        told: dict[str, Any] = {}
+        if self.progress_percent is not None:
+            percent = max(record.progress_percent, min(self.progress_percent, 100))
+            told["progress_percent"] = percent
+        if self.status_detail is not None:
+            told["status_detail"] = self.status_detail
+        if self.custom is not None:
+            told["custom"] = self.custom
+        return record._replace(**told) if told else record
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,8 +253,8 @@ class SaveBatch:
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
         _fence(record, self.report.attempt)
-        saved = self.report.told(record)._replace(batch=self.batch, batch_error=self.batch_error)
-        return _published(saved, now)
+        told = self.report.told(record)
+        return _published(told, now, batch=self.batch, batch_error=self.batch_error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,11 +271,13 @@ class Succeed:
         """See :class:`Event`."""
         _fence(record, self.report.attempt)
         partial = self.partial and record.state != CANCELLING
-        result = operations_pb2.Operation(response=any_pb2.Any.FromString(self.response))
-        ended = self.report.told(record).moved(
-            PARTIALLY_SUCCEEDED if partial else SUCCEEDED, progress_percent=100
+        return _published(
+            self.report.told(record),
+            now,
+            operations_pb2.Operation(response=any_pb2.Any.FromString(self.response)),
+            path=(PARTIALLY_SUCCEEDED if partial else SUCCEEDED,),
+            progress_percent=100,
         )
-        return _published(ended, now, result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,7 +350,7 @@ class Cancel:
             return record
         if not record.lease_time and not record.batch:
             return _cancelled(record, now, cancelled_status())
-        return _published(record.moved(CANCELLING, cancel_requested=True), now)
+        return _published(record, now, path=(CANCELLING,), cancel_requested=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,35 +392,50 @@ def _fence(record: Record, attempt: int) -> None:
 def _unheld(record: Record, now: int) -> Record:
     """Takes the record from its worker: to be claimed again, or ended if nothing is to undo."""
     if record.state != CANCELLING:
-        return _published(record.moved(QUEUED, lease_time=0), now)
+        return _published(record, now, path=(QUEUED,), lease_time=0)
     if record.batch:
-        return _published(record._replace(lease_time=0), now)
+        return _published(record, now, lease_time=0)
     return _cancelled(record, now, cancelled_status())
 
 
 def _cancelled(record: Record, now: int, error: status_pb2.Status) -> Record:
     path = (CANCELLED,) if record.state == CANCELLING else (CANCELLING, CANCELLED)
-    ended = record.moved(*path, cancel_requested=True)
-    return _published(ended, now, operations_pb2.Operation(error=error))
+    result = operations_pb2.Operation(error=error)
+    return _published(record, now, result, path=path, cancel_requested=True)
 
 
 def _failed(record: Record, now: int, error: status_pb2.Status) -> Record:
-    return _published(record.moved(FAILED), now, operations_pb2.Operation(error=error))
+    return _published(record, now, operations_pb2.Operation(error=error), path=(FAILED,))
 
 
-def _published(record: Record, now: int, result: operations_pb2.Operation | None = None) -> Record:
-    """Returns the record with the bytes that Get answers with made anew.
+def _published(
+    record: Record,
+    now: int,
+    result: operations_pb2.Operation | None = None,
+    *,
+    path: tuple[int, ...] = (),
+    **changes: Any,
+) -> Record:
+    """Returns the changed record, with the bytes that Get answers with made anew.
 
     Args:
-        record: The record to publish.
+        record: The record to change.
         now: The time of the change.
         result: An Operation with the outcome and nothing else; ends the operation.
+        path: The states to walk through, the last of which is the new one.
+        **changes: The fields to change besides.
+
+    Raises:
+        IllegalTransitionError: If the lifecycle lacks one of the steps.
     """
+    if path:
+        JOB.check(record.state, *path)
+        changes["state"] = path[-1]
     now = max(now, record.update_time)  # a clock that is set back must not be seen in a record
-    if result is None:
-        record = record._replace(update_time=now)
-    else:
-        record = record._replace(update_time=now, end_time=now, lease_time=0)
+    changes["update_time"] = now
+    if result is not None:
+        changes.update(end_time=now, lease_time=0)
+    record = record._replace(**changes)
     message = metadata.message_class(record.metadata_type).FromString(record.custom)
     metadata.fill(message, record)
     operation = operations_pb2.Operation(name=record.name, done=result is not None)

@@ -12,7 +12,13 @@ from google.protobuf import duration_pb2
 from google.protobuf.message import DecodeError, Message
 
 from lro_grpc import names, paging
-from lro_grpc.errors import Code, InvalidArgumentError, LroError, MalformedRequestError
+from lro_grpc.errors import (
+    Code,
+    InvalidArgumentError,
+    LroError,
+    MalformedRequestError,
+    OperationNotFoundError,
+)
 from lro_grpc.record import Cancel, Delete
 from lro_grpc.server.call import Call, Service
 from lro_grpc.stores import Changes, Store
@@ -76,8 +82,7 @@ class OperationsService:
         """Returns the latest state of an operation."""
         del call
         request = parse(operations_pb2.GetOperationRequest, body)
-        names.split(request.name)
-        return await self._store.operation(request.name)
+        return await self._operation(request.name)
 
     async def list(self, body: bytes, call: Call) -> bytes:
         """Returns a page of a parent's operations, newest first (S12 to S15)."""
@@ -130,7 +135,6 @@ class OperationsService:
     async def wait(self, body: bytes, call: Call) -> bytes:
         """Returns the latest state of an operation, when it is done or the time is over (P9)."""
         request = parse(operations_pb2.WaitOperationRequest, body)
-        names.split(request.name)
         limit = min(self._max_wait, _patience(call.time_remaining()))
         if request.HasField("timeout"):
             limit = min(limit, _seconds(request.timeout))
@@ -138,11 +142,19 @@ class OperationsService:
         end = loop.time() + limit
         with self._changes.watch(request.name) as watcher:
             while True:
-                operation = await self._store.operation(request.name)
+                operation = await self._operation(request.name)
                 left = end - loop.time()
                 if left <= 0 or self._draining or _is_done(operation) or not call.may_wait():
                     return operation
                 await watcher.wait(min(left, _POLL_SECONDS))
+
+    async def _operation(self, name: str) -> bytes:
+        """Returns the served bytes of a name; what is stored need not be checked to be a name."""
+        try:
+            return await self._store.operation(name)
+        except OperationNotFoundError:
+            names.split(name)
+            raise
 
 
 def _is_done(operation: bytes) -> bool:
