@@ -11,8 +11,6 @@ from typing import NoReturn
 import grpc
 from google.longrunning import operations_pb2
 from google.protobuf import json_format
-from rich.console import Console
-from rich.table import Table
 
 from lro_grpc.client import OperationsClient
 from lro_grpc.errors import (
@@ -28,12 +26,10 @@ TIMED_OUT = 4
 
 
 def list_operations(target: str, parent: str) -> None:
-    """Prints a table of a parent's operations."""
-    table = Table("operation", "state")
+    """Prints a line for each of a parent's operations: its name and its state."""
     with _connected(target) as client:
         for operation in client.list(parent):
-            table.add_row(operation.name, _outcome(operation))
-    Console().print(table)
+            print(f"{operation.name}  {_outcome(operation)}")
 
 
 def get(target: str, name: str) -> None:

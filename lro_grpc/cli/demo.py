@@ -29,7 +29,7 @@ from lro_grpc.server import Operations
 Metadata = operation_metadata_pb2.OperationMetadata
 _State = batch_create_instances_pb2.BatchCreateInstanceStatus.State
 
-_ROWS = 150_000
+_ROWS = 500_000
 _LOOK = timedelta(milliseconds=50)
 """How often the shown state is brought up to date."""
 
@@ -83,13 +83,14 @@ class _Demo:
             response=fleet_service_pb2.BatchCreateInstancesResponse,
             metadata=Metadata,
         )
-        with Live(console=self._console, refresh_per_second=20) as live:
+        with Live(console=self._console, refresh_per_second=20, transient=True) as live:
             for metadata in _states(future):
                 live.update(_table(metadata))
+        self._console.print(_table(metadata))
         try:
             future.result()
         except OperationFailedError as error:
-            self._console.print(f"the operation failed, as it should: [red]{error.message}[/]")
+            self._say(f"the operation failed, as it should: [red]{error.message}[/]")
 
     def _instance(self) -> str:
         self._console.print("\n[bold]One database that succeeds[/]")
@@ -97,7 +98,7 @@ class _Demo:
             fleet_service_pb2.CreateInstanceRequest(
                 parent=PARENT,
                 instance_id=f"ledger-{self._run}",
-                instance=fleet_service_pb2.Instance(schema_sql=_GOOD_SCHEMA, seed_rows=4 * _ROWS),
+                instance=fleet_service_pb2.Instance(schema_sql=_GOOD_SCHEMA, seed_rows=2 * _ROWS),
                 request_id=str(uuid.uuid4()),
             )
         )
@@ -106,7 +107,7 @@ class _Demo:
         )
         self._bar(future)
         instance = future.result()
-        self._console.print(f"{instance.name}: {instance.size_bytes:,} bytes")
+        self._say(f"{instance.name}: {instance.size_bytes:,} bytes")
         return instance.name
 
     def _snapshot(self, instance: str) -> None:
@@ -119,7 +120,10 @@ class _Demo:
         )
         self._bar(future)
         snapshot = future.result().snapshot
-        self._console.print(f"{snapshot.name}: {snapshot.size_bytes:,} bytes\n")
+        self._say(f"{snapshot.name}: {snapshot.size_bytes:,} bytes\n")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True, highlight=False)
 
     def _bar(self, future: OperationFuture[Any, Metadata]) -> None:
         columns = (BarColumn(), TextColumn("{task.percentage:>3.0f}%  {task.description}"))
@@ -168,7 +172,7 @@ def _own_server(console: Console) -> Iterator[str]:
         )
         thread.run(operations.start())
         thread.run(server.start())
-        console.print(f"a fleet on 127.0.0.1:{port}, its operations in {store}")
+        console.print(f"a fleet on 127.0.0.1:{port}, its operations in {store}", soft_wrap=True)
         try:
             yield f"127.0.0.1:{port}"
         finally:

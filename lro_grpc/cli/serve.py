@@ -85,7 +85,7 @@ async def assemble(
         port = server.add_insecure_port(listen)
     except RuntimeError as cause:
         raise ConfigurationError(
-            f"cannot listen on {listen}: {cause}; is another server running there?"
+            f"cannot listen on {listen}; is another server running there?"
         ) from cause
     return server, port
 
