@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 _CLI_MODULES = ("typer", "click", "rich", "grpc_health", "grpc_reflection")
@@ -14,7 +13,6 @@ def main() -> int:
     Returns:
         The exit code; 2 for wrong usage, and where an extra is missing.
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what goes wrong is told in one line
     if sys.argv[1:2] == ["protoc"]:  # needs the extra codegen, and not the extra cli
         from lro_grpc.codegen.protoc import main as protoc
 

@@ -1,0 +1,222 @@
+"""``lro serve``, ``lro demo`` and the commands that ask a server, as real processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from google.longrunning import operations_pb2, operations_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
+
+from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
+from lro.v1.operation_metadata_pb2 import OperationMetadata
+from lro_grpc import OperationsClient
+
+PARENT = "projects/p/locations/l"
+
+
+def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lro_grpc.cli", *arguments],
+        cwd=cwd,
+        env={**os.environ, "LRO_TARGET": "", "COLUMNS": "200", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def create(
+    channel: grpc.Channel, instance_id: str, *, schema_sql: str = "", seed_rows: int = 0
+) -> operations_pb2.Operation:
+    instance = fleet_service_pb2.Instance(schema_sql=schema_sql, seed_rows=seed_rows)
+    request = fleet_service_pb2.CreateInstanceRequest(
+        parent=PARENT, instance_id=instance_id, instance=instance
+    )
+    return fleet_service_pb2_grpc.FleetServiceStub(channel).CreateInstance(request)
+
+
+class Served:
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        self.process = process
+        self.banner = [process.stdout.readline() for _ in range(4)]
+        found = re.search(r"127\.0\.0\.1:\d+", self.banner[0])
+        assert found is not None, self.banner
+        self.target = found.group()
+
+
+@contextmanager
+def serving(*arguments: str, cwd: Path) -> Iterator[Served]:
+    command = [sys.executable, "-m", "lro_grpc.cli", "serve", "--listen", "127.0.0.1:0", *arguments]
+    with subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield Served(process)
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def test_the_fleet_is_served_by_default_with_health_and_reflection(tmp_path: Path) -> None:
+    with serving(cwd=tmp_path) as served, grpc.insecure_channel(served.target) as channel:
+        assert served.banner[1].split() == ["operations", "in", "sqlite:///operations.db"]
+        assert served.banner[2].split() == ["recovered", "0"]
+        assert served.banner[3].strip().endswith(f"lro demo --target {served.target}")
+        request = health_pb2.HealthCheckRequest(service="lro.example.v1.FleetService")
+        health = health_pb2_grpc.HealthStub(channel).Check(request)
+        assert health.status == health_pb2.HealthCheckResponse.SERVING
+        names = ProtoReflectionDescriptorDatabase(channel).get_services()
+        assert {"lro.example.v1.FleetService", "google.longrunning.Operations"} <= set(names)
+        operation = create(channel, "one")
+        response = fleet_service_pb2.Instance
+        made = OperationsClient(channel).future(operation, response=response).result()
+        assert made.name == f"{PARENT}/instances/one"
+        assert list((tmp_path / "operations.db.d").rglob("*one*"))
+
+
+def test_sigterm_drains_and_ends_with_success(tmp_path: Path) -> None:
+    with serving(cwd=tmp_path) as served:
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(timeout=20) == 0
+
+
+def test_the_banner_tells_how_many_operations_were_recovered(tmp_path: Path) -> None:
+    with serving(cwd=tmp_path) as served, grpc.insecure_channel(served.target) as channel:
+        schema = "CREATE TABLE t (a INTEGER);"
+        operation = create(channel, "big", schema_sql=schema, seed_rows=1_000_000_000)
+        future = OperationsClient(channel).future(operation, metadata=OperationMetadata)
+        while not (future.metadata and future.metadata.status_detail.startswith("inserted")):
+            assert not future.done()  # one Get each, until the work has begun
+        served.process.kill()
+        served.process.wait()
+    with serving(cwd=tmp_path) as served, grpc.insecure_channel(served.target) as channel:
+        assert served.banner[2].split() == ["recovered", "1"]
+        OperationsClient(channel).cancel(operation.name)
+        assert OperationsClient(channel).wait(operation.name).error.code == 1
+
+
+def test_a_callable_of_the_users_own_is_given_the_registrar(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from pathlib import Path\n"
+        "from lro.example.v1 import fleet_service_pb2_grpc as grpc_\n"
+        "from lro_grpc.example import FleetService\n"
+        "def add(server):\n"
+        "    grpc_.add_FleetServiceServicer_to_server(FleetService(Path('data')), server)\n"
+    )
+    with serving("mine:add", "--store", "memory:", cwd=tmp_path) as served:
+        assert served.banner[3].strip().endswith(f"lro list operations --target {served.target}")
+        with grpc.insecure_channel(served.target) as channel:
+            operation = create(channel, "one")
+            assert OperationsClient(channel).future(operation).result() is not None
+
+
+@pytest.mark.parametrize(
+    ("service", "says"),
+    [
+        ("mine", "is not of the form MODULE:ATTRIBUTE"),
+        ("no_such_module:add", "No module named 'no_such_module'"),
+        ("json:no_such_attribute", "no_such_attribute"),
+        ("json:__name__", "give a callable"),
+    ],
+)
+def test_a_service_that_cannot_be_loaded_is_one_line(
+    service: str, says: str, tmp_path: Path
+) -> None:
+    result = run("serve", service, cwd=tmp_path)
+    assert result.returncode == 2
+    assert says in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_port_in_use_is_told_without_a_traceback(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = run("serve", "--listen", listen, "--store", "memory:", cwd=tmp_path)
+    assert result.returncode == 2
+    told = result.stderr.splitlines()  # gRPC's own log may stand before it
+    assert told[-1] == f"lro: cannot listen on {listen}; is another server running there?"
+    assert "Traceback" not in result.stderr
+
+
+def test_a_second_server_on_the_same_port_fails(tmp_path: Path) -> None:
+    with serving("--store", "memory:", cwd=tmp_path) as served:
+        result = run("serve", "--listen", served.target, "--store", "memory:", cwd=tmp_path)
+    assert result.returncode == 2
+
+
+def test_a_second_server_on_the_same_store_fails(tmp_path: Path) -> None:
+    with serving(cwd=tmp_path):
+        result = run("serve", "--listen", "127.0.0.1:0", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "operations.db is in use by another process" in result.stderr
+
+
+def test_the_demo_ends_as_it_says(tmp_path: Path) -> None:
+    result = run("demo", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    states = re.findall(r"^shop-\S+ +([A-Z_]+)", result.stdout, re.MULTILINE)
+    assert states[-4:] == ["ROLLED_BACK", "ROLLED_BACK", "FAILED", "FAILED"]
+    assert re.search(r"/instances/ledger-\w+: [\d,]+ bytes", result.stdout)
+    assert re.search(r"/snapshots/ledger-\w+: [\d,]+ bytes", result.stdout)
+
+
+def test_commands_read_the_target_from_the_environment(tmp_path: Path) -> None:
+    with serving(cwd=tmp_path) as served, grpc.insecure_channel(served.target) as channel:
+        operation = create(channel, "one")
+
+        def lro(*arguments: str) -> subprocess.CompletedProcess[str]:
+            return run(*arguments, cwd=tmp_path, LRO_TARGET=served.target)
+
+        assert '"done": true' in lro("wait", operation.name).stdout
+        assert lro("list", PARENT).stdout == f"{operation.name}  succeeded\n"
+        assert f"{PARENT}/instances/one" in lro("get", operation.name).stdout
+        assert lro("cancel", operation.name).returncode == 0
+        assert lro("delete", operation.name).returncode == 0
+        gone = lro("get", operation.name)
+        assert gone.returncode == 1
+        assert gone.stderr == f"lro: NOT_FOUND: operation {operation.name!r} not found\n"
+
+
+@pytest.mark.parametrize(("schema", "code"), [("", 0), ("nonsense", 1)])
+def test_wait_exits_with_the_outcome(schema: str, code: int, tmp_path: Path) -> None:
+    with serving(cwd=tmp_path) as served, grpc.insecure_channel(served.target) as channel:
+        operation = create(channel, "one", schema_sql=schema)
+        assert (
+            run("wait", operation.name, "--target", served.target, cwd=tmp_path).returncode == code
+        )
+
+
+def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    result = run("get", "operations/x", "--target", "127.0.0.1:1", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "is a server listening on 127.0.0.1:1?" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_without_its_extra_the_command_prints_the_pip_line(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise ModuleNotFoundError(name='typer')")
+    result = run("list", "operations", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr == "lro needs typer: pip install 'lro-grpc[cli]'\n"
+
+
+def test_reflection_and_operations_share_one_stub(tmp_path: Path) -> None:
+    """A client in any language needs nothing of this package: the service is Google's own."""
+    with serving(cwd=tmp_path) as served, grpc.insecure_channel(served.target) as channel:
+        stub = operations_pb2_grpc.OperationsStub(channel)
+        page = stub.ListOperations(operations_pb2.ListOperationsRequest(name=PARENT))
+        assert list(page.operations) == []

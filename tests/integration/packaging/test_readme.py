@@ -1,0 +1,107 @@
+"""The README's second section, from the built wheel, in an environment that has nothing else."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+import textwrap
+import venv
+import zipfile
+from pathlib import Path
+
+import grpc
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+pytestmark = [pytest.mark.codegen, pytest.mark.timeout(300)]
+
+
+def section(number: int) -> str:
+    text = (ROOT / "README.md").read_text()
+    return text.split(f"\n## {number}. ")[1].split("\n## ")[0]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def check(*command: str | Path, cwd: Path) -> str:
+    done = subprocess.run(command, cwd=cwd, env=EMPTY, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+EMPTY = {"PATH": "/usr/bin:/bin"}
+"""An environment in which no leftover can help."""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT]
+    subprocess.run(command, check=True, capture_output=True, timeout=200)
+    return next(folder.glob("*.whl"))
+
+
+def test_your_own_service_works_as_the_readme_tells_it(wheel: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "env", with_pip=True)
+    bin_ = tmp_path / "env" / "bin"
+    check(bin_ / "pip", "install", "--quiet", f"{wheel}[codegen]", cwd=tmp_path)
+
+    work = tmp_path / "work"
+    work.mkdir()
+    port = str(free_port())
+    (proto,) = blocks(section(2), "proto")
+    server, client = (code.replace("50051", port) for code in blocks(section(2), "python"))
+    generate, _ = blocks(section(2), "sh")
+    (prepare,) = blocks(section(3), "python")
+    (futures,) = blocks(section(4), "python")
+    (work / "reports.proto").write_text(proto)
+    end_of_class = "\n\nasync def main"
+    prepared = f"\n{textwrap.indent(prepare, '    ')}{end_of_class}"
+    (work / "server.py").write_text(server.replace(end_of_class, prepared, 1))
+    (work / "client.py").write_text(client)
+    *connected, _ = client.splitlines(keepends=True)
+    (work / "futures.py").write_text(
+        "import datetime\n" + "".join(connected) + textwrap.indent(futures, "    ")
+    )
+    check(bin_ / "lro", *generate.split()[1:], cwd=work)
+
+    with subprocess.Popen([bin_ / "python", "server.py"], cwd=work, env=EMPTY) as process:
+        try:
+            wait_until_listening(int(port))
+            assert check(bin_ / "python", "client.py", cwd=work) == "5 pages\n"
+            said = check(bin_ / "python", "futures.py", cwd=work)
+            assert re.search(r"^True 100 False$", said, re.MULTILINE)
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+    assert (work / "reports.db").exists()
+
+
+def wait_until_listening(port: int) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        grpc.channel_ready_future(channel).result(timeout=30)
+
+
+def test_the_wheel_ships_protos_stubs_and_type_marks(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {
+        "lro/py.typed",
+        "lro/v1/state.proto",
+        "lro/v1/state_pb2.py",
+        "lro/v1/state_pb2.pyi",
+        "lro/example/v1/fleet_service.proto",
+        "lro_grpc/py.typed",
+        "lro_grpc/example/service.py",
+    } <= names
+    assert not [name for name in names if name.startswith(("google/", "tests/", "protos/"))]
