@@ -22,9 +22,9 @@ from lro_grpc import names
 from lro_grpc.clock import Clock, SystemClock
 from lro_grpc.engine import EngineOptions, Handler, InProcessEngine
 from lro_grpc.engine.loop_thread import LoopThread
-from lro_grpc.errors import LIBRARY_DOMAIN, ConfigurationError
+from lro_grpc.errors import LIBRARY_DOMAIN, ConfigurationError, UnavailableError
 from lro_grpc.server import descriptors
-from lro_grpc.server.call import Service, Waiters, aio_face, sync_face
+from lro_grpc.server.call import Call, Service, Waiters, aio_face, sync_face
 from lro_grpc.server.mark import BoundMethod, MethodOptions
 from lro_grpc.server.registrar import AioRegistrar, Services, SyncRegistrar
 from lro_grpc.server.service import OperationsService
@@ -125,14 +125,14 @@ class Operations:
             itself and passes everything else through.
         """
         if isinstance(server, grpc.aio.Server):
-            server.add_generic_rpc_handlers((_Faces(self._methods, aio_face),))
+            server.add_generic_rpc_handlers((_Faces(self._find, aio_face),))
             return AioRegistrar(server, self._services)
         waiters = Waiters(max_waiters)
 
         def face(service: Service, domain: str) -> grpc.RpcMethodHandler[bytes, bytes]:
             return sync_face(service, domain, self._loop_thread().submit, waiters)
 
-        server.add_generic_rpc_handlers((_Faces(self._methods, face),))
+        server.add_generic_rpc_handlers((_Faces(self._find, face),))
         return SyncRegistrar(server, self._services)
 
     def add_method(
@@ -166,6 +166,11 @@ class Operations:
         types = descriptors.MethodTypes(request, response, metadata)
         options = MethodOptions(concurrency=concurrency, max_attempts=max_attempts)
         self._add(method, BoundMethod(handler, prepare, options), types)
+
+    def _find(self, method: str) -> _Started | None:
+        """Returns what serves a method, or refuses it while the operations do not run."""
+        found = self._methods.get(method)
+        return found if found is None or self._engine is not None else _NOT_STARTED
 
     def _add_marked(self, method: str, bound: BoundMethod) -> None:
         self._add(method, bound, descriptors.types_of(method))
@@ -299,22 +304,33 @@ class Operations:
 
 
 class _Faces(grpc.GenericRpcHandler):
-    """Looks up a method's face among all that the operations serve."""
+    """Gives what the operations serve the face of a server's colour."""
 
-    def __init__(self, methods: dict[str, _Started], face: Face) -> None:
-        self._methods = methods
+    def __init__(self, find: Callable[[str], _Started | None], face: Face) -> None:
+        self._find = find
         self._face = face
-        self._made: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
+        self._made: dict[_Started, grpc.RpcMethodHandler[bytes, bytes]] = {}
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
         """Returns the face of a method; None if the operations do not serve it."""
-        name = str(handler_call_details.method)
-        if name not in self._made and name in self._methods:
-            served = self._methods[name]
-            self._made[name] = self._face(served.service, served.error_domain)
-        return self._made.get(name)
+        found = self._find(str(handler_call_details.method))
+        if found is not None and found not in self._made:
+            self._made[found] = self._face(found.service, found.error_domain)
+        return None if found is None else self._made[found]
+
+
+async def _refuse(body: bytes, call: Call) -> bytes:
+    del body, call
+    raise UnavailableError(
+        "the operations of this server were not started: run it with operations.run(server),"
+        " or call operations.start() first",
+        reason="NOT_STARTED",
+    )
+
+
+_NOT_STARTED = _Started(_refuse, LIBRARY_DOMAIN)
 
 
 @contextlib.contextmanager

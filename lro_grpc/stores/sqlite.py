@@ -269,6 +269,8 @@ class SqliteStore:
             raise _unavailable(cause) from cause
 
     async def _write(self, do: Callable[[_Batch], T]) -> T:
+        if self._closing:
+            raise UnavailableError("the store is closed", reason="STORE_UNAVAILABLE")
         done: asyncio.Future[T] = self._loop.create_future()
         self._works.append(_Work(do, done))
         self._more.set()
