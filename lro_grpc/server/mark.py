@@ -79,7 +79,11 @@ class Method:
         return function
 
     def __get__(self, servicer: object, owner: type | None = None) -> Any:
-        """Binds the run and the prepare to their servicer."""
+        """Binds the run and the prepare to their servicer: gives a :class:`BoundMethod`.
+
+        Typed ``Any``, for the generated servicer declares a method there that takes a
+        ServicerContext, and a run takes an operation instead.
+        """
         if servicer is None:
             return self
         prepare = self._prepare.__get__(servicer, owner) if self._prepare else None
@@ -87,7 +91,7 @@ class Method:
 
 
 @overload
-def method(run: Callable[..., Any], /) -> Any: ...
+def method(run: Callable[..., Any], /) -> Method: ...
 
 
 @overload
@@ -97,7 +101,7 @@ def method(
     max_attempts: int = 10,
     verb: str | None = None,
     api_version: str | None = None,
-) -> Callable[[Callable[..., Any]], Any]: ...
+) -> Callable[[Callable[..., Any]], Method]: ...
 
 
 def method(run: Callable[..., Any] | None = None, /, **options: Any) -> Any:
