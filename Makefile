@@ -73,7 +73,7 @@ breaking: .venv/dev.stamp ## Fail if the schema breaks its last release
 # The lowest versions that pyproject.toml allows, on the oldest Python at hand.
 .PHONY: test-lowest
 test-lowest: ## Run the tests on the lowest versions allowed
-	oldest=$$(command -v python3.10 || command -v $(PYTHON))
+	oldest=python3.10 && $$oldest -c '' 2>/dev/null || oldest=$(PYTHON)
 	$$oldest -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 	.venv-lowest/bin/python -m pip install --quiet --editable '.[cli]' --group test \
