@@ -52,12 +52,9 @@ class Lifecycle:
         self.states: Mapping[int, State] = {
             value.number: _state(value, numbers) for value in enum.values if value.number
         }
-        self._words = {job: state for state in self.states.values() for job in state.represents}
-
-    @property
-    def initial(self) -> State:
+        self.initial: State = next(state for state in self.states.values() if state.initial)
         """The state in which a lifecycle begins."""
-        return next(state for state in self.states.values() if state.initial)
+        self._words = {job: state for state in self.states.values() for job in state.represents}
 
     def name_of(self, number: int) -> str:
         """Returns a state's name, or its number as text if the schema does not know it."""

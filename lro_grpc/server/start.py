@@ -8,6 +8,7 @@ from typing import Any
 
 from google.longrunning import operations_pb2
 from google.protobuf import any_pb2
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from lro_grpc import metadata, names, record
@@ -48,6 +49,12 @@ class Starter:
         self._store = store
         self._clock = clock
         self._new_id = new_id
+        kinds = {field.name: field.type for field in handler.request.DESCRIPTOR.fields}
+        self._has_request_id = kinds.get("request_id") == FieldDescriptor.TYPE_STRING
+        self._has_validate_only = kinds.get("validate_only") == FieldDescriptor.TYPE_BOOL
+        self._parent_fields = [
+            field for field in ("parent", "name") if kinds.get(field) == FieldDescriptor.TYPE_STRING
+        ]
         verb = options.verb
         self._verb = conventions.verb_of(handler.method) if verb is None else verb
         version = options.api_version
@@ -61,8 +68,8 @@ class Starter:
         Returns:
             The serialized Operation.
         """
-        request = parse(self._handler.request, body)
-        request_id = getattr(request, "request_id", "")
+        request: Any = parse(self._handler.request, body)
+        request_id: str = request.request_id if self._has_request_id else ""
         fingerprint = _fingerprint(request) if request_id else b""
         earlier = await self._earlier(request_id, fingerprint)
         if earlier is not None:
@@ -75,11 +82,11 @@ class Starter:
             if earlier is not None:
                 return earlier
             raise
-        if getattr(request, "validate_only", False):
+        if self._has_validate_only and request.validate_only:
             return self._validated()
         stored = await self._store.create(
             record.create(
-                parent=_parent(prepared, request),
+                parent=self._parent(prepared, request),
                 operation_id=self._new_id(),
                 method=self._handler.method,
                 request=body,
@@ -114,6 +121,14 @@ class Starter:
             )
         return prepared or Prepared()
 
+    def _parent(self, prepared: Prepared, request: Message) -> str:
+        if prepared.parent is None:
+            named = (getattr(request, field) for field in self._parent_fields)
+            return conventions.parent_of((prepared.target, *named))
+        if prepared.parent:
+            names.check_parent(prepared.parent)
+        return prepared.parent
+
     def _validated(self) -> bytes:
         """Returns a done operation without a name and with an empty response (S8)."""
         response = any_pb2.Any.FromString(metadata.packed(self._handler.response()))
@@ -122,13 +137,3 @@ class Starter:
 
 def _fingerprint(request: Message) -> bytes:
     return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
-
-
-def _parent(prepared: Prepared, request: Message) -> str:
-    if prepared.parent is None:
-        fields = (getattr(request, field, "") for field in ("parent", "name"))
-        texts = (field for field in fields if isinstance(field, str))
-        return conventions.parent_of((prepared.target, *texts))
-    if prepared.parent:
-        names.check_parent(prepared.parent)
-    return prepared.parent
