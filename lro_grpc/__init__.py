@@ -35,6 +35,7 @@ from lro_grpc.errors import (
     UnexpectedError,
     WrongTypeError,
 )
+from lro_grpc.polling import Backoff
 from lro_grpc.server import Operations, Prepared, method
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "AsyncOperationFuture",
     "AsyncOperationsClient",
     "AttemptStopped",
+    "Backoff",
     "Code",
     "ConfigurationError",
     "IllegalTransitionError",

@@ -128,8 +128,8 @@ class LroError(Exception):
         metadata: Mapping[str, str] | None = None,
         details: Iterable[Message] = (),
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = str(message)
+        super().__init__(self.message)
         self.code = Code(self.default_code if code is None else code)
         if self.code is Code.OK:
             raise ValueError("an error's code cannot be OK; return a response instead")
@@ -141,7 +141,8 @@ class LroError(Exception):
                 f"reason {self.reason!r} is not of the form {_REASON.pattern} (AIP-193)"
             )
         self.domain = domain or getattr(info, "domain", "") or self.default_domain
-        self.metadata: dict[str, str] = dict(metadata or getattr(info, "metadata", {}))
+        values = metadata or getattr(info, "metadata", {})
+        self.metadata: dict[str, str] = {key: str(value) for key, value in values.items()}
 
 
 class InvalidArgumentError(LroError):
@@ -338,7 +339,7 @@ def from_status(status: status_pb2.Status) -> LroError:
     info = next((d for d in details if _is_error_info(d)), None)
     kind = LroError
     if info is not None and info.domain == LIBRARY_DOMAIN:
-        kind = _OF_THE_LIBRARY.get((code, info.reason), LroError)
+        kind = _OF_THE_LIBRARY.get((code, info.reason)) or _OF_CODE.get(code, LroError)
     error = kind.__new__(kind)
     LroError.__init__(error, status.message, code=code, details=details)
     return error
@@ -366,6 +367,10 @@ def _unpack(packed: any_pb2.Any) -> Any:
 
 
 _CODES = frozenset(Code)
+
+_OF_CODE: dict[int, type[LroError]] = {
+    kind.default_code: kind for kind in (InvalidArgumentError, UnavailableError)
+}
 
 _OF_THE_LIBRARY: dict[tuple[int, str], type[LroError]] = {
     (kind.default_code, kind.default_reason): kind

@@ -16,7 +16,7 @@ from google.protobuf import any_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from lro.v1 import operation_metadata_pb2, state_pb2
+from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2, state_pb2
 from lro_grpc.errors import ConfigurationError
 
 DEFAULT_TYPE = operation_metadata_pb2.OperationMetadata
@@ -85,10 +85,13 @@ def _is_job_state(field: FieldDescriptor) -> bool:
 
 
 def _is_batch(field: FieldDescriptor) -> bool:
-    """Any message that is wire-identical to ours: the same field names at the same numbers."""
+    """Any message whose fields have the names, numbers and types of ours, so the same bytes."""
     kind = _message_type(field)
-    theirs = {f.name: f.number for f in kind.fields} if kind else {}
-    return theirs == {"instance_targets": 1, "instance_statuses": 2}
+    return kind is not None and _shape(kind) == _shape(_BATCH)
+
+
+def _shape(kind: Descriptor) -> list[tuple[str, int, int, bool]]:
+    return [(f.name, f.number, f.type, _repeated(f)) for f in kind.fields]
 
 
 def _message_type(field: FieldDescriptor) -> Descriptor | None:
@@ -113,6 +116,7 @@ def _write_batch(message: Message, name: str, value: bytes) -> None:
     getattr(message, name).ParseFromString(value)
 
 
+_BATCH = batch_create_instances_pb2.BatchCreateInstancesMetadata.DESCRIPTOR
 _TEXT = _is(FieldDescriptor.TYPE_STRING)
 _FLAG = _is(FieldDescriptor.TYPE_BOOL)
 _NUMBER = _is(FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_UINT32)
@@ -148,12 +152,14 @@ def _plan(descriptor: Descriptor) -> tuple[tuple[str, _Convention], ...]:
 def fill(message: Message, values: Conventional) -> None:
     """Writes each conventional value into the field that the message has for it.
 
-    A value that is unset leaves what the message holds.
+    A value that is unset clears the field.
     """
     for name, convention in _plan(message.DESCRIPTOR):
         value = getattr(values, convention.value)
         if value:
             convention.write(message, name, value)
+        else:
+            message.ClearField(name)
 
 
 def message_class(full_name: str) -> type[Message]:

@@ -56,10 +56,15 @@ def check_parent(parent: str) -> None:
     """Checks that a text can stand before ``/operations``.
 
     Raises:
-        InvalidNameError: If it is empty, too long, or has a segment that is empty, ``.``, ``..``
-            or not of URI path characters.
+        InvalidNameError: If it is empty, too long, ``operations``, or has a segment that is
+            empty, ``.``, ``..`` or not of URI path characters.
     """
-    if len(parent) > _MAX_LENGTH or not all(map(_SEGMENT.fullmatch, parent.split("/"))):
+    segments = parent.split("/")
+    if (
+        len(parent) > _MAX_LENGTH
+        or parent == COLLECTION
+        or not all(map(_SEGMENT.fullmatch, segments))
+    ):
         raise InvalidNameError(
             f"{_shown(parent)} is not a parent's name; expected segments like"
             f" projects/p/locations/l, of at most {_MAX_LENGTH} characters in all",

@@ -18,7 +18,9 @@ from google.rpc import status_pb2
 
 from lro.v1 import state_pb2
 from lro_grpc import metadata, names
+from lro_grpc.batch import BatchStates
 from lro_grpc.errors import (
+    LIBRARY_DOMAIN,
     Code,
     LroError,
     OperationNotFoundError,
@@ -194,7 +196,7 @@ class Claim:
             path=() if record.state == CANCELLING else (PENDING, RUNNING),
             attempt=record.attempt + 1,
             lease_time=now + self.lease,
-            start_time=record.start_time or now,
+            start_time=record.start_time or max(now, record.update_time),
         )
 
 
@@ -334,9 +336,15 @@ class Lose:
             f" and has none of {lost.max_attempts} attempts left",
             code=Code.ABORTED,
             reason="WORKER_LOST",
+            domain=LIBRARY_DOMAIN,
             metadata={"operation": lost.name, "attempts": str(lost.max_attempts)},
         )
-        return _failed(lost, now, to_status(error))
+        status = to_status(error)
+        if lost.batch:
+            states = BatchStates(lost.batch)
+            states.abandon(status)
+            lost = lost._replace(batch=states.serialized())
+        return _failed(lost, now, status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +374,8 @@ class Delete:
 
 def cancelled_status() -> status_pb2.Status:
     """Returns the error of an operation that was cancelled (P8)."""
-    return to_status(LroError("the operation was cancelled", code=Code.CANCELLED))
+    error = LroError("the operation was cancelled", code=Code.CANCELLED, domain=LIBRARY_DOMAIN)
+    return to_status(error)
 
 
 def not_found(name: str) -> OperationNotFoundError:

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from google.protobuf.message import Message
+from google.rpc import status_pb2
 
 from lro_grpc.clock import Clock
 from lro_grpc.engine.handler import Handler
 from lro_grpc.errors import AttemptStopped, StaleAttemptError, StopReason, UnavailableError
+from lro_grpc.metadata import message_class
 from lro_grpc.record import Event, Record, Report
 from lro_grpc.stores import Store
 
@@ -47,8 +49,11 @@ class Attempt:
         self.loop = asyncio.get_running_loop()
         self.cancel_requested = record.cancel_requested
         self.stop_reason: StopReason | None = None
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[Any] | None = None
         """The task to interrupt when the attempt has to stop; None outside an async handler."""
+        self.undo: Callable[[status_pb2.Status], Any] | None = None
+        """Undoes a batch that was created, given the operation's error; of the handler's colour."""
+        self._undoing = False
         self._store = store
         self._clock = clock
         self._lease = lease
@@ -72,7 +77,8 @@ class Attempt:
     def metadata(self) -> Any:
         """The handler's own metadata message; starts as the attempt before has left it."""
         if self._metadata is None:
-            self._metadata = self.handler.metadata.FromString(self.record.custom)
+            kind = message_class(self.record.metadata_type)  # a later release may declare another
+            self._metadata = kind.FromString(self.record.custom)
         return self._metadata
 
     @property
@@ -82,7 +88,16 @@ class Attempt:
         return bool(touched and getattr(self.metadata, "partial_failures", ()))
 
     def report(self, percent: float | None, detail: str | None) -> None:
-        """Keeps the latest progress, to be stored soon."""
+        """Keeps the latest progress, to be stored soon.
+
+        Raises:
+            TypeError: If the detail is no text, or the percentage no number.
+            ValueError: If they cannot be stored: not a finite number, not Unicode.
+        """
+        if detail is not None:
+            if not isinstance(detail, str):
+                raise TypeError(f"the detail is {detail!r}; give a text")
+            detail.encode()
         with self._lock:
             told = self._latest
             first = told is self._nothing
@@ -108,6 +123,20 @@ class Attempt:
             return Report(self.number, report.progress_percent, report.status_detail, custom)
         return report
 
+    def give_back(self, report: Report) -> None:
+        """Takes back a report that could not be stored; what was said since goes before it."""
+        with self._lock:
+            newer, empty = self._latest, self._nothing
+            self._latest = Report(
+                self.number,
+                *(
+                    getattr(report if getattr(newer, field) is None else newer, field)
+                    for field in ("progress_percent", "status_detail", "custom")
+                ),
+            )
+        if newer is empty:
+            self._on_report(self)
+
     def stop(self, reason: StopReason) -> None:
         """Makes the handler unwind. A lost lease or a shutdown comes before a cancel."""
         if self.stop_reason in (StopReason.LEASE_LOST, reason):
@@ -122,10 +151,12 @@ class Attempt:
         """Tells the handler, once, that someone cancelled the operation."""
         if not self.cancel_requested:
             self.cancel_requested = True
-            self.stop(StopReason.CANCEL)
+            if not self._undoing:
+                self.stop(StopReason.CANCEL)
 
     def begin_undo(self) -> None:
-        """Takes note of a cancel, so that what undoes the work is not itself stopped by it."""
+        """Lets no cancel stop what undoes the work, neither one that came nor one to come."""
+        self._undoing = True
         if self.stop_reason is StopReason.CANCEL:
             self.stop_reason = None
 
@@ -143,7 +174,7 @@ class Attempt:
         """Whether the lease has run out by this process's own clock."""
         return self._clock.monotonic() >= self._lease_end
 
-    async def write(self, event: Event) -> Record:
+    async def write(self, event: Event) -> None:
         """Stores an event of this attempt, through an outage of the store if there is one.
 
         Raises:
@@ -151,7 +182,7 @@ class Attempt:
         """
         while True:
             try:
-                return await self._store.apply(self.name, event)
+                record = await self._store.apply(self.name, event)
             except StaleAttemptError as cause:
                 self.stop(StopReason.LEASE_LOST)
                 raise AttemptStopped(StopReason.LEASE_LOST) from cause
@@ -161,3 +192,6 @@ class Attempt:
                     self.stop(StopReason.LEASE_LOST)
                     raise AttemptStopped(StopReason.LEASE_LOST) from cause
                 await self._clock.sleep(_RETRY_SECONDS)
+            else:
+                self.record = record
+                return

@@ -1,6 +1,6 @@
 """Batches: several targets created as one operation, all or nothing.
 
-The plan is one generator of steps, and knows neither threads nor tasks; two drivers carry it out.
+The plan is a generator of steps, and knows neither threads nor tasks; two drivers carry it out.
 Each change of a target's state is stored before what follows from it begins, so that an attempt
 can go on where a former one was lost.
 """
@@ -17,10 +17,11 @@ from typing import Any
 
 from google.rpc import status_pb2
 
-from lro.v1 import batch_create_instances_pb2
+from lro_grpc.batch import BEGUN, UNBEGUN, BatchStates, Status
 from lro_grpc.engine.attempt import Attempt
-from lro_grpc.engine.failure import as_lro_error
+from lro_grpc.engine.failure import status_of
 from lro_grpc.errors import (
+    LIBRARY_DOMAIN,
     AttemptStopped,
     Code,
     LroError,
@@ -28,10 +29,7 @@ from lro_grpc.errors import (
     from_status,
     to_status,
 )
-from lro_grpc.lifecycle import BATCH_INSTANCE
 from lro_grpc.record import SaveBatch, cancelled_status
-
-_Status = batch_create_instances_pb2.BatchCreateInstanceStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,7 @@ Plan = Generator[Step, Ended | None, None]
 
 
 class Batch:
-    """The states of a batch's targets.
+    """The one batch of an operation.
 
     Args:
         attempt: The attempt that drives the batch; its record has the states so far.
@@ -74,7 +72,7 @@ class Batch:
 
     Raises:
         ValueError: If a target stands there twice, or parallelism is not positive.
-        LroError: If a former attempt had other targets.
+        LroError: If the batch was begun with other targets.
     """
 
     def __init__(self, attempt: Attempt, targets: Sequence[str], parallelism: int) -> None:
@@ -85,27 +83,26 @@ class Batch:
         self._attempt = attempt
         self._parallelism = parallelism
         self._domain = attempt.handler.error_domain
-        stored = attempt.record.batch
-        self._message = batch_create_instances_pb2.BatchCreateInstancesMetadata.FromString(stored)
-        self._error = status_pb2.Status.FromString(attempt.record.batch_error)
-        if not stored:
-            self._message.instance_targets.extend(targets)
-            for target in targets:
-                self._message.instance_statuses[target].state = _Status.PENDING_CREATE
-        elif list(self._message.instance_targets) != list(targets):
+        stored = attempt.record
+        self._states = (
+            BatchStates(stored.batch) if stored.batch else BatchStates.begin(list(targets))
+        )
+        self._error = status_pb2.Status.FromString(stored.batch_error)
+        if self._states.targets != list(targets):
             raise LroError(
-                f"{attempt.name} was begun with the targets {list(self._message.instance_targets)},"
-                f" and is now asked for {list(targets)}; a batch's targets must follow from the"
-                " request alone",
+                f"{attempt.name} was begun with the targets {self._states.targets},"
+                f" and is now asked for {list(targets)}; an operation has one batch, and its"
+                " targets must follow from the request alone",
                 code=Code.INTERNAL,
                 reason="BATCH_CHANGED",
+                domain=LIBRARY_DOMAIN,
             )
 
     def saved(self) -> SaveBatch:
         """Returns the event that stores the states as they are now."""
         return SaveBatch(
             self._attempt.take_report(),
-            self._message.SerializeToString(deterministic=True),
+            self._states.serialized(),
             self._error.SerializeToString(),
         )
 
@@ -118,27 +115,40 @@ class Batch:
                 back, else with the states left for the next attempt.
         """
         yield from self._create_all()
-        if not self._failed and all(s == _Status.READY for s in self._states().values()):
-            return
-        self._attempt.begin_undo()
+        if self._failed or self._attempt.cancel_requested:
+            yield from self._undo_all()
+            if self._failed:
+                raise from_status(self._error)
+            raise AttemptStopped(StopReason.CANCEL)
         self._attempt.raise_if_stopped()
+
+    def undo_plan(self, error: status_pb2.Status) -> Plan:
+        """Undoes a batch that was created, because its operation ends with an error all the same.
+
+        Args:
+            error: The operation's error.
+
+        Raises:
+            AttemptStopped: If the attempt was stopped.
+        """
+        if not self._failed and error.code != Code.CANCELLED:
+            self._error.CopyFrom(error)
         yield from self._undo_all()
-        if self._failed:
-            raise from_status(self._error)
-        raise AttemptStopped(StopReason.CANCEL)
 
     def _create_all(self) -> Plan:
-        waiting = [t for t, s in self._states().items() if s in _UNBEGUN or s == _Status.CREATING]
+        waiting = self._states.among(UNBEGUN | {Status.CREATING})
         begun = 0
         while True:
-            picked = []
-            if not self._failed and not self._attempt.cancel_requested and not self._stopped:
-                picked = waiting[: self._parallelism - begun]
-                del waiting[: len(picked)]
+            picked = self._pick(waiting, begun, unless=self._failed or self._interrupted)
             for target in picked:
-                if self._states()[target] != _Status.CREATING:
-                    self._move(target, _Status.CREATING)
+                if self._states.of(target) != Status.CREATING:
+                    self._states.move(target, Status.CREATING)
             yield Save()
+            if self._interrupted:  # while it was saved: none of the picked is begun any more
+                reason = self._attempt.stop_reason or StopReason.CANCEL
+                for target in picked:
+                    self._created(Ended(target, AttemptStopped(reason)))
+                picked = []
             for target in picked:
                 yield Begin(target, undo=False)
             begun += len(picked)
@@ -151,29 +161,30 @@ class Batch:
 
     def _created(self, ended: Ended) -> None:
         if ended.error is None:
-            self._move(ended.target, _Status.READY)
-        elif not self._interrupted(ended.error):
+            self._states.move(ended.target, Status.READY)
+        elif not self._is_stop(ended.error):
             error = self._status(ended.target, ended.error)
-            self._move(ended.target, _Status.FAILED, error)
+            self._states.move(ended.target, Status.FAILED, error=error)
             if not self._failed:
                 self._error.CopyFrom(error)
         elif self._attempt.cancel_requested:
-            self._move(ended.target, _Status.FAILED, cancelled_status())
+            self._states.move(ended.target, Status.FAILED, error=cancelled_status())
 
     def _undo_all(self) -> Plan:
+        self._attempt.begin_undo()
         never_picked = self._never_picked()
-        for target, state in self._states().items():
-            if state in _UNBEGUN:
-                self._move(target, _Status.FAILED, never_picked)
-        waiting = [t for t, s in self._states().items() if s in _TO_UNDO][::-1]
+        for target in self._states.among(UNBEGUN):
+            self._states.move(target, Status.FAILED, error=never_picked)
+        waiting = self._states.among(BEGUN)[::-1]
         begun = 0
         while True:
-            picked = [] if self._stopped else waiting[: self._parallelism - begun]
-            del waiting[: len(picked)]
+            picked = self._pick(waiting, begun, unless=self._stopped)
             for target in picked:
-                if self._states()[target] != _Status.DELETING:
-                    self._move(target, _Status.DELETING)
+                if self._states.of(target) != Status.DELETING:
+                    self._states.move(target, Status.DELETING)
             yield Save()
+            if self._stopped:  # while it was saved: the picked stay for the next attempt
+                picked = []
             for target in picked:
                 yield Begin(target, undo=True)
             begun += len(picked)
@@ -183,10 +194,17 @@ class Batch:
             assert ended is not None
             begun -= 1
             if ended.error is None:
-                self._move(ended.target, _Status.ROLLED_BACK)
-            elif not self._interrupted(ended.error):
-                self._move(ended.target, _Status.FAILED, self._status(ended.target, ended.error))
+                self._states.move(ended.target, Status.ROLLED_BACK)
+            elif not self._is_stop(ended.error):
+                error = self._status(ended.target, ended.error)
+                self._states.move(ended.target, Status.FAILED, error=error)
         self._attempt.raise_if_stopped()
+
+    def _pick(self, waiting: list[str], begun: int, *, unless: bool) -> list[str]:
+        """Takes from those that wait as many as may be begun now."""
+        picked = [] if unless else waiting[: self._parallelism - begun]
+        del waiting[: len(picked)]
+        return picked
 
     @property
     def _failed(self) -> bool:
@@ -196,57 +214,43 @@ class Batch:
     def _stopped(self) -> bool:
         return self._attempt.stop_reason is not None
 
-    def _interrupted(self, error: BaseException) -> bool:
+    @property
+    def _interrupted(self) -> bool:
+        return self._stopped or self._attempt.cancel_requested
+
+    def _is_stop(self, error: BaseException) -> bool:
         """Whether a target was stopped with the attempt, and has not failed by itself.
 
-        What was interrupted keeps its state for the next attempt, unless a cancel ends it.
+        What was stopped keeps its state for the next attempt, unless a cancel ends it.
         """
-        return not isinstance(error, Exception) and (
-            self._stopped or self._attempt.cancel_requested
-        )
-
-    def _states(self) -> dict[str, int]:
-        statuses = self._message.instance_statuses
-        return {target: statuses[target].state for target in self._message.instance_targets}
-
-    def _move(
-        self, target: str, state: _Status.State.ValueType, error: status_pb2.Status | None = None
-    ) -> None:
-        status = self._message.instance_statuses[target]
-        BATCH_INSTANCE.check(status.state, state)
-        status.state = state
-        if error is not None:
-            status.error.CopyFrom(error)
-            status.error_msg = error.message
+        return not isinstance(error, Exception) and self._interrupted
 
     def _status(self, target: str, error: BaseException) -> status_pb2.Status:
-        shown = as_lro_error(error, f"{self._attempt.name}, target {target},")
-        return to_status(shown, domain=self._domain)
+        where = f"{self._attempt.name}, target {target},"
+        return status_of(error, where, domain=self._domain)
 
     def _never_picked(self) -> status_pb2.Status:
-        statuses = self._message.instance_statuses
-        failed = [t for t in self._states() if self._failed and statuses[t].error == self._error]
-        why = f"{failed[0]} failed" if failed else "the operation was cancelled"
+        states = self._states
+        failed = [t for t in states.targets if self._failed and states.error_of(t) == self._error]
+        why = f"{failed[0]} failed" if failed else "the operation was stopped"
         error = LroError(
             f"not begun, because {why}",
             code=Code.ABORTED,
             reason="BATCH_ABORTED",
+            domain=LIBRARY_DOMAIN,
             metadata={"failed": failed[0]} if failed else {},
         )
-        return to_status(error, domain=self._domain)
-
-
-_UNBEGUN = (_Status.STATE_UNSPECIFIED, _Status.PENDING_CREATE)
-_TO_UNDO = (_Status.READY, _Status.CREATING, _Status.DELETING)
+        return to_status(error)
 
 
 def drive(
+    plan: Plan,
     batch: Batch,
     attempt: Attempt,
     create: Callable[[str], object],
     delete: Callable[[str], object],
 ) -> None:
-    """Carries out the plan with a thread for each target begun."""
+    """Carries out a plan with a thread for each target begun."""
     ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
 
     def run(step: Begin) -> None:
@@ -257,11 +261,6 @@ def drive(
         else:
             ended.put(Ended(step.target, None))
 
-    def save() -> None:
-        write = attempt.write(batch.saved())
-        asyncio.run_coroutine_threadsafe(write, attempt.loop).result()
-
-    plan = batch.plan()
     answer: Ended | None = None
     while True:
         try:
@@ -274,17 +273,19 @@ def drive(
         elif isinstance(step, Await):
             answer = ended.get()
         elif attempt.stop_reason is not StopReason.LEASE_LOST:
+            write = attempt.write(batch.saved())
             with contextlib.suppress(AttemptStopped):  # lost: the plan sees it, and winds up
-                save()
+                asyncio.run_coroutine_threadsafe(write, attempt.loop).result()
 
 
 async def drive_async(
+    plan: Plan,
     batch: Batch,
     attempt: Attempt,
     create: Callable[[str], Awaitable[object]],
     delete: Callable[[str], Awaitable[object]],
 ) -> None:
-    """Carries out the plan with a task for each target begun."""
+    """Carries out a plan with a task for each target begun."""
     ended: asyncio.Queue[Ended] = asyncio.Queue()
     tasks: set[asyncio.Task[None]] = set()
 
@@ -305,9 +306,10 @@ async def drive_async(
             except asyncio.CancelledError:
                 for task in tasks:
                     task.cancel()
+                if attempt.stop_reason is None and not attempt.cancel_requested:
+                    raise  # the loop itself ends
         return waiting.result()
 
-    plan = batch.plan()
     answer: Ended | None = None
     while True:
         try:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
+from google.rpc import status_pb2
 
 from lro_grpc.engine.attempt import Attempt
 from lro_grpc.engine.batch import Batch, drive, drive_async
@@ -81,9 +82,6 @@ class _Context(Generic[MetadataT]):
         """
         self._attempt.raise_if_stopped()
 
-    def _batch(self, targets: Sequence[str], parallelism: int) -> Batch:
-        return Batch(self._attempt, targets, parallelism)
-
 
 class OperationContext(_Context[MetadataT]):
     """The operation, for a ``def`` handler, which runs in a thread of its own."""
@@ -99,7 +97,8 @@ class OperationContext(_Context[MetadataT]):
         """Creates several targets, all or nothing, and returns when every one is READY.
 
         On the first failure nothing more is begun; what was created is deleted again, newest
-        first. A cancel does the same. The states stand in ``batch_create_instances_metadata``,
+        first. A cancel does the same, and so does an error that the handler raises later on. The
+        states stand in ``batch_create_instances_metadata``,
         and a later attempt goes on from them: it may call ``create`` or ``delete`` once more for a
         target whose former call was cut off, so both must cope with what that call left behind.
 
@@ -115,7 +114,14 @@ class OperationContext(_Context[MetadataT]):
             AttemptStopped: If the attempt was stopped.
             ValueError: If a target stands there twice, or parallelism is not positive.
         """
-        drive(self._batch(targets, parallelism), self._attempt, create, delete)
+        attempt = self._attempt
+        batch = Batch(attempt, targets, parallelism)
+        drive(batch.plan(), batch, attempt, create, delete)
+
+        def undo(error: status_pb2.Status) -> None:
+            drive(batch.undo_plan(error), batch, attempt, create, delete)
+
+        attempt.undo = undo
 
 
 class AsyncOperationContext(_Context[MetadataT]):
@@ -137,4 +143,11 @@ class AsyncOperationContext(_Context[MetadataT]):
             delete: Removes one target that was created, or begun.
             parallelism: How many to create, or delete, at a time, each in a task of its own.
         """
-        await drive_async(self._batch(targets, parallelism), self._attempt, create, delete)
+        attempt = self._attempt
+        batch = Batch(attempt, targets, parallelism)
+        await drive_async(batch.plan(), batch, attempt, create, delete)
+
+        async def undo(error: status_pb2.Status) -> None:
+            await drive_async(batch.undo_plan(error), batch, attempt, create, delete)
+
+        attempt.undo = undo

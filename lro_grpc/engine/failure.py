@@ -5,26 +5,34 @@ from __future__ import annotations
 import logging
 import uuid
 
-from lro_grpc.errors import LroError, UnexpectedError
+from google.rpc import status_pb2
+
+from lro_grpc.errors import LroError, UnexpectedError, to_status
 
 _log = logging.getLogger("lro_grpc")
 
 
-def as_lro_error(error: BaseException, where: str) -> LroError:
-    """Returns the error to show for an exception.
+def status_of(error: BaseException, where: str, *, domain: str) -> status_pb2.Status:
+    """Returns the Status to show for an exception; never raises.
 
-    An :class:`LroError` is meant to be shown. Anything else is logged under a new id, and the
-    caller is given that id and nothing more.
+    An :class:`LroError` is meant to be shown. Anything else, and an ``LroError`` that cannot be
+    put into a Status, is logged under a new id, and the caller is given that id and nothing more.
 
     Args:
         error: What was raised.
         where: What was being done, for the log.
+        domain: ``ErrorInfo.domain`` for an error that names none.
     """
     if isinstance(error, LroError):
-        return error
+        try:
+            return to_status(error, domain=domain)
+        except (TypeError, ValueError) as cause:
+            error = cause
     incident = uuid.uuid4().hex
     _log.error("%s raised unexpectedly, incident %s", where, incident, exc_info=error)
-    return UnexpectedError(
-        f"an unexpected error happened; the server's log has it as incident {incident}",
-        metadata={"incident": incident},
+    return to_status(
+        UnexpectedError(
+            f"an unexpected error happened; the server's log has it as incident {incident}",
+            metadata={"incident": incident},
+        )
     )

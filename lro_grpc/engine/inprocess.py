@@ -12,13 +12,14 @@ from datetime import timedelta
 from typing import Any
 
 from google.protobuf.message import Message
+from google.rpc import status_pb2
 
 from lro_grpc import metadata
 from lro_grpc.clock import Clock
 from lro_grpc.engine.attempt import Attempt
 from lro_grpc.engine.backlog import Backlog
 from lro_grpc.engine.context import AsyncOperationContext, OperationContext
-from lro_grpc.engine.failure import as_lro_error
+from lro_grpc.engine.failure import status_of
 from lro_grpc.engine.handler import Handler
 from lro_grpc.errors import (
     AttemptStopped,
@@ -26,7 +27,6 @@ from lro_grpc.errors import (
     StopReason,
     UnavailableError,
     WrongTypeError,
-    to_status,
 )
 from lro_grpc.record import (
     Claim,
@@ -39,7 +39,7 @@ from lro_grpc.record import (
     Succeed,
     cancelled_status,
 )
-from lro_grpc.stores import Store
+from lro_grpc.stores import Held, Store
 
 _log = logging.getLogger("lro_grpc")
 
@@ -83,6 +83,7 @@ class InProcessEngine:
         self._attempts: dict[str, Attempt] = {}
         self._runs: dict[asyncio.Task[None], Attempt] = {}
         self._told: set[Attempt] = set()
+        self._cancelled_early: set[str] = set()
         self._loops: list[asyncio.Task[None]] = []
         self._stopping = False
 
@@ -95,6 +96,7 @@ class InProcessEngine:
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._reported = asyncio.Event()
+        self._claiming = asyncio.Lock()
         self._store.subscribe(self._on_change)
         recovered = 0
         if self._store.exclusive:
@@ -117,6 +119,8 @@ class InProcessEngine:
         is over.
         """
         self.stop_claiming()
+        async with self._claiming:  # what is being claimed becomes an attempt first
+            pass
         for attempt in self._attempts.values():
             attempt.stop(StopReason.SHUTDOWN)
         if self._runs:
@@ -133,9 +137,12 @@ class InProcessEngine:
         if record.claimable and record.method in self._backlogs:
             self._backlogs[record.method].add(record.name)
             self._wake.set()
-        attempt = self._attempts.get(record.name)
-        if attempt is not None and record.attempt == attempt.number and record.cancel_requested:
-            attempt.cancel()
+        if record.cancel_requested and record.lease_time:
+            attempt = self._attempts.get(record.name)
+            if attempt is not None and attempt.number == record.attempt:
+                attempt.cancel()
+            else:
+                self._cancelled_early.add(record.name)  # it may be one that is being claimed
 
     async def _survive(self, forever: Callable[[], Awaitable[None]]) -> None:
         """Repeats one of the engine's loops, whatever happens in one of its rounds."""
@@ -153,11 +160,13 @@ class InProcessEngine:
         """Begins attempts wherever a method has both a free slot and something that waits."""
         await self._wake.wait()
         self._wake.clear()
+        claim = Claim(int(self._lease * 1_000_000))
         for method, backlog in self._backlogs.items():
-            while backlog and self._free[method] and not self._stopping:
-                names = await backlog.take(self._store, self._free[method])
-                claim = Claim(int(self._lease * 1_000_000))
+            async with self._claiming:
+                if not backlog or not self._free[method] or self._stopping:
+                    continue
                 try:
+                    names = await backlog.take(self._store, self._free[method])
                     outcomes = await self._store.apply_all([(name, claim) for name in names])
                 except UnavailableError:
                     backlog.ask_again()
@@ -166,6 +175,9 @@ class InProcessEngine:
                 for outcome in outcomes:
                     if isinstance(outcome, Record):
                         self._begin(outcome)
+                self._cancelled_early.clear()
+            if backlog and self._free[method]:
+                self._wake.set()  # there is more, after the other methods
 
     def _begin(self, record: Record) -> None:
         handler = self._handlers[record.method]
@@ -178,12 +190,17 @@ class InProcessEngine:
             on_report=self._on_report,
         )
         self._free[record.method] -= 1
+        former = self._attempts.get(record.name)
+        if former is not None:
+            former.stop(StopReason.LEASE_LOST)
         self._attempts[record.name] = attempt
         run = asyncio.create_task(self._run(attempt), name=record.name)
         self._runs[run] = attempt
         run.add_done_callback(self._ended)
         if self._stopping:  # it was claimed while the engine was told to stop
             attempt.stop(StopReason.SHUTDOWN)
+        elif record.name in self._cancelled_early and not record.cancel_requested:
+            attempt.cancel()
 
     def _ended(self, run: asyncio.Task[None]) -> None:
         attempt = self._runs.pop(run)
@@ -196,8 +213,15 @@ class InProcessEngine:
 
     async def _run(self, attempt: Attempt) -> None:
         """Runs the handler, and stores what has come of it."""
+        # In a task of its own, for what cancels the handler is not what cancels this: the latter
+        # is the end of the loop, and no outcome.
+        handling = asyncio.create_task(self._outcome(attempt), name=attempt.name)
+        await asyncio.wait({handling})
         try:
-            event = await self._outcome(attempt)
+            if handling.cancelled():
+                event = await self._failed(attempt, asyncio.CancelledError("by itself"))
+            else:
+                event = handling.result()
             await attempt.write(event)
         except AttemptStopped as stopped:
             _log.info("%s: attempt %d ended: %s", attempt.name, attempt.number, stopped)
@@ -207,23 +231,24 @@ class InProcessEngine:
 
         Raises:
             AttemptStopped: If the operation is no longer this attempt's.
+            asyncio.CancelledError: If the handler was cancelled, and not by the engine.
         """
         try:
             response = await self._call(attempt)
             packed = self._packed(attempt, response)
         except (AttemptStopped, asyncio.CancelledError) as error:
-            return self._stopped(attempt, error)
+            return await self._stopped(attempt, error)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the operation fails with it
-            return self._failed(attempt, error)
+            return await self._failed(attempt, error)
         partial = attempt.has_partial_failures
         return Succeed(attempt.take_report(final=True), packed, partial)
 
     async def _call(self, attempt: Attempt) -> Any:
+        attempt.raise_if_stopped()
         request = attempt.handler.request.FromString(attempt.record.request)
         if not attempt.handler.is_async:
             context = OperationContext[Any](attempt)
             return await _in_thread(attempt.name, attempt.handler.run, request, context)
-        attempt.raise_if_stopped()
         attempt.task = asyncio.current_task()
         try:
             own = AsyncOperationContext[Any](attempt)
@@ -244,20 +269,36 @@ class InProcessEngine:
             )
         return metadata.packed(response)
 
-    def _stopped(self, attempt: Attempt, error: BaseException) -> Event:
+    async def _stopped(self, attempt: Attempt, error: BaseException) -> Event:
         reason = error.reason if isinstance(error, AttemptStopped) else attempt.stop_reason
         if reason is None and not attempt.cancel_requested:
-            return self._failed(attempt, error)
+            raise error
         if reason is StopReason.LEASE_LOST:
             raise AttemptStopped(reason) from error
         if reason is StopReason.SHUTDOWN:
             return Release(attempt.take_report(final=True))
-        return Fail(attempt.take_report(final=True), cancelled_status().SerializeToString())
+        return await self._ended_with(attempt, cancelled_status())
 
-    def _failed(self, attempt: Attempt, error: BaseException) -> Event:
-        shown = as_lro_error(error, f"{attempt.handler.method} in {attempt.name}")
-        status = to_status(shown, domain=attempt.handler.error_domain)
-        return Fail(attempt.take_report(final=True), status.SerializeToString())
+    async def _failed(self, attempt: Attempt, error: BaseException) -> Event:
+        where = f"{attempt.handler.method} in {attempt.name}"
+        status = status_of(error, where, domain=attempt.handler.error_domain)
+        return await self._ended_with(attempt, status)
+
+    async def _ended_with(self, attempt: Attempt, error: status_pb2.Status) -> Event:
+        """Undoes a batch that was created, for with an error nothing of it may be left."""
+        undo, attempt.undo = attempt.undo, None
+        if undo is not None:
+            try:
+                if attempt.handler.is_async:
+                    attempt.task = asyncio.current_task()
+                    await undo(error)
+                else:
+                    await _in_thread(attempt.name, undo, error)
+            except (AttemptStopped, asyncio.CancelledError) as stopped:
+                return await self._stopped(attempt, stopped)
+            finally:
+                attempt.task = None
+        return Fail(attempt.take_report(final=True), error.SerializeToString())
 
     def _on_report(self, attempt: Attempt) -> None:
         with contextlib.suppress(RuntimeError):  # the server has stopped; its thread goes on
@@ -273,13 +314,20 @@ class InProcessEngine:
         self._reported.clear()
         told, self._told = self._told, set()
         held = [one for one in told if self._attempts.get(one.name) is one]
-        await self._tell(held, [one.take_report() for one in held])
+        reports = [one.take_report() for one in held]
+        try:
+            await self._tell(held, reports)
+        except UnavailableError:
+            for attempt, report in zip(held, reports, strict=True):
+                attempt.give_back(report)
+            raise
         await asyncio.sleep(_REPORT_SECONDS)
 
     async def _heartbeat(self) -> None:
         """Renews the leases of all attempts, three times in a lease."""
         await self._clock.sleep(self._lease / 3)
-        held = list(self._attempts.values())
+        attempts = self._attempts.values()
+        held = [one for one in attempts if one.stop_reason is not StopReason.LEASE_LOST]
         beats = [Heartbeat(one.number, int(self._lease * 1_000_000)) for one in held]
         try:
             await self._tell(held, beats)
@@ -307,42 +355,38 @@ class InProcessEngine:
         """Takes operations from workers whose lease is over."""
         await self._clock.sleep(self._sweep)
         held = await self._store.held(until=self._clock.now())
-        if held:
-            await self._store.apply_all([(one.name, Lose(one.attempt)) for one in held])
+        lost = [(one.name, Lose(one.attempt)) for one in held if not self._is_healthy(one)]
+        if lost:
+            await self._store.apply_all(lost)
+
+    def _is_healthy(self, held: Held) -> bool:
+        """Whether it is an attempt of this process, whose lease is only over by the time of day."""
+        attempt = self._attempts.get(held.name)
+        return attempt is not None and attempt.number == held.attempt and not attempt.lease_is_over
 
 
-async def _in_thread(name: str, function: Callable[[Any, Any], Any], *arguments: Any) -> Any:
+async def _in_thread(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """Calls a function in a daemon thread, which nothing waits for when the process ends."""
     loop = asyncio.get_running_loop()
-    done: asyncio.Future[Any] = loop.create_future()
+    ended: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
 
     def call() -> None:
+        result, error = None, None
         try:
             result = function(*arguments)
-        except BaseException as error:  # noqa: BLE001 - it is raised where the call is awaited
-            _post(loop, done, None, error)
-        else:
-            _post(loop, done, result, None)
+        except BaseException as raised:  # noqa: BLE001 - it is raised where the call is awaited
+            error = raised
+        try:
+            loop.call_soon_threadsafe(settle, result, error)
+        except RuntimeError:
+            _log.warning("%s ended after its server had stopped; the outcome is dropped", name)
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if not ended.done():
+            ended.set_result((result, error))
 
     threading.Thread(target=call, name=name, daemon=True).start()
-    return await done
-
-
-def _post(
-    loop: asyncio.AbstractEventLoop,
-    done: asyncio.Future[Any],
-    result: Any,
-    error: BaseException | None,
-) -> None:
-    def settle() -> None:
-        if done.done():
-            return
-        if error is None:
-            done.set_result(result)
-        else:
-            done.set_exception(error)
-
-    try:
-        loop.call_soon_threadsafe(settle)
-    except RuntimeError:
-        _log.warning("a handler ended after its server had stopped; its outcome is dropped")
+    result, error = await ended
+    if error is not None:
+        raise error
+    return result

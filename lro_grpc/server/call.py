@@ -15,8 +15,8 @@ from typing import Any, NoReturn, Protocol
 import grpc
 import grpc.aio
 
-from lro_grpc.engine.failure import as_lro_error
-from lro_grpc.errors import LroError, to_status
+from lro_grpc.engine.failure import status_of
+from lro_grpc.errors import LroError
 
 STATUS_DETAILS = "grpc-status-details-bin"
 """The trailing metadata that carries a serialized ``google.rpc.Status``."""
@@ -220,8 +220,7 @@ def _drop(answer: concurrent.futures.Future[bytes]) -> None:
 def _abortion(
     error: Exception, domain: str
 ) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
-    shown = as_lro_error(error, "an RPC")
-    status = to_status(shown, domain=domain)
+    status = status_of(error, "an RPC", domain=domain)
     return (
         _CODES[status.code],
         status.message,

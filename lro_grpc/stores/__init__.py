@@ -36,7 +36,7 @@ def open_url(url: str, now: Now) -> Store:
     if url == "memory:":
         return MemoryStore(now)
     scheme, separator, path = url.partition(":///")
-    if scheme == "sqlite" and separator and path:
+    if scheme == "sqlite" and separator and path and path != ":memory:":
         return SqliteStore(path, now)
     raise ConfigurationError(
         f"{url!r} is not a store; give memory:, sqlite:///file.db (relative) or"

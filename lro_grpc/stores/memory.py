@@ -8,7 +8,16 @@ from collections.abc import Mapping, Sequence
 
 from lro_grpc.errors import LroError
 from lro_grpc.record import Event, Record, not_found
-from lro_grpc.stores.store import Change, Held, Listener, Now, Page, check_same_request, page_of
+from lro_grpc.stores.store import (
+    Change,
+    Held,
+    Listener,
+    Now,
+    Page,
+    check_same_request,
+    happen,
+    page_of,
+)
 
 
 class MemoryStore:
@@ -53,7 +62,9 @@ class MemoryStore:
         if name not in self._records:
             raise not_found(name)
         before = self._records[name]
-        after = event.apply(before, self._now())
+        after = happen(event, before, self._now())
+        if isinstance(after, LroError):
+            raise after
         if after is not before:
             if before.request_id and not after.request_id:
                 del self._requests[before.method, before.request_id][before.parent]

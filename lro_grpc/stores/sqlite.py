@@ -22,7 +22,16 @@ from typing import Any, TypeVar
 from lro_grpc.errors import ConfigurationError, LroError, UnavailableError
 from lro_grpc.record import CLAIMABLE_STATES, Event, Record, not_found
 from lro_grpc.stores.file_lock import FileLock
-from lro_grpc.stores.store import Change, Held, Listener, Now, Page, check_same_request, page_of
+from lro_grpc.stores.store import (
+    Change,
+    Held,
+    Listener,
+    Now,
+    Page,
+    check_same_request,
+    happen,
+    page_of,
+)
 
 T = TypeVar("T")
 
@@ -118,7 +127,8 @@ class SqliteStore:
         self.path = Path(path)
         self.key = b""
         self._now = now
-        self._lock = FileLock(self.path.with_name(self.path.name + ".lock"))
+        real = self.path.resolve()  # a link to the file is the file
+        self._lock = FileLock(real.with_name(real.name + ".lock"))
         self._listeners: list[Listener] = []
         self._works: deque[_Work] = deque()
         self._closing = False
@@ -137,17 +147,16 @@ class SqliteStore:
             ) from cause
         except OSError as cause:
             raise self._unusable(cause) from cause
-        try:
-            self._writer = self._connect()
-            _migrate(self._writer, self.path)
-            self.key = _key(self._writer)
-            self._reader = self._connect()
-        except sqlite3.Error as cause:
-            self._lock.release()
-            raise self._unusable(cause) from cause
-        except BaseException:
-            self._lock.release()
-            raise
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._lock.release)
+            try:
+                self._writer = undo.enter_context(contextlib.closing(self._connect()))
+                _migrate(self._writer, self.path)
+                self.key = _key(self._writer)
+                self._reader = undo.enter_context(contextlib.closing(self._connect()))
+            except sqlite3.Error as cause:
+                raise self._unusable(cause) from cause
+            undo.pop_all()
         self._loop = asyncio.get_running_loop()
         self._more = asyncio.Event()
         self._closing = False
@@ -270,7 +279,7 @@ class SqliteStore:
 
     async def _write(self, do: Callable[[_Batch], T]) -> T:
         if self._closing:
-            raise UnavailableError("the store is closed", reason="STORE_UNAVAILABLE")
+            raise _closed()
         done: asyncio.Future[T] = self._loop.create_future()
         self._works.append(_Work(do, done))
         self._more.set()
@@ -278,27 +287,45 @@ class SqliteStore:
 
     async def _write_all(self) -> None:
         """One commit for all that waits, over and over, until nothing will come any more."""
-        while not (self._closing and not self._works):
-            if not self._works:
-                self._more.clear()
-                await self._more.wait()
-                continue
-            works = [self._works.popleft() for _ in range(min(len(self._works), _MAX_CHANGES))]
-            batch = _Batch(self._writer, self._live, self._now)
-            try:
-                with _transaction(self._writer):
-                    results = [_do(work, batch) for work in works]
-                    batch.write()
-                    await self._loop.run_in_executor(self._committer, self._commit)
-            except sqlite3.Error as error:
-                self._live.clear()
-                self._tell([], [_Result(work.done, error=_unavailable(error)) for work in works])
-            else:
-                batch.remember()
-                self._tell(batch.changed, results)
+        try:
+            while self._works or not self._closing:
+                if not self._works:
+                    self._more.clear()
+                    await self._more.wait()
+                number = min(len(self._works), _MAX_CHANGES)
+                await self._write_together([self._works.popleft() for _ in range(number)])
+        finally:
+            self._closing = True  # the loop may end before anyone has closed the store
+            self._tell([], [_Result(work.done, error=_closed()) for work in self._works])
 
-    def _commit(self) -> None:
-        self._writer.execute("COMMIT")
+    async def _write_together(self, works: Sequence[_Work]) -> None:
+        """Does work in one commit, and tells what came of it."""
+        batch = _Batch(self._writer, self._live, self._now)
+        try:
+            with _transaction(self._writer):
+                results = [_do(work, batch) for work in works]
+                batch.write()
+                await self._commit()
+        except sqlite3.OperationalError as error:
+            self._live.clear()
+            self._tell([], [_Result(work.done, error=_unavailable(error)) for work in works])
+        except Exception as error:  # noqa: BLE001 - something that SQLite cannot store
+            if len(works) > 1:
+                for work in works:
+                    await self._write_together([work])
+            else:
+                self._tell([], [_Result(works[0].done, error=error)])
+        else:
+            batch.remember()
+            self._tell(batch.changed, results)
+
+    async def _commit(self) -> None:
+        """Commits in the thread, for that waits for the disk; everything else is quick."""
+        try:
+            await self._loop.run_in_executor(self._committer, self._writer.execute, "COMMIT")
+        except asyncio.CancelledError:  # the loop ends: the commit must be over before the rest
+            self._committer.shutdown()
+            raise
 
     def _tell(self, changed: Sequence[Record], results: Sequence[_Result]) -> None:
         for record in changed:
@@ -338,10 +365,9 @@ class _Batch:
         before = self._get(name)
         if before is None:
             return not_found(name)
-        try:
-            after = event.apply(before, self._now())
-        except LroError as error:
-            return error
+        after = happen(event, before, self._now())
+        if isinstance(after, LroError):
+            return after
         if after is not before:
             if before.request_id and not after.request_id:
                 self._requests[before.method, before.request_id, before.parent] = ""
@@ -469,6 +495,10 @@ def _key(connection: sqlite3.Connection) -> bytes:
     connection.execute(statement, (os.urandom(32),))
     (value,) = connection.execute("SELECT value FROM secrets").fetchone()
     return bytes(value)
+
+
+def _closed() -> UnavailableError:
+    return UnavailableError("the store is closed", reason="STORE_UNAVAILABLE")
 
 
 def _unavailable(cause: sqlite3.Error) -> UnavailableError:

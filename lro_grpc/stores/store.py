@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from lro_grpc.errors import LroError, RequestIdReusedError
+from lro_grpc.errors import LroError, RequestIdReusedError, UnexpectedError
 from lro_grpc.record import Event, Record
 
 Listener = Callable[[Record], None]
@@ -145,6 +145,22 @@ class Store(Protocol):
             until: Only those whose lease is over at this time; all of them unless given.
         """
         ...
+
+
+def happen(event: Event, record: Record, now: int) -> Record | LroError:
+    """Applies an event, and returns the record as it is then or why it did not happen.
+
+    An event that raises what it should not has not happened either, and says so as an
+    ``UnexpectedError``, whose cause is what it raised.
+    """
+    try:
+        return event.apply(record, now)
+    except LroError as error:
+        return error
+    except Exception as cause:  # noqa: BLE001 - a bug in one event must not touch the others
+        failed = UnexpectedError(f"{type(event).__name__} on {record.name} has raised {cause!r}")
+        failed.__cause__ = cause
+        return failed
 
 
 def check_same_request(stored: Record, record: Record) -> Record:
