@@ -22,6 +22,7 @@ from lro_grpc import names
 from lro_grpc.clock import SystemClock
 from lro_grpc.engine import EngineOptions, Handler, InProcessEngine
 from lro_grpc.metadata import DEFAULT_TYPE
+from lro_grpc.server.call import Call
 from lro_grpc.server.mark import MethodOptions
 from lro_grpc.server.start import Starter
 from lro_grpc.stores import SqliteStore
@@ -77,23 +78,10 @@ async def _ours(path: Path) -> float:
         handler, None, MethodOptions(), store, clock, lambda: names.new_id(os.urandom)
     )
     request = fleet_service_pb2.CreateInstanceRequest(parent="projects/p/locations/l")
-    rate = await _rate(done, lambda: starter.start(request.SerializeToString(), _NoCall()))
+    rate = await _rate(done, lambda: starter.start(request.SerializeToString(), Call(None)))
     await engine.stop(timedelta(seconds=1))
     await store.close()
     return rate
-
-
-class _NoCall:
-    """A call without a deadline and without a prepare."""
-
-    def time_remaining(self):
-        return None
-
-    async def prepare(self, function, request):
-        raise AssertionError("there is no prepare")
-
-    def may_wait(self):
-        return True
 
 
 async def _bare(path: Path) -> float:

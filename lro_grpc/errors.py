@@ -303,6 +303,14 @@ class OperationTimeoutError(LroError, TimeoutError):
         self.operation = operation
 
 
+def cut(text: str) -> str:
+    """Returns a caller's text as an error may repeat it: not at any length."""
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."
+
+
+_MAX_SHOWN = 100
+
+
 def to_status(error: LroError, *, domain: str = LIBRARY_DOMAIN) -> status_pb2.Status:
     """Turns an error into the form in which it travels (S4, S21).
 

@@ -6,7 +6,7 @@ import base64
 import re
 from collections.abc import Callable
 
-from lro_grpc.errors import InvalidNameError
+from lro_grpc.errors import InvalidNameError, cut
 
 COLLECTION = "operations"
 """The collection's id: the last but one segment of a name, and the parent of names without one."""
@@ -43,9 +43,9 @@ def split(name: str) -> tuple[str, str]:
     parent, _, collection = parent.rpartition("/") if slash else ("", "", "")
     if collection != COLLECTION or not _ID.fullmatch(operation_id) or name.startswith("/"):
         raise InvalidNameError(
-            f"{_shown(name)} is not an operation's name; expected [{{parent}}/]operations/{{id}}"
+            f"{cut(name)!r} is not an operation's name; expected [{{parent}}/]operations/{{id}}"
             " with an id of 1 to 128 characters of A-Z a-z 0-9 . _ ~ -",
-            metadata={"name": _shown(name)},
+            metadata={"name": cut(name)},
         )
     if parent:
         check_parent(parent)
@@ -66,11 +66,7 @@ def check_parent(parent: str) -> None:
         or not all(map(_SEGMENT.fullmatch, segments))
     ):
         raise InvalidNameError(
-            f"{_shown(parent)} is not a parent's name; expected segments like"
+            f"{cut(parent)!r} is not a parent's name; expected segments like"
             f" projects/p/locations/l, of at most {_MAX_LENGTH} characters in all",
-            metadata={"parent": _shown(parent)},
+            metadata={"parent": cut(parent)},
         )
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 80 else f"{text[:77]}...")

@@ -51,6 +51,8 @@ class Attempt:
         self.stop_reason: StopReason | None = None
         self.task: asyncio.Task[Any] | None = None
         """The task to interrupt when the attempt has to stop; None outside an async handler."""
+        self.cancelled_by_itself: BaseException = asyncio.CancelledError()
+        """How the handler came to be cancelled, when the engine has not done it."""
         self.undo: Callable[[status_pb2.Status], Any] | None = None
         """Undoes a batch that was created, given the operation's error; of the handler's colour."""
         self._undoing = False

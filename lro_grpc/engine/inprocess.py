@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,6 +20,7 @@ from lro_grpc.engine.backlog import Backlog
 from lro_grpc.engine.context import AsyncOperationContext, OperationContext
 from lro_grpc.engine.failure import status_of
 from lro_grpc.engine.handler import Handler
+from lro_grpc.engine.threads import run_in_thread
 from lro_grpc.errors import (
     AttemptStopped,
     LroError,
@@ -219,7 +219,7 @@ class InProcessEngine:
         await asyncio.wait({handling})
         try:
             if handling.cancelled():
-                event = await self._failed(attempt, asyncio.CancelledError("by itself"))
+                event = await self._failed(attempt, attempt.cancelled_by_itself)
             else:
                 event = handling.result()
             await attempt.write(event)
@@ -238,7 +238,9 @@ class InProcessEngine:
             packed = self._packed(attempt, response)
         except (AttemptStopped, asyncio.CancelledError) as error:
             return await self._stopped(attempt, error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the operation fails with it
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the operation fails with it
             return await self._failed(attempt, error)
         partial = attempt.has_partial_failures
         return Succeed(attempt.take_report(final=True), packed, partial)
@@ -248,7 +250,7 @@ class InProcessEngine:
         request = attempt.handler.request.FromString(attempt.record.request)
         if not attempt.handler.is_async:
             context = OperationContext[Any](attempt)
-            return await _in_thread(attempt.name, attempt.handler.run, request, context)
+            return await run_in_thread(attempt.name, attempt.handler.run, request, context)
         attempt.task = asyncio.current_task()
         try:
             own = AsyncOperationContext[Any](attempt)
@@ -272,6 +274,7 @@ class InProcessEngine:
     async def _stopped(self, attempt: Attempt, error: BaseException) -> Event:
         reason = error.reason if isinstance(error, AttemptStopped) else attempt.stop_reason
         if reason is None and not attempt.cancel_requested:
+            attempt.cancelled_by_itself = error
             raise error
         if reason is StopReason.LEASE_LOST:
             raise AttemptStopped(reason) from error
@@ -293,7 +296,7 @@ class InProcessEngine:
                     attempt.task = asyncio.current_task()
                     await undo(error)
                 else:
-                    await _in_thread(attempt.name, undo, error)
+                    await run_in_thread(attempt.name, undo, error)
             except (AttemptStopped, asyncio.CancelledError) as stopped:
                 return await self._stopped(attempt, stopped)
             finally:
@@ -363,30 +366,3 @@ class InProcessEngine:
         """Whether it is an attempt of this process, whose lease is only over by the time of day."""
         attempt = self._attempts.get(held.name)
         return attempt is not None and attempt.number == held.attempt and not attempt.lease_is_over
-
-
-async def _in_thread(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls a function in a daemon thread, which nothing waits for when the process ends."""
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
-
-    def call() -> None:
-        result, error = None, None
-        try:
-            result = function(*arguments)
-        except BaseException as raised:  # noqa: BLE001 - it is raised where the call is awaited
-            error = raised
-        try:
-            loop.call_soon_threadsafe(settle, result, error)
-        except RuntimeError:
-            _log.warning("%s ended after its server had stopped; the outcome is dropped", name)
-
-    def settle(result: Any, error: BaseException | None) -> None:
-        if not ended.done():
-            ended.set_result((result, error))
-
-    threading.Thread(target=call, name=name, daemon=True).start()
-    result, error = await ended
-    if error is not None:
-        raise error
-    return result

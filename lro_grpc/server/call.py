@@ -6,136 +6,74 @@ one of them into a method handler of its server's colour.
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import Any, NoReturn, Protocol
+from typing import Any
 
 import grpc
 import grpc.aio
+from google.rpc import status_pb2
 
 from lro_grpc.engine.failure import status_of
-from lro_grpc.errors import LroError
+from lro_grpc.engine.threads import run_in_thread
+from lro_grpc.server.prepare_context import (
+    Aborted,
+    AsyncPrepareContext,
+    PrepareContext,
+    Trailers,
+)
 
 STATUS_DETAILS = "grpc-status-details-bin"
 """The trailing metadata that carries a serialized ``google.rpc.Status``."""
 
+_MAX_STATUS_BYTES = 4096
+"""A Status that is larger travels with its ErrorInfo alone: peers limit the size of trailers."""
+
+_MAX_MESSAGE = 1000
+"""Characters of such a Status' message."""
+
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
-class Aborted(Exception):  # noqa: N818 - it carries an abort that has happened already
-    """The author's own code has aborted the RPC through its context.
+class Call:
+    """What the service may know of an RPC.
 
-    Attributes:
-        abort: What gRPC raised for it, and expects to be raised on.
+    Args:
+        context: gRPC's own context, of either colour.
     """
 
-    def __init__(self, abort: Exception) -> None:
-        super().__init__("the RPC was aborted")
-        self.abort = abort
-
-
-class Call(Protocol):
-    """What the service may know of an RPC."""
+    def __init__(self, context: Any) -> None:
+        self._context = context
 
     def time_remaining(self) -> float | None:
         """Returns the seconds until the caller's deadline; None if there is none."""
-        ...
+        remaining: float | None = self._context.time_remaining()
+        return remaining
+
+    def may_wait(self) -> bool:
+        """Whether the RPC may stay open for long. A waiting coroutine costs little: it may."""
+        return True
 
     async def prepare(self, function: Callable[[Any, Any], Any], request: Any) -> Any:
         """Calls an author's prepare with the request and a context of its colour.
 
+        A ``def`` runs in a thread.
+
         Raises:
-            Aborted: If it has aborted the RPC.
+            Aborted: If it has refused the request through the context.
         """
-        ...
-
-    def may_wait(self) -> bool:
-        """Whether the RPC may stay open for long; asked once, and again when it is over."""
-        ...
-
-
-Service = Callable[[bytes, Call], Coroutine[Any, Any, bytes]]
-"""One method of the service."""
-
-
-class AioCall:
-    """An RPC on a ``grpc.aio`` server."""
-
-    def __init__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        self._context = context
-
-    def time_remaining(self) -> float | None:
-        """Returns the seconds until the caller's deadline; None if there is none."""
-        return self._context.time_remaining()
-
-    def may_wait(self) -> bool:
-        """A waiting coroutine costs little, so all may wait."""
-        return True
-
-    async def prepare(self, function: Callable[[Any, Any], Any], request: Any) -> Any:
-        """Calls an author's prepare; a ``def`` runs in a thread, with a context made for it."""
+        is_async = inspect.iscoroutinefunction(function)
+        context = (AsyncPrepareContext if is_async else PrepareContext)(self._context)
         try:
-            if inspect.iscoroutinefunction(function):
-                return await function(request, self._context)
-            context = _ThreadContext(self._context, asyncio.get_running_loop())
-            return await asyncio.to_thread(function, request, context)
-        except grpc.aio.AbortError as cause:
-            raise Aborted(cause) from cause
-
-
-class _ThreadContext:
-    """A ``grpc.aio`` context as a ``def`` expects one: what aborts does so at once."""
-
-    def __init__(self, context: Any, loop: asyncio.AbstractEventLoop) -> None:
-        self._context = context
-        self._loop = loop
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._context, name)
-
-    def abort(self, *arguments: Any, **named: Any) -> NoReturn:
-        self._raise_from(self._context.abort(*arguments, **named))
-
-    def abort_with_status(self, status: Any) -> NoReturn:
-        self._raise_from(self._context.abort_with_status(status))
-
-    def _raise_from(self, abort: Coroutine[Any, Any, None]) -> NoReturn:
-        asyncio.run_coroutine_threadsafe(abort, self._loop).result()
-        raise AssertionError("an abort returned")
-
-
-class SyncCall:
-    """An RPC on a ``grpc.server``: it holds one of the server's threads as long as it lasts."""
-
-    def __init__(self, context: grpc.ServicerContext, waiters: Waiters) -> None:
-        self._context = context
-        self._waiters = waiters
-        self.waits = False
-
-    def time_remaining(self) -> float | None:
-        """Returns the seconds until the caller's deadline; None if there is none."""
-        return self._context.time_remaining()
-
-    def may_wait(self) -> bool:
-        """As many may wait as the server has threads to spare."""
-        self.waits = self.waits or self._waiters.enter()
-        return self.waits
-
-    async def prepare(self, function: Callable[[Any, Any], Any], request: Any) -> Any:
-        """Calls an author's prepare; a ``def`` runs in a thread."""
-        try:
-            if inspect.iscoroutinefunction(function):
-                return await function(request, self._context)
-            return await asyncio.to_thread(function, request, self._context)
-        except LroError:
-            raise
-        except Exception as cause:
-            context: Any = self._context  # the stubs lack code()
-            if context.code() is not None:
-                raise Aborted(cause) from cause
-            raise
+            if is_async:
+                prepared = await function(request, context)
+            else:
+                prepared = await run_in_thread("lro-prepare", function, request, context)
+        except SystemExit as cause:
+            raise RuntimeError("the prepare has called sys.exit") from cause
+        context.raise_if_refused()
+        return prepared
 
 
 class Waiters:
@@ -160,14 +98,35 @@ class Waiters:
         self._free += 1
 
 
+class SyncCall(Call):
+    """An RPC on a ``grpc.server``: it holds one of the server's threads as long as it lasts."""
+
+    def __init__(self, context: Any, waiters: Waiters) -> None:
+        super().__init__(context)
+        self._waiters = waiters
+        self._waits = False
+
+    def may_wait(self) -> bool:
+        """As many may wait as the server has threads to spare."""
+        self._waits = self._waits or self._waiters.enter()
+        return self._waits
+
+    def end(self) -> None:
+        """Gives back what the RPC has held."""
+        if self._waits:
+            self._waiters.leave()
+
+
+Service = Callable[[bytes, Call], Coroutine[Any, Any, bytes]]
+"""One method of the service."""
+
+
 def aio_face(service: Service, error_domain: str) -> grpc.RpcMethodHandler[bytes, bytes]:
     """Returns a method handler for a ``grpc.aio`` server."""
 
     async def face(body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
         try:
-            return await service(body, AioCall(context))
-        except Aborted as aborted:
-            raise aborted.abort from None
+            return await service(body, Call(context))
         except Exception as error:
             await context.abort(*_abortion(error, error_domain))
             raise
@@ -194,16 +153,16 @@ def sync_face(
         try:
             return await service(body, call)
         finally:
-            if call.waits:
-                waiters.leave()
+            call.end()
 
     def face(body: bytes, context: grpc.ServicerContext) -> bytes:
         try:
             answer = submit(serve(body, SyncCall(context, waiters)))
-            context.add_callback(lambda: _drop(answer))
+            if not context.add_callback(lambda: _drop(answer)):
+                _drop(answer)
             return answer.result()
-        except Aborted as aborted:
-            raise aborted.abort from None
+        except concurrent.futures.CancelledError:
+            context.abort(grpc.StatusCode.CANCELLED, "the caller is gone")
         except Exception as error:  # noqa: BLE001 - it is told to the caller
             code, message, trailers = _abortion(error, error_domain)
             context.set_trailing_metadata(trailers)
@@ -213,16 +172,26 @@ def sync_face(
 
 
 def _drop(answer: concurrent.futures.Future[bytes]) -> None:
-    """Cancels an answer that nobody waits for any more; does nothing to one that was given."""
+    """Cancels an answer whose caller is gone; does nothing to one that was given."""
     answer.cancel()
 
 
-def _abortion(
-    error: Exception, domain: str
-) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
-    status = status_of(error, "an RPC", domain=domain)
+def _abortion(error: Exception, domain: str) -> tuple[grpc.StatusCode, str, Trailers]:
+    if isinstance(error, Aborted):
+        return error.code, error.details, error.trailers
+    status = _that_fits(status_of(error, "an RPC", domain=domain))
     return (
         _CODES[status.code],
         status.message,
         ((STATUS_DETAILS, status.SerializeToString()),),
     )
+
+
+def _that_fits(status: status_pb2.Status) -> status_pb2.Status:
+    """Returns a Status that is small enough for trailing metadata."""
+    if status.ByteSize() > _MAX_STATUS_BYTES:
+        status.message = status.message[:_MAX_MESSAGE]
+        del status.details[1:]  # the first one is the ErrorInfo
+    if status.ByteSize() > _MAX_STATUS_BYTES:
+        del status.details[:]
+    return status

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
 import grpc
 import grpc.aio
@@ -33,7 +34,8 @@ from lro_grpc.stores import Changes, Store, open_url
 
 _log = logging.getLogger("lro_grpc")
 
-T = TypeVar("T")
+_METHOD = re.compile(r"/\w+(\.\w+)*/\w+", re.ASCII)
+
 Face = Callable[[Service, str], "grpc.RpcMethodHandler[bytes, bytes]"]
 
 
@@ -146,6 +148,8 @@ class Operations:
         prepare: Callable[[Any, Any], Any] | None = None,
         concurrency: int | None = None,
         max_attempts: int = 10,
+        verb: str | None = None,
+        api_version: str | None = None,
     ) -> None:
         """Serves a long-running method without a generated servicer.
 
@@ -157,14 +161,22 @@ class Operations:
             response: The response's type.
             metadata: The type of ``Operation.metadata``.
             prepare: As the mark's ``prepare``.
-            concurrency: Attempts at a time in one process.
+            concurrency: As in the mark; so are the others.
             max_attempts: How many attempts may lose their worker before the operation fails.
+            verb: ``OperationMetadata.verb``.
+            api_version: ``OperationMetadata.api_version``.
 
         Raises:
-            ConfigurationError: If the name is not of that form, or is served already.
+            ConfigurationError: If the name is not of that form, or is served already, or the
+                operations have started.
         """
         types = descriptors.MethodTypes(request, response, metadata)
-        options = MethodOptions(concurrency=concurrency, max_attempts=max_attempts)
+        options = MethodOptions(
+            concurrency=concurrency,
+            max_attempts=max_attempts,
+            verb=verb,
+            api_version=api_version,
+        )
         self._add(method, BoundMethod(handler, prepare, options), types)
 
     def _find(self, method: str) -> _Started | None:
@@ -176,9 +188,11 @@ class Operations:
         self._add(method, bound, descriptors.types_of(method))
 
     def _add(self, method: str, bound: BoundMethod, types: descriptors.MethodTypes) -> None:
-        service = method[1:].partition("/")[0]
-        if method != f"/{service}/{method.rpartition('/')[2]}" or method.endswith("/"):
+        if not _METHOD.fullmatch(method):
             raise ConfigurationError(f"{method!r} is not of the form /pkg.Service/Method")
+        service = method.split("/")[1]
+        if self._engine is not None:
+            raise ConfigurationError(f"{method} comes too late; add it before the start")
         if method in self._methods:
             raise ConfigurationError(f"{method} was added twice; add its servicer once")
         handler = Handler(
@@ -284,7 +298,13 @@ class Operations:
 
     def start_sync(self) -> None:
         """Does what ``start`` does, for a ``grpc.server`` that you start yourself."""
-        self._loop_thread().run(self.start())
+        thread = self._loop_thread()
+        try:
+            thread.run(self.start())
+        except BaseException:
+            self._thread = None
+            thread.close()
+            raise
 
     def stop_sync(self, stop_server: Callable[[], object]) -> None:
         """Does what ``stop`` does, for a ``grpc.server``.

@@ -36,6 +36,7 @@ class Services:
         self.names: list[str] = []
         """The services' full names, in the order in which they were added."""
         self._record = record
+        self._recorded: set[str] = set()
 
     def look_through(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Records each marked method of services whose descriptors are known."""
@@ -46,15 +47,28 @@ class Services:
                     details: Any = _Details(method)
                     bound = _bound(method, handler.service(details))
                     if bound is not None:
+                        self._recorded.add(method)
                         self._record(method, bound)
 
     def without(self, service: str, handlers: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the methods that are not marked."""
-        return {
-            name: handler
-            for name, handler in handlers.items()
-            if _bound(f"/{service}/{name}", handler) is None
-        }
+        """Returns the methods that are not marked.
+
+        Raises:
+            ConfigurationError: If one is marked, but its service's descriptor is not known.
+        """
+        others = {}
+        for name, handler in handlers.items():
+            method = f"/{service}/{name}"
+            if _bound(method, handler) is None:
+                others[name] = handler
+            elif method not in self._recorded:
+                raise ConfigurationError(
+                    f"{method} is marked as long-running, but no imported module declares"
+                    f" {service}: import its _pb2 module, or use operations.add_method",
+                    reason="UNKNOWN_SERVICE",
+                    metadata={"method": method},
+                )
+        return others
 
 
 def _bound(method: str, handler: Any) -> BoundMethod | None:

@@ -18,6 +18,7 @@ from lro_grpc.errors import (
     LroError,
     MalformedRequestError,
     OperationNotFoundError,
+    cut,
 )
 from lro_grpc.record import Cancel, Delete
 from lro_grpc.server.call import Call, Service
@@ -104,10 +105,10 @@ class OperationsService:
             position = tokens.read(request.page_token, request.name, request.filter)
         if request.filter:
             raise InvalidArgumentError(
-                f"filter {request.filter!r} cannot be evaluated: this server lists without a"
+                f"filter {cut(request.filter)!r} cannot be evaluated: this server lists without a"
                 " filter only; leave it empty",
                 reason="INVALID_FILTER",
-                metadata={"filter": request.filter},
+                metadata={"filter": cut(request.filter)},
             )
         page = await self._store.page(parent, position=position, size=size)
         answer = operations_pb2.ListOperationsResponse()

@@ -49,7 +49,7 @@ class Starter:
         self._store = store
         self._clock = clock
         self._new_id = new_id
-        kinds = {field.name: field.type for field in handler.request.DESCRIPTOR.fields}
+        kinds = {f.name: f.type for f in handler.request.DESCRIPTOR.fields if not f.is_repeated}
         self._has_request_id = kinds.get("request_id") == FieldDescriptor.TYPE_STRING
         self._has_validate_only = kinds.get("validate_only") == FieldDescriptor.TYPE_BOOL
         self._parent_fields = [
@@ -124,10 +124,12 @@ class Starter:
     def _parent(self, prepared: Prepared, request: Message) -> str:
         if prepared.parent is None:
             named = (getattr(request, field) for field in self._parent_fields)
-            return conventions.parent_of((prepared.target, *named))
-        if prepared.parent:
-            names.check_parent(prepared.parent)
-        return prepared.parent
+            parent = conventions.parent_of((prepared.target, *named))
+        else:
+            parent = prepared.parent
+        if parent:
+            names.check_parent(parent)
+        return parent
 
     def _validated(self) -> bytes:
         """Returns a done operation without a name and with an empty response (S8)."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from lro_grpc.errors import LroError, RequestIdReusedError, UnexpectedError
+from lro_grpc.errors import LroError, RequestIdReusedError, UnexpectedError, cut
 from lro_grpc.record import Event, Record
 
 Listener = Callable[[Record], None]
@@ -171,9 +171,9 @@ def check_same_request(stored: Record, record: Record) -> Record:
     """
     if stored.fingerprint != record.fingerprint:
         raise RequestIdReusedError(
-            f"request_id {record.request_id!r} was used for another request of {record.method},"
-            f" which started {stored.name}; use a new request_id for a new request",
-            metadata={"request_id": record.request_id, "operation": stored.name},
+            f"request_id {cut(record.request_id)!r} was used for another request of"
+            f" {record.method}, which started {stored.name}; use a new one for a new request",
+            metadata={"request_id": cut(record.request_id), "operation": stored.name},
         )
     return stored
 

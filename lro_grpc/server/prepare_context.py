@@ -1,0 +1,91 @@
+"""The RPC's context as a ``prepare`` sees it: what it refuses is noted, and done later.
+
+An abort of gRPC's own cannot be taken back. But a request that was sent twice may be refused only
+because its first sending was faster; then the answer is the operation that this one has started.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import grpc
+
+Trailers = tuple[tuple[str, str | bytes], ...]
+
+
+class Aborted(Exception):  # noqa: N818 - it carries an abort, which an author has asked for
+    """A ``prepare`` has refused its request through the context.
+
+    Attributes:
+        code: The RPC's code.
+        details: The RPC's message.
+        trailers: The RPC's trailing metadata.
+    """
+
+    def __init__(self, code: grpc.StatusCode, details: str, trailers: Trailers) -> None:
+        super().__init__(f"{code.name}: {details}")
+        self.code = code
+        self.details = details
+        self.trailers = trailers
+
+
+class PrepareContext:
+    """A ServicerContext for a ``def``; passes everything on but what refuses the request."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        self._code: grpc.StatusCode | None = None
+        self._details = ""
+        self._trailers: Trailers = ()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """Sets the RPC's code; one other than OK refuses the request."""
+        self._code = code
+
+    def set_details(self, details: str) -> None:
+        """Sets the RPC's message."""
+        self._details = details
+
+    def set_trailing_metadata(self, trailing_metadata: Trailers) -> None:
+        """Sets the RPC's trailing metadata, for a refusal."""
+        self._trailers = trailing_metadata
+
+    def code(self) -> grpc.StatusCode | None:
+        """Returns the code that was set."""
+        return self._code
+
+    def abort(
+        self, code: grpc.StatusCode, details: str = "", trailing_metadata: Trailers = ()
+    ) -> Any:
+        """Refuses the request."""
+        self._abort(code, details, trailing_metadata or self._trailers)
+
+    def abort_with_status(self, status: Any) -> Any:
+        """Refuses the request with a ``grpc.Status``."""
+        self._abort(status.code, status.details, status.trailing_metadata)
+
+    def raise_if_refused(self) -> None:
+        """Raises if a code was set that refuses the request."""
+        if self._code not in (None, grpc.StatusCode.OK):
+            assert self._code is not None
+            self._abort(self._code, self._details, self._trailers)
+
+    def _abort(self, code: grpc.StatusCode, details: str, trailers: Trailers | None) -> NoReturn:
+        raise Aborted(code, details, tuple(trailers or ()))
+
+
+class AsyncPrepareContext(PrepareContext):
+    """A ServicerContext for an ``async def``: aborting is awaited."""
+
+    async def abort(
+        self, code: grpc.StatusCode, details: str = "", trailing_metadata: Trailers = ()
+    ) -> NoReturn:
+        """Refuses the request."""
+        self._abort(code, details, trailing_metadata or self._trailers)
+
+    async def abort_with_status(self, status: Any) -> NoReturn:
+        """Refuses the request with a ``grpc.Status``."""
+        self._abort(status.code, status.details, status.trailing_metadata)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from server_harness import Gate, Held, Server, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(params=["sync", "aio"])
+def colour(request: pytest.FixtureRequest) -> str:
+    """``grpc.server`` or ``grpc.aio.server``."""
+    return request.param
+
+
+@pytest.fixture(params=["def", "async def"])
+def handler_colour(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def serve(colour: str) -> Iterator[Callable[..., Server]]:
+    """Starts servers of the colour, and stops them when the test is over."""
+    with contextlib.ExitStack() as servers:
+        yield lambda *args, **named: servers.enter_context(serving(colour, *args, **named))
+
+
+@pytest.fixture
+def held(serve: Callable[..., Server], handler_colour: str) -> Iterator[Held]:
+    """A handler that goes on at the end of the test, before its server is stopped."""
+    held = Held(handler_colour)
+    yield held
+    held.gate.open()
+
+
+@pytest.fixture
+def gate(serve: Callable[..., Server]) -> Iterator[Gate]:
+    gate = Gate()
+    yield gate
+    gate.open()
+
+
+@pytest.fixture
+def file_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'operations.db'}"
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """A store's URL."""
+    return "memory:" if request.param == "memory" else f"sqlite:///{tmp_path / 'operations.db'}"

@@ -1,0 +1,56 @@
+"""A server in a process of its own: ``fleet_process.py COLOUR STORE-URL``.
+
+Prints ``listening PORT``, then ``began NAME ATTEMPT`` for each attempt, and ``drained`` at last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from concurrent import futures
+from datetime import timedelta
+from typing import Any
+
+import grpc
+import grpc.aio
+
+import lro_grpc
+from lro.example.v1 import fleet_service_pb2_grpc
+
+
+class FleetService(fleet_service_pb2_grpc.FleetServiceServicer):
+    """Its instances take for ever."""
+
+    @lro_grpc.method
+    async def CreateInstance(self, request: Any, op: Any) -> Any:
+        print("began", op.name, op.attempt, flush=True)
+        op.progress(30, "taking for ever")
+        await asyncio.Event().wait()
+
+    @CreateInstance.prepare
+    def prepare_create_instance(self, request: Any, context: Any) -> None:
+        if request.instance_id == "exit":
+            sys.exit(3)
+
+
+def main(colour: str, url: str) -> None:
+    operations = lro_grpc.Operations(url, grace=timedelta(seconds=5))
+
+    def run(server: Any) -> Any:
+        registrar = operations.attach(server)
+        fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(FleetService(), registrar)
+        port = server.add_insecure_port("127.0.0.1:0")
+        return operations.run(server, ready=lambda: print("listening", port, flush=True))
+
+    async def serve() -> None:
+        await run(grpc.aio.server())
+
+    if colour == "sync":
+        run(grpc.server(futures.ThreadPoolExecutor(8)))
+    else:
+        asyncio.run(serve())
+    print("drained", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

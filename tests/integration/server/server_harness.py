@@ -1,0 +1,489 @@
+"""A server of either colour under test, called by plain sync code; and handlers that wait."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import queue
+import threading
+import time
+from concurrent import futures
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+import pytest
+from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.protobuf import duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+import lro_grpc
+from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
+from lro.v1 import operation_metadata_pb2
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Iterator
+
+SECONDS = 15
+"""How long a test waits for what is bound to happen, before it fails."""
+
+PARENT = "projects/p/locations/l"
+FLEET = "lro.example.v1.FleetService"
+OPERATIONS = "google.longrunning.Operations"
+
+Instance = fleet_service_pb2.Instance
+OperationMetadata = operation_metadata_pb2.OperationMetadata
+
+
+class Server:
+    """A running server, its channel, and shorthands for what every test calls."""
+
+    def __init__(self, operations: lro_grpc.Operations, stop: Callable[[], None], port: int):
+        self.operations = operations
+        self.target = f"127.0.0.1:{port}"
+        self.channel = grpc.insecure_channel(self.target)
+        self.fleet = fleet_service_pb2_grpc.FleetServiceStub(self.channel)
+        self.lro = operations_pb2_grpc.OperationsStub(self.channel)
+        self._stop = contextlib.ExitStack()
+        self._stop.callback(stop)
+
+    def stop(self) -> None:
+        """Winds the server up; again does nothing."""
+        self._stop.close()
+
+    def call(self, method: str, body: bytes, **how: Any) -> bytes:
+        """Sends bytes as they are, and returns the answer's bytes."""
+        rpc = self.channel.unary_unary(method)
+        answer: bytes = rpc(body, **{"timeout": SECONDS, **how})
+        return answer
+
+    def create(self, **fields: Any) -> operations_pb2.Operation:
+        request = fleet_service_pb2.CreateInstanceRequest(**{"parent": PARENT, **fields})
+        return self.fleet.CreateInstance(request, timeout=SECONDS)
+
+    def start(self, method: str, request: Any) -> operations_pb2.Operation:
+        body = self.call(method, request.SerializeToString())
+        return operations_pb2.Operation.FromString(body)
+
+    def get(self, name: str) -> operations_pb2.Operation:
+        request = operations_pb2.GetOperationRequest(name=name)
+        return self.lro.GetOperation(request, timeout=SECONDS)
+
+    def cancel(self, name: str) -> None:
+        request = operations_pb2.CancelOperationRequest(name=name)
+        self.lro.CancelOperation(request, timeout=SECONDS)
+
+    def delete(self, name: str) -> None:
+        request = operations_pb2.DeleteOperationRequest(name=name)
+        self.lro.DeleteOperation(request, timeout=SECONDS)
+
+    def wait(
+        self, name: str, limit: float | None = None, *, deadline: float | None = SECONDS
+    ) -> operations_pb2.Operation:
+        """Waits; ``limit`` is the request's timeout, ``deadline`` the RPC's."""
+        return self.lro.WaitOperation(wait_request(name, limit), timeout=deadline)
+
+    def waiting(
+        self, name: str, limit: float | None = None, *, deadline: float | None = SECONDS
+    ) -> Any:
+        """Begins to wait, and returns the call's future."""
+        return self.lro.WaitOperation.future(wait_request(name, limit), timeout=deadline)
+
+    def done(self, name: str) -> operations_pb2.Operation:
+        """Waits for an operation to end."""
+        operation = self.wait(name)
+        assert operation.done, f"{name} is not done: {operation}"
+        return operation
+
+    def list(self, name: str = PARENT, **fields: Any) -> operations_pb2.ListOperationsResponse:
+        request = operations_pb2.ListOperationsRequest(name=name, **fields)
+        return self.lro.ListOperations(request, timeout=SECONDS)
+
+    def names(self, name: str = PARENT) -> list[str]:
+        return [operation.name for operation in self.list(name, page_size=1000).operations]
+
+
+def wait_request(name: str, limit: float | None) -> operations_pb2.WaitOperationRequest:
+    request = operations_pb2.WaitOperationRequest(name=name)
+    if limit is not None:
+        request.timeout.CopyFrom(duration_pb2.Duration())
+        request.timeout.FromMicroseconds(round(limit * 1_000_000))
+    return request
+
+
+@contextlib.contextmanager
+def serving(
+    colour: str,
+    servicer: Any = None,
+    *,
+    add: Callable[[Any, Any], None] | None = None,
+    configure: Callable[[lro_grpc.Operations], None] | None = None,
+    store: Any = "memory:",
+    max_waiters: int = 4,
+    threads: int = 16,
+    options: Any = (),
+    grace: float = 5,
+    **how: Any,
+) -> Iterator[Server]:
+    """Serves while the context lasts.
+
+    Args:
+        colour: "sync" for ``grpc.server``, "aio" for ``grpc.aio.server``.
+        servicer: What to add.
+        add: With which adder; that of the fleet unless given.
+        configure: Is called with the operations before the server starts.
+        store: As for ``Operations``.
+        max_waiters: As for ``attach``.
+        threads: Threads of a ``grpc.server``.
+        options: Options of the server.
+        grace: As for ``Operations``, in seconds.
+        **how: More arguments of ``Operations``.
+    """
+    operations = lro_grpc.Operations(store, grace=timedelta(seconds=grace), **how)
+
+    def prepare(server: Any) -> int:
+        registrar = operations.attach(server, max_waiters=max_waiters)
+        if servicer is not None:
+            (add or fleet_service_pb2_grpc.add_FleetServiceServicer_to_server)(servicer, registrar)
+        if configure is not None:
+            configure(operations)
+        port: int = server.add_insecure_port("127.0.0.1:0")
+        return port
+
+    begin = _begin_sync if colour == "sync" else _begin_aio
+    port, stop = begin(operations, prepare, threads, options, grace)
+    server = Server(operations, stop, port)
+    try:
+        yield server
+    finally:
+        server.stop()
+        server.channel.close()
+
+
+def _begin_sync(
+    operations: lro_grpc.Operations,
+    prepare: Callable[[Any], int],
+    threads: int,
+    options: Any,
+    grace: float,
+) -> tuple[int, Callable[[], None]]:
+    server = grpc.server(futures.ThreadPoolExecutor(threads), options=options)
+    port = prepare(server)
+    operations.start_sync()
+    server.start()
+
+    def stop() -> None:
+        ended = in_thread(lambda: operations.stop_sync(lambda: server.stop(grace).wait()))
+        ended.result(grace + 5)
+
+    return port, stop
+
+
+def _begin_aio(
+    operations: lro_grpc.Operations,
+    prepare: Callable[[Any], int],
+    threads: int,
+    options: Any,
+    grace: float,
+) -> tuple[int, Callable[[], None]]:
+    """Runs a ``grpc.aio`` server on a loop in a thread of its own."""
+    del threads
+    started: futures.Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = futures.Future()
+
+    async def main() -> None:
+        asked = asyncio.Event()
+        try:
+            server = grpc.aio.server(options=options)
+            port = prepare(server)
+            await operations.start()
+            await server.start()
+        except BaseException as error:
+            started.set_exception(error)
+            raise
+        started.set_result((port, asyncio.get_running_loop(), asked))
+        await asked.wait()
+        await operations.stop(lambda: server.stop(grace))
+
+    ended = in_thread(lambda: asyncio.run(main()))
+    port, loop, asked = started.result(SECONDS)
+
+    def stop() -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(asked.set)
+        ended.result(grace + 5)
+
+    return port, stop
+
+
+@contextlib.contextmanager
+def serving_bare(colour: str, servicer: Any) -> Iterator[Any]:
+    """Serves a fleet without any operations, and gives its stub."""
+    add = fleet_service_pb2_grpc.add_FleetServiceServicer_to_server
+    with _serving_plainly(colour, lambda server: add(servicer, server)) as channel:
+        yield fleet_service_pb2_grpc.FleetServiceStub(channel)
+
+
+@contextlib.contextmanager
+def serving_unstarted(colour: str, servicer: Any) -> Iterator[Callable[[str, bytes], bytes]]:
+    """Serves a fleet whose operations nobody has started, and gives what calls it with bytes."""
+    operations = lro_grpc.Operations("memory:")
+    add = fleet_service_pb2_grpc.add_FleetServiceServicer_to_server
+
+    def prepare(server: Any) -> None:
+        add(servicer, operations.attach(server))
+
+    with _serving_plainly(colour, prepare) as channel:
+        yield lambda method, body: channel.unary_unary(method)(body, timeout=SECONDS)
+
+
+@contextlib.contextmanager
+def _serving_plainly(colour: str, prepare: Callable[[Any], None]) -> Iterator[grpc.Channel]:
+    """Starts and stops a server, and nothing else."""
+    if colour == "sync":
+        server = grpc.server(futures.ThreadPoolExecutor(2))
+        prepare(server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+
+        def stop() -> None:
+            server.stop(1).wait(SECONDS)
+
+    else:
+        started: futures.Future[Any] = futures.Future()
+
+        async def main() -> None:
+            asked = asyncio.Event()
+            server = grpc.aio.server()
+            prepare(server)
+            port = server.add_insecure_port("127.0.0.1:0")
+            await server.start()
+            started.set_result((port, asyncio.get_running_loop(), asked))
+            await asked.wait()
+            await server.stop(1)
+
+        ended = in_thread(lambda: asyncio.run(main()))
+        port, loop, asked = started.result(SECONDS)
+
+        def stop() -> None:
+            loop.call_soon_threadsafe(asked.set)
+            ended.result(SECONDS)
+
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield channel
+    finally:
+        stop()
+
+
+def in_thread(function: Callable[[], Any]) -> futures.Future[Any]:
+    """Calls a function in a thread that keeps no process alive."""
+    ended: futures.Future[Any] = futures.Future()
+
+    def run() -> None:
+        try:
+            result = function()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is read
+            ended.set_exception(error)
+        else:
+            ended.set_result(result)
+
+    threading.Thread(target=run, daemon=True).start()
+    return ended
+
+
+class Gate:
+    """What a handler waits at until the test opens it; handlers of both colours may."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+        self._lock = threading.Lock()
+        self._wakers: set[Callable[[], object]] = set()
+
+    def open(self) -> None:
+        with self._lock:
+            self._open.set()
+            wakers = list(self._wakers)
+        for wake in wakers:
+            wake()
+
+    def block(self) -> None:
+        """Waits, whatever happens to the operation."""
+        assert self._open.wait(SECONDS), "nobody has opened the gate"
+
+    def pass_by(self, op: lro_grpc.OperationContext[Any]) -> None:
+        """Waits as a good ``def`` handler does."""
+        while not self._open.wait(0.01):
+            op.raise_if_stopped()
+
+    async def pass_by_async(self) -> None:
+        """Waits as an ``async def`` handler does."""
+        loop = asyncio.get_running_loop()
+        opened = asyncio.Event()
+        wake = functools.partial(loop.call_soon_threadsafe, opened.set)
+        with self._lock:
+            if self._open.is_set():
+                return
+            self._wakers.add(wake)
+        try:
+            await opened.wait()
+        finally:
+            with self._lock:
+                self._wakers.discard(wake)
+
+
+class Held:
+    """A handler in either colour that tells when it begins, and ends when its gate is open.
+
+    Its response is an ``Instance`` with the operation's target for a name and the attempt's
+    number for its ``seed_rows``.
+    """
+
+    def __init__(self, handler_colour: str) -> None:
+        self.gate = Gate()
+        self.began: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.run = self._run_async if handler_colour == "async def" else self._run_sync
+
+    def next(self) -> str:
+        """Returns the name of the next operation that begins to run."""
+        return self.began.get(timeout=SECONDS)
+
+    def _run_sync(self, request: Any, op: lro_grpc.OperationContext[Any]) -> Any:
+        del request
+        self.began.put(op.name)
+        self.gate.pass_by(op)
+        return Instance(name=op.target, seed_rows=op.attempt)
+
+    async def _run_async(self, request: Any, op: lro_grpc.AsyncOperationContext[Any]) -> Any:
+        del request
+        self.began.put(op.name)
+        await self.gate.pass_by_async()
+        return Instance(name=op.target, seed_rows=op.attempt)
+
+    def servicer(self, method: str = "CreateInstance", **options: Any) -> Any:
+        """Returns a fleet of which this method is this handler."""
+
+        def run(_: Any, request: Any, op: Any) -> Any:
+            return self._run_sync(request, op)
+
+        async def run_async(_: Any, request: Any, op: Any) -> Any:
+            return await self._run_async(request, op)
+
+        return fleet(
+            method, run if self.run == self._run_sync else run_async, prepare=_target, **options
+        )
+
+
+def _target(_: Any, request: Any, context: Any) -> lro_grpc.Prepared:
+    del context
+    return lro_grpc.Prepared(target=f"{request.parent}/instances/{request.instance_id}")
+
+
+def fleet(
+    method: str, run: Callable[..., Any], *, prepare: Callable[..., Any] | None = None, **mark: Any
+) -> Any:
+    """Returns a fleet of which one method is marked; ``run`` and ``prepare`` take ``self``."""
+    marked = lro_grpc.method(**mark)(run)
+    if prepare is not None:
+        marked.prepare(prepare)
+    return type("Fleet", (fleet_service_pb2_grpc.FleetServiceServicer,), {method: marked})()
+
+
+def coloured(colour: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a plain function as it is, or as an ``async def``."""
+    if colour == "def":
+        return function
+
+    @functools.wraps(function)
+    async def run(*arguments: Any) -> Any:
+        return function(*arguments)
+
+    return run
+
+
+def metadata_of(operation: operations_pb2.Operation) -> OperationMetadata:
+    metadata = OperationMetadata()
+    assert operation.metadata.Unpack(metadata), operation.metadata.type_url
+    return metadata
+
+
+def response_of(operation: operations_pb2.Operation) -> Any:
+    response = Instance()
+    assert operation.WhichOneof("result") == "response", operation
+    assert operation.response.Unpack(response), operation.response.type_url
+    return response
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error as a client without this package finds it (S21)."""
+
+    code: grpc.StatusCode
+    message: str
+    status: status_pb2.Status | None
+
+    @property
+    def info(self) -> error_details_pb2.ErrorInfo:
+        assert self.status is not None, f"{self.code} came without grpc-status-details-bin"
+        return error_info(self.status)
+
+
+def error_info(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
+    """Returns the one ErrorInfo of a Status."""
+    kinds = [detail.TypeName() for detail in status.details]
+    assert len(kinds) == len(set(kinds)), f"a type of detail stands twice: {kinds}"
+    infos = [d for d in status.details if d.Is(error_details_pb2.ErrorInfo.DESCRIPTOR)]
+    assert len(infos) == 1, f"no ErrorInfo among {kinds}"
+    return error_details_pb2.ErrorInfo.FromString(infos[0].value)
+
+
+def refused(call: Callable[[], object]) -> Failure:
+    """Makes a call that must fail, and returns its error."""
+    with pytest.raises(grpc.RpcError) as raised:
+        call()
+    error: Any = raised.value
+    trailers = dict(tuple(pair) for pair in error.trailing_metadata() or ())
+    raw = trailers.get("grpc-status-details-bin")
+    status = None if raw is None else status_pb2.Status.FromString(raw)
+    if status is not None:
+        assert status.code == error.code().value[0]
+        assert status.message == error.details()
+    return Failure(error.code(), error.details(), status)
+
+
+def elapsed(call: Callable[[], Any]) -> tuple[Any, float]:
+    """Makes a call, and returns its result and how long it took, in seconds."""
+    begin = time.monotonic()
+    result = call()
+    return result, time.monotonic() - begin
+
+
+def errors_logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Returns what this package, gRPC or asyncio has logged as an error."""
+
+    def counts(record: logging.LogRecord) -> bool:
+        family = record.name.partition(".")[0]
+        return record.levelname in ("ERROR", "CRITICAL") and family in (
+            "lro_grpc",
+            "grpc",
+            "asyncio",
+            "concurrent",
+        )
+
+    return [f"{r.name}: {r.getMessage()}" for r in caplog.get_records("call") if counts(r)]
+
+
+def together(count: int, call: Callable[[int], Any]) -> list[Any]:
+    """Makes calls from that many threads at the same moment; returns results and errors."""
+    barrier = threading.Barrier(count)
+
+    def one(index: int) -> Any:
+        barrier.wait(SECONDS)
+        return call(index)
+
+    with futures.ThreadPoolExecutor(count) as pool:
+        running = [pool.submit(one, index) for index in range(count)]
+        return [run.exception(SECONDS) or run.result() for run in running]

@@ -1,0 +1,261 @@
+"""ListOperations: pages, tokens, sizes and parents (S12 to S15, P10)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import time
+from typing import Any
+
+import grpc
+import pytest
+from google.longrunning import operations_pb2
+from server_harness import FLEET, PARENT, Instance, errors_logged, fleet, refused
+
+from lro_grpc import record
+from lro_grpc.stores import MemoryStore
+
+Serve = Any
+
+OTHER = "projects/p/locations/other"
+
+
+async def done_at_once(self: Any, request: Any, op: Any) -> Any:
+    return Instance()
+
+
+@pytest.fixture
+def fleet_of_seven(serve: Serve, store: str) -> tuple[Any, list[str]]:
+    """A server with seven operations and their names, newest first; others elsewhere."""
+    server = serve(fleet("CreateInstance", done_at_once), store=store)
+    names = [server.create().name for _ in range(7)]
+    server.create(parent=OTHER)
+    server.create(parent="")
+    for name in names:
+        server.done(name)
+    return server, names[::-1]
+
+
+def filled(count: int) -> MemoryStore:
+    """Returns a store with that many operations under ``PARENT``, which nothing runs."""
+    store = MemoryStore(lambda: time.time_ns() // 1000)
+
+    async def fill() -> None:
+        for number in range(count):
+            await store.create(
+                record.create(
+                    parent=PARENT,
+                    operation_id=f"op-{number}",
+                    method=f"/{FLEET}/CreateInstance",
+                    request=b"",
+                    metadata_type="lro.v1.OperationMetadata",
+                    now=1,
+                )
+            )
+
+    asyncio.run(fill())
+    return store
+
+
+def names_on(page: operations_pb2.ListOperationsResponse) -> list[str]:
+    return [operation.name for operation in page.operations]
+
+
+@pytest.mark.parametrize("sizes", [[1], [3], [3, 1, 2, 7], [0]])
+def test_pages_give_each_operation_once_newest_first(
+    fleet_of_seven: tuple[Any, list[str]], sizes: list[int]
+) -> None:
+    """The size may change from page to page (S13)."""
+    server, expected = fleet_of_seven
+    found: list[str] = []
+    token = ""
+    for size in itertools.cycle(sizes):
+        page = server.list(page_size=size, page_token=token)
+        assert len(page.operations) <= (size or 50)
+        found += names_on(page)
+        token = page.next_page_token
+        if not token:
+            break
+    assert found == expected
+
+
+def test_the_operations_on_a_page_are_those_that_get_returns(
+    fleet_of_seven: tuple[Any, list[str]],
+) -> None:
+    server, names = fleet_of_seven
+    assert list(server.list().operations) == [server.get(name) for name in names]
+
+
+def test_an_exactly_full_last_page_has_no_token(fleet_of_seven: tuple[Any, list[str]]) -> None:
+    """The empty token is the only sign of the end (S14)."""
+    server, names = fleet_of_seven
+    page = server.list(page_size=7)
+    assert names_on(page) == names
+    assert page.next_page_token == ""
+
+
+def test_what_happens_between_pages_moves_nothing(fleet_of_seven: tuple[Any, list[str]]) -> None:
+    server, names = fleet_of_seven
+    first = server.list(page_size=3)
+    server.create()  # newer than every page that is still to come
+    server.delete(names[1])
+    server.delete(names[3])
+    second = server.list(page_size=50, page_token=first.next_page_token)
+    assert names_on(second) == names[4:]
+
+
+def test_each_parent_has_its_own(fleet_of_seven: tuple[Any, list[str]]) -> None:
+    server, names = fleet_of_seven
+    assert server.names(PARENT) == names
+    (elsewhere,) = server.names(OTHER)
+    assert elsewhere.startswith(f"{OTHER}/operations/")
+    (nowhere,) = server.names("operations")
+    assert nowhere.startswith("operations/")
+    assert server.names("projects/p") == []
+    assert server.names("projects/p/locations/never-seen") == []
+
+
+# Sizes (S12)
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"), [(0, 50), (1, 1), (999, 999), (1000, 1000), (1001, 1000), (10**9, 1000)]
+)
+def test_the_size_is_a_default_or_clamped(serve: Serve, asked: int, given: int) -> None:
+    server = serve(store=filled(1003))
+    page = server.list(page_size=asked)
+    assert len(page.operations) == given
+    rest = server.list(page_size=asked, page_token=page.next_page_token)
+    assert names_on(rest)[0] == f"{PARENT}/operations/op-{1002 - given}"
+
+
+@pytest.mark.parametrize("size", [-1, -(2**31)])
+def test_a_negative_size_is_refused(serve: Serve, size: int) -> None:
+    server = serve()
+    failure = refused(lambda: server.list(page_size=size))
+    assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert failure.info.reason == "INVALID_PAGE_SIZE"
+    assert failure.info.domain == "lro-grpc"
+    assert failure.info.metadata["page_size"] == str(size)
+
+
+# Tokens (S13, S15)
+
+
+def assert_token_refused(server: Any, token: str, **fields: Any) -> None:
+    failure = refused(lambda: server.list(page_token=token, **fields))
+    assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert failure.info.reason == "INVALID_PAGE_TOKEN"
+    assert failure.info.domain == "lro-grpc"
+
+
+@pytest.fixture
+def second_page(serve: Serve) -> tuple[Any, str]:
+    """A server, and the token of a second page."""
+    server = serve(store=filled(5))
+    return server, server.list(page_size=2).next_page_token
+
+
+def test_a_token_belongs_to_its_parent(second_page: tuple[Any, str]) -> None:
+    server, token = second_page
+    assert_token_refused(server, token, name=OTHER)
+    assert_token_refused(server, token, name="operations")
+
+
+def test_a_token_belongs_to_its_filter_and_is_looked_at_before_it(
+    second_page: tuple[Any, str],
+) -> None:
+    server, token = second_page
+    assert_token_refused(server, token, filter="done = true")
+    assert_token_refused(server, token, filter="((((")
+
+
+def test_a_token_serves_again_and_again(second_page: tuple[Any, str]) -> None:
+    server, token = second_page
+    once = server.list(page_size=2, page_token=token)
+    assert server.list(page_size=2, page_token=token) == once
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "x",
+        "2",
+        "AAAA",
+        "====",
+        "é",
+        "\x00",
+        " ",
+        "A" * 32,
+        "A" * 31,
+        "A" * 100_000,
+        base64.urlsafe_b64encode(b"\x00" * 24).decode(),
+        base64.urlsafe_b64encode(b"operations/op-1").decode(),
+    ],
+)
+def test_a_forged_token_is_refused(second_page: tuple[Any, str], token: str) -> None:
+    server, _ = second_page
+    assert_token_refused(server, token)
+
+
+def test_a_token_with_any_character_changed_is_refused(second_page: tuple[Any, str]) -> None:
+    server, token = second_page
+    for place, letter in enumerate(token):
+        other = "B" if letter == "A" else "A"
+        assert_token_refused(server, token[:place] + other + token[place + 1 :])
+    for changed in (token[:-1], token + "A", f" {token}", f"{token}\n", token[4:]):
+        assert_token_refused(server, changed)
+
+
+def test_another_servers_token_is_refused(serve: Serve) -> None:
+    ours, theirs = serve(store=filled(5)), serve(store=filled(5))
+    assert_token_refused(ours, theirs.list(page_size=2).next_page_token)
+
+
+def test_a_token_is_opaque_and_url_safe(second_page: tuple[Any, str]) -> None:
+    _, token = second_page
+    assert all(letter.isalnum() or letter in "-_=" for letter in token)
+    raw = base64.urlsafe_b64decode(token)
+    assert PARENT.encode() not in raw
+    assert (3).to_bytes(8, "big") not in raw  # the position
+
+
+def test_tokens_outlive_the_server(serve: Serve, file_url: str) -> None:
+    first = serve(fleet("CreateInstance", done_at_once), store=file_url)
+    names = [first.create().name for _ in range(4)][::-1]
+    token = first.list(page_size=2).next_page_token
+    first.stop()
+    second = serve(fleet("CreateInstance", done_at_once), store=file_url)
+    assert names_on(second.list(page_token=token)) == names[2:]
+
+
+# What cannot be listed
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "/", "operations/", "/operations", "projects//l", "projects/p/", "a b", "..", "é", "x?y"],
+)
+def test_a_malformed_parent_is_refused(serve: Serve, name: str) -> None:
+    server = serve()
+    failure = refused(lambda: server.list(name))
+    assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert failure.info.reason == "INVALID_NAME"
+
+
+@pytest.mark.parametrize("text", ["done = true", "x", " ", "name:*", "(", "é = ☃"])
+def test_a_filter_is_refused(serve: Serve, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    server = serve()
+    failure = refused(lambda: server.list(filter=text))
+    assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert failure.info.reason == "INVALID_FILTER"
+    assert failure.info.domain == "lro-grpc"
+    assert errors_logged(caplog) == []
+
+
+def test_partial_success_is_unimplemented(serve: Serve) -> None:
+    server = serve()
+    failure = refused(lambda: server.list(return_partial_success=True))
+    assert failure.code is grpc.StatusCode.UNIMPLEMENTED
+    assert failure.info.domain == "lro-grpc"

@@ -1,0 +1,371 @@
+"""The life of a server: run, drain, restart, and one process at a time on a file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import subprocess
+import sys
+import threading
+from concurrent import futures
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+import pytest
+from google.longrunning import operations_pb2_grpc
+from server_harness import (
+    PARENT,
+    SECONDS,
+    Held,
+    Instance,
+    errors_logged,
+    fleet,
+    in_thread,
+    metadata_of,
+    refused,
+    response_of,
+    wait_request,
+)
+
+import lro_grpc
+from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
+from lro.v1 import state_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Serve = Any
+
+async_handler = pytest.mark.parametrize("handler_colour", ["async def"], indirect=True)
+
+SCRIPT = Path(__file__).with_name("fleet_process.py")
+
+
+class Process:
+    """A ``fleet_process.py`` that runs, and a client of it."""
+
+    def __init__(self, colour: str, url: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", str(SCRIPT), colour, url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.channel: Any = contextlib.ExitStack()
+
+    def listening(self) -> Process:
+        """Returns itself, once it serves."""
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.told('listening')}")
+        self.fleet = fleet_service_pb2_grpc.FleetServiceStub(self.channel)
+        self.lro = operations_pb2_grpc.OperationsStub(self.channel)
+        return self
+
+    def told(self, word: str) -> str:
+        """Returns the rest of the next line, which begins with this word."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith(word), (line, self.process.stderr and self.process.stderr.read())
+        return line.removeprefix(word).strip()
+
+    def create(self, **fields: Any) -> Any:
+        request = fleet_service_pb2.CreateInstanceRequest(parent=PARENT, **fields)
+        return self.fleet.CreateInstance(request, timeout=5, wait_for_ready=True)
+
+    def ended(self) -> tuple[int, str]:
+        """Returns the exit code and what was written to stderr."""
+        _, errors = self.process.communicate(timeout=SECONDS)
+        return self.process.returncode, errors
+
+
+@pytest.fixture
+def spawn() -> Iterator[Any]:
+    with contextlib.ExitStack() as stack:
+
+        def start(colour: str, url: str) -> Process:
+            process = Process(colour, url)
+            stack.callback(lambda: process.channel.close())
+            stack.callback(process.process.communicate)
+            stack.callback(process.process.kill)
+            return process
+
+        yield start
+
+
+# Run and drain
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_drains_the_server(
+    colour: str, file_url: str, spawn: Any, serve: Serve, number: signal.Signals
+) -> None:
+    """Every Wait is answered, the running operation is given back and runs again at once."""
+    process = spawn(colour, file_url).listening()
+    name = process.create(instance_id="i").name
+    assert process.told("began") == f"{name} 1"
+    waiting = process.lro.WaitOperation.future(wait_request(name, 600), timeout=SECONDS)
+    process.lro.WaitOperation(wait_request(name, 0), timeout=SECONDS)  # the first is in by then
+    process.process.send_signal(number)
+
+    latest = waiting.result(SECONDS)  # the latest state, not an error
+    assert latest.name == name
+    assert not latest.done
+    assert metadata_of(latest).state == state_pb2.JOB_STATE_RUNNING
+    assert process.told("drained") == ""
+    code, errors = process.ended()
+    assert (code, errors) == (0, "")
+
+    async def run(self: Any, request: Any, op: Any) -> Any:
+        return Instance(name=request.instance_id, seed_rows=op.attempt)
+
+    again = serve(fleet("CreateInstance", run), store=file_url)
+    assert again.operations.recovered == 0  # it was given back, not taken
+    done = again.done(name)
+    assert response_of(done) == Instance(name="i", seed_rows=2)
+    assert metadata_of(done).attempt == 2
+    assert metadata_of(done).start_time == metadata_of(latest).start_time
+
+
+def test_an_exit_in_a_prepare_ends_neither_the_call_nor_the_server(colour: str, spawn: Any) -> None:
+    """It is the author's slip, not a decision about the process."""
+    process = spawn(colour, "memory:").listening()
+    failure = refused(lambda: process.create(instance_id="exit"))
+    assert failure.code is grpc.StatusCode.INTERNAL
+    assert failure.info.reason == "UNEXPECTED"
+    assert process.create(instance_id="i").name
+    process.process.send_signal(signal.SIGTERM)
+    code, _ = process.ended()
+    assert code == 0
+
+
+def test_after_a_kill_the_operation_is_taken_over_at_once(
+    colour: str, file_url: str, spawn: Any, serve: Serve
+) -> None:
+    """The lock on the file proves that its former owner is gone (R6)."""
+    process = spawn(colour, file_url).listening()
+    name = process.create().name
+    assert process.told("began") == f"{name} 1"
+    process.process.kill()
+    process.process.wait(SECONDS)
+
+    async def run(self: Any, request: Any, op: Any) -> Any:
+        return Instance(seed_rows=op.attempt)
+
+    again = serve(fleet("CreateInstance", run), store=file_url)
+    assert again.operations.recovered == 1
+    assert response_of(again.done(name)).seed_rows == 2
+
+
+@async_handler
+def test_a_second_process_on_the_file_is_refused(
+    serve: Serve, held: Held, file_url: str, colour: str, spawn: Any
+) -> None:
+    first = serve(held.servicer(), store=file_url)
+    name = first.create().name
+    held.next()
+    second = spawn(colour, file_url)
+    code, errors = second.ended()
+    assert code == 1
+    last = errors.strip().splitlines()[-1]
+    assert "ConfigurationError" in last
+    assert "in use by another process" in last
+    assert file_url.removeprefix("sqlite:///") in last
+    held.gate.open()
+    assert first.done(name).HasField("response")  # nothing has happened to the first one
+
+
+@async_handler
+def test_a_second_server_in_the_same_process_is_refused_and_leaves_nothing(
+    serve: Serve, held: Held, file_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = serve(held.servicer(), store=file_url)
+    name = first.create().name
+    held.next()
+    with pytest.raises(lro_grpc.ConfigurationError) as raised:
+        serve(held.servicer(), store=file_url)
+    assert raised.value.reason == "STORE_IN_USE"
+    assert "stop the other one" in raised.value.message
+    held.gate.open()
+    first.done(name)
+    first.stop()
+    assert serve(held.servicer(), store=file_url).get(name).done
+    assert errors_logged(caplog) == []
+
+
+def test_a_refused_start_leaves_no_thread_behind(file_url: str) -> None:
+    holder = lro_grpc.Operations(file_url)
+    holder.start_sync()
+    before = set(threading.enumerate())
+    refused_one = lro_grpc.Operations(file_url)
+    with pytest.raises(lro_grpc.ConfigurationError):
+        refused_one.start_sync()
+    left = set(threading.enumerate()) - before
+    holder.stop_sync(lambda: None)
+    assert left == set()
+
+
+# Run in a thread, where Python allows no signal handlers
+
+
+def test_run_ends_when_its_server_is_stopped(colour: str, file_url: str) -> None:
+    """Whoever embeds the server stops it; run then winds the operations up and returns."""
+    operations = lro_grpc.Operations(file_url)
+    started: futures.Future[Any] = futures.Future()
+
+    def prepare(server: Any) -> Any:
+        registrar = operations.attach(server)
+        fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(
+            fleet_service_pb2_grpc.FleetServiceServicer(), registrar
+        )
+        return registrar
+
+    if colour == "sync":
+        server = grpc.server(futures.ThreadPoolExecutor(4))
+        registrar = prepare(server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        running = in_thread(lambda: operations.run(registrar))
+        stop: Any = lambda: server.stop(0).wait(SECONDS)  # noqa: E731
+    else:
+
+        async def main() -> None:
+            server = grpc.aio.server()
+            registrar = prepare(server)
+            port = server.add_insecure_port("127.0.0.1:0")
+            started.set_result((port, server, asyncio.get_running_loop()))
+            await operations.run(registrar)
+
+        running = in_thread(lambda: asyncio.run(main()))
+        port, aio_server, loop = started.result(SECONDS)
+        stop = lambda: asyncio.run_coroutine_threadsafe(aio_server.stop(0), loop)  # noqa: E731
+
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = operations_pb2_grpc.OperationsStub(channel)
+        with pytest.raises(grpc.RpcError) as raised:
+            stub.WaitOperation(wait_request("operations/x", 0), timeout=5, wait_for_ready=True)
+        assert raised.value.code() is grpc.StatusCode.NOT_FOUND
+        assert not running.done()
+        stop()
+        assert running.result(SECONDS) is None
+    again = lro_grpc.Operations(file_url)  # the file is free
+    again.start_sync()
+    again.stop_sync(lambda: None)
+
+
+# Stop and start again on the same file
+
+
+def test_stopping_gives_a_running_async_operation_back(
+    serve: Serve, file_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = Held("async def")
+    first = serve(held.servicer(), store=file_url)
+    name = first.create(instance_id="i").name
+    assert held.next() == name
+    first.stop()
+
+    held.gate.open()
+    second = serve(held.servicer(), store=file_url)
+    assert second.operations.recovered == 0
+    assert response_of(second.done(name)) == Instance(name=f"{PARENT}/instances/i", seed_rows=2)
+    assert errors_logged(caplog) == []
+
+
+def test_stopping_gives_a_def_back_that_looks_whether_it_has_to_stop(
+    serve: Serve, file_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = Held("def")
+    first = serve(held.servicer(), store=file_url)
+    name = first.create(instance_id="i").name
+    assert held.next() == name
+    first.stop()
+
+    held.gate.open()
+    second = serve(held.servicer(), store=file_url)
+    assert second.operations.recovered == 0
+    assert response_of(second.done(name)).seed_rows == 2
+    assert errors_logged(caplog) == []
+
+
+def test_a_thread_that_goes_on_regardless_keeps_its_operation_until_the_next_start(
+    serve: Serve, gate: Any, file_url: str
+) -> None:
+    """What it does in the end is dropped: the second attempt has the operation (R5)."""
+    began = threading.Event()
+    returned = threading.Event()
+
+    def stubborn(self: Any, request: Any, op: Any) -> Any:
+        began.set()
+        gate.block()
+        op.progress(99, "still there")
+        returned.set()
+        return Instance(name="too late")
+
+    first = serve(fleet("CreateInstance", stubborn), store=file_url, grace=0.1)
+    name = first.create().name
+    assert began.wait(SECONDS)
+    first.stop()
+
+    async def run(self: Any, request: Any, op: Any) -> Any:
+        return Instance(name="in time", seed_rows=op.attempt)
+
+    second = serve(fleet("CreateInstance", run), store=file_url)
+    assert second.operations.recovered == 1
+    done = second.done(name)
+    assert response_of(done) == Instance(name="in time", seed_rows=2)
+    gate.open()
+    assert returned.wait(SECONDS)
+    assert second.get(name) == done
+
+
+def test_what_waits_for_its_turn_runs_after_the_restart(serve: Serve, file_url: str) -> None:
+    held = Held("async def")
+    first = serve(held.servicer(concurrency=1), store=file_url)
+    names = [first.create(instance_id=f"i{n}").name for n in range(3)]
+    assert held.next() == names[0]
+    first.stop()
+    held.gate.open()
+    second = serve(held.servicer(concurrency=1), store=file_url)
+    attempts = [response_of(second.done(name)).seed_rows for name in names]
+    assert attempts == [2, 1, 1]
+
+
+def test_a_stop_answers_every_wait_with_the_latest_state(serve: Serve) -> None:
+    held = Held("async def")
+    server = serve(held.servicer(), max_waiters=8)
+    name = server.create().name
+    held.next()
+    waiting = [server.waiting(name, 600) for _ in range(8)]
+    server.get(name)
+    server.stop()
+    answers = [one.result(SECONDS) for one in waiting]
+    assert {answer.name for answer in answers} == {name}
+    assert not any(answer.done for answer in answers)
+
+
+def test_a_cancel_that_was_acknowledged_holds_across_a_restart(
+    serve: Serve, gate: Any, file_url: str
+) -> None:
+    """Durable at once: the handler of the next process never starts (R7)."""
+    began = threading.Event()
+
+    def stubborn(self: Any, request: Any, op: Any) -> Any:
+        began.set()
+        gate.block()
+        return Instance()
+
+    first = serve(fleet("CreateInstance", stubborn), store=file_url, grace=0.1)
+    name = first.create().name
+    assert began.wait(SECONDS)
+    first.cancel(name)
+    first.stop()
+    ran: list[str] = []
+
+    async def run(self: Any, request: Any, op: Any) -> Any:
+        ran.append(op.name)
+        return Instance()
+
+    second = serve(fleet("CreateInstance", run), store=file_url)
+    assert second.done(name).error.code == 1
+    assert ran == []

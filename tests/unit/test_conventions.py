@@ -1,0 +1,121 @@
+"""What the AIPs' naming conventions tell of a method and of a request."""
+
+from __future__ import annotations
+
+import pytest
+
+from lro_grpc.server.conventions import api_version_of, parent_of, verb_of
+
+
+@pytest.mark.parametrize(
+    ("method", "verb"),
+    [
+        # the standard methods (AIP-133 to 135, 164, 165, 152, 153), whatever they act on
+        ("CreateInstance", "create"),
+        ("UpdateInstance", "update"),
+        ("DeleteInstance", "delete"),
+        ("UndeleteInstance", "undelete"),
+        ("PurgeInstances", "purge"),
+        ("ImportInstances", "import"),
+        ("ExportInstances", "export"),
+        ("RunBackupJob", "run"),
+        # their batch forms (AIP-233 to 235)
+        ("BatchCreateInstances", "batchCreate"),
+        ("BatchUpdateInstances", "batchUpdate"),
+        ("BatchDeleteInstances", "batchDelete"),
+        # the verb alone
+        ("Create", "create"),
+        ("Delete", "delete"),
+        ("BatchCreate", "batchCreate"),
+        ("Run", "run"),
+        # custom methods (AIP-136) keep their whole name
+        ("TakeSnapshot", "takeSnapshot"),
+        ("RestartInstance", "restartInstance"),
+        ("MoveInstance", "moveInstance"),
+        ("Restart", "restart"),
+        ("BatchMoveInstances", "batchMoveInstances"),
+        # what only begins like a standard verb is not one
+        ("Runner", "runner"),
+        ("Updater", "updater"),
+        ("Creative", "creative"),
+        ("Importance", "importance"),
+        ("DeletedInstances", "deletedInstances"),
+        ("Batch", "batch"),
+        ("Batchify", "batchify"),
+        # names out of style still give something
+        ("create", "create"),
+        ("X", "x"),
+        ("lowercase", "lowercase"),
+        ("CreateURL", "create"),
+    ],
+)
+def test_verb_of(method: str, verb: str) -> None:
+    assert verb_of(f"/acme.fleet.v1.Fleet/{method}") == verb
+
+
+@pytest.mark.parametrize(
+    ("service", "version"),
+    [
+        ("acme.fleet.v1.Fleet", "v1"),
+        ("acme.fleet.v12.Fleet", "v12"),
+        ("acme.v1beta1.Fleet", "v1beta1"),
+        ("acme.v1alpha.Fleet", "v1alpha"),
+        ("acme.v2alpha3.Fleet", "v2alpha3"),
+        ("acme.v1p1beta1.Fleet", "v1p1beta1"),
+        ("acme.v1.admin.Fleet", "v1"),
+        ("acme.v1.admin.v2.Fleet", "v2"),
+        ("v3.Fleet", "v3"),
+        ("acme.fleet.Fleet", ""),
+        ("Fleet", ""),
+        ("acme.vienna.Fleet", ""),
+        ("acme.v.Fleet", ""),
+        ("acme.v1x.Fleet", ""),
+        ("acme.v1.0.Fleet", "v1"),
+        ("acme.V1.Fleet", ""),
+        ("acme.v1p1.Fleet", ""),
+        ("acme.version1.Fleet", ""),
+        ("acme.fleet.v1", ""),  # the service's own name is no version
+    ],
+)
+def test_api_version_of(service: str, version: str) -> None:
+    assert api_version_of(f"/{service}/CreateInstance") == version
+
+
+@pytest.mark.parametrize(
+    ("candidates", "parent"),
+    [
+        (["projects/p/locations/l"], "projects/p/locations/l"),
+        (["projects/p/locations/l/instances/i"], "projects/p/locations/l"),
+        (["projects/p/locations/l/instances/i/backups/b"], "projects/p/locations/l"),
+        (["projects/p/locations/l/locations/m"], "projects/p/locations/l"),
+        (["projects/-/locations/-"], "projects/-/locations/-"),
+        (["projects/example.com:p/locations/l"], "projects/example.com:p/locations/l"),
+        # the first that has one counts: target, then parent, then name
+        (["projects/a/locations/a/x/x", "projects/b/locations/b"], "projects/a/locations/a"),
+        (["instances/i", "projects/b/locations/b"], "projects/b/locations/b"),
+        (["", "", "projects/c/locations/c/instances/i"], "projects/c/locations/c"),
+        # and without one there is none
+        ([], ""),
+        ([""], ""),
+        (["projects/p"], ""),
+        (["projects/p/locations"], ""),
+        (["projects/p/locations/"], ""),
+        (["projects//locations/l"], ""),
+        (["folders/f/locations/l"], ""),
+        (["/projects/p/locations/l"], ""),
+        (["organizations/o/projects/p/locations/l"], ""),
+        (["projects/p/zones/z/locations/l"], ""),
+        (["Projects/p/Locations/l"], ""),
+        (["//fleet.example.com/projects/p/locations/l"], ""),
+    ],
+)
+def test_parent_of(candidates: list[str], parent: str) -> None:
+    assert parent_of(candidates) == parent
+
+
+def test_parent_of_looks_no_further_than_it_must() -> None:
+    def candidates() -> object:
+        yield "projects/p/locations/l"
+        raise AssertionError("the second candidate was asked for")
+
+    assert parent_of(candidates()) == "projects/p/locations/l"  # type: ignore[arg-type]

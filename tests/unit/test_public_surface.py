@@ -1,0 +1,210 @@
+"""What a user may import, from where, and what comes along with it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+from types import ModuleType
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+import lro_grpc
+import lro_grpc.testing
+from lro_grpc import errors
+from lro_grpc.server import registrar
+
+PUBLIC = ["lro_grpc", "lro_grpc.testing"]
+"""The modules that users import from."""
+
+OPTIONAL = [
+    "typer",
+    "rich",
+    "grpc_tools",
+    "grpc_health",
+    "grpc_reflection",
+    "starlette",
+    "uvicorn",
+    "opentelemetry",
+    "google.api_core",
+]
+
+
+def module(name: str) -> ModuleType:
+    return importlib.import_module(name)
+
+
+def surface(name: str) -> list[str]:
+    return list(module(name).__all__)
+
+
+# __all__
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_all_is_sorted_and_names_each_once(name: str) -> None:
+    names = surface(name)
+    assert names == sorted(set(names))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_all_is_complete(name: str) -> None:
+    """Besides it, a package has its submodules in it and nothing else."""
+    found = vars(module(name))
+    public = {key for key in found if not key.startswith("_") and key != "annotations"}
+    submodules = {key for key in public if isinstance(found[key], ModuleType)}
+    assert public - submodules == set(surface(name))
+    assert all(found[key].__name__ == f"{name}.{key}" for key in submodules)
+
+
+def test_every_error_is_public() -> None:
+    kinds = [
+        kind.__name__
+        for _, kind in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(kind, BaseException) and kind.__module__ == errors.__name__
+    ]
+    assert set(kinds) <= set(surface("lro_grpc"))
+    assert set(surface("lro_grpc")) >= {"Code", "StopReason"}
+
+
+def test_a_name_is_importable_from_one_public_path_only() -> None:
+    names = [name for path in PUBLIC for name in surface(path)]
+    assert len(names) == len(set(names))
+    for path in PUBLIC:
+        others = [module(other) for other in PUBLIC if other != path]
+        for name in surface(path):
+            assert not any(hasattr(other, name) for other in others), f"{name} is there twice"
+
+
+@pytest.mark.parametrize("name", [f"{path}.{name}" for path in PUBLIC for name in surface(path)])
+def test_every_public_name_says_what_it_is(name: str) -> None:
+    path, _, attribute = name.rpartition(".")
+    thing = getattr(module(path), attribute)
+    assert inspect.getdoc(thing)
+    for member, value in vars(thing).items() if inspect.isclass(thing) else ():
+        if not member.startswith("_") and (
+            inspect.isfunction(value) or isinstance(value, property)
+        ):
+            assert inspect.getdoc(getattr(thing, member)), f"{name}.{member}"
+
+
+def test_what_a_public_constructor_asks_for_is_public() -> None:
+    """A class that a user has to make for an argument must not be found in the inside only."""
+    ours = {
+        name
+        for found in pkgutil.walk_packages(lro_grpc.__path__, "lro_grpc.")
+        if not re.search(r"\.(cli|codegen|example|http|__main__)\b", found.name)
+        for name, kind in inspect.getmembers(module(found.name), inspect.isclass)
+        if kind.__module__ == found.name and not getattr(kind, "_is_protocol", False)
+    }
+    public = {name for path in PUBLIC for name in surface(path)}
+    made_by_users: list[Any] = [
+        lro_grpc.AsyncOperationsClient,
+        lro_grpc.LroError,
+        lro_grpc.Operations,
+        lro_grpc.OperationsClient,
+        lro_grpc.Prepared,
+        lro_grpc.method,
+        lro_grpc.testing.ManualClock,
+        lro_grpc.testing.serve,
+        lro_grpc.testing.serve_async,
+    ]
+    asked = {
+        word
+        for made in made_by_users
+        for parameter in inspect.signature(made).parameters.values()
+        for word in re.findall(r"\w+", str(parameter.annotation))
+    }
+    assert asked & ours <= public
+
+
+# What an import brings along
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_importing_it_needs_no_optional_dependency(name: str) -> None:
+    """``None`` in ``sys.modules`` makes an import fail; gRPC itself tries some and goes on."""
+    script = f"import sys\nfor m in {OPTIONAL!r}: sys.modules[m] = None\nimport {name}"
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+# Pairs of a sync and an async thing
+
+
+def parameters(function: Any) -> list[tuple[str, Any, Any]]:
+    """Returns names, kinds and defaults; two functions to sleep with are the same default."""
+    return [
+        (p.name, p.kind, "a function" if callable(p.default) else p.default)
+        for p in inspect.signature(function).parameters.values()
+    ]
+
+
+def public_members(kind: type) -> dict[str, Any]:
+    found = {name: inspect.getattr_static(kind, name) for name in dir(kind)}
+    return {name: value for name, value in found.items() if not name.startswith("_")}
+
+
+PAIRS = [
+    (lro_grpc.OperationContext, lro_grpc.AsyncOperationContext),
+    (lro_grpc.OperationsClient, lro_grpc.AsyncOperationsClient),
+    (lro_grpc.OperationFuture, lro_grpc.AsyncOperationFuture),
+]
+
+
+@pytest.mark.parametrize(("plain", "asynchronous"), PAIRS, ids=lambda kind: kind.__name__)
+def test_both_colours_have_the_same_members(plain: type, asynchronous: type) -> None:
+    assert asynchronous.__name__ == f"Async{plain.__name__}"
+    ours, theirs = public_members(plain), public_members(asynchronous)
+    assert set(ours) == set(theirs)
+    for name, one in ours.items():
+        assert type(one) is type(theirs[name]), name
+        if inspect.isfunction(one):
+            assert parameters(one) == parameters(theirs[name]), name
+    assert parameters(plain) == parameters(asynchronous)
+
+
+@pytest.mark.parametrize("name", sorted(public_members(lro_grpc.OperationContext)))
+def test_contexts_differ_only_in_what_must_be_awaited(name: str) -> None:
+    plain = inspect.getattr_static(lro_grpc.OperationContext, name)
+    other = inspect.getattr_static(lro_grpc.AsyncOperationContext, name)
+    waits = name == "batch"
+    assert not inspect.iscoroutinefunction(plain)
+    assert inspect.iscoroutinefunction(other) == waits
+    assert waits or other is plain  # what need not wait is the very same
+
+
+def test_the_harness_is_the_same_in_both_colours() -> None:
+    serve, serve_async = lro_grpc.testing.serve, lro_grpc.testing.serve_async
+    assert parameters(serve) == parameters(serve_async)
+    served, async_served = lro_grpc.testing.Served, lro_grpc.testing.AsyncServed
+    assert parameters(served) == parameters(async_served)
+
+
+@pytest.mark.parametrize("name", ["start", "stop"])
+def test_operations_have_the_same_calls_in_both_colours(name: str) -> None:
+    plain = getattr(lro_grpc.Operations, f"{name}_sync")
+    assert parameters(plain) == parameters(getattr(lro_grpc.Operations, name))
+
+
+@pytest.mark.parametrize(
+    ("stand_in", "server"),
+    [(registrar.SyncRegistrar, grpc.Server), (registrar.AioRegistrar, grpc.aio.Server)],
+    ids=["sync", "aio"],
+)
+def test_what_attach_returns_stands_in_for_all_of_a_server(stand_in: type, server: type) -> None:
+    """A method that is not passed on would do nothing, or raise, where the server does its job."""
+    assert issubclass(stand_in, server)
+    for name, method in public_members(server).items():
+        ours = inspect.getattr_static(stand_in, name)
+        assert ours is not method, f"{name} is not passed on"
+        assert inspect.iscoroutinefunction(ours) == inspect.iscoroutinefunction(method), name
+        assert [p[0] for p in parameters(ours)] == [p[0] for p in parameters(method)], name
