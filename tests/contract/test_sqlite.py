@@ -1,0 +1,475 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lro_grpc import record
+from lro_grpc.errors import ConfigurationError, OperationNotFoundError, UnavailableError
+from lro_grpc.record import Cancel, Claim, Delete, Record, Report
+from lro_grpc.stores import SqliteStore, open_url
+from lro_grpc.testing.conformance import LEASE, METHOD, PARENT, START, StoreConformance
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
+
+    from lro_grpc.stores import Now
+
+TIMEOUT = 20
+
+
+class TestSqliteStore(StoreConformance):
+    @pytest.fixture(autouse=True)
+    def _place(self, tmp_path: Path) -> None:
+        self.path = tmp_path / "operations.db"
+
+    def make_store(self, now: Now) -> SqliteStore:
+        return SqliteStore(self.path, now)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "operations.db"
+
+
+def make(path: Path) -> SqliteStore:
+    return SqliteStore(path, lambda: START)
+
+
+@contextlib.asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[SqliteStore]:
+    store = make(path)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def new(operation_id: str = "op-1", **values: object) -> Record:
+    return StoreConformance().record(operation_id, **values)
+
+
+def descriptors(path: Path) -> list[str]:
+    """The files of the store that this process has open."""
+    links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
+    return [target for link in links if str(path) in (target := _target(link))]
+
+
+def _target(link: str) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""
+
+
+# One owner at a time.
+
+OWNER = """
+import asyncio, sys
+from lro_grpc.stores import SqliteStore
+
+async def main():
+    store = SqliteStore(sys.argv[1], lambda: 0)
+    await store.open()
+    print("open", flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    await store.close()
+
+try:
+    asyncio.run(main())
+except Exception as error:
+    print(type(error).__name__, error.reason, error)
+    raise SystemExit(3)
+"""
+
+
+@pytest.fixture
+def own() -> Iterator[Callable[[Path], subprocess.Popen[str]]]:
+    """Starts processes that open a file and keep it."""
+    started = []
+
+    def start(path: Path) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        command = [sys.executable, "-c", OWNER, str(path)]
+        started.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def test_a_second_process_on_the_same_file_is_refused_by_name(path, own):
+    assert line(own(path)) == "open\n"
+    second = own(path)
+    said, _ = second.communicate(timeout=TIMEOUT)
+    assert second.returncode == 3
+    assert said.startswith(f"ConfigurationError STORE_IN_USE {path} is in use")
+
+
+def test_the_file_is_free_once_its_owner_was_killed(path, own):
+    owner = own(path)
+    assert line(owner) == "open\n"
+    os.kill(owner.pid, signal.SIGKILL)
+    owner.wait(TIMEOUT)
+    assert line(own(path)) == "open\n"
+
+
+def test_the_file_is_free_once_its_owner_has_closed_it(path, own):
+    owner = own(path)
+    assert line(owner) == "open\n"
+    owner.communicate(timeout=TIMEOUT)
+    assert owner.returncode == 0
+    assert line(own(path)) == "open\n"
+
+
+async def test_a_second_store_in_the_same_process_is_refused_and_harms_nothing(path):
+    async with opened(path) as store:
+        with pytest.raises(ConfigurationError, match="in use"):
+            await make(path).open()
+        await store.create(new())
+        with pytest.raises(ConfigurationError, match="in use"):
+            await make(path).open()
+
+
+@pytest.mark.parametrize("link", ["symbolic link", "relative path"])
+async def test_a_file_under_another_name_is_the_same_file(path, link, monkeypatch):
+    if link == "symbolic link":
+        other = path.with_name("link.db")
+        other.symlink_to(path)
+    else:
+        monkeypatch.chdir(path.parent)
+        other = path.relative_to(path.parent)
+
+    async with opened(path):
+        with pytest.raises(ConfigurationError, match="in use"):
+            await make(other).open()
+
+
+# Files that cannot be used.
+
+
+def refused(path: Path) -> ConfigurationError:
+    with pytest.raises(ConfigurationError) as caught:
+        asyncio.run(make(path).open())
+    assert str(path) in caught.value.message
+    assert caught.value.metadata["path"] == str(path)
+    return caught.value
+
+
+def test_a_file_of_a_later_release_is_refused_and_left_alone(path):
+    asyncio.run(_create_one(path))
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    error = refused(path)
+    assert error.reason == "STORE_TOO_NEW"
+    assert "99" in error.message
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (99,)
+        assert connection.execute("SELECT count(*) FROM operations").fetchone() == (1,)
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(path):
+    path.write_bytes(b"my diary, not a database\n" * 100)
+    assert refused(path).reason == "STORE_UNUSABLE"
+    assert path.read_bytes() == b"my diary, not a database\n" * 100
+
+
+def test_a_missing_folder_is_refused(tmp_path):
+    assert refused(tmp_path / "missing" / "operations.db").reason == "STORE_UNUSABLE"
+
+
+def test_a_folder_is_refused(tmp_path):
+    assert refused(tmp_path).reason == "STORE_UNUSABLE"
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+@pytest.mark.parametrize("what", ["too new", "no database"])
+def test_a_refused_file_is_let_go_of(path, what):
+    if what == "too new":
+        with sqlite3.connect(path) as connection:
+            connection.execute("PRAGMA user_version = 99")
+        connection.close()
+    else:
+        path.write_bytes(b"no database" * 100)
+    store = make(path)
+    with pytest.raises(ConfigurationError):
+        asyncio.run(store.open())
+    assert descriptors(path) == []
+
+
+# Durability: what SQLite itself is told.
+
+
+async def test_commits_are_synchronous_and_go_to_a_write_ahead_log(path):
+    async with opened(path) as store:
+        pragma = store._writer.execute
+        assert pragma("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert pragma("PRAGMA synchronous").fetchone() == (2,)  # FULL
+
+
+async def test_what_was_answered_survives_the_loss_of_the_process(path, tmp_path):
+    async with opened(path) as store:
+        made = await store.create(new())
+        claimed = await store.apply(made.name, Claim(LEASE))
+        copy = tmp_path / "copy"
+        copy.mkdir()
+        for file in (path, path.with_name(path.name + "-wal")):  # as a kill would leave them
+            shutil.copy(file, copy)
+    async with opened(copy / path.name) as after:
+        assert await after.read(made.name) == claimed
+
+
+async def test_concurrent_changes_share_commits_and_are_all_answered(path):
+    async with opened(path) as store:
+        commits = []
+        store._writer.set_trace_callback(
+            lambda sql: commits.append(sql) if sql == "COMMIT" else None
+        )
+        made = await asyncio.gather(*(store.create(new(f"op-{n}")) for n in range(2500)))
+        claimed = await asyncio.gather(*(store.apply(one.name, Claim(LEASE)) for one in made))
+        assert {one.attempt for one in claimed} == {1}
+        assert len(await store.held()) == 2500
+        assert len(commits) < 100
+
+
+async def test_close_commits_what_was_asked_for_before(path):
+    async with opened(path) as store:
+        calls = [asyncio.ensure_future(store.create(new(f"op-{n}"))) for n in range(50)]
+        await asyncio.sleep(0)
+    made = await asyncio.gather(*calls)
+    async with opened(path) as store:
+        assert [await store.read(one.name) for one in made] == made
+
+
+LOOP_ENDS = """
+import asyncio, sys
+from lro_grpc.stores import SqliteStore
+from lro_grpc.testing.conformance import StoreConformance
+
+async def write_late(store):
+    try:
+        await asyncio.sleep(60)
+    finally:
+        await store.create(StoreConformance().record())
+
+async def main():
+    store = SqliteStore(sys.argv[1], lambda: 0)
+    await store.open()
+    late = asyncio.create_task(write_late(store))
+    await asyncio.sleep(0)
+    raise SystemExit(7)
+
+asyncio.run(main())
+"""
+
+
+def test_a_loop_that_ends_before_the_store_is_closed_waits_for_nothing(path):
+    """A service that fails elsewhere ends, and does not hang on a write that nobody does."""
+    command = [sys.executable, "-c", LOOP_ENDS, str(path)]
+    ended = subprocess.run(command, timeout=5, check=False, stderr=subprocess.DEVNULL)
+    assert ended.returncode == 7
+
+
+# Events and values that go wrong.
+
+
+@dataclass(frozen=True)
+class Poison:
+    """An event that is a bug: it raises, or puts a value into the record that cannot be stored."""
+
+    error: Exception | None = None
+    value: object = None
+
+    def apply(self, record: Record, now: int) -> Record:
+        del now
+        if self.error is not None:
+            raise self.error
+        return record._replace(status_detail=self.value)  # type: ignore[arg-type]
+
+
+POISONS = {
+    "raises": Poison(TypeError("a bug")),
+    "raises StopIteration": Poison(StopIteration()),
+    "no text": Poison(value=[]),
+    "lone surrogate": Poison(value="\ud800"),
+    "too large a number": Poison(value=2**63),
+}
+
+
+@pytest.mark.parametrize("poison", POISONS.values(), ids=POISONS)
+async def test_a_poisoned_event_fails_its_own_caller_only(path, poison):
+    async with opened(path) as store:
+        names = [(await store.create(new(f"op-{n}"))).name for n in range(3)]
+        calls = [store.apply(names[0], Claim(LEASE)), store.apply(names[1], poison)]
+        calls += [store.apply(names[2], Claim(LEASE)), store.create(new("op-last"))]
+        answers = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 2)
+        assert isinstance(answers[1], Exception)
+        assert [one for one in (answers[0], *answers[2:]) if not isinstance(one, Record)] == []
+        assert (await store.read(names[1])).status_detail == ""
+        assert (await asyncio.wait_for(store.apply(names[1], Claim(LEASE)), 2)).attempt == 1
+
+
+async def test_a_poisoned_event_does_not_touch_the_others_of_apply_all(path):
+    async with opened(path) as store:
+        names = [(await store.create(new(f"op-{n}"))).name for n in range(2)]
+        changes = [
+            (names[0], Claim(LEASE)),
+            (names[0], POISONS["raises"]),
+            (names[1], Claim(LEASE)),
+        ]
+        outcomes = await store.apply_all(changes)
+        assert [isinstance(one, Record) for one in outcomes] == [True, False, True]
+        assert len(await store.held()) == 2
+
+
+async def test_a_database_that_is_locked_is_unavailable_and_recovers(path):
+    async with opened(path) as store:
+        store._writer.execute("PRAGMA busy_timeout = 0")
+        made = await store.create(new())
+        with sqlite3.connect(path, isolation_level=None) as intruder:
+            intruder.execute("BEGIN IMMEDIATE")
+            with pytest.raises(UnavailableError, match="locked"):
+                await store.apply(made.name, Claim(LEASE))
+            assert await store.read(made.name) == made
+            intruder.execute("ROLLBACK")
+        intruder.close()
+        assert (await store.apply(made.name, Claim(LEASE))).attempt == 1
+
+
+async def test_a_cancelled_caller_does_not_disturb_the_others(path):
+    async with opened(path) as store:
+        calls = [asyncio.ensure_future(store.create(new(f"op-{n}"))) for n in range(10)]
+        await asyncio.sleep(0)
+        calls[3].cancel()
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert sum(isinstance(one, Record) for one in answers) == 9
+
+
+# Records that are no longer at hand.
+
+
+async def test_changes_find_records_that_were_not_kept_at_hand(path, monkeypatch):
+    monkeypatch.setattr("lro_grpc.stores.sqlite._MAX_LIVE", 3)
+    async with opened(path) as store:
+        made = [await store.create(new(f"op-{n}", request_id=f"r{n}")) for n in range(20)]
+        for one in made:
+            assert (await store.apply(one.name, Claim(LEASE))).attempt == 1
+        assert len(store._live) == 3
+        assert (await store.create(new("op-x", request_id="r0"))).name == made[0].name
+        await store.apply(made[1].name, Delete())
+        with pytest.raises(OperationNotFoundError):
+            await store.apply(made[1].name, Cancel())
+        assert (await store.apply(made[0].name, Report(1, 5))).progress_percent == 5
+
+
+# Indexes.
+
+
+async def _create_one(path: Path) -> None:
+    async with opened(path) as store:
+        await store.create(new())
+
+
+def plan_of(path: Path, call: Callable[[SqliteStore], object]) -> str:
+    """The query plan of the last statement that a call makes."""
+    statements: list[str] = []
+
+    async def check() -> None:
+        async with opened(path) as store:
+            for connection in (store._reader, store._writer):
+                connection.set_trace_callback(statements.append)
+            await call(store)
+
+    asyncio.run(check())
+    query = [one for one in statements if one.startswith("SELECT")][-1]
+    with sqlite3.connect(path) as connection:
+        rows = connection.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()
+    connection.close()
+    return "; ".join(row[3] for row in rows)
+
+
+HOT = {
+    "claimable": (lambda store: store.claimable({METHOD: 5}), "operations_claimable (method=?)"),
+    "held": (lambda store: store.held(until=START), "operations_held (lease_time<?)"),
+    "all held": (lambda store: store.held(), "operations_held (lease_time<?)"),
+    "first page": (
+        lambda store: store.page(PARENT, position=b"", size=5),
+        "operations_listed (parent=? AND sequence<?)",
+    ),
+    "later page": (
+        lambda store: store.page(PARENT, position=b"\x05", size=5),
+        "operations_listed (parent=? AND sequence<?)",
+    ),
+    "found request": (
+        lambda store: store.find_request(METHOD, "r", b"f"),
+        "operations_requests (method=? AND request_id=?)",
+    ),
+    "created under a request": (
+        lambda store: store.create(new("op-2", request_id="r")),
+        "operations_requests (method=? AND request_id=? AND parent=?)",
+    ),
+    "read": (lambda store: store.read(new().name), "sqlite_autoindex_operations_1 (name=?)"),
+    "served": (lambda store: store.operation(new().name), "sqlite_autoindex_operations_1 (name=?)"),
+    "changed": (
+        lambda store: store.apply(new().name, Cancel()),
+        "sqlite_autoindex_operations_1 (name=?)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "index"), HOT.values(), ids=HOT)
+def test_hot_queries_keep_their_index(path, call, index):
+    asyncio.run(_create_one(path))
+    plan = plan_of(path, call)
+    assert index in plan
+    assert "SCAN" not in plan
+    assert "TEMP B-TREE" not in plan  # no sorting: the index has the order
+
+
+# URLs.
+
+
+def test_a_url_names_a_relative_or_an_absolute_file():
+    assert str(open_url("sqlite:///operations.db", lambda: 0).path) == "operations.db"
+    assert str(open_url("sqlite:////var/lib/o.db", lambda: 0).path) == "/var/lib/o.db"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "memory", "sqlite:", "sqlite:///", "sqlite://operations.db", "operations.db", "x:///y.db"],
+)
+def test_a_url_that_is_no_store_is_refused_with_the_forms_there_are(url):
+    with pytest.raises(ConfigurationError, match=r"memory:.*sqlite:///file\.db"):
+        open_url(url, lambda: 0)
+
+
+def test_a_sqlite_store_in_memory_is_refused():
+    with pytest.raises(ConfigurationError, match="memory:"):
+        open_url("sqlite:///:memory:", lambda: 0)
+
+
+def test_the_stored_operation_is_what_a_record_says(path):
+    """What Get serves is a column of its own, written by the same commit."""
+    asyncio.run(_create_one(path))
+    with sqlite3.connect(path) as connection:
+        rows = connection.execute("SELECT operation, state FROM operations").fetchall()
+    connection.close()
+    assert rows == [(new().operation, record.QUEUED)]

@@ -1,0 +1,316 @@
+"""A fleet of files, served by a process that a test may kill at an exact moment of its work.
+
+The last part of an id tells what is to be done: ``x-noop`` nothing, ``x-20ms`` a file built in
+20 ms, ``x-fail`` one that cannot be built, ``x-stop`` one that is built until it is cancelled. Each
+response follows from its request alone, and is read from the file that was built. Every run of a
+handler, a create or a delete is noted in the file ``runs``.
+
+It tells its parent over stdout: ``port N`` right before the store is opened, and ``at POINT`` at
+each point where it stands still because ``--hold`` (until its parent writes a line to stdin,
+whatever happens to the attempt) or ``--pause`` (until the attempt is stopped) names it. It does not
+outlive its parent, nor two minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import faulthandler
+import hashlib
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Generator
+from concurrent import futures
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf import empty_pb2
+
+import lro_grpc
+from lro.example.v1 import fleet_service_pb2 as fleet
+from lro.example.v1 import fleet_service_pb2_grpc as fleet_grpc
+
+T = TypeVar("T")
+Steps = Generator["str | float", None, T]
+"""Work that stops at points, and for seconds; what it returns is the work's result."""
+
+LIFETIME_SECONDS = 120
+NAP_SECONDS = 0.004
+FOR_EVER = float("inf")
+
+
+def tell(line: str) -> None:
+    os.write(1, f"{line}\n".encode())
+
+
+class Gates:
+    """Carries out steps in either colour, and stands still where the test wants it."""
+
+    def __init__(self, hold: list[str], pause: list[str]) -> None:
+        self._hold = frozenset(hold)
+        self._pause = frozenset(pause)
+        self._released = threading.Event()
+
+    def release(self) -> None:
+        """Lets go on what is held, and holds nothing any more."""
+        self._released.set()
+
+    def walk(self, steps: Steps[T], op: Any) -> T:
+        with contextlib.closing(steps):
+            while True:
+                try:
+                    step = next(steps)
+                except StopIteration as end:
+                    return end.value
+                if isinstance(step, float):
+                    self._nap(op, time.monotonic() + step)
+                elif step in self._hold:
+                    tell(f"at {step}")
+                    self._released.wait()
+                elif step in self._pause:
+                    tell(f"at {step}")
+                    self._nap(op, FOR_EVER)
+
+    async def walk_async(self, steps: Steps[T]) -> T:
+        with contextlib.closing(steps):
+            while True:
+                try:
+                    step = next(steps)
+                except StopIteration as end:
+                    return end.value
+                if isinstance(step, float):
+                    await (asyncio.sleep(step) if step < FOR_EVER else asyncio.Event().wait())
+                elif step in self._hold:
+                    tell(f"at {step}")
+                    while not self._released.is_set():
+                        with contextlib.suppress(asyncio.CancelledError):
+                            await asyncio.sleep(NAP_SECONDS)
+                elif step in self._pause:
+                    tell(f"at {step}")
+                    await asyncio.Event().wait()
+
+    @staticmethod
+    def _nap(op: Any, until: float) -> None:
+        never = threading.Event()
+        while time.monotonic() < until:
+            op.raise_if_stopped()
+            never.wait(NAP_SECONDS)
+
+
+class Works:
+    """What is done on the disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._data = folder / "data"
+        self._data.mkdir(exist_ok=True)
+        self._runs = os.open(folder / "runs", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def note(self, op: Any, what: str) -> None:
+        os.write(self._runs, f"{op.name} {op.attempt} {os.getpid()} {what}\n".encode())
+
+    def build(self, op: Any, name: str) -> Steps[tuple[int, str]]:
+        """Builds the file of a name; returns its size and digest. Cleans up when it fails."""
+        own_id, task = _id_and_task(name)
+        if task == "noop":
+            return 0, ""
+        final, partial = self._files(op, own_id)
+        try:
+            milliseconds = int(task.removesuffix("ms")) if task.endswith("ms") else 0
+            with partial.open("wb") as file:
+                file.write(f"{name}\n".encode() * (1 + milliseconds))
+                file.flush()
+                os.fsync(file.fileno())
+            yield f"creating/{own_id}"
+            yield FOR_EVER if task == "stop" else milliseconds / 1000
+            if task == "fail":
+                raise _failure(name)  # noqa: TRY301 - it is cleaned up after like any other
+            partial.rename(final)
+            yield f"created/{own_id}"
+            content = final.read_bytes()
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            final.unlink(missing_ok=True)
+            raise
+        return len(content), hashlib.sha256(content).hexdigest()
+
+    def remove(self, op: Any, name: str) -> Steps[None]:
+        """Removes the file of a name, and what a cut-off build of it has left."""
+        own_id, task = _id_and_task(name)
+        final, partial = self._files(op, own_id)
+        yield f"deleting/{own_id}"
+        if task.endswith("ms"):
+            yield int(task.removesuffix("ms")) / 1000
+        partial.unlink(missing_ok=True)
+        final.unlink(missing_ok=True)
+        yield f"deleted/{own_id}"
+
+    def create_instance(self, op: Any, name: str) -> Steps[fleet.Instance]:
+        self.note(op, f"create {name}")
+        size, digest = yield from self.build(op, name)
+        return self.instance(name, size, digest)
+
+    def remove_instance(self, op: Any, name: str) -> Steps[None]:
+        self.note(op, f"delete {name}")
+        yield from self.remove(op, name)
+
+    def take_snapshot(self, op: Any, instance: str, name: str) -> Steps[Any]:
+        size, _ = yield from self.build(op, name)
+        snapshot = fleet.Snapshot(name=name, instance=instance, size_bytes=size)
+        return fleet.TakeSnapshotResponse(snapshot=snapshot)
+
+    def found(self, names: list[str]) -> fleet.BatchCreateInstancesResponse:
+        """Returns what stands on the disk, whichever attempt has built it."""
+        response = fleet.BatchCreateInstancesResponse()
+        for name in names:
+            own_id, task = _id_and_task(name)
+            content = b"" if task == "noop" else (self._data / own_id).read_bytes()
+            digest = hashlib.sha256(content).hexdigest() if content else ""
+            response.instances.append(self.instance(name, len(content), digest))
+        return response
+
+    @staticmethod
+    def instance(name: str, size: int, digest: str) -> fleet.Instance:
+        return fleet.Instance(
+            name=name, schema_sql=digest, size_bytes=size, state=fleet.Instance.READY
+        )
+
+    def _files(self, op: Any, own_id: str) -> tuple[Path, Path]:
+        return self._data / own_id, self._data / f".{op.id}.{own_id}.partial"
+
+
+def _id_and_task(name: str) -> tuple[str, str]:
+    own_id = name.rpartition("/")[2]
+    return own_id, own_id.rpartition("-")[2]
+
+
+def _failure(name: str) -> lro_grpc.LroError:
+    return lro_grpc.LroError(
+        f"{name} cannot be built",
+        code=lro_grpc.Code.INVALID_ARGUMENT,
+        reason="CANNOT_BE_BUILT",
+        metadata={"name": name},
+    )
+
+
+def _targets(request: fleet.BatchCreateInstancesRequest) -> list[str]:
+    return [f"{request.parent}/instances/{one.instance_id}" for one in request.requests]
+
+
+def _parallelism(request: fleet.BatchCreateInstancesRequest) -> int:
+    """The last part of a parent like ``projects/p/locations/x3`` says how many at a time."""
+    return int(request.parent.rpartition("x")[2])
+
+
+class Fleet(fleet_grpc.FleetServiceServicer):
+    """Two methods of each colour; a delete may run once only, and one at a time."""
+
+    def __init__(self, works: Works, gates: Gates) -> None:
+        self._works = works
+        self._gates = gates
+
+    @lro_grpc.method
+    async def CreateInstance(self, request: Any, op: Any) -> Any:
+        self._works.note(op, "run")
+        name = f"{request.parent}/instances/{request.instance_id}"
+        return await self._gates.walk_async(self._works.create_instance(op, name))
+
+    @lro_grpc.method
+    def TakeSnapshot(self, request: Any, op: Any) -> Any:
+        self._works.note(op, "run")
+        parent = request.name.rpartition("/instances/")[0]
+        name = f"{parent}/snapshots/{request.snapshot_id}"
+        return self._gates.walk(self._works.take_snapshot(op, request.name, name), op)
+
+    @lro_grpc.method(max_attempts=1, concurrency=1)
+    async def DeleteInstance(self, request: Any, op: Any) -> Any:
+        self._works.note(op, "run")
+        await self._gates.walk_async(self._works.remove_instance(op, request.name))
+        return empty_pb2.Empty()
+
+    @lro_grpc.method(concurrency=100)
+    async def BatchCreateInstances(self, request: Any, op: Any) -> Any:
+        self._works.note(op, "run")
+        targets = _targets(request)
+        await op.batch(
+            targets,
+            create=lambda name: self._gates.walk_async(self._works.create_instance(op, name)),
+            delete=lambda name: self._gates.walk_async(self._works.remove_instance(op, name)),
+            parallelism=_parallelism(request),
+        )
+        return self._works.found(targets)
+
+
+class BlockingBatches(Fleet):
+    """The same fleet, its batches in a ``def``."""
+
+    @lro_grpc.method(concurrency=100)
+    def BatchCreateInstances(self, request: Any, op: Any) -> Any:
+        self._works.note(op, "run")
+        targets = _targets(request)
+        op.batch(
+            targets,
+            create=lambda name: self._gates.walk(self._works.create_instance(op, name), op),
+            delete=lambda name: self._gates.walk(self._works.remove_instance(op, name), op),
+            parallelism=_parallelism(request),
+        )
+        return self._works.found(targets)
+
+
+async def serve_aio(operations: lro_grpc.Operations, servicer: Fleet) -> None:
+    server = grpc.aio.server()
+    fleet_grpc.add_FleetServiceServicer_to_server(servicer, operations.attach(server))
+    tell(f"port {server.add_insecure_port('127.0.0.1:0')}")
+    await operations.run(server)
+
+
+def serve_sync(operations: lro_grpc.Operations, servicer: Fleet) -> None:
+    server = grpc.server(futures.ThreadPoolExecutor(16))
+    fleet_grpc.add_FleetServiceServicer_to_server(servicer, operations.attach(server))
+    tell(f"port {server.add_insecure_port('127.0.0.1:0')}")
+    operations.run(server)
+
+
+def _obey(gates: Gates) -> None:
+    """Ends the process at once when the other end of stdin is closed."""
+    while os.read(0, 100):
+        gates.release()
+    os._exit(3)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--server", choices=["aio", "sync"], default="aio")
+    parser.add_argument("--batch", choices=["async", "def"], default="async")
+    parser.add_argument("--grace", type=float, required=True)
+    parser.add_argument("--signals", choices=["main", "other"], default="main")
+    parser.add_argument("--hold", action="append", default=[])
+    parser.add_argument("--pause", action="append", default=[])
+    arguments = parser.parse_args()
+    faulthandler.dump_traceback_later(LIFETIME_SECONDS, exit=True)
+    gates = Gates(arguments.hold, arguments.pause)
+    threading.Thread(target=_obey, args=[gates], daemon=True).start()
+    if arguments.signals == "other":  # the kernel may choose any thread that does not block them
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    operations = lro_grpc.Operations(
+        f"sqlite:///{arguments.folder / 'operations.db'}",
+        grace=timedelta(seconds=arguments.grace),
+    )
+    kind = Fleet if arguments.batch == "async" else BlockingBatches
+    servicer = kind(Works(arguments.folder), gates)
+    if arguments.server == "aio":
+        asyncio.run(serve_aio(operations, servicer))
+    else:
+        serve_sync(operations, servicer)
+
+
+if __name__ == "__main__":
+    main()

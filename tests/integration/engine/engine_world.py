@@ -1,0 +1,317 @@
+"""An engine on a store, and the time and the faults that a test gives them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from google.longrunning import operations_pb2
+from google.protobuf import any_pb2, wrappers_pb2
+from google.rpc import error_details_pb2
+
+from lro.v1 import operation_metadata_pb2
+from lro_grpc import record
+from lro_grpc.engine import EngineOptions, Handler, InProcessEngine
+from lro_grpc.errors import LroError
+from lro_grpc.record import Cancel, Event, Record
+from lro_grpc.stores import Change, Changes, Held, Listener, Page, Store
+from lro_grpc.testing import ManualClock
+
+METHOD = "/test.v1.Tests/Run"
+OTHER_METHOD = "/test.v1.Tests/RunOther"
+LEASE, SWEEP = 15.0, 4.0
+"""In seconds, of the world's clock."""
+OPTIONS = EngineOptions(lease=timedelta(seconds=LEASE), sweep=timedelta(seconds=SWEEP))
+
+Text = wrappers_pb2.StringValue
+"""The type of requests and responses."""
+
+
+def handler(
+    run: Callable[[Any, Any], Any],
+    *,
+    method: str = METHOD,
+    concurrency: int | None = None,
+    metadata: Any = operation_metadata_pb2.OperationMetadata,
+) -> Handler:
+    return Handler(method, run, Text, Text, metadata, "test.example", concurrency)
+
+
+class Signal:
+    """Something that happens once, in a thread or on the loop."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def set(self) -> None:
+        with self._lock:
+            self._event.set()
+            waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            if not one.get_loop().is_closed():
+                one.get_loop().call_soon_threadsafe(_settle, one)
+
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
+    def wait(self) -> None:
+        """For a thread."""
+        assert self._event.wait(5), "it did not happen"
+
+    def wait_or_stop(self, op: Any) -> None:
+        """For a thread that looks now and then whether it has to stop."""
+        while not self._event.wait(0.005):
+            op.raise_if_stopped()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        """For the loop."""
+        future = asyncio.get_running_loop().create_future()
+        with self._lock:
+            if self._event.is_set():
+                future.set_result(None)
+            self._waiting.append(future)
+        return future.__await__()
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class WorldClock(ManualClock):
+    """A clock whose time of day can be set, as an administrator does; no time passes by that."""
+
+    offset = timedelta()
+
+    def now(self) -> int:
+        return super().now() + self.offset // timedelta(microseconds=1)
+
+
+Hook = Callable[[Sequence[Event]], Awaitable[None]]
+
+
+class Link:
+    """An engine's way to the store, which a test can disturb or cut.
+
+    Once it is cut, nothing that the engine does reaches the store any more, and what waits for an
+    answer ends: for the store, the engine's process is dead.
+    """
+
+    def __init__(self, store: Store, before_claimable: Callable[[], None]) -> None:
+        self._store = store
+        self._before_claimable = before_claimable
+        self._cut = False
+        self.before: Hook = _nothing
+        """Is awaited before events are given to the store."""
+        self.after: Hook = _nothing
+        """Is awaited after the store has applied them, before the engine is answered."""
+
+    def cut(self) -> None:
+        self._cut = True
+
+    @property
+    def exclusive(self) -> bool:
+        return self._store.exclusive
+
+    @property
+    def key(self) -> bytes:
+        return self._store.key
+
+    async def open(self) -> None:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        raise NotImplementedError
+
+    def subscribe(self, listener: Listener) -> None:
+        self._store.subscribe(lambda one: None if self._cut else listener(one))
+
+    async def create(self, record: Record) -> Record:
+        raise NotImplementedError
+
+    async def apply(self, name: str, event: Event) -> Record:
+        (outcome,) = await self.apply_all([(name, event)])
+        if isinstance(outcome, LroError):
+            raise outcome
+        return outcome
+
+    async def apply_all(self, changes: Sequence[Change]) -> Sequence[Record | LroError]:
+        events = [event for _, event in changes]
+        await self._pass()
+        await self.before(events)
+        outcomes = await self._store.apply_all(changes)
+        await self.after(events)
+        await self._pass()
+        return outcomes
+
+    async def read(self, name: str) -> Record:
+        await self._pass()
+        return await self._store.read(name)
+
+    async def operation(self, name: str) -> bytes:
+        await self._pass()
+        return await self._store.operation(name)
+
+    async def find_request(self, method: str, request_id: str, fingerprint: bytes) -> Record | None:
+        await self._pass()
+        return await self._store.find_request(method, request_id, fingerprint)
+
+    async def page(self, parent: str, *, position: bytes, size: int) -> Page:
+        await self._pass()
+        return await self._store.page(parent, position=position, size=size)
+
+    async def claimable(self, limits: Mapping[str, int]) -> Sequence[Record]:
+        await self._pass()
+        self._before_claimable()
+        return await self._store.claimable(limits)
+
+    async def held(self, *, until: int | None = None) -> Sequence[Held]:
+        await self._pass()
+        return await self._store.held(until=until)
+
+    async def _pass(self) -> None:
+        if self._cut:
+            raise asyncio.CancelledError
+
+
+async def _nothing(events: Sequence[Event]) -> None:
+    del events
+
+
+class World:
+    """A store, the engines that a test starts on it, and a client's view of the operations."""
+
+    def __init__(self, make_store: Callable[[], Store]) -> None:
+        self.clock = WorldClock()
+        self.link: Link
+        self._make_store = make_store
+        self._store: Store | None = None
+        self._changes: Changes
+        self._engine: InProcessEngine | None = None
+        self._count = itertools.count(1)
+
+    async def open(self) -> Store:
+        """Opens the store, unless it is open; ``start`` does so by itself."""
+        if self._store is None:
+            self._store = self._make_store()
+            await self._store.open()
+            self._changes = Changes(self._store)
+        return self._store
+
+    async def start(
+        self,
+        *handlers: Callable[[Any, Any], Any] | Handler,
+        before_claimable: Callable[[], None] = lambda: None,
+    ) -> InProcessEngine:
+        """Starts an engine; a bare function is the handler of ``METHOD``."""
+        self.link = Link(await self.open(), before_claimable)
+        made = [one if isinstance(one, Handler) else handler(one) for one in handlers]
+        self._engine = InProcessEngine(
+            self.link, {one.method: one for one in made}, self.clock, OPTIONS
+        )
+        self.recovered = await self._engine.start()
+        return self._engine
+
+    async def stop(self, grace: float = 5.0) -> None:
+        """Stops the engine and closes the store, as an orderly end of the process does."""
+        if self._engine is not None:
+            await self._engine.stop(timedelta(seconds=grace))
+            self._engine = None
+        if self._store is not None:
+            await self._store.close()
+            self._store = None
+
+    async def crash(self) -> None:
+        """Ends the process as kill -9 does: nothing that the engine still does has an effect."""
+        self.link.cut()
+        self._engine = None
+        await self.stop()
+
+    async def close(self) -> None:
+        await self.stop(grace=0.05)
+
+    async def create(self, value: str = "", *, method: str = METHOD, **more: Any) -> str:
+        """Starts an operation, and returns its name."""
+        store = await self.open()
+        made = record.create(
+            parent="projects/p/locations/l",
+            operation_id=f"op-{next(self._count)}",
+            method=method,
+            request=Text(value=value).SerializeToString(),
+            metadata_type="lro.v1.OperationMetadata",
+            now=self.clock.now(),
+            **more,
+        )
+        return (await store.create(made)).name
+
+    async def apply(self, name: str, event: Event) -> Record:
+        return await (await self.open()).apply(name, event)
+
+    async def cancel(self, name: str) -> None:
+        await self.apply(name, Cancel())
+
+    async def record(self, name: str) -> Record:
+        return await (await self.open()).read(name)
+
+    async def get(self, name: str) -> operations_pb2.Operation:
+        return operations_pb2.Operation.FromString((await self.record(name)).operation)
+
+    async def pass_time(self, seconds: float) -> None:
+        """Lets time pass, half a second after the other, and everyone do what is due in it."""
+        store = await self.open()
+        for _ in range(round(seconds * 2)):
+            self.clock.advance(timedelta(seconds=0.5))
+            for _ in range(3):  # a round of an engine's loop, and what comes of it
+                await asyncio.sleep(0)
+                await store.apply_all([])  # comes after all that the store was given before
+
+    async def until(self, name: str, fits: Callable[[Record], bool]) -> Record:
+        """Waits for a record to be as the test wants it."""
+        with self._changes.watch(name) as watcher:
+            while not fits(latest := await self.record(name)):
+                await watcher.wait(1.0)
+        return latest
+
+    async def done(self, name: str) -> operations_pb2.Operation:
+        """Waits for an operation to be done."""
+        ended = await self.until(name, lambda one: one.done)
+        return operations_pb2.Operation.FromString(ended.operation)
+
+
+def metadata_of(operation: operations_pb2.Operation) -> operation_metadata_pb2.OperationMetadata:
+    shown = operation_metadata_pb2.OperationMetadata()
+    assert operation.metadata.Unpack(shown)
+    return shown
+
+
+def response_of(operation: operations_pb2.Operation) -> str:
+    assert operation.done
+    response = Text()
+    assert operation.response.Unpack(response), operation
+    return response.value
+
+
+def info_of(details: Sequence[any_pb2.Any]) -> error_details_pb2.ErrorInfo:
+    """Returns the one ErrorInfo among details."""
+    (packed,) = [one for one in details if one.Is(error_details_pb2.ErrorInfo.DESCRIPTOR)]
+    info = error_details_pb2.ErrorInfo()
+    packed.Unpack(info)
+    return info
+
+
+def states_of(operation: operations_pb2.Operation) -> list[str]:
+    """Returns the names of the states of a batch's targets, in the order of the request."""
+    batch = metadata_of(operation).batch_create_instances_metadata
+    states = [batch.instance_statuses[target] for target in batch.instance_targets]
+    return [type(one).State.Name(one.state) for one in states]
+
+
+def statuses_of(operation: operations_pb2.Operation) -> list[Any]:
+    batch = metadata_of(operation).batch_create_instances_metadata
+    return [batch.instance_statuses[target] for target in batch.instance_targets]

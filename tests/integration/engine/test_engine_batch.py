@@ -1,0 +1,743 @@
+"""Batches: several targets made as one operation, all or nothing (dialect 1)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections import Counter
+from typing import Any
+
+import pytest
+from engine_world import (
+    LEASE,
+    Signal,
+    Text,
+    info_of,
+    metadata_of,
+    response_of,
+    states_of,
+    statuses_of,
+)
+from google.longrunning import operations_pb2
+from google.rpc import error_details_pb2
+
+from lro_grpc import record
+from lro_grpc.errors import AttemptStopped, Code, LroError, StopReason, UnavailableError
+from lro_grpc.record import Claim, Lose, SaveBatch
+
+COLOURS = ["def", "async def"]
+A, B, C, D = TARGETS = [f"projects/p/instances/i{n}" for n in range(1, 5)]
+
+READY, CREATING, DELETING = "READY", "CREATING", "DELETING"
+FAILED, ROLLED_BACK, PENDING = "FAILED", "ROLLED_BACK", "PENDING_CREATE"
+
+
+class Fleet:
+    """Creates and deletes targets as a test tells it to, in either colour.
+
+    A target in ``gates`` waits there, and looks whether it has to stop; one in ``failures`` then
+    fails with what stands there. ``exists`` is what there is in the end.
+    """
+
+    def __init__(self, colour: str, targets: list[str] = TARGETS, parallelism: int = 1) -> None:
+        self.targets = targets
+        self.parallelism = parallelism
+        self.run = self._run if colour == "def" else self._run_async
+        self.create_gates: dict[str, Signal] = {}
+        self.delete_gates: dict[str, Signal] = {}
+        self.create_failures: dict[str, BaseException] = {}
+        self.delete_failures: dict[str, BaseException] = {}
+        self.begun = {target: Signal() for target in targets}
+        self.deleting = {target: Signal() for target in targets}
+        self.after_batch: Signal | None = None
+        self.unwound = Signal()
+        self.exists: set[str] = set()
+        self.calls: list[tuple[str, str, int]] = []
+        self.cancel_requested: list[bool] = []
+        self.raised: list[BaseException] = []
+        self.most = 0
+        self._now = 0
+        self._lock = threading.Lock()
+
+    def created(self, attempt: int = 1) -> list[str]:
+        return [
+            target for what, target, number in self.calls if (what, number) == ("create", attempt)
+        ]
+
+    def deleted(self, attempt: int = 1) -> list[str]:
+        return [
+            target for what, target, number in self.calls if (what, number) == ("delete", attempt)
+        ]
+
+    def _run(self, request: Any, op: Any) -> Any:
+        self.cancel_requested.append(op.cancel_requested)
+
+        def create(target: str) -> None:
+            with self._begins("create", target, op):
+                if gate := self.create_gates.get(target):
+                    gate.wait_or_stop(op)
+                self._create(target)
+
+        def delete(target: str) -> None:
+            with self._begins("delete", target, op):
+                if gate := self.delete_gates.get(target):
+                    gate.wait_or_stop(op)
+                self._delete(target)
+
+        try:
+            op.batch(self.targets, create=create, delete=delete, parallelism=self.parallelism)
+        except BaseException as error:
+            self.raised.append(error)
+            self.unwound.set()
+            raise
+        if self.after_batch:
+            self.after_batch.wait_or_stop(op)
+        return Text(value="made")
+
+    async def _run_async(self, request: Any, op: Any) -> Any:
+        self.cancel_requested.append(op.cancel_requested)
+
+        async def create(target: str) -> None:
+            with self._begins("create", target, op):
+                if gate := self.create_gates.get(target):
+                    await gate
+                self._create(target)
+
+        async def delete(target: str) -> None:
+            with self._begins("delete", target, op):
+                if gate := self.delete_gates.get(target):
+                    await gate
+                self._delete(target)
+
+        try:
+            await op.batch(self.targets, create=create, delete=delete, parallelism=self.parallelism)
+        except BaseException as error:
+            self.raised.append(error)
+            self.unwound.set()
+            raise
+        if self.after_batch:
+            await self.after_batch
+        return Text(value="made")
+
+    @contextlib.contextmanager
+    def _begins(self, what: str, target: str, op: Any) -> Any:
+        with self._lock:
+            self.calls.append((what, target, op.attempt))
+            self._now += 1
+            self.most = max(self.most, self._now)
+        (self.begun if what == "create" else self.deleting)[target].set()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._now -= 1
+
+    def _create(self, target: str) -> None:
+        if target in self.create_failures:
+            raise self.create_failures[target]
+        self.exists.add(target)
+
+    def _delete(self, target: str) -> None:
+        if target in self.delete_failures:
+            raise self.delete_failures[target]
+        self.exists.discard(target)
+
+
+@pytest.fixture(params=COLOURS)
+def fleet(request: pytest.FixtureRequest) -> Fleet:
+    return Fleet(request.param)
+
+
+def no_room(target: str) -> LroError:
+    return LroError(
+        f"no room for {target}",
+        code=Code.RESOURCE_EXHAUSTED,
+        reason="NO_ROOM",
+        details=[error_details_pb2.RetryInfo(retry_delay={"seconds": 5})],
+    )
+
+
+# Success.
+
+
+async def test_a_batch_that_succeeds_has_every_target_ready(world, fleet):
+    await world.start(fleet.run)
+    done = await world.done(await world.create())
+    assert response_of(done) == "made"
+    assert states_of(done) == [READY] * 4
+    batch = metadata_of(done).batch_create_instances_metadata
+    assert list(batch.instance_targets) == TARGETS
+    assert set(batch.instance_statuses) == set(TARGETS)
+    assert [one for one in statuses_of(done) if one.HasField("error") or one.error_msg] == []
+    assert fleet.created() == TARGETS
+    assert fleet.deleted() == []
+
+
+async def test_targets_are_picked_in_order_and_each_state_is_stored_first(world, fleet):
+    fleet.create_gates = {target: Signal() for target in TARGETS}
+    await world.start(fleet.run)
+    name = await world.create()
+    seen = []
+    for target in TARGETS:
+        await fleet.begun[target]
+        seen.append(states_of(await world.get(name)))
+        fleet.create_gates[target].set()
+    assert seen == [
+        [CREATING, PENDING, PENDING, PENDING],
+        [READY, CREATING, PENDING, PENDING],
+        [READY, READY, CREATING, PENDING],
+        [READY, READY, READY, CREATING],
+    ]
+    await world.done(name)
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+async def test_as_many_targets_are_created_at_a_time_as_asked_for(world, colour):
+    targets = [f"i{n}" for n in range(7)]
+    fleet = Fleet(colour, targets, parallelism=3)
+    fleet.create_gates = {target: Signal() for target in targets}
+    await world.start(fleet.run)
+    name = await world.create()
+    for target in targets[:3]:
+        await fleet.begun[target]
+    assert states_of(await world.get(name)) == [CREATING] * 3 + [PENDING] * 4
+    fleet.create_gates["i1"].set()  # whichever is first makes room for the next
+    await fleet.begun["i3"]
+    assert states_of(await world.get(name)) == [CREATING, READY, CREATING, CREATING] + [PENDING] * 3
+    for gate in fleet.create_gates.values():
+        gate.set()
+    assert states_of(await world.done(name)) == [READY] * 7
+    assert fleet.most == 3
+
+
+async def test_a_batch_without_targets_is_made_at_once(world):
+    await world.start(Fleet("async def", []).run)
+    done = await world.done(await world.create())
+    assert response_of(done) == "made"
+    assert not metadata_of(done).HasField("batch_create_instances_metadata")
+
+
+async def test_progress_goes_with_the_states(world):
+    async def run(request, op):
+        async def create(target):
+            op.progress(50, f"creating {target}")
+
+        await op.batch([A], create=create, delete=create)
+        return Text()
+
+    await world.start(run)
+    assert metadata_of(await world.done(await world.create())).status_detail == f"creating {A}"
+
+
+# Failure.
+
+
+async def test_a_failure_at_the_third_of_four_rolls_back_the_first_two(world, fleet):
+    """ROLLED_BACK, ROLLED_BACK, FAILED, FAILED: the documented example."""
+    fleet.create_failures = {C: no_room(C)}
+    await world.start(fleet.run)
+    done = await world.done(await world.create())
+    assert states_of(done) == [ROLLED_BACK, ROLLED_BACK, FAILED, FAILED]
+    assert fleet.exists == set()
+    assert fleet.created() == [A, B, C]
+    assert fleet.deleted() == [B, A]
+
+    first, second, failed, never_picked = statuses_of(done)
+    assert not first.HasField("error")
+    assert not second.HasField("error")
+    assert failed.error == done.error
+    assert (done.error.code, done.error.message) == (8, f"no room for {C}")
+    assert info_of(done.error.details).reason == "NO_ROOM"
+    assert info_of(done.error.details).domain == "test.example"
+    assert any(one.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for one in done.error.details)
+    assert never_picked.error.code == Code.ABORTED
+    assert C in never_picked.error.message
+    assert info_of(never_picked.error.details).metadata["failed"] == C
+    for one in (first, second, failed, never_picked):
+        assert one.error_msg == one.error.message
+
+
+async def test_what_the_library_says_of_a_target_is_in_its_own_domain(world, fleet):
+    """The reasons of the service's domain are the service's to define (S21)."""
+    fleet.create_failures = {A: no_room(A)}
+    await world.start(fleet.run)
+    done = await world.done(await world.create())
+    assert info_of(statuses_of(done)[3].error.details).domain == "lro-grpc"
+
+
+async def test_an_unexpected_exception_of_a_target_leaks_nothing(world, fleet, caplog):
+    fleet.create_failures = {B: ValueError("password is hunter2")}
+    await world.start(fleet.run)
+    done = await world.done(await world.create())
+    assert states_of(done) == [ROLLED_BACK, FAILED, FAILED, FAILED]
+    assert done.error.code == Code.INTERNAL
+    incident = info_of(done.error.details).metadata["incident"]
+    assert b"hunter2" not in done.SerializeToString()
+    assert incident in caplog.text
+    assert B in caplog.text
+
+
+async def test_each_that_fails_at_the_same_time_has_its_own_error(world):
+    fleet = Fleet("def", parallelism=4)
+    fleet.create_gates = {B: Signal(), D: Signal()}
+    fleet.create_failures = {B: no_room(B), C: no_room(C)}
+    await world.start(fleet.run)
+    name = await world.create()
+    await fleet.begun[B]
+    await fleet.begun[D]
+    fleet.create_gates[B].set()
+    fleet.create_gates[D].set()
+    done = await world.done(name)
+    assert states_of(done) == [ROLLED_BACK, FAILED, FAILED, ROLLED_BACK]
+    assert fleet.exists == set()
+    for target, one in zip((B, C), statuses_of(done)[1:3], strict=True):
+        assert one.error.message == f"no room for {target}"
+    assert done.error.message in (f"no room for {B}", f"no room for {C}")
+
+
+async def test_what_was_begun_when_another_fails_is_finished_and_rolled_back(world, fleet):
+    fleet.parallelism = 2
+    fleet.create_gates = {A: Signal()}
+    fleet.create_failures = {B: no_room(B)}
+    await world.start(fleet.run)
+    name = await world.create()
+    failed = await world.until(name, lambda one: bool(one.batch_error))
+    assert failed.state == record.RUNNING
+    assert states_of(await world.get(name)) == [CREATING, FAILED, PENDING, PENDING]
+    fleet.create_gates[A].set()
+    done = await world.done(name)
+    assert states_of(done) == [ROLLED_BACK, FAILED, FAILED, FAILED]
+    assert fleet.created() in ([A, B], [B, A])
+
+
+async def test_a_target_that_cannot_be_deleted_is_failed_and_the_others_rolled_back(world, fleet):
+    fleet.create_failures = {D: no_room(D)}
+    fleet.delete_failures = {B: LroError("it is in use", code=Code.FAILED_PRECONDITION)}
+    await world.start(fleet.run)
+    done = await world.done(await world.create())
+    assert states_of(done) == [ROLLED_BACK, FAILED, ROLLED_BACK, FAILED]
+    assert statuses_of(done)[1].error.message == statuses_of(done)[1].error_msg == "it is in use"
+    assert done.error.message == f"no room for {D}"
+    assert fleet.exists == {B}
+
+
+async def test_rollback_is_as_parallel_as_creation(world, fleet):
+    fleet.parallelism = 3
+    fleet.create_failures = {D: no_room(D)}
+    fleet.delete_gates = {target: Signal() for target in (A, B, C)}
+    await world.start(fleet.run)
+    name = await world.create()
+    for target in (A, B, C):
+        await fleet.deleting[target]
+    assert states_of(await world.get(name)) == [DELETING, DELETING, DELETING, FAILED]
+    for gate in fleet.delete_gates.values():
+        gate.set()
+    assert states_of(await world.done(name)) == [ROLLED_BACK] * 3 + [FAILED]
+
+
+async def test_a_handler_may_catch_the_error_and_tell_it_in_its_own_words(world):
+    async def run(request, op):
+        async def create(target):
+            raise no_room(target)
+
+        try:
+            await op.batch([A], create=create, delete=create)
+        except LroError as error:
+            raise LroError(f"full: {error.reason}", code=Code.OUT_OF_RANGE) from error
+
+    await world.start(run)
+    done = await world.done(await world.create())
+    assert (done.error.code, done.error.message) == (Code.OUT_OF_RANGE, "full: NO_ROOM")
+    assert statuses_of(done)[0].error.message == f"no room for {A}"
+
+
+# What cannot be.
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+async def test_a_target_that_stands_there_twice_fails_before_anything_is_begun(world, colour):
+    fleet = Fleet(colour, TARGETS)
+    fleet.targets = [A, B, A]
+    await world.start(fleet.run)
+    done = await world.done(await world.create())
+    assert done.error.code == Code.INTERNAL
+    assert fleet.calls == []
+    assert A in str(fleet.raised[0])
+    assert not metadata_of(done).HasField("batch_create_instances_metadata")
+
+
+async def test_other_targets_than_in_the_attempt_before_fail(world, fleet):
+    fleet.create_gates = {A: Signal()}
+    await world.start(fleet.run)
+    name = await world.create()
+    await fleet.begun[A]
+    await world.crash()
+    fleet.targets = TARGETS[:2]
+    await world.start(fleet.run)
+    done = await world.done(name)
+    assert (done.error.code, info_of(done.error.details).reason) == (13, "BATCH_CHANGED")
+
+
+async def test_a_second_batch_in_one_operation_is_refused(world):
+    """It would overwrite the states of the first, which nothing could then roll back."""
+    made = []
+
+    async def run(request, op):
+        async def create(target):
+            made.append(target)
+
+        async def delete(target):
+            made.remove(target)
+
+        await op.batch([A], create=create, delete=delete)
+        assert made == [A]
+        await op.batch([B], create=create, delete=delete)
+        return Text()
+
+    await world.start(run)
+    done = await world.done(await world.create())
+    assert info_of(done.error.details).reason == "BATCH_CHANGED"
+    assert made == []
+
+
+# Cancel.
+
+
+async def test_a_cancel_rolls_back_what_was_created(world, fleet):
+    fleet.create_gates = {C: Signal()}
+    await world.start(fleet.run)
+    name = await world.create()
+    await fleet.begun[C]
+    await world.cancel(name)
+    done = await world.done(name)
+    assert done.error.code == Code.CANCELLED
+    assert states_of(done) == [ROLLED_BACK, ROLLED_BACK, FAILED, FAILED]
+    assert statuses_of(done)[2].error.code == Code.CANCELLED
+    assert statuses_of(done)[3].error.code == Code.ABORTED
+    assert fleet.exists == set()
+    assert fleet.created() == [A, B, C]
+    assert isinstance(fleet.raised[0], AttemptStopped)
+
+
+async def test_a_cancel_when_all_but_the_handler_is_through_rolls_back_too(world, fleet):
+    """Nothing may be left of a cancelled batch: with an error, no target is READY."""
+    fleet.after_batch = Signal()
+    await world.start(fleet.run)
+    name = await world.create()
+    await world.until(name, lambda one: states_of_record(one) == [READY] * 4)
+    await world.cancel(name)
+    done = await asyncio.wait_for(world.done(name), 1)
+    assert done.error.code == Code.CANCELLED
+    assert states_of(done) == [ROLLED_BACK] * 4
+    assert fleet.exists == set()
+
+
+async def test_a_cancel_during_the_last_creation_reaches_the_handler(world):
+    """It is not lost when the creation itself takes no notice of it."""
+    begun, go_on = Signal(), Signal()
+
+    async def run(request, op):
+        async def create(target):
+            begun.set()
+            try:
+                await go_on
+            except asyncio.CancelledError:
+                return  # made all the same
+
+        async def delete(target):
+            pass
+
+        await op.batch([A], create=create, delete=delete)
+        await Signal()
+
+    await world.start(run)
+    name = await world.create()
+    await begun
+    await world.cancel(name)
+    done = await asyncio.wait_for(world.done(name), 1)
+    assert done.error.code == Code.CANCELLED
+    assert states_of(done) == [ROLLED_BACK]
+
+
+async def test_a_cancel_during_the_rollback_of_a_failure_does_not_stop_it(world, fleet):
+    fleet.create_failures = {D: no_room(D)}
+    fleet.delete_gates = {B: Signal()}
+    await world.start(fleet.run)
+    name = await world.create()
+    await fleet.deleting[B]
+    await world.cancel(name)
+    fleet.delete_gates[B].set()
+    done = await world.done(name)
+    assert done.WhichOneof("result") == "error"
+    assert states_of(done) == [ROLLED_BACK] * 3 + [FAILED]
+    assert fleet.exists == set()
+
+
+async def test_a_second_cancel_does_not_stop_the_rollback_of_the_first(world, fleet):
+    fleet.create_gates = {C: Signal()}
+    fleet.delete_gates = {B: Signal()}
+    await world.start(fleet.run)
+    name = await world.create()
+    await fleet.begun[C]
+    await world.cancel(name)
+    await fleet.deleting[B]
+    await world.cancel(name)
+    fleet.delete_gates[B].set()
+    done = await world.done(name)
+    assert states_of(done) == [ROLLED_BACK, ROLLED_BACK, FAILED, FAILED]
+    assert fleet.exists == set()
+
+
+async def test_nothing_is_begun_after_a_cancel(world, fleet):
+    """Not even a target that was picked while the cancel came (R7)."""
+
+    async def cancel(events):
+        if any(isinstance(event, SaveBatch) for event in events):
+            world.link.after = _nothing
+            await world.cancel(name)
+
+    await world.start(fleet.run)
+    fleet.create_gates = {A: Signal()}
+    world.link.after = cancel
+    name = await world.create()
+    done = await asyncio.wait_for(world.done(name), 1)
+    assert done.error.code == Code.CANCELLED
+    assert fleet.exists == set()
+    assert READY not in states_of(done)
+
+
+async def test_a_cancel_while_no_worker_has_it_is_undone_by_one_more_attempt(world, fleet):
+    fleet.create_gates = {C: Signal()}
+    await world.start(fleet.run)
+    name = await world.create()
+    await fleet.begun[C]
+    await world.stop()
+    assert fleet.exists == {A, B}
+    await world.open()
+    await world.cancel(name)
+    assert (await world.record(name)).state == record.CANCELLING
+    await world.start(fleet.run)
+    done = await world.done(name)
+    assert done.error.code == Code.CANCELLED
+    assert metadata_of(done).attempt == 2
+    assert fleet.cancel_requested == [False, True]
+    assert fleet.created(attempt=2) == []
+    assert states_of(done) == [ROLLED_BACK, ROLLED_BACK, ROLLED_BACK, FAILED]
+    assert fleet.deleted(attempt=2) == [C, B, A]
+    assert fleet.exists == set()
+
+
+async def test_a_cancel_of_a_whole_batch_while_no_worker_has_it_is_undone_too(world, fleet):
+    fleet.after_batch = Signal()
+    await world.start(fleet.run)
+    name = await world.create()
+    await world.until(name, lambda one: states_of_record(one) == [READY] * 4)
+    await world.crash()
+    await world.open()
+    await world.apply(name, Lose(1, proven=True))
+    await world.cancel(name)
+    fleet.after_batch.set()
+    await world.start(fleet.run)
+    done = await world.done(name)
+    assert fleet.cancel_requested == [False, True]
+    assert states_of(done) == [ROLLED_BACK] * 4
+    assert done.error.code == Code.CANCELLED
+
+
+# Shutdown, crash, lost lease.
+
+
+async def test_a_shutdown_in_the_middle_leaves_the_states_to_the_next_attempt(world, fleet):
+    fleet.create_gates = {C: Signal()}
+    await world.start(fleet.run)
+    name = await world.create()
+    await fleet.begun[C]
+    await world.stop()
+    await world.open()
+    assert states_of(await world.get(name)) == [READY, READY, CREATING, PENDING]
+    assert (await world.record(name)).state == record.QUEUED
+    assert fleet.deleted() == []
+    fleet.create_gates[C].set()
+    await world.start(fleet.run)
+    done = await world.done(name)
+    assert response_of(done) == "made"
+    assert fleet.created(attempt=2) == [C, D]
+    assert states_of(done) == [READY] * 4
+
+
+async def test_a_shutdown_during_the_last_creation_gives_the_operation_back(world):
+    """It is not taken for the end of the handler when the creation takes no notice of it."""
+    begun, attempts = Signal(), []
+
+    async def run(request, op):
+        attempts.append(op.attempt)
+
+        async def create(target):
+            begun.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await Signal()
+
+        await op.batch([A], create=create, delete=create)
+        if op.attempt == 1:
+            await Signal()
+        return Text(value="made")
+
+    await world.start(run)
+    name = await world.create(max_attempts=1)
+    await begun
+    await world.stop(grace=0.2)
+    await world.start(run)
+    assert response_of(await world.done(name)) == "made"
+    assert attempts == [1, 2]
+
+
+async def test_a_crash_while_creating_goes_on_where_it_was(world, fleet):
+    fleet.create_gates = {C: Signal()}
+    await world.start(fleet.run)
+    name = await world.create()
+    await fleet.begun[C]
+    await world.crash()
+    fleet.create_gates[C].set()
+    await world.start(fleet.run)
+    done = await world.done(name)
+    assert response_of(done) == "made"
+    assert states_of(done) == [READY] * 4
+    assert fleet.created(attempt=2) == [C, D]
+
+
+async def test_a_crash_while_creating_and_then_a_failure_ends_as_without_the_crash(world, fleet):
+    fleet.create_gates = {B: Signal()}
+    fleet.create_failures = {C: no_room(C)}
+    await world.start(fleet.run)
+    name = await world.create()
+    await fleet.begun[B]
+    await world.crash()
+    fleet.create_gates[B].set()
+    await world.start(fleet.run)
+    done = await world.done(name)
+    assert states_of(done) == [ROLLED_BACK, ROLLED_BACK, FAILED, FAILED]
+    assert C in statuses_of(done)[3].error.message
+    assert fleet.deleted(attempt=2) == [B, A]
+
+
+async def test_a_crash_in_the_rollback_goes_on_with_it(world, fleet):
+    """Nothing is created any more, and the error is the first one's still."""
+    fleet.create_failures = {C: no_room(C)}
+    fleet.delete_gates = {A: Signal()}
+    await world.start(fleet.run)
+    name = await world.create()
+    await fleet.deleting[A]
+    assert states_of(await world.get(name)) == [DELETING, ROLLED_BACK, FAILED, FAILED]
+    await world.crash()
+    fleet.delete_gates[A].set()
+    fleet.create_failures = {}
+    await world.start(fleet.run)
+    done = await world.done(name)
+    assert states_of(done) == [ROLLED_BACK, ROLLED_BACK, FAILED, FAILED]
+    assert done.error == statuses_of(done)[2].error
+    assert done.error.message == f"no room for {C}"
+    assert (fleet.created(attempt=2), fleet.deleted(attempt=2)) == ([], [A])
+    assert fleet.exists == set()
+
+
+async def test_a_shutdown_in_the_rollback_goes_on_with_it(world, fleet):
+    fleet.create_failures = {C: no_room(C)}
+    fleet.delete_gates = {B: Signal()}
+    await world.start(fleet.run)
+    name = await world.create()
+    await fleet.deleting[B]
+    await world.stop()
+    await world.open()
+    assert states_of(await world.get(name)) == [READY, DELETING, FAILED, FAILED]
+    fleet.delete_gates[B].set()
+    await world.start(fleet.run)
+    done = await world.done(name)
+    assert states_of(done) == [ROLLED_BACK, ROLLED_BACK, FAILED, FAILED]
+    assert fleet.deleted(attempt=2) == [B, A]
+
+
+async def test_a_crash_in_a_cancelled_rollback_goes_on_with_it(world, fleet):
+    fleet.create_gates = {C: Signal()}
+    fleet.delete_gates = {A: Signal()}
+    await world.start(fleet.run)
+    name = await world.create()
+    await fleet.begun[C]
+    await world.cancel(name)
+    await fleet.deleting[A]
+    await world.crash()
+    fleet.delete_gates[A].set()
+    await world.start(fleet.run)
+    done = await world.done(name)
+    assert done.error.code == Code.CANCELLED
+    assert states_of(done) == [ROLLED_BACK, ROLLED_BACK, FAILED, FAILED]
+    assert fleet.exists == set()
+
+
+async def test_a_batch_whose_every_worker_is_lost_has_no_target_that_is_still_to_come(world, fleet):
+    """At the end each instance is READY, FAILED or ROLLED_BACK, and with an error none is READY."""
+    fleet.create_gates = {B: Signal()}
+    await world.start(fleet.run)
+    name = await world.create(max_attempts=1)
+    await fleet.begun[B]
+    await world.crash()
+    await world.start(fleet.run)
+    done = await world.done(name)
+    assert done.error.code == Code.ABORTED
+    assert set(states_of(done)) <= {FAILED, ROLLED_BACK}
+
+
+async def test_an_attempt_that_has_lost_its_lease_begins_nothing_more(world, fleet):
+    """Another worker may be creating the very same targets by now (R5)."""
+    fleet.create_gates = {A: Signal()}
+    await world.start(fleet.run)
+    name = await world.create()
+    await fleet.begun[A]
+    store = await world.open()
+    await store.apply_all([(name, Lose(1, proven=True)), (name, Claim(10**9))])
+    fleet.create_gates[A].set()
+    await fleet.unwound
+    assert isinstance(fleet.raised[0], AttemptStopped)
+    assert fleet.raised[0].reason is StopReason.LEASE_LOST
+    assert fleet.created() == [A]
+    assert (await world.record(name)).attempt == 2
+
+
+async def test_an_outage_of_the_store_holds_the_batch_up_and_does_not_fail_it(world, fleet):
+    """What follows from a state begins only once the state is stored (R10)."""
+    failed = Signal()
+
+    async def fail(events):
+        if any(isinstance(event, SaveBatch) for event in events):
+            failed.set()
+            raise UnavailableError("the store is down")
+
+    await world.start(fleet.run)
+    world.link.before = fail
+    name = await world.create()
+    await failed
+    assert fleet.calls == []
+    world.link.before = _nothing
+    await world.pass_time(1)
+    assert states_of(await world.done(name)) == [READY] * 4
+    assert Counter(fleet.calls).most_common(1)[0][1] == 1
+
+
+async def test_a_batch_survives_more_than_a_lease(world, fleet):
+    fleet.create_gates = {B: Signal()}
+    await world.start(fleet.run)
+    name = await world.create()
+    await fleet.begun[B]
+    await world.pass_time(3 * LEASE)
+    fleet.create_gates[B].set()
+    done = await world.done(name)
+    assert states_of(done) == [READY] * 4
+    assert metadata_of(done).attempt == 1
+
+
+def states_of_record(one):
+    return states_of(operations_pb2.Operation.FromString(one.operation))
+
+
+async def _nothing(events):
+    del events

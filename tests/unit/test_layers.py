@@ -1,0 +1,140 @@
+"""Imports point down only, and the package itself needs no optional dependency."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import lro_grpc
+
+ROOT = Path(lro_grpc.__file__).parent
+
+PURE = {
+    "errors",
+    "names",
+    "lifecycle",
+    "metadata",
+    "batch",
+    "record",
+    "filtering",
+    "paging",
+    "polling",
+    "dialects",
+}
+LAYERS = [
+    {"lro"},  # the generated code
+    PURE | {"clock"},
+    {"stores"},
+    {"engine"},
+    {"server", "client"},
+    {"lro_grpc"},  # the public surface, which the modules above use as anyone does
+    {"example", "http", "cli", "codegen", "testing"},
+]
+"""A module may import from its own line and from those above it in this list."""
+
+APART = {"server", "client"}
+"""Of these, neither imports the other."""
+
+IO = {
+    "grpc",
+    *("asyncio", "threading", "socket", "sqlite3", "subprocess", "concurrent", "multiprocessing"),
+    *("os", "pathlib", "io", "tempfile", "shutil", "logging", "time", "random", "secrets"),
+}
+"""What a pure module does without."""
+
+
+def name_of(path: Path) -> str:
+    parts = ["lro_grpc", *path.relative_to(ROOT).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def imports_of(module: str, *, type_checking: bool = True) -> set[str]:
+    """Returns what a module imports, inside its functions too: ``lro_grpc.x.y`` or ``grpc.aio``."""
+    path = MODULES[module]
+    found = set()
+    left: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while left:
+        node = left.pop()
+        if (
+            not type_checking
+            and isinstance(node, ast.If)
+            and "TYPE_CHECKING" in ast.dump(node.test)
+        ):
+            left.extend(node.orelse)
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(module, node, is_package=path.name == "__init__.py")
+            for alias in node.names:
+                submodule = f"{base}.{alias.name}"
+                found.add(submodule if submodule in MODULES else base)
+        left.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def _absolute(module: str, node: ast.ImportFrom, *, is_package: bool) -> str:
+    if not node.level:
+        return node.module or ""
+    parts = module.split(".")
+    above = parts[: len(parts) - node.level + is_package]
+    return ".".join([*above, *([node.module] if node.module else [])])
+
+
+def part_of(module: str) -> str:
+    """Returns which part of the package a module belongs to: ``stores`` for lro_grpc.stores.x."""
+    top, _, below = module.partition(".")
+    return below.partition(".")[0] or "lro_grpc" if top == "lro_grpc" else top
+
+
+def layer_of(module: str) -> int:
+    return next(n for n, layer in enumerate(LAYERS) if part_of(module) in layer)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_from_its_layer_and_those_below(module):
+    ours = [one for one in imports_of(module) if one.partition(".")[0] in ("lro", "lro_grpc")]
+    upward = [one for one in ours if layer_of(one) > layer_of(module)]
+    assert upward == []
+    across = [one for one in ours if {part_of(one), part_of(module)} == APART]
+    assert across == []
+
+
+@pytest.mark.parametrize("module", [one for one in MODULES if part_of(one) in PURE])
+def test_a_pure_module_does_no_input_or_output(module):
+    assert {one.partition(".")[0] for one in imports_of(module)} & IO == set()
+
+
+def test_the_package_itself_needs_its_core_dependencies_only():
+    """So that ``import lro_grpc`` works without an extra: grpcio, protobuf, the common protos."""
+    seen: set[str] = set()
+    outside: dict[str, str] = {}
+    left = ["lro_grpc"]
+    while left:
+        module = left.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        for one in imports_of(module, type_checking=False):
+            if one in MODULES:
+                parents = [one.rsplit(".", n)[0] for n in range(one.count(".") + 1)]
+                left.extend(parents)
+            else:
+                outside[_distribution(one)] = module
+    assert "lro_grpc.server.operations" in seen
+    assert "lro_grpc.client.future" in seen
+    third_party = outside.keys() - sys.stdlib_module_names - {"lro"}
+    core = {"grpc", "google.protobuf", "google.longrunning", "google.rpc", "google.api"}
+    assert {one: outside[one] for one in third_party - core} == {}
+
+
+def _distribution(module: str) -> str:
+    """Returns the top of a module's name; under google, where many have a share, the top two."""
+    parts = module.split(".")
+    return ".".join(parts[:2] if parts[0] == "google" else parts[:1])

@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from google.protobuf import (
+    any_pb2,
+    descriptor_pb2,
+    descriptor_pool,
+    empty_pb2,
+    message_factory,
+    timestamp_pb2,
+)
+
+from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2, state_pb2
+from lro_grpc import metadata
+from lro_grpc.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+F = descriptor_pb2.FieldDescriptorProto
+RUNNING = state_pb2.JOB_STATE_RUNNING
+BATCH = batch_create_instances_pb2.BatchCreateInstancesMetadata(
+    instance_targets=["a", "b"],
+    instance_statuses={
+        "a": batch_create_instances_pb2.BatchCreateInstanceStatus(state="READY"),
+        "b": batch_create_instances_pb2.BatchCreateInstanceStatus(state="CREATING"),
+    },
+)
+
+
+@dataclass(frozen=True)
+class Values:
+    create_time: int = 1_800_000_000_000_001
+    start_time: int = 1_800_000_000_000_002
+    update_time: int = 1_800_000_000_000_003
+    end_time: int = 1_800_000_000_000_004
+    target: str = "projects/p/things/t"
+    verb: str = "create"
+    api_version: str = "v1"
+    status_detail: str = "allocating"
+    cancel_requested: bool = True
+    progress_percent: int = 42
+    state: int = RUNNING
+    attempt: int = 3
+    batch: bytes = BATCH.SerializeToString()
+
+
+UNSET = Values(0, 0, 0, 0, "", "", "", "", False, 0, 0, 0, b"")
+
+
+def time(micros: int) -> timestamp_pb2.Timestamp:
+    stamp = timestamp_pb2.Timestamp()
+    stamp.FromMicroseconds(micros)
+    return stamp
+
+
+_made = 0
+
+
+def made(**of_fields: F | dict[str, Any]) -> Message:
+    """A message of a type of its own with these fields; the numbers are of no account."""
+    global _made
+    _made += 1
+    file = descriptor_pb2.FileDescriptorProto(
+        name=f"test_metadata_{_made}.proto",
+        package=f"test_metadata_{_made}",
+        syntax="proto3",
+        dependency=[
+            "google/protobuf/timestamp.proto",
+            "lro/v1/state.proto",
+            "lro/v1/batch_create_instances.proto",
+        ],
+    )
+    message = file.message_type.add(name="Progress")
+    for number, (name, field) in enumerate(of_fields.items(), start=3):
+        message.field.add(name=name, number=number, **{"label": F.LABEL_OPTIONAL, **field})
+    pool = descriptor_pool.Default()
+    pool.Add(file)
+    full_name = f"test_metadata_{_made}.Progress"
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(full_name))()
+
+
+STRING, BOOL = {"type": F.TYPE_STRING}, {"type": F.TYPE_BOOL}
+INT32, INT64, UINT32 = ({"type": one} for one in (F.TYPE_INT32, F.TYPE_INT64, F.TYPE_UINT32))
+BYTES, DOUBLE = {"type": F.TYPE_BYTES}, {"type": F.TYPE_DOUBLE}
+TIME = {"type": F.TYPE_MESSAGE, "type_name": ".google.protobuf.Timestamp"}
+STATE = {"type": F.TYPE_ENUM, "type_name": ".lro.v1.JobState"}
+OTHER_ENUM = {"type": F.TYPE_ENUM, "type_name": ".lro.v1.BatchCreateInstanceStatus.State"}
+BATCH_FIELD = {"type": F.TYPE_MESSAGE, "type_name": ".lro.v1.BatchCreateInstancesMetadata"}
+
+
+def many(field: dict[str, Any]) -> dict[str, Any]:
+    return {**field, "label": F.LABEL_REPEATED}
+
+
+# This package's own type.
+
+
+def test_every_value_is_written_to_the_default_type():
+    message = metadata.DEFAULT_TYPE()
+    metadata.fill(message, Values())
+    assert message == operation_metadata_pb2.OperationMetadata(
+        create_time=time(Values.create_time),
+        start_time=time(Values.start_time),
+        update_time=time(Values.update_time),
+        end_time=time(Values.end_time),
+        target="projects/p/things/t",
+        verb="create",
+        api_version="v1",
+        status_detail="allocating",
+        cancel_requested=True,
+        progress_percent=42,
+        state=RUNNING,
+        attempt=3,
+        batch_create_instances_metadata=BATCH,
+    )
+
+
+@pytest.mark.parametrize("field", fields(Values), ids=lambda field: field.name)
+def test_each_value_has_a_field_of_its_own(field):
+    message = metadata.DEFAULT_TYPE()
+    only = Values(
+        *(getattr(Values() if one == field else UNSET, one.name) for one in fields(Values))
+    )
+    metadata.fill(message, only)
+    written = [descriptor.name for descriptor, _ in message.ListFields()]
+    expected = "batch_create_instances_metadata" if field.name == "batch" else field.name
+    assert written == [expected]
+
+
+def test_values_that_are_unset_write_nothing():
+    message = metadata.DEFAULT_TYPE()
+    metadata.fill(message, UNSET)
+    assert message == metadata.DEFAULT_TYPE()
+
+
+def test_the_handlers_own_fields_are_left_alone():
+    message = metadata.DEFAULT_TYPE()
+    message.details.Pack(empty_pb2.Empty())
+    message.partial_failures.add(code=5)
+    before = metadata.DEFAULT_TYPE.FromString(message.SerializeToString())
+    metadata.fill(message, Values())
+    assert (message.details, message.partial_failures) == (before.details, before.partial_failures)
+
+
+def test_what_stands_in_a_conventional_field_is_overwritten():
+    message = metadata.DEFAULT_TYPE(target="mine", progress_percent=99, create_time=time(1))
+    message.batch_create_instances_metadata.instance_targets.append("mine")
+    metadata.fill(message, Values())
+    expected = metadata.DEFAULT_TYPE()
+    metadata.fill(expected, Values())
+    assert message == expected
+
+
+def test_what_stands_in_a_conventional_field_is_taken_away_if_the_value_is_unset():
+    """An end time before the end, or a cancel that nobody asked for, would be a lie."""
+    message = metadata.DEFAULT_TYPE(
+        end_time=time(1), cancel_requested=True, progress_percent=99, start_time=time(1)
+    )
+    message.batch_create_instances_metadata.instance_targets.append("mine")
+    metadata.fill(message, UNSET)
+    assert message == metadata.DEFAULT_TYPE()
+
+
+# Types of other services.
+
+
+def test_a_type_with_a_few_of_the_fields_gets_those():
+    message = made(verb=STRING, progress_percent=INT64, end_time=TIME, own=STRING)
+    metadata.fill(message, Values())
+    assert {field.name: value for field, value in message.ListFields()} == {
+        "verb": "create",
+        "progress_percent": 42,
+        "end_time": time(Values.end_time),
+    }
+
+
+def test_both_house_styles_are_known():
+    message = made(status_message=STRING, requested_cancellation=BOOL)
+    metadata.fill(message, Values())
+    assert (message.status_message, message.requested_cancellation) == ("allocating", True)
+
+
+@pytest.mark.parametrize("number", [INT32, INT64, UINT32], ids=["int32", "int64", "uint32"])
+def test_numbers_may_be_of_any_width(number):
+    message = made(progress_percent=number, attempt=number)
+    metadata.fill(message, Values())
+    assert (message.progress_percent, message.attempt) == (42, 3)
+
+
+def test_a_state_and_a_batch_of_this_schema_are_filled():
+    message = made(state=STATE, batch_create_instances_metadata=BATCH_FIELD)
+    metadata.fill(message, Values())
+    assert message.state == RUNNING
+    assert message.batch_create_instances_metadata == BATCH
+
+
+WRONG = {
+    "create_time": [STRING, INT64, many(TIME), BATCH_FIELD],
+    "start_time": [STRING, many(TIME)],
+    "update_time": [INT64],
+    "end_time": [DOUBLE, BYTES],
+    "target": [BYTES, many(STRING), BOOL, TIME],
+    "verb": [INT32, OTHER_ENUM],
+    "status_detail": [many(STRING), BYTES],
+    "status_message": [BOOL],
+    "cancel_requested": [STRING, INT32, TIME, many(BOOL)],
+    "requested_cancellation": [STRING],
+    "api_version": [INT32],
+    "progress_percent": [STRING, BOOL, DOUBLE, many(INT32)],
+    "state": [STRING, INT32, OTHER_ENUM, many(STATE)],
+    "attempt": [STRING, many(INT32)],
+    "batch_create_instances_metadata": [STRING, TIME, many(BATCH_FIELD)],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "field"), [(name, field) for name, wrong in WRONG.items() for field in wrong], ids=str
+)
+def test_a_field_of_another_type_is_the_handlers(name, field):
+    message = made(**{name: field, "verb" if name != "verb" else "target": STRING})
+    metadata.fill(message, Values())
+    assert [descriptor.name for descriptor, _ in message.ListFields()] == [
+        "verb" if name != "verb" else "target"
+    ]
+
+
+def test_a_batch_whose_fields_are_of_other_types_is_the_handlers():
+    """The same names at the same numbers are not yet the same message."""
+    file = descriptor_pb2.FileDescriptorProto(
+        name="test_metadata_batch.proto", package="test_metadata_batch", syntax="proto3"
+    )
+    batch = file.message_type.add(name="Batch")
+    batch.field.add(name="instance_targets", number=1, type=F.TYPE_INT64, label=F.LABEL_REPEATED)
+    batch.field.add(name="instance_statuses", number=2, type=F.TYPE_STRING, label=F.LABEL_OPTIONAL)
+    progress = file.message_type.add(name="Progress")
+    progress.field.add(
+        name="batch_create_instances_metadata",
+        number=1,
+        type=F.TYPE_MESSAGE,
+        type_name=".test_metadata_batch.Batch",
+        label=F.LABEL_OPTIONAL,
+    )
+    descriptor_pool.Default().Add(file)
+    message = metadata.message_class("test_metadata_batch.Progress")()
+    metadata.fill(message, Values())
+    assert message.ListFields() == []
+
+
+def test_a_message_without_any_of_the_fields_stays_as_it_is():
+    message = empty_pb2.Empty()
+    metadata.fill(message, Values())
+    assert message == empty_pb2.Empty()
+
+
+# The vendors' own types.
+
+
+@pytest.mark.vendors
+def test_the_common_metadata_of_google_cloud_is_filled():
+    common = pytest.importorskip("google.cloud.common.types")
+    message = common.OperationMetadata.pb()()
+    metadata.fill(message, Values())
+    assert {field.name: value for field, value in message.ListFields()} == {
+        "create_time": time(Values.create_time),
+        "end_time": time(Values.end_time),
+        "target": "projects/p/things/t",
+        "verb": "create",
+        "status_detail": "allocating",
+        "cancel_requested": True,
+        "api_version": "v1",
+    }
+    ours = metadata.DEFAULT_TYPE()
+    metadata.fill(ours, Values())
+    assert ours.SerializeToString().startswith(message.SerializeToString())
+
+
+@pytest.mark.vendors
+def test_the_metadata_of_alloydb_is_filled_batch_included():
+    alloydb = pytest.importorskip("google.cloud.alloydb_v1.types")
+    message = alloydb.OperationMetadata.pb()()
+    metadata.fill(message, Values())
+    assert message.status_message == "allocating"
+    assert message.requested_cancellation is True
+    assert message.WhichOneof("request_specific") == "batch_create_instances_metadata"
+    batch = message.batch_create_instances_metadata
+    assert list(batch.instance_targets) == ["a", "b"]
+    assert {name: one.state for name, one in batch.instance_statuses.items()} == {"a": 2, "b": 3}
+
+
+@pytest.mark.vendors
+def test_a_job_state_of_aiplatform_is_known_by_its_values():
+    """``CustomJob`` has the enum of dialect 2, under a name of its own."""
+    aiplatform = pytest.importorskip("google.cloud.aiplatform_v1.types")
+    message = aiplatform.CustomJob.pb()()
+    metadata.fill(message, Values())
+    assert message.state == RUNNING
+    assert message.create_time == time(Values.create_time)
+
+
+# Classes and Anys.
+
+
+def test_a_class_is_found_by_its_full_name():
+    assert metadata.message_class("lro.v1.OperationMetadata") is metadata.DEFAULT_TYPE
+
+
+@pytest.mark.parametrize("name", ["no.such.Type", "", "lro.v1.JobState", "lro.v1"])
+def test_a_name_of_no_known_message_says_what_to_import(name):
+    with pytest.raises(ConfigurationError, match="_pb2") as caught:
+        metadata.message_class(name)
+    assert caught.value.metadata == {"type": name}
+
+
+def test_a_packed_message_is_the_any_that_protobuf_itself_makes():
+    message = operation_metadata_pb2.OperationMetadata(verb="create")
+    expected = any_pb2.Any()
+    expected.Pack(message)
+    assert any_pb2.Any.FromString(metadata.packed(message)) == expected
+    empty = any_pb2.Any.FromString(metadata.packed(empty_pb2.Empty()))
+    assert empty.Is(empty_pb2.Empty.DESCRIPTOR)
+
+
+def test_times_keep_their_microseconds():
+    message = metadata.DEFAULT_TYPE()
+    metadata.fill(message, Values(create_time=1, end_time=253402300799_999_999))
+    assert message.create_time == time(1)
+    assert message.end_time.ToMicroseconds() == 253402300799_999_999

@@ -1,0 +1,453 @@
+from __future__ import annotations
+
+import pytest
+from google.longrunning import operations_pb2
+from google.protobuf import empty_pb2
+from google.rpc import error_details_pb2, status_pb2
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2
+from lro_grpc import metadata, record
+from lro_grpc.errors import (
+    Code,
+    LroError,
+    OperationNotFoundError,
+    StaleAttemptError,
+    to_status,
+)
+from lro_grpc.lifecycle import JOB
+from lro_grpc.record import (
+    CANCELLED,
+    CANCELLING,
+    FAILED,
+    PARTIALLY_SUCCEEDED,
+    QUEUED,
+    RUNNING,
+    SUCCEEDED,
+    Cancel,
+    Claim,
+    Delete,
+    Event,
+    Fail,
+    Heartbeat,
+    Lose,
+    Record,
+    Release,
+    Report,
+    SaveBatch,
+    Succeed,
+)
+
+NOW = 1_800_000_000_000_000
+LEASE = 15_000_000
+RESPONSE = metadata.packed(empty_pb2.Empty())
+_InstanceStatus = batch_create_instances_pb2.BatchCreateInstanceStatus
+BATCH = batch_create_instances_pb2.BatchCreateInstancesMetadata(
+    instance_targets=["a"],
+    instance_statuses={"a": _InstanceStatus(state=_InstanceStatus.CREATING)},
+).SerializeToString()
+
+
+def error(code: int = Code.DATA_LOSS) -> bytes:
+    return to_status(LroError("it broke", code=code, domain="d.example")).SerializeToString()
+
+
+def create(**values: object) -> Record:
+    chosen = {
+        "parent": "projects/p",
+        "operation_id": "op-1",
+        "method": "/a.B/C",
+        "request": b"request",
+        "metadata_type": "lro.v1.OperationMetadata",
+        "now": NOW,
+    }
+    return record.create(**{**chosen, **values})
+
+
+def after(*events: Event, start: Record | None = None, now: int = NOW + 1) -> Record:
+    one = start or create()
+    for event in events:
+        one = event.apply(one, now)
+    return one
+
+
+def held(*events: Event) -> Record:
+    return after(Claim(LEASE), *events)
+
+
+def served(one: Record) -> operations_pb2.Operation:
+    return operations_pb2.Operation.FromString(one.operation)
+
+
+def shown(one: Record) -> operation_metadata_pb2.OperationMetadata:
+    message = operation_metadata_pb2.OperationMetadata()
+    assert served(one).metadata.Unpack(message)
+    return message
+
+
+# A new one.
+
+
+def test_a_new_operation_is_queued_and_shows_what_it_was_made_with():
+    one = create(
+        target="projects/p/things/t",
+        verb="create",
+        api_version="v1",
+        request_id="r",
+        max_attempts=3,
+    )
+    assert one.name == "projects/p/operations/op-1"
+    assert (one.state, one.attempt, one.lease_time, one.done) == (QUEUED, 0, 0, False)
+    assert one.claimable
+    assert served(one).name == one.name
+    assert not served(one).done
+    assert shown(one) == operation_metadata_pb2.OperationMetadata(
+        create_time=_time(NOW),
+        update_time=_time(NOW),
+        target="projects/p/things/t",
+        verb="create",
+        api_version="v1",
+        state=QUEUED,
+    )
+
+
+def test_metadata_may_be_of_any_type():
+    """P4: the method's own, whose conventional fields are filled."""
+    one = held(*[])._replace(metadata_type="google.protobuf.Empty")
+    assert served(Report(1, 5).apply(one, NOW)).metadata.Is(empty_pb2.Empty.DESCRIPTOR)
+
+
+def _time(micros: int):
+    message = operation_metadata_pb2.OperationMetadata()
+    message.create_time.FromMicroseconds(micros)
+    return message.create_time
+
+
+# Claim, heartbeat, release, lose.
+
+
+def test_a_claim_runs_a_queued_operation_under_a_new_number():
+    one = held()
+    assert (one.state, one.attempt, one.lease_time) == (RUNNING, 1, NOW + 1 + LEASE)
+    assert one.start_time == one.update_time == NOW + 1
+    assert not one.claimable
+    assert (shown(one).attempt, shown(one).start_time) == (1, _time(NOW + 1))
+
+
+def test_a_claim_of_a_held_or_a_done_operation_is_refused():
+    for one in (held(), held(Succeed(Report(1), RESPONSE)), after(Cancel())):
+        with pytest.raises(StaleAttemptError):
+            Claim(LEASE).apply(one, NOW)
+
+
+def test_a_heartbeat_prolongs_the_lease_and_shows_nowhere():
+    one = held()
+    beaten = Heartbeat(1, LEASE).apply(one, NOW + 500)
+    assert beaten.lease_time == NOW + 500 + LEASE
+    assert beaten == one._replace(lease_time=beaten.lease_time)
+
+
+def test_a_release_queues_the_operation_again_and_counts_no_loss():
+    one = held(Report(1, 30, "half"), Release(Report(1, 40)))
+    assert (one.state, one.lease_time, one.losses) == (QUEUED, 0, 0)
+    assert (one.progress_percent, one.status_detail) == (40, "half")
+    again = Claim(LEASE).apply(one, NOW + 900)
+    assert (again.attempt, again.start_time) == (2, NOW + 1)
+
+
+def test_a_lease_that_is_not_over_is_lost_only_with_proof():
+    one = held()
+    assert Lose(1).apply(one, one.lease_time - 1) is one
+    assert Lose(1).apply(one, one.lease_time).state == QUEUED
+    lost = Lose(1, proven=True).apply(one, NOW + 2)
+    assert (lost.state, lost.losses, lost.lease_time) == (QUEUED, 1, 0)
+
+
+def test_the_last_loss_fails_with_aborted():
+    """R3: max_attempts counts lost workers."""
+    one = create(max_attempts=2)
+    for attempt in (1, 2):
+        assert one.state == QUEUED
+        one = after(Claim(LEASE), Lose(attempt, proven=True), start=one)
+    assert (one.state, one.lease_time) == (FAILED, 0)
+    assert served(one).error.code == Code.ABORTED
+    info = error_details_pb2.ErrorInfo()
+    served(one).error.details[0].Unpack(info)
+    assert (info.reason, info.domain) == ("WORKER_LOST", "lro-grpc")
+
+
+# Reports.
+
+
+def test_a_report_replaces_what_it_tells_and_leaves_the_rest():
+    one = held(Report(1, 10, "first", b""), Report(1, None, "second"), Report(1, 20))
+    assert (one.progress_percent, one.status_detail) == (20, "second")
+    assert (shown(one).progress_percent, shown(one).status_detail) == (20, "second")
+
+
+@pytest.mark.parametrize(("told", "seen"), [(9, 10), (-5, 10), (11, 11), (100, 100), (1000, 100)])
+def test_progress_is_at_most_100_and_never_goes_back(told, seen):
+    assert held(Report(1, 10), Report(1, told)).progress_percent == seen
+
+
+def test_a_report_that_tells_nothing_new_changes_nothing():
+    one = held(Report(1, 10, "x"))
+    assert Report(1, 10, "x").apply(one, NOW + 99) is one
+    assert Report(1).apply(one, NOW + 99) is one
+    assert Report(1, 5).apply(one, NOW + 99) is one
+
+
+def test_the_handlers_own_metadata_is_shown_with_the_librarys():
+    custom = operation_metadata_pb2.OperationMetadata(target="mine")
+    custom.partial_failures.add(code=5)
+    one = after(
+        Claim(LEASE), Report(1, custom=custom.SerializeToString()), start=create(target="theirs")
+    )
+    assert shown(one).target == "theirs"
+    assert [failure.code for failure in shown(one).partial_failures] == [5]
+
+
+def test_a_batch_is_shown_and_kept():
+    one = held(SaveBatch(Report(1, 10), BATCH, error()))
+    assert (one.batch, one.batch_error, one.progress_percent) == (BATCH, error(), 10)
+    assert list(shown(one).batch_create_instances_metadata.instance_targets) == ["a"]
+
+
+# Ends.
+
+
+def test_success_ends_with_the_response_and_100_percent():
+    one = held(Report(1, 10), Succeed(Report(1, 20, "all done"), RESPONSE))
+    assert (one.state, one.lease_time, one.progress_percent) == (SUCCEEDED, 0, 100)
+    assert one.end_time == one.update_time == NOW + 1
+    assert served(one).done
+    assert served(one).response.Is(empty_pb2.Empty.DESCRIPTOR)
+    assert (shown(one).state, shown(one).status_detail) == (SUCCEEDED, "all done")
+    assert shown(one).end_time == _time(NOW + 1)
+
+
+def test_partial_success_is_a_state_of_its_own_unless_it_was_cancelled():
+    """CANCELLING -> SUCCEEDED: dialect 2 has no other way."""
+    assert held(Succeed(Report(1), RESPONSE, partial=True)).state == PARTIALLY_SUCCEEDED
+    one = held(Cancel(), Succeed(Report(1), RESPONSE, partial=True))
+    assert (one.state, one.cancel_requested) == (SUCCEEDED, True)
+
+
+def test_failure_ends_with_the_error_and_the_progress_there_was():
+    one = held(Report(1, 10), Fail(Report(1, 20), error()))
+    assert (one.state, one.progress_percent, one.lease_time) == (FAILED, 20, 0)
+    assert served(one).error == status_pb2.Status.FromString(error())
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_an_error_of_code_1_is_a_cancellation_whoever_asked(asked):
+    """P8; error.code 1 => cancel_requested."""
+    one = held(*[Cancel()] * asked, Fail(Report(1), error(Code.CANCELLED)))
+    assert (one.state, one.cancel_requested) == (CANCELLED, True)
+    assert shown(one).cancel_requested
+    assert served(one).error.message == "it broke"
+
+
+# Cancel (P8, R7).
+
+
+def test_a_cancel_of_a_held_operation_asks_its_worker():
+    one = held(Cancel())
+    assert (one.state, one.attempt, one.cancel_requested) == (CANCELLING, 1, True)
+    assert one.lease_time
+    assert shown(one).cancel_requested
+    assert Cancel().apply(one, NOW + 9) is one
+
+
+def test_a_cancel_before_the_first_claim_ends_at_once():
+    one = after(Cancel())
+    assert (one.state, one.attempt, served(one).error.code) == (CANCELLED, 0, 1)
+    assert not one.claimable
+
+
+@pytest.mark.parametrize("end", [Succeed(Report(1), RESPONSE), Fail(Report(1), error())])
+def test_a_cancel_of_a_done_operation_changes_nothing(end):
+    one = held(end)
+    assert Cancel().apply(one, NOW + 9) is one
+
+
+def test_a_cancelled_operation_is_undone_by_one_more_attempt_if_there_is_a_batch():
+    released = held(SaveBatch(Report(1), BATCH, b""), Release(Report(1)), Cancel())
+    assert (released.state, released.lease_time, released.claimable) == (CANCELLING, 0, True)
+    undoing = after(Claim(LEASE), start=released)
+    assert (undoing.state, undoing.attempt) == (CANCELLING, 2)
+    assert after(Fail(Report(2), error(1)), start=undoing).state == CANCELLED
+
+
+@pytest.mark.parametrize("gone", [Release(Report(1)), Lose(1, proven=True)])
+def test_a_worker_that_goes_while_cancelling_leaves_it_cancelled_or_to_be_undone(gone):
+    plain = held(Cancel(), gone)
+    assert (plain.state, served(plain).error.code) == (CANCELLED, 1)
+    batch = held(SaveBatch(Report(1), BATCH, b""), Cancel(), gone)
+    assert (batch.state, batch.claimable) == (CANCELLING, True)
+
+
+# Delete (P7).
+
+
+def test_a_deleted_operation_is_hidden_runs_on_and_frees_its_request_id():
+    one = after(Claim(LEASE), Delete(), start=create(request_id="r"))
+    assert (one.deleted, one.request_id, one.state) == (True, "", RUNNING)
+    for event in (Delete(), Cancel()):
+        with pytest.raises(OperationNotFoundError):
+            event.apply(one, NOW)
+    assert after(Report(1, 5), Succeed(Report(1), RESPONSE), start=one).state == SUCCEEDED
+
+
+# Fencing (R5).
+
+
+@pytest.mark.parametrize("attempt", [0, 1, 3])
+def test_a_write_of_another_attempt_is_refused(attempt):
+    one = held(Release(Report(1)), Claim(LEASE))
+    report = Report(attempt, 99)
+    for event in (
+        Heartbeat(attempt, LEASE),
+        report,
+        SaveBatch(report, BATCH, b""),
+        Succeed(report, RESPONSE),
+        Fail(report, error()),
+        Release(report),
+        Lose(attempt, proven=True),
+    ):
+        with pytest.raises(StaleAttemptError) as caught:
+            event.apply(one, NOW)
+        assert caught.value.metadata == {"operation": one.name, "attempt": str(attempt)}
+
+
+# Whatever happens: the invariants of dialects 5 and 2.
+
+ATTEMPT = st.sampled_from([0, 0, 0, 0, 0, 0, -1, 1])  # mostly the present one
+PERCENT = st.none() | st.integers(-5, 120)
+
+
+@st.composite
+def reports(draw, number: int):
+    detail = draw(st.none() | st.sampled_from(["", "a", "b"]))
+    return Report(number, draw(PERCENT), detail)
+
+
+@st.composite
+def events(draw, one: Record):
+    number = one.attempt + draw(ATTEMPT)
+    report = draw(reports(number))
+    kinds = {
+        "claim": Claim(LEASE),
+        "heartbeat": Heartbeat(number, LEASE),
+        "report": report,
+        "batch": SaveBatch(report, BATCH, b""),
+        "succeed": Succeed(report, RESPONSE, draw(st.booleans())),
+        "fail": Fail(report, error(draw(st.integers(1, 16)))),
+        "release": Release(report),
+        "lose": Lose(number, draw(st.booleans())),
+        "cancel": Cancel(),
+        "delete": Delete(),
+    }
+    rare = {"succeed", "fail", "delete"}
+    names = [name for name in kinds for _ in range(1 if name in rare else 3)]
+    return kinds[draw(st.sampled_from(names))]
+
+
+def check_invariants(one: Record) -> None:
+    """reference/dialects.md 8.3, items 1, 2 and 4."""
+    operation, told = served(one), shown(one)
+    outcome = operation.WhichOneof("result")
+    assert operation.done == one.done == (outcome is not None)
+    assert operation.done == told.HasField("end_time") == bool(one.end_time)
+    assert operation.name == one.name
+    assert told.create_time.ToMicroseconds() == NOW
+    assert told.state == one.state
+    assert told.attempt == one.attempt
+    if outcome == "error":
+        assert operation.error.code != 0
+        assert not operation.HasField("response")
+    cancelled = outcome == "error" and operation.error.code == Code.CANCELLED
+    assert cancelled == (one.state == CANCELLED)
+    if cancelled or one.state == CANCELLING:
+        assert told.cancel_requested
+    assert 0 <= told.progress_percent <= 100
+    if outcome == "response":
+        assert told.progress_percent == 100
+    assert one.create_time <= one.update_time
+    assert not one.done or one.create_time <= one.end_time == one.update_time
+    assert bool(one.lease_time) <= (one.state in (RUNNING, CANCELLING))
+    assert (one.state == RUNNING) <= bool(one.lease_time)
+    assert bool(one.attempt) == bool(one.start_time)
+    assert not (one.claimable and one.done)
+    assert one.losses <= one.max_attempts
+
+
+def check_step(before: Record, following: Record) -> None:
+    assert _is_a_walk(before.state, following.state)
+    assert following.attempt - before.attempt in (0, 1)
+    assert following.start_time == (before.start_time or following.start_time)
+    assert following.progress_percent >= before.progress_percent
+    assert following.update_time >= before.update_time
+    assert following.cancel_requested >= before.cancel_requested
+    assert following.deleted >= before.deleted
+    for constant in ("name", "parent", "method", "request", "target", "verb", "create_time"):
+        assert getattr(following, constant) == getattr(before, constant)
+    if before.done:
+        assert following == before._replace(
+            deleted=following.deleted, request_id=following.request_id
+        )
+    if following.operation != before.operation:
+        assert following != before
+
+
+def _is_a_walk(start: int, end: int) -> bool:
+    """Whether the lifecycle has a way, which one event may go in several steps."""
+    if start == end:
+        return True
+    steps = JOB.states[start].next
+    return end in steps or any(end in JOB.states[one].next for one in steps)
+
+
+@settings(max_examples=100)
+@given(st.data())
+def test_whatever_happens_the_invariants_hold(data):
+    now = NOW
+    one = create(max_attempts=data.draw(st.integers(1, 3)))
+    check_invariants(one)
+    for _ in range(data.draw(st.integers(5, 25))):
+        now += data.draw(st.sampled_from([0, 1, 1_000_000, LEASE, -LEASE, -3_600_000_000]))
+        event = data.draw(events(one))
+        try:
+            following = event.apply(one, now)
+        except LroError:
+            continue
+        check_invariants(following)
+        check_step(one, following)
+        one = following
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_an_event_is_a_function_of_record_and_time(data):
+    """It keeps nothing and changes nothing: a store may apply it again (R11)."""
+    one = create()
+    for _ in range(6):
+        event = data.draw(events(one))
+        before = one._replace()
+        try:
+            following = event.apply(one, NOW + 1)
+        except LroError:
+            assert one == before
+            continue
+        again = event.apply(one, NOW + 1)
+        assert (following, one) == (again, before)
+        one = following
+
+
+def test_a_clock_that_is_set_back_shows_in_no_time():
+    """create <= start <= update <= end, whatever the clock (dialects.md 8.3)."""
+    one = after(Claim(LEASE), start=create(), now=NOW - 3_600_000_000)
+    assert one.start_time >= one.create_time
+    ended = Succeed(Report(1), RESPONSE).apply(one, NOW - 7_200_000_000)
+    assert NOW == ended.create_time <= ended.start_time <= ended.update_time <= ended.end_time
