@@ -87,6 +87,7 @@ class Batch:
         self._states = (
             BatchStates(stored.batch) if stored.batch else BatchStates.begin(list(targets))
         )
+        self._cut_off = self._states.among(frozenset({Status.CREATING}))
         self._error = status_pb2.Status.FromString(stored.batch_error)
         if self._states.targets != list(targets):
             raise LroError(
@@ -167,7 +168,8 @@ class Batch:
             self._states.move(ended.target, Status.FAILED, error=error)
             if not self._failed:
                 self._error.CopyFrom(error)
-        elif self._attempt.cancel_requested:
+        elif self._attempt.cancel_requested and ended.target not in self._cut_off:
+            # What it has begun, it has cleaned up itself; not so what an earlier attempt has.
             self._states.move(ended.target, Status.FAILED, error=cancelled_status())
 
     def _undo_all(self) -> Plan:
@@ -221,7 +223,7 @@ class Batch:
     def _is_stop(self, error: BaseException) -> bool:
         """Whether a target was stopped with the attempt, and has not failed by itself.
 
-        What was stopped keeps its state for the next attempt, unless a cancel ends it.
+        What was stopped keeps its state: for the next attempt, or to be undone after a cancel.
         """
         return not isinstance(error, Exception) and self._interrupted
 

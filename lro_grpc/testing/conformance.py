@@ -175,6 +175,15 @@ class StoreConformance:
             for call in (store.read(name), store.operation(name), store.apply(name, Cancel())):
                 await _refused(OperationNotFoundError, call)
 
+    @_with_store
+    async def test_a_name_that_is_taken_is_refused(self, store: Store) -> None:
+        """However ids are made, no operation ever takes another's place."""
+        first = await store.create(self.record("op-1"))
+        claimed = await store.apply(first.name, Claim(LEASE))
+        await _refused(LroError, store.create(self.record("op-1", request=b"another")))
+        await self._is(store, claimed)
+        assert await self._listed(store) == [first.name]
+
     # Idempotent create (R2, S22).
 
     @_with_store
