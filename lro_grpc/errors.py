@@ -149,24 +149,26 @@ class InvalidArgumentError(LroError):
     """The request cannot be right in any state of the server."""
 
     default_code = Code.INVALID_ARGUMENT
-    default_domain = LIBRARY_DOMAIN
 
 
 class InvalidNameError(InvalidArgumentError):
     """A text that is not an operation's name, nor a parent's."""
 
+    default_domain = LIBRARY_DOMAIN
     default_reason = "INVALID_NAME"
 
 
 class InvalidPageTokenError(InvalidArgumentError):
     """A page token that this server did not give, or gave for another request (S13)."""
 
+    default_domain = LIBRARY_DOMAIN
     default_reason = "INVALID_PAGE_TOKEN"
 
 
 class MalformedRequestError(InvalidArgumentError):
     """The body is not the request message that the method takes."""
 
+    default_domain = LIBRARY_DOMAIN
     default_reason = "MALFORMED_REQUEST"
 
 

@@ -22,6 +22,7 @@ from lro_grpc.batch import BatchStates
 from lro_grpc.errors import (
     LIBRARY_DOMAIN,
     Code,
+    ConfigurationError,
     LroError,
     OperationNotFoundError,
     StaleAttemptError,
@@ -445,11 +446,20 @@ def _published(
     if result is not None:
         changes.update(end_time=now, lease_time=0)
     record = record._replace(**changes)
-    message = metadata.message_class(record.metadata_type).FromString(record.custom)
-    metadata.fill(message, record)
     operation = operations_pb2.Operation(name=record.name, done=result is not None)
     operation.metadata.type_url = metadata.TYPE_URL_PREFIX + record.metadata_type
-    operation.metadata.value = message.SerializeToString()
+    operation.metadata.value = _metadata(record)
     if result is not None:
         operation.MergeFrom(result)
     return record._replace(operation=operation.SerializeToString())
+
+
+def _metadata(record: Record) -> bytes:
+    """Returns the metadata message, serialized; as it was if its type has gone from the service."""
+    try:
+        kind = metadata.message_class(record.metadata_type)
+    except ConfigurationError:
+        return operations_pb2.Operation.FromString(record.operation).metadata.value
+    message = kind.FromString(record.custom)
+    metadata.fill(message, record)
+    return message.SerializeToString()

@@ -141,11 +141,12 @@ class Attempt:
 
     def stop(self, reason: StopReason) -> None:
         """Makes the handler unwind. A lost lease or a shutdown comes before a cancel."""
-        if self.stop_reason in (StopReason.LEASE_LOST, reason):
-            return
-        if self.stop_reason is not None and reason is StopReason.CANCEL:
-            return
-        self.stop_reason = reason
+        with self._lock:
+            if self.stop_reason in (StopReason.LEASE_LOST, reason):
+                return
+            if reason is StopReason.CANCEL and (self.stop_reason is not None or self._undoing):
+                return
+            self.stop_reason = reason
         if self.task is not None:
             self.task.cancel()
 
@@ -153,14 +154,14 @@ class Attempt:
         """Tells the handler, once, that someone cancelled the operation."""
         if not self.cancel_requested:
             self.cancel_requested = True
-            if not self._undoing:
-                self.stop(StopReason.CANCEL)
+            self.stop(StopReason.CANCEL)
 
     def begin_undo(self) -> None:
         """Lets no cancel stop what undoes the work, neither one that came nor one to come."""
-        self._undoing = True
-        if self.stop_reason is StopReason.CANCEL:
-            self.stop_reason = None
+        with self._lock:
+            self._undoing = True
+            if self.stop_reason is StopReason.CANCEL:
+                self.stop_reason = None
 
     def raise_if_stopped(self) -> None:
         """Raises if the attempt has to stop."""

@@ -24,6 +24,7 @@ from lro_grpc.engine.threads import run_in_thread
 from lro_grpc.errors import (
     AttemptStopped,
     LroError,
+    StaleAttemptError,
     StopReason,
     UnavailableError,
     WrongTypeError,
@@ -168,13 +169,15 @@ class InProcessEngine:
                 try:
                     names = await backlog.take(self._store, self._free[method])
                     outcomes = await self._store.apply_all([(name, claim) for name in names])
-                except UnavailableError:
+                except BaseException:
                     backlog.ask_again()
                     self._wake.set()
                     raise
                 for outcome in outcomes:
                     if isinstance(outcome, Record):
                         self._begin(outcome)
+                    elif not isinstance(outcome, StaleAttemptError):
+                        _log.error("an operation cannot be claimed: %s", outcome)
                 self._cancelled_early.clear()
             if backlog and self._free[method]:
                 self._wake.set()  # there is more, after the other methods
@@ -222,7 +225,10 @@ class InProcessEngine:
                 event = await self._failed(attempt, attempt.cancelled_by_itself)
             else:
                 event = handling.result()
-            await attempt.write(event)
+            try:
+                await attempt.write(event)
+            except LroError as error:  # it cannot be stored; say so in its place
+                await attempt.write(await self._failed(attempt, error))
         except AttemptStopped as stopped:
             _log.info("%s: attempt %d ended: %s", attempt.name, attempt.number, stopped)
 
@@ -236,13 +242,13 @@ class InProcessEngine:
         try:
             response = await self._call(attempt)
             packed = self._packed(attempt, response)
+            partial = attempt.has_partial_failures
         except (AttemptStopped, asyncio.CancelledError) as error:
             return await self._stopped(attempt, error)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it is, the operation fails with it
             return await self._failed(attempt, error)
-        partial = attempt.has_partial_failures
         return Succeed(attempt.take_report(final=True), packed, partial)
 
     async def _call(self, attempt: Attempt) -> Any:
@@ -357,6 +363,9 @@ class InProcessEngine:
     async def _sweep_lost(self) -> None:
         """Takes operations from workers whose lease is over."""
         await self._clock.sleep(self._sweep)
+        for backlog in self._backlogs.values():
+            backlog.ask_again()  # should a notice have been lost (R9)
+        self._wake.set()
         held = await self._store.held(until=self._clock.now())
         lost = [(one.name, Lose(one.attempt)) for one in held if not self._is_healthy(one)]
         if lost:

@@ -35,6 +35,13 @@ class MethodOptions:
     api_version: str | None = None
     """``OperationMetadata.api_version``; the package's last part like ``v1`` unless set."""
 
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        for option in ("concurrency", "max_attempts"):
+            value = getattr(self, option)
+            if value is not None and value < 1:
+                raise ConfigurationError(f"{option} is {value}; give a positive number")
+
 
 @dataclass(frozen=True, slots=True)
 class BoundMethod:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from google.longrunning import operations_pb2
@@ -19,7 +19,7 @@ from lro_grpc.server import conventions
 from lro_grpc.server.call import Call
 from lro_grpc.server.mark import MethodOptions, Prepared
 from lro_grpc.server.service import parse
-from lro_grpc.stores import Store
+from lro_grpc.stores import Store, request_id_reused
 
 
 class Starter:
@@ -71,16 +71,18 @@ class Starter:
         request: Any = parse(self._handler.request, body)
         request_id: str = request.request_id if self._has_request_id else ""
         fingerprint = _fingerprint(request) if request_id else b""
-        earlier = await self._earlier(request_id, fingerprint)
-        if earlier is not None:
-            return earlier
+        for one in await self._earlier(request_id):
+            if one.fingerprint == fingerprint:
+                return one.operation
         try:
             prepared = await self._prepared(request, call)
-        except Exception:
+        except Exception as refusal:
             # The same request may have got here first, and changed what prepare looks at.
-            earlier = await self._earlier(request_id, fingerprint)
-            if earlier is not None:
-                return earlier
+            for one in await self._earlier(request_id):
+                if one.fingerprint == fingerprint:
+                    return one.operation
+                if one.parent == self._parent(Prepared(), request):
+                    raise request_id_reused(one) from refusal
             raise
         if self._has_validate_only and request.validate_only:
             return self._validated()
@@ -102,12 +104,10 @@ class Starter:
         )
         return stored.operation
 
-    async def _earlier(self, request_id: str, fingerprint: bytes) -> bytes | None:
+    async def _earlier(self, request_id: str) -> Sequence[record.Record]:
         if not request_id:
-            return None
-        method = self._handler.method
-        found = await self._store.find_request(method, request_id, fingerprint)
-        return found.operation if found else None
+            return ()
+        return await self._store.find_request(self._handler.method, request_id)
 
     async def _prepared(self, request: Message, call: Call) -> Prepared:
         if self._prepare is None:

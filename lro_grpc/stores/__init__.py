@@ -6,7 +6,7 @@ from lro_grpc.errors import ConfigurationError
 from lro_grpc.stores.changes import Changes, Watcher
 from lro_grpc.stores.memory import MemoryStore
 from lro_grpc.stores.sqlite import SqliteStore
-from lro_grpc.stores.store import Change, Held, Listener, Now, Page, Store
+from lro_grpc.stores.store import Change, Held, Listener, Now, Page, Store, request_id_reused
 
 __all__ = [
     "Change",
@@ -20,6 +20,7 @@ __all__ = [
     "Store",
     "Watcher",
     "open_url",
+    "request_id_reused",
 ]
 
 

@@ -33,9 +33,9 @@ class FileLock:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             _lock(descriptor)
-        except OSError as cause:
+        except OSError:
             os.close(descriptor)
-            raise BlockingIOError(f"{self._path} is locked") from cause
+            raise
         self._descriptor = descriptor
 
     def release(self) -> None:
@@ -45,6 +45,9 @@ class FileLock:
 
 def _lock(descriptor: int) -> None:
     if sys.platform == "win32":
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except PermissionError as cause:  # which is what Windows calls it
+            raise BlockingIOError(*cause.args) from cause
     else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

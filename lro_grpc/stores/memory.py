@@ -16,6 +16,7 @@ from lro_grpc.stores.store import (
     Page,
     check_same_request,
     happen,
+    name_taken,
     page_of,
 )
 
@@ -53,6 +54,8 @@ class MemoryStore:
         stored = self._requests.get((record.method, record.request_id), {}).get(record.parent)
         if stored is not None:
             return check_same_request(self._records[stored], record)
+        if record.name in self._records:
+            raise name_taken(record.name)
         self._sequence[record.name] = next(self._next)
         self._keep(record)
         return record
@@ -92,11 +95,11 @@ class MemoryStore:
         """Returns the served bytes of a name."""
         return (await self.read(name)).operation
 
-    async def find_request(self, method: str, request_id: str, fingerprint: bytes) -> Record | None:
-        """Returns the operation that this very request has started before, if it has."""
-        names = self._requests.get((method, request_id), {}).values()
-        found = (self._records[name] for name in names)
-        return next((record for record in found if record.fingerprint == fingerprint), None)
+    async def find_request(self, method: str, request_id: str) -> Sequence[Record]:
+        """Returns the operations that were started under a ``request_id``."""
+        return [
+            self._records[name] for name in self._requests.get((method, request_id), {}).values()
+        ]
 
     async def page(self, parent: str, *, position: bytes, size: int) -> Page:
         """Returns the operations of a parent, newest first, deleted ones left out."""

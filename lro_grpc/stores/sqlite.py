@@ -1,8 +1,8 @@
 """A store in one SQLite file, owned by one process.
 
-One thread writes. It takes all changes that wait, applies them to records in memory, writes each
-record that has changed once, and commits them together; only then does it answer. Reads go past
-it on a connection of their own, and see what is committed.
+One task writes. It takes all changes that wait, applies them to records in memory, writes each
+record that has changed once, and lets a thread commit them together; only then does it answer.
+Reads go past it on a connection of their own, and see what is committed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lro_grpc.errors import ConfigurationError, LroError, UnavailableError
+from lro_grpc.errors import ConfigurationError, LroError, UnavailableError, UnexpectedError
 from lro_grpc.record import CLAIMABLE_STATES, Event, Record, not_found
 from lro_grpc.stores.file_lock import FileLock
 from lro_grpc.stores.store import (
@@ -30,6 +30,7 @@ from lro_grpc.stores.store import (
     Page,
     check_same_request,
     happen,
+    name_taken,
     page_of,
 )
 
@@ -37,6 +38,9 @@ T = TypeVar("T")
 
 _MAX_CHANGES = 1000
 """Changes in one commit at most, so that the first of them need not wait for ever."""
+
+_BUSY_SECONDS = 0.1
+"""For how long a stranger's lock on the file may hold up the event loop."""
 
 _MAX_LIVE = 10_000
 """Records that the writer keeps at hand at most; a record that is not there is read."""
@@ -127,8 +131,8 @@ class SqliteStore:
         self.path = Path(path)
         self.key = b""
         self._now = now
-        real = self.path.resolve()  # a link to the file is the file
-        self._lock = FileLock(real.with_name(real.name + ".lock"))
+        self._file = self.path.resolve()  # a link to the file is the file
+        self._lock = FileLock(self._file.with_name(self._file.name + ".lock"))
         self._listeners: list[Listener] = []
         self._works: deque[_Work] = deque()
         self._closing = False
@@ -210,16 +214,15 @@ class SqliteStore:
             raise not_found(name)
         return bytes(rows[0][0])
 
-    async def find_request(self, method: str, request_id: str, fingerprint: bytes) -> Record | None:
-        """Returns the operation that this very request has started before, if it has."""
+    async def find_request(self, method: str, request_id: str) -> Sequence[Record]:
+        """Returns the operations that were started under a ``request_id``."""
         rows = self._read(
             f"SELECT {_COLUMNS} FROM operations"
-            " WHERE method = ? AND request_id = ? AND request_id <> '' AND fingerprint = ?",
+            " WHERE method = ? AND request_id = ? AND request_id <> ''",
             method,
             request_id,
-            fingerprint,
         )
-        return _record(rows[0]) if rows else None
+        return [_record(row) for row in rows]
 
     async def page(self, parent: str, *, position: bytes, size: int) -> Page:
         """Returns the operations of a parent, newest first, deleted ones left out."""
@@ -254,7 +257,9 @@ class SqliteStore:
         return [Held(*row) for row in rows]
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            self._file, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
@@ -306,15 +311,15 @@ class SqliteStore:
                 results = [_do(work, batch) for work in works]
                 batch.write()
                 await self._commit()
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
             self._live.clear()
             self._tell([], [_Result(work.done, error=_unavailable(error)) for work in works])
-        except Exception as error:  # noqa: BLE001 - something that SQLite cannot store
+        except _Unstorable as unstorable:
             if len(works) > 1:
                 for work in works:
                     await self._write_together([work])
             else:
-                self._tell([], [_Result(works[0].done, error=error)])
+                self._tell([], [_Result(works[0].done, error=unstorable.error())])
         else:
             batch.remember()
             self._tell(batch.changed, results)
@@ -333,6 +338,25 @@ class SqliteStore:
                 listener(record)
         for result in results:
             result.tell()
+
+
+class _Unstorable(Exception):  # noqa: N818 - it never leaves this module
+    """A record holds a value that SQLite cannot store, by a bug of who has made it."""
+
+    def error(self) -> UnexpectedError:
+        failed = UnexpectedError(f"a record cannot be stored: {self.__cause__!r}")
+        failed.__cause__ = self.__cause__
+        return failed
+
+
+_UNSTORABLE = (
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+    OverflowError,
+    UnicodeError,
+)
 
 
 class _Batch:
@@ -356,6 +380,8 @@ class _Batch:
                 return check_same_request(stored, record)
             except LroError as error:
                 return error
+        if record.name in self._records or record.name in self._live:
+            return name_taken(record.name)  # another one is refused when it is written
         self._new.add(record.name)
         self._change(record)
         return record
@@ -375,7 +401,17 @@ class _Batch:
         return after
 
     def write(self) -> None:
-        """Writes each record that was changed, as it is now."""
+        """Writes each record that was changed, as it is now.
+
+        Raises:
+            _Unstorable: If one of them holds a value that SQLite has no type for.
+        """
+        try:
+            self._write()
+        except _UNSTORABLE as cause:
+            raise _Unstorable from cause
+
+    def _write(self) -> None:
         records = self._records.values()
         # Deletes first, for a new record may use the request_id of a deleted one.
         deleted = [record for record in records if record.deleted]
@@ -481,6 +517,13 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
             reason="STORE_TOO_NEW",
             metadata={"path": str(path), "version": str(version)},
         )
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if tables and not version:
+        raise ConfigurationError(
+            f"{path} is a database that this package has not made; give another file",
+            reason="STORE_FOREIGN",
+            metadata={"path": str(path)},
+        )
     for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
         with _transaction(connection):
             for statement in script.split(";"):
@@ -493,7 +536,7 @@ def _key(connection: sqlite3.Connection) -> bytes:
     """Returns the store's secret, made when the file is new."""
     statement = "INSERT OR IGNORE INTO secrets (name, value) VALUES ('page token', ?)"
     connection.execute(statement, (os.urandom(32),))
-    (value,) = connection.execute("SELECT value FROM secrets").fetchone()
+    (value,) = connection.execute("SELECT value FROM secrets WHERE name = 'page token'").fetchone()
     return bytes(value)
 
 

@@ -6,7 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from lro_grpc.errors import LroError, RequestIdReusedError, UnexpectedError, cut
+from lro_grpc.errors import (
+    LIBRARY_DOMAIN,
+    Code,
+    LroError,
+    RequestIdReusedError,
+    UnexpectedError,
+    cut,
+)
 from lro_grpc.record import Event, Record
 
 Listener = Callable[[Record], None]
@@ -80,6 +87,7 @@ class Store(Protocol):
 
         Raises:
             RequestIdReusedError: If that one's fingerprint is another (S22).
+            LroError: If an operation has the name.
         """
         ...
 
@@ -116,8 +124,8 @@ class Store(Protocol):
         """
         ...
 
-    async def find_request(self, method: str, request_id: str, fingerprint: bytes) -> Record | None:
-        """Returns the operation that this very request has started before, if it has."""
+    async def find_request(self, method: str, request_id: str) -> Sequence[Record]:
+        """Returns the operations that were started under a ``request_id``: one a parent at most."""
         ...
 
     async def page(self, parent: str, *, position: bytes, size: int) -> Page:
@@ -147,6 +155,17 @@ class Store(Protocol):
         ...
 
 
+def name_taken(name: str) -> LroError:
+    """Returns the error for a new record whose name an operation has."""
+    return LroError(
+        f"an operation {name!r} exists; make ids that are unique",
+        code=Code.ALREADY_EXISTS,
+        reason="NAME_TAKEN",
+        domain=LIBRARY_DOMAIN,
+        metadata={"operation": name},
+    )
+
+
 def happen(event: Event, record: Record, now: int) -> Record | LroError:
     """Applies an event, and returns the record as it is then or why it did not happen.
 
@@ -170,12 +189,17 @@ def check_same_request(stored: Record, record: Record) -> Record:
         RequestIdReusedError: If it was not (S22).
     """
     if stored.fingerprint != record.fingerprint:
-        raise RequestIdReusedError(
-            f"request_id {cut(record.request_id)!r} was used for another request of"
-            f" {record.method}, which started {stored.name}; use a new one for a new request",
-            metadata={"request_id": cut(record.request_id), "operation": stored.name},
-        )
+        raise request_id_reused(stored)
     return stored
+
+
+def request_id_reused(stored: Record) -> RequestIdReusedError:
+    """Returns the error for a request under the ``request_id`` of another one (S22)."""
+    return RequestIdReusedError(
+        f"request_id {cut(stored.request_id)!r} was used for another request of {stored.method},"
+        f" which started {stored.name}; use a new one for a new request",
+        metadata={"request_id": cut(stored.request_id), "operation": stored.name},
+    )
 
 
 def page_of(found: Sequence[tuple[int, bytes]], size: int) -> Page:

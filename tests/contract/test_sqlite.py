@@ -419,7 +419,7 @@ HOT = {
         "operations_listed (parent=? AND sequence<?)",
     ),
     "found request": (
-        lambda store: store.find_request(METHOD, "r", b"f"),
+        lambda store: store.find_request(METHOD, "r"),
         "operations_requests (method=? AND request_id=?)",
     ),
     "created under a request": (

@@ -17,6 +17,7 @@ from lro_grpc.errors import (
     Code,
     ConfigurationError,
     InvalidArgumentError,
+    InvalidNameError,
     LimitReachedError,
     LroError,
     OperationCancelledError,
@@ -97,7 +98,7 @@ def test_every_error_of_the_library_has_a_code_a_reason_and_its_domain(kind):
     """S21."""
     error = kind("x")
     assert error.code is kind.default_code is not Code.UNKNOWN
-    assert error.domain == LIBRARY_DOMAIN
+    assert error.domain == ("" if kind is InvalidArgumentError else LIBRARY_DOMAIN)
     assert error.reason == (kind.default_reason or kind.default_code.name)
 
 
@@ -177,7 +178,7 @@ def test_each_type_of_detail_stands_once():
 def test_an_error_that_names_its_domain_keeps_it(own):
     status = to_status(LroError("x", code=5, domain=own), domain="of.the.service")
     assert info_in(status).domain == (own or "of.the.service")
-    assert info_in(to_status(InvalidArgumentError("x"), domain="d")).domain == LIBRARY_DOMAIN
+    assert info_in(to_status(InvalidNameError("x"), domain="d")).domain == LIBRARY_DOMAIN
 
 
 # From a Status.

@@ -158,9 +158,9 @@ class Link:
         await self._pass()
         return await self._store.operation(name)
 
-    async def find_request(self, method: str, request_id: str, fingerprint: bytes) -> Record | None:
+    async def find_request(self, method: str, request_id: str) -> Sequence[Record]:
         await self._pass()
-        return await self._store.find_request(method, request_id, fingerprint)
+        return await self._store.find_request(method, request_id)
 
     async def page(self, parent: str, *, position: bytes, size: int) -> Page:
         await self._pass()

@@ -255,11 +255,11 @@ def test_the_code_cancelled_makes_it_a_cancellation(fails: Fails) -> None:
     assert metadata_of(ended).state == state_pb2.JOB_STATE_CANCELLED
 
 
-def test_an_error_of_the_librarys_own_kind_keeps_its_domain(fails: Fails) -> None:
+def test_a_handlers_own_reason_is_in_the_domain_of_its_service(fails: Fails) -> None:
     ended = fails.run(raising(lro_grpc.InvalidArgumentError("rows is -1", reason="NEGATIVE_ROWS")))
     assert ended.error.code == code_pb2.INVALID_ARGUMENT
     info = error_info(ended.error)
-    assert (info.reason, info.domain) == ("NEGATIVE_ROWS", "lro-grpc")
+    assert (info.reason, info.domain) == ("NEGATIVE_ROWS", SERVICE)
 
 
 def test_error_domain_stands_for_the_services_name(serve: Serve) -> None:
