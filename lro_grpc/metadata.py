@@ -149,16 +149,19 @@ def _plan(descriptor: Descriptor) -> tuple[tuple[str, _Convention], ...]:
     )
 
 
-def fill(message: Message, values: Conventional) -> None:
+def fill(message: Message, values: Conventional, *, clear: bool = True) -> None:
     """Writes each conventional value into the field that the message has for it.
 
-    A value that is unset clears the field.
+    Args:
+        message: The message to write to.
+        values: The values.
+        clear: Whether a value that is unset clears the field; there is no need in a new message.
     """
     for name, convention in _plan(message.DESCRIPTOR):
         value = getattr(values, convention.value)
         if value:
             convention.write(message, name, value)
-        else:
+        elif clear:
             message.ClearField(name)
 
 

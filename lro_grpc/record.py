@@ -340,12 +340,7 @@ class Lose:
             domain=LIBRARY_DOMAIN,
             metadata={"operation": lost.name, "attempts": str(lost.max_attempts)},
         )
-        status = to_status(error)
-        if lost.batch:
-            states = BatchStates(lost.batch)
-            states.abandon(status)
-            lost = lost._replace(batch=states.serialized())
-        return _failed(lost, now, status)
+        return _failed(lost, now, to_status(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,11 +406,22 @@ def _unheld(record: Record, now: int) -> Record:
 def _cancelled(record: Record, now: int, error: status_pb2.Status) -> Record:
     path = (CANCELLED,) if record.state == CANCELLING else (CANCELLING, CANCELLED)
     result = operations_pb2.Operation(error=error)
-    return _published(record, now, result, path=path, cancel_requested=True)
+    batch = _ended_batch(record, error)
+    return _published(record, now, result, path=path, cancel_requested=True, batch=batch)
 
 
 def _failed(record: Record, now: int, error: status_pb2.Status) -> Record:
-    return _published(record, now, operations_pb2.Operation(error=error), path=(FAILED,))
+    result = operations_pb2.Operation(error=error)
+    return _published(record, now, result, path=(FAILED,), batch=_ended_batch(record, error))
+
+
+def _ended_batch(record: Record, error: status_pb2.Status) -> bytes:
+    """Returns the batch of an operation that ends with an error: no target is left as it stood."""
+    if not record.batch:
+        return b""
+    states = BatchStates(record.batch)
+    states.abandon(error)
+    return states.serialized()
 
 
 def _published(
@@ -460,6 +466,6 @@ def _metadata(record: Record) -> bytes:
         kind = metadata.message_class(record.metadata_type)
     except ConfigurationError:
         return operations_pb2.Operation.FromString(record.operation).metadata.value
-    message = kind.FromString(record.custom)
-    metadata.fill(message, record)
+    message = kind.FromString(record.custom) if record.custom else kind()
+    metadata.fill(message, record, clear=bool(record.custom))
     return message.SerializeToString()

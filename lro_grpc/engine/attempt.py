@@ -48,13 +48,15 @@ class Attempt:
         self.handler = handler
         self.loop = asyncio.get_running_loop()
         self.cancel_requested = record.cancel_requested
+        self.claimed_to_undo = record.cancel_requested
+        """Whether the attempt was begun only to undo what earlier ones have done."""
         self.stop_reason: StopReason | None = None
         self.task: asyncio.Task[Any] | None = None
         """The task to interrupt when the attempt has to stop; None outside an async handler."""
-        self.cancelled_by_itself: BaseException = asyncio.CancelledError()
-        """How the handler came to be cancelled, when the engine has not done it."""
         self.undo: Callable[[status_pb2.Status], Any] | None = None
         """Undoes a batch that was created, given the operation's error; of the handler's colour."""
+        self.batch_is_driven = False
+        """Whether the handler has come to its batch, so that its states are being seen to."""
         self._undoing = False
         self._store = store
         self._clock = clock
@@ -74,6 +76,11 @@ class Attempt:
     def number(self) -> int:
         """The attempt's number: the fencing token."""
         return self.record.attempt
+
+    @property
+    def leaves_a_batch(self) -> bool:
+        """Whether an earlier attempt has begun a batch, and this one has not come to it."""
+        return bool(self.record.batch) and not self.batch_is_driven
 
     @property
     def metadata(self) -> Any:

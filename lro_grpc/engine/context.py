@@ -116,6 +116,7 @@ class OperationContext(_Context[MetadataT]):
         """
         attempt = self._attempt
         batch = Batch(attempt, targets, parallelism)
+        attempt.batch_is_driven = True
         drive(batch.plan(), batch, attempt, create, delete)
 
         def undo(error: status_pb2.Status) -> None:
@@ -145,6 +146,7 @@ class AsyncOperationContext(_Context[MetadataT]):
         """
         attempt = self._attempt
         batch = Batch(attempt, targets, parallelism)
+        attempt.batch_is_driven = True
         await drive_async(batch.plan(), batch, attempt, create, delete)
 
         async def undo(error: status_pb2.Status) -> None:

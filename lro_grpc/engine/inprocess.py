@@ -5,29 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
-from google.protobuf.message import Message
-from google.rpc import status_pb2
-
-from lro_grpc import metadata
 from lro_grpc.clock import Clock
 from lro_grpc.engine.attempt import Attempt
 from lro_grpc.engine.backlog import Backlog
-from lro_grpc.engine.context import AsyncOperationContext, OperationContext
 from lro_grpc.engine.failure import status_of
 from lro_grpc.engine.handler import Handler
-from lro_grpc.engine.threads import run_in_thread
+from lro_grpc.engine.run import Run
 from lro_grpc.errors import (
     AttemptStopped,
     LroError,
     StaleAttemptError,
     StopReason,
     UnavailableError,
-    WrongTypeError,
+    UnexpectedError,
 )
 from lro_grpc.record import (
     Claim,
@@ -36,9 +30,7 @@ from lro_grpc.record import (
     Heartbeat,
     Lose,
     Record,
-    Release,
-    Succeed,
-    cancelled_status,
+    Report,
 )
 from lro_grpc.stores import Held, Store
 
@@ -82,7 +74,9 @@ class InProcessEngine:
         self._backlogs = {method: Backlog(method) for method in handlers}
         self._free = {method: handler.slots for method, handler in handlers.items()}
         self._attempts: dict[str, Attempt] = {}
-        self._runs: dict[asyncio.Task[None], Attempt] = {}
+        self._runs: dict[asyncio.Task[Event], Attempt] = {}
+        self._outcomes: list[tuple[Attempt, Event]] = []
+        self._storing: set[asyncio.Task[None]] = set()
         self._told: set[Attempt] = set()
         self._cancelled_early: set[str] = set()
         self._loops: list[asyncio.Task[None]] = []
@@ -130,6 +124,10 @@ class InProcessEngine:
                 _log.warning("%s did not stop within %s", self._runs[run].name, grace)
                 self._runs[run].stop(StopReason.LEASE_LOST)
                 run.cancel()
+        if self._outcomes:
+            self._store_ended()
+        if self._storing:
+            await asyncio.wait(self._storing, timeout=grace.total_seconds())
         for task in self._loops:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
@@ -197,7 +195,7 @@ class InProcessEngine:
         if former is not None:
             former.stop(StopReason.LEASE_LOST)
         self._attempts[record.name] = attempt
-        run = asyncio.create_task(self._run(attempt), name=record.name)
+        run = Run(attempt)
         self._runs[run] = attempt
         run.add_done_callback(self._ended)
         if self._stopping:  # it was claimed while the engine was told to stop
@@ -205,109 +203,64 @@ class InProcessEngine:
         elif record.name in self._cancelled_early and not record.cancel_requested:
             attempt.cancel()
 
-    def _ended(self, run: asyncio.Task[None]) -> None:
+    def _ended(self, run: asyncio.Task[Event]) -> None:
+        """Notes what has come of a run; those that end in one turn are stored together."""
         attempt = self._runs.pop(run)
+        if run.cancelled():
+            self._let_go(attempt)
+        elif isinstance(run.exception(), AttemptStopped):
+            _log.info("%s: attempt %d ended: %s", attempt.name, attempt.number, run.exception())
+            self._let_go(attempt)
+        else:
+            if not self._outcomes:
+                self._loop.call_soon(self._store_ended)
+            self._outcomes.append((attempt, run.result()))
+
+    def _store_ended(self) -> None:
+        outcomes, self._outcomes = self._outcomes, []
+        storing = asyncio.create_task(self._store_outcomes(outcomes))
+        self._storing.add(storing)
+        storing.add_done_callback(self._storing.discard)
+
+    async def _store_outcomes(self, outcomes: Sequence[tuple[Attempt, Event]]) -> None:
+        """Stores what has come of attempts, through an outage of the store if there is one."""
+        while outcomes:
+            changes = [(attempt.name, event) for attempt, event in outcomes]
+            try:
+                answers = await self._store.apply_all(changes)
+            except UnavailableError as error:
+                # They may have been stored all the same; then the fence refuses the next try.
+                _log.warning("%s; trying again", error)
+                for attempt, _ in outcomes:
+                    if attempt.lease_is_over:
+                        self._let_go(attempt)
+                outcomes = [one for one in outcomes if not one[0].lease_is_over]
+                await self._clock.sleep(_RETRY_SECONDS)
+                continue
+            pairs = list(zip(outcomes, answers, strict=True))
+            outcomes = [
+                (attempt, self._unstorable(attempt, answer))
+                for (attempt, event), answer in pairs
+                if isinstance(answer, UnexpectedError) and not isinstance(event, Fail)
+            ]
+            again = {attempt for attempt, _ in outcomes}
+            for (attempt, _), answer in pairs:
+                if isinstance(answer, LroError):
+                    _log.info("%s: attempt %d ended: %s", attempt.name, attempt.number, answer)
+                if attempt not in again:
+                    self._let_go(attempt)
+
+    def _unstorable(self, attempt: Attempt, error: LroError) -> Event:
+        """Returns what to store in place of an outcome that cannot be."""
+        where = f"{attempt.handler.method} in {attempt.name}"
+        status = status_of(error.__cause__ or error, where, domain=attempt.handler.error_domain)
+        return Fail(Report(attempt.number), status.SerializeToString())
+
+    def _let_go(self, attempt: Attempt) -> None:
         self._free[attempt.record.method] += 1
         if self._attempts.get(attempt.name) is attempt:
             del self._attempts[attempt.name]
         self._wake.set()
-        if not run.cancelled() and run.exception():
-            _log.error("%s was dropped by the engine", attempt.name, exc_info=run.exception())
-
-    async def _run(self, attempt: Attempt) -> None:
-        """Runs the handler, and stores what has come of it."""
-        # In a task of its own, for what cancels the handler is not what cancels this: the latter
-        # is the end of the loop, and no outcome.
-        handling = asyncio.create_task(self._outcome(attempt), name=attempt.name)
-        await asyncio.wait({handling})
-        try:
-            if handling.cancelled():
-                event = await self._failed(attempt, attempt.cancelled_by_itself)
-            else:
-                event = handling.result()
-            try:
-                await attempt.write(event)
-            except LroError as error:  # it cannot be stored; say so in its place
-                await attempt.write(await self._failed(attempt, error))
-        except AttemptStopped as stopped:
-            _log.info("%s: attempt %d ended: %s", attempt.name, attempt.number, stopped)
-
-    async def _outcome(self, attempt: Attempt) -> Event:
-        """Runs the handler, and returns what it makes of the operation.
-
-        Raises:
-            AttemptStopped: If the operation is no longer this attempt's.
-            asyncio.CancelledError: If the handler was cancelled, and not by the engine.
-        """
-        try:
-            response = await self._call(attempt)
-            packed = self._packed(attempt, response)
-            partial = attempt.has_partial_failures
-        except (AttemptStopped, asyncio.CancelledError) as error:
-            return await self._stopped(attempt, error)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the operation fails with it
-            return await self._failed(attempt, error)
-        return Succeed(attempt.take_report(final=True), packed, partial)
-
-    async def _call(self, attempt: Attempt) -> Any:
-        attempt.raise_if_stopped()
-        request = attempt.handler.request.FromString(attempt.record.request)
-        if not attempt.handler.is_async:
-            context = OperationContext[Any](attempt)
-            return await run_in_thread(attempt.name, attempt.handler.run, request, context)
-        attempt.task = asyncio.current_task()
-        try:
-            own = AsyncOperationContext[Any](attempt)
-            return await attempt.handler.run(request, own)
-        finally:
-            attempt.task = None
-
-    def _packed(self, attempt: Attempt, response: Any) -> bytes:
-        expected = attempt.handler.response
-        if not isinstance(response, Message) or response.DESCRIPTOR is not expected.DESCRIPTOR:
-            raise WrongTypeError(
-                f"the handler of {attempt.handler.method} returned {type(response).__qualname__};"
-                f" its operation_info declares {expected.DESCRIPTOR.full_name}",
-                metadata={
-                    "method": attempt.handler.method,
-                    "expected": expected.DESCRIPTOR.full_name,
-                },
-            )
-        return metadata.packed(response)
-
-    async def _stopped(self, attempt: Attempt, error: BaseException) -> Event:
-        reason = error.reason if isinstance(error, AttemptStopped) else attempt.stop_reason
-        if reason is None and not attempt.cancel_requested:
-            attempt.cancelled_by_itself = error
-            raise error
-        if reason is StopReason.LEASE_LOST:
-            raise AttemptStopped(reason) from error
-        if reason is StopReason.SHUTDOWN:
-            return Release(attempt.take_report(final=True))
-        return await self._ended_with(attempt, cancelled_status())
-
-    async def _failed(self, attempt: Attempt, error: BaseException) -> Event:
-        where = f"{attempt.handler.method} in {attempt.name}"
-        status = status_of(error, where, domain=attempt.handler.error_domain)
-        return await self._ended_with(attempt, status)
-
-    async def _ended_with(self, attempt: Attempt, error: status_pb2.Status) -> Event:
-        """Undoes a batch that was created, for with an error nothing of it may be left."""
-        undo, attempt.undo = attempt.undo, None
-        if undo is not None:
-            try:
-                if attempt.handler.is_async:
-                    attempt.task = asyncio.current_task()
-                    await undo(error)
-                else:
-                    await run_in_thread(attempt.name, undo, error)
-            except (AttemptStopped, asyncio.CancelledError) as stopped:
-                return await self._stopped(attempt, stopped)
-            finally:
-                attempt.task = None
-        return Fail(attempt.take_report(final=True), error.SerializeToString())
 
     def _on_report(self, attempt: Attempt) -> None:
         with contextlib.suppress(RuntimeError):  # the server has stopped; its thread goes on

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
@@ -272,7 +273,7 @@ class Operations:
         asked = asyncio.Event()
         loop = asyncio.get_running_loop()
         try:
-            with _on_signals(lambda: loop.call_soon_threadsafe(asked.set)):
+            with _on_signals(asked.set, loop):
                 await server.start()
                 ready()
                 ended = asyncio.create_task(server.wait_for_termination())
@@ -354,20 +355,34 @@ _NOT_STARTED = _Started(_refuse, LIBRARY_DOMAIN)
 
 
 @contextlib.contextmanager
-def _on_signals(ask: Callable[[], object]) -> Iterator[None]:
-    """Asks to wind up on SIGTERM or SIGINT; outside the main thread, Python allows no handlers."""
+def _on_signals(
+    ask: Callable[[], object], loop: asyncio.AbstractEventLoop | None = None
+) -> Iterator[None]:
+    """Asks to wind up on SIGTERM or SIGINT; outside the main thread, Python allows no handlers.
+
+    Args:
+        ask: Is called when a signal has come.
+        loop: The loop that has to wake up for it, if the main thread runs one.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def handle(number: int, frame: object) -> None:
+    def handle(number: int, frame: object = None) -> None:
         del frame
         _log.info("%s received; draining", signal.Signals(number).name)
         ask()
 
-    former = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in former:
+        if loop is not None and sys.platform != "win32":
+            loop.add_signal_handler(number, handle, number)
+        else:
+            signal.signal(number, handle)
     try:
         yield
     finally:
         for number, handler in former.items():
+            if loop is not None and sys.platform != "win32":
+                loop.remove_signal_handler(number)
             signal.signal(number, handler)

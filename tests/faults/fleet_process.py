@@ -203,6 +203,11 @@ def _targets(request: fleet.BatchCreateInstancesRequest) -> list[str]:
     return [f"{request.parent}/instances/{one.instance_id}" for one in request.requests]
 
 
+def _beginning(targets: list[str]) -> Steps[None]:
+    """What a handler does before it drives its batch."""
+    yield f"beginning/{_id_and_task(targets[0])[0]}"
+
+
 def _parallelism(request: fleet.BatchCreateInstancesRequest) -> int:
     """The last part of a parent like ``projects/p/locations/x3`` says how many at a time."""
     return int(request.parent.rpartition("x")[2])
@@ -238,6 +243,7 @@ class Fleet(fleet_grpc.FleetServiceServicer):
     async def BatchCreateInstances(self, request: Any, op: Any) -> Any:
         self._works.note(op, "run")
         targets = _targets(request)
+        await self._gates.walk_async(_beginning(targets))
         await op.batch(
             targets,
             create=lambda name: self._gates.walk_async(self._works.create_instance(op, name)),
@@ -254,6 +260,7 @@ class BlockingBatches(Fleet):
     def BatchCreateInstances(self, request: Any, op: Any) -> Any:
         self._works.note(op, "run")
         targets = _targets(request)
+        self._gates.walk(_beginning(targets), op)
         op.batch(
             targets,
             create=lambda name: self._gates.walk(self._works.create_instance(op, name), op),

@@ -357,6 +357,27 @@ def test_a_target_cut_off_by_a_kill_is_not_left_behind_when_its_batch_is_cancell
     assert len(built) < len(ids), "no cancel came in time"
 
 
+@pytest.mark.parametrize("colour", ["async", "def"])
+def test_a_batch_cancelled_before_the_next_attempt_drives_it_is_rolled_back_all_the_same(
+    site: Site, colour: str
+) -> None:
+    case = _case("e", "creating/2", CANCELLED["creating/2"])
+    server = site.serve(batch=colour, hold=[case.point])
+    name = server.start(case.request)
+    server.reach(case.point)
+    server.kill()
+    beginning = f"beginning/{case.ids[0]}"
+    server = site.serve(batch=colour, pause=[beginning])
+    server.reach(beginning)
+    server.cancel(name)
+
+    after = server.wait(name)
+
+    assert after.error.code == 1
+    assert site.files() == set()
+    assert states(after) == [ROLLED_BACK, ROLLED_BACK, FAILED, FAILED]
+
+
 CANCELLED_TOO_LATE = pytest.mark.parametrize(
     "point", ["deleting/2", "deleted/2", "deleting/1", "deleted/1"]
 )

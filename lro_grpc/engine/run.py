@@ -1,0 +1,114 @@
+"""Runs the handler of one attempt, and makes an event of what comes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from google.protobuf.message import Message
+from google.rpc import status_pb2
+
+from lro_grpc import metadata
+from lro_grpc.engine.attempt import Attempt
+from lro_grpc.engine.context import AsyncOperationContext, OperationContext
+from lro_grpc.engine.failure import status_of
+from lro_grpc.engine.threads import run_in_thread
+from lro_grpc.errors import AttemptStopped, StopReason, WrongTypeError
+from lro_grpc.record import Event, Fail, Release, Succeed, cancelled_status
+
+
+class Run(asyncio.Task[Event]):
+    """The task of one attempt; its result is the event that tells the outcome.
+
+    It ends with ``AttemptStopped`` if the operation is no longer the attempt's, and is cancelled
+    if the loop ends: neither is an outcome.
+
+    Args:
+        attempt: The attempt to run.
+    """
+
+    def __init__(self, attempt: Attempt) -> None:
+        super().__init__(_outcome(attempt), loop=attempt.loop, name=attempt.name)
+        self.attempt = attempt
+        self.was_told_to_end = False
+        """Whether someone has called ``cancel``, so that a CancelledError is not the handler's."""
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Interrupts the handler, or whatever else the task awaits."""
+        self.was_told_to_end = True
+        return super().cancel(msg)
+
+
+async def _outcome(attempt: Attempt) -> Event:
+    try:
+        response = await _call(attempt)
+        packed = _packed(attempt, response)
+        partial = attempt.has_partial_failures
+    except (AttemptStopped, asyncio.CancelledError) as error:
+        return await _stopped(attempt, error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the operation fails with it
+        return await _failed(attempt, error)
+    return Succeed(attempt.take_report(final=True), packed, partial)
+
+
+async def _call(attempt: Attempt) -> Any:
+    attempt.raise_if_stopped()
+    request = attempt.handler.request.FromString(attempt.record.request)
+    if not attempt.handler.is_async:
+        context = OperationContext[Any](attempt)
+        return await run_in_thread(attempt.name, attempt.handler.run, request, context)
+    attempt.task = asyncio.current_task()
+    try:
+        return await attempt.handler.run(request, AsyncOperationContext[Any](attempt))
+    finally:
+        attempt.task = None
+
+
+def _packed(attempt: Attempt, response: Any) -> bytes:
+    expected = attempt.handler.response.DESCRIPTOR
+    if not isinstance(response, Message) or response.DESCRIPTOR is not expected:
+        raise WrongTypeError(
+            f"the handler of {attempt.handler.method} returned {type(response).__qualname__};"
+            f" its operation_info declares {expected.full_name}",
+            metadata={"method": attempt.handler.method, "expected": expected.full_name},
+        )
+    return metadata.packed(response)
+
+
+async def _stopped(attempt: Attempt, error: BaseException) -> Event:
+    reason = error.reason if isinstance(error, AttemptStopped) else attempt.stop_reason
+    if reason is None and not attempt.cancel_requested:
+        task = asyncio.current_task()
+        if isinstance(task, Run) and task.was_told_to_end:
+            raise error  # not by the engine, which would have given a reason: the loop ends
+        return await _failed(attempt, error)
+    if reason is StopReason.LEASE_LOST:
+        raise AttemptStopped(reason) from error
+    undo_later = attempt.leaves_a_batch and not attempt.claimed_to_undo
+    if reason is StopReason.SHUTDOWN or undo_later:
+        return Release(attempt.take_report(final=True))
+    return await _ended_with(attempt, cancelled_status())
+
+
+async def _failed(attempt: Attempt, error: BaseException) -> Event:
+    where = f"{attempt.handler.method} in {attempt.name}"
+    return await _ended_with(attempt, status_of(error, where, domain=attempt.handler.error_domain))
+
+
+async def _ended_with(attempt: Attempt, error: status_pb2.Status) -> Event:
+    """Undoes a batch that was created, for with an error nothing of it may be left."""
+    undo, attempt.undo = attempt.undo, None
+    if undo is not None:
+        try:
+            if attempt.handler.is_async:
+                attempt.task = asyncio.current_task()
+                await undo(error)
+            else:
+                await run_in_thread(attempt.name, undo, error)
+        except (AttemptStopped, asyncio.CancelledError) as stopped:
+            return await _stopped(attempt, stopped)
+        finally:
+            attempt.task = None
+    return Fail(attempt.take_report(final=True), error.SerializeToString())
