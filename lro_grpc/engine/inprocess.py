@@ -206,10 +206,9 @@ class InProcessEngine:
     def _ended(self, run: asyncio.Task[Event]) -> None:
         """Notes what has come of a run; those that end in one turn are stored together."""
         attempt = self._runs.pop(run)
-        if run.cancelled():
-            self._let_go(attempt)
-        elif isinstance(run.exception(), AttemptStopped):
-            _log.info("%s: attempt %d ended: %s", attempt.name, attempt.number, run.exception())
+        stopped = run.cancelled() or isinstance(run.exception(), AttemptStopped)
+        if stopped or attempt.stop_reason is StopReason.LEASE_LOST:
+            _log.info("%s: attempt %d ended without an outcome", attempt.name, attempt.number)
             self._let_go(attempt)
         else:
             if not self._outcomes:

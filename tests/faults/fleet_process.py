@@ -7,8 +7,8 @@ handler, a create or a delete is noted in the file ``runs``.
 
 It tells its parent over stdout: ``port N`` right before the store is opened, and ``at POINT`` at
 each point where it stands still because ``--hold`` (until its parent writes a line to stdin,
-whatever happens to the attempt) or ``--pause`` (until the attempt is stopped) names it. It does not
-outlive its parent, nor two minutes.
+whatever happens to the attempt) or ``--pause`` (once, until the attempt is stopped) names it. It
+does not outlive its parent, nor two minutes.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Gates:
 
     def __init__(self, hold: list[str], pause: list[str]) -> None:
         self._hold = frozenset(hold)
-        self._pause = frozenset(pause)
+        self._pause = set(pause)
         self._released = threading.Event()
 
     def release(self) -> None:
@@ -75,6 +75,7 @@ class Gates:
                     tell(f"at {step}")
                     self._released.wait()
                 elif step in self._pause:
+                    self._pause.remove(step)
                     tell(f"at {step}")
                     self._nap(op, FOR_EVER)
 
@@ -93,6 +94,7 @@ class Gates:
                         with contextlib.suppress(asyncio.CancelledError):
                             await asyncio.sleep(NAP_SECONDS)
                 elif step in self._pause:
+                    self._pause.remove(step)
                     tell(f"at {step}")
                     await asyncio.Event().wait()
 
