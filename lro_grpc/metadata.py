@@ -8,6 +8,7 @@ name and another type is the handler's too.
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -102,10 +103,6 @@ def _repeated(field: FieldDescriptor) -> bool:
     return bool(field.is_repeated)
 
 
-def _write_plain(message: Message, name: str, value: Any) -> None:
-    setattr(message, name, value)
-
-
 def _write_time(message: Message, name: str, value: int) -> None:
     timestamp = getattr(message, name)
     timestamp.seconds, micros = divmod(value, 1_000_000)
@@ -126,26 +123,40 @@ _CONVENTIONS: Mapping[str, _Convention] = {
     "start_time": _Convention("start_time", _is_time, _write_time),
     "update_time": _Convention("update_time", _is_time, _write_time),
     "end_time": _Convention("end_time", _is_time, _write_time),
-    "target": _Convention("target", _TEXT, _write_plain),
-    "verb": _Convention("verb", _TEXT, _write_plain),
-    "status_detail": _Convention("status_detail", _TEXT, _write_plain),
-    "status_message": _Convention("status_detail", _TEXT, _write_plain),
-    "cancel_requested": _Convention("cancel_requested", _FLAG, _write_plain),
-    "requested_cancellation": _Convention("cancel_requested", _FLAG, _write_plain),
-    "api_version": _Convention("api_version", _TEXT, _write_plain),
-    "progress_percent": _Convention("progress_percent", _NUMBER, _write_plain),
-    "state": _Convention("state", _is_job_state, _write_plain),
-    "attempt": _Convention("attempt", _NUMBER, _write_plain),
+    "target": _Convention("target", _TEXT, setattr),
+    "verb": _Convention("verb", _TEXT, setattr),
+    "status_detail": _Convention("status_detail", _TEXT, setattr),
+    "status_message": _Convention("status_detail", _TEXT, setattr),
+    "cancel_requested": _Convention("cancel_requested", _FLAG, setattr),
+    "requested_cancellation": _Convention("cancel_requested", _FLAG, setattr),
+    "api_version": _Convention("api_version", _TEXT, setattr),
+    "progress_percent": _Convention("progress_percent", _NUMBER, setattr),
+    "state": _Convention("state", _is_job_state, setattr),
+    "attempt": _Convention("attempt", _NUMBER, setattr),
     "batch_create_instances_metadata": _Convention("batch", _is_batch, _write_batch),
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What to write into a message of one type; made once, for it is used with every change."""
+
+    fields: tuple[tuple[str, Callable[[Message, str, Any], None]], ...]
+    values: Callable[[Conventional], tuple[Any, ...]]
+
+
 @functools.cache
-def _plan(descriptor: Descriptor) -> tuple[tuple[str, _Convention], ...]:
-    return tuple(
+def _plan(descriptor: Descriptor) -> _Plan:
+    found = [
         (field.name, convention)
         for field in descriptor.fields
         if (convention := _CONVENTIONS.get(field.name)) and convention.fits(field)
+    ]
+    # Of one name alone attrgetter would return no tuple: hence the first two, which are dropped.
+    read = operator.attrgetter("state", "state", *(convention.value for _, convention in found))
+    return _Plan(
+        fields=tuple((name, convention.write) for name, convention in found),
+        values=lambda values: read(values)[2:],
     )
 
 
@@ -157,14 +168,15 @@ def fill(message: Message, values: Conventional, *, clear: bool = True) -> None:
         values: The values.
         clear: Whether a value that is unset clears the field; there is no need in a new message.
     """
-    for name, convention in _plan(message.DESCRIPTOR):
-        value = getattr(values, convention.value)
+    plan = _plan(message.DESCRIPTOR)
+    for (name, write), value in zip(plan.fields, plan.values(values), strict=True):
         if value:
-            convention.write(message, name, value)
+            write(message, name, value)
         elif clear:
             message.ClearField(name)
 
 
+@functools.cache
 def message_class(full_name: str) -> type[Message]:
     """Returns the message class of a full name, such as ``lro.v1.OperationMetadata``.
 

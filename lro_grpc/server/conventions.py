@@ -40,5 +40,8 @@ def api_version_of(method: str) -> str:
 
 def parent_of(candidates: Iterable[str]) -> str:
     """Returns the ``projects/*/locations/*`` that the first candidate which has one begins with."""
-    found = (_LOCATION.match(candidate) for candidate in candidates)
-    return next((match.group() for match in found if match), "")
+    for candidate in candidates:
+        found = _LOCATION.match(candidate)
+        if found:
+            return found.group()
+    return ""
