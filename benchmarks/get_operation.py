@@ -16,7 +16,7 @@ from benchmarks.figure import Figure
 from benchmarks.server import Server
 
 CALLS = 10_000
-ROUNDS = 7
+ROUNDS = 9
 
 
 def measure(server: Server) -> list[Figure]:

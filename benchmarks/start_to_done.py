@@ -28,8 +28,8 @@ from lro_grpc.server.start import Starter
 from lro_grpc.stores import SqliteStore
 
 JOBS = 15_000
-AT_A_TIME = 500
-ROUNDS = 5
+AT_A_TIME = 250
+ROUNDS = 7
 
 
 def measure() -> list[Figure]:

@@ -40,9 +40,9 @@ _METHOD = re.compile(r"/\w+(\.\w+)*/\w+", re.ASCII)
 Face = Callable[[Service, str], "grpc.RpcMethodHandler[bytes, bytes]"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Started:
-    """One long-running method, and where its handlers' errors come from."""
+    """One method that is served, and where its errors come from."""
 
     service: Service
     error_domain: str
@@ -330,16 +330,23 @@ class _Faces(grpc.GenericRpcHandler):
     def __init__(self, find: Callable[[str], _Started | None], face: Face) -> None:
         self._find = find
         self._face = face
-        self._made: dict[_Started, grpc.RpcMethodHandler[bytes, bytes]] = {}
+        self._made: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
         """Returns the face of a method; None if the operations do not serve it."""
-        found = self._find(str(handler_call_details.method))
-        if found is not None and found not in self._made:
-            self._made[found] = self._face(found.service, found.error_domain)
-        return None if found is None else self._made[found]
+        method: Any = handler_call_details.method
+        return self._made.get(method) or self._make(method)
+
+    def _make(self, method: str) -> grpc.RpcMethodHandler[bytes, bytes] | None:
+        found = self._find(method)
+        if found is None:
+            return None
+        face = self._face(found.service, found.error_domain)
+        if found is not _NOT_STARTED:
+            self._made[method] = face
+        return face
 
 
 async def _refuse(body: bytes, call: Call) -> bytes:

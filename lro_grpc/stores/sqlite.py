@@ -2,7 +2,8 @@
 
 One task writes. It takes all changes that wait, applies them to records in memory, writes each
 record that has changed once, and lets a thread commit them together; only then does it answer.
-Reads go past it on a connection of their own, and see what is committed.
+Records that have changed of late are kept at hand, as they were last told. Other reads go to the
+file, on a connection of their own, and see what is committed.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ _MAX_CHANGES = 1000
 _BUSY_SECONDS = 0.1
 """For how long a stranger's lock on the file may hold up the event loop."""
 
-_MAX_LIVE = 10_000
-"""Records that the writer keeps at hand at most; a record that is not there is read."""
+_MAX_RECENT = 10_000
+"""Records that are kept at hand at most; a record that is not there is read from the file."""
 
 _COLUMNS = ", ".join(Record._fields)
 _STATES = ", ".join(str(state) for state in sorted(CLAIMABLE_STATES))
@@ -136,7 +137,7 @@ class SqliteStore:
         self._listeners: list[Listener] = []
         self._works: deque[_Work] = deque()
         self._closing = False
-        self._live: dict[str, Record] = {}
+        self._recent: dict[str, Record] = {}
 
     async def open(self) -> None:
         """Takes the file, brings it to the present version and starts the writer."""
@@ -175,7 +176,7 @@ class SqliteStore:
         self._committer.shutdown()
         self._reader.close()
         self._writer.close()
-        self._live.clear()
+        self._recent.clear()
         self._lock.release()
 
     def subscribe(self, listener: Listener) -> None:
@@ -202,6 +203,9 @@ class SqliteStore:
 
     async def read(self, name: str) -> Record:
         """Returns the record of a name."""
+        recent = self._recent_record(name)
+        if recent is not None:
+            return recent
         rows = self._read(f"SELECT {_COLUMNS} FROM operations WHERE name = ? AND NOT deleted", name)
         if not rows:
             raise not_found(name)
@@ -209,6 +213,9 @@ class SqliteStore:
 
     async def operation(self, name: str) -> bytes:
         """Returns the served bytes of a name."""
+        recent = self._recent_record(name)
+        if recent is not None:
+            return recent.operation
         rows = self._read("SELECT operation FROM operations WHERE name = ? AND NOT deleted", name)
         if not rows:
             raise not_found(name)
@@ -228,13 +235,18 @@ class SqliteStore:
         """Returns the operations of a parent, newest first, deleted ones left out."""
         before = int.from_bytes(position, "big") if position else _LAST_SEQUENCE
         rows = self._read(
-            "SELECT sequence, operation FROM operations"
+            "SELECT sequence, name, operation FROM operations"
             " WHERE parent = ? AND NOT deleted AND sequence < ? ORDER BY sequence DESC LIMIT ?",
             parent,
             before,
             size + 1,
         )
-        return page_of(rows, size)
+        # A commit shows here a moment before it is told; what Get answers must not go back then.
+        found = [
+            (sequence, self._recent[name].operation if name in self._recent else operation)
+            for sequence, name, operation in rows
+        ]
+        return page_of(found, size)
 
     async def claimable(self, limits: Mapping[str, int]) -> Sequence[Record]:
         """Returns records that wait for an attempt, oldest first."""
@@ -255,6 +267,12 @@ class SqliteStore:
             _LAST_SEQUENCE if until is None else until,
         )
         return [Held(*row) for row in rows]
+
+    def _recent_record(self, name: str) -> Record | None:
+        record = self._recent.get(name)
+        if record is not None and record.deleted:
+            raise not_found(name)
+        return record
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -305,14 +323,14 @@ class SqliteStore:
 
     async def _write_together(self, works: Sequence[_Work]) -> None:
         """Does work in one commit, and tells what came of it."""
-        batch = _Batch(self._writer, self._live, self._now)
+        batch = _Batch(self._writer, self._recent, self._now)
         try:
             with _transaction(self._writer):
                 results = [_do(work, batch) for work in works]
                 batch.write()
                 await self._commit()
         except sqlite3.Error as error:
-            self._live.clear()
+            self._recent.clear()
             self._tell([], [_Result(work.done, error=_unavailable(error)) for work in works])
         except _Unstorable as unstorable:
             if len(works) > 1:
@@ -362,11 +380,11 @@ _UNSTORABLE = (
 class _Batch:
     """The changes of one commit: a view of the records on top of what is stored."""
 
-    def __init__(self, connection: sqlite3.Connection, live: dict[str, Record], now: Now) -> None:
+    def __init__(self, connection: sqlite3.Connection, recent: dict[str, Record], now: Now) -> None:
         self.changed: list[Record] = []
         """Each record that was changed, once a change, in order."""
         self._connection = connection
-        self._live = live
+        self._recent = recent
         self._now = now
         self._records: dict[str, Record] = {}
         self._new: set[str] = set()
@@ -380,7 +398,7 @@ class _Batch:
                 return check_same_request(stored, record)
             except LroError as error:
                 return error
-        if record.name in self._records or record.name in self._live:
+        if record.name in self._records or record.name in self._recent:
             return name_taken(record.name)  # another one is refused when it is written
         self._new.add(record.name)
         self._change(record)
@@ -425,14 +443,14 @@ class _Batch:
         self._connection.executemany(_UPDATE, map(_MUTABLE, known))
 
     def remember(self) -> None:
-        """Keeps the records that are not done at hand for the next commit."""
+        """Keeps the records at hand: they are what is read and changed next."""
         for name, record in self._records.items():
-            if record.done:
-                self._live.pop(name, None)
+            if _is_gone(record):
+                self._recent.pop(name, None)
             else:
-                self._live[name] = record
-        while len(self._live) > _MAX_LIVE:
-            del self._live[next(iter(self._live))]
+                self._recent[name] = record
+        while len(self._recent) > _MAX_RECENT:
+            del self._recent[next(iter(self._recent))]
 
     def _change(self, record: Record) -> None:
         self._records[record.name] = record
@@ -441,7 +459,7 @@ class _Batch:
         self.changed.append(record)
 
     def _get(self, name: str) -> Record | None:
-        record = self._records.get(name) or self._live.get(name)
+        record = self._records.get(name) or self._recent.get(name)
         if record is None:
             query = f"SELECT {_COLUMNS} FROM operations WHERE name = ?"
             row = self._connection.execute(query, (name,)).fetchone()

@@ -367,12 +367,12 @@ async def test_a_cancelled_caller_does_not_disturb_the_others(path):
 
 
 async def test_changes_find_records_that_were_not_kept_at_hand(path, monkeypatch):
-    monkeypatch.setattr("lro_grpc.stores.sqlite._MAX_LIVE", 3)
+    monkeypatch.setattr("lro_grpc.stores.sqlite._MAX_RECENT", 3)
     async with opened(path) as store:
         made = [await store.create(new(f"op-{n}", request_id=f"r{n}")) for n in range(20)]
         for one in made:
             assert (await store.apply(one.name, Claim(LEASE))).attempt == 1
-        assert len(store._live) == 3
+        assert len(store._recent) == 3
         assert (await store.create(new("op-x", request_id="r0"))).name == made[0].name
         await store.apply(made[1].name, Delete())
         with pytest.raises(OperationNotFoundError):
