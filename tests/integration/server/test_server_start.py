@@ -498,7 +498,7 @@ def test_a_prepare_sees_the_call(serve: Serve, prepare_colour: str) -> None:
     ((tenant, peer, remaining),) = seen
     assert tenant == "acme"
     assert peer.startswith("ipv4:127.0.0.1:")
-    assert 0 < remaining <= SECONDS
+    assert 0 < remaining < 2 * SECONDS  # gRPC may round a deadline up
 
 
 def test_a_slow_prepare_keeps_nobody_else_from_being_served(serve: Serve, gate: Gate) -> None:
