@@ -462,9 +462,15 @@ def elapsed(call: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def errors_logged(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Returns what this package, gRPC or asyncio has logged as an error."""
+    """Returns what this package, gRPC or asyncio has logged as an error.
+
+    Not what grpc.aio says where two event loops of one process, here the server's and a client's,
+    look at its completion queue at the same time: it loses a race for a byte, and nothing else.
+    """
 
     def counts(record: logging.LogRecord) -> bool:
+        if "PollerCompletionQueue._handle_events" in record.getMessage():
+            return False
         family = record.name.partition(".")[0]
         return record.levelname in ("ERROR", "CRITICAL") and family in (
             "lro_grpc",
