@@ -312,6 +312,8 @@ def main() -> None:
     operations = lro_grpc.Operations(
         f"sqlite:///{arguments.folder / 'operations.db'}",
         grace=timedelta(seconds=arguments.grace),
+        lease=timedelta(minutes=3),  # so that nothing but a signal wakes the server within a minute
+        sweep=timedelta(minutes=1),
     )
     kind = Fleet if arguments.batch == "async" else BlockingBatches
     servicer = kind(Works(arguments.folder), gates)
