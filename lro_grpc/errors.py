@@ -9,6 +9,9 @@
     │   └── MalformedRequestError
     ├── OperationNotFoundError        NOT_FOUND
     ├── RequestIdReusedError          ALREADY_EXISTS
+    ├── OperationInProgressError      ABORTED
+    ├── PermissionDeniedError         PERMISSION_DENIED
+    ├── RetryableError                any code; a handler's, and the next attempt may do
     ├── IllegalTransitionError        FAILED_PRECONDITION
     ├── LimitReachedError             RESOURCE_EXHAUSTED
     ├── StaleAttemptError             ABORTED
@@ -28,6 +31,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Any, ClassVar
 
 from google.longrunning import operations_pb2
@@ -145,6 +149,24 @@ class LroError(Exception):
         self.metadata: dict[str, str] = {key: str(value) for key, value in values.items()}
 
 
+class RetryableError(LroError):
+    """A handler raises it for what may pass: another attempt begins after a pause.
+
+    On the last attempt the operation fails with it.
+
+    Args:
+        message: As of any :class:`LroError`; so are ``more``.
+        retry_after: How long to wait at least, instead of the method's own backoff.
+        **more: See :class:`LroError`.
+    """
+
+    default_code = Code.UNAVAILABLE
+
+    def __init__(self, message: str, *, retry_after: timedelta | None = None, **more: Any) -> None:
+        super().__init__(message, **more)
+        self.retry_after = retry_after
+
+
 class InvalidArgumentError(LroError):
     """The request cannot be right in any state of the server."""
 
@@ -185,6 +207,22 @@ class RequestIdReusedError(LroError):
 
     default_code = Code.ALREADY_EXISTS
     default_reason = "REQUEST_ID_REUSED"
+    default_domain = LIBRARY_DOMAIN
+
+
+class OperationInProgressError(LroError):
+    """Another operation works on the same target, which one at a time may do (S6)."""
+
+    default_code = Code.ABORTED
+    default_reason = "OPERATION_IN_PROGRESS"
+    default_domain = LIBRARY_DOMAIN
+
+
+class PermissionDeniedError(LroError):
+    """The caller may not do this, whether or not what it names exists (S19)."""
+
+    default_code = Code.PERMISSION_DENIED
+    default_reason = "PERMISSION_DENIED"
     default_domain = LIBRARY_DOMAIN
 
 
@@ -390,6 +428,8 @@ _OF_THE_LIBRARY: dict[tuple[int, str], type[LroError]] = {
         MalformedRequestError,
         OperationNotFoundError,
         RequestIdReusedError,
+        OperationInProgressError,
+        PermissionDeniedError,
         IllegalTransitionError,
         LimitReachedError,
         StaleAttemptError,

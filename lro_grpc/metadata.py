@@ -39,6 +39,8 @@ class Conventional(Protocol):
     @property
     def end_time(self) -> int: ...  # noqa: D102
     @property
+    def expire_time(self) -> int: ...  # noqa: D102
+    @property
     def target(self) -> str: ...  # noqa: D102
     @property
     def verb(self) -> str: ...  # noqa: D102
@@ -48,6 +50,8 @@ class Conventional(Protocol):
     def status_detail(self) -> str: ...  # noqa: D102
     @property
     def cancel_requested(self) -> bool: ...  # noqa: D102
+    @property
+    def pause_requested(self) -> bool: ...  # noqa: D102
     @property
     def progress_percent(self) -> int: ...  # noqa: D102
     @property
@@ -123,12 +127,14 @@ _CONVENTIONS: Mapping[str, _Convention] = {
     "start_time": _Convention("start_time", _is_time, _write_time),
     "update_time": _Convention("update_time", _is_time, _write_time),
     "end_time": _Convention("end_time", _is_time, _write_time),
+    "expire_time": _Convention("expire_time", _is_time, _write_time),
     "target": _Convention("target", _TEXT, setattr),
     "verb": _Convention("verb", _TEXT, setattr),
     "status_detail": _Convention("status_detail", _TEXT, setattr),
     "status_message": _Convention("status_detail", _TEXT, setattr),
     "cancel_requested": _Convention("cancel_requested", _FLAG, setattr),
     "requested_cancellation": _Convention("cancel_requested", _FLAG, setattr),
+    "pause_requested": _Convention("pause_requested", _FLAG, setattr),
     "api_version": _Convention("api_version", _TEXT, setattr),
     "progress_percent": _Convention("progress_percent", _NUMBER, setattr),
     "state": _Convention("state", _is_job_state, setattr),

@@ -23,6 +23,7 @@ from lro_grpc.errors import (
     LIBRARY_DOMAIN,
     Code,
     ConfigurationError,
+    IllegalTransitionError,
     LroError,
     OperationNotFoundError,
     StaleAttemptError,
@@ -33,11 +34,17 @@ from lro_grpc.lifecycle import JOB
 QUEUED = state_pb2.JOB_STATE_QUEUED
 PENDING = state_pb2.JOB_STATE_PENDING
 RUNNING = state_pb2.JOB_STATE_RUNNING
+UPDATING = state_pb2.JOB_STATE_UPDATING
+PAUSED = state_pb2.JOB_STATE_PAUSED
 CANCELLING = state_pb2.JOB_STATE_CANCELLING
 CANCELLED = state_pb2.JOB_STATE_CANCELLED
 SUCCEEDED = state_pb2.JOB_STATE_SUCCEEDED
 PARTIALLY_SUCCEEDED = state_pb2.JOB_STATE_PARTIALLY_SUCCEEDED
 FAILED = state_pb2.JOB_STATE_FAILED
+EXPIRED = state_pb2.JOB_STATE_EXPIRED
+
+DEFAULT_RETENTION = 30 * 24 * 3600 * 1_000_000
+"""For how long a done operation is kept unless its method says otherwise: 30 days (S7)."""
 
 
 class Record(NamedTuple):
@@ -66,8 +73,20 @@ class Record(NamedTuple):
     """What is done to the target, such as ``create``."""
     api_version: str
     """The version of the API that the operation was started with, such as ``v1``."""
+    caller: str
+    """Who started it, by the service's own account; empty if that is not known."""
+    trace_context: str
+    """The ``traceparent`` of the RPC that started it; empty for none."""
     max_attempts: int
-    """How many attempts may be lost before the operation fails."""
+    """How many attempts may fail, be lost or get stuck before the operation fails."""
+    pausable: bool
+    """Whether its handler can pause."""
+    exclusive_target: str
+    """The target that no other operation may have meanwhile (S6); empty for none, and when done."""
+    retention: int
+    """For how long it is kept once it is done, in microseconds."""
+    deadline_time: int
+    """When its method's own time limit is over; 0 for none."""
     create_time: int
     """When it was started."""
     start_time: int
@@ -76,16 +95,22 @@ class Record(NamedTuple):
     """When anything that Get shows last changed."""
     end_time: int
     """When it was done."""
+    expire_time: int
+    """From when on it may be removed; 0 until it is done."""
     state: int
     """A ``lro.v1.JobState``."""
     attempt: int
     """The number of the latest attempt: the fencing token. 0 before the first claim."""
-    losses: int
-    """How many attempts ended because their worker was lost."""
+    failed_attempts: int
+    """How many attempts ended with an error to retry, without a worker, or stuck."""
     lease_time: int
     """Until when the latest attempt holds the operation; 0 while no attempt does."""
+    ready_time: int
+    """Before when no attempt may begin; 0 for no such time."""
     cancel_requested: bool
     """Whether someone asked to cancel it."""
+    pause_requested: bool
+    """Whether someone asked to pause it, and it has not come to where it can."""
     deleted: bool
     """Whether someone deleted it while it was not done: hidden, but still run to its end."""
     progress_percent: int
@@ -94,10 +119,16 @@ class Record(NamedTuple):
     """What the handler last said about its progress."""
     custom: bytes
     """The handler's own metadata fields: a serialized message of ``metadata_type``."""
+    checkpoint: bytes
+    """The ``Any`` of the state that a handler goes on from; empty for none."""
     batch: bytes
     """The batch's targets and states: a ``lro.v1.BatchCreateInstancesMetadata``; empty for none."""
     batch_error: bytes
     """The ``google.rpc.Status`` of the batch's first failure; empty for none."""
+    error_code: int
+    """The code of its error; 0 for none."""
+    response_type: str
+    """The full name of its response's message; empty for none."""
     operation: bytes
     """The ``google.longrunning.Operation`` that Get answers with, byte for byte."""
 
@@ -108,8 +139,24 @@ class Record(NamedTuple):
 
     @property
     def claimable(self) -> bool:
-        """Whether an attempt may begin: it waits to be run, or to be undone."""
+        """Whether it waits to be run, or to be undone; an attempt begins when it is ready, too."""
         return self.state in CLAIMABLE_STATES and not self.lease_time
+
+    @property
+    def is_to_undo(self) -> bool:
+        """Whether an attempt has left behind what has to be undone, should it end now."""
+        return bool(self.batch or (self.checkpoint and self.state == CANCELLING))
+
+    def is_overdue(self, now: int) -> bool:
+        """Whether its method's time limit is over."""
+        return 0 < self.deadline_time <= now
+
+    def is_due(self, now: int) -> bool:
+        """Whether ``Elapse`` changes it: it is to be removed, or to expire and nobody has it."""
+        if self.done:
+            return 0 < self.expire_time <= now and not self.deleted
+        is_seen_to = self.lease_time or (self.claimable and self.is_to_undo)
+        return self.is_overdue(now) and not is_seen_to
 
 
 CLAIMABLE_STATES = frozenset({QUEUED, CANCELLING})
@@ -141,9 +188,19 @@ def create(
     target: str = "",
     verb: str = "",
     api_version: str = "",
+    caller: str = "",
+    trace_context: str = "",
     max_attempts: int = 10,
+    pausable: bool = False,
+    exclusive: bool = False,
+    retention: int = DEFAULT_RETENTION,
+    timeout: int = 0,
 ) -> Record:
-    """Returns a new record, QUEUED and not yet stored."""
+    """Returns a new record, QUEUED and not yet stored.
+
+    With ``exclusive`` no other operation may have the target meanwhile (S6). ``timeout`` is how
+    long it may take from now on, in microseconds; 0 stands for any time.
+    """
     record = Record(
         name=names.operation_name(parent, operation_id),
         parent=parent,
@@ -155,22 +212,34 @@ def create(
         target=target,
         verb=verb,
         api_version=api_version,
+        caller=caller,
+        trace_context=trace_context,
         max_attempts=max_attempts,
+        pausable=pausable,
+        exclusive_target=target if exclusive else "",
+        retention=retention,
+        deadline_time=now + timeout if timeout else 0,
         create_time=now,
         start_time=0,
         update_time=now,
         end_time=0,
+        expire_time=0,
         state=JOB.initial.number,
         attempt=0,
-        losses=0,
+        failed_attempts=0,
         lease_time=0,
+        ready_time=0,
         cancel_requested=False,
+        pause_requested=False,
         deleted=False,
         progress_percent=0,
         status_detail="",
         custom=b"",
+        checkpoint=b"",
         batch=b"",
         batch_error=b"",
+        error_code=0,
+        response_type="",
         operation=b"",
     )
     return _published(record, now)
@@ -185,9 +254,9 @@ class Claim:
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
-        if not record.claimable:
+        if not record.claimable or record.ready_time > now or record.is_due(now):
             raise StaleAttemptError(
-                f"{record.name} cannot be claimed: it is {JOB.name_of(record.state)}"
+                f"{record.name} cannot be claimed now: it is {JOB.name_of(record.state)}"
                 f" in attempt {record.attempt}",
                 metadata={"operation": record.name},
             )
@@ -197,6 +266,7 @@ class Claim:
             path=() if record.state == CANCELLING else (PENDING, RUNNING),
             attempt=record.attempt + 1,
             lease_time=now + self.lease,
+            ready_time=0,
             start_time=record.start_time or max(now, record.update_time),
         )
 
@@ -261,6 +331,36 @@ class SaveBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A handler has come to a state that a later attempt can go on from."""
+
+    report: Report
+    checkpoint: bytes
+    """The serialized ``Any`` that holds the state."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _fence(record, self.report.attempt)
+        told = self.report.told(record)
+        return _published(told, now, checkpoint=self.checkpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A handler begins to change what it works on, or has done so. In CANCELLING it shows not."""
+
+    report: Report
+    updating: bool
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _fence(record, self.report.attempt)
+        state = UPDATING if self.updating else RUNNING
+        path = () if record.state in (CANCELLING, state) else (state,)
+        return _published(self.report.told(record), now, path=path)
+
+
+@dataclass(frozen=True, slots=True)
 class Succeed:
     """The handler has returned its response."""
 
@@ -304,8 +404,42 @@ class Fail:
 
 
 @dataclass(frozen=True, slots=True)
+class Retry:
+    """The handler has failed with an error that a later attempt may be spared.
+
+    On the last attempt the operation fails with it.
+    """
+
+    report: Report
+    error: bytes
+    """The serialized ``google.rpc.Status``."""
+    delay: int
+    """For how long no attempt may begin, in microseconds."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _fence(record, self.report.attempt)
+        failed = _failed_once(self.report.told(record))
+        if failed.failed_attempts < failed.max_attempts:
+            return _unheld(failed, now, ready_time=now + self.delay)
+        return _failed(failed, now, status_pb2.Status.FromString(self.error))
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """The method's time limit is over, and the handler has stopped or is given up."""
+
+    report: Report
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _fence(record, self.report.attempt)
+        return _expired(self.report.told(record), now)
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
-    """A worker gives the operation back unharmed, because it goes down or has lost its lease."""
+    """A worker gives the operation back unharmed: it goes down, or the handler has paused."""
 
     report: Report
 
@@ -317,26 +451,29 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Lose:
-    """A worker is gone. Lost on the last attempt, the operation fails with ABORTED (R3)."""
+    """A worker is gone, or stuck. Lost on the last attempt, the operation fails (R3)."""
 
     attempt: int
     """The attempt that was seen to be lost; another one has nothing to do with it."""
     proven: bool = False
     """Whether the worker is known to be gone, whatever is left of its lease."""
+    stuck: bool = False
+    """Whether the worker is there, but its handler makes no progress."""
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
         _fence(record, self.attempt)
-        if not self.proven and record.lease_time > now:
+        if not self.proven and not self.stuck and record.lease_time > now:
             return record
-        lost = record._replace(losses=record.losses + 1)
-        if lost.losses < lost.max_attempts:
+        lost = _failed_once(record)
+        if lost.failed_attempts < lost.max_attempts:
             return _unheld(lost, now)
+        what = "made no progress" if self.stuck else "lost its worker"
         error = LroError(
-            f"{lost.name} lost its worker in attempt {lost.attempt}"
+            f"{lost.name} {what} in attempt {lost.attempt}"
             f" and has none of {lost.max_attempts} attempts left",
             code=Code.ABORTED,
-            reason="WORKER_LOST",
+            reason="NO_PROGRESS" if self.stuck else "WORKER_LOST",
             domain=LIBRARY_DOMAIN,
             metadata={"operation": lost.name, "attempts": str(lost.max_attempts)},
         )
@@ -352,9 +489,67 @@ class Cancel:
         _check_visible(record)
         if record.done or record.cancel_requested:
             return record
-        if not record.lease_time and not record.batch:
+        if not record.lease_time and not (record.batch or record.checkpoint):
             return _cancelled(record, now, cancelled_status())
-        return _published(record, now, path=(CANCELLING,), cancel_requested=True)
+        return _published(
+            record,
+            now,
+            path=(CANCELLING,),
+            cancel_requested=True,
+            pause_requested=False,
+            ready_time=0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Someone asks to pause the operation, which it does when its handler comes to where it can."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _check_visible(record)
+        if record.state == PAUSED or record.pause_requested:
+            return record
+        if record.done or record.state == CANCELLING:
+            raise _illegal(record, "paused")
+        if not record.pausable:
+            raise IllegalTransitionError(
+                f"{record.name} cannot be paused: the handler of {record.method} does not say that"
+                " it can; mark it with pausable=True",
+                metadata={"operation": record.name, "method": record.method},
+            )
+        if record.lease_time:
+            return _published(record, now, pause_requested=True)
+        return _published(record, now, path=(PAUSED,), ready_time=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Someone asks to go on with what was paused, or is asked to pause."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _check_visible(record)
+        if record.state == PAUSED:
+            return _published(record, now, path=(QUEUED,))
+        if record.pause_requested:
+            return _published(record, now, pause_requested=False)
+        raise _illegal(record, "resumed")
+
+
+@dataclass(frozen=True, slots=True)
+class Elapse:
+    """Time has passed: what nobody holds may expire, and what was kept long enough goes (S29)."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        if not record.is_due(now):
+            return record
+        if record.done:
+            return _removed(record)
+        if record.is_to_undo:
+            return _published(record, now, path=(QUEUED,))
+        return _expired(record, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,12 +560,25 @@ class Delete:
         """See :class:`Event`."""
         del now
         _check_visible(record)
-        return record._replace(deleted=True, request_id="")
+        return _removed(record)
 
 
 def cancelled_status() -> status_pb2.Status:
     """Returns the error of an operation that was cancelled (P8)."""
     error = LroError("the operation was cancelled", code=Code.CANCELLED, domain=LIBRARY_DOMAIN)
+    return to_status(error)
+
+
+def expired_status(record: Record) -> status_pb2.Status:
+    """Returns the error of an operation whose method's time limit is over."""
+    limit = (record.deadline_time - record.create_time) / 1_000_000
+    error = LroError(
+        f"{record.name} was not done within {limit:g} s, the time limit of {record.method}",
+        code=Code.DEADLINE_EXCEEDED,
+        reason="OPERATION_EXPIRED",
+        domain=LIBRARY_DOMAIN,
+        metadata={"operation": record.name, "method": record.method},
+    )
     return to_status(error)
 
 
@@ -394,13 +602,31 @@ def _fence(record: Record, attempt: int) -> None:
         )
 
 
-def _unheld(record: Record, now: int) -> Record:
+def _illegal(record: Record, what: str) -> IllegalTransitionError:
+    state = JOB.name_of(record.state)
+    return IllegalTransitionError(
+        f"{record.name} cannot be {what}: it is {state}",
+        metadata={"operation": record.name, "state": state},
+    )
+
+
+def _removed(record: Record) -> Record:
+    return record._replace(deleted=True, request_id="")
+
+
+def _failed_once(record: Record) -> Record:
+    return record._replace(failed_attempts=record.failed_attempts + 1)
+
+
+def _unheld(record: Record, now: int, *, ready_time: int = 0) -> Record:
     """Takes the record from its worker: to be claimed again, or ended if nothing is to undo."""
-    if record.state != CANCELLING:
-        return _published(record, now, path=(QUEUED,), lease_time=0)
-    if record.batch:
-        return _published(record, now, lease_time=0)
-    return _cancelled(record, now, cancelled_status())
+    if record.state == CANCELLING:
+        if record.is_to_undo:
+            return _published(record, now, lease_time=0, ready_time=ready_time)
+        return _cancelled(record, now, cancelled_status())
+    if record.pause_requested:
+        return _published(record, now, path=(PAUSED,), lease_time=0, pause_requested=False)
+    return _published(record, now, path=(QUEUED,), lease_time=0, ready_time=ready_time)
 
 
 def _cancelled(record: Record, now: int, error: status_pb2.Status) -> Record:
@@ -408,6 +634,13 @@ def _cancelled(record: Record, now: int, error: status_pb2.Status) -> Record:
     result = operations_pb2.Operation(error=error)
     batch = _ended_batch(record, error)
     return _published(record, now, result, path=path, cancel_requested=True, batch=batch)
+
+
+def _expired(record: Record, now: int) -> Record:
+    error = expired_status(record)
+    result = operations_pb2.Operation(error=error)
+    path = (FAILED,) if record.state == CANCELLING else (EXPIRED,)
+    return _published(record, now, result, path=path, batch=_ended_batch(record, error))
 
 
 def _failed(record: Record, now: int, error: status_pb2.Status) -> Record:
@@ -445,12 +678,23 @@ def _published(
         IllegalTransitionError: If the lifecycle lacks one of the steps.
     """
     if path:
+        if record.state == UPDATING and path[0] != RUNNING:
+            path = (RUNNING, *path)  # what comes while it is updating comes right after it
         JOB.check(record.state, *path)
         changes["state"] = path[-1]
     now = max(now, record.update_time)  # a clock that is set back must not be seen in a record
     changes["update_time"] = now
     if result is not None:
-        changes.update(end_time=now, lease_time=0)
+        changes.update(
+            end_time=now,
+            expire_time=now + record.retention,
+            lease_time=0,
+            ready_time=0,
+            pause_requested=False,
+            exclusive_target="",
+            error_code=result.error.code,
+            response_type=result.response.type_url.rpartition("/")[2],
+        )
     record = record._replace(**changes)
     operation = operations_pb2.Operation(name=record.name, done=result is not None)
     operation.metadata.type_url = metadata.TYPE_URL_PREFIX + record.metadata_type

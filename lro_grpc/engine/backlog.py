@@ -45,6 +45,6 @@ class Backlog:
             return [self._hints.popleft() for _ in range(min(limit, len(self._hints)))]
         self._hints.clear()
         self._ask = False
-        records = await store.claimable({self._method: limit})
-        self._ask = self._ask or len(records) == limit
-        return [record.name for record in records]
+        names = await store.claimable({self._method: limit})
+        self._ask = self._ask or len(names) == limit
+        return list(names)

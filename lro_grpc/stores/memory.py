@@ -16,6 +16,7 @@ from lro_grpc.stores.store import (
     Page,
     check_same_request,
     happen,
+    in_progress,
     name_taken,
     page_of,
 )
@@ -36,6 +37,7 @@ class MemoryStore:
         self._records: dict[str, Record] = {}
         self._sequence: dict[str, int] = {}
         self._requests: dict[tuple[str, str], dict[str, str]] = {}  # -> parent -> name
+        self._occupants: dict[str, str] = {}  # exclusive_target -> name
         self._next = itertools.count(1)
         self._listeners: list[Listener] = []
 
@@ -56,6 +58,9 @@ class MemoryStore:
             return check_same_request(self._records[stored], record)
         if record.name in self._records:
             raise name_taken(record.name)
+        occupant = await self.occupant(record.exclusive_target)
+        if occupant:
+            raise in_progress(record.exclusive_target, occupant)
         self._sequence[record.name] = next(self._next)
         self._keep(record)
         return record
@@ -70,7 +75,12 @@ class MemoryStore:
             raise after
         if after is not before:
             if before.request_id and not after.request_id:
-                del self._requests[before.method, before.request_id][before.parent]
+                of_request = self._requests[before.method, before.request_id]
+                del of_request[before.parent]
+                if not of_request:
+                    del self._requests[before.method, before.request_id]
+            if before.exclusive_target and not after.exclusive_target:
+                del self._occupants[before.exclusive_target]
             self._keep(after)
         return after
 
@@ -113,14 +123,19 @@ class MemoryStore:
         ][: size + 1]
         return page_of(found, size)
 
-    async def claimable(self, limits: Mapping[str, int]) -> Sequence[Record]:
-        """Returns records that wait for an attempt, oldest first."""
+    async def occupant(self, target: str) -> str:
+        """Returns the operation that has a target for itself; empty for none."""
+        return self._occupants.get(target, "")
+
+    async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
+        """Returns the operations that are ready for an attempt, oldest first."""
+        now = self._now()
         left = dict(limits)
         found = []
         for record in self._records.values():
-            if record.claimable and left.get(record.method, 0) > 0:
+            if record.claimable and record.ready_time <= now and left.get(record.method, 0) > 0:
                 left[record.method] -= 1
-                found.append(record)
+                found.append(record.name)
         return found
 
     async def held(self, *, until: int | None = None) -> Sequence[Held]:
@@ -131,6 +146,12 @@ class MemoryStore:
             if record.lease_time and (until is None or record.lease_time <= until)
         ]
 
+    async def due(self, limit: int) -> Sequence[str]:
+        """Returns operations that are to expire, or to be removed."""
+        now = self._now()
+        due = (record.name for record in self._records.values() if record.is_due(now))
+        return list(itertools.islice(due, limit))
+
     def _keep(self, record: Record) -> None:
         if record.deleted and record.done:
             del self._records[record.name], self._sequence[record.name]
@@ -139,5 +160,7 @@ class MemoryStore:
             if record.request_id:
                 of_request = self._requests.setdefault((record.method, record.request_id), {})
                 of_request[record.parent] = record.name
+            if record.exclusive_target:
+                self._occupants[record.exclusive_target] = record.name
         for listener in self._listeners:
             listener(record)

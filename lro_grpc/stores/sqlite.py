@@ -21,7 +21,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lro_grpc.errors import ConfigurationError, LroError, UnavailableError, UnexpectedError
-from lro_grpc.record import CLAIMABLE_STATES, Event, Record, not_found
+from lro_grpc.record import (
+    CANCELLING,
+    CLAIMABLE_STATES,
+    DEFAULT_RETENTION,
+    Event,
+    Record,
+    not_found,
+)
 from lro_grpc.stores.file_lock import FileLock
 from lro_grpc.stores.store import (
     Change,
@@ -31,6 +38,7 @@ from lro_grpc.stores.store import (
     Page,
     check_same_request,
     happen,
+    in_progress,
     name_taken,
     page_of,
 )
@@ -48,6 +56,7 @@ _MAX_RECENT = 10_000
 
 _COLUMNS = ", ".join(Record._fields)
 _STATES = ", ".join(str(state) for state in sorted(CLAIMABLE_STATES))
+_HAS_CANCELLED_CHECKPOINT = f"checkpoint <> x'' AND state = {CANCELLING}"
 _CLAIMABLE = f"lease_time = 0 AND state IN ({_STATES})"
 
 _MIGRATIONS = (
@@ -88,6 +97,27 @@ _MIGRATIONS = (
         WHERE request_id <> '';
     CREATE INDEX operations_claimable ON operations (method, sequence) WHERE {_CLAIMABLE};
     CREATE INDEX operations_held ON operations (lease_time) WHERE lease_time <> 0;
+    """,
+    f"""
+    ALTER TABLE operations RENAME COLUMN losses TO failed_attempts;
+    ALTER TABLE operations ADD COLUMN caller TEXT NOT NULL DEFAULT '';
+    ALTER TABLE operations ADD COLUMN trace_context TEXT NOT NULL DEFAULT '';
+    ALTER TABLE operations ADD COLUMN pausable INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE operations ADD COLUMN exclusive_target TEXT NOT NULL DEFAULT '';
+    ALTER TABLE operations ADD COLUMN retention INTEGER NOT NULL DEFAULT {DEFAULT_RETENTION};
+    ALTER TABLE operations ADD COLUMN deadline_time INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE operations ADD COLUMN expire_time INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE operations ADD COLUMN ready_time INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE operations ADD COLUMN pause_requested INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE operations ADD COLUMN checkpoint BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE operations ADD COLUMN error_code INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE operations ADD COLUMN response_type TEXT NOT NULL DEFAULT '';
+    UPDATE operations SET expire_time = end_time + retention WHERE end_time <> 0;
+    CREATE UNIQUE INDEX operations_exclusive ON operations (exclusive_target)
+        WHERE exclusive_target <> '';
+    CREATE INDEX operations_expiring ON operations (expire_time) WHERE expire_time <> 0;
+    CREATE INDEX operations_overdue ON operations (deadline_time)
+        WHERE deadline_time <> 0 AND lease_time = 0 AND end_time = 0;
     """,
 )
 """The scripts that bring a file from each version to the next; ``user_version`` counts them."""
@@ -248,17 +278,26 @@ class SqliteStore:
         ]
         return page_of(found, size)
 
-    async def claimable(self, limits: Mapping[str, int]) -> Sequence[Record]:
-        """Returns records that wait for an attempt, oldest first."""
-        query = (
-            f"SELECT {_COLUMNS} FROM operations"
-            f" WHERE {_CLAIMABLE} AND method = ? ORDER BY sequence LIMIT ?"
-        )
+    async def occupant(self, target: str) -> str:
+        """Returns the operation that has a target for itself; empty for none."""
+        rows = self._read(_BY_EXCLUSIVE_TARGET, target)
+        return str(rows[0][0]) if rows else ""
+
+    async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
+        """Returns the operations that are ready for an attempt, oldest first."""
+        now = self._now()
         return [
-            _record(row)
+            name
             for method, limit in limits.items()
-            for row in self._read(query, method, limit)
+            for (name,) in self._read(_READY, method, now, limit)
         ]
+
+    async def due(self, limit: int) -> Sequence[str]:
+        """Returns operations that are to expire, or to be removed."""
+        now = self._now()
+        expiring = self._read(_EXPIRING, now, limit)
+        overdue = self._read(_OVERDUE, now, limit)
+        return [name for (name,) in (*overdue, *expiring)][:limit]
 
     async def held(self, *, until: int | None = None) -> Sequence[Held]:
         """Returns the operations that an attempt holds."""
@@ -389,6 +428,8 @@ class _Batch:
         self._records: dict[str, Record] = {}
         self._new: set[str] = set()
         self._requests: dict[tuple[str, str, str], str] = {}
+        self._occupants: dict[str, str] = {}
+        self._freed: list[str] = []
 
     def create(self, record: Record) -> Record | LroError:
         """Adds a record, unless its ``request_id`` was used before."""
@@ -400,6 +441,9 @@ class _Batch:
                 return error
         if record.name in self._records or record.name in self._recent:
             return name_taken(record.name)  # another one is refused when it is written
+        occupant = self._occupant(record.exclusive_target)
+        if occupant:
+            return in_progress(record.exclusive_target, occupant)
         self._new.add(record.name)
         self._change(record)
         return record
@@ -415,6 +459,9 @@ class _Batch:
         if after is not before:
             if before.request_id and not after.request_id:
                 self._requests[before.method, before.request_id, before.parent] = ""
+            if before.exclusive_target and not after.exclusive_target:
+                self._occupants[before.exclusive_target] = ""
+                self._freed.append(name)
             self._change(after)
         return after
 
@@ -431,12 +478,14 @@ class _Batch:
 
     def _write(self) -> None:
         records = self._records.values()
-        # Deletes first, for a new record may use the request_id of a deleted one.
+        # What makes room comes first: a new record may use a request_id, or a target, that is free
+        # since.
         deleted = [record for record in records if record.deleted]
         gone = [(record.name,) for record in deleted if record.done]
         self._connection.executemany("DELETE FROM operations WHERE name = ?", gone)
         hidden = [(record.name,) for record in deleted if not record.done]
         self._connection.executemany(_HIDE, hidden)
+        self._connection.executemany(_FREE, [(name,) for name in self._freed])
         new = [record for record in records if record.name in self._new and not _is_gone(record)]
         self._connection.executemany(_INSERT, new)
         known = [record for record in records if record.name not in self._new]
@@ -456,6 +505,8 @@ class _Batch:
         self._records[record.name] = record
         if record.request_id:
             self._requests[record.method, record.request_id, record.parent] = record.name
+        if record.exclusive_target:
+            self._occupants[record.exclusive_target] = record.name
         self.changed.append(record)
 
     def _get(self, name: str) -> Record | None:
@@ -474,20 +525,50 @@ class _Batch:
             name = row[0] if row else ""
         return self._get(name) if name else None
 
+    def _occupant(self, target: str) -> str:
+        """Returns the operation that has a target for itself; empty for none."""
+        if not target:
+            return ""
+        if target not in self._occupants:
+            row = self._connection.execute(_BY_EXCLUSIVE_TARGET, (target,)).fetchone()
+            self._occupants[target] = row[0] if row else ""
+        return self._occupants[target]
+
 
 _LAST_SEQUENCE = 2**63 - 1
 
-# What events change; but for what only a Delete does, so that the indexes over that rest.
+# What events change; but for what changes once at most, so that the indexes over that rest.
 _CHANGING = (
-    *("start_time", "update_time", "end_time", "state", "attempt", "losses", "lease_time"),
-    *("cancel_requested", "progress_percent", "status_detail", "custom", "batch", "batch_error"),
-    "operation",
+    *("start_time", "update_time", "end_time", "expire_time", "state", "attempt"),
+    *("failed_attempts", "lease_time", "ready_time", "cancel_requested", "pause_requested"),
+    *("progress_percent", "status_detail", "custom", "checkpoint", "batch", "batch_error"),
+    *("error_code", "response_type", "operation"),
 )
 _MUTABLE = operator.attrgetter(*_CHANGING, "name")
 
 _INSERT = f"INSERT INTO operations ({_COLUMNS}) VALUES ({', '.join('?' * len(Record._fields))})"
 _UPDATE = f"UPDATE operations SET {', '.join(f'{c} = ?' for c in _CHANGING)} WHERE name = ?"
 _HIDE = "UPDATE operations SET deleted = 1, request_id = '' WHERE name = ?"
+
+_FREE = "UPDATE operations SET exclusive_target = '' WHERE name = ?"
+
+_READY = (
+    f"SELECT name FROM operations WHERE {_CLAIMABLE} AND method = ? AND ready_time <= ?"
+    " ORDER BY sequence LIMIT ?"
+)
+_EXPIRING = (
+    "SELECT name FROM operations WHERE expire_time <> 0 AND expire_time <= ? AND NOT deleted"
+    " ORDER BY expire_time LIMIT ?"
+)
+_OVERDUE = (
+    "SELECT name FROM operations"
+    " WHERE deadline_time <> 0 AND lease_time = 0 AND end_time = 0 AND deadline_time <= ?"
+    f" AND NOT (state IN ({_STATES}) AND (batch <> x'' OR ({_HAS_CANCELLED_CHECKPOINT})))"
+    " ORDER BY deadline_time LIMIT ?"
+)
+_BY_EXCLUSIVE_TARGET = (
+    "SELECT name FROM operations WHERE exclusive_target = ? AND exclusive_target <> ''"
+)
 
 _BY_REQUEST = (
     "SELECT name FROM operations"
@@ -507,7 +588,10 @@ def _do(work: _Work, batch: _Batch) -> _Result:
 def _record(row: Sequence[Any]) -> Record:
     record = Record._make(row)
     return record._replace(
-        cancel_requested=bool(record.cancel_requested), deleted=bool(record.deleted)
+        pausable=bool(record.pausable),
+        cancel_requested=bool(record.cancel_requested),
+        pause_requested=bool(record.pause_requested),
+        deleted=bool(record.deleted),
     )
 
 

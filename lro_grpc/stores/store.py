@@ -10,6 +10,7 @@ from lro_grpc.errors import (
     LIBRARY_DOMAIN,
     Code,
     LroError,
+    OperationInProgressError,
     RequestIdReusedError,
     UnexpectedError,
     cut,
@@ -87,6 +88,7 @@ class Store(Protocol):
 
         Raises:
             RequestIdReusedError: If that one's fingerprint is another (S22).
+            OperationInProgressError: If an operation has its ``exclusive_target`` (S6).
             LroError: If an operation has the name.
         """
         ...
@@ -138,8 +140,12 @@ class Store(Protocol):
         """
         ...
 
-    async def claimable(self, limits: Mapping[str, int]) -> Sequence[Record]:
-        """Returns records that wait for an attempt, oldest first.
+    async def occupant(self, target: str) -> str:
+        """Returns the operation whose ``exclusive_target`` this is; empty for none."""
+        ...
+
+    async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
+        """Returns the operations that are ready for an attempt, oldest first.
 
         Args:
             limits: For each method to look at, how many at most.
@@ -154,6 +160,14 @@ class Store(Protocol):
         """
         ...
 
+    async def due(self, limit: int) -> Sequence[str]:
+        """Returns operations that ``Elapse`` would change now: to expire, or to be removed.
+
+        Args:
+            limit: How many at most.
+        """
+        ...
+
 
 def name_taken(name: str) -> LroError:
     """Returns the error for a new record whose name an operation has."""
@@ -163,6 +177,15 @@ def name_taken(name: str) -> LroError:
         reason="NAME_TAKEN",
         domain=LIBRARY_DOMAIN,
         metadata={"operation": name},
+    )
+
+
+def in_progress(target: str, occupant: str) -> OperationInProgressError:
+    """Returns the error for a new record whose target an operation has for itself (S6)."""
+    return OperationInProgressError(
+        f"{occupant} works on {target!r}, which one operation at a time may do;"
+        " wait until it is done, or cancel it",
+        metadata={"target": cut(target), "operation": occupant},
     )
 
 

@@ -206,7 +206,7 @@ class StoreConformance:
         answers = await asyncio.gather(*map(store.create, copies))
         assert len({answer.name for answer in answers}) == 1
         assert await self._listed(store) == [answers[0].name]
-        assert [one.name for one in await store.claimable({METHOD: 100})] == [answers[0].name]
+        assert list(await store.claimable({METHOD: 100})) == [answers[0].name]
 
     @_with_store
     async def test_a_request_id_is_not_reused_for_another_request(self, store: Store) -> None:
@@ -350,29 +350,29 @@ class StoreConformance:
         ]
         ours = [one.name for one in made if one.method == METHOD]
         others = [one.name for one in made if one.method == OTHER_METHOD]
-        assert _names(await store.claimable({METHOD: 100})) == ours
-        assert _names(await store.claimable({METHOD: 2})) == ours[:2]
-        both = _names(await store.claimable({METHOD: 3, OTHER_METHOD: 1}))
+        assert list(await store.claimable({METHOD: 100})) == ours
+        assert list(await store.claimable({METHOD: 2})) == ours[:2]
+        both = list(await store.claimable({METHOD: 3, OTHER_METHOD: 1}))
         assert [name for name in both if name in ours] == ours[:3]
         assert [name for name in both if name in others] == others[:1]
-        assert _names(await store.claimable({METHOD: 0})) == []
-        assert _names(await store.claimable({})) == []
-        assert _names(await store.claimable({"/contract.v1.Contract/Unknown": 1})) == []
+        assert list(await store.claimable({METHOD: 0})) == []
+        assert list(await store.claimable({})) == []
+        assert list(await store.claimable({"/contract.v1.Contract/Unknown": 1})) == []
 
     @_with_store
     async def test_a_held_operation_is_not_claimable(self, store: Store) -> None:
         """Until it is given back; then it stands in its old place."""
         names = [(await store.create(self.record(f"op-{n}"))).name for n in range(3)]
         await store.apply(names[0], Claim(LEASE))
-        assert _names(await store.claimable({METHOD: 9})) == names[1:]
+        assert list(await store.claimable({METHOD: 9})) == names[1:]
         assert list(await store.held()) == [Held(names[0], 1)]
         await store.apply(names[0], Release(Report(1)))
-        assert _names(await store.claimable({METHOD: 9})) == names
+        assert list(await store.claimable({METHOD: 9})) == names
         assert list(await store.held()) == []
         again = await store.apply(names[0], Claim(LEASE))
         assert again.attempt == 2
         await store.apply(names[0], Succeed(Report(2), _RESPONSE))
-        assert _names(await store.claimable({METHOD: 9})) == names[1:]
+        assert list(await store.claimable({METHOD: 9})) == names[1:]
         assert list(await store.held()) == []
 
     @_with_store
@@ -404,10 +404,10 @@ class StoreConformance:
         await store.apply(batch, SaveBatch(Report(1), _BATCH, b""))
         await store.apply(batch, Release(Report(1)))
         assert (await store.apply(batch, Cancel())).state == record.CANCELLING
-        assert _names(await store.claimable({METHOD: 9})) == [batch]
+        assert list(await store.claimable({METHOD: 9})) == [batch]
         claimed = await store.apply(batch, Claim(LEASE))
         assert (claimed.attempt, claimed.cancel_requested) == (2, True)
-        assert _names(await store.claimable({METHOD: 9})) == []
+        assert list(await store.claimable({METHOD: 9})) == []
 
     # Fencing (R5) and the one outcome (R4).
 
@@ -497,8 +497,8 @@ class StoreConformance:
         assert told.records == []
         self.time += 1
         lost = await store.apply(made, Lose(1))
-        assert (lost.state, lost.attempt, lost.losses) == (record.QUEUED, 1, 1)
-        assert _names(await store.claimable({METHOD: 9})) == [made]
+        assert (lost.state, lost.attempt, lost.failed_attempts) == (record.QUEUED, 1, 1)
+        assert list(await store.claimable({METHOD: 9})) == [made]
 
     @_with_store
     async def test_a_heartbeat_between_look_and_loss_saves_the_attempt(self, store: Store) -> None:
@@ -527,7 +527,7 @@ class StoreConformance:
         ended = await store.apply(name, Lose(5, proven=True))
         operation = operations_pb2.Operation.FromString(ended.operation)
         assert (ended.state, operation.error.code) == (record.FAILED, Code.ABORTED)
-        assert _names(await store.claimable({METHOD: 9})) == []
+        assert list(await store.claimable({METHOD: 9})) == []
 
     # Delete (P7).
 
@@ -554,7 +554,7 @@ class StoreConformance:
         """It is claimed, held and lost like any other; with its end it is no more."""
         name = (await store.create(self.record())).name
         await store.apply(name, Delete())
-        assert _names(await store.claimable({METHOD: 9})) == [name]
+        assert list(await store.claimable({METHOD: 9})) == [name]
         await store.apply(name, Claim(LEASE))
         assert list(await store.held()) == [Held(name, 1)]
         await store.apply(name, Lose(1, proven=True))
@@ -565,7 +565,7 @@ class StoreConformance:
         await _refused(OperationNotFoundError, store.apply(name, Report(2, 60)))
         await _refused(OperationNotFoundError, store.read(name))
         assert list(await store.held()) == []
-        assert _names(await store.claimable({METHOD: 9})) == []
+        assert list(await store.claimable({METHOD: 9})) == []
 
     # Pages (AIP-158).
 
@@ -690,7 +690,7 @@ class StoreConformance:
             rest = await store.page(PARENT, position=first.position, size=9)
             assert [_name(one) for one in rest.operations] == [held, waiting.name]
             assert set(await store.held()) == {Held(held, 1), Held(hidden, 1)}
-            assert _names(await store.claimable({METHOD: 9})) == [waiting.name]
+            assert list(await store.claimable({METHOD: 9})) == [waiting.name]
             again = self.record("op-5", request_id="r", fingerprint=b"f")
             assert await store.create(again) == waiting
             newest = (await store.create(self.record("op-6"))).name
@@ -757,10 +757,6 @@ def _outcomes() -> Sequence[Event]:
         Fail(Report(1), _ERROR),
         Fail(Report(1), cancelled_status().SerializeToString()),
     )
-
-
-def _names(records: Sequence[Record]) -> list[str]:
-    return [one.name for one in records]
 
 
 def _name(operation: bytes) -> str:

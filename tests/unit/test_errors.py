@@ -23,6 +23,7 @@ from lro_grpc.errors import (
     OperationCancelledError,
     OperationFailedError,
     OperationTimeoutError,
+    RetryableError,
     StopReason,
     UnavailableError,
     from_status,
@@ -98,7 +99,9 @@ def test_every_error_of_the_library_has_a_code_a_reason_and_its_domain(kind):
     """S21."""
     error = kind("x")
     assert error.code is kind.default_code is not Code.UNKNOWN
-    assert error.domain == ("" if kind is InvalidArgumentError else LIBRARY_DOMAIN)
+    assert error.domain == (
+        "" if kind in (InvalidArgumentError, RetryableError) else LIBRARY_DOMAIN
+    )
     assert error.reason == (kind.default_reason or kind.default_code.name)
 
 

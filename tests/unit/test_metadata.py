@@ -37,18 +37,20 @@ class Values:
     start_time: int = 1_800_000_000_000_002
     update_time: int = 1_800_000_000_000_003
     end_time: int = 1_800_000_000_000_004
+    expire_time: int = 1_800_000_000_000_005
     target: str = "projects/p/things/t"
     verb: str = "create"
     api_version: str = "v1"
     status_detail: str = "allocating"
     cancel_requested: bool = True
+    pause_requested: bool = True
     progress_percent: int = 42
     state: int = RUNNING
     attempt: int = 3
     batch: bytes = BATCH.SerializeToString()
 
 
-UNSET = Values(0, 0, 0, 0, "", "", "", "", False, 0, 0, 0, b"")
+UNSET = Values(0, 0, 0, 0, 0, "", "", "", "", False, False, 0, 0, 0, b"")
 
 
 def time(micros: int) -> timestamp_pb2.Timestamp:
@@ -107,11 +109,13 @@ def test_every_value_is_written_to_the_default_type():
         start_time=time(Values.start_time),
         update_time=time(Values.update_time),
         end_time=time(Values.end_time),
+        expire_time=time(Values.expire_time),
         target="projects/p/things/t",
         verb="create",
         api_version="v1",
         status_detail="allocating",
         cancel_requested=True,
+        pause_requested=True,
         progress_percent=42,
         state=RUNNING,
         attempt=3,

@@ -150,7 +150,7 @@ def test_a_heartbeat_prolongs_the_lease_and_shows_nowhere():
 
 def test_a_release_queues_the_operation_again_and_counts_no_loss():
     one = held(Report(1, 30, "half"), Release(Report(1, 40)))
-    assert (one.state, one.lease_time, one.losses) == (QUEUED, 0, 0)
+    assert (one.state, one.lease_time, one.failed_attempts) == (QUEUED, 0, 0)
     assert (one.progress_percent, one.status_detail) == (40, "half")
     again = Claim(LEASE).apply(one, NOW + 900)
     assert (again.attempt, again.start_time) == (2, NOW + 1)
@@ -161,7 +161,7 @@ def test_a_lease_that_is_not_over_is_lost_only_with_proof():
     assert Lose(1).apply(one, one.lease_time - 1) is one
     assert Lose(1).apply(one, one.lease_time).state == QUEUED
     lost = Lose(1, proven=True).apply(one, NOW + 2)
-    assert (lost.state, lost.losses, lost.lease_time) == (QUEUED, 1, 0)
+    assert (lost.state, lost.failed_attempts, lost.lease_time) == (QUEUED, 1, 0)
 
 
 def test_the_last_loss_fails_with_aborted():
@@ -380,7 +380,7 @@ def check_invariants(one: Record) -> None:
     assert (one.state == RUNNING) <= bool(one.lease_time)
     assert bool(one.attempt) == bool(one.start_time)
     assert not (one.claimable and one.done)
-    assert one.losses <= one.max_attempts
+    assert one.failed_attempts <= one.max_attempts
 
 
 def check_step(before: Record, following: Record) -> None:

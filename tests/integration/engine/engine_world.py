@@ -166,7 +166,7 @@ class Link:
         await self._pass()
         return await self._store.page(parent, position=position, size=size)
 
-    async def claimable(self, limits: Mapping[str, int]) -> Sequence[Record]:
+    async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
         await self._pass()
         self._before_claimable()
         return await self._store.claimable(limits)
@@ -174,6 +174,14 @@ class Link:
     async def held(self, *, until: int | None = None) -> Sequence[Held]:
         await self._pass()
         return await self._store.held(until=until)
+
+    async def occupant(self, target: str) -> str:
+        await self._pass()
+        return await self._store.occupant(target)
+
+    async def due(self, limit: int) -> Sequence[str]:
+        await self._pass()
+        return await self._store.due(limit)
 
     async def _pass(self) -> None:
         if self._cut:

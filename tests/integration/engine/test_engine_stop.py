@@ -342,7 +342,7 @@ async def test_an_operation_whose_worker_is_gone_is_taken_over_within_lease_and_
     name = await world.create()
     await world.apply(name, Claim(int(LEASE * 1e6)))
     await world.pass_time(LEASE + 5)
-    assert (await world.record(name)).losses == 1
+    assert (await world.record(name)).failed_attempts == 1
     assert (await world.record(name)).state == record.QUEUED
 
 
@@ -487,7 +487,7 @@ async def test_a_shutdown_gives_the_operation_back_and_the_next_process_goes_on(
     assert worker.unwound_by == [(worker.unwinding, StopReason.SHUTDOWN)]
     await world.open()
     released = await world.record(name)
-    assert (released.state, released.losses, released.lease_time) == (record.QUEUED, 0, 0)
+    assert (released.state, released.failed_attempts, released.lease_time) == (record.QUEUED, 0, 0)
     worker.go_on.set()
     await world.start(worker.run)
     assert world.recovered == 0
@@ -557,7 +557,7 @@ async def test_a_claim_in_flight_at_a_shutdown_is_given_back(world, worker):
     worker.go_on.set()
     await world.start(worker.run)
     assert (await world.done(name)).WhichOneof("result") == "response"
-    assert (await world.record(name)).losses == 0
+    assert (await world.record(name)).failed_attempts == 0
 
 
 async def test_nothing_is_begun_once_the_engine_stops(world, worker):
