@@ -18,6 +18,8 @@ from lro_grpc.record import Event, Record, Report
 from lro_grpc.stores import Store
 
 _RETRY_SECONDS = 0.2
+_LEASE_MARGIN = 0.1
+"""The share of a lease by which it ends here before it ends in the store (R10)."""
 
 
 class Attempt:
@@ -31,6 +33,8 @@ class Attempt:
         store: Where the operation is kept.
         clock: Measures what is left of the lease.
         lease: Seconds for which a claim or a heartbeat holds the operation.
+        claimed_at: The clock's ``monotonic`` before the claim was sent.
+        random: Gives numbers uniform in [0, 1).
         on_report: Is called, from the handler's thread, when there is something to store again.
     """
 
@@ -42,14 +46,27 @@ class Attempt:
         clock: Clock,
         *,
         lease: float,
+        claimed_at: float,
+        random: Callable[[], float],
         on_report: Callable[[Attempt], None],
     ) -> None:
         self.record = record
         self.handler = handler
+        self.random = random
         self.loop = asyncio.get_running_loop()
         self.cancel_requested = record.cancel_requested
-        self.claimed_to_undo = record.cancel_requested
+        self.pause_requested = record.pause_requested
+        claim_time = record.lease_time - round(lease * 1_000_000)
+        self.is_timed_out = record.is_to_undo and record.is_overdue(claim_time)
+        """Whether the operation's own time is over."""
+        self.claimed_to_undo = record.cancel_requested or self.is_timed_out
         """Whether the attempt was begun only to undo what earlier ones have done."""
+        self.is_stuck = False
+        """Whether the handler has made no progress for too long."""
+        self.is_undoing = False
+        """Whether what the handler has done is being undone, which no cancel stops."""
+        self.last_progress = clock.monotonic()
+        """When the handler last gave a sign, by the clock's ``monotonic``."""
         self.stop_reason: StopReason | None = None
         self.task: asyncio.Task[Any] | None = None
         """The task to interrupt when the attempt has to stop; None outside an async handler."""
@@ -57,11 +74,10 @@ class Attempt:
         """Undoes a batch that was created, given the operation's error; of the handler's colour."""
         self.batch_is_driven = False
         """Whether the handler has come to its batch, so that its states are being seen to."""
-        self._undoing = False
         self._store = store
         self._clock = clock
         self._lease = lease
-        self._lease_end = clock.monotonic() + lease
+        self.beaten(claimed_at)
         self._on_report = on_report
         self._lock = threading.Lock()
         self._metadata: Message | None = None
@@ -76,6 +92,13 @@ class Attempt:
     def number(self) -> int:
         """The attempt's number: the fencing token."""
         return self.record.attempt
+
+    @property
+    def ending(self) -> StopReason | None:
+        """Why the operation is to end, whatever its handler could still do; None if it is not."""
+        if self.cancel_requested:
+            return StopReason.CANCEL
+        return StopReason.TIMEOUT if self.is_timed_out else None
 
     @property
     def leaves_a_batch(self) -> bool:
@@ -107,6 +130,7 @@ class Attempt:
             if not isinstance(detail, str):
                 raise TypeError(f"the detail is {detail!r}; give a text")
             detail.encode()
+        self.last_progress = self._clock.monotonic()
         with self._lock:
             told = self._latest
             first = told is self._nothing
@@ -147,15 +171,28 @@ class Attempt:
             self._on_report(self)
 
     def stop(self, reason: StopReason) -> None:
-        """Makes the handler unwind. A lost lease or a shutdown comes before a cancel."""
+        """Makes the handler unwind. A lost lease comes before everything else, then a shutdown."""
         with self._lock:
-            if self.stop_reason in (StopReason.LEASE_LOST, reason):
-                return
-            if reason is StopReason.CANCEL and (self.stop_reason is not None or self._undoing):
+            if not self._gives_way_to(reason):
                 return
             self.stop_reason = reason
         if self.task is not None:
             self.task.cancel()
+
+    def _gives_way_to(self, reason: StopReason) -> bool:
+        if self.stop_reason in (StopReason.LEASE_LOST, reason):
+            return False
+        if reason in (StopReason.LEASE_LOST, StopReason.SHUTDOWN):
+            return True
+        if reason is StopReason.TIMEOUT and self.is_stuck:
+            return self.stop_reason is not StopReason.SHUTDOWN
+        return self.stop_reason is None and not self.is_undoing
+
+    def see(self, record: Record) -> None:
+        """Notes what others have asked of the operation meanwhile."""
+        self.pause_requested = record.pause_requested
+        if record.cancel_requested and not record.done:
+            self.cancel()
 
     def cancel(self) -> None:
         """Tells the handler, once, that someone cancelled the operation."""
@@ -163,11 +200,21 @@ class Attempt:
             self.cancel_requested = True
             self.stop(StopReason.CANCEL)
 
+    def time_out(self) -> None:
+        """Tells the handler that the operation's own time is over."""
+        self.is_timed_out = True
+        self.stop(StopReason.TIMEOUT)
+
+    def call_stuck(self) -> None:
+        """Tells the handler that it was silent for too long."""
+        self.is_stuck = True
+        self.stop(StopReason.TIMEOUT)
+
     def begin_undo(self) -> None:
-        """Lets no cancel stop what undoes the work, neither one that came nor one to come."""
+        """Lets what ends the operation not stop what undoes the work, be it there or to come."""
         with self._lock:
-            self._undoing = True
-            if self.stop_reason is StopReason.CANCEL:
+            self.is_undoing = True
+            if self.stop_reason in (StopReason.CANCEL, StopReason.TIMEOUT) and not self.is_stuck:
                 self.stop_reason = None
 
     def raise_if_stopped(self) -> None:
@@ -175,13 +222,17 @@ class Attempt:
         if self.stop_reason is not None:
             raise AttemptStopped(self.stop_reason)
 
-    def beaten(self) -> None:
-        """Notes that a heartbeat was stored."""
-        self._lease_end = self._clock.monotonic() + self._lease
+    def beaten(self, sent_at: float) -> None:
+        """Notes that the claim or a heartbeat was stored.
+
+        Args:
+            sent_at: The clock's ``monotonic`` before it was sent: the store's lease ends later.
+        """
+        self._lease_end = sent_at + self._lease * (1 - _LEASE_MARGIN)
 
     @property
     def lease_is_over(self) -> bool:
-        """Whether the lease has run out by this process's own clock."""
+        """Whether the lease has all but run out by this process's own clock (R10)."""
         return self._clock.monotonic() >= self._lease_end
 
     async def write(self, event: Event) -> None:
@@ -204,4 +255,10 @@ class Attempt:
                 await self._clock.sleep(_RETRY_SECONDS)
             else:
                 self.record = record
+                self.last_progress = self._clock.monotonic()
+                self.see(record)
                 return
+
+    def write_from_thread(self, event: Event) -> None:
+        """Does what ``write`` does, for a handler in a thread."""
+        asyncio.run_coroutine_threadsafe(self.write(event), self.loop).result()

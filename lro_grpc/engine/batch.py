@@ -29,7 +29,7 @@ from lro_grpc.errors import (
     from_status,
     to_status,
 )
-from lro_grpc.record import SaveBatch, cancelled_status
+from lro_grpc.record import SaveBatch, cancelled_status, expired_status
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +112,15 @@ class Batch:
 
         Raises:
             LroError: The first failure, once everything is rolled back.
-            AttemptStopped: If the attempt was stopped; with CANCEL, once everything is rolled
-                back, else with the states left for the next attempt.
+            AttemptStopped: If the attempt was stopped; with CANCEL or TIMEOUT, once everything is
+                rolled back, else with the states left for the next attempt.
         """
         yield from self._create_all()
-        if self._failed or self._attempt.cancel_requested:
+        if self._failed or (self._attempt.ending and not self._attempt.is_stuck):
             yield from self._undo_all()
             if self._failed:
                 raise from_status(self._error)
-            raise AttemptStopped(StopReason.CANCEL)
+            raise AttemptStopped(self._attempt.ending or StopReason.CANCEL)
         self._attempt.raise_if_stopped()
 
     def undo_plan(self, error: status_pb2.Status) -> Plan:
@@ -168,9 +168,9 @@ class Batch:
             self._states.move(ended.target, Status.FAILED, error=error)
             if not self._failed:
                 self._error.CopyFrom(error)
-        elif self._attempt.cancel_requested and ended.target not in self._cut_off:
+        elif self._attempt.ending and ended.target not in self._cut_off:
             # What it has begun, it has cleaned up itself; not so what an earlier attempt has.
-            self._states.move(ended.target, Status.FAILED, error=cancelled_status())
+            self._states.move(ended.target, Status.FAILED, error=self._ending_status())
 
     def _undo_all(self) -> Plan:
         self._attempt.begin_undo()
@@ -218,7 +218,7 @@ class Batch:
 
     @property
     def _interrupted(self) -> bool:
-        return self._stopped or self._attempt.cancel_requested
+        return self._stopped or self._attempt.ending is not None
 
     def _is_stop(self, error: BaseException) -> bool:
         """Whether a target was stopped with the attempt, and has not failed by itself.
@@ -230,6 +230,11 @@ class Batch:
     def _status(self, target: str, error: BaseException) -> status_pb2.Status:
         where = f"{self._attempt.name}, target {target},"
         return status_of(error, where, domain=self._domain)
+
+    def _ending_status(self) -> status_pb2.Status:
+        if self._attempt.ending is StopReason.TIMEOUT:
+            return expired_status(self._attempt.record)
+        return cancelled_status()
 
     def _never_picked(self) -> status_pb2.Status:
         states = self._states
@@ -275,9 +280,8 @@ def drive(
         elif isinstance(step, Await):
             answer = ended.get()
         elif attempt.stop_reason is not StopReason.LEASE_LOST:
-            write = attempt.write(batch.saved())
             with contextlib.suppress(AttemptStopped):  # lost: the plan sees it, and winds up
-                asyncio.run_coroutine_threadsafe(write, attempt.loop).result()
+                attempt.write_from_thread(batch.saved())
 
 
 async def drive_async(
@@ -308,7 +312,7 @@ async def drive_async(
             except asyncio.CancelledError:
                 for task in tasks:
                     task.cancel()
-                if attempt.stop_reason is None and not attempt.cancel_requested:
+                if attempt.stop_reason is None and not attempt.ending:
                     raise  # the loop itself ends
         return waiting.result()
 

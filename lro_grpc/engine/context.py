@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
+from lro_grpc.engine import checkpoint
 from lro_grpc.engine.attempt import Attempt
 from lro_grpc.engine.batch import Batch, drive, drive_async
-from lro_grpc.errors import StopReason
+from lro_grpc.errors import AttemptStopped, StopReason
+from lro_grpc.record import Checkpoint, Update
 
 MetadataT = TypeVar("MetadataT", bound=Message)
 
@@ -37,9 +40,23 @@ class _Context(Generic[MetadataT]):
         return self._attempt.record.target
 
     @property
+    def caller(self) -> str:
+        """Who started the operation, as ``Operations(identify=…)`` told; empty if it is not set."""
+        return self._attempt.record.caller
+
+    @property
     def attempt(self) -> int:
-        """1 for the first attempt; more when a worker was lost, or let go, before."""
+        """1 for the first attempt; more when one failed, paused, or lost its worker before."""
         return self._attempt.number
+
+    @property
+    def checkpoint_state(self) -> Any:
+        """The state of the latest ``checkpoint``, of this attempt or one before; None for none.
+
+        Raises:
+            ConfigurationError: If it is a message of a type that no imported module defines.
+        """
+        return checkpoint.unpack(self._attempt.record.checkpoint)
 
     @property
     def metadata(self) -> MetadataT:
@@ -57,6 +74,11 @@ class _Context(Generic[MetadataT]):
     def cancel_requested(self) -> bool:
         """Whether someone asked to cancel the operation."""
         return self._attempt.cancel_requested
+
+    @property
+    def pause_requested(self) -> bool:
+        """Whether someone asked to pause: the next ``checkpoint`` does it."""
+        return self._attempt.pause_requested
 
     @property
     def stop_reason(self) -> StopReason | None:
@@ -82,9 +104,64 @@ class _Context(Generic[MetadataT]):
         """
         self._attempt.raise_if_stopped()
 
+    def _before_checkpoint(self, state: Message | bytes | None) -> Checkpoint | None:
+        """Returns what a checkpoint has to store, if anything."""
+        attempt = self._attempt
+        attempt.raise_if_stopped()
+        if attempt.claimed_to_undo and attempt.ending:
+            raise AttemptStopped(attempt.ending)
+        if state is None:
+            return None
+        return Checkpoint(attempt.take_report(final=True), checkpoint.pack(state))
+
+    def _after_checkpoint(self) -> None:
+        if self._attempt.pause_requested:
+            self._attempt.stop(StopReason.PAUSE)
+        self._attempt.raise_if_stopped()
+
+    def _update(self, detail: str | None, *, updating: bool) -> Update:
+        self._attempt.report(None, detail)
+        return Update(self._attempt.take_report(final=True), updating)
+
 
 class OperationContext(_Context[MetadataT]):
     """The operation, for a ``def`` handler, which runs in a thread of its own."""
+
+    def checkpoint(self, state: Message | bytes | None = None) -> None:
+        """Stores what a later attempt can go on from, and pauses here if someone asked to.
+
+        Whoever takes the operation up next, after a pause, a crash or a retry, finds the state in
+        ``checkpoint_state``. Keep it small: it is written with each change of the operation.
+
+        A cancel of an operation that is paused, or waits, and has such a state begins one more
+        attempt, for the handler to undo what it has done: ``cancel_requested`` is true there from
+        the beginning, and a ``checkpoint`` ends it.
+
+        Args:
+            state: A protobuf message or bytes. Unless given, the state stays as it was.
+
+        Raises:
+            AttemptStopped: If the attempt has to stop, be it for the pause; let it pass.
+            TypeError: If the state is neither a message nor bytes.
+        """
+        event = self._before_checkpoint(state)
+        if event is not None:
+            self._attempt.write_from_thread(event)
+        self._after_checkpoint()
+
+    @contextlib.contextmanager
+    def updating(self, detail: str | None = None) -> Iterator[None]:
+        """Shows the operation as UPDATING inside the block, and as RUNNING after it.
+
+        Args:
+            detail: What is being done, as in ``progress``.
+
+        Raises:
+            AttemptStopped: If the operation is no longer this attempt's.
+        """
+        self._attempt.write_from_thread(self._update(detail, updating=True))
+        yield
+        self._attempt.write_from_thread(self._update(None, updating=False))
 
     def batch(
         self,
@@ -127,6 +204,28 @@ class OperationContext(_Context[MetadataT]):
 
 class AsyncOperationContext(_Context[MetadataT]):
     """The operation, for an ``async def`` handler."""
+
+    async def checkpoint(self, state: Message | bytes | None = None) -> None:
+        """Stores what a later attempt can go on from; see :meth:`OperationContext.checkpoint`.
+
+        Args:
+            state: A protobuf message or bytes. Unless given, the state stays as it was.
+        """
+        event = self._before_checkpoint(state)
+        if event is not None:
+            await self._attempt.write(event)
+        self._after_checkpoint()
+
+    @contextlib.asynccontextmanager
+    async def updating(self, detail: str | None = None) -> AsyncIterator[None]:
+        """Shows the operation as UPDATING inside the block, and as RUNNING after it.
+
+        Args:
+            detail: What is being done, as in ``progress``.
+        """
+        await self._attempt.write(self._update(detail, updating=True))
+        yield
+        await self._attempt.write(self._update(None, updating=False))
 
     async def batch(
         self,

@@ -5,15 +5,21 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from google.protobuf.message import Message
+
+from lro_grpc.polling import Backoff
 
 DEFAULT_THREADS = 16
 """Attempts of one method at a time in one process, for a ``def`` handler."""
 
 DEFAULT_TASKS = 1000
 """Attempts of one method at a time in one process, for an ``async def`` handler."""
+
+RETRY_BACKOFF = Backoff(timedelta(seconds=1), 2.0, timedelta(minutes=1))
+"""Between attempts that fail: from 1 s by 2 up to a minute, each with full jitter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,12 @@ class Handler:
     """``ErrorInfo.domain`` of the handler's errors that name none."""
     concurrency: int | None = None
     """Attempts at a time in one process; the default of the handler's colour unless given."""
+    retry: Callable[[Exception], bool] | None = None
+    """Tells whether an error that ``run`` raised is worth another attempt."""
+    backoff: Backoff = RETRY_BACKOFF
+    """How long to wait between attempts that fail."""
+    progress_timeout: timedelta | None = None
+    """For how long an attempt may say nothing before it counts as lost; None for any time."""
 
     @property
     def is_async(self) -> bool:

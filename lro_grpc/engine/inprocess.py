@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from lro_grpc.clock import Clock
+from lro_grpc.engine import time_limits
 from lro_grpc.engine.attempt import Attempt
 from lro_grpc.engine.backlog import Backlog
 from lro_grpc.engine.failure import status_of
@@ -25,6 +28,7 @@ from lro_grpc.errors import (
 )
 from lro_grpc.record import (
     Claim,
+    Elapse,
     Event,
     Fail,
     Heartbeat,
@@ -39,6 +43,12 @@ _log = logging.getLogger("lro_grpc")
 _REPORT_SECONDS = 0.1
 """Progress is stored at most this often."""
 
+_MAX_RIPENING = 1000
+"""Operations between two attempts that are timed one by one at most."""
+
+_MAX_SWEPT = 500
+"""Operations that expire, or are removed, in one commit at most."""
+
 _RETRY_SECONDS = 0.5
 """After the store could not answer, it is asked again this much later."""
 
@@ -50,7 +60,9 @@ class EngineOptions:
     lease: timedelta
     """For how long an attempt holds its operation without a heartbeat."""
     sweep: timedelta
-    """How often operations whose worker is lost are looked for."""
+    """How often what is lost, overdue or expired is looked for."""
+    random: Callable[[], float] = random.random
+    """Gives numbers uniform in [0, 1), for the pauses between attempts."""
 
 
 class InProcessEngine:
@@ -69,6 +81,7 @@ class InProcessEngine:
         self._store = store
         self._handlers = handlers
         self._clock = clock
+        self._random = options.random
         self._lease = options.lease.total_seconds()
         self._sweep = options.sweep.total_seconds()
         self._backlogs = {method: Backlog(method) for method in handlers}
@@ -79,6 +92,9 @@ class InProcessEngine:
         self._storing: set[asyncio.Task[None]] = set()
         self._told: set[Attempt] = set()
         self._cancelled_early: set[str] = set()
+        self._limits: dict[Attempt, list[asyncio.Task[None]]] = {}
+        self._ripening: set[asyncio.Task[None]] = set()
+        self._beat_in = self._lease / 3
         self._loops: list[asyncio.Task[None]] = []
         self._stopping = False
 
@@ -99,7 +115,13 @@ class InProcessEngine:
             await self._store.apply_all([(h.name, Lose(h.attempt, proven=True)) for h in held])
             recovered = len(held)
         self._wake.set()
-        for forever in (self._claim, self._store_reports, self._heartbeat, self._sweep_lost):
+        for forever in (
+            self._claim,
+            self._store_reports,
+            self._heartbeat,
+            self._watch_leases,
+            self._sweep_all,
+        ):
             self._loops.append(asyncio.create_task(self._survive(forever)))
         return recovered
 
@@ -128,20 +150,39 @@ class InProcessEngine:
             self._store_ended()
         if self._storing:
             await asyncio.wait(self._storing, timeout=grace.total_seconds())
-        for task in self._loops:
+        limits = [task for tasks in self._limits.values() for task in tasks]
+        tasks = [*self._loops, *self._ripening, *limits]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _on_change(self, record: Record) -> None:
         if record.claimable and record.method in self._backlogs:
-            self._backlogs[record.method].add(record.name)
-            self._wake.set()
-        if record.cancel_requested and record.lease_time:
+            if record.ready_time:
+                self._ripen(record)
+            else:
+                self._note_claimable(record)
+        if record.lease_time:
             attempt = self._attempts.get(record.name)
             if attempt is not None and attempt.number == record.attempt:
-                attempt.cancel()
-            else:
+                attempt.see(record)
+            elif record.cancel_requested:
                 self._cancelled_early.add(record.name)  # it may be one that is being claimed
+
+    def _note_claimable(self, record: Record) -> None:
+        self._backlogs[record.method].add(record.name)
+        self._wake.set()
+
+    def _ripen(self, record: Record) -> None:
+        """Notes an operation that waits once it is ready; of too many, the sweep takes care."""
+        if len(self._ripening) < _MAX_RIPENING:
+            task = asyncio.create_task(self._note_when_ready(record))
+            self._ripening.add(task)
+            task.add_done_callback(self._ripening.discard)
+
+    async def _note_when_ready(self, record: Record) -> None:
+        await self._clock.sleep((record.ready_time - self._clock.now()) / 1_000_000)
+        self._note_claimable(record)
 
     async def _survive(self, forever: Callable[[], Awaitable[None]]) -> None:
         """Repeats one of the engine's loops, whatever happens in one of its rounds."""
@@ -166,6 +207,7 @@ class InProcessEngine:
                     continue
                 try:
                     names = await backlog.take(self._store, self._free[method])
+                    claimed_at = self._clock.monotonic()
                     outcomes = await self._store.apply_all([(name, claim) for name in names])
                 except BaseException:
                     backlog.ask_again()
@@ -173,14 +215,14 @@ class InProcessEngine:
                     raise
                 for outcome in outcomes:
                     if isinstance(outcome, Record):
-                        self._begin(outcome)
+                        self._begin(outcome, claimed_at)
                     elif not isinstance(outcome, StaleAttemptError):
                         _log.error("an operation cannot be claimed: %s", outcome)
                 self._cancelled_early.clear()
             if backlog and self._free[method]:
                 self._wake.set()  # there is more, after the other methods
 
-    def _begin(self, record: Record) -> None:
+    def _begin(self, record: Record, claimed_at: float) -> None:
         handler = self._handlers[record.method]
         attempt = Attempt(
             record,
@@ -188,6 +230,8 @@ class InProcessEngine:
             self._store,
             self._clock,
             lease=self._lease,
+            claimed_at=claimed_at,
+            random=self._random,
             on_report=self._on_report,
         )
         self._free[record.method] -= 1
@@ -202,10 +246,40 @@ class InProcessEngine:
             attempt.stop(StopReason.SHUTDOWN)
         elif record.name in self._cancelled_early and not record.cancel_requested:
             attempt.cancel()
+        self._limit(attempt)
+
+    def _limit(self, attempt: Attempt) -> None:
+        """Sees to it that an attempt keeps its time limits."""
+        limits: list[Coroutine[Any, Any, Event | None]] = []
+        if attempt.record.deadline_time and not attempt.is_timed_out:
+            limits.append(time_limits.expire(attempt, self._clock, self._lease))
+        silence = attempt.handler.progress_timeout
+        if silence is not None:
+            seconds = silence.total_seconds()
+            limits.append(time_limits.lose_stuck(attempt, self._clock, seconds, self._lease))
+        if limits:
+            self._limits[attempt] = [
+                asyncio.create_task(self._give_up_after(attempt, one)) for one in limits
+            ]
+
+    async def _give_up_after(
+        self, attempt: Attempt, limit: Coroutine[Any, Any, Event | None]
+    ) -> None:
+        """Takes an operation from an attempt that does not stop although its time is over."""
+        event = await limit
+        if event is not None:
+            _log.warning(
+                "%s: attempt %d does not stop, and is given up", attempt.name, attempt.number
+            )
+            with contextlib.suppress(AttemptStopped):
+                await attempt.write(event)
+            attempt.stop(StopReason.LEASE_LOST)
 
     def _ended(self, run: asyncio.Task[Event]) -> None:
         """Notes what has come of a run; those that end in one turn are stored together."""
         attempt = self._runs.pop(run)
+        for task in self._limits.pop(attempt, ()):
+            task.cancel()
         stopped = run.cancelled() or isinstance(run.exception(), AttemptStopped)
         if stopped or attempt.stop_reason is StopReason.LEASE_LOST:
             _log.info("%s: attempt %d ended without an outcome", attempt.name, attempt.number)
@@ -286,19 +360,23 @@ class InProcessEngine:
 
     async def _heartbeat(self) -> None:
         """Renews the leases of all attempts, three times in a lease."""
-        await self._clock.sleep(self._lease / 3)
+        await self._clock.sleep(self._beat_in)
+        self._beat_in = 0.0  # should the store not answer, the next one comes after a retry's pause
         attempts = self._attempts.values()
         held = [one for one in attempts if one.stop_reason is not StopReason.LEASE_LOST]
         beats = [Heartbeat(one.number, int(self._lease * 1_000_000)) for one in held]
-        try:
-            await self._tell(held, beats)
-        except UnavailableError:
-            for attempt in held:
-                if attempt.lease_is_over:
-                    attempt.stop(StopReason.LEASE_LOST)
-            raise
+        sent_at = self._clock.monotonic()
+        await self._tell(held, beats)
         for attempt in held:
-            attempt.beaten()
+            attempt.beaten(sent_at)
+        self._beat_in = self._lease / 3
+
+    async def _watch_leases(self) -> None:
+        """Stops attempts whose lease is over, whether or not the store answers (R10)."""
+        await self._clock.sleep(self._lease / 20)
+        for attempt in self._attempts.values():
+            if attempt.lease_is_over:
+                attempt.stop(StopReason.LEASE_LOST)
 
     async def _tell(self, attempts: Iterable[Attempt], events: Iterable[Event]) -> None:
         """Stores one event of each attempt, and stops those that turn out not to be held."""
@@ -309,11 +387,11 @@ class InProcessEngine:
         for (attempt, _), outcome in zip(pairs, outcomes, strict=True):
             if isinstance(outcome, LroError) and self._attempts.get(attempt.name) is attempt:
                 attempt.stop(StopReason.LEASE_LOST)
-            elif isinstance(outcome, Record) and outcome.cancel_requested and not outcome.done:
-                attempt.cancel()
+            elif isinstance(outcome, Record):
+                attempt.see(outcome)
 
-    async def _sweep_lost(self) -> None:
-        """Takes operations from workers whose lease is over."""
+    async def _sweep_all(self) -> None:
+        """Sees to what is lost, overdue or expired."""
         await self._clock.sleep(self._sweep)
         for backlog in self._backlogs.values():
             backlog.ask_again()  # should a notice have been lost (R9)
@@ -322,6 +400,10 @@ class InProcessEngine:
         lost = [(one.name, Lose(one.attempt)) for one in held if not self._is_healthy(one)]
         if lost:
             await self._store.apply_all(lost)
+        while due := await self._store.due(_MAX_SWEPT):
+            await self._store.apply_all([(name, Elapse()) for name in due])
+            if len(due) < _MAX_SWEPT:
+                break
 
     def _is_healthy(self, held: Held) -> bool:
         """Whether it is an attempt of this process, whose lease is only over by the time of day."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 from typing import Any
 
 from google.protobuf.message import Message
@@ -12,9 +14,23 @@ from lro_grpc import metadata
 from lro_grpc.engine.attempt import Attempt
 from lro_grpc.engine.context import AsyncOperationContext, OperationContext
 from lro_grpc.engine.failure import status_of
+from lro_grpc.engine.retry import is_retryable, pause_after
 from lro_grpc.engine.threads import run_in_thread
 from lro_grpc.errors import AttemptStopped, StopReason, WrongTypeError
-from lro_grpc.record import Event, Fail, Release, Succeed, cancelled_status
+from lro_grpc.record import (
+    Event,
+    Expire,
+    Fail,
+    Lose,
+    Release,
+    Report,
+    Retry,
+    Succeed,
+    cancelled_status,
+    expired_status,
+)
+
+_log = logging.getLogger("lro_grpc")
 
 
 class Run(asyncio.Task[Event]):
@@ -78,26 +94,48 @@ def _packed(attempt: Attempt, response: Any) -> bytes:
 
 
 async def _stopped(attempt: Attempt, error: BaseException) -> Event:
-    reason = error.reason if isinstance(error, AttemptStopped) else attempt.stop_reason
-    if reason is None and not attempt.cancel_requested:
+    reason = attempt.stop_reason or attempt.ending
+    if isinstance(error, AttemptStopped):
+        reason = error.reason
+    if reason is None:
         task = asyncio.current_task()
         if isinstance(task, Run) and task.was_told_to_end:
             raise error  # not by the engine, which would have given a reason: the loop ends
         return await _failed(attempt, error)
     if reason is StopReason.LEASE_LOST:
         raise AttemptStopped(reason) from error
+    if attempt.is_stuck:
+        return Lose(attempt.number, stuck=True)
     undo_later = attempt.leaves_a_batch and not attempt.claimed_to_undo
-    if reason is StopReason.SHUTDOWN or undo_later:
+    if reason in (StopReason.SHUTDOWN, StopReason.PAUSE) or undo_later:
         return Release(attempt.take_report(final=True))
+    if reason is StopReason.TIMEOUT:
+        return await _undone(attempt, expired_status(attempt.record), Expire)
     return await _ended_with(attempt, cancelled_status())
 
 
 async def _failed(attempt: Attempt, error: BaseException) -> Event:
-    where = f"{attempt.handler.method} in {attempt.name}"
-    return await _ended_with(attempt, status_of(error, where, domain=attempt.handler.error_domain))
+    handler, record = attempt.handler, attempt.record
+    status = status_of(error, f"{handler.method} in {attempt.name}", domain=handler.error_domain)
+    # What a batch has rolled back stays so: it has failed for good.
+    if is_retryable(handler, error) and not record.batch_error:
+        pause = pause_after(handler, error, record.failed_attempts, attempt.random)
+        _log.warning(
+            "%s: attempt %d failed, the next one may begin in %.1f s: %s",
+            *(attempt.name, attempt.number, pause, status.message),
+        )
+        report = attempt.take_report(final=True)
+        return Retry(report, status.SerializeToString(), round(pause * 1_000_000))
+    return await _ended_with(attempt, status)
 
 
 async def _ended_with(attempt: Attempt, error: status_pb2.Status) -> Event:
+    return await _undone(attempt, error, lambda told: Fail(told, error.SerializeToString()))
+
+
+async def _undone(
+    attempt: Attempt, error: status_pb2.Status, event: Callable[[Report], Event]
+) -> Event:
     """Undoes a batch that was created, for with an error nothing of it may be left."""
     undo, attempt.undo = attempt.undo, None
     if undo is not None:
@@ -111,4 +149,4 @@ async def _ended_with(attempt: Attempt, error: status_pb2.Status) -> Event:
             return await _stopped(attempt, stopped)
         finally:
             attempt.task = None
-    return Fail(attempt.take_report(final=True), error.SerializeToString())
+    return event(attempt.take_report(final=True))
