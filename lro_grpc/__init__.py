@@ -39,9 +39,18 @@ from lro_grpc.errors import (
     WrongTypeError,
 )
 from lro_grpc.polling import Backoff
-from lro_grpc.server import Operations, Prepared, method
+from lro_grpc.server import (
+    Access,
+    KnownOperation,
+    Limits,
+    MethodOptions,
+    Operations,
+    Prepared,
+    method,
+)
 
 __all__ = [
+    "Access",
     "AsyncOperationContext",
     "AsyncOperationFuture",
     "AsyncOperationsClient",
@@ -53,9 +62,12 @@ __all__ = [
     "InvalidArgumentError",
     "InvalidNameError",
     "InvalidPageTokenError",
+    "KnownOperation",
     "LimitReachedError",
+    "Limits",
     "LroError",
     "MalformedRequestError",
+    "MethodOptions",
     "OperationCancelledError",
     "OperationContext",
     "OperationFailedError",

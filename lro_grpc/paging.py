@@ -13,13 +13,17 @@ DEFAULT_PAGE_SIZE = 50
 """Operations on a page when the caller names no size."""
 
 MAX_PAGE_SIZE = 1000
-"""Operations on a page at most; a larger size is clamped to it, not refused (S12)."""
+"""Operations on a page at most, unless a server is told otherwise."""
 
 _SIGNATURE_BYTES = 16
 
 
-def page_size(asked: int) -> int:
+def page_size(asked: int, *, most: int = MAX_PAGE_SIZE) -> int:
     """Returns the size to use for the size that a caller asked for (S12).
+
+    Args:
+        asked: What the caller asked for; 0 for the default.
+        most: What a larger one is clamped to.
 
     Raises:
         InvalidArgumentError: If it is negative.
@@ -31,7 +35,7 @@ def page_size(asked: int) -> int:
             reason="INVALID_PAGE_SIZE",
             metadata={"page_size": str(asked)},
         )
-    return min(asked or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+    return min(asked or DEFAULT_PAGE_SIZE, most)
 
 
 class PageTokens:

@@ -163,7 +163,7 @@ def _own_server(console: Console) -> Iterator[str]:
         thread = LoopThread()
         operations = Operations(store, grace=timedelta(seconds=2))
         fleet = FleetService(Path(folder))
-        server, port = thread.run(
+        server, port, _ = thread.run(
             assemble(
                 operations,
                 lambda it: fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(fleet, it),

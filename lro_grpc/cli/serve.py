@@ -41,7 +41,7 @@ def run(service: str | None, listen: str, store: str, data: Path | None) -> None
 
 async def _serve(add: AddServicers, listen: str, store: str, next_command: str) -> None:
     operations = Operations(store)
-    server, port = await assemble(operations, add, listen)
+    server, port, checks = await assemble(operations, add, listen)
 
     def banner() -> None:
         host = listen.rpartition(":")[0]
@@ -50,12 +50,12 @@ async def _serve(add: AddServicers, listen: str, store: str, next_command: str) 
         print(f"recovered      {operations.recovered}")
         print(f"try            {next_command.replace(listen, f'{host}:{port}')}", flush=True)
 
-    await operations.run(server, ready=banner)
+    await operations.run(server, ready=banner, draining=checks.enter_graceful_shutdown)
 
 
 async def assemble(
     operations: Operations, add: AddServicers, listen: str
-) -> tuple[grpc.aio.Server, int]:
+) -> tuple[grpc.aio.Server, int, health.aio.HealthServicer]:
     """Makes a server that is ready to start, with health and reflection for what it serves.
 
     Args:
@@ -64,7 +64,7 @@ async def assemble(
         listen: ``HOST:PORT``; port 0 for any.
 
     Returns:
-        The server and its port.
+        The server, its port and its health checks.
 
     Raises:
         ConfigurationError: If the address cannot be listened on.
@@ -87,7 +87,7 @@ async def assemble(
         raise ConfigurationError(
             f"cannot listen on {listen}; is another server running there?"
         ) from cause
-    return server, port
+    return server, port, checks
 
 
 @contextlib.contextmanager

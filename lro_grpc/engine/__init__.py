@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from lro_grpc.engine.context import AsyncOperationContext, OperationContext
-from lro_grpc.engine.handler import Handler
+from lro_grpc.engine.handler import RETRY_BACKOFF, Handler
 from lro_grpc.engine.inprocess import EngineOptions, InProcessEngine
 
 __all__ = [
+    "RETRY_BACKOFF",
     "AsyncOperationContext",
     "EngineOptions",
     "Handler",

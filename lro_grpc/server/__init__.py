@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from lro_grpc.server.mark import Prepared, method
+from lro_grpc.server.access import Access, KnownOperation
+from lro_grpc.server.limits import Limits
+from lro_grpc.server.mark import MethodOptions, Prepared, method
 from lro_grpc.server.operations import Operations
 
-__all__ = ["Operations", "Prepared", "method"]
+__all__ = [
+    "Access",
+    "KnownOperation",
+    "Limits",
+    "MethodOptions",
+    "Operations",
+    "Prepared",
+    "method",
+]

@@ -9,14 +9,17 @@ from __future__ import annotations
 import concurrent.futures
 import inspect
 from collections.abc import Callable, Coroutine
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 
 from lro_grpc.engine.failure import status_of
 from lro_grpc.engine.threads import run_in_thread
+from lro_grpc.errors import MalformedRequestError
 from lro_grpc.server.prepare_context import (
     Aborted,
     AsyncPrepareContext,
@@ -36,48 +39,29 @@ _MAX_MESSAGE = 1000
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
-class Call:
-    """What the service may know of an RPC.
+EMPTY = b""
+"""A serialized ``google.protobuf.Empty``."""
 
-    Args:
-        context: gRPC's own context, of either colour.
+M = TypeVar("M", bound=Message)
+
+
+def parse(kind: type[M], body: bytes) -> M:
+    """Parses a request's body.
+
+    Raises:
+        MalformedRequestError: If the body is not such a message.
     """
-
-    def __init__(self, context: Any) -> None:
-        self._context = context
-
-    def time_remaining(self) -> float | None:
-        """Returns the seconds until the caller's deadline; None if there is none."""
-        remaining: float | None = self._context.time_remaining()
-        return remaining
-
-    def may_wait(self) -> bool:
-        """Whether the RPC may stay open for long. A waiting coroutine costs little: it may."""
-        return True
-
-    async def prepare(self, function: Callable[[Any, Any], Any], request: Any) -> Any:
-        """Calls an author's prepare with the request and a context of its colour.
-
-        A ``def`` runs in a thread.
-
-        Raises:
-            Aborted: If it has refused the request through the context.
-        """
-        is_async = inspect.iscoroutinefunction(function)
-        context = (AsyncPrepareContext if is_async else PrepareContext)(self._context)
-        try:
-            if is_async:
-                prepared = await function(request, context)
-            else:
-                prepared = await run_in_thread("lro-prepare", function, request, context)
-        except SystemExit as cause:
-            raise RuntimeError("the prepare has called sys.exit") from cause
-        context.raise_if_refused()
-        return prepared
+    try:
+        return kind.FromString(body)
+    except DecodeError as cause:
+        raise MalformedRequestError(
+            f"the body of {len(body)} bytes is not a {kind.DESCRIPTOR.full_name}: {cause}",
+            metadata={"type": kind.DESCRIPTOR.full_name},
+        ) from cause
 
 
 class Waiters:
-    """Counts the RPCs that hold a thread to wait.
+    """Counts the RPCs that stay open to wait.
 
     Args:
         most: How many may at a time.
@@ -98,16 +82,28 @@ class Waiters:
         self._free += 1
 
 
-class SyncCall(Call):
-    """An RPC on a ``grpc.server``: it holds one of the server's threads as long as it lasts."""
+class Call:
+    """What the service may know of an RPC.
 
-    def __init__(self, context: Any, waiters: Waiters) -> None:
-        super().__init__(context)
+    Args:
+        context: gRPC's own context, of either colour.
+        method: The full name of the RPC's method.
+        waiters: Who may wait.
+    """
+
+    def __init__(self, context: Any, method: str, waiters: Waiters) -> None:
+        self.context = context
+        self.method = method
         self._waiters = waiters
         self._waits = False
 
+    def time_remaining(self) -> float | None:
+        """Returns the seconds until the caller's deadline; None if there is none."""
+        remaining: float | None = self.context.time_remaining()
+        return remaining
+
     def may_wait(self) -> bool:
-        """As many may wait as the server has threads to spare."""
+        """Whether the RPC may stay open for long: as many may as there are places."""
         self._waits = self._waits or self._waiters.enter()
         return self._waits
 
@@ -116,55 +112,94 @@ class SyncCall(Call):
         if self._waits:
             self._waiters.leave()
 
+    async def prepare(self, function: Callable[[Any, Any], Any], request: Any) -> Any:
+        """Calls an author's prepare with the request and a context of its colour.
+
+        A ``def`` runs in a thread.
+
+        Raises:
+            Aborted: If it has refused the request through the context.
+        """
+        is_async = inspect.iscoroutinefunction(function)
+        context = (AsyncPrepareContext if is_async else PrepareContext)(self.context)
+        try:
+            if is_async:
+                prepared = await function(request, context)
+            else:
+                prepared = await run_in_thread("lro-prepare", function, request, context)
+        except SystemExit as cause:
+            raise RuntimeError("the prepare has called sys.exit") from cause
+        context.raise_if_refused()
+        return prepared
+
 
 Service = Callable[[bytes, Call], Coroutine[Any, Any, bytes]]
-"""One method of the service."""
+"""One method of a service."""
 
 
-def aio_face(service: Service, error_domain: str) -> grpc.RpcMethodHandler[bytes, bytes]:
-    """Returns a method handler for a ``grpc.aio`` server."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """One method that is served."""
+
+    method: str
+    """``/pkg.Service/Method``."""
+    service: Service
+    """What answers it."""
+    error_domain: str
+    """``ErrorInfo.domain`` of authors' errors that name none."""
+
+
+def aio_face(served: Served, waiters: Waiters) -> grpc.RpcMethodHandler[bytes, bytes]:
+    """Returns a method handler for a ``grpc.aio`` server.
+
+    Args:
+        served: What to serve.
+        waiters: Who may wait.
+    """
 
     async def face(body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+        call = Call(context, served.method, waiters)
         try:
-            return await service(body, Call(context))
+            return await served.service(body, call)
         except Exception as error:
-            await context.abort(*_abortion(error, error_domain))
+            await context.abort(*_abortion(error, served.error_domain))
             raise
+        finally:
+            call.end()
 
     return grpc.unary_unary_rpc_method_handler(face)
 
 
 def sync_face(
-    service: Service,
-    error_domain: str,
-    submit: Callable[[Coroutine[Any, Any, bytes]], concurrent.futures.Future[bytes]],
+    served: Served,
     waiters: Waiters,
+    submit: Callable[[Coroutine[Any, Any, bytes]], concurrent.futures.Future[bytes]],
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
     """Returns a method handler for a ``grpc.server``.
 
     Args:
-        service: The coroutine to run.
-        error_domain: ``ErrorInfo.domain`` of authors' errors that name none.
+        served: What to serve.
+        waiters: Who may hold one of the server's threads to wait.
         submit: Runs a coroutine on the loop of the operations.
-        waiters: Who may hold a thread to wait.
     """
 
-    async def serve(body: bytes, call: SyncCall) -> bytes:
+    async def serve(body: bytes, context: grpc.ServicerContext) -> bytes:
+        call = Call(context, served.method, waiters)
         try:
-            return await service(body, call)
+            return await served.service(body, call)
         finally:
             call.end()
 
     def face(body: bytes, context: grpc.ServicerContext) -> bytes:
         try:
-            answer = submit(serve(body, SyncCall(context, waiters)))
+            answer = submit(serve(body, context))
             if not context.add_callback(lambda: _drop(answer)):
                 _drop(answer)
             return answer.result()
         except concurrent.futures.CancelledError:
             context.abort(grpc.StatusCode.CANCELLED, "the caller is gone")
         except Exception as error:  # noqa: BLE001 - it is told to the caller
-            code, message, trailers = _abortion(error, error_domain)
+            code, message, trailers = _abortion(error, served.error_domain)
             context.set_trailing_metadata(trailers)
             context.abort(code, message)
 

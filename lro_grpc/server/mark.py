@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, NoReturn, TypeVar, overload
 
+from lro_grpc.engine import RETRY_BACKOFF
 from lro_grpc.errors import ConfigurationError
+from lro_grpc.polling import Backoff
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,7 +32,26 @@ class MethodOptions:
     concurrency: int | None = None
     """Attempts at a time in one process; 16 for a ``def``, 1000 for an ``async def`` unless set."""
     max_attempts: int = 10
-    """How many attempts may lose their worker before the operation fails with ABORTED."""
+    """How many attempts may fail with an error to retry, lose their worker or get stuck before the
+    operation fails. Pauses and drains do not count."""
+    retry: Callable[[Exception], bool] | None = None
+    """Tells of an exception that the run has raised whether another attempt may be spared it; a
+    ``RetryableError`` is retried without it."""
+    backoff: Backoff = RETRY_BACKOFF
+    """How long to wait between attempts that fail."""
+    timeout: timedelta | None = None
+    """How long an operation may take, from its start on and with all pauses: then it ends EXPIRED
+    with DEADLINE_EXCEEDED. Any time unless set."""
+    progress_timeout: timedelta | None = None
+    """For how long an attempt may give no sign (``progress``, ``checkpoint``, a batch's step): then
+    it counts as lost, and the next one begins. Any time unless set."""
+    pausable: bool = False
+    """Whether the run calls ``op.checkpoint`` now and then, where it can pause."""
+    exclusive: bool = False
+    """Whether one exclusive operation at a time may have the ``Prepared.target``: another start is
+    refused with ABORTED (S6)."""
+    retention: timedelta | None = None
+    """For how long a done operation is kept; as ``Operations(retention=…)`` says unless set."""
     verb: str | None = None
     """``OperationMetadata.verb``; made from the method's name unless set."""
     api_version: str | None = None
@@ -41,6 +63,10 @@ class MethodOptions:
             value = getattr(self, option)
             if value is not None and value < 1:
                 raise ConfigurationError(f"{option} is {value}; give a positive number")
+        for option in ("timeout", "progress_timeout", "retention"):
+            value = getattr(self, option)
+            if value is not None and value <= timedelta(0):
+                raise ConfigurationError(f"{option} is {value}; give a positive time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +132,13 @@ def method(
     *,
     concurrency: int | None = None,
     max_attempts: int = 10,
+    retry: Callable[[Exception], bool] | None = None,
+    backoff: Backoff = RETRY_BACKOFF,
+    timeout: timedelta | None = None,
+    progress_timeout: timedelta | None = None,
+    pausable: bool = False,
+    exclusive: bool = False,
+    retention: timedelta | None = None,
     verb: str | None = None,
     api_version: str | None = None,
 ) -> Callable[[Callable[..., Any]], Method]: ...

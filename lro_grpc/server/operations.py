@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import logging
 import os
 import re
@@ -11,7 +12,6 @@ import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, overload
 
@@ -26,8 +26,12 @@ from lro_grpc.engine import EngineOptions, Handler, InProcessEngine
 from lro_grpc.engine.loop_thread import LoopThread
 from lro_grpc.errors import LIBRARY_DOMAIN, ConfigurationError, UnavailableError
 from lro_grpc.server import descriptors
-from lro_grpc.server.call import Call, Service, Waiters, aio_face, sync_face
+from lro_grpc.server.access import Authorize, Guard, Identify
+from lro_grpc.server.call import Call, Served, Waiters, aio_face, sync_face
+from lro_grpc.server.control import ControlService
+from lro_grpc.server.limits import Limits
 from lro_grpc.server.mark import BoundMethod, MethodOptions
+from lro_grpc.server.queues import Queues
 from lro_grpc.server.registrar import AioRegistrar, Services, SyncRegistrar
 from lro_grpc.server.service import OperationsService
 from lro_grpc.server.start import Starter
@@ -37,15 +41,7 @@ _log = logging.getLogger("lro_grpc")
 
 _METHOD = re.compile(r"/\w+(\.\w+)*/\w+", re.ASCII)
 
-Face = Callable[[Service, str], "grpc.RpcMethodHandler[bytes, bytes]"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Started:
-    """One method that is served, and where its errors come from."""
-
-    service: Service
-    error_domain: str
+Face = Callable[[Served], "grpc.RpcMethodHandler[bytes, bytes]"]
 
 
 class Operations:
@@ -63,9 +59,16 @@ class Operations:
         error_domain: ``ErrorInfo.domain`` of errors that handlers raise without one. The name of
             the method's gRPC service unless given.
         lease: For how long an attempt holds its operation without a heartbeat.
-        sweep: How often operations whose worker is lost are looked for.
+        sweep: How often operations that are lost, overdue or expired are looked for.
+        retention: For how long a done operation is kept, unless its method's mark says it (S7).
         max_wait: How long a Wait may last; a longer timeout is clamped to it (P9).
         grace: How long handlers and RPCs are given to end at a shutdown.
+        limits: What the server takes on at most.
+        identify: Tells who calls, from an RPC's ServicerContext: by its metadata, or its peer's
+            certificate. Handlers see it as ``op.caller``. A function that does not block, or a
+            coroutine function; it may raise an :class:`LroError`, such as UNAUTHENTICATED.
+        authorize: Tells whether an :class:`Access` is allowed; asked before the request is checked
+            and before it shows what exists (S19), for each RPC and each page (S15). Likewise.
         clock: Tells the time of day, and measures leases.
         new_id: Makes the id of an operation. 128 random bits unless given.
 
@@ -80,23 +83,34 @@ class Operations:
         error_domain: str | None = None,
         lease: timedelta = timedelta(seconds=15),
         sweep: timedelta = timedelta(seconds=5),
+        retention: timedelta = timedelta(days=30),
         max_wait: timedelta = timedelta(minutes=10),
         grace: timedelta = timedelta(seconds=10),
+        limits: Limits | None = None,
+        identify: Identify | None = None,
+        authorize: Authorize | None = None,
         clock: Clock | None = None,
         new_id: Callable[[], str] | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
         self._store = open_url(store, self._clock.now) if isinstance(store, str) else store
         self._changes = Changes(self._store)
-        self._service = OperationsService(self._store, self._changes, max_wait=max_wait)
+        self._limits = limits or Limits()
+        self._guard = Guard(self._store, identify, authorize)
+        self._service = OperationsService(
+            self._store, self._changes, self._guard, self._limits, max_wait=max_wait
+        )
+        self._queues = Queues(self._store, self._limits.queue)
+        self._retention = retention
         self._error_domain = error_domain
         self._engine_options = EngineOptions(lease=lease, sweep=sweep)
         self._grace = grace
         self._new_id = new_id or (lambda: names.new_id(os.urandom))
         self._handlers: dict[str, Handler] = {}
-        self._methods: dict[str, _Started] = {
-            name: _Started(service, LIBRARY_DOMAIN)
-            for name, service in self._service.methods().items()
+        control = ControlService(self._store, self._guard)
+        self._methods: dict[str, Served] = {
+            method: Served(method, service, LIBRARY_DOMAIN)
+            for method, service in (*self._service.methods().items(), *control.methods().items())
         }
         self._services = Services(self._add_marked)
         self._engine: InProcessEngine | None = None
@@ -116,7 +130,7 @@ class Operations:
     def attach(self, server: grpc.Server, *, max_waiters: int = 4) -> grpc.Server: ...
 
     def attach(self, server: Any, *, max_waiters: int = 4) -> Any:
-        """Adds google.longrunning.Operations to a server.
+        """Adds google.longrunning.Operations and lro.v1.OperationControlService to a server.
 
         Args:
             server: A ``grpc.aio`` server or a ``grpc.server`` that is not started yet.
@@ -128,12 +142,15 @@ class Operations:
             itself and passes everything else through.
         """
         if isinstance(server, grpc.aio.Server):
-            server.add_generic_rpc_handlers((_Faces(self._find, aio_face),))
+            many = Waiters(self._limits.waiters)
+            server.add_generic_rpc_handlers(
+                (_Faces(self._find, lambda served: aio_face(served, many)),)
+            )
             return AioRegistrar(server, self._services)
-        waiters = Waiters(max_waiters)
+        few = Waiters(max_waiters)
 
-        def face(service: Service, domain: str) -> grpc.RpcMethodHandler[bytes, bytes]:
-            return sync_face(service, domain, self._loop_thread().submit, waiters)
+        def face(served: Served) -> grpc.RpcMethodHandler[bytes, bytes]:
+            return sync_face(served, few, self._loop_thread().submit)
 
         server.add_generic_rpc_handlers((_Faces(self._find, face),))
         return SyncRegistrar(server, self._services)
@@ -147,10 +164,7 @@ class Operations:
         response: type[Message],
         metadata: type[Message] = conventional.DEFAULT_TYPE,
         prepare: Callable[[Any, Any], Any] | None = None,
-        concurrency: int | None = None,
-        max_attempts: int = 10,
-        verb: str | None = None,
-        api_version: str | None = None,
+        options: MethodOptions | None = None,
     ) -> None:
         """Serves a long-running method without a generated servicer.
 
@@ -162,25 +176,16 @@ class Operations:
             response: The response's type.
             metadata: The type of ``Operation.metadata``.
             prepare: As the mark's ``prepare``.
-            concurrency: As in the mark; so are the others.
-            max_attempts: How many attempts may lose their worker before the operation fails.
-            verb: ``OperationMetadata.verb``.
-            api_version: ``OperationMetadata.api_version``.
+            options: What a mark would say.
 
         Raises:
             ConfigurationError: If the name is not of that form, or is served already, or the
                 operations have started.
         """
         types = descriptors.MethodTypes(request, response, metadata)
-        options = MethodOptions(
-            concurrency=concurrency,
-            max_attempts=max_attempts,
-            verb=verb,
-            api_version=api_version,
-        )
-        self._add(method, BoundMethod(handler, prepare, options), types)
+        self._add(method, BoundMethod(handler, prepare, options or MethodOptions()), types)
 
-    def _find(self, method: str) -> _Started | None:
+    def _find(self, method: str) -> Served | None:
         """Returns what serves a method, or refuses it while the operations do not run."""
         found = self._methods.get(method)
         return found if found is None or self._engine is not None else _NOT_STARTED
@@ -204,12 +209,23 @@ class Operations:
             metadata=types.metadata,
             error_domain=self._error_domain or service,
             concurrency=bound.options.concurrency,
+            retry=bound.options.retry,
+            backoff=bound.options.backoff,
+            progress_timeout=bound.options.progress_timeout,
         )
         starter = Starter(
-            handler, bound.prepare, bound.options, self._store, self._clock, self._new_id
+            handler,
+            bound.prepare,
+            bound.options,
+            self._retention,
+            self._store,
+            self._queues,
+            self._guard,
+            self._clock,
+            self._new_id,
         )
         self._handlers[method] = handler
-        self._methods[method] = _Started(starter.start, handler.error_domain)
+        self._methods[method] = Served(method, starter.start, handler.error_domain)
 
     async def start(self) -> None:
         """Opens the store, takes over what a former process has left, and begins to run.
@@ -222,6 +238,8 @@ class Operations:
         await self._store.open()
         engine = InProcessEngine(self._store, self._handlers, self._clock, self._engine_options)
         try:
+            for method in self._handlers:
+                await self._queues.load(method)
             self.recovered = await engine.start()
         except BaseException:
             await self._store.close()
@@ -243,18 +261,36 @@ class Operations:
 
     @overload
     def run(
-        self, server: grpc.aio.Server, *, ready: Callable[[], object] = ...
+        self,
+        server: grpc.aio.Server,
+        *,
+        ready: Callable[[], object] = ...,
+        draining: Callable[[], object] = ...,
     ) -> Coroutine[Any, Any, None]: ...
 
     @overload
-    def run(self, server: grpc.Server, *, ready: Callable[[], object] = ...) -> None: ...
+    def run(
+        self,
+        server: grpc.Server,
+        *,
+        ready: Callable[[], object] = ...,
+        draining: Callable[[], object] = ...,
+    ) -> None: ...
 
-    def run(self, server: Any, *, ready: Callable[[], object] = lambda: None) -> Any:
+    def run(
+        self,
+        server: Any,
+        *,
+        ready: Callable[[], object] = lambda: None,
+        draining: Callable[[], object] = lambda: None,
+    ) -> Any:
         """Starts the operations and the server, and drains both on SIGTERM or SIGINT.
 
         Args:
             server: The server that was attached, or its registrar.
             ready: Is called once both have started.
+            draining: Is called when the drain begins, before anything is refused: the place to
+                set a health check to NOT_SERVING. On ``grpc.aio`` it may be a coroutine function.
 
         Returns:
             On a ``grpc.aio`` server a coroutine that ends after the drain; on a ``grpc.server``
@@ -264,10 +300,15 @@ class Operations:
             ConfigurationError: If the store cannot be opened.
         """
         if isinstance(server, grpc.aio.Server):
-            return self._run_aio(server, ready)
-        return self._run_sync(server, ready)
+            return self._run_aio(server, ready, draining)
+        return self._run_sync(server, ready, draining)
 
-    async def _run_aio(self, server: grpc.aio.Server, ready: Callable[[], object]) -> None:
+    async def _run_aio(
+        self,
+        server: grpc.aio.Server,
+        ready: Callable[[], object],
+        draining: Callable[[], object],
+    ) -> None:
         await self.start()
         grace = self._grace.total_seconds()
         asked = asyncio.Event()
@@ -280,10 +321,15 @@ class Operations:
                 asking = asyncio.create_task(asked.wait())
                 await asyncio.wait({ended, asking}, return_when=asyncio.FIRST_COMPLETED)
                 asking.cancel()
+                told = draining()
+                if inspect.isawaitable(told):
+                    await told
         finally:
             await self.stop(lambda: server.stop(grace))
 
-    def _run_sync(self, server: grpc.Server, ready: Callable[[], object]) -> None:
+    def _run_sync(
+        self, server: grpc.Server, ready: Callable[[], object], draining: Callable[[], object]
+    ) -> None:
         grace = self._grace.total_seconds()
         asked = threading.Event()
         self.start_sync()
@@ -294,6 +340,7 @@ class Operations:
                 while not asked.wait(0.2):
                     if not server.wait_for_termination(0.001):
                         break
+                draining()
         finally:
             self.stop_sync(lambda: server.stop(grace).wait())
 
@@ -327,7 +374,7 @@ class Operations:
 class _Faces(grpc.GenericRpcHandler):
     """Gives what the operations serve the face of a server's colour."""
 
-    def __init__(self, find: Callable[[str], _Started | None], face: Face) -> None:
+    def __init__(self, find: Callable[[str], Served | None], face: Face) -> None:
         self._find = find
         self._face = face
         self._made: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
@@ -343,7 +390,7 @@ class _Faces(grpc.GenericRpcHandler):
         found = self._find(method)
         if found is None:
             return None
-        face = self._face(found.service, found.error_domain)
+        face = self._face(found)
         if found is not _NOT_STARTED:
             self._made[method] = face
         return face
@@ -358,7 +405,7 @@ async def _refuse(body: bytes, call: Call) -> bytes:
     )
 
 
-_NOT_STARTED = _Started(_refuse, LIBRARY_DOMAIN)
+_NOT_STARTED = Served("", _refuse, LIBRARY_DOMAIN)
 
 
 @contextlib.contextmanager

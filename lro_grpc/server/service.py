@@ -5,47 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TypeVar
 
 from google.longrunning import operations_pb2
 from google.protobuf import duration_pb2
-from google.protobuf.message import DecodeError, Message
 
 from lro_grpc import names, paging
 from lro_grpc.errors import (
     Code,
     InvalidArgumentError,
     LroError,
-    MalformedRequestError,
     OperationNotFoundError,
     cut,
 )
 from lro_grpc.record import Cancel, Delete
-from lro_grpc.server.call import Call, Service
+from lro_grpc.server.access import Guard
+from lro_grpc.server.call import EMPTY, Call, Service, parse
+from lro_grpc.server.limits import Limits
 from lro_grpc.stores import Changes, Store
-
-M = TypeVar("M", bound=Message)
-
-_EMPTY = b""
-"""A serialized ``google.protobuf.Empty``."""
 
 _POLL_SECONDS = 10.0
 """A waiter looks by itself this often, so that no lost notice can keep it for ever (R9)."""
-
-
-def parse(kind: type[M], body: bytes) -> M:
-    """Parses a request's body.
-
-    Raises:
-        MalformedRequestError: If the body is not such a message.
-    """
-    try:
-        return kind.FromString(body)
-    except DecodeError as cause:
-        raise MalformedRequestError(
-            f"the body of {len(body)} bytes is not a {kind.DESCRIPTOR.full_name}: {cause}",
-            metadata={"type": kind.DESCRIPTOR.full_name},
-        ) from cause
 
 
 class OperationsService:
@@ -54,12 +33,24 @@ class OperationsService:
     Args:
         store: Where the operations are kept.
         changes: Tells when one has changed.
+        guard: Lets in who may.
+        limits: What the server takes on.
         max_wait: How long a Wait may last; a longer timeout is clamped to it (P9).
     """
 
-    def __init__(self, store: Store, changes: Changes, *, max_wait: timedelta) -> None:
+    def __init__(
+        self,
+        store: Store,
+        changes: Changes,
+        guard: Guard,
+        limits: Limits,
+        *,
+        max_wait: timedelta,
+    ) -> None:
         self._store = store
         self._changes = changes
+        self._guard = guard
+        self._limits = limits
         self._max_wait = max_wait.total_seconds()
         self._draining = False
 
@@ -81,18 +72,18 @@ class OperationsService:
 
     async def get(self, body: bytes, call: Call) -> bytes:
         """Returns the latest state of an operation."""
-        del call
         request = parse(operations_pb2.GetOperationRequest, body)
+        await self._guard.check("operations.get", request.name, request, call)
         return await self._operation(request.name)
 
     async def list(self, body: bytes, call: Call) -> bytes:
         """Returns a page of a parent's operations, newest first (S12 to S15)."""
-        del call
         request = parse(operations_pb2.ListOperationsRequest, body)
+        await self._guard.check("operations.list", request.name, request, call, named=False)
         parent = "" if request.name == names.COLLECTION else request.name
         if request.name != names.COLLECTION:
             names.check_parent(request.name)
-        size = paging.page_size(request.page_size)
+        size = paging.page_size(request.page_size, most=self._limits.page_size)
         if request.return_partial_success:
             raise LroError(
                 "return_partial_success is not supported: leave it unset (P10)",
@@ -119,23 +110,24 @@ class OperationsService:
 
     async def cancel(self, body: bytes, call: Call) -> bytes:
         """Asks to cancel an operation; the operation's state tells what comes of it (P8)."""
-        del call
         request = parse(operations_pb2.CancelOperationRequest, body)
+        await self._guard.check("operations.cancel", request.name, request, call)
         names.split(request.name)
         await self._store.apply(request.name, Cancel())
-        return _EMPTY
+        return EMPTY
 
     async def delete(self, body: bytes, call: Call) -> bytes:
         """Forgets an operation; one that is not done runs on, unseen (P7)."""
-        del call
         request = parse(operations_pb2.DeleteOperationRequest, body)
+        await self._guard.check("operations.delete", request.name, request, call)
         names.split(request.name)
         await self._store.apply(request.name, Delete())
-        return _EMPTY
+        return EMPTY
 
     async def wait(self, body: bytes, call: Call) -> bytes:
         """Returns the latest state of an operation, when it is done or the time is over (P9)."""
         request = parse(operations_pb2.WaitOperationRequest, body)
+        await self._guard.check("operations.wait", request.name, request, call)
         limit = min(self._max_wait, _patience(call.time_remaining()))
         if request.HasField("timeout"):
             limit = min(limit, _seconds(request.timeout))

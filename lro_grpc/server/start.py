@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 from google.longrunning import operations_pb2
@@ -16,10 +17,11 @@ from lro_grpc.clock import Clock
 from lro_grpc.engine import Handler
 from lro_grpc.errors import ConfigurationError
 from lro_grpc.server import conventions
-from lro_grpc.server.call import Call
+from lro_grpc.server.access import Guard
+from lro_grpc.server.call import Call, parse
 from lro_grpc.server.mark import MethodOptions, Prepared
-from lro_grpc.server.service import parse
-from lro_grpc.stores import Store, request_id_reused
+from lro_grpc.server.queues import Queues
+from lro_grpc.stores import Store, in_progress, request_id_reused
 
 
 class Starter:
@@ -29,7 +31,10 @@ class Starter:
         handler: The method's handler.
         prepare: The author's own check of a request, if there is one.
         options: What the mark says.
+        retention: For how long a done operation is kept, unless the mark says it.
         store: Where the operations are kept.
+        queues: How many operations may wait.
+        guard: Lets in who may.
         clock: Tells the time.
         new_id: Makes an operation's id.
     """
@@ -39,14 +44,20 @@ class Starter:
         handler: Handler,
         prepare: Callable[[Any, Any], Any] | None,
         options: MethodOptions,
+        retention: timedelta,
         store: Store,
+        queues: Queues,
+        guard: Guard,
         clock: Clock,
         new_id: Callable[[], str],
     ) -> None:
         self._handler = handler
         self._prepare = prepare
         self._options = options
+        self._retention = _micros(options.retention or retention)
         self._store = store
+        self._queues = queues
+        self._guard = guard
         self._clock = clock
         self._new_id = new_id
         kinds = {f.name: f.type for f in handler.request.DESCRIPTOR.fields if not f.is_repeated}
@@ -69,8 +80,11 @@ class Starter:
             The serialized Operation.
         """
         request: Any = parse(self._handler.request, body)
+        caller = await self._guard.check(
+            "operations.start", self._resource(request), request, call, named=False
+        )
         request_id: str = request.request_id if self._has_request_id else ""
-        fingerprint = _fingerprint(request) if request_id else b""
+        fingerprint = _fingerprint(request, caller) if request_id else b""
         for one in await self._earlier(request_id):
             if one.fingerprint == fingerprint:
                 return one.operation
@@ -82,27 +96,36 @@ class Starter:
                 if one.fingerprint == fingerprint:
                     return one.operation
                 if one.parent == self._parent(Prepared(), request):
-                    raise request_id_reused(one) from refusal
+                    raise request_id_reused(one, caller=caller) from refusal
             raise
         if self._has_validate_only and request.validate_only:
-            return self._validated()
-        stored = await self._store.create(
-            record.create(
-                parent=self._parent(prepared, request),
-                operation_id=self._new_id(),
-                method=self._handler.method,
-                request=body,
-                metadata_type=self._handler.metadata.DESCRIPTOR.full_name,
-                now=self._clock.now(),
-                request_id=request_id,
-                fingerprint=fingerprint,
-                target=prepared.target,
-                verb=self._verb,
-                api_version=self._api_version,
-                max_attempts=self._options.max_attempts,
-            )
+            return await self._validated(prepared)
+        made = record.create(
+            parent=self._parent(prepared, request),
+            operation_id=self._new_id(),
+            method=self._handler.method,
+            request=body,
+            metadata_type=self._handler.metadata.DESCRIPTOR.full_name,
+            now=self._clock.now(),
+            request_id=request_id,
+            fingerprint=fingerprint,
+            target=prepared.target,
+            verb=self._verb,
+            api_version=self._api_version,
+            caller=caller,
+            max_attempts=self._options.max_attempts,
+            pausable=self._options.pausable,
+            exclusive=self._options.exclusive,
+            retention=self._retention,
+            timeout=_micros(self._options.timeout or timedelta(0)),
         )
-        return stored.operation
+        with self._queues.entry(self._handler.method):
+            return (await self._store.create(made)).operation
+
+    def _resource(self, request: Message) -> str:
+        """Returns what a start is about, as far as the request says it by itself."""
+        named = (getattr(request, field) for field in self._parent_fields)
+        return next(filter(None, named), self._handler.method)
 
     async def _earlier(self, request_id: str) -> Sequence[record.Record]:
         if not request_id:
@@ -110,16 +133,21 @@ class Starter:
         return await self._store.find_request(self._handler.method, request_id)
 
     async def _prepared(self, request: Message, call: Call) -> Prepared:
-        if self._prepare is None:
-            return Prepared()
-        prepared = await call.prepare(self._prepare, request)
+        prepared = await call.prepare(self._prepare, request) if self._prepare else None
         if prepared is not None and not isinstance(prepared, Prepared):
             raise ConfigurationError(
                 f"the prepare of {self._handler.method} returned {type(prepared).__qualname__};"
                 " return lro_grpc.Prepared(...) or None",
                 metadata={"method": self._handler.method},
             )
-        return prepared or Prepared()
+        prepared = prepared or Prepared()
+        if self._options.exclusive and not prepared.target:
+            raise ConfigurationError(
+                f"{self._handler.method} is exclusive, and its prepare has named no target;"
+                " return lro_grpc.Prepared(target=...)",
+                metadata={"method": self._handler.method},
+            )
+        return prepared
 
     def _parent(self, prepared: Prepared, request: Message) -> str:
         if prepared.parent is None:
@@ -131,11 +159,21 @@ class Starter:
             names.check_parent(parent)
         return parent
 
-    def _validated(self) -> bytes:
+    async def _validated(self, prepared: Prepared) -> bytes:
         """Returns a done operation without a name and with an empty response (S8)."""
+        if self._options.exclusive:
+            occupant = await self._store.occupant(prepared.target)
+            if occupant:
+                raise in_progress(prepared.target, occupant)
         response = any_pb2.Any.FromString(metadata.packed(self._handler.response()))
         return operations_pb2.Operation(done=True, response=response).SerializeToString()
 
 
-def _fingerprint(request: Message) -> bytes:
-    return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
+def _fingerprint(request: Message, caller: str) -> bytes:
+    """Returns what tells a request from another one: its fields, and who sends it."""
+    digest = hashlib.sha256(request.SerializeToString(deterministic=True))
+    return hashlib.sha256(digest.digest() + caller.encode()).digest() if caller else digest.digest()
+
+
+def _micros(time: timedelta) -> int:
+    return time // timedelta(microseconds=1)

@@ -6,7 +6,16 @@ from lro_grpc.errors import ConfigurationError
 from lro_grpc.stores.changes import Changes, Watcher
 from lro_grpc.stores.memory import MemoryStore
 from lro_grpc.stores.sqlite import SqliteStore
-from lro_grpc.stores.store import Change, Held, Listener, Now, Page, Store, request_id_reused
+from lro_grpc.stores.store import (
+    Change,
+    Held,
+    Listener,
+    Now,
+    Page,
+    Store,
+    in_progress,
+    request_id_reused,
+)
 
 __all__ = [
     "Change",
@@ -19,6 +28,7 @@ __all__ = [
     "SqliteStore",
     "Store",
     "Watcher",
+    "in_progress",
     "open_url",
     "request_id_reused",
 ]

@@ -212,16 +212,26 @@ def check_same_request(stored: Record, record: Record) -> Record:
         RequestIdReusedError: If it was not (S22).
     """
     if stored.fingerprint != record.fingerprint:
-        raise request_id_reused(stored)
+        raise request_id_reused(stored, caller=record.caller)
     return stored
 
 
-def request_id_reused(stored: Record) -> RequestIdReusedError:
-    """Returns the error for a request under the ``request_id`` of another one (S22)."""
+def request_id_reused(stored: Record, *, caller: str) -> RequestIdReusedError:
+    """Returns the error for a request under the ``request_id`` of another one (S22).
+
+    Args:
+        stored: What was started under it.
+        caller: Who uses it now; what someone else has started is not named to them.
+    """
+    is_theirs = stored.caller == caller
+    started = f", which started {stored.name}" if is_theirs else ""
     return RequestIdReusedError(
-        f"request_id {cut(stored.request_id)!r} was used for another request of {stored.method},"
-        f" which started {stored.name}; use a new one for a new request",
-        metadata={"request_id": cut(stored.request_id), "operation": stored.name},
+        f"request_id {cut(stored.request_id)!r} was used for another request of {stored.method}"
+        f"{started}; use a new one for a new request",
+        metadata={
+            "request_id": cut(stored.request_id),
+            **({"operation": stored.name} if is_theirs else {}),
+        },
     )
 
 

@@ -1,0 +1,121 @@
+"""Who calls, and whether they may: the service author's own two functions."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import Message
+
+from lro_grpc.errors import ConfigurationError, OperationNotFoundError, PermissionDeniedError, cut
+from lro_grpc.server.call import Call
+from lro_grpc.stores import Store
+
+
+@dataclass(frozen=True, slots=True)
+class KnownOperation:
+    """What an authorization may look at of the operation that a call names."""
+
+    name: str
+    """``[{parent}/]operations/{id}``."""
+    method: str
+    """The full name of the method that started it: ``/pkg.Service/Method`` (P12)."""
+    target: str
+    """The resource that it is about; empty for none."""
+    caller: str
+    """Who started it; empty if that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a caller asks for, before anything of it is checked."""
+
+    caller: str
+    """Who asks, as ``identify`` has told; empty without one."""
+    permission: str
+    """``operations.start``, ``.get``, ``.list``, ``.wait``, ``.cancel``, ``.delete``, ``.pause`` or
+    ``.resume``."""
+    resource: str
+    """The operation's name; for list the parent; for start the request's ``parent`` or ``name``, or
+    else the method. As the caller has sent it: it may be no name at all."""
+    method: str
+    """The full name of the RPC's method: ``/pkg.Service/Method``."""
+    request: Message
+    """The RPC's request."""
+    operation: KnownOperation | None = None
+    """The operation that the call names; None if there is none, and for list and start."""
+
+
+Identify = Callable[[Any], "str | Awaitable[str]"]
+"""Tells who calls, from the RPC's ServicerContext: its metadata, or its peer's certificate."""
+
+Authorize = Callable[[Access], "bool | Awaitable[bool]"]
+"""Tells whether an access is allowed."""
+
+
+class Guard:
+    """Lets in who may, before a request is checked and before it shows what exists (S19).
+
+    Args:
+        store: Where the operations are kept.
+        identify: Tells who calls; a function that does not block, or a coroutine function.
+        authorize: Tells whether they may; likewise. Everyone may without one.
+    """
+
+    def __init__(
+        self, store: Store, identify: Identify | None = None, authorize: Authorize | None = None
+    ) -> None:
+        self._store = store
+        self._identify = identify
+        self._authorize = authorize
+
+    async def check(
+        self, permission: str, resource: str, request: Message, call: Call, *, named: bool = True
+    ) -> str:
+        """Checks one access, and returns who asks for it.
+
+        Args:
+            permission: See :class:`Access`.
+            resource: See :class:`Access`.
+            request: The RPC's request.
+            call: The RPC.
+            named: Whether the resource is to be an operation's name.
+
+        Raises:
+            PermissionDeniedError: If it is not allowed: the same whether or not the resource is
+                there.
+        """
+        caller = await self._caller(call)
+        if self._authorize is None:
+            return caller
+        known = await self._known(resource) if named else None
+        access = Access(caller, permission, resource, call.method, request, known)
+        allowed = self._authorize(access)
+        if inspect.isawaitable(allowed):
+            allowed = await allowed
+        if not allowed:
+            raise PermissionDeniedError(
+                f"Permission '{permission}' denied on resource '{cut(resource)}'"
+                " (or it might not exist).",
+                metadata={"permission": permission, "resource": cut(resource)},
+            )
+        return caller
+
+    async def _caller(self, call: Call) -> str:
+        if self._identify is None:
+            return ""
+        caller = self._identify(call.context)
+        if inspect.isawaitable(caller):
+            caller = await caller
+        if not isinstance(caller, str):
+            raise ConfigurationError(f"identify returned {caller!r}; return the caller as a text")
+        return caller
+
+    async def _known(self, name: str) -> KnownOperation | None:
+        try:
+            record = await self._store.read(name)
+        except OperationNotFoundError:
+            return None
+        return KnownOperation(record.name, record.method, record.target, record.caller)
