@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -79,7 +80,15 @@ async def _call(attempt: Attempt) -> Any:
     try:
         return await attempt.handler.run(request, AsyncOperationContext[Any](attempt))
     finally:
-        attempt.task = None
+        await _interrupt_no_more(attempt)
+
+
+async def _interrupt_no_more(attempt: Attempt) -> None:
+    """Ends what a stop may interrupt; one that came too late must not end the task itself."""
+    attempt.task = None
+    if attempt.stop_reason or attempt.ending:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
 
 
 def _packed(attempt: Attempt, response: Any) -> bytes:
@@ -148,5 +157,5 @@ async def _undone(
         except (AttemptStopped, asyncio.CancelledError) as stopped:
             return await _stopped(attempt, stopped)
         finally:
-            attempt.task = None
+            await _interrupt_no_more(attempt)
     return event(attempt.take_report(final=True))

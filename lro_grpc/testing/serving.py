@@ -47,7 +47,7 @@ class AsyncServed:
 
 
 @contextlib.contextmanager
-def serve(servicer: Any, add: Callable[[Any, Any], None]) -> Iterator[Served]:
+def serve(servicer: Any, add: Callable[[Any, Any], None], **options: Any) -> Iterator[Served]:
     """Serves a servicer on a ``grpc.server`` while the context lasts.
 
     >>> from lro.example.v1 import fleet_service_pb2_grpc as fleet_grpc
@@ -61,12 +61,13 @@ def serve(servicer: Any, add: Callable[[Any, Any], None]) -> Iterator[Served]:
     Args:
         servicer: A servicer, its long-running methods marked.
         add: Its generated ``add_…Servicer_to_server``.
+        **options: What :class:`lro_grpc.Operations` is to be given besides, such as ``authorize``.
 
     Yields:
         What a test needs to call it.
     """
     clock = ManualClock()
-    operations = Operations("memory:", clock=clock, grace=_GRACE)
+    operations = Operations(**{"store": "memory:", "clock": clock, "grace": _GRACE, **options})
     server = grpc.server(futures.ThreadPoolExecutor(_THREADS))
     add(servicer, operations.attach(server))
     port = server.add_insecure_port("127.0.0.1:0")
@@ -80,18 +81,21 @@ def serve(servicer: Any, add: Callable[[Any, Any], None]) -> Iterator[Served]:
 
 
 @contextlib.asynccontextmanager
-async def serve_async(servicer: Any, add: Callable[[Any, Any], None]) -> AsyncIterator[AsyncServed]:
+async def serve_async(
+    servicer: Any, add: Callable[[Any, Any], None], **options: Any
+) -> AsyncIterator[AsyncServed]:
     """Serves a servicer on a ``grpc.aio`` server while the context lasts; see :func:`serve`.
 
     Args:
         servicer: A servicer, its long-running methods marked.
         add: Its generated ``add_…Servicer_to_server``.
+        **options: What :class:`lro_grpc.Operations` is to be given besides, such as ``authorize``.
 
     Yields:
         What a test needs to call it.
     """
     clock = ManualClock()
-    operations = Operations("memory:", clock=clock, grace=_GRACE)
+    operations = Operations(**{"store": "memory:", "clock": clock, "grace": _GRACE, **options})
     server = grpc.aio.server()
     add(servicer, operations.attach(server))
     port = server.add_insecure_port("127.0.0.1:0")

@@ -44,6 +44,63 @@ EMPTY = {"PATH": "/usr/bin:/bin"}
 """An environment in which no leftover can help."""
 
 
+PAUSING = """
+import asyncio
+import threading
+
+import grpc
+import lro_grpc
+import lro_grpc.testing
+import reports_pb2
+import reports_pb2_grpc
+from lro.v1 import operation_control_service_pb2 as control
+from lro.v1 import operation_control_service_pb2_grpc as control_grpc
+from lro.v1.state_pb2 import JobState
+
+comes_to_page_1, goes_on = threading.Event(), threading.Event()
+
+
+async def render(page):
+    if page == 1:
+        comes_to_page_1.set()
+        await asyncio.to_thread(goes_on.wait)
+    return str(page)
+
+
+class ReportService(reports_pb2_grpc.ReportServiceServicer):
+{run}
+
+{guards}
+
+with lro_grpc.testing.serve(
+    ReportService(),
+    reports_pb2_grpc.add_ReportServiceServicer_to_server,
+    identify=identify,
+    authorize=authorize,
+) as served:
+    client = lro_grpc.OperationsClient(served.channel, call_metadata=[("x-user", "ada")])
+    stub = reports_pb2_grpc.ReportServiceStub(served.channel)
+    controls = control_grpc.OperationControlServiceStub(served.channel)
+    as_ada = dict(metadata=[("x-user", "ada")])
+    started = stub.BuildReport(reports_pb2.BuildReportRequest(pages=5), **as_ada)
+    future = client.future(started, response=reports_pb2.BuildReportResponse)
+    comes_to_page_1.wait()
+    controls.PauseOperation(control.PauseOperationRequest(name=future.name), **as_ada)
+    goes_on.set()
+    while not future.done() and future.metadata.state != JobState.JOB_STATE_PAUSED:
+        pass
+    state = JobState.Name(future.metadata.state).removeprefix("JOB_STATE_")
+    try:
+        controls.ResumeOperation(
+            control.ResumeOperationRequest(name=future.name), metadata=[("x-user", "eve")]
+        )
+    except grpc.RpcError as error:
+        assert error.code() is grpc.StatusCode.PERMISSION_DENIED, error
+    controls.ResumeOperation(control.ResumeOperationRequest(name=future.name), **as_ada)
+    print(f"{{state}} at 01, denied to eve, {{future.result().text}}")
+"""
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
@@ -63,7 +120,7 @@ def test_your_own_service_works_as_the_readme_tells_it(wheel: Path, tmp_path: Pa
     (proto,) = blocks(section(2), "proto")
     server, client = (code.replace("50051", port) for code in blocks(section(2), "python"))
     generate, _ = blocks(section(2), "sh")
-    (prepare,) = blocks(section(3), "python")
+    prepare, pausable, guards = blocks(section(3), "python")
     (futures,) = blocks(section(4), "python")
     (work / "reports.proto").write_text(proto)
     end_of_class = "\n\nasync def main"
@@ -74,7 +131,11 @@ def test_your_own_service_works_as_the_readme_tells_it(wheel: Path, tmp_path: Pa
     (work / "futures.py").write_text(
         "import datetime\n" + "".join(connected) + textwrap.indent(futures, "    ")
     )
+    (work / "pausing.py").write_text(
+        PAUSING.format(run=textwrap.indent(pausable, "    "), guards=guards)
+    )
     check(bin_ / "lro", *generate.split()[1:], cwd=work)
+    assert check(bin_ / "python", "pausing.py", cwd=work) == "PAUSED at 01, denied to eve, 01234\n"
 
     with subprocess.Popen([bin_ / "python", "server.py"], cwd=work, env=EMPTY) as process:
         try:
