@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import get_operation, notice, start_to_done
+from benchmarks import get_operation, million, notice, start_to_done, waiters
 from benchmarks.figure import Figure
 from benchmarks.server import serving
 
@@ -21,6 +21,8 @@ def main() -> None:
         figures += get_operation.measure(server)
         figures += notice.measure(server)
     figures += start_to_done.measure()
+    figures += waiters.measure()
+    figures += million.measure()
     table = "\n".join(_rows(figures))
     print(table)
     RESULTS.mkdir(exist_ok=True)

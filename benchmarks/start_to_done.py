@@ -22,8 +22,10 @@ from lro_grpc import names
 from lro_grpc.clock import SystemClock
 from lro_grpc.engine import EngineOptions, Handler, InProcessEngine
 from lro_grpc.metadata import DEFAULT_TYPE
-from lro_grpc.server.call import Call
+from lro_grpc.server.access import Guard
+from lro_grpc.server.call import Call, Waiters
 from lro_grpc.server.mark import MethodOptions
+from lro_grpc.server.queues import Queues
 from lro_grpc.server.start import Starter
 from lro_grpc.stores import SqliteStore
 
@@ -74,11 +76,22 @@ async def _ours(path: Path) -> float:
     await engine.start()
     done = asyncio.Semaphore(AT_A_TIME)
     store.subscribe(lambda record: done.release() if record.done else None)
+    queues = Queues(store, JOBS)
+    await queues.load(handler.method)
     starter = Starter(
-        handler, None, MethodOptions(), store, clock, lambda: names.new_id(os.urandom)
+        handler,
+        None,
+        MethodOptions(),
+        timedelta(days=30),
+        store,
+        queues,
+        Guard(store),
+        clock,
+        lambda: names.new_id(os.urandom),
     )
+    call = Call(None, handler.method, Waiters(0))
     request = fleet_service_pb2.CreateInstanceRequest(parent="projects/p/locations/l")
-    rate = await _rate(done, lambda: starter.start(request.SerializeToString(), Call(None)))
+    rate = await _rate(done, lambda: starter.start(request.SerializeToString(), call))
     await engine.stop(timedelta(seconds=1))
     await store.close()
     return rate

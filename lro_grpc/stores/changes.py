@@ -30,9 +30,13 @@ class Watcher:
             timeout: In seconds.
         """
         if not self._pending and timeout > 0:
-            self._changed = asyncio.get_running_loop().create_future()
-            await asyncio.wait({self._changed}, timeout=timeout)
-            self._changed = None
+            loop = asyncio.get_running_loop()
+            self._changed = loop.create_future()
+            timer = loop.call_later(timeout, self.notify)
+            try:
+                await self._changed
+            finally:
+                timer.cancel()
         self._pending = False
 
 

@@ -1,0 +1,128 @@
+"""Many callers in WaitOperation, each on its own operation, beside a bare ``grpc.aio`` server.
+
+The bare server stores nothing, so the time to wake them is taken from the moment that ours has
+stored the ends and tells of them; the time with the storing is shown besides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import grpc.aio
+from google.longrunning import operations_pb2, operations_pb2_grpc
+
+from benchmarks.figure import Figure
+from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
+
+WAITERS = 10_000
+AT_A_TIME = 250
+"""Calls that begin together; gRPC turns some away if there are too many more."""
+
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Round:
+    memory: float
+    """Of the server, for each waiter, in KiB."""
+    since_told: float
+    """From the first end that was told until the last waiter was answered, in seconds."""
+    since_asked: float
+    """The same from when the operations were let end."""
+
+
+def measure() -> list[Figure]:
+    """Runs both servers in turn, each a new process, and takes the median of each."""
+    rounds = [(_round("ours"), _round("bare")) for _ in range(ROUNDS)]
+    ours = _median([ours for ours, _ in rounds])
+    bare = _median([bare for _, bare in rounds])
+    return [
+        Figure(
+            what=f"memory of each of {WAITERS:,} waiters",
+            ours=ours.memory,
+            baseline=bare.memory,
+            unit="KiB",
+            goal="≤ 1.5 × an Event a name",
+            meets=lambda _, ratio: ratio <= 1.5,
+        ),
+        Figure(
+            what=f"{WAITERS:,} ends, stored and told, to the last waiter's answer",
+            ours=ours.since_told,
+            baseline=bare.since_told,
+            unit="s",
+            goal="≤ 2 × an Event a name",
+            meets=lambda _, ratio: ratio <= 2,
+        ),
+        Figure(
+            what=f"{WAITERS:,} handlers let return to the last waiter's answer",
+            ours=ours.since_asked,
+            baseline=bare.since_asked,
+            unit="s",
+            goal="(shown; the baseline stores nothing)",
+            meets=lambda *_: True,
+        ),
+    ]
+
+
+def _median(rounds: list[Round]) -> Round:
+    return Round(*map(statistics.median, zip(*map(astuple, rounds), strict=True)))
+
+
+def _round(kind: str) -> Round:
+    command = [sys.executable, "-m", "benchmarks.waiting", kind]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+
+        def ask(what: str) -> Any:
+            assert server.stdin is not None
+            assert server.stdout is not None
+            print(what, file=server.stdin, flush=True)
+            return json.loads(server.stdout.readline())
+
+        try:
+            return asyncio.run(_wait_for_all(ask))
+        finally:
+            server.terminate()
+
+
+async def _wait_for_all(ask: Callable[[str], Any]) -> Round:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{ask('port')}") as channel:
+        operations = operations_pb2_grpc.OperationsStub(channel)
+        names = await _started(fleet_service_pb2_grpc.FleetServiceStub(channel))
+        before = ask("memory")
+        answered: list[int] = []
+        waits = []
+        for first in range(0, WAITERS, AT_A_TIME):
+            for name in names[first : first + AT_A_TIME]:
+                wait = operations.WaitOperation(operations_pb2.WaitOperationRequest(name=name))
+                wait.add_done_callback(lambda _: answered.append(time.monotonic_ns()))
+                waits.append(wait)
+            # Its answer tells that the server has taken up the calls before it.
+            await operations.GetOperation(operations_pb2.GetOperationRequest(name=names[0]))
+        memory = ask("memory") - before
+        assert not answered
+        moments = await asyncio.to_thread(ask, "finish")
+        assert all([(await wait).done for wait in waits])
+    return Round(
+        memory=memory / WAITERS,
+        since_told=(answered[-1] - moments["told"]) / 1e9,
+        since_asked=(answered[-1] - moments["asked"]) / 1e9,
+    )
+
+
+async def _started(fleet: fleet_service_pb2_grpc.FleetServiceStub) -> list[str]:
+    request = fleet_service_pb2.CreateInstanceRequest(parent="projects/p/locations/l")
+    names: list[str] = []
+    for _ in range(0, WAITERS, AT_A_TIME):
+        calls = [fleet.CreateInstance(request) for _ in range(AT_A_TIME)]
+        names += [(await call).name for call in calls]
+    return names

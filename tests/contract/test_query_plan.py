@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import functools
+import re
+import sqlite3
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lro_grpc.record import Cancel, Claim, Delete, Record
+from lro_grpc.stores import SqliteStore
+from lro_grpc.testing.conformance import LEASE, METHOD, PARENT, START, StoreConformance
+
+NAME = f"{PARENT}/operations/op-1"
+TARGET = f"{PARENT}/instances/i"
+
+BY_NAME = "sqlite_autoindex_operations_1"
+SEARCH = re.compile(r"SEARCH (?:TABLE )?operations USING (?:COVERING )?INDEX (\w+) ")
+
+
+class Explaining(sqlite3.Connection):
+    """A connection that notes the plan of each statement that looks for rows, before it runs."""
+
+    steps: list[str]
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+        self._explain(sql, parameters)
+        return super().execute(sql, parameters)
+
+    def executemany(self, sql: str, rows: Any) -> sqlite3.Cursor:
+        rows = list(rows)
+        if rows:
+            self._explain(sql, rows[0])
+        return super().executemany(sql, rows)
+
+    def _explain(self, sql: str, parameters: Sequence[Any]) -> None:
+        if sql.startswith(("SELECT", "UPDATE", "DELETE")):
+            plan = super().execute(f"EXPLAIN QUERY PLAN {sql}", parameters)
+            self.steps += [step for *_, step in plan]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "operations.db"
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What connections opened from now on do for their statements, step by step."""
+    steps: list[str] = []
+    monkeypatch.setattr(Explaining, "steps", steps, raising=False)
+    explaining = functools.partial(sqlite3.connect, factory=Explaining)
+    monkeypatch.setattr(sqlite3, "connect", explaining)
+    return steps
+
+
+def make(path: Path) -> SqliteStore:
+    return SqliteStore(path, lambda: START)
+
+
+def exclusive(operation_id: str, *, request_id: str) -> Record:
+    return StoreConformance().record(
+        operation_id, request_id=request_id, target=TARGET, exclusive=True
+    )
+
+
+async def fill(path: Path) -> None:
+    """Stores an operation, which a store that opens the file later has not at hand."""
+    store = make(path)
+    await store.open()
+    await store.create(exclusive("op-1", request_id="request 1"))
+    await store.close()
+
+
+def indexes(steps: Sequence[str]) -> set[str]:
+    """Returns the indexes of a plan that searches in indexes and does nothing else."""
+    found = [SEARCH.match(step) for step in steps]
+    assert steps
+    assert all(found), steps
+    return {match[1] for match in found if match}
+
+
+async def second_page(store: SqliteStore) -> object:
+    return await store.page(PARENT, position=(2).to_bytes(8, "big"), size=50)
+
+
+QUERIES: dict[str, tuple[Callable[[SqliteStore], Awaitable[object]], set[str]]] = {
+    "read": (lambda store: store.read(NAME), {BY_NAME}),
+    "operation": (lambda store: store.operation(NAME), {BY_NAME}),
+    "find_request": (
+        lambda store: store.find_request(METHOD, "request 1"),
+        {"operations_requests"},
+    ),
+    "first page": (lambda store: store.page(PARENT, position=b"", size=50), {"operations_listed"}),
+    "next page": (second_page, {"operations_listed"}),
+    "occupant": (lambda store: store.occupant(TARGET), {"operations_exclusive"}),
+    "claimable": (lambda store: store.claimable({METHOD: 50}), {"operations_claimable"}),
+    "held": (lambda store: store.held(), {"operations_held"}),
+    "held until": (lambda store: store.held(until=START), {"operations_held"}),
+    "due": (lambda store: store.due(50), {"operations_expiring", "operations_overdue"}),
+}
+
+
+@pytest.mark.parametrize("query", QUERIES)
+async def test_a_read_searches_in_its_index_and_sorts_nothing(
+    path: Path, steps: list[str], query: str
+) -> None:
+    ask, expected = QUERIES[query]
+    await fill(path)
+    store = make(path)
+    await store.open()
+    steps.clear()
+    await ask(store)
+    await store.close()
+    assert indexes(steps) == expected
+
+
+async def test_a_start_looks_for_its_request_and_its_target_in_indexes(
+    path: Path, steps: list[str]
+) -> None:
+    store = make(path)
+    await store.open()
+    steps.clear()
+    await store.create(exclusive("op-2", request_id="request 2"))
+    await store.close()
+    assert indexes(steps) == {"operations_requests", "operations_exclusive"}
+
+
+async def test_a_change_finds_its_row_by_name(path: Path, steps: list[str]) -> None:
+    await fill(path)
+    store = make(path)
+    await store.open()
+    steps.clear()
+    await store.apply(NAME, Cancel())
+    await store.apply(NAME, Delete())  # it is gone
+    running = await store.create(StoreConformance().record("op-2"))
+    await store.apply(running.name, Claim(LEASE))
+    await store.apply(running.name, Delete())  # it is hidden
+    await store.close()
+    assert indexes(steps) == {BY_NAME}
