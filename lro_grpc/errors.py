@@ -4,6 +4,7 @@
 
     LroError                          any code; what a handler raises
     ├── InvalidArgumentError          INVALID_ARGUMENT
+    │   ├── InvalidFilterError
     │   ├── InvalidNameError
     │   ├── InvalidPageTokenError
     │   └── MalformedRequestError
@@ -171,6 +172,13 @@ class InvalidArgumentError(LroError):
     """The request cannot be right in any state of the server."""
 
     default_code = Code.INVALID_ARGUMENT
+
+
+class InvalidFilterError(InvalidArgumentError):
+    """A list filter that is malformed, or asks what cannot be told (S17)."""
+
+    default_domain = LIBRARY_DOMAIN
+    default_reason = "INVALID_FILTER"
 
 
 class InvalidNameError(InvalidArgumentError):
@@ -423,6 +431,7 @@ _OF_CODE: dict[int, type[LroError]] = {
 _OF_THE_LIBRARY: dict[tuple[int, str], type[LroError]] = {
     (kind.default_code, kind.default_reason): kind
     for kind in (
+        InvalidFilterError,
         InvalidNameError,
         InvalidPageTokenError,
         MalformedRequestError,

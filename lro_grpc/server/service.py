@@ -9,19 +9,13 @@ from datetime import timedelta
 from google.longrunning import operations_pb2
 from google.protobuf import duration_pb2
 
-from lro_grpc import names, paging
-from lro_grpc.errors import (
-    Code,
-    InvalidArgumentError,
-    LroError,
-    OperationNotFoundError,
-    cut,
-)
+from lro_grpc import filtering, names, paging
+from lro_grpc.errors import InvalidArgumentError, OperationNotFoundError, cut
 from lro_grpc.record import Cancel, Delete
 from lro_grpc.server.access import Guard
 from lro_grpc.server.call import EMPTY, Call, Service, parse
 from lro_grpc.server.limits import Limits
-from lro_grpc.stores import Changes, Store
+from lro_grpc.stores import Changes, Query, Store
 
 _POLL_SECONDS = 10.0
 """A waiter looks by itself this often, so that no lost notice can keep it for ever (R9)."""
@@ -77,35 +71,23 @@ class OperationsService:
         return await self._operation(request.name)
 
     async def list(self, body: bytes, call: Call) -> bytes:
-        """Returns a page of a parent's operations, newest first (S12 to S15)."""
+        """Returns a page of a parent's operations, newest first (S12 to S18)."""
         request = parse(operations_pb2.ListOperationsRequest, body)
         await self._guard.check("operations.list", request.name, request, call, named=False)
-        parent = "" if request.name == names.COLLECTION else request.name
         if request.name != names.COLLECTION:
             names.check_parent(request.name)
         size = paging.page_size(request.page_size, most=self._limits.page_size)
-        if request.return_partial_success:
-            raise LroError(
-                "return_partial_success is not supported: leave it unset (P10)",
-                code=Code.UNIMPLEMENTED,
-                reason="PARTIAL_SUCCESS_UNSUPPORTED",
-            )
         tokens = paging.PageTokens(self._store.key)
+        arguments = (request.name, request.filter, str(request.return_partial_success))
         position = b""
         if request.page_token:
-            position = tokens.read(request.page_token, request.name, request.filter)
-        if request.filter:
-            raise InvalidArgumentError(
-                f"filter {cut(request.filter)!r} cannot be evaluated: this server lists without a"
-                " filter only; leave it empty",
-                reason="INVALID_FILTER",
-                metadata={"filter": cut(request.filter)},
-            )
-        page = await self._store.page(parent, position=position, size=size)
+            position = tokens.read(request.page_token, *arguments)
+        query = _query(request)
+        page = await self._store.page(query, position=position, size=size)
         answer = operations_pb2.ListOperationsResponse()
         answer.operations.extend(map(operations_pb2.Operation.FromString, page.operations))
         if page.position:
-            answer.next_page_token = tokens.make(page.position, request.name, request.filter)
+            answer.next_page_token = tokens.make(page.position, *arguments)
         return answer.SerializeToString()
 
     async def cancel(self, body: bytes, call: Call) -> bytes:
@@ -148,6 +130,20 @@ class OperationsService:
         except OperationNotFoundError:
             names.split(name)
             raise
+
+
+def _query(request: operations_pb2.ListOperationsRequest) -> Query:
+    """Returns what a request asks for; with one store, no parent is ever unreachable (S18)."""
+    parent = "" if request.name == names.COLLECTION else request.name
+    query = Query(parent, filtering.parse(request.filter) if request.filter else None)
+    if request.return_partial_success and not query.has_wildcard:
+        raise InvalidArgumentError(
+            "return_partial_success is for a list over several parents, and"
+            f" {cut(request.name)!r} is one; leave it unset, or give - for a segment of the parent",
+            reason="PARTIAL_SUCCESS_NEEDS_WILDCARD",
+            metadata={"name": cut(request.name)},
+        )
+    return query
 
 
 def _is_done(operation: bytes) -> bool:

@@ -9,16 +9,19 @@ from collections.abc import Mapping, Sequence
 from lro_grpc.errors import LroError
 from lro_grpc.record import Event, Record, not_found
 from lro_grpc.stores.store import (
+    MAX_EXAMINED,
     Change,
     Held,
     Listener,
     Now,
     Page,
+    Query,
     check_same_request,
     happen,
     in_progress,
     name_taken,
     page_of,
+    sequence_before,
 )
 
 
@@ -111,17 +114,25 @@ class MemoryStore:
             self._records[name] for name in self._requests.get((method, request_id), {}).values()
         ]
 
-    async def page(self, parent: str, *, position: bytes, size: int) -> Page:
-        """Returns the operations of a parent, newest first, deleted ones left out."""
-        before = int.from_bytes(position, "big") if position else None
-        found = [
-            (self._sequence[record.name], record.operation)
+    async def page(
+        self, query: Query, *, position: bytes, size: int, examined: int = MAX_EXAMINED
+    ) -> Page:
+        """Returns the operations that a query asks for, newest first."""
+        before = sequence_before(position)
+        examined = query.examined(examined)
+        newest_first = (
+            (sequence, record)
             for record in reversed(self._records.values())
-            if record.parent == parent
-            and not record.deleted
-            and (before is None or self._sequence[record.name] < before)
-        ][: size + 1]
-        return page_of(found, size)
+            if (sequence := self._sequence[record.name]) < before and query.covers(record)
+        )
+        covered = list(itertools.islice(newest_first, examined + 1))
+        rest = covered[examined - 1][0] if len(covered) > examined else 0
+        found = (
+            (sequence, record.operation)
+            for sequence, record in covered[:examined]
+            if query.matches(record)
+        )
+        return page_of(found, size, rest)
 
     async def occupant(self, target: str) -> str:
         """Returns the operation that has a target for itself; empty for none."""

@@ -12,15 +12,17 @@ import asyncio
 import contextlib
 import operator
 import os
+import re
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lro_grpc.errors import ConfigurationError, LroError, UnavailableError, UnexpectedError
+from lro_grpc.filtering import And, Compare, Like
 from lro_grpc.record import (
     CANCELLING,
     CLAIMABLE_STATES,
@@ -30,17 +32,22 @@ from lro_grpc.record import (
     not_found,
 )
 from lro_grpc.stores.file_lock import FileLock
+from lro_grpc.stores.filter_sql import Condition, condition
 from lro_grpc.stores.store import (
+    LAST_SEQUENCE,
+    MAX_EXAMINED,
     Change,
     Held,
     Listener,
     Now,
     Page,
+    Query,
     check_same_request,
     happen,
     in_progress,
     name_taken,
     page_of,
+    sequence_before,
 )
 
 T = TypeVar("T")
@@ -168,6 +175,7 @@ class SqliteStore:
         self._works: deque[_Work] = deque()
         self._closing = False
         self._recent: dict[str, Record] = {}
+        self._untold: Collection[str] = ()
 
     async def open(self) -> None:
         """Takes the file, brings it to the present version and starts the writer."""
@@ -261,22 +269,21 @@ class SqliteStore:
         )
         return [_record(row) for row in rows]
 
-    async def page(self, parent: str, *, position: bytes, size: int) -> Page:
-        """Returns the operations of a parent, newest first, deleted ones left out."""
-        before = int.from_bytes(position, "big") if position else _LAST_SEQUENCE
-        rows = self._read(
-            "SELECT sequence, name, operation FROM operations"
-            " WHERE parent = ? AND NOT deleted AND sequence < ? ORDER BY sequence DESC LIMIT ?",
-            parent,
-            before,
-            size + 1,
-        )
-        # A commit shows here a moment before it is told; what Get answers must not go back then.
-        found = [
-            (sequence, self._recent[name].operation if name in self._recent else operation)
-            for sequence, name, operation in rows
-        ]
-        return page_of(found, size)
+    async def page(
+        self, query: Query, *, position: bytes, size: int, examined: int = MAX_EXAMINED
+    ) -> Page:
+        """Returns the operations that a query asks for, newest first."""
+        scope, parameters = _scope(query, sequence_before(position))
+        rest = self._rest(query, sequence_before(position), query.examined(examined))
+        asked = self._asked(query)
+        columns = "sequence, name, operation" if asked.exact else f"sequence, {_COLUMNS}"
+        statement = f"SELECT {columns} {scope} AND sequence >= ? AND {asked.sql} {_NEWEST_FIRST}"
+        try:
+            found = self._reader.execute(statement, (*parameters, rest, *asked.parameters))
+            with contextlib.closing(found):
+                return page_of(self._served(query, found, exact=asked.exact), size, rest)
+        except sqlite3.Error as cause:
+            raise _unavailable(cause) from cause
 
     async def occupant(self, target: str) -> str:
         """Returns the operation that has a target for itself; empty for none."""
@@ -303,9 +310,47 @@ class SqliteStore:
         """Returns the operations that an attempt holds."""
         rows = self._read(
             "SELECT name, attempt FROM operations WHERE lease_time <> 0 AND lease_time <= ?",
-            _LAST_SEQUENCE if until is None else until,
+            LAST_SEQUENCE if until is None else until,
         )
         return [Held(*row) for row in rows]
+
+    def _rest(self, query: Query, before: int, examined: int) -> int:
+        """Returns the lowest sequence number that a page looks at; 0 if it looks at all."""
+        if query.has_wildcard:
+            newest = self._read(f"SELECT sequence {_OF_ALL} {_NEWEST_FIRST} LIMIT 1", before)
+            rest = newest[0][0] - examined + 1 if newest else 0
+            return rest if self._read(f"SELECT sequence {_OF_ALL} LIMIT 1", rest) else 0
+        if query.filter:
+            ends = f"SELECT sequence {_OF_PARENT} {_NEWEST_FIRST} LIMIT 2 OFFSET ?"
+            last = self._read(ends, query.parent, before, examined - 1)
+            return last[0][0] if len(last) == 2 else 0
+        return 0  # all that is looked at is on the page
+
+    def _asked(self, query: Query) -> Condition:
+        """Returns what is asked of the rows, some of which may be ahead of what is told."""
+        asked = _condition(query)
+        recent = (self._recent.get(name) for name in self._untold)
+        told = [one.name for one in recent if one is not None and query.matches(one)]
+        if not told:
+            return asked
+        marks = ", ".join("?" * len(told))
+        return Condition(
+            f"({asked.sql} OR name IN ({marks}))", (*asked.parameters, *told), asked.exact
+        )
+
+    def _served(
+        self, query: Query, found: Iterable[tuple[Any, ...]], *, exact: bool
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yields what Get answers with, of each row that the query asks for."""
+        for sequence, name, *row in found:
+            # A commit shows here a moment before it is told; what Get answers must not go back.
+            record = self._recent.get(name)
+            if record is None and not exact:
+                record = _record([name, *row])
+            if record is None:
+                yield sequence, row[0]
+            elif query.matches(record):
+                yield sequence, record.operation
 
     def _recent_record(self, name: str) -> Record | None:
         record = self._recent.get(name)
@@ -367,6 +412,7 @@ class SqliteStore:
             with _transaction(self._writer):
                 results = [_do(work, batch) for work in works]
                 batch.write()
+                self._untold = batch.names
                 await self._commit()
         except sqlite3.Error as error:
             self._recent.clear()
@@ -380,6 +426,8 @@ class SqliteStore:
         else:
             batch.remember()
             self._tell(batch.changed, results)
+        finally:
+            self._untold = ()
 
     async def _commit(self) -> None:
         """Commits in the thread, for that waits for the disk; everything else is quick."""
@@ -430,6 +478,11 @@ class _Batch:
         self._requests: dict[tuple[str, str, str], str] = {}
         self._occupants: dict[str, str] = {}
         self._freed: list[str] = []
+
+    @property
+    def names(self) -> Collection[str]:
+        """The operations that were changed."""
+        return self._records.keys()
 
     def create(self, record: Record) -> Record | LroError:
         """Adds a record, unless its ``request_id`` was used before."""
@@ -535,8 +588,6 @@ class _Batch:
         return self._occupants[target]
 
 
-_LAST_SEQUENCE = 2**63 - 1
-
 # What events change; but for what changes once at most, so that the indexes over that rest.
 _CHANGING = (
     *("start_time", "update_time", "end_time", "expire_time", "state", "attempt"),
@@ -570,10 +621,35 @@ _BY_EXCLUSIVE_TARGET = (
     "SELECT name FROM operations WHERE exclusive_target = ? AND exclusive_target <> ''"
 )
 
+# The rows that a page looks at, in an order that needs no sorting.
+_OF_PARENT = "FROM operations WHERE parent = ? AND NOT deleted AND sequence < ?"
+_OF_ALL = "FROM operations NOT INDEXED WHERE sequence < ?"
+_NEWEST_FIRST = "ORDER BY sequence DESC"
+
+_WILDCARD = re.compile("(?<![^/])-(?![^/])")
+"""A segment of a parent that stands for any segment."""
+
 _BY_REQUEST = (
     "SELECT name FROM operations"
     " WHERE method = ? AND request_id = ? AND parent = ? AND request_id <> ''"
 )
+
+
+def _scope(query: Query, before: int) -> tuple[str, tuple[str | int, ...]]:
+    """Returns the rows that a page looks at, and the parameters of that."""
+    if query.has_wildcard:
+        return _OF_ALL, (before,)
+    return _OF_PARENT, (query.parent, before)
+
+
+def _condition(query: Query) -> Condition:
+    """Returns what is asked of these rows."""
+    asked = query.filter.expression if query.filter else And(())
+    if not query.has_wildcard:
+        return condition(asked)
+    parent = Like("parent", tuple(_WILDCARD.split(query.parent)))
+    # Other than a wildcard, what is between the parts of a text may have slashes.
+    return condition(And((parent, Compare("deleted", "=", 0), asked)))._replace(exact=False)
 
 
 def _do(work: _Work, batch: _Batch) -> _Result:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from lro_grpc.errors import (
     UnexpectedError,
     cut,
 )
+from lro_grpc.filtering import Filter, comparisons
 from lro_grpc.record import Event, Record
 
 Listener = Callable[[Record], None]
@@ -25,6 +26,55 @@ Change = tuple[str, Event]
 
 Now = Callable[[], int]
 """Tells the time in microseconds since 1970 UTC."""
+
+MAX_EXAMINED = 10_000
+"""Records that a store looks at for one page at most."""
+
+MAX_COMPARISONS = 100_000
+"""Comparisons that a filter makes with records for one page at most."""
+
+LAST_SEQUENCE = 2**63 - 1
+"""A sequence number beyond those of all records, which count up from 1 as they are created."""
+
+MAX_PAGE_BYTES = 3 * 1024 * 1024
+"""Bytes of operations on a page at most, but for a page of one: a gRPC client reads 4 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a list is to hold."""
+
+    parent: str
+    """The exact parent, empty for none; or one in which a segment ``-`` stands for any segment."""
+    filter: Filter | None = None
+    """What they have to match besides."""
+
+    @property
+    def has_wildcard(self) -> bool:
+        """Whether more than one parent may be meant."""
+        return "-" in self.parent.split("/")
+
+    def matches(self, record: Record) -> bool:
+        """Tells whether the list holds a record; never one that is deleted."""
+        return self.covers(record) and (self.filter is None or self.filter.matches(record))
+
+    def examined(self, most: int) -> int:
+        """Returns how many records a page looks at: fewer if the filter has much to compare."""
+        each = comparisons(self.filter.expression) if self.filter else 0
+        return max(1, min(most, MAX_COMPARISONS // max(1, each)))
+
+    def covers(self, record: Record) -> bool:
+        """Tells whether the list holds a record if the filter does not say otherwise."""
+        return not record.deleted and (record.parent == self.parent or self._covers(record.parent))
+
+    def _covers(self, parent: str) -> bool:
+        if not self.has_wildcard:
+            return False
+        asked, segments = self.parent.split("/"), parent.split("/")
+        return len(asked) == len(segments) and all(
+            one == other or (one == "-" and other)
+            for one, other in zip(asked, segments, strict=True)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +180,20 @@ class Store(Protocol):
         """Returns the operations that were started under a ``request_id``: one a parent at most."""
         ...
 
-    async def page(self, parent: str, *, position: bytes, size: int) -> Page:
-        """Returns the operations of a parent (empty for none), newest first, deleted ones left out.
+    async def page(
+        self, query: Query, *, position: bytes, size: int, examined: int = MAX_EXAMINED
+    ) -> Page:
+        """Returns the operations that a query asks for, newest first.
+
+        A page may hold fewer than ``size``, and none at all, though more follow: a list ends with
+        the page that has no position.
 
         Args:
-            parent: The exact parent.
+            query: What to list.
             position: ``Page.position`` of the page before; empty for the first.
             size: How many at most; positive.
+            examined: How many records to look at for it at most; positive. ``Query.examined`` may
+                allow for fewer.
         """
         ...
 
@@ -235,10 +292,26 @@ def request_id_reused(stored: Record, *, caller: str) -> RequestIdReusedError:
     )
 
 
-def page_of(found: Sequence[tuple[int, bytes]], size: int) -> Page:
-    """Makes a page of what was found, which is one more than fits if there are more pages."""
-    last = found[size - 1][0] if len(found) > size else 0
-    return Page(
-        operations=[operation for _, operation in found[:size]],
-        position=last.to_bytes(8, "big") if last else b"",
-    )
+def sequence_before(position: bytes) -> int:
+    """Returns the sequence number below which the page of a position begins."""
+    return int.from_bytes(position, "big") if position else LAST_SEQUENCE
+
+
+def page_of(found: Iterable[tuple[int, bytes]], size: int, rest: int = 0) -> Page:
+    """Makes a page of what is found, and takes no more of it than that needs.
+
+    Args:
+        found: Operations behind their sequence numbers, the highest first.
+        size: How many at most.
+        rest: The sequence number below which nothing was looked at; 0 if all was.
+    """
+    operations: list[bytes] = []
+    taken, last = 0, 0
+    for sequence, operation in found:
+        taken += len(operation)
+        if operations and (len(operations) == size or taken > MAX_PAGE_BYTES):
+            rest = last
+            break
+        operations.append(operation)
+        last = sequence
+    return Page(operations, rest.to_bytes(8, "big") if rest else b"")

@@ -37,6 +37,7 @@ from lro_grpc.errors import (
     StaleAttemptError,
     to_status,
 )
+from lro_grpc.filtering import parse
 from lro_grpc.record import (
     Cancel,
     Claim,
@@ -52,7 +53,8 @@ from lro_grpc.record import (
     Succeed,
     cancelled_status,
 )
-from lro_grpc.stores import Held, Now, Store
+from lro_grpc.stores import Held, Now, Query, Store
+from lro_grpc.stores.store import MAX_EXAMINED
 
 METHOD = "/contract.v1.Contract/Run"
 OTHER_METHOD = "/contract.v1.Contract/RunOther"
@@ -72,6 +74,43 @@ _BATCH = batch_create_instances_pb2.BatchCreateInstancesMetadata(
         "b": _InstanceStatus(state=_InstanceStatus.CREATING),
     },
 ).SerializeToString(deterministic=True)
+
+
+_FILTERS = (
+    "done = true",
+    "NOT done = true",
+    "state = RUNNING",
+    "-state = RUNNING",
+    "error:*",
+    "error.code = DATA_LOSS",
+    "error.code != DATA_LOSS",
+    "NOT error.code = DATA_LOSS",
+    "response:* OR error.code = CANCELLED",
+    'response.@type = "*.Empty"',
+    "NOT response.@type != google.protobuf.Other",
+    "end_time:*",
+    "end_time > 2001-01-01T00:00:00Z",
+    "NOT end_time > 2001-01-01T00:00:00Z",
+    "start_time != 2001-01-01T00:00:00Z",
+    "progress_percent < 50",
+    "progress_percent >= 50 state = (RUNNING OR FAILED)",
+    "cancel_requested = true",
+    'target = "run*"',
+    'target = "*/1"',
+    'target = "*u*e*/*"',
+    'target != "*u*e*/*"',
+    "target > queued/2",
+    "name:FAILED",
+    'status_detail:"half"',
+    'status_detail:"f\x00w"',
+    'status_detail = "\\*"',
+    'status_detail = ""',
+    "é",
+    "-é",
+    "way OR 3",
+    '"half way" done = false',
+)
+"""Each matches some of the operations that they are tried on, and not all."""
 
 
 def _sync(
@@ -579,7 +618,7 @@ class StoreConformance:
             assert [name for page in pages for name in page] == names[::-1]
             assert [len(page) for page in pages[:-1]] == [size] * (len(pages) - 1)
             assert pages[-1] != []
-        page = await store.page(PARENT, position=b"", size=12)
+        page = await store.page(Query(PARENT), position=b"", size=12)
         assert [*page.operations] == [await store.operation(name) for name in names[::-1]]
 
     @_with_store
@@ -598,16 +637,143 @@ class StoreConformance:
     async def test_pages_stand_still_while_operations_come_and_go(self, store: Store) -> None:
         """What is new is on no later page; what is deleted, the last one seen too, shifts none."""
         names = [(await store.create(self.record(f"op-{n}"))).name for n in range(6)]
-        first = await store.page(PARENT, position=b"", size=2)
+        first = await store.page(Query(PARENT), position=b"", size=2)
         await store.create(self.record("op-new"))
         await store.apply(names[4], Delete())
         await store.apply(names[3], Delete())
-        second = await store.page(PARENT, position=first.position, size=2)
-        third = await store.page(PARENT, position=second.position, size=2)
+        second = await store.page(Query(PARENT), position=first.position, size=2)
+        third = await store.page(Query(PARENT), position=second.position, size=2)
         assert [_name(one) for one in first.operations] == names[5:3:-1]
         assert [_name(one) for one in second.operations] == names[2:0:-1]
         assert [_name(one) for one in third.operations] == names[:1]
         assert third.position == b""
+
+    # Filters and wildcards (AIP-160, AIP-159).
+
+    @_with_store
+    async def test_a_filter_leaves_out_what_does_not_match(self, store: Store) -> None:
+        """And nothing else, whatever has become of the operations."""
+        for number, detail in enumerate(("", "half way", "Half\u0000Way", "*", "é")):
+            for state in ("queued", "running", "failed", "succeeded", "cancelled", "deleted"):
+                one = self.record(f"{state}-{number}", target=f"{state}/{number}", verb="create")
+                await self._bring(store, one, state, detail)
+        names = await self._listed(store)
+        records = [await store.read(name) for name in names]
+        assert len(records) == 25
+        for text in _FILTERS:
+            query = Query(PARENT, parse(text))
+            expected = [one.name for one in records if query.matches(one)]
+            assert 0 < len(expected) < len(records), text
+            for size in (1, 7, 1000):
+                assert await self._found(store, query, size=size) == expected, text
+                assert await self._found(store, query, size=size, examined=5) == expected, text
+
+    async def _bring(self, store: Store, one: Record, state: str, detail: str) -> None:
+        """Stores an operation, and brings it into a state by way of its events."""
+        await store.create(one)
+        if state != "queued":
+            await store.apply_all([(one.name, Claim(LEASE)), (one.name, Report(1, 50, detail))])
+        ends: dict[str, Event] = {
+            "failed": Fail(Report(1), _ERROR),
+            "succeeded": Succeed(Report(1), _RESPONSE),
+            "cancelled": Fail(Report(1), cancelled_status().SerializeToString()),
+            "deleted": Delete(),
+        }
+        if state in ends:
+            await store.apply(one.name, ends[state])
+
+    @_with_store
+    async def test_a_filter_is_of_the_latest_state(self, store: Store) -> None:
+        """With each change an operation comes to a list, or leaves it."""
+        name = (await store.create(self.record())).name
+        queued, running = (
+            Query(PARENT, parse("state = QUEUED")),
+            Query(PARENT, parse("state = RUNNING AND progress_percent >= 50")),
+        )
+        assert await self._found(store, queued) == [name]
+        await store.apply(name, Claim(LEASE))
+        assert await self._found(store, queued) == []
+        assert await self._found(store, running) == []
+        await store.apply(name, Report(1, 50))
+        assert await self._found(store, running) == [name]
+
+    @_with_store
+    async def test_a_wildcard_is_any_one_segment_of_the_parent(self, store: Store) -> None:
+        """A segment that is itself a ``-`` is one of them."""
+        parents = (
+            *("", "-", "p", "p/a", "p/b", "p/-", "q/a", "p/a/r", "p/a/s", "p/a/s/t", "p/ab"),
+            *("x-", "x-/a", "p%/a", "P/a"),
+        )
+        made = [await store.create(self.record(parent=parent)) for parent in parents]
+        await store.apply((await store.create(self.record("op-2", parent="p/a"))).name, Delete())
+        asked = {
+            "-": ["-", "p", "x-"],
+            "p/-": ["p/a", "p/b", "p/-", "p/ab"],
+            "-/a": ["p/a", "q/a", "x-/a", "p%/a", "P/a"],
+            "-/-": ["p/a", "p/b", "p/-", "q/a", "p/ab", "x-/a", "p%/a", "P/a"],
+            "p/-/s": ["p/a/s"],
+            "p/-/-": ["p/a/r", "p/a/s"],
+            "p/-/-/-": ["p/a/s/t"],
+            "-/-/-/-/-": [],
+            "x-": ["x-"],
+            "p%/-": ["p%/a"],
+        }
+        for parent, found in asked.items():
+            expected = [one.name for one in reversed(made) if one.parent in found]
+            for size in (1, 1000):
+                assert await self._found(store, Query(parent), size=size) == expected, parent
+        both = Query("-/a", parse("name:q OR name:x"))
+        assert await self._found(store, both) == ["x-/a/operations/op-1", "q/a/operations/op-1"]
+
+    @_with_store
+    async def test_filtered_pages_stand_still_while_operations_come_and_go(
+        self, store: Store
+    ) -> None:
+        """What has left the filter shifts nothing; what has come to it shows in its old place."""
+        for parent in (PARENT, "projects/-/locations/-"):
+            await self._stand_still(store, Query(parent, parse("state = QUEUED")), parent[-1])
+
+    async def _stand_still(self, store: Store, query: Query, key: str) -> None:
+        names = [(await store.create(self.record(f"op{key}{n}"))).name for n in range(8)]
+        await store.apply_all([(name, Claim(LEASE)) for name in names[:2]])
+        first = await store.page(query, position=b"", size=2)
+        await store.create(self.record(f"op{key}new"))
+        await store.apply_all([(names[6], Delete()), (names[4], Claim(LEASE))])
+        await store.apply(names[1], Lose(1, proven=True))
+        rest = await store.page(query, position=first.position, size=9)
+        assert [_name(one) for one in first.operations] == [names[7], names[6]]
+        assert [_name(one) for one in rest.operations] == [names[5], names[3], names[2], names[1]]
+        assert rest.position == b""
+        await store.apply_all([(name, Delete()) for name in await self._listed(store)])
+
+    @_with_store
+    async def test_a_page_looks_at_so_many_records_at_most(self, store: Store) -> None:
+        """It holds what it has found there, maybe nothing, and the next one goes on (S14)."""
+        names = [(await store.create(self.record(f"op-{n}"))).name for n in range(10)]
+        for parent in (PARENT, "projects/-/locations/-"):
+            query = Query(parent, parse("name:op-0 OR name:op-5"))
+            pages = [page async for page in self._pages(store, 5, query, examined=3)]
+            assert pages == [[], [names[5]], [], [names[0]]]
+            pages = [page async for page in self._pages(store, 5, query, examined=10)]
+            assert pages == [[names[5], names[0]]]
+            pages = [page async for page in self._pages(store, 1, query, examined=7)]
+            assert pages == [[names[5]], [names[0]]]
+
+    @_with_store
+    async def test_a_page_fits_into_a_message(self, store: Store) -> None:
+        """A gRPC client reads 4 MiB unless told otherwise; a larger operation is a page alone."""
+        sizes = [10, 1_000_000, 1_000_000, 1_000_000, 1_000_000, 5_000_000, 1_000_000]
+        names = [(await store.create(self.record(f"op-{n}"))).name for n, _ in enumerate(sizes)]
+        await store.apply_all([(name, Claim(LEASE)) for name in names])
+        for name, size in zip(names, sizes, strict=True):
+            await store.apply(name, Report(1, 50, "x" * size))
+        for query in (
+            Query(PARENT),
+            Query(PARENT, parse("progress_percent = 50")),
+            Query("-/-/-/-"),
+        ):
+            pages = [page async for page in self._pages(store, 1000, query)]
+            assert pages == [[names[6]], [names[5]], names[4:1:-1], [names[1], names[0]]]
 
     # Listeners (R9).
 
@@ -682,12 +848,12 @@ class StoreConformance:
             await store.apply(done, Fail(Report(1), _ERROR))
             await store.apply(hidden, Delete())
             records = [await store.read(name) for name in (waiting.name, held, done)]
-            first = await store.page(PARENT, position=b"", size=1)
+            first = await store.page(Query(PARENT), position=b"", size=1)
         async with self.opened() as store:
             assert store.key == key
             for one in records:
                 await self._is(store, one)
-            rest = await store.page(PARENT, position=first.position, size=9)
+            rest = await store.page(Query(PARENT), position=first.position, size=9)
             assert [_name(one) for one in rest.operations] == [held, waiting.name]
             assert set(await store.held()) == {Held(held, 1), Held(hidden, 1)}
             assert list(await store.claimable({METHOD: 9})) == [waiting.name]
@@ -704,19 +870,27 @@ class StoreConformance:
         assert await store.operation(expected.name) == expected.operation
 
     async def _pages(
-        self, store: Store, size: int, parent: str = PARENT
+        self, store: Store, size: int, query: Query | None = None, examined: int = MAX_EXAMINED
     ) -> AsyncIterator[list[str]]:
         position = b""
         for _ in range(100):
-            page = await store.page(parent, position=position, size=size)
+            page = await store.page(
+                query or Query(PARENT), position=position, size=size, examined=examined
+            )
             yield [_name(one) for one in page.operations]
             position = page.position
             if not position:
                 return
         raise AssertionError("the pages have no end")
 
+    async def _found(
+        self, store: Store, query: Query, *, size: int = 1000, examined: int = MAX_EXAMINED
+    ) -> list[str]:
+        pages = self._pages(store, size, query, examined)
+        return [name async for page in pages for name in page]
+
     async def _listed(self, store: Store, parent: str = PARENT) -> list[str]:
-        return [name async for page in self._pages(store, 1000, parent) for name in page]
+        return await self._found(store, Query(parent))
 
 
 class _Told:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from lro_grpc.filtering import parse
 from lro_grpc.record import Cancel, Claim, Delete, Record
-from lro_grpc.stores import SqliteStore
+from lro_grpc.stores import Query, SqliteStore
 from lro_grpc.testing.conformance import LEASE, METHOD, PARENT, START, StoreConformance
 
 NAME = f"{PARENT}/operations/op-1"
@@ -83,7 +84,13 @@ def indexes(steps: Sequence[str]) -> set[str]:
 
 
 async def second_page(store: SqliteStore) -> object:
-    return await store.page(PARENT, position=(2).to_bytes(8, "big"), size=50)
+    return await store.page(Query(PARENT), position=(2).to_bytes(8, "big"), size=50)
+
+
+async def filtered_page(store: SqliteStore) -> object:
+    """By what other indexes know, too: the order is worth more than they are."""
+    asked = parse(f"name = {NAME} AND expire_time > 2026-01-01T00:00:00Z AND state = QUEUED")
+    return await store.page(Query(PARENT, asked), position=b"", size=50)
 
 
 QUERIES: dict[str, tuple[Callable[[SqliteStore], Awaitable[object]], set[str]]] = {
@@ -93,7 +100,11 @@ QUERIES: dict[str, tuple[Callable[[SqliteStore], Awaitable[object]], set[str]]] 
         lambda store: store.find_request(METHOD, "request 1"),
         {"operations_requests"},
     ),
-    "first page": (lambda store: store.page(PARENT, position=b"", size=50), {"operations_listed"}),
+    "first page": (
+        lambda store: store.page(Query(PARENT), position=b"", size=50),
+        {"operations_listed"},
+    ),
+    "filtered page": (filtered_page, {"operations_listed"}),
     "next page": (second_page, {"operations_listed"}),
     "occupant": (lambda store: store.occupant(TARGET), {"operations_exclusive"}),
     "claimable": (lambda store: store.claimable({METHOD: 50}), {"operations_claimable"}),

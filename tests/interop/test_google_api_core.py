@@ -138,9 +138,16 @@ def test_list_goes_over_the_pages_by_itself(sync: Sync) -> None:
     assert [one.name for one in sync.client.list_operations(PARENT, "")] == names
 
 
-def test_list_with_a_filter_is_refused(sync: Sync) -> None:
+def test_list_with_a_filter(sync: Sync) -> None:
+    held = sync.start("held").name
+    cancelled = sync.start("held").name
+    sync.client.cancel_operation(cancelled)
+    while not sync.client.get_operation(cancelled).done:
+        pass
+    for text, expected in (("done = true", [cancelled]), ("done = false", [held])):
+        assert [one.name for one in sync.client.list_operations(PARENT, text)] == expected
     with pytest.raises(exceptions.InvalidArgument) as raised:
-        list(sync.client.list_operations(PARENT, "done = true"))
+        list(sync.client.list_operations(PARENT, "done ="))
     assert raised.value.reason == "INVALID_FILTER"
 
 

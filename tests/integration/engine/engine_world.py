@@ -18,7 +18,8 @@ from lro_grpc import record
 from lro_grpc.engine import EngineOptions, Handler, InProcessEngine
 from lro_grpc.errors import LroError
 from lro_grpc.record import Cancel, Event, Record
-from lro_grpc.stores import Change, Changes, Held, Listener, Page, Store
+from lro_grpc.stores import Change, Changes, Held, Listener, Page, Query, Store
+from lro_grpc.stores.store import MAX_EXAMINED
 from lro_grpc.testing import ManualClock
 
 METHOD = "/test.v1.Tests/Run"
@@ -162,9 +163,11 @@ class Link:
         await self._pass()
         return await self._store.find_request(method, request_id)
 
-    async def page(self, parent: str, *, position: bytes, size: int) -> Page:
+    async def page(
+        self, query: Query, *, position: bytes, size: int, examined: int = MAX_EXAMINED
+    ) -> Page:
         await self._pass()
-        return await self._store.page(parent, position=position, size=size)
+        return await self._store.page(query, position=position, size=size, examined=examined)
 
     async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
         await self._pass()

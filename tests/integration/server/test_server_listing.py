@@ -1,4 +1,4 @@
-"""ListOperations: pages, tokens, sizes and parents (S12 to S15, P10)."""
+"""ListOperations: pages, tokens, sizes, filters and parents (S12 to S18, P10)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,18 @@ from typing import Any
 import grpc
 import pytest
 from google.longrunning import operations_pb2
-from server_harness import FLEET, PARENT, Instance, errors_logged, fleet, refused
+from server_harness import (
+    FLEET,
+    PARENT,
+    Gate,
+    Instance,
+    errors_logged,
+    fleet,
+    metadata_of,
+    refused,
+)
 
+import lro_grpc
 from lro_grpc import record
 from lro_grpc.stores import MemoryStore
 
@@ -244,18 +254,167 @@ def test_a_malformed_parent_is_refused(serve: Serve, name: str) -> None:
     assert failure.info.reason == "INVALID_NAME"
 
 
-@pytest.mark.parametrize("text", ["done = true", "x", " ", "name:*", "(", "é = ☃"])
-def test_a_filter_is_refused(serve: Serve, text: str, caplog: pytest.LogCaptureFixture) -> None:
+# Filters (S16, S17)
+
+
+@pytest.fixture
+def fleet_of_three(serve: Serve, gate: Gate, store: str) -> tuple[Any, dict[str, str]]:
+    """A server, and the names of an operation that is held, one that failed and one that ended."""
+
+    async def by_instance(self: Any, request: Any, op: Any) -> Any:
+        if request.instance_id == "failed":
+            raise lro_grpc.LroError("no such schema", code=lro_grpc.Code.NOT_FOUND)
+        if request.instance_id == "held":
+            op.progress(40, "Waiting for the gate")
+            await gate.pass_by_async()
+        return Instance()
+
+    def target(self: Any, request: Any, context: Any) -> lro_grpc.Prepared:
+        return lro_grpc.Prepared(target=f"{request.parent}/instances/{request.instance_id}")
+
+    server = serve(fleet("CreateInstance", by_instance, prepare=target), store=store)
+    names = {key: server.create(instance_id=key).name for key in ("held", "failed", "ended")}
+    server.create(parent=OTHER, instance_id="elsewhere")
+    for key in ("failed", "ended"):
+        server.done(names[key])
+    while metadata_of(server.get(names["held"])).progress_percent != 40:
+        pass
+    return server, names
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("done = true", ["ended", "failed"]),
+        ("done = false", ["held"]),
+        ("NOT done = true", ["held"]),
+        ("state = RUNNING", ["held"]),
+        ("metadata.state = (JOB_STATE_FAILED OR JOB_STATE_SUCCEEDED)", ["ended", "failed"]),
+        ("error:*", ["failed"]),
+        ("error.code = NOT_FOUND", ["failed"]),
+        ("error.code != NOT_FOUND", []),
+        ("NOT error.code = NOT_FOUND", ["ended", "held"]),
+        ("response:*", ["ended"]),
+        ('response.@type = "type.googleapis.com/lro.example.v1.Instance"', ["ended"]),
+        ("metadata.@type = lro.v1.OperationMetadata", ["ended", "failed", "held"]),
+        ("end_time > 2001-01-01T00:00:00Z", ["ended", "failed"]),
+        ("create_time > 2001-01-01T00:00:00+02:00", ["ended", "failed", "held"]),
+        ("progress_percent >= 40 AND progress_percent < 100", ["held"]),
+        ('target = "*/instances/*ed" -status_detail:gate', ["ended", "failed"]),
+        ("target = */held OR target = */ended verb = create", ["ended", "held"]),
+        ("instances/FAILED", ["failed"]),
+        ('"waiting for the gate"', ["held"]),
+        ("elsewhere", []),
+        ("", ["ended", "failed", "held"]),
+        (" ", ["ended", "failed", "held"]),
+    ],
+)
+def test_a_filter_lists_what_it_matches(
+    fleet_of_three: tuple[Any, dict[str, str]], text: str, expected: list[str]
+) -> None:
+    server, names = fleet_of_three
+    assert names_on(server.list(filter=text)) == [names[key] for key in expected]
+
+
+def test_pages_of_a_filter_give_each_operation_once(
+    fleet_of_seven: tuple[Any, list[str]],
+) -> None:
+    server, names = fleet_of_seven
+    some = [names[place] for place in (0, 2, 3, 5, 6)]
+    text = " OR ".join(f"name = {name}" for name in some)
+    found, token = [], ""
+    for size in itertools.chain([1], itertools.repeat(2)):
+        page = server.list(filter=text, page_size=size, page_token=token)
+        assert len(page.operations) <= size
+        found += names_on(page)
+        token = page.next_page_token
+        if not token:
+            break
+    assert found == some
+
+
+def test_a_token_of_a_filter_belongs_to_that_filter(second_page: tuple[Any, str]) -> None:
+    """S13: any other argument than the size is to stay as it was."""
+    server, _ = second_page
+    token = server.list(filter="done = false", page_size=2).next_page_token
+    assert server.list(filter="done = false", page_size=1, page_token=token).operations
+    for other in ("", "done=false", "done = true", "(("):
+        assert_token_refused(server, token, filter=other)
+    assert_token_refused(server, token, filter="done = false", name="projects/-/locations/-")
+
+
+@pytest.mark.parametrize("text", ["(", "done", "size = 3", "state = RUN", "é = ☃", "now()"])
+def test_a_filter_that_cannot_be_told_is_refused(
+    serve: Serve, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
     server = serve()
     failure = refused(lambda: server.list(filter=text))
     assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
     assert failure.info.reason == "INVALID_FILTER"
     assert failure.info.domain == "lro-grpc"
+    assert failure.info.metadata["filter"] == text
     assert errors_logged(caplog) == []
 
 
-def test_partial_success_is_unimplemented(serve: Serve) -> None:
+# Several parents
+
+
+def test_a_wildcard_lists_over_the_parents(fleet_of_seven: tuple[Any, list[str]]) -> None:
+    server, names = fleet_of_seven
+    elsewhere = server.names(OTHER)
+    for parent in ("projects/p/locations/-", "projects/-/locations/-", "-/-/-/-"):
+        assert server.names(parent) == [*elsewhere, *names]
+        first = server.list(parent, page_size=3)
+        rest = server.list(parent, page_token=first.next_page_token)
+        assert names_on(first) + names_on(rest) == [*elsewhere, *names]
+    assert server.names("projects/-/locations/other") == elsewhere
+    assert names_on(server.list("-/p/-/-", filter=f"name = {names[3]}")) == [names[3]]
+    for parent in ("-", "projects/-", "projects/-/locations", "projects/-/-/-/-"):
+        assert server.names(parent) == []
+
+
+def test_partial_success_is_for_several_parents(fleet_of_seven: tuple[Any, list[str]]) -> None:
+    """S18: of one store, all parents can be reached."""
+    server, names = fleet_of_seven
+    page = server.list("projects/p/locations/-", return_partial_success=True, page_size=7)
+    assert names_on(page) == [*server.names(OTHER), *names[:6]]
+    assert list(page.unreachable) == []
+    token = page.next_page_token
+    again = {"name": "projects/p/locations/-", "page_token": token}
+    assert names_on(server.list(**again, return_partial_success=True)) == names[6:]
+    assert_token_refused(server, token, name="projects/p/locations/-")
+
+
+@pytest.mark.parametrize("name", [PARENT, "operations", "projects/p-"])
+def test_partial_success_of_one_parent_is_refused(serve: Serve, name: str) -> None:
+    """S18: it has no granularity that a partial success could have."""
     server = serve()
-    failure = refused(lambda: server.list(return_partial_success=True))
-    assert failure.code is grpc.StatusCode.UNIMPLEMENTED
+    failure = refused(lambda: server.list(name, return_partial_success=True))
+    assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert failure.info.reason == "PARTIAL_SUCCESS_NEEDS_WILDCARD"
     assert failure.info.domain == "lro-grpc"
+    assert failure.info.metadata["name"] == name
+
+
+# What a client reads
+
+
+def test_a_page_is_never_too_large_for_a_client(serve: Serve) -> None:
+    """A gRPC client refuses more than 4 MiB unless it is told otherwise."""
+
+    async def at_length(self: Any, request: Any, op: Any) -> Any:
+        raise lro_grpc.LroError("x" * 900_000)
+
+    server = serve(fleet("CreateInstance", at_length))
+    names = [server.create().name for _ in range(7)][::-1]
+    for name in names:
+        server.done(name)
+    found, token, sizes = [], "", []
+    while token or not sizes:
+        page = server.list(page_token=token)
+        sizes.append(page.ByteSize())
+        found += names_on(page)
+        token = page.next_page_token
+    assert found == names
+    assert max(sizes) < 4 * 1024 * 1024
+    assert len(sizes) == 3
