@@ -76,7 +76,7 @@ class Record(NamedTuple):
     caller: str
     """Who started it, by the service's own account; empty if that is not known."""
     trace_context: str
-    """The ``traceparent`` of the RPC that started it; empty for none."""
+    """What its attempts belong to: a W3C ``traceparent``, and after a space its ``tracestate``."""
     max_attempts: int
     """How many attempts may fail, be lost or get stuck before the operation fails."""
     pausable: bool

@@ -105,18 +105,19 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
             self._notifier = loop.create_task(self._notify())
 
     async def _notify(self) -> None:
+        fields = {"operation": self.name}
         try:
             await self._drive(self._connection.wait_steps(self._latest, None))
         except LroError as error:
-            _logger.debug("the wait for %s ended with %r", self.name, error)
+            _logger.debug("the wait for %s ended with %r", self.name, error, extra=fields)
         except Exception:
-            _logger.exception("the wait for %s ended unexpectedly", self.name)
+            _logger.exception("the wait for %s ended unexpectedly", self.name, extra=fields)
         while self._callbacks:
             callback = self._callbacks.pop(0)
             try:
                 callback(self)
             except Exception:
-                _logger.exception("a callback of %s failed", self.name)
+                _logger.exception("a callback of %s failed", self.name, extra=fields)
 
     async def _drive(self, steps: polling.Steps) -> None:
         trouble: LroError | None = None

@@ -143,12 +143,13 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
                 self._notifier.start()
 
     def _notify(self) -> None:
+        fields = {"operation": self.name}
         try:
             self._drive(self._connection.wait_steps(self._latest, None))
         except LroError as error:
-            _logger.debug("the wait for %s ended with %r", self.name, error)
+            _logger.debug("the wait for %s ended with %r", self.name, error, extra=fields)
         except Exception:
-            _logger.exception("the wait for %s ended unexpectedly", self.name)
+            _logger.exception("the wait for %s ended unexpectedly", self.name, extra=fields)
         while True:
             with self._lock:
                 if not self._callbacks:
@@ -158,7 +159,7 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
             try:
                 callback(self)
             except Exception:
-                _logger.exception("a callback of %s failed", self.name)
+                _logger.exception("a callback of %s failed", self.name, extra=fields)
 
     def _drive(self, steps: polling.Steps) -> None:
         trouble: LroError | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,10 +13,12 @@ from google.rpc import status_pb2
 
 from lro_grpc.clock import Clock
 from lro_grpc.engine.handler import Handler
+from lro_grpc.engine.log import OperationLog
 from lro_grpc.errors import AttemptStopped, StaleAttemptError, StopReason, UnavailableError
 from lro_grpc.metadata import message_class
 from lro_grpc.record import Event, Record, Report
 from lro_grpc.stores import Store
+from lro_grpc.telemetry import Telemetry
 
 _RETRY_SECONDS = 0.2
 _LEASE_MARGIN = 0.1
@@ -35,6 +38,7 @@ class Attempt:
         lease: Seconds for which a claim or a heartbeat holds the operation.
         claimed_at: The clock's ``monotonic`` before the claim was sent.
         random: Gives numbers uniform in [0, 1).
+        telemetry: Is told of the attempt.
         on_report: Is called, from the handler's thread, when there is something to store again.
     """
 
@@ -48,11 +52,13 @@ class Attempt:
         lease: float,
         claimed_at: float,
         random: Callable[[], float],
+        telemetry: Telemetry,
         on_report: Callable[[Attempt], None],
     ) -> None:
         self.record = record
         self.handler = handler
         self.random = random
+        self.telemetry = telemetry.attempt(record)
         self.loop = asyncio.get_running_loop()
         self.cancel_requested = record.cancel_requested
         self.pause_requested = record.pause_requested
@@ -77,11 +83,17 @@ class Attempt:
         self._store = store
         self._clock = clock
         self._lease = lease
+        self._claimed_at = claimed_at
         self.beaten(claimed_at)
         self._on_report = on_report
         self._lock = threading.Lock()
         self._metadata: Message | None = None
         self._latest = self._nothing = Report(record.attempt)
+
+    @functools.cached_property
+    def log(self) -> OperationLog:
+        """The log, with the fields of this operation and attempt."""
+        return OperationLog(self.record)
 
     @property
     def name(self) -> str:
@@ -209,6 +221,14 @@ class Attempt:
         """Tells the handler that it was silent for too long."""
         self.is_stuck = True
         self.stop(StopReason.TIMEOUT)
+
+    def end(self, record: Record | None) -> None:
+        """Notes that the attempt is over; what it has come to first is what is told of it.
+
+        Args:
+            record: The operation after its outcome; None if it has none.
+        """
+        self.telemetry.ended(record, self._clock.monotonic() - self._claimed_at)
 
     def begin_undo(self) -> None:
         """Lets what ends the operation not stop what undoes the work, be it there or to come."""

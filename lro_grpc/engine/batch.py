@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import queue
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
@@ -229,7 +230,7 @@ class Batch:
 
     def _status(self, target: str, error: BaseException) -> status_pb2.Status:
         where = f"{self._attempt.name}, target {target},"
-        return status_of(error, where, domain=self._domain)
+        return status_of(error, where, domain=self._domain, log=self._attempt.log)
 
     def _ending_status(self) -> status_pb2.Status:
         if self._attempt.ending is StopReason.TIMEOUT:
@@ -276,7 +277,10 @@ def drive(
             return
         answer = None
         if isinstance(step, Begin):
-            threading.Thread(target=run, args=[step], name=step.target, daemon=True).start()
+            context = contextvars.copy_context()
+            threading.Thread(
+                target=context.run, args=[run, step], name=step.target, daemon=True
+            ).start()
         elif isinstance(step, Await):
             answer = ended.get()
         elif attempt.stop_reason is not StopReason.LEASE_LOST:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -12,6 +13,7 @@ from google.rpc import status_pb2
 from lro_grpc.engine import checkpoint
 from lro_grpc.engine.attempt import Attempt
 from lro_grpc.engine.batch import Batch, drive, drive_async
+from lro_grpc.engine.log import handlers_log
 from lro_grpc.errors import AttemptStopped, StopReason
 from lro_grpc.record import Checkpoint, Update
 
@@ -48,6 +50,15 @@ class _Context(Generic[MetadataT]):
     def attempt(self) -> int:
         """1 for the first attempt; more when one failed, paused, or lost its worker before."""
         return self._attempt.number
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """The logger ``lro_grpc.handler``, with the fields of this operation and attempt.
+
+        Each line carries ``operation``, ``attempt`` and ``method``, as attributes of its
+        ``LogRecord``.
+        """
+        return handlers_log(self._attempt.record)
 
     @property
     def checkpoint_state(self) -> Any:

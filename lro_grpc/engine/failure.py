@@ -7,12 +7,15 @@ import uuid
 
 from google.rpc import status_pb2
 
+from lro_grpc.engine.log import AnyLog
 from lro_grpc.errors import LroError, UnexpectedError, to_status
 
 _log = logging.getLogger("lro_grpc")
 
 
-def status_of(error: BaseException, where: str, *, domain: str) -> status_pb2.Status:
+def status_of(
+    error: BaseException, where: str, *, domain: str, log: AnyLog = _log
+) -> status_pb2.Status:
     """Returns the Status to show for an exception; never raises.
 
     An :class:`LroError` is meant to be shown. Anything else, and an ``LroError`` that cannot be
@@ -22,6 +25,7 @@ def status_of(error: BaseException, where: str, *, domain: str) -> status_pb2.St
         error: What was raised.
         where: What was being done, for the log.
         domain: ``ErrorInfo.domain`` for an error that names none.
+        log: Where to log it.
     """
     if isinstance(error, LroError):
         try:
@@ -29,7 +33,12 @@ def status_of(error: BaseException, where: str, *, domain: str) -> status_pb2.St
         except (TypeError, ValueError) as cause:
             error = cause
     incident = uuid.uuid4().hex
-    _log.error("%s raised unexpectedly, incident %s", where, incident, exc_info=error)
+    log.error(
+        "%s raised unexpectedly, incident %s",
+        *(where, incident),
+        exc_info=error,
+        extra={"incident": incident},
+    )
     return to_status(
         UnexpectedError(
             f"an unexpected error happened; the server's log has it as incident {incident}",

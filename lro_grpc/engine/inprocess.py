@@ -17,6 +17,7 @@ from lro_grpc.engine.attempt import Attempt
 from lro_grpc.engine.backlog import Backlog
 from lro_grpc.engine.failure import status_of
 from lro_grpc.engine.handler import Handler
+from lro_grpc.engine.log import log_claimed, log_done, log_outcome
 from lro_grpc.engine.run import Run
 from lro_grpc.errors import (
     AttemptStopped,
@@ -37,6 +38,7 @@ from lro_grpc.record import (
     Report,
 )
 from lro_grpc.stores import Held, Store
+from lro_grpc.telemetry import NO_TELEMETRY, Telemetry
 
 _log = logging.getLogger("lro_grpc")
 
@@ -63,6 +65,8 @@ class EngineOptions:
     """How often what is lost, overdue or expired is looked for."""
     random: Callable[[], float] = random.random
     """Gives numbers uniform in [0, 1), for the pauses between attempts."""
+    telemetry: Telemetry = NO_TELEMETRY
+    """Is told of attempts."""
 
 
 class InProcessEngine:
@@ -82,6 +86,7 @@ class InProcessEngine:
         self._handlers = handlers
         self._clock = clock
         self._random = options.random
+        self._telemetry = options.telemetry
         self._lease = options.lease.total_seconds()
         self._sweep = options.sweep.total_seconds()
         self._backlogs = {method: Backlog(method) for method in handlers}
@@ -112,7 +117,7 @@ class InProcessEngine:
         recovered = 0
         if self._store.exclusive:
             held = await self._store.held()
-            await self._store.apply_all([(h.name, Lose(h.attempt, proven=True)) for h in held])
+            await self._lose([(one.name, Lose(one.attempt, proven=True)) for one in held])
             recovered = len(held)
         self._wake.set()
         for forever in (
@@ -143,8 +148,9 @@ class InProcessEngine:
         if self._runs:
             _, stuck = await asyncio.wait(self._runs, timeout=grace.total_seconds())
             for run in stuck:
-                _log.warning("%s did not stop within %s", self._runs[run].name, grace)
-                self._runs[run].stop(StopReason.LEASE_LOST)
+                attempt = self._runs[run]
+                attempt.log.warning("%s did not stop within %s", attempt.name, grace)
+                attempt.stop(StopReason.LEASE_LOST)
                 run.cancel()
         if self._outcomes:
             self._store_ended()
@@ -213,11 +219,12 @@ class InProcessEngine:
                     backlog.ask_again()
                     self._wake.set()
                     raise
-                for outcome in outcomes:
+                for name, outcome in zip(names, outcomes, strict=True):
                     if isinstance(outcome, Record):
                         self._begin(outcome, claimed_at)
                     elif not isinstance(outcome, StaleAttemptError):
-                        _log.error("an operation cannot be claimed: %s", outcome)
+                        fields = {"operation": name, "method": method}
+                        _log.error("%s cannot be claimed: %s", name, outcome, extra=fields)
                 self._cancelled_early.clear()
             if backlog and self._free[method]:
                 self._wake.set()  # there is more, after the other methods
@@ -232,8 +239,10 @@ class InProcessEngine:
             lease=self._lease,
             claimed_at=claimed_at,
             random=self._random,
+            telemetry=self._telemetry,
             on_report=self._on_report,
         )
+        log_claimed(record)
         self._free[record.method] -= 1
         former = self._attempts.get(record.name)
         if former is not None:
@@ -268,11 +277,13 @@ class InProcessEngine:
         """Takes an operation from an attempt that does not stop although its time is over."""
         event = await limit
         if event is not None:
-            _log.warning(
+            attempt.log.warning(
                 "%s: attempt %d does not stop, and is given up", attempt.name, attempt.number
             )
             with contextlib.suppress(AttemptStopped):
                 await attempt.write(event)
+                log_outcome(event, attempt.record)
+            attempt.end(None)
             attempt.stop(StopReason.LEASE_LOST)
 
     def _ended(self, run: asyncio.Task[Event]) -> None:
@@ -282,7 +293,9 @@ class InProcessEngine:
             task.cancel()
         stopped = run.cancelled() or isinstance(run.exception(), AttemptStopped)
         if stopped or attempt.stop_reason is StopReason.LEASE_LOST:
-            _log.info("%s: attempt %d ended without an outcome", attempt.name, attempt.number)
+            attempt.log.warning(
+                "%s: attempt %d ended without an outcome", attempt.name, attempt.number
+            )
             self._let_go(attempt)
         else:
             if not self._outcomes:
@@ -317,19 +330,28 @@ class InProcessEngine:
                 if isinstance(answer, UnexpectedError) and not isinstance(event, Fail)
             ]
             again = {attempt for attempt, _ in outcomes}
-            for (attempt, _), answer in pairs:
-                if isinstance(answer, LroError):
-                    _log.info("%s: attempt %d ended: %s", attempt.name, attempt.number, answer)
+            for (attempt, event), answer in pairs:
+                if isinstance(answer, Record):
+                    log_outcome(event, answer)
+                    self._let_go(attempt, answer)
+                    continue
+                attempt.log.warning(
+                    "%s: attempt %d ended: %s", *(attempt.name, attempt.number, answer)
+                )
                 if attempt not in again:
                     self._let_go(attempt)
 
     def _unstorable(self, attempt: Attempt, error: LroError) -> Event:
         """Returns what to store in place of an outcome that cannot be."""
         where = f"{attempt.handler.method} in {attempt.name}"
-        status = status_of(error.__cause__ or error, where, domain=attempt.handler.error_domain)
+        cause = error.__cause__ or error
+        status = status_of(cause, where, domain=attempt.handler.error_domain, log=attempt.log)
+        attempt.telemetry.failed(cause, status.code)
         return Fail(Report(attempt.number), status.SerializeToString())
 
-    def _let_go(self, attempt: Attempt) -> None:
+    def _let_go(self, attempt: Attempt, record: Record | None = None) -> None:
+        """Makes room for another attempt, after one with an outcome or without."""
+        attempt.end(record)
         self._free[attempt.record.method] += 1
         if self._attempts.get(attempt.name) is attempt:
             del self._attempts[attempt.name]
@@ -399,11 +421,21 @@ class InProcessEngine:
         held = await self._store.held(until=self._clock.now())
         lost = [(one.name, Lose(one.attempt)) for one in held if not self._is_healthy(one)]
         if lost:
-            await self._store.apply_all(lost)
+            await self._lose(lost)
         while due := await self._store.due(_MAX_SWEPT):
-            await self._store.apply_all([(name, Elapse()) for name in due])
+            elapsed = await self._store.apply_all([(name, Elapse()) for name in due])
+            for record in elapsed:
+                if isinstance(record, Record) and record.done and not record.deleted:
+                    log_done(record)
             if len(due) < _MAX_SWEPT:
                 break
+
+    async def _lose(self, lost: Sequence[tuple[str, Lose]]) -> None:
+        """Takes operations from attempts whose lease is over, or whose process is gone."""
+        outcomes = await self._store.apply_all(lost)
+        for (_, event), outcome in zip(lost, outcomes, strict=True):
+            if isinstance(outcome, Record) and not outcome.lease_time:
+                log_outcome(event, outcome)
 
     def _is_healthy(self, held: Held) -> bool:
         """Whether it is an attempt of this process, whose lease is only over by the time of day."""

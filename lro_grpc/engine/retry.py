@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Callable
 
 from lro_grpc.engine.handler import Handler
+from lro_grpc.engine.log import AnyLog
 from lro_grpc.errors import RetryableError
 
-_log = logging.getLogger("lro_grpc")
 
+def is_retryable(handler: Handler, error: BaseException, log: AnyLog) -> bool:
+    """Tells whether another attempt may be spared an error.
 
-def is_retryable(handler: Handler, error: BaseException) -> bool:
-    """Tells whether another attempt may be spared an error."""
+    Args:
+        handler: Whose error it is.
+        error: What the attempt ended with.
+        log: Where to log that the handler's own predicate has raised.
+    """
     if isinstance(error, RetryableError):
         return True
     if handler.retry is None or not isinstance(error, Exception):
         return False
     try:
         return bool(handler.retry(error))
-    except Exception:  # noqa: BLE001 - the operation fails with the handler's own error then
-        _log.exception("the retry predicate of %s has raised", handler.method)
+    except Exception:  # the operation fails with the handler's own error then
+        log.exception("the retry predicate of %s has raised", handler.method)
         return False
 
 

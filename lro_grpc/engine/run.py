@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,7 @@ from lro_grpc.engine.context import AsyncOperationContext, OperationContext
 from lro_grpc.engine.failure import status_of
 from lro_grpc.engine.retry import is_retryable, pause_after
 from lro_grpc.engine.threads import run_in_thread
-from lro_grpc.errors import AttemptStopped, StopReason, WrongTypeError
+from lro_grpc.errors import AttemptStopped, Code, StopReason, WrongTypeError
 from lro_grpc.record import (
     Event,
     Expire,
@@ -30,8 +29,6 @@ from lro_grpc.record import (
     cancelled_status,
     expired_status,
 )
-
-_log = logging.getLogger("lro_grpc")
 
 
 class Run(asyncio.Task[Event]):
@@ -57,17 +54,18 @@ class Run(asyncio.Task[Event]):
 
 
 async def _outcome(attempt: Attempt) -> Event:
-    try:
-        response = await _call(attempt)
-        packed = _packed(attempt, response)
-        partial = attempt.has_partial_failures
-    except (AttemptStopped, asyncio.CancelledError) as error:
-        return await _stopped(attempt, error)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 - whatever it is, the operation fails with it
-        return await _failed(attempt, error)
-    return Succeed(attempt.take_report(final=True), packed, partial)
+    with attempt.telemetry.current():
+        try:
+            response = await _call(attempt)
+            packed = _packed(attempt, response)
+            partial = attempt.has_partial_failures
+        except (AttemptStopped, asyncio.CancelledError) as error:
+            return await _stopped(attempt, error)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the operation fails with it
+            return await _failed(attempt, error)
+        return Succeed(attempt.take_report(final=True), packed, partial)
 
 
 async def _call(attempt: Attempt) -> Any:
@@ -75,7 +73,8 @@ async def _call(attempt: Attempt) -> Any:
     request = attempt.handler.request.FromString(attempt.record.request)
     if not attempt.handler.is_async:
         context = OperationContext[Any](attempt)
-        return await run_in_thread(attempt.name, attempt.handler.run, request, context)
+        run = attempt.handler.run
+        return await run_in_thread(attempt.name, run, request, context, log=attempt.log)
     attempt.task = asyncio.current_task()
     try:
         return await attempt.handler.run(request, AsyncOperationContext[Any](attempt))
@@ -114,6 +113,7 @@ async def _stopped(attempt: Attempt, error: BaseException) -> Event:
     if reason is StopReason.LEASE_LOST:
         raise AttemptStopped(reason) from error
     if attempt.is_stuck:
+        attempt.telemetry.failed(error, Code.ABORTED)
         return Lose(attempt.number, stuck=True)
     undo_later = attempt.leaves_a_batch and not attempt.claimed_to_undo
     if reason in (StopReason.SHUTDOWN, StopReason.PAUSE) or undo_later:
@@ -125,14 +125,12 @@ async def _stopped(attempt: Attempt, error: BaseException) -> Event:
 
 async def _failed(attempt: Attempt, error: BaseException) -> Event:
     handler, record = attempt.handler, attempt.record
-    status = status_of(error, f"{handler.method} in {attempt.name}", domain=handler.error_domain)
+    where = f"{handler.method} in {attempt.name}"
+    status = status_of(error, where, domain=handler.error_domain, log=attempt.log)
+    attempt.telemetry.failed(error, status.code)
     # What a batch has rolled back stays so: it has failed for good.
-    if is_retryable(handler, error) and not record.batch_error:
+    if is_retryable(handler, error, attempt.log) and not record.batch_error:
         pause = pause_after(handler, error, record.failed_attempts, attempt.random)
-        _log.warning(
-            "%s: attempt %d failed, the next one may begin in %.1f s: %s",
-            *(attempt.name, attempt.number, pause, status.message),
-        )
         report = attempt.take_report(final=True)
         return Retry(report, status.SerializeToString(), round(pause * 1_000_000))
     return await _ended_with(attempt, status)
@@ -153,7 +151,7 @@ async def _undone(
                 attempt.task = asyncio.current_task()
                 await undo(error)
             else:
-                await run_in_thread(attempt.name, undo, error)
+                await run_in_thread(attempt.name, undo, error, log=attempt.log)
         except (AttemptStopped, asyncio.CancelledError) as stopped:
             return await _stopped(attempt, stopped)
         finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -26,6 +26,7 @@ from lro_grpc.server.prepare_context import (
     PrepareContext,
     Trailers,
 )
+from lro_grpc.telemetry import NO_TELEMETRY, Telemetry
 
 STATUS_DETAILS = "grpc-status-details-bin"
 """The trailing metadata that carries a serialized ``google.rpc.Status``."""
@@ -65,21 +66,25 @@ class Waiters:
 
     Args:
         most: How many may at a time.
+        telemetry: Is told how many do.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, telemetry: Telemetry = NO_TELEMETRY) -> None:
         self._free = most
+        self._telemetry = telemetry
 
     def enter(self) -> bool:
         """Takes a place if one is free. Called on the event loop only."""
         if self._free <= 0:
             return False
         self._free -= 1
+        self._telemetry.waiting(1)
         return True
 
     def leave(self) -> None:
         """Gives a place back. Called on the event loop only."""
         self._free += 1
+        self._telemetry.waiting(-1)
 
 
 class Call:
@@ -96,6 +101,11 @@ class Call:
         self.method = method
         self._waiters = waiters
         self._waits = False
+
+    def metadata(self) -> Iterable[tuple[str, str | bytes]]:
+        """Returns the metadata that the caller has sent along."""
+        sent: Iterable[tuple[str, str | bytes]] = self.context.invocation_metadata() or ()
+        return sent
 
     def time_remaining(self) -> float | None:
         """Returns the seconds until the caller's deadline; None if there is none."""
@@ -162,7 +172,7 @@ def aio_face(served: Served, waiters: Waiters) -> grpc.RpcMethodHandler[bytes, b
         try:
             return await served.service(body, call)
         except Exception as error:
-            await context.abort(*_abortion(error, served.error_domain))
+            await context.abort(*_abortion(error, served))
             raise
         finally:
             call.end()
@@ -199,7 +209,7 @@ def sync_face(
         except concurrent.futures.CancelledError:
             context.abort(grpc.StatusCode.CANCELLED, "the caller is gone")
         except Exception as error:  # noqa: BLE001 - it is told to the caller
-            code, message, trailers = _abortion(error, served.error_domain)
+            code, message, trailers = _abortion(error, served)
             context.set_trailing_metadata(trailers)
             context.abort(code, message)
 
@@ -211,10 +221,10 @@ def _drop(answer: concurrent.futures.Future[bytes]) -> None:
     answer.cancel()
 
 
-def _abortion(error: Exception, domain: str) -> tuple[grpc.StatusCode, str, Trailers]:
+def _abortion(error: Exception, served: Served) -> tuple[grpc.StatusCode, str, Trailers]:
     if isinstance(error, Aborted):
         return error.code, error.details, error.trailers
-    status = _that_fits(status_of(error, "an RPC", domain=domain))
+    status = _that_fits(status_of(error, served.method, domain=served.error_domain))
     return (
         _CODES[status.code],
         status.message,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from lro.v1 import operation_control_service_pb2
 from lro_grpc import names
+from lro_grpc.engine.log import log_asked
 from lro_grpc.record import Event, Pause, Resume
 from lro_grpc.server.access import Guard
 from lro_grpc.server.call import EMPTY, Call, Service, parse
@@ -43,5 +44,5 @@ class ControlService:
 
     async def _apply(self, name: str, event: Event) -> bytes:
         names.split(name)
-        await self._store.apply(name, event)
+        log_asked(event, await self._store.apply(name, event))
         return EMPTY

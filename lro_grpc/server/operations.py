@@ -35,7 +35,8 @@ from lro_grpc.server.queues import Queues
 from lro_grpc.server.registrar import AioRegistrar, Services, SyncRegistrar
 from lro_grpc.server.service import OperationsService
 from lro_grpc.server.start import Starter
-from lro_grpc.stores import Changes, Store, open_url
+from lro_grpc.stores import Changes, ObservedStore, Store, open_url
+from lro_grpc.telemetry import NO_TELEMETRY, Telemetry
 
 _log = logging.getLogger("lro_grpc")
 
@@ -69,6 +70,7 @@ class Operations:
             coroutine function; it may raise an :class:`LroError`, such as UNAUTHENTICATED.
         authorize: Tells whether an :class:`Access` is allowed; asked before the request is checked
             and before it shows what exists (S19), for each RPC and each page (S15). Likewise.
+        telemetry: Is told of the operations as they go on, such as ``lro_grpc.otel.OpenTelemetry``.
         clock: Tells the time of day, and measures leases.
         new_id: Makes the id of an operation. 128 random bits unless given.
 
@@ -89,11 +91,16 @@ class Operations:
         limits: Limits | None = None,
         identify: Identify | None = None,
         authorize: Authorize | None = None,
+        telemetry: Telemetry | None = None,
         clock: Clock | None = None,
         new_id: Callable[[], str] | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
-        self._store = open_url(store, self._clock.now) if isinstance(store, str) else store
+        self._telemetry = telemetry or NO_TELEMETRY
+        opened = open_url(store, self._clock.now) if isinstance(store, str) else store
+        self._store: Store = (
+            ObservedStore(opened, telemetry, self._clock.monotonic) if telemetry else opened
+        )
         self._changes = Changes(self._store)
         self._limits = limits or Limits()
         self._guard = Guard(self._store, identify, authorize)
@@ -103,7 +110,7 @@ class Operations:
         self._queues = Queues(self._store, self._limits.queue)
         self._retention = retention
         self._error_domain = error_domain
-        self._engine_options = EngineOptions(lease=lease, sweep=sweep)
+        self._engine_options = EngineOptions(lease=lease, sweep=sweep, telemetry=self._telemetry)
         self._grace = grace
         self._new_id = new_id or (lambda: names.new_id(os.urandom))
         self._handlers: dict[str, Handler] = {}
@@ -142,12 +149,12 @@ class Operations:
             itself and passes everything else through.
         """
         if isinstance(server, grpc.aio.Server):
-            many = Waiters(self._limits.waiters)
+            many = Waiters(self._limits.waiters, self._telemetry)
             server.add_generic_rpc_handlers(
                 (_Faces(self._find, lambda served: aio_face(served, many)),)
             )
             return AioRegistrar(server, self._services)
-        few = Waiters(max_waiters)
+        few = Waiters(max_waiters, self._telemetry)
 
         def face(served: Served) -> grpc.RpcMethodHandler[bytes, bytes]:
             return sync_face(served, few, self._loop_thread().submit)
@@ -223,6 +230,7 @@ class Operations:
             self._guard,
             self._clock,
             self._new_id,
+            self._telemetry,
         )
         self._handlers[method] = handler
         self._methods[method] = Served(method, starter.start, handler.error_domain)

@@ -10,8 +10,9 @@ from google.longrunning import operations_pb2
 from google.protobuf import duration_pb2
 
 from lro_grpc import filtering, names, paging
+from lro_grpc.engine.log import log_asked
 from lro_grpc.errors import InvalidArgumentError, OperationNotFoundError, cut
-from lro_grpc.record import Cancel, Delete
+from lro_grpc.record import Cancel, Delete, Event
 from lro_grpc.server.access import Guard
 from lro_grpc.server.call import EMPTY, Call, Service, parse
 from lro_grpc.server.limits import Limits
@@ -94,16 +95,14 @@ class OperationsService:
         """Asks to cancel an operation; the operation's state tells what comes of it (P8)."""
         request = parse(operations_pb2.CancelOperationRequest, body)
         await self._guard.check("operations.cancel", request.name, request, call)
-        names.split(request.name)
-        await self._store.apply(request.name, Cancel())
+        await self._apply(request.name, Cancel())
         return EMPTY
 
     async def delete(self, body: bytes, call: Call) -> bytes:
         """Forgets an operation; one that is not done runs on, unseen (P7)."""
         request = parse(operations_pb2.DeleteOperationRequest, body)
         await self._guard.check("operations.delete", request.name, request, call)
-        names.split(request.name)
-        await self._store.apply(request.name, Delete())
+        await self._apply(request.name, Delete())
         return EMPTY
 
     async def wait(self, body: bytes, call: Call) -> bytes:
@@ -122,6 +121,10 @@ class OperationsService:
                 if left <= 0 or self._draining or _is_done(operation) or not call.may_wait():
                     return operation
                 await watcher.wait(min(left, _POLL_SECONDS))
+
+    async def _apply(self, name: str, event: Event) -> None:
+        names.split(name)
+        log_asked(event, await self._store.apply(name, event))
 
     async def _operation(self, name: str) -> bytes:
         """Returns the served bytes of a name; what is stored need not be checked to be a name."""

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from lro_grpc import metadata, names, record
 from lro_grpc.clock import Clock
 from lro_grpc.engine import Handler
+from lro_grpc.engine.log import log_started
 from lro_grpc.errors import ConfigurationError
 from lro_grpc.server import conventions
 from lro_grpc.server.access import Guard
@@ -22,6 +23,7 @@ from lro_grpc.server.call import Call, parse
 from lro_grpc.server.mark import MethodOptions, Prepared
 from lro_grpc.server.queues import Queues
 from lro_grpc.stores import Store, in_progress, request_id_reused
+from lro_grpc.telemetry import NO_TELEMETRY, Telemetry
 
 
 class Starter:
@@ -37,6 +39,7 @@ class Starter:
         guard: Lets in who may.
         clock: Tells the time.
         new_id: Makes an operation's id.
+        telemetry: Is told of starts.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Starter:
         guard: Guard,
         clock: Clock,
         new_id: Callable[[], str],
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._handler = handler
         self._prepare = prepare
@@ -60,6 +64,7 @@ class Starter:
         self._guard = guard
         self._clock = clock
         self._new_id = new_id
+        self._telemetry = telemetry
         kinds = {f.name: f.type for f in handler.request.DESCRIPTOR.fields if not f.is_repeated}
         self._has_request_id = kinds.get("request_id") == FieldDescriptor.TYPE_STRING
         self._has_validate_only = kinds.get("validate_only") == FieldDescriptor.TYPE_BOOL
@@ -119,8 +124,14 @@ class Starter:
             retention=self._retention,
             timeout=_micros(self._options.timeout or timedelta(0)),
         )
-        with self._queues.entry(self._handler.method):
-            return (await self._store.create(made)).operation
+        with (
+            self._queues.entry(self._handler.method),
+            self._telemetry.starting(made, call.metadata) as new,
+        ):
+            stored = await self._store.create(new)
+        if stored.name == made.name:
+            log_started(stored)
+        return stored.operation
 
     def _resource(self, request: Message) -> str:
         """Returns what a start is about, as far as the request says it by itself."""

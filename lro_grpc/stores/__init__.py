@@ -5,6 +5,7 @@ from __future__ import annotations
 from lro_grpc.errors import ConfigurationError
 from lro_grpc.stores.changes import Changes, Watcher
 from lro_grpc.stores.memory import MemoryStore
+from lro_grpc.stores.observed import ObservedStore
 from lro_grpc.stores.sqlite import SqliteStore
 from lro_grpc.stores.store import (
     Change,
@@ -25,6 +26,7 @@ __all__ = [
     "Listener",
     "MemoryStore",
     "Now",
+    "ObservedStore",
     "Page",
     "Query",
     "SqliteStore",

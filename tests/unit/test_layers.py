@@ -26,12 +26,12 @@ PURE = {
 }
 LAYERS = [
     {"lro"},  # the generated code
-    PURE | {"clock"},
+    PURE | {"clock", "telemetry"},
     {"stores"},
     {"engine"},
     {"server", "client"},
     {"lro_grpc"},  # the public surface, which the modules above use as anyone does
-    {"example", "http", "cli", "codegen", "testing"},
+    {"example", "http", "cli", "codegen", "otel", "testing"},
 ]
 """A module may import from its own line and from those above it in this list."""
 

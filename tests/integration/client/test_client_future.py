@@ -351,6 +351,7 @@ def test_a_callback_that_fails_is_logged_and_keeps_no_other_from_being_called(
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [
         ZeroDivisionError
     ]
+    assert [vars(record)["operation"] for record in caplog.records] == [future.name]
 
 
 def test_callbacks_are_called_when_the_wait_itself_fails(side: Side, fake: FakeOperations) -> None:

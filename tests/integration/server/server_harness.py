@@ -126,6 +126,7 @@ def serving(
     max_waiters: int = 4,
     threads: int = 16,
     options: Any = (),
+    interceptors: Any = (),
     grace: float = 5,
     **how: Any,
 ) -> Iterator[Server]:
@@ -140,6 +141,7 @@ def serving(
         max_waiters: As for ``attach``.
         threads: Threads of a ``grpc.server``.
         options: Options of the server.
+        interceptors: Interceptors of the server, of its colour.
         grace: As for ``Operations``, in seconds.
         **how: More arguments of ``Operations``.
     """
@@ -155,7 +157,8 @@ def serving(
         return port
 
     begin = _begin_sync if colour == "sync" else _begin_aio
-    port, stop = begin(operations, prepare, threads, options, grace)
+    how_to_serve = {"options": options, "interceptors": interceptors}
+    port, stop = begin(operations, prepare, threads, how_to_serve, grace)
     server = Server(operations, stop, port)
     try:
         yield server
@@ -168,10 +171,10 @@ def _begin_sync(
     operations: lro_grpc.Operations,
     prepare: Callable[[Any], int],
     threads: int,
-    options: Any,
+    how: dict[str, Any],
     grace: float,
 ) -> tuple[int, Callable[[], None]]:
-    server = grpc.server(futures.ThreadPoolExecutor(threads), options=options)
+    server = grpc.server(futures.ThreadPoolExecutor(threads), **how)
     port = prepare(server)
     operations.start_sync()
     server.start()
@@ -187,7 +190,7 @@ def _begin_aio(
     operations: lro_grpc.Operations,
     prepare: Callable[[Any], int],
     threads: int,
-    options: Any,
+    how: dict[str, Any],
     grace: float,
 ) -> tuple[int, Callable[[], None]]:
     """Runs a ``grpc.aio`` server on a loop in a thread of its own."""
@@ -197,7 +200,7 @@ def _begin_aio(
     async def main() -> None:
         asked = asyncio.Event()
         try:
-            server = grpc.aio.server(options=options)
+            server = grpc.aio.server(**how)
             port = prepare(server)
             await operations.start()
             await server.start()

@@ -1,0 +1,198 @@
+"""What a server logs of its operations: each line says by its fields which one it is about."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from server_harness import (
+    FLEET,
+    Held,
+    Instance,
+    coloured,
+    fleet,
+)
+
+import lro_grpc
+from lro_grpc.testing import ManualClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from server_harness import Server
+
+    Serve = Callable[..., Server]
+
+METHOD = f"/{FLEET}/CreateInstance"
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Log:
+    caplog.set_level(logging.DEBUG, "lro_grpc")
+    return Log(caplog)
+
+
+class Log:
+    """What was logged."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        self._caplog = caplog
+
+    def of(self, name: str) -> list[logging.LogRecord]:
+        """Returns the lines whose fields name an operation."""
+        return [one for one in self._caplog.records if vars(one).get("operation") == name]
+
+    def told(self, name: str) -> list[tuple[str, int, str]]:
+        """Returns of each line the level, the attempt, and the text without the name."""
+        lines = self.of(name)
+        assert {vars(one)["method"] for one in lines} == {METHOD}
+        return [
+            (one.levelname, vars(one)["attempt"], one.getMessage().replace(name, "it"))
+            for one in lines
+        ]
+
+    def nameless(self) -> list[str]:
+        """Returns the texts of lines about an operation that have no field to name it."""
+        lines = [one for one in self._caplog.records if one.name.startswith("lro_grpc")]
+        texts = [one.getMessage() for one in lines if not hasattr(one, "operation")]
+        return [text for text in texts if "operations/" in text]
+
+
+def of(handler_colour: str, run: Callable[[Any, Any], Any], **mark: Any) -> Any:
+    """Returns a fleet whose handler is a function of this colour."""
+    return fleet("CreateInstance", coloured(handler_colour, lambda _, *told: run(*told)), **mark)
+
+
+def test_an_operation_that_succeeds(serve: Serve, handler_colour: str, log: Log) -> None:
+    server = serve(of(handler_colour, lambda *_: Instance()))
+    name = server.create().name
+    server.done(name)
+    server.stop()
+    assert sorted(log.told(name), key=lambda line: line[1:]) == [
+        ("DEBUG", 0, "it: started"),
+        ("INFO", 1, "it: JOB_STATE_SUCCEEDED"),
+        ("DEBUG", 1, "it: attempt 1 begins"),
+    ]
+    assert log.nameless() == []
+
+
+def test_an_attempt_that_fails_and_is_retried(serve: Serve, handler_colour: str, log: Log) -> None:
+    def run(request: Any, op: Any) -> Instance:
+        if op.attempt < 3:
+            raise lro_grpc.RetryableError("the disk is full", retry_after=timedelta(0))
+        raise lro_grpc.LroError("no disk", code=lro_grpc.Code.NOT_FOUND)
+
+    server = serve(of(handler_colour, run))
+    name = server.create().name
+    server.done(name)
+    server.stop()
+    outcomes = [line for line in log.told(name) if line[0] != "DEBUG"]
+    retried = "failed, to be tried again after 0.0 s: the disk is full"
+    assert outcomes == [
+        ("WARNING", 1, f"it: attempt 1 {retried}"),
+        ("WARNING", 2, f"it: attempt 2 {retried}"),
+        ("INFO", 3, "it: JOB_STATE_FAILED: no disk"),
+    ]
+    assert log.nameless() == []
+
+
+def test_an_unexpected_error_has_its_incident_as_a_field(
+    serve: Serve, handler_colour: str, log: Log
+) -> None:
+    def run(request: Any, op: Any) -> Instance:
+        raise ZeroDivisionError
+
+    server = serve(of(handler_colour, run))
+    name = server.create().name
+    error = server.done(name).error
+    server.stop()
+    (line,) = [one for one in log.of(name) if one.levelname == "ERROR"]
+    assert vars(line)["incident"] in error.message
+    assert vars(line)["attempt"] == 1
+    assert line.exc_info is not None
+
+
+def test_a_cancel(serve: Serve, held: Held, log: Log) -> None:
+    server = serve(held.servicer(concurrency=1))
+    running = server.create().name
+    assert held.next() == running
+    waiting = server.create().name
+    for name in (waiting, running):
+        server.cancel(name)
+        server.done(name)
+    server.stop()
+    asked = ("INFO", 1, "it: cancel was asked for; it is JOB_STATE_CANCELLING")
+    ended = ("INFO", 1, "it: JOB_STATE_CANCELLED: the operation was cancelled")
+    assert [line for line in log.told(running) if line[0] != "DEBUG"] == [asked, ended]
+    assert [line for line in log.told(waiting) if line[0] != "DEBUG"] == [
+        ("INFO", 0, "it: cancel was asked for; it is JOB_STATE_CANCELLED")
+    ]
+
+
+def test_an_attempt_that_is_stopped_gives_its_operation_back(
+    serve: Serve, held: Held, log: Log
+) -> None:
+    server = serve(held.servicer())
+    name = server.create().name
+    held.next()
+    server.stop()
+    assert log.told(name)[-1] == ("INFO", 1, "it: attempt 1 gave it back; it is JOB_STATE_QUEUED")
+
+
+def test_an_attempt_that_is_lost(serve: Serve, file_url: str, log: Log) -> None:
+    held = Held("def")
+
+    def run(request: Any, op: Any) -> Instance:
+        held.began.put(op.name)
+        held.gate.block()
+        return Instance()
+
+    first = serve(of("def", run), store=file_url, grace=0.1)
+    name = first.create().name
+    held.next()
+    first.stop()
+    held.gate.open()
+    second = serve(of("def", run), store=file_url)
+    second.done(name)
+    second.stop()
+    warnings = [line for line in log.told(name) if line[0] == "WARNING"]
+    assert ("WARNING", 1, "it: attempt 1 lost its worker") in warnings
+    assert ("WARNING", 1, "it: attempt 1 ended without an outcome") in warnings
+    assert log.told(name)[-1][1:] == (2, "it: JOB_STATE_SUCCEEDED")
+    assert log.nameless() == []
+
+
+def test_an_operation_that_expires(serve: Serve, held: Held, log: Log) -> None:
+    clock = ManualClock()
+    server = serve(
+        held.servicer(concurrency=1, timeout=timedelta(minutes=1)),
+        clock=clock,
+        lease=timedelta(hours=1),
+    )
+    running = server.create().name
+    held.next()
+    waiting = server.create().name
+    clock.advance(timedelta(minutes=2))
+    for name, attempt in ((running, 1), (waiting, 0)):
+        server.done(name)
+        level, last, text = log.told(name)[-1]
+        assert (level, last) == ("INFO", attempt)
+        assert text.startswith("it: JOB_STATE_EXPIRED: it was not done within")
+    server.stop()
+
+
+def test_a_handlers_own_lines_carry_the_fields(serve: Serve, handler_colour: str, log: Log) -> None:
+    def run(request: Any, op: Any) -> Instance:
+        op.log.info("half of %s", "it", extra={"rows": 7})
+        return Instance()
+
+    server = serve(of(handler_colour, run))
+    name = server.create().name
+    server.done(name)
+    server.stop()
+    (line,) = [one for one in log.of(name) if one.name == "lro_grpc.handler"]
+    assert line.getMessage() == "half of it"
+    fields = {"rows": 7, "operation": name, "attempt": 1, "method": METHOD}
+    assert vars(line).items() >= fields.items()
