@@ -217,7 +217,7 @@ def test_a_refused_file_is_let_go_of(path, what):
     assert descriptors(path) == []
 
 
-# Durability: what SQLite itself is told.
+# Durability (R1): what SQLite itself is told.
 
 
 async def test_commits_are_synchronous_and_go_to_a_write_ahead_log(path):
@@ -343,6 +343,7 @@ async def test_a_poisoned_event_does_not_touch_the_others_of_apply_all(path):
 
 
 async def test_a_database_that_is_locked_is_unavailable_and_recovers(path):
+    """R10."""
     async with opened(path) as store:
         store._writer.execute("PRAGMA busy_timeout = 0")
         made = await store.create(new())

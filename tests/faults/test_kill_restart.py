@@ -1,4 +1,4 @@
-"""One server is killed with operations in every state, and another takes up its file."""
+"""One server is killed with operations in every state, and another takes up its file (R1)."""
 
 from __future__ import annotations
 
@@ -107,6 +107,7 @@ def crash(request: pytest.FixtureRequest, new_site: Callable[[], Site]) -> Crash
 
 @pytest.mark.parametrize("what", FINISHED)
 def test_a_finished_operation_is_unchanged_byte_for_byte(crash: Crash, what: str) -> None:
+    """R4."""
     assert crash.before_it(what).done
     assert crash.server.get_bytes(crash.names[what]) == crash.before[what]
 

@@ -26,6 +26,7 @@ GOLDEN = Path(__file__).with_name("golden.txt")
 
 
 def test_the_schema_is_as_pinned() -> None:
+    """D5, P11: a change of ``operation_info`` breaks clients as one of a field does."""
     difference = "\n".join(
         difflib.unified_diff(
             GOLDEN.read_text().splitlines(),

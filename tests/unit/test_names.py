@@ -14,6 +14,7 @@ from lro_grpc.errors import Code, InvalidNameError, to_status
 
 
 def test_an_id_is_op_and_128_bits_in_base32():
+    """S30: ASCII, lower case, at most 64 characters, the first one a letter."""
     assert names.new_id(lambda size: bytes(size)) == "op-" + "a" * 26
     assert names.new_id(lambda size: b"\xff" * size) == "op-" + "7" * 25 + "4"
 

@@ -206,6 +206,7 @@ def test_without_wait_it_polls_and_remembers_for_ten_minutes() -> None:
 
 
 def test_polls_follow_the_schedule() -> None:
+    """P5: the intervals are the caller's to set, for the server names none."""
     backoff = polling.Backoff(
         initial=timedelta(seconds=1), multiplier=2, maximum=timedelta(seconds=8)
     )
@@ -216,6 +217,7 @@ def test_polls_follow_the_schedule() -> None:
 
 
 def test_a_wait_that_is_answered_at_once_makes_no_busy_loop() -> None:
+    """P9: a server may answer at once, again and again."""
     world = World(lambda call: (0.001, running()))
     with pytest.raises(OperationTimeoutError):
         world.wait(60)
@@ -231,6 +233,7 @@ def test_a_wait_that_is_held_less_than_asked_is_repeated_at_once() -> None:
 
 @pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED])
 def test_a_transient_error_is_waited_out(code: Code) -> None:
+    """P13: UNAVAILABLE is tried again, and a deadline only says that it is not done yet."""
     world = World(lambda call: (0.001, failed(code) if world.now < 1060 else done()))
     world.wait()
     assert 60 < world.now - 1000 < 65
@@ -262,6 +265,7 @@ def test_after_a_wait_without_an_answer_comes_a_get() -> None:
 @pytest.mark.parametrize("method", [WAIT, GET])
 @pytest.mark.parametrize("code", [Code.NOT_FOUND, Code.PERMISSION_DENIED, Code.INTERNAL])
 def test_another_error_ends_the_wait(code: Code, method: str) -> None:
+    """P13: nothing else is."""
     world = World(lambda call: (0.01, failed(code)))
     if method == GET:
         world.unimplemented.add(WAIT, world.now)

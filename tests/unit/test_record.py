@@ -28,6 +28,7 @@ from lro_grpc.record import (
     Cancel,
     Claim,
     Delete,
+    Elapse,
     Event,
     Fail,
     Heartbeat,
@@ -300,6 +301,26 @@ def test_a_deleted_operation_is_hidden_runs_on_and_frees_its_request_id():
     assert after(Report(1, 5), Succeed(Report(1), RESPONSE), start=one).state == SUCCEEDED
 
 
+# Expiry (S7, S29).
+
+
+@pytest.mark.parametrize(
+    ("chosen", "retention"), [({}, 30 * 24 * 3600 * 1_000_000), ({"retention": 5}, 5)]
+)
+def test_a_done_operation_is_kept_for_its_retention_and_not_a_moment_less(chosen, retention):
+    ended = after(Claim(LEASE), Succeed(Report(1), RESPONSE), start=create(**chosen))
+    assert ended.expire_time == ended.end_time + retention
+    assert shown(ended).expire_time == _time(ended.expire_time)
+    assert Elapse().apply(ended, ended.expire_time - 1) == ended
+    assert Elapse().apply(ended, ended.expire_time).deleted
+
+
+def test_an_operation_that_is_not_done_is_kept_for_ever():
+    one = create(retention=5)
+    assert not shown(one).HasField("expire_time")
+    assert Elapse().apply(one, NOW * 2) == one
+
+
 # Fencing (R5).
 
 
@@ -412,6 +433,7 @@ def _is_a_walk(start: int, end: int) -> bool:
 @settings(max_examples=100)
 @given(st.data())
 def test_whatever_happens_the_invariants_hold(data):
+    """R4: above all, that nothing follows the outcome."""
     now = NOW
     one = create(max_attempts=data.draw(st.integers(1, 3)))
     check_invariants(one)
@@ -446,7 +468,7 @@ def test_an_event_is_a_function_of_record_and_time(data):
 
 
 def test_a_clock_that_is_set_back_shows_in_no_time():
-    """create <= start <= update <= end, whatever the clock (dialects.md 8.3)."""
+    """R8: create <= start <= update <= end, whatever the clock (dialects.md 8.3)."""
     one = after(Claim(LEASE), start=create(), now=NOW - 3_600_000_000)
     assert one.start_time >= one.create_time
     ended = Succeed(Report(1), RESPONSE).apply(one, NOW - 7_200_000_000)

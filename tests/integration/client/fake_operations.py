@@ -49,6 +49,7 @@ class FakeOperations(operations_pb2_grpc.OperationsServicer):
         self.calls: list[str] = []
         self.requests: list[Any] = []
         self.headers: list[dict[str, Any]] = []
+        self.deadlines: list[float] = []
         self.arrived: dict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(0))
         self._scripts: dict[str, deque[Any]] = defaultdict(deque)
         self._always: dict[str, Any] = {}
@@ -106,6 +107,7 @@ class FakeOperations(operations_pb2_grpc.OperationsServicer):
         self.calls.append(method)
         self.requests.append(request)
         self.headers.append(dict(context.invocation_metadata()))
+        self.deadlines.append(context.time_remaining())
         script = self._scripts[method]
         answer = script.popleft() if script else self._always.get(method, truth)
         self.arrived[method].release()

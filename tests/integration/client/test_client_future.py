@@ -126,6 +126,7 @@ def test_broken_bytes_raise_each_time(
 
 
 def test_done_with_neither_response_nor_error_is_none(side: Side, fake: FakeOperations) -> None:
+    """P2: some services do not provide a result."""
     future = side.client().future(operation(done=True), response=Timestamp)
     assert side.run(future.result()) is None
     assert side.run(future.exception()) is None
@@ -180,6 +181,7 @@ def test_cancel_is_a_request(side: Side, fake: FakeOperations) -> None:
 
 
 def test_a_server_that_cannot_cancel_says_so(side: Side, fake: FakeOperations) -> None:
+    """P6."""
     fake.always(CANCEL, grpc.StatusCode.UNIMPLEMENTED)
     future = side.client().future(operation())
     with pytest.raises(LroError) as caught:
@@ -244,6 +246,7 @@ def test_a_timeout_names_the_operation_and_carries_its_last_state(
 def test_no_wait_method_means_polling_and_is_remembered_by_the_client(
     side: Side, fake: FakeOperations
 ) -> None:
+    """P6."""
     fake.always(WAIT, grpc.StatusCode.UNIMPLEMENTED)
     client = side.client()
     for name in ("operations/1", "operations/2"):

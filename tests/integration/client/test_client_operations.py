@@ -62,6 +62,35 @@ def test_every_call_has_its_deadline(side: Side, fake: FakeOperations) -> None:
     assert caught.value.code is Code.DEADLINE_EXCEEDED
 
 
+def test_a_call_that_is_answered_at_once_has_a_deadline_of_ten_seconds(
+    side: Side, fake: FakeOperations
+) -> None:
+    """P13: unless its caller wants another. A Wait has none of its own."""
+    fake.put(operation(response=RESPONSE))
+    fake.pages = {"": operations_pb2.ListOperationsResponse()}
+    client = side.client()
+    for call in (client.get, client.cancel, client.delete):
+        side.run(call("operations/1"))
+    side.items(client.list("operations"))
+    side.run(client.wait("operations/1"))
+    *deadlines, of_wait = fake.deadlines
+    assert len(deadlines) == 4
+    assert all(5 < seconds < 11 for seconds in deadlines)
+    assert of_wait > 1e6
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL])
+def test_a_single_call_is_made_once(
+    side: Side, fake: FakeOperations, code: grpc.StatusCode
+) -> None:
+    """P13: whether to try again is the channel's retry policy, which is the caller's to set."""
+    fake.always(CANCEL, code)
+    with pytest.raises(LroError) as caught:
+        side.run(side.client().cancel("operations/1"))
+    assert caught.value.code == code.value[0]
+    assert fake.calls == [CANCEL]
+
+
 def three_pages(fake: FakeOperations) -> list[operations_pb2.ListOperationsResponse]:
     page = operations_pb2.ListOperationsResponse
     fake.pages = {

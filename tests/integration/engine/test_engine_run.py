@@ -102,6 +102,7 @@ def _says(detail: str, one: record.Record) -> bool:
 
 
 async def test_progress_is_clamped_and_never_goes_back(world):
+    """R8."""
     gates = {-5: Signal(), 70.9: Signal(), 30: Signal()}
 
     async def work(request, op):
@@ -255,6 +256,7 @@ WRONG = {
 @pytest.mark.parametrize("response", WRONG.values(), ids=WRONG)
 @pytest.mark.parametrize("colour", COLOURS)
 async def test_a_response_of_another_type_is_internal_and_says_which(world, colour, response):
+    """P3: the response is of the type that the method declares, or there is none."""
     await world.start(in_colour(colour, lambda request, op: response))
     done = await world.done(await world.create())
     assert done.error.code == Code.INTERNAL

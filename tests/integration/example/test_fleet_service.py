@@ -57,6 +57,7 @@ def states_of(operation: Any) -> dict[str, str]:
 
 
 def test_create(server: Server) -> None:
+    """S10: done means that the instance is there, and is what was asked for."""
     ended = server.done(server.create("orders", rows=12_345))
     made = response_of(ended, Instance())
     assert made == server.get("orders")
@@ -121,6 +122,7 @@ def test_the_same_request_again_is_the_same_operation(server: Server) -> None:
 
 
 def test_cancel_while_rows_are_inserted(server: Server) -> None:
+    """S9: meanwhile the instance can be seen, and that it cannot be used yet."""
     started = server.create("orders", rows=10**12)
     server.until(started, lambda seen: seen.status_detail.startswith("inserted "))
     building = server.get("orders")
@@ -212,6 +214,7 @@ def test_snapshot(server: Server) -> None:
 
 
 def test_delete(server: Server) -> None:
+    """P3: there is nothing to return, so the response is an Empty."""
     server.done(server.create("orders"))
     server.done(server.snapshot("orders", "monday"))
     ended = server.done(server.delete("orders"))
@@ -281,6 +284,7 @@ def test_a_malformed_request(server: Server, rpc: str, message: Any, field: str)
 
 
 def test_what_is_not_there(server: Server) -> None:
+    """S20."""
     for call in (
         lambda: server.get("nobody"),
         lambda: server.delete("nobody"),

@@ -145,6 +145,7 @@ def test_a_malformed_name_is_an_invalid_argument(server: Server, name: str) -> N
     ids=lambda name: repr(name[:30]),
 )
 def test_an_unknown_name_is_not_found(server: Server, name: str) -> None:
+    """S19, S20: what it is not, to those who may ask."""
     for method in BY_NAME:
         failure = refused(lambda method=method: call(server, method, name=name))
         assert_is(failure, grpc.StatusCode.NOT_FOUND, "OPERATION_NOT_FOUND")

@@ -183,6 +183,7 @@ def test_a_next_too_many_fails_the_operation(fails: Fails) -> None:
 def test_an_lro_error_comes_through_with_every_detail(
     fails: Fails, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """S4, S21: as an RPC's own error would."""
     details = [
         error_details_pb2.BadRequest(
             field_violations=[

@@ -116,6 +116,7 @@ def test_what_happens_between_pages_moves_nothing(fleet_of_seven: tuple[Any, lis
 
 
 def test_each_parent_has_its_own(fleet_of_seven: tuple[Any, list[str]]) -> None:
+    """P10."""
     server, names = fleet_of_seven
     assert server.names(PARENT) == names
     (elsewhere,) = server.names(OTHER)
@@ -374,7 +375,7 @@ def test_a_wildcard_lists_over_the_parents(fleet_of_seven: tuple[Any, list[str]]
 
 
 def test_partial_success_is_for_several_parents(fleet_of_seven: tuple[Any, list[str]]) -> None:
-    """S18: of one store, all parents can be reached."""
+    """S18, P10: of one store, all parents can be reached."""
     server, names = fleet_of_seven
     page = server.list("projects/p/locations/-", return_partial_success=True, page_size=7)
     assert names_on(page) == [*server.names(OTHER), *names[:6]]

@@ -1,8 +1,9 @@
-"""The rules of google.longrunning.Operations (P1 to P14) but List, at a real server's edge."""
+"""The rules of google.longrunning.Operations but List (P1, P2, P7 to P9), at a server's edge."""
 
 from __future__ import annotations
 
 import contextlib
+import time
 from concurrent import futures
 from datetime import timedelta
 from typing import Any
@@ -28,6 +29,7 @@ from server_harness import (
 )
 
 from lro.v1 import state_pb2
+from lro_grpc.stores import MemoryStore
 
 Serve = Any
 
@@ -51,6 +53,7 @@ def get_bytes(server: Any, name: str) -> bytes:
 
 
 def test_done_has_exactly_one_result_and_never_changes(serve: Serve, store: str) -> None:
+    """R4: there is one outcome, and it stays."""
     server = serve(fleet("CreateInstance", done_at_once), store=store)
     name = server.create().name
     assert server.done(name).WhichOneof("result") == "response"
@@ -301,6 +304,26 @@ def test_a_negative_timeout_is_refused(serve: Serve, seconds: int, nanos: int) -
     assert failure.info.reason == "INVALID_TIMEOUT"
 
 
+class Mute(MemoryStore):
+    """A store each of whose notices is lost."""
+
+    def subscribe(self, listener: Any) -> None:
+        """Takes the listener's name, and never calls."""
+
+
+@async_handler
+@pytest.mark.parametrize("colour", ["aio"], indirect=True)
+def test_a_wait_ends_though_every_notice_of_the_end_is_lost(serve: Serve, held: Held) -> None:
+    """R9: a waiter looks by itself now and then, as the engine does for what is to be run."""
+    store = Mute(lambda: time.time_ns() // 1000)
+    server = serve(held.servicer(), store=store, sweep=timedelta(seconds=0.1))
+    name = server.create().name
+    waiting = server.waiting(name)
+    assert held.next() == name
+    held.gate.open()
+    assert waiting.result(SECONDS).done
+
+
 def test_progress_does_not_end_a_wait(serve: Serve, gate: Any) -> None:
     async def run(self: Any, request: Any, op: Any) -> Any:
         op.progress(50, "half")
@@ -437,6 +460,7 @@ def hold(server: Any, name: str) -> Any:
 
 
 def test_names_without_a_parent_work_alike(serve: Serve) -> None:
+    """P1, P10: such a name begins with the collection, which is also what to list."""
     server = serve(fleet("CreateInstance", done_at_once))
     name = server.create(parent="").name
     assert name.startswith("operations/")

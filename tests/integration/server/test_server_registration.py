@@ -7,9 +7,11 @@ from typing import Any
 import grpc
 import pytest
 from declared import Declared, Rpc, message_class
+from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
 from server_harness import (
     FLEET,
+    OPERATIONS,
     PARENT,
     SECONDS,
     Instance,
@@ -54,7 +56,7 @@ def start_up_error(colour: str, declared: Declared, servicer: Any, add: Any = No
     return raised.value.message
 
 
-# A marked method without what it needs stops the start-up (DESIGN §1, D1)
+# A marked method without what it needs stops the start-up (D1, D2, D7)
 
 
 @pytest.fixture(params=["present adder", "old adder"])
@@ -62,10 +64,13 @@ def adder(request: pytest.FixtureRequest) -> str:
     return "add" if request.param == "present adder" else "add_old_style"
 
 
-def test_without_operation_info(colour: str, adder: str) -> None:
-    declared = Declared({"Make": Rpc(info=None)})
-    message = start_up_error(colour, declared, marked(Make=never_run), getattr(declared, adder))
-    assert declared.method("Make") in message
+@pytest.mark.parametrize("name", ["Make", "BatchCreateThings"])
+def test_without_operation_info(colour: str, adder: str, name: str) -> None:
+    declared = Declared({name: Rpc(info=None)})
+    message = start_up_error(
+        colour, declared, marked(**{name: never_run}), getattr(declared, adder)
+    )
+    assert declared.method(name) in message
     assert declared.file in message
     assert "option (google.longrunning.operation_info) = {" in message
     assert 'response_type: "' in message
@@ -173,7 +178,7 @@ def test_a_service_that_no_imported_module_declares(colour: str) -> None:
 def test_types_are_found_by_short_and_full_names(
     serve: Serve, info: tuple[str, str], response: str, metadata: str
 ) -> None:
-    """P11: fully qualified if in another package."""
+    """P11, D2: fully qualified if in another package."""
     declared = Declared({"Make": Rpc(info=info)})
     expected = response.format(package=declared.package)
 
@@ -185,6 +190,18 @@ def test_types_are_found_by_short_and_full_names(
     ended = server.done(started.name)
     assert ended.response.TypeName() == expected
     assert ended.metadata.TypeName() == metadata.format(package=declared.package)
+
+
+# The Operations service itself
+
+
+def test_every_method_of_google_longrunning_operations_is_served(serve: Serve) -> None:
+    """S1, P6: whatever else the server has or lacks."""
+    server = serve()
+    service = operations_pb2.DESCRIPTOR.services_by_name["Operations"]
+    for method in service.methods:
+        failure = refused(lambda method=method: server.call(f"/{OPERATIONS}/{method.name}", b""))
+        assert failure.code is grpc.StatusCode.INVALID_ARGUMENT, method.name
 
 
 # Bare servers and old adders

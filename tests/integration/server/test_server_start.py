@@ -65,8 +65,10 @@ def counting(handler_colour: str = "async def") -> tuple[Callable[..., Any], lis
 def test_the_start_answers_before_the_handler_is_through(
     serve: Serve, held: Held, store: str
 ) -> None:
+    """What was started can be seen as soon as the start is answered (P12)."""
     server = serve(held.servicer(), store=store)
     started = server.create(instance_id="i")
+    assert server.names() == [started.name]
     assert held.next() == started.name
     running = server.get(started.name)
     assert running.WhichOneof("result") is None  # P2
@@ -210,6 +212,7 @@ def test_the_mark_overrides_verb_and_api_version(serve: Serve) -> None:
 
 
 def test_the_mark_limits_how_many_run_at_a_time(serve: Serve, held: Held) -> None:
+    """S6: what may not run yet may be queued."""
     server = serve(held.servicer(concurrency=2))
     started = [server.create(instance_id=f"i{n}").name for n in range(4)]
     assert {held.next(), held.next()} == set(started[:2])
@@ -641,7 +644,7 @@ def test_the_same_request_is_started_once(serve: Serve, handler_colour: str, sto
     name = server.create(**FIRST).name
     assert server.create(**FIRST).name == name
     ended = server.done(name)
-    assert server.create(**FIRST) == ended  # the state as it is now
+    assert server.create(**FIRST) == ended  # the state as it is now: done at once (S11)
     assert server.names() == ran == [name]
 
 

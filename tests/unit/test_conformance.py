@@ -1,0 +1,49 @@
+"""docs/conformance.md has a row for every rule, and each row is true of the tests."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+TABLE = TESTS.parent / "docs" / "conformance.md"
+
+RULES = {"P": range(1, 15), "S": range(1, 32), "D": range(1, 8), "R": range(1, 13)}
+IDS = [f"{family}{number}" for family, numbers in RULES.items() for number in numbers]
+
+FILES = {path.name: path for path in TESTS.rglob("test_*.py") if path != Path(__file__)}
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in TABLE.read_text().splitlines()
+    if re.match(r"\| [A-Z]\d", line)
+]
+
+
+def cited_in(path: Path) -> set[str]:
+    return set(re.findall(r"\b[PSDR]\d+\b", path.read_text()))
+
+
+def test_each_rule_has_one_row() -> None:
+    assert [row[0] for row in ROWS] == IDS
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_a_row_names_the_tests_that_cite_it_or_says_why_there_is_none(row: list[str]) -> None:
+    rule, what, how, tests = row
+    assert what
+    if not tests.startswith("`"):
+        assert re.match(r"(Does not apply|Not yet): \S", tests)
+        return
+    assert how
+    for name in tests.split(", "):
+        path = FILES.get(name.strip("`"))
+        assert path, f"{rule} names {name}, which is no test"
+        assert rule in cited_in(path), f"{name} does not cite {rule}"
+
+
+def test_what_the_tests_cite_is_a_rule() -> None:
+    files = (path for path in TESTS.rglob("*.py") if path != Path(__file__))
+    cited = {(rule, path.name) for path in files for rule in cited_in(path)}
+    assert [(rule, name) for rule, name in sorted(cited) if rule not in IDS] == []
