@@ -22,6 +22,7 @@ from lro_grpc.engine.run import Run
 from lro_grpc.errors import (
     AttemptStopped,
     LroError,
+    OperationNotFoundError,
     StaleAttemptError,
     StopReason,
     UnavailableError,
@@ -219,15 +220,22 @@ class InProcessEngine:
                     backlog.ask_again()
                     self._wake.set()
                     raise
+                refused = []
                 for name, outcome in zip(names, outcomes, strict=True):
                     if isinstance(outcome, Record):
                         self._begin(outcome, claimed_at)
-                    elif not isinstance(outcome, StaleAttemptError):
+                    elif isinstance(outcome, StaleAttemptError):
+                        refused.append(name)
+                    elif not isinstance(outcome, OperationNotFoundError):
                         fields = {"operation": name, "method": method}
                         _log.error("%s cannot be claimed: %s", name, outcome, extra=fields)
                 self._cancelled_early.clear()
             if backlog and self._free[method]:
                 self._wake.set()  # there is more, after the other methods
+            if refused:
+                self._wake.set()
+                # What is overdue ends here, or it would be found and refused again and again.
+                await self._store.apply_all([(name, Elapse()) for name in refused])
 
     def _begin(self, record: Record, claimed_at: float) -> None:
         handler = self._handlers[record.method]

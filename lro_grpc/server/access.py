@@ -9,8 +9,16 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from lro_grpc.errors import ConfigurationError, OperationNotFoundError, PermissionDeniedError, cut
+from lro_grpc.errors import (
+    ConfigurationError,
+    LroError,
+    OperationNotFoundError,
+    PermissionDeniedError,
+    cut,
+)
+from lro_grpc.server.author import no_exit, result_of
 from lro_grpc.server.call import Call
+from lro_grpc.server.prepare_context import PrepareContext
 from lro_grpc.stores import Store
 
 
@@ -45,7 +53,8 @@ class Access:
     request: Message
     """The RPC's request."""
     operation: KnownOperation | None = None
-    """The operation that the call names; None if there is none, and for list and start."""
+    """The operation that the call names; None if there is none, and for list and start. Who may
+    not see every operation must not be allowed a get of None, or they can tell what exists."""
 
 
 Identify = Callable[[Any], "str | Awaitable[str]"]
@@ -62,12 +71,20 @@ class Guard:
         store: Where the operations are kept.
         identify: Tells who calls; a function that does not block, or a coroutine function.
         authorize: Tells whether they may; likewise. Everyone may without one.
+        error_domain: ``ErrorInfo.domain`` of their errors that name none; if empty, that of other
+            errors of the method that is called.
     """
 
     def __init__(
-        self, store: Store, identify: Identify | None = None, authorize: Authorize | None = None
+        self,
+        store: Store,
+        identify: Identify | None = None,
+        authorize: Authorize | None = None,
+        *,
+        error_domain: str = "",
     ) -> None:
         self._store = store
+        self._error_domain = error_domain
         self._identify = identify
         self._authorize = authorize
 
@@ -92,10 +109,7 @@ class Guard:
             return caller
         known = await self._known(resource) if named else None
         access = Access(caller, permission, resource, call.method, request, known)
-        allowed = self._authorize(access)
-        if inspect.isawaitable(allowed):
-            allowed = await allowed
-        if not allowed:
+        if not await self._ask("authorize", self._authorize, access):
             raise PermissionDeniedError(
                 f"Permission '{permission}' denied on resource '{cut(resource)}'"
                 " (or it might not exist).",
@@ -106,12 +120,24 @@ class Guard:
     async def _caller(self, call: Call) -> str:
         if self._identify is None:
             return ""
-        caller = self._identify(call.context)
-        if inspect.isawaitable(caller):
-            caller = await caller
+        context = PrepareContext(call.context)
+        caller = await self._ask("identify", self._identify, context)
+        context.raise_if_refused()
         if not isinstance(caller, str):
-            raise ConfigurationError(f"identify returned {caller!r}; return the caller as a text")
+            raise ConfigurationError(
+                f"identify returned {type(caller).__qualname__}; return the caller as a text"
+            )
         return caller
+
+    async def _ask(self, what: str, hook: Callable[[Any], Any], about: Any) -> Any:
+        """Calls one of the author's functions, and returns what it returns or its result."""
+        try:
+            with no_exit(what):
+                answer = hook(about)
+            return await result_of(answer, what) if inspect.isawaitable(answer) else answer
+        except LroError as error:
+            error.domain = error.domain or self._error_domain
+            raise
 
     async def _known(self, name: str) -> KnownOperation | None:
         try:

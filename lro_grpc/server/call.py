@@ -20,6 +20,7 @@ from google.rpc import status_pb2
 from lro_grpc.engine.failure import status_of
 from lro_grpc.engine.threads import run_in_thread
 from lro_grpc.errors import MalformedRequestError
+from lro_grpc.server.author import no_exit, result_of
 from lro_grpc.server.prepare_context import (
     Aborted,
     AsyncPrepareContext,
@@ -132,13 +133,11 @@ class Call:
         """
         is_async = inspect.iscoroutinefunction(function)
         context = (AsyncPrepareContext if is_async else PrepareContext)(self.context)
-        try:
-            if is_async:
-                prepared = await function(request, context)
-            else:
+        if is_async:
+            prepared = await result_of(function(request, context), "prepare")
+        else:
+            with no_exit("prepare"):
                 prepared = await run_in_thread("lro-prepare", function, request, context)
-        except SystemExit as cause:
-            raise RuntimeError("the prepare has called sys.exit") from cause
         context.raise_if_refused()
         return prepared
 

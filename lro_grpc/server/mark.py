@@ -10,6 +10,9 @@ from typing import Any, NoReturn, TypeVar, overload
 from lro_grpc.engine import RETRY_BACKOFF
 from lro_grpc.errors import ConfigurationError
 from lro_grpc.polling import Backoff
+from lro_grpc.server.times import check_time
+
+_MOST = 2**31 - 1
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -58,15 +61,15 @@ class MethodOptions:
     """``OperationMetadata.api_version``; the package's last part like ``v1`` unless set."""
 
     def __post_init__(self) -> None:
-        """Checks the numbers."""
+        """Checks the numbers and times."""
         for option in ("concurrency", "max_attempts"):
             value = getattr(self, option)
-            if value is not None and value < 1:
-                raise ConfigurationError(f"{option} is {value}; give a positive number")
+            if value is not None and not (isinstance(value, int) and 1 <= value <= _MOST):
+                raise ConfigurationError(
+                    f"{option} is {value!r}; give a whole number of 1 to {_MOST}"
+                )
         for option in ("timeout", "progress_timeout", "retention"):
-            value = getattr(self, option)
-            if value is not None and value <= timedelta(0):
-                raise ConfigurationError(f"{option} is {value}; give a positive time")
+            check_time(option, getattr(self, option))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,7 @@ def method(run: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     Returns:
         A :class:`Method`; or the decorator that makes it.
     """
-    if run is not None:
-        return Method(run, MethodOptions())
     chosen = MethodOptions(**options)
+    if run is not None:
+        return Method(run, chosen)
     return lambda function: Method(function, chosen)

@@ -35,6 +35,7 @@ from lro_grpc.server.queues import Queues
 from lro_grpc.server.registrar import AioRegistrar, Services, SyncRegistrar
 from lro_grpc.server.service import OperationsService
 from lro_grpc.server.start import Starter
+from lro_grpc.server.times import check_time
 from lro_grpc.stores import Changes, ObservedStore, Store, open_url
 from lro_grpc.telemetry import NO_TELEMETRY, Telemetry
 
@@ -57,8 +58,8 @@ class Operations:
     Args:
         store: A store, or the URL of one: ``sqlite:///file.db`` (relative),
             ``sqlite:////folder/file.db`` (absolute) or ``memory:``.
-        error_domain: ``ErrorInfo.domain`` of errors that handlers raise without one. The name of
-            the method's gRPC service unless given.
+        error_domain: ``ErrorInfo.domain`` of errors that handlers, ``identify`` and ``authorize``
+            raise without one. The name of the method's gRPC service unless given.
         lease: For how long an attempt holds its operation without a heartbeat.
         sweep: How often operations that are lost, overdue or expired are looked for.
         retention: For how long a done operation is kept, unless its method's mark says it (S7).
@@ -75,7 +76,7 @@ class Operations:
         new_id: Makes the id of an operation. 128 random bits unless given.
 
     Raises:
-        ConfigurationError: If the URL names no store.
+        ConfigurationError: If the URL names no store, or a time is not positive, or too long.
     """
 
     def __init__(
@@ -95,6 +96,10 @@ class Operations:
         clock: Clock | None = None,
         new_id: Callable[[], str] | None = None,
     ) -> None:
+        for option, time in {"lease": lease, "sweep": sweep, "retention": retention}.items():
+            check_time(option, time)
+        for option, time in {"max_wait": max_wait, "grace": grace}.items():
+            check_time(option, time, least=timedelta(0))
         self._clock = clock or SystemClock()
         self._telemetry = telemetry or NO_TELEMETRY
         opened = open_url(store, self._clock.now) if isinstance(store, str) else store
@@ -103,7 +108,7 @@ class Operations:
         )
         self._changes = Changes(self._store)
         self._limits = limits or Limits()
-        self._guard = Guard(self._store, identify, authorize)
+        self._guard = Guard(self._store, identify, authorize, error_domain=error_domain or "")
         self._service = OperationsService(
             self._store, self._changes, self._guard, self._limits, max_wait=max_wait
         )
@@ -154,6 +159,8 @@ class Operations:
                 (_Faces(self._find, lambda served: aio_face(served, many)),)
             )
             return AioRegistrar(server, self._services)
+        if max_waiters < 0:
+            raise ConfigurationError(f"max_waiters is {max_waiters}; give 0 or a positive number")
         few = Waiters(max_waiters, self._telemetry)
 
         def face(served: Served) -> grpc.RpcMethodHandler[bytes, bytes]:
@@ -208,6 +215,11 @@ class Operations:
             raise ConfigurationError(f"{method} comes too late; add it before the start")
         if method in self._methods:
             raise ConfigurationError(f"{method} was added twice; add its servicer once")
+        if bound.options.exclusive and bound.prepare is None:
+            raise ConfigurationError(
+                f"{method} is exclusive, and has no prepare; add one that returns"
+                " lro_grpc.Prepared(target=...)"
+            )
         handler = Handler(
             method=method,
             run=bound.run,
@@ -305,10 +317,15 @@ class Operations:
             None, after the drain.
 
         Raises:
-            ConfigurationError: If the store cannot be opened.
+            ConfigurationError: If the store cannot be opened, or ``draining`` not be called.
         """
         if isinstance(server, grpc.aio.Server):
             return self._run_aio(server, ready, draining)
+        if inspect.iscoroutinefunction(draining):
+            raise ConfigurationError(
+                "draining is a coroutine function, which a grpc.server has nobody to await;"
+                " give a function"
+            )
         return self._run_sync(server, ready, draining)
 
     async def _run_aio(

@@ -10,6 +10,8 @@ from lro_grpc.errors import LimitReachedError
 from lro_grpc.record import Record
 from lro_grpc.stores import Store
 
+_ALL = 2**63 - 1
+
 
 class Queues:
     """The operations of each method that wait, as far as the store has told.
@@ -23,35 +25,48 @@ class Queues:
         self._store = store
         self._limit = limit
         self._waiting: dict[str, set[str]] = {}
-        self._entering: Counter[str] = Counter()
+        self._entering: dict[str, Counter[str | bytes]] = {}
         store.subscribe(self._on_change)
 
     async def load(self, method: str) -> None:
-        """Counts the operations of a method that wait from before."""
-        waiting = await self._store.claimable({method: self._limit})
+        """Finds the operations of a method that wait from before."""
+        self._entering[method] = Counter()
+        waiting = await self._store.claimable({method: _ALL}, ready=False)
         self._waiting[method] = set(waiting)
 
     @contextlib.contextmanager
-    def entry(self, method: str) -> Iterator[None]:
+    def entry(self, record: Record) -> Iterator[None]:
         """Keeps a place for an operation while it is stored.
+
+        The same request, sent twice at once, has one place.
 
         Raises:
             LimitReachedError: If as many wait as may.
         """
-        waiting = len(self._waiting.get(method, ())) + self._entering[method]
-        if waiting >= self._limit:
+        method, key = record.method, _key(record)
+        entering = self._entering[method]
+        waiting = len(self._waiting[method]) + len(entering)
+        if waiting >= self._limit and key not in entering:
             raise LimitReachedError(
                 f"{waiting} operations of {method} wait to be run, and {self._limit} may;"
                 " try again later",
                 subject=method,
             )
-        self._entering[method] += 1
+        entering[key] += 1
         try:
             yield
         finally:
-            self._entering[method] -= 1
+            entering[key] -= 1
+            if entering[key] <= 0:
+                del entering[key]
 
     def _on_change(self, record: Record) -> None:
         waiting = self._waiting.get(record.method)
         if waiting is not None:
+            self._entering[record.method].pop(_key(record), None)  # it is counted here from now on
             (waiting.add if record.claimable else waiting.discard)(record.name)
+
+
+def _key(record: Record) -> str | bytes:
+    """Returns what the start of an operation has in common with the same one sent again."""
+    return record.fingerprint or record.name

@@ -16,7 +16,7 @@ from lro_grpc import metadata, names, record
 from lro_grpc.clock import Clock
 from lro_grpc.engine import Handler
 from lro_grpc.engine.log import log_started
-from lro_grpc.errors import ConfigurationError
+from lro_grpc.errors import ConfigurationError, LimitReachedError
 from lro_grpc.server import conventions
 from lro_grpc.server.access import Guard
 from lro_grpc.server.call import Call, parse
@@ -124,11 +124,17 @@ class Starter:
             retention=self._retention,
             timeout=_micros(self._options.timeout or timedelta(0)),
         )
-        with (
-            self._queues.entry(self._handler.method),
-            self._telemetry.starting(made, call.metadata) as new,
-        ):
-            stored = await self._store.create(new)
+        try:
+            with (
+                self._queues.entry(made),
+                self._telemetry.starting(made, call.metadata) as new,
+            ):
+                stored = await self._store.create(new)
+        except LimitReachedError:
+            for one in await self._earlier(request_id):  # it may have filled the queue itself
+                if one.fingerprint == fingerprint:
+                    return one.operation
+            raise
         if stored.name == made.name:
             log_started(stored)
         return stored.operation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Mapping, Sequence
 
@@ -138,13 +139,13 @@ class MemoryStore:
         """Returns the operation that has a target for itself; empty for none."""
         return self._occupants.get(target, "")
 
-    async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
-        """Returns the operations that are ready for an attempt, oldest first."""
-        now = self._now()
+    async def claimable(self, limits: Mapping[str, int], *, ready: bool = True) -> Sequence[str]:
+        """Returns the operations that wait for an attempt, oldest first."""
+        until = self._now() if ready else math.inf
         left = dict(limits)
         found = []
         for record in self._records.values():
-            if record.claimable and record.ready_time <= now and left.get(record.method, 0) > 0:
+            if record.claimable and record.ready_time <= until and left.get(record.method, 0) > 0:
                 left[record.method] -= 1
                 found.append(record.name)
         return found

@@ -100,10 +100,10 @@ class ObservedStore:
         with self._timed("occupant"):
             return await self._store.occupant(target)
 
-    async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
-        """Returns the operations that are ready for an attempt, oldest first."""
+    async def claimable(self, limits: Mapping[str, int], *, ready: bool = True) -> Sequence[str]:
+        """Returns the operations that wait for an attempt, oldest first."""
         with self._timed("claimable"):
-            return await self._store.claimable(limits)
+            return await self._store.claimable(limits, ready=ready)
 
     async def held(self, *, until: int | None = None) -> Sequence[Held]:
         """Returns the operations that an attempt holds."""

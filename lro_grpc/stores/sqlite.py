@@ -34,7 +34,6 @@ from lro_grpc.record import (
 from lro_grpc.stores.file_lock import FileLock
 from lro_grpc.stores.filter_sql import Condition, condition
 from lro_grpc.stores.store import (
-    LAST_SEQUENCE,
     MAX_EXAMINED,
     Change,
     Held,
@@ -290,13 +289,13 @@ class SqliteStore:
         rows = self._read(_BY_EXCLUSIVE_TARGET, target)
         return str(rows[0][0]) if rows else ""
 
-    async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
-        """Returns the operations that are ready for an attempt, oldest first."""
-        now = self._now()
+    async def claimable(self, limits: Mapping[str, int], *, ready: bool = True) -> Sequence[str]:
+        """Returns the operations that wait for an attempt, oldest first."""
+        until = self._now() if ready else _LAST_TIME
         return [
             name
             for method, limit in limits.items()
-            for (name,) in self._read(_READY, method, now, limit)
+            for (name,) in self._read(_READY, method, until, limit)
         ]
 
     async def due(self, limit: int) -> Sequence[str]:
@@ -310,7 +309,7 @@ class SqliteStore:
         """Returns the operations that an attempt holds."""
         rows = self._read(
             "SELECT name, attempt FROM operations WHERE lease_time <> 0 AND lease_time <= ?",
-            LAST_SEQUENCE if until is None else until,
+            _LAST_TIME if until is None else until,
         )
         return [Held(*row) for row in rows]
 
@@ -587,6 +586,8 @@ class _Batch:
             self._occupants[target] = row[0] if row else ""
         return self._occupants[target]
 
+
+_LAST_TIME = 2**63 - 1
 
 # What events change; but for what changes once at most, so that the indexes over that rest.
 _CHANGING = (

@@ -201,11 +201,12 @@ class Store(Protocol):
         """Returns the operation whose ``exclusive_target`` this is; empty for none."""
         ...
 
-    async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
-        """Returns the operations that are ready for an attempt, oldest first.
+    async def claimable(self, limits: Mapping[str, int], *, ready: bool = True) -> Sequence[str]:
+        """Returns the operations that wait for an attempt, oldest first.
 
         Args:
             limits: For each method to look at, how many at most.
+            ready: Whether only those whose next attempt may begin now.
         """
         ...
 

@@ -49,6 +49,7 @@ from lro_grpc.record import (
     Record,
     Release,
     Report,
+    Retry,
     SaveBatch,
     Succeed,
     cancelled_status,
@@ -397,6 +398,19 @@ class StoreConformance:
         assert list(await store.claimable({METHOD: 0})) == []
         assert list(await store.claimable({})) == []
         assert list(await store.claimable({"/contract.v1.Contract/Unknown": 1})) == []
+
+    @_with_store
+    async def test_what_is_not_ready_is_claimable_later(self, store: Store) -> None:
+        """It waits all the same, in its old place."""
+        names = [(await store.create(self.record(f"op-{n}"))).name for n in range(2)]
+        await store.apply(names[0], Claim(LEASE))
+        await store.apply(names[0], Retry(Report(1), b"", delay=5))
+        self.time += 4
+        assert list(await store.claimable({METHOD: 9})) == names[1:]
+        assert list(await store.claimable({METHOD: 9}, ready=False)) == names
+        assert list(await store.claimable({METHOD: 1}, ready=False)) == names[:1]
+        self.time += 1
+        assert list(await store.claimable({METHOD: 9})) == names
 
     @_with_store
     async def test_a_held_operation_is_not_claimable(self, store: Store) -> None:

@@ -130,6 +130,13 @@ class Server:
         request = operations_pb2.WaitOperationRequest(name=name, timeout=timeout)
         return self.operations.WaitOperation(request, timeout=seconds + PATIENCE_SECONDS)
 
+    def waiting(self, name: str) -> grpc.Future:
+        """Returns a call that waits for an operation, and is at the server."""
+        request = operations_pb2.WaitOperationRequest(name=name)
+        call = self.operations.WaitOperation.future(request, timeout=PATIENCE_SECONDS)
+        self.wait_for(name, 0)
+        return call
+
     def cancel(self, name: str) -> None:
         self.cancelling(name).result()
 
@@ -178,6 +185,10 @@ class Server:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it goes on after {seconds} s\n{self._last_words()}") from None
         assert status == 0, f"it ended with {status}\n{self._last_words()}"
+
+    def until_gone(self) -> None:
+        """Returns when the process has ended, in whatever order."""
+        self._process.wait(PATIENCE_SECONDS)
 
     def drain(self) -> None:
         """Asks the process to end, which takes much less than the grace when all goes well."""

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
+from typing import TYPE_CHECKING
+
+import grpc
 import pytest
 from killable import (
     AT_ONCE_SECONDS,
@@ -18,6 +23,9 @@ from killable import (
 )
 
 from lro.v1 import state_pb2
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 HEARTBEAT_SECONDS = 60
 """After which a server wakes up by itself."""
@@ -210,6 +218,68 @@ def test_a_cancelled_batch_drained_while_it_rolls_back_ends_cancelled(
     assert after.error.code == 1
     assert states(after) == ["ROLLED_BACK", "FAILED", "FAILED"]
     assert site.files() == set()
+
+
+def test_a_second_signal_in_a_drain_ends_the_server_and_loses_nothing(
+    site: Site, colour: str
+) -> None:
+    """Who is in a hurry gets what a crash would leave, and no less."""
+    held, queued = (delete(PARENT, own) for own in ("held-noop", "queued-noop"))
+    building = snapshot(PARENT, "building-5ms")
+    server = site.serve(server=colour, hold=["creating/building-5ms", "creating/slow-5ms"])
+    slow = create(PARENT, "slow-5ms")
+    names = [server.start(request) for request in (building, slow, held, queued)]
+    server.reach("creating/building-5ms", "creating/slow-5ms")
+    waiting = server.waiting(names[0])
+    server.terminate()
+    assert not waiting.result().done  # it drains, and waits for what is held
+    server.terminate()
+    server.until_gone()
+
+    server = site.serve(server=colour)
+
+    for name, request in zip(names, (building, slow, held, queued), strict=True):
+        assert outcome(server.wait(name)) == expected(request)
+    assert seen(server.get(names[0])).attempt == 2
+    server.drain()
+    assert site.integrity() == "ok"
+
+
+def test_starts_while_a_server_drains_are_refused_or_kept(site: Site, colour: str) -> None:
+    """What was answered is never lost (R1); what was not may be sent again (R2)."""
+    server = site.serve(server=colour)
+    started: dict[str, Message] = {}
+    unanswered: list[Message] = []
+    underway = threading.Event()
+
+    def start(sender: int) -> None:
+        for number in itertools.count():
+            request_id = f"{sender}-{number}"
+            request = create(PARENT, f"s{sender}n{number}-1ms", request_id=request_id)
+            try:
+                started[server.start(request)] = request
+            except grpc.RpcError:
+                unanswered.append(request)
+                return
+            underway.set()
+
+    senders = [threading.Thread(target=start, args=[sender]) for sender in range(4)]
+    for sender in senders:
+        sender.start()
+    assert underway.wait(AT_ONCE_SECONDS)
+    server.drain()
+    for sender in senders:
+        sender.join()
+
+    server = site.serve(server=colour)
+
+    for request in unanswered:
+        started[server.start(request)] = request
+    for name, request in started.items():
+        assert outcome(server.wait(name)) == expected(request)
+    listed = server.page(PARENT, 1000).operations
+    assert len(unanswered) == len(senders)
+    assert {one.name for one in listed} == set(started) or len(listed) == 1000
 
 
 def test_a_drained_server_leaves_a_sound_file(site: Site, colour: str) -> None:

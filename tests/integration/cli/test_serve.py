@@ -92,6 +92,23 @@ def test_sigterm_drains_and_ends_with_success(tmp_path: Path) -> None:
         assert served.process.wait(timeout=20) == 0
 
 
+def test_the_health_check_tells_of_a_drain(tmp_path: Path) -> None:
+    with serving(cwd=tmp_path) as served, grpc.insecure_channel(served.target) as channel:
+        watches = [
+            health_pb2_grpc.HealthStub(channel).Watch(
+                health_pb2.HealthCheckRequest(service=service), timeout=20
+            )
+            for service in ("lro.example.v1.FleetService", "google.longrunning.Operations")
+        ]
+        for watch in watches:
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        served.process.send_signal(signal.SIGTERM)
+        for watch in watches:
+            assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            watch.cancel()
+        assert served.process.wait(timeout=20) == 0
+
+
 def test_the_banner_tells_how_many_operations_were_recovered(tmp_path: Path) -> None:
     with serving(cwd=tmp_path) as served, grpc.insecure_channel(served.target) as channel:
         schema = "CREATE TABLE t (a INTEGER);"

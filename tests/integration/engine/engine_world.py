@@ -169,10 +169,10 @@ class Link:
         await self._pass()
         return await self._store.page(query, position=position, size=size, examined=examined)
 
-    async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
+    async def claimable(self, limits: Mapping[str, int], *, ready: bool = True) -> Sequence[str]:
         await self._pass()
         self._before_claimable()
-        return await self._store.claimable(limits)
+        return await self._store.claimable(limits, ready=ready)
 
     async def held(self, *, until: int | None = None) -> Sequence[Held]:
         await self._pass()

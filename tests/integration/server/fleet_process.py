@@ -1,12 +1,15 @@
-"""A server in a process of its own: ``fleet_process.py COLOUR STORE-URL``.
+"""A server in a process of its own: ``fleet_process.py COLOUR STORE-URL [DRAINING]``.
 
 Prints ``listening PORT``, then ``began NAME ATTEMPT`` for each attempt, and ``drained`` at last.
+DRAINING is what its ``draining`` does after it has printed ``draining``: ``hold`` and
+``hold-async`` wait for a line from stdin, ``raise`` fails.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from concurrent import futures
 from datetime import timedelta
 from typing import Any
@@ -33,14 +36,40 @@ class FleetService(fleet_service_pb2_grpc.FleetServiceServicer):
             sys.exit(3)
 
 
-def main(colour: str, url: str) -> None:
+def hold() -> None:
+    print("draining", flush=True)
+    sys.stdin.readline()
+
+
+async def hold_async() -> None:
+    await asyncio.to_thread(hold)
+
+
+def fail() -> None:
+    print("draining", flush=True)
+    raise RuntimeError("the load balancer does not answer")
+
+
+DRAINING: dict[str, Callable[[], object]] = {
+    "nothing": lambda: None,
+    "hold": hold,
+    "hold-async": hold_async,
+    "raise": fail,
+}
+
+
+def main(colour: str, url: str, draining: str = "nothing") -> None:
     operations = lro_grpc.Operations(url, grace=timedelta(seconds=5))
 
     def run(server: Any) -> Any:
         registrar = operations.attach(server)
         fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(FleetService(), registrar)
         port = server.add_insecure_port("127.0.0.1:0")
-        return operations.run(server, ready=lambda: print("listening", port, flush=True))
+        return operations.run(
+            server,
+            ready=lambda: print("listening", port, flush=True),
+            draining=DRAINING[draining],
+        )
 
     async def serve() -> None:
         await run(grpc.aio.server())

@@ -22,7 +22,11 @@ from google.rpc import error_details_pb2, status_pb2
 
 import lro_grpc
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
-from lro.v1 import operation_metadata_pb2
+from lro.v1 import (
+    operation_control_service_pb2,
+    operation_control_service_pb2_grpc,
+    operation_metadata_pb2,
+)
 
 if TYPE_CHECKING:
     import logging
@@ -39,21 +43,14 @@ Instance = fleet_service_pb2.Instance
 OperationMetadata = operation_metadata_pb2.OperationMetadata
 
 
-class Server:
-    """A running server, its channel, and shorthands for what every test calls."""
+class Client:
+    """A channel to a server, and shorthands for what every test calls."""
 
-    def __init__(self, operations: lro_grpc.Operations, stop: Callable[[], None], port: int):
-        self.operations = operations
-        self.target = f"127.0.0.1:{port}"
-        self.channel = grpc.insecure_channel(self.target)
-        self.fleet = fleet_service_pb2_grpc.FleetServiceStub(self.channel)
-        self.lro = operations_pb2_grpc.OperationsStub(self.channel)
-        self._stop = contextlib.ExitStack()
-        self._stop.callback(stop)
-
-    def stop(self) -> None:
-        """Winds the server up; again does nothing."""
-        self._stop.close()
+    def __init__(self, channel: grpc.Channel):
+        self.channel = channel
+        self.fleet = fleet_service_pb2_grpc.FleetServiceStub(channel)
+        self.lro = operations_pb2_grpc.OperationsStub(channel)
+        self.control = operation_control_service_pb2_grpc.OperationControlServiceStub(channel)
 
     def call(self, method: str, body: bytes, **how: Any) -> bytes:
         """Sends bytes as they are, and returns the answer's bytes."""
@@ -81,6 +78,14 @@ class Server:
         request = operations_pb2.DeleteOperationRequest(name=name)
         self.lro.DeleteOperation(request, timeout=SECONDS)
 
+    def pause(self, name: str) -> None:
+        request = operation_control_service_pb2.PauseOperationRequest(name=name)
+        self.control.PauseOperation(request, timeout=SECONDS)
+
+    def resume(self, name: str) -> None:
+        request = operation_control_service_pb2.ResumeOperationRequest(name=name)
+        self.control.ResumeOperation(request, timeout=SECONDS)
+
     def wait(
         self, name: str, limit: float | None = None, *, deadline: float | None = SECONDS
     ) -> operations_pb2.Operation:
@@ -107,6 +112,72 @@ class Server:
         return [operation.name for operation in self.list(name, page_size=1000).operations]
 
 
+class Server(Client):
+    """A running server, and its first client."""
+
+    def __init__(
+        self,
+        operations: lro_grpc.Operations,
+        stop: Callable[[], None],
+        port: int,
+        credentials: grpc.ChannelCredentials | None = None,
+    ):
+        self.operations = operations
+        self.target = f"127.0.0.1:{port}"
+        self._channels = contextlib.ExitStack()
+        self._stop = contextlib.ExitStack()
+        self._stop.callback(stop)
+        super().__init__(self._connect(credentials))
+
+    def client(
+        self, *metadata: tuple[str, str], credentials: grpc.ChannelCredentials | None = None
+    ) -> Client:
+        """Returns another client, on a connection of its own.
+
+        Args:
+            *metadata: What it sends with each call.
+            credentials: How it connects; without TLS unless given.
+        """
+        return Client(grpc.intercept_channel(self._connect(credentials), _Sends(metadata)))
+
+    def stop(self) -> None:
+        """Winds the server up; again does nothing."""
+        self._stop.close()
+
+    def close(self) -> None:
+        """Stops the server, then closes its clients."""
+        self.stop()
+        self._channels.close()
+
+    def _connect(self, credentials: grpc.ChannelCredentials | None) -> grpc.Channel:
+        if credentials is None:
+            channel = grpc.insecure_channel(self.target)
+        else:
+            channel = grpc.secure_channel(self.target, credentials)
+        return self._channels.enter_context(channel)
+
+
+class _Sends(grpc.UnaryUnaryClientInterceptor):
+    """Adds metadata to each call."""
+
+    def __init__(self, metadata: tuple[tuple[str, str], ...]):
+        self._metadata = metadata
+
+    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        metadata = (*(details.metadata or ()), *self._metadata)
+        return continuation(_Details(details.method, details.timeout, metadata), request)
+
+
+@dataclass(frozen=True)
+class _Details(grpc.ClientCallDetails):
+    method: str
+    timeout: float | None
+    metadata: tuple[tuple[str, str], ...]
+    credentials: None = None
+    wait_for_ready: None = None
+    compression: None = None
+
+
 def wait_request(name: str, limit: float | None) -> operations_pb2.WaitOperationRequest:
     request = operations_pb2.WaitOperationRequest(name=name)
     if limit is not None:
@@ -128,6 +199,7 @@ def serving(
     options: Any = (),
     interceptors: Any = (),
     grace: float = 5,
+    tls: tuple[grpc.ServerCredentials, grpc.ChannelCredentials] | None = None,
     **how: Any,
 ) -> Iterator[Server]:
     """Serves while the context lasts.
@@ -143,6 +215,7 @@ def serving(
         options: Options of the server.
         interceptors: Interceptors of the server, of its colour.
         grace: As for ``Operations``, in seconds.
+        tls: The server's credentials, and those of its first client; plain text unless given.
         **how: More arguments of ``Operations``.
     """
     operations = lro_grpc.Operations(store, grace=timedelta(seconds=grace), **how)
@@ -153,18 +226,20 @@ def serving(
             (add or fleet_service_pb2_grpc.add_FleetServiceServicer_to_server)(servicer, registrar)
         if configure is not None:
             configure(operations)
-        port: int = server.add_insecure_port("127.0.0.1:0")
+        address = "127.0.0.1:0"
+        port: int = (
+            server.add_secure_port(address, tls[0]) if tls else server.add_insecure_port(address)
+        )
         return port
 
     begin = _begin_sync if colour == "sync" else _begin_aio
     how_to_serve = {"options": options, "interceptors": interceptors}
     port, stop = begin(operations, prepare, threads, how_to_serve, grace)
-    server = Server(operations, stop, port)
+    server = Server(operations, stop, port, tls[1] if tls else None)
     try:
         yield server
     finally:
-        server.stop()
-        server.channel.close()
+        server.close()
 
 
 def _begin_sync(

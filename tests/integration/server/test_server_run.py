@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import queue
 import signal
 import subprocess
 import sys
 import threading
 from concurrent import futures
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +21,10 @@ from google.longrunning import operations_pb2_grpc
 from server_harness import (
     PARENT,
     SECONDS,
+    Gate,
     Held,
     Instance,
+    coloured,
     errors_logged,
     fleet,
     in_thread,
@@ -33,6 +37,7 @@ from server_harness import (
 import lro_grpc
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 from lro.v1 import state_pb2
+from lro_grpc.testing import ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,9 +52,10 @@ SCRIPT = Path(__file__).with_name("fleet_process.py")
 class Process:
     """A ``fleet_process.py`` that runs, and a client of it."""
 
-    def __init__(self, colour: str, url: str) -> None:
+    def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", str(SCRIPT), colour, url],
+            [sys.executable, "-W", "error", str(SCRIPT), *arguments],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -70,6 +76,12 @@ class Process:
         assert line.startswith(word), (line, self.process.stderr and self.process.stderr.read())
         return line.removeprefix(word).strip()
 
+    def tell(self) -> None:
+        """Lets go on what is held."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("go on\n")
+        self.process.stdin.flush()
+
     def create(self, **fields: Any) -> Any:
         request = fleet_service_pb2.CreateInstanceRequest(parent=PARENT, **fields)
         return self.fleet.CreateInstance(request, timeout=5, wait_for_ready=True)
@@ -84,8 +96,8 @@ class Process:
 def spawn() -> Iterator[Any]:
     with contextlib.ExitStack() as stack:
 
-        def start(colour: str, url: str) -> Process:
-            process = Process(colour, url)
+        def start(*arguments: str) -> Process:
+            process = Process(*arguments)
             stack.callback(lambda: process.channel.close())
             stack.callback(process.process.communicate)
             stack.callback(process.process.kill)
@@ -126,6 +138,71 @@ def test_a_signal_drains_the_server(
     assert response_of(done) == Instance(name="i", seed_rows=2)
     assert metadata_of(done).attempt == 2
     assert metadata_of(done).start_time == metadata_of(latest).start_time
+
+
+@pytest.mark.parametrize(
+    ("colour", "draining"), [("sync", "hold"), ("aio", "hold-async")], indirect=["colour"]
+)
+def test_a_drain_is_told_of_before_anything_is_refused(
+    colour: str, file_url: str, spawn: Any, serve: Serve, draining: str
+) -> None:
+    """Until ``draining`` has returned, the server serves; a second signal changes nothing then."""
+    process = spawn(colour, file_url, draining).listening()
+    name = process.create(instance_id="i").name
+    assert process.told("began") == f"{name} 1"
+    waiting = process.lro.WaitOperation.future(wait_request(name, 600), timeout=SECONDS)
+    process.process.send_signal(signal.SIGTERM)
+    assert process.told("draining") == ""
+    late = process.create(instance_id="late").name
+    assert process.told("began") == f"{late} 1"
+    assert not waiting.done()
+    process.process.send_signal(signal.SIGTERM)
+    process.lro.WaitOperation(wait_request(name, 0), timeout=SECONDS)
+    assert not waiting.done()
+    process.tell()
+    assert not waiting.result(SECONDS).done
+    assert process.told("drained") == ""
+    assert process.ended() == (0, "")
+
+    async def run(self: Any, request: Any, op: Any) -> Any:
+        return Instance(name=request.instance_id, seed_rows=op.attempt)
+
+    again = serve(fleet("CreateInstance", run), store=file_url)
+    assert again.operations.recovered == 0
+    assert response_of(again.done(name)) == Instance(name="i", seed_rows=2)
+    assert response_of(again.done(late)) == Instance(name="late", seed_rows=2)
+
+
+def test_a_draining_that_fails_is_told_and_the_server_drains_all_the_same(
+    colour: str, file_url: str, spawn: Any, serve: Serve
+) -> None:
+    process = spawn(colour, file_url, "raise").listening()
+    name = process.create(instance_id="i").name
+    assert process.told("began") == f"{name} 1"
+    waiting = process.lro.WaitOperation.future(wait_request(name, 600), timeout=SECONDS)
+    process.lro.WaitOperation(wait_request(name, 0), timeout=SECONDS)
+    process.process.send_signal(signal.SIGTERM)
+    assert process.told("draining") == ""
+    assert not waiting.result(SECONDS).done
+    code, errors = process.ended()
+    assert code == 1
+    assert errors.strip().endswith("RuntimeError: the load balancer does not answer")
+
+    async def run(self: Any, request: Any, op: Any) -> Any:
+        return Instance(seed_rows=op.attempt)
+
+    again = serve(fleet("CreateInstance", run), store=file_url)
+    assert again.operations.recovered == 0  # it was given back
+    assert response_of(again.done(name)).seed_rows == 2
+
+
+def test_a_grpc_server_cannot_await_a_draining(file_url: str) -> None:
+    async def draining() -> None: ...
+
+    operations = lro_grpc.Operations(file_url)
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    with pytest.raises(lro_grpc.ConfigurationError, match="draining is a coroutine function"):
+        operations.run(operations.attach(server), draining=draining)
 
 
 def test_an_exit_in_a_prepare_ends_neither_the_call_nor_the_server(colour: str, spawn: Any) -> None:
@@ -329,6 +406,95 @@ def test_what_waits_for_its_turn_runs_after_the_restart(serve: Serve, file_url: 
     second = serve(held.servicer(concurrency=1), store=file_url)
     attempts = [response_of(second.done(name)).seed_rows for name in names]
     assert attempts == [2, 1, 1]
+
+
+def test_a_checkpoint_is_gone_on_from_after_a_restart(
+    serve: Serve, handler_colour: str, gate: Gate, file_url: str
+) -> None:
+    """A ``def`` and an ``async def`` alike; drained as often as it comes, it loses nothing."""
+    began: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def run(self: Any, request: Any, op: Any) -> Any:
+        so_far = op.checkpoint_state or b""
+        op.checkpoint(so_far + b"%d" % op.attempt)
+        began.put(so_far)
+        gate.pass_by(op)
+        return Instance(name=op.checkpoint_state.decode())
+
+    async def run_async(self: Any, request: Any, op: Any) -> Any:
+        so_far = op.checkpoint_state or b""
+        await op.checkpoint(so_far + b"%d" % op.attempt)
+        began.put(so_far)
+        await gate.pass_by_async()
+        return Instance(name=op.checkpoint_state.decode())
+
+    servicer = fleet(
+        "CreateInstance", run if handler_colour == "def" else run_async, max_attempts=1
+    )
+    server = serve(servicer, store=file_url)
+    name = server.create().name
+    for so_far in (b"", b"1", b"12"):
+        assert began.get(timeout=SECONDS) == so_far
+        server.stop()
+        server = serve(servicer, store=file_url)
+        assert server.operations.recovered == 0
+    assert began.get(timeout=SECONDS) == b"123"
+    gate.open()
+    done = server.done(name)
+    assert response_of(done).name == "1234"
+    assert metadata_of(done).attempt == 4
+
+
+def test_a_paused_operation_stays_paused_over_a_restart(serve: Serve, file_url: str) -> None:
+    held = Held("async def")
+    first = serve(held.servicer(concurrency=1, pausable=True), store=file_url)
+    running, paused = first.create().name, first.create().name
+    held.next()
+    first.pause(paused)
+    first.pause(running)  # it is asked to, and has no checkpoint yet
+    first.stop()
+
+    second = serve(held.servicer(concurrency=1, pausable=True), store=file_url)
+    for name in (running, paused):
+        assert metadata_of(second.get(name)).state == state_pb2.JOB_STATE_PAUSED
+        assert not metadata_of(second.get(name)).pause_requested
+    assert held.began.empty()
+    held.gate.open()
+    second.resume(paused)
+    assert response_of(second.done(paused)).seed_rows == 1
+    second.resume(running)
+    assert response_of(second.done(running)).seed_rows == 2
+
+
+def test_what_waits_to_be_tried_again_does_so_after_the_restart(
+    serve: Serve, handler_colour: str, file_url: str
+) -> None:
+    """Its failed attempts count on, and the pause it was given holds."""
+    clock = ManualClock()
+    pause = timedelta(hours=1)
+
+    def run(self: Any, request: Any, op: Any) -> Any:
+        if op.attempt == 1:
+            raise lro_grpc.RetryableError("not now", retry_after=pause)
+        raise lro_grpc.RetryableError("never", retry_after=pause)
+
+    servicer = fleet("CreateInstance", coloured(handler_colour, run), max_attempts=2)
+    first = serve(servicer, store=file_url, clock=clock)
+    name = first.create().name
+    while metadata_of(first.get(name)).state != state_pb2.JOB_STATE_QUEUED or not (
+        metadata_of(first.get(name)).attempt
+    ):
+        pass
+    first.stop()
+    second = serve(servicer, store=file_url, clock=clock, lease=timedelta(days=1))
+    assert second.operations.recovered == 0
+    assert not second.wait(name, 0.1).done
+    waiting = second.waiting(name)
+    while not waiting.done():
+        clock.advance(pause / 100)
+        second.get(name)
+    assert waiting.result().error.message == "never"
+    assert metadata_of(waiting.result()).attempt == 2
 
 
 def test_a_stop_answers_every_wait_with_the_latest_state(serve: Serve) -> None:

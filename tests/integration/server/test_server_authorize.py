@@ -1,0 +1,781 @@
+"""Who calls, and what they may: ``identify`` and ``authorize`` (S15, S19, P12)."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+from google.longrunning import operations_pb2
+from google.rpc import error_details_pb2, status_pb2
+from server_certificates import Authority
+from server_harness import (
+    FLEET,
+    PARENT,
+    SECONDS,
+    Client,
+    Held,
+    Instance,
+    Server,
+    coloured,
+    errors_logged,
+    fleet,
+    refused,
+    response_of,
+    together,
+    wait_request,
+)
+
+import lro_grpc
+from lro.example.v1 import fleet_service_pb2
+from lro.v1 import operation_control_service_pb2 as control_pb2
+
+Serve = Any
+
+CREATE = f"/{FLEET}/CreateInstance"
+
+NAMED: dict[str, Callable[[Client, str], object]] = {
+    "operations.get": lambda client, name: client.get(name),
+    "operations.wait": lambda client, name: client.wait(name, 0),
+    "operations.cancel": lambda client, name: client.cancel(name),
+    "operations.delete": lambda client, name: client.delete(name),
+    "operations.pause": lambda client, name: client.pause(name),
+    "operations.resume": lambda client, name: client.resume(name),
+}
+"""The calls that name an operation, by the permission that each one asks for."""
+
+EVERY: dict[str, Callable[[Client, str], object]] = {
+    **NAMED,
+    "operations.list": lambda client, name: client.list(PARENT),
+    "operations.start": lambda client, name: client.create(),
+}
+
+METHODS = {
+    "operations.get": "/google.longrunning.Operations/GetOperation",
+    "operations.wait": "/google.longrunning.Operations/WaitOperation",
+    "operations.cancel": "/google.longrunning.Operations/CancelOperation",
+    "operations.delete": "/google.longrunning.Operations/DeleteOperation",
+    "operations.pause": "/lro.v1.OperationControlService/PauseOperation",
+    "operations.resume": "/lro.v1.OperationControlService/ResumeOperation",
+    "operations.list": "/google.longrunning.Operations/ListOperations",
+    "operations.start": CREATE,
+}
+
+ILL_FORMED = ["", "operations", "operations/", "no/name", f"{PARENT}/operations/a b", "é" * 600]
+
+any_named = pytest.mark.parametrize("permission", NAMED)
+async_handler = pytest.mark.parametrize("handler_colour", ["async def"], indirect=True)
+
+
+@pytest.fixture(params=["def", "async def"])
+def hook_colour(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def by_metadata(context: Any) -> str:
+    """Tells who calls by what they say, which is enough for a test."""
+    said = dict(context.invocation_metadata())
+    return str(said.get("caller", ""))
+
+
+class Door:
+    """An ``authorize`` that notes what it is asked, and lets in who is not shut out."""
+
+    def __init__(self) -> None:
+        self.asked: list[lro_grpc.Access] = []
+        self.shut: set[str] = set()
+
+    def __call__(self, access: lro_grpc.Access) -> bool:
+        self.asked.append(access)
+        return access.permission not in self.shut
+
+
+@pytest.fixture
+def door() -> Door:
+    return Door()
+
+
+def guarded(serve: Serve, door: Door, hook_colour: str = "def", **how: Any) -> Server:
+    """Serves a fleet whose instances are made at once, behind a door."""
+
+    def run(self: Any, request: Any, op: Any) -> Any:
+        return Instance(name=request.instance_id)
+
+    how.setdefault("servicer", fleet("CreateInstance", run, pausable=True))
+    hooks = {
+        "identify": coloured(hook_colour, by_metadata),
+        "authorize": coloured(hook_colour, door),
+    }
+    return serve(how.pop("servicer"), **{**hooks, **how})
+
+
+def denied(permission: str, resource: str) -> status_pb2.Status:
+    """Returns the whole error of who is not let in (S19, S21)."""
+    info = error_details_pb2.ErrorInfo(
+        reason="PERMISSION_DENIED",
+        domain="lro-grpc",
+        metadata={"permission": permission, "resource": resource},
+    )
+    status = status_pb2.Status(
+        code=7,
+        message=f"Permission '{permission}' denied on resource '{resource}'"
+        " (or it might not exist).",
+    )
+    status.details.add().Pack(info)
+    return status
+
+
+def names_of_all_kinds(server: Server) -> dict[str, str]:
+    """Returns the name of an operation that is there, one that is deleted, and of no operation."""
+    there, deleted = server.create().name, server.create().name
+    server.done(there)
+    server.done(deleted)
+    server.delete(deleted)
+    return {"there": there, "deleted": deleted, "missing": f"{PARENT}/operations/op-missing"}
+
+
+# What is asked
+
+
+@pytest.mark.parametrize("permission", EVERY)
+def test_each_call_is_asked_about_once(
+    serve: Serve, door: Door, hook_colour: str, permission: str
+) -> None:
+    server = guarded(serve, door, hook_colour)
+    ann = server.client(("caller", "ann"))
+    name = server.client(("caller", "bob")).create().name
+    server.done(name)
+    del door.asked[:]
+    try:
+        EVERY[permission](ann, name)
+    except grpc.RpcError as error:
+        assert error.code() is grpc.StatusCode.FAILED_PRECONDITION  # noqa: PT017 - a done one's
+    (access,) = door.asked
+    assert (access.caller, access.permission) == ("ann", permission)
+    assert access.method == METHODS[permission]
+    assert access.resource == (name if permission in NAMED else PARENT)
+    if permission in NAMED:
+        known = lro_grpc.KnownOperation(name=name, method=CREATE, target="", caller="bob")
+        assert access.operation == known
+    else:
+        assert access.operation is None
+
+
+def test_the_request_can_be_looked_at(serve: Serve, door: Door) -> None:
+    server = guarded(serve, door)
+    request = fleet_service_pb2.CreateInstanceRequest(parent=PARENT, instance_id="i")
+    name = server.fleet.CreateInstance(request, timeout=SECONDS).name
+    server.wait(name, 5)
+    server.list(page_size=7)
+    started, waited, listed = (access.request for access in door.asked)
+    assert started == request
+    assert waited == wait_request(name, 5)
+    assert listed == operations_pb2.ListOperationsRequest(name=PARENT, page_size=7)
+
+
+@pytest.mark.parametrize(
+    ("method", "request_message", "resource"),
+    [
+        ("CreateInstance", fleet_service_pb2.CreateInstanceRequest(parent="any text"), "any text"),
+        ("DeleteInstance", fleet_service_pb2.DeleteInstanceRequest(name="a/b"), "a/b"),
+        ("DeleteInstance", fleet_service_pb2.DeleteInstanceRequest(), f"/{FLEET}/DeleteInstance"),
+    ],
+)
+def test_a_start_is_about_what_its_request_names(
+    serve: Serve, door: Door, method: str, request_message: Any, resource: str
+) -> None:
+    door.shut = {"operations.start"}
+    server = guarded(serve, door, servicer=fleet(method, lambda self, request, op: None))
+    body = request_message.SerializeToString()
+    failure = refused(lambda: server.call(f"/{FLEET}/{method}", body))
+    assert failure.status == denied("operations.start", resource)
+
+
+def test_a_wait_is_asked_about_once_however_long_it_lasts(serve: Serve, door: Door) -> None:
+    held = Held("async def")
+    server = guarded(serve, door, servicer=held.servicer())
+    name = server.create().name
+    held.next()
+    waiting = server.waiting(name)
+    held.gate.open()
+    assert waiting.result(SECONDS).done
+    assert [access.permission for access in door.asked] == ["operations.start", "operations.wait"]
+
+
+# Who is not let in (S19)
+
+
+@any_named
+def test_who_is_denied_cannot_tell_what_exists(
+    serve: Serve, door: Door, hook_colour: str, store: str, permission: str
+) -> None:
+    server = guarded(serve, door, hook_colour, store=store)
+    kinds = names_of_all_kinds(server)
+    before = server.get(kinds["there"])
+    door.shut = {permission}
+    for name in (*kinds.values(), *ILL_FORMED):
+        failure = refused(lambda: NAMED[permission](server, name))  # noqa: B023 - called at once
+        shown = name if len(name) <= 100 else f"{name[:97]}..."
+        assert failure.status == denied(permission, shown)
+    door.shut = set()
+    assert server.get(kinds["there"]) == before
+
+
+@any_named
+def test_who_is_let_in_is_told_what_does_not_exist(
+    serve: Serve, door: Door, store: str, permission: str
+) -> None:
+    server = guarded(serve, door, store=store)
+    kinds = names_of_all_kinds(server)
+    for kind in ("deleted", "missing"):
+        failure = refused(lambda: NAMED[permission](server, kinds[kind]))  # noqa: B023
+        assert failure.code is grpc.StatusCode.NOT_FOUND
+    for name in ILL_FORMED:
+        failure = refused(lambda: NAMED[permission](server, name))  # noqa: B023
+        assert (failure.code, failure.info.reason) == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "INVALID_NAME",
+        )
+
+
+def test_a_deleted_operation_that_still_runs_is_like_a_missing_one(
+    serve: Serve, door: Door, store: str
+) -> None:
+    held = Held("async def")
+    server = guarded(serve, door, servicer=held.servicer(), store=store)
+    name = server.create().name
+    held.next()
+    server.delete(name)
+    assert refused(lambda: server.get(name)).code is grpc.StatusCode.NOT_FOUND
+    assert door.asked[-1].operation is None
+    held.gate.open()
+
+
+def test_a_denied_wait_is_refused_before_its_timeout_is_looked_at(serve: Serve, door: Door) -> None:
+    door.shut = {"operations.wait"}
+    server = guarded(serve, door)
+    name = server.create().name
+    assert refused(lambda: server.wait(name, -1)).status == denied("operations.wait", name)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": ""},
+        {"name": "/"},
+        {"name": "a b"},
+        {"page_size": -1},
+        {"page_token": "forged"},
+        {"filter": "("},
+        {"return_partial_success": True},
+    ],
+    ids=repr,
+)
+def test_a_denied_list_is_refused_before_it_is_looked_at(
+    serve: Serve, door: Door, wrong: dict[str, Any]
+) -> None:
+    door.shut = {"operations.list"}
+    server = guarded(serve, door)
+    failure = refused(lambda: server.list(**wrong))
+    assert failure.status == denied("operations.list", wrong.get("name", PARENT))
+
+
+def test_a_denied_start_stores_nothing_and_prepares_nothing(
+    serve: Serve, door: Door, hook_colour: str, store: str
+) -> None:
+    prepared: list[Any] = []
+
+    def prepare(self: Any, request: Any, context: Any) -> None:
+        prepared.append(request)
+        raise lro_grpc.InvalidArgumentError("it is wrong besides")
+
+    door.shut = {"operations.start"}
+    servicer = fleet("CreateInstance", lambda self, request, op: Instance(), prepare=prepare)
+    server = guarded(serve, door, hook_colour, servicer=servicer, store=store)
+    for fields in ({}, {"request_id": "r"}, {"validate_only": True}):
+        failure = refused(lambda: server.create(**fields))  # noqa: B023
+        assert failure.status == denied("operations.start", PARENT)
+    assert prepared == []
+    assert server.names() == []
+
+
+def test_a_denied_start_cannot_find_out_whether_its_request_id_was_used(
+    serve: Serve, door: Door
+) -> None:
+    server = guarded(serve, door)
+    server.create(request_id="r")
+    door.shut = {"operations.start"}
+    for same in ({"request_id": "r"}, {"request_id": "r", "instance_id": "other"}):
+        failure = refused(lambda: server.create(**same))  # noqa: B023
+        assert failure.status == denied("operations.start", PARENT)
+
+
+# Each page (S15)
+
+
+def test_a_page_token_carries_no_authorization(serve: Serve, hook_colour: str) -> None:
+    may = {"ann", "cho"}
+    policy = coloured(
+        hook_colour, lambda access: access.permission == "operations.start" or access.caller in may
+    )
+    server = guarded(serve, Door(), hook_colour, authorize=policy)
+    ann, bob, cho = (server.client(("caller", who)) for who in ("ann", "bob", "cho"))
+    names = [ann.create().name for _ in range(3)]
+    page = ann.list(page_size=1)
+    assert [one.name for one in page.operations] == names[2:]
+
+    rest = {"page_size": 5, "page_token": page.next_page_token}
+    assert refused(lambda: bob.list(**rest)).status == denied("operations.list", PARENT)
+    assert [one.name for one in cho.list(**rest).operations] == [names[1], names[0]]
+    may.clear()
+    assert refused(lambda: ann.list(**rest)).status == denied("operations.list", PARENT)
+
+
+# Hooks that fail
+
+
+@pytest.mark.parametrize("hook", ["identify", "authorize"])
+@pytest.mark.parametrize("permission", EVERY)
+def test_a_hook_refuses_with_an_error_of_its_own(
+    serve: Serve, hook_colour: str, hook: str, permission: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepared: list[Any] = []
+
+    def fails(_: Any) -> Any:
+        raise lro_grpc.LroError(
+            "the token is over",
+            code=lro_grpc.Code.UNAUTHENTICATED,
+            reason="TOKEN_EXPIRED",
+            domain="auth.example.com",
+        )
+
+    servicer = fleet(
+        "CreateInstance",
+        lambda self, request, op: Instance(),
+        prepare=lambda self, request, context: prepared.append(request),
+    )
+    server = serve(servicer, **{hook: coloured(hook_colour, fails)})
+    failure = refused(lambda: EVERY[permission](server, f"{PARENT}/operations/x"))
+    assert (failure.code, failure.message) == (
+        grpc.StatusCode.UNAUTHENTICATED,
+        "the token is over",
+    )
+    assert (failure.info.reason, failure.info.domain) == ("TOKEN_EXPIRED", "auth.example.com")
+    assert prepared == []
+    assert errors_logged(caplog) == []
+
+
+@pytest.mark.parametrize("hook", ["identify", "authorize"])
+def test_an_error_of_a_hook_is_in_the_services_domain_whatever_is_called(
+    serve: Serve, hook_colour: str, hook: str
+) -> None:
+    """Its reason and domain are the same everywhere (S21)."""
+
+    def fails(_: Any) -> Any:
+        raise lro_grpc.LroError("who?", code=lro_grpc.Code.UNAUTHENTICATED, reason="NO_TOKEN")
+
+    server = serve(
+        fleet("CreateInstance", lambda self, request, op: Instance()),
+        error_domain="fleet.example.com",
+        **{hook: coloured(hook_colour, fails)},
+    )
+    for call in EVERY.values():
+        info = refused(lambda: call(server, f"{PARENT}/operations/x")).info  # noqa: B023
+        assert (info.reason, info.domain) == ("NO_TOKEN", "fleet.example.com")
+
+
+@pytest.mark.parametrize("hook", ["identify", "authorize"])
+@pytest.mark.parametrize("permission", EVERY)
+def test_a_hook_that_fails_unexpectedly_leaks_nothing_and_lets_nobody_in(
+    serve: Serve, hook_colour: str, hook: str, permission: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    failing = False
+
+    def fails(_: Any) -> Any:
+        if failing:
+            raise RuntimeError("the password is hunter2")
+        return "ann"
+
+    server = serve(
+        fleet("CreateInstance", lambda self, request, op: Instance()),
+        **{hook: coloured(hook_colour, fails)},
+    )
+    name = server.create().name
+    before = server.done(name)
+    failing = True
+    failure = refused(lambda: EVERY[permission](server, name))
+    assert (failure.code, failure.info.reason) == (grpc.StatusCode.INTERNAL, "UNEXPECTED")
+    assert "hunter2" not in str(failure)
+    incident = failure.info.metadata["incident"]
+    assert [incident in line for line in errors_logged(caplog)] == [True]
+    failing = False
+    assert server.get(name) == before
+    assert server.names() == [name]
+
+
+@pytest.mark.parametrize("hook", ["identify", "authorize"])
+def test_a_hook_that_exits_ends_neither_the_call_nor_the_server(
+    serve: Serve, hook_colour: str, hook: str
+) -> None:
+    exiting = True
+
+    def leaves(_: Any) -> Any:
+        if exiting:
+            sys.exit(3)
+        return "ann"
+
+    server = serve(
+        fleet("CreateInstance", lambda self, request, op: Instance()),
+        **{hook: coloured(hook_colour, leaves)},
+    )
+    failure = refused(server.create)
+    assert (failure.code, failure.info.reason) == (grpc.StatusCode.INTERNAL, "UNEXPECTED")
+    exiting = False
+    assert server.done(server.create().name).HasField("response")
+
+
+@pytest.mark.parametrize("hook", ["identify", "authorize"])
+def test_a_hook_that_awaits_what_was_cancelled_fails_its_call_only(serve: Serve, hook: str) -> None:
+    """As one does that shares the fetching of a key with a call whose client has gone."""
+
+    async def awaits(_: Any) -> Any:
+        fetching = asyncio.ensure_future(asyncio.Event().wait())
+        fetching.cancel()
+        await fetching
+
+    server = serve(fleet("CreateInstance", lambda self, request, op: Instance()), **{hook: awaits})
+    failure = refused(server.create)
+    assert (failure.code, failure.info.reason) == (grpc.StatusCode.INTERNAL, "UNEXPECTED")
+
+
+def test_an_identify_may_abort(
+    serve: Serve, hook_colour: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is given a ServicerContext, whose way to refuse it is."""
+
+    def refuses(context: Any) -> str:
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, "who are you?", (("ask", "ann"),))
+        return "not reached"
+
+    async def refuses_async(context: Any) -> str:
+        await context.abort(grpc.StatusCode.UNAUTHENTICATED, "who are you?", (("ask", "ann"),))
+        return "not reached"
+
+    server = serve(
+        fleet("CreateInstance", lambda self, request, op: Instance()),
+        identify=refuses if hook_colour == "def" else refuses_async,
+    )
+    with pytest.raises(grpc.RpcError) as raised:
+        server.create()
+    error: Any = raised.value
+    assert (error.code(), error.details()) == (grpc.StatusCode.UNAUTHENTICATED, "who are you?")
+    assert ("ask", "ann") in [tuple(pair) for pair in error.trailing_metadata()]
+    assert errors_logged(caplog) == []
+
+
+@pytest.mark.parametrize("wrong", [None, b"hunter2", {"password": "hunter2"}], ids=type)
+def test_an_identify_that_returns_no_text_says_so_and_nothing_else(
+    serve: Serve, hook_colour: str, wrong: Any
+) -> None:
+    server = serve(
+        fleet("CreateInstance", lambda self, request, op: Instance()),
+        identify=coloured(hook_colour, lambda context: wrong),
+    )
+    failure = refused(server.create)
+    assert (failure.code, failure.info.reason) == (grpc.StatusCode.INTERNAL, "CONFIGURATION")
+    assert type(wrong).__name__ in failure.message
+    assert "hunter2" not in failure.message
+
+
+# Who calls
+
+
+def seeing_callers() -> tuple[Any, queue.SimpleQueue[tuple[str, int]]]:
+    """Returns a run, of either colour by ``coloured``, and the callers that it has seen."""
+    seen: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
+
+    def run(self: Any, request: Any, op: Any) -> Any:
+        seen.put((op.caller, op.attempt))
+        return Instance()
+
+    return run, seen
+
+
+def test_a_handler_sees_who_has_started_it(
+    serve: Serve, handler_colour: str, hook_colour: str, store: str
+) -> None:
+    run, seen = seeing_callers()
+    server = serve(
+        fleet("CreateInstance", coloured(handler_colour, run)),
+        identify=coloured(hook_colour, by_metadata),
+        store=store,
+    )
+    for who in ("ann", "bob", ""):
+        server.client(("caller", who)).create()
+        assert seen.get(timeout=SECONDS) == (who, 1)
+
+
+def test_without_identify_there_is_no_caller(serve: Serve, handler_colour: str) -> None:
+    run, seen = seeing_callers()
+    server = serve(fleet("CreateInstance", coloured(handler_colour, run)))
+    server.client(("caller", "ann")).create()
+    assert seen.get(timeout=SECONDS) == ("", 1)
+
+
+def test_after_a_restart_the_caller_is_who_it_was(
+    serve: Serve, handler_colour: str, file_url: str, door: Door
+) -> None:
+    held = Held("async def")
+    first = serve(held.servicer(), store=file_url, identify=by_metadata)
+    name = first.client(("caller", "ann")).create().name
+    held.next()
+    first.stop()
+
+    run, seen = seeing_callers()
+    servicer = fleet("CreateInstance", coloured(handler_colour, run))
+    second = guarded(serve, door, servicer=servicer, store=file_url)
+    assert seen.get(timeout=SECONDS) == ("ann", 2)
+    second.get(name)
+    assert door.asked[-1].operation == lro_grpc.KnownOperation(
+        name=name, method=CREATE, target=f"{PARENT}/instances/", caller="ann"
+    )
+
+
+def test_an_identify_sees_the_call(serve: Serve, hook_colour: str) -> None:
+    """On ``grpc.server`` too, where it does not run in the RPC's own thread."""
+    seen: list[Any] = []
+
+    def identify(context: Any) -> str:
+        seen.append((context.peer(), dict(context.auth_context()), context.time_remaining()))
+        return "ann"
+
+    server = serve(
+        fleet("CreateInstance", lambda self, request, op: Instance()),
+        identify=coloured(hook_colour, identify),
+    )
+    server.create()
+    ((peer, auth, remaining),) = seen
+    assert re.fullmatch(r"ipv4:127\.0\.0\.1:\d+|ipv4:127\.0\.0\.1%3A\d+", peer)
+    assert "x509_common_name" not in auth
+    assert remaining > 0
+
+
+def test_mutual_tls_tells_who_calls(serve: Serve, handler_colour: str, hook_colour: str) -> None:
+    """A ``grpc.server`` and a ``grpc.aio`` one tell of a certificate in the same way."""
+    authority = Authority()
+    run, seen = seeing_callers()
+
+    def identify(context: Any) -> str:
+        (common_name,) = context.auth_context()["x509_common_name"]
+        return str(common_name.decode())
+
+    server = serve(
+        fleet("CreateInstance", coloured(handler_colour, run)),
+        identify=coloured(hook_colour, identify),
+        authorize=coloured(hook_colour, lambda access: access.caller != "mallory"),
+        tls=(authority.server(), authority.client("ann")),
+    )
+    name = server.create().name
+    assert seen.get(timeout=SECONDS) == ("ann", 1)
+    server.client(credentials=authority.client("bob")).create()
+    assert seen.get(timeout=SECONDS) == ("bob", 1)
+    mallory = server.client(credentials=authority.client("mallory"))
+    assert refused(lambda: mallory.get(name)).status == denied("operations.get", name)
+    stranger = server.client(credentials=Authority(trusts=authority).client("ann"))
+    assert refused(lambda: stranger.get(name)).code is grpc.StatusCode.UNAVAILABLE
+
+
+# One caller's request_id is not another's (R2, S22)
+
+
+def test_a_request_id_of_someone_else_is_taken_and_says_no_more(serve: Serve, store: str) -> None:
+    server = guarded(serve, Door(), store=store)
+    ann, bob = server.client(("caller", "ann")), server.client(("caller", "bob"))
+    mine = ann.create(request_id="r", instance_id="i").name
+    failures = [
+        refused(lambda: bob.create(request_id="r", instance_id="i")),
+        refused(lambda: bob.create(request_id="r", instance_id="other")),
+    ]
+    for failure in failures:
+        assert (failure.code, failure.info.reason) == (
+            grpc.StatusCode.ALREADY_EXISTS,
+            "REQUEST_ID_REUSED",
+        )
+        assert dict(failure.info.metadata) == {"request_id": "r"}
+        assert mine.rpartition("/")[2] not in str(failure)
+        assert "ann" not in failure.message
+    assert failures[0] == failures[1]
+    assert ann.create(request_id="r", instance_id="i").name == mine
+    assert server.names() == [mine]
+
+
+def test_of_two_callers_that_race_for_a_request_id_one_has_it(serve: Serve, store: str) -> None:
+    server = guarded(serve, Door(), store=store)
+    callers = [server.client(("caller", who)) for who in ("ann", "bob")]
+    answers = together(8, lambda n: callers[n % 2].create(request_id="r"))
+    assert len(server.names()) == 1
+    winners = [n % 2 for n, one in enumerate(answers) if isinstance(one, operations_pb2.Operation)]
+    assert winners in ([0] * 4, [1] * 4)
+
+
+@pytest.mark.parametrize("overtaken", [False, True])
+def test_a_caller_whose_own_request_is_refused_in_prepare_learns_nothing_of_the_others(
+    serve: Serve, overtaken: bool
+) -> None:
+    """``prepare`` may refuse what someone else's start has made: then it is the id that is told."""
+    refusing = False
+
+    def prepare(self: Any, request: Any, context: Any) -> None:
+        if refusing:
+            raise lro_grpc.LroError("it is there", code=lro_grpc.Code.ALREADY_EXISTS)
+
+    servicer = fleet("CreateInstance", lambda self, request, op: Instance(), prepare=prepare)
+    server = guarded(serve, Door(), servicer=servicer)
+    mine = server.client(("caller", "ann")).create(request_id="r").name
+    refusing = True
+    bob = server.client(("caller", "ann" if overtaken else "bob"))
+    failure = refused(lambda: bob.create(request_id="r", instance_id="other"))
+    assert failure.info.reason == "REQUEST_ID_REUSED"
+    assert (mine in failure.message) == overtaken
+
+
+# A policy by what the operation is (P12)
+
+
+class Owners:
+    """Only who has started an operation, or may start its method, may do anything with it."""
+
+    def __init__(self) -> None:
+        self.may_start = {"ann": {CREATE}, "admin": {CREATE, f"/{FLEET}/DeleteInstance"}}
+
+    def __call__(self, access: lro_grpc.Access) -> bool:
+        methods = self.may_start.get(access.caller, set())
+        if access.permission == "operations.start":
+            return access.method in methods
+        operation = access.operation
+        if operation is None:
+            return bool(methods)
+        return operation.caller == access.caller or operation.method in methods
+
+
+def test_a_policy_of_owners(serve: Serve, hook_colour: str, store: str) -> None:
+    owners = Owners()
+    servicer = fleet("CreateInstance", lambda self, request, op: Instance())
+    server = guarded(
+        serve, Door(), servicer=servicer, authorize=coloured(hook_colour, owners), store=store
+    )
+    ann, bob, admin = (server.client(("caller", who)) for who in ("ann", "bob", "admin"))
+    name = ann.create().name
+    assert ann.done(name) == admin.get(name)
+    assert refused(lambda: bob.get(name)).status == denied("operations.get", name)
+    assert refused(bob.create).status == denied("operations.start", PARENT)
+    missing = f"{PARENT}/operations/missing"
+    assert refused(lambda: bob.get(missing)).status == denied("operations.get", missing)
+    assert refused(lambda: ann.get(missing)).code is grpc.StatusCode.NOT_FOUND
+
+    owners.may_start["ann"] = set()  # it is still hers
+    assert ann.get(name).done
+    ann.delete(name)
+    assert refused(lambda: ann.get(name)).status == denied("operations.get", name)
+
+
+@any_named
+def test_who_may_see_only_their_own_cannot_tell_anothers_from_none(
+    serve: Serve, hook_colour: str, store: str, permission: str
+) -> None:
+    def own(access: lro_grpc.Access) -> bool:
+        if access.permission == "operations.start":
+            return access.caller != ""
+        return access.operation is not None and access.operation.caller == access.caller
+
+    servicer = fleet("CreateInstance", lambda self, request, op: Instance(), pausable=True)
+    server = guarded(
+        serve, Door(), servicer=servicer, authorize=coloured(hook_colour, own), store=store
+    )
+    ann, bob = server.client(("caller", "ann")), server.client(("caller", "bob"))
+    name = ann.create().name
+    assert ann.done(name).HasField("response")
+    for other in (name, f"{PARENT}/operations/missing", "ill/formed"):
+        failure = refused(lambda: NAMED[permission](bob, other))  # noqa: B023 - called at once
+        assert failure.status == denied(permission, other)
+    assert refused(lambda: bob.list()).status == denied("operations.list", PARENT)
+
+
+# A body that is none
+
+
+@pytest.mark.parametrize("permission", EVERY)
+def test_a_body_that_is_no_request_asks_for_nothing(
+    serve: Serve, door: Door, permission: str
+) -> None:
+    """Nobody can tell what it is about, and it can tell nobody what there is."""
+    server = guarded(serve, door)
+    failure = refused(lambda: server.call(METHODS[permission], b"\xff\xff"))
+    assert failure.info.reason == "MALFORMED_REQUEST"
+    assert door.asked == []
+
+
+def test_a_caller_that_gives_up_while_it_is_asked_about_is_nobodys_failure(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: queue.SimpleQueue[str] = queue.SimpleQueue()
+    left: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    async def authorize(access: lro_grpc.Access) -> bool:
+        if access.permission != "operations.get":
+            return True
+        asked.put(access.resource)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.put(access.resource)
+        return True
+
+    server = serve(
+        fleet("CreateInstance", lambda self, request, op: Instance()), authorize=authorize
+    )
+    request = operations_pb2.GetOperationRequest(name="operations/x")
+    call = server.lro.GetOperation.future(request, timeout=SECONDS)
+    assert asked.get(timeout=SECONDS) == "operations/x"
+    call.cancel()
+    assert left.get(timeout=SECONDS) == "operations/x"
+    assert server.done(server.create().name).done
+    assert errors_logged(caplog) == []
+
+
+@pytest.mark.parametrize("parent", ["projects/-/locations/-", "-/p", "operations"])
+def test_a_list_of_many_parents_is_asked_about_as_it_was_sent(
+    serve: Serve, door: Door, parent: str
+) -> None:
+    """Who may see one parent's operations may not see all by that."""
+    server = guarded(
+        serve, door, authorize=lambda access: access.resource == PARENT or door(access)
+    )
+    name = server.create().name
+    door.shut = {"operations.list"}
+    assert refused(lambda: server.list(parent)).status == denied("operations.list", parent)
+    assert server.names() == [name]
+
+
+def test_pausing_asks_for_a_permission_of_its_own(serve: Serve, door: Door) -> None:
+    held = Held("async def")
+    server = guarded(serve, door, servicer=held.servicer(pausable=True, concurrency=1))
+    first, second = server.create().name, server.create().name
+    held.next()
+    door.shut = {"operations.pause"}
+    request = control_pb2.PauseOperationRequest(name=second)
+    failure = refused(lambda: server.control.PauseOperation(request, timeout=SECONDS))
+    assert failure.status == denied("operations.pause", second)
+    door.shut = {"operations.resume"}
+    server.pause(second)
+    assert refused(lambda: server.resume(second)).status == denied("operations.resume", second)
+    door.shut = set()
+    server.resume(second)
+    held.gate.open()
+    assert response_of(server.done(first)).seed_rows == 1
+    assert response_of(server.done(second)).seed_rows == 1

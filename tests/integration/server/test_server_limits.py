@@ -1,0 +1,420 @@
+"""What a server takes on at most: the queue, waiters and pages (DESIGN §4)."""
+
+from __future__ import annotations
+
+import queue
+from concurrent import futures
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from server_harness import (
+    FLEET,
+    PARENT,
+    SECONDS,
+    Failure,
+    Held,
+    Instance,
+    Server,
+    errors_logged,
+    fleet,
+    metadata_of,
+    refused,
+    together,
+)
+
+import lro_grpc
+from lro.example.v1 import fleet_service_pb2
+from lro.v1 import state_pb2
+from lro_grpc import Limits
+from lro_grpc.testing import ManualClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Serve = Any
+
+CREATE = f"/{FLEET}/CreateInstance"
+
+async_handler = pytest.mark.parametrize("handler_colour", ["async def"], indirect=True)
+on_grpc_aio = pytest.mark.parametrize("colour", ["aio"], indirect=True)
+on_grpc_server = pytest.mark.parametrize("colour", ["sync"], indirect=True)
+
+
+def full(serve: Serve, held: Held, limit: int, **how: Any) -> Server:
+    """Serves a method one attempt of which runs, with a queue that is full behind it."""
+    how.setdefault("servicer", held.servicer(concurrency=1, pausable=True))
+    server = serve(how.pop("servicer"), limits=Limits(queue=limit), **how)
+    server.create(request_id="running")
+    held.next()
+    for number in range(limit):
+        server.create(request_id=f"waiting-{number}")
+    return server
+
+
+def assert_full(call: Callable[[], object], limit: int) -> None:
+    failure = refused(call)
+    assert (failure.code, failure.info.reason, failure.info.domain) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "LIMIT_REACHED",
+        "lro-grpc",
+    )
+    assert dict(failure.info.metadata) == {"subject": CREATE}
+    assert str(limit) in failure.message
+    (violation,) = quota_failure(failure).violations
+    assert violation.subject == CREATE
+    assert violation.description == failure.message
+
+
+def quota_failure(failure: Failure) -> error_details_pb2.QuotaFailure:
+    assert failure.status is not None
+    quotas = [d for d in failure.status.details if d.Is(error_details_pb2.QuotaFailure.DESCRIPTOR)]
+    assert len(quotas) == 1
+    return error_details_pb2.QuotaFailure.FromString(quotas[0].value)
+
+
+def waiting(server: Server) -> str:
+    """Returns the name of the operation that is next in the queue."""
+    states = {one.name: metadata_of(one).state for one in server.list().operations}
+    return [name for name, state in states.items() if state == state_pb2.JOB_STATE_QUEUED][-1]
+
+
+# The queue
+
+
+def test_a_start_above_the_queue_is_refused_and_stores_nothing(
+    serve: Serve, held: Held, store: str
+) -> None:
+    server = full(serve, held, 2, store=store)
+    before = server.names()
+    for _ in range(3):
+        assert_full(server.create, 2)
+    assert server.names() == before
+    assert len(before) == 3
+
+
+@async_handler
+@pytest.mark.parametrize("limit", [20, 50])
+def test_of_fifty_starts_at_once_a_queue_takes_exactly_as_many_as_it_may(
+    serve: Serve, held: Held, store: str, limit: int
+) -> None:
+    server = serve(
+        held.servicer(concurrency=1), limits=Limits(queue=limit), store=store, threads=60
+    )
+    server.create()
+    held.next()
+    answers = together(50, lambda n: server.create(instance_id=f"i{n}"))
+    errors = [one for one in answers if isinstance(one, grpc.RpcError)]
+    assert {error.code() for error in errors} <= {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert len(answers) - len(errors) == limit
+    assert len(server.names()) == 1 + limit
+    assert_full(server.create, limit)
+
+
+@async_handler
+def test_each_method_has_a_queue_of_its_own(serve: Serve, held: Held) -> None:
+    servicer = held.servicer(concurrency=1)
+
+    async def delete(self: Any, request: Any, op: Any) -> None:
+        await held.gate.pass_by_async()
+
+    both = type("Both", (type(servicer),), {"DeleteInstance": lro_grpc.method(delete)})()
+    server = full(serve, held, 1, servicer=both)
+    assert_full(server.create, 1)
+    request = fleet_service_pb2.DeleteInstanceRequest(name=f"{PARENT}/instances/i")
+    assert server.start(f"/{FLEET}/DeleteInstance", request).name
+
+
+def test_a_place_is_free_when_an_attempt_begins(serve: Serve, held: Held, store: str) -> None:
+    server = full(serve, held, 1, store=store)
+    held.gate.open()
+    held.next()
+    server.create()
+
+
+@async_handler
+def test_a_place_is_free_when_one_that_waits_is_cancelled(
+    serve: Serve, held: Held, store: str
+) -> None:
+    server = full(serve, held, 2, store=store)
+    server.cancel(waiting(server))
+    server.create()
+    assert_full(server.create, 2)
+
+
+@async_handler
+def test_a_place_is_free_while_one_is_paused(serve: Serve, held: Held, store: str) -> None:
+    server = full(serve, held, 2, store=store)
+    paused = waiting(server)
+    server.pause(paused)
+    server.create()
+    assert_full(server.create, 2)
+    server.resume(paused)  # it has its place in the queue again, above the limit
+    assert_full(server.create, 2)
+    server.cancel(waiting(server))
+    assert_full(server.create, 2)
+    server.cancel(waiting(server))
+    server.create()
+
+
+@async_handler
+def test_a_deleted_one_that_waits_keeps_its_place(serve: Serve, held: Held, store: str) -> None:
+    """It is still to be run (P7)."""
+    server = full(serve, held, 1, store=store)
+    server.delete(waiting(server))
+    assert_full(server.create, 1)
+    held.gate.open()
+    held.next()
+    server.create()
+
+
+@async_handler
+def test_a_place_is_free_when_one_that_waits_has_expired(
+    serve: Serve, held: Held, store: str
+) -> None:
+    clock = ManualClock()
+    how = {"concurrency": 1, "timeout": timedelta(seconds=20)}
+    server = full(serve, held, 1, servicer=held.servicer(**how), clock=clock, store=store)
+    name = waiting(server)
+    waiter = server.waiting(name)
+    while not waiter.done():
+        clock.advance(timedelta(seconds=1))
+        server.get(name)
+    assert waiter.result().error.code == lro_grpc.Code.DEADLINE_EXCEEDED
+    server.create()
+
+
+@async_handler
+def test_a_refused_start_takes_no_place(serve: Serve, held: Held, store: str) -> None:
+    """Whether ``prepare`` refuses it, or the store."""
+    taken = f"{PARENT}/instances/taken"
+
+    def prepare(self: Any, request: Any, context: Any) -> lro_grpc.Prepared:
+        if request.instance_id == "wrong":
+            raise lro_grpc.InvalidArgumentError("it is wrong")
+        return lro_grpc.Prepared(target=taken if request.instance_id == "taken" else "free")
+
+    async def run(self: Any, request: Any, op: Any) -> Any:
+        held.began.put(op.name)
+        await held.gate.pass_by_async()
+        return Instance()
+
+    servicer = fleet("CreateInstance", run, prepare=prepare, exclusive=True, concurrency=1)
+    server = serve(servicer, limits=Limits(queue=1), store=store)
+    server.create(instance_id="taken", request_id="r")
+    held.next()
+    for _ in range(3):
+        assert refused(lambda: server.create(instance_id="wrong")).info.reason == "INVALID_ARGUMENT"
+        failure = refused(lambda: server.create(instance_id="taken"))
+        assert failure.code is grpc.StatusCode.ABORTED
+        failure = refused(lambda: server.create(instance_id="other", request_id="r"))
+        assert failure.code is grpc.StatusCode.ALREADY_EXISTS
+    server.create(instance_id="free")
+    assert_full(lambda: server.create(instance_id="taken"), 1)
+
+
+@async_handler
+def test_a_start_that_was_answered_is_answered_again_by_a_full_queue(
+    serve: Serve, held: Held, store: str
+) -> None:
+    """The same request has its place already (R2)."""
+    server = full(serve, held, 2, store=store)
+    names = [server.create(request_id=f"waiting-{n}").name for n in (0, 1)]
+    assert set(names) < set(server.names())
+    assert_full(lambda: server.create(request_id="another"), 2)
+    assert len(server.names()) == 3
+
+
+@async_handler
+def test_the_same_start_many_times_at_once_takes_one_place(
+    serve: Serve, held: Held, store: str
+) -> None:
+    server = full(serve, held, 1, store=store)
+    server.cancel(waiting(server))
+    answers = together(16, lambda _: server.create(request_id="same"))
+    assert len({one.name for one in answers}) == 1
+    assert_full(server.create, 1)
+
+
+@async_handler
+def test_validate_only_takes_no_place_and_needs_none(serve: Serve, held: Held, store: str) -> None:
+    """The queue says nothing about the request (S8)."""
+    server = full(serve, held, 1, store=store)
+    assert server.create(validate_only=True).done
+    server.cancel(waiting(server))
+    for _ in range(3):
+        server.create(validate_only=True)
+    server.create()
+    assert_full(server.create, 1)
+
+
+@async_handler
+def test_the_queue_is_as_full_after_a_restart(serve: Serve, held: Held, file_url: str) -> None:
+    first = full(serve, held, 3, store=file_url)
+    first.stop()
+    second = serve(held.servicer(concurrency=1), limits=Limits(queue=3), store=file_url)
+    held.next()
+    assert_full(second.create, 3)
+    second.cancel(waiting(second))
+    second.create()
+    assert_full(second.create, 3)
+
+
+@async_handler
+def test_a_queue_that_is_longer_than_it_may_be_takes_nothing_until_it_is_short_enough(
+    serve: Serve, held: Held, file_url: str
+) -> None:
+    first = full(serve, held, 4, store=file_url)
+    first.stop()
+    second = serve(held.servicer(concurrency=1), limits=Limits(queue=2), store=file_url)
+    held.next()
+    for _ in range(3):
+        assert_full(second.create, 2)
+        second.cancel(waiting(second))
+    second.create()
+    assert_full(second.create, 2)
+
+
+@async_handler
+def test_what_waits_to_be_tried_again_is_in_the_queue(
+    serve: Serve, handler_colour: str, file_url: str
+) -> None:
+    """Before a restart, and after it."""
+    ran: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    async def run(self: Any, request: Any, op: Any) -> Any:
+        ran.put(op.name)
+        raise lro_grpc.RetryableError("not now", retry_after=timedelta(hours=1))
+
+    def begin() -> Server:
+        return serve(fleet("CreateInstance", run), limits=Limits(queue=1), store=file_url)
+
+    first = begin()
+    name = first.create().name
+    assert ran.get(timeout=SECONDS) == name
+    while metadata_of(first.get(name)).state != state_pb2.JOB_STATE_QUEUED:
+        pass
+    assert_full(first.create, 1)
+    first.stop()
+    second = begin()
+    assert_full(second.create, 1)
+    second.cancel(name)
+    second.create()
+
+
+# Waiters
+
+
+@async_handler
+@on_grpc_aio
+def test_above_its_waiters_a_wait_on_grpc_aio_answers_at_once(serve: Serve, held: Held) -> None:
+    server = serve(held.servicer(), limits=Limits(waiters=2))
+    name = server.create().name
+    held.next()
+    waits = [server.waiting(name, 600) for _ in range(2)]
+    server.wait(name, 0)  # the others are in by then
+    latest = server.wait(name, 600)  # P9: not an error
+    assert latest.name == name
+    assert not latest.done
+    assert [wait.done() for wait in waits] == [False, False]
+    held.gate.open()
+    assert all(wait.result(SECONDS).done for wait in waits)
+
+
+@async_handler
+def test_a_place_is_given_back_however_a_wait_ends(
+    serve: Serve, held: Held, colour: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, not twice: as many may wait afterwards as before."""
+    server = serve(held.servicer(), limits=Limits(waiters=1), max_waiters=1)
+    name, deleted = server.create().name, server.create().name
+    held.next()
+    held.next()
+
+    def has_a_place() -> Any:
+        """Returns a Wait that stays open; what has ended has given its place back."""
+        while True:
+            wait = server.waiting(name, 600)
+            server.wait(name, 0)
+            if not wait.done():
+                return wait
+
+    def nobody_else_has() -> None:
+        wait = has_a_place()
+        assert not server.wait(name, 600).done
+        wait.cancel()
+
+    assert not server.wait(name, 0.05).done  # its time is over
+    nobody_else_has()
+    one = server.waiting(deleted, 600)
+    server.wait(name, 0)
+    server.delete(deleted)
+    assert one.exception(SECONDS).code() is grpc.StatusCode.NOT_FOUND
+    nobody_else_has()
+    for wrong in ("x", "operations/missing"):
+        refused(lambda: server.wait(wrong, 600))  # noqa: B023
+    refused(lambda: server.wait(name, -1))
+    nobody_else_has()
+    done = has_a_place()
+    held.gate.open()
+    assert done.result(SECONDS).done
+    for _ in range(3):
+        assert server.wait(name, 600).done
+    assert errors_logged(caplog) == []
+
+
+@async_handler
+@on_grpc_server
+def test_on_grpc_server_max_waiters_is_the_limit(serve: Serve, held: Held) -> None:
+    server = serve(held.servicer(), limits=Limits(waiters=1), max_waiters=3)
+    name = server.create().name
+    held.next()
+    waits = [server.waiting(name, 600) for _ in range(3)]
+    server.wait(name, 0)
+    assert not server.wait(name, 600).done
+    assert not any(wait.done() for wait in waits)
+    held.gate.open()
+    assert all(wait.result(SECONDS).done for wait in waits)
+
+
+# Pages
+
+
+def test_a_page_is_no_larger_than_the_server_lets_it(serve: Serve) -> None:
+    async def run(self: Any, request: Any, op: Any) -> Any:
+        return Instance()
+
+    server = serve(fleet("CreateInstance", run), limits=Limits(page_size=3))
+    names = [server.create().name for _ in range(5)][::-1]
+    for asked in (0, 3, 4, 1000, 2**31 - 1):
+        page = server.list(page_size=asked)
+        assert [one.name for one in page.operations] == names[:3]
+        rest = server.list(page_size=asked, page_token=page.next_page_token)
+        assert [one.name for one in rest.operations] == names[3:]
+        assert rest.next_page_token == ""
+    assert len(server.list(page_size=2).operations) == 2
+
+
+# Wrong ones
+
+
+@pytest.mark.parametrize("limit", ["queue", "waiters", "page_size"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_a_limit_that_is_not_positive_is_refused(limit: str, value: int) -> None:
+    with pytest.raises(lro_grpc.ConfigurationError) as raised:
+        Limits(**{limit: value})
+    assert limit in raised.value.message
+    assert str(value) in raised.value.message
+    assert "give a positive one" in raised.value.message
+
+
+def test_fewer_waiters_than_none_are_refused() -> None:
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    with pytest.raises(lro_grpc.ConfigurationError, match="max_waiters is -1"):
+        lro_grpc.Operations("memory:").attach(server, max_waiters=-1)
+
+
+def test_what_a_limit_is_unless_it_is_set() -> None:
+    assert Limits() == Limits(queue=10_000, waiters=50_000, page_size=1000)
