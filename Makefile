@@ -34,6 +34,10 @@ demo: .venv/run.stamp ## Run the example fleet: a batch that fails, one that suc
 test: .venv/dev.stamp ## Run the tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+.PHONY: soak
+soak: .venv/dev.stamp ## Kill servers under load, 1,000 times or for 16 minutes, and count what was lost
+	$(BIN)/python tests/faults/soak.py
+
 .PHONY: generate
 generate: .venv/dev.stamp ## Write generated/ from protos/
 	$(BIN)/python protos/generate.py

@@ -70,6 +70,8 @@ class PageTokens:
             raw = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True)
         except (UnicodeEncodeError, binascii.Error) as cause:
             raise _refused() from cause
+        if base64.urlsafe_b64encode(raw).decode("ascii") != token:  # padded otherwise, say
+            raise _refused()
         signature, masked = raw[:_SIGNATURE_BYTES], raw[_SIGNATURE_BYTES:]
         position = self._mask(signature, masked)
         if not hmac.compare_digest(signature, self._signature(position, arguments)):

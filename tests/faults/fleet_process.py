@@ -1,9 +1,11 @@
 """A fleet of files, served by a process that a test may kill at an exact moment of its work.
 
 The last part of an id tells what is to be done: ``x-noop`` nothing, ``x-20ms`` a file built in
-20 ms, ``x-fail`` one that cannot be built, ``x-stop`` one that is built until it is cancelled. Each
-response follows from its request alone, and is read from the file that was built. Every run of a
-handler, a create or a delete is noted in the file ``runs``.
+20 ms, ``x-5steps`` one built line by line with a checkpoint after each, ``x-retry`` nothing, and in
+every other attempt only, ``x-fail`` one that cannot be built, ``x-stop`` one that is built until it
+is cancelled. Each response follows from its request alone, and is read from the file that was
+built. Every run of a handler, a create, a delete or a step, and every checkpoint that was kept is
+noted in the file ``runs``.
 
 It tells its parent over stdout: ``port N`` right before the store is opened, and ``at POINT`` at
 each point where it stands still because ``--hold`` (until its parent writes a line to stdin,
@@ -27,7 +29,7 @@ from collections.abc import Generator
 from concurrent import futures
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -38,12 +40,16 @@ from lro.example.v1 import fleet_service_pb2 as fleet
 from lro.example.v1 import fleet_service_pb2_grpc as fleet_grpc
 
 T = TypeVar("T")
-Steps = Generator["str | float", None, T]
-"""Work that stops at points, and for seconds; what it returns is the work's result."""
+Steps = Generator["str | float | bytes", None, T]
+"""Work that stops at points, for seconds, and at checkpoints; it returns the work's result."""
 
 LIFETIME_SECONDS = 120
 NAP_SECONDS = 0.004
+STEP_SECONDS = 0.005
+RETRY_AFTER = timedelta(milliseconds=5)
 FOR_EVER = float("inf")
+MANY = 1000
+"""Attempts, where kills are not to be what ends an operation."""
 
 
 def tell(line: str) -> None:
@@ -69,7 +75,9 @@ class Gates:
                     step = next(steps)
                 except StopIteration as end:
                     return end.value
-                if isinstance(step, float):
+                if isinstance(step, bytes):
+                    op.checkpoint(step)
+                elif isinstance(step, float):
                     self._nap(op, time.monotonic() + step)
                 elif step in self._hold:
                     tell(f"at {step}")
@@ -79,14 +87,16 @@ class Gates:
                     tell(f"at {step}")
                     self._nap(op, FOR_EVER)
 
-    async def walk_async(self, steps: Steps[T]) -> T:
+    async def walk_async(self, steps: Steps[T], op: Any) -> T:
         with contextlib.closing(steps):
             while True:
                 try:
                     step = next(steps)
                 except StopIteration as end:
                     return end.value
-                if isinstance(step, float):
+                if isinstance(step, bytes):
+                    await op.checkpoint(step)
+                elif isinstance(step, float):
                     await (asyncio.sleep(step) if step < FOR_EVER else asyncio.Event().wait())
                 elif step in self._hold:
                     tell(f"at {step}")
@@ -120,13 +130,19 @@ class Works:
     def build(self, op: Any, name: str) -> Steps[tuple[int, str]]:
         """Builds the file of a name; returns its size and digest. Cleans up when it fails."""
         own_id, task = _id_and_task(name)
-        if task == "noop":
+        if task == "retry" and op.attempt % 2:
+            raise lro_grpc.RetryableError("not this time", retry_after=RETRY_AFTER)
+        if task in ("noop", "retry"):
+            yield f"creating/{own_id}"
             return 0, ""
         final, partial = self._files(op, own_id)
         try:
             milliseconds = int(task.removesuffix("ms")) if task.endswith("ms") else 0
             with partial.open("wb") as file:
-                file.write(f"{name}\n".encode() * (1 + milliseconds))
+                if task.endswith("steps"):
+                    yield from self._build_in_steps(op, name, file)
+                else:
+                    file.write(f"{name}\n".encode() * (1 + milliseconds))
                 file.flush()
                 os.fsync(file.fileno())
             yield f"creating/{own_id}"
@@ -141,6 +157,18 @@ class Works:
             final.unlink(missing_ok=True)
             raise
         return len(content), hashlib.sha256(content).hexdigest()
+
+    def _build_in_steps(self, op: Any, name: str, file: IO[bytes]) -> Steps[None]:
+        """Writes a line a step, and goes on after the last one that was kept."""
+        number = int(_id_and_task(name)[1].removesuffix("steps"))
+        kept = int(op.checkpoint_state or b"0")
+        file.write(f"{name}\n".encode() * kept)
+        for step in range(kept + 1, number + 1):
+            self.note(op, f"step {step}")
+            yield STEP_SECONDS
+            file.write(f"{name}\n".encode())
+            yield b"%d" % step
+            self.note(op, f"kept {step}")
 
     def remove(self, op: Any, name: str) -> Steps[None]:
         """Removes the file of a name, and what a cut-off build of it has left."""
@@ -222,13 +250,13 @@ class Fleet(fleet_grpc.FleetServiceServicer):
         self._works = works
         self._gates = gates
 
-    @lro_grpc.method
+    @lro_grpc.method(pausable=True, max_attempts=MANY)
     async def CreateInstance(self, request: Any, op: Any) -> Any:
         self._works.note(op, "run")
         name = f"{request.parent}/instances/{request.instance_id}"
-        return await self._gates.walk_async(self._works.create_instance(op, name))
+        return await self._gates.walk_async(self._works.create_instance(op, name), op)
 
-    @lro_grpc.method
+    @lro_grpc.method(pausable=True, max_attempts=MANY)
     def TakeSnapshot(self, request: Any, op: Any) -> Any:
         self._works.note(op, "run")
         parent = request.name.rpartition("/instances/")[0]
@@ -238,18 +266,18 @@ class Fleet(fleet_grpc.FleetServiceServicer):
     @lro_grpc.method(max_attempts=1, concurrency=1)
     async def DeleteInstance(self, request: Any, op: Any) -> Any:
         self._works.note(op, "run")
-        await self._gates.walk_async(self._works.remove_instance(op, request.name))
+        await self._gates.walk_async(self._works.remove_instance(op, request.name), op)
         return empty_pb2.Empty()
 
-    @lro_grpc.method(concurrency=100)
+    @lro_grpc.method(concurrency=100, max_attempts=MANY)
     async def BatchCreateInstances(self, request: Any, op: Any) -> Any:
         self._works.note(op, "run")
         targets = _targets(request)
-        await self._gates.walk_async(_beginning(targets))
+        await self._gates.walk_async(_beginning(targets), op)
         await op.batch(
             targets,
-            create=lambda name: self._gates.walk_async(self._works.create_instance(op, name)),
-            delete=lambda name: self._gates.walk_async(self._works.remove_instance(op, name)),
+            create=lambda name: self._gates.walk_async(self._works.create_instance(op, name), op),
+            delete=lambda name: self._gates.walk_async(self._works.remove_instance(op, name), op),
             parallelism=_parallelism(request),
         )
         return self._works.found(targets)
@@ -258,7 +286,7 @@ class Fleet(fleet_grpc.FleetServiceServicer):
 class BlockingBatches(Fleet):
     """The same fleet, its batches in a ``def``."""
 
-    @lro_grpc.method(concurrency=100)
+    @lro_grpc.method(concurrency=100, max_attempts=MANY)
     def BatchCreateInstances(self, request: Any, op: Any) -> Any:
         self._works.note(op, "run")
         targets = _targets(request)
@@ -299,6 +327,8 @@ def main() -> None:
     parser.add_argument("--server", choices=["aio", "sync"], default="aio")
     parser.add_argument("--batch", choices=["async", "def"], default="async")
     parser.add_argument("--grace", type=float, required=True)
+    # By default so long that nothing but a signal wakes the server within a minute.
+    parser.add_argument("--lease", type=float, default=180)
     parser.add_argument("--signals", choices=["main", "other"], default="main")
     parser.add_argument("--hold", action="append", default=[])
     parser.add_argument("--pause", action="append", default=[])
@@ -309,11 +339,15 @@ def main() -> None:
     if arguments.signals == "other":  # the kernel may choose any thread that does not block them
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    # An error only to grpc.aio: that a caller was gone when it was to be answered.
+    logging.getLogger("grpc._cython.cygrpc").addFilter(
+        lambda record: "ExecuteBatchError" not in record.getMessage()
+    )
     operations = lro_grpc.Operations(
         f"sqlite:///{arguments.folder / 'operations.db'}",
         grace=timedelta(seconds=arguments.grace),
-        lease=timedelta(minutes=3),  # so that nothing but a signal wakes the server within a minute
-        sweep=timedelta(minutes=1),
+        lease=timedelta(seconds=arguments.lease),
+        sweep=timedelta(seconds=arguments.lease / 3),
     )
     kind = Fleet if arguments.batch == "async" else BlockingBatches
     servicer = kind(Works(arguments.folder), gates)

@@ -22,6 +22,8 @@ from google.rpc import error_details_pb2, status_pb2
 
 from lro.example.v1 import fleet_service_pb2 as fleet
 from lro.example.v1 import fleet_service_pb2_grpc as fleet_grpc
+from lro.v1 import operation_control_service_pb2 as control
+from lro.v1 import operation_control_service_pb2_grpc as control_grpc
 from lro.v1 import operation_metadata_pb2
 
 if TYPE_CHECKING:
@@ -38,54 +40,36 @@ PATIENCE_SECONDS = 30
 """For what happens within milliseconds, however busy the machine is."""
 AT_ONCE_SECONDS = 12
 """The same, where it must not be the end of a lease of 15 seconds that makes it happen."""
+CHANNEL_OPTIONS = (
+    ("grpc.use_local_subchannel_pool", 1),  # a connection of its own for each client
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 200),
+)
 
 
-class Server:
-    """One server process: from the moment it opens its store until it ends."""
+class Client:
+    """Calls one server.
 
-    def __init__(self, folder: Path, log: Path, arguments: list[str]) -> None:
-        self._log = log
-        self._lock_file = folder / "operations.db.lock"
-        self._points: set[str] = set()
-        self._changed = threading.Condition()
-        self._port = ""
-        self._ended = False
-        with log.open("ab") as file:
-            self._process = subprocess.Popen(
-                [sys.executable, str(SCRIPT), str(folder), *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=file,
-                encoding="utf-8",
-            )
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-        try:
-            self._until(lambda: self._port, "its port")
-        except BaseException:
-            self.close()
-            raise
-        self._channel = grpc.insecure_channel(f"127.0.0.1:{self._port}")
+    Args:
+        port: Where it listens, or something between it and the caller.
+        patience: For how long a call may go without an answer, in seconds.
+    """
+
+    def __init__(self, port: str, patience: float = PATIENCE_SECONDS) -> None:
+        self._channel = grpc.insecure_channel(f"127.0.0.1:{port}", CHANNEL_OPTIONS)
+        self._patience = patience
         self.fleet = fleet_grpc.FleetServiceStub(self._channel)
         self.operations = operations_pb2_grpc.OperationsStub(self._channel)
+        self.control = control_grpc.OperationControlServiceStub(self._channel)
         self._get_bytes = self._channel.unary_unary(
             "/google.longrunning.Operations/GetOperation",
             request_serializer=operations_pb2.GetOperationRequest.SerializeToString,
         )
 
-    @property
-    def process(self) -> int:
-        """The process's id."""
-        return self._process.pid
-
-    def until_serving(self) -> Server:
+    def until_serving(self) -> None:
         """Returns when the server answers calls."""
         grpc.channel_ready_future(self._channel).result(PATIENCE_SECONDS)
-        return self
-
-    def reach(self, *points: str) -> None:
-        """Returns when the work stands still at all of these points."""
-        self._until(lambda: self._points.issuperset(points), f"{sorted(points)}")
 
     def start(self, request: Message) -> str:
         """Starts an operation, and returns its name."""
@@ -98,12 +82,16 @@ class Server:
     def starting(self, request: Message) -> grpc.Future:
         """Returns the call that starts an operation."""
         method = type(request).__name__.removesuffix("Request")
-        return getattr(self.fleet, method).future(request, timeout=PATIENCE_SECONDS)
+        return getattr(self.fleet, method).future(request, timeout=self._patience)
 
     def get_bytes(self, name: str) -> bytes:
         """Returns what Get answers with, as it came over the wire."""
+        return self.getting_bytes(name).result()
+
+    def getting_bytes(self, name: str) -> grpc.Future:
+        """Returns the call that gets an operation's bytes."""
         request = operations_pb2.GetOperationRequest(name=name)
-        return self._get_bytes(request, timeout=PATIENCE_SECONDS)
+        return self._get_bytes.future(request, timeout=self._patience)
 
     def get(self, name: str) -> operations_pb2.Operation:
         return operations_pb2.Operation.FromString(self.get_bytes(name))
@@ -128,7 +116,7 @@ class Server:
         timeout = duration_pb2.Duration()
         timeout.FromNanoseconds(int(seconds * 1e9))
         request = operations_pb2.WaitOperationRequest(name=name, timeout=timeout)
-        return self.operations.WaitOperation(request, timeout=seconds + PATIENCE_SECONDS)
+        return self.operations.WaitOperation(request, timeout=seconds + self._patience)
 
     def waiting(self, name: str) -> grpc.Future:
         """Returns a call that waits for an operation, and is at the server."""
@@ -143,7 +131,19 @@ class Server:
     def cancelling(self, name: str) -> grpc.Future:
         """Returns the call that cancels an operation."""
         request = operations_pb2.CancelOperationRequest(name=name)
-        return self.operations.CancelOperation.future(request, timeout=PATIENCE_SECONDS)
+        return self.operations.CancelOperation.future(request, timeout=self._patience)
+
+    def delete(self, name: str) -> None:
+        request = operations_pb2.DeleteOperationRequest(name=name)
+        self.operations.DeleteOperation(request, timeout=self._patience)
+
+    def pause(self, name: str) -> None:
+        request = control.PauseOperationRequest(name=name)
+        self.control.PauseOperation(request, timeout=self._patience)
+
+    def resume(self, name: str) -> None:
+        request = control.ResumeOperationRequest(name=name)
+        self.control.ResumeOperation(request, timeout=self._patience)
 
     def page(
         self, parent: str, size: int, token: str = ""
@@ -151,7 +151,62 @@ class Server:
         request = operations_pb2.ListOperationsRequest(
             name=parent, page_size=size, page_token=token
         )
-        return self.operations.ListOperations(request, timeout=PATIENCE_SECONDS)
+        return self.operations.ListOperations(request, timeout=self._patience)
+
+    def walk(self, parent: str) -> list[operations_pb2.Operation]:
+        """Returns all operations of a parent, page by page."""
+        found, token = [], None
+        while token != "":
+            page = self.page(parent, 1000, token or "")
+            found += page.operations
+            token = page.next_page_token
+        return found
+
+    def hang_up(self) -> None:
+        """Closes the connection; calls that are under way end as CANCELLED."""
+        self._channel.close()
+
+
+class Server(Client):
+    """One server process: from the moment it opens its store until it ends."""
+
+    def __init__(self, folder: Path, log: Path, command: list[str]) -> None:
+        self._log = log
+        self._lock_file = folder / "operations.db.lock"
+        self._points: set[str] = set()
+        self._changed = threading.Condition()
+        self._port = ""
+        self._ended = False
+        with log.open("ab") as file:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                encoding="utf-8",
+            )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        try:
+            self._until(lambda: self._port, "its port")
+        except BaseException:
+            self.close()
+            raise
+        super().__init__(self._port)
+
+    @property
+    def process(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    @property
+    def port(self) -> str:
+        """Where it listens."""
+        return self._port
+
+    def reach(self, *points: str) -> None:
+        """Returns when the work stands still at all of these points."""
+        self._until(lambda: self._points.issuperset(points), f"{sorted(points)}")
 
     def release(self) -> None:
         """Lets go on what is held."""
@@ -173,6 +228,14 @@ class Server:
         self._process.kill()
         status = self._process.wait(PATIENCE_SECONDS)
         assert status == -signal.SIGKILL, f"it had ended by itself: {status}\n{self._last_words()}"
+
+    def freeze(self) -> None:
+        """Stops the process in the middle of whatever it does, until it is thawed."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Lets the process go on, as if no time had passed."""
+        self._process.send_signal(signal.SIGCONT)
 
     def terminate(self) -> None:
         """Asks the process to end."""
@@ -204,7 +267,7 @@ class Server:
         self._process.stdin.close()
         self._process.stdout.close()
         if self._port:
-            self._channel.close()
+            self.hang_up()
 
     def _read(self) -> None:
         for line in self._process.stdout:
@@ -241,10 +304,16 @@ class Run(NamedTuple):
 
 
 class Site:
-    """A folder with one store, for one server process after another."""
+    """A folder with one store, for one server process after another.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: The folder.
+        prefix: What runs a server's command, if it is not to be run as it is.
+    """
+
+    def __init__(self, folder: Path, prefix: Iterable[str] = ()) -> None:
         self.folder = folder
+        self._command = [*prefix, sys.executable, str(SCRIPT), str(folder)]
         self.store = folder / "operations.db"
         self._log = folder / "server.log"
         self._servers: list[Server] = []
@@ -252,16 +321,18 @@ class Site:
     def begin(self, *, hold: Iterable[str] = (), pause: Iterable[str] = (), **how: Any) -> Server:
         """Returns a server that is about to open the store."""
         how.setdefault("grace", GRACE_SECONDS)
-        arguments = [f"--{option}={value}" for option, value in how.items()]
-        arguments += [f"--hold={point}" for point in hold]
-        arguments += [f"--pause={point}" for point in pause]
-        server = Server(self.folder, self._log, arguments)
+        command = [*self._command, *(f"--{option}={value}" for option, value in how.items())]
+        command += [f"--hold={point}" for point in hold]
+        command += [f"--pause={point}" for point in pause]
+        server = Server(self.folder, self._log, command)
         self._servers.append(server)
         return server
 
     def serve(self, **how: Any) -> Server:
         """Returns a server that answers calls."""
-        return self.begin(**how).until_serving()
+        server = self.begin(**how)
+        server.until_serving()
+        return server
 
     def files(self) -> set[str]:
         """The names of all files that the work has left."""
@@ -358,7 +429,11 @@ def id_of(name: str) -> str:
 def expected_content(name: str) -> bytes:
     """What the file of a name has in it once it is built; nothing for one without a file."""
     task = name.rpartition("-")[2]
-    return b"" if task == "noop" else f"{name}\n".encode() * (1 + int(task.removesuffix("ms")))
+    if task in ("noop", "retry"):
+        return b""
+    if task.endswith("steps"):
+        return f"{name}\n".encode() * int(task.removesuffix("steps"))
+    return f"{name}\n".encode() * (1 + int(task.removesuffix("ms")))
 
 
 def expected(request: Message) -> Message | None:

@@ -103,9 +103,16 @@ def test_a_token_that_was_cut_or_prolonged_is_refused():
     token = TOKENS.make(POSITION, *ARGUMENTS)
     for length in range(len(token)):
         refused(token[:length], *ARGUMENTS)
-    for more in ("A", "AAAA", "====AAAA", " ", "\n", "\0"):
+    for more in ("A", "AAAA", "====AAAA", "=", "==", "====", " ", "\n", "\0"):
         refused(token + more, *ARGUMENTS)
     refused(token * 2, *ARGUMENTS)
+
+
+@given(st.binary(min_size=1, max_size=40), st.data())
+def test_every_changed_bit_is_noticed(position, data):
+    token = bytearray(TOKENS.make(position, *ARGUMENTS).encode())
+    token[data.draw(st.integers(0, len(token) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    refused(token.decode("latin-1"), *ARGUMENTS)
 
 
 def test_the_bytes_of_a_position_are_no_token():

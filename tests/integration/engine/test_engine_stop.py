@@ -31,7 +31,7 @@ from lro_grpc.errors import (
     StopReason,
     UnavailableError,
 )
-from lro_grpc.record import Claim, Heartbeat, Lose, Report, Succeed
+from lro_grpc.record import Cancel, Claim, Delete, Heartbeat, Lose, Report, Succeed
 
 COLOURS = ["def", "async def"]
 
@@ -368,6 +368,21 @@ async def test_a_thread_that_goes_on_without_its_lease_keeps_its_slot(world):
     go_on.set()
     assert response_of(await world.done(waiting)) == ""
     assert (await world.record(stuck)).attempt == 2
+
+
+async def test_an_operation_that_was_cancelled_and_deleted_before_its_turn_is_no_error(
+    world, worker, caplog
+):
+    await world.start(handler(worker.run, concurrency=1))
+    first = await world.create()
+    await worker.started
+    gone, last = await world.create(), await world.create()
+    store = await world.open()
+    await store.apply_all([(gone, Cancel()), (gone, Delete())])
+    worker.go_on.set()
+    for name in (first, last):
+        assert response_of(await world.done(name)) == "attempt 1"
+    assert [one.getMessage() for one in caplog.records if one.levelname == "ERROR"] == []
 
 
 # Outages of the store (R10, R11).

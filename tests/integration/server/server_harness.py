@@ -522,7 +522,11 @@ def refused(call: Callable[[], object]) -> Failure:
     """Makes a call that must fail, and returns its error."""
     with pytest.raises(grpc.RpcError) as raised:
         call()
-    error: Any = raised.value
+    return failure_of(raised.value)
+
+
+def failure_of(error: Any) -> Failure:
+    """Returns what an error of a call tells."""
     trailers = dict(tuple(pair) for pair in error.trailing_metadata() or ())
     raw = trailers.get("grpc-status-details-bin")
     status = None if raw is None else status_pb2.Status.FromString(raw)

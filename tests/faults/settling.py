@@ -1,0 +1,82 @@
+"""The end of a load: everything is asked for once more, and judged."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import grpc
+from checker import Verdict, judge
+from killable import AT_ONCE_SECONDS
+from load import PARENT
+from remains import disorder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from google.longrunning import operations_pb2
+    from killable import Client, Site
+    from load import Board
+
+TOGETHER = 100
+"""How many calls are under way at a time."""
+MAX_PATIENCE = 3
+"""How many operations without an end are waited for before the others are given up, too."""
+
+
+def settled(site: Site, board: Board) -> Verdict:
+    """Ends everything that was started at a site, and returns what has come of it."""
+    integrity = {site.integrity()}
+    server = site.serve()
+    _ask_for_everything(board, server)
+    server.drain()
+    integrity.add(site.integrity())
+    history = board.history
+    verdict = judge(history, site.runs())
+    verdict.wrong += [f"the file is not sound: {text}" for text in integrity - {"ok"}]
+    verdict.wrong += disorder(
+        site, [(history.requests[one], end) for one, end in verdict.ends.items()]
+    )
+    return verdict
+
+
+def _ask_for_everything(board: Board, client: Client) -> None:
+    history = board.history
+    for ids in _in_parts(list(history.requests)):
+        requests = [(one, request) for one in ids if (request := board.send(one)) is not None]
+        starts = [(history.begin("start", one), client.starting(what)) for one, what in requests]
+        for call, answer in starts:
+            with call:
+                call.told = [answer.result().SerializeToString()]
+            board.acknowledged(call.about, call.name)
+    for name in board.unwanted:  # some may be deleted by now; it is for the checker to judge
+        with contextlib.suppress(grpc.RpcError), history.begin("cancel", name):
+            client.cancel(name)
+    for name in {call.about for call in history.calls if call.what == "pause"}:
+        with contextlib.suppress(grpc.RpcError), history.begin("resume", name):
+            client.resume(name)
+    impatient = 0
+    for operation in _walk(board, client):
+        if not operation.done and impatient < MAX_PATIENCE:
+            with history.begin("wait", operation.name) as call:
+                ended = client.wait_for(operation.name, AT_ONCE_SECONDS)
+                call.told = [ended.SerializeToString()]
+            impatient += not ended.done
+    for names in _in_parts(list(board.names.values())):
+        gets = [(history.begin("get", name), client.getting_bytes(name)) for name in names]
+        for call, answer in gets:
+            with contextlib.suppress(grpc.RpcError), call:
+                call.told = [answer.result()]
+    _walk(board, client)
+
+
+def _walk(board: Board, client: Client) -> list[operations_pb2.Operation]:
+    with board.history.begin("walk", PARENT) as call:
+        found = client.walk(PARENT)
+        call.told = [operation.SerializeToString() for operation in found]
+    return found
+
+
+def _in_parts(all_of_them: Sequence[str]) -> Iterator[Sequence[str]]:
+    for begin in range(0, len(all_of_them), TOGETHER):
+        yield all_of_them[begin : begin + TOGETHER]
