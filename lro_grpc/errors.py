@@ -159,12 +159,17 @@ class RetryableError(LroError):
         message: As of any :class:`LroError`; so are ``more``.
         retry_after: How long to wait at least, instead of the method's own backoff.
         **more: See :class:`LroError`.
+
+    Raises:
+        TypeError: If ``retry_after`` is no timedelta.
     """
 
     default_code = Code.UNAVAILABLE
 
     def __init__(self, message: str, *, retry_after: timedelta | None = None, **more: Any) -> None:
         super().__init__(message, **more)
+        if not isinstance(retry_after, timedelta | None):
+            raise TypeError(f"retry_after is {retry_after!r}; give a timedelta")
         self.retry_after = retry_after
 
 

@@ -47,6 +47,10 @@ DEFAULT_RETENTION = 30 * 24 * 3600 * 1_000_000
 """For how long a done operation is kept unless its method says otherwise: 30 days (S7)."""
 
 
+_LAST_TIME = 253_402_300_799_999_999
+"""The end of the year 9999, after which a ``Timestamp`` shows nothing; 64 bits hold it, too."""
+
+
 class Record(NamedTuple):
     """One operation, all of it.
 
@@ -139,13 +143,17 @@ class Record(NamedTuple):
 
     @property
     def claimable(self) -> bool:
-        """Whether it waits to be run, or to be undone; an attempt begins when it is ready, too."""
+        """Whether it waits to be run, or to be undone; ``is_ready`` tells from when on it may."""
         return self.state in CLAIMABLE_STATES and not self.lease_time
 
     @property
     def is_to_undo(self) -> bool:
         """Whether an attempt has left behind what has to be undone, should it end now."""
         return bool(self.batch or (self.checkpoint and self.state == CANCELLING))
+
+    def is_ready(self, now: int) -> bool:
+        """Whether an attempt may begin."""
+        return self.claimable and self.ready_time <= now and not self.is_due(now)
 
     def is_overdue(self, now: int) -> bool:
         """Whether its method's time limit is over."""
@@ -217,8 +225,8 @@ def create(
         max_attempts=max_attempts,
         pausable=pausable,
         exclusive_target=target if exclusive else "",
-        retention=retention,
-        deadline_time=now + timeout if timeout else 0,
+        retention=min(retention, _LAST_TIME),
+        deadline_time=min(now + timeout, _LAST_TIME) if timeout else 0,
         create_time=now,
         start_time=0,
         update_time=now,
@@ -254,7 +262,7 @@ class Claim:
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
-        if not record.claimable or record.ready_time > now or record.is_due(now):
+        if not record.is_ready(now):
             raise StaleAttemptError(
                 f"{record.name} cannot be claimed now: it is {JOB.name_of(record.state)}"
                 f" in attempt {record.attempt}",
@@ -414,14 +422,16 @@ class Retry:
     error: bytes
     """The serialized ``google.rpc.Status``."""
     delay: int
-    """For how long no attempt may begin, in microseconds."""
+    """For how long no attempt may begin, in microseconds; not beyond the method's time limit."""
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
         _fence(record, self.report.attempt)
         failed = _failed_once(self.report.told(record))
         if failed.failed_attempts < failed.max_attempts:
-            return _unheld(failed, now, ready_time=now + self.delay)
+            # What is overdue is undone, or expires, however long it was to wait.
+            latest = failed.deadline_time or _LAST_TIME
+            return _unheld(failed, now, ready_time=min(now + max(0, self.delay), latest))
         return _failed(failed, now, status_pb2.Status.FromString(self.error))
 
 
@@ -687,7 +697,7 @@ def _published(
     if result is not None:
         changes.update(
             end_time=now,
-            expire_time=now + record.retention,
+            expire_time=min(now + record.retention, _LAST_TIME),
             lease_time=0,
             ready_time=0,
             pause_requested=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import threading
 from collections.abc import Callable
@@ -14,7 +15,13 @@ from google.rpc import status_pb2
 from lro_grpc.clock import Clock
 from lro_grpc.engine.handler import Handler
 from lro_grpc.engine.log import OperationLog
-from lro_grpc.errors import AttemptStopped, StaleAttemptError, StopReason, UnavailableError
+from lro_grpc.errors import (
+    AttemptStopped,
+    OperationNotFoundError,
+    StaleAttemptError,
+    StopReason,
+    UnavailableError,
+)
 from lro_grpc.metadata import message_class
 from lro_grpc.record import Event, Record, Report
 from lro_grpc.stores import Store
@@ -88,7 +95,8 @@ class Attempt:
         self._on_report = on_report
         self._lock = threading.Lock()
         self._metadata: Message | None = None
-        self._latest = self._nothing = Report(record.attempt)
+        self._latest = Report(record.attempt)
+        self._has_news = False
 
     @functools.cached_property
     def log(self) -> OperationLog:
@@ -145,51 +153,50 @@ class Attempt:
         self.last_progress = self._clock.monotonic()
         with self._lock:
             told = self._latest
-            first = told is self._nothing
             self._latest = Report(
                 self.number,
                 told.progress_percent if percent is None else max(0, min(100, int(percent))),
                 told.status_detail if detail is None else detail,
                 self._metadata.SerializeToString() if self._metadata is not None else None,
             )
-        if first:
+        self.report_again()
+
+    def report_again(self) -> None:
+        """Lets what the handler has said last be stored soon, though it may have been before."""
+        with self._lock:
+            had_news, self._has_news = self._has_news, True
+        if not had_news:
             self._on_report(self)
 
     def take_report(self, *, final: bool = False) -> Report:
-        """Returns what the handler has said since the last call.
+        """Returns the last of everything that the handler has said, be it stored or not.
 
         Args:
             final: Whether the handler is through, so that its metadata may be read.
         """
         with self._lock:
-            report, self._latest = self._latest, self._nothing
-        if final and self._metadata is not None:
-            custom = self._metadata.SerializeToString()
-            return Report(self.number, report.progress_percent, report.status_detail, custom)
-        return report
-
-    def give_back(self, report: Report) -> None:
-        """Takes back a report that could not be stored; what was said since goes before it."""
-        with self._lock:
-            newer, empty = self._latest, self._nothing
-            self._latest = Report(
-                self.number,
-                *(
-                    getattr(report if getattr(newer, field) is None else newer, field)
-                    for field in ("progress_percent", "status_detail", "custom")
-                ),
-            )
-        if newer is empty:
-            self._on_report(self)
+            self._has_news = False
+            if final and self._metadata is not None:
+                custom = self._metadata.SerializeToString()
+                self._latest = dataclasses.replace(self._latest, custom=custom)
+            return self._latest
 
     def stop(self, reason: StopReason) -> None:
         """Makes the handler unwind. A lost lease comes before everything else, then a shutdown."""
-        with self._lock:
-            if not self._gives_way_to(reason):
-                return
-            self.stop_reason = reason
-        if self.task is not None:
+        if self._note_stop(reason) and self.task is not None:
             self.task.cancel()
+
+    def pause_here(self) -> None:
+        """Stops the attempt if someone asked to pause; the caller raises, so it interrupts none."""
+        if self.pause_requested:
+            self._note_stop(StopReason.PAUSE)
+
+    def _note_stop(self, reason: StopReason) -> bool:
+        with self._lock:
+            gives_way = self._gives_way_to(reason)
+            if gives_way:
+                self.stop_reason = reason
+        return gives_way
 
     def _gives_way_to(self, reason: StopReason) -> bool:
         if self.stop_reason in (StopReason.LEASE_LOST, reason):
@@ -264,7 +271,7 @@ class Attempt:
         while True:
             try:
                 record = await self._store.apply(self.name, event)
-            except StaleAttemptError as cause:
+            except (StaleAttemptError, OperationNotFoundError) as cause:
                 self.stop(StopReason.LEASE_LOST)
                 raise AttemptStopped(StopReason.LEASE_LOST) from cause
             except UnavailableError as cause:
@@ -277,6 +284,8 @@ class Attempt:
                 self.record = record
                 self.last_progress = self._clock.monotonic()
                 self.see(record)
+                if getattr(event, "report", self._latest) is not self._latest:
+                    self.report_again()  # what was said meanwhile may have been stored before
                 return
 
     def write_from_thread(self, event: Event) -> None:

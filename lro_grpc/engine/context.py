@@ -25,6 +25,8 @@ class _Context(Generic[MetadataT]):
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
+        self._updates = 0
+        """How many blocks of ``updating`` the handler is in."""
 
     @property
     def name(self) -> str:
@@ -119,20 +121,28 @@ class _Context(Generic[MetadataT]):
         """Returns what a checkpoint has to store, if anything."""
         attempt = self._attempt
         attempt.raise_if_stopped()
-        if attempt.claimed_to_undo and attempt.ending:
+        if attempt.claimed_to_undo and attempt.ending and not attempt.leaves_a_batch:
             raise AttemptStopped(attempt.ending)
         if state is None:
             return None
         return Checkpoint(attempt.take_report(final=True), checkpoint.pack(state))
 
     def _after_checkpoint(self) -> None:
-        if self._attempt.pause_requested:
-            self._attempt.stop(StopReason.PAUSE)
+        self._attempt.pause_here()
         self._attempt.raise_if_stopped()
 
-    def _update(self, detail: str | None, *, updating: bool) -> Update:
+    @contextlib.contextmanager
+    def _in_update(self) -> Iterator[None]:
+        self._updates += 1
+        try:
+            yield
+        finally:
+            self._updates -= 1
+
+    def _update(self, detail: str | None = None) -> Update:
+        """Returns what shows whether the handler is in a block of ``updating``."""
         self._attempt.report(None, detail)
-        return Update(self._attempt.take_report(final=True), updating)
+        return Update(self._attempt.take_report(final=True), self._updates > 0)
 
 
 class OperationContext(_Context[MetadataT]):
@@ -146,7 +156,8 @@ class OperationContext(_Context[MetadataT]):
 
         A cancel of an operation that is paused, or waits, and has such a state begins one more
         attempt, for the handler to undo what it has done: ``cancel_requested`` is true there from
-        the beginning, and a ``checkpoint`` ends it.
+        the beginning, and a ``checkpoint`` ends it; one that comes before a ``batch`` that is to be
+        rolled back does not.
 
         Args:
             state: A protobuf message or bytes. Unless given, the state stays as it was.
@@ -170,9 +181,14 @@ class OperationContext(_Context[MetadataT]):
         Raises:
             AttemptStopped: If the operation is no longer this attempt's.
         """
-        self._attempt.write_from_thread(self._update(detail, updating=True))
-        yield
-        self._attempt.write_from_thread(self._update(None, updating=False))
+        try:
+            with self._in_update():
+                self._attempt.write_from_thread(self._update(detail))
+                yield
+        except Exception:
+            self._attempt.write_from_thread(self._update())  # for the handler may go on
+            raise
+        self._attempt.write_from_thread(self._update())
 
     def batch(
         self,
@@ -234,9 +250,14 @@ class AsyncOperationContext(_Context[MetadataT]):
         Args:
             detail: What is being done, as in ``progress``.
         """
-        await self._attempt.write(self._update(detail, updating=True))
-        yield
-        await self._attempt.write(self._update(None, updating=False))
+        try:
+            with self._in_update():
+                await self._attempt.write(self._update(detail))
+                yield
+        except Exception:
+            await self._attempt.write(self._update())  # for the handler may go on
+            raise
+        await self._attempt.write(self._update())
 
     async def batch(
         self,

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from functools import partial
 
 from lro_grpc.clock import Clock
 from lro_grpc.engine import time_limits
@@ -97,7 +97,7 @@ class InProcessEngine:
         self._outcomes: list[tuple[Attempt, Event]] = []
         self._storing: set[asyncio.Task[None]] = set()
         self._told: set[Attempt] = set()
-        self._cancelled_early: set[str] = set()
+        self._seen_early: dict[str, Record] = {}
         self._limits: dict[Attempt, list[asyncio.Task[None]]] = {}
         self._ripening: set[asyncio.Task[None]] = set()
         self._beat_in = self._lease / 3
@@ -142,12 +142,22 @@ class InProcessEngine:
         is over.
         """
         self.stop_claiming()
-        async with self._claiming:  # what is being claimed becomes an attempt first
-            pass
+        end = self._loop.time() + grace.total_seconds()
+        if self._claiming.locked():  # what is being claimed becomes an attempt first
+            try:
+                await asyncio.wait_for(self._claiming.acquire(), grace.total_seconds())
+            except asyncio.TimeoutError:
+                _log.warning("the store did not answer a claim within %s", grace)
+            else:
+                self._claiming.release()
         for attempt in self._attempts.values():
             attempt.stop(StopReason.SHUTDOWN)
+        limits = [task for tasks in self._limits.values() for task in tasks]
+        for task in limits:
+            task.cancel()  # who is told to unwind may be silent, and late
         if self._runs:
-            _, stuck = await asyncio.wait(self._runs, timeout=grace.total_seconds())
+            left = max(0.0, end - self._loop.time())
+            _, stuck = await asyncio.wait(self._runs, timeout=left)
             for run in stuck:
                 attempt = self._runs[run]
                 attempt.log.warning("%s did not stop within %s", attempt.name, grace)
@@ -157,11 +167,10 @@ class InProcessEngine:
             self._store_ended()
         if self._storing:
             await asyncio.wait(self._storing, timeout=grace.total_seconds())
-        limits = [task for tasks in self._limits.values() for task in tasks]
-        tasks = [*self._loops, *self._ripening, *limits]
+        tasks = [*self._loops, *self._ripening]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *limits, return_exceptions=True)
 
     def _on_change(self, record: Record) -> None:
         if record.claimable and record.method in self._backlogs:
@@ -173,8 +182,8 @@ class InProcessEngine:
             attempt = self._attempts.get(record.name)
             if attempt is not None and attempt.number == record.attempt:
                 attempt.see(record)
-            elif record.cancel_requested:
-                self._cancelled_early.add(record.name)  # it may be one that is being claimed
+            else:
+                self._seen_early[record.name] = record  # it may be one that is being claimed
 
     def _note_claimable(self, record: Record) -> None:
         self._backlogs[record.method].add(record.name)
@@ -182,7 +191,7 @@ class InProcessEngine:
 
     def _ripen(self, record: Record) -> None:
         """Notes an operation that waits once it is ready; of too many, the sweep takes care."""
-        if len(self._ripening) < _MAX_RIPENING:
+        if len(self._ripening) < _MAX_RIPENING and not self._stopping:
             task = asyncio.create_task(self._note_when_ready(record))
             self._ripening.add(task)
             task.add_done_callback(self._ripening.discard)
@@ -229,7 +238,7 @@ class InProcessEngine:
                     elif not isinstance(outcome, OperationNotFoundError):
                         fields = {"operation": name, "method": method}
                         _log.error("%s cannot be claimed: %s", name, outcome, extra=fields)
-                self._cancelled_early.clear()
+                self._seen_early.clear()
             if backlog and self._free[method]:
                 self._wake.set()  # there is more, after the other methods
             if refused:
@@ -261,29 +270,33 @@ class InProcessEngine:
         run.add_done_callback(self._ended)
         if self._stopping:  # it was claimed while the engine was told to stop
             attempt.stop(StopReason.SHUTDOWN)
-        elif record.name in self._cancelled_early and not record.cancel_requested:
-            attempt.cancel()
-        self._limit(attempt)
+        else:
+            early = self._seen_early.get(record.name)
+            if early is not None and early.attempt == record.attempt:
+                attempt.see(early)
+            self._limit(attempt)
 
     def _limit(self, attempt: Attempt) -> None:
         """Sees to it that an attempt keeps its time limits."""
-        limits: list[Coroutine[Any, Any, Event | None]] = []
-        if attempt.record.deadline_time and not attempt.is_timed_out:
-            limits.append(time_limits.expire(attempt, self._clock, self._lease))
+        limits: list[Callable[[], Awaitable[Event | None]]] = []
+        if attempt.record.deadline_time and not attempt.claimed_to_undo:
+            limits.append(partial(time_limits.expire, attempt, self._clock, self._lease))
         silence = attempt.handler.progress_timeout
         if silence is not None:
             seconds = silence.total_seconds()
-            limits.append(time_limits.lose_stuck(attempt, self._clock, seconds, self._lease))
+            limits.append(
+                partial(time_limits.lose_stuck, attempt, self._clock, seconds, self._lease)
+            )
         if limits:
             self._limits[attempt] = [
                 asyncio.create_task(self._give_up_after(attempt, one)) for one in limits
             ]
 
     async def _give_up_after(
-        self, attempt: Attempt, limit: Coroutine[Any, Any, Event | None]
+        self, attempt: Attempt, limit: Callable[[], Awaitable[Event | None]]
     ) -> None:
         """Takes an operation from an attempt that does not stop although its time is over."""
-        event = await limit
+        event = await limit()
         if event is not None:
             attempt.log.warning(
                 "%s: attempt %d does not stop, and is given up", attempt.name, attempt.number
@@ -299,8 +312,9 @@ class InProcessEngine:
         attempt = self._runs.pop(run)
         for task in self._limits.pop(attempt, ()):
             task.cancel()
-        stopped = run.cancelled() or isinstance(run.exception(), AttemptStopped)
-        if stopped or attempt.stop_reason is StopReason.LEASE_LOST:
+        error = None if run.cancelled() else run.exception()
+        was_stopped = run.cancelled() or (error and not isinstance(error, Exception))
+        if was_stopped or attempt.stop_reason is StopReason.LEASE_LOST:
             attempt.log.warning(
                 "%s: attempt %d ended without an outcome", attempt.name, attempt.number
             )
@@ -308,7 +322,8 @@ class InProcessEngine:
         else:
             if not self._outcomes:
                 self._loop.call_soon(self._store_ended)
-            self._outcomes.append((attempt, run.result()))
+            outcome = self._unstorable(attempt, error) if error else run.result()
+            self._outcomes.append((attempt, outcome))
 
     def _store_ended(self) -> None:
         outcomes, self._outcomes = self._outcomes, []
@@ -325,10 +340,10 @@ class InProcessEngine:
             except UnavailableError as error:
                 # They may have been stored all the same; then the fence refuses the next try.
                 _log.warning("%s; trying again", error)
-                for attempt, _ in outcomes:
-                    if attempt.lease_is_over:
-                        self._let_go(attempt)
-                outcomes = [one for one in outcomes if not one[0].lease_is_over]
+                over = {attempt for attempt, _ in outcomes if attempt.lease_is_over}
+                for attempt in over:
+                    self._let_go(attempt)
+                outcomes = [one for one in outcomes if one[0] not in over]
                 await self._clock.sleep(_RETRY_SECONDS)
                 continue
             pairs = list(zip(outcomes, answers, strict=True))
@@ -349,8 +364,8 @@ class InProcessEngine:
                 if attempt not in again:
                     self._let_go(attempt)
 
-    def _unstorable(self, attempt: Attempt, error: LroError) -> Event:
-        """Returns what to store in place of an outcome that cannot be."""
+    def _unstorable(self, attempt: Attempt, error: BaseException) -> Event:
+        """Returns what to store in place of an outcome that cannot be, or could not be told."""
         where = f"{attempt.handler.method} in {attempt.name}"
         cause = error.__cause__ or error
         status = status_of(cause, where, domain=attempt.handler.error_domain, log=attempt.log)
@@ -383,8 +398,8 @@ class InProcessEngine:
         try:
             await self._tell(held, reports)
         except UnavailableError:
-            for attempt, report in zip(held, reports, strict=True):
-                attempt.give_back(report)
+            for attempt in held:
+                attempt.report_again()
             raise
         await asyncio.sleep(_REPORT_SECONDS)
 

@@ -59,13 +59,19 @@ async def _outcome(attempt: Attempt) -> Event:
             response = await _call(attempt)
             packed = _packed(attempt, response)
             partial = attempt.has_partial_failures
-        except (AttemptStopped, asyncio.CancelledError) as error:
-            return await _stopped(attempt, error)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the operation fails with it
-            return await _failed(attempt, error)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the operation ends with it
+            return await (_stopped if _is_stop(error) else _failed)(attempt, error)
         return Succeed(attempt.take_report(final=True), packed, partial)
+
+
+def _is_stop(error: BaseException) -> bool:
+    """Whether a handler was unwound, be it out of an ``asyncio.TaskGroup``."""
+    group = getattr(error, "exceptions", ())  # of a BaseExceptionGroup, which Python 3.10 has not
+    return isinstance(error, (AttemptStopped, asyncio.CancelledError)) or (
+        isinstance(group, tuple) and len(group) > 0 and all(map(_is_stop, group))
+    )
 
 
 async def _call(attempt: Attempt) -> Any:
@@ -129,7 +135,9 @@ async def _failed(attempt: Attempt, error: BaseException) -> Event:
     status = status_of(error, where, domain=handler.error_domain, log=attempt.log)
     attempt.telemetry.failed(error, status.code)
     # What a batch has rolled back stays so: it has failed for good.
-    if is_retryable(handler, error, attempt.log) and not record.batch_error:
+    is_last = record.failed_attempts + 1 >= record.max_attempts
+    is_worth_it = is_retryable(handler, error, attempt.log) and not record.batch_error
+    if is_worth_it and not is_last:
         pause = pause_after(handler, error, record.failed_attempts, attempt.random)
         report = attempt.take_report(final=True)
         return Retry(report, status.SerializeToString(), round(pause * 1_000_000))

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from google.longrunning import operations_pb2
+
 from lro_grpc.errors import ConfigurationError, LroError, UnavailableError, UnexpectedError
 from lro_grpc.filtering import And, Compare, Like
 from lro_grpc.record import (
@@ -118,7 +120,11 @@ _MIGRATIONS = (
     ALTER TABLE operations ADD COLUMN checkpoint BLOB NOT NULL DEFAULT x'';
     ALTER TABLE operations ADD COLUMN error_code INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE operations ADD COLUMN response_type TEXT NOT NULL DEFAULT '';
-    UPDATE operations SET expire_time = end_time + retention WHERE end_time <> 0;
+    UPDATE operations SET
+        expire_time = end_time + retention,
+        error_code = error_code_of(operation),
+        response_type = response_type_of(operation)
+        WHERE end_time <> 0;
     CREATE UNIQUE INDEX operations_exclusive ON operations (exclusive_target)
         WHERE exclusive_target <> '';
     CREATE INDEX operations_expiring ON operations (expire_time) WHERE expire_time <> 0;
@@ -604,6 +610,7 @@ _HIDE = "UPDATE operations SET deleted = 1, request_id = '' WHERE name = ?"
 
 _FREE = "UPDATE operations SET exclusive_target = '' WHERE name = ?"
 
+_TO_UNDO = f"(batch <> x'' OR ({_HAS_CANCELLED_CHECKPOINT}))"
 _READY = (
     f"SELECT name FROM operations WHERE {_CLAIMABLE} AND method = ? AND ready_time <= ?"
     " ORDER BY sequence LIMIT ?"
@@ -615,7 +622,7 @@ _EXPIRING = (
 _OVERDUE = (
     "SELECT name FROM operations"
     " WHERE deadline_time <> 0 AND lease_time = 0 AND end_time = 0 AND deadline_time <= ?"
-    f" AND NOT (state IN ({_STATES}) AND (batch <> x'' OR ({_HAS_CANCELLED_CHECKPOINT})))"
+    f" AND NOT (state IN ({_STATES}) AND {_TO_UNDO})"
     " ORDER BY deadline_time LIMIT ?"
 )
 _BY_EXCLUSIVE_TARGET = (
@@ -703,12 +710,23 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
             reason="STORE_FOREIGN",
             metadata={"path": str(path)},
         )
+    connection.create_function("error_code_of", 1, _error_code)
+    connection.create_function("response_type_of", 1, _response_type)
     for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
         with _transaction(connection):
             for statement in script.split(";"):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {number}")
             connection.execute("COMMIT")
+
+
+def _error_code(operation: bytes) -> int:
+    return operations_pb2.Operation.FromString(operation).error.code
+
+
+def _response_type(operation: bytes) -> str:
+    type_url = operations_pb2.Operation.FromString(operation).response.type_url
+    return type_url.rpartition("/")[2]
 
 
 def _key(connection: sqlite3.Connection) -> bytes:

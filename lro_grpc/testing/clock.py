@@ -33,7 +33,10 @@ class ManualClock:
         return self._passed.total_seconds()
 
     async def sleep(self, seconds: float) -> None:
-        """Returns when the clock was moved by that much."""
+        """Returns when the clock was moved by that much; at once if that is nothing or less."""
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
         woken = asyncio.get_running_loop().create_future()
         with self._lock:
             self._sleepers.append((self._passed + timedelta(seconds=seconds), woken))

@@ -32,6 +32,7 @@ from lro_grpc import metadata, record
 from lro_grpc.errors import (
     Code,
     LroError,
+    OperationInProgressError,
     OperationNotFoundError,
     RequestIdReusedError,
     StaleAttemptError,
@@ -40,18 +41,24 @@ from lro_grpc.errors import (
 from lro_grpc.filtering import parse
 from lro_grpc.record import (
     Cancel,
+    Checkpoint,
     Claim,
     Delete,
+    Elapse,
     Event,
+    Expire,
     Fail,
     Heartbeat,
     Lose,
+    Pause,
     Record,
     Release,
     Report,
+    Resume,
     Retry,
     SaveBatch,
     Succeed,
+    Update,
     cancelled_status,
 )
 from lro_grpc.stores import Held, Now, Query, Store
@@ -67,6 +74,8 @@ START = 1_800_000_000_000_000
 
 _InstanceStatus = batch_create_instances_pb2.BatchCreateInstanceStatus
 _RESPONSE = metadata.packed(empty_pb2.Empty())
+_STATE = metadata.packed(empty_pb2.Empty())
+_TARGET = "projects/p/instances/i"
 _ERROR = to_status(LroError("it broke", code=Code.DATA_LOSS)).SerializeToString()
 _BATCH = batch_create_instances_pb2.BatchCreateInstancesMetadata(
     instance_targets=["a", "b"],
@@ -192,7 +201,13 @@ class StoreConformance:
             target="projects/p/instances/\N{SNOWMAN}",
             verb="create",
             api_version="v1",
+            caller="someone@d.example \N{SNOWMAN}",
+            trace_context="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             max_attempts=3,
+            pausable=True,
+            exclusive=True,
+            retention=2**63 - 1,
+            timeout=3_600_000_000,
         )
         assert await store.create(made) == made
         await self._is(store, made)
@@ -204,8 +219,9 @@ class StoreConformance:
         assert (saved.custom, saved.batch, saved.batch_error) == (custom, _BATCH, _ERROR)
         cancelled = await store.apply(made.name, Cancel())
         await self._is(store, cancelled)
-        assert (await store.read(made.name)).cancel_requested is True
-        assert (await store.read(made.name)).deleted is False
+        read = await store.read(made.name)
+        assert (read.cancel_requested, read.pausable) == (True, True)
+        assert (read.pause_requested, read.deleted) == (False, False)
 
     @_with_store
     async def test_an_unknown_name_is_not_found(self, store: Store) -> None:
@@ -582,6 +598,228 @@ class StoreConformance:
         assert (ended.state, operation.error.code) == (record.FAILED, Code.ABORTED)
         assert list(await store.claimable({METHOD: 9})) == []
 
+    # Waiting to be ready, and pausing.
+
+    @_with_store
+    async def test_claimable_leaves_out_what_is_not_ready(self, store: Store) -> None:
+        """Until it is, to the microsecond; then it stands in its old place."""
+        retried, other = (await store.create(self.record("op-1"))).name, self.record("op-2")
+        await store.create(other)
+        await store.apply(retried, Claim(LEASE))
+        waits = await store.apply(retried, Retry(Report(1), _ERROR, 5_000_000))
+        assert (waits.state, waits.ready_time) == (record.QUEUED, self.time + 5_000_000)
+        self.time += 4_999_999
+        assert list(await store.claimable({METHOD: 9})) == [other.name]
+        await _refused(StaleAttemptError, store.apply(retried, Claim(LEASE)))
+        self.time += 1
+        assert list(await store.claimable({METHOD: 9})) == [retried, other.name]
+        assert list(await store.claimable({METHOD: 1})) == [retried]
+        again = await store.apply(retried, Claim(LEASE))
+        assert (again.attempt, again.ready_time) == (2, 0)
+
+    @_with_store
+    async def test_a_paused_operation_is_neither_claimable_nor_held(self, store: Store) -> None:
+        """Until it is resumed."""
+        name = (await store.create(self.record(pausable=True))).name
+        await store.apply(name, Pause())
+        assert list(await store.claimable({METHOD: 9})) == []
+        await _refused(StaleAttemptError, store.apply(name, Claim(LEASE)))
+        await store.apply(name, Resume())
+        assert list(await store.claimable({METHOD: 9})) == [name]
+        await store.apply(name, Claim(LEASE))
+        await store.apply(name, Checkpoint(Report(1), _STATE))
+        await store.apply(name, Pause())
+        paused = await store.apply(name, Release(Report(1)))
+        assert (paused.state, paused.checkpoint) == (record.PAUSED, _STATE)
+        assert list(await store.claimable({METHOD: 9})) == []
+        assert list(await store.held()) == []
+
+    @_with_store
+    async def test_a_cancelled_checkpoint_waits_to_be_undone(self, store: Store) -> None:
+        """It is claimed once more."""
+        name = (await store.create(self.record(pausable=True))).name
+        for event in (Claim(LEASE), Checkpoint(Report(1), _STATE), Pause(), Release(Report(1))):
+            await store.apply(name, event)
+        assert (await store.apply(name, Cancel())).state == record.CANCELLING
+        assert list(await store.claimable({METHOD: 9})) == [name]
+        assert (await store.apply(name, Claim(LEASE))).attempt == 2
+
+    # Exclusive targets (S6).
+
+    @_with_store
+    async def test_an_exclusive_target_has_one_operation_at_a_time(self, store: Store) -> None:
+        """Of whatever method and parent; other targets are free, and who does not ask for it."""
+        first = await store.create(self.record("op-1", target=_TARGET, exclusive=True))
+        assert await store.occupant(_TARGET) == first.name
+        others = (
+            self.record("op-2", target=_TARGET, exclusive=True),
+            self.record("op-3", target=_TARGET, exclusive=True, method=OTHER_METHOD),
+            self.record("op-4", target=_TARGET, exclusive=True, parent=""),
+        )
+        for other in others:
+            await _refused(OperationInProgressError, store.create(other))
+            await _refused(OperationNotFoundError, store.read(other.name))
+        free = (
+            self.record("op-5", target=_TARGET),
+            self.record("op-6", target=f"{_TARGET}2", exclusive=True),
+            self.record("op-7", exclusive=True),
+            self.record("op-8", exclusive=True),
+        )
+        for one in free:
+            assert await store.create(one) == one
+        assert await store.occupant(_TARGET) == first.name
+        for target in ("", f"{_TARGET}3", "' OR 1 = 1 --"):
+            assert await store.occupant(target) == ""
+
+    @_with_store
+    async def test_an_exclusive_target_is_free_when_its_operation_is_done(
+        self, store: Store
+    ) -> None:
+        """However it ends, and not before: not lost, paused nor deleted."""
+        ends: list[list[Event]] = [
+            [Cancel()],
+            [Claim(LEASE), Succeed(Report(1), _RESPONSE)],
+            [Claim(LEASE), Fail(Report(1), _ERROR)],
+            [Claim(LEASE), Expire(Report(1))],
+            [Claim(LEASE), Delete(), Succeed(Report(1), _RESPONSE)],
+            [Pause(), Cancel()],
+            [Claim(LEASE), Lose(1, proven=True), Cancel()],
+        ]
+        for number, events in enumerate(ends):
+            made = self.record(f"op-{number}", target=_TARGET, exclusive=True, pausable=True)
+            assert await store.create(made) == made
+            for event in events:
+                assert await store.occupant(_TARGET) == made.name
+                await store.apply(made.name, event)
+            assert await store.occupant(_TARGET) == ""
+
+    @_with_store
+    async def test_concurrent_creates_of_one_exclusive_target_have_one_winner(
+        self, store: Store
+    ) -> None:
+        """However many come at once."""
+        made = [self.record(f"op-{n}", target=_TARGET, exclusive=True) for n in range(50)]
+        answers = await asyncio.gather(*map(store.create, made), return_exceptions=True)
+        (won,) = [one for one in answers if isinstance(one, Record)]
+        assert sum(isinstance(one, OperationInProgressError) for one in answers) == 49
+        assert await store.occupant(_TARGET) == won.name
+        assert await self._listed(store) == [won.name]
+
+    @_with_store
+    async def test_an_exclusive_target_moves_on_among_changes_made_at_once(
+        self, store: Store
+    ) -> None:
+        """End and create, over and over, all given to the store together."""
+        ends: list[list[Event]] = [
+            [Cancel()],
+            [Claim(LEASE), Succeed(Report(1), _RESPONSE)],
+            [Delete(), Claim(LEASE), Fail(Report(1), _ERROR)],
+        ]
+        calls: list[Coroutine[Any, Any, Any]] = []
+        for number in range(21):
+            made = self.record(f"op-{number}", target=_TARGET, exclusive=True)
+            end = [(made.name, event) for event in ends[number % 3]]
+            calls += [store.create(made), store.apply_all(end)]
+        outcomes = await asyncio.gather(*calls)
+        refused = [
+            one for answers in outcomes[1::2] for one in answers if isinstance(one, LroError)
+        ]
+        assert refused == []
+        last = await store.create(self.record("op-last", target=_TARGET, exclusive=True))
+        assert await store.occupant(_TARGET) == last.name
+
+    @_with_store
+    async def test_a_repeated_request_comes_before_its_exclusive_target(self, store: Store) -> None:
+        """The same request finds its operation, and does not get into its own way (S22)."""
+        how: dict[str, Any] = {"request_id": "r", "target": _TARGET, "exclusive": True}
+        first = await store.create(self.record("op-1", fingerprint=b"f", **how))
+        assert await store.create(self.record("op-2", fingerprint=b"f", **how)) == first
+        await _refused(
+            RequestIdReusedError, store.create(self.record("op-3", fingerprint=b"g", **how))
+        )
+
+    # What time does: expiry and removal (S7, S29).
+
+    @_with_store
+    async def test_due_gives_what_is_overdue_and_nobody_sees_to(self, store: Store) -> None:
+        """Not what an attempt holds, nor what waits to be undone: that is claimed first."""
+        limit: dict[str, Any] = {"timeout": 10_000_000, "pausable": True}
+        waits = (await store.create(self.record("op-1", **limit))).name
+        paused = (await store.create(self.record("op-2", **limit))).name
+        held = (await store.create(self.record("op-3", **limit))).name
+        batch = (await store.create(self.record("op-4", **limit))).name
+        undone = (await store.create(self.record("op-5", **limit))).name
+        retried = (await store.create(self.record("op-6", **limit))).name
+        parked = (await store.create(self.record("op-7", **limit))).name
+        kept = (await store.create(self.record("op-8", timeout=10_000_001))).name
+        endless = (await store.create(self.record("op-9"))).name
+        begun = (held, batch, undone, retried, parked)
+        await store.apply_all([(name, Claim(LEASE)) for name in begun])
+        saved = SaveBatch(Report(1), _BATCH, b"")
+        asked: dict[str, Sequence[Event]] = {
+            paused: [Pause()],
+            batch: [saved, Release(Report(1))],
+            undone: [Checkpoint(Report(1), _STATE), Release(Report(1)), Cancel()],
+            retried: [Checkpoint(Report(1), _STATE), Retry(Report(1), _ERROR, 3_600_000_000)],
+            parked: [saved, Pause(), Release(Report(1))],
+        }
+        for name, events in asked.items():
+            await store.apply_all([(name, event) for event in events])
+        self.time = START + 9_999_999
+        assert list(await store.due(100)) == []
+        self.time = START + 10_000_000
+        assert set(await store.due(100)) == {waits, paused, retried, parked}
+        assert len(await store.due(2)) == 2
+        assert {batch, undone, kept, endless} <= set(await store.claimable({METHOD: 100}))
+        await store.apply_all([(name, Elapse()) for name in await store.due(100)])
+        assert list(await store.due(100)) == []
+        for name in (waits, paused, retried):
+            assert (await store.read(name)).state == record.EXPIRED
+        assert parked in await store.claimable({METHOD: 100})
+        for name in (batch, undone, parked):
+            await store.apply(name, Claim(LEASE))
+
+    @_with_store
+    async def test_due_gives_what_was_kept_long_enough(self, store: Store) -> None:
+        """And Elapse removes it: its name and its request_id are free then."""
+        how: dict[str, Any] = {"request_id": "r", "fingerprint": b"f"}
+        made = self.record("op-1", retention=10_000_000, **how)
+        name = (await store.create(made)).name
+        kept = (await store.create(self.record("op-2"))).name
+        running = (await store.create(self.record("op-3", retention=1))).name
+        await store.apply_all([(name, Claim(LEASE)), (running, Claim(LEASE)), (kept, Cancel())])
+        self.time += 1_000_000
+        done = await store.apply(name, Succeed(Report(1), _RESPONSE))
+        assert done.expire_time == self.time + 10_000_000
+        self.time = done.expire_time - 1
+        assert list(await store.due(9)) == []
+        assert await store.apply(name, Elapse()) == done
+        await self._is(store, done)
+        self.time += 1
+        assert list(await store.due(9)) == [name]
+        assert list(await store.due(0)) == []
+        await store.apply(name, Elapse())
+        assert list(await store.due(9)) == []
+        for call in (store.read(name), store.operation(name), store.apply(name, Elapse())):
+            await _refused(OperationNotFoundError, call)
+        assert await store.find_request(METHOD, "r") == []
+        again = self.record("op-1", request_id="r", fingerprint=b"g")
+        assert await store.create(again) == again
+        assert await self._listed(store) == [name, running, kept]
+
+    @_with_store
+    async def test_a_deleted_operation_expires_like_any_other(self, store: Store) -> None:
+        """With that it is no more."""
+        made = self.record(timeout=10_000_000, target=_TARGET, exclusive=True)
+        name = (await store.create(made)).name
+        await store.apply(name, Delete())
+        self.time += 10_000_000
+        assert list(await store.due(9)) == [name]
+        assert (await store.apply(name, Elapse())).state == record.EXPIRED
+        assert list(await store.due(9)) == []
+        assert await store.occupant(_TARGET) == ""
+        await _refused(OperationNotFoundError, store.apply(name, Elapse()))
+
     # Delete (P7).
 
     @_with_store
@@ -878,6 +1116,53 @@ class StoreConformance:
             await store.apply(hidden, Succeed(Report(1), _RESPONSE))
             assert (await store.apply(held, Report(1, 50))).progress_percent == 50
 
+    @_sync
+    async def test_what_a_pause_a_retry_and_a_limit_need_is_there_after_opening_again(self) -> None:
+        """Checkpoints, times and counts, who has a target for itself, and what is due."""
+        async with self.opened() as store:
+            limits: dict[str, Any] = {"pausable": True, "timeout": 10_000_000}
+            how: dict[str, Any] = {"target": _TARGET, "exclusive": True}
+            paused = (await store.create(self.record("op-1", caller="c", **limits))).name
+            retried = (await store.create(self.record("op-2", max_attempts=2))).name
+            updating = (await store.create(self.record("op-3", **how, **limits))).name
+            done = (await store.create(self.record("op-4", retention=20_000_000))).name
+            names = [paused, retried, updating, done]
+            await store.apply_all([(name, Claim(LEASE)) for name in names])
+            for name, event in (
+                (paused, Checkpoint(Report(1, 10, "half"), _STATE)),
+                (paused, Pause()),
+                (paused, Release(Report(1))),
+                (retried, Retry(Report(1, 5), _ERROR, 5_000_000)),
+                (updating, Update(Report(1), updating=True)),
+                (updating, Pause()),
+                (done, Fail(Report(1), _ERROR)),
+            ):
+                await store.apply(name, event)
+            records = [await store.read(name) for name in names]
+        async with self.opened() as store:
+            for one in records:
+                await self._is(store, one)
+            assert [one.state for one in records] == [
+                record.PAUSED,
+                record.QUEUED,
+                record.UPDATING,
+                record.FAILED,
+            ]
+            assert await store.occupant(_TARGET) == updating
+            again = self.record("op-5", **how)
+            await _refused(OperationInProgressError, store.create(again))
+            assert list(await store.claimable({METHOD: 9})) == []
+            self.time += 10_000_000
+            assert list(await store.claimable({METHOD: 9})) == [retried]
+            assert list(await store.due(9)) == [paused]
+            self.time += 10_000_000
+            assert set(await store.due(9)) == {paused, done}
+            await store.apply(updating, Lose(1, proven=True))
+            assert (await store.read(updating)).state == record.PAUSED
+            await store.apply(retried, Claim(LEASE))
+            ended = await store.apply(retried, Retry(Report(2), _ERROR, 0))
+            assert ended.state == record.FAILED
+
     async def _is(self, store: Store, expected: Record) -> None:
         """Asserts that the store has exactly this of an operation."""
         assert await store.read(expected.name) == expected
@@ -931,10 +1216,15 @@ def _writes_of(attempt: int) -> Sequence[Event]:
         Heartbeat(attempt, LEASE),
         report,
         SaveBatch(report, _BATCH, b""),
+        Checkpoint(report, _STATE),
+        Update(report, updating=True),
         Succeed(report, _RESPONSE),
         Fail(report, _ERROR),
+        Retry(report, _ERROR, 0),
+        Expire(report),
         Release(report),
         Lose(attempt, proven=True),
+        Lose(attempt, stuck=True),
     )
 
 

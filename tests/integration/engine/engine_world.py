@@ -17,7 +17,7 @@ from lro.v1 import operation_metadata_pb2
 from lro_grpc import record
 from lro_grpc.engine import EngineOptions, Handler, InProcessEngine
 from lro_grpc.errors import LroError
-from lro_grpc.record import Cancel, Event, Record
+from lro_grpc.record import Cancel, Event, Pause, Record, Resume
 from lro_grpc.stores import Change, Changes, Held, Listener, Page, Query, Store
 from lro_grpc.stores.store import MAX_EXAMINED
 from lro_grpc.testing import ManualClock
@@ -38,8 +38,9 @@ def handler(
     method: str = METHOD,
     concurrency: int | None = None,
     metadata: Any = operation_metadata_pb2.OperationMetadata,
+    **more: Any,
 ) -> Handler:
-    return Handler(method, run, Text, Text, metadata, "test.example", concurrency)
+    return Handler(method, run, Text, Text, metadata, "test.example", concurrency, **more)
 
 
 class Signal:
@@ -219,12 +220,13 @@ class World:
         self,
         *handlers: Callable[[Any, Any], Any] | Handler,
         before_claimable: Callable[[], None] = lambda: None,
+        options: EngineOptions = OPTIONS,
     ) -> InProcessEngine:
         """Starts an engine; a bare function is the handler of ``METHOD``."""
         self.link = Link(await self.open(), before_claimable)
         made = [one if isinstance(one, Handler) else handler(one) for one in handlers]
         self._engine = InProcessEngine(
-            self.link, {one.method: one for one in made}, self.clock, OPTIONS
+            self.link, {one.method: one for one in made}, self.clock, options
         )
         self.recovered = await self._engine.start()
         return self._engine
@@ -267,6 +269,12 @@ class World:
     async def cancel(self, name: str) -> None:
         await self.apply(name, Cancel())
 
+    async def pause(self, name: str) -> None:
+        await self.apply(name, Pause())
+
+    async def resume(self, name: str) -> None:
+        await self.apply(name, Resume())
+
     async def record(self, name: str) -> Record:
         return await (await self.open()).read(name)
 
@@ -288,6 +296,10 @@ class World:
             while not fits(latest := await self.record(name)):
                 await watcher.wait(1.0)
         return latest
+
+    async def until_in(self, name: str, state: int) -> Record:
+        """Waits for an operation to be in a state."""
+        return await self.until(name, lambda one: one.state == state)
 
     async def done(self, name: str) -> operations_pb2.Operation:
         """Waits for an operation to be done."""

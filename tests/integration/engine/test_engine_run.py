@@ -24,7 +24,8 @@ from google.rpc import error_details_pb2
 
 from lro.v1 import operation_metadata_pb2, state_pb2
 from lro_grpc import record
-from lro_grpc.errors import Code, LroError
+from lro_grpc.errors import Code, LroError, UnavailableError
+from lro_grpc.record import Report, SaveBatch
 
 COLOURS = ["def", "async def"]
 
@@ -467,3 +468,80 @@ async def test_the_default_metadata_is_a_message_of_this_schema(world):
     await world.start(in_colour("def", lambda request, op: Text()))
     done = await world.done(await world.create())
     assert done.metadata.Is(operation_metadata_pb2.OperationMetadata.DESCRIPTOR)
+
+
+# What was said last stays.
+
+
+async def test_an_older_report_does_not_come_back_after_a_checkpoint(world):
+    """While the store fails the one, the other is stored with newer words."""
+    tried, stored, again = Signal(), Signal(), Signal()
+
+    async def fail(events):
+        if any(isinstance(event, Report) for event in events):
+            if tried.is_set():
+                again.set()
+                return
+            tried.set()
+            await stored
+            raise UnavailableError("the store is away")
+
+    async def work(request, op):
+        op.progress(10, "old")
+        await tried
+        op.progress(20, "new")
+        await op.checkpoint(b"x")
+        stored.set()
+        await Signal()
+
+    await world.start(work)
+    world.link.before = fail
+    name = await world.create()
+    await stored
+    await world.pass_time(1)
+    await again
+    await world.pass_time(0.5)
+    shown = metadata_of(await world.get(name))
+    assert (shown.progress_percent, shown.status_detail) == (20, "new")
+
+
+async def test_an_older_report_in_a_write_that_is_repeated_does_not_come_back(world):
+    """A checkpoint waits for the store; what is said meanwhile is what shows in the end."""
+    tried, said = Signal(), Signal()
+
+    async def fail(events):
+        if any(isinstance(event, SaveBatch) for event in events) and not said.is_set():
+            tried.set()
+            raise UnavailableError("the store is away")
+
+    started, end = Signal(), Signal()
+
+    async def create(target):
+        started.set()
+        await end
+
+    async def delete(target):
+        pass
+
+    async def work(request, op):
+        async def talk():
+            await tried
+            op.progress(detail="new")
+
+        talking = asyncio.create_task(talk())
+        op.progress(detail="old")
+        await op.batch(["a"], create=create, delete=delete)
+        await talking
+        await Signal()
+
+    await world.start(work)
+    world.link.before = fail
+    name = await world.create()
+    await tried
+    await world.until(name, lambda one: one.status_detail == "new")
+    said.set()
+    await world.pass_time(1)
+    await started
+    end.set()
+    latest = await world.until(name, lambda one: one.status_detail == "new")
+    assert latest.batch

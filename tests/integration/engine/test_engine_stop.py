@@ -758,3 +758,22 @@ async def test_an_ended_attempt_is_let_go_of(memory_world):
 
 async def _nothing(events):
     del events
+
+
+async def test_a_stop_does_not_wait_beyond_its_grace_for_a_store_that_does_not_answer(world):
+    async def work(request, op):
+        return Text()
+
+    engine = await world.start(work)
+    claiming, answer = Signal(), Signal()
+
+    async def hang(events):
+        if any(isinstance(event, Claim) for event in events):
+            claiming.set()
+            await answer
+
+    world.link.before = hang
+    await world.create()
+    await claiming
+    await asyncio.wait_for(engine.stop(timedelta(seconds=0.1)), 5)
+    answer.set()

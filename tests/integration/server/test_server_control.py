@@ -1,0 +1,358 @@
+"""Pausing and resuming (S28), at a real server's edge."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from google.protobuf import empty_pb2
+from google.rpc import code_pb2
+from server_harness import PARENT, SECONDS, Gate, Instance, fleet, metadata_of, refused, response_of
+
+import lro_grpc
+from lro.v1 import (
+    operation_control_service_pb2,
+    operation_control_service_pb2_grpc,
+    state_pb2,
+)
+
+if TYPE_CHECKING:
+    from google.longrunning import operations_pb2
+
+Serve = Any
+
+CONTROL = "/lro.v1.OperationControlService"
+PAUSED = state_pb2.JOB_STATE_PAUSED
+RUNNING = state_pb2.JOB_STATE_RUNNING
+PauseOperationRequest = operation_control_service_pb2.PauseOperationRequest
+ResumeOperationRequest = operation_control_service_pb2.ResumeOperationRequest
+REQUESTS = {"PauseOperation": PauseOperationRequest, "ResumeOperation": ResumeOperationRequest}
+
+
+class Stepper:
+    """A handler of two steps, with a checkpoint after the first; a gate holds it up before each."""
+
+    def __init__(self, handler_colour: str) -> None:
+        self.first = Gate()
+        self.second = Gate()
+        self._colour = handler_colour
+
+    def servicer(self, **options: Any) -> Any:
+        def run(_: Any, request: Any, op: Any) -> Any:
+            if op.checkpoint_state is None:
+                op.progress(10, "first")
+                self.first.pass_by(op)
+                op.checkpoint(b"one")
+            self.second.pass_by(op)
+            return self._made(op)
+
+        async def run_async(_: Any, request: Any, op: Any) -> Any:
+            if op.checkpoint_state is None:
+                op.progress(10, "first")
+                await self.first.pass_by_async()
+                await op.checkpoint(b"one")
+            await self.second.pass_by_async()
+            return self._made(op)
+
+        chosen = run if self._colour == "def" else run_async
+        return fleet("CreateInstance", chosen, **{"pausable": True, **options})
+
+    def open(self) -> None:
+        self.first.open()
+        self.second.open()
+
+    def _made(self, op: Any) -> Any:
+        return Instance(name=op.checkpoint_state.decode(), seed_rows=op.attempt)
+
+
+@pytest.fixture
+def stepper(serve: Serve, handler_colour: str) -> Any:
+    stepper = Stepper(handler_colour)
+    yield stepper
+    stepper.open()
+
+
+class Control:
+    """The control service of a server."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self._stub = operation_control_service_pb2_grpc.OperationControlServiceStub(server.channel)
+
+    def pause(self, name: str) -> empty_pb2.Empty:
+        return self._stub.PauseOperation(PauseOperationRequest(name=name), timeout=SECONDS)
+
+    def resume(self, name: str) -> empty_pb2.Empty:
+        return self._stub.ResumeOperation(ResumeOperationRequest(name=name), timeout=SECONDS)
+
+    def until(self, name: str, state: int) -> operations_pb2.Operation:
+        """Waits for an operation to be in a state."""
+        while metadata_of(seen := self._server.wait(name, 0.02)).state != state:
+            assert not seen.done, seen
+        return seen
+
+
+def test_a_pause_comes_about_at_a_checkpoint_and_a_resume_goes_on_from_it(
+    serve: Serve, stepper: Stepper, store: str
+) -> None:
+    server = serve(stepper.servicer(), store=store)
+    control = Control(server)
+    name = server.create().name
+    control.until(name, RUNNING)
+    assert control.pause(name) == empty_pb2.Empty()
+    asked = metadata_of(server.get(name))
+    assert (asked.state, asked.pause_requested) == (RUNNING, True)
+    stepper.first.open()
+    paused = metadata_of(control.until(name, PAUSED))
+    assert (paused.pause_requested, paused.progress_percent, paused.status_detail) == (
+        False,
+        10,
+        "first",
+    )
+    assert not server.wait(name, 0.05).done
+    assert control.pause(name) == empty_pb2.Empty()  # again does no harm
+    assert control.resume(name) == empty_pb2.Empty()
+    stepper.second.open()
+    response = response_of(server.done(name))
+    assert (response.name, response.seed_rows) == ("one", 2)
+
+
+def test_a_wait_lasts_through_a_pause(serve: Serve, stepper: Stepper) -> None:
+    server = serve(stepper.servicer())
+    control = Control(server)
+    name = server.create().name
+    control.until(name, RUNNING)
+    waiting = server.waiting(name)
+    control.pause(name)
+    stepper.open()
+    control.until(name, PAUSED)
+    control.resume(name)
+    assert response_of(waiting.result()).seed_rows == 2
+
+
+def test_a_pause_is_taken_back_by_a_resume(serve: Serve, stepper: Stepper) -> None:
+    server = serve(stepper.servicer())
+    control = Control(server)
+    name = server.create().name
+    control.until(name, RUNNING)
+    control.pause(name)
+    control.resume(name)
+    assert not metadata_of(server.get(name)).pause_requested
+    stepper.open()
+    assert response_of(server.done(name)).seed_rows == 1
+
+
+def test_a_paused_operation_stays_so_through_a_restart(
+    serve: Serve, stepper: Stepper, file_url: str
+) -> None:
+    server = serve(stepper.servicer(), store=file_url)
+    control = Control(server)
+    name = server.create().name
+    control.until(name, RUNNING)
+    control.pause(name)
+    stepper.first.open()
+    before = control.until(name, PAUSED)
+    server.stop()
+    server = serve(stepper.servicer(), store=file_url)
+    control = Control(server)
+    assert server.get(name) == before
+    stepper.second.open()
+    control.resume(name)
+    response = response_of(server.done(name))
+    assert (response.name, response.seed_rows) == ("one", 2)
+
+
+def test_a_pause_that_was_asked_for_is_there_after_a_restart(
+    serve: Serve, stepper: Stepper, file_url: str
+) -> None:
+    """Nobody runs it then, so that it is paused."""
+    server = serve(stepper.servicer(), store=file_url)
+    control = Control(server)
+    name = server.create().name
+    control.until(name, RUNNING)
+    control.pause(name)
+    server.stop()
+    server = serve(stepper.servicer(), store=file_url)
+    assert metadata_of(server.get(name)).state == PAUSED
+    stepper.open()
+    Control(server).resume(name)
+    assert response_of(server.done(name)).seed_rows == 2
+
+
+def test_an_operation_that_waits_for_its_turn_is_paused_at_once(
+    serve: Serve, stepper: Stepper
+) -> None:
+    server = serve(stepper.servicer(concurrency=1))
+    control = Control(server)
+    control.until(server.create().name, RUNNING)
+    name = server.create().name
+    control.pause(name)
+    assert metadata_of(server.get(name)).state == PAUSED
+    stepper.open()
+    third = server.create().name
+    assert server.done(third).done
+    assert metadata_of(server.get(name)).state == PAUSED
+    control.resume(name)
+    assert response_of(server.done(name)).seed_rows == 1
+
+
+def test_a_paused_operation_can_be_cancelled_and_deleted(serve: Serve, stepper: Stepper) -> None:
+    server = serve(stepper.servicer(concurrency=1))
+    control = Control(server)
+    control.until(server.create().name, RUNNING)
+    cancelled, deleted = server.create().name, server.create().name
+    for name in (cancelled, deleted):
+        control.pause(name)
+    server.cancel(cancelled)
+    assert server.get(cancelled).error.code == code_pb2.CANCELLED
+    server.delete(deleted)
+    assert refused(lambda: control.resume(deleted)).code == grpc.StatusCode.NOT_FOUND
+
+
+# What is refused.
+
+
+def test_what_is_done_is_neither_paused_nor_resumed(serve: Serve, stepper: Stepper) -> None:
+    server = serve(stepper.servicer())
+    control = Control(server)
+    stepper.open()
+    name = server.create().name
+    done = server.done(name)
+    for call in (control.pause, control.resume):
+        failure = refused(lambda call=call: call(name))
+        assert failure.code == grpc.StatusCode.FAILED_PRECONDITION
+        assert (failure.info.reason, failure.info.domain) == ("ILLEGAL_TRANSITION", "lro-grpc")
+        assert failure.info.metadata["operation"] == name
+    assert server.get(name) == done
+
+
+def test_what_runs_is_not_resumed(serve: Serve, stepper: Stepper) -> None:
+    server = serve(stepper.servicer())
+    control = Control(server)
+    name = server.create().name
+    control.until(name, RUNNING)
+    failure = refused(lambda: control.resume(name))
+    assert (failure.code, failure.info.reason) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "ILLEGAL_TRANSITION",
+    )
+
+
+def test_what_does_not_say_that_it_can_pause_is_not_paused(serve: Serve, stepper: Stepper) -> None:
+    server = serve(stepper.servicer(pausable=False))
+    control = Control(server)
+    name = server.create().name
+    control.until(name, RUNNING)
+    failure = refused(lambda: control.pause(name))
+    assert failure.code == grpc.StatusCode.FAILED_PRECONDITION
+    assert "pausable=True" in failure.message
+    stepper.open()
+    assert response_of(server.done(name)).seed_rows == 1
+
+
+NAMES = [
+    "",
+    "operations",
+    "operations/",
+    f"{PARENT}/instances/i",
+    "operations/a b",
+    "/",
+    "a/b/../c",
+]
+
+
+@pytest.mark.parametrize("method", REQUESTS)
+def test_a_name_that_is_none_is_an_invalid_argument(serve: Serve, method: str) -> None:
+    server = serve(Stepper("def").servicer())
+    for name in NAMES:
+        body = REQUESTS[method](name=name).SerializeToString()
+        failure = refused(lambda body=body: server.call(f"{CONTROL}/{method}", body))
+        assert failure.code == grpc.StatusCode.INVALID_ARGUMENT, name
+        assert failure.info.reason == "INVALID_NAME"
+
+
+@pytest.mark.parametrize("method", REQUESTS)
+def test_a_name_that_nothing_has_is_not_found(serve: Serve, method: str) -> None:
+    server = serve(Stepper("def").servicer())
+    body = REQUESTS[method](name=f"{PARENT}/operations/op-none").SerializeToString()
+    failure = refused(lambda: server.call(f"{CONTROL}/{method}", body))
+    assert failure.code == grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("method", REQUESTS)
+def test_a_body_that_is_no_request_is_malformed(serve: Serve, method: str) -> None:
+    server = serve(Stepper("def").servicer())
+    failure = refused(lambda: server.call(f"{CONTROL}/{method}", b"\xff\xff\xff"))
+    assert (failure.code, failure.info.reason) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "MALFORMED_REQUEST",
+    )
+
+
+@pytest.mark.parametrize("method", REQUESTS)
+def test_who_may_not_is_refused_before_anything_is_known(serve: Serve, method: str) -> None:
+    """S19: alike for what is there, for what is not, and for what is no name."""
+    asked = []
+
+    def authorize(access: lro_grpc.Access) -> bool:
+        asked.append(access.permission)
+        return access.permission == "operations.start"
+
+    stepper = Stepper("def")
+    server = serve(stepper.servicer(), authorize=authorize)
+    name = server.create().name
+    answers = set()
+    for one in (name, f"{PARENT}/operations/op-none", "no name"):
+        body = REQUESTS[method](name=one).SerializeToString()
+        failure = refused(lambda body=body: server.call(f"{CONTROL}/{method}", body))
+        answers.add((failure.code, failure.info.reason, failure.message.replace(one, "X")))
+    ((code, _, _),) = answers
+    assert code == grpc.StatusCode.PERMISSION_DENIED
+    verb = method.removesuffix("Operation").lower()
+    assert asked == ["operations.start", *[f"operations.{verb}"] * 3]
+    stepper.open()
+
+
+# Time limits, retries and retention, as a mark sets them.
+
+
+def test_a_marks_time_limit_ends_an_operation_with_deadline_exceeded(
+    serve: Serve, stepper: Stepper
+) -> None:
+    server = serve(stepper.servicer(timeout=timedelta(milliseconds=50)))
+    done = server.done(server.create().name)
+    assert done.error.code == code_pb2.DEADLINE_EXCEEDED
+    assert metadata_of(done).state == state_pb2.JOB_STATE_EXPIRED
+
+
+def test_a_marks_retention_shows_as_the_time_of_expiry(serve: Serve, stepper: Stepper) -> None:
+    stepper.open()
+    server = serve(stepper.servicer(retention=timedelta(hours=1)))
+    shown = metadata_of(server.done(server.create().name))
+    assert shown.expire_time.seconds - shown.end_time.seconds == 3600
+
+
+@pytest.mark.parametrize("option", ["retention", "timeout", "progress_timeout"])
+def test_the_longest_time_there_is_does_no_harm(
+    serve: Serve, stepper: Stepper, store: str, option: str
+) -> None:
+    stepper.open()
+    server = serve(stepper.servicer(**{option: timedelta(days=365_000)}), store=store)
+    assert response_of(server.done(server.create().name)).seed_rows == 1
+
+
+@pytest.mark.parametrize("handler_colour", ["def", "async def"])
+def test_a_retryable_error_is_retried(serve: Serve, handler_colour: str, store: str) -> None:
+    def run(self: Any, request: Any, op: Any) -> Any:
+        if op.attempt < 3:
+            raise lro_grpc.RetryableError("busy", retry_after=timedelta(milliseconds=1))
+        return Instance(seed_rows=op.attempt)
+
+    async def run_async(self: Any, request: Any, op: Any) -> Any:
+        return run(self, request, op)
+
+    chosen = run if handler_colour == "def" else run_async
+    server = serve(fleet("CreateInstance", chosen), store=store)
+    assert response_of(server.done(server.create().name)).seed_rows == 3
