@@ -96,7 +96,7 @@ class InProcessEngine:
         self._runs: dict[asyncio.Task[Event], Attempt] = {}
         self._outcomes: list[tuple[Attempt, Event]] = []
         self._storing: set[asyncio.Task[None]] = set()
-        self._told: set[Attempt] = set()
+        self._told: dict[Attempt, None] = {}  # in the order in which they spoke
         self._seen_early: dict[str, Record] = {}
         self._limits: dict[Attempt, list[asyncio.Task[None]]] = {}
         self._ripening: set[asyncio.Task[None]] = set()
@@ -385,14 +385,14 @@ class InProcessEngine:
             self._loop.call_soon_threadsafe(self._note_report, attempt)
 
     def _note_report(self, attempt: Attempt) -> None:
-        self._told.add(attempt)
+        self._told[attempt] = None
         self._reported.set()
 
     async def _store_reports(self) -> None:
         """Stores what handlers have said since the last round."""
         await self._reported.wait()
         self._reported.clear()
-        told, self._told = self._told, set()
+        told, self._told = self._told, {}
         held = [one for one in told if self._attempts.get(one.name) is one]
         reports = [one.take_report() for one in held]
         try:

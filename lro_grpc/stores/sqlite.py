@@ -272,7 +272,7 @@ class SqliteStore:
             method,
             request_id,
         )
-        return [_record(row) for row in rows]
+        return [self._told(_record(row)) for row in rows]
 
     async def page(
         self, query: Query, *, position: bytes, size: int, examined: int = MAX_EXAMINED
@@ -318,6 +318,13 @@ class SqliteStore:
             _LAST_TIME if until is None else until,
         )
         return [Held(*row) for row in rows]
+
+    def _told(self, record: Record) -> Record:
+        """Returns a record that was read as it was last told.
+
+        A commit shows in the file a moment before it is told; what Get answers must not go back.
+        """
+        return self._recent.get(record.name, record)
 
     def _rest(self, query: Query, before: int, examined: int) -> int:
         """Returns the lowest sequence number that a page looks at; 0 if it looks at all."""
@@ -497,8 +504,8 @@ class _Batch:
                 return check_same_request(stored, record)
             except LroError as error:
                 return error
-        if record.name in self._records or record.name in self._recent:
-            return name_taken(record.name)  # another one is refused when it is written
+        if self._has(record.name):
+            return name_taken(record.name)
         occupant = self._occupant(record.exclusive_target)
         if occupant:
             return in_progress(record.exclusive_target, occupant)
@@ -574,6 +581,12 @@ class _Batch:
             row = self._connection.execute(query, (name,)).fetchone()
             return _record(row) if row else None
         return None if _is_gone(record) else record
+
+    def _has(self, name: str) -> bool:
+        if name in self._records or name in self._recent:
+            return True
+        query = "SELECT 1 FROM operations WHERE name = ?"
+        return self._connection.execute(query, (name,)).fetchone() is not None
 
     def _by_request(self, record: Record) -> Record | None:
         key = (record.method, record.request_id, record.parent)

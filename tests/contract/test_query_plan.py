@@ -128,7 +128,7 @@ async def test_a_read_searches_in_its_index_and_sorts_nothing(
     assert indexes(steps) == expected
 
 
-async def test_a_start_looks_for_its_request_and_its_target_in_indexes(
+async def test_a_start_looks_for_its_request_its_name_and_its_target_in_indexes(
     path: Path, steps: list[str]
 ) -> None:
     store = make(path)
@@ -136,7 +136,7 @@ async def test_a_start_looks_for_its_request_and_its_target_in_indexes(
     steps.clear()
     await store.create(exclusive("op-2", request_id="request 2"))
     await store.close()
-    assert indexes(steps) == {"operations_requests", "operations_exclusive"}
+    assert indexes(steps) == {"operations_requests", BY_NAME, "operations_exclusive"}
 
 
 async def test_a_change_finds_its_row_by_name(path: Path, steps: list[str]) -> None:

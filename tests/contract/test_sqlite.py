@@ -254,6 +254,41 @@ async def test_concurrent_changes_share_commits_and_are_all_answered(path):
         assert len(commits) < 100
 
 
+async def test_a_commit_shows_nowhere_before_it_is_told(path, monkeypatch):
+    """Or what one call has shown would go back in the next (R8)."""
+    async with opened(path) as store:
+        made = await store.create(new(request_id="r", fingerprint=b"f"))
+        committed, may_tell = asyncio.Event(), asyncio.Event()
+
+        async def commit(executor, call, *arguments):
+            call(*arguments)
+            committed.set()
+            await may_tell.wait()
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", commit)
+        claiming = asyncio.create_task(store.apply(made.name, Claim(LEASE)))
+        await committed.wait()
+        assert await store.read(made.name) == made
+        assert await store.operation(made.name) == made.operation
+        assert await store.find_request(METHOD, "r") == [made]
+        page = await store.page(Query(PARENT), position=b"", size=1)
+        assert page.operations == [made.operation]
+        may_tell.set()
+        claimed = await claiming
+        assert await store.find_request(METHOD, "r") == [claimed]
+
+
+async def test_a_taken_name_is_refused_by_what_is_in_the_file(path):
+    """Though nothing of it is at hand, and whatever else is in the same commit."""
+    async with opened(path) as store:
+        await store.create(new("op-1"))
+    async with opened(path) as store:
+        answers = await asyncio.gather(
+            *(store.create(new(name)) for name in ("op-0", "op-1", "op-2")), return_exceptions=True
+        )
+    assert [getattr(one, "reason", "") for one in answers] == ["", "NAME_TAKEN", ""]
+
+
 async def test_close_commits_what_was_asked_for_before(path):
     async with opened(path) as store:
         calls = [asyncio.ensure_future(store.create(new(f"op-{n}"))) for n in range(50)]
@@ -394,7 +429,7 @@ async def _create_one(path: Path) -> None:
 
 
 def plan_of(path: Path, call: Callable[[SqliteStore], object]) -> str:
-    """The query plan of the last statement that a call makes."""
+    """The query plans of what a call asks."""
     statements: list[str] = []
 
     async def check() -> None:

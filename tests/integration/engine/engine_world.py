@@ -221,9 +221,10 @@ class World:
         *handlers: Callable[[Any, Any], Any] | Handler,
         before_claimable: Callable[[], None] = lambda: None,
         options: EngineOptions = OPTIONS,
+        through: Callable[[Store], Store] = lambda store: store,
     ) -> InProcessEngine:
         """Starts an engine; a bare function is the handler of ``METHOD``."""
-        self.link = Link(await self.open(), before_claimable)
+        self.link = Link(through(await self.open()), before_claimable)
         made = [one if isinstance(one, Handler) else handler(one) for one in handlers]
         self._engine = InProcessEngine(
             self.link, {one.method: one for one in made}, self.clock, options

@@ -1,0 +1,172 @@
+"""The contract once more, with a store whose calls fail now and then, and a client that copes."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+
+from lro_grpc.errors import LroError, OperationNotFoundError, UnavailableError
+from lro_grpc.record import not_found
+from lro_grpc.stores import MemoryStore, SqliteStore
+from lro_grpc.stores.store import happen
+from lro_grpc.testing.conformance import StoreConformance
+from lro_grpc.testing.faulty_store import Faults, FaultyStore
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from lro_grpc.record import Event, Record
+    from lro_grpc.stores import Change, Held, Listener, Now, Page, Query, Store
+
+T = TypeVar("T")
+
+FAULTS = Faults(before=0.05, after=0.05, delay=0.05, disconnect=0.02, longest_delay=0.0)
+
+
+class PatientStore:
+    """Asks again until the store answers; what may have happened, it finds out by reading (R11).
+
+    Changes go to the store one call after the other, so that nobody else's can come between a
+    change and the look at what has become of it.
+
+    Args:
+        store: The store whose calls fail.
+        now: Tells the time.
+        hidden: What is known of operations that cannot be read, by their names; it stays when the
+            store is opened again.
+    """
+
+    def __init__(self, store: Store, now: Now, hidden: dict[str, Record]) -> None:
+        self._store = store
+        self._now = now
+        self._hidden = hidden
+        self._turn = asyncio.Lock()
+        store.subscribe(self._note)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def _note(self, record: Record) -> None:
+        if record.deleted and not record.done:
+            self._hidden[record.name] = record
+        else:
+            self._hidden.pop(record.name, None)
+
+    def subscribe(self, listener: Listener) -> None:
+        self._store.subscribe(listener)
+
+    async def create(self, record: Record) -> Record:
+        async with self._turn:
+            taken = await self._look(record.name)
+            while True:
+                try:
+                    return await self._store.create(record)
+                except UnavailableError:
+                    there = await self._look(record.name)
+                    if there == record and taken is None:
+                        return record
+
+    async def apply(self, name: str, event: Event) -> Record:
+        (outcome,) = await self.apply_all([(name, event)])
+        if isinstance(outcome, LroError):
+            raise outcome
+        return outcome
+
+    async def apply_all(self, changes: Sequence[Change]) -> Sequence[Record | LroError]:
+        async with self._turn:
+            names = {name for name, _ in changes}
+            before = {name: await self._look(name) for name in names}
+            while True:
+                try:
+                    return await self._store.apply_all(changes)
+                except UnavailableError:
+                    now = {name: await self._look(name) for name in names}
+                    if now != before:
+                        return self._outcomes(before, changes)
+
+    def _outcomes(
+        self, records: dict[str, Record | None], changes: Sequence[Change]
+    ) -> Sequence[Record | LroError]:
+        """Returns what the store would have answered: what events do follows from the records."""
+        outcomes: list[Record | LroError] = []
+        for name, event in changes:
+            before = records[name]
+            outcome = happen(event, before, self._now()) if before else not_found(name)
+            outcomes.append(outcome)
+            if not isinstance(outcome, LroError):
+                records[name] = outcome
+        return outcomes
+
+    async def _look(self, name: str) -> Record | None:
+        """Returns what there is of a name, hidden or not."""
+        try:
+            return await self.read(name)
+        except OperationNotFoundError:
+            return self._hidden.get(name)
+
+    async def read(self, name: str) -> Record:
+        return await self._again(lambda: self._store.read(name))
+
+    async def operation(self, name: str) -> bytes:
+        return await self._again(lambda: self._store.operation(name))
+
+    async def find_request(self, method: str, request_id: str) -> Sequence[Record]:
+        return await self._again(lambda: self._store.find_request(method, request_id))
+
+    async def occupant(self, target: str) -> str:
+        return await self._again(lambda: self._store.occupant(target))
+
+    async def page(self, query: Query, **options: Any) -> Page:
+        return await self._again(lambda: self._store.page(query, **options))
+
+    async def claimable(self, limits: Mapping[str, int], **options: Any) -> Sequence[str]:
+        return await self._again(lambda: self._store.claimable(limits, **options))
+
+    async def due(self, limit: int) -> Sequence[str]:
+        return await self._again(lambda: self._store.due(limit))
+
+    async def held(self, *, until: int | None = None) -> Sequence[Held]:
+        return await self._again(lambda: self._store.held(until=until))
+
+    async def _again(self, read: Callable[[], Awaitable[T]]) -> T:
+        """Reads until the store answers, which changes nothing."""
+        while True:
+            try:
+                return await read()
+            except UnavailableError:
+                await asyncio.sleep(0)
+
+
+class FaultyConformance(StoreConformance):
+    @pytest.fixture(autouse=True, params=range(3))
+    def _seed(self, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+        """Other faults in each test and each time; the same ones when it is run again."""
+        name = request.node.originalname.encode()
+        self.random = Random(zlib.crc32(name) + request.param)
+        self.path = tmp_path / "operations.db"
+        self.hidden: dict[str, Record] = {}
+
+    def make_store(self, now: Now) -> Any:
+        faulty = FaultyStore(self.make_sound_store(now), self.random, FAULTS)
+        return PatientStore(faulty, now, self.hidden)
+
+    def make_sound_store(self, now: Now) -> Store:
+        raise NotImplementedError
+
+
+class TestFaultyMemoryStore(FaultyConformance):
+    store: MemoryStore | None = None
+
+    def make_sound_store(self, now: Now) -> MemoryStore:
+        self.store = self.store or MemoryStore(now)  # its records stay for the next open
+        return self.store
+
+
+class TestFaultySqliteStore(FaultyConformance):
+    def make_sound_store(self, now: Now) -> SqliteStore:
+        return SqliteStore(self.path, now)

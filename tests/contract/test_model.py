@@ -1,0 +1,410 @@
+"""Every store against a model: a dictionary of records, changed by nothing but the pure events."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf import empty_pb2
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2
+from lro_grpc import metadata, record
+from lro_grpc.errors import Code, LroError, to_status
+from lro_grpc.record import Event, Record
+from lro_grpc.stores import Held, MemoryStore, Query, SqliteStore, Store
+from lro_grpc.stores.store import check_same_request, in_progress, name_taken
+from lro_grpc.testing.invariants import violations
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+
+SECOND = 1_000_000
+LEASE = 15 * SECOND
+METHODS = ("/contract.v1.Contract/Run", "/contract.v1.Contract/RunOther")
+PARENTS = ("", "projects/p", "projects/p/locations/l")
+REQUEST_IDS = ("", "r", "s")
+TARGETS = ("", "t", "u")
+
+_InstanceStatus = batch_create_instances_pb2.BatchCreateInstanceStatus
+
+
+def _batch(*states: Any) -> bytes:
+    targets = [f"target-{number}" for number in range(len(states))]
+    return batch_create_instances_pb2.BatchCreateInstancesMetadata(
+        instance_targets=targets,
+        instance_statuses={
+            target: _InstanceStatus(state=state)
+            for target, state in zip(targets, states, strict=True)
+        },
+    ).SerializeToString(deterministic=True)
+
+
+BATCHES = (
+    _batch(_InstanceStatus.PENDING_CREATE, _InstanceStatus.CREATING),
+    _batch(_InstanceStatus.READY, _InstanceStatus.DELETING),
+)
+CUSTOM = operation_metadata_pb2.OperationMetadata(attempt=9, status_detail="x").SerializeToString()
+RESPONSE = metadata.packed(empty_pb2.Empty())
+ERRORS = [
+    to_status(LroError("it broke", code=code)).SerializeToString()
+    for code in (Code.DATA_LOSS, Code.CANCELLED, Code.UNAVAILABLE)
+]
+
+# An event of the latest attempt, or of one that is not.
+attempts = st.sampled_from((0, 0, 0, 0, -1, 1))
+reports = st.builds(
+    record.Report,
+    attempts,
+    st.none() | st.integers(0, 100),
+    st.none() | st.sampled_from(("", "half", "\N{SNOWMAN}\u0000")),
+    st.sampled_from((None, b"", CUSTOM)),
+)
+flags = st.booleans()
+errors = st.sampled_from(ERRORS)
+EVENTS: dict[type[Any], st.SearchStrategy[Any]] = {
+    record.Claim: st.builds(record.Claim, st.just(LEASE)),
+    record.Heartbeat: st.builds(record.Heartbeat, attempts, st.just(LEASE)),
+    record.Report: reports,
+    record.SaveBatch: st.builds(
+        record.SaveBatch, reports, st.sampled_from(BATCHES), st.sampled_from((b"", ERRORS[0]))
+    ),
+    record.Checkpoint: st.builds(record.Checkpoint, reports, st.just(RESPONSE)),
+    record.Update: st.builds(record.Update, reports, flags),
+    record.Succeed: st.builds(record.Succeed, reports, st.just(RESPONSE), flags),
+    record.Fail: st.builds(record.Fail, reports, errors),
+    record.Retry: st.builds(record.Retry, reports, errors, st.sampled_from((0, 5 * SECOND))),
+    record.Expire: st.builds(record.Expire, reports),
+    record.Release: st.builds(record.Release, reports),
+    record.Lose: st.builds(record.Lose, attempts, flags, flags),
+    record.Cancel: st.just(record.Cancel()),
+    record.Pause: st.just(record.Pause()),
+    record.Resume: st.just(record.Resume()),
+    record.Elapse: st.just(record.Elapse()),
+    record.Delete: st.just(record.Delete()),
+}
+kinds = st.sampled_from(list(EVENTS) + [record.Claim] * 5)
+events = kinds.flatmap(EVENTS.__getitem__)
+creations = st.fixed_dictionaries(
+    {
+        "method": st.sampled_from(METHODS),
+        "parent": st.sampled_from(PARENTS),
+        "request_id": st.sampled_from(REQUEST_IDS),
+        "fingerprint": st.sampled_from((b"f", b"f", b"g")),
+        "target": st.sampled_from(TARGETS),
+        "exclusive": flags,
+        "pausable": flags,
+        "max_attempts": st.sampled_from((1, 2, 10)),
+        "retention": st.sampled_from((10 * SECOND, 3600 * SECOND)),
+        "timeout": st.sampled_from((0, 0, 20 * SECOND)),
+    }
+)
+picks = st.integers(0, 9)
+"""Which of the operations, the latest ones first."""
+
+
+def test_the_model_knows_every_event() -> None:
+    """Every class in the module of the events whose instances can be applied."""
+    found = [
+        kind
+        for _, kind in inspect.getmembers(record, inspect.isclass)
+        if hasattr(kind, "apply") and kind is not Event
+    ]
+    assert set(found) == set(EVENTS)
+
+
+class Model:
+    """What a store should have, and should answer."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Record] = {}
+        self.told: list[Record] = []
+
+    def create(self, made: Record) -> Record | LroError:
+        for stored in self.records.values():
+            if made.request_id and self._request(stored) == self._request(made):
+                try:
+                    return check_same_request(stored, made)
+                except LroError as error:
+                    return error
+        if made.name in self.records:
+            return name_taken(made.name)
+        occupant = self.occupant(made.exclusive_target)
+        if occupant:
+            return in_progress(made.exclusive_target, occupant)
+        self._keep(None, made)
+        return made
+
+    def apply(self, name: str, event: Event, now: int) -> Record | LroError:
+        before = self.records.get(name)
+        if before is None:
+            return record.not_found(name)
+        try:
+            after = event.apply(before, now)
+        except LroError as error:
+            return error
+        if after is not before:
+            self._keep(before, after)
+        return after
+
+    def read(self, name: str) -> Record | LroError:
+        found = self.records.get(name)
+        return record.not_found(name) if found is None or found.deleted else found
+
+    def occupant(self, target: str) -> str:
+        names = [one.name for one in self.records.values() if one.exclusive_target == target]
+        return names[0] if target and names else ""
+
+    def _keep(self, before: Record | None, after: Record) -> None:
+        assert violations(before, after) == []
+        self.told.append(after)
+        self.records[after.name] = after
+        if after.deleted and after.done:
+            del self.records[after.name]
+
+    @staticmethod
+    def _request(one: Record) -> tuple[str, str, str]:
+        return one.method, one.parent, one.request_id
+
+
+class StoreAgainstModel(RuleBasedStateMachine):
+    """Does the same with a store and with the model, and compares all that can be asked."""
+
+    def make_store(self) -> Store:
+        raise NotImplementedError
+
+    @initialize()
+    def begin(self) -> None:
+        self.now = 1_800_000_000 * SECOND
+        self.model = Model()
+        self.told: list[Record] = []
+        self.names: list[str] = []
+        self.loop = asyncio.new_event_loop()
+        self.store = self.make_store()
+        self.open()
+
+    def open(self) -> None:
+        self.store.subscribe(self.told.append)
+        self.run(self.store.open())
+
+    def teardown(self) -> None:
+        if hasattr(self, "loop"):
+            self.run(self.store.close())
+            self.loop.close()
+
+    def run(self, call: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(call)
+
+    # What happens.
+
+    @rule(values=creations)
+    def create(self, values: dict[str, Any]) -> None:
+        self.names.append("")
+        self.do([self.made(f"op-{len(self.names)}", values)])
+
+    @precondition(lambda self: self.names)
+    @rule(values=creations, pick=picks)
+    def create_under_a_name_that_is_taken(self, values: dict[str, Any], pick: int) -> None:
+        values = {**values, "parent": self.names[self.index(pick)].rpartition("operations/")[0]}
+        values["parent"] = values["parent"].rstrip("/")
+        self.do([self.made(self.names[self.index(pick)].rpartition("/")[2], values)])
+
+    @precondition(lambda self: self.names)
+    @rule(pick=picks, event=events)
+    def happen(self, pick: int, event: Event) -> None:
+        self.do([self.change(pick, event)])
+
+    @precondition(lambda self: self.names)
+    @rule(pick=picks)
+    def claim(self, pick: int) -> None:
+        self.do([self.change(pick, record.Claim(LEASE))])
+
+    @precondition(lambda self: self.names)
+    @rule(
+        works=st.lists(creations | st.tuples(picks, events), min_size=2, max_size=6),
+    )
+    def happen_at_once(self, works: Sequence[Any]) -> None:
+        """Given to the store together, in an order that it keeps."""
+        done = []
+        for work in works:
+            if isinstance(work, dict):
+                self.names.append("")
+                done.append(self.made(f"op-{len(self.names)}", work))
+            else:
+                done.append(self.change(*work))
+        self.do(done)
+
+    @precondition(lambda self: self.names)
+    @rule(changes=st.lists(st.tuples(picks, events), max_size=6))
+    def happen_in_one_call(self, changes: Sequence[Any]) -> None:
+        given = [self.change(*change) for change in changes]
+        expected = [self.model.apply(name, event, self.now) for name, event in given]
+        assert_same(self.run(self.store.apply_all(given)), expected)
+
+    @rule(seconds=st.sampled_from((1, 5, 15, 30, 4000, -1, -60)))
+    def let_time_pass(self, seconds: int) -> None:
+        self.now += seconds * SECOND
+
+    # What is asked.
+
+    @invariant()
+    def listeners_were_told_the_same(self) -> None:
+        if hasattr(self, "loop"):
+            assert self.told == self.model.told
+
+    @invariant()
+    def everything_is_read_the_same(self) -> None:
+        if hasattr(self, "loop"):
+            self.run(self.compare_reads())
+            self.run(self.compare_queries())
+
+    async def compare_reads(self) -> None:
+        for name in self.names:
+            expected = self.model.read(name)
+            assert_same([await outcome_of(self.store.read(name))], [expected])
+            if isinstance(expected, Record):
+                expected = expected.operation
+            assert_same([await outcome_of(self.store.operation(name))], [expected])
+
+    async def compare_queries(self) -> None:
+        records = list(self.model.records.values())
+        for parent in PARENTS:
+            shown = [one for one in records[::-1] if one.parent == parent and not one.deleted]
+            for size in (2, 100):
+                pages = await self.pages(parent, size)
+                assert [one for page in pages for one in page] == [one.operation for one in shown]
+                assert [len(page) for page in pages[:-1]] == [size] * (len(pages) - 1)
+        for method in METHODS:
+            waits = [one for one in records if one.method == method and one.claimable]
+            ready = [one.name for one in waits if one.ready_time <= self.now]
+            assert list(await self.store.claimable({method: 100})) == ready
+            assert list(await self.store.claimable({method: 1})) == ready[:1]
+            waiting = await self.store.claimable({method: 100}, ready=False)
+            assert list(waiting) == [one.name for one in waits]
+            for request_id in REQUEST_IDS:
+                found = await self.store.find_request(method, request_id)
+                assert {one.name: one for one in found} == {
+                    one.name: one
+                    for one in records
+                    if request_id and (one.method, one.request_id) == (method, request_id)
+                }
+        for until in (None, self.now, self.now + LEASE):
+            assert set(await self.store.held(until=until)) == {
+                Held(one.name, one.attempt)
+                for one in records
+                if one.lease_time and (until is None or one.lease_time <= until)
+            }
+        for target in TARGETS:
+            assert await self.store.occupant(target) == self.model.occupant(target)
+        due = {one.name for one in records if one.is_due(self.now)}
+        assert set(await self.store.due(100)) == due
+        assert len(await self.store.due(1)) == min(len(due), 1)
+
+    async def pages(self, parent: str, size: int) -> list[Sequence[bytes]]:
+        pages, position = [], b""
+        while True:
+            page = await self.store.page(Query(parent), position=position, size=size)
+            pages.append(page.operations)
+            position = page.position
+            if not position:
+                return pages
+
+    # How it is done.
+
+    def index(self, pick: int) -> int:
+        return max(len(self.names) - 1 - pick, 0)
+
+    def made(self, operation_id: str, values: dict[str, Any]) -> Record:
+        made = record.create(
+            operation_id=operation_id,
+            request=b"request",
+            metadata_type=metadata.DEFAULT_TYPE.DESCRIPTOR.full_name,
+            now=self.now,
+            **values,
+        )
+        self.names = [name or made.name for name in self.names]
+        return made
+
+    def change(self, pick: int, event: Any) -> tuple[str, Event]:
+        """Returns a change, its attempt counted from the operation's latest."""
+        name = self.names[self.index(pick)]
+        known = self.model.records.get(name)
+        return name, numbered(event, known.attempt if known else 0)
+
+    def do(self, works: Sequence[Record | tuple[str, Event]]) -> None:
+        expected = [
+            self.model.create(work)
+            if isinstance(work, Record)
+            else self.model.apply(*work, self.now)
+            for work in works
+        ]
+
+        async def all_at_once() -> list[object]:
+            calls = [
+                self.store.create(work) if isinstance(work, Record) else self.store.apply(*work)
+                for work in works
+            ]
+            return await asyncio.gather(*map(outcome_of, calls))
+
+        assert_same(self.run(all_at_once()), expected)
+
+
+def numbered(event: Any, attempt: int) -> Event:
+    """Returns an event of an attempt that is so many after the latest."""
+    values = {name: getattr(event, name) for name in event.__dataclass_fields__}
+    if "report" in values:
+        values["report"] = numbered(values["report"], attempt)
+    if "attempt" in values:
+        values["attempt"] += attempt
+    numbered_event: Event = type(event)(**values)
+    return numbered_event
+
+
+async def outcome_of(call: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await call
+    except LroError as error:
+        return error
+
+
+def assert_same(found: Sequence[Any], expected: Sequence[Any]) -> None:
+    assert [_comparable(one) for one in found] == [_comparable(one) for one in expected]
+
+
+def _comparable(outcome: Any) -> Any:
+    return (type(outcome), str(outcome)) if isinstance(outcome, LroError) else outcome
+
+
+class MemoryAgainstModel(StoreAgainstModel):
+    def make_store(self) -> MemoryStore:
+        return MemoryStore(lambda: self.now)
+
+
+class SqliteAgainstModel(StoreAgainstModel):
+    def make_store(self) -> SqliteStore:
+        if not hasattr(self, "folder"):
+            memory = Path("/dev/shm")
+            self.folder = tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)
+        return SqliteStore(Path(self.folder.name) / "operations.db", lambda: self.now)
+
+    @rule()
+    def open_again(self) -> None:
+        self.run(self.store.close())
+        self.store = self.make_store()
+        self.open()
+
+    def teardown(self) -> None:
+        super().teardown()
+        if hasattr(self, "folder"):
+            self.folder.cleanup()
+
+
+TestMemoryAgainstModel = MemoryAgainstModel.TestCase
+TestMemoryAgainstModel.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestSqliteAgainstModel = SqliteAgainstModel.TestCase
+TestSqliteAgainstModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

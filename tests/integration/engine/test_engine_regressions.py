@@ -1,0 +1,221 @@
+"""Mistakes that other job queues have made, by name; none of them may be made here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+from random import Random
+
+import pytest
+from engine_world import (
+    LEASE,
+    METHOD,
+    OPTIONS,
+    OTHER_METHOD,
+    Signal,
+    Text,
+    handler,
+    response_of,
+)
+
+from lro_grpc import metadata, record
+from lro_grpc.engine import InProcessEngine
+from lro_grpc.errors import LroError, StaleAttemptError
+from lro_grpc.record import Claim, Lose, Record, Report, Succeed
+from lro_grpc.stores import Query
+
+MICROS = 1_000_000
+ELSEWHERE = metadata.packed(Text(value="elsewhere"))
+
+
+async def never(request, op):
+    raise AssertionError("it is of another method")
+
+
+async def lost_elsewhere(world, meanwhile):
+    """Lets a worker's lease end, and something happen between the sweep's look and its write."""
+    await world.start(handler(never, method=OTHER_METHOD))
+    name = await world.create()
+    await world.apply(name, Claim(int(LEASE * MICROS)))
+    swept = Signal()
+
+    async def before(events):
+        if not swept.is_set() and any(isinstance(event, Lose) for event in events):
+            swept.set()
+            await meanwhile(name)
+
+    world.link.before = before
+    await world.pass_time(LEASE + 5)
+    assert swept.is_set()
+    return name
+
+
+async def test_a_finish_between_the_sweeps_look_and_its_write_stands(world):
+    """River #1302: the rescuer overwrote what had completed."""
+
+    async def finish(name):
+        await world.apply(name, Succeed(Report(1), ELSEWHERE))
+
+    name = await lost_elsewhere(world, finish)
+    await world.pass_time(2 * LEASE)
+    assert response_of(await world.get(name)) == "elsewhere"
+    ended = await world.record(name)
+    assert (ended.attempt, ended.failed_attempts) == (1, 0)
+
+
+async def test_a_claim_between_the_sweeps_look_and_its_write_stands(world):
+    """River #1302 again: the rescuer took a job from its new worker."""
+
+    async def claim_again(name):
+        await world.apply(name, Lose(1))
+        await world.apply(name, Claim(10 * int(LEASE * MICROS)))
+
+    name = await lost_elsewhere(world, claim_again)
+    held = await world.record(name)
+    assert (held.state, held.attempt, held.failed_attempts) == (record.RUNNING, 2, 1)
+    await world.apply(name, Succeed(Report(2), ELSEWHERE))
+    assert response_of(await world.get(name)) == "elsewhere"
+
+
+async def test_an_operation_longer_than_ten_leases_runs_once_beside_another_worker(memory_world):
+    """River #682: without a heartbeat, what takes long is run twice."""
+    started, go_on = Signal(), Signal()
+    begun = []
+
+    async def work(request, op):
+        begun.append(op.attempt)
+        started.set()
+        await go_on
+        return Text(value="once")
+
+    first = await memory_world.start(work)
+    await memory_world.start(work)
+    name = await memory_world.create()
+    await started
+    await memory_world.pass_time(11 * LEASE)
+    go_on.set()
+    done = await memory_world.done(name)
+    await first.stop(timedelta(0))
+    assert response_of(done) == "once"
+    assert begun == [1]
+
+
+async def test_a_zombie_finishes_in_vain(world):
+    """Unfenced queues take the outcome of a worker that was given up long ago (R5)."""
+    started, frozen, thaw = Signal(), Signal(), Signal()
+    told = []
+
+    async def work(request, op):
+        started.set()
+        await thaw
+        return Text(value="zombie")
+
+    await world.start(work)
+    name = await world.create()
+    await started
+
+    async def freeze(events):
+        frozen.set()
+        await thaw
+
+    async def listen(events):
+        told.extend(events)
+
+    world.link.before = freeze
+    world.link.after = listen
+    await world.pass_time(LEASE / 2)
+    await frozen
+    await world.apply(name, Lose(1, proven=True))
+    await world.apply(name, Claim(10 * int(LEASE * MICROS)))
+    held = await world.record(name)
+    thaw.set()
+    await world.pass_time(1)
+    assert told  # what it has sent has arrived
+    assert await world.record(name) == held
+    await world.apply(name, Succeed(Report(2), ELSEWHERE))
+    await world.pass_time(LEASE)
+    assert response_of(await world.get(name)) == "elsewhere"
+
+
+async def test_of_fifty_claimers_exactly_one_gets_each_attempt(world):
+    """200 operations, each wanted by all of them at once, and once more when it is let go (R5)."""
+    names = [await world.create() for _ in range(200)]
+    store = await world.open()
+    for attempt in (1, 2):
+
+        async def claim(order: Random) -> list[Record | LroError]:
+            wanted = order.sample(names, len(names))
+            return list(await store.apply_all([(name, Claim(MICROS)) for name in wanted]))
+
+        outcomes = await asyncio.gather(*(claim(Random(number)) for number in range(50)))
+        claimed = [one for mine in outcomes for one in mine if isinstance(one, Record)]
+        refused = [one for mine in outcomes for one in mine if isinstance(one, LroError)]
+        assert sorted(one.name for one in claimed) == sorted(names)
+        assert {one.attempt for one in claimed} == {attempt}
+        assert {type(one) for one in refused} == {StaleAttemptError}
+        await store.apply_all([(name, Lose(attempt, proven=True)) for name in names])
+
+
+async def test_of_fifty_engines_exactly_one_runs_each_operation(memory_world):
+    begun = Counter()
+
+    async def work(request, op):
+        begun[op.name, op.attempt] += 1
+        await asyncio.sleep(0)
+        return Text()
+
+    store = await memory_world.open()
+    engines = [
+        InProcessEngine(store, {METHOD: handler(work)}, memory_world.clock, OPTIONS)
+        for _ in range(50)
+    ]
+    for engine in engines:
+        await engine.start()
+    names = [await memory_world.create() for _ in range(200)]
+    for name in names:
+        await memory_world.done(name)
+    for engine in engines:
+        await engine.stop(timedelta(0))
+    assert begun == {(name, 1): 1 for name in names}
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_client_that_crashes_before_its_answer_finds_the_operation_it_has_started(
+    sqlite_world, steps
+):
+    """Wherever it was cut off, the same request_id gives one operation, which is run once (R2)."""
+    begun = []
+
+    async def work(request, op):
+        begun.append(op.name)
+        return Text()
+
+    creating = asyncio.create_task(sqlite_world.create(request_id="r", fingerprint=b"f"))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    creating.cancel()
+    await asyncio.wait({creating})
+    await sqlite_world.stop()
+    await sqlite_world.start(work)
+    name = await sqlite_world.create(request_id="r", fingerprint=b"f")
+    await sqlite_world.done(name)
+    store = await sqlite_world.open()
+    page = await store.page(Query("projects/p/locations/l"), position=b"", size=9)
+    assert len(page.operations) == 1
+    assert begun == [name]
+
+
+async def test_operations_that_are_overdue_do_not_keep_the_engine_busy(world):
+    """As many of them as there are slots; they are swept, and everything else goes on."""
+
+    async def work(request, op):
+        return Text(value="run")
+
+    overdue = [await world.create(timeout=MICROS) for _ in range(2)]
+    world.clock.advance(timedelta(seconds=2))
+    await world.start(handler(work, concurrency=2))
+    name = await world.create()
+    assert response_of(await world.done(name)) == "run"
+    await world.pass_time(OPTIONS.sweep.total_seconds() + 1)
+    assert {(await world.record(one)).state for one in overdue} == {record.EXPIRED}

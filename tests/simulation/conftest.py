@@ -1,0 +1,100 @@
+"""Which seeds are run, and what they came to.
+
+``LRO_SIM_SEEDS`` says how many (1000 unless set), from another number each time;
+``LRO_SIM_SEED=memory:7`` runs that one again. Those in ``regressions.txt`` are always run.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from totals import Totals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE = Path(__file__).parent
+MEMORY_SHARE = 0.7
+"""Of the seeds; the others run on SQLite."""
+
+CHUNK = 25
+"""Seeds in one test."""
+
+_TOTALS = pytest.StashKey[Totals]()
+_BASE = pytest.StashKey[int]()
+
+Seed = tuple[str, int]
+"""The store's kind and the number."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_TOTALS] = Totals()
+    config.stash[_BASE] = secrets.randbelow(10**9)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"simulation: seeds from {config.stash[_BASE]}"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Hands out the seeds: one of ``LRO_SIM_SEED``, or as many as ``LRO_SIM_SEEDS`` says."""
+    if "seeds" not in metafunc.fixturenames:
+        return
+    chosen = os.environ.get("LRO_SIM_SEED")
+    if chosen:
+        metafunc.parametrize("seeds", [[_parsed(chosen)]], ids=[chosen])
+        return
+    number = int(os.environ.get("LRO_SIM_SEEDS", "1000"))
+    base = metafunc.config.stash[_BASE]
+    memory = round(number * MEMORY_SHARE)
+    chunks = [
+        [(kind, base + n) for n in range(first, min(first + CHUNK, count))]
+        for kind, count in (("memory", memory), ("sqlite", number - memory))
+        for first in range(0, count, CHUNK)
+    ]
+    ids = [f"{chunk[0][0]}-{chunk[0][1] - base}" for chunk in chunks]
+    lines = (HERE / "regressions.txt").read_text().splitlines()
+    kept = [line.split("#")[0].strip() for line in lines]
+    chunks += [[_parsed(line)] for line in kept if line]
+    ids += [line for line in kept if line]
+    metafunc.parametrize("seeds", chunks, ids=ids)
+
+
+def _parsed(seed: str) -> Seed:
+    kind, _, number = seed.partition(":")
+    return kind, int(number)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    totals = config.stash[_TOTALS]
+    if totals.seeds:
+        terminalreporter.write_line(f"simulation: {totals} (seeds from {config.stash[_BASE]})")
+
+
+@pytest.fixture
+def totals(pytestconfig: pytest.Config) -> Totals:
+    return pytestconfig.stash[_TOTALS]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder in memory where there is one: a run is not about the disk."""
+    memory = "/dev/shm"
+    with tempfile.TemporaryDirectory(dir=memory if os.path.isdir(memory) else None) as path:
+        yield Path(path)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Keeps the log out of it, which tells of each fault."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)

@@ -1,0 +1,138 @@
+"""A store that several simulated processes share, as they would share a database server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from typing import TYPE_CHECKING, Any
+
+from lro_grpc.errors import LroError
+from lro_grpc.stores import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from simulated_loop import Process, SimulatedLoop
+
+    from lro_grpc.record import Event, Record
+    from lro_grpc.stores import Change, Listener
+
+    Write = Callable[[], Awaitable[Any]]
+
+
+class SharedStore(MemoryStore):
+    """A memory store that knows which of its clients is writing.
+
+    Args:
+        now: Tells the time of its own machine.
+        loop: Where messages travel.
+        lost_notices: How many of the notices that one client's change sends to the others get
+            lost, from 0 to 1.
+        late_writes: How many of the writes take their time, up to ``longest_write`` seconds. They
+            arrive even if who has sent them is frozen, or dead, by then.
+        longest_write: In seconds.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], int],
+        loop: SimulatedLoop,
+        *,
+        lost_notices: float,
+        late_writes: float,
+        longest_write: float,
+    ) -> None:
+        super().__init__(now)
+        self._loop = loop
+        self._lost_notices = lost_notices
+        self.late_writes = late_writes
+        self._longest_write = longest_write
+        self._clients: list[Client] = []
+        self._writer: Client | None = None
+        self._told: list[Record] = []
+        self.subscribe(self._on_change)
+
+    def client(self, process: Process, *, exclusive: bool) -> Client:
+        """Returns a process's way to the store; those of dead processes are forgotten."""
+        self._clients = [one for one in self._clients if one.process.alive]
+        self._clients.append(Client(self, process, exclusive=exclusive))
+        return self._clients[-1]
+
+    async def write(self, writer: Client, call: Write) -> Any:
+        """Calls the store for a client, which is told of its changes before it is answered."""
+        if self._loop.random.random() >= self.late_writes:
+            outcome, told = await self._written(writer, call)
+            return _tell(writer, told, outcome)
+        answer = self._loop.create_future()
+
+        async def travel() -> None:
+            await asyncio.sleep(self._loop.random.uniform(0, self._longest_write))
+            outcome, told = await self._written(writer, call)
+            self._loop.call_soon(arrive, told, outcome, context=writer.process.context)
+
+        def arrive(told: Sequence[Record], outcome: Any) -> None:
+            value = _tell(writer, told, outcome, raises=False)
+            if answer.done():  # nobody waits for it any more
+                return
+            if isinstance(value, LroError):
+                answer.set_exception(value)
+            else:
+                answer.set_result(value)
+
+        contextvars.Context().run(self._loop.create_task, travel())  # it belongs to no process
+        return await answer
+
+    async def _written(self, writer: Client, call: Write) -> tuple[Any, Sequence[Record]]:
+        """Calls the store, which answers without a pause; returns its changes, too."""
+        self._writer, self._told = writer, []
+        try:
+            return await call(), self._told
+        except LroError as error:
+            return error, self._told
+        finally:
+            self._writer = None
+
+    def _on_change(self, record: Record) -> None:
+        self._told.append(record)
+        random = self._loop.random
+        for client in self._clients:
+            if client is not self._writer and random.random() >= self._lost_notices:
+                delay = random.choice((0.0, 0.01, 0.3))
+                self._loop.call_later(delay, client.notice, record, context=client.process.context)
+
+
+def _tell(writer: Client, told: Sequence[Record], outcome: Any, *, raises: bool = True) -> Any:
+    for record in told:
+        writer.notice(record)
+    if raises and isinstance(outcome, LroError):
+        raise outcome
+    return outcome
+
+
+class Client:
+    """One process's way to a shared store: what others change is noticed late, or not at all."""
+
+    def __init__(self, store: SharedStore, process: Process, *, exclusive: bool) -> None:
+        self.process = process
+        self.exclusive = exclusive
+        self._store = store
+        self._listeners: list[Listener] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def notice(self, record: Record) -> None:
+        for listener in self._listeners:
+            listener(record)
+
+    def subscribe(self, listener: Listener) -> None:
+        self._listeners.append(listener)
+
+    async def create(self, record: Record) -> Record:
+        return await self._store.write(self, lambda: self._store.create(record))
+
+    async def apply(self, name: str, event: Event) -> Record:
+        return await self._store.write(self, lambda: self._store.apply(name, event))
+
+    async def apply_all(self, changes: Sequence[Change]) -> Sequence[Record | LroError]:
+        return await self._store.write(self, lambda: self._store.apply_all(changes))
