@@ -564,13 +564,20 @@ class Elapse:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Someone is no longer interested. What is not done runs on, unseen (P7)."""
+    """Someone is no longer interested. What is not done runs on, unseen (P7).
+
+    So does what is paused, for nobody could resume it any more.
+    """
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
-        del now
         _check_visible(record)
-        return _removed(record)
+        removed = _removed(record)
+        if record.state == PAUSED:
+            return _published(removed, now, path=(QUEUED,))
+        if record.pause_requested:
+            return _published(removed, now, pause_requested=False)
+        return removed
 
 
 def cancelled_status() -> status_pb2.Status:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lro_grpc.clock import Clock
 from lro_grpc.engine.attempt import Attempt
-from lro_grpc.record import Event, Expire, Lose
+from lro_grpc.record import Event, Expire, Lose, Release
 
 
 async def expire(attempt: Attempt, clock: Clock, patience: float) -> Event | None:
@@ -16,13 +16,17 @@ async def expire(attempt: Attempt, clock: Clock, patience: float) -> Event | Non
         patience: Seconds that the handler is given to stop.
 
     Returns:
-        What gives the attempt up; None if it still undoes its batch, which is not cut short.
+        What gives the attempt up; None if it still undoes its batch, which is not cut short. A
+        batch that it has begun is left to another attempt to undo.
     """
     while (left := attempt.record.deadline_time - clock.now()) > 0:
         await clock.sleep(left / 1_000_000)
     attempt.time_out()
     await clock.sleep(patience)
-    return None if attempt.is_undoing else Expire(attempt.take_report())
+    if attempt.is_undoing:
+        return None
+    report = attempt.take_report()
+    return Release(report) if attempt.record.batch else Expire(report)
 
 
 async def lose_stuck(attempt: Attempt, clock: Clock, limit: float, patience: float) -> Event:

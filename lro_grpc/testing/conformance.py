@@ -841,6 +841,20 @@ class StoreConformance:
         assert await self._listed(store) == [kept]
 
     @_with_store
+    async def test_a_deleted_operation_is_paused_no_more(self, store: Store) -> None:
+        """Nobody could resume it (P7)."""
+        paused = await store.create(self.record("op-1", pausable=True))
+        asked = await store.create(self.record("op-2", pausable=True))
+        await store.apply(paused.name, Pause())
+        await store.apply(asked.name, Claim(LEASE))
+        await store.apply(asked.name, Pause())
+        for one in (paused, asked):
+            await store.apply(one.name, Delete())
+        assert list(await store.claimable({METHOD: 9})) == [paused.name]
+        released = await store.apply(asked.name, Release(Report(1)))
+        assert (released.state, released.deleted) == (record.QUEUED, True)
+
+    @_with_store
     async def test_a_deleted_operation_runs_on_unseen(self, store: Store) -> None:
         """It is claimed, held and lost like any other; with its end it is no more."""
         name = (await store.create(self.record())).name

@@ -17,6 +17,7 @@ from killable import (
     expected,
     expected_failure,
     outcome,
+    reason,
     seen,
     snapshot,
     states,
@@ -223,12 +224,14 @@ def test_a_cancelled_batch_drained_while_it_rolls_back_ends_cancelled(
 def test_a_second_signal_in_a_drain_ends_the_server_and_loses_nothing(
     site: Site, colour: str
 ) -> None:
-    """Who is in a hurry gets what a crash would leave, and no less."""
-    held, queued = (delete(PARENT, own) for own in ("held-noop", "queued-noop"))
-    building = snapshot(PARENT, "building-5ms")
-    server = site.serve(server=colour, hold=["creating/building-5ms", "creating/slow-5ms"])
-    slow = create(PARENT, "slow-5ms")
-    names = [server.start(request) for request in (building, slow, held, queued)]
+    """Who is in a hurry gets what a crash would leave, and no less (R3)."""
+    once, queued = (delete(PARENT, own) for own in ("once-noop", "queued-noop"))
+    building, slow = snapshot(PARENT, "building-5ms"), create(PARENT, "slow-5ms")
+    held = ["creating/building-5ms", "creating/slow-5ms", "deleting/once-noop"]
+    server = site.serve(server=colour, hold=held)
+    lost = server.start(once)
+    server.reach("deleting/once-noop")
+    names = [server.start(request) for request in (building, slow, queued)]
     server.reach("creating/building-5ms", "creating/slow-5ms")
     waiting = server.waiting(names[0])
     server.terminate()
@@ -238,8 +241,9 @@ def test_a_second_signal_in_a_drain_ends_the_server_and_loses_nothing(
 
     server = site.serve(server=colour)
 
-    for name, request in zip(names, (building, slow, held, queued), strict=True):
+    for name, request in zip(names, (building, slow, queued), strict=True):
         assert outcome(server.wait(name)) == expected(request)
+    assert reason(server.wait(lost).error) == "WORKER_LOST"  # it has one attempt, and was in it
     assert seen(server.get(names[0])).attempt == 2
     server.drain()
     assert site.integrity() == "ok"

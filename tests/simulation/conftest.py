@@ -1,7 +1,8 @@
 """Which seeds are run, and what they came to.
 
 ``LRO_SIM_SEEDS`` says how many (1000 unless set), from another number each time;
-``LRO_SIM_SEED=memory:7`` runs that one again. Those in ``regressions.txt`` are always run.
+``LRO_SIM_SEED=memory:7`` runs that one again. Those in ``regressions.txt``, where each that
+fails is added, are always run.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from kept import REGRESSIONS
 from totals import Totals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HERE = Path(__file__).parent
 MEMORY_SHARE = 0.7
 """Of the seeds; the others run on SQLite."""
 
@@ -59,7 +60,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         for first in range(0, count, CHUNK)
     ]
     ids = [f"{chunk[0][0]}-{chunk[0][1] - base}" for chunk in chunks]
-    lines = (HERE / "regressions.txt").read_text().splitlines()
+    lines = REGRESSIONS.read_text().splitlines()
     kept = [line.split("#")[0].strip() for line in lines]
     chunks += [[_parsed(line)] for line in kept if line]
     ids += [line for line in kept if line]

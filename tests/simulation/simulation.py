@@ -153,12 +153,8 @@ class Simulation:
                 self._observer.problems.append(f"a Wait for {name} is {late} seconds late")
 
     def _unfinished(self) -> list[Record]:
-        """Returns what is to come to its end; what is paused and deleted nobody can resume."""
-        return [
-            one
-            for one in self._observer.records
-            if not one.done and not (one.deleted and one.state == PAUSED)
-        ]
+        """Returns what is to come to its end, be it deleted or not."""
+        return [one for one in self._observer.records if not one.done]
 
     def _plan_of(self, record: Record) -> Plan:
         return self._workload.plans[Request.FromString(record.request).instance_id]
