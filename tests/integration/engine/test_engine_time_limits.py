@@ -382,6 +382,32 @@ async def test_a_batch_that_is_half_created_is_rolled_back(world, colour):
     assert codes == [0, Code.DEADLINE_EXCEEDED, Code.ABORTED]
 
 
+async def test_a_batch_whose_creation_does_not_stop_is_rolled_back_by_another_attempt(world):
+    reached, go_on = Signal(), Signal()
+    created: list[str] = []
+    deleted: list[str] = []
+
+    def run(request: Any, op: Any) -> Any:
+        def create(target: str) -> None:
+            created.append(target)
+            if target == "b":
+                reached.set()
+                go_on.wait()  # and never looks whether it has to stop
+
+        op.batch(["a", "b", "c"], create=create, delete=deleted.append)
+
+    await world.start(run)
+    name = await world.create(timeout=2 * SECOND)
+    await reached
+    await world.pass_time(2 + LEASE + 1)
+    done = await world.done(name)
+    go_on.set()
+    assert is_expired(done)
+    assert metadata_of(done).attempt == 2
+    assert (created, deleted) == (["a", "b"], ["b", "a"])
+    assert states_of(done) == ["ROLLED_BACK", "ROLLED_BACK", "FAILED"]
+
+
 async def test_a_rollback_is_not_cut_short(world, colour):
     """However long it takes; and what was created does not stay for ever."""
     batcher = Batcher(colour)
