@@ -30,8 +30,9 @@ from benchmarks.figure import Figure
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 from lro_grpc import Operations, method, names
 from lro_grpc.clock import SystemClock
+from lro_grpc.events import Claim, Report, Succeed
 from lro_grpc.metadata import DEFAULT_TYPE, packed
-from lro_grpc.record import Claim, Record, Report, Succeed, create
+from lro_grpc.record import Record, create
 from lro_grpc.stores import SqliteStore
 
 MANY = 1_000_000

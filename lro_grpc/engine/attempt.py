@@ -22,8 +22,9 @@ from lro_grpc.errors import (
     StopReason,
     UnavailableError,
 )
+from lro_grpc.events import Event, Report
 from lro_grpc.metadata import message_class
-from lro_grpc.record import Event, Record, Report
+from lro_grpc.record import Record
 from lro_grpc.stores import Store
 from lro_grpc.telemetry import Telemetry
 

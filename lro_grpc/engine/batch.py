@@ -30,7 +30,7 @@ from lro_grpc.errors import (
     from_status,
     to_status,
 )
-from lro_grpc.record import SaveBatch, cancelled_status, expired_status
+from lro_grpc.events import SaveBatch, cancelled_status, expired_status
 
 
 @dataclass(frozen=True, slots=True)

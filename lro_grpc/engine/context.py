@@ -15,7 +15,7 @@ from lro_grpc.engine.attempt import Attempt
 from lro_grpc.engine.batch import Batch, drive, drive_async
 from lro_grpc.engine.log import handlers_log
 from lro_grpc.errors import AttemptStopped, StopReason
-from lro_grpc.record import Checkpoint, Update
+from lro_grpc.events import Checkpoint, Update
 
 MetadataT = TypeVar("MetadataT", bound=Message)
 

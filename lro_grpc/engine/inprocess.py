@@ -28,16 +28,8 @@ from lro_grpc.errors import (
     UnavailableError,
     UnexpectedError,
 )
-from lro_grpc.record import (
-    Claim,
-    Elapse,
-    Event,
-    Fail,
-    Heartbeat,
-    Lose,
-    Record,
-    Report,
-)
+from lro_grpc.events import Claim, Elapse, Event, Fail, Heartbeat, Lose, Report
+from lro_grpc.record import Record
 from lro_grpc.stores import Held, Store
 from lro_grpc.telemetry import NO_TELEMETRY, Telemetry
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from google.longrunning import operations_pb2
 from google.rpc import status_pb2
 
+from lro_grpc.events import Event, Lose, Retry
 from lro_grpc.lifecycle import JOB
-from lro_grpc.record import Event, Lose, Record, Retry
+from lro_grpc.record import Record
 
 if TYPE_CHECKING:
     _Adapter = logging.LoggerAdapter[logging.Logger]

@@ -17,7 +17,7 @@ from lro_grpc.engine.failure import status_of
 from lro_grpc.engine.retry import is_retryable, pause_after
 from lro_grpc.engine.threads import run_in_thread
 from lro_grpc.errors import AttemptStopped, Code, StopReason, WrongTypeError
-from lro_grpc.record import (
+from lro_grpc.events import (
     Event,
     Expire,
     Fail,

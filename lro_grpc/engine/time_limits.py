@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lro_grpc.clock import Clock
 from lro_grpc.engine.attempt import Attempt
-from lro_grpc.record import Event, Expire, Lose, Release
+from lro_grpc.events import Event, Expire, Lose, Release
 
 
 async def expire(attempt: Attempt, clock: Clock, patience: float) -> Event | None:

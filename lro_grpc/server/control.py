@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from lro.v1 import operation_control_service_pb2
 from lro_grpc import names
 from lro_grpc.engine.log import log_asked
-from lro_grpc.record import Event, Pause, Resume
+from lro_grpc.events import Event, Pause, Resume
 from lro_grpc.server.access import Guard
 from lro_grpc.server.call import EMPTY, Call, Service, parse
 from lro_grpc.stores import Store

@@ -12,7 +12,7 @@ from google.protobuf import duration_pb2
 from lro_grpc import filtering, names, paging
 from lro_grpc.engine.log import log_asked
 from lro_grpc.errors import InvalidArgumentError, OperationNotFoundError, cut
-from lro_grpc.record import Cancel, Delete, Event
+from lro_grpc.events import Cancel, Delete, Event
 from lro_grpc.server.access import Guard
 from lro_grpc.server.call import EMPTY, Call, Service, parse
 from lro_grpc.server.limits import Limits

@@ -8,7 +8,8 @@ import os
 from collections.abc import Mapping, Sequence
 
 from lro_grpc.errors import LroError
-from lro_grpc.record import Event, Record, not_found
+from lro_grpc.events import Event
+from lro_grpc.record import Record, not_found
 from lro_grpc.stores.store import (
     MAX_EXAMINED,
     Change,

@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from lro_grpc.errors import LroError
-from lro_grpc.record import Event, Record
+from lro_grpc.events import Event
+from lro_grpc.record import Record
 from lro_grpc.stores.store import MAX_EXAMINED, Change, Held, Listener, Page, Query, Store
 from lro_grpc.telemetry import Telemetry
 
@@ -147,7 +148,7 @@ class _Observed:
         self._event = event
 
     def apply(self, record: Record, now: int) -> Record:
-        """See :class:`lro_grpc.record.Event`."""
+        """See :class:`lro_grpc.events.Event`."""
         after = self._event.apply(record, now)
         self.before = record
         self.has_changed = after is not record

@@ -24,15 +24,9 @@ from typing import Any, TypeVar
 from google.longrunning import operations_pb2
 
 from lro_grpc.errors import ConfigurationError, LroError, UnavailableError, UnexpectedError
+from lro_grpc.events import Event
 from lro_grpc.filtering import And, Compare, Like
-from lro_grpc.record import (
-    CANCELLING,
-    CLAIMABLE_STATES,
-    DEFAULT_RETENTION,
-    Event,
-    Record,
-    not_found,
-)
+from lro_grpc.record import CANCELLING, CLAIMABLE_STATES, DEFAULT_RETENTION, Record, not_found
 from lro_grpc.stores.file_lock import FileLock
 from lro_grpc.stores.filter_sql import Condition, condition
 from lro_grpc.stores.store import (

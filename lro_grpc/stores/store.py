@@ -15,8 +15,9 @@ from lro_grpc.errors import (
     UnexpectedError,
     cut,
 )
+from lro_grpc.events import Event
 from lro_grpc.filtering import Filter, comparisons
-from lro_grpc.record import Event, Record
+from lro_grpc.record import Record
 
 Listener = Callable[[Record], None]
 """Is called on the event loop with each record that has changed, once the change is durable."""

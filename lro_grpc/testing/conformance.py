@@ -38,8 +38,7 @@ from lro_grpc.errors import (
     StaleAttemptError,
     to_status,
 )
-from lro_grpc.filtering import parse
-from lro_grpc.record import (
+from lro_grpc.events import (
     Cancel,
     Checkpoint,
     Claim,
@@ -51,7 +50,6 @@ from lro_grpc.record import (
     Heartbeat,
     Lose,
     Pause,
-    Record,
     Release,
     Report,
     Resume,
@@ -61,6 +59,8 @@ from lro_grpc.record import (
     Update,
     cancelled_status,
 )
+from lro_grpc.filtering import parse
+from lro_grpc.record import Record
 from lro_grpc.stores import Held, Now, Query, Store
 from lro_grpc.stores.store import MAX_EXAMINED
 

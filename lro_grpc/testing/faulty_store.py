@@ -10,7 +10,8 @@ from random import Random
 from typing import Any, TypeVar
 
 from lro_grpc.errors import LroError, UnavailableError
-from lro_grpc.record import Event, Record
+from lro_grpc.events import Event
+from lro_grpc.record import Record
 from lro_grpc.stores import Change, Held, Listener, Page, Query, Store
 from lro_grpc.stores.store import MAX_EXAMINED
 

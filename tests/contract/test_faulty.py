@@ -20,7 +20,8 @@ from lro_grpc.testing.faulty_store import Faults, FaultyStore
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from lro_grpc.record import Event, Record
+    from lro_grpc.events import Event
+    from lro_grpc.record import Record
     from lro_grpc.stores import Change, Held, Listener, Now, Page, Query, Store
 
 T = TypeVar("T")

@@ -14,9 +14,30 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2
+from lro_grpc import events as module
 from lro_grpc import metadata, record
 from lro_grpc.errors import Code, LroError, to_status
-from lro_grpc.record import Event, Record
+from lro_grpc.events import (
+    Cancel,
+    Checkpoint,
+    Claim,
+    Delete,
+    Elapse,
+    Event,
+    Expire,
+    Fail,
+    Heartbeat,
+    Lose,
+    Pause,
+    Release,
+    Report,
+    Resume,
+    Retry,
+    SaveBatch,
+    Succeed,
+    Update,
+)
+from lro_grpc.record import Record
 from lro_grpc.stores import Held, MemoryStore, Query, SqliteStore, Store
 from lro_grpc.stores.store import check_same_request, in_progress, name_taken
 from lro_grpc.testing.invariants import violations
@@ -59,7 +80,7 @@ ERRORS = [
 # An event of the latest attempt, or of one that is not.
 attempts = st.sampled_from((0, 0, 0, 0, -1, 1))
 reports = st.builds(
-    record.Report,
+    Report,
     attempts,
     st.none() | st.integers(0, 100),
     st.none() | st.sampled_from(("", "half", "\N{SNOWMAN}\u0000")),
@@ -68,27 +89,27 @@ reports = st.builds(
 flags = st.booleans()
 errors = st.sampled_from(ERRORS)
 EVENTS: dict[type[Any], st.SearchStrategy[Any]] = {
-    record.Claim: st.builds(record.Claim, st.just(LEASE)),
-    record.Heartbeat: st.builds(record.Heartbeat, attempts, st.just(LEASE)),
-    record.Report: reports,
-    record.SaveBatch: st.builds(
-        record.SaveBatch, reports, st.sampled_from(BATCHES), st.sampled_from((b"", ERRORS[0]))
+    Claim: st.builds(Claim, st.just(LEASE)),
+    Heartbeat: st.builds(Heartbeat, attempts, st.just(LEASE)),
+    Report: reports,
+    SaveBatch: st.builds(
+        SaveBatch, reports, st.sampled_from(BATCHES), st.sampled_from((b"", ERRORS[0]))
     ),
-    record.Checkpoint: st.builds(record.Checkpoint, reports, st.just(RESPONSE)),
-    record.Update: st.builds(record.Update, reports, flags),
-    record.Succeed: st.builds(record.Succeed, reports, st.just(RESPONSE), flags),
-    record.Fail: st.builds(record.Fail, reports, errors),
-    record.Retry: st.builds(record.Retry, reports, errors, st.sampled_from((0, 5 * SECOND))),
-    record.Expire: st.builds(record.Expire, reports),
-    record.Release: st.builds(record.Release, reports),
-    record.Lose: st.builds(record.Lose, attempts, flags, flags),
-    record.Cancel: st.just(record.Cancel()),
-    record.Pause: st.just(record.Pause()),
-    record.Resume: st.just(record.Resume()),
-    record.Elapse: st.just(record.Elapse()),
-    record.Delete: st.just(record.Delete()),
+    Checkpoint: st.builds(Checkpoint, reports, st.just(RESPONSE)),
+    Update: st.builds(Update, reports, flags),
+    Succeed: st.builds(Succeed, reports, st.just(RESPONSE), flags),
+    Fail: st.builds(Fail, reports, errors),
+    Retry: st.builds(Retry, reports, errors, st.sampled_from((0, 5 * SECOND))),
+    Expire: st.builds(Expire, reports),
+    Release: st.builds(Release, reports),
+    Lose: st.builds(Lose, attempts, flags, flags),
+    Cancel: st.just(Cancel()),
+    Pause: st.just(Pause()),
+    Resume: st.just(Resume()),
+    Elapse: st.just(Elapse()),
+    Delete: st.just(Delete()),
 }
-kinds = st.sampled_from(list(EVENTS) + [record.Claim] * 5)
+kinds = st.sampled_from(list(EVENTS) + [Claim] * 5)
 events = kinds.flatmap(EVENTS.__getitem__)
 creations = st.fixed_dictionaries(
     {
@@ -112,7 +133,7 @@ def test_the_model_knows_every_event() -> None:
     """Every class in the module of the events whose instances can be applied."""
     found = [
         kind
-        for _, kind in inspect.getmembers(record, inspect.isclass)
+        for _, kind in inspect.getmembers(module, inspect.isclass)
         if hasattr(kind, "apply") and kind is not Event
     ]
     assert set(found) == set(EVENTS)
@@ -222,7 +243,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     @precondition(lambda self: self.names)
     @rule(pick=picks)
     def claim(self, pick: int) -> None:
-        self.do([self.change(pick, record.Claim(LEASE))])
+        self.do([self.change(pick, Claim(LEASE))])
 
     @precondition(lambda self: self.names)
     @rule(

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from lro_grpc.events import Cancel, Claim, Delete
 from lro_grpc.filtering import parse
-from lro_grpc.record import Cancel, Claim, Delete, Record
+from lro_grpc.record import Record
 from lro_grpc.stores import Query, SqliteStore
 from lro_grpc.testing.conformance import LEASE, METHOD, PARENT, START, StoreConformance
 

@@ -17,8 +17,9 @@ from google.protobuf import empty_pb2
 
 from lro_grpc import metadata, record
 from lro_grpc.errors import Code, ConfigurationError, OperationNotFoundError, UnavailableError
+from lro_grpc.events import Cancel, Claim, Delete, Lose, Report, Succeed
 from lro_grpc.filtering import parse
-from lro_grpc.record import Cancel, Claim, Delete, Lose, Record, Report, Succeed
+from lro_grpc.record import Record
 from lro_grpc.stores import Query, SqliteStore, open_url
 from lro_grpc.testing.conformance import LEASE, METHOD, PARENT, START, StoreConformance
 

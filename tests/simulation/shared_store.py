@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from simulated_loop import Process, SimulatedLoop
 
-    from lro_grpc.record import Event, Record
+    from lro_grpc.events import Event
+    from lro_grpc.record import Record
     from lro_grpc.stores import Change, Listener
 
     Write = Callable[[], Awaitable[Any]]

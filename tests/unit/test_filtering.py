@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lro.v1 import operation_metadata_pb2, state_pb2
 from lro_grpc import filtering, metadata, record
 from lro_grpc.errors import Code, InvalidArgumentError, InvalidFilterError, to_status
+from lro_grpc.events import Claim, Fail, Report
 from lro_grpc.filtering import parse
 from lro_grpc.lifecycle import JOB
 from lro_grpc.record import Record
@@ -435,9 +436,9 @@ def test_values_are_the_records_whatever_the_metadata_type():
 
 def test_what_is_told_in_the_served_metadata_is_what_is_matched():
     """Of an operation that has come its way: the fields of both say the same."""
-    running = record.Claim(15 * SECOND).apply(new(), NOON + SECOND)
-    failed = record.Fail(
-        record.Report(1, 40, "half"), to_status(InvalidArgumentError("bad")).SerializeToString()
+    running = Claim(15 * SECOND).apply(new(), NOON + SECOND)
+    failed = Fail(
+        Report(1, 40, "half"), to_status(InvalidArgumentError("bad")).SerializeToString()
     ).apply(running, NOON + 2 * SECOND)
     served = operations_pb2.Operation.FromString(failed.operation)
     shown = metadata.message_class(failed.metadata_type).FromString(served.metadata.value)

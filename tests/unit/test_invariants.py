@@ -9,7 +9,8 @@ from google.longrunning import operations_pb2
 
 from lro_grpc import metadata, record
 from lro_grpc.errors import Code, LroError, to_status
-from lro_grpc.record import Cancel, Claim, Fail, Lose, Pause, Record, Release, Report, Succeed
+from lro_grpc.events import Cancel, Claim, Delete, Fail, Lose, Pause, Release, Report, Succeed
+from lro_grpc.record import Record
 from lro_grpc.testing.invariants import Invariants, violations
 
 NOW = 1_800_000_000_000_000
@@ -149,7 +150,7 @@ def test_what_is_done_or_deleted_leaves_room() -> None:
     invariants = Invariants()
     first = made("op-1", request_id="r", target="t", exclusive=True)
     invariants.check(first)
-    invariants.check(record.Delete().apply(Cancel().apply(first, NOW), NOW))
+    invariants.check(Delete().apply(Cancel().apply(first, NOW), NOW))
     assert invariants.records == {}
     invariants.check(made("op-2", request_id="r", target="t", exclusive=True))
     invariants.forget(made("op-2").name)

@@ -19,6 +19,7 @@ PURE = {
     "metadata",
     "batch",
     "record",
+    "events",
     "filtering",
     "paging",
     "polling",

@@ -19,6 +19,26 @@ from lro_grpc.errors import (
     StaleAttemptError,
     to_status,
 )
+from lro_grpc.events import (
+    Cancel,
+    Checkpoint,
+    Claim,
+    Delete,
+    Elapse,
+    Event,
+    Expire,
+    Fail,
+    Heartbeat,
+    Lose,
+    Pause,
+    Release,
+    Report,
+    Resume,
+    Retry,
+    SaveBatch,
+    Succeed,
+    Update,
+)
 from lro_grpc.lifecycle import JOB
 from lro_grpc.record import (
     CANCELLED,
@@ -31,25 +51,7 @@ from lro_grpc.record import (
     RUNNING,
     SUCCEEDED,
     UPDATING,
-    Cancel,
-    Checkpoint,
-    Claim,
-    Delete,
-    Elapse,
-    Event,
-    Expire,
-    Fail,
-    Heartbeat,
-    Lose,
-    Pause,
     Record,
-    Release,
-    Report,
-    Resume,
-    Retry,
-    SaveBatch,
-    Succeed,
-    Update,
 )
 
 NOW = 1_800_000_000_000_000

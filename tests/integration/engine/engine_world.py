@@ -17,7 +17,8 @@ from lro.v1 import operation_metadata_pb2
 from lro_grpc import record
 from lro_grpc.engine import EngineOptions, Handler, InProcessEngine
 from lro_grpc.errors import LroError
-from lro_grpc.record import Cancel, Event, Pause, Record, Resume
+from lro_grpc.events import Cancel, Event, Pause, Resume
+from lro_grpc.record import Record
 from lro_grpc.stores import Change, Changes, Held, Listener, Page, Query, Store
 from lro_grpc.stores.store import MAX_EXAMINED
 from lro_grpc.testing import ManualClock

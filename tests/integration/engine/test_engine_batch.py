@@ -24,7 +24,7 @@ from google.rpc import error_details_pb2
 
 from lro_grpc import record
 from lro_grpc.errors import AttemptStopped, Code, LroError, StopReason, UnavailableError
-from lro_grpc.record import Claim, Lose, SaveBatch
+from lro_grpc.events import Claim, Lose, SaveBatch
 
 COLOURS = ["def", "async def"]
 A, B, C, D = TARGETS = [f"projects/p/instances/i{n}" for n in range(1, 5)]

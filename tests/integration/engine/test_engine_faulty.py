@@ -10,7 +10,8 @@ import pytest
 from engine_world import OTHER_METHOD, Text, World, handler, response_of, states_of
 
 from lro_grpc.errors import Code, LroError, RetryableError
-from lro_grpc.record import PAUSED, Pause, Resume
+from lro_grpc.events import Pause, Resume
+from lro_grpc.record import PAUSED
 from lro_grpc.testing.faulty_store import NO_FAULTS, Faults, FaultyStore
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from lro_grpc.errors import (
     RetryableError,
     StopReason,
 )
-from lro_grpc.record import Checkpoint, Claim, Report
+from lro_grpc.events import Cancel, Checkpoint, Claim, Pause, Report
 
 LEASE = 15_000_000
 COLOURS = ["def", "async def"]
@@ -441,7 +441,7 @@ async def test_a_handler_may_come_to_its_checkpoint_in_a_group_of_tasks(world, h
     await world.start(work)
     name = await world.create(pausable=True)
     await started
-    await world.apply(name, record.Pause() if how == "pause" else record.Cancel())
+    await world.apply(name, Pause() if how == "pause" else Cancel())
     asked.set()
     ended = await world.until(name, lambda one: one.done or one.state == record.PAUSED)
     assert ended.state == (record.PAUSED if how == "pause" else record.CANCELLED)

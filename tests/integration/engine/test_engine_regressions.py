@@ -22,7 +22,8 @@ from engine_world import (
 from lro_grpc import metadata, record
 from lro_grpc.engine import InProcessEngine
 from lro_grpc.errors import LroError, StaleAttemptError
-from lro_grpc.record import Claim, Lose, Record, Report, Succeed
+from lro_grpc.events import Claim, Lose, Report, Succeed
+from lro_grpc.record import Record
 from lro_grpc.stores import Query
 
 MICROS = 1_000_000

@@ -24,8 +24,8 @@ from engine_world import (
 
 from lro_grpc import record
 from lro_grpc.errors import Code, RetryableError, UnavailableError
+from lro_grpc.events import Claim, Delete, Release, Report, Retry
 from lro_grpc.polling import Backoff
-from lro_grpc.record import Claim, Delete, Release, Report, Retry
 
 COLOURS = ["def", "async def"]
 

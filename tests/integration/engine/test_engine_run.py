@@ -25,7 +25,7 @@ from google.rpc import error_details_pb2
 from lro.v1 import operation_metadata_pb2, state_pb2
 from lro_grpc import record
 from lro_grpc.errors import Code, LroError, UnavailableError
-from lro_grpc.record import Report, SaveBatch
+from lro_grpc.events import Delete, Report, SaveBatch
 
 COLOURS = ["def", "async def"]
 
@@ -456,7 +456,7 @@ async def test_a_deleted_operation_is_run_to_its_end(world):
     await world.start(work)
     name = await world.create()
     await world.until(name, lambda one: one.state == record.RUNNING)
-    await world.apply(name, record.Delete())
+    await world.apply(name, Delete())
     go_on.set()
     await ran
     await world.stop()

@@ -26,12 +26,13 @@ from lro_grpc import metadata, record
 from lro_grpc.errors import (
     AttemptStopped,
     Code,
+    LroError,
     OperationNotFoundError,
     StaleAttemptError,
     StopReason,
     UnavailableError,
 )
-from lro_grpc.record import Cancel, Claim, Delete, Heartbeat, Lose, Report, Succeed
+from lro_grpc.events import Cancel, Claim, Delete, Heartbeat, Lose, Report, Succeed
 
 COLOURS = ["def", "async def"]
 
@@ -196,7 +197,7 @@ async def test_a_cancel_of_a_done_operation_changes_nothing(world, worker):
 
 async def test_a_handler_that_raises_cancelled_by_itself_cancels_the_operation(world):
     async def work(request, op):
-        raise record.LroError("the user closed the account", code=Code.CANCELLED)
+        raise LroError("the user closed the account", code=Code.CANCELLED)
 
     await world.start(work)
     done = await world.done(await world.create())
@@ -725,7 +726,7 @@ async def test_a_deleted_operation_survives_a_crash_and_ends(world, worker):
     await world.start(worker.run)
     name = await world.create()
     await worker.started
-    await world.apply(name, record.Delete())
+    await world.apply(name, Delete())
     await world.crash()
     ended = Signal()
     (await world.open()).subscribe(lambda one: ended.set() if one.done else None)

@@ -30,7 +30,7 @@ from lro_grpc.errors import (
     RetryableError,
     StopReason,
 )
-from lro_grpc.record import Delete
+from lro_grpc.events import Delete
 
 COLOURS = ["def", "async def"]
 SECOND = 1_000_000
