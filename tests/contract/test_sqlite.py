@@ -408,7 +408,7 @@ async def test_a_cancelled_caller_does_not_disturb_the_others(path):
 
 
 async def test_changes_find_records_that_were_not_kept_at_hand(path, monkeypatch):
-    monkeypatch.setattr("lro_grpc.stores.sqlite._MAX_RECENT", 3)
+    monkeypatch.setattr("lro_grpc.stores.sqlite.batch.MAX_RECENT", 3)
     async with opened(path) as store:
         made = [await store.create(new(f"op-{n}", request_id=f"r{n}")) for n in range(20)]
         for one in made:

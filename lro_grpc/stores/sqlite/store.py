@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import operator
 import os
 import re
 import sqlite3
@@ -21,14 +20,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from google.longrunning import operations_pb2
-
-from lro_grpc.errors import ConfigurationError, LroError, UnavailableError, UnexpectedError
+from lro_grpc.errors import ConfigurationError, LroError, UnavailableError
 from lro_grpc.events import Event
 from lro_grpc.filtering import And, Compare, Like
-from lro_grpc.record import CANCELLING, CLAIMABLE_STATES, DEFAULT_RETENTION, Record, not_found
-from lro_grpc.stores.file_lock import FileLock
-from lro_grpc.stores.filter_sql import Condition, condition
+from lro_grpc.record import CANCELLING, Record, not_found
+from lro_grpc.stores.sqlite.batch import BY_EXCLUSIVE_TARGET, Batch, Unstorable
+from lro_grpc.stores.sqlite.file_lock import FileLock
+from lro_grpc.stores.sqlite.filter import Condition, condition
+from lro_grpc.stores.sqlite.schema import (
+    CLAIMABLE,
+    COLUMNS,
+    STATES,
+    key_of,
+    migrate,
+    record_of,
+    transaction,
+)
 from lro_grpc.stores.store import (
     MAX_EXAMINED,
     Change,
@@ -37,10 +44,6 @@ from lro_grpc.stores.store import (
     Now,
     Page,
     Query,
-    check_same_request,
-    happen,
-    in_progress,
-    name_taken,
     page_of,
     sequence_before,
 )
@@ -53,87 +56,38 @@ _MAX_CHANGES = 1000
 _BUSY_SECONDS = 0.1
 """For how long a stranger's lock on the file may hold up the event loop."""
 
-_MAX_RECENT = 10_000
-"""Records that are kept at hand at most; a record that is not there is read from the file."""
+_LAST_TIME = 2**63 - 1
 
-_COLUMNS = ", ".join(Record._fields)
-_STATES = ", ".join(str(state) for state in sorted(CLAIMABLE_STATES))
 _HAS_CANCELLED_CHECKPOINT = f"checkpoint <> x'' AND state = {CANCELLING}"
-_CLAIMABLE = f"lease_time = 0 AND state IN ({_STATES})"
-
-_MIGRATIONS = (
-    f"""
-    CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE operations (
-        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-        name TEXT NOT NULL UNIQUE,
-        parent TEXT NOT NULL,
-        method TEXT NOT NULL,
-        request BLOB NOT NULL,
-        request_id TEXT NOT NULL,
-        fingerprint BLOB NOT NULL,
-        metadata_type TEXT NOT NULL,
-        target TEXT NOT NULL,
-        verb TEXT NOT NULL,
-        api_version TEXT NOT NULL,
-        max_attempts INTEGER NOT NULL,
-        create_time INTEGER NOT NULL,
-        start_time INTEGER NOT NULL,
-        update_time INTEGER NOT NULL,
-        end_time INTEGER NOT NULL,
-        state INTEGER NOT NULL,
-        attempt INTEGER NOT NULL,
-        losses INTEGER NOT NULL,
-        lease_time INTEGER NOT NULL,
-        cancel_requested INTEGER NOT NULL,
-        deleted INTEGER NOT NULL,
-        progress_percent INTEGER NOT NULL,
-        status_detail TEXT NOT NULL,
-        custom BLOB NOT NULL,
-        batch BLOB NOT NULL,
-        batch_error BLOB NOT NULL,
-        operation BLOB NOT NULL
-    );
-    CREATE INDEX operations_listed ON operations (parent, sequence) WHERE NOT deleted;
-    CREATE UNIQUE INDEX operations_requests ON operations (method, request_id, parent)
-        WHERE request_id <> '';
-    CREATE INDEX operations_claimable ON operations (method, sequence) WHERE {_CLAIMABLE};
-    CREATE INDEX operations_held ON operations (lease_time) WHERE lease_time <> 0;
-    """,
-    f"""
-    ALTER TABLE operations RENAME COLUMN losses TO failed_attempts;
-    ALTER TABLE operations ADD COLUMN caller TEXT NOT NULL DEFAULT '';
-    ALTER TABLE operations ADD COLUMN trace_context TEXT NOT NULL DEFAULT '';
-    ALTER TABLE operations ADD COLUMN pausable INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE operations ADD COLUMN exclusive_target TEXT NOT NULL DEFAULT '';
-    ALTER TABLE operations ADD COLUMN retention INTEGER NOT NULL DEFAULT {DEFAULT_RETENTION};
-    ALTER TABLE operations ADD COLUMN deadline_time INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE operations ADD COLUMN expire_time INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE operations ADD COLUMN ready_time INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE operations ADD COLUMN pause_requested INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE operations ADD COLUMN checkpoint BLOB NOT NULL DEFAULT x'';
-    ALTER TABLE operations ADD COLUMN error_code INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE operations ADD COLUMN response_type TEXT NOT NULL DEFAULT '';
-    UPDATE operations SET
-        expire_time = end_time + retention,
-        error_code = error_code_of(operation),
-        response_type = response_type_of(operation)
-        WHERE end_time <> 0;
-    CREATE UNIQUE INDEX operations_exclusive ON operations (exclusive_target)
-        WHERE exclusive_target <> '';
-    CREATE INDEX operations_expiring ON operations (expire_time) WHERE expire_time <> 0;
-    CREATE INDEX operations_overdue ON operations (deadline_time)
-        WHERE deadline_time <> 0 AND lease_time = 0 AND end_time = 0;
-    """,
+_TO_UNDO = f"(batch <> x'' OR ({_HAS_CANCELLED_CHECKPOINT}))"
+_READY = (
+    f"SELECT name FROM operations WHERE {CLAIMABLE} AND method = ? AND ready_time <= ?"
+    " ORDER BY sequence LIMIT ?"
 )
-"""The scripts that bring a file from each version to the next; ``user_version`` counts them."""
+_EXPIRING = (
+    "SELECT name FROM operations WHERE expire_time <> 0 AND expire_time <= ? AND NOT deleted"
+    " ORDER BY expire_time LIMIT ?"
+)
+_OVERDUE = (
+    "SELECT name FROM operations"
+    " WHERE deadline_time <> 0 AND lease_time = 0 AND end_time = 0 AND deadline_time <= ?"
+    f" AND NOT (state IN ({STATES}) AND {_TO_UNDO})"
+    " ORDER BY deadline_time LIMIT ?"
+)
+# The rows that a page looks at, in an order that needs no sorting.
+_OF_PARENT = "FROM operations WHERE parent = ? AND NOT deleted AND sequence < ?"
+_OF_ALL = "FROM operations NOT INDEXED WHERE sequence < ?"
+_NEWEST_FIRST = "ORDER BY sequence DESC"
+
+_WILDCARD = re.compile("(?<![^/])-(?![^/])")
+"""A segment of a parent that stands for any segment."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
     """What the writer is to do, and where its result goes."""
 
-    do: Callable[[_Batch], Any]
+    do: Callable[[Batch], Any]
     done: asyncio.Future[Any]
 
 
@@ -193,8 +147,8 @@ class SqliteStore:
             undo.callback(self._lock.release)
             try:
                 self._writer = undo.enter_context(contextlib.closing(self._connect()))
-                _migrate(self._writer, self.path)
-                self.key = _key(self._writer)
+                migrate(self._writer, self.path)
+                self.key = key_of(self._writer)
                 self._reader = undo.enter_context(contextlib.closing(self._connect()))
             except sqlite3.Error as cause:
                 raise self._unusable(cause) from cause
@@ -243,10 +197,10 @@ class SqliteStore:
         recent = self._recent_record(name)
         if recent is not None:
             return recent
-        rows = self._read(f"SELECT {_COLUMNS} FROM operations WHERE name = ? AND NOT deleted", name)
+        rows = self._read(f"SELECT {COLUMNS} FROM operations WHERE name = ? AND NOT deleted", name)
         if not rows:
             raise not_found(name)
-        return _record(rows[0])
+        return record_of(rows[0])
 
     async def operation(self, name: str) -> bytes:
         """Returns the served bytes of a name."""
@@ -261,12 +215,12 @@ class SqliteStore:
     async def find_request(self, method: str, request_id: str) -> Sequence[Record]:
         """Returns the operations that were started under a ``request_id``."""
         rows = self._read(
-            f"SELECT {_COLUMNS} FROM operations"
+            f"SELECT {COLUMNS} FROM operations"
             " WHERE method = ? AND request_id = ? AND request_id <> ''",
             method,
             request_id,
         )
-        return [self._told(_record(row)) for row in rows]
+        return [self._told(record_of(row)) for row in rows]
 
     async def page(
         self, query: Query, *, position: bytes, size: int, examined: int = MAX_EXAMINED
@@ -275,7 +229,7 @@ class SqliteStore:
         scope, parameters = _scope(query, sequence_before(position))
         rest = self._rest(query, sequence_before(position), query.examined(examined))
         asked = self._asked(query)
-        columns = "sequence, name, operation" if asked.exact else f"sequence, {_COLUMNS}"
+        columns = "sequence, name, operation" if asked.exact else f"sequence, {COLUMNS}"
         statement = f"SELECT {columns} {scope} AND sequence >= ? AND {asked.sql} {_NEWEST_FIRST}"
         try:
             found = self._reader.execute(statement, (*parameters, rest, *asked.parameters))
@@ -286,7 +240,7 @@ class SqliteStore:
 
     async def occupant(self, target: str) -> str:
         """Returns the operation that has a target for itself; empty for none."""
-        rows = self._read(_BY_EXCLUSIVE_TARGET, target)
+        rows = self._read(BY_EXCLUSIVE_TARGET, target)
         return str(rows[0][0]) if rows else ""
 
     async def claimable(self, limits: Mapping[str, int], *, ready: bool = True) -> Sequence[str]:
@@ -352,7 +306,7 @@ class SqliteStore:
             # A commit shows here a moment before it is told; what Get answers must not go back.
             record = self._recent.get(name)
             if record is None and not exact:
-                record = _record([name, *row])
+                record = record_of([name, *row])
             if record is None:
                 yield sequence, row[0]
             elif query.matches(record):
@@ -390,7 +344,7 @@ class SqliteStore:
         except sqlite3.Error as cause:
             raise _unavailable(cause) from cause
 
-    async def _write(self, do: Callable[[_Batch], T]) -> T:
+    async def _write(self, do: Callable[[Batch], T]) -> T:
         if self._closing:
             raise _closed()
         done: asyncio.Future[T] = self._loop.create_future()
@@ -413,9 +367,9 @@ class SqliteStore:
 
     async def _write_together(self, works: Sequence[_Work]) -> None:
         """Does work in one commit, and tells what came of it."""
-        batch = _Batch(self._writer, self._recent, self._now)
+        batch = Batch(self._writer, self._recent, self._now)
         try:
-            with _transaction(self._writer):
+            with transaction(self._writer):
                 results = [_do(work, batch) for work in works]
                 batch.write()
                 self._untold = batch.names
@@ -423,7 +377,7 @@ class SqliteStore:
         except sqlite3.Error as error:
             self._recent.clear()
             self._tell([], [_Result(work.done, error=_unavailable(error)) for work in works])
-        except _Unstorable as unstorable:
+        except Unstorable as unstorable:
             if len(works) > 1:
                 for work in works:
                     await self._write_together([work])
@@ -451,205 +405,6 @@ class SqliteStore:
             result.tell()
 
 
-class _Unstorable(Exception):  # noqa: N818 - it never leaves this module
-    """A record holds a value that SQLite cannot store, by a bug of who has made it."""
-
-    def error(self) -> UnexpectedError:
-        failed = UnexpectedError(f"a record cannot be stored: {self.__cause__!r}")
-        failed.__cause__ = self.__cause__
-        return failed
-
-
-_UNSTORABLE = (
-    sqlite3.InterfaceError,
-    sqlite3.ProgrammingError,
-    sqlite3.DataError,
-    sqlite3.IntegrityError,
-    OverflowError,
-    UnicodeError,
-)
-
-
-class _Batch:
-    """The changes of one commit: a view of the records on top of what is stored."""
-
-    def __init__(self, connection: sqlite3.Connection, recent: dict[str, Record], now: Now) -> None:
-        self.changed: list[Record] = []
-        """Each record that was changed, once a change, in order."""
-        self._connection = connection
-        self._recent = recent
-        self._now = now
-        self._records: dict[str, Record] = {}
-        self._new: set[str] = set()
-        self._requests: dict[tuple[str, str, str], str] = {}
-        self._occupants: dict[str, str] = {}
-        self._freed: list[str] = []
-
-    @property
-    def names(self) -> Collection[str]:
-        """The operations that were changed."""
-        return self._records.keys()
-
-    def create(self, record: Record) -> Record | LroError:
-        """Adds a record, unless its ``request_id`` was used before."""
-        stored = self._by_request(record) if record.request_id else None
-        if stored is not None:
-            try:
-                return check_same_request(stored, record)
-            except LroError as error:
-                return error
-        if self._has(record.name):
-            return name_taken(record.name)
-        occupant = self._occupant(record.exclusive_target)
-        if occupant:
-            return in_progress(record.exclusive_target, occupant)
-        self._new.add(record.name)
-        self._change(record)
-        return record
-
-    def apply(self, name: str, event: Event) -> Record | LroError:
-        """Applies an event to the record of a name."""
-        before = self._get(name)
-        if before is None:
-            return not_found(name)
-        after = happen(event, before, self._now())
-        if isinstance(after, LroError):
-            return after
-        if after is not before:
-            if before.request_id and not after.request_id:
-                self._requests[before.method, before.request_id, before.parent] = ""
-            if before.exclusive_target and not after.exclusive_target:
-                self._occupants[before.exclusive_target] = ""
-                self._freed.append(name)
-            self._change(after)
-        return after
-
-    def write(self) -> None:
-        """Writes each record that was changed, as it is now.
-
-        Raises:
-            _Unstorable: If one of them holds a value that SQLite has no type for.
-        """
-        try:
-            self._write()
-        except _UNSTORABLE as cause:
-            raise _Unstorable from cause
-
-    def _write(self) -> None:
-        records = self._records.values()
-        # What makes room comes first: a new record may use a request_id, or a target, that is free
-        # since.
-        deleted = [record for record in records if record.deleted]
-        gone = [(record.name,) for record in deleted if record.done]
-        self._connection.executemany("DELETE FROM operations WHERE name = ?", gone)
-        hidden = [(record.name,) for record in deleted if not record.done]
-        self._connection.executemany(_HIDE, hidden)
-        self._connection.executemany(_FREE, [(name,) for name in self._freed])
-        new = [record for record in records if record.name in self._new and not _is_gone(record)]
-        self._connection.executemany(_INSERT, new)
-        known = [record for record in records if record.name not in self._new]
-        self._connection.executemany(_UPDATE, map(_MUTABLE, known))
-
-    def remember(self) -> None:
-        """Keeps the records at hand: they are what is read and changed next."""
-        for name, record in self._records.items():
-            if _is_gone(record):
-                self._recent.pop(name, None)
-            else:
-                self._recent[name] = record
-        while len(self._recent) > _MAX_RECENT:
-            del self._recent[next(iter(self._recent))]
-
-    def _change(self, record: Record) -> None:
-        self._records[record.name] = record
-        if record.request_id:
-            self._requests[record.method, record.request_id, record.parent] = record.name
-        if record.exclusive_target:
-            self._occupants[record.exclusive_target] = record.name
-        self.changed.append(record)
-
-    def _get(self, name: str) -> Record | None:
-        record = self._records.get(name) or self._recent.get(name)
-        if record is None:
-            query = f"SELECT {_COLUMNS} FROM operations WHERE name = ?"
-            row = self._connection.execute(query, (name,)).fetchone()
-            return _record(row) if row else None
-        return None if _is_gone(record) else record
-
-    def _has(self, name: str) -> bool:
-        if name in self._records or name in self._recent:
-            return True
-        query = "SELECT 1 FROM operations WHERE name = ?"
-        return self._connection.execute(query, (name,)).fetchone() is not None
-
-    def _by_request(self, record: Record) -> Record | None:
-        key = (record.method, record.request_id, record.parent)
-        name = self._requests.get(key)
-        if name is None:
-            row = self._connection.execute(_BY_REQUEST, key).fetchone()
-            name = row[0] if row else ""
-        return self._get(name) if name else None
-
-    def _occupant(self, target: str) -> str:
-        """Returns the operation that has a target for itself; empty for none."""
-        if not target:
-            return ""
-        if target not in self._occupants:
-            row = self._connection.execute(_BY_EXCLUSIVE_TARGET, (target,)).fetchone()
-            self._occupants[target] = row[0] if row else ""
-        return self._occupants[target]
-
-
-_LAST_TIME = 2**63 - 1
-
-# What events change; but for what changes once at most, so that the indexes over that rest.
-_CHANGING = (
-    *("start_time", "update_time", "end_time", "expire_time", "state", "attempt"),
-    *("failed_attempts", "lease_time", "ready_time", "cancel_requested", "pause_requested"),
-    *("progress_percent", "status_detail", "custom", "checkpoint", "batch", "batch_error"),
-    *("error_code", "response_type", "operation"),
-)
-_MUTABLE = operator.attrgetter(*_CHANGING, "name")
-
-_INSERT = f"INSERT INTO operations ({_COLUMNS}) VALUES ({', '.join('?' * len(Record._fields))})"
-_UPDATE = f"UPDATE operations SET {', '.join(f'{c} = ?' for c in _CHANGING)} WHERE name = ?"
-_HIDE = "UPDATE operations SET deleted = 1, request_id = '' WHERE name = ?"
-
-_FREE = "UPDATE operations SET exclusive_target = '' WHERE name = ?"
-
-_TO_UNDO = f"(batch <> x'' OR ({_HAS_CANCELLED_CHECKPOINT}))"
-_READY = (
-    f"SELECT name FROM operations WHERE {_CLAIMABLE} AND method = ? AND ready_time <= ?"
-    " ORDER BY sequence LIMIT ?"
-)
-_EXPIRING = (
-    "SELECT name FROM operations WHERE expire_time <> 0 AND expire_time <= ? AND NOT deleted"
-    " ORDER BY expire_time LIMIT ?"
-)
-_OVERDUE = (
-    "SELECT name FROM operations"
-    " WHERE deadline_time <> 0 AND lease_time = 0 AND end_time = 0 AND deadline_time <= ?"
-    f" AND NOT (state IN ({_STATES}) AND {_TO_UNDO})"
-    " ORDER BY deadline_time LIMIT ?"
-)
-_BY_EXCLUSIVE_TARGET = (
-    "SELECT name FROM operations WHERE exclusive_target = ? AND exclusive_target <> ''"
-)
-
-# The rows that a page looks at, in an order that needs no sorting.
-_OF_PARENT = "FROM operations WHERE parent = ? AND NOT deleted AND sequence < ?"
-_OF_ALL = "FROM operations NOT INDEXED WHERE sequence < ?"
-_NEWEST_FIRST = "ORDER BY sequence DESC"
-
-_WILDCARD = re.compile("(?<![^/])-(?![^/])")
-"""A segment of a parent that stands for any segment."""
-
-_BY_REQUEST = (
-    "SELECT name FROM operations"
-    " WHERE method = ? AND request_id = ? AND parent = ? AND request_id <> ''"
-)
-
-
 def _scope(query: Query, before: int) -> tuple[str, tuple[str | int, ...]]:
     """Returns the rows that a page looks at, and the parameters of that."""
     if query.has_wildcard:
@@ -667,81 +422,13 @@ def _condition(query: Query) -> Condition:
     return condition(And((parent, Compare("deleted", "=", 0), asked)))._replace(exact=False)
 
 
-def _do(work: _Work, batch: _Batch) -> _Result:
+def _do(work: _Work, batch: Batch) -> _Result:
     try:
         return _Result(work.done, value=work.do(batch))
     except sqlite3.Error:
         raise  # the transaction cannot go on: none of its work has happened
     except Exception as error:  # noqa: BLE001 - it is told to the one who gave the work
         return _Result(work.done, error=error)
-
-
-def _record(row: Sequence[Any]) -> Record:
-    record = Record._make(row)
-    return record._replace(
-        pausable=bool(record.pausable),
-        cancel_requested=bool(record.cancel_requested),
-        pause_requested=bool(record.pause_requested),
-        deleted=bool(record.deleted),
-    )
-
-
-def _is_gone(record: Record) -> bool:
-    return record.deleted and record.done
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > len(_MIGRATIONS):
-        raise ConfigurationError(
-            f"{path} has schema version {version}, and this release knows {len(_MIGRATIONS)};"
-            " open it with the release that wrote it, or a newer one",
-            reason="STORE_TOO_NEW",
-            metadata={"path": str(path), "version": str(version)},
-        )
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if tables and not version:
-        raise ConfigurationError(
-            f"{path} is a database that this package has not made; give another file",
-            reason="STORE_FOREIGN",
-            metadata={"path": str(path)},
-        )
-    connection.create_function("error_code_of", 1, _error_code)
-    connection.create_function("response_type_of", 1, _response_type)
-    for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
-        with _transaction(connection):
-            for statement in script.split(";"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {number}")
-            connection.execute("COMMIT")
-
-
-def _error_code(operation: bytes) -> int:
-    return operations_pb2.Operation.FromString(operation).error.code
-
-
-def _response_type(operation: bytes) -> str:
-    type_url = operations_pb2.Operation.FromString(operation).response.type_url
-    return type_url.rpartition("/")[2]
-
-
-def _key(connection: sqlite3.Connection) -> bytes:
-    """Returns the store's secret, made when the file is new."""
-    statement = "INSERT OR IGNORE INTO secrets (name, value) VALUES ('page token', ?)"
-    connection.execute(statement, (os.urandom(32),))
-    (value,) = connection.execute("SELECT value FROM secrets WHERE name = 'page token'").fetchone()
-    return bytes(value)
 
 
 def _closed() -> UnavailableError:
