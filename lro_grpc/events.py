@@ -57,13 +57,15 @@ class Event(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker takes the operation: a new attempt begins."""
+    """A worker takes the operation: a new attempt begins. One that is overdue expires instead."""
 
     lease: int
     """For how long the worker holds it without a heartbeat, in microseconds."""
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
+        if not record.done and record.is_due(now):
+            return Elapse().apply(record, now)
         if not record.is_ready(now):
             raise StaleAttemptError(
                 f"{record.name} cannot be claimed now: it is {JOB.name_of(record.state)}"
@@ -137,7 +139,8 @@ class SaveBatch:
         """See :class:`Event`."""
         _fence(record, self.report.attempt)
         told = self.report.told(record)
-        return published(told, now, batch=self.batch, batch_error=self.batch_error)
+        first = record.batch_error or self.batch_error  # it stays, whatever fails later
+        return published(told, now, batch=self.batch, batch_error=first)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from lro_grpc.engine.attempts import Attempts
 from lro_grpc.engine.backlog import Backlog
 from lro_grpc.engine.handler import Handler
 from lro_grpc.engine.leases import Leases
-from lro_grpc.engine.log import log_claimed, log_outcome
+from lro_grpc.engine.log import log_claimed, log_done, log_outcome
 from lro_grpc.engine.outcomes import Outcomes
 from lro_grpc.engine.reports import Reports
 from lro_grpc.engine.ripening import Ripening
@@ -194,22 +194,17 @@ class InProcessEngine:
                     backlog.ask_again()
                     self._wake.set()
                     raise
-                refused = []
                 for name, outcome in zip(names, outcomes, strict=True):
-                    if isinstance(outcome, Record):
+                    if isinstance(outcome, Record) and outcome.lease_time:
                         self._begin(outcome, claimed_at)
-                    elif isinstance(outcome, StaleAttemptError):
-                        refused.append(name)
-                    elif not isinstance(outcome, OperationNotFoundError):
+                    elif isinstance(outcome, Record):
+                        log_done(outcome)
+                    elif not isinstance(outcome, (StaleAttemptError, OperationNotFoundError)):
                         fields = {"operation": name, "method": method}
                         _log.error("%s cannot be claimed: %s", name, outcome, extra=fields)
                 self._seen_early.clear()
             if backlog and self._free[method]:
                 self._wake.set()  # there is more, after the other methods
-            if refused:
-                self._wake.set()
-                # What is overdue ends here, or it would be found and refused again and again.
-                await self._sweep.elapse(refused)
 
     def _begin(self, record: Record, claimed_at: float) -> None:
         handler = self._handlers[record.method]

@@ -47,14 +47,10 @@ class Sweep:
             await self._lose([(one.name, Lose(one.attempt)) for one in lost])
         former: Sequence[str] = ()
         while (due := await self._store.due(_MAX_AT_ONCE)) and due != former:
-            await self.elapse(due)
+            for record in await self._store.apply_all([(name, Elapse()) for name in due]):
+                if isinstance(record, Record) and record.done and not record.deleted:
+                    log_done(record)
             former = due
-
-    async def elapse(self, names: Sequence[str]) -> None:
-        """Lets time pass over operations."""
-        for record in await self._store.apply_all([(name, Elapse()) for name in names]):
-            if isinstance(record, Record) and record.done and not record.deleted:
-                log_done(record)
 
     async def _lose(self, lost: Sequence[tuple[str, Lose]]) -> None:
         outcomes = await self._store.apply_all(lost)

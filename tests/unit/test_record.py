@@ -602,10 +602,10 @@ def test_what_nobody_has_expires_at_its_end_and_not_before():
         assert "10 s" in served(expired).error.message
 
 
-def test_what_is_overdue_is_not_claimed():
-    Claim(LEASE).apply(limited(), END - 1)
-    with pytest.raises(StaleAttemptError):
-        Claim(LEASE).apply(limited(), END)
+def test_what_is_overdue_expires_when_it_is_claimed():
+    assert Claim(LEASE).apply(limited(), END - 1).attempt == 1
+    late = Claim(LEASE).apply(limited(), END)
+    assert (late.state, late.attempt, late.lease_time) == (EXPIRED, 0, 0)
 
 
 def test_what_is_held_expires_by_its_worker_alone():
