@@ -1,7 +1,8 @@
 """Which seeds are run, and what they came to.
 
 ``LRO_SIM_SEEDS`` says how many (1000 unless set), from another number each time;
-``LRO_SIM_SEED=memory:7`` runs that one again. Those in ``regressions.txt``, where each that
+``LRO_SIM_SECONDS`` after which no further ones are begun; ``LRO_SIM_SEED=memory:7`` runs that one
+again. Those in ``regressions.txt``, where each that
 fails is added, are always run.
 """
 
@@ -11,6 +12,7 @@ import logging
 import os
 import secrets
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,12 +31,14 @@ CHUNK = 25
 
 _TOTALS = pytest.StashKey[Totals]()
 _BASE = pytest.StashKey[int]()
+_END = pytest.StashKey[float]()
 
 Seed = tuple[str, int]
 """The store's kind and the number."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_END] = time.monotonic() + float(os.environ.get("LRO_SIM_SECONDS", "inf"))
     config.stash[_TOTALS] = Totals()
     config.stash[_BASE] = secrets.randbelow(10**9)
 
@@ -78,6 +82,12 @@ def pytest_terminal_summary(
     totals = config.stash[_TOTALS]
     if totals.seeds:
         terminalreporter.write_line(f"simulation: {totals} (seeds from {config.stash[_BASE]})")
+
+
+@pytest.fixture
+def end(pytestconfig: pytest.Config) -> float:
+    """When no further seed is begun, by ``time.monotonic``."""
+    return pytestconfig.stash[_END]
 
 
 @pytest.fixture
