@@ -37,7 +37,7 @@ test: .venv/dev.stamp ## Run the tests
 .PHONY: soak
 soak: .venv/dev.stamp ## Kill servers 1,000 times under load, and simulate; at most 20 minutes
 	$(BIN)/python tests/faults/soak.py --minutes 16
-	LRO_SIM_SEEDS=5000 LRO_SIM_SECONDS=120 $(BIN)/python -m pytest -q tests/simulation
+	LRO_SIM_BASE=random LRO_SIM_SEEDS=5000 LRO_SIM_SECONDS=120 $(BIN)/python -m pytest -q tests/simulation
 
 .PHONY: generate
 generate: .venv/dev.stamp ## Write generated/ from protos/

@@ -225,7 +225,9 @@ class InProcessEngine:
         run = Run(attempt)
         self._runs[run] = attempt
         run.add_done_callback(self._ended)
-        if self._stopping:  # it was claimed while the engine was told to stop
+        if attempt.lease_is_over:  # the answer to the claim was that late: another one may have it
+            attempt.stop(StopReason.LEASE_LOST)
+        elif self._stopping:  # it was claimed while the engine was told to stop
             attempt.stop(StopReason.SHUTDOWN)
         else:
             early = self._seen_early.get(record.name)

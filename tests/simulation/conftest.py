@@ -1,6 +1,7 @@
 """Which seeds are run, and what they came to.
 
-``LRO_SIM_SEEDS`` says how many (1000 unless set), from another number each time;
+``LRO_SIM_SEEDS`` says how many (1000 unless set), and ``LRO_SIM_BASE`` from which number (0 unless
+set, so that a run says something of the code alone; ``random`` for another one each time);
 ``LRO_SIM_SECONDS`` after which no further ones are begun; ``LRO_SIM_SEED=memory:7`` runs that one
 again. Those in ``regressions.txt``, where each that
 fails is added, are always run.
@@ -40,7 +41,8 @@ Seed = tuple[str, int]
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_END] = time.monotonic() + float(os.environ.get("LRO_SIM_SECONDS", "inf"))
     config.stash[_TOTALS] = Totals()
-    config.stash[_BASE] = secrets.randbelow(10**9)
+    base = os.environ.get("LRO_SIM_BASE", "0")
+    config.stash[_BASE] = secrets.randbelow(10**9) if base == "random" else int(base)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -13,6 +13,7 @@ from engine_world import (
     LEASE,
     METHOD,
     OTHER_METHOD,
+    SWEEP,
     Signal,
     Text,
     handler,
@@ -223,6 +224,27 @@ async def test_a_cancel_that_comes_with_the_claim_reaches_the_handler(world, wor
 
 
 # Leases (R5, R6).
+
+
+async def test_a_claim_that_is_answered_too_late_begins_nothing(world):
+    """By then another worker may have the operation (R10)."""
+    attempts = []
+
+    async def work(request, op):
+        attempts.append(op.attempt)
+        return Text(value="run")
+
+    async def answer_late(events):
+        if any(isinstance(event, Claim) for event in events):
+            world.link.after = _nothing
+            world.clock.advance(timedelta(seconds=LEASE))
+
+    await world.start(work)
+    world.link.after = answer_late
+    name = await world.create()
+    await world.pass_time(SWEEP + 1)
+    assert response_of(await world.done(name)) == "run"
+    assert attempts == [2]
 
 
 async def test_a_healthy_attempt_is_kept_for_ever(world, worker):
