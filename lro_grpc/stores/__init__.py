@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lro_grpc.errors import ConfigurationError
 from lro_grpc.stores.changes import Changes, Watcher
+from lro_grpc.stores.forwarding import ForwardingStore
 from lro_grpc.stores.memory import MemoryStore
 from lro_grpc.stores.observed import ObservedStore
 from lro_grpc.stores.sqlite import SqliteStore
@@ -22,6 +23,7 @@ from lro_grpc.stores.store import (
 __all__ = [
     "Change",
     "Changes",
+    "ForwardingStore",
     "Held",
     "Listener",
     "MemoryStore",

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from lro_grpc.errors import LroError
 from lro_grpc.events import Event
 from lro_grpc.record import Record
-from lro_grpc.stores.store import MAX_EXAMINED, Change, Held, Listener, Page, Query, Store
+from lro_grpc.stores.forwarding import ForwardingStore
+from lro_grpc.stores.store import Change, Store
 from lro_grpc.telemetry import Telemetry
 
+T = TypeVar("T")
 
-class ObservedStore:
-    """Passes everything on to another store; see :class:`lro_grpc.stores.store.Store`.
+
+class ObservedStore(ForwardingStore):
+    """Passes everything on to another store, and tells of it.
 
     Args:
         store: The store itself.
@@ -22,36 +25,13 @@ class ObservedStore:
     """
 
     def __init__(self, store: Store, telemetry: Telemetry, monotonic: Callable[[], float]) -> None:
-        self._store = store
+        super().__init__(store)
         self._telemetry = telemetry
         self._monotonic = monotonic
 
-    @property
-    def exclusive(self) -> bool:
-        """Whether having opened the store proves that its former owner is gone."""
-        return self._store.exclusive
-
-    @property
-    def key(self) -> bytes:
-        """The store's secret."""
-        return self._store.key
-
-    async def open(self) -> None:
-        """Makes the store ready."""
-        await self._store.open()
-
-    async def close(self) -> None:
-        """Lets go of the store."""
-        await self._store.close()
-
-    def subscribe(self, listener: Listener) -> None:
-        """Adds a listener."""
-        self._store.subscribe(listener)
-
     async def create(self, record: Record) -> Record:
         """Stores a new record, unless its ``request_id`` was used before."""
-        with self._timed("create"):
-            stored = await self._store.create(record)
+        stored = await super().create(record)
         if stored.name == record.name:
             self._telemetry.changed(None, stored)
         return stored
@@ -59,74 +39,32 @@ class ObservedStore:
     async def apply(self, name: str, event: Event) -> Record:
         """Applies one event, and returns the record as it is then."""
         observed = _Observed(event)
-        with self._timed("apply"):
-            after = await self._store.apply(name, observed)
+        after = await super().apply(name, observed)
         self._tell(observed, after)
         return after
 
     async def apply_all(self, changes: Sequence[Change]) -> Sequence[Record | LroError]:
         """Applies events in their order; the outcome of one does not touch the others."""
         observed = [(name, _Observed(event)) for name, event in changes]
-        with self._timed("apply_all"):
-            outcomes = await self._store.apply_all(observed)
+        outcomes = await super().apply_all(observed)
         for (_, event), outcome in zip(observed, outcomes, strict=True):
             if isinstance(outcome, Record):
                 self._tell(event, outcome)
         return outcomes
 
-    async def read(self, name: str) -> Record:
-        """Returns the record of a name."""
-        with self._timed("read"):
-            return await self._store.read(name)
-
-    async def operation(self, name: str) -> bytes:
-        """Returns the served bytes of a name."""
-        with self._timed("operation"):
-            return await self._store.operation(name)
-
-    async def find_request(self, method: str, request_id: str) -> Sequence[Record]:
-        """Returns the operations that were started under a ``request_id``."""
-        with self._timed("find_request"):
-            return await self._store.find_request(method, request_id)
-
-    async def page(
-        self, query: Query, *, position: bytes, size: int, examined: int = MAX_EXAMINED
-    ) -> Page:
-        """Returns the operations that a query asks for, newest first."""
-        with self._timed("page"):
-            return await self._store.page(query, position=position, size=size, examined=examined)
-
-    async def occupant(self, target: str) -> str:
-        """Returns the operation that has a target for itself; empty for none."""
-        with self._timed("occupant"):
-            return await self._store.occupant(target)
-
-    async def claimable(self, limits: Mapping[str, int], *, ready: bool = True) -> Sequence[str]:
-        """Returns the operations that wait for an attempt, oldest first."""
-        with self._timed("claimable"):
-            return await self._store.claimable(limits, ready=ready)
-
-    async def held(self, *, until: int | None = None) -> Sequence[Held]:
-        """Returns the operations that an attempt holds."""
-        with self._timed("held"):
-            return await self._store.held(until=until)
-
-    async def due(self, limit: int) -> Sequence[str]:
-        """Returns operations that are to expire, or to be removed."""
-        with self._timed("due"):
-            return await self._store.due(limit)
-
-    @contextlib.contextmanager
-    def _timed(self, call: str) -> Iterator[None]:
+    async def _call(
+        self, call: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, **options: Any
+    ) -> T:
+        """Makes one call, and tells how long the answer has taken."""
         begin = self._monotonic()
         error: BaseException | None = None
         try:
-            yield
+            return await call(*arguments, **options)
         except BaseException as raised:
             error = raised
             raise
         finally:
-            self._telemetry.answered(call, self._monotonic() - begin, error)
+            self._telemetry.answered(call.__name__, self._monotonic() - begin, error)
 
     def _tell(self, event: _Observed, after: Record) -> None:
         if event.before is not None and event.has_changed:

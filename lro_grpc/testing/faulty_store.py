@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from random import Random
 from typing import Any, TypeVar
 
-from lro_grpc.errors import LroError, UnavailableError
-from lro_grpc.events import Event
-from lro_grpc.record import Record
-from lro_grpc.stores import Change, Held, Listener, Page, Query, Store
-from lro_grpc.stores.store import MAX_EXAMINED
+from lro_grpc.errors import UnavailableError
+from lro_grpc.stores import ForwardingStore, Store
 
 T = TypeVar("T")
 
@@ -39,8 +36,10 @@ class Faults:
 NO_FAULTS = Faults(before=0, after=0, delay=0, disconnect=0)
 
 
-class FaultyStore:
+class FaultyStore(ForwardingStore):
     """Passes calls on to a store, and lets some of them fail with ``UnavailableError``.
+
+    Opening and closing never fail.
 
     What a call answers, if it does, is the store's own answer; listeners are told of each change,
     as the store tells them.
@@ -60,26 +59,16 @@ class FaultyStore:
         *,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
+        super().__init__(store)
         self.faults = faults
         """May be replaced at any time."""
         self.connected = True
         """Whether the store can be reached at all."""
         self.injected: Counter[str] = Counter()
         """How many calls have met each fault."""
-        self._store = store
         self._random = random
         self._sleep = sleep
         self._failing = 0
-
-    @property
-    def exclusive(self) -> bool:
-        """The store's own."""
-        return self._store.exclusive
-
-    @property
-    def key(self) -> bytes:
-        """The store's own."""
-        return self._store.key
 
     def heal(self) -> None:
         """Lets every call through from now on."""
@@ -87,71 +76,11 @@ class FaultyStore:
         self.connected = True
         self._failing = 0
 
-    async def open(self) -> None:
-        """Opens the store; never fails by itself."""
-        await self._store.open()
-
-    async def close(self) -> None:
-        """Closes the store; never fails by itself."""
-        await self._store.close()
-
-    def subscribe(self, listener: Listener) -> None:
-        """Adds a listener to the store."""
-        self._store.subscribe(listener)
-
-    async def create(self, record: Record) -> Record:
-        """Stores a new record, or fails before or after that."""
-        return await self._call(self._store.create, record)
-
-    async def apply(self, name: str, event: Event) -> Record:
-        """Applies one event, or fails before or after that."""
-        return await self._call(self._store.apply, name, event)
-
-    async def apply_all(self, changes: Sequence[Change]) -> Sequence[Record | LroError]:
-        """Applies events, or fails before the first or after the last of them."""
-        return await self._call(self._store.apply_all, changes)
-
-    async def read(self, name: str) -> Record:
-        """Returns the record of a name, or fails."""
-        return await self._call(self._store.read, name)
-
-    async def operation(self, name: str) -> bytes:
-        """Returns the served bytes of a name, or fails."""
-        return await self._call(self._store.operation, name)
-
-    async def find_request(self, method: str, request_id: str) -> Sequence[Record]:
-        """Returns the operations that were started under a ``request_id``, or fails."""
-        return await self._call(self._store.find_request, method, request_id)
-
-    async def page(
-        self, query: Query, *, position: bytes, size: int, examined: int = MAX_EXAMINED
-    ) -> Page:
-        """Returns the operations that a query asks for, or fails."""
-        return await self._call(
-            self._store.page, query, position=position, size=size, examined=examined
-        )
-
-    async def occupant(self, target: str) -> str:
-        """Returns the operation that has a target for itself, or fails."""
-        return await self._call(self._store.occupant, target)
-
-    async def claimable(self, limits: Mapping[str, int], *, ready: bool = True) -> Sequence[str]:
-        """Returns the operations that wait for an attempt, or fails."""
-        return await self._call(self._store.claimable, limits, ready=ready)
-
-    async def due(self, limit: int) -> Sequence[str]:
-        """Returns operations that are to expire, or to be removed, or fails."""
-        return await self._call(self._store.due, limit)
-
-    async def held(self, *, until: int | None = None) -> Sequence[Held]:
-        """Returns the operations that an attempt holds, or fails."""
-        return await self._call(self._store.held, until=until)
-
     async def _call(
         self, call: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, **options: Any
     ) -> T:
         await self._go()
-        answer = await call(*arguments, **options)
+        answer = await super()._call(call, *arguments, **options)
         await self._come_back()
         return answer
 

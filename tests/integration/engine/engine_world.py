@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from google.longrunning import operations_pb2
 from google.protobuf import any_pb2, wrappers_pb2
@@ -19,9 +19,10 @@ from lro_grpc.engine import EngineOptions, Handler, InProcessEngine
 from lro_grpc.errors import LroError
 from lro_grpc.events import Cancel, Event, Pause, Resume
 from lro_grpc.record import Record
-from lro_grpc.stores import Change, Changes, Held, Listener, Page, Query, Store
-from lro_grpc.stores.store import MAX_EXAMINED
+from lro_grpc.stores import Change, Changes, ForwardingStore, Listener, Store
 from lro_grpc.testing import ManualClock
+
+T = TypeVar("T")
 
 METHOD = "/test.v1.Tests/Run"
 OTHER_METHOD = "/test.v1.Tests/RunOther"
@@ -99,7 +100,7 @@ class WorldClock(ManualClock):
 Hook = Callable[[Sequence[Event]], Awaitable[None]]
 
 
-class Link:
+class Link(ForwardingStore):
     """An engine's way to the store, which a test can disturb or cut.
 
     Once it is cut, nothing that the engine does reaches the store any more, and what waits for an
@@ -107,7 +108,7 @@ class Link:
     """
 
     def __init__(self, store: Store, before_claimable: Callable[[], None]) -> None:
-        self._store = store
+        super().__init__(store)
         self._before_claimable = before_claimable
         self._cut = False
         self.before: Hook = _nothing
@@ -117,14 +118,6 @@ class Link:
 
     def cut(self) -> None:
         self._cut = True
-
-    @property
-    def exclusive(self) -> bool:
-        return self._store.exclusive
-
-    @property
-    def key(self) -> bytes:
-        return self._store.key
 
     async def open(self) -> None:
         raise NotImplementedError
@@ -153,40 +146,16 @@ class Link:
         await self._pass()
         return outcomes
 
-    async def read(self, name: str) -> Record:
-        await self._pass()
-        return await self._store.read(name)
-
-    async def operation(self, name: str) -> bytes:
-        await self._pass()
-        return await self._store.operation(name)
-
-    async def find_request(self, method: str, request_id: str) -> Sequence[Record]:
-        await self._pass()
-        return await self._store.find_request(method, request_id)
-
-    async def page(
-        self, query: Query, *, position: bytes, size: int, examined: int = MAX_EXAMINED
-    ) -> Page:
-        await self._pass()
-        return await self._store.page(query, position=position, size=size, examined=examined)
-
     async def claimable(self, limits: Mapping[str, int], *, ready: bool = True) -> Sequence[str]:
         await self._pass()
         self._before_claimable()
         return await self._store.claimable(limits, ready=ready)
 
-    async def held(self, *, until: int | None = None) -> Sequence[Held]:
+    async def _call(
+        self, call: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, **options: Any
+    ) -> T:
         await self._pass()
-        return await self._store.held(until=until)
-
-    async def occupant(self, target: str) -> str:
-        await self._pass()
-        return await self._store.occupant(target)
-
-    async def due(self, limit: int) -> Sequence[str]:
-        await self._pass()
-        return await self._store.due(limit)
+        return await super()._call(call, *arguments, **options)
 
     async def _pass(self) -> None:
         if self._cut:
