@@ -85,7 +85,11 @@ class Network:
 
     async def _close(self) -> None:
         self._server.close()
+        self._cut = Cut.RESET
         await self._break_all()
+        # What the port has just accepted has a task, and is not among the connections yet.
+        while accepting := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(accepting)
         await self._server.wait_closed()
 
     async def _break_all(self) -> None:
