@@ -70,7 +70,7 @@ class Attempt:
         self.loop = asyncio.get_running_loop()
         self.cancel_requested = record.cancel_requested
         self.pause_requested = record.pause_requested
-        claim_time = record.lease_time - round(lease * 1_000_000)
+        claim_time = record.lease_time - int(lease * 1_000_000)
         self.is_timed_out = record.is_to_undo and record.is_overdue(claim_time)
         """Whether the operation's own time is over."""
         self.claimed_to_undo = record.cancel_requested or self.is_timed_out
