@@ -10,11 +10,11 @@ from google.longrunning import operations_pb2
 from google.protobuf import duration_pb2
 
 from lro_grpc import filtering, names, paging
-from lro_grpc.engine.log import log_asked
 from lro_grpc.errors import InvalidArgumentError, OperationNotFoundError, cut
-from lro_grpc.events import Cancel, Delete, Event
+from lro_grpc.events import Cancel, Delete
 from lro_grpc.server.access import Guard
-from lro_grpc.server.call import EMPTY, Call, Service, parse
+from lro_grpc.server.asking import Asking
+from lro_grpc.server.call import Call, Service, parse
 from lro_grpc.server.limits import Limits
 from lro_grpc.stores import Changes, Query, Store
 
@@ -45,6 +45,7 @@ class OperationsService:
         self._store = store
         self._changes = changes
         self._guard = guard
+        self._asking = Asking(store, guard)
         self._limits = limits
         self._max_wait = max_wait.total_seconds()
         self._draining = False
@@ -93,17 +94,13 @@ class OperationsService:
 
     async def cancel(self, body: bytes, call: Call) -> bytes:
         """Asks to cancel an operation; the operation's state tells what comes of it (P8)."""
-        request = parse(operations_pb2.CancelOperationRequest, body)
-        await self._guard.check("operations.cancel", request.name, request, call)
-        await self._apply(request.name, Cancel())
-        return EMPTY
+        kind = operations_pb2.CancelOperationRequest
+        return await self._asking.ask("operations.cancel", kind, Cancel(), body, call)
 
     async def delete(self, body: bytes, call: Call) -> bytes:
         """Forgets an operation; one that is not done runs on, unseen (P7)."""
-        request = parse(operations_pb2.DeleteOperationRequest, body)
-        await self._guard.check("operations.delete", request.name, request, call)
-        await self._apply(request.name, Delete())
-        return EMPTY
+        kind = operations_pb2.DeleteOperationRequest
+        return await self._asking.ask("operations.delete", kind, Delete(), body, call)
 
     async def wait(self, body: bytes, call: Call) -> bytes:
         """Returns the latest state of an operation, when it is done or the time is over (P9)."""
@@ -121,10 +118,6 @@ class OperationsService:
                 if left <= 0 or self._draining or _is_done(operation) or not call.may_wait():
                     return operation
                 await watcher.wait(min(left, _POLL_SECONDS))
-
-    async def _apply(self, name: str, event: Event) -> None:
-        names.split(name)
-        log_asked(event, await self._store.apply(name, event))
 
     async def _operation(self, name: str) -> bytes:
         """Returns the served bytes of a name; what is stored need not be checked to be a name."""
