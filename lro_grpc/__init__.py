@@ -9,8 +9,14 @@ from __future__ import annotations
 from lro_grpc.client import (
     AsyncOperationFuture,
     AsyncOperationsClient,
+    DoneAndNotDone,
     OperationFuture,
     OperationsClient,
+    OperationUpdate,
+    as_completed,
+    async_as_completed,
+    async_wait,
+    wait,
 )
 from lro_grpc.engine import AsyncOperationContext, OperationContext
 from lro_grpc.errors import (
@@ -39,7 +45,7 @@ from lro_grpc.errors import (
     UnexpectedError,
     WrongTypeError,
 )
-from lro_grpc.polling import Backoff
+from lro_grpc.polling import Backoff, Retry
 from lro_grpc.server import (
     Access,
     KnownOperation,
@@ -59,6 +65,7 @@ __all__ = [
     "Backoff",
     "Code",
     "ConfigurationError",
+    "DoneAndNotDone",
     "IllegalTransitionError",
     "InvalidArgumentError",
     "InvalidFilterError",
@@ -77,16 +84,22 @@ __all__ = [
     "OperationInProgressError",
     "OperationNotFoundError",
     "OperationTimeoutError",
+    "OperationUpdate",
     "Operations",
     "OperationsClient",
     "PermissionDeniedError",
     "Prepared",
     "RequestIdReusedError",
+    "Retry",
     "RetryableError",
     "StaleAttemptError",
     "StopReason",
     "UnavailableError",
     "UnexpectedError",
     "WrongTypeError",
+    "as_completed",
+    "async_as_completed",
+    "async_wait",
     "method",
+    "wait",
 ]

@@ -327,6 +327,19 @@ class OperationFailedError(LroError):
         )
         self.operation = operation
 
+    @property
+    def name(self) -> str:
+        """The operation's name."""
+        return self.operation.name
+
+    @property
+    def operation_metadata(self) -> Any:
+        """The operation's metadata, unpacked to its message; None if it has none.
+
+        The ``Any`` itself if its type is not known here, or its bytes are broken.
+        """
+        return _metadata_of(self.operation)
+
     def __str__(self) -> str:
         return f"{self.operation.name} failed: {self.code.name} ({self.reason}): {self.message}"
 
@@ -345,15 +358,29 @@ class OperationTimeoutError(LroError, TimeoutError):
 
     Attributes:
         operation: The last state that was seen of it.
+        elapsed: How long the caller has waited.
     """
 
     default_code = Code.DEADLINE_EXCEEDED
     default_reason = "OPERATION_TIMEOUT"
     default_domain = LIBRARY_DOMAIN
 
-    def __init__(self, message: str, *, operation: operations_pb2.Operation) -> None:
+    def __init__(
+        self, message: str, *, operation: operations_pb2.Operation, elapsed: timedelta
+    ) -> None:
         super().__init__(message, metadata={"operation": operation.name})
         self.operation = operation
+        self.elapsed = elapsed
+
+    @property
+    def name(self) -> str:
+        """The operation's name."""
+        return self.operation.name
+
+    @property
+    def operation_metadata(self) -> Any:
+        """The metadata in the last state that was seen; see ``OperationFailedError``."""
+        return _metadata_of(self.operation)
 
 
 def cut(text: str) -> str:
@@ -425,6 +452,10 @@ def _unpack(packed: any_pb2.Any) -> Any:
     except (KeyError, DecodeError):
         return packed
     return message
+
+
+def _metadata_of(operation: operations_pb2.Operation) -> Any:
+    return _unpack(operation.metadata) if operation.HasField("metadata") else None
 
 
 _CODES = frozenset(Code)

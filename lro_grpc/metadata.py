@@ -153,16 +153,12 @@ class _Plan:
 
 @functools.cache
 def _plan(descriptor: Descriptor) -> _Plan:
-    found = [
-        (field.name, convention)
-        for field in descriptor.fields
-        if (convention := _CONVENTIONS.get(field.name)) and convention.fits(field)
-    ]
+    found = _fields(descriptor)
     # Of one name alone attrgetter would return no tuple: hence the first two, which are dropped.
-    read = operator.attrgetter("state", "state", *(convention.value for _, convention in found))
+    values_of = operator.attrgetter("state", "state", *(value for _, value in found))
     return _Plan(
-        fields=tuple((name, convention.write) for name, convention in found),
-        values=lambda values: read(values)[2:],
+        fields=tuple((name, _CONVENTIONS[name].write) for name, _ in found),
+        values=lambda values: values_of(values)[2:],
     )
 
 
@@ -180,6 +176,29 @@ def fill(message: Message, values: Conventional, *, clear: bool = True) -> None:
             write(message, name, value)
         elif clear:
             message.ClearField(name)
+
+
+def read(message: Message) -> Mapping[str, Any]:
+    """Returns the conventional values that a message has fields for, as they stand in the fields.
+
+    Args:
+        message: Any message.
+
+    Returns:
+        The values by their conventional names: of ``status_detail`` and ``status_message``, for
+        example, as ``status_detail``. A name that the message has no field for is missing.
+    """
+    return {value: getattr(message, field) for field, value in _fields(message.DESCRIPTOR)}
+
+
+@functools.cache
+def _fields(descriptor: Descriptor) -> tuple[tuple[str, str], ...]:
+    """Returns the fields of a type that have a conventional name and type, and their values."""
+    return tuple(
+        (field.name, convention.value)
+        for field in descriptor.fields
+        if (convention := _CONVENTIONS.get(field.name)) and convention.fits(field)
+    )
 
 
 @functools.cache

@@ -4,7 +4,26 @@ from __future__ import annotations
 
 from lro_grpc.client.async_future import AsyncOperationFuture
 from lro_grpc.client.async_operations import AsyncOperationsClient
+from lro_grpc.client.completion import (
+    DoneAndNotDone,
+    as_completed,
+    async_as_completed,
+    async_wait,
+    wait,
+)
 from lro_grpc.client.future import OperationFuture
 from lro_grpc.client.operations import OperationsClient
+from lro_grpc.client.update import OperationUpdate
 
-__all__ = ["AsyncOperationFuture", "AsyncOperationsClient", "OperationFuture", "OperationsClient"]
+__all__ = [
+    "AsyncOperationFuture",
+    "AsyncOperationsClient",
+    "DoneAndNotDone",
+    "OperationFuture",
+    "OperationUpdate",
+    "OperationsClient",
+    "as_completed",
+    "async_as_completed",
+    "async_wait",
+    "wait",
+]

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from lro_grpc import polling
-from lro_grpc.client.calls import cancel_call
+from lro_grpc.client.calls import cancel_call, delete_call, pause_call, resume_call
 from lro_grpc.client.payloads import MetadataT, ResponseT
 from lro_grpc.client.state import FutureState
 from lro_grpc.errors import LroError
+from lro_grpc.polling import RPC_TIMEOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import AsyncIterator, Callable, Generator
     from datetime import timedelta
 
     from google.longrunning import operations_pb2
 
-    from lro_grpc.client.connection import AsyncConnection
+    from lro_grpc.client.session import Session
+    from lro_grpc.client.update import OperationUpdate
 
 _logger = logging.getLogger(__name__)
 
@@ -27,7 +29,9 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
     """A running operation, and in time its result (AIP-151, C1).
 
     Made by ``AsyncOperationsClient.future`` and ``AsyncOperationsClient.attach``. May be awaited
-    any number of times, and by many tasks of one event loop at once: one of them makes the calls.
+    any number of times, and by many tasks of one event loop at once: all that wait for one
+    operation, through one client, share its calls. ``asyncio.ensure_future`` and whatever else
+    takes an awaitable takes it.
 
     Nothing is cancelled by forgetting a future, by a timeout, or by cancelling a task that awaits
     it: the operation lives at the server.
@@ -35,17 +39,13 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
 
     def __init__(
         self,
-        connection: AsyncConnection,
+        session: Session,
         operation: operations_pb2.Operation,
-        *,
         response: type[ResponseT] | None,
         metadata: type[MetadataT] | None,
     ) -> None:
-        super().__init__(operation, response, metadata)
-        self._connection = connection
-        self._turn: asyncio.Future[None] | None = None
-        self._callbacks: list[Callable[[AsyncOperationFuture[ResponseT, MetadataT]], object]] = []
-        self._notifier: asyncio.Task[None] | None = None
+        super().__init__(session, operation, response, metadata)
+        self._callbacks: set[asyncio.Task[None]] = set()
 
     def __await__(self) -> Generator[Any, None, ResponseT]:
         """Waits as long as it takes; the same as awaiting ``result()``."""
@@ -56,7 +56,7 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
 
         Arguments, result and errors are those of ``OperationFuture.result``.
         """
-        await self._drive(self._connection.wait_steps(self._latest, timeout))
+        await self._following.wait(timeout)
         return self._result()
 
     async def exception(self, timeout: timedelta | None = None) -> LroError | None:
@@ -64,13 +64,13 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
 
         Arguments, result and errors are those of ``OperationFuture.exception``.
         """
-        await self._drive(self._connection.wait_steps(self._latest, timeout))
+        await self._following.wait(timeout)
         return self._exception()
 
     async def done(self) -> bool:
         """Takes a fresh look, as ``OperationFuture.done``: at most one Get."""
-        await self._drive(polling.look_steps(self._latest))
-        return self._operation.done
+        await self._following.look()
+        return self.operation.done
 
     async def running(self) -> bool:
         """Tells whether the operation is not done, with a look as by ``done()``."""
@@ -83,10 +83,43 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
 
     async def cancel(self) -> bool:
         """Asks the server to cancel the operation, as ``OperationFuture.cancel``."""
-        if self._operation.done:
+        if self.operation.done:
             return False
-        await self._connection.call(cancel_call(self.name, polling.RPC_TIMEOUT))
+        await self._session.call(cancel_call(self.name, RPC_TIMEOUT))
         return True
+
+    async def pause(self) -> None:
+        """Asks the server to pause the operation, as ``OperationFuture.pause``."""
+        await self._session.call(pause_call(self.name, RPC_TIMEOUT))
+
+    async def resume(self) -> None:
+        """Asks the server to go on with a paused operation, as ``OperationFuture.resume``."""
+        await self._session.call(resume_call(self.name, RPC_TIMEOUT), once=True)
+
+    async def delete(self) -> None:
+        """Tells the server that the operation is of no more interest; does not cancel it (P7)."""
+        await self._session.call(delete_call(self.name, RPC_TIMEOUT))
+
+    async def updates(
+        self, timeout: timedelta | None = None
+    ) -> AsyncIterator[OperationUpdate[MetadataT]]:
+        """Yields what the operation looks like now, and again whenever that has changed.
+
+        Arguments, updates and errors are those of ``OperationFuture.updates``.
+        """
+        async with contextlib.aclosing(self._following.states(timeout)) as states:
+            async for operation in states:
+                yield self._update(operation)
+
+    def concurrent(self) -> asyncio.Task[ResponseT]:
+        """Returns a task of the running event loop that ends as ``result()`` does.
+
+        Cancelling it ends the wait, not the operation.
+
+        Raises:
+            RuntimeError: If no event loop is running.
+        """
+        return asyncio.get_running_loop().create_task(self.result())
 
     def add_done_callback(
         self, callback: Callable[[AsyncOperationFuture[ResponseT, MetadataT]], object]
@@ -99,62 +132,19 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
         Raises:
             RuntimeError: If no event loop is running.
         """
-        loop = asyncio.get_running_loop()
-        self._callbacks.append(callback)
-        if self._notifier is None or self._notifier.done():
-            self._notifier = loop.create_task(self._notify())
+        task = asyncio.get_running_loop().create_task(self._call_back(callback))
+        self._callbacks.add(task)  # the loop itself keeps no task alive
+        task.add_done_callback(self._callbacks.discard)
 
-    async def _notify(self) -> None:
+    async def _call_back(
+        self, callback: Callable[[AsyncOperationFuture[ResponseT, MetadataT]], object]
+    ) -> None:
         fields = {"operation": self.name}
         try:
-            await self._drive(self._connection.wait_steps(self._latest, None))
+            await self._following.wait(None)
         except LroError as error:
             _logger.debug("the wait for %s ended with %r", self.name, error, extra=fields)
-        except Exception:
-            _logger.exception("the wait for %s ended unexpectedly", self.name, extra=fields)
-        while self._callbacks:
-            callback = self._callbacks.pop(0)
-            try:
-                callback(self)
-            except Exception:
-                _logger.exception("a callback of %s failed", self.name, extra=fields)
-
-    async def _drive(self, steps: polling.Steps) -> None:
-        trouble: LroError | None = None
-        has_turn = False
         try:
-            while True:
-                try:
-                    step = steps.send(trouble)
-                except StopIteration:
-                    return
-                trouble = None
-                match step:
-                    case polling.Turn(seconds):
-                        has_turn = await self._take_turn(seconds)
-                    case polling.Pause(seconds):
-                        await self._connection.sleep(seconds)
-                    case polling.Call():
-                        try:
-                            self._learn(await self._connection.call(step))
-                        except LroError as error:
-                            trouble = error
-        finally:
-            if has_turn:
-                self._pass_turn()
-
-    async def _take_turn(self, seconds: float) -> bool:
-        # Not an asyncio.Lock under wait_for: before Python 3.12 that can lose a cancellation.
-        loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
-        while self._turn is not None:
-            finished, _ = await asyncio.wait({self._turn}, timeout=max(end - loop.time(), 0))
-            if not finished:
-                return False
-        self._turn = loop.create_future()
-        return True
-
-    def _pass_turn(self) -> None:
-        assert self._turn is not None
-        self._turn.set_result(None)
-        self._turn = None
+            callback(self)
+        except Exception:
+            _logger.exception("a callback of %s failed", self.name, extra=fields)

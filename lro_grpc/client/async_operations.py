@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-import asyncio
 import random as random_module
-import time
 from typing import TYPE_CHECKING
 
 from google.longrunning import operations_pb2
 
 from lro_grpc.client.async_future import AsyncOperationFuture
-from lro_grpc.client.calls import cancel_call, delete_call, list_call, next_request
+from lro_grpc.client.calls import (
+    cancel_call,
+    delete_call,
+    list_call,
+    next_request,
+    pause_call,
+    resume_call,
+)
 from lro_grpc.client.connection import AsyncConnection, CallMetadata
-from lro_grpc.polling import DEFAULT_BACKOFF, RPC_TIMEOUT, Backoff, get_call, wait_call
+from lro_grpc.client.session import Session
+from lro_grpc.polling import (
+    DEFAULT_BACKOFF,
+    DEFAULT_RETRY,
+    RPC_TIMEOUT,
+    Backoff,
+    Retry,
+    get_call,
+    wait_call,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
     from datetime import timedelta
 
     import grpc.aio
 
     from lro_grpc.client.payloads import MetadataT, ResponseT
+    from lro_grpc.clock import Clock
 
 
 class AsyncOperationsClient:
@@ -32,8 +47,9 @@ class AsyncOperationsClient:
         channel: The channel on which the operations were started; it stays the caller's to close.
         call_metadata: gRPC metadata that is sent with every call.
         backoff: The pauses between polls, and after UNAVAILABLE.
-        clock: Gives the present time in seconds; for tests.
-        sleep: Is awaited to pause for that many seconds; for tests.
+        retry: When a single call that failed is made again; None for never. A wait, and a resume,
+            which is not the same when it is repeated, are made once in any case.
+        clock: Tells the time, and waits for it to pass; for tests.
         random: Gives numbers uniform in [0, 1); for tests.
     """
 
@@ -43,16 +59,15 @@ class AsyncOperationsClient:
         *,
         call_metadata: CallMetadata = (),
         backoff: Backoff = DEFAULT_BACKOFF,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        retry: Retry | None = DEFAULT_RETRY,
+        clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
-        self._connection = AsyncConnection(
-            channel,
-            call_metadata=call_metadata,
+        self._session = Session(
+            AsyncConnection(channel, call_metadata),
             backoff=backoff,
+            retry=retry,
             clock=clock,
-            sleep=sleep,
             random=random,
         )
 
@@ -64,9 +79,7 @@ class AsyncOperationsClient:
         metadata: type[MetadataT] | None = None,
     ) -> AsyncOperationFuture[ResponseT, MetadataT]:
         """Returns the future of an operation that a method has returned. Makes no RPC."""
-        return AsyncOperationFuture(
-            self._connection, operation, response=response, metadata=metadata
-        )
+        return AsyncOperationFuture(self._session, operation, response, metadata)
 
     def attach(
         self,
@@ -83,7 +96,7 @@ class AsyncOperationsClient:
         self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT
     ) -> operations_pb2.Operation:
         """Returns the latest state of an operation."""
-        operation: operations_pb2.Operation = await self._connection.call(get_call(name, timeout))
+        operation: operations_pb2.Operation = await self._session.call(get_call(name, timeout))
         return operation
 
     async def wait(
@@ -91,8 +104,8 @@ class AsyncOperationsClient:
     ) -> operations_pb2.Operation:
         """Makes one WaitOperation call; a future's ``result()`` makes as many as it takes."""
         deadline = None if timeout is None else timeout + RPC_TIMEOUT
-        operation: operations_pb2.Operation = await self._connection.call(
-            wait_call(name, timeout, deadline)
+        operation: operations_pb2.Operation = await self._session.call(
+            wait_call(name, timeout, deadline), once=True
         )
         return operation
 
@@ -114,15 +127,23 @@ class AsyncOperationsClient:
             page_token=page_token,
             return_partial_success=return_partial_success,
         )
-        return AsyncOperationPager(self._connection, request, timeout)
+        return AsyncOperationPager(self._session, request, timeout)
 
     async def cancel(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
         """Asks the server to cancel an operation, which may succeed nevertheless (P8)."""
-        await self._connection.call(cancel_call(name, timeout))
+        await self._session.call(cancel_call(name, timeout))
 
     async def delete(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
         """Tells the server that an operation is of no more interest; does not cancel it (P7)."""
-        await self._connection.call(delete_call(name, timeout))
+        await self._session.call(delete_call(name, timeout))
+
+    async def pause(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
+        """Asks the server to pause an operation."""
+        await self._session.call(pause_call(name, timeout))
+
+    async def resume(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
+        """Asks the server to go on with a paused operation."""
+        await self._session.call(resume_call(name, timeout), once=True)
 
 
 class AsyncOperationPager:
@@ -130,11 +151,11 @@ class AsyncOperationPager:
 
     def __init__(
         self,
-        connection: AsyncConnection,
+        session: Session,
         request: operations_pb2.ListOperationsRequest,
         timeout: timedelta | None,
     ) -> None:
-        self._connection = connection
+        self._session = session
         self._request = request
         self._timeout = timeout
 
@@ -148,6 +169,6 @@ class AsyncOperationPager:
         """Yields every page as the server sent it; one may be empty before the end (S12)."""
         request: operations_pb2.ListOperationsRequest | None = self._request
         while request is not None:
-            page = await self._connection.call(list_call(request, self._timeout))
+            page = await self._session.call(list_call(request, self._timeout))
             yield page
             request = next_request(request, page)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from google.longrunning import operations_pb2
 
+from lro.v1 import operation_control_service_pb2
 from lro_grpc.polling import Call
 
 if TYPE_CHECKING:
@@ -20,6 +21,18 @@ def cancel_call(name: str, timeout: timedelta | None) -> Call:
 def delete_call(name: str, timeout: timedelta | None) -> Call:
     """Asks to forget an operation (P7)."""
     return Call("DeleteOperation", operations_pb2.DeleteOperationRequest(name=name), timeout)
+
+
+def pause_call(name: str, timeout: timedelta | None) -> Call:
+    """Asks to pause an operation."""
+    request = operation_control_service_pb2.PauseOperationRequest(name=name)
+    return Call("PauseOperation", request, timeout)
+
+
+def resume_call(name: str, timeout: timedelta | None) -> Call:
+    """Asks to resume a paused operation."""
+    request = operation_control_service_pb2.ResumeOperationRequest(name=name)
+    return Call("ResumeOperation", request, timeout)
 
 
 def list_call(request: operations_pb2.ListOperationsRequest, timeout: timedelta | None) -> Call:

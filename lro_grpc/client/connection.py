@@ -1,97 +1,221 @@
-"""One channel to a google.longrunning.Operations server, and how it is called."""
+"""One channel to a server of operations: every RPC that a client makes goes through here."""
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
+import contextlib
+import contextvars
+import threading
 import urllib.parse
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+import weakref
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import grpc
 import grpc.aio
 from google.longrunning import operations_pb2, operations_pb2_grpc
 
+from lro.v1 import operation_control_service_pb2_grpc
 from lro_grpc import polling
 from lro_grpc.client.rpc_errors import from_rpc_error
-
-if TYPE_CHECKING:
-    from datetime import timedelta
+from lro_grpc.errors import LIBRARY_DOMAIN, Code, LroError
 
 CallMetadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
 _ROUTING_HEADER = "x-goog-request-params"
 
+_unimplemented: weakref.WeakKeyDictionary[Any, polling.Unimplemented] = weakref.WeakKeyDictionary()
+"""What is known of each channel's server, whichever of its clients has learned it."""
 
-class ConnectionBase:
-    """What both kinds of connection share: the stub, the headers and the waiting plan."""
+
+class Connection(Protocol):
+    """What following operations needs of a server. Awaited on one event loop."""
+
+    unimplemented: polling.Unimplemented
+    """What is known of the server."""
+
+    async def call(self, call: polling.Call) -> polling.Reply:
+        """Makes a unary call; its error is in the reply."""
+        ...
+
+    def watch(self, watch: polling.Watch) -> AsyncGenerator[operations_pb2.Operation, None]:
+        """Yields what a WatchOperation sends.
+
+        Raises:
+            LroError: What the stream ended with, if not with OK.
+        """
+        ...
+
+
+class _ChannelConnection:
+    """What the connections over either kind of channel share: the stubs, and the headers."""
 
     def __init__(
-        self,
-        channel: grpc.Channel | grpc.aio.Channel,
-        *,
-        call_metadata: CallMetadata,
-        backoff: polling.Backoff,
-        clock: Callable[[], float],
-        sleep: Callable[[float], Any],
-        random: Callable[[], float],
+        self, channel: grpc.Channel | grpc.aio.Channel, call_metadata: CallMetadata
     ) -> None:
-        self.sleep = sleep
-        self._stub = operations_pb2_grpc.OperationsStub(channel)  # type: ignore[no-untyped-call]
+        self.unimplemented = _unimplemented.setdefault(channel, polling.Unimplemented())
+        self._operations = operations_pb2_grpc.OperationsStub(channel)  # type: ignore[no-untyped-call]
+        self._control: Any = operation_control_service_pb2_grpc.OperationControlServiceStub(channel)
         self._call_metadata = tuple(call_metadata)
-        self._backoff = backoff
-        self._clock = clock
-        self._random = random
-        self._unimplemented = polling.Unimplemented()
 
-    def wait_steps(
-        self, latest: Callable[[], operations_pb2.Operation], timeout: timedelta | None
-    ) -> polling.Steps:
-        """Plans a wait on this connection; see ``polling.wait_steps``."""
-        return polling.wait_steps(
-            latest,
-            timeout=timeout,
-            backoff=self._backoff,
-            unimplemented=self._unimplemented,
-            clock=self._clock,
-            random=self._random,
-        )
+    def _method(self, name: str) -> Any:
+        return getattr(self._operations, name, None) or getattr(self._control, name)
 
-    def _start(self, call: polling.Call) -> Any:
-        """Makes the call: its response on a sync channel, an awaitable of it on an async one."""
-        name: str = getattr(call.request, "name", "")
+    def _how(self, request: Any) -> dict[str, Any]:
+        name: str = getattr(request, "name", "")
         # As Google's own clients encode it: a slash stays a slash (C4).
         routing = ((_ROUTING_HEADER, f"name={urllib.parse.quote(name)}"),) if name else ()
-        return getattr(self._stub, call.method)(
-            call.request,
-            timeout=None if call.timeout is None else call.timeout.total_seconds(),
-            metadata=self._call_metadata + routing,
-        )
+        return {"metadata": self._call_metadata + routing}
 
 
-class Connection(ConnectionBase):
-    """A connection over ``grpc.Channel``; ``sleep`` blocks."""
+class ThreadConnection(_ChannelConnection):
+    """A connection over a ``grpc.Channel``, awaited all the same: nothing here blocks the loop."""
 
-    def call(self, call: polling.Call) -> Any:
-        """Returns the RPC's response.
+    def __init__(self, channel: grpc.Channel, call_metadata: CallMetadata) -> None:
+        super().__init__(channel, call_metadata)
+        # An interceptor may wait for what it intercepts, though the call is a future.
+        self._is_intercepted = type(channel).__module__ != "grpc._channel"
 
-        Raises:
-            LroError: From the ``grpc.RpcError``, if there is one.
-        """
+    async def call(self, call: polling.Call) -> polling.Reply:
+        """Makes a unary call; its error is in the reply."""
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+
+        def end(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is gone, and with it who waited
+                loop.call_soon_threadsafe(ended.set)
+
+        def begin() -> Any:
+            future = self._method(call.method).future(
+                call.request, timeout=_seconds(call), **self._how(call.request)
+            )
+            future.add_done_callback(end)
+            return future
+
         try:
-            return self._start(call)
+            rpc = await _in_thread(begin) if self._is_intercepted else begin()
+        except ValueError as closed:
+            return polling.Reply(_closed(closed))
+        try:
+            await ended.wait()
+        finally:
+            rpc.cancel()
+        try:
+            message = rpc.result()
+        except grpc.RpcError as error:
+            return polling.Reply(from_rpc_error(error))
+        except grpc.FutureCancelledError:
+            return polling.Reply(LroError("the call was cancelled here", code=Code.CANCELLED))
+        return polling.Reply(message=message, poll_after=_poll_after(rpc.initial_metadata()))
+
+    async def watch(self, watch: polling.Watch) -> AsyncGenerator[operations_pb2.Operation, None]:
+        """Yields what a WatchOperation sends; a thread reads it, one state ahead at most."""
+        loop = asyncio.get_running_loop()
+        read: asyncio.Queue[Any] = asyncio.Queue()
+        room = threading.Semaphore(1)
+        try:
+            stream = self._control.WatchOperation(watch.request, **self._how(watch.request))
+        except ValueError as closed:
+            raise _closed(closed) from closed
+
+        def hand_over(one: object) -> None:
+            room.acquire()
+            with contextlib.suppress(RuntimeError):  # the loop is gone, and with it who watched
+                loop.call_soon_threadsafe(read.put_nowait, one)
+
+        def read_all() -> None:
+            end: object = None
+            try:
+                for response in stream:
+                    hand_over(response)
+            except grpc.RpcError as error:
+                end = error
+            hand_over(end)
+
+        threading.Thread(target=read_all, name="lro-watch", daemon=True).start()
+        try:
+            while (one := await read.get()) is not None:
+                room.release()
+                if isinstance(one, grpc.RpcError):
+                    raise from_rpc_error(one)
+                yield one.operation
+        finally:
+            stream.cancel()
+            room.release(2)
+
+
+class AsyncConnection(_ChannelConnection):
+    """A connection over a ``grpc.aio.Channel``."""
+
+    async def call(self, call: polling.Call) -> polling.Reply:
+        """Makes a unary call; its error is in the reply."""
+        try:
+            rpc = self._method(call.method)(
+                call.request, timeout=_seconds(call), **self._how(call.request)
+            )
+            message = await rpc
+            return polling.Reply(
+                message=message, poll_after=_poll_after(await rpc.initial_metadata())
+            )
+        except grpc.RpcError as error:
+            return polling.Reply(from_rpc_error(error))
+        except grpc.aio.UsageError as closed:
+            return polling.Reply(_closed(closed))
+
+    async def watch(self, watch: polling.Watch) -> AsyncGenerator[operations_pb2.Operation, None]:
+        """Yields what a WatchOperation sends."""
+        try:
+            stream = self._control.WatchOperation(watch.request, **self._how(watch.request))
+            try:
+                while (one := await stream.read()) is not grpc.aio.EOF:
+                    yield one.operation
+            finally:
+                stream.cancel()
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
+        except grpc.aio.UsageError as closed:
+            raise _closed(closed) from closed
 
 
-class AsyncConnection(ConnectionBase):
-    """A connection over ``grpc.aio.Channel``; ``sleep`` is awaited."""
+def _seconds(call: polling.Call) -> float | None:
+    return None if call.timeout is None else call.timeout.total_seconds()
 
-    async def call(self, call: polling.Call) -> Any:
-        """Returns the RPC's response.
 
-        Raises:
-            LroError: From the ``grpc.RpcError``, if there is one.
-        """
+def _poll_after(metadata: Any) -> float | None:
+    """Returns the pause that the server asks for, in seconds; None if it asks for none."""
+    for key, value in metadata or ():
+        if key == polling.POLL_AFTER and isinstance(value, str) and value.isdecimal():
+            return int(value) / 1000
+    return None
+
+
+def _closed(error: Exception) -> LroError:
+    closed = LroError(
+        f"the channel of this client cannot be used any more: {error}",
+        code=Code.FAILED_PRECONDITION,
+        reason="CHANNEL_CLOSED",
+        domain=LIBRARY_DOMAIN,
+    )
+    closed.__cause__ = error
+    return closed
+
+
+async def _in_thread(begin: Callable[[], Any]) -> Any:
+    """Begins a call in a thread of its own: there may be any number that block at a time."""
+    begun: concurrent.futures.Future[Any] = concurrent.futures.Future()
+    begun.set_running_or_notify_cancel()
+
+    def call() -> None:
         try:
-            return await self._start(call)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
+            begun.set_result(begin())
+        except Exception as error:  # noqa: BLE001 - it is raised where the call is awaited
+            begun.set_exception(error)
+
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=[call], name="lro-call", daemon=True).start()
+    try:
+        return await asyncio.wrap_future(begun)
+    except asyncio.CancelledError:
+        begun.add_done_callback(lambda late: late.exception() or late.result().cancel())
+        raise

@@ -6,19 +6,22 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from lro_grpc import polling
-from lro_grpc.client.calls import cancel_call
+from lro_grpc.client.calls import cancel_call, delete_call, pause_call, resume_call
 from lro_grpc.client.payloads import MetadataT, ResponseT
+from lro_grpc.client.scheduler import SCHEDULER
 from lro_grpc.client.state import FutureState
 from lro_grpc.errors import LroError
+from lro_grpc.polling import RPC_TIMEOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import concurrent.futures
+    from collections.abc import AsyncGenerator, Callable, Iterator
     from datetime import timedelta
 
     from google.longrunning import operations_pb2
 
-    from lro_grpc.client.connection import Connection
+    from lro_grpc.client.session import Session
+    from lro_grpc.client.update import OperationUpdate
 
 _logger = logging.getLogger(__name__)
 
@@ -27,7 +30,8 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
     """A running operation, and in time its result (AIP-151, C1).
 
     Made by ``OperationsClient.future`` and ``OperationsClient.attach``. May be used by many
-    threads at once: of those that wait for one future, one makes the calls.
+    threads at once: all that wait for one operation, through one client, share its calls. The
+    waits of all futures of a process go on in one thread.
 
     Nothing is cancelled by forgetting a future, or by a timeout: the operation lives at the
     server.
@@ -35,17 +39,15 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
 
     def __init__(
         self,
-        connection: Connection,
+        session: Session,
         operation: operations_pb2.Operation,
-        *,
         response: type[ResponseT] | None,
         metadata: type[MetadataT] | None,
     ) -> None:
-        super().__init__(operation, response, metadata)
-        self._connection = connection
-        self._turn = threading.Lock()
+        super().__init__(session, operation, response, metadata)
+        self._lock = threading.Lock()
         self._callbacks: list[Callable[[OperationFuture[ResponseT, MetadataT]], object]] = []
-        self._notifier: threading.Thread | None = None
+        self._will_notify = False
 
     def result(self, timeout: timedelta | None = None) -> ResponseT:
         """Waits until the operation is done and returns its response.
@@ -68,7 +70,7 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
             WrongTypeError: If the response is not a message of the declared type.
             LroError: If a call failed for good, with the RPC's code and details.
         """
-        self._drive(self._connection.wait_steps(self._latest, timeout))
+        self._wait(timeout)
         return self._result()
 
     def exception(self, timeout: timedelta | None = None) -> LroError | None:
@@ -85,7 +87,7 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
             OperationTimeoutError: If the operation is not done in time.
             LroError: If a call failed for good.
         """
-        self._drive(self._connection.wait_steps(self._latest, timeout))
+        self._wait(timeout)
         return self._exception()
 
     def done(self) -> bool:
@@ -96,8 +98,9 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
         Raises:
             LroError: If the call failed for good.
         """
-        self._drive(polling.look_steps(self._latest))
-        return self._operation.done
+        if not self.operation.done:
+            SCHEDULER.run(self._following.look())
+        return self.operation.done
 
     def running(self) -> bool:
         """Tells whether the operation is not done, with a look as by ``done()``."""
@@ -120,10 +123,74 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
         Raises:
             LroError: If the call failed; UNIMPLEMENTED if the server cannot cancel (P6).
         """
-        if self._operation.done:
+        if self.operation.done:
             return False
-        self._connection.call(cancel_call(self.name, polling.RPC_TIMEOUT))
+        SCHEDULER.run(self._session.call(cancel_call(self.name, RPC_TIMEOUT)))
         return True
+
+    def pause(self) -> None:
+        """Asks the server to pause the operation; its state tells when it has.
+
+        Raises:
+            LroError: If the call failed: FAILED_PRECONDITION if the operation cannot be paused,
+                UNIMPLEMENTED if the server does not have ``lro.v1.OperationControlService``.
+        """
+        SCHEDULER.run(self._session.call(pause_call(self.name, RPC_TIMEOUT)))
+
+    def resume(self) -> None:
+        """Asks the server to go on with a paused operation, or takes back a pause.
+
+        Raises:
+            LroError: If the call failed, as from ``pause()``.
+        """
+        SCHEDULER.run(self._session.call(resume_call(self.name, RPC_TIMEOUT), once=True))
+
+    def delete(self) -> None:
+        """Tells the server that the operation is of no more interest; does not cancel it (P7).
+
+        Raises:
+            LroError: If the call failed; UNIMPLEMENTED if the server cannot delete (P6).
+        """
+        SCHEDULER.run(self._session.call(delete_call(self.name, RPC_TIMEOUT)))
+
+    def updates(self, timeout: timedelta | None = None) -> Iterator[OperationUpdate[MetadataT]]:
+        """Yields what the operation looks like now, and again whenever that has changed.
+
+        The server pushes the changes (``WatchOperation``), where it can; one that has only
+        WaitOperation is asked every second, and another is polled. What comes between two
+        updates may be left out, the end never is: the last update is ``done``. It raises no error
+        of the operation, that is up to ``result()``.
+
+        Args:
+            timeout: How long to go on in all; None for as long as it takes.
+
+        Raises:
+            OperationTimeoutError: If the operation is not done in time.
+            WrongTypeError: If its metadata is not a message of the declared type.
+            LroError: If a call failed for good.
+        """
+        if self.operation.done:
+            yield self._update(self.operation)
+            return
+        states = self._following.states(timeout)
+
+        async def following() -> operations_pb2.Operation | None:
+            return await anext(states, None)
+
+        try:
+            while (operation := SCHEDULER.run(following())) is not None:
+                yield self._update(operation)
+        finally:
+            SCHEDULER.submit(_close(states))
+
+    def concurrent(self) -> concurrent.futures.Future[ResponseT]:
+        """Returns a future of the standard library that ends as ``result()`` does.
+
+        For ``concurrent.futures.wait`` and whatever else takes one; in asyncio,
+        ``asyncio.wrap_future`` makes it awaitable. Cancelling it ends the wait, not the
+        operation.
+        """
+        return SCHEDULER.submit(self._ended())
 
     def add_done_callback(
         self, callback: Callable[[OperationFuture[ResponseT, MetadataT]], object]
@@ -136,53 +203,36 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
         """
         with self._lock:
             self._callbacks.append(callback)
-            if self._notifier is None:
-                self._notifier = threading.Thread(
-                    target=self._notify, name=f"lro-grpc callbacks of {self.name}", daemon=True
-                )
-                self._notifier.start()
+            if self._will_notify:
+                return
+            self._will_notify = True
+        self.concurrent().add_done_callback(self._notify_in_thread)
+
+    def _notify_in_thread(self, _: object) -> None:
+        name = f"lro callbacks of {self.name}"
+        threading.Thread(target=self._notify, name=name, daemon=True).start()
 
     def _notify(self) -> None:
-        fields = {"operation": self.name}
-        try:
-            self._drive(self._connection.wait_steps(self._latest, None))
-        except LroError as error:
-            _logger.debug("the wait for %s ended with %r", self.name, error, extra=fields)
-        except Exception:
-            _logger.exception("the wait for %s ended unexpectedly", self.name, extra=fields)
         while True:
             with self._lock:
                 if not self._callbacks:
-                    self._notifier = None
+                    self._will_notify = False
                     return
                 callback = self._callbacks.pop(0)
             try:
                 callback(self)
             except Exception:
+                fields = {"operation": self.name}
                 _logger.exception("a callback of %s failed", self.name, extra=fields)
 
-    def _drive(self, steps: polling.Steps) -> None:
-        trouble: LroError | None = None
-        has_turn = False
-        try:
-            while True:
-                try:
-                    step = steps.send(trouble)
-                except StopIteration:
-                    return
-                trouble = None
-                match step:
-                    case polling.Turn(seconds):
-                        has_turn = self._turn.acquire(
-                            timeout=min(max(seconds, 0), threading.TIMEOUT_MAX)
-                        )
-                    case polling.Pause(seconds):
-                        self._connection.sleep(seconds)
-                    case polling.Call():
-                        try:
-                            self._learn(self._connection.call(step))
-                        except LroError as error:
-                            trouble = error
-        finally:
-            if has_turn:
-                self._turn.release()
+    def _wait(self, timeout: timedelta | None) -> None:
+        if not self.operation.done:
+            SCHEDULER.run(self._following.wait(timeout))
+
+    async def _ended(self) -> ResponseT:
+        await self._following.wait(None)
+        return self._result()
+
+
+async def _close(states: AsyncGenerator[operations_pb2.Operation, None]) -> None:
+    await states.aclose()

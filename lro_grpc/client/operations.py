@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import random as random_module
-import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from google.longrunning import operations_pb2
 
-from lro_grpc.client.calls import cancel_call, delete_call, list_call, next_request
-from lro_grpc.client.connection import CallMetadata, Connection
+from lro_grpc.client.calls import (
+    cancel_call,
+    delete_call,
+    list_call,
+    next_request,
+    pause_call,
+    resume_call,
+)
+from lro_grpc.client.connection import CallMetadata, ThreadConnection
 from lro_grpc.client.future import OperationFuture
-from lro_grpc.polling import DEFAULT_BACKOFF, RPC_TIMEOUT, Backoff, get_call, wait_call
+from lro_grpc.client.scheduler import SCHEDULER
+from lro_grpc.client.session import Session
+from lro_grpc.polling import (
+    DEFAULT_BACKOFF,
+    DEFAULT_RETRY,
+    RPC_TIMEOUT,
+    Backoff,
+    Call,
+    Retry,
+    get_call,
+    wait_call,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,6 +37,7 @@ if TYPE_CHECKING:
     import grpc
 
     from lro_grpc.client.payloads import MetadataT, ResponseT
+    from lro_grpc.clock import Clock
 
 
 class OperationsClient:
@@ -29,8 +47,9 @@ class OperationsClient:
         channel: The channel on which the operations were started; it stays the caller's to close.
         call_metadata: gRPC metadata that is sent with every call.
         backoff: The pauses between polls, and after UNAVAILABLE.
-        clock: Gives the present time in seconds; for tests.
-        sleep: Blocks for that many seconds; for tests.
+        retry: When a single call that failed is made again; None for never. A wait, and a resume,
+            which is not the same when it is repeated, are made once in any case.
+        clock: Tells the time, and waits for it to pass; for tests.
         random: Gives numbers uniform in [0, 1); for tests.
     """
 
@@ -40,16 +59,15 @@ class OperationsClient:
         *,
         call_metadata: CallMetadata = (),
         backoff: Backoff = DEFAULT_BACKOFF,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        retry: Retry | None = DEFAULT_RETRY,
+        clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
-        self._connection = Connection(
-            channel,
-            call_metadata=call_metadata,
+        self._session = Session(
+            ThreadConnection(channel, call_metadata),
             backoff=backoff,
+            retry=retry,
             clock=clock,
-            sleep=sleep,
             random=random,
         )
 
@@ -72,7 +90,7 @@ class OperationsClient:
         Raises:
             InvalidNameError: If the operation has no name and is not done.
         """
-        return OperationFuture(self._connection, operation, response=response, metadata=metadata)
+        return OperationFuture(self._session, operation, response, metadata)
 
     def attach(
         self,
@@ -108,7 +126,9 @@ class OperationsClient:
                 NOT_FOUND if there is no such operation, UNIMPLEMENTED if the server does not
                 have the method (P6).
         """
-        operation: operations_pb2.Operation = self._connection.call(get_call(name, timeout))
+        operation: operations_pb2.Operation = SCHEDULER.run(
+            self._session.call(get_call(name, timeout))
+        )
         return operation
 
     def wait(self, name: str, *, timeout: timedelta | None = None) -> operations_pb2.Operation:
@@ -123,8 +143,8 @@ class OperationsClient:
             The latest state, done or not: a server may answer before the timeout (P9).
         """
         deadline = None if timeout is None else timeout + RPC_TIMEOUT
-        operation: operations_pb2.Operation = self._connection.call(
-            wait_call(name, timeout, deadline)
+        operation: operations_pb2.Operation = SCHEDULER.run(
+            self._session.call(wait_call(name, timeout, deadline), once=True)
         )
         return operation
 
@@ -160,7 +180,7 @@ class OperationsClient:
             page_token=page_token,
             return_partial_success=return_partial_success,
         )
-        return OperationPager(self._connection, request, timeout)
+        return OperationPager(self._session, request, timeout)
 
     def cancel(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
         """Asks the server to cancel an operation, which may succeed nevertheless (P8).
@@ -169,7 +189,7 @@ class OperationsClient:
             name: The operation's name.
             timeout: The call's deadline; None for none.
         """
-        self._connection.call(cancel_call(name, timeout))
+        self._call(cancel_call(name, timeout))
 
     def delete(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
         """Tells the server that an operation is of no more interest; does not cancel it (P7).
@@ -178,7 +198,28 @@ class OperationsClient:
             name: The operation's name.
             timeout: The call's deadline; None for none.
         """
-        self._connection.call(delete_call(name, timeout))
+        self._call(delete_call(name, timeout))
+
+    def pause(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
+        """Asks the server to pause an operation; see ``OperationFuture.pause``.
+
+        Args:
+            name: The operation's name.
+            timeout: The call's deadline; None for none.
+        """
+        self._call(pause_call(name, timeout))
+
+    def resume(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
+        """Asks the server to go on with a paused operation; see ``OperationFuture.resume``.
+
+        Args:
+            name: The operation's name.
+            timeout: The call's deadline; None for none.
+        """
+        self._call(resume_call(name, timeout), once=True)
+
+    def _call(self, call: Call, *, once: bool = False) -> Any:
+        return SCHEDULER.run(self._session.call(call, once=once))
 
 
 class OperationPager:
@@ -186,11 +227,11 @@ class OperationPager:
 
     def __init__(
         self,
-        connection: Connection,
+        session: Session,
         request: operations_pb2.ListOperationsRequest,
         timeout: timedelta | None,
     ) -> None:
-        self._connection = connection
+        self._session = session
         self._request = request
         self._timeout = timeout
 
@@ -203,6 +244,6 @@ class OperationPager:
         """Yields every page as the server sent it; one may be empty before the end (S12)."""
         request: operations_pb2.ListOperationsRequest | None = self._request
         while request is not None:
-            page = self._connection.call(list_call(request, self._timeout))
+            page = SCHEDULER.run(self._session.call(list_call(request, self._timeout)))
             yield page
             request = next_request(request, page)

@@ -27,6 +27,12 @@ def from_rpc_error(error: grpc.RpcError) -> LroError:
         ``google.rpc.Status`` in the trailing metadata (AIP-193). Without a Status, or with one
         that is broken or contradicts the RPC's code, the reason is the code's name.
     """
+    found = _error_of(error)
+    found.__cause__ = error
+    return found
+
+
+def _error_of(error: grpc.RpcError) -> LroError:
     code = error.code().value[0]
     trailing: Any = error.trailing_metadata() or ()
     for key, value in trailing:

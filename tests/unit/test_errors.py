@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import enum
 import inspect
+from datetime import timedelta
 
 import pytest
 from google.longrunning import operations_pb2
-from google.protobuf import any_pb2
+from google.protobuf import any_pb2, duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from hypothesis import given
 from hypothesis import strategies as st
@@ -121,11 +122,28 @@ def test_a_limit_names_what_it_is_on():
 
 def test_a_timeout_is_also_a_python_timeout_and_has_the_last_state():
     operation = operations_pb2.Operation(name="operations/1")
-    error = OperationTimeoutError("operations/1 is not done after 5 s", operation=operation)
+    error = OperationTimeoutError(
+        "operations/1 is not done after 5 s", operation=operation, elapsed=timedelta(seconds=5)
+    )
     assert isinstance(error, TimeoutError)
     assert error.operation is operation
+    assert (error.name, error.elapsed) == ("operations/1", timedelta(seconds=5))
+    assert error.operation_metadata is None
     assert error.metadata == {"operation": "operations/1"}
     assert str(error) == "operations/1 is not done after 5 s"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_operations_error_has_the_operations_metadata_as_its_message(known: bool):
+    operation = operations_pb2.Operation(name="operations/1")
+    operation.error.code = 5
+    operation.metadata.Pack(duration_pb2.Duration(seconds=3))
+    if not known:
+        operation.metadata.type_url = "type.googleapis.com/nowhere.Nothing"
+    error = OperationFailedError(operation)
+    assert error.name == "operations/1"
+    expected = duration_pb2.Duration(seconds=3) if known else operation.metadata
+    assert error.operation_metadata == expected
 
 
 def test_an_attempt_that_was_stopped_passes_by_except_exception():

@@ -263,19 +263,6 @@ def test_ten_waiters_of_one_future_make_one_call(side: Side, fake: FakeOperation
     assert fake.calls == [WAIT]
 
 
-def test_a_waiter_that_gives_up_leaves_its_turn_to_the_next(
-    side: Side, fake: FakeOperations
-) -> None:
-    future = side.client().future(fake.put(operation()))
-    fake.script(WAIT, fake.truth_of_wait, operation(response=RESPONSE))
-    impatient, patient = side.together(
-        [lambda: future.result(seconds(0.2)), lambda: future.result(seconds(30))]
-    )
-    assert isinstance(impatient, OperationTimeoutError)
-    assert patient == RESPONSE
-    assert fake.count(WAIT) == 2
-
-
 def call_of(event: threading.Event, calls: list[Any]) -> Any:
     def callback(future: Any) -> None:
         calls.append((future, threading.current_thread()))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import re
 import subprocess
@@ -26,6 +27,7 @@ from lro_grpc.client import (
     OperationsClient,
 )
 from lro_grpc.errors import Code, LroError, OperationNotFoundError, to_status
+from lro_grpc.polling import Backoff, Retry
 
 if TYPE_CHECKING:
     from conftest import Async, Sync
@@ -79,14 +81,60 @@ def test_a_call_that_is_answered_at_once_has_a_deadline_of_ten_seconds(
     assert of_wait > 1e6
 
 
-@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL])
-def test_a_single_call_is_made_once(
+QUICK_RETRY = Retry(backoff=Backoff(initial=timedelta(milliseconds=1)), attempts=3)
+
+
+@pytest.mark.parametrize("method", [GET, CANCEL, DELETE])
+def test_a_single_call_that_is_safe_is_made_again_when_the_server_is_away(
+    side: Side, fake: FakeOperations, method: str
+) -> None:
+    """P13, C2."""
+    one = fake.put(operation(response=RESPONSE))
+    client = side.client(retry=QUICK_RETRY)
+    call = {GET: client.get, CANCEL: client.cancel, DELETE: client.delete}[method]
+    fake.script(method, *[grpc.StatusCode.UNAVAILABLE] * 2)
+    side.run(call(one.name))
+    assert fake.calls == [method] * 3
+    fake.always(method, grpc.StatusCode.UNAVAILABLE)
+    with pytest.raises(LroError) as caught:
+        side.run(call(one.name))
+    assert caught.value.code is Code.UNAVAILABLE
+    assert fake.calls == [method] * 6
+
+
+def test_the_caller_says_what_is_made_again_and_can_have_nothing_made_again(
+    side: Side, fake: FakeOperations
+) -> None:
+    """C3."""
+    fake.always(CANCEL, grpc.StatusCode.RESOURCE_EXHAUSTED)
+    too = dataclasses.replace(QUICK_RETRY, codes=frozenset({Code.RESOURCE_EXHAUSTED}))
+    for retry, times in ((None, 1), (QUICK_RETRY, 1), (too, 3)):
+        fake.calls.clear()
+        with pytest.raises(LroError):
+            side.run(side.client(retry=retry).cancel("operations/1"))
+        assert fake.calls == [CANCEL] * times
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.DATA_LOSS,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.NOT_FOUND,
+    ],
+)
+def test_any_other_error_of_a_single_call_counts_at_once(
     side: Side, fake: FakeOperations, code: grpc.StatusCode
 ) -> None:
-    """P13: whether to try again is the channel's retry policy, which is the caller's to set."""
+    """C2."""
     fake.always(CANCEL, code)
     with pytest.raises(LroError) as caught:
-        side.run(side.client().cancel("operations/1"))
+        side.run(side.client(retry=QUICK_RETRY).cancel("operations/1"))
     assert caught.value.code == code.value[0]
     assert fake.calls == [CANCEL]
 
@@ -366,10 +414,16 @@ def test_the_constructors_differ_in_channel_and_sleep_only() -> None:
     assert parameters(OperationsClient) == parameters(AsyncOperationsClient)
 
 
-def test_the_package_exports_its_four_classes() -> None:
+def test_the_package_exports_its_classes() -> None:
     assert client_package.__all__ == [
         "AsyncOperationFuture",
         "AsyncOperationsClient",
+        "DoneAndNotDone",
         "OperationFuture",
+        "OperationUpdate",
         "OperationsClient",
+        "as_completed",
+        "async_as_completed",
+        "async_wait",
+        "wait",
     ]

@@ -1,0 +1,323 @@
+"""One operation that is followed: what is known of it, and who waits for what."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import threading
+import weakref
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from datetime import timedelta
+
+from google.longrunning import operations_pb2
+
+from lro_grpc import polling
+from lro_grpc.client.connection import Connection
+from lro_grpc.clock import Clock
+from lro_grpc.errors import LIBRARY_DOMAIN, Code, LroError
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class _Waiter:
+    """One who waits."""
+
+    until: float
+    """Until when, without the last poll; by the clock."""
+    changes: bool
+    """Whether for changes, or for the end only."""
+    news: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    """Is set when there is something to look at."""
+    failure: LroError | None = None
+    """What has ended the following."""
+
+
+class Following:
+    """An operation as a client sees it. All who wait for it share the calls that are made.
+
+    Calls are made only while someone waits.
+
+    Args:
+        connection: The server.
+        operation: What is known of the operation.
+        backoff: The pauses between polls, and after UNAVAILABLE.
+        clock: Tells the time.
+        random: Gives numbers uniform in [0, 1).
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        operation: operations_pb2.Operation,
+        *,
+        backoff: polling.Backoff,
+        clock: Clock,
+        random: Callable[[], float],
+    ) -> None:
+        self.seen = polling.Seen(operation)
+        self._connection = connection
+        self._backoff = backoff
+        self._clock = clock
+        self._random = random
+        self._waiters: set[_Waiter] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._get: asyncio.Task[polling.Reply] | None = None
+        self._getters = 0
+        self._version = 0
+        self._is_current = False
+
+    async def wait(self, timeout: timedelta | None) -> None:
+        """Returns when the operation is done.
+
+        Raises:
+            OperationTimeoutError: If it is not done in time.
+            LroError: If a call failed for good.
+        """
+        if not self.seen.operation.done:
+            start = self._clock.monotonic()
+            with self._waiting(start, timeout, changes=False) as waiter:
+                await self._wait_until(self._is_done, waiter, start, timeout)
+
+    async def look(self) -> None:
+        """Takes a fresh look: at most one Get.
+
+        Raises:
+            LroError: If the call failed for good.
+        """
+        await self._perform_all(polling.look_steps(self.seen), None)
+
+    async def states(
+        self, timeout: timedelta | None
+    ) -> AsyncGenerator[operations_pb2.Operation, None]:
+        """Yields the present state, then the latest whenever it has changed, the last one last.
+
+        Raises:
+            OperationTimeoutError: If the operation is not done in time.
+            LroError: If a call failed for good.
+        """
+        if self.seen.operation.done:
+            yield self.seen.operation
+            return
+        start = self._clock.monotonic()
+        with self._waiting(start, timeout, changes=True) as waiter:
+            version = -1
+            while True:
+
+                def news(shown: int = version) -> bool:
+                    if shown < 0:
+                        return self._is_current or self.seen.answered >= start
+                    return self._version > shown
+
+                await self._wait_until(news, waiter, start, timeout)
+                version, operation = self._version, self.seen.operation
+                yield operation
+                if operation.done:
+                    return
+
+    def _is_done(self) -> bool:
+        return self.seen.operation.done
+
+    @contextlib.contextmanager
+    def _waiting(
+        self, start: float, timeout: timedelta | None, *, changes: bool
+    ) -> Iterator[_Waiter]:
+        """Follows the operation while the context lasts."""
+        waiter = _Waiter(polling.deadlines(start, timeout)[1], changes)
+        watches = self._wants_changes() or self._is_current
+        self._waiters.add(waiter)
+        if self._task is None or (changes and not watches):
+            self._follow()
+        try:
+            yield waiter
+        finally:
+            self._waiters.discard(waiter)
+            if not self._waiters:
+                self._stop()
+
+    def _wants_changes(self) -> bool:
+        return any(waiter.changes for waiter in self._waiters)
+
+    def _follow(self) -> None:
+        self._stop()
+        steps = polling.follow_steps(
+            self.seen,
+            changes=self._wants_changes,
+            until=lambda: max((waiter.until for waiter in self._waiters), default=0.0),
+            backoff=self._backoff,
+            unimplemented=self._connection.unimplemented,
+            clock=self._clock.monotonic,
+            random=self._random,
+        )
+        self._task = asyncio.get_running_loop().create_task(self._run(steps))
+
+    def _stop(self) -> None:
+        """Ends the following, and the call that it makes."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+            self._is_current = False
+            self.seen.due = float("inf")
+
+    async def _run(self, steps: polling.Steps) -> None:
+        try:
+            await self._perform_all(steps, None)
+        except LroError as error:
+            failure = error
+        except Exception as error:
+            _logger.exception("cannot follow %s", self.seen.operation.name)
+            failure = LroError(f"cannot follow {self.seen.operation.name}: {error!r}")
+            failure.__cause__ = error
+        else:
+            return
+        self._task = None
+        for waiter in self._waiters:
+            waiter.failure = failure
+        self._tell()
+
+    async def _wait_until(
+        self,
+        enough: Callable[[], bool],
+        waiter: _Waiter,
+        start: float,
+        timeout: timedelta | None,
+    ) -> None:
+        steps = polling.wait_steps(
+            self.seen, enough=enough, start=start, timeout=timeout, clock=self._clock.monotonic
+        )
+        await self._perform_all(steps, waiter)
+
+    async def _perform_all(self, steps: polling.Steps, waiter: _Waiter | None) -> None:
+        reply: polling.Reply | None = None
+        while True:
+            try:
+                step = steps.send(reply)
+            except StopIteration:
+                return
+            match step:
+                case polling.Pause(seconds):
+                    await self._clock.sleep(seconds)
+                    reply = None
+                case polling.Listen(seconds):
+                    assert waiter is not None
+                    reply = await self._listen(waiter, seconds)
+                case polling.Watch():
+                    reply = await self._watch(step)
+                case polling.Call(method=polling.GET):
+                    reply = await self._get_once(step)
+                case polling.Call():
+                    self.seen.due = self._clock.monotonic() + step.hold.total_seconds()
+                    reply = self._taken(await self._connection.call(step))
+                    self.seen.due = float("inf")
+
+    async def _listen(self, waiter: _Waiter, seconds: float | None) -> polling.Reply:
+        if waiter.failure is None:
+            waiter.news.clear()
+            await self._within(seconds, waiter.news.wait())
+        return polling.Reply(waiter.failure)
+
+    async def _watch(self, step: polling.Watch) -> polling.Reply:
+        states = self._connection.watch(step)
+        try:
+            async with contextlib.aclosing(states):
+                while True:
+                    following = asyncio.ensure_future(anext(states, None))
+                    if not await self._within(step.silence, following):
+                        message = f"the Watch was silent for {step.silence:g} s"
+                        error = LroError(message, code=Code.DEADLINE_EXCEEDED)
+                        return self._taken(polling.Reply(error))
+                    if (operation := following.result()) is None:
+                        return polling.Reply()
+                    taken = self._taken(polling.Reply(message=operation))
+                    if taken.error is not None:
+                        return taken
+                    self._is_current = True
+        except LroError as error:
+            return self._taken(polling.Reply(error))
+        finally:
+            self._is_current = False
+
+    async def _get_once(self, call: polling.Call) -> polling.Reply:
+        """Makes a Get, or waits for the one that is on its way."""
+        assert call.timeout is not None
+        if self._get is None or self._get.done():
+            self._get = asyncio.get_running_loop().create_task(self._connection.call(call))
+            self._getters = 0
+        getting = self._get
+        self._getters += 1
+        try:
+            if await self._within(call.timeout.total_seconds(), asyncio.shield(getting)):
+                return self._taken(getting.result())
+            return polling.Reply(LroError("no answer in time", code=Code.DEADLINE_EXCEEDED))
+        finally:
+            self._getters -= 1
+            if not self._getters:
+                getting.cancel()
+
+    async def _within(self, seconds: float | None, awaitable: Awaitable[object]) -> bool:
+        """Waits for something as long as that, and tells whether it has ended in time."""
+        awaited = asyncio.ensure_future(awaitable)
+        time = None if seconds is None else asyncio.ensure_future(self._clock.sleep(seconds))
+        both = [one for one in (awaited, time) if one]
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            return awaited.done()
+        finally:
+            for one in both:
+                one.cancel()
+            await asyncio.gather(*both, return_exceptions=True)
+
+    def _taken(self, reply: polling.Reply) -> polling.Reply:
+        """Takes in what a call has returned."""
+        try:
+            if reply.error is None:
+                self._learn(reply.message)
+        except LroError as error:
+            reply = polling.Reply(error)
+        self.seen.trouble = reply.error
+        return reply
+
+    def _learn(self, operation: operations_pb2.Operation) -> None:
+        known = self.seen.operation
+        if operation.name != known.name:
+            raise LroError(
+                f"the server returned {operation.name!r} when asked for {known.name!r}",
+                code=Code.INTERNAL,
+                reason="WRONG_OPERATION",
+                domain=LIBRARY_DOMAIN,
+                metadata={"expected": known.name, "actual": operation.name},
+            )
+        self.seen.answered = self._clock.monotonic()
+        if not known.done and operation != known:  # answers may arrive in any order
+            self.seen.operation = operation
+            self._version += 1
+        self._tell()
+
+    def _tell(self) -> None:
+        for waiter in self._waiters:
+            waiter.news.set()
+
+
+class Followings:
+    """The operations that a client follows, by name, so that two futures of one share its calls.
+
+    Args:
+        make: Makes one of what is known of an operation.
+    """
+
+    def __init__(self, make: Callable[[operations_pb2.Operation], Following]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._by_name: weakref.WeakValueDictionary[str, Following] = weakref.WeakValueDictionary()
+
+    def of(self, operation: operations_pb2.Operation) -> Following:
+        """Returns what follows an operation."""
+        with self._lock:
+            known = self._by_name.get(operation.name)
+            if known is None or operation.done:
+                known = self._make(operation)
+                if operation.name:
+                    self._by_name[operation.name] = known
+            return known

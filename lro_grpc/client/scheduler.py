@@ -1,0 +1,60 @@
+"""The one thread in which the waits of all clients for threads go on."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_IDLE_SECONDS = 5.0
+
+
+class Scheduler:
+    """An event loop in a daemon thread, which is there while there is something to do."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.current_thread()
+        self._begun = 0
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Runs a coroutine, in the caller's context, and returns what it returns."""
+        running = self.submit(coroutine)
+        try:
+            return running.result()
+        finally:
+            running.cancel()  # for a KeyboardInterrupt; it does nothing to one that has ended
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Begins to run a coroutine, in the caller's context."""
+        with self._lock:
+            if self._loop is None or not self._thread.is_alive():  # a fork takes no thread along
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._serve, args=[self._loop], name="lro-client", daemon=True
+                )
+                self._thread.start()
+            self._begun += 1
+            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(_IDLE_SECONDS, self._end_if_idle, loop, self._begun)
+        loop.run_forever()
+        loop.close()
+
+    def _end_if_idle(self, loop: asyncio.AbstractEventLoop, begun: int) -> None:
+        with self._lock:
+            if begun == self._begun and not asyncio.all_tasks(loop):
+                self._loop = None
+                loop.stop()
+                return
+            loop.call_later(_IDLE_SECONDS, self._end_if_idle, loop, self._begun)
+
+
+SCHEDULER = Scheduler()
+"""The scheduler of this process."""

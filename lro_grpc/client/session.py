@@ -1,0 +1,93 @@
+"""How a client calls its server, and the operations that it follows there."""
+
+from __future__ import annotations
+
+import random as random_module
+from collections.abc import Callable
+from typing import Any
+
+from google.longrunning import operations_pb2
+
+from lro_grpc import polling
+from lro_grpc.client.connection import Connection
+from lro_grpc.client.following import Following, Followings
+from lro_grpc.clock import Clock, SystemClock
+from lro_grpc.errors import InvalidNameError
+
+
+class Session:
+    """A connection, and how the client is to use it.
+
+    Args:
+        connection: The server.
+        backoff: The pauses between polls, and after UNAVAILABLE.
+        retry: When a single call is made again.
+        clock: Tells the time.
+        random: Gives numbers uniform in [0, 1).
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        backoff: polling.Backoff = polling.DEFAULT_BACKOFF,
+        retry: polling.Retry | None = polling.DEFAULT_RETRY,
+        clock: Clock | None = None,
+        random: Callable[[], float] = random_module.random,
+    ) -> None:
+        self._connection = connection
+        self._backoff = backoff
+        self._retry = retry
+        self._clock = clock or SystemClock()
+        self._random = random
+        self._followings = Followings(self._follow)
+
+    def following(self, operation: operations_pb2.Operation) -> Following:
+        """Returns what follows an operation, which stays the caller's own.
+
+        Raises:
+            InvalidNameError: If the operation has no name and is not done.
+        """
+        if not operation.name and not operation.done:
+            raise InvalidNameError("an operation without a name, and not done, cannot be followed")
+        copy = operations_pb2.Operation()
+        copy.CopyFrom(operation)
+        return self._followings.of(copy)
+
+    async def call(self, call: polling.Call, *, once: bool = False) -> Any:
+        """Makes a call, again where that is right (C2), and returns what it returns.
+
+        Args:
+            call: The call.
+            once: Whether to make it once only: it is not the same when it is repeated, or waits.
+
+        Raises:
+            LroError: What the call ended with.
+        """
+        steps = polling.call_steps(
+            call,
+            retry=None if once else self._retry,
+            clock=self._clock.monotonic,
+            random=self._random,
+        )
+        reply: polling.Reply | None = None
+        while True:
+            try:
+                step = steps.send(reply)
+            except StopIteration as end:
+                return end.value
+            if isinstance(step, polling.Pause):
+                await self._clock.sleep(step.seconds)
+                reply = None
+            else:
+                assert isinstance(step, polling.Call)
+                reply = await self._connection.call(step)
+
+    def _follow(self, operation: operations_pb2.Operation) -> Following:
+        return Following(
+            self._connection,
+            operation,
+            backoff=self._backoff,
+            clock=self._clock,
+            random=self._random,
+        )

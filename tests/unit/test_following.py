@@ -1,0 +1,698 @@
+"""How operations are followed, in virtual time, with servers that are functions of the call."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import selectors
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from google.longrunning import operations_pb2
+from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lro_grpc import polling
+from lro_grpc.client.session import Session
+from lro_grpc.errors import Code, LroError, OperationTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+
+NAME = "operations/1"
+WATCH, WAIT, GET = polling.WATCH, polling.WAIT, polling.GET
+
+Answer = tuple[float, "operations_pb2.Operation | LroError"]
+
+
+def running(name: str = NAME, *, step: int = 0) -> operations_pb2.Operation:
+    one = operations_pb2.Operation(name=name)
+    if step:
+        one.metadata.Pack(Timestamp(seconds=step))
+    return one
+
+
+def done(name: str = NAME) -> operations_pb2.Operation:
+    return operations_pb2.Operation(name=name, done=True)
+
+
+def failed(code: Code) -> LroError:
+    return LroError("as the test says", code=code)
+
+
+class VirtualSelector(selectors.SelectSelector):
+    """Lets the time pass at once that a loop wants to wait for."""
+
+    now = 1000.0
+
+    def select(self, timeout: float | None = None) -> Any:
+        self.now += timeout or 0.0
+        return super().select(0)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop in virtual time."""
+
+    def __init__(self) -> None:
+        self.selector = VirtualSelector()
+        super().__init__(self.selector)
+
+    def time(self) -> float:
+        return self.selector.now
+
+
+class World:
+    """A server that is a function of the call, and the one operation that is followed there.
+
+    The server answers (seconds, answer). An answer that takes longer than the call's deadline is
+    DEADLINE_EXCEEDED at the deadline, as gRPC has it. It lacks WatchOperation unless ``watch``
+    says what comes of one: a list of answers, each so many seconds after the one before.
+    """
+
+    def __init__(
+        self,
+        server: Callable[[polling.Call], Answer],
+        *,
+        random: float = 0.5,
+        watch: Callable[[], list[Answer]] | None = None,
+    ) -> None:
+        self.server = server
+        self.streams = watch
+        self.random = random
+        self.loop = VirtualLoop()
+        self.calls: list[polling.Call] = []
+        self.methods: list[str] = []
+        self.polls_after: float | None = None
+        self.pauses: list[float] = []
+        self.open = 0
+        self.unimplemented = polling.Unimplemented()
+        self.backoff = polling.DEFAULT_BACKOFF
+        self.restart()
+        worlds.append(self)
+
+    @property
+    def now(self) -> float:
+        return self.loop.time()
+
+    @now.setter
+    def now(self, now: float) -> None:
+        self.loop.selector.now = now
+
+    @property
+    def operation(self) -> operations_pb2.Operation:
+        return self.following.seen.operation
+
+    def restart(self, operation: operations_pb2.Operation | None = None) -> None:
+        """Forgets what was seen of the operation."""
+        session = Session(self, backoff=self.backoff, clock=self, random=lambda: self.random)
+        self.following = session.following(operation or running())
+
+    def close(self) -> None:
+        assert not asyncio.all_tasks(self.loop)
+        assert self.open == 0
+        self.loop.close()
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        async def and_what_is_left() -> Any:
+            try:
+                return await coroutine
+            finally:
+                for _ in range(10):  # what was cancelled ends
+                    await asyncio.sleep(0)
+
+        return self.loop.run_until_complete(and_what_is_left())
+
+    def wait(
+        self, timeout: float | timedelta | None = None, backoff: polling.Backoff | None = None
+    ) -> None:
+        if isinstance(timeout, (int, float)):
+            timeout = timedelta(seconds=timeout)
+        if backoff:
+            self.backoff = backoff
+            self.restart()
+        self.run(self.following.wait(timeout))
+
+    def look(self) -> None:
+        self.run(self.following.look())
+
+    def states(self, timeout: timedelta | None = None) -> list[tuple[float, int]]:
+        """Returns when which step was seen; 99 is done."""
+
+        async def collect() -> list[tuple[float, int]]:
+            found = []
+            async for one in self.following.states(timeout):
+                found.append((round(self.now - 1000, 3), step_of(one)))
+            return found
+
+        return self.run(collect())
+
+    # As a clock:
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        task = asyncio.current_task()
+        assert task is not None
+        if "sleep" not in task.get_coro().__qualname__:  # it is no time limit, in a task of its own
+            self.pauses.append(seconds)
+        await asyncio.sleep(seconds)
+
+    # As a connection:
+
+    async def call(self, call: polling.Call) -> polling.Reply:
+        assert call.timeout is not None
+        assert call.timeout >= timedelta(0)
+        assert call.request.name == NAME
+        self.calls.append(call)
+        self.methods.append(call.method)
+        seconds, answer = self.server(call)
+        limit = call.timeout.total_seconds()
+        self.open += 1
+        try:
+            await asyncio.sleep(min(seconds, limit))
+        finally:
+            self.open -= 1
+        if seconds > limit:
+            return polling.Reply(failed(Code.DEADLINE_EXCEEDED))
+        if isinstance(answer, LroError):
+            return polling.Reply(answer)
+        return polling.Reply(message=answer, poll_after=self.polls_after)
+
+    async def watch(self, step: polling.Watch) -> AsyncGenerator[operations_pb2.Operation, None]:
+        self.methods.append(WATCH)
+        self.open += 1
+        try:
+            for seconds, answer in (
+                self.streams() if self.streams else [(0.01, failed(Code.UNIMPLEMENTED))]
+            ):
+                await asyncio.sleep(seconds)
+                if isinstance(answer, LroError):
+                    raise answer
+                yield answer
+        finally:
+            self.open -= 1
+
+
+worlds: list[World] = []
+
+
+@pytest.fixture(autouse=True)
+def _end_of_the_worlds() -> Iterator[None]:
+    yield
+    while worlds:
+        worlds.pop().close()
+
+
+def step_of(one: operations_pb2.Operation) -> int:
+    step = Timestamp()
+    one.metadata.Unpack(step)
+    return 99 if one.done else step.seconds
+
+
+def scripted(*answers: Answer) -> Callable[[polling.Call], Answer]:
+    script = iter(answers)
+    return lambda call: next(script)
+
+
+def held(call: polling.Call) -> float:
+    return call.request.timeout.ToTimedelta().total_seconds()
+
+
+def honest(done_at: float, *, has_wait: bool = True) -> World:
+    """A server whose operation is done at that time, and that answers calls in 10 ms."""
+
+    def server(call: polling.Call) -> Answer:
+        left = done_at - (world.now - 1000)
+        if call.method == GET:
+            return 0.01, running() if left > 0 else done()
+        if not has_wait:
+            return 0.01, failed(Code.UNIMPLEMENTED)
+        if left > held(call):
+            return held(call) + 0.01, running()
+        return max(left, 0) + 0.01, done()
+
+    world = World(server)
+    return world
+
+
+def test_a_done_operation_needs_no_step() -> None:
+    world = World(scripted())
+    world.restart(done())
+    world.wait()
+    world.look()
+    assert world.calls == []
+
+
+def test_one_wait_is_enough_for_a_short_operation() -> None:
+    world = honest(10)
+    world.wait()
+    assert world.methods == [WAIT]
+    assert world.now == pytest.approx(1010.01)
+
+
+def test_a_long_operation_is_held_half_a_minute_a_call_without_pauses() -> None:
+    world = honest(100)
+    world.wait()
+    assert world.methods == [WAIT] * 4
+    assert [held(call) for call in world.calls] == [30] * 4
+    assert world.pauses == []
+
+
+def test_without_wait_it_polls_and_remembers_for_ten_minutes() -> None:
+    world = honest(10, has_wait=False)
+    world.wait()
+    assert world.methods[0] == WAIT
+    assert set(world.methods[1:]) == {GET}
+    assert world.now - 1010 < 2
+
+    def methods_of_another_wait() -> list[str]:
+        world.methods.clear()
+        world.restart()
+        world.wait()
+        return list(world.methods)
+
+    world.now = 1000 + 599
+    assert methods_of_another_wait() == [GET]
+    world.now = 1000 + 601
+    assert methods_of_another_wait() == [WAIT, GET]
+
+
+def test_polls_follow_the_schedule() -> None:
+    """P5: the intervals are the caller's to set, for the server names none."""
+    backoff = polling.Backoff(
+        initial=timedelta(seconds=1), multiplier=2, maximum=timedelta(seconds=8)
+    )
+    world = honest(30, has_wait=False)
+    world.random = 1.0
+    world.wait(backoff=backoff)
+    assert world.pauses == [1, 2, 4, 8, 8, 8]
+
+
+def test_a_wait_that_is_answered_at_once_makes_no_busy_loop() -> None:
+    """P9: a server may answer at once, again and again."""
+    world = World(lambda call: (0.001, running()))
+    with pytest.raises(OperationTimeoutError):
+        world.wait(60)
+    assert len(world.calls) < 40
+    assert set(world.methods[:-1]) == {WAIT}
+
+
+def test_a_wait_that_is_held_less_than_asked_is_repeated_at_once() -> None:
+    world = World(lambda call: (5, running()) if world.now < 1050 else (0.01, done()))
+    world.wait()
+    assert world.pauses == []
+
+
+@pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED])
+def test_a_transient_error_is_waited_out(code: Code) -> None:
+    """P13: UNAVAILABLE is tried again, and a deadline only says that it is not done yet."""
+    world = World(lambda call: (0.001, failed(code) if world.now < 1060 else done()))
+    world.wait()
+    assert 60 < world.now - 1000 < 65
+    assert len(world.calls) < 40
+
+
+def test_pauses_begin_anew_after_a_wait_that_was_held() -> None:
+    early = (0.01, running())
+    world = World(scripted(*[early] * 5, (20, running()), early, (0.01, done())))
+    world.wait()
+    assert len(world.pauses) == 6
+    assert world.pauses[5] == world.pauses[0] < world.pauses[4]
+
+
+def test_a_server_that_went_down_is_asked_again_after_a_pause_only() -> None:
+    world = World(scripted((20, failed(Code.UNAVAILABLE)), (0.01, done())))
+    world.wait()
+    assert world.methods == [WAIT, WAIT]
+    assert len(world.pauses) == 1
+
+
+def test_after_a_wait_without_an_answer_comes_a_get() -> None:
+    world = World(lambda call: (99, running()) if call.method == WAIT else (0.01, done()))
+    world.wait()
+    assert world.methods == [WAIT, GET]
+    assert world.now == pytest.approx(1035.01)
+
+
+@pytest.mark.parametrize("method", [WAIT, GET])
+@pytest.mark.parametrize("code", [Code.NOT_FOUND, Code.PERMISSION_DENIED, Code.INTERNAL])
+def test_another_error_ends_the_wait(code: Code, method: str) -> None:
+    """P13: nothing else is."""
+    world = World(lambda call: (0.01, failed(code)))
+    if method == GET:
+        world.unimplemented.add(WAIT, world.now)
+    with pytest.raises(LroError) as caught:
+        world.wait()
+    assert caught.value.code is code
+    assert world.methods == [method]
+
+
+def test_get_unimplemented_ends_the_wait() -> None:
+    world = World(lambda call: (0.01, failed(Code.UNIMPLEMENTED)))
+    with pytest.raises(LroError) as caught:
+        world.wait()
+    assert caught.value.code is Code.UNIMPLEMENTED
+    assert world.methods == [WAIT, GET]
+
+
+@pytest.mark.parametrize("has_wait", [True, False])
+@pytest.mark.parametrize("timeout", [0.05, 1, 10, 100])
+def test_a_timeout_names_the_operation_and_polls_last_at_the_deadline(
+    timeout: float, has_wait: bool
+) -> None:
+    world = honest(1e6, has_wait=has_wait)
+    with pytest.raises(OperationTimeoutError, match=NAME) as caught:
+        world.wait(timeout)
+    assert caught.value.operation is world.operation
+    assert timeout - 0.2 <= world.now - 1000 <= timeout
+
+
+def test_a_wait_that_was_held_to_the_end_is_the_last_poll() -> None:
+    world = honest(1e6)
+    with pytest.raises(OperationTimeoutError):
+        world.wait(10)
+    assert world.methods == [WAIT]
+
+
+@pytest.mark.parametrize("has_wait", [True, False])
+def test_an_operation_done_just_before_the_last_poll_is_not_a_timeout(has_wait: bool) -> None:
+    world = honest(9.79, has_wait=has_wait)
+    world.random = 1.0
+    world.wait(10)
+    assert world.operation.done
+
+
+def test_a_server_that_never_answers_ends_at_the_deadline() -> None:
+    world = World(lambda call: (1e9, running()))
+    with pytest.raises(OperationTimeoutError, match="DEADLINE_EXCEEDED") as caught:
+        world.wait(60)
+    assert world.now == pytest.approx(1060)
+    assert isinstance(caught.value.__cause__, LroError)
+    assert len(world.calls) < 10
+
+
+@pytest.mark.parametrize("timeout", [0, -1])
+def test_no_time_is_no_call(timeout: float) -> None:
+    world = World(scripted())
+    with pytest.raises(OperationTimeoutError):
+        world.wait(timeout)
+
+
+def test_the_longest_timeout_is_no_problem() -> None:
+    world = honest(10, has_wait=False)
+    world.wait(timedelta.max)
+    assert world.operation.done
+
+
+@pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED])
+def test_a_look_takes_a_transient_error_for_no_news(code: Code) -> None:
+    world = World(scripted((0.01, failed(code))))
+    world.look()
+    assert world.methods == [GET]
+
+
+def test_a_look_raises_any_other_error() -> None:
+    world = World(scripted((0.01, failed(Code.NOT_FOUND))))
+    with pytest.raises(LroError, match="as the test says"):
+        world.look()
+
+
+ANSWERS = st.one_of(
+    st.builds(running),
+    st.sampled_from([Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.UNIMPLEMENTED]).map(failed),
+)
+
+
+@given(
+    timeout=st.floats(0.001, 300),
+    random=st.floats(0.2, 0.999),
+    script=st.lists(st.tuples(st.floats(0, 100), ANSWERS), min_size=1, max_size=20),
+)
+def test_whatever_the_server_does_the_wait_is_bounded_in_time_and_calls(
+    timeout: float, random: float, script: list[tuple[float, operations_pb2.Operation | LroError]]
+) -> None:
+    answers = itertools.cycle(script)
+    world = World(lambda call: next(answers), random=random)
+    with pytest.raises(LroError) as caught:
+        world.wait(timeout)
+    assert isinstance(caught.value, OperationTimeoutError) or caught.value.code is (
+        Code.UNIMPLEMENTED
+    )
+    assert world.now - 1000 <= timeout + 1e-6
+    assert len(world.calls) <= 45 + timeout * (1 + 2 / random)
+
+
+def test_ten_who_wait_share_the_calls_and_each_has_its_own_time() -> None:
+    world = honest(45)
+
+    async def ten() -> list[Any]:
+        waits = [world.following.wait(timedelta(seconds=5 * n)) for n in range(1, 11)]
+        return await asyncio.gather(*waits, return_exceptions=True)
+
+    outcomes = world.run(ten())
+    late = [type(one) for one in outcomes[:8]]
+    assert late == [OperationTimeoutError] * 8
+    assert outcomes[9] is None
+    assert world.methods.count(WAIT) == 2
+    assert world.methods.count(GET) <= 9  # the last poll of each that is too early
+    elapsed = [one.elapsed.total_seconds() for one in outcomes[:8]]
+    assert elapsed == pytest.approx([5 * n - 0.2 for n in range(1, 9)], abs=0.05)
+
+
+def test_the_last_polls_of_those_whose_time_ends_together_are_one() -> None:
+    world = honest(1e6, has_wait=False)
+
+    async def ten() -> list[Any]:
+        waits = [world.following.wait(timedelta(seconds=0.5)) for _ in range(10)]
+        return await asyncio.gather(*waits, return_exceptions=True)
+
+    world.random = 0.999
+    world.backoff = polling.Backoff(timedelta(seconds=5))
+    world.restart()
+    assert {type(one) for one in world.run(ten())} == {OperationTimeoutError}
+    assert world.methods == [WAIT, GET, GET]
+
+
+def test_no_call_goes_on_when_nobody_waits() -> None:
+    world = honest(1e6)
+
+    async def give_up() -> None:
+        task = asyncio.ensure_future(world.following.wait(None))
+        await asyncio.sleep(1)
+        assert world.open == 1
+        task.cancel()
+        await asyncio.sleep(0.001)
+        assert world.open == 0
+
+    world.run(give_up())
+
+
+def test_an_error_that_ends_the_following_is_told_to_all_and_the_next_wait_begins_anew() -> None:
+    answers = iter([failed(Code.PERMISSION_DENIED), done()])
+    world = World(lambda call: (0.01, next(answers)))
+
+    async def three() -> list[Any]:
+        waits = [world.following.wait(None) for _ in range(3)]
+        return await asyncio.gather(*waits, return_exceptions=True)
+
+    codes = [one.code for one in world.run(three())]
+    assert codes == [Code.PERMISSION_DENIED] * 3
+    world.wait()
+    assert world.methods == [WAIT, WAIT]
+
+
+def test_a_server_says_when_to_poll_again() -> None:
+    """P5: the pause is what it asks for, and up to a tenth longer, so that not all come at once."""
+    world = honest(10, has_wait=False)
+    world.polls_after = 2.0
+    world.wait()
+    assert world.pauses == pytest.approx([2.1] * 5)
+
+
+@pytest.mark.parametrize("times", [3, 4])
+def test_cancelled_is_what_a_server_says_that_shuts_down_until_it_says_so_again_and_again(
+    times: int,
+) -> None:
+    answers = iter([failed(Code.CANCELLED)] * times + [done()] * 9)
+    world = World(lambda call: (0.01, next(answers)))
+    if times == 3:
+        world.wait()
+    else:
+        with pytest.raises(LroError) as caught:
+            world.wait()
+        assert caught.value.code is Code.CANCELLED
+    assert len(world.methods) == 4
+
+
+# What changes on the way:
+
+
+def three_steps() -> list[Answer]:
+    return [(0.01, running(step=1)), (1, running(step=2)), (1, running(step=3)), (1, done())]
+
+
+def test_a_watch_shows_every_state_that_the_server_sends() -> None:
+    world = World(scripted(), watch=three_steps)
+    assert world.states() == [(0.01, 1), (1.01, 2), (2.01, 3), (3.01, 99)]
+    assert world.methods == [WATCH]
+
+
+def test_a_state_that_is_sent_again_is_shown_once() -> None:
+    world = World(
+        scripted(),
+        watch=lambda: [(0.01, running(step=1)), *[(10.0, running(step=1))] * 9, (1, done())],
+    )
+    assert world.states() == [(0.01, 1), (91.01, 99)]
+
+
+def test_the_states_of_a_done_operation_are_one_and_need_no_call() -> None:
+    world = World(scripted())
+    world.restart(done())
+    assert world.states() == [(0, 99)]
+    assert world.methods == []
+
+
+def test_the_first_state_is_one_that_the_server_has_told_though_it_is_the_known_one() -> None:
+    world = World(scripted(), watch=three_steps)
+    world.restart(running(step=1))
+    assert world.states() == [(0.01, 1), (1.01, 2), (2.01, 3), (3.01, 99)]
+
+
+def test_who_is_slow_sees_the_latest_and_never_misses_the_end() -> None:
+    world = World(scripted(), watch=three_steps)
+
+    async def slow() -> list[int]:
+        found = []
+        async for one in world.following.states(None):
+            found.append(step_of(one))
+            await asyncio.sleep(2.5)
+        return found
+
+    assert world.run(slow()) == [1, 3, 99]
+
+
+def test_those_who_watch_and_those_who_wait_share_one_stream() -> None:
+    world = World(scripted((99, running())), watch=three_steps)
+
+    async def all_of_them() -> None:
+        async def look_on() -> None:
+            async for _ in world.following.states(None):
+                pass
+
+        waiting = asyncio.ensure_future(world.following.wait(None))
+        await asyncio.sleep(0.5)
+        await asyncio.gather(look_on(), look_on(), waiting, world.following.wait(None))
+
+    world.run(all_of_them())
+    assert world.methods == [WAIT, WATCH]  # the Wait was there before anyone wanted changes
+
+
+def changing(done_at: float, *, has_wait: bool) -> World:
+    """A server without Watch, of whose operation the step is the second."""
+
+    def server(call: polling.Call) -> Answer:
+        passed = world.now - 1000
+        if call.method == WAIT and not has_wait:
+            return 0.01, failed(Code.UNIMPLEMENTED)
+        took = 0.01
+        if call.method == WAIT:
+            took += min(held(call), max(done_at - passed, 0))
+        return took, done() if passed + took >= done_at else running(step=int(passed + took))
+
+    world = World(server)
+    return world
+
+
+@pytest.mark.parametrize("has_wait", [True, False])
+def test_without_watch_changes_are_seen_all_the_same(has_wait: bool) -> None:
+    world = changing(10.5, has_wait=has_wait)
+    world.backoff = polling.Backoff(maximum=timedelta(seconds=1))
+    world.restart()
+    states = world.states()
+    assert [step for _, step in states] == sorted({step for _, step in states})
+    assert len(states) > 8
+    assert states[-1][1] == 99
+    assert states[-1][0] < (10.6 if has_wait else 11.5)
+    assert len(world.methods) < 40
+
+
+@pytest.mark.parametrize("code", [Code.RESOURCE_EXHAUSTED, Code.PERMISSION_DENIED, Code.INTERNAL])
+def test_a_watch_that_is_refused_is_replaced_by_waits_for_a_while(code: Code) -> None:
+    world = changing(40.5, has_wait=True)
+    world.streams = lambda: [(0.01, failed(code))]
+    states = world.states()
+    assert states[-1] == (40.5, 99) or states[-1][0] < 40.6
+    assert world.methods.count(WATCH) == 2
+    assert world.methods[0] == WATCH
+    assert set(world.methods) == {WATCH, WAIT}
+
+
+def test_a_watch_that_is_closed_at_once_is_no_busy_loop() -> None:
+    world = changing(20.5, has_wait=True)
+    world.streams = lambda: [(0.01, running(step=1))]
+    assert world.states()[-1][0] < 20.6
+    assert len(world.methods) < 30
+
+
+def test_a_watch_that_ends_late_is_begun_again() -> None:
+    streams = iter([[(5.0, running(step=1))], [(5.0, running(step=2)), (1.0, done())]])
+    world = World(scripted(), watch=lambda: next(streams))
+    assert world.states() == [(5, 1), (10, 2), (11, 99)]
+    assert world.methods == [WATCH, WATCH]
+
+
+def test_a_watch_of_a_server_that_goes_down_is_begun_again_when_it_is_back() -> None:
+    down = [(0.01, failed(Code.UNAVAILABLE))]
+    streams = iter([[(5.0, running(step=1)), *down], *[down] * 9, [(0.01, done())]])
+    world = World(scripted(), watch=lambda: next(streams))
+    assert [step for _, step in world.states()] == [1, 99]
+    assert len(world.methods) == 11
+    assert len(world.pauses) == 10
+
+
+def test_a_watch_that_falls_silent_is_given_up() -> None:
+    world = World(scripted((0.01, done())), watch=lambda: [(1, running(step=1)), (1e6, done())])
+    assert world.states() == [(1, 1), (36.01, 99)]
+    assert world.methods == [WATCH, GET]
+
+
+@pytest.mark.parametrize("watches", [True, False])
+def test_the_states_end_with_a_timeout_that_names_the_operation(watches: bool) -> None:
+    world = changing(1e6, has_wait=True)
+    if watches:
+        world.streams = lambda: [(0.01, running(step=1)), (1e6, done())]
+    with pytest.raises(OperationTimeoutError, match=NAME) as caught:
+        world.states(timedelta(seconds=5))
+    assert 4.8 <= caught.value.elapsed.total_seconds() <= 5
+
+
+def test_another_operations_name_in_a_watch_is_an_error() -> None:
+    answer = running("operations/2")
+    world = World(lambda call: (0.01, answer), watch=lambda: [(0.01, answer)])
+    with pytest.raises(LroError, match=r"operations/2.*operations/1"):
+        world.states()
+
+
+@given(
+    random=st.floats(0.2, 0.999),
+    streams=st.lists(
+        st.lists(st.tuples(st.floats(0, 40), ANSWERS), max_size=4), min_size=1, max_size=8
+    ),
+    script=st.lists(st.tuples(st.floats(0, 100), ANSWERS), min_size=1, max_size=8),
+)
+def test_whatever_a_watch_does_the_states_are_bounded_in_time_and_calls(
+    random: float, streams: list[list[Answer]], script: list[Answer]
+) -> None:
+    answers, watches = itertools.cycle(script), itertools.cycle(streams)
+    world = World(lambda call: next(answers), watch=lambda: next(watches), random=random)
+    with pytest.raises(LroError) as caught:
+        world.states(timedelta(seconds=100))
+    assert isinstance(caught.value, OperationTimeoutError) or caught.value.code is (
+        Code.UNIMPLEMENTED
+    )
+    assert world.now - 1000 <= 100 + 1e-6
+    assert len(world.methods) <= 145 + 100 * (1 + 2 / random)
