@@ -9,7 +9,6 @@ from __future__ import annotations
 from lro_grpc.client import (
     AsyncOperationFuture,
     AsyncOperationsClient,
-    DoneAndNotDone,
     OperationFuture,
     OperationsClient,
     OperationUpdate,
@@ -65,7 +64,6 @@ __all__ = [
     "Backoff",
     "Code",
     "ConfigurationError",
-    "DoneAndNotDone",
     "IllegalTransitionError",
     "InvalidArgumentError",
     "InvalidFilterError",

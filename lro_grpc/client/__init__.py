@@ -5,7 +5,6 @@ from __future__ import annotations
 from lro_grpc.client.async_future import AsyncOperationFuture
 from lro_grpc.client.async_operations import AsyncOperationsClient
 from lro_grpc.client.completion import (
-    DoneAndNotDone,
     as_completed,
     async_as_completed,
     async_wait,
@@ -18,7 +17,6 @@ from lro_grpc.client.update import OperationUpdate
 __all__ = [
     "AsyncOperationFuture",
     "AsyncOperationsClient",
-    "DoneAndNotDone",
     "OperationFuture",
     "OperationUpdate",
     "OperationsClient",

@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
 from concurrent.futures import ALL_COMPLETED
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lro_grpc.client.future import OperationFuture
 
@@ -15,16 +15,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="OperationFuture[Any, Any] | concurrent.futures.Future[Any]")
 A = TypeVar("A", bound="Awaitable[Any]")
-T = TypeVar("T")
-
-
-class DoneAndNotDone(NamedTuple, Generic[T]):
-    """What a wait for several futures has found."""
-
-    done: set[T]
-    """Those whose wait is over: with a response, an error, or a call that failed for good."""
-    not_done: set[T]
-    """The rest."""
 
 
 def wait(
@@ -32,7 +22,7 @@ def wait(
     *,
     timeout: timedelta | None = None,
     return_when: str = ALL_COMPLETED,
-) -> DoneAndNotDone[F]:
+) -> tuple[set[F], set[F]]:
     """Waits for several futures, as ``concurrent.futures.wait`` does. Cancels nothing.
 
     Args:
@@ -40,12 +30,16 @@ def wait(
         timeout: How long to wait in all; None for as long as it takes.
         return_when: ``FIRST_COMPLETED``, ``FIRST_EXCEPTION`` or ``ALL_COMPLETED``, as in
             ``concurrent.futures``.
+
+    Returns:
+        Those whose wait is over, by a response, an error or a call that failed for good; and the
+        rest.
     """
     ends = _ends(futures)
     try:
         seconds = None if timeout is None else timeout.total_seconds()
         done, not_done = concurrent.futures.wait(ends, seconds, return_when)
-        return DoneAndNotDone({ends[one] for one in done}, {ends[one] for one in not_done})
+        return {ends[one] for one in done}, {ends[one] for one in not_done}
     finally:
         _forget(ends)
 
@@ -76,21 +70,24 @@ async def async_wait(
     *,
     timeout: timedelta | None = None,
     return_when: str = ALL_COMPLETED,
-) -> DoneAndNotDone[A]:
+) -> tuple[set[A], set[A]]:
     """Waits for several futures, as ``asyncio.wait`` does. Cancels nothing.
 
     Args:
         futures: Async futures of operations; tasks, and futures of asyncio, if you like.
         timeout: How long to wait in all; None for as long as it takes.
         return_when: As for ``wait``.
+
+    Returns:
+        As ``wait``.
     """
     ends = {asyncio.ensure_future(one): one for one in futures}
     try:
         seconds = None if timeout is None else timeout.total_seconds()
         if not ends:
-            return DoneAndNotDone(set(), set())
+            return set(), set()
         done, not_done = await asyncio.wait(ends, timeout=seconds, return_when=return_when)
-        return DoneAndNotDone({ends[one] for one in done}, {ends[one] for one in not_done})
+        return {ends[one] for one in done}, {ends[one] for one in not_done}
     finally:
         _forget(ends)
 

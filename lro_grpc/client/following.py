@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import logging
-import threading
-import weakref
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from datetime import timedelta
 
@@ -25,8 +25,10 @@ _logger = logging.getLogger(__name__)
 class _Waiter:
     """One who waits."""
 
-    until: float
-    """Until when, without the last poll; by the clock."""
+    start: float
+    """Since when, by the clock."""
+    timeout: timedelta | None
+    """For how long; None for as long as it takes."""
     changes: bool
     """Whether for changes, or for the end only."""
     news: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
@@ -65,6 +67,7 @@ class Following:
         self._waiters: set[_Waiter] = set()
         self._task: asyncio.Task[None] | None = None
         self._get: asyncio.Task[polling.Reply] | None = None
+        self._get_began = -math.inf
         self._getters = 0
         self._version = 0
         self._is_current = False
@@ -77,9 +80,8 @@ class Following:
             LroError: If a call failed for good.
         """
         if not self.seen.operation.done:
-            start = self._clock.monotonic()
-            with self._waiting(start, timeout, changes=False) as waiter:
-                await self._wait_until(self._is_done, waiter, start, timeout)
+            with self._waiting(timeout, changes=False) as waiter:
+                await self._wait_until(self._is_done, waiter)
 
     async def look(self) -> None:
         """Takes a fresh look: at most one Get.
@@ -101,31 +103,28 @@ class Following:
         if self.seen.operation.done:
             yield self.seen.operation
             return
-        start = self._clock.monotonic()
-        with self._waiting(start, timeout, changes=True) as waiter:
-            version = -1
+        with self._waiting(timeout, changes=True) as waiter:
+            version: int | None = None
             while True:
-
-                def news(shown: int = version) -> bool:
-                    if shown < 0:
-                        return self._is_current or self.seen.answered >= start
-                    return self._version > shown
-
-                await self._wait_until(news, waiter, start, timeout)
+                await self._wait_until(functools.partial(self._has_news, version, waiter), waiter)
                 version, operation = self._version, self.seen.operation
                 yield operation
                 if operation.done:
                     return
 
+    def _has_news(self, version: int | None, waiter: _Waiter) -> bool:
+        """Tells whether there is a state after that version; after None, one that is present."""
+        if version is None:
+            return self._is_current or self.seen.answered >= waiter.start
+        return self._version > version
+
     def _is_done(self) -> bool:
         return self.seen.operation.done
 
     @contextlib.contextmanager
-    def _waiting(
-        self, start: float, timeout: timedelta | None, *, changes: bool
-    ) -> Iterator[_Waiter]:
+    def _waiting(self, timeout: timedelta | None, *, changes: bool) -> Iterator[_Waiter]:
         """Follows the operation while the context lasts."""
-        waiter = _Waiter(polling.deadlines(start, timeout)[1], changes)
+        waiter = _Waiter(self._clock.monotonic(), timeout, changes)
         watches = self._wants_changes() or self._is_current
         self._waiters.add(waiter)
         if self._task is None or (changes and not watches):
@@ -140,12 +139,17 @@ class Following:
     def _wants_changes(self) -> bool:
         return any(waiter.changes for waiter in self._waiters)
 
+    def _until(self) -> float:
+        """Returns until when anybody waits, without the last polls."""
+        ends = (polling.deadlines(one.start, one.timeout)[1] for one in self._waiters)
+        return max(ends, default=-math.inf)
+
     def _follow(self) -> None:
         self._stop()
         steps = polling.follow_steps(
             self.seen,
             changes=self._wants_changes,
-            until=lambda: max((waiter.until for waiter in self._waiters), default=0.0),
+            until=self._until,
             backoff=self._backoff,
             unimplemented=self._connection.unimplemented,
             clock=self._clock.monotonic,
@@ -159,7 +163,7 @@ class Following:
             self._task.cancel()
             self._task = None
             self._is_current = False
-            self.seen.due = float("inf")
+            self.seen.due = math.inf
 
     async def _run(self, steps: polling.Steps) -> None:
         try:
@@ -177,15 +181,13 @@ class Following:
             waiter.failure = failure
         self._tell()
 
-    async def _wait_until(
-        self,
-        enough: Callable[[], bool],
-        waiter: _Waiter,
-        start: float,
-        timeout: timedelta | None,
-    ) -> None:
+    async def _wait_until(self, enough: Callable[[], bool], waiter: _Waiter) -> None:
         steps = polling.wait_steps(
-            self.seen, enough=enough, start=start, timeout=timeout, clock=self._clock.monotonic
+            self.seen,
+            enough=enough,
+            start=waiter.start,
+            timeout=waiter.timeout,
+            clock=self._clock.monotonic,
         )
         await self._perform_all(steps, waiter)
 
@@ -210,7 +212,7 @@ class Following:
                 case polling.Call():
                     self.seen.due = self._clock.monotonic() + step.hold.total_seconds()
                     reply = self._taken(await self._connection.call(step))
-                    self.seen.due = float("inf")
+                    self.seen.due = math.inf
 
     async def _listen(self, waiter: _Waiter, seconds: float | None) -> polling.Reply:
         if waiter.failure is None:
@@ -244,12 +246,13 @@ class Following:
         assert call.timeout is not None
         if self._get is None or self._get.done():
             self._get = asyncio.get_running_loop().create_task(self._connection.call(call))
+            self._get_began = self._clock.monotonic()
             self._getters = 0
         getting = self._get
         self._getters += 1
         try:
             if await self._within(call.timeout.total_seconds(), asyncio.shield(getting)):
-                return self._taken(getting.result())
+                return self._taken(getting.result(), asked=self._get_began)
             return polling.Reply(LroError("no answer in time", code=Code.DEADLINE_EXCEEDED))
         finally:
             self._getters -= 1
@@ -269,17 +272,22 @@ class Following:
                 one.cancel()
             await asyncio.gather(*both, return_exceptions=True)
 
-    def _taken(self, reply: polling.Reply) -> polling.Reply:
-        """Takes in what a call has returned."""
+    def _taken(self, reply: polling.Reply, *, asked: float = math.inf) -> polling.Reply:
+        """Takes in what a call has returned.
+
+        Args:
+            reply: What it has returned.
+            asked: When a Get was made, which tells the state of about that time.
+        """
         try:
             if reply.error is None:
-                self._learn(reply.message)
+                self._learn(reply.message, is_late=asked < self.seen.answered)
         except LroError as error:
             reply = polling.Reply(error)
         self.seen.trouble = reply.error
         return reply
 
-    def _learn(self, operation: operations_pb2.Operation) -> None:
+    def _learn(self, operation: operations_pb2.Operation, *, is_late: bool) -> None:
         known = self.seen.operation
         if operation.name != known.name:
             raise LroError(
@@ -290,7 +298,8 @@ class Following:
                 metadata={"expected": known.name, "actual": operation.name},
             )
         self.seen.answered = self._clock.monotonic()
-        if not known.done and operation != known:  # answers may arrive in any order
+        # Answers may arrive in any order, but no state goes back to an earlier one.
+        if not known.done and (operation.done or not is_late) and operation != known:
             self.seen.operation = operation
             self._version += 1
         self._tell()
@@ -298,26 +307,3 @@ class Following:
     def _tell(self) -> None:
         for waiter in self._waiters:
             waiter.news.set()
-
-
-class Followings:
-    """The operations that a client follows, by name, so that two futures of one share its calls.
-
-    Args:
-        make: Makes one of what is known of an operation.
-    """
-
-    def __init__(self, make: Callable[[operations_pb2.Operation], Following]) -> None:
-        self._make = make
-        self._lock = threading.Lock()
-        self._by_name: weakref.WeakValueDictionary[str, Following] = weakref.WeakValueDictionary()
-
-    def of(self, operation: operations_pb2.Operation) -> Following:
-        """Returns what follows an operation."""
-        with self._lock:
-            known = self._by_name.get(operation.name)
-            if known is None or operation.done:
-                known = self._make(operation)
-                if operation.name:
-                    self._by_name[operation.name] = known
-            return known

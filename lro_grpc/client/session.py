@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random as random_module
+import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +12,7 @@ from google.longrunning import operations_pb2
 
 from lro_grpc import polling
 from lro_grpc.client.connection import Connection
-from lro_grpc.client.following import Following, Followings
+from lro_grpc.client.following import Following
 from lro_grpc.clock import Clock, SystemClock
 from lro_grpc.errors import InvalidNameError
 
@@ -40,19 +42,28 @@ class Session:
         self._retry = retry
         self._clock = clock or SystemClock()
         self._random = random
-        self._followings = Followings(self._follow)
+        self._lock = threading.Lock()
+        self._followings: weakref.WeakValueDictionary[str, Following] = (
+            weakref.WeakValueDictionary()
+        )
 
     def following(self, operation: operations_pb2.Operation) -> Following:
-        """Returns what follows an operation, which stays the caller's own.
+        """Returns what follows an operation: the same for all that ask while it is in use.
+
+        Args:
+            operation: What is known of the operation; it stays the caller's own.
 
         Raises:
             InvalidNameError: If the operation has no name and is not done.
         """
         if not operation.name and not operation.done:
             raise InvalidNameError("an operation without a name, and not done, cannot be followed")
-        copy = operations_pb2.Operation()
-        copy.CopyFrom(operation)
-        return self._followings.of(copy)
+        with self._lock:
+            following = self._followings.get(operation.name)
+            if following is None or operation.done:
+                following = self._follow(operation)
+                self._followings[operation.name] = following
+            return following
 
     async def call(self, call: polling.Call, *, once: bool = False) -> Any:
         """Makes a call, again where that is right (C2), and returns what it returns.
@@ -84,9 +95,11 @@ class Session:
                 reply = await self._connection.call(step)
 
     def _follow(self, operation: operations_pb2.Operation) -> Following:
+        known = operations_pb2.Operation()
+        known.CopyFrom(operation)
         return Following(
             self._connection,
-            operation,
+            known,
             backoff=self._backoff,
             clock=self._clock,
             random=self._random,

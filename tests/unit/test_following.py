@@ -677,6 +677,21 @@ def test_another_operations_name_in_a_watch_is_an_error() -> None:
         world.states()
 
 
+def test_a_get_that_is_answered_late_takes_nothing_back() -> None:
+    world = World(lambda call: (1.5, running(step=1)), watch=three_steps)
+
+    async def look_in_between() -> list[int]:
+        seen = []
+        async for one in world.following.states(None):
+            seen.append(step_of(one))
+            if seen == [1]:
+                looking = asyncio.ensure_future(world.following.look())
+        await looking
+        return seen
+
+    assert world.run(look_in_between()) == [1, 2, 3, 99]
+
+
 @given(
     random=st.floats(0.2, 0.999),
     streams=st.lists(

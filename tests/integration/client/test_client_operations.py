@@ -418,7 +418,6 @@ def test_the_package_exports_its_classes() -> None:
     assert client_package.__all__ == [
         "AsyncOperationFuture",
         "AsyncOperationsClient",
-        "DoneAndNotDone",
         "OperationFuture",
         "OperationUpdate",
         "OperationsClient",
