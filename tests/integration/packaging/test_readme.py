@@ -121,7 +121,7 @@ def test_your_own_service_works_as_the_readme_tells_it(wheel: Path, tmp_path: Pa
     server, client = (code.replace("50051", port) for code in blocks(section(2), "python"))
     generate, _ = blocks(section(2), "sh")
     prepare, pausable, guards = blocks(section(3), "python")
-    (futures,) = blocks(section(4), "python")
+    futures = "\n".join(blocks(section(4), "python"))
     (work / "reports.proto").write_text(proto)
     end_of_class = "\n\nasync def main"
     prepared = f"\n{textwrap.indent(prepare, '    ')}{end_of_class}"
@@ -142,7 +142,9 @@ def test_your_own_service_works_as_the_readme_tells_it(wheel: Path, tmp_path: Pa
             wait_until_listening(int(port))
             assert check(bin_ / "python", "client.py", cwd=work) == "5 pages\n"
             said = check(bin_ / "python", "futures.py", cwd=work)
+            assert re.search(r"^JOB_STATE_SUCCEEDED 100 page 5$", said, re.MULTILINE)
             assert re.search(r"^True 100 False$", said, re.MULTILINE)
+            assert said.endswith("1 pages\n9 pages\n")
         finally:
             process.terminate()
     assert process.returncode == 0
