@@ -9,7 +9,7 @@ import contextvars
 import threading
 import urllib.parse
 import weakref
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import grpc
@@ -95,18 +95,18 @@ class ThreadConnection(_ChannelConnection):
 
         try:
             rpc = await _in_thread(begin) if self._is_intercepted else begin()
-        except ValueError as closed:
-            return polling.Reply(_closed(closed))
+        except Exception as error:  # noqa: BLE001 - it is in the reply
+            return polling.Reply(_lro_error(error))
         try:
             await ended.wait()
         finally:
             rpc.cancel()
         try:
             message = rpc.result()
-        except grpc.RpcError as error:
-            return polling.Reply(from_rpc_error(error))
         except grpc.FutureCancelledError:
-            return polling.Reply(LroError("the call was cancelled here", code=Code.CANCELLED))
+            return polling.Reply(_lro_error(ValueError("it was closed during the call")))
+        except Exception as error:  # noqa: BLE001 - it is in the reply
+            return polling.Reply(_lro_error(error))
         return polling.Reply(message=message, poll_after=_poll_after(rpc.initial_metadata()))
 
     async def watch(self, watch: polling.Watch) -> AsyncGenerator[operations_pb2.Operation, None]:
@@ -114,10 +114,8 @@ class ThreadConnection(_ChannelConnection):
         loop = asyncio.get_running_loop()
         read: asyncio.Queue[Any] = asyncio.Queue()
         room = threading.Semaphore(1)
-        try:
-            stream = self._control.WatchOperation(watch.request, **self._how(watch.request))
-        except ValueError as closed:
-            raise _closed(closed) from closed
+        streams: list[Any] = []
+        is_over = threading.Event()
 
         def hand_over(one: object) -> None:
             room.acquire()
@@ -125,23 +123,29 @@ class ThreadConnection(_ChannelConnection):
                 loop.call_soon_threadsafe(read.put_nowait, one)
 
         def read_all() -> None:
-            end: object = None
             try:
+                stream = self._control.WatchOperation(watch.request, **self._how(watch.request))
+                streams.append(stream)
+                if is_over.is_set():
+                    stream.cancel()
                 for response in stream:
-                    hand_over(response)
-            except grpc.RpcError as error:
-                end = error
-            hand_over(end)
+                    hand_over(response.operation)
+                hand_over(None)
+            except Exception as error:  # noqa: BLE001 - it is raised where the stream is awaited
+                hand_over(error)
 
-        threading.Thread(target=read_all, name="lro-watch", daemon=True).start()
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=[read_all], name="lro-watch", daemon=True).start()
         try:
             while (one := await read.get()) is not None:
                 room.release()
-                if isinstance(one, grpc.RpcError):
-                    raise from_rpc_error(one)
-                yield one.operation
+                if isinstance(one, Exception):
+                    raise _lro_error(one) from one
+                yield one
         finally:
-            stream.cancel()
+            is_over.set()
+            for stream in streams:
+                stream.cancel()
             room.release(2)
 
 
@@ -154,28 +158,24 @@ class AsyncConnection(_ChannelConnection):
             rpc = self._method(call.method)(
                 call.request, timeout=_seconds(call), **self._how(call.request)
             )
-            message = await rpc
+            message = await _unless_closed(rpc)
             return polling.Reply(
                 message=message, poll_after=_poll_after(await rpc.initial_metadata())
             )
-        except grpc.RpcError as error:
-            return polling.Reply(from_rpc_error(error))
-        except grpc.aio.UsageError as closed:
-            return polling.Reply(_closed(closed))
+        except Exception as error:  # noqa: BLE001 - it is in the reply
+            return polling.Reply(_lro_error(error))
 
     async def watch(self, watch: polling.Watch) -> AsyncGenerator[operations_pb2.Operation, None]:
         """Yields what a WatchOperation sends."""
         try:
             stream = self._control.WatchOperation(watch.request, **self._how(watch.request))
             try:
-                while (one := await stream.read()) is not grpc.aio.EOF:
+                while (one := await _unless_closed(stream.read())) is not grpc.aio.EOF:
                     yield one.operation
             finally:
                 stream.cancel()
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
-        except grpc.aio.UsageError as closed:
-            raise _closed(closed) from closed
+        except Exception as error:
+            raise _lro_error(error) from error
 
 
 def _seconds(call: polling.Call) -> float | None:
@@ -190,15 +190,34 @@ def _poll_after(metadata: Any) -> float | None:
     return None
 
 
-def _closed(error: Exception) -> LroError:
-    closed = LroError(
-        f"the channel of this client cannot be used any more: {error}",
-        code=Code.FAILED_PRECONDITION,
-        reason="CHANNEL_CLOSED",
-        domain=LIBRARY_DOMAIN,
-    )
-    closed.__cause__ = error
-    return closed
+def _lro_error(error: Exception) -> LroError:
+    """Returns what an error means with which a call has ended, or could not begin."""
+    if isinstance(error, grpc.RpcError):
+        return from_rpc_error(error)
+    if isinstance(error, (ValueError, grpc.aio.UsageError)):
+        found = LroError(
+            f"the channel of this client cannot be used any more: {error}",
+            code=Code.FAILED_PRECONDITION,
+            reason="CHANNEL_CLOSED",
+            domain=LIBRARY_DOMAIN,
+        )
+    else:
+        found = LroError(f"an interceptor of the channel raised {error!r}", code=Code.UNKNOWN)
+    found.__cause__ = error
+    return found
+
+
+async def _unless_closed(rpc: Awaitable[Any]) -> Any:
+    """Awaits a call; a channel that is closed meanwhile cancels the call, and not its caller."""
+    calling = asyncio.ensure_future(rpc)
+    try:
+        await asyncio.wait([calling])
+    except asyncio.CancelledError:
+        calling.cancel()
+        raise
+    if calling.cancelled():
+        raise grpc.aio.UsageError("it was closed during the call")
+    return calling.result()
 
 
 async def _in_thread(begin: Callable[[], Any]) -> Any:
