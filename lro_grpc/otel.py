@@ -55,8 +55,8 @@ name                                instrument     unit           attributes
 ``method`` and ``state`` stand for ``lro.operation.method`` and ``lro.operation.state``; the
 operation's name is in no metric. ``duration`` is from the start until the operation is done,
 ``queue.duration`` from when an attempt could begin until it does. Waiters are the RPCs that stay
-open in WaitOperation. ``lro.store.call`` is a method of ``lro_grpc.stores.Store``; its
-``error.type`` is the exception's class.
+open in WaitOperation and WatchOperation. ``lro.store.call`` is a method of
+``lro_grpc.stores.Store``; its ``error.type`` is the exception's class.
 """
 
 from __future__ import annotations

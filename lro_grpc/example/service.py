@@ -20,7 +20,7 @@ from lro_grpc.errors import to_status
 from lro_grpc.example import names
 from lro_grpc.example.fleet import Fleet
 from lro_grpc.example.names import Name
-from lro_grpc.server.call import STATUS_DETAILS
+from lro_grpc.server.faces import STATUS_DETAILS
 
 _DOMAIN = "lro.example.v1.FleetService"
 """``ErrorInfo.domain`` of the plain methods; the same as that of the long-running ones."""

@@ -43,8 +43,8 @@ class Access:
     caller: str
     """Who asks, as ``identify`` has told; empty without one."""
     permission: str
-    """``operations.start``, ``.get``, ``.list``, ``.wait``, ``.cancel``, ``.delete``, ``.pause`` or
-    ``.resume``."""
+    """``operations.start``, ``.get``, ``.list``, ``.wait``, ``.watch``, ``.cancel``, ``.delete``,
+    ``.pause`` or ``.resume``."""
     resource: str
     """The operation's name; for list the parent; for start the request's ``parent`` or ``name``, or
     else the method. As the caller has sent it: it may be no name at all."""

@@ -1,45 +1,18 @@
-"""An RPC in progress, and the faces that gRPC calls: the two colours meet the one service here.
-
-The service is a set of coroutines, bytes in and bytes out, that raise ``LroError``. A face turns
-one of them into a method handler of its server's colour.
-"""
+"""An RPC in progress, as far as the service may know of it."""
 
 from __future__ import annotations
 
-import concurrent.futures
 import inspect
-from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
-import grpc
-import grpc.aio
 from google.protobuf.message import DecodeError, Message
-from google.rpc import status_pb2
 
-from lro_grpc.engine.failure import status_of
 from lro_grpc.engine.threads import run_in_thread
-from lro_grpc.errors import MalformedRequestError
+from lro_grpc.errors import LimitReachedError, MalformedRequestError
 from lro_grpc.server.author import no_exit, result_of
-from lro_grpc.server.prepare_context import (
-    Aborted,
-    AsyncPrepareContext,
-    PrepareContext,
-    Trailers,
-)
+from lro_grpc.server.prepare_context import AsyncPrepareContext, PrepareContext
 from lro_grpc.telemetry import NO_TELEMETRY, Telemetry
-
-STATUS_DETAILS = "grpc-status-details-bin"
-"""The trailing metadata that carries a serialized ``google.rpc.Status``."""
-
-_MAX_STATUS_BYTES = 4096
-"""A Status that is larger travels with its ErrorInfo alone: peers limit the size of trailers."""
-
-_MAX_MESSAGE = 1000
-"""Characters of such a Status' message."""
-
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
-
 
 EMPTY = b""
 """A serialized ``google.protobuf.Empty``."""
@@ -71,6 +44,8 @@ class Waiters:
     """
 
     def __init__(self, most: int, telemetry: Telemetry = NO_TELEMETRY) -> None:
+        self.most = most
+        """How many may at a time."""
         self._free = most
         self._telemetry = telemetry
 
@@ -100,6 +75,8 @@ class Call:
     def __init__(self, context: Any, method: str, waiters: Waiters) -> None:
         self.context = context
         self.method = method
+        self.headers: list[tuple[str, str]] = []
+        """Initial metadata to answer with."""
         self._waiters = waiters
         self._waits = False
 
@@ -117,6 +94,19 @@ class Call:
         """Whether the RPC may stay open for long: as many may as there are places."""
         self._waits = self._waits or self._waiters.enter()
         return self._waits
+
+    def stay_open(self) -> None:
+        """Takes a place to stay open for long, as ``may_wait``.
+
+        Raises:
+            LimitReachedError: If none is free.
+        """
+        if not self.may_wait():
+            raise LimitReachedError(
+                f"{self._waiters.most} calls stay open at this server, and no more may;"
+                " get the operation now and then, or try again later",
+                subject=self.method,
+            )
 
     def end(self) -> None:
         """Gives back what the RPC has held."""
@@ -143,99 +133,7 @@ class Call:
 
 
 Service = Callable[[bytes, Call], Coroutine[Any, Any, bytes]]
-"""One method of a service."""
+"""One method of a service: the request's bytes in, the answer's out; raises ``LroError``."""
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Served:
-    """One method that is served."""
-
-    method: str
-    """``/pkg.Service/Method``."""
-    service: Service
-    """What answers it."""
-    error_domain: str
-    """``ErrorInfo.domain`` of authors' errors that name none."""
-
-
-def aio_face(served: Served, waiters: Waiters) -> grpc.RpcMethodHandler[bytes, bytes]:
-    """Returns a method handler for a ``grpc.aio`` server.
-
-    Args:
-        served: What to serve.
-        waiters: Who may wait.
-    """
-
-    async def face(body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-        call = Call(context, served.method, waiters)
-        try:
-            return await served.service(body, call)
-        except Exception as error:
-            await context.abort(*_abortion(error, served))
-            raise
-        finally:
-            call.end()
-
-    return grpc.unary_unary_rpc_method_handler(face)
-
-
-def sync_face(
-    served: Served,
-    waiters: Waiters,
-    submit: Callable[[Coroutine[Any, Any, bytes]], concurrent.futures.Future[bytes]],
-) -> grpc.RpcMethodHandler[bytes, bytes]:
-    """Returns a method handler for a ``grpc.server``.
-
-    Args:
-        served: What to serve.
-        waiters: Who may hold one of the server's threads to wait.
-        submit: Runs a coroutine on the loop of the operations.
-    """
-
-    async def serve(body: bytes, context: grpc.ServicerContext) -> bytes:
-        call = Call(context, served.method, waiters)
-        try:
-            return await served.service(body, call)
-        finally:
-            call.end()
-
-    def face(body: bytes, context: grpc.ServicerContext) -> bytes:
-        try:
-            answer = submit(serve(body, context))
-            if not context.add_callback(lambda: _drop(answer)):
-                _drop(answer)
-            return answer.result()
-        except concurrent.futures.CancelledError:
-            context.abort(grpc.StatusCode.CANCELLED, "the caller is gone")
-        except Exception as error:  # noqa: BLE001 - it is told to the caller
-            code, message, trailers = _abortion(error, served)
-            context.set_trailing_metadata(trailers)
-            context.abort(code, message)
-
-    return grpc.unary_unary_rpc_method_handler(face)
-
-
-def _drop(answer: concurrent.futures.Future[bytes]) -> None:
-    """Cancels an answer whose caller is gone; does nothing to one that was given."""
-    answer.cancel()
-
-
-def _abortion(error: Exception, served: Served) -> tuple[grpc.StatusCode, str, Trailers]:
-    if isinstance(error, Aborted):
-        return error.code, error.details, error.trailers
-    status = _that_fits(status_of(error, served.method, domain=served.error_domain))
-    return (
-        _CODES[status.code],
-        status.message,
-        ((STATUS_DETAILS, status.SerializeToString()),),
-    )
-
-
-def _that_fits(status: status_pb2.Status) -> status_pb2.Status:
-    """Returns a Status that is small enough for trailing metadata."""
-    if status.ByteSize() > _MAX_STATUS_BYTES:
-        status.message = status.message[:_MAX_MESSAGE]
-        del status.details[1:]  # the first one is the ErrorInfo
-    if status.ByteSize() > _MAX_STATUS_BYTES:
-        del status.details[:]
-    return status
+StreamService = Callable[[bytes, Call], AsyncGenerator[bytes, None]]
+"""One method of a service that answers with a stream; each message is made when it can be sent."""

@@ -24,6 +24,8 @@ class Limits:
     """Operations of one method that wait for an attempt; a start above it is refused."""
     waiters: int = 50_000
     """Wait calls that a ``grpc.aio`` server holds open; above it a Wait answers at once (P9)."""
+    streams: int = 10_000
+    """Watch calls that a ``grpc.aio`` server holds open; a Watch above it is refused."""
     page_size: int = paging.MAX_PAGE_SIZE
     """Operations on a page; a larger ``page_size`` is clamped to it (S12)."""
 

@@ -27,8 +27,9 @@ from lro_grpc.engine.loop_thread import LoopThread
 from lro_grpc.errors import LIBRARY_DOMAIN, ConfigurationError, UnavailableError
 from lro_grpc.server import descriptors
 from lro_grpc.server.access import Authorize, Guard, Identify
-from lro_grpc.server.call import Call, Served, Waiters, aio_face, sync_face
+from lro_grpc.server.call import Call, Waiters
 from lro_grpc.server.control import ControlService
+from lro_grpc.server.faces import Served, ServedCall, ServedStream, aio_face, sync_face
 from lro_grpc.server.limits import Limits
 from lro_grpc.server.mark import BoundMethod, MethodOptions
 from lro_grpc.server.queues import Queues
@@ -64,6 +65,12 @@ class Operations:
         sweep: How often operations that are lost, overdue or expired are looked for.
         retention: For how long a done operation is kept, unless its method's mark says it (S7).
         max_wait: How long a Wait may last; a longer timeout is clamped to it (P9).
+        watch_resend: How often a Watch repeats a state that lasts, so that either side notices when
+            the other one is gone. This package's client gives up on one that says nothing for 35
+            seconds.
+        poll_after: When a caller who has been told that an operation is not done should ask again
+            (P5): it is in the initial metadata of the Get, as ``lro-poll-after-ms``. Nothing is
+            recommended unless given.
         grace: How long handlers and RPCs are given to end at a shutdown.
         limits: What the server takes on at most.
         identify: Tells who calls, from an RPC's ServicerContext: by its metadata, or its peer's
@@ -88,6 +95,8 @@ class Operations:
         sweep: timedelta = timedelta(seconds=5),
         retention: timedelta = timedelta(days=30),
         max_wait: timedelta = timedelta(minutes=10),
+        watch_resend: timedelta = timedelta(seconds=10),
+        poll_after: timedelta | None = None,
         grace: timedelta = timedelta(seconds=10),
         limits: Limits | None = None,
         identify: Identify | None = None,
@@ -96,10 +105,12 @@ class Operations:
         clock: Clock | None = None,
         new_id: Callable[[], str] | None = None,
     ) -> None:
-        for option, time in {"lease": lease, "sweep": sweep, "retention": retention}.items():
+        times = {"lease": lease, "sweep": sweep, "retention": retention}
+        for option, time in {**times, "watch_resend": watch_resend}.items():
             check_time(option, time)
         for option, time in {"max_wait": max_wait, "grace": grace}.items():
             check_time(option, time, least=timedelta(0))
+        check_time("poll_after", poll_after, least=timedelta(milliseconds=1))
         self._clock = clock or SystemClock()
         self._telemetry = telemetry or NO_TELEMETRY
         opened = open_url(store, self._clock.now) if isinstance(store, str) else store
@@ -109,8 +120,13 @@ class Operations:
         self._changes = Changes(self._store)
         self._limits = limits or Limits()
         self._guard = Guard(self._store, identify, authorize, error_domain=error_domain or "")
-        self._service = OperationsService(
-            self._store, self._changes, self._guard, self._limits, max_wait=max_wait
+        service = OperationsService(
+            self._store,
+            self._changes,
+            self._guard,
+            self._limits,
+            max_wait=max_wait,
+            poll_after=poll_after,
         )
         self._queues = Queues(self._store, self._limits.queue)
         self._retention = retention
@@ -119,11 +135,13 @@ class Operations:
         self._grace = grace
         self._new_id = new_id or (lambda: names.new_id(os.urandom))
         self._handlers: dict[str, Handler] = {}
-        control = ControlService(self._store, self._guard)
+        control = ControlService(self._store, self._changes, self._guard, watch_resend=watch_resend)
         self._methods: dict[str, Served] = {
-            method: Served(method, service, LIBRARY_DOMAIN)
-            for method, service in (*self._service.methods().items(), *control.methods().items())
+            method: ServedCall(method, LIBRARY_DOMAIN, answer)
+            for method, answer in (*service.methods().items(), *control.methods().items())
         }
+        for method, stream in control.streams().items():
+            self._methods[method] = ServedStream(method, LIBRARY_DOMAIN, stream)
         self._services = Services(self._add_marked)
         self._engine: InProcessEngine | None = None
         self._thread: LoopThread | None = None
@@ -146,17 +164,19 @@ class Operations:
 
         Args:
             server: A ``grpc.aio`` server or a ``grpc.server`` that is not started yet.
-            max_waiters: On a ``grpc.server``, how many Wait calls may hold one of its threads;
-                above it a Wait answers at once (P9). Keep it below the server's own threads.
+            max_waiters: On a ``grpc.server``, how many Wait and Watch calls may hold one of its
+                threads; above it a Wait answers at once (P9), and a Watch is refused. Keep it
+                below the server's own threads.
 
         Returns:
             What to add servicers to: it is of the server's own type, takes marked methods for
             itself and passes everything else through.
         """
         if isinstance(server, grpc.aio.Server):
-            many = Waiters(self._limits.waiters, self._telemetry)
+            waiters = Waiters(self._limits.waiters, self._telemetry)
+            streams = Waiters(self._limits.streams, self._telemetry)
             server.add_generic_rpc_handlers(
-                (_Faces(self._find, lambda served: aio_face(served, many)),)
+                (_Faces(self._find, lambda served: aio_face(served, waiters, streams)),)
             )
             return AioRegistrar(server, self._services)
         if max_waiters < 0:
@@ -245,7 +265,7 @@ class Operations:
             self._telemetry,
         )
         self._handlers[method] = handler
-        self._methods[method] = Served(method, starter.start, handler.error_domain)
+        self._methods[method] = ServedCall(method, handler.error_domain, starter.start)
 
     async def start(self) -> None:
         """Opens the store, takes over what a former process has left, and begins to run.
@@ -267,14 +287,16 @@ class Operations:
         self._engine = engine
 
     async def stop(self, stop_server: Callable[[], Awaitable[object]]) -> None:
-        """Winds up: no new attempts, every Wait answered, the server stopped, leases released.
+        """Winds up: no new attempts, who waits answered, the server stopped, leases released.
+
+        A Wait is answered with the latest state. A Watch is sent it, and ends with UNAVAILABLE.
 
         Args:
             stop_server: Stops the gRPC server and returns when it has.
         """
         assert self._engine is not None, "stop comes after start"
         self._engine.stop_claiming()
-        self._service.drain()
+        self._changes.drain()
         await stop_server()
         await self._engine.stop(self._grace)
         await self._store.close()
@@ -430,7 +452,7 @@ async def _refuse(body: bytes, call: Call) -> bytes:
     )
 
 
-_NOT_STARTED = Served("", _refuse, LIBRARY_DOMAIN)
+_NOT_STARTED = ServedCall("", LIBRARY_DOMAIN, _refuse)
 
 
 @contextlib.contextmanager

@@ -10,16 +10,15 @@ from google.longrunning import operations_pb2
 from google.protobuf import duration_pb2
 
 from lro_grpc import filtering, names, paging
-from lro_grpc.errors import InvalidArgumentError, OperationNotFoundError, cut
+from lro_grpc.errors import InvalidArgumentError, cut
 from lro_grpc.events import Cancel, Delete
+from lro_grpc.polling import POLL_AFTER
 from lro_grpc.server.access import Guard
 from lro_grpc.server.asking import Asking
 from lro_grpc.server.call import Call, Service, parse
 from lro_grpc.server.limits import Limits
+from lro_grpc.server.reading import read
 from lro_grpc.stores import Changes, Query, Store
-
-_POLL_SECONDS = 10.0
-"""A waiter looks by itself this often, so that no lost notice can keep it for ever (R9)."""
 
 
 class OperationsService:
@@ -31,6 +30,7 @@ class OperationsService:
         guard: Lets in who may.
         limits: What the server takes on.
         max_wait: How long a Wait may last; a longer timeout is clamped to it (P9).
+        poll_after: When to ask again who has been told that an operation is not done (P5).
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class OperationsService:
         limits: Limits,
         *,
         max_wait: timedelta,
+        poll_after: timedelta | None = None,
     ) -> None:
         self._store = store
         self._changes = changes
@@ -48,7 +49,7 @@ class OperationsService:
         self._asking = Asking(store, guard)
         self._limits = limits
         self._max_wait = max_wait.total_seconds()
-        self._draining = False
+        self._poll_after = poll_after
 
     def methods(self) -> Mapping[str, Service]:
         """Returns the methods by their full names."""
@@ -61,16 +62,14 @@ class OperationsService:
             f"{service}WaitOperation": self.wait,
         }
 
-    def drain(self) -> None:
-        """Answers every Wait with the latest state, from now on."""
-        self._draining = True
-        self._changes.wake_all()
-
     async def get(self, body: bytes, call: Call) -> bytes:
         """Returns the latest state of an operation."""
         request = parse(operations_pb2.GetOperationRequest, body)
         await self._guard.check("operations.get", request.name, request, call)
-        return await self._operation(request.name)
+        operation = await read(self._store, request.name)
+        if self._poll_after is not None and not _is_done(operation):
+            call.headers.append((POLL_AFTER, str(self._poll_after // timedelta(milliseconds=1))))
+        return operation
 
     async def list(self, body: bytes, call: Call) -> bytes:
         """Returns a page of a parent's operations, newest first (S12 to S18)."""
@@ -113,19 +112,12 @@ class OperationsService:
         end = loop.time() + limit
         with self._changes.watch(request.name) as watcher:
             while True:
-                operation = await self._operation(request.name)
+                operation = await read(self._store, request.name)
                 left = end - loop.time()
-                if left <= 0 or self._draining or _is_done(operation) or not call.may_wait():
+                is_over = left <= 0 or self._changes.draining or _is_done(operation)
+                if is_over or not call.may_wait():
                     return operation
-                await watcher.wait(min(left, _POLL_SECONDS))
-
-    async def _operation(self, name: str) -> bytes:
-        """Returns the served bytes of a name; what is stored need not be checked to be a name."""
-        try:
-            return await self._store.operation(name)
-        except OperationNotFoundError:
-            names.split(name)
-            raise
+                await watcher.wait(left)
 
 
 def _query(request: operations_pb2.ListOperationsRequest) -> Query:

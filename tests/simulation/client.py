@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from observer import Observer
     from scenario import Scenario
     from simulated_loop import SimulatedLoop
+    from simulated_server import Write
     from totals import Totals
 
 PARENT = "projects/p/locations/l"
@@ -81,7 +82,7 @@ class Client:
         """Does a bit of everything."""
         random = self._random
         actions = (
-            *(self.get, self.list, self.wait, self.wait, self.pause, self.pause),
+            *(self.get, self.list, self.wait, self.watch, self.pause, self.pause),
             *(self.resume, self.cancel, self.cancel, self.delete),
         )
         for _ in range(random.randint(1, 4)):
@@ -127,6 +128,31 @@ class Client:
         request = operations_pb2.WaitOperationRequest(name=name)
         request.timeout.FromMilliseconds(int(timeout * 1000))
         return await self._ask("WaitOperation", request, timeout + DEADLINE)
+
+    async def watch(self, name: str, deadline: float | None = None) -> bool:
+        """Watches, and tells whether the operation is done; some read slowly."""
+        if deadline is None:
+            deadline = self._random.choice((1.0, 8.0, 25.0))
+        known = self._history.ask(name)
+
+        async def read(message: bytes) -> None:
+            nonlocal known
+            await self._travel()
+            operation = control_pb2.WatchOperationResponse.FromString(message).operation
+            known = self._history.told(name, known, operation)
+            if self.loses_answers and self._random.random() < 0.2:
+                await asyncio.sleep(self._random.choice((0.05, 1.0, self._scenario.lease)))
+
+        request = control_pb2.WatchOperationRequest(name=name)
+        try:
+            await self._call(f"{CONTROL}WatchOperation", request, deadline, read)
+        except RpcError as failed:
+            if failed.code is grpc.StatusCode.NOT_FOUND:
+                self._history.not_found(name)
+            raise
+        if known.outcome is None:
+            self._observer.problems.append(f"a Watch of {name} has ended, and {name} has not")
+        return known.outcome is not None
 
     async def cancel(self, name: str) -> None:
         request = operations_pb2.CancelOperationRequest(name=name)
@@ -184,12 +210,14 @@ class Client:
                 self._history.not_found(request.name)
             raise
 
-    async def _call(self, method: str, request: Any, deadline: float = DEADLINE) -> bytes:
+    async def _call(
+        self, method: str, request: Any, deadline: float = DEADLINE, write: Write | None = None
+    ) -> bytes:
         """Does an RPC on any of the servers."""
         await self._travel()
         server = self._random.choice(self._cluster.servers)
         try:
-            answer = await server.call(method, request.SerializeToString(), deadline)
+            answer = await server.call(method, request.SerializeToString(), deadline, write)
         except RpcError as failed:
             self._observer.note("rpc", method, failed.code)
             if failed.code not in UNDECIDED | REFUSALS.get(method, NOT_FOUND):

@@ -28,6 +28,20 @@ class Known:
     """The whole operation, once it is done."""
     deleted: bool = False
 
+    def after(self, operation: Operation) -> Known:
+        """Returns what is known to who is told of the operation."""
+        shown = shown_of(operation)
+        return replace(
+            self,
+            update_time=max(self.update_time, shown.update_time.ToMicroseconds()),
+            progress=max(self.progress, shown.progress_percent),
+            outcome=operation if operation.done else self.outcome,
+        )
+
+
+def shown_of(operation: Operation) -> operation_metadata_pb2.OperationMetadata:
+    return operation_metadata_pb2.OperationMetadata.FromString(operation.metadata.value)
+
 
 @dataclass
 class History:
@@ -65,9 +79,13 @@ class History:
             self.observer.problems.append(f"{request_id} has started {there}")
         self.told(name, known.get(name, Known()), answer)
 
-    def told(self, name: str, before: Known, operation: Operation) -> None:
-        """Takes an operation, as it was told to someone who knew that much when asking."""
-        shown = operation_metadata_pb2.OperationMetadata.FromString(operation.metadata.value)
+    def told(self, name: str, before: Known, operation: Operation) -> Known:
+        """Takes an operation, as it was told to someone who knew that much when asking.
+
+        Returns:
+            What they know from then on.
+        """
+        shown = shown_of(operation)
         update_time = shown.update_time.ToMicroseconds()
         wrong = []
         if operation.name != name:
@@ -82,13 +100,8 @@ class History:
             wrong.append("done, or not, in the wrong state")
         problems = [f"{name} was told as {what}: {before}, then {operation}" for what in wrong]
         self.observer.problems += problems
-        latest = self.ask(name)
-        self.known[name] = replace(
-            latest,
-            update_time=max(latest.update_time, update_time),
-            progress=max(latest.progress, shown.progress_percent),
-            outcome=operation if operation.done else latest.outcome,
-        )
+        self.known[name] = self.ask(name).after(operation)
+        return before.after(operation)
 
     def not_found(self, name: str) -> None:
         """Takes the answer that there is no such operation."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,16 @@ from lro_grpc import Limits, Operations
 from lro_grpc.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from simulated_loop import SimulatedLoop
 
     from lro_grpc.testing.faulty_store import FaultyStore
 
 START = 1_900_000_000_000_000
 """The time of day at which every simulation begins, in microseconds since 1970 UTC."""
+
+
+Write = Callable[[bytes], Awaitable[None]]
+"""Takes a message of a stream, and returns when there is room for the next one."""
 
 
 class RpcError(Exception):
@@ -61,7 +64,7 @@ class _Rpcs(grpc.aio.Server):
         for handler in self._handlers:
             found = handler.service(SimpleNamespace(method=method))
             if found is not None:
-                return found.unary_unary
+                return found.unary_unary or found.unary_stream
         raise AssertionError(f"nobody serves {method}")
 
     def add_insecure_port(self, address: str) -> int:
@@ -83,7 +86,8 @@ class _Rpcs(grpc.aio.Server):
 class _Context:
     """The part of a ServicerContext that the operations use."""
 
-    def __init__(self, loop: SimulatedLoop, deadline: float) -> None:
+    def __init__(self, loop: SimulatedLoop, deadline: float, write: Write | None) -> None:
+        self.write = write
         self._loop = loop
         self._end = loop.time() + deadline
 
@@ -175,8 +179,16 @@ class SimulatedServer:
             if not answer.done():
                 answer.set_exception(RpcError(grpc.StatusCode.UNAVAILABLE, "connection lost"))
 
-    async def call(self, method: str, body: bytes, deadline: float) -> bytes:
+    async def call(
+        self, method: str, body: bytes, deadline: float, write: Write | None = None
+    ) -> bytes:
         """Does an RPC for a client of another process.
+
+        Args:
+            method: The full name of the RPC's method.
+            body: The request.
+            deadline: In seconds.
+            write: What takes the answers, if the method streams; then nothing is returned.
 
         Raises:
             RpcError: With the code that the client sees.
@@ -184,7 +196,7 @@ class SimulatedServer:
         if not self.serving:
             raise RpcError(grpc.StatusCode.UNAVAILABLE, "nobody listens")
         answer = self._loop.create_future()
-        context = _Context(self._loop, deadline)
+        context = _Context(self._loop, deadline, write)
         self._open[answer] = task = self._spawn(self._serve(method, body, context, answer))
         await asyncio.wait({answer}, timeout=deadline)
         del self._open[answer]
@@ -204,7 +216,7 @@ class SimulatedServer:
                 answer.set_exception(failed)
         else:
             if not answer.done():
-                answer.set_result(result)
+                answer.set_result(result or b"")
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         return self.process.context.run(self._loop.create_task, work)

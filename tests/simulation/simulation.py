@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import random
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from lro_grpc.record import Record
 
 POLL = 10.0
-"""A Wait looks by itself this often, in seconds."""
+"""Who waits or watches looks by itself this often, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ class Simulation:
             client.loses_answers = False
         names = [one.name for one in self._observer.records if not (one.done or one.deleted)]
         waits = [asyncio.create_task(self._wait_in_time(name)) for name in names]
+        waits += [asyncio.create_task(self._watch_in_time(name)) for name in names[::2]]
         await self._finish_all()
         await asyncio.gather(*waits)
         await self._read_all()
@@ -148,9 +150,18 @@ class Simulation:
         with contextlib.suppress(RpcError):  # it is removed already
             while not await self._clients[0].wait(name, timeout=60.0):
                 pass
-            late = self._loop.time() - self._observer.done_at[name]
-            if late > POLL + MARGIN:
-                self._observer.problems.append(f"a Wait for {name} is {late} seconds late")
+            self._check_in_time("a Wait", name)
+
+    async def _watch_in_time(self, name: str) -> None:
+        """So is a Watch."""
+        with contextlib.suppress(RpcError):  # it is removed already
+            await self._clients[0].watch(name, deadline=math.inf)
+            self._check_in_time("a Watch", name)
+
+    def _check_in_time(self, what: str, name: str) -> None:
+        late = self._loop.time() - self._observer.done_at[name]
+        if late > POLL + MARGIN:
+            self._observer.problems.append(f"{what} of {name} is {late} seconds late")
 
     def _unfinished(self) -> list[Record]:
         """Returns what is to come to its end, be it deleted or not."""

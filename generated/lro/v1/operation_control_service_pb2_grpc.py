@@ -83,8 +83,11 @@ class OperationControlServiceServicer(object):
     def WatchOperation(self, request, context):
         """Streams an operation: its present state at once, then the latest state
         after each change, and the terminal one last, upon which the stream ends.
-        States in between may be left out, the terminal one never is. To go on
-        after a broken stream, watch again.
+        States in between may be left out, the terminal one never is. A state that
+        lasts is repeated now and then. Fails with NOT_FOUND also when the operation
+        is deleted meanwhile, with RESOURCE_EXHAUSTED if too many watch, and with
+        UNAVAILABLE when the server goes down. To go on after a broken stream, watch
+        again.
         See https://google.aip.dev/151.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -52,8 +52,11 @@ class OperationControlServiceStub:
     WatchOperation: _grpc.UnaryStreamMultiCallable[_operation_control_service_pb2.WatchOperationRequest, _operation_control_service_pb2.WatchOperationResponse]
     """Streams an operation: its present state at once, then the latest state
     after each change, and the terminal one last, upon which the stream ends.
-    States in between may be left out, the terminal one never is. To go on
-    after a broken stream, watch again.
+    States in between may be left out, the terminal one never is. A state that
+    lasts is repeated now and then. Fails with NOT_FOUND also when the operation
+    is deleted meanwhile, with RESOURCE_EXHAUSTED if too many watch, and with
+    UNAVAILABLE when the server goes down. To go on after a broken stream, watch
+    again.
     See https://google.aip.dev/151.
     """
 
@@ -80,8 +83,11 @@ class OperationControlServiceAsyncStub(OperationControlServiceStub):
     WatchOperation: _aio.UnaryStreamMultiCallable[_operation_control_service_pb2.WatchOperationRequest, _operation_control_service_pb2.WatchOperationResponse]  # type: ignore[assignment]
     """Streams an operation: its present state at once, then the latest state
     after each change, and the terminal one last, upon which the stream ends.
-    States in between may be left out, the terminal one never is. To go on
-    after a broken stream, watch again.
+    States in between may be left out, the terminal one never is. A state that
+    lasts is repeated now and then. Fails with NOT_FOUND also when the operation
+    is deleted meanwhile, with RESOURCE_EXHAUSTED if too many watch, and with
+    UNAVAILABLE when the server goes down. To go on after a broken stream, watch
+    again.
     See https://google.aip.dev/151.
     """
 
@@ -123,8 +129,11 @@ class OperationControlServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_operation_control_service_pb2.WatchOperationResponse], _abc.AsyncIterator[_operation_control_service_pb2.WatchOperationResponse]]:
         """Streams an operation: its present state at once, then the latest state
         after each change, and the terminal one last, upon which the stream ends.
-        States in between may be left out, the terminal one never is. To go on
-        after a broken stream, watch again.
+        States in between may be left out, the terminal one never is. A state that
+        lasts is repeated now and then. Fails with NOT_FOUND also when the operation
+        is deleted meanwhile, with RESOURCE_EXHAUSTED if too many watch, and with
+        UNAVAILABLE when the server goes down. To go on after a broken stream, watch
+        again.
         See https://google.aip.dev/151.
         """
 

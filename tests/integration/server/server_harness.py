@@ -98,6 +98,15 @@ class Client:
         """Begins to wait, and returns the call's future."""
         return self.lro.WaitOperation.future(wait_request(name, limit), timeout=deadline)
 
+    def watching(self, name: str, *, deadline: float | None = SECONDS) -> Any:
+        """Begins to watch, and returns the call, an iterator."""
+        request = operation_control_service_pb2.WatchOperationRequest(name=name)
+        return self.control.WatchOperation(request, timeout=deadline)
+
+    def watch(self, name: str) -> list[operations_pb2.Operation]:
+        """Watches an operation to its end, and returns its states."""
+        return [answer.operation for answer in self.watching(name)]
+
     def done(self, name: str) -> operations_pb2.Operation:
         """Waits for an operation to end."""
         operation = self.wait(name)
@@ -157,7 +166,7 @@ class Server(Client):
         return self._channels.enter_context(channel)
 
 
-class _Sends(grpc.UnaryUnaryClientInterceptor):
+class _Sends(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
     """Adds metadata to each call."""
 
     def __init__(self, metadata: tuple[tuple[str, str], ...]):
@@ -166,6 +175,8 @@ class _Sends(grpc.UnaryUnaryClientInterceptor):
     def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
         metadata = (*(details.metadata or ()), *self._metadata)
         return continuation(_Details(details.method, details.timeout, metadata), request)
+
+    intercept_unary_stream = intercept_unary_unary
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ CREATE = f"/{FLEET}/CreateInstance"
 NAMED: dict[str, Callable[[Client, str], object]] = {
     "operations.get": lambda client, name: client.get(name),
     "operations.wait": lambda client, name: client.wait(name, 0),
+    "operations.watch": lambda client, name: client.watch(name),
     "operations.cancel": lambda client, name: client.cancel(name),
     "operations.delete": lambda client, name: client.delete(name),
     "operations.pause": lambda client, name: client.pause(name),
@@ -58,6 +59,7 @@ EVERY: dict[str, Callable[[Client, str], object]] = {
 METHODS = {
     "operations.get": "/google.longrunning.Operations/GetOperation",
     "operations.wait": "/google.longrunning.Operations/WaitOperation",
+    "operations.watch": "/lro.v1.OperationControlService/WatchOperation",
     "operations.cancel": "/google.longrunning.Operations/CancelOperation",
     "operations.delete": "/google.longrunning.Operations/DeleteOperation",
     "operations.pause": "/lro.v1.OperationControlService/PauseOperation",

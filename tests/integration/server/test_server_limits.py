@@ -1,4 +1,4 @@
-"""What a server takes on at most: the queue, waiters and pages (DESIGN §4)."""
+"""What a server takes on at most: the queue, waiters, streams and pages (DESIGN §4)."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 Serve = Any
 
 CREATE = f"/{FLEET}/CreateInstance"
+WATCH = "/lro.v1.OperationControlService/WatchOperation"
 
 async_handler = pytest.mark.parametrize("handler_colour", ["async def"], indirect=True)
 on_grpc_aio = pytest.mark.parametrize("colour", ["aio"], indirect=True)
@@ -54,17 +55,17 @@ def full(serve: Serve, held: Held, limit: int, **how: Any) -> Server:
     return server
 
 
-def assert_full(call: Callable[[], object], limit: int) -> None:
+def assert_full(call: Callable[[], object], limit: int, method: str = CREATE) -> None:
     failure = refused(call)
     assert (failure.code, failure.info.reason, failure.info.domain) == (
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         "LIMIT_REACHED",
         "lro-grpc",
     )
-    assert dict(failure.info.metadata) == {"subject": CREATE}
+    assert dict(failure.info.metadata) == {"subject": method}
     assert str(limit) in failure.message
     (violation,) = quota_failure(failure).violations
-    assert violation.subject == CREATE
+    assert violation.subject == method
     assert violation.description == failure.message
 
 
@@ -379,6 +380,57 @@ def test_on_grpc_server_max_waiters_is_the_limit(serve: Serve, held: Held) -> No
     assert all(wait.result(SECONDS).done for wait in waits)
 
 
+# Streams
+
+
+@async_handler
+@on_grpc_aio
+def test_above_its_streams_a_watch_on_grpc_aio_is_refused(serve: Serve, held: Held) -> None:
+    """Waits have places of their own."""
+    server = serve(held.servicer(), limits=Limits(streams=2, waiters=1))
+    name = server.create().name
+    held.next()
+    streams = [server.watching(name) for _ in range(2)]
+    for stream in streams:
+        next(stream)
+    for _ in range(3):
+        assert_full(lambda: server.watch(name), 2, WATCH)
+    wait = server.waiting(name)
+    server.wait(name, 0)
+    assert not wait.done()
+    held.gate.open()
+    assert [[*stream][-1].operation.done for stream in streams] == [True] * 2
+    assert wait.result(SECONDS).done
+
+
+@async_handler
+@on_grpc_server
+def test_on_grpc_server_max_waiters_is_the_limit_of_waits_and_watches_together(
+    serve: Serve, held: Held
+) -> None:
+    server = serve(held.servicer(), limits=Limits(streams=1), max_waiters=3, threads=5)
+    name = server.create().name
+    held.next()
+    streams = [server.watching(name) for _ in range(2)]
+    for stream in streams:
+        next(stream)
+    wait = server.waiting(name)
+    server.wait(name, 0)
+    assert_full(lambda: server.watch(name), 3, WATCH)
+    assert not server.wait(name, 600).done
+    assert not wait.done()
+    held.gate.open()
+    assert [[*stream][-1].operation.done for stream in streams] == [True] * 2
+    assert wait.result(SECONDS).done
+
+
+@on_grpc_server
+def test_a_grpc_server_without_waiters_refuses_each_watch(serve: Serve, held: Held) -> None:
+    server = serve(held.servicer(), max_waiters=0, threads=1)
+    name = server.create().name
+    assert_full(lambda: server.watch(name), 0, WATCH)
+
+
 # Pages
 
 
@@ -400,7 +452,7 @@ def test_a_page_is_no_larger_than_the_server_lets_it(serve: Serve) -> None:
 # Wrong ones
 
 
-@pytest.mark.parametrize("limit", ["queue", "waiters", "page_size"])
+@pytest.mark.parametrize("limit", ["queue", "waiters", "streams", "page_size"])
 @pytest.mark.parametrize("value", [0, -1])
 def test_a_limit_that_is_not_positive_is_refused(limit: str, value: int) -> None:
     with pytest.raises(lro_grpc.ConfigurationError) as raised:
@@ -417,4 +469,4 @@ def test_fewer_waiters_than_none_are_refused() -> None:
 
 
 def test_what_a_limit_is_unless_it_is_set() -> None:
-    assert Limits() == Limits(queue=10_000, waiters=50_000, page_size=1000)
+    assert Limits() == Limits(queue=10_000, waiters=50_000, streams=10_000, page_size=1000)

@@ -503,6 +503,21 @@ def test_a_request_that_is_sent_twice_starts_once(serve: Serve, observer: Observ
     assert observer.values("lro.operation.started") == {attributes(method=METHOD): 1}
 
 
+def test_who_watches_is_counted(serve: Serve, observer: Observer, held: Held) -> None:
+    server = serve(held.servicer(), telemetry=observer.telemetry)
+    name = create(server)
+    held.next()
+    streams = [server.watching(name) for _ in range(2)]
+    for stream in streams:
+        next(stream)
+    assert observer.values("lro.operation.waiter.active") == {(): 2}
+    held.gate.open()
+    for stream in streams:
+        assert [*stream][-1].operation.done
+    server.stop()
+    assert observer.values("lro.operation.waiter.active") == {(): 0}
+
+
 def test_what_runs_and_who_waits_is_counted(serve: Serve, observer: Observer, held: Held) -> None:
     server = serve(
         held.servicer(),

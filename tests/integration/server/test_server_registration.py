@@ -393,7 +393,12 @@ def test_services_names_what_was_added(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    "method", [f"/{FLEET}/CreateInstance", "/google.longrunning.Operations/GetOperation"]
+    "method",
+    [
+        f"/{FLEET}/CreateInstance",
+        "/google.longrunning.Operations/GetOperation",
+        "/lro.v1.OperationControlService/WatchOperation",
+    ],
 )
 def test_a_server_whose_operations_were_not_started_says_so(colour: str, method: str) -> None:
     with serving_unstarted(colour, fleet("CreateInstance", done_at_once)) as call:
@@ -493,7 +498,12 @@ def test_what_is_added_twice_is_refused(colour: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "method", [f"/{FLEET}/CreateInstance", "/google.longrunning.Operations/GetOperation"]
+    "method",
+    [
+        f"/{FLEET}/CreateInstance",
+        "/google.longrunning.Operations/GetOperation",
+        "/lro.v1.OperationControlService/WatchOperation",
+    ],
 )
 def test_add_method_refuses_what_is_served_already(colour: str, method: str) -> None:
     def configure(operations: lro_grpc.Operations) -> None:

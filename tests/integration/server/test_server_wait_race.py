@@ -1,24 +1,29 @@
-"""A Wait hears of what happens while it reads: it listens before it reads (R9)."""
+"""Wait and Watch hear of what happens while they read: they listen before they read (R9)."""
 
 from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.longrunning import operations_pb2
 
+from lro.v1 import operation_control_service_pb2
 from lro_grpc import record
 from lro_grpc.events import Cancel
 from lro_grpc.server.access import Guard
 from lro_grpc.server.call import Call, Waiters
+from lro_grpc.server.control import ControlService
 from lro_grpc.server.limits import Limits
 from lro_grpc.server.service import OperationsService
 from lro_grpc.stores import Changes, MemoryStore
 from lro_grpc.testing import ManualClock
 
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
 HANGS = 5.0
-"""Seconds after which a Wait that should be answered at once is given up."""
+"""Seconds after which what should be answered at once is given up."""
 
 
 class Caller:
@@ -39,24 +44,48 @@ class SlowStore(MemoryStore):
         return body
 
 
+async def stored() -> tuple[SlowStore, str]:
+    """Returns a store, and the name of an operation in it."""
+    clock = ManualClock()
+    store = SlowStore(clock.now)
+    made = record.create(
+        parent="",
+        operation_id="op-1",
+        method="/test.v1.Tests/Run",
+        request=b"",
+        metadata_type="lro.v1.OperationMetadata",
+        now=clock.now(),
+    )
+    await store.create(made)
+    return store, made.name
+
+
+def in_time(work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(asyncio.wait_for(work, HANGS))
+
+
 def test_an_end_that_comes_while_a_wait_reads_is_not_missed() -> None:
-    async def wait() -> Any:
-        clock = ManualClock()
-        store = SlowStore(clock.now)
-        made = record.create(
-            parent="",
-            operation_id="op-1",
-            method="/test.v1.Tests/Run",
-            request=b"",
-            metadata_type="lro.v1.OperationMetadata",
-            now=clock.now(),
-        )
-        await store.create(made)
+    async def wait() -> bytes:
+        store, name = await stored()
         service = OperationsService(
             store, Changes(store), Guard(store), Limits(), max_wait=timedelta(hours=1)
         )
         call = Call(Caller(), "/google.longrunning.Operations/WaitOperation", Waiters(1))
-        request = operations_pb2.WaitOperationRequest(name=made.name)
-        return await asyncio.wait_for(service.wait(request.SerializeToString(), call), HANGS)
+        request = operations_pb2.WaitOperationRequest(name=name)
+        return await service.wait(request.SerializeToString(), call)
 
-    assert operations_pb2.Operation.FromString(asyncio.run(wait())).error.code == 1
+    assert operations_pb2.Operation.FromString(in_time(wait())).error.code == 1
+
+
+def test_an_end_that_comes_while_a_watch_reads_is_not_missed() -> None:
+    async def watch() -> list[bytes]:
+        store, name = await stored()
+        service = ControlService(
+            store, Changes(store), Guard(store), watch_resend=timedelta(hours=1)
+        )
+        call = Call(Caller(), "/lro.v1.OperationControlService/WatchOperation", Waiters(1))
+        request = operation_control_service_pb2.WatchOperationRequest(name=name)
+        return [state async for state in service.watch(request.SerializeToString(), call)]
+
+    states = map(operation_control_service_pb2.WatchOperationResponse.FromString, in_time(watch()))
+    assert [state.operation.error.code for state in states] == [0, 1]
