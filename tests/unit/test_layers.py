@@ -32,7 +32,7 @@ LAYERS = [
     {"engine"},
     {"server", "client"},
     {"lro_grpc"},  # the public surface, which the modules above use as anyone does
-    {"example", "http", "cli", "codegen", "otel", "testing"},
+    {"example", "http", "cli", "codegen", "compat", "otel", "testing"},
 ]
 """A module may import from its own line and from those above it in this list."""
 
