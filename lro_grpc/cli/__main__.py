@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-_CLI_MODULES = ("typer", "click", "rich", "grpc_health", "grpc_reflection")
+_CLI_MODULES = ("typer", "click", "rich", "yaml", "grpc_health", "grpc_reflection")
 
 
 def main() -> int:
@@ -24,8 +25,21 @@ def main() -> int:
             raise
         print(f"lro needs {missing.name}: pip install 'lro-grpc[cli]'", file=sys.stderr)
         return 2
+    if sys.argv[1:2] != ["serve"] and "GRPC_VERBOSITY" not in os.environ:
+        _silence_grpc()
     app(prog_name="lro")
     return 0
+
+
+def _silence_grpc() -> None:
+    """Keeps stderr for the one line of an error.
+
+    gRPC's core writes its own log to the file descriptor, whatever ``sys.stderr`` is, and has read
+    ``GRPC_VERBOSITY`` when it was imported.
+    """
+    ours = os.dup(sys.stderr.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    sys.stderr = os.fdopen(ours, "w", buffering=1, errors="backslashreplace")
 
 
 if __name__ == "__main__":

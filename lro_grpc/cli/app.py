@@ -2,33 +2,216 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from lro_grpc.cli import client, demo, serve
+from lro_grpc.cli import asking, completion, listing, waiting, watching
+from lro_grpc.cli.command import connecting
+from lro_grpc.cli.connection import DEFAULT_TARGET
+from lro_grpc.cli.ending import Exit
+from lro_grpc.cli.output import Output
+from lro_grpc.cli.session import Session
+from lro_grpc.polling import RPC_TIMEOUT
 
-app = typer.Typer(
-    help="Long-running operations over gRPC.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
-Target = Annotated[
-    str,
-    typer.Option(envvar="LRO_TARGET", help="The server's address.", metavar="HOST:PORT"),
+
+def _seconds(text: str) -> timedelta:
+    """Reads ``--timeout``."""
+    try:
+        time = timedelta(seconds=float(text))
+    except (ValueError, OverflowError) as cause:
+        raise typer.BadParameter(f"{text!r} is not a number of seconds") from cause
+    if time <= timedelta(0):
+        raise typer.BadParameter(f"{text} is not above zero")
+    return time
+
+
+_NAME = "The operation's name: [{parent}/]operations/{id}."
+_NAMES = "The operations' names: [{parent}/]operations/{id}."
+
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help=_NAME, autocompletion=completion.operations)
 ]
-Name = Annotated[str, typer.Argument(help="The operation: [{parent}/]operations/{id}.")]
+UnfinishedName = Annotated[
+    str, typer.Argument(metavar="NAME", help=_NAME, autocompletion=completion.unfinished)
+]
+Names = Annotated[
+    list[str], typer.Argument(metavar="NAME…", help=_NAMES, autocompletion=completion.operations)
+]
+UnfinishedNames = Annotated[
+    list[str], typer.Argument(metavar="NAME…", help=_NAMES, autocompletion=completion.unfinished)
+]
+CallTimeout = Annotated[
+    timedelta | None,
+    typer.Option(
+        "--timeout",
+        parser=_seconds,
+        metavar="SECONDS",
+        help=f"How long each call may take; {RPC_TIMEOUT.seconds} unless given.",
+    ),
+]
+WaitTimeout = Annotated[
+    timedelta | None,
+    typer.Option(
+        "--timeout",
+        parser=_seconds,
+        metavar="SECONDS",
+        help="How long to wait; as long as it takes unless given. Then the exit code is 4.",
+    ),
+]
+Format = Annotated[
+    Output,
+    typer.Option(
+        "--output",
+        "-o",
+        help=(
+            "A table to read, or google.longrunning.Operation as JSON or YAML. Of several"
+            " operations or states: a line of JSON for each, or a YAML document."
+        ),
+    ),
+]
 
-DEFAULT_TARGET = "127.0.0.1:50051"
+
+def _version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"lro {importlib.metadata.version('lro-grpc')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _lro(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Long-running operations over gRPC.
+
+    Exit codes: 0 succeeded, 1 failed, 2 wrong usage, 3 cancelled, 4 timeout, 130 Ctrl-C.
+    """
+
+
+@app.command("list")
+@connecting
+def _list(
+    session: Session,
+    parent: Annotated[
+        str,
+        typer.Argument(
+            metavar="PARENT",
+            help=(
+                "The operations' parent, such as projects/p/locations/l, with - for any;"
+                " `operations` for those without one."
+            ),
+            autocompletion=completion.parents,
+        ),
+    ],
+    filter_text: Annotated[
+        str,
+        typer.Option(
+            "--filter",
+            metavar="TEXT",
+            help="Which ones, as in AIP-160: state = RUNNING AND verb = create.",
+        ),
+    ] = "",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="The most operations to list; all unless given.")
+    ] = None,
+    page_size: Annotated[
+        int | None, typer.Option(min=1, help="The most operations to ask for in one call.")
+    ] = None,
+    output: Format = Output.TABLE,
+    timeout: CallTimeout = None,
+) -> Exit:
+    """List operations, newest first where the server has them so."""
+    return listing.run(
+        session,
+        parent,
+        filter_text=filter_text,
+        limit=limit,
+        page_size=page_size,
+        timeout=timeout or RPC_TIMEOUT,
+        output=output,
+    )
+
+
+@app.command("get")
+@connecting
+def _get(
+    session: Session, name: Name, output: Format = Output.TABLE, timeout: CallTimeout = None
+) -> Exit:
+    """Show an operation."""
+    return asking.get(session, name, timeout or RPC_TIMEOUT, output)
+
+
+@app.command("wait")
+@connecting
+def _wait(
+    session: Session,
+    name: UnfinishedName,
+    output: Format = Output.TABLE,
+    timeout: WaitTimeout = None,
+) -> Exit:
+    """Wait until an operation is done, show it, and exit with its outcome."""
+    return waiting.wait(session, name, timeout, output)
+
+
+@app.command("watch")
+@connecting
+def _watch(
+    session: Session,
+    name: UnfinishedName,
+    output: Format = Output.TABLE,
+    timeout: WaitTimeout = None,
+) -> Exit:
+    """Show an operation as it goes on, and exit with its outcome."""
+    return watching.watch(session, name, timeout, output)
+
+
+@app.command("cancel")
+@connecting
+def _cancel(
+    session: Session,
+    names: UnfinishedNames,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until they are done, and exit with the outcome.")
+    ] = False,
+    timeout: CallTimeout = None,
+) -> Exit:
+    """Ask to cancel operations."""
+    return asking.cancel(session, names, timeout or RPC_TIMEOUT, waits=wait)
+
+
+@app.command("pause")
+@connecting
+def _pause(session: Session, names: UnfinishedNames, timeout: CallTimeout = None) -> Exit:
+    """Ask to pause operations."""
+    return asking.pause(session, names, timeout or RPC_TIMEOUT)
+
+
+@app.command("resume")
+@connecting
+def _resume(session: Session, names: UnfinishedNames, timeout: CallTimeout = None) -> Exit:
+    """Let paused operations go on."""
+    return asking.resume(session, names, timeout or RPC_TIMEOUT)
+
+
+@app.command("delete")
+@connecting
+def _delete(session: Session, names: Names, timeout: CallTimeout = None) -> Exit:
+    """Forget operations; this does not cancel them."""
+    return asking.delete(session, names, timeout or RPC_TIMEOUT)
 
 
 @app.command("serve")
 def _serve(
     service: Annotated[
-        Optional[str],  # noqa: UP045 - typer evaluates it, on Python 3.10 too
+        str | None,
         typer.Argument(
             metavar="[MODULE:ATTRIBUTE]",
             help="A callable (server) -> None that adds servicers; the example fleet without it.",
@@ -41,13 +224,15 @@ def _serve(
         str, typer.Option(help="Where operations are kept: sqlite:///FILE or memory:.")
     ] = "sqlite:///operations.db",
     data: Annotated[
-        Optional[Path],  # noqa: UP045 - as above
+        Path | None,
         typer.Option(
             help="The example fleet's databases: STORE.d/ by default, a temporary one for memory:."
         ),
     ] = None,
 ) -> None:
     """Serve long-running methods, until SIGTERM or Ctrl-C."""
+    from lro_grpc.cli import serve
+
     serve.run(service, listen, store, data)
 
 
@@ -63,51 +248,11 @@ def _demo(
     ] = "",
 ) -> None:
     """Create a batch that fails, an instance that succeeds, and a snapshot of it."""
+    from lro_grpc.cli import demo
+
     demo.run(target)
 
 
 @app.command("protoc", add_help_option=False)
 def _protoc() -> None:
     """Run protoc with Google's and lro/v1's protos at hand: lro protoc ARGS…."""
-
-
-@app.command("list")
-def _list(
-    parent: Annotated[
-        str, typer.Argument(help="The operations' parent; `operations` for those without one.")
-    ],
-    target: Target = DEFAULT_TARGET,
-) -> None:
-    """List the operations of a parent, newest first."""
-    client.list_operations(target, parent)
-
-
-@app.command("get")
-def _get(name: Name, target: Target = DEFAULT_TARGET) -> None:
-    """Show an operation as JSON."""
-    client.get(target, name)
-
-
-@app.command("wait")
-def _wait(
-    name: Name,
-    target: Target = DEFAULT_TARGET,
-    timeout: Annotated[
-        Optional[float],  # noqa: UP045 - as above
-        typer.Option(help="Seconds to wait at most; for ever without it."),
-    ] = None,
-) -> None:
-    """Wait until an operation is done, and show it."""
-    client.wait(target, name, timeout)
-
-
-@app.command("cancel")
-def _cancel(name: Name, target: Target = DEFAULT_TARGET) -> None:
-    """Ask to cancel an operation."""
-    client.cancel(target, name)
-
-
-@app.command("delete")
-def _delete(name: Name, target: Target = DEFAULT_TARGET) -> None:
-    """Forget an operation; this does not cancel it."""
-    client.delete(target, name)

@@ -12,26 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from rich.console import Console
-from rich.live import Live
-from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
+from rich.text import Text
 
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
-from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2
+from lro_grpc.cli.ending import Exit, say
+from lro_grpc.cli.message_types import MessageTypes
+from lro_grpc.cli.reflection import Reflection
 from lro_grpc.cli.serve import PARENT, assemble
+from lro_grpc.cli.style import Terminal
+from lro_grpc.cli.summary import summary
+from lro_grpc.cli.watching import show_states
 from lro_grpc.client import OperationFuture, OperationsClient
 from lro_grpc.engine.loop_thread import LoopThread
-from lro_grpc.errors import LroError, OperationFailedError, OperationTimeoutError
+from lro_grpc.errors import LroError, OperationFailedError
 from lro_grpc.example import FleetService
 from lro_grpc.server import Operations
 
-Metadata = operation_metadata_pb2.OperationMetadata
-_State = batch_create_instances_pb2.BatchCreateInstanceStatus.State
-
 _ROWS = 500_000
-_LOOK = timedelta(milliseconds=50)
-"""How often the shown state is brought up to date."""
 
 _GOOD_SCHEMA = "CREATE TABLE orders (id INTEGER PRIMARY KEY, customer TEXT NOT NULL, total REAL);"
 _BAD_SCHEMA = "CREATE TABLE orders (id INTEGER PRIMARY KEY, total REAL CHECK (total >));"
@@ -39,24 +36,25 @@ _BAD_SCHEMA = "CREATE TABLE orders (id INTEGER PRIMARY KEY, total REAL CHECK (to
 
 def run(target: str) -> None:
     """Runs the demo against a server, or against one of its own; exits with 1 if it fails."""
-    console = Console()
+    terminal = Terminal()
     try:
         with contextlib.ExitStack() as stack:
-            address = target or stack.enter_context(_own_server(console))
+            address = target or stack.enter_context(_own_server(terminal))
             channel = stack.enter_context(grpc.insecure_channel(address))
-            _Demo(channel, console).run()
+            _Demo(channel, terminal).run()
     except (LroError, grpc.RpcError) as error:
-        print(f"lro: the demo cannot go on: {error}", file=sys.stderr)
-        sys.exit(1)
+        say(f"the demo cannot go on: {error}")
+        sys.exit(Exit.FAILED)
 
 
 class _Demo:
     """A caller of the fleet service."""
 
-    def __init__(self, channel: grpc.Channel, console: Console) -> None:
+    def __init__(self, channel: grpc.Channel, terminal: Terminal) -> None:
         self._fleet = fleet_service_pb2_grpc.FleetServiceStub(channel)
         self._client = OperationsClient(channel)
-        self._console = console
+        self._types = MessageTypes(Reflection(channel, ()))
+        self._terminal = terminal
         self._run = uuid.uuid4().hex[:6]
 
     def run(self) -> None:
@@ -65,7 +63,7 @@ class _Demo:
         self._snapshot(self._instance())
 
     def _failing_batch(self) -> None:
-        self._console.print("\n[bold]A batch of four databases; the third has a broken schema[/]")
+        self._head("A batch of four databases; the third has a broken schema")
         schemas = [_GOOD_SCHEMA, _GOOD_SCHEMA, _BAD_SCHEMA, _GOOD_SCHEMA]
         requests = [
             fleet_service_pb2.CreateInstanceRequest(
@@ -79,21 +77,16 @@ class _Demo:
             fleet_service_pb2.BatchCreateInstancesRequest(parent=PARENT, requests=requests)
         )
         future = self._client.future(
-            operation,
-            response=fleet_service_pb2.BatchCreateInstancesResponse,
-            metadata=Metadata,
+            operation, response=fleet_service_pb2.BatchCreateInstancesResponse
         )
-        with Live(console=self._console, refresh_per_second=20, transient=True) as live:
-            for metadata in _states(future):
-                live.update(_table(metadata))
-        self._console.print(_table(metadata))
+        self._show(future)
         try:
             future.result()
         except OperationFailedError as error:
-            self._say(f"the operation failed, as it should: [red]{error.message}[/]")
+            self._terminal.line(f"failed, as it should, with {error.code.name}, {error.reason}")
 
     def _instance(self) -> str:
-        self._console.print("\n[bold]One database that succeeds[/]")
+        self._head("One database that succeeds")
         operation = self._fleet.CreateInstance(
             fleet_service_pb2.CreateInstanceRequest(
                 parent=PARENT,
@@ -102,61 +95,33 @@ class _Demo:
                 request_id=str(uuid.uuid4()),
             )
         )
-        future = self._client.future(
-            operation, response=fleet_service_pb2.Instance, metadata=Metadata
-        )
-        self._bar(future)
+        future = self._client.future(operation, response=fleet_service_pb2.Instance)
+        self._show(future)
         instance = future.result()
-        self._say(f"{instance.name}: {instance.size_bytes:,} bytes")
+        self._terminal.line(f"{instance.name}: {instance.size_bytes:,} bytes")
         return instance.name
 
     def _snapshot(self, instance: str) -> None:
-        self._console.print("\n[bold]A snapshot of it[/]")
+        self._head("A snapshot of it")
         operation = self._fleet.TakeSnapshot(
             fleet_service_pb2.TakeSnapshotRequest(name=instance, snapshot_id=f"ledger-{self._run}")
         )
-        future = self._client.future(
-            operation, response=fleet_service_pb2.TakeSnapshotResponse, metadata=Metadata
-        )
-        self._bar(future)
+        future = self._client.future(operation, response=fleet_service_pb2.TakeSnapshotResponse)
+        self._show(future)
         snapshot = future.result().snapshot
-        self._say(f"{snapshot.name}: {snapshot.size_bytes:,} bytes\n")
+        self._terminal.line(f"{snapshot.name}: {snapshot.size_bytes:,} bytes")
 
-    def _say(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True, highlight=False)
+    def _head(self, text: str) -> None:
+        self._terminal.line("")
+        self._terminal.line(Text(text, style="bold"))
 
-    def _bar(self, future: OperationFuture[Any, Metadata]) -> None:
-        columns = (BarColumn(), TextColumn("{task.percentage:>3.0f}%  {task.description}"))
-        with Progress(*columns, console=self._console) as progress:
-            bar = progress.add_task("", total=100)
-            for metadata in _states(future):
-                percent = metadata.progress_percent
-                progress.update(bar, completed=percent, description=metadata.status_detail)
-
-
-def _states(future: OperationFuture[Any, Metadata]) -> Iterator[Metadata]:
-    """Yields the metadata again and again, the last time when the operation is done."""
-    done = False
-    while not done:
-        try:
-            future.exception(_LOOK)
-            done = True
-        except OperationTimeoutError:
-            done = False
-        yield future.metadata or Metadata()
-
-
-def _table(metadata: Metadata) -> Table:
-    batch = metadata.batch_create_instances_metadata
-    table = Table("instance", "state", "why", box=None, padding=(0, 2, 0, 0))
-    for name in batch.instance_targets:
-        status = batch.instance_statuses[name]
-        table.add_row(name.rpartition("/")[2], _State.Name(status.state), status.error.message)
-    return table
+    def _show(self, future: OperationFuture[Any, Any]) -> None:
+        states = (future.operation for _ in future.updates())
+        show_states(self._terminal, (summary(state, self._types) for state in states))
 
 
 @contextlib.contextmanager
-def _own_server(console: Console) -> Iterator[str]:
+def _own_server(terminal: Terminal) -> Iterator[str]:
     """Runs a fleet on a SQLite file of its own while the context lasts; gives its address."""
     with tempfile.TemporaryDirectory(prefix="lro-demo-") as folder:
         store = f"sqlite:///{folder}/operations.db"
@@ -172,7 +137,7 @@ def _own_server(console: Console) -> Iterator[str]:
         )
         thread.run(operations.start())
         thread.run(server.start())
-        console.print(f"a fleet on 127.0.0.1:{port}, its operations in {store}", soft_wrap=True)
+        terminal.line(f"a fleet on 127.0.0.1:{port}, its operations in {store}")
         try:
             yield f"127.0.0.1:{port}"
         finally:

@@ -72,7 +72,7 @@ def unpack(
     """
     packed: any_pb2.Any = getattr(operation, field)
     actual = packed.TypeName()
-    kind = declared or _class_of(actual)
+    kind = declared or class_of(actual)
     where = f"the {field} of {operation.name}"
     if kind is None:
         raise WrongTypeError(
@@ -91,7 +91,8 @@ def unpack(
         ) from error
 
 
-def _class_of(full_name: str) -> type[Message] | None:
+def class_of(full_name: str) -> type[Message] | None:
+    """Returns the class of a message type; None if no imported module defines it."""
     try:
         descriptor = descriptor_pool.Default().FindMessageTypeByName(full_name)
     except KeyError:

@@ -9,7 +9,7 @@ from google.protobuf import empty_pb2
 
 from lro.v1 import state_pb2
 from lro_grpc import lifecycle, metadata
-from lro_grpc.client.payloads import MetadataT, unpack
+from lro_grpc.client.payloads import MetadataT, class_of, unpack
 from lro_grpc.errors import Code
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ class OperationUpdate(Generic[MetadataT]):
     """How often it was begun; None if the metadata does not tell."""
     metadata: MetadataT
     """The metadata: an empty message of the declared type if the operation has none yet, and a
-    ``google.protobuf.Empty`` if no type was declared either."""
+    ``google.protobuf.Empty`` if no type was declared either. If none was, and no imported module
+    defines the one that it has, it is the ``Any`` itself."""
 
 
 def update_of(
@@ -68,10 +69,12 @@ def update_of(
 
 
 def metadata_of(operation: operations_pb2.Operation, declared: type[MetadataT] | None) -> MetadataT:
-    """Returns an operation's metadata, or an empty message in its place."""
-    if operation.HasField("metadata"):
-        return unpack(operation, "metadata", declared)
-    return cast("MetadataT", (declared or empty_pb2.Empty)())
+    """Returns an operation's metadata, or what ``OperationUpdate.metadata`` has in its place."""
+    if not operation.HasField("metadata"):
+        return cast("MetadataT", (declared or empty_pb2.Empty)())
+    if declared is None and class_of(operation.metadata.TypeName()) is None:
+        return cast("MetadataT", operation.metadata)
+    return unpack(operation, "metadata", declared)
 
 
 def _state(operation: operations_pb2.Operation, number: Any) -> lifecycle.State | None:

@@ -353,3 +353,14 @@ def test_callbacks_are_called_when_the_wait_itself_fails(side: Side, fake: FakeO
     with pytest.raises(LroError) as caught:
         side.run(future.result())
     assert caught.value.code is Code.NOT_FOUND
+
+
+def test_an_update_has_the_any_itself_if_its_type_is_not_known_here(
+    side: Side, fake: FakeOperations
+) -> None:
+    ended = operation(response=RESPONSE)
+    ended.metadata.CopyFrom(UNKNOWN)
+    future = side.client().future(fake.put(ended))
+    (update,) = side.items(future.updates())
+    assert (update.metadata, update.progress_percent, update.done) == (UNKNOWN, None, True)
+    assert future.progress is None

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+from typing import TYPE_CHECKING
 
 import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _DAY = datetime.timedelta(days=1)
 
@@ -26,18 +30,26 @@ class Authority:
         self._certificate = self._signed("authority", self._key, is_authority=True)
         self._trusted: bytes = trusts._trusted if trusts else _pem(self._certificate)
 
-    def server(self) -> grpc.ServerCredentials:
-        """Returns the credentials of a server that asks its clients for theirs."""
+    def server(self, *, asks: bool = True) -> grpc.ServerCredentials:
+        """Returns the credentials of a server, which asks its clients for theirs or does not."""
         return grpc.ssl_server_credentials(
             [self._identity("server")],
-            root_certificates=_pem(self._certificate),
-            require_client_auth=True,
+            root_certificates=_pem(self._certificate) if asks else None,
+            require_client_auth=asks,
         )
 
     def client(self, name: str) -> grpc.ChannelCredentials:
         """Returns the credentials of a client of that common name."""
         key, certificate = self._identity(name)
         return grpc.ssl_channel_credentials(self._trusted, key, certificate)
+
+    def client_files(self, folder: Path, name: str) -> tuple[Path, Path, Path]:
+        """Writes what ``client`` is made of: whom it trusts, its certificate and its key."""
+        key, certificate = self._identity(name)
+        files = (folder / f"{name}-ca.pem", folder / f"{name}.pem", folder / f"{name}-key.pem")
+        for file, pem in zip(files, (self._trusted, certificate, key), strict=True):
+            file.write_bytes(pem)
+        return files
 
     def _identity(self, name: str) -> tuple[bytes, bytes]:
         key = ec.generate_private_key(ec.SECP256R1())

@@ -1,0 +1,136 @@
+"""How a server is reached: the options that the commands share."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import grpc
+import typer
+
+DEFAULT_TARGET = "127.0.0.1:50051"
+
+_METADATA_VARIABLE = "LRO_METADATA"
+_KEY = re.compile(r"[0-9a-z_.-]+")
+
+
+def _option(*names: str, **settings: Any) -> Any:
+    return typer.Option(*names, rich_help_panel="Connection", **settings)
+
+
+def _file(name: str, help_text: str) -> Any:
+    variable = f"LRO_{name.upper().replace('-', '_')}"
+    return _option(
+        f"--{name}", envvar=variable, help=help_text, exists=True, dir_okay=False, readable=True
+    )
+
+
+def _metadata_of_environment() -> list[str]:
+    return [line for line in os.environ.get(_METADATA_VARIABLE, "").splitlines() if line]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """Where a server is and how to speak to it; each field is an option of the command line.
+
+    Raises:
+        typer.BadParameter: If the values do not make a connection.
+    """
+
+    target: Annotated[
+        str, _option(envvar="LRO_TARGET", metavar="HOST:PORT", help="The server's address.")
+    ] = DEFAULT_TARGET
+    tls: Annotated[
+        bool,
+        _option("--tls", envvar="LRO_TLS", help="Use TLS; so do the four options that follow."),
+    ] = False
+    ca_cert: Annotated[
+        Path | None,
+        _file("ca-cert", "The authorities to trust (PEM), instead of the well-known ones."),
+    ] = None
+    cert: Annotated[
+        Path | None,
+        _file("cert", "The certificate to show to the server (PEM)."),
+    ] = None
+    key: Annotated[
+        Path | None,
+        _file("key", "The private key of --cert (PEM)."),
+    ] = None
+    server_name: Annotated[
+        str | None,
+        _option(
+            envvar="LRO_SERVER_NAME",
+            metavar="NAME",
+            help="The name that the server's certificate is for, if it is not the target's.",
+        ),
+    ] = None
+    metadata: Annotated[
+        list[str],
+        _option(
+            "--metadata",
+            "-H",
+            metavar="KEY=VALUE",
+            default_factory=_metadata_of_environment,
+            show_default=False,
+            help=(
+                "Metadata to send with each call; may be repeated. The value of a key that ends"
+                f" with -bin is base64. {_METADATA_VARIABLE} has one a line."
+            ),
+        ),
+    ]
+
+    def __post_init__(self) -> None:
+        """Checks what can be checked without the server."""
+        if not self.target:
+            raise typer.BadParameter("give HOST:PORT, not an empty text", param_hint="--target")
+        if (self.cert is None) != (self.key is None):
+            given, missing = ("--cert", "--key") if self.cert else ("--key", "--cert")
+            raise typer.BadParameter(f"needs {missing} beside it", param_hint=given)
+        _ = self.call_metadata
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether TLS is used."""
+        return self.tls or any((self.ca_cert, self.cert, self.server_name))
+
+    @property
+    def call_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """The metadata of each call, as gRPC wants it."""
+        return tuple(map(_pair, self.metadata))
+
+    def channel(self) -> grpc.Channel:
+        """Opens a channel; it connects when it is used."""
+        if not self.is_secure:
+            return grpc.insecure_channel(self.target)
+        files = (self.ca_cert, self.key, self.cert)
+        pem = [Path(file).read_bytes() if file else None for file in files]
+        credentials = grpc.ssl_channel_credentials(*pem)
+        name = self.server_name
+        options = [("grpc.ssl_target_name_override", name)] if name else []
+        return grpc.secure_channel(self.target, credentials, options=options)
+
+
+def _pair(text: str) -> tuple[str, str | bytes]:
+    """Reads ``KEY=VALUE``."""
+    key, separator, value = text.partition("=")
+    key = key.strip().lower()
+    if not separator or not _KEY.fullmatch(key):
+        raise _bad_metadata(text, "is not KEY=VALUE with a key of letters, digits, _ . -")
+    if key.endswith("-bin"):
+        try:
+            return key, base64.b64decode(value, validate=True)
+        except binascii.Error as cause:
+            raise _bad_metadata(text, f"has a value that is not base64: {cause}") from cause
+    if not (value.isascii() and value.isprintable()):
+        raise _bad_metadata(text, "has a value beyond printable ASCII; use a key that ends -bin")
+    return key, value
+
+
+def _bad_metadata(text: str, why: str) -> typer.BadParameter:
+    # The value may be a secret: what is before it tells which one is meant.
+    return typer.BadParameter(f"{text.partition('=')[0]!r} {why}", param_hint="--metadata")

@@ -1,0 +1,71 @@
+"""The command as its users have it: a process with arguments, an environment and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COMMAND = [sys.executable, "-m", "lro_grpc.cli"]
+SECONDS = 60
+"""How long a process may take, before its test fails."""
+
+
+class Lro:
+    """Runs ``lro`` for one server.
+
+    Args:
+        target: The server's address.
+        **environment: More of the environment.
+    """
+
+    def __init__(self, target: str, **environment: str) -> None:
+        # Not what the caller of the tests has set for a server of their own.
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("LRO_")}
+        self._environment = {**inherited, "LRO_TARGET": target, **environment}
+
+    def __call__(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            env={**self._environment, **more},
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+
+    @contextlib.contextmanager
+    def started(self, *arguments: str, stdout: Any = subprocess.PIPE) -> Iterator[Any]:
+        """Gives a process that runs; one that is not over when the context ends is killed."""
+        with subprocess.Popen(
+            [*COMMAND, *arguments],
+            env=self._environment,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                if process.poll() is None:
+                    process.kill()
+
+    def on_terminal(self, *arguments: str, columns: int = 120) -> tuple[int, str]:
+        """Returns the exit code, and all that was written to a terminal of that width."""
+        main, side = pty.openpty()
+        environment = {**self._environment, "COLUMNS": str(columns), "TERM": "xterm"}
+        with subprocess.Popen(
+            [*COMMAND, *arguments], env=environment, stdout=side, stdin=side, stderr=side
+        ) as process:
+            os.close(side)
+            written = b""
+            with contextlib.suppress(OSError):  # EIO: the other end is closed
+                while chunk := os.read(main, 65536):
+                    written += chunk
+            os.close(main)
+            return process.wait(SECONDS), written.decode()

@@ -1,0 +1,224 @@
+"""``lro list``, ``get``, ``cancel``, ``pause``, ``resume`` and ``delete``."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from foreign_server import launch
+from google.longrunning import operations_pb2
+from google.protobuf import json_format
+from lro_process import Lro
+from server_harness import PARENT, metadata_of
+
+from lro.v1 import state_pb2
+
+if TYPE_CHECKING:
+    from conftest import World
+    from foreign_server import Foreign
+
+MOON = "projects/acme/locations/moon"
+ESCAPE = "\x1b"
+
+
+def test_a_list_is_lines_with_tabs_where_nobody_looks_on(world: World) -> None:
+    first = world.done(world.create(instance_id="x" * 60))
+    second = world.done(world.create("fail"))
+    result = world.lro("list", PARENT, COLUMNS="40")
+    assert (result.returncode, result.stderr) == (0, "")
+    head, *rows = (line.split("\t") for line in result.stdout.splitlines())
+    assert head == ["NAME", "STATE", "PROGRESS", "VERB", "TARGET", "CREATED", "DETAIL"]
+    assert [row[:5] + row[6:] for row in rows] == [
+        [
+            *(second.name, "FAILED", "40%", "create", f"{PARENT}/instances/one"),
+            "RESOURCE_EXHAUSTED: the disk is full",
+        ],
+        [first.name, "SUCCEEDED", "100%", "create", f"{PARENT}/instances/{'x' * 60}", "building"],
+    ]
+
+
+def test_a_list_on_a_terminal_has_short_names_and_fits(world: World) -> None:
+    names = [world.done(world.create(schema)).name for schema in ("", "fail")]
+    code, written = world.lro.on_terminal("list", PARENT, columns=90)
+    assert code == 0
+    plain = re.sub(rf"{ESCAPE}\[[0-9;]*m", "", written)
+    lines = plain.splitlines()
+    assert lines[0] == f"{PARENT}/operations/"
+    assert [line.split()[:2] for line in lines[2:]] == [
+        [names[1].rpartition("/")[2], "FAILED"],
+        [names[0].rpartition("/")[2], "SUCCEEDED"],
+    ]
+    assert max(map(len, lines)) <= 90
+    assert ESCAPE in written
+
+
+def test_an_empty_list_is_its_head(world: World) -> None:
+    result = world.lro("list", "projects/-/locations/-")
+    assert (result.returncode, len(result.stdout.splitlines())) == (0, 1)
+
+
+def test_a_list_as_json_has_an_operation_in_each_line(world: World) -> None:
+    operations = [world.done(world.create(schema)) for schema in ("fail", "")]
+    result = world.lro("list", PARENT, "--output", "json")
+    shown = [
+        json_format.Parse(line, operations_pb2.Operation()) for line in result.stdout.splitlines()
+    ]
+    assert shown == operations[::-1]
+
+
+def test_a_list_as_yaml_has_the_same_as_documents(world: World) -> None:
+    for schema in ("fail", ""):
+        world.done(world.create(schema))
+    as_json = world.lro("list", PARENT, "-o", "json").stdout.splitlines()
+    as_yaml = world.lro("list", PARENT, "-o", "yaml").stdout
+    assert list(yaml.safe_load_all(as_yaml)) == [json.loads(line) for line in as_json]
+
+
+def test_a_filter_is_the_servers_affair(world: World) -> None:
+    world.done(world.create())
+    failed = world.done(world.create("fail"))
+    result = world.lro("list", PARENT, "--filter", "state = FAILED")
+    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == ["NAME", failed.name]
+
+
+def test_a_bad_filter_is_told_in_the_servers_words(world: World) -> None:
+    result = world.lro("list", PARENT, "--filter", "state = (")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("lro: INVALID_ARGUMENT: filter 'state = (', character 10")
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        (["--limit", "3"], [3]),
+        (["--limit", "3", "--page-size", "2"], [2, 2]),
+        (["--limit", "2", "--page-size", "2"], [2]),
+        (["--page-size", "4"], [4, 4]),
+        ([], [500]),
+    ],
+)
+def test_a_list_asks_for_no_more_pages_than_it_prints(
+    foreign: Foreign, arguments: list[str], asked: list[int]
+) -> None:
+    foreign.put(*(launch(number) for number in range(7)))
+    result = Lro(foreign.target)("list", MOON, "-o", "json", *arguments)
+    limit = int(arguments[1]) if "--limit" in arguments else 7
+    assert len(result.stdout.splitlines()) == limit
+    lists = [r for r in foreign.requests if isinstance(r, operations_pb2.ListOperationsRequest)]
+    assert [request.page_size for request in lists] == asked
+
+
+def test_what_no_metadata_tells_is_left_out(foreign: Foreign) -> None:
+    bare = operations_pb2.Operation(name=f"{MOON}/operations/bare")
+    over = operations_pb2.Operation(name=f"{MOON}/operations/over", done=True)
+    over.error.code = 1
+    foreign.put(bare, over)
+    lro = Lro(foreign.target)
+    rows = [line.split("\t")[1:] for line in lro("list", MOON).stdout.splitlines()[1:]]
+    assert rows == [["NOT_DONE", *"-----"], ["CANCELLED", *"----", "CANCELLED"]]
+    assert lro("get", bare.name).stdout.split() == [bare.name, "state", "NOT_DONE"]
+    code, written = lro.on_terminal("list", MOON)
+    assert code == 0
+    assert "NOT_DONE" in written
+
+
+def test_text_of_a_server_commands_no_terminal(foreign: Foreign) -> None:
+    operation = operations_pb2.Operation(name=f"{MOON}/operations/evil", done=True)
+    operation.error.code = 2
+    operation.error.message = f"{ESCAPE}[2J[red]\r\nlro: all is well"
+    foreign.put(operation)
+    code, written = Lro(foreign.target).on_terminal("list", MOON)
+    assert code == 0
+    assert f"{ESCAPE}[2J" not in written
+    assert "UNKNOWN:  [2J[red]  lro: all is well" in written
+
+
+def test_get_shows_what_there_is_to_know(world: World) -> None:
+    succeeded, failed = (world.done(world.create(schema)).name for schema in ("", "fail"))
+    shown = world.lro("get", succeeded).stdout
+    assert shown.startswith(f"{succeeded}\n  state      SUCCEEDED\n  progress   100%\n")
+    assert re.search(r"^  created    \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC$", shown, re.MULTILINE)
+    assert f"  target     {PARENT}/instances/one\n" in shown
+    assert "    '@type': type.googleapis.com/lro.example.v1.Instance\n" in shown
+    assert "    sizeBytes: '42'\n" in shown
+    shown = world.lro("get", failed).stdout
+    assert "  error      RESOURCE_EXHAUSTED: the disk is full\n" in shown
+    assert "      reason: DISK_FULL\n" in shown
+
+
+@pytest.mark.parametrize("output", ["json", "yaml"])
+def test_get_shows_protobufs_json_form(world: World, output: str) -> None:
+    operation = world.done(world.create("fail"))
+    result = world.lro("get", operation.name, "--output", output)
+    parsed = yaml.safe_load(result.stdout)  # JSON is YAML, too
+    assert json_format.ParseDict(parsed, operations_pb2.Operation()) == operation
+
+
+def test_get_shows_a_batch_as_a_table(world: World) -> None:
+    name = world.batch()
+    world.fleet.may_go_on.set()
+    world.done(name)
+    shown = world.lro("get", name).stdout
+    batch = shown.partition("  batch\n")[2].splitlines()[:4]
+    assert [line.split(maxsplit=2)[:2] for line in batch] == [
+        ["instance", "state"],
+        ["one", "ROLLED_BACK"],
+        ["two", "FAILED"],
+        ["three", "FAILED"],
+    ]
+    assert batch[2].endswith("RESOURCE_EXHAUSTED: no room")
+
+
+def test_cancel_takes_several_names_and_goes_on_after_an_error(world: World) -> None:
+    names = [world.create("hold", "one"), "operations/missing", world.create("hold", "two")]
+    result = world.lro("cancel", *names)
+    assert result.returncode == 1
+    assert result.stdout.splitlines() == [
+        f"asked to cancel {name}; `lro wait {name}` tells what comes of it"
+        for name in (names[0], names[2])
+    ]
+    assert result.stderr.startswith("lro: NOT_FOUND: operation 'operations/missing' not found (try")
+    assert [world.done(name).error.code for name in (names[0], names[2])] == [1, 1]
+
+
+def test_cancel_may_wait_and_exits_with_the_outcome(world: World) -> None:
+    result = world.lro("cancel", world.create("hold"), "--wait")
+    assert result.returncode == 3
+    assert "  state      CANCELLED\n" in result.stdout
+
+
+def test_pause_and_resume(world: World) -> None:
+    name = world.create("hold")
+    result = world.lro("pause", name)
+    assert result.stdout == f"asked to pause {name}; `lro get {name}` tells whether it has\n"
+    while metadata_of(operation := world.server.get(name)).state != state_pb2.JOB_STATE_PAUSED:
+        assert not operation.done
+    assert "  state      PAUSED\n" in world.lro("get", name).stdout
+    result = world.lro("resume", name)
+    assert result.stdout == f"resumed {name}; `lro watch {name}` shows how it goes on\n"
+    world.fleet.may_go_on.set()
+    assert world.done(name).HasField("response")
+
+
+def test_a_pause_out_of_place_is_told_in_one_line(world: World) -> None:
+    name = world.done(world.create()).name
+    for command in ("pause", "resume"):
+        result = world.lro(command, name)
+        assert result.returncode == 1
+        assert result.stderr.startswith("lro: FAILED_PRECONDITION: ")
+        assert len(result.stderr.splitlines()) == 1
+
+
+def test_delete(world: World) -> None:
+    name = world.done(world.create()).name
+    assert world.lro("delete", name).stdout == f"deleted {name}\n"
+    gone = world.lro("get", name)
+    assert gone.returncode == 1
+    assert gone.stderr == (
+        f"lro: NOT_FOUND: operation {name!r} not found"
+        " (try `lro list PARENT`; names without a parent are under `operations`)\n"
+    )

@@ -1,0 +1,87 @@
+"""What the shell is told to complete, by the protocol of typer's own scripts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from foreign_server import PARENT as MOON
+from foreign_server import launch
+from lro_process import Lro
+from server_harness import PARENT
+
+if TYPE_CHECKING:
+    from conftest import World
+    from foreign_server import Foreign
+
+
+def completed(lro: Lro, line: str) -> list[str]:
+    """Returns what would take the place of the last word of a line."""
+    words = line.split(" ")
+    result = lro(_LRO_COMPLETE="complete_bash", COMP_WORDS=line, COMP_CWORD=str(len(words) - 1))
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout.split()
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["", "pro", "projects/", "projects/p", "projects/p/loc", f"{PARENT}/", f"{PARENT}/operations/"],
+)
+def test_a_name_is_completed_from_any_part_of_it(world: World, typed: str) -> None:
+    names = [world.done(world.create()).name for _ in range(2)]
+    assert sorted(completed(world.lro, f"lro get {typed}")) == sorted(names)
+
+
+def test_a_name_is_completed_within_its_parent(world: World) -> None:
+    world.create()
+    assert completed(world.lro, "lro get projects/q/locations/l/operations/") == []
+    assert completed(world.lro, "lro get folders/f/") == []
+    name = world.create()
+    assert completed(world.lro, f"lro get {name[:-3]}") == [name]
+
+
+@pytest.mark.parametrize("command", ["wait", "watch", "cancel", "pause", "resume"])
+def test_what_is_done_is_not_proposed_where_there_is_nothing_left_to_do(
+    world: World, command: str
+) -> None:
+    world.done(world.create())
+    name = world.create("hold")
+    assert completed(world.lro, f"lro {command} ") == [name]
+
+
+def test_several_names_are_completed(world: World) -> None:
+    names = [world.done(world.create()).name for _ in range(2)]
+    assert sorted(completed(world.lro, f"lro delete {names[0]} ")) == sorted(names)
+
+
+def test_a_parent_is_completed(world: World) -> None:
+    for _ in range(2):
+        world.create()
+    assert completed(world.lro, "lro list ") == [PARENT]
+
+
+def test_the_connection_of_the_line_is_used(foreign: Foreign) -> None:
+    name = foreign.put(launch())
+    nowhere = Lro("127.0.0.1:1", LRO_METADATA="x-user=me")
+    assert completed(nowhere, f"lro get --target {foreign.target} {MOON}/") == [name]
+    assert foreign.metadata[-1]["x-user"] == "me"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "lro get ",
+        "lro list pro",
+        "lro get --key /dev/null ",
+        "lro get -H nonsense ",
+        "lro get --ca-cert no-such-file ",
+    ],
+)
+def test_what_is_in_the_way_is_passed_over_in_silence(line: str) -> None:
+    assert completed(Lro("127.0.0.1:1"), line) == []
+
+
+def test_commands_are_completed_and_the_script_can_be_shown(world: World) -> None:
+    assert completed(world.lro, "lro wa") == ["wait", "watch"]
+    shown = world.lro("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
+    assert "_LRO_COMPLETE=complete_bash" in shown.stdout

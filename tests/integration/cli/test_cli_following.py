@@ -1,0 +1,144 @@
+"""``lro wait`` and ``lro watch``."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from foreign_server import launch, serving_foreign
+from google.longrunning import operations_pb2
+from lro_process import Lro
+from server_harness import SECONDS
+
+if TYPE_CHECKING:
+    from conftest import World
+
+OUTCOMES = [("", 0, "SUCCEEDED"), ("fail", 1, "FAILED")]
+
+
+@pytest.mark.parametrize("command", ["wait", "watch"])
+@pytest.mark.parametrize(("schema", "code", "state"), OUTCOMES)
+def test_the_exit_code_is_the_outcome(
+    world: World, command: str, schema: str, code: int, state: str
+) -> None:
+    result = world.lro(command, world.create(schema))
+    assert (result.returncode, result.stderr) == (code, "")
+    assert state in result.stdout
+
+
+@pytest.mark.parametrize("command", ["wait", "watch"])
+def test_what_was_cancelled_exits_with_3(world: World, command: str) -> None:
+    name = world.create("hold")
+    world.server.cancel(name)
+    assert world.lro(command, name).returncode == 3
+
+
+@pytest.mark.parametrize("command", ["wait", "watch"])
+def test_a_timeout_exits_with_4_and_says_of_what(world: World, command: str) -> None:
+    name = world.create("hold")
+    result = world.lro(command, name, "--timeout", "0.2")
+    assert result.returncode == 4
+    assert result.stderr.startswith(f"lro: {name} is not done after ")
+    assert len(result.stderr.splitlines()) == 1
+    assert not world.server.get(name).done
+
+
+@pytest.mark.parametrize("output", ["json", "yaml"])
+def test_wait_shows_one_operation(world: World, output: str) -> None:
+    name = world.create("fail")
+    waited, got = (world.lro(command, name, "-o", output) for command in ("wait", "get"))
+    assert waited.returncode == 1
+    assert sorted(waited.stdout.splitlines()) == sorted(got.stdout.splitlines())
+
+
+@pytest.mark.parametrize("command", ["wait", "watch"])
+def test_what_does_not_exist_is_an_error_at_once(world: World, command: str) -> None:
+    result = world.lro(command, "operations/missing")
+    assert result.returncode == 1
+    assert result.stderr.startswith("lro: NOT_FOUND: ")
+
+
+def read_until(process: Any, text: str) -> str:
+    """Reads lines until one has the text."""
+    assert process.stdout is not None
+    read = ""
+    while text not in (line := process.stdout.readline()):
+        assert line, f"it ended before it said {text!r}: {read}"
+        read += line
+    return read + line
+
+
+def test_watch_prints_a_line_for_each_change(world: World) -> None:
+    name = world.batch()
+    with world.lro.started("watch", name) as process:
+        begun = read_until(process, "RUNNING  50%  creating two").splitlines()
+        world.fleet.may_go_on.set()
+        rest, told = process.communicate(timeout=SECONDS)
+    assert begun[-4:-1] == ["  one  READY", "  two  CREATING", "  three  PENDING_CREATE"]
+    assert rest.splitlines()[-1].startswith("FAILED  50%  RESOURCE_EXHAUSTED: no room")
+    assert "  one  ROLLED_BACK" in rest.splitlines()
+    assert "  two  FAILED  RESOURCE_EXHAUSTED: no room" in rest.splitlines()
+    assert (process.returncode, told) == (1, "")
+
+
+def test_watch_as_json_prints_each_state_and_the_last_one_is_done(world: World) -> None:
+    name = world.create("hold")
+    with world.lro.started("watch", name, "-o", "json") as process:
+        first = read_until(process, '"progressPercent": 40').splitlines()
+        world.fleet.may_go_on.set()
+        rest, _ = process.communicate(timeout=SECONDS)
+    states = [json.loads(line) for line in (*first, *rest.splitlines())]
+    assert {state["name"] for state in states} == {name}
+    assert [state.get("done", False) for state in states] == [False] * (len(states) - 1) + [True]
+    assert process.returncode == 0
+
+
+def test_watch_on_a_terminal_draws_a_bar_and_a_table(world: World) -> None:
+    name = world.batch()
+    world.fleet.may_go_on.set()
+    code, written = world.lro.on_terminal("watch", name)
+    assert code == 1
+    screen = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written).replace("\r", "")
+    assert screen.startswith(f"{name}\nbatchCreate\n")
+    last = screen[screen.rindex("FAILED  ━") :].splitlines()
+    assert re.fullmatch(r"FAILED +[━╸╺]+ +50% +\d:\d\d:\d\d *", last[0])
+    assert last[1].strip() == "RESOURCE_EXHAUSTED: no room"
+    assert [line.split()[:2] for line in last[2:6]] == [
+        ["instance", "state"],
+        ["one", "ROLLED_BACK"],
+        ["two", "FAILED"],
+        ["three", "FAILED"],
+    ]
+
+
+@pytest.mark.parametrize("version", ["v1", ""])
+def test_watch_shows_an_operation_of_a_server_that_has_only_get(version: str) -> None:
+    with serving_foreign(version) as foreign:
+        name = foreign.put(launch(done=False))
+        with Lro(foreign.target).started("watch", name) as process:
+            first = read_until(process, "NOT_DONE")
+            foreign.put(launch())
+            rest, told = process.communicate(timeout=SECONDS)
+    detail = "  60%  fuelling" if version else ""
+    assert (first + rest).splitlines() == [f"NOT_DONE{detail}", f"SUCCEEDED{detail}"]
+    assert process.returncode == 0
+    assert ("LaunchMetadata is not known here" in told) == (not version)
+
+
+@pytest.mark.parametrize("command", ["wait", "watch"])
+def test_ctrl_c_leaves_the_operation_alone_and_says_so(command: str) -> None:
+    with serving_foreign() as foreign:
+        name = foreign.put(operations_pb2.Operation(name="operations/x"))
+        asked = foreign.expect(3)
+        with Lro(foreign.target).started(command, name) as process:
+            assert asked.wait(SECONDS)  # it is in the middle of polling
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130
+    assert told == (
+        "lro: operations/x goes on;"
+        " see `lro watch operations/x`, or end it with `lro cancel operations/x`\n"
+    )
