@@ -22,6 +22,18 @@ PROTOS = Path(__file__).resolve().parent
 ROOT = PROTOS.parent
 GENERATED = ROOT / "generated"
 PACKAGE_MARK = '"""Written by `make generate` from protos/. Do not edit."""\n'
+LRO_PLUGIN = """\
+#!{python}
+import sys
+import types
+
+sys.modules["lro_grpc"] = types.ModuleType("lro_grpc")  # the real one imports the stubs
+sys.modules["lro_grpc"].__path__ = ["{package}"]
+
+from lro_grpc.codegen.plugin import main
+
+sys.exit(main())
+"""
 
 
 class GenerationError(Exception):
@@ -69,6 +81,9 @@ def write_stubs(protos: Path, target: Path) -> None:
             *services,
         ],
     )
+    with tempfile.TemporaryDirectory() as directory:
+        ours = lro_plugin(Path(directory))
+        run_protoc(protos, [ours, f"--lro-grpc_out={target}", *services])
     # googleapis-common-protos types its enums in protoc's way, which knows no ValueType.
     for stub in target.rglob("*_pb2.pyi"):
         stub.write_text(stub.read_text().replace("_code_pb2.Code.ValueType", "_code_pb2.Code"))
@@ -138,6 +153,14 @@ def proto_files(protos: Path) -> list[str]:
 def plugin(name: str) -> str:
     """Names a protoc plugin of this environment; protoc wants the whole path."""
     return f"--plugin=protoc-gen-{name}={Path(sys.executable).parent / f'protoc-gen-{name}'}"
+
+
+def lro_plugin(directory: Path) -> str:
+    """Makes a script of lro_grpc.codegen.plugin that loads nothing else of the package."""
+    script = directory / "protoc-gen-lro-grpc"
+    script.write_text(LRO_PLUGIN.format(python=sys.executable, package=ROOT / "lro_grpc"))
+    script.chmod(0o755)
+    return f"--plugin=protoc-gen-lro-grpc={script}"
 
 
 def run_protoc(protos: Path, arguments: list[str]) -> None:

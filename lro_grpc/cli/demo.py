@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 from rich.text import Text
 
-from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
+from lro.example.v1 import fleet_service_lro, fleet_service_pb2
 from lro_grpc.cli.ending import Exit, say
 from lro_grpc.cli.message_types import MessageTypes
 from lro_grpc.cli.reflection import Reflection
@@ -22,7 +22,7 @@ from lro_grpc.cli.serve import PARENT, assemble
 from lro_grpc.cli.style import Terminal
 from lro_grpc.cli.summary import summary
 from lro_grpc.cli.watching import show_states
-from lro_grpc.client import OperationFuture, OperationsClient
+from lro_grpc.client import OperationFuture
 from lro_grpc.engine.loop_thread import LoopThread
 from lro_grpc.errors import LroError, OperationFailedError
 from lro_grpc.example import FleetService
@@ -51,8 +51,7 @@ class _Demo:
     """A caller of the fleet service."""
 
     def __init__(self, channel: grpc.Channel, terminal: Terminal) -> None:
-        self._fleet = fleet_service_pb2_grpc.FleetServiceStub(channel)
-        self._client = OperationsClient(channel)
+        self._fleet = fleet_service_lro.FleetServiceClient(channel)
         self._types = MessageTypes(Reflection(channel, ()))
         self._terminal = terminal
         self._run = uuid.uuid4().hex[:6]
@@ -73,11 +72,8 @@ class _Demo:
             )
             for number, schema in enumerate(schemas, start=1)
         ]
-        operation = self._fleet.BatchCreateInstances(
+        future = self._fleet.BatchCreateInstances(
             fleet_service_pb2.BatchCreateInstancesRequest(parent=PARENT, requests=requests)
-        )
-        future = self._client.future(
-            operation, response=fleet_service_pb2.BatchCreateInstancesResponse
         )
         self._show(future)
         try:
@@ -87,15 +83,13 @@ class _Demo:
 
     def _instance(self) -> str:
         self._head("One database that succeeds")
-        operation = self._fleet.CreateInstance(
+        future = self._fleet.CreateInstance(
             fleet_service_pb2.CreateInstanceRequest(
                 parent=PARENT,
                 instance_id=f"ledger-{self._run}",
                 instance=fleet_service_pb2.Instance(schema_sql=_GOOD_SCHEMA, seed_rows=2 * _ROWS),
-                request_id=str(uuid.uuid4()),
             )
         )
-        future = self._client.future(operation, response=fleet_service_pb2.Instance)
         self._show(future)
         instance = future.result()
         self._terminal.line(f"{instance.name}: {instance.size_bytes:,} bytes")
@@ -103,10 +97,9 @@ class _Demo:
 
     def _snapshot(self, instance: str) -> None:
         self._head("A snapshot of it")
-        operation = self._fleet.TakeSnapshot(
+        future = self._fleet.TakeSnapshot(
             fleet_service_pb2.TakeSnapshotRequest(name=instance, snapshot_id=f"ledger-{self._run}")
         )
-        future = self._client.future(operation, response=fleet_service_pb2.TakeSnapshotResponse)
         self._show(future)
         snapshot = future.result().snapshot
         self._terminal.line(f"{snapshot.name}: {snapshot.size_bytes:,} bytes")
@@ -131,7 +124,7 @@ def _own_server(terminal: Terminal) -> Iterator[str]:
         server, port, _ = thread.run(
             assemble(
                 operations,
-                lambda it: fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(fleet, it),
+                lambda it: fleet_service_lro.add_FleetServiceServicer_to_server(fleet, it),
                 "127.0.0.1:0",
             )
         )

@@ -17,7 +17,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from lro.example.v1 import fleet_service_pb2_grpc
+from lro.example.v1 import fleet_service_lro
 from lro_grpc.errors import ConfigurationError
 from lro_grpc.example import FleetService
 from lro_grpc.server import Operations
@@ -98,7 +98,7 @@ def _servicers(service: str | None, store: str, data: Path | None) -> Iterator[A
     with contextlib.ExitStack() as stack:
         path = data or _default_data(store) or Path(stack.enter_context(_temporary()))
         path.mkdir(parents=True, exist_ok=True)
-        yield lambda server: fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(
+        yield lambda server: fleet_service_lro.add_FleetServiceServicer_to_server(
             FleetService(path), server
         )
 

@@ -1,3 +1,3 @@
-"""Code generation for users of the schema: what protoc needs, and protoc itself."""
+"""Code generation: what protoc needs, protoc itself, and the plugin for typed clients."""
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
-"""``lro protoc``: protoc that finds the protos a long-running method imports."""
+"""``lro protoc``: protoc that finds the protos a long-running method imports, and the plugins."""
 
 # ruff: noqa: T201  (a command prints)
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lro_grpc.codegen.includes import include_directory
@@ -20,7 +22,8 @@ def main(args: Sequence[str]) -> int:
     """Runs grpc_tools.protoc with Google's protos and ``lro/v1`` to be imported.
 
     They are searched after the directories that the caller names with ``-I`` or ``--proto_path``,
-    or after the working directory if it names none.
+    or after the working directory if it names none. Plugins are looked for beside the running
+    Python, then on the PATH.
 
     Args:
         args: The arguments for protoc, as on its command line.
@@ -34,6 +37,8 @@ def main(args: Sequence[str]) -> int:
     except ImportError:
         print("lro protoc needs grpcio-tools: pip install 'lro-grpc[codegen]'", file=sys.stderr)
         return 2
+    beside = Path(sys.executable).parent
+    os.environ["PATH"] = os.pathsep.join([str(beside), os.environ.get("PATH", os.defpath)])
     named = any(arg.startswith(_INCLUDE_OPTIONS) for arg in args)
     with (
         include_directory() as include,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic
 
 from google.protobuf.message import Message
 from google.rpc import status_pb2
@@ -17,10 +17,18 @@ from lro_grpc.engine.log import handlers_log
 from lro_grpc.errors import AttemptStopped, StopReason
 from lro_grpc.events import Checkpoint, Update
 
-MetadataT = TypeVar("MetadataT", bound=Message)
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    # The default (PEP 696) is for handlers that do not name the type.
+    MetadataT_co = TypeVar("MetadataT_co", bound=Message, default=Message, covariant=True)
+else:
+    from typing import TypeVar
+
+    MetadataT_co = TypeVar("MetadataT_co", bound=Message, covariant=True)
 
 
-class _Context(Generic[MetadataT]):
+class _Context(Generic[MetadataT_co]):
     """What both colours have in common: everything that need not wait."""
 
     def __init__(self, attempt: Attempt) -> None:
@@ -72,7 +80,7 @@ class _Context(Generic[MetadataT]):
         return checkpoint.unpack(self._attempt.record.checkpoint)
 
     @property
-    def metadata(self) -> MetadataT:
+    def metadata(self) -> MetadataT_co:
         """The operation's metadata message, for the fields that are the handler's own (P4).
 
         What is written here is stored with the next ``progress``, ``batch`` step or outcome. The
@@ -80,7 +88,7 @@ class _Context(Generic[MetadataT]):
         failures that stand in ``partial_failures`` at the end make the operation
         PARTIALLY_SUCCEEDED.
         """
-        metadata: MetadataT = self._attempt.metadata
+        metadata: MetadataT_co = self._attempt.metadata
         return metadata
 
     @property
@@ -145,7 +153,7 @@ class _Context(Generic[MetadataT]):
         return Update(self._attempt.take_report(final=True), self._updates > 0)
 
 
-class OperationContext(_Context[MetadataT]):
+class OperationContext(_Context[MetadataT_co]):
     """The operation, for a ``def`` handler, which runs in a thread of its own."""
 
     def checkpoint(self, state: Message | bytes | None = None) -> None:
@@ -229,7 +237,7 @@ class OperationContext(_Context[MetadataT]):
         attempt.undo = undo
 
 
-class AsyncOperationContext(_Context[MetadataT]):
+class AsyncOperationContext(_Context[MetadataT_co]):
     """The operation, for an ``async def`` handler."""
 
     async def checkpoint(self, state: Message | bytes | None = None) -> None:

@@ -2,56 +2,27 @@
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import grpc
 from google.protobuf import empty_pb2
 
 import lro_grpc
-from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
+from lro.example.v1 import fleet_service_lro, fleet_service_pb2
 from lro.v1.operation_metadata_pb2 import OperationMetadata
 from lro_grpc import paging
-from lro_grpc.errors import to_status
 from lro_grpc.example import names
 from lro_grpc.example.fleet import Fleet
 from lro_grpc.example.names import Name
-from lro_grpc.server.faces import STATUS_DETAILS
-
-_DOMAIN = "lro.example.v1.FleetService"
-"""``ErrorInfo.domain`` of the plain methods; the same as that of the long-running ones."""
-
-RequestT = TypeVar("RequestT")
-ResponseT = TypeVar("ResponseT")
-Rpc = Callable[["FleetService", RequestT, grpc.ServicerContext], ResponseT]
 
 
-def _plain(rpc: Rpc[RequestT, ResponseT]) -> Rpc[RequestT, ResponseT]:
-    """Lets a plain method raise ``LroError``, as long-running ones may."""
-
-    @functools.wraps(rpc)
-    def answer(
-        service: FleetService, request: RequestT, context: grpc.ServicerContext
-    ) -> ResponseT:
-        try:
-            return rpc(service, request, context)
-        except lro_grpc.LroError as error:
-            status = to_status(error, domain=_DOMAIN)
-            context.set_trailing_metadata(((STATUS_DETAILS, status.SerializeToString()),))
-            context.abort(grpc.StatusCode[error.code.name], error.message)
-
-    return answer
-
-
-class FleetService(fleet_service_pb2_grpc.FleetServiceServicer):
+class FleetService(fleet_service_lro.FleetServiceServicer):
     """Manages a fleet of SQLite databases, on a ``grpc.server`` or a ``grpc.aio.server``.
 
-    Its methods are ``def``, because they block on files. The decorated ones of a method's name
-    do the work, which may take long; the ``prepare_…`` ones refuse what is wrong from the start.
+    Its methods are ``def``, because they block on files. Those that are given an operation do the
+    work, which may take long; the ``prepare_…`` ones refuse what is wrong from the start.
 
     Args:
         data: The directory of the databases; made with the first one.
@@ -61,7 +32,6 @@ class FleetService(fleet_service_pb2_grpc.FleetServiceServicer):
         self._fleet = Fleet(data)
         self._page_tokens = paging.PageTokens(os.urandom(32))  # a restart makes them void
 
-    @lro_grpc.method
     def CreateInstance(
         self,
         request: fleet_service_pb2.CreateInstanceRequest,
@@ -70,8 +40,7 @@ class FleetService(fleet_service_pb2_grpc.FleetServiceServicer):
         """Builds a database; a later attempt begins anew, or finds it built."""
         return self._fleet.create(names.instance_name(op.target), request.instance, op)
 
-    @CreateInstance.prepare
-    def prepare_create_instance(
+    def prepare_CreateInstance(
         self, request: fleet_service_pb2.CreateInstanceRequest, context: grpc.ServicerContext
     ) -> lro_grpc.Prepared:
         """Refuses a malformed request, a name that is taken, and a full fleet."""
@@ -81,7 +50,6 @@ class FleetService(fleet_service_pb2_grpc.FleetServiceServicer):
         self._fleet.check_new(name)
         return lro_grpc.Prepared(target=str(name))
 
-    @lro_grpc.method
     def BatchCreateInstances(
         self,
         request: fleet_service_pb2.BatchCreateInstancesRequest,
@@ -105,8 +73,7 @@ class FleetService(fleet_service_pb2_grpc.FleetServiceServicer):
             instances=[instance for instance in made if instance]  # one may be deleted by now
         )
 
-    @BatchCreateInstances.prepare
-    def prepare_batch_create_instances(
+    def prepare_BatchCreateInstances(
         self, request: fleet_service_pb2.BatchCreateInstancesRequest, context: grpc.ServicerContext
     ) -> lro_grpc.Prepared:
         """Refuses the batch for any reason to refuse one of its requests."""
@@ -114,7 +81,6 @@ class FleetService(fleet_service_pb2_grpc.FleetServiceServicer):
         self._fleet.check_new(*_names_of(request))
         return lro_grpc.Prepared(target=request.parent)
 
-    @lro_grpc.method
     def TakeSnapshot(
         self,
         request: fleet_service_pb2.TakeSnapshotRequest,
@@ -125,8 +91,7 @@ class FleetService(fleet_service_pb2_grpc.FleetServiceServicer):
         snapshot = self._fleet.snapshot(source, name, op)
         return fleet_service_pb2.TakeSnapshotResponse(snapshot=snapshot)
 
-    @TakeSnapshot.prepare
-    def prepare_take_snapshot(
+    def prepare_TakeSnapshot(
         self, request: fleet_service_pb2.TakeSnapshotRequest, context: grpc.ServicerContext
     ) -> lro_grpc.Prepared:
         """Refuses an instance that is not READY, a name that is taken, and a full fleet."""
@@ -135,7 +100,6 @@ class FleetService(fleet_service_pb2_grpc.FleetServiceServicer):
         self._fleet.check_new_snapshot(source, name)
         return lro_grpc.Prepared(target=str(source))
 
-    @lro_grpc.method
     def DeleteInstance(
         self,
         request: fleet_service_pb2.DeleteInstanceRequest,
@@ -146,8 +110,7 @@ class FleetService(fleet_service_pb2_grpc.FleetServiceServicer):
         self._fleet.delete(names.instance_name(request.name))
         return empty_pb2.Empty()
 
-    @DeleteInstance.prepare
-    def prepare_delete_instance(
+    def prepare_DeleteInstance(
         self, request: fleet_service_pb2.DeleteInstanceRequest, context: grpc.ServicerContext
     ) -> lro_grpc.Prepared:
         """Refuses an instance that is not there."""
@@ -155,7 +118,6 @@ class FleetService(fleet_service_pb2_grpc.FleetServiceServicer):
         instance = self._fleet.get(names.instance_name(request.name))
         return lro_grpc.Prepared(target=instance.name)
 
-    @_plain
     def GetInstance(
         self, request: fleet_service_pb2.GetInstanceRequest, context: grpc.ServicerContext
     ) -> fleet_service_pb2.Instance:
@@ -163,7 +125,6 @@ class FleetService(fleet_service_pb2_grpc.FleetServiceServicer):
         del context
         return self._fleet.get(names.instance_name(request.name))
 
-    @_plain
     def ListInstances(
         self, request: fleet_service_pb2.ListInstancesRequest, context: grpc.ServicerContext
     ) -> fleet_service_pb2.ListInstancesResponse:

@@ -68,11 +68,13 @@ def types_of(method: str) -> MethodTypes:
 def _message_class(
     method: str, descriptor: MethodDescriptor, field: str, name: str
 ) -> type[Message]:
-    """Resolves a name of ``operation_info``: full, or relative to the method's own package."""
+    """Resolves a name of ``operation_info``: in the method's package first, then further out."""
     pool = descriptor_pool.Default()
     package = descriptor.containing_service.file.package
-    for full_name in (f"{package}.{name}", name.lstrip(".")):
+    scopes = [] if name.startswith(".") else package.split(".")
+    for length in range(len(scopes), -1, -1):
         try:
+            full_name = ".".join([*scopes[:length], name.lstrip(".")])
             found: Descriptor = pool.FindMessageTypeByName(full_name)
         except KeyError:
             continue

@@ -138,7 +138,7 @@ async def _or_abort(
     try:
         return await answer
     except Exception as error:
-        await context.abort(*_abortion(error, served))
+        await context.abort(*abortion(error, served.method, served.error_domain))
         raise
 
 
@@ -235,15 +235,22 @@ def _aborting(served: Served, context: grpc.ServicerContext) -> Iterator[None]:
     except concurrent.futures.CancelledError:
         context.abort(grpc.StatusCode.CANCELLED, "the caller is gone")
     except Exception as error:  # noqa: BLE001 - it is told to the caller
-        code, message, trailers = _abortion(error, served)
+        code, message, trailers = abortion(error, served.method, served.error_domain)
         context.set_trailing_metadata(trailers)
         context.abort(code, message)
 
 
-def _abortion(error: Exception, served: Served) -> tuple[grpc.StatusCode, str, Trailers]:
+def abortion(error: Exception, method: str, domain: str) -> tuple[grpc.StatusCode, str, Trailers]:
+    """Returns the code, the message and the trailing metadata of an RPC that ends with an error.
+
+    Args:
+        error: What was raised.
+        method: Where, for the log.
+        domain: ``ErrorInfo.domain`` of an error that names none.
+    """
     if isinstance(error, Aborted):
         return error.code, error.details, error.trailers
-    status = _that_fits(status_of(error, served.method, domain=served.error_domain))
+    status = _that_fits(status_of(error, method, domain=domain))
     return (
         _CODES[status.code],
         status.message,

@@ -16,6 +16,9 @@ _MOST = 2**31 - 1
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_OPTIONS = "__lro_options__"
+"""The attribute of a function that has the options it is decorated with."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -30,7 +33,13 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class MethodOptions:
-    """What a mark says of its method."""
+    """What a mark says of its method.
+
+    In a class that derives from a generated servicer it is itself the decorator::
+
+        @lro_grpc.MethodOptions(pausable=True)
+        async def BuildReport(self, request, op): ...
+    """
 
     concurrency: int | None = None
     """Attempts at a time in one process; 16 for a ``def``, 1000 for an ``async def`` unless set."""
@@ -70,6 +79,17 @@ class MethodOptions:
                 )
         for option in ("timeout", "progress_timeout", "retention"):
             check_time(option, getattr(self, option))
+
+    def __call__(self, run: F) -> F:
+        """Decorates a method of a generated servicer, and leaves its type as it is."""
+        setattr(run, _OPTIONS, self)
+        return run
+
+
+def options_of(run: Callable[..., Any]) -> MethodOptions | None:
+    """Returns the options that a function is decorated with."""
+    found: MethodOptions | None = getattr(run, _OPTIONS, None)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ PURE = {
     "filtering",
     "paging",
     "polling",
+    "routing",
+    "rpc",
     "dialects",
 }
 LAYERS = [

@@ -17,6 +17,7 @@ import pytest
 
 import lro_grpc
 import lro_grpc.testing
+from lro.example.v1 import fleet_service_lro
 from lro_grpc import errors
 from lro_grpc.server import registrar
 
@@ -157,6 +158,8 @@ PAIRS = [
     (lro_grpc.OperationContext, lro_grpc.AsyncOperationContext),
     (lro_grpc.OperationsClient, lro_grpc.AsyncOperationsClient),
     (lro_grpc.OperationFuture, lro_grpc.AsyncOperationFuture),
+    (fleet_service_lro.FleetServiceClient, fleet_service_lro.AsyncFleetServiceClient),
+    (fleet_service_lro.FleetServiceServicer, fleet_service_lro.AsyncFleetServiceServicer),
 ]
 
 

@@ -128,10 +128,10 @@ def test_the_banner_tells_how_many_operations_were_recovered(tmp_path: Path) -> 
 def test_a_callable_of_the_users_own_is_given_the_registrar(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from pathlib import Path\n"
-        "from lro.example.v1 import fleet_service_pb2_grpc as grpc_\n"
+        "from lro.example.v1 import fleet_service_lro as fleet\n"
         "from lro_grpc.example import FleetService\n"
         "def add(server):\n"
-        "    grpc_.add_FleetServiceServicer_to_server(FleetService(Path('data')), server)\n"
+        "    fleet.add_FleetServiceServicer_to_server(FleetService(Path('data')), server)\n"
     )
     with serving("mine:add", "--store", "memory:", cwd=tmp_path) as served:
         assert served.banner[3].strip().endswith(f"lro list operations --target {served.target}")

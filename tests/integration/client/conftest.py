@@ -114,3 +114,9 @@ def side(request: pytest.FixtureRequest, server: FakeServer) -> Iterator[Sync | 
     side = request.param(server.target)
     yield side
     side.close()
+
+
+@pytest.fixture
+def sides() -> dict[str, type[Sync | Async]]:
+    """For tests with a server of their own."""
+    return {"sync": Sync, "async": Async}

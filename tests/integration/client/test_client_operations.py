@@ -172,6 +172,7 @@ def test_the_pages_of_a_list_are_there_as_the_server_sent_them(
 
 
 def test_a_list_fetches_a_page_only_when_it_is_needed(side: Side, fake: FakeOperations) -> None:
+    """C5."""
     three_pages(fake)
     found = side.client().list("operations")
     if side.is_async:

@@ -15,7 +15,7 @@ from google.protobuf import duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 import lro_grpc
-from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
+from lro.example.v1 import fleet_service_lro, fleet_service_pb2, fleet_service_pb2_grpc
 from lro.v1 import operation_metadata_pb2
 from lro_grpc.engine.loop_thread import LoopThread
 from lro_grpc.example import FleetService
@@ -165,7 +165,7 @@ def serving(colour: str, data: Path, store: str = "memory:") -> Iterator[Server]
 
     def attach(server: Any) -> int:
         registrar = operations.attach(server)
-        fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(FleetService(data), registrar)
+        fleet_service_lro.add_FleetServiceServicer_to_server(FleetService(data), registrar)
         port: int = server.add_insecure_port("127.0.0.1:0")
         return port
 

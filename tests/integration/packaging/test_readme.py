@@ -1,7 +1,8 @@
-"""The README's second section, from the built wheel, in an environment that has nothing else."""
+"""The README's sections 2 to 5, from the built wheel, in an environment that has nothing else."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import textwrap
 import venv
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -101,6 +103,25 @@ with lro_grpc.testing.serve(
 """
 
 
+TYPED = """
+import asyncio
+
+import grpc.aio
+
+{service}
+
+async def main():
+    server = grpc.aio.server()
+    operations = lro_grpc.Operations(store="memory:")
+    add_services(operations, server)
+    server.add_insecure_port("127.0.0.1:50051")
+    await operations.run(server)
+
+
+asyncio.run(main())
+"""
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
@@ -134,21 +155,40 @@ def test_your_own_service_works_as_the_readme_tells_it(wheel: Path, tmp_path: Pa
     (work / "pausing.py").write_text(
         PAUSING.format(run=textwrap.indent(pausable, "    "), guards=guards)
     )
+    generate_typed = "".join(blocks(section(5), "sh"))
+    typed_client, typed_service = (
+        code.replace("50051", port) for code in blocks(section(5), "python")
+    )
+    (work / "typed_server.py").write_text(
+        TYPED.format(service=typed_service).replace("50051", port)
+    )
+    (work / "typed_client.py").write_text(typed_client)
     check(bin_ / "lro", *generate.split()[1:], cwd=work)
+    check(bin_ / "lro", *generate_typed.split()[1:], cwd=work)
     assert check(bin_ / "python", "pausing.py", cwd=work) == "PAUSED at 01, denied to eve, 01234\n"
 
-    with subprocess.Popen([bin_ / "python", "server.py"], cwd=work, env=EMPTY) as process:
+    with serving(bin_ / "python", "server.py", cwd=work, port=port):
+        assert check(bin_ / "python", "client.py", cwd=work) == "5 pages\n"
+        said = check(bin_ / "python", "futures.py", cwd=work)
+        assert re.search(r"^JOB_STATE_SUCCEEDED 100 page 5$", said, re.MULTILINE)
+        assert re.search(r"^True 100 False$", said, re.MULTILINE)
+        assert said.endswith("1 pages\n9 pages\n")
+    assert (work / "reports.db").exists()
+    with serving(bin_ / "python", "typed_server.py", cwd=work, port=port):
+        for client_of_either_kind in ("typed_client.py", "client.py"):
+            assert check(bin_ / "python", client_of_either_kind, cwd=work) == "5 pages\n"
+
+
+@contextlib.contextmanager
+def serving(*command: str | Path, cwd: Path, port: str) -> Iterator[None]:
+    """Runs a server while the context lasts; it has to end well."""
+    with subprocess.Popen(command, cwd=cwd, env=EMPTY) as process:
         try:
             wait_until_listening(int(port))
-            assert check(bin_ / "python", "client.py", cwd=work) == "5 pages\n"
-            said = check(bin_ / "python", "futures.py", cwd=work)
-            assert re.search(r"^JOB_STATE_SUCCEEDED 100 page 5$", said, re.MULTILINE)
-            assert re.search(r"^True 100 False$", said, re.MULTILINE)
-            assert said.endswith("1 pages\n9 pages\n")
+            yield
         finally:
             process.terminate()
     assert process.returncode == 0
-    assert (work / "reports.db").exists()
 
 
 def wait_until_listening(port: int) -> None:
@@ -165,6 +205,7 @@ def test_the_wheel_ships_protos_stubs_and_type_marks(wheel: Path) -> None:
         "lro/v1/state_pb2.pyi",
         "lro/example/v1/fleet_service.proto",
         "lro_grpc/py.typed",
+        "lro/example/v1/fleet_service_lro.py",
         "lro_grpc/example/service.py",
     } <= names
     assert not [name for name in names if name.startswith(("google/", "tests/", "protos/"))]

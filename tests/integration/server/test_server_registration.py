@@ -168,6 +168,7 @@ def test_a_service_that_no_imported_module_declares(colour: str) -> None:
         (("Thing", "Progress"), "{package}.Thing", "{package}.Progress"),
         (("{package}.Thing", "{package}.Progress"), "{package}.Thing", "{package}.Progress"),
         ((".{package}.Thing", ".{package}.Progress"), "{package}.Thing", "{package}.Progress"),
+        (("v1.Thing", "v1.Progress"), "{package}.Thing", "{package}.Progress"),
         (
             ("Thing.Part", "lro.v1.OperationMetadata"),
             "{package}.Thing.Part",

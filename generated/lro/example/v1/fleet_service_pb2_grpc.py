@@ -87,6 +87,10 @@ class FleetServiceServicer(object):
         were created are deleted again. The operation's response is a
         `BatchCreateInstancesResponse`; its metadata tells how far each instance
         is.
+
+        lro-grpc: allow D6 because lro.v1.OperationMetadata tells of a batch in a
+        field of its own, as AlloyDB's does.
+
         See https://google.aip.dev/233.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

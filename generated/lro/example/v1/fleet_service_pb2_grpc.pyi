@@ -45,6 +45,10 @@ class FleetServiceStub:
     were created are deleted again. The operation's response is a
     `BatchCreateInstancesResponse`; its metadata tells how far each instance
     is.
+
+    lro-grpc: allow D6 because lro.v1.OperationMetadata tells of a batch in a
+    field of its own, as AlloyDB's does.
+
     See https://google.aip.dev/233.
     """
     GetInstance: _grpc.UnaryUnaryMultiCallable[_fleet_service_pb2.GetInstanceRequest, _fleet_service_pb2.Instance]
@@ -83,6 +87,10 @@ class FleetServiceAsyncStub(FleetServiceStub):
     were created are deleted again. The operation's response is a
     `BatchCreateInstancesResponse`; its metadata tells how far each instance
     is.
+
+    lro-grpc: allow D6 because lro.v1.OperationMetadata tells of a batch in a
+    field of its own, as AlloyDB's does.
+
     See https://google.aip.dev/233.
     """
     GetInstance: _aio.UnaryUnaryMultiCallable[_fleet_service_pb2.GetInstanceRequest, _fleet_service_pb2.Instance]  # type: ignore[assignment]
@@ -130,6 +138,10 @@ class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
         were created are deleted again. The operation's response is a
         `BatchCreateInstancesResponse`; its metadata tells how far each instance
         is.
+
+        lro-grpc: allow D6 because lro.v1.OperationMetadata tells of a batch in a
+        field of its own, as AlloyDB's does.
+
         See https://google.aip.dev/233.
         """
 

@@ -1,0 +1,99 @@
+"""The header by which a server's front end routes a call: what a request says of it (C4).
+
+It is ``x-goog-request-params``, as AIP-4222 has it: from ``google.api.routing`` if the method has
+that, else from the variables in the path of its ``google.api.http``.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import urllib.parse
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.api import annotations_pb2, routing_pb2
+from google.protobuf import descriptor_pool
+from google.protobuf.message import Message
+
+HEADER = "x-goog-request-params"
+
+_HTTP: Any = annotations_pb2.http
+_ROUTING: Any = routing_pb2.routing
+_VARIABLE = re.compile(r"\{\s*([\w.]+)\s*(?:=([^}]*))?\}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Parameter:
+    """What one field may tell."""
+
+    key: str
+    field: str
+    pattern: re.Pattern[str]
+    """Matches the field's value, with the parameter's value in its group."""
+
+
+def header(method: str, request: Message) -> tuple[tuple[str, str], ...]:
+    """Returns the metadata that routes a call; none if the request tells nothing.
+
+    Args:
+        method: ``/pkg.Service/Method`` of a service whose _pb2 module was imported.
+        request: Its request.
+    """
+    found: dict[str, str] = {}
+    for parameter in _parameters(method):
+        matched = parameter.pattern.fullmatch(_value(request, parameter.field))
+        if matched and matched[1]:
+            found[parameter.key] = matched[1]
+    return ((HEADER, encoded(found)),) if found else ()
+
+
+def encoded(parameters: Mapping[str, str]) -> str:
+    """Returns the header's value, in the encoding of Google's own clients: a slash stays one."""
+    return "&".join(
+        f"{urllib.parse.quote(key)}={urllib.parse.quote(value)}"
+        for key, value in parameters.items()
+    )
+
+
+@functools.cache
+def _parameters(method: str) -> tuple[_Parameter, ...]:
+    service, _, name = method.strip("/").partition("/")
+    found = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
+    options: Any = found.GetOptions()
+    if options.HasExtension(_ROUTING):
+        return tuple(_explicit(options.Extensions[_ROUTING].routing_parameters))
+    return tuple(_implicit(options.Extensions[_HTTP]))
+
+
+def _explicit(parameters: Iterable[Any]) -> Iterator[_Parameter]:
+    for one in parameters:
+        key, pattern = one.field, "(.*)"
+        variable = _VARIABLE.search(one.path_template)
+        if variable:
+            key = variable[1]
+            before = _regex(one.path_template[: variable.start()])
+            after = _regex(one.path_template[variable.end() :])
+            pattern = f"{before}({_regex(variable[2] or '*')}){after}"
+        yield _Parameter(key, one.field, re.compile(pattern))
+
+
+def _implicit(rule: Any) -> Iterator[_Parameter]:
+    kind = rule.WhichOneof("pattern")
+    path = rule.custom.path if kind == "custom" else getattr(rule, kind) if kind else ""
+    for variable in _VARIABLE.finditer(path):
+        yield _Parameter(variable[1], variable[1], re.compile("(.*)", re.DOTALL))
+
+
+def _regex(template: str) -> str:
+    """Returns what a template of segments matches: ``*`` is one of them, ``**`` any number."""
+    pattern = re.escape(template)
+    pattern = pattern.replace(r"/\*\*", r"(?:/.*)?").replace(r"\*\*", r".*")
+    return pattern.replace(r"\*", r"[^/]+")
+
+
+def _value(request: Any, path: str) -> str:
+    for field in path.split("."):
+        request = getattr(request, field, "")  # a field that is misspelt tells nothing
+    return str(request)
