@@ -8,7 +8,7 @@ MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
 PYTHON ?= python3
 PYTEST_ARGS ?=
 BIN := .venv/bin
-CODE := lro_grpc tests benchmarks
+CODE := lro_grpc tests benchmarks docs
 
 .PHONY: help
 help: ## Show this list
@@ -40,12 +40,14 @@ soak: .venv/dev.stamp ## Kill servers 1,000 times under load, and simulate; at m
 	LRO_SIM_BASE=random LRO_SIM_SEEDS=5000 LRO_SIM_SECONDS=120 $(BIN)/python -m pytest -q tests/simulation
 
 .PHONY: generate
-generate: .venv/dev.stamp ## Write generated/ from protos/
+generate: .venv/dev.stamp ## Write generated/ from protos/, and the tables of docs/
 	$(BIN)/python protos/generate.py
+	$(BIN)/python docs/generate.py
 
 .PHONY: check-generated
-check-generated: .venv/dev.stamp ## Fail if generated/ is stale, short of a file or has one too many
+check-generated: .venv/dev.stamp ## Fail if generated/ or docs/ is not what `make generate` writes
 	$(BIN)/python protos/generate.py --check
+	$(BIN)/python docs/generate.py --check
 
 .PHONY: lint
 lint: .venv/dev.stamp ## Check style: ruff and buf

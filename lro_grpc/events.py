@@ -207,13 +207,8 @@ class Fail:
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
         _fence(record, self.report.attempt)
-        told = self.report.told(record)
         error = status_pb2.Status.FromString(self.error)
-        return (
-            _cancelled(told, now, error)
-            if error.code == Code.CANCELLED
-            else _failed(told, now, error)
-        )
+        return _failed_or_cancelled(self.report.told(record), now, error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +232,7 @@ class Retry:
             # What is overdue is undone, or expires, however long it was to wait.
             latest = failed.deadline_time or LAST_TIME
             return _unheld(failed, now, ready_time=min(now + max(0, self.delay), latest))
-        return _failed(failed, now, status_pb2.Status.FromString(self.error))
+        return _failed_or_cancelled(failed, now, status_pb2.Status.FromString(self.error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,6 +439,12 @@ def _unheld(record: Record, now: int, *, ready_time: int = 0) -> Record:
     if record.pause_requested:
         return published(record, now, path=(PAUSED,), lease_time=0, pause_requested=False)
     return published(record, now, path=(QUEUED,), lease_time=0, ready_time=ready_time)
+
+
+def _failed_or_cancelled(record: Record, now: int, error: status_pb2.Status) -> Record:
+    """Ends the record with a handler's error, whose code tells which of the two it is (P8)."""
+    ended = _cancelled if error.code == Code.CANCELLED else _failed
+    return ended(record, now, error)
 
 
 def _cancelled(record: Record, now: int, error: status_pb2.Status) -> Record:

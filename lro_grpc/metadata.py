@@ -53,7 +53,7 @@ class Conventional(Protocol):
     @property
     def pause_requested(self) -> bool: ...  # noqa: D102
     @property
-    def progress_percent(self) -> int: ...  # noqa: D102
+    def progress_percent(self) -> int | None: ...  # noqa: D102
     @property
     def state(self) -> int: ...  # noqa: D102
     @property

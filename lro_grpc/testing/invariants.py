@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from google.longrunning import operations_pb2
 
 from lro_grpc import metadata
-from lro_grpc.errors import ConfigurationError
+from lro_grpc.errors import Code, ConfigurationError
 from lro_grpc.lifecycle import JOB
 from lro_grpc.record import (
     CANCELLED,
@@ -197,6 +197,8 @@ def _of_served(record: Record) -> Iterator[str]:
         yield f"Get shows the result {result} of an operation that is {record.state}"
     if record.done and (result == "error") != (JOB.states[record.state].code != 0):
         yield f"Get shows the result {result} of an operation that is {record.state}"
+    if (operation.error.code == Code.CANCELLED) != (record.state == CANCELLED):
+        yield f"Get shows the code {operation.error.code} of an operation that is {record.state}"
     if operation.error.code != record.error_code:
         yield f"Get shows the code {operation.error.code}, and it has {record.error_code}"
     if operation.response.TypeName() != record.response_type:

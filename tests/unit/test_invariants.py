@@ -40,7 +40,8 @@ CANCELLING = Cancel().apply(RUNNING, NOW + 2)
 LOST = Lose(1, proven=True).apply(RUNNING, NOW + 2)
 DONE = Succeed(Report(1), RESPONSE).apply(RUNNING, NOW + 2)
 FAILED = Fail(Report(1), ERROR).apply(RUNNING, NOW + 2)
-SOUND = [QUEUED, RUNNING, PAUSING, PAUSED, CANCELLING, LOST, DONE, FAILED]
+CANCELLED = Cancel().apply(QUEUED, NOW + 1)
+SOUND = [QUEUED, RUNNING, PAUSING, PAUSED, CANCELLING, LOST, DONE, FAILED, CANCELLED]
 
 
 def served(one: Record, **values: Any) -> Record:
@@ -91,6 +92,9 @@ WRONG = {
     "served in another state": shown(RUNNING, state=record.QUEUED),
     "served with another progress": shown(RUNNING, progress_percent=50),
     "served with another error": FAILED._replace(error_code=Code.ABORTED),
+    "failed with the code of a cancel": shown(
+        CANCELLED._replace(state=record.FAILED), state=record.FAILED
+    ),
     "served with another response": DONE._replace(response_type="x.Y"),
 }
 

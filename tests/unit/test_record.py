@@ -267,6 +267,15 @@ def test_an_error_of_code_1_is_a_cancellation_whoever_asked(asked):
     assert served(one).error.message == "it broke"
 
 
+def test_an_error_of_code_1_on_the_last_attempt_is_a_cancellation():
+    """P8: nothing but a cancelled operation has this code."""
+    one = after(
+        Claim(LEASE), Retry(Report(1), error(Code.CANCELLED), 0), start=create(max_attempts=1)
+    )
+    assert (one.state, one.cancel_requested, one.failed_attempts) == (CANCELLED, True, 1)
+    assert served(one).error.code == Code.CANCELLED
+
+
 # Cancel (P8, R7).
 
 

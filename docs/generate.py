@@ -1,0 +1,299 @@
+"""Writes the tables and diagrams of ``docs/dialects.md``, or tells that they are stale.
+
+They stand between ``<!-- generated: NAME -->`` and ``<!-- generated: end -->``; the text around
+them is written by hand. The states come from the schema's ``(lro.v1.state)`` options, the fields
+from the forms themselves: one fact of an operation is changed, and what then differs in the JSON of
+a form is where the form tells it.
+"""
+
+# ruff: noqa: T201  (a command prints)
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import wrappers_pb2
+from google.rpc import status_pb2
+
+from lro_grpc import lifecycle
+from lro_grpc.batch import BatchStates, Status
+from lro_grpc.dialects import (
+    batch_create_instances,
+    deployment_manager,
+    job_state,
+    longrunning,
+    operation_status,
+)
+from lro_grpc.dialects.facts import Facts, empty_response
+from lro_grpc.errors import Code, LroError, to_status
+from lro_grpc.lifecycle import BATCH_INSTANCE, DEPLOYMENT_OPERATION, JOB, OPERATION_STATUS
+from lro_grpc.record import FAILED, QUEUED, RUNNING, SUCCEEDED
+
+DOCUMENT = Path(__file__).resolve().with_name("dialects.md")
+_BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- generated: end -->)", re.DOTALL)
+
+FORMS = {
+    "longrunning": longrunning,
+    "batch": batch_create_instances,
+    "job": job_state,
+    "status": operation_status,
+    "deployment": deployment_manager,
+}
+"""The forms by the names of their blocks."""
+
+
+def main() -> int:
+    """Runs the command line and returns its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="compare, and fail on a difference")
+    parser.add_argument("--document", type=Path, default=DOCUMENT, help="what to write to")
+    arguments = parser.parse_args()
+    present = arguments.document.read_text(encoding="utf-8")
+    fresh = _BLOCK.sub(lambda found: f"{found[1]}\n{BLOCKS[found[2]]()}\n\n{found[3]}", present)
+    if not arguments.check:
+        arguments.document.write_text(fresh, encoding="utf-8")
+        return 0
+    if fresh != present:
+        print(f"{arguments.document} is stale: run `make generate` and commit it", file=sys.stderr)
+    return int(fresh != present)
+
+
+# States.
+
+
+def states() -> str:
+    """Returns the table of what each state is called in each form."""
+    rows = [
+        [
+            f"`{short(state)}`",
+            result(state),
+            words(OPERATION_STATUS, state),
+            words(DEPLOYMENT_OPERATION, state) + (", `error`" if state.code else ""),
+        ]
+        for state in JOB.states.values()
+    ]
+    return table(["job", "longrunning", "operation-status", "deployment-manager"], rows)
+
+
+def result(state: lifecycle.State) -> str:
+    """Returns how an operation in this state shows in google.longrunning."""
+    if not state.terminal:
+        return "`done: false`"
+    if not state.code:
+        return "`done`, `response`"
+    return f"`done`, `error`, code {state.code.name}" + (" or its own" if owns_code(state) else "")
+
+
+def owns_code(state: lifecycle.State) -> bool:
+    """Tells whether a failure that ends in this state has a code of its own."""
+    return state.code is Code.UNKNOWN
+
+
+def words(form: lifecycle.Lifecycle, state: lifecycle.State) -> str:
+    """Returns the word of a form for a state, or the two that it may have."""
+    known = [Facts(name="", state=state.number, start_time=time) for time in (0, 1)]
+    early, late = (form.word_for(one.state, started=one.started).name for one in known)
+    return f"`{early}`" if early == late else f"`{early}`; `{late}` once it has begun"
+
+
+def short(state: lifecycle.State) -> str:
+    """Returns a state's name without the prefix of its enum."""
+    return state.name.removeprefix("JOB_STATE_")
+
+
+def diagram(machine: lifecycle.Lifecycle) -> str:
+    """Returns the state diagram of a lifecycle."""
+    lines = [f"[*] --> {short(machine.initial)}"]
+    for state in machine.states.values():
+        following = (machine.states[number] for number in sorted(state.next))
+        lines += [f"{short(state)} --> {short(one)}" for one in following]
+        if state.terminal or state.settled:
+            lines.append(f"{short(state)} --> [*]")
+    return mermaid(lines)
+
+
+def diagram_of_results() -> str:
+    """Returns the state diagram of google.longrunning: not done, and a node for each result."""
+    ends: dict[str, str] = {}
+    for state in JOB.states.values():
+        if state.terminal:
+            code = "any other code" if owns_code(state) else state.code.name
+            ends[state.code.name] = f"error, {code}" if state.code else "response"
+    lines = ['state "done: false" as not_done', "[*] --> not_done"]
+    for node, text in ends.items():
+        lines += [f'state "done: {text}" as {node}', f"not_done --> {node}", f"{node} --> [*]"]
+    return mermaid(lines)
+
+
+def mermaid(lines: list[str]) -> str:
+    """Returns a state diagram of these lines."""
+    return "\n".join(["```mermaid", "stateDiagram-v2", *(f"    {line}" for line in lines), "```"])
+
+
+# Fields.
+
+
+def fields() -> str:
+    """Returns the table of where each form tells what."""
+    rows = [
+        [fact, *(", ".join(f"`{path}`" for path in told(form, fact)) or "–" for form in FORMS)]
+        for fact in CHANGES
+    ]
+    names = ["longrunning", "batch", "job", "operation-status", "deployment-manager"]
+    return table(["", *names], rows)
+
+
+def told(form: str, fact: str) -> list[str]:
+    """Returns the paths in the JSON of a form that differ when one fact does."""
+    found: set[str] = set()
+    for known in CHANGES[fact]:
+        before, after = (dict(leaves(shown(form, one))) for one in known)
+        found |= {
+            path for path in before.keys() | after.keys() if before.get(path) != after.get(path)
+        }
+    return sorted(found)
+
+
+def shown(form: str, facts: Facts) -> dict[str, Any]:
+    """Returns the JSON of a form."""
+    json: dict[str, Any] = FORMS[form].to_json(FORMS[form].from_facts(facts))
+    return json
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Lists the values in a JSON by their paths; those of one list have one path."""
+    if isinstance(value, dict) and not path.endswith(_WHOLE):
+        for key, inner in value.items():
+            yield from leaves(inner, f"{path}.{key}" if path else key)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from leaves(inner, f"{path}[]")
+    else:
+        yield path, value
+
+
+_WHOLE = ("response", "instanceStatuses")
+"""What a path does not lead into."""
+
+
+def batch_with(state: Status.State.ValueType, failed: str = "") -> bytes:
+    """Returns a batch of two instances: the first in this state, or one failed."""
+    told = BatchStates.begin(["i/1", "i/2"])
+    if failed:
+        told.move(failed, Status.CREATING, Status.FAILED, error=error())
+    elif state != Status.PENDING_CREATE:
+        told.move("i/1", state)
+    return told.serialized()
+
+
+def error(code: Code = Code.ABORTED, message: str = "m", reason: str = "THIS") -> status_pb2.Status:
+    """Returns an error."""
+    return to_status(LroError(message, code=code, reason=reason, domain="d.example"))
+
+
+def text(value: str) -> Any:
+    """Returns a response."""
+    packed = empty_response()
+    packed.Pack(wrappers_pb2.StringValue(value=value))
+    return packed
+
+
+_NOW = 1_800_000_000_000_000
+_BEGUN = Facts(
+    name="projects/p/locations/global/operations/op-1",
+    state=RUNNING,
+    target="projects/p/locations/global/deployments/d",
+    create_time=_NOW,
+    start_time=_NOW,
+    update_time=_NOW,
+    progress_percent=50,
+    batch=batch_with(Status.CREATING),
+)
+_SUCCEEDED = replace(_BEGUN, state=SUCCEEDED, end_time=_NOW, response=text("x"))
+_FAILED = replace(_BEGUN, state=FAILED, end_time=_NOW, error=error())
+_BARE = replace(_BEGUN, target="", start_time=0, progress_percent=100)
+
+
+def changed(known: Facts, **values: Any) -> list[tuple[Facts, Facts]]:
+    """Returns a pair of facts, the second with other values."""
+    return [(known, replace(known, **values))]
+
+
+CHANGES: Mapping[str, list[tuple[Facts, Facts]]] = {
+    "name": changed(_BEGUN, name="projects/p/locations/global/operations/op-2"),
+    "state": [*changed(_BARE, state=QUEUED), *changed(_BARE, state=SUCCEEDED)],
+    "created": changed(_BEGUN, create_time=_NOW + 1),
+    "started": changed(_BEGUN, start_time=_NOW + 1),
+    "last changed": changed(_BEGUN, update_time=_NOW + 1),
+    "ended": changed(_SUCCEEDED, end_time=_NOW + 1),
+    "kept until": changed(_SUCCEEDED, expire_time=_NOW + 1),
+    "target": changed(_SUCCEEDED, target="projects/p/locations/global/deployments/e"),
+    "verb": changed(_BEGUN, verb="create"),
+    "API version": changed(_BEGUN, api_version="v1"),
+    "status detail": changed(_BEGUN, status_detail="half"),
+    "progress": changed(_BEGUN, progress_percent=51),
+    "attempt": changed(_BEGUN, attempt=2),
+    "asked to cancel": changed(_BEGUN, cancel_requested=True),
+    "asked to pause": changed(_BEGUN, pause_requested=True),
+    "instances": [
+        *changed(_BEGUN, batch=batch_with(Status.PENDING_CREATE)),
+        (
+            replace(_FAILED, batch=batch_with(Status.FAILED, "i/1")),
+            replace(_FAILED, batch=batch_with(Status.FAILED, "i/2")),
+        ),
+    ],
+    "failures of parts": [
+        (
+            replace(_BEGUN, partial_failures=(status_pb2.Status(code=Code.ABORTED, message="m"),)),
+            replace(_BEGUN, partial_failures=(status_pb2.Status(code=Code.NOT_FOUND),)),
+        )
+    ],
+    "error: code": changed(_FAILED, error=error(code=Code.NOT_FOUND)),
+    "error: message": changed(_FAILED, error=error(message="n")),
+    "error: details": changed(_FAILED, error=error(reason="THAT")),
+    "response": changed(_SUCCEEDED, response=text("y")),
+    "caller": changed(_BEGUN, caller="user@example.com"),
+    "request id": changed(_BEGUN, request_id="r"),
+}
+"""Facts by what people call them, and two operations that differ in nothing else."""
+
+
+# Losses.
+
+
+def lost(form: str) -> str:
+    """Returns the list of what does not come back from a form."""
+    losses = FORMS[form].LOST
+    untold = [f"`{fact}`" for fact, becomes in losses.items() if becomes == "not told"]
+    told = [f"`{fact}`: {becomes}." for fact, becomes in losses.items() if becomes != "not told"]
+    return "\n".join(f"* {line}" for line in [f"Not told: {', '.join(untold)}.", *told])
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Returns a table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+BLOCKS: Mapping[str, Callable[[], str]] = {
+    "states": states,
+    "fields": fields,
+    "longrunning_diagram": diagram_of_results,
+    "batch_diagram": partial(diagram, BATCH_INSTANCE),
+    "job_diagram": partial(diagram, JOB),
+    "status_diagram": partial(diagram, OPERATION_STATUS),
+    "deployment_diagram": partial(diagram, DEPLOYMENT_OPERATION),
+    **{f"{form}_lost": partial(lost, form) for form in FORMS},
+}
+"""What can stand in the document, by name."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,715 @@
+"""Each form by example: what it looks like, what it loses, and what it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from google.longrunning import operations_pb2
+from google.protobuf import any_pb2, json_format, wrappers_pb2
+from google.rpc import error_details_pb2, status_pb2
+from operation_histories import LEASE, NOW, PARTIAL, SECOND, create
+
+from lro.v1 import (
+    deployment_operation_pb2,
+    operation_metadata_pb2,
+    operation_status_pb2,
+    state_pb2,
+)
+from lro_grpc import metadata
+from lro_grpc.batch import BatchStates, Status
+from lro_grpc.dialects import (
+    batch_create_instances,
+    canonical_json,
+    deployment_manager,
+    forms,
+    http_status,
+    job_state,
+    longrunning,
+    operation_status,
+)
+from lro_grpc.dialects.facts import Facts
+from lro_grpc.errors import Code, InvalidArgumentError, LroError, to_status
+from lro_grpc.events import (
+    Cancel,
+    Claim,
+    Event,
+    Expire,
+    Fail,
+    Pause,
+    Release,
+    Report,
+    SaveBatch,
+    Succeed,
+    Update,
+)
+from lro_grpc.record import (
+    CANCELLED,
+    CANCELLING,
+    EXPIRED,
+    FAILED,
+    PARTIALLY_SUCCEEDED,
+    PAUSED,
+    QUEUED,
+    RUNNING,
+    SUCCEEDED,
+    Record,
+)
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+DEPLOYMENT = "projects/p/locations/global/deployments/d"
+ERROR = to_status(
+    LroError(
+        "no such image",
+        code=Code.NOT_FOUND,
+        reason="NO_IMAGE",
+        domain="d.example",
+        metadata={"image": "i"},
+        details=[
+            error_details_pb2.Help(links=[error_details_pb2.Help.Link(url="https://x.example")]),
+            error_details_pb2.LocalizedMessage(locale="de", message="kein Abbild"),
+        ],
+    )
+)
+WITH_OTHER_DETAILS = to_status(
+    LroError(
+        "no such image",
+        code=Code.NOT_FOUND,
+        details=[error_details_pb2.ResourceInfo(resource_name="i")],
+    )
+)
+TEXT = metadata.packed(wrappers_pb2.StringValue(value="x"))
+CANCELLED_ERROR = to_status(LroError("enough", code=Code.CANCELLED))
+
+
+def started(**values: object) -> Record:
+    chosen = {
+        "parent": "projects/p/locations/global",
+        "target": DEPLOYMENT,
+        "verb": "insert",
+        "api_version": "v1",
+        "caller": "user@example.com",
+        "request_id": "r",
+        "timeout": 20 * SECOND,
+        "pausable": True,
+    }
+    return create(**{**chosen, **values})
+
+
+def after(*events: Event, start: Record | None = None) -> Record:
+    one = start or started()
+    for second, event in enumerate(events, start=1):
+        one = event.apply(one, NOW + second * SECOND)
+    return one
+
+
+HALF = Report(1, 50, "half")
+QUEUED_ONE = started()
+RUNNING_ONE = after(Claim(LEASE), HALF)
+SUCCEEDED_ONE = after(Claim(LEASE), HALF, Succeed(Report(1), TEXT))
+FAILED_ONE = after(Claim(LEASE), HALF, Fail(Report(1), ERROR.SerializeToString()))
+CANCELLED_ONE = after(Claim(LEASE), Cancel(), Fail(HALF, CANCELLED_ERROR.SerializeToString()))
+EXPIRED_ONE = after(Claim(LEASE), Expire(HALF))
+
+
+def batch(*states: Any, first_error: status_pb2.Status = ERROR) -> bytes:
+    told = BatchStates.begin([f"instances/i{number}" for number in range(1, len(states) + 1)])
+    ways = {
+        Status.PENDING_CREATE: (),
+        Status.READY: (Status.CREATING, Status.READY),
+        Status.ROLLED_BACK: (
+            *(Status.CREATING, Status.READY),
+            *(Status.DELETING, Status.ROLLED_BACK),
+        ),
+        Status.FAILED: (Status.FAILED,),
+    }
+    errors = iter([first_error, *[status_pb2.Status(code=10, message="not begun")] * len(states)])
+    for target, state in zip(told.targets, states, strict=True):
+        if ways[state]:
+            error = next(errors) if state == Status.FAILED else None
+            told.move(target, *ways[state], error=error)
+    return told.serialized()
+
+
+FAILED_BATCH = after(
+    Claim(LEASE),
+    SaveBatch(HALF, batch(*[Status.ROLLED_BACK] * 2, *[Status.FAILED] * 2), b""),
+    Fail(Report(1), ERROR.SerializeToString()),
+)
+"""The documented example of dialect 1: four instances, of which the third fails."""
+
+
+# What is lost.
+
+RICH: dict[ModuleType, list[Record]] = {
+    form: [
+        RUNNING_ONE,
+        SUCCEEDED_ONE,
+        FAILED_ONE,
+        CANCELLED_ONE,
+        EXPIRED_ONE,
+        after(Pause()),
+        after(Claim(LEASE), Pause()),
+        after(Claim(LEASE), Cancel(), Succeed(Report(1), TEXT)),
+        after(Claim(LEASE), Update(HALF, updating=True)),
+        after(Claim(LEASE), Fail(HALF, WITH_OTHER_DETAILS.SerializeToString())),
+        FAILED_BATCH,
+        started(parent="projects/p/global", target="projects/p/global/deployments/d"),
+    ]
+    for form in (longrunning, job_state, operation_status, deployment_manager)
+}
+PARTIAL_ONE = after(Claim(LEASE), Succeed(Report(1, custom=PARTIAL), TEXT, partial=True))
+WITH_DETAILS_OF_PARTS = operation_metadata_pb2.OperationMetadata(partial_failures=[ERROR])
+for records in RICH.values():
+    own = WITH_DETAILS_OF_PARTS.SerializeToString()
+    records.append(after(Claim(LEASE), Succeed(Report(1, custom=own), TEXT, partial=True)))
+RICH[batch_create_instances] = [
+    FAILED_BATCH,
+    after(Claim(LEASE), SaveBatch(HALF, batch(Status.READY), b""), Pause()),
+    after(
+        Claim(LEASE),
+        SaveBatch(Report(1, custom=PARTIAL), batch(Status.READY), b""),
+        Update(HALF, updating=True),
+    ),
+]
+
+
+@pytest.mark.parametrize("form", RICH, ids=lambda form: form.__name__.rpartition(".")[2])
+def test_what_is_listed_as_lost_is_lost(form: ModuleType) -> None:
+    """And nothing else: test_dialects_properties.py tries that of all that can happen."""
+    differing = set()
+    for record in RICH[form]:
+        known = Facts.of_record(record)
+        back = Facts.of_operation(form.to_operation(form.from_record(record)))
+        differing |= {
+            name
+            for name in Facts.__dataclass_fields__
+            if getattr(known, name) != getattr(back, name)
+        }
+    assert differing == set(form.LOST)
+
+
+# Dialect 1.
+
+
+def test_a_batch_that_fails_shows_as_documented() -> None:
+    shown = batch_create_instances.to_json(batch_create_instances.from_record(FAILED_BATCH))
+    statuses = shown["metadata"]["batchCreateInstancesMetadata"]["instanceStatuses"]
+    assert [(target, status["state"]) for target, status in statuses.items()] == [
+        ("instances/i1", "ROLLED_BACK"),
+        ("instances/i2", "ROLLED_BACK"),
+        ("instances/i3", "FAILED"),
+        ("instances/i4", "FAILED"),
+    ]
+    assert statuses["instances/i3"]["error"]["code"] == Code.NOT_FOUND
+    assert statuses["instances/i3"]["errorMsg"] == "no such image"
+    assert shown["metadata"]["statusMessage"] == "half"
+    assert shown["done"]
+    assert shown["error"]["message"] == "no such image"
+
+
+def test_the_state_of_a_batch_is_told_by_its_instances() -> None:
+    for states, state in (([Status.PENDING_CREATE] * 2, QUEUED), ([Status.READY] * 2, RUNNING)):
+        one = after(Claim(LEASE), SaveBatch(HALF, batch(*states), b""))
+        back = batch_create_instances.to_operation(batch_create_instances.from_record(one))
+        assert Facts.of_operation(back).state == state
+    one = after(Claim(LEASE), SaveBatch(HALF, batch(Status.READY), b""), Cancel())
+    back = batch_create_instances.to_operation(batch_create_instances.from_record(one))
+    assert Facts.of_operation(back).state == CANCELLING
+
+
+def test_what_is_no_batch_has_no_form_of_one() -> None:
+    with pytest.raises(LroError, match=f"{RUNNING_ONE.name} has no form batch") as caught:
+        batch_create_instances.from_record(RUNNING_ONE)
+    assert caught.value.code == Code.FAILED_PRECONDITION
+    assert caught.value.reason == "FORM_DOES_NOT_APPLY"
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        any_pb2.Any(type_url="type.googleapis.com/google.protobuf.Empty"),
+        any_pb2.Any(
+            type_url=f"type.googleapis.com/{batch_create_instances.METADATA_TYPE}", value=b"\xff"
+        ),
+        any_pb2.Any(),
+    ],
+)
+def test_metadata_of_others_is_no_batch(own: any_pb2.Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="the metadata of operations/x"):
+        batch_create_instances.to_operation(
+            operations_pb2.Operation(name="operations/x", metadata=own)
+        )
+
+
+# Dialect 2.
+
+
+def test_a_job_shows_as_documented() -> None:
+    name = "projects/p/locations/l/customJobs/1"
+    assert job_state.from_record(QUEUED_ONE, name=name) == {
+        "name": name,
+        "state": "JOB_STATE_QUEUED",
+        "createTime": "2027-01-15T08:00:00Z",
+        "updateTime": "2027-01-15T08:00:00Z",
+    }
+    failed = job_state.from_record(FAILED_ONE)
+    assert failed == {
+        "name": FAILED_ONE.name,
+        "state": "JOB_STATE_FAILED",
+        "createTime": "2027-01-15T08:00:00Z",
+        "startTime": "2027-01-15T08:00:01Z",
+        "endTime": "2027-01-15T08:00:03Z",
+        "updateTime": "2027-01-15T08:00:03Z",
+        "error": json_format.MessageToDict(ERROR),
+    }
+    partial = job_state.from_record(PARTIAL_ONE)
+    assert partial["partialFailures"] == [{"code": 5, "message": "one is gone"}]
+
+
+def test_a_job_of_any_state_comes_back() -> None:
+    for number, state in state_pb2.JobState.items():
+        if state:
+            back = job_state.to_operation({"name": "operations/x", "state": number})
+            told = Facts.of_operation(back)
+            assert told.state == state
+            assert back.done == (back.WhichOneof("result") is not None)
+
+
+def test_a_job_of_others_is_what_its_state_says() -> None:
+    error = {"code": 5, "message": "m"}
+    running = job_state.to_operation({"state": "JOB_STATE_RUNNING", "error": error})
+    assert running.WhichOneof("result") is None
+    succeeded = job_state.to_operation({"state": "JOB_STATE_SUCCEEDED", "error": error})
+    assert succeeded.WhichOneof("result") == "response"
+    cancelled = job_state.to_operation({"state": "JOB_STATE_CANCELLED", "error": error})
+    assert cancelled.error == status_pb2.Status(code=Code.CANCELLED, message="m")
+    failed = job_state.to_operation({"state": "JOB_STATE_FAILED"})
+    assert failed.error == status_pb2.Status(code=Code.UNKNOWN)
+
+
+def test_a_message_of_the_services_own_is_filled_and_cleared() -> None:
+    """Any message will do; this one has all of the fields but ``error``."""
+    job = operation_metadata_pb2.OperationMetadata()
+    job_state.fill(job, Facts.of_record(PARTIAL_ONE))
+    assert job.state == PARTIALLY_SUCCEEDED
+    assert [failure.message for failure in job.partial_failures] == ["one is gone"]
+    assert job.end_time.ToMicroseconds() == PARTIAL_ONE.end_time
+    job_state.fill(job, Facts.of_record(QUEUED_ONE))
+    assert not job.partial_failures
+    assert not job.HasField("end_time")
+    operation = operations_pb2.Operation()
+    job_state.fill(operation, Facts.of_record(FAILED_ONE))
+    assert operation == operations_pb2.Operation(error=ERROR)
+    job_state.fill(operation, Facts.of_record(EXPIRED_ONE))
+    assert operation == operations_pb2.Operation()
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        {},
+        {"state": "JOB_STATE_UNSPECIFIED"},
+        {"state": 57},
+        {"state": "EXPIRED"},
+        {"state": []},
+        {"state": "JOB_STATE_RUNNING", "createTime": "today"},
+        {"state": "JOB_STATE_FAILED", "error": "it broke"},
+        {"state": "JOB_STATE_FAILED", "error": {"details": [{"@type": "x.example/no.Such"}]}},
+    ],
+)
+def test_what_is_no_job_is_refused_and_left_as_it_was(job: dict[str, Any]) -> None:
+    before = json.dumps(job)
+    with pytest.raises(InvalidArgumentError, match="job"):
+        job_state.to_operation(job)
+    assert json.dumps(job) == before
+
+
+# Dialect 3.
+
+
+def test_an_operation_status_shows_as_documented() -> None:
+    assert operation_status.to_json(operation_status.from_record(QUEUED_ONE)) == {
+        "status": "notstarted",
+        "createdTime": "2027-01-15T08:00:00.0000000Z",
+        "lastActionTime": "2027-01-15T08:00:00.0000000Z",
+    }
+    assert operation_status.to_json(operation_status.from_record(SUCCEEDED_ONE)) == {
+        "status": "succeeded",
+        "createdTime": "2027-01-15T08:00:00.0000000Z",
+        "lastActionTime": "2027-01-15T08:00:03.0000000Z",
+        "resourceLocation": f"/{DEPLOYMENT}",
+    }
+    failed = operation_status.to_json(operation_status.from_record(FAILED_ONE))
+    assert failed["message"] == "no such image"
+    wordless = after(Claim(LEASE), Fail(HALF, status_pb2.Status(code=5).SerializeToString()))
+    assert operation_status.from_record(wordless).message == "NOT_FOUND"
+
+
+def test_the_words_of_what_waits_again_do_not_go_back() -> None:
+    assert operation_status.from_record(after(Pause())).status == operation_status_pb2.notstarted
+    for again in (
+        after(Claim(LEASE), Release(Report(1))),
+        after(Claim(LEASE), Pause(), Release(Report(1))),
+        after(Claim(LEASE), Cancel()),
+    ):
+        assert operation_status.from_record(again).status == operation_status_pb2.running
+
+
+def test_the_documented_operation_status_comes_back() -> None:
+    status = operation_status_pb2.OperationStatus(
+        status="succeeded",
+        created_time="2018-12-25T11:41:02.2331413Z",
+        last_action_time="2018-12-25T11:51:27.8705696Z",
+        resource_location="/snapshots/e58b3f08-1e8b-4165-81df-aa9858f233dc",
+    )
+    operation = operation_status.to_operation(status, name="operations/x")
+    told = Facts.of_operation(operation)
+    assert (told.name, told.state) == ("operations/x", SUCCEEDED)
+    assert told.target == "snapshots/e58b3f08-1e8b-4165-81df-aa9858f233dc"
+    again = operation_status.from_facts(told)
+    status.created_time = "2018-12-25T11:41:02.2331410Z"  # a Timestamp of ours has microseconds
+    status.last_action_time = "2018-12-25T11:51:27.8705690Z"
+    assert again == status
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"status": 0}, "0 is no status"),
+        ({"status": 9}, "expected one of notstarted, running, succeeded, failed"),
+        ({"status": 1, "created_time": "today"}, "created_time is 'today'"),
+        ({"status": 1, "last_action_time": "2018-12-25T11:41:02"}, "last_action_time is"),
+        ({"status": 1, "created_time": "2018-12-25T11:41:02.1234567890Z"}, "created_time is"),
+    ],
+)
+def test_what_is_no_operation_status_is_refused(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=says):
+        operation_status.to_operation(operation_status_pb2.OperationStatus(**values))
+
+
+def test_a_status_needs_the_time_of_the_creation() -> None:
+    operation = operations_pb2.Operation(name="operations/x")
+    with pytest.raises(LroError, match="operations/x has no form operation-status") as caught:
+        forms.to_json(operation, "operation-status")
+    assert caught.value.reason == "FORM_DOES_NOT_APPLY"
+
+
+# Dialect 4.
+
+
+def test_a_deployment_operation_shows_as_documented() -> None:
+    made = deployment_manager.from_record(SUCCEEDED_ONE, public_url="https://x.example/")
+    base = "https://x.example/deploymentmanager/v2/projects/p/global"
+    digests = [
+        hashlib.sha256(name.encode()).hexdigest()[:16] for name in (SUCCEEDED_ONE.name, DEPLOYMENT)
+    ]
+    assert deployment_manager.to_json(made) == {
+        "kind": "deploymentmanager#operation",
+        "id": str(int(digests[0], 16) // 2),
+        "name": "op-1",
+        "operationType": "insert",
+        "targetLink": f"{base}/deployments/d",
+        "targetId": str(int(digests[1], 16) // 2),
+        "status": "DONE",
+        "statusMessage": "half",
+        "user": "user@example.com",
+        "progress": 100,
+        "insertTime": "2027-01-15T08:00:00.000000+00:00",
+        "startTime": "2027-01-15T08:00:01.000000+00:00",
+        "endTime": "2027-01-15T08:00:03.000000+00:00",
+        "clientOperationId": "r",
+        "selfLink": f"{base}/operations/op-1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("target", "link"),
+    [
+        (DEPLOYMENT, "/deploymentmanager/v2/projects/p/global/deployments/d"),
+        ("projects/p/things/50% off?", "/deploymentmanager/v2/projects/p/things/50%25%20off%3F"),
+        ("https://example.com/d?x=1", "https://example.com/d?x=1"),
+        ("", ""),
+    ],
+)
+def test_a_target_is_a_link_and_comes_back(target: str, link: str) -> None:
+    made = deployment_manager.from_record(started(target=target))
+    assert made.target_link == link
+    assert (made.target_id != 0) == (target != "")
+    assert Facts.of_operation(deployment_manager.to_operation(made)).target == target
+
+
+def test_no_progress_shows_as_0() -> None:
+    shown = deployment_manager.to_json(deployment_manager.from_record(QUEUED_ONE))
+    assert (shown["status"], shown["progress"]) == ("PENDING", 0)
+
+
+def test_a_failure_shows_as_documented() -> None:
+    shown = deployment_manager.to_json(deployment_manager.from_record(FAILED_ONE))
+    assert shown["error"] == {
+        "errors": [
+            {
+                "code": "NOT_FOUND",
+                "message": "no such image",
+                "errorDetails": [
+                    {
+                        "errorInfo": {
+                            "reason": "NO_IMAGE",
+                            "domain": "d.example",
+                            "metadatas": {"image": "i"},
+                        }
+                    },
+                    {"help": {"links": [{"url": "https://x.example"}]}},
+                    {"localizedMessage": {"locale": "de", "message": "kein Abbild"}},
+                ],
+            }
+        ]
+    }
+    assert (shown["httpErrorStatusCode"], shown["httpErrorMessage"]) == (404, "NOT FOUND")
+    cancelled = deployment_manager.from_record(CANCELLED_ONE)
+    assert cancelled.error.errors[0].code == "CANCELLED"
+    assert cancelled.http_error_status_code == 499
+    assert deployment_manager.from_record(EXPIRED_ONE).http_error_status_code == 504
+
+
+@pytest.mark.parametrize("code", [code for code in Code if code is not Code.OK])
+def test_every_code_comes_back(code: Code) -> None:
+    """HTTP has one status for several codes; the name of the code makes the difference."""
+    error = to_status(LroError("it broke", code=code))
+    one = after(Claim(LEASE), Fail(HALF, error.SerializeToString()))
+    made = deployment_manager.from_record(one)
+    assert deployment_manager.to_operation(made).error == error
+
+
+def test_each_instance_that_failed_is_an_error() -> None:
+    made = deployment_manager.from_record(FAILED_BATCH)
+    assert [(one.location, one.code, one.message) for one in made.error.errors] == [
+        ("instances/i3", "NOT_FOUND", "no such image"),
+        ("instances/i4", "ABORTED", "not begun"),
+    ]
+    *_, other = deployment_manager.to_operation(made).error.details
+    failure = status_pb2.Status()
+    assert other.Unpack(failure)
+    assert (failure.code, failure.message) == (Code.ABORTED, "not begun")
+
+
+def test_failures_of_parts_are_warnings() -> None:
+    shown = deployment_manager.to_json(deployment_manager.from_record(PARTIAL_ONE))
+    assert shown["warnings"] == [
+        {
+            "code": "PARTIAL_SUCCESS",
+            "message": "one is gone",
+            "data": [{"key": "code", "value": "NOT_FOUND"}],
+        }
+    ]
+    assert "error" not in shown
+
+
+@pytest.mark.parametrize(
+    ("values", "error"),
+    [
+        ({"errors": [{"code": "QUOTA_EXCEEDED", "message": "m"}]}, (Code.UNKNOWN, "m")),
+        ({"errors": [{"code": "", "message": "m"}], "http": 404}, (Code.NOT_FOUND, "m")),
+        ({"errors": [{"code": "OK", "message": "m"}], "http": 409}, (Code.ALREADY_EXISTS, "m")),
+        ({"errors": [{"code": "CONFLICT"}], "http": 418}, (Code.UNKNOWN, "")),
+    ],
+)
+def test_an_error_of_others_comes_back_by_its_http_status(
+    values: dict[str, Any], error: tuple[Code, str]
+) -> None:
+    operation = deployment_operation_pb2.DeploymentOperation(
+        status="DONE", error={"errors": values["errors"]}, http_error_status_code=values.get("http")
+    )
+    back = deployment_manager.to_operation(operation)
+    assert (back.error.code, back.error.message) == error
+
+
+def test_an_empty_error_is_none() -> None:
+    operation = deployment_operation_pb2.DeploymentOperation(status="DONE", error={})
+    back = deployment_manager.to_operation(operation)
+    assert back.WhichOneof("result") == "response"
+    assert Facts.of_operation(back).state == SUCCEEDED
+
+
+def test_the_documented_deployment_operation_comes_back() -> None:
+    base = "https://www.googleapis.com/deploymentmanager/v2/projects/example-project/global"
+    operation = deployment_operation_pb2.DeploymentOperation(
+        name="operation-1",
+        operation_type="insert",
+        target_link=f"{base}/deployments/wordpress-1",
+        status="DONE",
+        progress=100,
+        insert_time="2019-04-29T11:08:32.190-07:00",
+        start_time="2019-04-29T11:08:32.200-07:00",
+        end_time="2019-04-29T11:09:38.176-07:00",
+        self_link=f"{base}/operations/operation-1",
+    )
+    told = Facts.of_operation(deployment_manager.to_operation(operation))
+    assert told.name == "projects/example-project/locations/global/operations/operation-1"
+    assert told.target == "projects/example-project/locations/global/deployments/wordpress-1"
+    assert (told.verb, told.state, told.progress_percent) == ("insert", SUCCEEDED, 100)
+    assert told.end_time - told.create_time == 65_986_000
+
+
+def test_without_links_a_name_is_all_there_is() -> None:
+    operation = deployment_operation_pb2.DeploymentOperation(name="op-1", status="PENDING")
+    assert deployment_manager.to_operation(operation).name == "operations/op-1"
+
+
+def test_what_has_no_status_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match="expected one of PENDING, RUNNING, DONE"):
+        deployment_manager.to_operation(deployment_operation_pb2.DeploymentOperation(name="op-1"))
+
+
+def test_a_project_has_its_operations_under_its_global_location() -> None:
+    assert deployment_manager.parent_of("p") == SUCCEEDED_ONE.parent
+
+
+# Operations of others.
+
+
+def test_an_operation_of_unknown_metadata_tells_its_result() -> None:
+    unknown = any_pb2.Any(type_url="type.googleapis.com/no.Such", value=b"\xff")
+    for values, state in (
+        ({}, RUNNING),
+        ({"done": True, "response": any_pb2.Any()}, SUCCEEDED),
+        ({"done": True}, SUCCEEDED),
+        ({"done": True, "error": status_pb2.Status(code=1)}, CANCELLED),
+        ({"done": True, "error": status_pb2.Status(code=4)}, FAILED),
+    ):
+        operation = operations_pb2.Operation(name="operations/x", metadata=unknown, **values)
+        told = Facts.of_operation(operation)
+        assert (told.state, told.progress_percent) == (state, None)
+        shown = forms.to_json(operation, "deployment-manager")
+        assert shown["status"] == ("DONE" if values else "RUNNING")
+        assert longrunning.to_json(operation)["metadata"] == {
+            "@type": "type.googleapis.com/no.Such",
+            "value": "/w==",
+        }
+
+
+@pytest.mark.parametrize(
+    ("values", "done", "state"),
+    [
+        ({}, False, QUEUED),
+        ({"state": PAUSED}, False, PAUSED),
+        ({"start_time": "2018-12-25T11:41:02Z"}, False, RUNNING),
+        ({"cancel_requested": True}, False, CANCELLING),
+        ({"state": RUNNING}, True, SUCCEEDED),
+        ({"state": SUCCEEDED}, False, QUEUED),
+        ({"state": 57}, False, QUEUED),
+        ({"partial_failures": [ERROR]}, True, PARTIALLY_SUCCEEDED),
+        ({"state": EXPIRED}, True, EXPIRED),
+    ],
+)
+def test_a_state_that_cannot_be_is_told_by_the_rest(
+    values: dict[str, Any], done: bool, state: int
+) -> None:
+    told = operation_metadata_pb2.OperationMetadata()
+    json_values = {key: value for key, value in values.items() if key == "start_time"}
+    json_format.ParseDict(json_values, told)
+    told.MergeFrom(
+        operation_metadata_pb2.OperationMetadata(
+            **{key: value for key, value in values.items() if key not in json_values}
+        )
+    )
+    operation = operations_pb2.Operation(name="operations/x", done=done)
+    operation.metadata.Pack(told)
+    assert Facts.of_operation(operation).state == state
+
+
+def test_a_result_before_the_end_is_none() -> None:
+    operation = operations_pb2.Operation(name="operations/x", error=status_pb2.Status())
+    assert Facts.of_operation(operation).error is None
+
+
+def test_a_time_that_is_none_is_refused() -> None:
+    told = operation_metadata_pb2.OperationMetadata()
+    told.create_time.seconds = 10**15
+    operation = operations_pb2.Operation(name="operations/x")
+    operation.metadata.Pack(told)
+    with pytest.raises(InvalidArgumentError, match="create_time"):
+        Facts.of_operation(operation)
+    with pytest.raises(InvalidArgumentError, match="has no JSON"):
+        longrunning.to_json(operation)
+
+
+# By name.
+
+
+def test_each_form_has_a_name() -> None:
+    operation = longrunning.from_record(FAILED_BATCH)
+    shown = {form: forms.to_json(operation, form) for form in forms.FORMS}
+    assert list(shown) == ["longrunning", "job", "operation-status", "deployment-manager", "batch"]
+    assert shown["longrunning"] == json_format.MessageToDict(operation)
+    assert shown["job"] == job_state.from_record(FAILED_BATCH)
+    assert shown["operation-status"]["status"] == "failed"
+    assert shown["deployment-manager"]["status"] == "DONE"
+    assert "user" not in shown["deployment-manager"]  # only its server knows
+    batch = batch_create_instances.to_json(batch_create_instances.from_record(FAILED_BATCH))
+    assert shown["batch"] == batch
+
+
+def test_there_is_no_form_of_another_name() -> None:
+    with pytest.raises(InvalidArgumentError, match="expected one of longrunning, job"):
+        forms.to_json(operations_pb2.Operation(), "xml")
+
+
+# Errors of calls.
+
+
+def test_a_call_that_is_refused_is_answered_in_the_vendors_form() -> None:
+    error = to_status(LroError("no such operation", code=Code.NOT_FOUND, domain="d.example"))
+    google = longrunning.error_body(error)["error"]
+    assert (google["code"], google["status"]) == (404, "NOT_FOUND")
+    assert google["details"][0]["domain"] == "d.example"
+    assert "details" not in longrunning.error_body(status_pb2.Status(code=5))["error"]
+    assert operation_status.error_body(error) == {
+        "error": {"code": "NOT_FOUND", "message": "no such operation"}
+    }
+    assert deployment_manager.error_body(error) == {
+        "error": {
+            "code": 404,
+            "message": "no such operation",
+            "errors": [{"message": "no such operation", "domain": "global", "reason": "NOT_FOUND"}],
+            "status": "NOT_FOUND",
+        }
+    }
+
+
+def test_http_has_words_for_every_code() -> None:
+    assert set(http_status.OF_CODE) == set(Code)
+    assert http_status.phrase(http_status.OF_CODE[Code.CANCELLED]) == "Client Closed Request"
+    assert http_status.phrase(http_status.OF_CODE[Code.RESOURCE_EXHAUSTED]) == "Too Many Requests"
+    assert http_status.canonical(57) is Code.UNKNOWN
+    assert {http_status.code_of(status) for status in http_status.OF_CODE.values()} <= set(Code)
+
+
+# JSON.
+
+
+def test_what_cannot_be_unpacked_is_shown_as_it_is_and_hides_nothing_else() -> None:
+    unknown = any_pb2.Any(type_url="type.googleapis.com/no.Such", value=b"abc")
+    broken = any_pb2.Any(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\xff")
+    told = operation_metadata_pb2.OperationMetadata(progress_percent=3)
+    told.partial_failures.add(details=[unknown])
+    told.batch_create_instances_metadata.instance_statuses["a"].error.details.append(unknown)
+    told.details.Pack(wrappers_pb2.BytesValue(value=b"q"))
+    operation = operations_pb2.Operation(error=status_pb2.Status(details=[broken]))
+    operation.metadata.Pack(told)
+    before = operation.SerializeToString(deterministic=True)
+    as_it_is = {"@type": "type.googleapis.com/no.Such", "value": "YWJj"}
+    shown = canonical_json.to_json(operation)
+    assert shown["metadata"]["progressPercent"] == 3
+    assert shown["metadata"]["partialFailures"] == [{"details": [as_it_is]}]
+    statuses = shown["metadata"]["batchCreateInstancesMetadata"]["instanceStatuses"]
+    assert statuses["a"]["error"]["details"] == [as_it_is]
+    assert shown["metadata"]["details"]["@type"].endswith("/google.protobuf.BytesValue")
+    assert shown["error"]["details"] == [
+        {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "value": "/w=="}
+    ]
+    assert operation.SerializeToString(deterministic=True) == before

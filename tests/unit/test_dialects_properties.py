@@ -1,0 +1,285 @@
+"""Whatever happens to an operation, each form of it keeps to what its documents say."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf import json_format
+from hypothesis import given, settings
+from operation_histories import histories
+
+from lro.v1 import batch_create_instances_pb2
+from lro_grpc.dialects import (
+    batch_create_instances,
+    deployment_manager,
+    job_state,
+    longrunning,
+    operation_status,
+)
+from lro_grpc.dialects.facts import Facts
+from lro_grpc.errors import Code
+from lro_grpc.lifecycle import BATCH_INSTANCE, DEPLOYMENT_OPERATION, JOB, OPERATION_STATUS
+from lro_grpc.record import CANCELLED, FAILED, Record
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from lro_grpc.lifecycle import Lifecycle
+
+FORMS = [
+    longrunning,
+    batch_create_instances,
+    job_state,
+    operation_status,
+    deployment_manager,
+]
+InstanceStatus = batch_create_instances_pb2.BatchCreateInstanceStatus
+
+whatever_happens = settings(max_examples=50, deadline=None)
+
+
+def steps(history: list[Record]) -> itertools.pairwise[tuple[Record, Record]]:
+    return itertools.pairwise(history)
+
+
+def check_never_back(words: Lifecycle, before: int, after: int) -> None:
+    if before != after:
+        words.check(before, after)
+
+
+def in_order(times: list[str]) -> bool:
+    """Whether the times that are there, all in one zone and of one width, do not go back."""
+    there = [time for time in times if time]
+    return there == sorted(there)
+
+
+# Dialect 5.
+
+
+@whatever_happens
+@given(histories())
+def test_longrunning_is_done_when_it_has_a_result(history: list[Record]) -> None:
+    for record in history:
+        stored, made = longrunning.from_record(record), longrunning.from_facts(facts(record))
+        assert stored == made  # for records whose metadata is of the library's own type
+        result = made.WhichOneof("result")
+        assert made.done == (result is not None)
+        told = Facts.of_operation(made)
+        assert made.done == bool(told.end_time)
+        assert told.create_time <= (told.end_time or told.create_time)
+        if result == "error":
+            assert made.error.code != 0
+            assert (made.error.code == Code.CANCELLED) == (record.state == CANCELLED)
+            assert told.cancel_requested or made.error.code != Code.CANCELLED
+
+
+@whatever_happens
+@given(histories())
+def test_longrunning_stays_what_it_was_made_for_and_as_it_ended(history: list[Record]) -> None:
+    for before, after in steps(history):
+        was, now = (longrunning.from_facts(facts(one)) for one in (before, after))
+        assert was.name == now.name
+        old, new = Facts.of_operation(was), Facts.of_operation(now)
+        for name in ("target", "verb", "api_version", "create_time"):
+            assert getattr(old, name) == getattr(new, name)
+        assert old.cancel_requested <= new.cancel_requested
+        assert not was.done
+
+
+# Dialect 1.
+
+
+@whatever_happens
+@given(histories(batch=True))
+def test_batch_tells_of_each_instance(history: list[Record]) -> None:
+    for record in history:
+        if not record.batch:
+            continue
+        told = batch_of(record)
+        assert list(told.instance_targets) == ["i/b", "i/a"]
+        assert told.instance_statuses.keys() <= set(told.instance_targets)
+        for status in told.instance_statuses.values():
+            assert status.HasField("error") == (status.state == InstanceStatus.FAILED)
+            assert status.error_msg == status.error.message
+            state = BATCH_INSTANCE.states[status.state]
+            assert state.terminal or state.settled or not record.done
+        if record.done:
+            ready = [one.state == InstanceStatus.READY for one in told.instance_statuses.values()]
+            made = batch_create_instances.from_record(record)
+            assert all(ready) if made.HasField("response") else not any(ready)
+
+
+@whatever_happens
+@given(histories(batch=True))
+def test_batch_json_has_the_names_of_alloydb(history: list[Record]) -> None:
+    for record in history:
+        if not record.batch:
+            continue
+        shown = batch_create_instances.to_json(batch_create_instances.from_record(record))
+        told = shown["metadata"]
+        assert told["@type"].endswith("/google.cloud.alloydb.v1.OperationMetadata")
+        assert told.keys() <= {
+            *("@type", "createTime", "endTime", "target", "verb", "statusMessage"),
+            *("requestedCancellation", "apiVersion", "batchCreateInstancesMetadata"),
+        }
+        assert told.get("statusMessage", "") == record.status_detail
+        assert told.get("requestedCancellation", False) == record.cancel_requested
+
+
+def batch_of(record: Record) -> Any:
+    made = batch_create_instances.from_record(record)
+    told = Facts.of_operation(batch_create_instances.to_operation(made)).batch
+    return batch_create_instances_pb2.BatchCreateInstancesMetadata.FromString(told)
+
+
+# Dialect 2.
+
+
+@whatever_happens
+@given(histories())
+def test_job_has_an_error_and_times_as_its_state_says(history: list[Record]) -> None:
+    for record in history:
+        job = job_state.from_record(record)
+        assert job["state"] == JOB.states[record.state].name
+        assert ("error" in job) == (record.state in (FAILED, CANCELLED))
+        if record.state == CANCELLED:
+            assert job["error"]["code"] == Code.CANCELLED
+        assert ("endTime" in job) == record.done
+        assert ("startTime" in job) == bool(record.attempt)
+        told = Facts.of_operation(job_state.to_operation(job))
+        times = [told.create_time, told.start_time, told.end_time, told.update_time]
+        assert times == [
+            *(record.create_time, record.start_time, record.end_time, record.update_time)
+        ]
+
+
+@whatever_happens
+@given(histories())
+def test_job_goes_on_and_starts_once(history: list[Record]) -> None:
+    for before, after in steps(history):
+        was, now = job_state.from_record(before), job_state.from_record(after)
+        assert was["name"] == now["name"]
+        assert was["createTime"] == now["createTime"]
+        assert was.get("startTime", now.get("startTime")) == now.get("startTime")
+        assert not JOB.is_terminal(before.state)
+
+
+# Dialect 3.
+
+
+@whatever_happens
+@given(histories())
+def test_operation_status_tells_one_thing_by_each_word(history: list[Record]) -> None:
+    for record in history:
+        shown = operation_status.to_json(operation_status.from_record(record))
+        assert shown["createdTime"] <= shown["lastActionTime"]
+        assert ("message" in shown) == (shown["status"] == "failed")
+        assert (shown.get("resourceLocation", "") != "") == (
+            shown["status"] == "succeeded" and record.target != ""
+        )
+        assert (shown["status"] in ("succeeded", "failed")) == record.done
+
+
+@whatever_happens
+@given(histories())
+def test_operation_status_never_goes_back(history: list[Record]) -> None:
+    for before, after in steps(history):
+        was, now = operation_status.from_record(before), operation_status.from_record(after)
+        check_never_back(OPERATION_STATUS, was.status, now.status)
+        assert was.created_time == now.created_time
+        assert was.last_action_time <= now.last_action_time
+
+
+# Dialect 4.
+
+
+@whatever_happens
+@given(histories())
+def test_deployment_operation_is_as_its_status_says(history: list[Record]) -> None:
+    for record in history:
+        made = deployment_manager.from_record(record)
+        shown = deployment_manager.to_json(made)
+        done = shown["status"] == "DONE"
+        assert 0 <= shown["progress"] <= 100
+        assert ("endTime" in shown) == done == record.done
+        assert not done or shown["progress"] == 100
+        assert "startTime" in shown or shown["status"] != "RUNNING"
+        # Of what is DONE, this is missing only if nobody has ever worked on it.
+        assert ("startTime" in shown) == bool(record.attempt)
+        assert in_order([made.insert_time, made.start_time, made.end_time])
+        failed = bool(shown.get("error", {}).get("errors"))
+        assert ("httpErrorStatusCode" in shown) == ("httpErrorMessage" in shown) == failed
+        # The documented rule by which a client tells success.
+        assert (done and shown["progress"] == 100 and not failed) == (
+            record.done and not record.error_code
+        )
+
+
+@whatever_happens
+@given(histories())
+def test_deployment_operation_never_goes_back(history: list[Record]) -> None:
+    for before, after in steps(history):
+        was, now = (deployment_manager.from_record(one) for one in (before, after))
+        check_never_back(DEPLOYMENT_OPERATION, was.status, now.status)
+        assert was.progress <= now.progress
+        constant = ("kind", "id", "name", "self_link", "target_link", "target_id", "user")
+        for name in (*constant, "operation_type", "insert_time"):
+            assert getattr(was, name) == getattr(now, name)
+
+
+# There and back.
+
+
+@whatever_happens
+@given(histories())
+def test_nothing_is_lost_but_what_is_listed(history: list[Record]) -> None:
+    for record, form in itertools.product(history, FORMS):
+        if form is not batch_create_instances:
+            assert lost(form, record) <= set(form.LOST)
+
+
+@whatever_happens
+@given(histories(batch=True))
+def test_of_a_batch_nothing_is_lost_but_what_is_listed(history: list[Record]) -> None:
+    for record, form in itertools.product(history, FORMS):
+        if record.batch:
+            assert lost(form, record) <= set(form.LOST)
+
+
+@whatever_happens
+@given(histories(batch=True))
+def test_what_came_back_is_an_operation_that_loses_no_more(history: list[Record]) -> None:
+    for record, form in itertools.product(history, FORMS):
+        if record.batch or form is not batch_create_instances:
+            made = form.from_record(record)
+            back = form.to_operation(made)
+            assert back.done == record.done == (back.WhichOneof("result") is not None)
+            assert back.error.code != Code.CANCELLED or Facts.of_operation(back).cancel_requested
+            again = form.from_facts(Facts.of_operation(back))
+            twice = form.from_facts(Facts.of_operation(form.to_operation(again)))
+            assert form.to_json(again) == form.to_json(twice)
+
+
+@whatever_happens
+@given(histories())
+def test_json_is_read_as_what_it_was_written_of(history: list[Record]) -> None:
+    for record, form in itertools.product(
+        history, (longrunning, operation_status, deployment_manager)
+    ):
+        made = form.from_record(record)
+        text = json.dumps(form.to_json(made))
+        assert json_format.Parse(text, type(made)()) == made
+
+
+def facts(record: Record) -> Facts:
+    return Facts.of_record(record)
+
+
+def lost(form: ModuleType, record: Record) -> set[str]:
+    """Returns the names of the facts that differ after the way there and back."""
+    known = Facts.of_record(record)
+    back = Facts.of_operation(form.to_operation(form.from_record(record)))
+    names = Facts.__dataclass_fields__
+    return {name for name in names if getattr(known, name) != getattr(back, name)}
