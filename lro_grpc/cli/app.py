@@ -15,6 +15,7 @@ from lro_grpc.cli.connection import DEFAULT_TARGET
 from lro_grpc.cli.ending import Exit
 from lro_grpc.cli.output import Output
 from lro_grpc.cli.session import Session
+from lro_grpc.dialects import forms
 from lro_grpc.polling import RPC_TIMEOUT
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -140,13 +141,32 @@ def _list(
     )
 
 
+def _known_form(form: str | None) -> str | None:
+    if form is not None and form not in forms.FORMS:
+        raise typer.BadParameter(f"{form!r} is not one of {', '.join(forms.FORMS)}")
+    return form
+
+
 @app.command("get")
 @connecting
 def _get(
-    session: Session, name: Name, output: Format = Output.TABLE, timeout: CallTimeout = None
+    session: Session,
+    name: Name,
+    output: Format = Output.TABLE,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="|".join(forms.FORMS),
+            callback=_known_form,
+            autocompletion=lambda: list(forms.FORMS),
+            help="Show it in one of the documented forms, as that form's JSON.",
+        ),
+    ] = None,
+    timeout: CallTimeout = None,
 ) -> Exit:
     """Show an operation."""
-    return asking.get(session, name, timeout or RPC_TIMEOUT, output)
+    return asking.get(session, name, timeout or RPC_TIMEOUT, output, form)
 
 
 @app.command("wait")

@@ -7,19 +7,24 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from lro_grpc.cli.ending import Exit, tell
-from lro_grpc.cli.output import Output
+from lro_grpc.cli.output import Output, print_value
 from lro_grpc.cli.report import show
 from lro_grpc.cli.text import one_line
 from lro_grpc.cli.waiting import wait
+from lro_grpc.dialects import forms
 from lro_grpc.errors import LroError
 
 if TYPE_CHECKING:
     from lro_grpc.cli.session import Session
 
 
-def get(session: Session, name: str, timeout: timedelta, output: Output) -> Exit:
-    """Prints an operation."""
-    show(session.client.get(name, timeout=timeout), session.types, output)
+def get(session: Session, name: str, timeout: timedelta, output: Output, form: str | None) -> Exit:
+    """Prints an operation, or the form of it that is asked for."""
+    operation = session.client.get(name, timeout=timeout)
+    if form is None:
+        show(operation, session.types, output)
+    else:
+        print_value(forms.to_json(operation, form), output)
     return Exit.SUCCEEDED
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import tempfile
 import uuid
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from google.longrunning import operations_pb2
 from rich.text import Text
 
 from lro.example.v1 import fleet_service_lro, fleet_service_pb2
@@ -23,6 +25,7 @@ from lro_grpc.cli.style import Terminal
 from lro_grpc.cli.summary import summary
 from lro_grpc.cli.watching import show_states
 from lro_grpc.client import OperationFuture
+from lro_grpc.dialects import forms
 from lro_grpc.engine.loop_thread import LoopThread
 from lro_grpc.errors import LroError, OperationFailedError
 from lro_grpc.example import FleetService
@@ -57,11 +60,14 @@ class _Demo:
         self._run = uuid.uuid4().hex[:6]
 
     def run(self) -> None:
-        """Makes a batch that fails, then an instance, then its snapshot."""
-        self._failing_batch()
+        """Makes a batch that fails, then an instance and its snapshot; ends with the five forms."""
+        batch = self._failing_batch()
         self._snapshot(self._instance())
+        for form in forms.FORMS:
+            self._head(f"The batch again, as `lro get --as {form}` shows it")
+            self._terminal.line(json.dumps(forms.to_json(batch, form), indent=2))
 
-    def _failing_batch(self) -> None:
+    def _failing_batch(self) -> operations_pb2.Operation:
         self._head("A batch of four databases; the third has a broken schema")
         schemas = [_GOOD_SCHEMA, _GOOD_SCHEMA, _BAD_SCHEMA, _GOOD_SCHEMA]
         requests = [
@@ -80,6 +86,7 @@ class _Demo:
             future.result()
         except OperationFailedError as error:
             self._terminal.line(f"failed, as it should, with {error.code.name}, {error.reason}")
+        return future.operation
 
     def _instance(self) -> str:
         self._head("One database that succeeds")

@@ -24,11 +24,15 @@ class Output(str, enum.Enum):
 
 def print_one(operation: operations_pb2.Operation, types: MessageTypes, output: Output) -> None:
     """Prints an operation in protobuf's JSON form, as one indented object or one document."""
-    found = types.to_dict(operation)
-    if output is Output.JSON:
-        print(json.dumps(found, indent=2))
+    print_value(types.to_dict(operation), output)
+
+
+def print_value(value: Any, output: Output) -> None:
+    """Prints a JSON value, as YAML if that is asked for, and else indented."""
+    if output is Output.YAML:
+        print(to_yaml(value), end="")
     else:
-        print(to_yaml(found), end="")
+        print(json.dumps(value, indent=2))
 
 
 def print_next(operation: operations_pb2.Operation, types: MessageTypes, output: Output) -> None:

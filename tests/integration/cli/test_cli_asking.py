@@ -15,6 +15,7 @@ from lro_process import Lro
 from server_harness import PARENT, metadata_of
 
 from lro.v1 import state_pb2
+from lro_grpc.dialects import forms
 
 if TYPE_CHECKING:
     from conftest import World
@@ -222,3 +223,30 @@ def test_delete(world: World) -> None:
         f"lro: NOT_FOUND: operation {name!r} not found"
         " (try `lro list PARENT`; names without a parent are under `operations`)\n"
     )
+
+
+@pytest.mark.parametrize("form", forms.FORMS)
+def test_get_shows_a_batch_in_each_documented_form(world: World, form: str) -> None:
+    name = world.batch()
+    world.fleet.may_go_on.set()
+    done = world.done(name)
+
+    shown = world.lro("get", name, "--as", form)
+
+    assert shown.returncode == 0
+    assert json.loads(shown.stdout) == forms.to_json(done, form)
+
+
+def test_a_form_that_an_operation_does_not_have_is_one_line(world: World) -> None:
+    name = world.create()
+    world.done(name)
+
+    refused = world.lro("get", name, "--as", "batch")
+
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("lro: FAILED_PRECONDITION: ")
+    assert refused.stderr.count("\n") == 1
+
+
+def test_a_form_that_nobody_has_documented_is_wrong_usage(world: World) -> None:
+    assert world.lro("get", "operations/1", "--as", "xml").returncode == 2
