@@ -8,7 +8,15 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import get_operation, million, notice, start_to_done, waiters
+from benchmarks import (
+    futures,
+    get_operation,
+    incumbent,
+    million,
+    notice,
+    start_to_done,
+    waiters,
+)
 from benchmarks.figure import Figure
 from benchmarks.server import serving
 
@@ -22,6 +30,8 @@ def main() -> None:
         figures += notice.measure(server)
     figures += start_to_done.measure()
     figures += waiters.measure()
+    figures += incumbent.measure()
+    figures += futures.measure()
     figures += million.measure()
     table = "\n".join(_rows(figures))
     print(table)

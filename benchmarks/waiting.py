@@ -17,6 +17,7 @@ import grpc
 import grpc.aio
 from google.longrunning import operations_pb2, operations_pb2_grpc
 
+from benchmarks.memory import resident
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 from lro_grpc import Operations, method
 from lro_grpc.clock import SystemClock
@@ -127,16 +128,9 @@ async def _answer(line: str, server: Server, port: int) -> Any:
     if line == "port":
         return port
     if line == "memory":
-        return _resident()
+        return resident()
     asked = time.monotonic_ns()
     return {"asked": asked, "told": await server.finish()}
-
-
-def _resident() -> int:
-    """Returns this process's resident memory, in KiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    (line,) = (line for line in lines if line.startswith("VmRSS:"))
-    return int(line.split()[1])
 
 
 if __name__ == "__main__":

@@ -46,8 +46,8 @@ _MEMORY = 600.0
 """How long a method that was answered UNIMPLEMENTED is not tried again."""
 _MOST_CANCELLED = 3
 """How often in a row a server may answer CANCELLED, as one that shuts down does."""
-_LONGEST_POLL = 3600.0
-"""The longest pause that a server may ask for."""
+_SHORTEST_POLL, _LONGEST_POLL = 0.01, 3600.0
+"""The pauses that a server may ask for."""
 
 WATCH, WAIT, GET = "WatchOperation", "WaitOperation", "GetOperation"
 
@@ -378,7 +378,7 @@ def follow_steps(
     name = seen.operation.name
     pauses = backoff.pauses(random)
     watches_from = clock()
-    overdue = False
+    overdue = turned_away = False
     cancelled = 0
     while not seen.operation.done:
         now = clock()
@@ -388,7 +388,10 @@ def follow_steps(
             continue
         step, hold = _next_step(
             name,
-            watches=changes() and now >= watches_from and not unimplemented.has(WATCH, now),
+            watches=changes()
+            and now >= watches_from
+            and not turned_away
+            and not unimplemented.has(WATCH, now),
             waits=not unimplemented.has(WAIT, now),
             overdue=overdue,
             hold=min(_GLANCE if changes() else _HOLD, left),
@@ -408,6 +411,8 @@ def follow_steps(
             continue
         was_held = hold > 0 and answered - now >= min(_HELD, hold) * 0.9
         passes = code in _TRANSIENT or 0 < cancelled <= _MOST_CANCELLED
+        # What stands between may let no stream through, and still let a Wait.
+        turned_away = isinstance(step, Watch) and not was_held
         if isinstance(step, Watch) and not passes and not was_held:
             watches_from = answered + _SHUNNED
             continue
@@ -418,7 +423,8 @@ def follow_steps(
         if not was_held or code is Code.UNAVAILABLE:
             pause = next(pauses)
             if reply.poll_after is not None:
-                pause = min(reply.poll_after, _LONGEST_POLL) * (1 + random() / 10)
+                pause = min(max(reply.poll_after, _SHORTEST_POLL), _LONGEST_POLL)
+                pause *= 1 + random() / 10
             if pause > 0:
                 yield Pause(pause)
 

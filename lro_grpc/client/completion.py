@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import threading
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
 from concurrent.futures import ALL_COMPLETED
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,8 +38,7 @@ def wait(
     """
     ends = _ends(futures)
     try:
-        seconds = None if timeout is None else timeout.total_seconds()
-        done, not_done = concurrent.futures.wait(ends, seconds, return_when)
+        done, not_done = concurrent.futures.wait(ends, _seconds(timeout), return_when)
         return {ends[one] for one in done}, {ends[one] for one in not_done}
     finally:
         _forget(ends)
@@ -56,8 +56,7 @@ def as_completed(futures: Iterable[F], *, timeout: timedelta | None = None) -> I
     """
     ends = _ends(futures)
     try:
-        seconds = None if timeout is None else timeout.total_seconds()
-        for one in concurrent.futures.as_completed(ends, seconds):
+        for one in concurrent.futures.as_completed(ends, _seconds(timeout)):
             yield ends[one]
     except concurrent.futures.TimeoutError as late:
         raise TimeoutError(f"{late} in {timeout}") from late
@@ -81,7 +80,7 @@ async def async_wait(
     Returns:
         As ``wait``.
     """
-    ends = {asyncio.ensure_future(one): one for one in futures}
+    ends = {asyncio.ensure_future(one): one for one in dict.fromkeys(futures)}
     try:
         seconds = None if timeout is None else timeout.total_seconds()
         if not ends:
@@ -104,7 +103,7 @@ async def async_as_completed(
     Raises:
         TimeoutError: If they have not all ended in time.
     """
-    ends = {asyncio.ensure_future(one): one for one in futures}
+    ends = {asyncio.ensure_future(one): one for one in dict.fromkeys(futures)}
     left = set(ends)
     loop = asyncio.get_running_loop()
     end = None if timeout is None else loop.time() + timeout.total_seconds()
@@ -127,6 +126,11 @@ def _ends(futures: Iterable[F]) -> dict[concurrent.futures.Future[Any], F]:
         one.concurrent() if isinstance(one, OperationFuture) else one: one
         for one in dict.fromkeys(futures)
     }
+
+
+def _seconds(timeout: timedelta | None) -> float | None:
+    """Returns a timeout as threads take it, which cannot wait for more than 292 years."""
+    return None if timeout is None else min(timeout.total_seconds(), threading.TIMEOUT_MAX)
 
 
 def _forget(ends: Mapping[Any, Any]) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeAlias
 import grpc
 import grpc.aio
 from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.protobuf.message import DecodeError
 
 from lro.v1 import operation_control_service_pb2_grpc
 from lro_grpc import polling
@@ -24,6 +25,9 @@ from lro_grpc.errors import LIBRARY_DOMAIN, Code, LroError
 CallMetadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
 _ROUTING_HEADER = "x-goog-request-params"
+
+_LONGEST = 1e9
+"""The longest deadline, some thirty years; gRPC takes a far longer one for one that is over."""
 
 _unimplemented: weakref.WeakKeyDictionary[Any, polling.Unimplemented] = weakref.WeakKeyDictionary()
 """What is known of each channel's server, whichever of its clients has learned it."""
@@ -127,8 +131,10 @@ class ThreadConnection(_ChannelConnection):
                 stream = self._control.WatchOperation(watch.request, **self._how(watch.request))
                 streams.append(stream)
                 if is_over.is_set():
-                    stream.cancel()
+                    _cancel(stream)
                 for response in stream:
+                    if is_over.is_set():
+                        break
                     hand_over(response.operation)
                 hand_over(None)
             except Exception as error:  # noqa: BLE001 - it is raised where the stream is awaited
@@ -145,7 +151,7 @@ class ThreadConnection(_ChannelConnection):
         finally:
             is_over.set()
             for stream in streams:
-                stream.cancel()
+                _cancel(stream)
             room.release(2)
 
 
@@ -179,32 +185,40 @@ class AsyncConnection(_ChannelConnection):
 
 
 def _seconds(call: polling.Call) -> float | None:
-    return None if call.timeout is None else call.timeout.total_seconds()
+    return None if call.timeout is None else min(call.timeout.total_seconds(), _LONGEST)
 
 
 def _poll_after(metadata: Any) -> float | None:
     """Returns the pause that the server asks for, in seconds; None if it asks for none."""
     for key, value in metadata or ():
         if key == polling.POLL_AFTER and isinstance(value, str) and value.isdecimal():
-            return int(value) / 1000
+            return int(value[:12]) / 1000  # more digits are more than anyone waits
     return None
 
 
 def _lro_error(error: Exception) -> LroError:
     """Returns what an error means with which a call has ended, or could not begin."""
-    if isinstance(error, grpc.RpcError):
+    if isinstance(error, grpc.RpcError) and hasattr(error, "code"):
         return from_rpc_error(error)
-    if isinstance(error, (ValueError, grpc.aio.UsageError)):
+    if isinstance(error, (ValueError, grpc.aio.UsageError)) and "closed" in str(error):
         found = LroError(
             f"the channel of this client cannot be used any more: {error}",
             code=Code.FAILED_PRECONDITION,
             reason="CHANNEL_CLOSED",
             domain=LIBRARY_DOMAIN,
         )
+    elif isinstance(error, DecodeError):
+        found = LroError(str(error), code=Code.INTERNAL)
     else:
-        found = LroError(f"an interceptor of the channel raised {error!r}", code=Code.UNKNOWN)
+        found = LroError(f"the channel, or its interceptor, raised {error!r}", code=Code.UNKNOWN)
     found.__cause__ = error
     return found
+
+
+def _cancel(stream: Any) -> None:
+    """Ends a stream; what an interceptor has put in its place may have to end by itself."""
+    if hasattr(stream, "cancel"):
+        stream.cancel()
 
 
 async def _unless_closed(rpc: Awaitable[Any]) -> Any:
@@ -217,7 +231,9 @@ async def _unless_closed(rpc: Awaitable[Any]) -> Any:
         raise
     if calling.cancelled():
         raise grpc.aio.UsageError("it was closed during the call")
-    return calling.result()
+    if (message := calling.result()) is None:  # grpc.aio's way to say it
+        raise DecodeError("the server's answer is no message of its type")
+    return message
 
 
 async def _in_thread(begin: Callable[[], Any]) -> Any:

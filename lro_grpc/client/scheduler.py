@@ -23,7 +23,17 @@ class Scheduler:
         self._begun = 0
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine, in the caller's context, and returns what it returns."""
+        """Runs a coroutine, in the caller's context, and returns what it returns.
+
+        Raises:
+            RuntimeError: In the scheduler's own thread, where nothing may wait.
+        """
+        if threading.current_thread() is self._thread and self._loop is not None:
+            coroutine.close()
+            raise RuntimeError(
+                "a callback of concurrent() cannot wait, for it is called in the one thread "
+                "in which all waits go on; give it to an OperationFuture's add_done_callback"
+            )
         running = self.submit(coroutine)
         try:
             return running.result()

@@ -646,12 +646,18 @@ def test_a_watch_that_ends_late_is_begun_again() -> None:
 
 
 def test_a_watch_of_a_server_that_goes_down_is_begun_again_when_it_is_back() -> None:
-    down = [(0.01, failed(Code.UNAVAILABLE))]
-    streams = iter([[(5.0, running(step=1)), *down], *[down] * 9, [(0.01, done())]])
-    world = World(scripted(), watch=lambda: next(streams))
+    down = (0.01, failed(Code.UNAVAILABLE))
+    streams = iter([[(5.0, running(step=1)), down], *[[down]] * 5, [(0.01, done())]])
+    world = World(lambda call: down, watch=lambda: next(streams))
     assert [step for _, step in world.states()] == [1, 99]
-    assert len(world.methods) == 11
-    assert len(world.pauses) == 10
+    assert world.methods == [WATCH, *[WATCH, WAIT] * 5, WATCH]
+    assert len(world.pauses) == 11
+
+
+def test_where_no_stream_gets_through_a_wait_may() -> None:
+    world = changing(5.5, has_wait=True)
+    world.streams = lambda: [(0.01, failed(Code.UNAVAILABLE))]
+    assert [step for _, step in world.states()] == [1, 2, 3, 4, 5, 99]
 
 
 def test_a_watch_that_falls_silent_is_given_up() -> None:

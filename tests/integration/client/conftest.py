@@ -1,99 +1,37 @@
 from __future__ import annotations
 
-import asyncio
-import inspect
-from concurrent import futures
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+import gc
+import logging
+import threading
+from typing import TYPE_CHECKING
 
-import grpc
-import grpc.aio
 import pytest
 from fake_operations import FakeOperations, FakeServer
-
-from lro_grpc.client import AsyncOperationsClient, OperationsClient
-from lro_grpc.polling import Backoff
+from sides import Async, Side, Sync
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable, Iterator
-
-# A channel's own pause before it connects again, which is not what is tested here.
-OPTIONS = [
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 100),
-]
-QUICK = Backoff(initial=timedelta(milliseconds=10), maximum=timedelta(milliseconds=50))
+    from collections.abc import Iterator
 
 
-class Sync:
-    """Runs a test's steps with the sync client."""
-
-    is_async = False
-
-    def __init__(self, target: str) -> None:
-        self.channel = grpc.insecure_channel(target, options=OPTIONS)
-
-    def client(self, **how: Any) -> OperationsClient:
-        return OperationsClient(self.channel, **{"backoff": QUICK, **how})
-
-    def run(self, value: Any) -> Any:
-        return value
-
-    def items(self, iterable: Any) -> list[Any]:
-        return list(iterable)
-
-    def together(self, steps: list[Callable[[], Any]]) -> list[Any]:
-        with futures.ThreadPoolExecutor(len(steps)) as pool:
-            running = [pool.submit(step) for step in steps]
-            return [one.exception() or one.result() for one in running]
-
-    def until(self, event: threading.Event) -> None:
-        assert event.wait(10)
-
-    def close(self) -> None:
-        self.channel.close()
+@pytest.fixture(scope="session", autouse=True)
+def _quick_collections() -> Iterator[None]:
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
-class Async:
-    """Runs the same steps with the async client, on an event loop of its own."""
-
-    is_async = True
-
-    def __init__(self, target: str) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.target = target
-        self.channel = self.run(self._open())
-
-    async def _open(self) -> grpc.aio.Channel:
-        return grpc.aio.insecure_channel(self.target, options=OPTIONS)
-
-    def client(self, **how: Any) -> AsyncOperationsClient:
-        return AsyncOperationsClient(self.channel, **{"backoff": QUICK, **how})
-
-    def run(self, value: Any) -> Any:
-        return self.loop.run_until_complete(value) if inspect.isawaitable(value) else value
-
-    def items(self, iterable: Any) -> list[Any]:
-        async def collect() -> list[Any]:
-            return [item async for item in iterable]
-
-        return self.run(collect())
-
-    def together(self, steps: list[Callable[[], Any]]) -> list[Any]:
-        async def gather() -> list[Any]:
-            return await asyncio.gather(*(step() for step in steps), return_exceptions=True)
-
-        return self.run(gather())
-
-    def until(self, event: threading.Event) -> None:
-        assert self.run(self.loop.run_in_executor(None, event.wait, 10))
-
-    def close(self) -> None:
-        self.run(self.channel.close())
-        self.run(self.loop.shutdown_default_executor())
-        self.loop.close()
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No test leaves a thread of a call, or an error that asyncio has to report."""
+    yield
+    gc.collect()
+    for thread in threading.enumerate():
+        if thread.name.startswith("lro") and thread.name != "lro-client":  # it ends when idle
+            thread.join(10)
+            assert not thread.is_alive(), thread.name
+    reports = [one for one in caplog.get_records("call") if one.name == "asyncio"]
+    assert [one.getMessage() for one in reports if one.levelno >= logging.ERROR] == []
 
 
 @pytest.fixture
@@ -110,7 +48,7 @@ def fake(server: FakeServer) -> FakeOperations:
 
 
 @pytest.fixture(params=[Sync, Async], ids=["sync", "async"])
-def side(request: pytest.FixtureRequest, server: FakeServer) -> Iterator[Sync | Async]:
+def side(request: pytest.FixtureRequest, server: FakeServer) -> Iterator[Side]:
     side = request.param(server.target)
     yield side
     side.close()

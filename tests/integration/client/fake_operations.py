@@ -1,4 +1,4 @@
-"""A hand-written google.longrunning.Operations server that does what a test tells it to."""
+"""A hand-written server of operations that does what a test tells it to."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ import grpc
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf import empty_pb2
 
+from lro.v1 import operation_control_service_pb2, operation_control_service_pb2_grpc
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from google.protobuf.message import Message
 
-WAIT, GET, LIST = "WaitOperation", "GetOperation", "ListOperations"
+WATCH, WAIT, GET, LIST = "WatchOperation", "WaitOperation", "GetOperation", "ListOperations"
 CANCEL, DELETE = "CancelOperation", "DeleteOperation"
+PAUSE, RESUME = "PauseOperation", "ResumeOperation"
 
 
 def operation(
@@ -40,7 +43,10 @@ def operation(
     return one
 
 
-class FakeOperations(operations_pb2_grpc.OperationsServicer):
+class FakeOperations(
+    operations_pb2_grpc.OperationsServicer,
+    operation_control_service_pb2_grpc.OperationControlServiceServicer,
+):
     """Keeps operations by name; scripted answers come before what is true."""
 
     def __init__(self) -> None:
@@ -51,6 +57,7 @@ class FakeOperations(operations_pb2_grpc.OperationsServicer):
         self.headers: list[dict[str, Any]] = []
         self.deadlines: list[float] = []
         self.arrived: dict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(0))
+        self.gone: dict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(0))
         self._scripts: dict[str, deque[Any]] = defaultdict(deque)
         self._always: dict[str, Any] = {}
         self._changed = threading.Condition()
@@ -63,7 +70,10 @@ class FakeOperations(operations_pb2_grpc.OperationsServicer):
         return one
 
     def script(self, method: str, *answers: Any) -> None:
-        """The next answers: a message, a status code, or a function of request and context."""
+        """The next answers: a message, a status code, or a function of request and context.
+
+        An answer to a Watch is a list of operations; a status code in it ends the stream.
+        """
         self._scripts[method].extend(answers)
 
     def always(self, method: str, answer: Any) -> None:
@@ -77,7 +87,7 @@ class FakeOperations(operations_pb2_grpc.OperationsServicer):
             self._closed = True
             self._changed.notify_all()
 
-    def hang(self, request: Any, context: grpc.ServicerContext) -> None:
+    def hang(self, request: Any, context: grpc.ServicerContext) -> Any:
         with self._changed:
             self._changed.wait_for(lambda: self._closed)
         context.abort(grpc.StatusCode.CANCELLED, "the test is over")
@@ -97,6 +107,18 @@ class FakeOperations(operations_pb2_grpc.OperationsServicer):
     def DeleteOperation(self, request: Any, context: grpc.ServicerContext) -> Any:
         return self._answer(DELETE, request, context, lambda r, c: empty_pb2.Empty())
 
+    def PauseOperation(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return self._answer(PAUSE, request, context, lambda r, c: empty_pb2.Empty())
+
+    def ResumeOperation(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return self._answer(RESUME, request, context, lambda r, c: empty_pb2.Empty())
+
+    def WatchOperation(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        for one in self._answer(WATCH, request, context, self.truth_of_watch):
+            if isinstance(one, grpc.StatusCode):
+                context.abort(one, f"{WATCH} says {one.name}")
+            yield operation_control_service_pb2.WatchOperationResponse(operation=one)
+
     def _answer(
         self,
         method: str,
@@ -110,6 +132,7 @@ class FakeOperations(operations_pb2_grpc.OperationsServicer):
         self.deadlines.append(context.time_remaining())
         script = self._scripts[method]
         answer = script.popleft() if script else self._always.get(method, truth)
+        context.add_callback(self.gone[method].release)
         self.arrived[method].release()
         if isinstance(answer, grpc.StatusCode):
             context.abort(answer, f"{method} says {answer.name}")
@@ -130,12 +153,36 @@ class FakeOperations(operations_pb2_grpc.OperationsServicer):
             )
             return self._get(request, context)
 
+    def truth_of_watch(
+        self, request: Any, context: grpc.ServicerContext
+    ) -> Iterable[operations_pb2.Operation]:
+        sent: list[operations_pb2.Operation] = []
+
+        def has_news() -> bool:
+            is_over = self._closed or not context.is_active()
+            return is_over or sent[-1:] != [self._get(request, context)]
+
+        context.add_callback(self._notify)
+        while not sent or not sent[-1].done:
+            with self._changed:
+                self._changed.wait_for(has_news)
+                if self._closed or not context.is_active():
+                    return
+                sent.append(self._get(request, context))
+            yield sent[-1]
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
 
 class FakeServer:
     """Serves a FakeOperations; may be stopped and started on the same port."""
 
     def __init__(self) -> None:
         self.fake = FakeOperations()
+        self.broken: set[str] = set()
+        """The methods that answer bytes which are no message."""
         self.port = 0
         self.start()
 
@@ -145,9 +192,14 @@ class FakeServer:
 
     def start(self) -> None:
         self._server = grpc.server(
-            futures.ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)]
+            futures.ThreadPoolExecutor(32),
+            options=[("grpc.so_reuseport", 0)],
+            interceptors=[Breaking(self.broken)],
         )
         operations_pb2_grpc.add_OperationsServicer_to_server(self.fake, self._server)
+        operation_control_service_pb2_grpc.add_OperationControlServiceServicer_to_server(
+            self.fake, self._server
+        )
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         self._server.start()
 
@@ -155,18 +207,32 @@ class FakeServer:
         self._server.stop(None).wait()
 
     @contextlib.contextmanager
-    def restarts_during_a_wait(self) -> Iterator[None]:
-        """Stops once a Wait is held, lets the operation end, and starts again."""
+    def dies_during(self, method: str, *, then: operations_pb2.Operation | None) -> Iterator[None]:
+        """Stops once the method is called; starts again with an operation, if one is given."""
 
-        def restart() -> None:
-            self.fake.arrived[WAIT].acquire(timeout=10)
+        def die() -> None:
+            self.fake.arrived[method].acquire(timeout=10)
             self.stop()
-            ended = self.fake.operations["operations/1"]
-            ended.done = True
-            self.fake.put(ended)
-            self.start()
+            if then is not None:
+                self.fake.put(then)
+                self.start()
 
-        thread = threading.Thread(target=restart)
+        thread = threading.Thread(target=die)
         thread.start()
         yield
         thread.join()
+
+
+class Breaking(grpc.ServerInterceptor):
+    """Has the methods of a set answer bytes that are no message."""
+
+    def __init__(self, methods: set[str]) -> None:
+        self._methods = methods
+
+    def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
+        method = details.method.rpartition("/")[2]
+        if method not in self._methods:
+            return continuation(details)
+        if method == WATCH:
+            return grpc.unary_stream_rpc_method_handler(lambda request, context: iter([b"\xff"]))
+        return grpc.unary_unary_rpc_method_handler(lambda request, context: b"\xff")

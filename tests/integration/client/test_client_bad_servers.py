@@ -1,160 +1,528 @@
-"""What a future makes of servers that misbehave: each has one documented outcome."""
+"""What a client makes of servers that misbehave: one documented outcome for each."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import time
+import dataclasses
+import functools
+import itertools
+import re
+import threading
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import bad_ports
 import grpc
 import pytest
-from fake_operations import GET, WAIT, FakeOperations, FakeServer, operation
+from fake_operations import GET, WAIT, WATCH, FakeOperations, FakeServer, operation
 from google.longrunning import operations_pb2
 from google.protobuf import any_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
+from partition import Cut
+from sides import FastClock
 
-from lro_grpc.errors import Code, LroError, OperationTimeoutError, WrongTypeError
+from lro_grpc.errors import LroError, OperationTimeoutError, WrongTypeError
 from lro_grpc.polling import DEFAULT_BACKOFF
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from conftest import Async, Sync
+    from sides import Side
 
-    Side = Sync | Async
-
+DOCUMENTATION = Path(__file__).parents[3] / "docs" / "clients.md"
 RESPONSE = Timestamp(seconds=7)
-ENOUGH = timedelta(seconds=20)
-SHORT = timedelta(seconds=0.6)
+ENDED = operation(response=RESPONSE)
+OTHER = operation("operations/2", response=RESPONSE)
+UNKNOWN = any_pb2.Any(type_url="type.googleapis.com/nowhere.Nothing")
+ENOUGH, SHORT = timedelta(seconds=20), timedelta(seconds=0.15)
+
+METHODS = (WATCH, WAIT, GET)
+"""In the order in which a client tries them."""
+
+GOES_ON = "goes on to the end"
+LATE = "`OperationTimeoutError`"
+WRONG_TYPE = "`WrongTypeError`"
+NONE = "`None`"
+NOTHING = "–"
 
 
-def away_for_a_while(server: FakeServer) -> Any:
-    server.fake.put(operation(response=RESPONSE))
-    server.fake.script(WAIT, *[grpc.StatusCode.UNAVAILABLE] * 5)
+def fails(code: str, reason: str = "") -> str:
+    return f"`LroError`: {code}" + (f", {reason}" if reason else "")
 
 
-def away_for_a_while_without_wait(server: FakeServer) -> Any:
-    server.fake.put(operation(response=RESPONSE))
-    server.fake.script(WAIT, grpc.StatusCode.UNIMPLEMENTED)
-    server.fake.script(GET, *[grpc.StatusCode.UNAVAILABLE] * 5)
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of the documentation's table."""
+
+    server: str
+    """What it does."""
+    result: str
+    """What comes of ``result()``."""
+    updates: str
+    """What comes of ``updates()``."""
+    begin: Callable[..., Any]
+    """Has the server behave so in the method by which it is followed. May return a context, which
+    may give the target to connect to instead."""
+    methods: tuple[str, ...] = METHODS
+    """Those that may behave so."""
+    how: dict[str, Any] = dataclasses.field(default_factory=lambda: {"backoff": DEFAULT_BACKOFF})
+    """What the client is given."""
+    timeout: timedelta | None = None
+    """How long the caller waits, if that matters."""
+
+    def cases(self) -> Iterator[Any]:
+        for method in self.methods:
+            if method != WATCH and self.result != NOTHING:
+                yield pytest.param(self, "result", method, id=f"{self.server}-result-{method}")
+            yield pytest.param(self, "updates", method, id=f"{self.server}-updates-{method}")
 
 
-def dies_during_the_wait_and_comes_back(server: FakeServer) -> Any:
-    server.fake.put(operation()).response.Pack(RESPONSE)
-    return server.restarts_during_a_wait()
+def answer_of(method: str, one: operations_pb2.Operation) -> Any:
+    return [one] if method == WATCH else one
 
 
-def says_its_own_deadline_is_exceeded(server: FakeServer) -> Any:
-    server.fake.put(operation(response=RESPONSE))
-    server.fake.script(WAIT, grpc.StatusCode.DEADLINE_EXCEEDED)
-    server.fake.script(GET, grpc.StatusCode.DEADLINE_EXCEEDED)
+def always(fake: FakeOperations, one: operations_pb2.Operation) -> None:
+    for method in METHODS:
+        fake.always(method, answer_of(method, one))
 
 
-def answers_wait_at_once_for_a_while(server: FakeServer) -> Any:
-    server.fake.put(operation(response=RESPONSE))
-    server.fake.script(WAIT, *[operation()] * 5)
+def from_now_on(
+    methods: tuple[str, ...], answer: Callable[[FakeOperations, str], Any]
+) -> Callable[..., None]:
+    """In each of the methods that the server has, whichever is called."""
+
+    def begin(server: FakeServer, method: str) -> None:
+        server.fake.put(ENDED)
+        for one in methods:
+            if METHODS.index(one) >= METHODS.index(method):
+                server.fake.always(one, answer(server.fake, one))
+
+    return begin
 
 
-@pytest.mark.parametrize(
-    "misbehave",
-    [
-        away_for_a_while,
-        away_for_a_while_without_wait,
-        dies_during_the_wait_and_comes_back,
-        says_its_own_deadline_is_exceeded,
-        answers_wait_at_once_for_a_while,
-    ],
-)
-def test_what_passes_is_waited_out(
-    side: Side, server: FakeServer, misbehave: Callable[[FakeServer], Any]
+def a_few_times(times: int, answer: Any) -> Callable[..., None]:
+    def begin(server: FakeServer, method: str) -> None:
+        server.fake.put(ENDED)
+        one = answer_of(method, answer) if isinstance(answer, operations_pb2.Operation) else answer
+        server.fake.script(method, *[one] * times)
+
+    return begin
+
+
+def sends(*states: Any) -> Callable[..., None]:
+    """In a Watch, whenever there is one."""
+    return from_now_on((WATCH,), lambda fake, method: list(states))
+
+
+def dies(server: FakeServer, method: str, *, then: operations_pb2.Operation | None) -> Any:
+    server.fake.put(operation())
+    return server.dies_during(method, then=then)
+
+
+def is_away_for_a_minute(server: FakeServer, method: str) -> None:
+    clock = FastClock()
+    back = clock.monotonic() + 60
+
+    def answer(request: Any, context: grpc.ServicerContext, called: str) -> Any:
+        if clock.monotonic() < back:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "there is no server in this place")
+        return answer_of(called, ENDED)
+
+    for one in METHODS[METHODS.index(method) :]:
+        server.fake.always(one, functools.partial(answer, called=one))
+
+
+@contextlib.contextmanager
+def an_aio_server_stops(server: FakeServer, method: str) -> Iterator[None]:
+    """The server in its place stops while it is called, and the other one takes over."""
+    server.fake.put(operation())
+    thread = threading.Thread(target=lambda: asyncio.run(_stop_during_a_call()))
+
+    async def _stop_during_a_call() -> None:
+        called = asyncio.Event()
+        place = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+
+        async def hold(request: Any, context: Any) -> Any:
+            called.set()
+            await asyncio.Event().wait()
+
+        async def hold_stream(request: bytes, context: Any) -> Any:
+            await hold(request, context)
+            yield b""
+
+        class Holding(grpc.GenericRpcHandler):
+            def service(self, details: grpc.HandlerCallDetails) -> Any:
+                name = details.method.rpartition("/")[2]
+                if METHODS.index(name) < METHODS.index(method):
+                    return None
+                if name == WATCH:
+                    return grpc.unary_stream_rpc_method_handler(hold_stream)
+                return grpc.unary_unary_rpc_method_handler(hold)
+
+        place.add_generic_rpc_handlers([Holding()])
+        place.add_insecure_port(server.target)
+        await place.start()
+        started.set()
+        await called.wait()
+        await place.stop(0)
+        server.fake.put(ENDED)
+        server.start()
+
+    started = threading.Event()
+    server.stop()
+    thread.start()
+    assert started.wait(10)
+    yield
+    thread.join()
+
+
+@contextlib.contextmanager
+def its_caller_closes_the_channel(server: FakeServer, method: str, side: Side) -> Iterator[None]:
+    server.fake.put(operation())
+    server.fake.always(GET, server.fake.hang)
+
+    def close() -> None:
+        server.fake.arrived[method].acquire(timeout=10)
+        if side.is_async:
+            asyncio.run_coroutine_threadsafe(side.channel.close(), side.loop).result(10)
+        else:
+            side.channel.close()
+
+    thread = threading.Thread(target=close)
+    thread.start()
+    yield
+    thread.join()
+
+
+def breaks_bytes(*methods: str) -> Callable[..., None]:
+    def begin(server: FakeServer, method: str) -> None:
+        server.fake.put(ENDED)
+        server.broken.update(methods)
+
+    return begin
+
+
+def ends_without_a_result(server: FakeServer, method: str) -> None:
+    server.fake.put(operation(done=True))
+
+
+def has_an_unknown(field: str) -> Callable[..., None]:
+    def begin(server: FakeServer, method: str) -> None:
+        one = operations_pb2.Operation(name="operations/1", done=True, response=ENDED.response)
+        getattr(one, field).CopyFrom(UNKNOWN)
+        server.fake.put(one)
+
+    return begin
+
+
+def port(make: Callable[[], Any]) -> Callable[..., Any]:
+    return lambda server, method: make()
+
+
+def cuts_during(how: Cut, *, mends: bool) -> Callable[..., Any]:
+    def begin(server: FakeServer, method: str) -> Any:
+        # The one that is called as it is cut is held; any other tells the end.
+        server.fake.script(method, server.fake.hang)
+        server.fake.put(ENDED)
+        return bad_ports.cut_during(server, method, how, mends=mends)
+
+    return begin
+
+
+def status(code: str) -> grpc.StatusCode:
+    return grpc.StatusCode[code]
+
+
+def step(number: int) -> operations_pb2.Operation:
+    return operation(metadata=Timestamp(seconds=number))
+
+
+FAST = {"clock": FastClock(), "backoff": DEFAULT_BACKOFF}
+QUICK: dict[str, Any] = {}
+
+ROWS = [
+    # It comes and goes.
+    Row("dies, and comes back", GOES_ON, GOES_ON, functools.partial(dies, then=ENDED), how=QUICK),
+    Row("dies, and stays away", LATE, LATE, functools.partial(dies, then=None)),
+    Row(
+        "is UNAVAILABLE for a minute",
+        GOES_ON,
+        GOES_ON,
+        is_away_for_a_minute,
+        how=FAST,
+        timeout=100 * ENOUGH,
+    ),
+    Row(
+        "is a `grpc.aio` server that stops, and another takes its place",
+        GOES_ON,
+        GOES_ON,
+        an_aio_server_stops,
+        how=QUICK,
+    ),
+    Row(
+        "answers CANCELLED three times, as one that shuts down may",
+        GOES_ON,
+        GOES_ON,
+        a_few_times(3, status("CANCELLED")),
+        how=QUICK,
+    ),
+    Row(
+        "answers CANCELLED again and again",
+        fails("CANCELLED"),
+        fails("CANCELLED"),
+        from_now_on(METHODS, lambda fake, method: status("CANCELLED")),
+        how=QUICK,
+    ),
+    Row(
+        "lets deadlines of its own pass: DEADLINE_EXCEEDED",
+        GOES_ON,
+        GOES_ON,
+        a_few_times(3, status("DEADLINE_EXCEEDED")),
+        how=QUICK,
+    ),
+    # It does not answer.
+    Row(
+        "never answers",
+        LATE,
+        LATE,
+        from_now_on(METHODS, lambda fake, method: fake.hang),
+    ),
+    Row(
+        "never answers, except a Get",
+        GOES_ON + ", with the last poll",
+        GOES_ON + ", with the last poll",
+        from_now_on((WATCH, WAIT), lambda fake, method: fake.hang),
+        methods=(WATCH, WAIT),
+        timeout=SHORT,
+    ),
+    Row(
+        "takes a Watch, and sends nothing for 35 s",
+        NOTHING,
+        GOES_ON,
+        from_now_on((WATCH,), lambda fake, method: fake.hang),
+        methods=(WATCH,),
+        how=FAST,
+        timeout=100 * ENOUGH,
+    ),
+    Row(
+        "accepts connections, and says nothing",
+        LATE,
+        LATE,
+        port(bad_ports.silent),
+        methods=(WATCH, WAIT),
+    ),
+    Row(
+        "does not even accept connections", LATE, LATE, port(bad_ports.full), methods=(WATCH, WAIT)
+    ),
+    Row("speaks HTTP/1.1", LATE, LATE, port(bad_ports.http), methods=(WATCH, WAIT)),
+    Row(
+        "is behind a proxy that resets every connection",
+        LATE,
+        LATE,
+        lambda server, method: bad_ports.cut(server, Cut.RESET),
+        methods=(WATCH, WAIT),
+    ),
+    Row(
+        "is behind a proxy that resets the connection during a call",
+        GOES_ON,
+        GOES_ON,
+        cuts_during(Cut.RESET, mends=True),
+        how=QUICK,
+    ),
+    Row(
+        "is behind a proxy that falls silent during a call",
+        LATE,
+        LATE,
+        cuts_during(Cut.STALL, mends=False),
+        methods=(WATCH, WAIT),
+    ),
+    # It answers too soon.
+    Row(
+        "answers at once, not done, for a while",
+        GOES_ON,
+        GOES_ON,
+        a_few_times(5, operation()),
+        how=QUICK,
+    ),
+    Row(
+        "answers at once, and is never done",
+        LATE,
+        LATE,
+        lambda server, method: always(server.fake, operation()),
+    ),
+    *(
+        Row(
+            f"ends every Watch at once, with {code}",
+            NOTHING,
+            GOES_ON,
+            sends(status(code)),
+            methods=(WATCH,),
+            how=QUICK,
+        )
+        for code in (
+            "UNAVAILABLE",
+            "RESOURCE_EXHAUSTED",
+            "PERMISSION_DENIED",
+            "NOT_FOUND",
+            "INTERNAL",
+            "UNIMPLEMENTED",
+            "CANCELLED",
+            "DEADLINE_EXCEEDED",
+        )
+    ),
+    Row(
+        "ends every Watch at once, without a state",
+        NOTHING,
+        GOES_ON,
+        sends(),
+        methods=(WATCH,),
+        how=QUICK,
+    ),
+    Row(
+        "ends every Watch at once, after one state",
+        NOTHING,
+        GOES_ON,
+        sends(operation()),
+        methods=(WATCH,),
+        how=QUICK,
+    ),
+    # It answers something else.
+    Row(
+        "answers with another operation",
+        fails("INTERNAL", "WRONG_OPERATION"),
+        fails("INTERNAL", "WRONG_OPERATION"),
+        lambda server, method: always(server.fake, OTHER),
+    ),
+    Row(
+        "sends another operation in a Watch",
+        NOTHING,
+        GOES_ON,
+        sends(OTHER),
+        methods=(WATCH,),
+    ),
+    Row(
+        "sends a Watch message without an operation",
+        NOTHING,
+        GOES_ON,
+        sends(operations_pb2.Operation()),
+        methods=(WATCH,),
+    ),
+    Row(
+        "answers bytes that are no message",
+        fails("INTERNAL"),
+        fails("INTERNAL"),
+        breaks_bytes(*METHODS),
+    ),
+    Row(
+        "sends bytes that are no message in a Watch",
+        NOTHING,
+        GOES_ON,
+        breaks_bytes(WATCH),
+        methods=(WATCH,),
+    ),
+    Row(
+        "has a response of a type that nobody knows",
+        WRONG_TYPE,
+        GOES_ON,
+        has_an_unknown("response"),
+    ),
+    Row("has metadata of a type that nobody knows", GOES_ON, GOES_ON, has_an_unknown("metadata")),
+    Row("ends without a response", NONE, GOES_ON, ends_without_a_result),
+    *(
+        Row(
+            f"answers {code}",
+            fails(code),
+            fails(code),
+            from_now_on(METHODS, lambda fake, method, code=code: status(code)),
+        )
+        for code in (
+            "NOT_FOUND",
+            "PERMISSION_DENIED",
+            "INTERNAL",
+            "RESOURCE_EXHAUSTED",
+            "UNIMPLEMENTED",
+        )
+    ),
+    # It sends too much.
+    Row(
+        "floods a Watch with states",
+        NOTHING,
+        GOES_ON,
+        sends(*(step(number) for number in range(1, 1000)), ENDED),
+        methods=(WATCH,),
+    ),
+    Row(
+        "repeats a state",
+        NOTHING,
+        GOES_ON + ", each state once",
+        sends(*[step(1)] * 99, *[ENDED] * 2),
+        methods=(WATCH,),
+    ),
+    Row(
+        "sends states after the end",
+        NOTHING,
+        GOES_ON + ", and no further",
+        sends(step(1), ENDED, step(2), operation(error=5)),
+        methods=(WATCH,),
+    ),
+    Row(
+        "is well, but the caller closes the channel",
+        fails("FAILED_PRECONDITION", "CHANNEL_CLOSED"),
+        fails("FAILED_PRECONDITION", "CHANNEL_CLOSED"),
+        its_caller_closes_the_channel,
+    ),
+]
+
+
+@pytest.mark.parametrize(("row", "what", "method"), [case for row in ROWS for case in row.cases()])
+def test_each_bad_server_has_its_documented_outcome(
+    side: Side, server: FakeServer, row: Row, what: str, method: str
 ) -> None:
-    with misbehave(server) or contextlib.nullcontext():
-        future = side.client().future(operation(), response=Timestamp)
-        assert side.run(future.result(ENOUGH)) == RESPONSE
-    assert len(server.fake.calls) < 50
+    """C8: there is a pause between calls that the server did not hold."""
+    for lacking in METHODS[: METHODS.index(method)]:
+        server.fake.always(lacking, grpc.StatusCode.UNIMPLEMENTED)
+    needs_side = row.begin is its_caller_closes_the_channel
+    context = row.begin(server, method, *([side] if needs_side else []))
+    with context or contextlib.nullcontext() as target, contextlib.ExitStack() as stack:
+        if isinstance(target, str):
+            side = stack.enter_context(contextlib.closing(type(side)(target)))
+        future = side.client(**row.how).future(operation(), response=Timestamp)
+        expected = row.result if what == "result" else row.updates
+        follow = follow_results if what == "result" else follow_updates
+        if expected == LATE:
+            with pytest.raises(OperationTimeoutError, match="operations/1") as late:
+                follow(side, future, SHORT)
+            assert late.value.elapsed < 10 * SHORT
+        elif expected == WRONG_TYPE:
+            for _ in range(2):
+                with pytest.raises(WrongTypeError, match=r"nowhere\.Nothing"):
+                    follow(side, future, ENOUGH)
+        elif expected.startswith("`LroError`"):
+            with pytest.raises(LroError) as caught:
+                follow(side, future, ENOUGH)
+            code = caught.value.code.name
+            reason = "" if caught.value.reason == code else caught.value.reason
+            assert fails(code, reason) == expected
+        else:
+            follow(side, future, row.timeout or ENOUGH)
+            if row.result != WRONG_TYPE:
+                assert side.run(future.result()) == (None if row.result == NONE else RESPONSE)
+    assert len(server.fake.calls) < 60  # no busy loop
 
 
-def never_answers(fake: FakeOperations) -> None:
-    fake.always(WAIT, fake.hang)
-    fake.always(GET, fake.hang)
+def follow_results(side: Side, future: Any, timeout: timedelta) -> None:
+    side.run(future.result(timeout))
 
 
-def never_answers_a_get(fake: FakeOperations) -> None:
-    fake.always(WAIT, grpc.StatusCode.UNIMPLEMENTED)
-    fake.always(GET, fake.hang)
+def follow_updates(side: Side, future: Any, timeout: timedelta) -> None:
+    updates = side.items(future.updates(timeout))
+    assert [one.done for one in updates] == [False] * (len(updates) - 1) + [True]
+    assert all(one != following for one, following in itertools.pairwise(updates))
 
 
-def is_away_for_good(fake: FakeOperations) -> None:
-    fake.always(WAIT, grpc.StatusCode.UNAVAILABLE)
-    fake.always(GET, grpc.StatusCode.UNAVAILABLE)
-
-
-def answers_wait_at_once_and_is_never_done(fake: FakeOperations) -> None:
-    fake.always(WAIT, operation())
-    fake.always(GET, operation())
-
-
-@pytest.mark.parametrize(
-    "misbehave",
-    [
-        never_answers,
-        never_answers_a_get,
-        is_away_for_good,
-        answers_wait_at_once_and_is_never_done,
-    ],
-)
-def test_what_does_not_pass_is_a_timeout_in_time_and_without_a_busy_loop(
-    side: Side, fake: FakeOperations, misbehave: Callable[[FakeOperations], None]
-) -> None:
-    misbehave(fake)
-    future = side.client(backoff=DEFAULT_BACKOFF).future(operation())
-    began = time.monotonic()
-    with pytest.raises(OperationTimeoutError, match="operations/1"):
-        side.run(future.result(SHORT))
-    assert time.monotonic() - began < 3
-    assert len(fake.calls) < 30
-
-
-@pytest.mark.parametrize("method", [WAIT, GET])
-def test_the_name_of_another_operation_is_an_error(
-    side: Side, fake: FakeOperations, method: str
-) -> None:
-    fake.always(method, operation("operations/2", response=RESPONSE))
-    if method == GET:
-        fake.always(WAIT, grpc.StatusCode.UNIMPLEMENTED)
-    future = side.client().future(operation())
-    for _ in range(2):
-        with pytest.raises(LroError, match=r"operations/2.*operations/1") as caught:
-            side.run(future.result(ENOUGH))
-        assert (caught.value.code, caught.value.reason) == (Code.INTERNAL, "WRONG_OPERATION")
-        assert not future.operation.done
-
-
-def test_a_look_does_not_take_another_operation_either(side: Side, fake: FakeOperations) -> None:
-    fake.always(GET, operation("operations/2", response=RESPONSE))
-    future = side.client().future(operation())
-    with pytest.raises(LroError, match=r"operations/2"):
-        side.run(future.done())
-
-
-def test_a_type_that_is_not_registered(side: Side, fake: FakeOperations) -> None:
-    unknown = any_pb2.Any(type_url="type.googleapis.com/nowhere.Nothing")
-    fake.put(operations_pb2.Operation(name="operations/1", done=True, response=unknown))
-    future = side.client().future(operation())
-    for _ in range(2):
-        with pytest.raises(WrongTypeError, match=r"nowhere\.Nothing"):
-            side.run(future.result(ENOUGH))
-
-
-@pytest.mark.parametrize("status", [grpc.StatusCode.NOT_FOUND, grpc.StatusCode.PERMISSION_DENIED])
-def test_an_error_that_does_not_pass_ends_the_wait(
-    side: Side, fake: FakeOperations, status: grpc.StatusCode
-) -> None:
-    fake.always(WAIT, status)
-    future = side.client().future(operation())
-    with pytest.raises(LroError, match=f"{WAIT} says") as caught:
-        side.run(future.result(ENOUGH))
-    assert caught.value.code.name == status.name
-    assert isinstance(caught.value.__cause__, grpc.RpcError)
-    assert fake.calls == [WAIT]
+def test_the_documentation_has_the_same_table() -> None:
+    section = DOCUMENTATION.read_text().partition("## What the client makes of bad servers")[2]
+    rows = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \|$", section.partition("\n## ")[0], re.M)
+    assert rows[1:] == [(row.server, row.result, row.updates) for row in ROWS]

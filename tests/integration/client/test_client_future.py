@@ -26,9 +26,7 @@ from lro_grpc.errors import (
 )
 
 if TYPE_CHECKING:
-    from conftest import Async, Sync
-
-    Side = Sync | Async
+    from sides import Side
 
 RESPONSE = Timestamp(seconds=7)
 UNKNOWN = any_pb2.Any(type_url="type.googleapis.com/nowhere.Nothing", value=b"\x08\x01")
@@ -49,6 +47,7 @@ def finish_during_wait(fake: FakeOperations, ended: operations_pb2.Operation) ->
 def test_result_comes_with_the_one_wait_call_that_was_held(
     side: Side, fake: FakeOperations
 ) -> None:
+    """C1."""
     started = fake.put(operation())
     finish_during_wait(fake, operation(response=RESPONSE, metadata=Duration(seconds=3)))
     future = side.client().future(started, response=Timestamp, metadata=Duration)
@@ -243,6 +242,16 @@ def test_a_timeout_names_the_operation_and_carries_its_last_state(
     assert fake.count(WAIT) == 2
 
 
+def test_the_longest_timeout_is_no_problem(side: Side, fake: FakeOperations) -> None:
+    fake.always(WAIT, grpc.StatusCode.UNIMPLEMENTED)
+    fake.put(operation(response=RESPONSE))
+    client = side.client()
+    assert side.run(client.attach("operations/1").result(timedelta.max)) == RESPONSE
+    updates = client.attach("operations/1").updates(timedelta.max)
+    assert [one.done for one in side.items(updates)] == [True]
+    assert side.run(client.get("operations/1", timeout=timedelta.max)).done
+
+
 def test_no_wait_method_means_polling_and_is_remembered_by_the_client(
     side: Side, fake: FakeOperations
 ) -> None:
@@ -353,6 +362,20 @@ def test_callbacks_are_called_when_the_wait_itself_fails(side: Side, fake: FakeO
     with pytest.raises(LroError) as caught:
         side.run(future.result())
     assert caught.value.code is Code.NOT_FOUND
+
+
+def test_an_error_of_the_call_and_one_of_the_operation_are_told_apart(
+    side: Side, fake: FakeOperations
+) -> None:
+    """C8: NOT_FOUND of a call is no outcome."""
+    future = side.client().attach("operations/1")
+    with pytest.raises(LroError) as caught:
+        side.run(future.result(seconds(10)))
+    assert caught.value.code is Code.NOT_FOUND
+    assert not isinstance(caught.value, OperationFailedError)
+    fake.put(operation(error=5))
+    with pytest.raises(OperationFailedError):
+        side.run(future.result(seconds(10)))
 
 
 def test_an_update_has_the_any_itself_if_its_type_is_not_known_here(

@@ -30,9 +30,7 @@ from lro_grpc.errors import Code, LroError, OperationNotFoundError, to_status
 from lro_grpc.polling import Backoff, Retry
 
 if TYPE_CHECKING:
-    from conftest import Async, Sync
-
-    Side = Sync | Async
+    from sides import Side
 
 RESPONSE = Timestamp(seconds=7)
 
@@ -166,6 +164,7 @@ def test_a_list_goes_on_to_the_last_page(side: Side, fake: FakeOperations) -> No
 def test_the_pages_of_a_list_are_there_as_the_server_sent_them(
     side: Side, fake: FakeOperations
 ) -> None:
+    """C5."""
     pages = three_pages(fake)
     assert side.items(side.client().list("operations").pages()) == pages
     assert side.items(side.client().list("operations", page_token="b").pages()) == pages[2:]
@@ -197,6 +196,7 @@ def test_a_list_fetches_a_page_only_when_it_is_needed(side: Side, fake: FakeOper
 def test_the_routing_header_is_sent(
     side: Side, fake: FakeOperations, name: str, header: str | None
 ) -> None:
+    """C4."""
     fake.always(GET, operation())
     fake.always(WAIT, operation())
     fake.always(LIST, operations_pb2.ListOperationsResponse())
@@ -234,7 +234,7 @@ def abort_with(status: bytes, code: grpc.StatusCode = grpc.StatusCode.NOT_FOUND)
 
 def error_of_get(side: Side) -> LroError:
     with pytest.raises(LroError) as caught:
-        side.run(side.client().get("operations/1"))
+        side.run(side.client(retry=None).get("operations/1"))
     assert isinstance(caught.value.__cause__, grpc.RpcError)
     return caught.value
 
@@ -327,12 +327,11 @@ def test_cancelling_a_task_does_not_cancel_the_operation(server: FakeServer) -> 
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
-            await asyncio.to_thread(server.fake.arrived[WAIT].acquire)
             server.fake.put(operation(response=RESPONSE))
             assert await stays == RESPONSE
 
     asyncio.run(main())
-    assert server.fake.calls == [WAIT, WAIT]
+    assert server.fake.calls == [WAIT]
 
 
 def test_async_callbacks_need_a_running_loop(server: FakeServer) -> None:
@@ -427,3 +426,24 @@ def test_the_package_exports_its_classes() -> None:
         "async_wait",
         "wait",
     ]
+
+
+def test_a_channel_that_was_closed_before(side: Side, fake: FakeOperations) -> None:
+    future = side.client().attach("operations/1")
+    side.run(side.channel.close())
+    calls = [future.result, future.done, future.cancel, lambda: side.items(future.updates())]
+    for call in calls:
+        with pytest.raises(LroError, match="closed") as caught:
+            side.run(call())
+        assert (caught.value.code, caught.value.reason) == (
+            Code.FAILED_PRECONDITION,
+            "CHANNEL_CLOSED",
+        )
+    assert fake.calls == []
+
+
+def test_metadata_that_grpc_does_not_take(side: Side) -> None:
+    future = side.client(call_metadata=[("X-Mine", "1")]).attach("operations/1")
+    for call in (future.result, future.done, lambda: side.items(future.updates())):
+        with pytest.raises(LroError, match=r"[Mm]etadata"):
+            side.run(call())

@@ -1,0 +1,167 @@
+"""Pause, resume and delete; and the whole of a future against a server of this package."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+from concurrent import futures
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from fake_operations import DELETE, PAUSE, RESUME, FakeOperations, operation
+from sides import Async, Side, Sync
+
+import lro_grpc
+from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
+from lro.v1 import operation_metadata_pb2
+from lro_grpc.errors import Code, LroError, OperationCancelledError
+from lro_grpc.polling import Backoff, Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+ENOUGH = timedelta(seconds=20)
+QUICK_RETRY = Retry(backoff=Backoff(initial=timedelta(milliseconds=1)), attempts=3)
+Instance, Metadata = fleet_service_pb2.Instance, operation_metadata_pb2.OperationMetadata
+
+
+def test_a_future_and_a_client_pause_resume_and_delete(side: Side, fake: FakeOperations) -> None:
+    client = side.client()
+    future = client.future(fake.put(operation()))
+    for call in (future.pause, future.resume, future.delete):
+        assert side.run(call()) is None
+    for by_name in (client.pause, client.resume, client.delete):
+        assert side.run(by_name("operations/1")) is None
+    assert fake.calls == [PAUSE, RESUME, DELETE] * 2
+    assert {request.name for request in fake.requests} == {"operations/1"}
+
+
+@pytest.mark.parametrize(("method", "times"), [(PAUSE, 3), (DELETE, 3), (RESUME, 1)])
+def test_what_is_the_same_when_it_is_repeated_is_repeated(
+    side: Side, fake: FakeOperations, method: str, times: int
+) -> None:
+    """C2: a resume may undo a pause that came after it."""
+    fake.always(method, grpc.StatusCode.UNAVAILABLE)
+    client = side.client(retry=QUICK_RETRY)
+    future = client.attach("operations/1")
+    name = method.removesuffix("Operation").lower()
+    for call in (getattr(future, name), lambda: getattr(client, name)("operations/1")):
+        fake.calls.clear()
+        with pytest.raises(LroError) as caught:
+            side.run(call())
+        assert caught.value.code is Code.UNAVAILABLE
+        assert fake.calls == [method] * times
+
+
+class Fleet(fleet_service_pb2_grpc.FleetServiceServicer):
+    """Makes a step of progress whenever it is told to."""
+
+    def __init__(self) -> None:
+        self.steps: queue.Queue[int] = queue.Queue()
+
+    @lro_grpc.method(pausable=True)
+    def CreateInstance(self, request: Any, op: Any) -> Any:
+        done = op.checkpoint_state or Instance()
+        while done.size_bytes < 100:
+            op.raise_if_stopped()
+            with contextlib.suppress(queue.Empty):
+                done.size_bytes = self.steps.get(timeout=0.02)
+                op.progress(done.size_bytes, f"step {done.size_bytes}")
+            op.checkpoint(done)
+        return done
+
+
+@pytest.fixture
+def fleet() -> Fleet:
+    return Fleet()
+
+
+@pytest.fixture(params=[Sync, Async], ids=["sync", "async"])
+def ours(request: pytest.FixtureRequest, fleet: Fleet) -> Iterator[Side]:
+    operations = lro_grpc.Operations("memory:", grace=timedelta(seconds=1))
+    server = grpc.server(futures.ThreadPoolExecutor(16))
+    fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(fleet, operations.attach(server))
+    port = server.add_insecure_port("127.0.0.1:0")
+    operations.start_sync()
+    server.start()
+    with contextlib.closing(request.param(f"127.0.0.1:{port}")) as side:
+        yield side
+    operations.stop_sync(lambda: server.stop(1).wait())
+
+
+def started(side: Side) -> Any:
+    stub = fleet_service_pb2_grpc.FleetServiceStub(side.channel)
+    request = fleet_service_pb2.CreateInstanceRequest(parent="projects/p/locations/l")
+
+    async def start() -> Any:
+        return await stub.CreateInstance(request)
+
+    one = side.run(start()) if side.is_async else stub.CreateInstance(request)
+    return side.client().future(one, response=Instance, metadata=Metadata)
+
+
+def seen(side: Side, updates: Any, **wanted: Any) -> Any:
+    """Returns the first update that is as wanted."""
+    while True:
+        one = side.next(updates)
+        values = {"state": one.state.name, "progress": one.progress_percent, "done": one.done}
+        if wanted.items() <= values.items():
+            return one
+
+
+def test_the_progress_of_our_own_server_is_pushed(ours: Side, fleet: Fleet) -> None:
+    future = started(ours)
+    updates = future.updates(ENOUGH)
+    seen(ours, updates, state="JOB_STATE_RUNNING")
+    for percent in (10, 60):
+        fleet.steps.put(percent)
+        one = seen(ours, updates, progress=percent)
+        assert (one.status_detail, one.attempt, one.done) == (f"step {percent}", 1, False)
+        assert one.metadata.progress_percent == percent
+        assert future.progress == percent
+    fleet.steps.put(100)
+    last = ours.items(updates)[-1]
+    assert (last.state.name, last.state.terminal, last.done) == ("JOB_STATE_SUCCEEDED", True, True)
+    assert ours.run(future.result(ENOUGH)) == Instance(size_bytes=100)
+
+
+def test_our_own_server_pauses_and_resumes(ours: Side, fleet: Fleet) -> None:
+    future = started(ours)
+    updates = future.updates(ENOUGH)
+    fleet.steps.put(30)
+    seen(ours, updates, progress=30)
+    ours.run(future.pause())
+    seen(ours, updates, state="JOB_STATE_PAUSED")
+    ours.run(future.resume())
+    assert seen(ours, updates, state="JOB_STATE_RUNNING").attempt == 2
+    fleet.steps.put(100)
+    assert ours.items(updates)[-1].done
+    assert ours.run(future.result(ENOUGH)) == Instance(size_bytes=100)
+    with pytest.raises(LroError) as caught:
+        ours.run(future.pause())
+    assert caught.value.code is Code.FAILED_PRECONDITION
+
+
+def test_our_own_server_cancels(ours: Side) -> None:
+    """C8: a cancel is a request; the state tells."""
+    future = started(ours)
+    updates = future.updates(ENOUGH)
+    ours.next(updates)
+    assert ours.run(future.cancel())
+    assert ours.items(updates)[-1].state.name == "JOB_STATE_CANCELLED"
+    with pytest.raises(OperationCancelledError):
+        ours.run(future.result(ENOUGH))
+
+
+def test_our_own_server_deletes(ours: Side, fleet: Fleet) -> None:
+    """P7: the operation is gone, and its method goes on."""
+    future = started(ours)
+    assert not ours.run(future.done())
+    ours.run(future.delete())
+    with pytest.raises(LroError) as caught:
+        ours.run(future.result(ENOUGH))
+    assert caught.value.code is Code.NOT_FOUND
+    fleet.steps.put(100)
