@@ -30,9 +30,23 @@ help: ## Show this list
 demo: .venv/run.stamp ## Run the example fleet: a batch that fails, one that succeeds, a snapshot
 	$(BIN)/lro demo
 
+# Most tests wait for servers and processes: two halves side by side take little more than half the
+# time. What each has printed comes when it is through.
 .PHONY: test
-test: .venv/dev.stamp ## Run the tests
+test: .venv/dev.stamp ## Run the tests, in two processes; or with PYTEST_ARGS=..., in one
+ifeq ($(strip $(PYTEST_ARGS)),)
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going test-engines test-users
+else
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+endif
+
+.PHONY: test-engines
+test-engines: .venv/dev.stamp
+	$(BIN)/python -m pytest -q tests/unit tests/schema tests/contract tests/simulation tests/faults
+
+.PHONY: test-users
+test-users: .venv/dev.stamp
+	$(BIN)/python -m pytest -q tests/integration tests/interop
 
 .PHONY: soak
 soak: .venv/dev.stamp ## Kill servers 1,000 times under load, and simulate; at most 20 minutes

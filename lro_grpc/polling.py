@@ -65,7 +65,7 @@ class Backoff:
 
     initial: timedelta = timedelta(milliseconds=100)
     """The ceiling of the first pause."""
-    multiplier: float = 1.5
+    multiplier: float = 1.2
     """What each further ceiling is multiplied by."""
     maximum: timedelta = timedelta(seconds=5)
     """The highest ceiling."""
@@ -89,7 +89,9 @@ class Backoff:
 
 
 DEFAULT_BACKOFF = Backoff()
-"""From 0.1 s by 1.5 up to 5 s: between polls, and after UNAVAILABLE."""
+"""From 0.1 s by 1.2 up to 5 s: between polls, and after UNAVAILABLE. Where nothing but polling is
+left, twenty polls in the first 10 s see an end about a tenth of the operation's time late; from
+then on there is one each 2.5 s."""
 
 DEPLOYMENT_MANAGER_BACKOFF = Backoff(timedelta(seconds=5), 2, timedelta(seconds=180), jitter=False)
 """What Deployment Manager's documentation asks of its clients: 5, 10, 20 … up to 180 s."""

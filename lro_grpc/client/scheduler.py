@@ -17,7 +17,8 @@ class Scheduler:
     """An event loop in a daemon thread, which is there while there is something to do."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant, for wherever it is held the garbage collector may end an abandoned iteration.
+        self._lock = threading.RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.current_thread()
         self._begun = 0
