@@ -177,7 +177,8 @@ def test_a_place_is_free_when_one_that_waits_has_expired(
 ) -> None:
     clock = ManualClock()
     how = {"concurrency": 1, "timeout": timedelta(seconds=20)}
-    server = full(serve, held, 1, servicer=held.servicer(**how), clock=clock, store=store)
+    options = {"clock": clock, "store": store, "lease": timedelta(hours=1)}
+    server = full(serve, held, 1, servicer=held.servicer(**how), **options)
     name = waiting(server)
     waiter = server.waiting(name)
     while not waiter.done():
