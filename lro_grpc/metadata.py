@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from google.protobuf import any_pb2, descriptor_pool, message_factory
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2, state_pb2
@@ -82,21 +82,42 @@ def _is_time(field: FieldDescriptor) -> bool:
 
 def _is_job_state(field: FieldDescriptor) -> bool:
     """Any enum that has each value of ``JobState`` under the same name and number will do."""
-    if _repeated(field) or field.enum_type is None:
-        return False
-    theirs = field.enum_type.values_by_name
-    ours = state_pb2.JobState.DESCRIPTOR.values
-    return all(v.name in theirs and theirs[v.name].number == v.number for v in ours)
+    kind = None if _repeated(field) else field.enum_type
+    return kind is not None and _has_values(kind, state_pb2.JobState.DESCRIPTOR)
 
 
 def _is_batch(field: FieldDescriptor) -> bool:
-    """Any message whose fields have the names, numbers and types of ours, so the same bytes."""
+    """Any message that has each field of ours, so that our bytes say the same in it."""
     kind = _message_type(field)
-    return kind is not None and _shape(kind) == _shape(_BATCH)
+    return kind is not None and _covers(kind, _BATCH)
 
 
-def _shape(kind: Descriptor) -> list[tuple[str, int, int, bool]]:
-    return [(f.name, f.number, f.type, _repeated(f)) for f in kind.fields]
+def _covers(theirs: Descriptor, ours: Descriptor) -> bool:
+    return theirs.full_name == ours.full_name or all(
+        (field := theirs.fields_by_number.get(our.number)) and _is_same(field, our)
+        for our in ours.fields
+    )
+
+
+def _is_same(theirs: FieldDescriptor, ours: FieldDescriptor) -> bool:
+    # Where a name is Python's own, proto-plus puts an underscore behind it: ``type_``.
+    if (theirs.name.removesuffix("_"), theirs.type, _repeated(theirs)) != (
+        ours.name,
+        ours.type,
+        _repeated(ours),
+    ):
+        return False
+    if theirs.message_type is not None and ours.message_type is not None:
+        return _covers(theirs.message_type, ours.message_type)
+    if theirs.enum_type is not None and ours.enum_type is not None:
+        return _has_values(theirs.enum_type, ours.enum_type)
+    return True
+
+
+def _has_values(theirs: EnumDescriptor, ours: EnumDescriptor) -> bool:
+    """Whether an enum has each value of ours under the same name and number."""
+    names = theirs.values_by_name
+    return all(v.name in names and names[v.name].number == v.number for v in ours.values)
 
 
 def _message_type(field: FieldDescriptor) -> Descriptor | None:

@@ -28,22 +28,27 @@ def new_id(random_bytes: Callable[[int], bytes]) -> str:
     return f"op-{text}"
 
 
-def operation_name(parent: str, operation_id: str) -> str:
+def operation_name(parent: str, operation_id: str, collection: str = COLLECTION) -> str:
     """Joins a parent (empty for none) and an id to a name."""
-    return f"{parent}/{COLLECTION}/{operation_id}" if parent else f"{COLLECTION}/{operation_id}"
+    return f"{parent}/{collection}/{operation_id}" if parent else f"{collection}/{operation_id}"
 
 
-def split(name: str) -> tuple[str, str]:
+def split(name: str, collection: str = COLLECTION) -> tuple[str, str]:
     """Splits an operation's name into its parent (empty for none) and its id.
 
+    Args:
+        name: The name.
+        collection: What stands in it before the id.
+
     Raises:
-        InvalidNameError: If the text is not an operation's name.
+        InvalidNameError: If the text is not such a name.
     """
     parent, slash, operation_id = name.rpartition("/")
-    parent, _, collection = parent.rpartition("/") if slash else ("", "", "")
-    if collection != COLLECTION or not _ID.fullmatch(operation_id) or name.startswith("/"):
+    parent, _, found = parent.rpartition("/") if slash else ("", "", "")
+    if found != collection or not _ID.fullmatch(operation_id) or name.startswith("/"):
+        what = "an operation's name" if collection == COLLECTION else f"a name in {collection}"
         raise InvalidNameError(
-            f"{cut(name)!r} is not an operation's name; expected [{{parent}}/]operations/{{id}}"
+            f"{cut(name)!r} is not {what}; expected [{{parent}}/]{collection}/{{id}}"
             " with an id of 1 to 128 characters of A-Z a-z 0-9 . _ ~ -",
             metadata={"name": cut(name)},
         )

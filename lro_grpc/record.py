@@ -173,11 +173,13 @@ def create(
     exclusive: bool = False,
     retention: int = DEFAULT_RETENTION,
     timeout: int = 0,
+    custom: bytes = b"",
 ) -> Record:
     """Returns a new record, QUEUED and not yet stored.
 
     With ``exclusive`` no other operation may have the target meanwhile (S6). ``timeout`` is how
-    long it may take from now on, in microseconds; 0 stands for any time.
+    long it may take from now on, in microseconds; 0 stands for any time. ``custom`` is what the
+    handler's own metadata fields are to begin with.
     """
     record = Record(
         name=names.operation_name(parent, operation_id),
@@ -212,7 +214,7 @@ def create(
         deleted=False,
         progress_percent=0,
         status_detail="",
-        custom=b"",
+        custom=custom,
         checkpoint=b"",
         batch=b"",
         batch_error=b"",

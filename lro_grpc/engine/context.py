@@ -16,16 +16,17 @@ from lro_grpc.engine.batch import Batch, drive, drive_async
 from lro_grpc.engine.log import handlers_log
 from lro_grpc.errors import AttemptStopped, StopReason
 from lro_grpc.events import Checkpoint, Update
+from lro_grpc.messages import as_declared
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
-    # The default (PEP 696) is for handlers that do not name the type.
-    MetadataT_co = TypeVar("MetadataT_co", bound=Message, default=Message, covariant=True)
+    # The default (PEP 696) is for handlers that do not name the type; it may be a proto-plus one.
+    MetadataT_co = TypeVar("MetadataT_co", default=Message, covariant=True)
 else:
     from typing import TypeVar
 
-    MetadataT_co = TypeVar("MetadataT_co", bound=Message, covariant=True)
+    MetadataT_co = TypeVar("MetadataT_co", covariant=True)
 
 
 class _Context(Generic[MetadataT_co]):
@@ -88,7 +89,7 @@ class _Context(Generic[MetadataT_co]):
         failures that stand in ``partial_failures`` at the end make the operation
         PARTIALLY_SUCCEEDED.
         """
-        metadata: MetadataT_co = self._attempt.metadata
+        metadata: MetadataT_co = as_declared(self._attempt.metadata, self._attempt.handler.metadata)
         return metadata
 
     @property

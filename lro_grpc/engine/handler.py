@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from google.protobuf.message import Message
-
 from lro_grpc.polling import Backoff
 
 DEFAULT_THREADS = 16
@@ -26,18 +24,19 @@ RETRY_BACKOFF = Backoff(timedelta(seconds=1), 2.0, timedelta(minutes=1))
 class Handler:
     """The run of one method, found by the method's full name.
 
-    The response and metadata types are those of the method's ``operation_info``.
+    The types are those of the method's ``operation_info``, or as its author has declared them:
+    protobuf's own classes, or proto-plus classes. The run is given and returns the very same.
     """
 
     method: str
     """``/pkg.Service/Method``."""
     run: Callable[[Any, Any], Any]
     """Called with the request and the context; a function, or a coroutine function."""
-    request: type[Message]
+    request: type[Any]
     """The request's type."""
-    response: type[Message]
+    response: type[Any]
     """The type that ``run`` returns."""
-    metadata: type[Message]
+    metadata: type[Any]
     """The type of ``Operation.metadata``."""
     error_domain: str
     """``ErrorInfo.domain`` of the handler's errors that name none."""

@@ -29,6 +29,7 @@ from lro_grpc.events import (
     cancelled_status,
     expired_status,
 )
+from lro_grpc.messages import as_declared, protobuf_class, protobuf_message
 
 
 class Run(asyncio.Task[Event]):
@@ -76,14 +77,15 @@ def _is_stop(error: BaseException) -> bool:
 
 async def _call(attempt: Attempt) -> Any:
     attempt.raise_if_stopped()
-    request = attempt.handler.request.FromString(attempt.record.request)
-    if not attempt.handler.is_async:
+    handler = attempt.handler
+    body = protobuf_class(handler.request).FromString(attempt.record.request)
+    request = as_declared(body, handler.request)
+    if not handler.is_async:
         context = OperationContext[Any](attempt)
-        run = attempt.handler.run
-        return await run_in_thread(attempt.name, run, request, context, log=attempt.log)
+        return await run_in_thread(attempt.name, handler.run, request, context, log=attempt.log)
     attempt.task = asyncio.current_task()
     try:
-        return await attempt.handler.run(request, AsyncOperationContext[Any](attempt))
+        return await handler.run(request, AsyncOperationContext[Any](attempt))
     finally:
         await _interrupt_no_more(attempt)
 
@@ -97,14 +99,15 @@ async def _interrupt_no_more(attempt: Attempt) -> None:
 
 
 def _packed(attempt: Attempt, response: Any) -> bytes:
-    expected = attempt.handler.response.DESCRIPTOR
-    if not isinstance(response, Message) or response.DESCRIPTOR is not expected:
+    expected = protobuf_class(attempt.handler.response).DESCRIPTOR
+    message = protobuf_message(response)
+    if not isinstance(message, Message) or message.DESCRIPTOR is not expected:
         raise WrongTypeError(
             f"the handler of {attempt.handler.method} returned {type(response).__qualname__};"
             f" its operation_info declares {expected.full_name}",
             metadata={"method": attempt.handler.method, "expected": expected.full_name},
         )
-    return metadata.packed(response)
+    return metadata.packed(message)
 
 
 async def _stopped(attempt: Attempt, error: BaseException) -> Event:

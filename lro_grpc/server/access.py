@@ -46,8 +46,8 @@ class Access:
     """``operations.start``, ``.get``, ``.list``, ``.wait``, ``.watch``, ``.cancel``, ``.delete``,
     ``.pause`` or ``.resume``."""
     resource: str
-    """The operation's name; for list the parent; for start the request's ``parent`` or ``name``, or
-    else the method. As the caller has sent it: it may be no name at all."""
+    """The operation's name, or the job's; for list the parent; for start the request's ``parent``
+    or ``name``, or else the method. As the caller has sent it: it may be no name at all."""
     method: str
     """The full name of the RPC's method: ``/pkg.Service/Method``."""
     request: Message
@@ -89,7 +89,14 @@ class Guard:
         self._authorize = authorize
 
     async def check(
-        self, permission: str, resource: str, request: Message, call: Call, *, named: bool = True
+        self,
+        permission: str,
+        resource: str,
+        request: Message,
+        call: Call,
+        *,
+        named: bool = True,
+        operation: str | None = None,
     ) -> str:
         """Checks one access, and returns who asks for it.
 
@@ -98,7 +105,8 @@ class Guard:
             resource: See :class:`Access`.
             request: The RPC's request.
             call: The RPC.
-            named: Whether the resource is to be an operation's name.
+            named: Whether the call names an operation.
+            operation: The operation's name, where it is not the resource.
 
         Raises:
             PermissionDeniedError: If it is not allowed: the same whether or not the resource is
@@ -107,7 +115,7 @@ class Guard:
         caller = await self._caller(call)
         if self._authorize is None:
             return caller
-        known = await self._known(resource) if named else None
+        known = await self._known(resource if operation is None else operation) if named else None
         access = Access(caller, permission, resource, call.method, request, known)
         if not await self._ask("authorize", self._authorize, access):
             raise PermissionDeniedError(

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+
+from google.protobuf.message import Message
+
+from lro_grpc.errors import InvalidArgumentError
 
 _STANDARD_VERBS = (
     "Create",
@@ -45,3 +49,18 @@ def parent_of(candidates: Iterable[str]) -> str:
         if found:
             return found.group()
     return ""
+
+
+def check_fields(request: Message, served: Collection[str]) -> None:
+    """Refuses a request with a field that would have no effect.
+
+    Raises:
+        InvalidArgumentError: If a field is set that is not among those served.
+    """
+    for field, _ in request.ListFields():
+        if field.name not in served:
+            raise InvalidArgumentError(
+                f"{request.DESCRIPTOR.name}.{field.name} is not supported; leave it unset",
+                reason="FIELD_NOT_SUPPORTED",
+                metadata={"field": field.name},
+            )

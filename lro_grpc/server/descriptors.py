@@ -11,6 +11,7 @@ from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.message import Message
 
 from lro_grpc.errors import ConfigurationError
+from lro_grpc.messages import protobuf_class
 
 _OPERATION_INFO: Any = operations_pb2.operation_info
 _OPERATION = operations_pb2.Operation.DESCRIPTOR.full_name
@@ -18,11 +19,16 @@ _OPERATION = operations_pb2.Operation.DESCRIPTOR.full_name
 
 @dataclass(frozen=True, slots=True)
 class MethodTypes:
-    """The message classes of a long-running method."""
+    """The types of a long-running method: protobuf's own classes, or proto-plus classes."""
 
-    request: type[Message]
-    response: type[Message]
-    metadata: type[Message]
+    request: type[Any]
+    response: type[Any]
+    metadata: type[Any]
+
+    def __post_init__(self) -> None:
+        """Checks that they are message types."""
+        for declared in (self.request, self.response, self.metadata):
+            protobuf_class(declared)
 
 
 def methods_of(service: str) -> list[str]:

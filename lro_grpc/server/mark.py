@@ -29,6 +29,9 @@ class Prepared:
     parent: str | None = None
     """What the operation's name begins with. Unless given, the ``projects/*/locations/*`` that
     ``target``, or ``parent`` or ``name`` in the request, begins with; else none."""
+    metadata: Any = None
+    """The handler's own fields of the operation's metadata, to begin with: a message of the
+    method's metadata type."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import Any, overload
 
 import grpc
 import grpc.aio
-from google.protobuf.message import Message
+from google.protobuf import empty_pb2
 
 from lro_grpc import metadata as conventional
 from lro_grpc import names
@@ -27,9 +27,12 @@ from lro_grpc.engine.loop_thread import LoopThread
 from lro_grpc.errors import LIBRARY_DOMAIN, ConfigurationError, UnavailableError
 from lro_grpc.server import descriptors
 from lro_grpc.server.access import Authorize, Guard, Identify
-from lro_grpc.server.call import Call, Waiters
+from lro_grpc.server.call import Call, Service, Waiters
 from lro_grpc.server.control import ControlService
 from lro_grpc.server.faces import Served, ServedCall, ServedStream, aio_face, sync_face
+from lro_grpc.server.job_creation import prepare_of, run_of
+from lro_grpc.server.job_kind import JobKind
+from lro_grpc.server.jobs import Jobs
 from lro_grpc.server.limits import Limits
 from lro_grpc.server.mark import BoundMethod, MethodOptions
 from lro_grpc.server.queues import Queues
@@ -135,6 +138,7 @@ class Operations:
         self._grace = grace
         self._new_id = new_id or (lambda: names.new_id(os.urandom))
         self._handlers: dict[str, Handler] = {}
+        self._starting_jobs: list[str] = []
         control = ControlService(self._store, self._changes, self._guard, watch_resend=watch_resend)
         self._methods: dict[str, Served] = {
             method: ServedCall(method, LIBRARY_DOMAIN, answer)
@@ -142,7 +146,7 @@ class Operations:
         }
         for method, stream in control.streams().items():
             self._methods[method] = ServedStream(method, LIBRARY_DOMAIN, stream)
-        self._services = Services(self._add_marked)
+        self._services = Services(self._add_marked, self._methods)
         self._engine: InProcessEngine | None = None
         self._thread: LoopThread | None = None
         self.recovered = 0
@@ -194,13 +198,16 @@ class Operations:
         method: str,
         handler: Callable[[Any, Any], Any],
         *,
-        request: type[Message],
-        response: type[Message],
-        metadata: type[Message] = conventional.DEFAULT_TYPE,
+        request: type[Any],
+        response: type[Any],
+        metadata: type[Any] = conventional.DEFAULT_TYPE,
         prepare: Callable[[Any, Any], Any] | None = None,
         options: MethodOptions | None = None,
     ) -> None:
         """Serves a long-running method without a generated servicer.
+
+        The types may be those of a vendor's package, protobuf's own classes or proto-plus classes:
+        handler and prepare are given, and return, what is declared here; so is ``op.metadata``.
 
         Args:
             method: ``/pkg.Service/Method``.
@@ -213,11 +220,79 @@ class Operations:
             options: What a mark would say.
 
         Raises:
-            ConfigurationError: If the name is not of that form, or is served already, or the
-                operations have started.
+            ConfigurationError: If the name is not of that form, or is served already, or a type is
+                not a message type, or the operations have started.
         """
         types = descriptors.MethodTypes(request, response, metadata)
         self._add(method, BoundMethod(handler, prepare, options or MethodOptions()), types)
+
+    def add_jobs(
+        self,
+        service: str,
+        job: type[Any],
+        run: Callable[[Any, Any], Any] | None = None,
+        *,
+        started_by: str | None = None,
+        collection: str | None = None,
+        prepare: Callable[[Any, Any], Any] | None = None,
+        options: MethodOptions | None = None,
+    ) -> None:
+        """Serves operations as jobs: resources with a state of their own (AIP-152).
+
+        ::
+
+            operations.add_jobs("reports.v1.ReportService", reports_pb2.ReportJob, build)
+
+        Served are, of the service's methods for the type ``ReportJob``, those that it has of
+        ``GetReportJob``, ``ListReportJobs``, ``CancelReportJob``, ``PauseReportJob``,
+        ``ResumeReportJob`` and ``DeleteReportJob``; and with ``run`` also ``CreateReportJob``,
+        which starts a job, and answers it. Of a job the fields ``state``, ``create_time``,
+        ``start_time``, ``update_time``, ``end_time`` and ``error`` are filled. Its name is that of
+        its operation, with ``reportJobs`` in place of ``operations``. To ``authorize`` a call is
+        the one of its operation, such as ``operations.get``; the resource is the job's name.
+
+        Args:
+            service: The full name of the service.
+            job: The jobs' type, with a string ``name``, and a ``state`` of an enum that has the
+                values of ``lro.v1.JobState``.
+            run: A function or a coroutine function that is given the job, as Create was sent it,
+                and the operation's context. What it writes into the job is shown: the job is
+                ``op.metadata``. It returns nothing.
+            started_by: In place of ``run``: the long-running method whose operations the jobs are.
+                If its metadata is of the jobs' type, a job is that. Where the service has a
+                servicer, add it after its jobs.
+            collection: What stands in a job's name, and after ``List``; made from the type's name
+                unless given.
+            prepare: As the mark's ``prepare``, but that it is given the job; what it writes into
+                the job is kept.
+            options: What a mark would say of ``run``.
+
+        Raises:
+            ConfigurationError: If types or methods are not as described, or one of the methods is
+                served already, or the operations have started.
+        """
+        kind = JobKind(service, job, collection)
+        if run is None and started_by is not None:
+            self._starting_jobs.append(started_by)
+            jobs = Jobs(kind, started_by, self._store, self._guard, self._limits)
+        elif run is None or started_by is not None:
+            raise ConfigurationError(
+                f"the jobs of {service} need either run, or started_by; give one of them"
+            )
+        else:
+            create = kind.to_create()
+            jobs = Jobs(kind, create.name, self._store, self._guard, self._limits)
+            self._add(
+                create.name,
+                BoundMethod(
+                    run_of(kind, run), prepare_of(kind, create, prepare), options or MethodOptions()
+                ),
+                descriptors.MethodTypes(create.request, empty_pb2.Empty, job),
+                jobs.created,
+            )
+        for name, service_method in jobs.methods().items():
+            self._check_new(name)
+            self._methods[name] = ServedCall(name, LIBRARY_DOMAIN, service_method)
 
     def _find(self, method: str) -> Served | None:
         """Returns what serves a method, or refuses it while the operations do not run."""
@@ -227,14 +302,25 @@ class Operations:
     def _add_marked(self, method: str, bound: BoundMethod) -> None:
         self._add(method, bound, descriptors.types_of(method))
 
-    def _add(self, method: str, bound: BoundMethod, types: descriptors.MethodTypes) -> None:
+    def _add(
+        self,
+        method: str,
+        bound: BoundMethod,
+        types: descriptors.MethodTypes,
+        answer: Callable[[Service], Service] = lambda start: start,
+    ) -> None:
+        """Serves a long-running method.
+
+        Args:
+            method: ``/pkg.Service/Method``.
+            bound: How to run it.
+            types: Its types.
+            answer: Makes of what starts an operation what answers the RPC.
+        """
         if not _METHOD.fullmatch(method):
             raise ConfigurationError(f"{method!r} is not of the form /pkg.Service/Method")
         service = method.split("/")[1]
-        if self._engine is not None:
-            raise ConfigurationError(f"{method} comes too late; add it before the start")
-        if method in self._methods:
-            raise ConfigurationError(f"{method} was added twice; add its servicer once")
+        self._check_new(method)
         if bound.options.exclusive and bound.prepare is None:
             raise ConfigurationError(
                 f"{method} is exclusive, and has no prepare; add one that returns"
@@ -265,7 +351,17 @@ class Operations:
             self._telemetry,
         )
         self._handlers[method] = handler
-        self._methods[method] = ServedCall(method, handler.error_domain, starter.start)
+        self._methods[method] = ServedCall(method, handler.error_domain, answer(starter.start))
+
+    def _check_new(self, method: str) -> None:
+        if self._engine is not None:
+            raise ConfigurationError(f"{method} comes too late; add it before the start")
+        if method in self._methods:
+            raise ConfigurationError(f"{method} was added twice; add its servicer once")
+        if method in self._services.passed:
+            raise ConfigurationError(
+                f"{method} is served by a servicer that was added before; add that after it"
+            )
 
     async def start(self) -> None:
         """Opens the store, takes over what a former process has left, and begins to run.
@@ -273,8 +369,11 @@ class Operations:
         ``run`` does it; call it yourself only where you start and stop the server yourself.
 
         Raises:
-            ConfigurationError: If the store cannot be opened.
+            ConfigurationError: If the store cannot be opened, or what starts jobs is missing.
         """
+        for method in self._starting_jobs:
+            if method not in self._handlers:
+                raise ConfigurationError(f"{method} is to start jobs, and is not served; add it")
         await self._store.open()
         engine = InProcessEngine(self._store, self._handlers, self._clock, self._engine_options)
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,12 +31,16 @@ class Services:
 
     Args:
         record: Is given each marked method.
+        served: The methods that the operations serve, marked or not; a servicer's own give way.
     """
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, served: Container[str]) -> None:
         self.names: list[str] = []
         """The services' full names, in the order in which they were added."""
+        self.passed: set[str] = set()
+        """The methods that were left to their servicers."""
         self._record = record
+        self._served = served
         self._recorded: set[str] = set()
 
     def look_through(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
@@ -52,7 +56,7 @@ class Services:
                         self._record(method, bound)
 
     def without(self, service: str, handlers: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the methods that are not marked.
+        """Returns the methods that are not marked, nor served in another way.
 
         Raises:
             ConfigurationError: If one is marked, but its service's descriptor is not known.
@@ -61,7 +65,9 @@ class Services:
         for name, handler in handlers.items():
             method = f"/{service}/{name}"
             if _bound(method, handler) is None:
-                others[name] = handler
+                if method not in self._served:
+                    self.passed.add(method)
+                    others[name] = handler
             elif method not in self._recorded:
                 raise ConfigurationError(
                     f"{method} is marked as long-running, but no imported module declares"

@@ -17,6 +17,7 @@ from lro_grpc.clock import Clock
 from lro_grpc.engine import Handler
 from lro_grpc.engine.log import log_started
 from lro_grpc.errors import ConfigurationError, LimitReachedError
+from lro_grpc.messages import as_declared, protobuf_class, protobuf_message
 from lro_grpc.server import conventions
 from lro_grpc.server.access import Guard
 from lro_grpc.server.call import Call, parse
@@ -65,7 +66,9 @@ class Starter:
         self._clock = clock
         self._new_id = new_id
         self._telemetry = telemetry
-        kinds = {f.name: f.type for f in handler.request.DESCRIPTOR.fields if not f.is_repeated}
+        self._request = protobuf_class(handler.request)
+        self._metadata = protobuf_class(handler.metadata)
+        kinds = {f.name: f.type for f in self._request.DESCRIPTOR.fields if not f.is_repeated}
         self._has_request_id = kinds.get("request_id") == FieldDescriptor.TYPE_STRING
         self._has_validate_only = kinds.get("validate_only") == FieldDescriptor.TYPE_BOOL
         self._parent_fields = [
@@ -84,7 +87,7 @@ class Starter:
         Returns:
             The serialized Operation.
         """
-        request: Any = parse(self._handler.request, body)
+        request: Any = parse(self._request, body)
         caller = await self._guard.check(
             "operations.start", self._resource(request), request, call, named=False
         )
@@ -110,7 +113,7 @@ class Starter:
             operation_id=self._new_id(),
             method=self._handler.method,
             request=body,
-            metadata_type=self._handler.metadata.DESCRIPTOR.full_name,
+            metadata_type=self._metadata.DESCRIPTOR.full_name,
             now=self._clock.now(),
             request_id=request_id,
             fingerprint=fingerprint,
@@ -123,6 +126,7 @@ class Starter:
             exclusive=self._options.exclusive,
             retention=self._retention,
             timeout=_micros(self._options.timeout or timedelta(0)),
+            custom=self._custom(prepared),
         )
         try:
             with (
@@ -150,7 +154,8 @@ class Starter:
         return await self._store.find_request(self._handler.method, request_id)
 
     async def _prepared(self, request: Message, call: Call) -> Prepared:
-        prepared = await call.prepare(self._prepare, request) if self._prepare else None
+        declared = as_declared(request, self._handler.request)
+        prepared = await call.prepare(self._prepare, declared) if self._prepare else None
         if prepared is not None and not isinstance(prepared, Prepared):
             raise ConfigurationError(
                 f"the prepare of {self._handler.method} returned {type(prepared).__qualname__};"
@@ -165,6 +170,20 @@ class Starter:
                 metadata={"method": self._handler.method},
             )
         return prepared
+
+    def _custom(self, prepared: Prepared) -> bytes:
+        """Returns the handler's own metadata fields, as they are to begin with."""
+        if prepared.metadata is None:
+            return b""
+        message = protobuf_message(prepared.metadata)
+        if not isinstance(message, self._metadata):
+            raise ConfigurationError(
+                f"the prepare of {self._handler.method} returned metadata of the type"
+                f" {type(prepared.metadata).__qualname__}; the method's own is"
+                f" {self._metadata.DESCRIPTOR.full_name}",
+                metadata={"method": self._handler.method},
+            )
+        return message.SerializeToString()
 
     def _parent(self, prepared: Prepared, request: Message) -> str:
         if prepared.parent is None:
@@ -182,7 +201,7 @@ class Starter:
             occupant = await self._store.occupant(prepared.target)
             if occupant:
                 raise in_progress(prepared.target, occupant)
-        response = any_pb2.Any.FromString(metadata.packed(self._handler.response()))
+        response = any_pb2.Any.FromString(metadata.packed(protobuf_class(self._handler.response)()))
         return operations_pb2.Operation(done=True, response=response).SerializeToString()
 
 

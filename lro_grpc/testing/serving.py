@@ -24,6 +24,8 @@ _THREADS = 16
 class Served:
     """A running server, and what a test needs of it."""
 
+    target: str
+    """The server's address: ``127.0.0.1:PORT``."""
     channel: grpc.Channel
     """For the service's own stub."""
     client: OperationsClient
@@ -37,6 +39,8 @@ class Served:
 class AsyncServed:
     """A running ``grpc.aio`` server, and what a test needs of it."""
 
+    target: str
+    """The server's address: ``127.0.0.1:PORT``."""
     channel: grpc.aio.Channel
     """For the service's own stub."""
     client: AsyncOperationsClient
@@ -47,7 +51,13 @@ class AsyncServed:
 
 
 @contextlib.contextmanager
-def serve(servicer: Any, add: Callable[[Any, Any], None], **options: Any) -> Iterator[Served]:
+def serve(
+    servicer: Any = None,
+    add: Callable[[Any, Any], None] | None = None,
+    *,
+    configure: Callable[[Operations], None] | None = None,
+    **options: Any,
+) -> Iterator[Served]:
     """Serves a servicer on a ``grpc.server`` while the context lasts.
 
     >>> from lro.example.v1 import fleet_service_pb2_grpc as fleet_grpc
@@ -61,6 +71,8 @@ def serve(servicer: Any, add: Callable[[Any, Any], None], **options: Any) -> Ite
     Args:
         servicer: A servicer, its long-running methods marked.
         add: Its generated ``add_…Servicer_to_server``.
+        configure: Is called with the operations before they start: for ``add_method`` and
+            ``add_jobs``.
         **options: What :class:`lro_grpc.Operations` is to be given besides, such as ``authorize``.
 
     Yields:
@@ -69,26 +81,31 @@ def serve(servicer: Any, add: Callable[[Any, Any], None], **options: Any) -> Ite
     clock = ManualClock()
     operations = Operations(**{"store": "memory:", "clock": clock, "grace": _GRACE, **options})
     server = grpc.server(futures.ThreadPoolExecutor(_THREADS))
-    add(servicer, operations.attach(server))
-    port = server.add_insecure_port("127.0.0.1:0")
+    target = _prepare(server, operations, servicer, add, configure)
     operations.start_sync()
     server.start()
     try:
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield Served(channel, OperationsClient(channel), clock, operations)
+        with grpc.insecure_channel(target) as channel:
+            yield Served(target, channel, OperationsClient(channel), clock, operations)
     finally:
         operations.stop_sync(lambda: server.stop(_GRACE.total_seconds()).wait())
 
 
 @contextlib.asynccontextmanager
 async def serve_async(
-    servicer: Any, add: Callable[[Any, Any], None], **options: Any
+    servicer: Any = None,
+    add: Callable[[Any, Any], None] | None = None,
+    *,
+    configure: Callable[[Operations], None] | None = None,
+    **options: Any,
 ) -> AsyncIterator[AsyncServed]:
     """Serves a servicer on a ``grpc.aio`` server while the context lasts; see :func:`serve`.
 
     Args:
         servicer: A servicer, its long-running methods marked.
         add: Its generated ``add_…Servicer_to_server``.
+        configure: Is called with the operations before they start: for ``add_method`` and
+            ``add_jobs``.
         **options: What :class:`lro_grpc.Operations` is to be given besides, such as ``authorize``.
 
     Yields:
@@ -97,12 +114,27 @@ async def serve_async(
     clock = ManualClock()
     operations = Operations(**{"store": "memory:", "clock": clock, "grace": _GRACE, **options})
     server = grpc.aio.server()
-    add(servicer, operations.attach(server))
-    port = server.add_insecure_port("127.0.0.1:0")
+    target = _prepare(server, operations, servicer, add, configure)
     await operations.start()
     await server.start()
     try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield AsyncServed(channel, AsyncOperationsClient(channel), clock, operations)
+        async with grpc.aio.insecure_channel(target) as channel:
+            yield AsyncServed(target, channel, AsyncOperationsClient(channel), clock, operations)
     finally:
         await operations.stop(lambda: server.stop(_GRACE.total_seconds()))
+
+
+def _prepare(
+    server: Any,
+    operations: Operations,
+    servicer: Any,
+    add: Callable[[Any, Any], None] | None,
+    configure: Callable[[Operations], None] | None,
+) -> str:
+    """Adds to a server what it is to serve, and returns its address."""
+    registrar = operations.attach(server)
+    if configure is not None:
+        configure(operations)
+    if add is not None:
+        add(servicer, registrar)
+    return f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"

@@ -14,6 +14,7 @@ from google.longrunning import operations_pb2
 from google.protobuf import any_pb2
 from google.rpc import code_pb2, error_details_pb2
 
+import lro_grpc
 from lro.example.v1 import fleet_service_pb2_grpc
 from lro.v1 import operation_metadata_pb2, state_pb2
 from lro_grpc import testing
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
 OperationMetadata = operation_metadata_pb2.OperationMetadata
+
+GRPC, ASYNCIO = "google-api-core (gRPC)", "google-api-core (asyncio)"
+"""What the SDKs are called in the table of them all."""
+
 SOON = {"initial": 0.01, "maximum": 0.1}
 """How often to poll, in seconds; the clients' own defaults begin at one."""
 
@@ -79,6 +84,7 @@ def test_get(sync: Sync) -> None:
     assert not found.done
 
 
+@pytest.mark.case("missing", sdk=GRPC)
 def test_get_of_an_unknown_name(sync: Sync) -> None:
     with pytest.raises(exceptions.NotFound) as raised:
         sync.client.get_operation(f"{PARENT}/operations/none")
@@ -92,6 +98,7 @@ def test_get_of_a_malformed_name(sync: Sync) -> None:
     assert raised.value.reason == "INVALID_NAME"
 
 
+@pytest.mark.case("list", sdk=GRPC)
 def test_list_goes_over_the_pages_by_itself(sync: Sync) -> None:
     """The client asks for no size, so that the server's default of 50 makes two pages of 60."""
     names = [sync.start(f"i{number}").name for number in range(60)][::-1]
@@ -131,6 +138,7 @@ def test_delete(sync: Sync) -> None:
         sync.client.delete_operation(started.name)
 
 
+@pytest.mark.case("success", sdk=GRPC)
 def test_a_future_gives_response_and_metadata(sync: Sync) -> None:
     future = sync.future("i")
     assert future.result() == Instance(name=f"{PARENT}/instances/i", size_bytes=4096)
@@ -153,6 +161,7 @@ def test_a_future_shows_metadata_while_it_runs(sync: Sync) -> None:
     future.cancel()
 
 
+@pytest.mark.case("cancel", sdk=GRPC)
 def test_a_cancelled_future_is_cancelled(sync: Sync) -> None:
     future = sync.future("held")
     assert future.cancel()
@@ -165,6 +174,7 @@ def test_a_cancelled_future_is_cancelled(sync: Sync) -> None:
     assert future.metadata.state == state_pb2.JOB_STATE_CANCELLED
 
 
+@pytest.mark.case("failure", sdk=GRPC)
 def test_a_failed_future_has_every_detail(sync: Sync) -> None:
     future = sync.future("no-room")
     with pytest.raises(exceptions.ResourceExhausted) as raised:
@@ -173,6 +183,26 @@ def test_a_failed_future_has_every_detail(sync: Sync) -> None:
     assert future.exception() is not None
     assert future.metadata.state == state_pb2.JOB_STATE_FAILED
     assert not future.cancelled()
+
+
+@pytest.mark.case("denied", sdk=GRPC)
+def test_a_caller_who_may_not() -> None:
+    with testing.serve(FleetService(), ADD, authorize=may_start) as served:
+        sync = Sync(served.channel)
+        name = sync.start("held").name
+        for call in (
+            lambda: sync.client.get_operation(name),
+            lambda: list(sync.client.list_operations(PARENT, "")),
+            lambda: sync.client.cancel_operation(name),
+            lambda: sync.client.delete_operation(name),
+        ):
+            with pytest.raises(exceptions.PermissionDenied) as raised:
+                call()
+            assert raised.value.reason == "PERMISSION_DENIED"
+
+
+def may_start(access: lro_grpc.Access) -> bool:
+    return access.permission == "operations.start"
 
 
 def test_a_refused_start_is_the_calls_own_error(sync: Sync) -> None:
@@ -217,14 +247,15 @@ class Async:
         )
 
 
-def run_async(steps: Callable[[Async], Awaitable[None]]) -> None:
+def run_async(steps: Callable[[Async], Awaitable[None]], **options: Any) -> None:
     async def main() -> None:
-        async with testing.serve_async(FleetService(), ADD) as served:
+        async with testing.serve_async(FleetService(), ADD, **options) as served:
             await steps(Async(served.channel))
 
     asyncio.run(main())
 
 
+@pytest.mark.case("missing", sdk=ASYNCIO)
 def test_async_get_cancel_and_delete() -> None:
     async def steps(vendor: Async) -> None:
         name = (await vendor.start("held")).name
@@ -242,6 +273,7 @@ def test_async_get_cancel_and_delete() -> None:
     run_async(steps)
 
 
+@pytest.mark.case("list", sdk=ASYNCIO)
 def test_async_list_goes_over_the_pages_by_itself() -> None:
     async def steps(vendor: Async) -> None:
         names = [(await vendor.start(f"i{number}")).name for number in range(60)][::-1]
@@ -253,6 +285,7 @@ def test_async_list_goes_over_the_pages_by_itself() -> None:
     run_async(steps)
 
 
+@pytest.mark.case("success", sdk=ASYNCIO)
 def test_async_future_gives_response_and_metadata() -> None:
     async def steps(vendor: Async) -> None:
         future = await vendor.future("i")
@@ -266,6 +299,7 @@ def test_async_future_gives_response_and_metadata() -> None:
     run_async(steps)
 
 
+@pytest.mark.case("cancel", sdk=ASYNCIO)
 def test_async_cancelled_future_is_cancelled() -> None:
     async def steps(vendor: Async) -> None:
         future = await vendor.future("held")
@@ -279,6 +313,7 @@ def test_async_cancelled_future_is_cancelled() -> None:
     run_async(steps)
 
 
+@pytest.mark.case("failure", sdk=ASYNCIO)
 def test_async_failed_future_has_every_detail() -> None:
     async def steps(vendor: Async) -> None:
         future = await vendor.future("no-room")
@@ -288,6 +323,28 @@ def test_async_failed_future_has_every_detail() -> None:
         assert future.metadata.state == state_pb2.JOB_STATE_FAILED
 
     run_async(steps)
+
+
+@pytest.mark.case("denied", sdk=ASYNCIO)
+def test_async_caller_who_may_not() -> None:
+    async def steps(vendor: Async) -> None:
+        name = (await vendor.start("held")).name
+
+        async def listed() -> None:
+            async for _ in await vendor.client.list_operations(PARENT, ""):
+                pass
+
+        for call in (
+            lambda: vendor.client.get_operation(name),
+            listed,
+            lambda: vendor.client.cancel_operation(name),
+            lambda: vendor.client.delete_operation(name),
+        ):
+            with pytest.raises(exceptions.PermissionDenied) as raised:
+                await call()
+            assert raised.value.reason == "PERMISSION_DENIED"
+
+    run_async(steps, authorize=may_start)
 
 
 def test_the_response_is_the_message_that_operation_info_declares(sync: Sync) -> None:

@@ -16,6 +16,7 @@ PURE = {
     "errors",
     "names",
     "lifecycle",
+    "messages",
     "metadata",
     "batch",
     "record",

@@ -10,6 +10,7 @@ from google.protobuf import (
     descriptor_pool,
     empty_pb2,
     message_factory,
+    text_format,
     timestamp_pb2,
 )
 
@@ -232,24 +233,97 @@ def test_a_field_of_another_type_is_the_handlers(name, field):
     ]
 
 
-def test_a_batch_whose_fields_are_of_other_types_is_the_handlers():
-    """The same names at the same numbers are not yet the same message."""
-    file = descriptor_pb2.FileDescriptorProto(
-        name="test_metadata_batch.proto", package="test_metadata_batch", syntax="proto3"
-    )
-    batch = file.message_type.add(name="Batch")
-    batch.field.add(name="instance_targets", number=1, type=F.TYPE_INT64, label=F.LABEL_REPEATED)
-    batch.field.add(name="instance_statuses", number=2, type=F.TYPE_STRING, label=F.LABEL_OPTIONAL)
-    progress = file.message_type.add(name="Progress")
-    progress.field.add(
-        name="batch_create_instances_metadata",
-        number=1,
-        type=F.TYPE_MESSAGE,
-        type_name=".test_metadata_batch.Batch",
-        label=F.LABEL_OPTIONAL,
-    )
+VENDOR_BATCH = """
+message_type {
+  name: "Batch"
+  field { name: "instance_targets" number: 1 type: TYPE_STRING label: LABEL_REPEATED }
+  field {
+    name: "instance_statuses" number: 2 type: TYPE_MESSAGE label: LABEL_REPEATED
+    type_name: "Batch.InstanceStatusesEntry"
+  }
+  field { name: "later" number: 3 type: TYPE_STRING label: LABEL_OPTIONAL }
+  nested_type {
+    name: "InstanceStatusesEntry"
+    field { name: "key" number: 1 type: TYPE_STRING label: LABEL_OPTIONAL }
+    field { name: "value" number: 2 type: TYPE_MESSAGE label: LABEL_OPTIONAL type_name: "Status" }
+    options { map_entry: true }
+  }
+}
+message_type {
+  name: "Status"
+  field { name: "error" number: 4 type: TYPE_MESSAGE label: LABEL_OPTIONAL
+          type_name: "google.rpc.Status" }
+  field { name: "state" number: 1 type: TYPE_ENUM label: LABEL_OPTIONAL type_name: "State" }
+  field { name: "error_msg" number: 2 type: TYPE_STRING label: LABEL_OPTIONAL }
+  field { name: "type_" number: 3 type: TYPE_ENUM label: LABEL_OPTIONAL type_name: "Type" }
+}
+enum_type {
+  name: "State"
+  value { name: "STATE_UNSPECIFIED" number: 0 } value { name: "PENDING_CREATE" number: 1 }
+  value { name: "READY" number: 2 } value { name: "CREATING" number: 3 }
+  value { name: "DELETING" number: 4 } value { name: "FAILED" number: 5 }
+  value { name: "ROLLED_BACK" number: 6 } value { name: "LATER" number: 7 }
+}
+enum_type {
+  name: "Type"
+  value { name: "INSTANCE_TYPE_UNSPECIFIED" number: 0 } value { name: "PRIMARY" number: 1 }
+  value { name: "READ_POOL" number: 2 } value { name: "SECONDARY" number: 3 }
+}
+message_type {
+  name: "Progress"
+  field { name: "batch_create_instances_metadata" number: 1 type: TYPE_MESSAGE
+          label: LABEL_OPTIONAL type_name: "Batch" }
+}
+"""
+"""What a vendor has in place of our batch: in another order, with more of it, and as proto-plus
+declares it, which puts an underscore behind the name ``type``."""
+
+
+def of_a_vendor(text: str) -> Message:
+    global _made
+    _made += 1
+    package = f"test_metadata_{_made}"
+    file = text_format.Parse(text, descriptor_pb2.FileDescriptorProto())
+    file.name, file.package, file.syntax = f"{package}.proto", package, "proto3"
+    file.dependency.append("google/rpc/status.proto")
     descriptor_pool.Default().Add(file)
-    message = metadata.message_class("test_metadata_batch.Progress")()
+    return metadata.message_class(f"{package}.Progress")()
+
+
+def test_a_batch_that_reads_as_ours_is_filled():
+    message: Any = of_a_vendor(VENDOR_BATCH)
+    metadata.fill(message, Values())
+    batch = message.batch_create_instances_metadata
+    assert batch.SerializeToString(deterministic=True) == BATCH.SerializeToString(
+        deterministic=True
+    )
+    assert {name: one.state for name, one in batch.instance_statuses.items()} == {"a": 2, "b": 3}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("1 type: TYPE_STRING label: LABEL_REPEATED", "1 type: TYPE_BYTES label: LABEL_REPEATED"),
+        ("1 type: TYPE_STRING label: LABEL_REPEATED", "4 type: TYPE_STRING label: LABEL_REPEATED"),
+        ('"instance_targets"', '"targets"'),
+        ('2 type: TYPE_MESSAGE label: LABEL_OPTIONAL type_name: "Status"', "2 type: TYPE_STRING"),
+        ('"error_msg" number: 2', '"error_msg" number: 5'),
+        ('value { name: "READY" number: 2 }', 'value { name: "ACTIVE" number: 2 }'),
+        ('value { name: "PRIMARY" number: 1 }', 'value { name: "PRIMARY" number: 4 }'),
+    ],
+    ids=[
+        "another type",
+        "another number",
+        "another name",
+        "no message for each target",
+        "another number further in",
+        "another state",
+        "another number of a state",
+    ],
+)
+def test_a_batch_that_does_not_read_as_ours_is_the_handlers(ours: str, theirs: str):
+    assert VENDOR_BATCH.count(ours) == 1
+    message = of_a_vendor(VENDOR_BATCH.replace(ours, theirs))
     metadata.fill(message, Values())
     assert message.ListFields() == []
 

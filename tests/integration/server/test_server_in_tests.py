@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.longrunning import operations_pb2
 from server_harness import PARENT, Instance, coloured, fleet, metadata_of
 
 import lro_grpc
@@ -49,6 +50,32 @@ def test_serve_async(handler_colour: str) -> None:
             future = served.client.future(await stub.CreateInstance(REQUEST), response=Instance)
             assert (await future.result(timeout=timedelta(seconds=10))).name == "i"
             assert len([operation async for operation in served.client.list(PARENT)]) == 1
+
+    asyncio.run(main())
+
+
+def test_what_is_no_servicers_is_configured() -> None:
+    method = "/test.v1.Things/Make"
+
+    def configure(operations: lro_grpc.Operations) -> None:
+        operations.add_method(
+            method, lambda request, op: request, request=Instance, response=Instance
+        )
+
+    with testing.serve(configure=configure) as served:
+        with grpc.insecure_channel(served.target) as channel:
+            body = channel.unary_unary(method)(b"", timeout=10)
+        name = operations_pb2.Operation.FromString(body).name
+        assert served.client.attach(name, response=Instance).result() == Instance()
+
+    async def main() -> None:
+        async with (
+            testing.serve_async(configure=configure) as served,
+            grpc.aio.insecure_channel(served.target) as channel,
+        ):
+            call: Any = channel.unary_unary(method)
+            name = operations_pb2.Operation.FromString(await call(b"")).name
+            assert await served.client.attach(name, response=Instance).result() == Instance()
 
     asyncio.run(main())
 

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from google.protobuf import empty_pb2
+
+from lro.v1 import operation_metadata_pb2
+from lro_grpc.errors import ConfigurationError
+from lro_grpc.messages import as_declared, protobuf_class, protobuf_message
+
+OurMetadata = operation_metadata_pb2.OperationMetadata
+
+
+def test_protobufs_own_class_is_what_it_is():
+    message = OurMetadata(verb="create")
+    assert protobuf_class(OurMetadata) is OurMetadata
+    assert as_declared(message, OurMetadata) is message
+    assert protobuf_message(message) is message
+
+
+@pytest.mark.parametrize("declared", [None, str, OurMetadata(), "lro.v1.OperationMetadata"])
+def test_what_is_no_message_type_is_refused(declared: Any):
+    with pytest.raises(ConfigurationError, match="is not a message type"):
+        protobuf_class(declared)
+
+
+@pytest.mark.parametrize("value", [None, "text", 3, OurMetadata])
+def test_what_is_no_message_stays_as_it_is(value: Any):
+    assert protobuf_message(value) is value
+
+
+@pytest.mark.vendors
+def test_a_proto_plus_object_shares_its_message():
+    alloydb = pytest.importorskip("google.cloud.alloydb_v1")
+    declared = alloydb.OperationMetadata
+    message = protobuf_class(declared)(verb="create")
+    shown = as_declared(message, declared)
+    assert type(shown) is declared
+    shown.target = "projects/p/locations/l/clusters/c"
+    assert message.target == "projects/p/locations/l/clusters/c"
+    assert protobuf_message(shown) is message
+
+
+@pytest.mark.vendors
+def test_a_message_of_another_type_is_not_wrapped():
+    alloydb = pytest.importorskip("google.cloud.alloydb_v1")
+    message = empty_pb2.Empty()
+    assert as_declared(message, alloydb.OperationMetadata) is message
