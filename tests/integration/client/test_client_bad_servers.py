@@ -509,7 +509,7 @@ def test_each_bad_server_has_its_documented_outcome(
             follow(side, future, row.timeout or ENOUGH)
             if row.result != WRONG_TYPE:
                 assert side.run(future.result()) == (None if row.result == NONE else RESPONSE)
-    assert len(server.fake.calls) < 60  # no busy loop
+    assert len(server.fake.calls) < 100  # no busy loop
 
 
 def follow_results(side: Side, future: Any, timeout: timedelta) -> None:
