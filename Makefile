@@ -19,11 +19,11 @@ help: ## Show this list
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "lro-grpc needs Python 3.10 or newer; try: make PYTHON=python3.12 <target>")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable '.[cli,codegen]' 'grpcio-tools==1.76.0'
+	$(BIN)/python -m pip install --quiet --editable '.[cli,codegen,http]' 'grpcio-tools==1.76.0'
 	touch $@
 
 .venv/dev.stamp: .venv/run.stamp
-	$(BIN)/python -m pip install --quiet --editable '.[cli,codegen,compat,otel]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[cli,codegen,compat,http,otel]' --group dev
 	touch $@
 
 .PHONY: demo
@@ -97,17 +97,18 @@ test-lowest: ## Run the tests on the lowest versions allowed
 	oldest=python3.10 && $$oldest -c '' 2>/dev/null || oldest=$(PYTHON)
 	$$oldest -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
-	.venv-lowest/bin/python -m pip install --quiet --editable '.[cli,compat,otel]' --group test \
+	.venv-lowest/bin/python -m pip install --quiet --editable '.[cli,compat,http,otel]' --group test \
 	  'grpcio==1.76.0' 'protobuf==6.33.5' 'googleapis-common-protos==1.75.5' \
 	  'grpcio-health-checking==1.76.0' 'grpcio-reflection==1.76.0' \
-	  'google-api-core==2.25.0' 'opentelemetry-api==1.30.0' 'opentelemetry-sdk==1.30.0'
+	  'google-api-core==2.25.0' 'opentelemetry-api==1.30.0' 'opentelemetry-sdk==1.30.0' \
+	  'starlette==0.46.0' 'uvicorn==0.34.0'
 	.venv-lowest/bin/python -m pytest -m 'not codegen and not vendors' $(PYTEST_ARGS)
 
 .PHONY: test-highest
 test-highest: ## Run the tests on the newest versions (without grpcio-tools, which pins protobuf)
 	$(PYTHON) -m venv .venv-highest
 	.venv-highest/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
-	.venv-highest/bin/python -m pip install --quiet --upgrade --editable '.[cli,compat,otel]' --group test
+	.venv-highest/bin/python -m pip install --quiet --upgrade --editable '.[cli,compat,http,otel]' --group test
 	.venv-highest/bin/python -m pytest -m 'not codegen and not vendors' $(PYTEST_ARGS)
 
 .PHONY: bench

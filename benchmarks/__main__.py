@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks import (
     futures,
     get_operation,
+    http_get,
     incumbent,
     million,
     notice,
@@ -28,6 +29,7 @@ def main() -> None:
     with serving() as server:
         figures += get_operation.measure(server)
         figures += notice.measure(server)
+    figures += http_get.measure()
     figures += start_to_done.measure()
     figures += waiters.measure()
     figures += incumbent.measure()

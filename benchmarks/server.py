@@ -78,15 +78,23 @@ def serving() -> Iterator[Server]:
             process.terminate()
 
 
-async def _main() -> None:
+@contextlib.contextmanager
+def operations_of_a_fleet(server: grpc.aio.Server) -> Iterator[Operations]:
+    """Attaches operations in a file to a server, and adds a fleet."""
     with tempfile.TemporaryDirectory() as folder:
         operations = Operations(f"sqlite:///{folder}/operations.db")
-        ours = grpc.aio.server()
-        fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(Fleet(), operations.attach(ours))
+        registrar = operations.attach(server)
+        fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(Fleet(), registrar)
+        yield operations
+
+
+async def _main() -> None:
+    ours = grpc.aio.server()
+    with operations_of_a_fleet(ours) as operations:
         port = ours.add_insecure_port("127.0.0.1:0")
         await operations.start()
         await ours.start()
-        done = await _done_operation(port)
+        done = await done_operation(port)
         by_hand = grpc.aio.server()
         operations_pb2_grpc.add_OperationsServicer_to_server(ByHand({done.name: done}), by_hand)
         other_port = by_hand.add_insecure_port("127.0.0.1:0")
@@ -96,7 +104,8 @@ async def _main() -> None:
         await asyncio.sleep(LIFE_SECONDS)
 
 
-async def _done_operation(port: int) -> operations_pb2.Operation:
+async def done_operation(port: int) -> operations_pb2.Operation:
+    """Starts an operation at a server, and returns it when it is done."""
     metadata = operation_metadata_pb2.OperationMetadata
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         operation = await fleet_service_pb2_grpc.FleetServiceStub(channel).CreateInstance(

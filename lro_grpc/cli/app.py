@@ -249,11 +249,17 @@ def _serve(
             help="The example fleet's databases: STORE.d/ by default, a temporary one for memory:."
         ),
     ] = None,
+    http: Annotated[
+        str, typer.Option(help="Where to listen for HTTP; nowhere without it.", metavar="HOST:PORT")
+    ] = "",
+    public_url: Annotated[
+        str, typer.Option(help="What links in HTTP answers begin with.", metavar="URL")
+    ] = "",
 ) -> None:
     """Serve long-running methods, until SIGTERM or Ctrl-C."""
     from lro_grpc.cli import serve
 
-    serve.run(service, listen, store, data)
+    serve.run(service, listen, store, data, http, public_url)
 
 
 @app.command("demo")

@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,28 +29,54 @@ PARENT = "projects/demo/locations/local"
 """Where the example's instances live when nobody says otherwise."""
 
 
-def run(service: str | None, listen: str, store: str, data: Path | None) -> None:
+def run(
+    service: str | None, listen: str, store: str, data: Path | None, http: str, public_url: str
+) -> None:
     """Serves until it is told to stop; exits with 2 and one line if it cannot start."""
     try:
         with _servicers(service, store, data) as add:
-            asyncio.run(_serve(add, listen, store, _next_command(service, listen)))
+            next_command = _next_command(service, listen)
+            asyncio.run(_serve(add, listen, store, next_command, http, public_url))
     except ConfigurationError as error:
         print(f"lro: {error.message}", file=sys.stderr)
         sys.exit(2)
 
 
-async def _serve(add: AddServicers, listen: str, store: str, next_command: str) -> None:
+async def _serve(
+    add: AddServicers, listen: str, store: str, next_command: str, http: str, public_url: str
+) -> None:
     operations = Operations(store)
     server, port, checks = await assemble(operations, add, listen)
+    async with _over_http(operations, http, public_url) as http_port:
 
-    def banner() -> None:
-        host = listen.rpartition(":")[0]
-        print(f"listening on   {host}:{port}")
-        print(f"operations in  {store}")
-        print(f"recovered      {operations.recovered}")
-        print(f"try            {next_command.replace(listen, f'{host}:{port}')}", flush=True)
+        def banner() -> None:
+            host = listen.rpartition(":")[0]
+            print(f"listening on   {host}:{port}")
+            if http:
+                print(f"over HTTP on   {http.rpartition(':')[0]}:{http_port}")
+            print(f"operations in  {store}")
+            print(f"recovered      {operations.recovered}")
+            print(f"try            {next_command.replace(listen, f'{host}:{port}')}", flush=True)
 
-    await operations.run(server, ready=banner, draining=checks.enter_graceful_shutdown)
+        await operations.run(server, ready=banner, draining=checks.enter_graceful_shutdown)
+
+
+@contextlib.asynccontextmanager
+async def _over_http(
+    operations: Operations, address: str, public_url: str
+) -> AsyncIterator[int | None]:
+    """Serves the operations over HTTP, if there is an address for it, and gives the port."""
+    if not address:
+        yield None
+        return
+    try:
+        from lro_grpc.http import gateway, listening
+    except ModuleNotFoundError as cause:
+        raise ConfigurationError(
+            f"--http needs {cause.name}: pip install 'lro-grpc[http]'"
+        ) from cause
+    async with listening(gateway(operations, public_url=public_url), address) as port:
+        yield port
 
 
 async def assemble(

@@ -16,9 +16,11 @@ from typing import Any, Protocol, TypeVar
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
 from lro_grpc.engine.failure import status_of
+from lro_grpc.errors import LroError, to_status
 from lro_grpc.server.call import Call, Service, StreamService, Waiters
 from lro_grpc.server.prepare_context import Aborted, Trailers
 
@@ -240,6 +242,25 @@ def _aborting(served: Served, context: grpc.ServicerContext) -> Iterator[None]:
         context.abort(code, message)
 
 
+def status_of_failure(error: Exception, method: str, domain: str) -> status_pb2.Status:
+    """Returns the Status that tells a caller what was raised.
+
+    Args:
+        error: What was raised.
+        method: Where, for the log.
+        domain: ``ErrorInfo.domain`` of an error that names none.
+    """
+    if not isinstance(error, Aborted):
+        return status_of(error, method, domain=domain)
+    code: int = error.code.value[0]
+    for key, value in error.trailers:
+        with contextlib.suppress(DecodeError):
+            status = status_pb2.Status.FromString(value if isinstance(value, bytes) else b"")
+            if key == STATUS_DETAILS and status.code == code:
+                return status
+    return to_status(LroError(error.details, code=code), domain=domain)
+
+
 def abortion(error: Exception, method: str, domain: str) -> tuple[grpc.StatusCode, str, Trailers]:
     """Returns the code, the message and the trailing metadata of an RPC that ends with an error.
 
@@ -250,7 +271,7 @@ def abortion(error: Exception, method: str, domain: str) -> tuple[grpc.StatusCod
     """
     if isinstance(error, Aborted):
         return error.code, error.details, error.trailers
-    status = _that_fits(status_of(error, method, domain=domain))
+    status = _that_fits(status_of_failure(error, method, domain))
     return (
         _CODES[status.code],
         status.message,

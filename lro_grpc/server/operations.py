@@ -11,13 +11,14 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, overload
 
 import grpc
 import grpc.aio
 from google.protobuf import empty_pb2
+from google.protobuf.message import Message
 
 from lro_grpc import metadata as conventional
 from lro_grpc import names
@@ -25,6 +26,7 @@ from lro_grpc.clock import Clock, SystemClock
 from lro_grpc.engine import EngineOptions, Handler, InProcessEngine
 from lro_grpc.engine.loop_thread import LoopThread
 from lro_grpc.errors import LIBRARY_DOMAIN, ConfigurationError, UnavailableError
+from lro_grpc.messages import protobuf_class
 from lro_grpc.server import descriptors
 from lro_grpc.server.access import Authorize, Guard, Identify
 from lro_grpc.server.call import Call, Service, Waiters
@@ -34,6 +36,7 @@ from lro_grpc.server.job_creation import prepare_of, run_of
 from lro_grpc.server.job_kind import JobKind
 from lro_grpc.server.jobs import Jobs
 from lro_grpc.server.limits import Limits
+from lro_grpc.server.local import LocalCalls
 from lro_grpc.server.mark import BoundMethod, MethodOptions
 from lro_grpc.server.queues import Queues
 from lro_grpc.server.registrar import AioRegistrar, Services, SyncRegistrar
@@ -146,8 +149,10 @@ class Operations:
         }
         for method, stream in control.streams().items():
             self._methods[method] = ServedStream(method, LIBRARY_DOMAIN, stream)
+        self._jobs: list[tuple[JobKind, Collection[str]]] = []
         self._services = Services(self._add_marked, self._methods)
         self._engine: InProcessEngine | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: LoopThread | None = None
         self.recovered = 0
         """Operations that a former process had in its hands, taken over by ``start``."""
@@ -156,6 +161,36 @@ class Operations:
     def services(self) -> Sequence[str]:
         """The full names of the services that were added through what ``attach`` returns."""
         return tuple(self._services.names)
+
+    @property
+    def store(self) -> Store:
+        """Where the operations are kept."""
+        return self._store
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that they run on; None before the start, and from the drain on."""
+        return self._loop
+
+    @property
+    def requests(self) -> Mapping[str, type[Message]]:
+        """The request types of the methods that start operations, by the methods' full names."""
+        return {
+            method: protobuf_class(handler.request) for method, handler in self._handlers.items()
+        }
+
+    @property
+    def jobs(self) -> Sequence[tuple[JobKind, Collection[str]]]:
+        """The kinds of jobs, and of each the verbs of its methods that are served."""
+        return tuple(self._jobs)
+
+    def local(self) -> LocalCalls:
+        """Returns what calls the operations' own services and methods within this process."""
+        return LocalCalls(
+            self._find,
+            Waiters(self._limits.waiters, self._telemetry),
+            Waiters(self._limits.streams, self._telemetry),
+        )
 
     @overload
     def attach(self, server: grpc.aio.Server, *, max_waiters: int = 4) -> grpc.aio.Server: ...
@@ -293,6 +328,8 @@ class Operations:
         for name, service_method in jobs.methods().items():
             self._check_new(name)
             self._methods[name] = ServedCall(name, LIBRARY_DOMAIN, service_method)
+        verbs = [verb for verb, one in kind.methods.items() if one.name in self._methods]
+        self._jobs.append((kind, verbs))
 
     def _find(self, method: str) -> Served | None:
         """Returns what serves a method, or refuses it while the operations do not run."""
@@ -384,6 +421,7 @@ class Operations:
             await self._store.close()
             raise
         self._engine = engine
+        self._loop = asyncio.get_running_loop()
 
     async def stop(self, stop_server: Callable[[], Awaitable[object]]) -> None:
         """Winds up: no new attempts, who waits answered, the server stopped, leases released.
@@ -394,6 +432,7 @@ class Operations:
             stop_server: Stops the gRPC server and returns when it has.
         """
         assert self._engine is not None, "stop comes after start"
+        self._loop = None
         self._engine.stop_claiming()
         self._changes.drain()
         await stop_server()

@@ -69,6 +69,10 @@ class ForwardingStore:
         """Returns the operations that were started under a ``request_id``."""
         return await self._call(self._store.find_request, method, request_id)
 
+    async def find_id(self, operation_id: str) -> Sequence[str]:
+        """Returns the names that end with an id."""
+        return await self._call(self._store.find_id, operation_id)
+
     async def page(
         self, query: Query, *, position: bytes, size: int, examined: int = MAX_EXAMINED
     ) -> Page:

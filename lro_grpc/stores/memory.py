@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 
+from lro_grpc import names
 from lro_grpc.errors import LroError
 from lro_grpc.events import Event
 from lro_grpc.record import Record, not_found
@@ -114,6 +115,14 @@ class MemoryStore:
         """Returns the operations that were started under a ``request_id``."""
         return [
             self._records[name] for name in self._requests.get((method, request_id), {}).values()
+        ]
+
+    async def find_id(self, operation_id: str) -> Sequence[str]:
+        """Returns the names that end with an id."""
+        return [
+            record.name
+            for record in self._records.values()
+            if not record.deleted and names.split(record.name)[1] == operation_id
         ]
 
     async def page(

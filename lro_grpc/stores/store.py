@@ -181,6 +181,10 @@ class Store(Protocol):
         """Returns the operations that were started under a ``request_id``: one a parent at most."""
         ...
 
+    async def find_id(self, operation_id: str) -> Sequence[str]:
+        """Returns the names that end with an id, whatever their parents: one, unless ids repeat."""
+        ...
+
     async def page(
         self, query: Query, *, position: bytes, size: int, examined: int = MAX_EXAMINED
     ) -> Page:

@@ -308,6 +308,22 @@ class StoreConformance:
         assert await store.find_request(METHOD, "r") == []
 
     @_with_store
+    async def test_an_operation_is_found_by_its_id(self, store: Store) -> None:
+        """Under any parent, by all of the id, and until it is deleted."""
+        name = (await store.create(self.record("op-1"))).name
+        await store.create(self.record("op-12"))
+        without_parent = (await store.create(self.record("op-2", parent=""))).name
+        assert await store.find_id("op-1") == [name]
+        assert await store.find_id("op-2") == [without_parent] == ["operations/op-2"]
+        for other in ("1", "op-", "op-3", "operations/op-2", "", "%"):
+            assert await store.find_id(other) == []
+        elsewhere = (await store.create(self.record("op-1", parent="projects/q"))).name
+        assert sorted(await store.find_id("op-1")) == sorted([name, elsewhere])
+        await store.apply(name, Claim(LEASE))
+        await store.apply(name, Delete())
+        assert await store.find_id("op-1") == [elsewhere]
+
+    @_with_store
     async def test_a_deleted_operation_frees_its_request_id(self, store: Store) -> None:
         """Even one that still runs, and does not get in the way of its successor."""
         first = await store.create(self.record("op-1", request_id="r", fingerprint=b"f"))

@@ -119,6 +119,9 @@ class PatientStore:
     async def find_request(self, method: str, request_id: str) -> Sequence[Record]:
         return await self._again(lambda: self._store.find_request(method, request_id))
 
+    async def find_id(self, operation_id: str) -> Sequence[str]:
+        return await self._again(lambda: self._store.find_id(operation_id))
+
     async def occupant(self, target: str) -> str:
         return await self._again(lambda: self._store.occupant(target))
 

@@ -320,6 +320,13 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 for one in records
                 if one.lease_time and (until is None or one.lease_time <= until)
             }
+        ids = {one.name.rpartition("/")[2] for one in records}
+        for operation_id in ids:
+            assert set(await self.store.find_id(operation_id)) == {
+                one.name
+                for one in records
+                if one.name.endswith(f"/{operation_id}") and not one.deleted
+            }
         for target in TARGETS:
             assert await self.store.occupant(target) == self.model.occupant(target)
         due = {one.name for one in records if one.is_due(self.now)}

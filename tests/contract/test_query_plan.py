@@ -101,6 +101,7 @@ QUERIES: dict[str, tuple[Callable[[SqliteStore], Awaitable[object]], set[str]]] 
         lambda store: store.find_request(METHOD, "request 1"),
         {"operations_requests"},
     ),
+    "find_id": (lambda store: store.find_id("op-1"), {"operations_ids"}),
     "first page": (
         lambda store: store.page(Query(PARENT), position=b"", size=50),
         {"operations_listed"},

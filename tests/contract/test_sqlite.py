@@ -475,6 +475,7 @@ HOT = {
         lambda store: store.find_request(METHOD, "r"),
         "operations_requests (method=? AND request_id=?)",
     ),
+    "found id": (lambda store: store.find_id("op-1"), "operations_ids (<expr>=?)"),
     "created under a request": (
         lambda store: store.create(new("op-2", request_id="r")),
         "operations_requests (method=? AND request_id=? AND parent=?)",
@@ -650,6 +651,9 @@ async def test_a_file_of_the_first_release_is_brought_up_to_date(path):
         assert {one.name for one in await store.held()} == {lost.name, hidden.name}
         with pytest.raises(OperationNotFoundError):
             await store.read(hidden.name)
+        for one in (queued, lost, done, failed):
+            assert await store.find_id(one.name.rpartition("/")[2]) == [one.name]
+        assert await store.find_id("op-5") == []  # it is hidden
         newer = new("op-7", target="t", exclusive=True)
         await store.create(newer)
         assert await store.occupant("t") == newer.name

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fleet import NO_ROOM, PARENT
+from google.api import http_pb2
 from google.api_core import exceptions
 from google.longrunning import operations_pb2
 from google.rpc import code_pb2, error_details_pb2
-from vendor_clients import NOBODY, over_asyncio, over_grpc, serving
+from vendor_clients import NOBODY, over_asyncio, over_grpc, over_rest, serving
 
 import lro_grpc
 from lro_grpc import testing
@@ -23,6 +24,17 @@ transports = pytest.importorskip("google.cloud.alloydb_v1.services.alloy_db_admi
 
 pytestmark = pytest.mark.vendors
 
+CLUSTER = f"{PARENT}/clusters/c"
+METHOD = "/google.cloud.alloydb.v1.AlloyDBAdmin/BatchCreateInstances"
+
+RULES = {
+    METHOD: http_pb2.HttpRule(
+        post="/v1/{parent=projects/*/locations/*/clusters/*}/instances:batchCreate",
+        body="requests",
+    )
+}
+"""Where the method is over HTTP; the package has no descriptor that tells it."""
+
 SDKS = {
     "google-cloud-alloydb (gRPC)": over_grpc(
         alloydb_v1.AlloyDBAdminClient, transports.AlloyDBAdminGrpcTransport
@@ -30,10 +42,10 @@ SDKS = {
     "google-cloud-alloydb (asyncio)": over_asyncio(
         alloydb_v1.AlloyDBAdminAsyncClient, transports.AlloyDBAdminGrpcAsyncIOTransport
     ),
+    "google-cloud-alloydb (REST)": over_rest(
+        alloydb_v1.AlloyDBAdminClient, transports.AlloyDBAdminRestTransport, rules=RULES
+    ),
 }
-
-CLUSTER = f"{PARENT}/clusters/c"
-METHOD = "/google.cloud.alloydb.v1.AlloyDBAdmin/BatchCreateInstances"
 
 
 class Alloydb:

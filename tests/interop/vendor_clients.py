@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
+from google.auth.credentials import AnonymousCredentials
 
 import lro_grpc
 from lro_grpc import testing
+from lro_grpc.http import gateway, listening_in_thread
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,8 +29,15 @@ NOBODY = [("x-user", "nobody")]
 
 
 @contextlib.contextmanager
-def serving(configure: Callable[[lro_grpc.Operations], None]) -> Iterator[testing.Served]:
-    """Serves while the context lasts; ``nobody`` may do nothing there."""
+def serving(
+    configure: Callable[[lro_grpc.Operations], None] | None = None, *servicer: Any
+) -> Iterator[testing.Served]:
+    """Serves while the context lasts; ``nobody`` may do nothing there.
+
+    Args:
+        configure: Is called with the operations before they start.
+        *servicer: A servicer and its adder, if there is one.
+    """
 
     def identify(context: Any) -> str:
         return dict(context.invocation_metadata()).get("x-user", "someone")
@@ -36,7 +45,9 @@ def serving(configure: Callable[[lro_grpc.Operations], None]) -> Iterator[testin
     def authorize(access: lro_grpc.Access) -> bool:
         return access.caller != "nobody"
 
-    with testing.serve(configure=configure, identify=identify, authorize=authorize) as served:
+    with testing.serve(
+        *servicer, configure=configure, identify=identify, authorize=authorize
+    ) as served:
         yield served
 
 
@@ -63,5 +74,30 @@ def over_asyncio(client: Any, transport: Any) -> Connect:
         channel, connected = loop.run_until_complete(made())
         yield connected
         loop.run_until_complete(channel.close())
+
+    return connect
+
+
+def over_rest(client: Any, transport: Any, **how: Any) -> Connect:
+    """Returns what connects a client by one of the package's REST transports, to a gateway.
+
+    Args:
+        client: The client's class.
+        transport: The transport's class.
+        **how: What the gateway is to be given.
+    """
+
+    @contextlib.contextmanager
+    def connect(served: testing.Served, loop: asyncio.AbstractEventLoop) -> Iterator[Any]:
+        del loop
+        app = gateway(served.operations, **how)
+        with listening_in_thread(app, "127.0.0.1:0") as port:
+            yield client(
+                transport=transport(
+                    host=f"127.0.0.1:{port}",
+                    url_scheme="http",
+                    credentials=AnonymousCredentials(),
+                )
+            )
 
     return connect

@@ -17,6 +17,9 @@ from lro_grpc.record import CLAIMABLE_STATES, DEFAULT_RETENTION, Record
 COLUMNS = ", ".join(Record._fields)
 STATES = ", ".join(str(state) for state in sorted(CLAIMABLE_STATES))
 CLAIMABLE = f"lease_time = 0 AND state IN ({STATES})"
+OPERATION_ID = (
+    "substr(name, length(parent) + CASE parent WHEN '' THEN 12 ELSE 13 END)"  # after operations/
+)
 
 _MIGRATIONS = (
     f"""
@@ -82,6 +85,7 @@ _MIGRATIONS = (
     CREATE INDEX operations_overdue ON operations (deadline_time)
         WHERE deadline_time <> 0 AND lease_time = 0 AND end_time = 0;
     """,
+    f"CREATE INDEX operations_ids ON operations ({OPERATION_ID}) WHERE NOT deleted",
 )
 """The scripts that bring a file from each version to the next; ``user_version`` counts them."""
 

@@ -30,6 +30,7 @@ from lro_grpc.stores.sqlite.filter import Condition, condition
 from lro_grpc.stores.sqlite.schema import (
     CLAIMABLE,
     COLUMNS,
+    OPERATION_ID,
     STATES,
     key_of,
     migrate,
@@ -221,6 +222,13 @@ class SqliteStore:
             request_id,
         )
         return [self._told(record_of(row)) for row in rows]
+
+    async def find_id(self, operation_id: str) -> Sequence[str]:
+        """Returns the names that end with an id."""
+        rows = self._read(
+            f"SELECT name FROM operations WHERE {OPERATION_ID} = ? AND NOT deleted", operation_id
+        )
+        return [name for (name,) in rows]
 
     async def page(
         self, query: Query, *, position: bytes, size: int, examined: int = MAX_EXAMINED

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -204,6 +206,35 @@ def test_without_its_extra_the_command_prints_the_pip_line(tmp_path: Path, missi
     result = run("list", "operations", cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr == f"lro needs {missing}: pip install 'lro-grpc[cli]'\n"
+
+
+def test_over_http(tmp_path: Path) -> None:
+    """Where the banner says; until the drain has ended."""
+    options = ("--http", "127.0.0.1:0", "--public-url", "https://example.com")
+    with serving(*options, cwd=tmp_path) as served:
+        label, _, address = served.banner[1].strip().rpartition(" ")
+        assert label == "over HTTP on  "
+        with grpc.insecure_channel(served.target) as channel:
+            operation = create(channel, "one")
+        with urllib.request.urlopen(f"http://{address}/v1/{operation.name}", timeout=20) as reply:
+            assert json.load(reply)["name"] == operation.name
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(timeout=20) == 0
+
+
+def test_http_without_its_extra_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "starlette.py").write_text("raise ModuleNotFoundError(name='starlette')")
+    result = run("serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr == "lro: --http needs starlette: pip install 'lro-grpc[http]'\n"
+
+
+def test_an_http_port_in_use_is_told_without_a_traceback(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = run("serve", "--listen", "127.0.0.1:0", "--http", address, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"lro: cannot listen on {address}: ")
 
 
 def test_reflection_and_operations_share_one_stub(tmp_path: Path) -> None:

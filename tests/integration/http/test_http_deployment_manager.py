@@ -1,0 +1,137 @@
+"""Deployment Manager's routes: a project's operations, one and many, and starts."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+from google.api import http_pb2
+from http_harness import FLEET, Http, done
+
+PROJECT = "/deploymentmanager/v2/projects/p/global"
+PARENT = "projects/p/locations/global"
+RULES = {
+    f"{FLEET}/CreateInstance": http_pb2.HttpRule(post=f"{PROJECT}/deployments", body="*"),
+}
+
+
+def started(http: Http, instance_id: str = "a", **fields) -> dict:
+    body = {"parent": PARENT, "instanceId": instance_id, **fields}
+    return http.post(f"{PROJECT}/deployments", body).ok
+
+
+def ended(http: Http, operation: dict) -> dict:
+    done(http, f"{PARENT}/operations/{operation['name']}")
+    return http.get(f"{PROJECT}/operations/{operation['name']}").ok
+
+
+@pytest.fixture
+def http(serve) -> Http:
+    return serve(options={"rules": RULES, "public_url": "https://example.com"})
+
+
+def test_success(http, fleet):
+    operation = started(http)
+    assert operation["kind"] == "deploymentmanager#operation"
+    assert operation["name"].startswith("op-")
+    assert operation["status"] in ("PENDING", "RUNNING")
+    assert operation["operationType"] == "create"
+    assert operation["selfLink"].startswith("https://example.com/")
+    fleet.gate.set()
+    after = ended(http, operation)
+    assert (after["status"], after["progress"]) == ("DONE", 100)
+    assert "error" not in after
+    assert after["insertTime"] == operation["insertTime"]
+    assert after["id"] == operation["id"]
+
+
+def test_failure(http, fleet):
+    """It is 200 with the error inside."""
+    operation = started(http, "bad")
+    fleet.gate.set()
+    after = ended(http, operation)
+    assert (after["status"], after["httpErrorStatusCode"]) == ("DONE", 404)
+    assert after["error"]["errors"][0]["code"] == "NOT_FOUND"
+
+
+def test_cancellation(http):
+    operation = started(http)
+    http.post(f"/v1/{PARENT}/operations/{operation['name']}:cancel")
+    assert ended(http, operation)["error"]["errors"][0]["code"] == "CANCELLED"
+
+
+def test_the_caller_and_the_request_are_told_where_they_are_known(where, serve, fleet):
+    """Which is not behind a channel."""
+
+    def identify(context):
+        return dict(context.invocation_metadata()).get("x-user", "")
+
+    http = serve(options={"rules": RULES}, identify=identify)
+    body = {"parent": PARENT, "instanceId": "a", "requestId": "r"}
+    operation = http.post(f"{PROJECT}/deployments", body, headers={"X-User": "ann"}).ok
+    listed = http.get(f"{PROJECT}/operations").ok["operations"]
+    for one in (operation, *listed):
+        known = where != "channel"
+        assert one.get("user") == ("ann" if known else None)
+        assert one.get("clientOperationId") == ("r" if known else None)
+
+
+def names(http: Http, query: str = "") -> list[str]:
+    return [one["name"] for one in http.get(f"{PROJECT}/operations{query}").ok["operations"]]
+
+
+def test_a_list_is_paged(http):
+    made = [started(http, f"i{n}")["name"] for n in range(5)]
+    path = f"{PROJECT}/operations?maxResults=2&orderBy=creationTimestamp%20desc&alt=json"
+    found, token = [], ""
+    while True:
+        page = http.get(f"{path}&pageToken={token}").ok
+        assert len(page["operations"]) <= 2
+        found += [one["name"] for one in page["operations"]]
+        token = page.get("nextPageToken", "")
+        if not token:
+            break
+    assert found == made[::-1]
+    other = http.get("/deploymentmanager/v2/projects/q/global/operations").ok
+    assert other == {"operations": []}
+    assert len(names(http, "?maxResults=0")) == 5
+
+
+def test_a_list_is_filtered_by_the_words_of_this_form(http, fleet):
+    bad = started(http, "bad")
+    fleet.gate.set()
+    ended(http, bad)
+    fleet.gate.clear()
+    running = started(http, "b")["name"]
+
+    def found(text: str) -> list[str]:
+        return names(http, f"?filter={quote(text)}")
+
+    assert found("status = DONE") == found('status eq "DONE"') == [bad["name"]]
+    assert found("status != DONE") == found("NOT status=DONE") == [running]
+    assert found(f"name = {running}") == found(f'name eq "{running}"') == [running]
+    assert found("operationType = create AND status = DONE") == [bad["name"]]
+    assert found('insertTime > "2020-01-01T00:00:00Z" AND endTime:*') == [bad["name"]]
+    assert found("error.code = NOT_FOUND") == [bad["name"]]
+    assert found("status = RUNNING OR status = PENDING") == [running]
+    assert found('statusMessage = "status = DONE"') == []
+
+
+def test_a_filter_that_cannot_be(http):
+    reply = http.get(f"{PROJECT}/operations?filter={quote('zone = x')}")
+    assert reply.status == 400
+    assert reply.json["error"]["status"] == "INVALID_ARGUMENT"
+
+
+def test_what_was_only_validated_is_no_operation(http):
+    assert started(http, validateOnly=True) == {}
+    assert names(http) == []
+
+
+def test_a_start_that_is_refused(http):
+    body = {"parent": PARENT, "instanceId": "refused"}
+    reply = http.post(f"{PROJECT}/deployments", body)
+    assert reply.status == 400
+    error = reply.json["error"]
+    assert (error["code"], error["message"]) == (400, "not today")
+    assert error["errors"][0]["message"] == "not today"

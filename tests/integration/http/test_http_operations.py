@@ -1,0 +1,244 @@
+"""google.longrunning over HTTP: each call does what its RPC does (P14)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from google.api import http_pb2
+from http_harness import FLEET, PARENT, Http, done, start
+
+import lro_grpc
+from lro_grpc.http import gateway
+
+METADATA = "type.googleapis.com/lro.v1.OperationMetadata"
+
+
+def test_an_operation_from_its_start_to_its_end(serve, fleet):
+    http = serve()
+    name = start(http)
+    assert name.startswith(f"{PARENT}/operations/op-")
+    before = http.get(f"/v1/{name}").ok
+    assert before.keys() == {"name", "metadata"}
+    assert before["metadata"]["@type"] == METADATA
+    assert before["metadata"]["target"] == f"{PARENT}/instances/a"
+    fleet.gate.set()
+    after = done(http, name)
+    assert after.keys() == {"name", "metadata", "done", "response"}
+    assert after["metadata"]["state"] == "JOB_STATE_SUCCEEDED"
+    assert after["response"] == {
+        "@type": "type.googleapis.com/lro.example.v1.Instance",
+        "name": f"{PARENT}/instances/a",
+    }
+    assert http.get(f"/v1/{name}").ok == after
+
+
+def test_a_failure_is_in_the_operation(serve, fleet):
+    http = serve()
+    fleet.gate.set()
+    error = done(http, start(http, "bad"))["error"]
+    assert error["code"] == 5
+    assert error["message"] == "no such disk"
+    assert error["details"][0]["reason"] == "NO_DISK"
+
+
+@pytest.mark.parametrize("body", [b"", b"{}"])
+def test_cancel(serve, body):
+    """With an empty body too, which Google's client sends with a Content-Type."""
+    http = serve()
+    name = start(http)
+    assert http.post(f"/v1/{name}:cancel", body=body).ok == {}
+    assert done(http, name)["error"]["code"] == 1
+    assert http.post(f"/v1/{name}:cancel").ok == {}  # of a done operation: nothing changes
+
+
+def test_pause_and_resume(serve, fleet):
+    http = serve()
+    name = start(http)
+    assert http.post(f"/v1/{name}:pause").ok == {}
+    assert states_up_to(http, name, "JOB_STATE_PAUSED")
+    assert http.post(f"/v1/{name}:resume").ok == {}
+    fleet.gate.set()
+    assert "response" in done(http, name)
+
+
+def states_up_to(http: Http, name: str, state: str) -> bool:
+    return any(f'"state":"{state}"' in event["data"] for event in http.events(f"/v1/{name}:watch"))
+
+
+def test_delete(serve):
+    http = serve()
+    name = start(http)
+    assert http.send("DELETE", f"/v1/{name}").ok == {}
+    for method in ("GET", "DELETE"):
+        reply = http.send(method, f"/v1/{name}")
+        assert reply.status == 404
+        assert reply.json["error"]["status"] == "NOT_FOUND"
+
+
+def test_wait_ends_with_its_timeout(serve):
+    http = serve()
+    name = start(http)
+    assert "done" not in http.post(f"/v1/{name}:wait", {"timeout": "0.05s"}).ok
+    assert "done" not in http.get(f"/v1/{name}:wait?timeout=0s").ok
+
+
+def test_a_list_is_filtered_and_paged(serve, fleet):
+    http = serve()
+    names = [start(http, f"i{n}") for n in range(5)]
+    path = f"/v1/{PARENT}/operations"
+    fleet.gate.set()
+    for name in names:
+        done(http, name)
+    first = http.get(f"{path}?pageSize=2&filter=done%20%3D%20true").ok
+    token = first["nextPageToken"]
+    second = http.get(f"{path}?page_size=3&filter=done+%3D+true&pageToken={token}").ok
+    found = [one["name"] for one in (*first["operations"], *second["operations"])]
+    assert found == names[::-1]
+    assert "nextPageToken" not in second
+    assert http.get(f"{path}?filter=done%20%3D%20false").ok == {}
+    everywhere = http.get("/v1/projects/-/locations/l/operations?returnPartialSuccess=true").ok
+    assert len(everywhere["operations"]) == 5
+
+
+@pytest.mark.parametrize("path", ["/v1/operations", "/v1/operations/operations"])
+def test_names_without_a_parent_are_listed_by_their_collection(serve, path):
+    http = serve()
+    name = http.post("/v1/other/instances", {"instance": {}}).status
+    assert name == 404  # the template wants projects/*/locations/*
+    assert http.get(path).ok == {}
+
+
+def test_parameters_that_google_sends_with_every_call_are_no_fields(serve):
+    http = serve()
+    name = start(http)
+    assert http.get(f"/v1/{name}?$alt=json;enum-encoding=int&alt=json&key=k").ok["name"] == name
+
+
+def test_what_waits_is_told_when_to_ask_again(serve, fleet):
+    http = serve(poll_after=timedelta(milliseconds=1500))
+    name = start(http)
+    assert http.get(f"/v1/{name}").headers["retry-after"] == "2"  # never too early
+    fleet.gate.set()
+    done(http, name)
+    assert "retry-after" not in http.get(f"/v1/{name}").headers
+
+
+def test_nobody_is_told_when_to_ask_again_unless_that_is_set(serve):
+    http = serve()
+    assert "retry-after" not in http.get(f"/v1/{start(http)}").headers
+
+
+def test_a_start_is_once_for_a_request_id(serve):
+    http = serve()
+    path = f"/v1/{PARENT}/instances?instanceId=a&requestId=r"
+    first = http.post(path, {}).ok
+    assert http.post(path, {}).ok["name"] == first["name"]
+    reused = http.post(path, {"schemaSql": "x"})
+    assert reused.status == 409
+    assert reused.json["error"]["status"] == "ALREADY_EXISTS"
+    assert reused.json["error"]["details"][0]["reason"] == "REQUEST_ID_REUSED"
+
+
+def test_a_start_that_is_refused_is_the_answer_itself(serve):
+    """By an abort of the author's prepare; nothing is stored (S3)."""
+    http = serve()
+    reply = http.post(f"/v1/{PARENT}/instances?instanceId=refused", {})
+    assert reply.status == 400
+    assert reply.json["error"]["code"] == 400
+    assert reply.json["error"]["message"] == "not today"
+    assert reply.json["error"]["status"] == "FAILED_PRECONDITION"
+    assert http.get(f"/v1/{PARENT}/operations").ok == {}
+
+
+def test_a_start_without_a_body(serve):
+    http = serve()
+    operation = http.send("DELETE", f"/v1/{PARENT}/instances/i").ok
+    assert operation["metadata"]["verb"] == "delete"
+    empty = {"@type": "type.googleapis.com/google.protobuf.Empty"}
+    assert done(http, operation["name"])["response"] == empty
+
+
+def test_prefix(serve):
+    http = serve(options={"prefix": "/operations-api/v7"})
+    name = start(http)
+    assert http.get(f"/operations-api/v7/{name}").ok["name"] == name
+    assert http.get(f"/v1/{name}").status == 404
+
+
+def test_who_calls_is_told_by_the_headers(serve):
+    """Of two callers each sees only what it has started, and cannot tell what else there is."""
+
+    def identify(context):
+        headers = dict(context.invocation_metadata())
+        assert context.peer().startswith("ipv4:127.0.0.1:")
+        if "x-user" not in headers:
+            raise lro_grpc.LroError("say who you are", code=lro_grpc.Code.UNAUTHENTICATED)
+        return headers["x-user"]
+
+    def authorize(access):
+        if access.permission == "operations.start":
+            return access.caller != "guest"
+        return access.operation is not None and access.operation.caller == access.caller
+
+    http = serve(identify=identify, authorize=authorize)
+    ann, bob = {"X-User": "ann"}, {"X-User": "bob"}
+    name = http.post(f"/v1/{PARENT}/instances?instanceId=a", {}, headers=ann).ok["name"]
+    assert http.get(f"/v1/{name}", headers=ann).ok["name"] == name
+    refused = http.get(f"/v1/{name}", headers=bob)
+    assert refused.status == 403
+    message = refused.json["error"]["message"]
+    missing = http.get(f"/v1/{PARENT}/operations/nope", headers=bob)
+    assert missing.status == 403
+    assert missing.json["error"]["message"] == message.replace(name, f"{PARENT}/operations/nope")
+    assert http.get(f"/v1/{name}").status == 401
+    guest = http.post(f"/v1/{PARENT}/instances", {}, headers={"X-User": "guest"})
+    assert guest.status == 403
+
+
+def test_a_drain_is_503(serve):
+    """And a wait that it ends is answered with the latest state."""
+    http = serve()
+    name = start(http)
+    http.drain()
+    for reply in (http.get(f"/v1/{name}"), http.post(f"/v1/{PARENT}/instances", {})):
+        assert reply.status == 503
+        assert reply.json["error"]["status"] == "UNAVAILABLE"
+        assert "127.0.0.1" not in reply.json["error"]["message"]
+
+
+def test_answers_are_not_kept_by_anyone(serve):
+    assert serve().get("/v1/operations").headers["cache-control"] == "no-store"
+
+
+def test_other_origins_may_not_call_unless_they_are_named(serve):
+    http = serve()
+    asking = {"Origin": "https://page.example", "Access-Control-Request-Method": "GET"}
+    assert http.send("OPTIONS", "/v1/operations", headers=asking).status == 405
+    assert "access-control-allow-origin" not in http.get("/v1/operations", headers=asking).headers
+
+
+def test_an_origin_that_is_named_may_call(serve):
+    http = serve(options={"allow_origins": ["https://page.example"]})
+    asking = {"Origin": "https://page.example", "Access-Control-Request-Method": "DELETE"}
+    asked = http.send("OPTIONS", "/v1/operations/x", headers=asking)
+    assert asked.status == 200
+    assert asked.headers["access-control-allow-origin"] == "https://page.example"
+    reply = http.get("/v1/operations/x", headers={"Origin": "https://page.example"})
+    assert reply.status == 404
+    assert reply.headers["access-control-allow-origin"] == "https://page.example"
+    other = http.get("/v1/operations/x", headers={"Origin": "https://other.example"})
+    assert "access-control-allow-origin" not in other.headers
+
+
+def test_a_gateway_stands_in_front_of_one_thing():
+    with pytest.raises(lro_grpc.ConfigurationError, match="either operations or a channel"):
+        gateway()
+
+
+def test_a_rule_for_what_is_not_there_is_refused():
+    operations = lro_grpc.Operations("memory:")
+    with pytest.raises(lro_grpc.ConfigurationError, match="rules for"):
+        gateway(
+            operations, rules={f"{FLEET}/CreateInstance": http_pb2.HttpRule(post="/v1/x", body="*")}
+        )
