@@ -28,7 +28,7 @@ def hint(error: LroError, connection: Connection) -> str:
 
 
 def _unavailable(message: str, connection: Connection) -> str:
-    """Tells by gRPC's own words what stands in the way of a connection."""
+    """Tells by gRPC's own words, which change, what stands in the way of a connection."""
     listening = f"is a server listening on {connection.target}?"
     if "http1.x" in message:
         return f"what listens on {connection.target} does not speak gRPC"
@@ -41,9 +41,9 @@ def _unavailable(message: str, connection: Connection) -> str:
         return f"{listening} if so, it may not accept --cert"
     if "WRONG_VERSION_NUMBER" in message:
         return "the server does not speak TLS: leave out the TLS options"
-    if "security handshaker" in message:
+    if "security handshaker" in message or "empty address list" in message:
         return "are --ca-cert, --cert and --key PEM files, the last two a pair?"
-    if "Hostname Verification" in message:
+    if "Hostname Verification" in message or "not in peer certificate" in message:
         return "the certificate is for another name: give --server-name"
     if "certificate" in message.lower():
         return "the certificate is not by an authority that is trusted: give --ca-cert"

@@ -31,7 +31,13 @@ def _nothing_is_left_behind(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
             thread.join(10)
             assert not thread.is_alive(), thread.name
     reports = [one for one in caplog.get_records("call") if one.name == "asyncio"]
-    assert [one.getMessage() for one in reports if one.levelno >= logging.ERROR] == []
+    errors = [one for one in reports if one.levelno >= logging.ERROR and not _is_noise(one)]
+    assert [one.getMessage() for one in errors] == []
+
+
+def _is_noise(record: logging.LogRecord) -> bool:
+    """Whether it is what grpc.aio logs when two event loops of a process use it."""
+    return record.exc_info is not None and record.exc_info[0] is BlockingIOError
 
 
 @pytest.fixture

@@ -63,7 +63,10 @@ def test_an_interrupt_ends_a_wait_and_the_client_goes_on(
         assert server.fake.arrived[method].acquire(timeout=20)
         process.send_signal(signal.SIGINT)
         assert server.fake.gone[method].acquire(timeout=20)
-        assert process.communicate(timeout=20) == ("interrupted\noperations/1\n", "")
+        out, err = process.communicate(timeout=20)
+    # On a busy machine asyncio tells, in its debug mode, that a callback took long.
+    rest = [line for line in err.splitlines() if not line.startswith("Executing <")]
+    assert (out, rest) == ("interrupted\noperations/1\n", [])
     assert process.returncode == 0
 
 
