@@ -255,11 +255,32 @@ def _serve(
     public_url: Annotated[
         str, typer.Option(help="What links in HTTP answers begin with.", metavar="URL")
     ] = "",
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="The server's certificate (PEM), for TLS; HTTP stays plain.",
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="The private key of --tls-cert (PEM)."),
+    ] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="The authorities of clients (PEM): who shows no certificate of theirs is refused.",
+        ),
+    ] = None,
 ) -> None:
     """Serve long-running methods, until SIGTERM or Ctrl-C."""
     from lro_grpc.cli import serve
 
-    serve.run(service, listen, store, data, http, public_url)
+    tls = (tls_cert, tls_key, tls_client_ca)
+    serve.run(service, listen, store, data, http, public_url, tls)
 
 
 @app.command("demo")

@@ -18,6 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from lro.example.v1 import fleet_service_lro
+from lro_grpc.cli.serve_tls import ServeTls
 from lro_grpc.errors import ConfigurationError
 from lro_grpc.example import FleetService
 from lro_grpc.server import Operations
@@ -30,23 +31,37 @@ PARENT = "projects/demo/locations/local"
 
 
 def run(
-    service: str | None, listen: str, store: str, data: Path | None, http: str, public_url: str
+    service: str | None,
+    listen: str,
+    store: str,
+    data: Path | None,
+    http: str,
+    public_url: str,
+    tls: tuple[Path | None, Path | None, Path | None],
 ) -> None:
     """Serves until it is told to stop; exits with 2 and one line if it cannot start."""
     try:
+        credentials = ServeTls(*tls).credentials()
         with _servicers(service, store, data) as add:
-            next_command = _next_command(service, listen)
-            asyncio.run(_serve(add, listen, store, next_command, http, public_url))
+            next_command = _next_command(service, listen, is_secure=credentials is not None)
+            serving = _serve(add, listen, store, next_command, http, public_url, credentials)
+            asyncio.run(serving)
     except ConfigurationError as error:
         print(f"lro: {error.message}", file=sys.stderr)
         sys.exit(2)
 
 
 async def _serve(
-    add: AddServicers, listen: str, store: str, next_command: str, http: str, public_url: str
+    add: AddServicers,
+    listen: str,
+    store: str,
+    next_command: str,
+    http: str,
+    public_url: str,
+    credentials: grpc.ServerCredentials | None,
 ) -> None:
     operations = Operations(store)
-    server, port, checks = await assemble(operations, add, listen)
+    server, port, checks = await assemble(operations, add, listen, credentials)
     async with _over_http(operations, http, public_url) as http_port:
 
         def banner() -> None:
@@ -80,7 +95,10 @@ async def _over_http(
 
 
 async def assemble(
-    operations: Operations, add: AddServicers, listen: str
+    operations: Operations,
+    add: AddServicers,
+    listen: str,
+    credentials: grpc.ServerCredentials | None = None,
 ) -> tuple[grpc.aio.Server, int, health.aio.HealthServicer]:
     """Makes a server that is ready to start, with health and reflection for what it serves.
 
@@ -88,6 +106,7 @@ async def assemble(
         operations: The operations to attach.
         add: Adds the servicers.
         listen: ``HOST:PORT``; port 0 for any.
+        credentials: With which to listen; None for no TLS.
 
     Returns:
         The server, its port and its health checks.
@@ -108,7 +127,10 @@ async def assemble(
         (*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
     try:
-        port = server.add_insecure_port(listen)
+        if credentials is None:
+            port = server.add_insecure_port(listen)
+        else:
+            port = server.add_secure_port(listen, credentials)
     except RuntimeError as cause:
         raise ConfigurationError(
             f"cannot listen on {listen}; is another server running there?"
@@ -160,7 +182,9 @@ def _load(service: str) -> AddServicers:
     return add
 
 
-def _next_command(service: str | None, listen: str) -> str:
+def _next_command(service: str | None, listen: str, *, is_secure: bool) -> str:
+    if is_secure:
+        return f"lro list {PARENT} --target {listen} --tls"
     if service is None:
         return f"lro demo --target {listen}"
     return f"lro list operations --target {listen}"

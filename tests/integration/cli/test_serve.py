@@ -22,6 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
+from server_certificates import Authority
 
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 from lro.v1.operation_metadata_pb2 import OperationMetadata
@@ -243,3 +244,46 @@ def test_reflection_and_operations_share_one_stub(tmp_path: Path) -> None:
         stub = operations_pb2_grpc.OperationsStub(channel)
         page = stub.ListOperations(operations_pb2.ListOperationsRequest(name=PARENT))
         assert list(page.operations) == []
+
+
+def test_a_server_with_a_certificate_lets_in_who_has_one_of_its_authority(tmp_path: Path) -> None:
+    authority, stranger = Authority(), Authority()
+    ca, cert, key = authority.client_files(tmp_path, "server")
+    tls = ("--tls-cert", cert, "--tls-key", key, "--tls-client-ca", ca)
+    with serving("--store", "memory:", *map(str, tls), cwd=tmp_path) as served:
+        assert served.banner[3].strip().endswith(f"--target {served.target} --tls")
+        with grpc.secure_channel(served.target, authority.client("ada")) as channel:
+            assert list(OperationsClient(channel).list(PARENT)) == []
+        client_ca, *_ = stranger.client_files(tmp_path, "eve")
+        client_ca.write_bytes(ca.read_bytes())  # it trusts the server, which does not trust it
+        files = ("--ca-cert", client_ca, "--cert", tmp_path / "eve.pem")
+        refused = run(
+            *("list", PARENT, "--target", served.target, *map(str, files)),
+            *("--key", str(tmp_path / "eve-key.pem")),
+            cwd=tmp_path,
+        )
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert refused.stderr.startswith("lro: UNAVAILABLE: ")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--tls-cert", "server.pem"], "TLS needs both --tls-cert and --tls-key"),
+        (["--tls-client-ca", "server-ca.pem"], "--tls-client-ca needs --tls-cert"),
+        (["--tls-cert", "server.pem", "--tls-key", "server-ca.pem"], "are not a certificate and"),
+        (
+            ["--tls-cert", "server.pem", "--tls-key", "server-key.pem", "--tls-client-ca", "junk"],
+            "junk is no certificate in PEM",
+        ),
+    ],
+)
+def test_certificates_that_do_not_go_together_are_wrong_usage(
+    tmp_path: Path, given: list[str], said: str
+) -> None:
+    Authority().client_files(tmp_path, "server")
+    (tmp_path / "junk").write_text("junk")
+    done = run("serve", "--listen", "127.0.0.1:0", *given, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
