@@ -149,6 +149,16 @@ class LroError(Exception):
         values = metadata or getattr(info, "metadata", {})
         self.metadata: dict[str, str] = {key: str(value) for key, value in values.items()}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Lets any error be copied, and pickled, whatever its constructor takes."""
+        return _bare, (type(self), self.args), self.__dict__
+
+
+def _bare(kind: type[LroError], args: tuple[object, ...]) -> LroError:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
+
 
 class RetryableError(LroError):
     """A handler raises it for what may pass: another attempt begins after a pause.

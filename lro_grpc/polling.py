@@ -52,6 +52,7 @@ _SHORTEST_POLL, _LONGEST_POLL = 0.01, 3600.0
 WATCH, WAIT, GET = "WatchOperation", "WaitOperation", "GetOperation"
 
 _TRANSIENT = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED})
+_NO_NEWS = _TRANSIENT | {Code.CANCELLED}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -275,18 +276,19 @@ def call_steps(
 def look_steps(seen: Seen, timeout: timedelta = RPC_TIMEOUT) -> Steps:
     """Plans one look at an operation: one Get, or nothing if it is known to be done.
 
-    A transient error is no news, so it is no error either.
+    A transient error is no news, so it is no error either; nor is CANCELLED, the word of a server
+    that shuts down.
 
     Args:
         seen: What is known of the operation.
         timeout: The deadline of the call.
 
     Raises:
-        LroError: What the call ended with, unless that is transient.
+        LroError: What the call ended with, unless that is no news.
     """
     if not seen.operation.done:
         reply = yield get_call(seen.operation.name, timeout)
-        if reply and reply.error and reply.error.code not in _TRANSIENT:
+        if reply and reply.error and reply.error.code not in _NO_NEWS:
             raise reply.error
 
 
@@ -412,6 +414,8 @@ def follow_steps(
             unimplemented.add(WATCH if isinstance(step, Watch) else WAIT, answered)
             continue
         was_held = hold > 0 and answered - now >= min(_HELD, hold) * 0.9
+        if isinstance(step, Watch) and seen.answered < now:
+            was_held = False  # The server has but taken its time to refuse it.
         passes = code in _TRANSIENT or 0 < cancelled <= _MOST_CANCELLED
         # What stands between may let no stream through, and still let a Wait.
         turned_away = isinstance(step, Watch) and not was_held

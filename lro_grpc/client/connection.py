@@ -100,7 +100,7 @@ class ThreadConnection(_ChannelConnection):
         try:
             rpc = await _in_thread(begin) if self._is_intercepted else begin()
         except Exception as error:  # noqa: BLE001 - it is in the reply
-            return polling.Reply(_lro_error(error))
+            return polling.Reply(error_of_call(error))
         try:
             await ended.wait()
         finally:
@@ -108,9 +108,9 @@ class ThreadConnection(_ChannelConnection):
         try:
             message = rpc.result()
         except grpc.FutureCancelledError:
-            return polling.Reply(_lro_error(ValueError("it was closed during the call")))
+            return polling.Reply(error_of_call(ValueError("it was closed during the call")))
         except Exception as error:  # noqa: BLE001 - it is in the reply
-            return polling.Reply(_lro_error(error))
+            return polling.Reply(error_of_call(error))
         return polling.Reply(message=message, poll_after=_poll_after(rpc.initial_metadata()))
 
     async def watch(self, watch: polling.Watch) -> AsyncGenerator[operations_pb2.Operation, None]:
@@ -146,7 +146,7 @@ class ThreadConnection(_ChannelConnection):
             while (one := await read.get()) is not None:
                 room.release()
                 if isinstance(one, Exception):
-                    raise _lro_error(one) from one
+                    raise error_of_call(one) from one
                 yield one
         finally:
             is_over.set()
@@ -164,39 +164,27 @@ class AsyncConnection(_ChannelConnection):
             rpc = self._method(call.method)(
                 call.request, timeout=_seconds(call), **self._how(call.request)
             )
-            message = await _unless_closed(rpc)
+            message = await unless_closed(rpc)
             return polling.Reply(
                 message=message, poll_after=_poll_after(await rpc.initial_metadata())
             )
         except Exception as error:  # noqa: BLE001 - it is in the reply
-            return polling.Reply(_lro_error(error))
+            return polling.Reply(error_of_call(error))
 
     async def watch(self, watch: polling.Watch) -> AsyncGenerator[operations_pb2.Operation, None]:
         """Yields what a WatchOperation sends."""
         try:
             stream = self._control.WatchOperation(watch.request, **self._how(watch.request))
             try:
-                while (one := await _unless_closed(stream.read())) is not grpc.aio.EOF:
+                while (one := await unless_closed(stream.read())) is not grpc.aio.EOF:
                     yield one.operation
             finally:
                 stream.cancel()
         except Exception as error:
-            raise _lro_error(error) from error
+            raise error_of_call(error) from error
 
 
-def _seconds(call: polling.Call) -> float | None:
-    return None if call.timeout is None else min(call.timeout.total_seconds(), _LONGEST)
-
-
-def _poll_after(metadata: Any) -> float | None:
-    """Returns the pause that the server asks for, in seconds; None if it asks for none."""
-    for key, value in metadata or ():
-        if key == polling.POLL_AFTER and isinstance(value, str) and value.isdecimal():
-            return int(value[:12]) / 1000  # more digits are more than anyone waits
-    return None
-
-
-def _lro_error(error: Exception) -> LroError:
+def error_of_call(error: Exception) -> LroError:
     """Returns what an error means with which a call has ended, or could not begin."""
     if isinstance(error, grpc.RpcError) and hasattr(error, "code"):
         return from_rpc_error(error)
@@ -215,13 +203,7 @@ def _lro_error(error: Exception) -> LroError:
     return found
 
 
-def _cancel(stream: Any) -> None:
-    """Ends a stream; what an interceptor has put in its place may have to end by itself."""
-    if hasattr(stream, "cancel"):
-        stream.cancel()
-
-
-async def _unless_closed(rpc: Awaitable[Any]) -> Any:
+async def unless_closed(rpc: Awaitable[Any]) -> Any:
     """Awaits a call; a channel that is closed meanwhile cancels the call, and not its caller."""
     calling = asyncio.ensure_future(rpc)
     try:
@@ -234,6 +216,24 @@ async def _unless_closed(rpc: Awaitable[Any]) -> Any:
     if (message := calling.result()) is None:  # grpc.aio's way to say it
         raise DecodeError("the server's answer is no message of its type")
     return message
+
+
+def _seconds(call: polling.Call) -> float | None:
+    return None if call.timeout is None else min(call.timeout.total_seconds(), _LONGEST)
+
+
+def _poll_after(metadata: Any) -> float | None:
+    """Returns the pause that the server asks for, in seconds; None if it asks for none."""
+    for key, value in metadata or ():
+        if key == polling.POLL_AFTER and isinstance(value, str) and value.isdecimal():
+            return int(value[:12]) / 1000  # more digits are more than anyone waits
+    return None
+
+
+def _cancel(stream: Any) -> None:
+    """Ends a stream; what an interceptor has put in its place may have to end by itself."""
+    if hasattr(stream, "cancel"):
+        stream.cancel()
 
 
 async def _in_thread(begin: Callable[[], Any]) -> Any:

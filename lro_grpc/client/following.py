@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import dataclasses
 import functools
 import logging
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import timedelta
 
 from google.longrunning import operations_pb2
@@ -35,6 +36,18 @@ class _Waiter:
     """Is set when there is something to look at."""
     failure: LroError | None = None
     """What has ended the following."""
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class _Get:
+    """A Get that is on its way, and shared by all who want one meanwhile."""
+
+    began: float
+    """When, by the clock."""
+    calling: asyncio.Task[polling.Reply]
+    """Returns what comes of it."""
+    sharers: int = 0
+    """How many wait for it."""
 
 
 class Following:
@@ -66,9 +79,7 @@ class Following:
         self._random = random
         self._waiters: set[_Waiter] = set()
         self._task: asyncio.Task[None] | None = None
-        self._get: asyncio.Task[polling.Reply] | None = None
-        self._get_began = -math.inf
-        self._getters = 0
+        self._get: _Get | None = None
         self._version = 0
         self._is_current = False
 
@@ -79,9 +90,13 @@ class Following:
             OperationTimeoutError: If it is not done in time.
             LroError: If a call failed for good.
         """
-        if not self.seen.operation.done:
-            with self._waiting(timeout, changes=False) as waiter:
-                await self._wait_until(self._is_done, waiter)
+        if self.seen.operation.done:
+            return
+        waiter = self._join(timeout, changes=False)
+        try:
+            await self._wait_until(self._is_done, waiter)
+        finally:
+            self._leave(waiter)
 
     async def look(self) -> None:
         """Takes a fresh look: at most one Get.
@@ -103,14 +118,17 @@ class Following:
         if self.seen.operation.done:
             yield self.seen.operation
             return
-        with self._waiting(timeout, changes=True) as waiter:
-            version: int | None = None
+        waiter = self._join(timeout, changes=True)
+        version: int | None = None
+        try:  # No "with", for its generator would be closed in whatever thread collects garbage.
             while True:
                 await self._wait_until(functools.partial(self._has_news, version, waiter), waiter)
                 version, operation = self._version, self.seen.operation
                 yield operation
                 if operation.done:
                     return
+        finally:
+            self._leave(waiter)
 
     def _has_news(self, version: int | None, waiter: _Waiter) -> bool:
         """Tells whether there is a state after that version; after None, one that is present."""
@@ -121,20 +139,19 @@ class Following:
     def _is_done(self) -> bool:
         return self.seen.operation.done
 
-    @contextlib.contextmanager
-    def _waiting(self, timeout: timedelta | None, *, changes: bool) -> Iterator[_Waiter]:
-        """Follows the operation while the context lasts."""
+    def _join(self, timeout: timedelta | None, *, changes: bool) -> _Waiter:
+        """Follows the operation until the waiter leaves."""
         waiter = _Waiter(self._clock.monotonic(), timeout, changes)
         watches = self._wants_changes() or self._is_current
         self._waiters.add(waiter)
         if self._task is None or (changes and not watches):
             self._follow()
-        try:
-            yield waiter
-        finally:
-            self._waiters.discard(waiter)
-            if not self._waiters:
-                self._stop()
+        return waiter
+
+    def _leave(self, waiter: _Waiter) -> None:
+        self._waiters.discard(waiter)
+        if not self._waiters:
+            self._stop()
 
     def _wants_changes(self) -> bool:
         return any(waiter.changes for waiter in self._waiters)
@@ -170,6 +187,13 @@ class Following:
             await self._perform_all(steps, None)
         except LroError as error:
             failure = error
+        except asyncio.CancelledError as error:
+            if self._task is not asyncio.current_task():
+                raise
+            # Not by _stop(), but by one who has cancelled all tasks that there were.
+            message = f"cannot follow {self.seen.operation.name}: the task of it was cancelled"
+            failure = LroError(message, code=Code.CANCELLED)
+            failure.__cause__ = error
         except Exception as error:
             _logger.exception("cannot follow %s", self.seen.operation.name)
             failure = LroError(f"cannot follow {self.seen.operation.name}: {error!r}")
@@ -178,7 +202,7 @@ class Following:
             return
         self._task = None
         for waiter in self._waiters:
-            waiter.failure = failure
+            waiter.failure = _copy(failure)
         self._tell()
 
     async def _wait_until(self, enough: Callable[[], bool], waiter: _Waiter) -> None:
@@ -239,25 +263,30 @@ class Following:
         except LroError as error:
             return self._taken(polling.Reply(error))
         finally:
-            self._is_current = False
+            if self._task is asyncio.current_task():  # if not, another may watch by now
+                self._is_current = False
 
     async def _get_once(self, call: polling.Call) -> polling.Reply:
         """Makes a Get, or waits for the one that is on its way."""
         assert call.timeout is not None
-        if self._get is None or self._get.done():
-            self._get = asyncio.get_running_loop().create_task(self._connection.call(call))
-            self._get_began = self._clock.monotonic()
-            self._getters = 0
-        getting = self._get
-        self._getters += 1
+        if self._get is None or self._get.calling.done():
+            calling = asyncio.get_running_loop().create_task(self._connection.call(call))
+            self._get = _Get(self._clock.monotonic(), calling)
+        get = self._get
+        get.sharers += 1
         try:
-            if await self._within(call.timeout.total_seconds(), asyncio.shield(getting)):
-                return self._taken(getting.result(), asked=self._get_began)
+            if await self._within(call.timeout.total_seconds(), asyncio.shield(get.calling)):
+                reply = get.calling.result()
+                if reply.error is not None and get.sharers > 1:
+                    reply = polling.Reply(_copy(reply.error))
+                return self._taken(reply, asked=get.began)
             return polling.Reply(LroError("no answer in time", code=Code.DEADLINE_EXCEEDED))
         finally:
-            self._getters -= 1
-            if not self._getters:
-                getting.cancel()
+            get.sharers -= 1
+            if not get.sharers:
+                get.calling.cancel()
+                if self._get is get:
+                    self._get = None
 
     async def _within(self, seconds: float | None, awaitable: Awaitable[object]) -> bool:
         """Waits for something as long as that, and tells whether it has ended in time."""
@@ -307,3 +336,10 @@ class Following:
     def _tell(self) -> None:
         for waiter in self._waiters:
             waiter.news.set()
+
+
+def _copy(error: LroError) -> LroError:
+    """Returns an error for one more to raise: a traceback is of one thread."""
+    copied = copy.copy(error)
+    copied.__cause__ = error.__cause__
+    return copied

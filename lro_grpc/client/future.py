@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -181,7 +182,9 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
             while (operation := SCHEDULER.run(following())) is not None:
                 yield self._update(operation)
         finally:
-            SCHEDULER.submit(_close(states))
+            # What is closed at the interpreter's very end finds no thread, and can begin none.
+            if not sys.is_finalizing():
+                SCHEDULER.submit(_close(states))
 
     def concurrent(self) -> concurrent.futures.Future[ResponseT]:
         """Returns a future of the standard library that ends as ``result()`` does.
@@ -199,7 +202,7 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
 
         It is called from a daemon thread, also if the operation is done already. An error that it
         raises is logged and keeps no other callback from being called. Should a call to the
-        server fail for good, the callbacks are called too, and find that error in ``result()``.
+        server fail for good, the callbacks are called too; ``result()`` then tries again.
         """
         with self._lock:
             self._callbacks.append(callback)

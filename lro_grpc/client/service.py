@@ -17,10 +17,9 @@ from google.protobuf.message import Message
 from lro_grpc import routing
 from lro_grpc.client.async_future import AsyncOperationFuture
 from lro_grpc.client.async_operations import AsyncOperationsClient
-from lro_grpc.client.connection import CallMetadata
+from lro_grpc.client.connection import CallMetadata, error_of_call, unless_closed
 from lro_grpc.client.future import OperationFuture
 from lro_grpc.client.operations import OperationsClient
-from lro_grpc.client.rpc_errors import from_rpc_error
 from lro_grpc.client.scheduler import SCHEDULER
 from lro_grpc.clock import Clock, SystemClock
 from lro_grpc.polling import DEFAULT_RETRY, Call, Pause, Reply, Retry, Step, call_steps
@@ -199,8 +198,8 @@ class ServiceClient(_ServiceClient):
             assert isinstance(step, Call)
             try:
                 reply = Reply(message=self._call(rpc, request, step.timeout, metadata))
-            except grpc.RpcError as error:
-                reply = Reply(from_rpc_error(error))
+            except Exception as error:  # noqa: BLE001 - it is in the reply
+                reply = Reply(error_of_call(error))
         return self.operations.future(operation, response=rpc.response, metadata=rpc.metadata)
 
     def _unary_unary(
@@ -298,9 +297,10 @@ class AsyncServiceClient(_ServiceClient):
                 continue
             assert isinstance(step, Call)
             try:
-                reply = Reply(message=await self._call(rpc, request, step.timeout, metadata))
-            except grpc.RpcError as error:
-                reply = Reply(from_rpc_error(error))
+                call = self._call(rpc, request, step.timeout, metadata)
+                reply = Reply(message=await unless_closed(call))
+            except Exception as error:  # noqa: BLE001 - it is in the reply
+                reply = Reply(error_of_call(error))
         return self.operations.future(operation, response=rpc.response, metadata=rpc.metadata)
 
     def _unary_unary(

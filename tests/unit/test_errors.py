@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import copy
 import enum
 import inspect
+import pickle
 from datetime import timedelta
 
 import pytest
@@ -144,6 +146,20 @@ def test_an_operations_error_has_the_operations_metadata_as_its_message(known: b
     assert error.name == "operations/1"
     expected = duration_pb2.Duration(seconds=3) if known else operation.metadata
     assert error.operation_metadata == expected
+
+
+@pytest.mark.parametrize("way", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
+def test_an_error_that_needs_more_than_a_message_can_be_copied_and_pickled(way):
+    operation = operations_pb2.Operation(name="operations/1", done=True)
+    operation.error.code = 7
+    operation.error.message = "not yours"
+    late = errors.OperationTimeoutError("late", operation=operation, elapsed=timedelta(1))
+    limit = errors.LimitReachedError("full", subject="queue")
+    for error in (errors.OperationFailedError(operation), late, limit):
+        copied = way(error)
+        assert type(copied) is type(error)
+        assert (str(copied), copied.args) == (str(error), error.args)
+        assert vars(copied) == vars(error)
 
 
 def test_an_attempt_that_was_stopped_passes_by_except_exception():

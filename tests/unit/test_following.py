@@ -408,7 +408,7 @@ def test_the_longest_timeout_is_no_problem() -> None:
     assert world.operation.done
 
 
-@pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED])
+@pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED])
 def test_a_look_takes_a_transient_error_for_no_news(code: Code) -> None:
     world = World(scripted((0.01, failed(code))))
     world.look()
@@ -503,6 +503,52 @@ def test_an_error_that_ends_the_following_is_told_to_all_and_the_next_wait_begin
     assert codes == [Code.PERMISSION_DENIED] * 3
     world.wait()
     assert world.methods == [WAIT, WAIT]
+
+
+def test_every_waiter_has_an_error_of_its_own() -> None:
+    world = World(lambda call: (0.01, failed(Code.PERMISSION_DENIED)))
+
+    async def six() -> list[Any]:
+        waits = [world.following.wait(None) for _ in range(3)]
+        looks = [world.following.look() for _ in range(3)]
+        return await asyncio.gather(*waits, *looks, return_exceptions=True)
+
+    errors = world.run(six())
+    assert {one.code for one in errors} == {Code.PERMISSION_DENIED}
+    assert len({id(one) for one in errors}) == 6
+
+
+def test_when_every_other_task_is_cancelled_a_wait_does_not_go_on_for_ever() -> None:
+    world = honest(1e6)
+
+    async def cancel_all_but_the_wait() -> None:
+        waiting = asyncio.ensure_future(world.following.wait(None))
+        await asyncio.sleep(1)
+        for task in asyncio.all_tasks() - {waiting, asyncio.current_task()}:
+            task.cancel()
+        with pytest.raises(LroError, match="cancelled"):
+            await waiting
+
+    world.run(cancel_all_but_the_wait())
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_get_that_was_given_up_takes_no_other_along(turns: int) -> None:
+    world = honest(10, has_wait=False)
+    world.unimplemented.add(WAIT, world.now)
+
+    async def look_then_wait() -> None:
+        given_up = asyncio.ensure_future(world.following.look())
+        await asyncio.sleep(0.005)
+        given_up.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        looking = asyncio.ensure_future(world.following.look())
+        await world.following.wait(timedelta(seconds=100))
+        await looking
+
+    world.run(look_then_wait())
+    assert world.operation.done
 
 
 def test_a_server_says_when_to_poll_again() -> None:
@@ -629,6 +675,16 @@ def test_a_watch_that_is_refused_is_replaced_by_waits_for_a_while(code: Code) ->
     assert world.methods.count(WATCH) == 2
     assert world.methods[0] == WATCH
     assert set(world.methods) == {WATCH, WAIT}
+
+
+def test_a_watch_that_is_refused_late_is_replaced_by_a_wait_too() -> None:
+    """A slow way to the server is no reason to ask it for ever."""
+    world = World(lambda call: (1, failed(Code.NOT_FOUND)))
+    world.streams = lambda: [(1, failed(Code.NOT_FOUND))]
+    with pytest.raises(LroError, match="as the test says") as caught:
+        world.states(timedelta(seconds=60))
+    assert caught.value.code is Code.NOT_FOUND
+    assert world.methods == [WATCH, WAIT]
 
 
 def test_a_watch_that_is_closed_at_once_is_no_busy_loop() -> None:

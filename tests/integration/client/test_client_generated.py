@@ -253,6 +253,16 @@ def test_the_error_of_a_start_has_everything_that_the_server_sent(
     assert (error.reason, error.domain, error.metadata) == ("NO_ROOM", "fleet", {"left": "0"})
 
 
+def test_a_start_on_a_closed_channel_says_so(side: Any, sides: Any, target: str) -> None:
+    other = sides["async" if side.is_async else "sync"](target)
+    fleets = client(other)
+    other.run(other.channel.close())
+    with pytest.raises(lro_grpc.LroError) as raised:
+        other.run(fleets.CreateInstance(request()))
+    assert raised.value.reason == "CHANNEL_CLOSED"
+    other.close()
+
+
 def test_the_header_routes_every_call(side: Any, fleet: FakeFleet) -> None:
     """C4: encoded, but for slashes; not sent when the request names nothing."""
     fleets = client(side)

@@ -88,6 +88,26 @@ def test_a_child_that_was_forked_off_waits_by_itself(server: FakeServer) -> None
     assert server.fake.calls == [WAIT, WAIT]
 
 
+def test_a_process_ends_though_iterations_have_not(server: FakeServer) -> None:
+    server.fake.put(operation(response=RESPONSE))
+    server.fake.put(operation("operations/2"))
+    server.fake.put(operation("operations/3"))
+    program = """
+        import lro_grpc
+        futures = [client.attach(name) for name in ("operations/1", "operations/2", "operations/3")]
+        updates, cyclic = futures[1].updates(), [futures[2].updates()]
+        cyclic.append(cyclic)
+        completed = lro_grpc.as_completed(futures[:2])
+        print(next(updates).done, next(cyclic[0]).done, next(completed).name)
+    """
+    with begin(program, server) as process:
+        try:
+            assert process.communicate(timeout=20) == ("False False operations/1\n", "")
+        finally:
+            process.kill()
+    assert process.returncode == 0
+
+
 def test_many_threads_use_one_client(server: FakeServer) -> None:
     names = [f"operations/{number}" for number in range(100)]
     for name in names:
