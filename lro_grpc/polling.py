@@ -339,6 +339,16 @@ def wait_steps(
         ) from seen.trouble
 
 
+def check_timeout(timeout: object) -> None:
+    """Checks what a caller has given as a timeout.
+
+    Raises:
+        TypeError: If it is neither a ``timedelta`` nor None.
+    """
+    if timeout is not None and not isinstance(timeout, timedelta):
+        raise TypeError(f"timeout is {timeout!r}; give a datetime.timedelta, or None")
+
+
 def deadlines(start: float, timeout: timedelta | None) -> tuple[float, float]:
     """Returns when a wait is over, and when its last poll is due, by the clock of ``start``."""
     if timeout is None:

@@ -90,6 +90,7 @@ class Following:
             OperationTimeoutError: If it is not done in time.
             LroError: If a call failed for good.
         """
+        polling.check_timeout(timeout)
         if self.seen.operation.done:
             return
         waiter = self._join(timeout, changes=False)
@@ -115,6 +116,7 @@ class Following:
             OperationTimeoutError: If the operation is not done in time.
             LroError: If a call failed for good.
         """
+        polling.check_timeout(timeout)
         if self.seen.operation.done:
             yield self.seen.operation
             return

@@ -12,7 +12,7 @@ from lro_grpc.client.payloads import MetadataT, ResponseT
 from lro_grpc.client.scheduler import SCHEDULER
 from lro_grpc.client.state import FutureState
 from lro_grpc.errors import LroError
-from lro_grpc.polling import RPC_TIMEOUT
+from lro_grpc.polling import RPC_TIMEOUT, check_timeout
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -170,6 +170,7 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
             WrongTypeError: If its metadata is not a message of the declared type.
             LroError: If a call failed for good.
         """
+        check_timeout(timeout)
         if self.operation.done:
             yield self._update(self.operation)
             return
@@ -229,6 +230,7 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
                 _logger.exception("a callback of %s failed", self.name, extra=fields)
 
     def _wait(self, timeout: timedelta | None) -> None:
+        check_timeout(timeout)
         if not self.operation.done:
             SCHEDULER.run(self._following.wait(timeout))
 

@@ -124,6 +124,15 @@ def test_broken_bytes_raise_each_time(
             side.run(future.result())
 
 
+@pytest.mark.parametrize("done", [True, False])
+def test_a_timeout_is_a_timedelta(side: Side, fake: FakeOperations, done: bool) -> None:
+    future = side.client().future(operation(done=done))
+    for wait in (future.result, future.exception, lambda it: side.items(future.updates(it))):
+        with pytest.raises(TypeError, match=r"timeout is 10; give a datetime\.timedelta"):
+            side.run(wait(10))
+    assert fake.calls == []
+
+
 def test_done_with_neither_response_nor_error_is_none(side: Side, fake: FakeOperations) -> None:
     """P2: some services do not provide a result."""
     future = side.client().future(operation(done=True), response=Timestamp)
