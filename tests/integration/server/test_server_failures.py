@@ -339,7 +339,7 @@ def test_what_sqlite_cannot_hold_harms_no_other_operation(
     server = serve(configure=configure, store=file_url, grace=0.1)
     bad = server.start(f"/{SERVICE}/Make", Instance(name="bad"))
     request = Instance(name="good")
-    body = server.call(f"/{SERVICE}/Make", request.SerializeToString(), timeout=3)
+    body = server.call(f"/{SERVICE}/Make", request.SerializeToString(), timeout=30)
     good = operations_pb2.Operation.FromString(body)
     assert response_of(server.wait(good.name, 3)) == request
     assert server.wait(bad.name, 3).done

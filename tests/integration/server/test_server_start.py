@@ -430,7 +430,7 @@ def test_a_prepare_that_calls_next_once_too_often_is_answered(
 
     server, _ = prepared_by(serve, prepare_colour, prepare)
     request = fleet_service_pb2.CreateInstanceRequest(parent=PARENT, instance_id="bad")
-    failure = refused(lambda: server.fleet.CreateInstance(request, timeout=1))
+    failure = refused(lambda: server.fleet.CreateInstance(request, timeout=30))
     assert failure.code is grpc.StatusCode.INTERNAL
     assert failure.info.reason == "UNEXPECTED"
     assert server.done(server.create(instance_id="good").name).HasField("response")
@@ -537,7 +537,7 @@ def test_as_many_prepares_run_at_a_time_as_the_server_has_threads(serve: Serve, 
     for number in range(40):
         request = fleet_service_pb2.CreateInstanceRequest(parent=PARENT, instance_id=f"i{number}")
         starting.append(server.fleet.CreateInstance.future(request, timeout=SECONDS))
-    together_in = {entered.get(timeout=3) for _ in range(40)}
+    together_in = {entered.get(timeout=30) for _ in range(40)}
     assert len(together_in) == 40
     gate.open()
     assert len({one.result(SECONDS).name for one in starting}) == 40
