@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import dataclasses
 import functools
 import threading
@@ -290,5 +291,29 @@ class Attempt:
                 return
 
     def write_from_thread(self, event: Event) -> None:
-        """Does what ``write`` does, for a handler in a thread."""
-        asyncio.run_coroutine_threadsafe(self.write(event), self.loop).result()
+        """Does what ``write`` does, for a handler in a thread.
+
+        Raises:
+            AttemptStopped: As ``write``; also if the event loop is gone, and with it the engine.
+        """
+        written: concurrent.futures.Future[None] = concurrent.futures.Future()
+        writing: list[asyncio.Task[None]] = []  # the loop itself keeps no task alive
+
+        def begin() -> None:
+            writing.append(self.loop.create_task(self.write(event)))
+            writing[0].add_done_callback(functools.partial(_settle, written))
+
+        try:
+            self.loop.call_soon_threadsafe(begin)
+        except RuntimeError as cause:
+            raise AttemptStopped(StopReason.SHUTDOWN) from cause
+        written.result()
+
+
+def _settle(written: concurrent.futures.Future[None], writing: asyncio.Task[None]) -> None:
+    if writing.cancelled():
+        written.set_exception(AttemptStopped(StopReason.SHUTDOWN))
+    elif (error := writing.exception()) is not None:
+        written.set_exception(error)
+    else:
+        written.set_result(None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 from collections import Counter
 from datetime import timedelta
 from random import Random
@@ -21,7 +23,7 @@ from engine_world import (
 
 from lro_grpc import metadata, record
 from lro_grpc.engine import InProcessEngine
-from lro_grpc.errors import LroError, StaleAttemptError
+from lro_grpc.errors import AttemptStopped, LroError, StaleAttemptError
 from lro_grpc.events import Claim, Lose, Report, Succeed
 from lro_grpc.record import Record
 from lro_grpc.stores import Query
@@ -220,3 +222,33 @@ async def test_operations_that_are_overdue_do_not_keep_the_engine_busy(world):
     assert response_of(await world.done(name)) == "run"
     await world.pass_time(OPTIONS.sweep.total_seconds() + 1)
     assert {(await world.record(one)).state for one in overdue} == {record.EXPIRED}
+
+
+def test_a_thread_that_stores_a_state_when_its_loop_is_gone_is_stopped(
+    memory_world,
+):
+    began, gate, ended = threading.Event(), threading.Event(), threading.Event()
+    raised = []
+
+    def run(request, op):
+        began.set()
+        gate.wait()
+        try:
+            op.checkpoint(Text(value="1"))
+        except BaseException as error:
+            raised.append(error)
+            raise
+        finally:
+            ended.set()
+
+    async def crash_while_it_runs():
+        await memory_world.start(run)
+        await memory_world.create()
+        await asyncio.to_thread(began.wait)
+        await memory_world.crash()
+
+    asyncio.run(crash_while_it_runs())
+    gate.set()
+    assert ended.wait(10)
+    assert [type(one) for one in raised] == [AttemptStopped]
+    gc.collect()  # a coroutine that was never begun would warn now
