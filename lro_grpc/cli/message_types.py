@@ -9,12 +9,10 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
 from lro_grpc.cli import ending
+from lro_grpc.dialects.canonical_json import messages_in
 from lro_grpc.errors import Code, LroError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from google.protobuf.descriptor import FieldDescriptor
     from google.protobuf.descriptor_pool import DescriptorPool
 
     from lro_grpc.cli.reflection import Reflection
@@ -76,7 +74,7 @@ class MessageTypes:
     def _wrap_unreadable(self, message: Message) -> None:
         """Makes each ``Any`` that cannot be read hold the ``BytesValue`` of its bytes."""
         if message.DESCRIPTOR.full_name != _ANY:
-            for child in _children(message):
+            for child in messages_in(message):
                 self._wrap_unreadable(child)
             return
         packed = cast("any_pb2.Any", message)
@@ -123,21 +121,3 @@ def _of(pool: DescriptorPool, name: str) -> Descriptor | None:
         return pool.FindMessageTypeByName(name)
     except (KeyError, TypeError, DecodeError):  # or the files that define it are not in order
         return None
-
-
-def _children(message: Message) -> Iterator[Message]:
-    """Yields the messages that are values of a message's fields."""
-    for field, value in message.ListFields():
-        if field.message_type is None:
-            continue
-        if not field.is_repeated:
-            yield value
-        elif not field.message_type.GetOptions().map_entry:
-            yield from value
-        elif _map_value(field).message_type is not None:
-            yield from value.values()
-
-
-def _map_value(field: FieldDescriptor) -> FieldDescriptor:
-    assert field.message_type is not None
-    return field.message_type.fields_by_name["value"]

@@ -236,19 +236,32 @@ def _cancel(stream: Any) -> None:
         stream.cancel()
 
 
-async def _in_thread(begin: Callable[[], Any]) -> Any:
-    """Begins a call in a thread of its own: there may be any number that block at a time."""
-    begun: concurrent.futures.Future[Any] = concurrent.futures.Future()
-    begun.set_running_or_notify_cancel()
+def called_in_thread(function: Callable[[], Any]) -> concurrent.futures.Future[Any]:
+    """Calls what may block in a thread of its own: there may be any number that block at a time.
+
+    Args:
+        function: What to call, in the context of the caller.
+
+    Returns:
+        Its result to be; a call cannot be cancelled.
+    """
+    called: concurrent.futures.Future[Any] = concurrent.futures.Future()
+    called.set_running_or_notify_cancel()
 
     def call() -> None:
         try:
-            begun.set_result(begin())
-        except Exception as error:  # noqa: BLE001 - it is raised where the call is awaited
-            begun.set_exception(error)
+            called.set_result(function())
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
+            called.set_exception(error)
 
     context = contextvars.copy_context()
     threading.Thread(target=context.run, args=[call], name="lro-call", daemon=True).start()
+    return called
+
+
+async def _in_thread(begin: Callable[[], Any]) -> Any:
+    """Begins a call in a thread; one that is begun too late is cancelled."""
+    begun = called_in_thread(begin)
     try:
         return await asyncio.wrap_future(begun)
     except asyncio.CancelledError:

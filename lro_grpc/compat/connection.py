@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextvars
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 from google.longrunning import operations_pb2
 
 from lro_grpc import polling
+from lro_grpc.client.connection import called_in_thread
 from lro_grpc.compat.api_errors import from_api_error
 from lro_grpc.compat.wrapped import Wrapped, once
 from lro_grpc.errors import LIBRARY_DOMAIN, Code, LroError
@@ -67,9 +66,9 @@ class ThreadWrappedConnection(WrappedConnection):
 
     async def _run(self, method: str, function: Callable[[], Any]) -> Any:
         if method != polling.GET:
-            return await asyncio.wrap_future(_begin(function))
+            return await asyncio.wrap_future(called_in_thread(function))
         if self._get is None or self._get.done():
-            self._get = _begin(function)
+            self._get = called_in_thread(function)
         return await asyncio.wrap_future(self._get)
 
 
@@ -78,21 +77,6 @@ class AsyncWrappedConnection(WrappedConnection):
 
     async def _run(self, method: str, function: Callable[[], Any]) -> Any:
         return await function()
-
-
-def _begin(function: Callable[[], Any]) -> concurrent.futures.Future[Any]:
-    begun: concurrent.futures.Future[Any] = concurrent.futures.Future()
-    begun.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            begun.set_result(function())
-        except Exception as error:  # noqa: BLE001 - it is raised where the call is awaited
-            begun.set_exception(error)
-
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=[run], name="lro-call", daemon=True).start()
-    return begun
 
 
 def _reply(running: asyncio.Future[Any], method: str) -> polling.Reply:

@@ -48,7 +48,7 @@ def _to_dict(message: Message) -> dict[str, Any]:
 def _wrap_opaque(message: Message) -> None:
     """Makes the bytes of each ``Any`` that cannot be unpacked a ``BytesValue``."""
     if not isinstance(message, any_pb2.Any):
-        for inner in _messages_in(message):
+        for inner in messages_in(message):
             _wrap_opaque(inner)
         return
     try:
@@ -61,7 +61,8 @@ def _wrap_opaque(message: Message) -> None:
     message.value = unpacked.SerializeToString()
 
 
-def _messages_in(message: Message) -> Iterator[Message]:
+def messages_in(message: Message) -> Iterator[Message]:
+    """Yields the messages that are values of a message's fields, of repeated ones and maps too."""
     for field, value in message.ListFields():
         if field.message_type is None:
             continue
