@@ -16,6 +16,7 @@ from google.rpc import status_pb2
 from lro_grpc.clock import Clock
 from lro_grpc.engine.handler import Handler
 from lro_grpc.engine.log import OperationLog
+from lro_grpc.engine.stop_state import StopState
 from lro_grpc.errors import (
     AttemptStopped,
     OperationNotFoundError,
@@ -76,13 +77,10 @@ class Attempt:
         """Whether the operation's own time is over."""
         self.claimed_to_undo = record.cancel_requested or self.is_timed_out
         """Whether the attempt was begun only to undo what earlier ones have done."""
-        self.is_stuck = False
-        """Whether the handler has made no progress for too long."""
-        self.is_undoing = False
-        """Whether what the handler has done is being undone, which no cancel stops."""
+        self.stopping = StopState()
+        """Why it has to stop, if it has to."""
         self.last_progress = clock.monotonic()
         """When the handler last gave a sign, by the clock's ``monotonic``."""
-        self.stop_reason: StopReason | None = None
         self.task: asyncio.Task[Any] | None = None
         """The task to interrupt when the attempt has to stop; None outside an async handler."""
         self.undo: Callable[[status_pb2.Status], Any] | None = None
@@ -114,6 +112,21 @@ class Attempt:
     def number(self) -> int:
         """The attempt's number: the fencing token."""
         return self.record.attempt
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Why the attempt has to stop; None while it may go on."""
+        return self.stopping.reason
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the handler has made no progress for too long."""
+        return self.stopping.is_stuck
+
+    @property
+    def is_undoing(self) -> bool:
+        """Whether what the handler has done is being undone, which no cancel stops."""
+        return self.stopping.is_undoing
 
     @property
     def ending(self) -> StopReason | None:
@@ -195,19 +208,7 @@ class Attempt:
 
     def _note_stop(self, reason: StopReason) -> bool:
         with self._lock:
-            gives_way = self._gives_way_to(reason)
-            if gives_way:
-                self.stop_reason = reason
-        return gives_way
-
-    def _gives_way_to(self, reason: StopReason) -> bool:
-        if self.stop_reason in (StopReason.LEASE_LOST, reason):
-            return False
-        if reason in (StopReason.LEASE_LOST, StopReason.SHUTDOWN):
-            return True
-        if reason is StopReason.TIMEOUT and self.is_stuck:
-            return self.stop_reason is not StopReason.SHUTDOWN
-        return self.stop_reason is None and not self.is_undoing
+            return self.stopping.give(reason)
 
     def see(self, record: Record) -> None:
         """Notes what others have asked of the operation meanwhile."""
@@ -228,7 +229,7 @@ class Attempt:
 
     def call_stuck(self) -> None:
         """Tells the handler that it was silent for too long."""
-        self.is_stuck = True
+        self.stopping.is_stuck = True
         self.stop(StopReason.TIMEOUT)
 
     def end(self, record: Record | None) -> None:
@@ -242,9 +243,7 @@ class Attempt:
     def begin_undo(self) -> None:
         """Lets what ends the operation not stop what undoes the work, be it there or to come."""
         with self._lock:
-            self.is_undoing = True
-            if self.stop_reason in (StopReason.CANCEL, StopReason.TIMEOUT) and not self.is_stuck:
-                self.stop_reason = None
+            self.stopping.begin_undo()
 
     def raise_if_stopped(self) -> None:
         """Raises if the attempt has to stop."""
