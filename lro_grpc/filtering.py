@@ -65,6 +65,7 @@ from google.protobuf.message import DecodeError, Message
 from lro.v1 import state_pb2
 from lro_grpc import metadata
 from lro_grpc.errors import Code, ConfigurationError, InvalidFilterError, cut
+from lro_grpc.fields import SHOWN, Kind
 from lro_grpc.record import Record
 
 MAX_LENGTH = 4096
@@ -379,24 +380,20 @@ def _message(default: str | int | bytes) -> _Kind:
     return _Kind((), _text, default)
 
 
+_BY_KIND = {
+    Kind.TIME: _TIME,
+    Kind.TEXT: _TEXT,
+    Kind.FLAG: _FLAG,
+    Kind.NUMBER: _NUMBER,
+    Kind.STATE: _STATE,
+    Kind.BATCH: _message(b""),
+}
 _CONVENTIONAL = {
-    "create_time": _Field(_TIME, "create_time"),
-    "start_time": _Field(_TIME, "start_time"),
-    "update_time": _Field(_TIME, "update_time"),
-    "end_time": _Field(_TIME, "end_time"),
-    "expire_time": _Field(_TIME, "expire_time"),
-    "target": _Field(_TEXT, "target"),
-    "verb": _Field(_TEXT, "verb"),
-    "api_version": _Field(_TEXT, "api_version"),
-    "status_detail": _Field(_TEXT, "status_detail"),
-    "status_message": _Field(_TEXT, "status_detail"),
-    "cancel_requested": _Field(_FLAG, "cancel_requested"),
-    "requested_cancellation": _Field(_FLAG, "cancel_requested"),
-    "pause_requested": _Field(_FLAG, "pause_requested"),
-    "progress_percent": _Field(_NUMBER, "progress_percent"),
-    "attempt": _Field(_NUMBER, "attempt"),
-    "state": _Field(_STATE, "state"),
-    "batch_create_instances_metadata": _Field(_message(b""), "batch"),
+    **{
+        shown: _Field(_BY_KIND[field.kind], field.name)
+        for shown, field in SHOWN.items()
+        if field.kind is not None
+    },
     "partial_failures": _Field(_message(0), "partial_failures"),
 }
 

@@ -11,7 +11,7 @@ import functools
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from google.protobuf import any_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 
 from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2, state_pb2
 from lro_grpc.errors import ConfigurationError
+from lro_grpc.fields import SHOWN, Kind
 
 DEFAULT_TYPE = operation_metadata_pb2.OperationMetadata
 """The metadata type of a method that declares none of its own."""
@@ -27,39 +28,8 @@ TYPE_URL_PREFIX = "type.googleapis.com/"
 """What stands before a message's full name in ``Any.type_url``."""
 
 
-class Conventional(Protocol):
-    """The values of the conventional fields. Times are microseconds since 1970 UTC, 0 for unset."""
-
-    @property
-    def create_time(self) -> int: ...  # noqa: D102
-    @property
-    def start_time(self) -> int: ...  # noqa: D102
-    @property
-    def update_time(self) -> int: ...  # noqa: D102
-    @property
-    def end_time(self) -> int: ...  # noqa: D102
-    @property
-    def expire_time(self) -> int: ...  # noqa: D102
-    @property
-    def target(self) -> str: ...  # noqa: D102
-    @property
-    def verb(self) -> str: ...  # noqa: D102
-    @property
-    def api_version(self) -> str: ...  # noqa: D102
-    @property
-    def status_detail(self) -> str: ...  # noqa: D102
-    @property
-    def cancel_requested(self) -> bool: ...  # noqa: D102
-    @property
-    def pause_requested(self) -> bool: ...  # noqa: D102
-    @property
-    def progress_percent(self) -> int | None: ...  # noqa: D102
-    @property
-    def state(self) -> int: ...  # noqa: D102
-    @property
-    def attempt(self) -> int: ...  # noqa: D102
-    @property
-    def batch(self) -> bytes: ...  # noqa: D102
+_Fits = Callable[[FieldDescriptor], bool]
+_Write = Callable[[Message, str, Any], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,24 +113,18 @@ _TEXT = _is(FieldDescriptor.TYPE_STRING)
 _FLAG = _is(FieldDescriptor.TYPE_BOOL)
 _NUMBER = _is(FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_UINT32)
 
-_CONVENTIONS: Mapping[str, _Convention] = {
-    "create_time": _Convention("create_time", _is_time, _write_time),
-    "start_time": _Convention("start_time", _is_time, _write_time),
-    "update_time": _Convention("update_time", _is_time, _write_time),
-    "end_time": _Convention("end_time", _is_time, _write_time),
-    "expire_time": _Convention("expire_time", _is_time, _write_time),
-    "target": _Convention("target", _TEXT, setattr),
-    "verb": _Convention("verb", _TEXT, setattr),
-    "status_detail": _Convention("status_detail", _TEXT, setattr),
-    "status_message": _Convention("status_detail", _TEXT, setattr),
-    "cancel_requested": _Convention("cancel_requested", _FLAG, setattr),
-    "requested_cancellation": _Convention("cancel_requested", _FLAG, setattr),
-    "pause_requested": _Convention("pause_requested", _FLAG, setattr),
-    "api_version": _Convention("api_version", _TEXT, setattr),
-    "progress_percent": _Convention("progress_percent", _NUMBER, setattr),
-    "state": _Convention("state", _is_job_state, setattr),
-    "attempt": _Convention("attempt", _NUMBER, setattr),
-    "batch_create_instances_metadata": _Convention("batch", _is_batch, _write_batch),
+_BY_KIND: Mapping[Kind, tuple[_Fits, _Write]] = {
+    Kind.TIME: (_is_time, _write_time),
+    Kind.TEXT: (_TEXT, setattr),
+    Kind.FLAG: (_FLAG, setattr),
+    Kind.NUMBER: (_NUMBER, setattr),
+    Kind.STATE: (_is_job_state, setattr),
+    Kind.BATCH: (_is_batch, _write_batch),
+}
+_CONVENTIONS = {
+    shown: _Convention(field.name, *_BY_KIND[field.kind])
+    for shown, field in SHOWN.items()
+    if field.kind is not None
 }
 
 
@@ -169,7 +133,7 @@ class _Plan:
     """What to write into a message of one type; made once, for it is used with every change."""
 
     fields: tuple[tuple[str, Callable[[Message, str, Any], None]], ...]
-    values: Callable[[Conventional], tuple[Any, ...]]
+    values: Callable[[Any], tuple[Any, ...]]
 
 
 @functools.cache
@@ -183,7 +147,7 @@ def _plan(descriptor: Descriptor) -> _Plan:
     )
 
 
-def fill(message: Message, values: Conventional, *, clear: bool = True) -> None:
+def fill(message: Message, values: Any, *, clear: bool = True) -> None:
     """Writes each conventional value into the field that the message has for it.
 
     Args:

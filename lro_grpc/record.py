@@ -5,13 +5,15 @@ All times are microseconds since 1970 UTC; 0 stands for unset.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from google.longrunning import operations_pb2
 
 from lro.v1 import state_pb2
 from lro_grpc import metadata, names
 from lro_grpc.errors import ConfigurationError, OperationNotFoundError
+from lro_grpc.fields import CLAIMABLE_STATES as CLAIMABLE_STATES
+from lro_grpc.fields import Record as Record
 from lro_grpc.lifecycle import JOB
 
 QUEUED = state_pb2.JOB_STATE_QUEUED
@@ -31,126 +33,6 @@ DEFAULT_RETENTION = 30 * 24 * 3600 * 1_000_000
 
 LAST_TIME = 253_402_300_799_999_999
 """The end of the year 9999, after which a ``Timestamp`` shows nothing; 64 bits hold it, too."""
-
-
-class Record(NamedTuple):
-    """One operation, all of it.
-
-    A named tuple, for it goes to and from a table's row as it is.
-    """
-
-    name: str
-    """``[{parent}/]operations/{id}``."""
-    parent: str
-    """The part of the name before ``/operations/``; empty for none."""
-    method: str
-    """The full name of the gRPC method that started it: ``/pkg.Service/Method``."""
-    request: bytes
-    """The request message as it came over the wire."""
-    request_id: str
-    """The caller's idempotency key; empty for none, and once the operation is deleted."""
-    fingerprint: bytes
-    """A hash of the request, by which another one under the same key is told apart."""
-    metadata_type: str
-    """The full name of the metadata message."""
-    target: str
-    """The resource that the operation is about."""
-    verb: str
-    """What is done to the target, such as ``create``."""
-    api_version: str
-    """The version of the API that the operation was started with, such as ``v1``."""
-    caller: str
-    """Who started it, by the service's own account; empty if that is not known."""
-    trace_context: str
-    """What its attempts belong to: a W3C ``traceparent``, and after a space its ``tracestate``."""
-    max_attempts: int
-    """How many attempts may fail, be lost or get stuck before the operation fails."""
-    pausable: bool
-    """Whether its handler can pause."""
-    exclusive_target: str
-    """The target that no other operation may have meanwhile (S6); empty for none, and when done."""
-    retention: int
-    """For how long it is kept once it is done, in microseconds."""
-    deadline_time: int
-    """When its method's own time limit is over; 0 for none."""
-    create_time: int
-    """When it was started."""
-    start_time: int
-    """When its first attempt began; never moves."""
-    update_time: int
-    """When anything that Get shows last changed."""
-    end_time: int
-    """When it was done."""
-    expire_time: int
-    """From when on it may be removed; 0 until it is done."""
-    state: int
-    """A ``lro.v1.JobState``."""
-    attempt: int
-    """The number of the latest attempt: the fencing token. 0 before the first claim."""
-    failed_attempts: int
-    """How many attempts ended with an error to retry, without a worker, or stuck."""
-    lease_time: int
-    """Until when the latest attempt holds the operation; 0 while no attempt does."""
-    ready_time: int
-    """Before when no attempt may begin; 0 for no such time."""
-    cancel_requested: bool
-    """Whether someone asked to cancel it."""
-    pause_requested: bool
-    """Whether someone asked to pause it, and it has not come to where it can."""
-    deleted: bool
-    """Whether someone deleted it while it was not done: hidden, but still run to its end."""
-    progress_percent: int
-    """0 to 100; never goes back."""
-    status_detail: str
-    """What the handler last said about its progress."""
-    custom: bytes
-    """The handler's own metadata fields: a serialized message of ``metadata_type``."""
-    checkpoint: bytes
-    """The ``Any`` of the state that a handler goes on from; empty for none."""
-    batch: bytes
-    """The batch's targets and states: a ``lro.v1.BatchCreateInstancesMetadata``; empty for none."""
-    batch_error: bytes
-    """The ``google.rpc.Status`` of the batch's first failure; empty for none."""
-    error_code: int
-    """The code of its error; 0 for none."""
-    response_type: str
-    """The full name of its response's message; empty for none."""
-    operation: bytes
-    """The ``google.longrunning.Operation`` that Get answers with, byte for byte."""
-
-    @property
-    def done(self) -> bool:
-        """Whether the operation has its outcome; from then on nothing changes."""
-        return JOB.is_terminal(self.state)
-
-    @property
-    def claimable(self) -> bool:
-        """Whether it waits to be run, or to be undone; ``is_ready`` tells from when on it may."""
-        return self.state in CLAIMABLE_STATES and not self.lease_time
-
-    @property
-    def is_to_undo(self) -> bool:
-        """Whether an attempt has left behind what has to be undone, should it end now."""
-        return bool(self.batch or (self.checkpoint and self.state == CANCELLING))
-
-    def is_ready(self, now: int) -> bool:
-        """Whether an attempt may begin."""
-        return self.claimable and self.ready_time <= now and not self.is_due(now)
-
-    def is_overdue(self, now: int) -> bool:
-        """Whether its method's time limit is over."""
-        return 0 < self.deadline_time <= now
-
-    def is_due(self, now: int) -> bool:
-        """Whether ``Elapse`` changes it: it is to be removed, or to expire and nobody has it."""
-        if self.done:
-            return 0 < self.expire_time <= now and not self.deleted
-        is_seen_to = self.lease_time or (self.claimable and self.is_to_undo)
-        return self.is_overdue(now) and not is_seen_to
-
-
-CLAIMABLE_STATES = frozenset({QUEUED, CANCELLING})
-"""The states in which a record without a lease waits for an attempt."""
 
 
 def create(

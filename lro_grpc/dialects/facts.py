@@ -20,6 +20,7 @@ from lro_grpc.errors import (
     InvalidArgumentError,
     LroError,
 )
+from lro_grpc.fields import FIELDS
 from lro_grpc.lifecycle import JOB, Lifecycle
 from lro_grpc.record import (
     CANCELLED,
@@ -87,25 +88,7 @@ class Facts:
         """Returns what the server knows of its own operation."""
         operation = operations_pb2.Operation.FromString(record.operation)
         return cls(
-            name=record.name,
-            state=record.state,
-            method=record.method,
-            caller=record.caller,
-            request_id=record.request_id,
-            target=record.target,
-            verb=record.verb,
-            api_version=record.api_version,
-            create_time=record.create_time,
-            start_time=record.start_time,
-            update_time=record.update_time,
-            end_time=record.end_time,
-            expire_time=record.expire_time,
-            attempt=record.attempt,
-            cancel_requested=record.cancel_requested,
-            pause_requested=record.pause_requested,
-            progress_percent=record.progress_percent,
-            status_detail=record.status_detail,
-            batch=record.batch,
+            **{name: getattr(record, name) for name, field in FIELDS.items() if field.viewed},
             partial_failures=_partial_failures(_unpacked(operation.metadata)),
             error=_error(operation),
             response=_response(operation),

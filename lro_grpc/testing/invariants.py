@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from google.longrunning import operations_pb2
 
-from lro_grpc import metadata
+from lro_grpc import fields, metadata
 from lro_grpc.errors import Code, ConfigurationError
 from lro_grpc.lifecycle import JOB
 from lro_grpc.record import (
@@ -34,24 +34,10 @@ _WORKED_ON = frozenset({PENDING, RUNNING, UPDATING})
 _HOLDABLE = _WORKED_ON | {CANCELLING}
 """The states in which an attempt may hold an operation."""
 
-_FOREVER = (
-    *("name", "parent", "method", "request", "fingerprint", "metadata_type", "target", "verb"),
-    *("api_version", "caller", "trace_context", "max_attempts", "pausable", "retention"),
-    *("deadline_time", "create_time"),
-)
-"""What never changes once the operation exists."""
-
-_ONCE = ("start_time", "end_time", "expire_time", "error_code", "response_type")
-"""What never changes once it is set."""
-
-_KEPT = ("checkpoint", "batch", "batch_error")
-"""What is there for good once it is set, though it may change."""
-
-_RISING = (
-    *("update_time", "attempt", "failed_attempts", "progress_percent", "cancel_requested"),
-    "deleted",
-)
-"""What never goes back."""
+_FOREVER = fields.that_change(fields.FOREVER)
+_ONCE = fields.that_change(fields.ONCE)
+_KEPT = fields.that_change(fields.KEPT)
+_RISING = fields.that_change(fields.RISING)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ ROOT = Path(lro_grpc.__file__).parent
 
 PURE = {
     "errors",
+    "fields",
     "names",
     "lifecycle",
     "messages",

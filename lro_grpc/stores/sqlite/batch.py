@@ -6,8 +6,10 @@ import operator
 import sqlite3
 from collections.abc import Collection
 
+from lro_grpc import fields
 from lro_grpc.errors import LroError, UnexpectedError
 from lro_grpc.events import Event
+from lro_grpc.fields import FREE, KEPT, ONCE, RISING
 from lro_grpc.record import Record, not_found
 from lro_grpc.stores.sqlite.schema import COLUMNS, record_of
 from lro_grpc.stores.store import Now, check_same_request, happen, in_progress, name_taken
@@ -15,12 +17,10 @@ from lro_grpc.stores.store import Now, check_same_request, happen, in_progress, 
 MAX_RECENT = 10_000
 """Records that are kept at hand at most; a record that is not there is read from the file."""
 
-# What events change; but for what changes once at most, so that the indexes over that rest.
-_CHANGING = (
-    *("start_time", "update_time", "end_time", "expire_time", "state", "attempt"),
-    *("failed_attempts", "lease_time", "ready_time", "cancel_requested", "pause_requested"),
-    *("progress_percent", "status_detail", "custom", "checkpoint", "batch", "batch_error"),
-    *("error_code", "response_type", "operation"),
+# Fields that are cleared, and ``deleted``, are written by statements of their own, so that the
+# indexes over them rest.
+_CHANGING = tuple(
+    name for name in fields.that_change(ONCE, KEPT, RISING, FREE) if name != "deleted"
 )
 _MUTABLE = operator.attrgetter(*_CHANGING, "name")
 
