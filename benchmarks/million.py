@@ -28,11 +28,12 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 
 from benchmarks.figure import Figure
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
-from lro_grpc import Operations, method, names
-from lro_grpc.clock import SystemClock
-from lro_grpc.events import Claim, Report, Succeed
-from lro_grpc.metadata import DEFAULT_TYPE, packed
-from lro_grpc.record import Record, create
+from lro_grpc import Operations, method
+from lro_grpc._operation import names
+from lro_grpc._operation.events import Claim, Report, Succeed
+from lro_grpc._operation.metadata import DEFAULT_TYPE, packed
+from lro_grpc._operation.publication import Record, create
+from lro_grpc._runtime.clock import SystemClock
 from lro_grpc.stores import SqliteStore
 
 MANY = 1_000_000

@@ -18,15 +18,15 @@ from pathlib import Path
 
 from benchmarks.figure import Figure
 from lro.example.v1 import fleet_service_pb2
-from lro_grpc import names
-from lro_grpc.clock import SystemClock
-from lro_grpc.engine import EngineOptions, Handler, InProcessEngine
-from lro_grpc.metadata import DEFAULT_TYPE
-from lro_grpc.server.access import Guard
-from lro_grpc.server.call import Call, Waiters
-from lro_grpc.server.mark import MethodOptions
-from lro_grpc.server.queues import Queues
-from lro_grpc.server.start import Starter
+from lro_grpc._engine import EngineOptions, Handler, InProcessEngine
+from lro_grpc._operation import names
+from lro_grpc._operation.metadata import DEFAULT_TYPE
+from lro_grpc._runtime.clock import SystemClock
+from lro_grpc._server.access import Guard
+from lro_grpc._server.decorator import MethodOptions
+from lro_grpc._server.queues import Queues
+from lro_grpc._server.rpc.call import Call, Waiters
+from lro_grpc._server.services.start import Starter
 from lro_grpc.stores import SqliteStore
 
 JOBS = 15_000

@@ -22,28 +22,27 @@ from typing import Any
 from google.protobuf import wrappers_pb2
 from google.rpc import status_pb2
 
-from lro_grpc import lifecycle
-from lro_grpc.batch import BatchStates, Status
-from lro_grpc.dialects import (
-    batch_create_instances,
-    deployment_manager,
-    job_state,
-    longrunning,
-    operation_status,
+from lro_grpc._dialects import alloydb, azure_face, deployment_manager, longrunning, vertex_ai
+from lro_grpc._dialects.view import Facts, empty_response
+from lro_grpc._errors import Code, LroError, to_status
+from lro_grpc._operation import lifecycle
+from lro_grpc._operation.batch_states import BatchStates, Status
+from lro_grpc._operation.lifecycle import (
+    BATCH_INSTANCE,
+    DEPLOYMENT_OPERATION,
+    JOB,
+    OPERATION_STATUS,
 )
-from lro_grpc.dialects.facts import Facts, empty_response
-from lro_grpc.errors import Code, LroError, to_status
-from lro_grpc.lifecycle import BATCH_INSTANCE, DEPLOYMENT_OPERATION, JOB, OPERATION_STATUS
-from lro_grpc.record import FAILED, QUEUED, RUNNING, SUCCEEDED
+from lro_grpc._operation.publication import FAILED, QUEUED, RUNNING, SUCCEEDED
 
 DOCUMENT = Path(__file__).resolve().with_name("dialects.md")
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- generated: end -->)", re.DOTALL)
 
 FORMS = {
     "longrunning": longrunning,
-    "batch": batch_create_instances,
-    "job": job_state,
-    "status": operation_status,
+    "batch": alloydb,
+    "job": vertex_ai,
+    "status": azure_face,
     "deployment": deployment_manager,
 }
 """The forms by the names of their blocks."""

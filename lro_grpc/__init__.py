@@ -6,19 +6,15 @@ side: :class:`OperationsClient` and :class:`AsyncOperationsClient` turn an opera
 
 from __future__ import annotations
 
-from lro_grpc.client import (
-    AsyncOperationFuture,
-    AsyncOperationsClient,
-    OperationFuture,
-    OperationsClient,
-    OperationUpdate,
-    as_completed,
-    async_as_completed,
-    async_wait,
-    wait,
-)
-from lro_grpc.engine import AsyncOperationContext, OperationContext
-from lro_grpc.errors import (
+from lro_grpc._client.as_completed import as_completed, async_as_completed, async_wait, wait
+from lro_grpc._client.async_future import AsyncOperationFuture
+from lro_grpc._client.async_operations import AsyncOperationsClient
+from lro_grpc._client.future import OperationFuture
+from lro_grpc._client.operations import OperationsClient
+from lro_grpc._client.plan import Backoff, Retry
+from lro_grpc._client.update import OperationUpdate
+from lro_grpc._engine.context import AsyncOperationContext, OperationContext
+from lro_grpc._errors import (
     AttemptStopped,
     Code,
     ConfigurationError,
@@ -44,16 +40,10 @@ from lro_grpc.errors import (
     UnexpectedError,
     WrongTypeError,
 )
-from lro_grpc.polling import Backoff, Retry
-from lro_grpc.server import (
-    Access,
-    KnownOperation,
-    Limits,
-    MethodOptions,
-    Operations,
-    Prepared,
-    method,
-)
+from lro_grpc._server.access import Access, KnownOperation
+from lro_grpc._server.decorator import MethodOptions, Prepared, method
+from lro_grpc._server.limits import Limits
+from lro_grpc._server.operations import Operations
 
 __all__ = [
     "Access",

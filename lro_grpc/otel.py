@@ -56,7 +56,7 @@ name                                instrument     unit           attributes
 operation's name is in no metric. ``duration`` is from the start until the operation is done,
 ``queue.duration`` from when an attempt could begin until it does. Waiters are the RPCs that stay
 open in WaitOperation and WatchOperation. ``lro.store.call`` is a method of
-``lro_grpc.stores.Store``; its ``error.type`` is the exception's class.
+``lro_grpc._stores.Store``; its ``error.type`` is the exception's class.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ from contextlib import AbstractContextManager
 from opentelemetry import context, metrics, propagate, trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from lro_grpc.errors import Code
-from lro_grpc.lifecycle import JOB
-from lro_grpc.record import Record
-from lro_grpc.telemetry import CallMetadata
+from lro_grpc._errors import Code
+from lro_grpc._operation.lifecycle import JOB
+from lro_grpc._operation.publication import Record
+from lro_grpc._operation.telemetry import CallMetadata
 
 _SCOPE = "lro_grpc"
 _NAME = "lro.operation.name"
@@ -139,7 +139,7 @@ class OpenTelemetry:
 
     @contextlib.contextmanager
     def starting(self, record: Record, metadata: CallMetadata) -> Iterator[Record]:
-        """See :class:`lro_grpc.telemetry.Telemetry`."""
+        """See :class:`lro_grpc._operation.telemetry.Telemetry`."""
         method = _method(record)
         with self._tracer.start_as_current_span(
             f"start {method}",
@@ -150,7 +150,7 @@ class OpenTelemetry:
             yield record._replace(trace_context=_current_trace_context())
 
     def attempt(self, record: Record) -> _Attempt:
-        """See :class:`lro_grpc.telemetry.Telemetry`."""
+        """See :class:`lro_grpc._operation.telemetry.Telemetry`."""
         method = _method(record)
         started = _stored_context(record.trace_context)
         creation = trace.get_current_span(started).get_span_context()
@@ -164,7 +164,7 @@ class OpenTelemetry:
         return _Attempt(span, method, self._active, self._attempt_duration)
 
     def changed(self, before: Record | None, after: Record) -> None:
-        """See :class:`lro_grpc.telemetry.Telemetry`."""
+        """See :class:`lro_grpc._operation.telemetry.Telemetry`."""
         method = {_METHOD: _method(after)}
         if before is None:
             self._started.add(1, method)
@@ -178,19 +178,19 @@ class OpenTelemetry:
             self._duration.record(_seconds(after.create_time, after.end_time), outcome)
 
     def answered(self, call: str, seconds: float, error: BaseException | None) -> None:
-        """See :class:`lro_grpc.telemetry.Telemetry`."""
+        """See :class:`lro_grpc._operation.telemetry.Telemetry`."""
         attributes = {_CALL: call}
         if error is not None:
             attributes[_ERROR] = type(error).__qualname__
         self._call_duration.record(seconds, attributes)
 
     def waiting(self, change: int) -> None:
-        """See :class:`lro_grpc.telemetry.Telemetry`."""
+        """See :class:`lro_grpc._operation.telemetry.Telemetry`."""
         self._waiters.add(change)
 
 
 class _Attempt:
-    """One attempt; see :class:`lro_grpc.telemetry.AttemptTelemetry`."""
+    """One attempt; see :class:`lro_grpc._operation.telemetry.AttemptTelemetry`."""
 
     def __init__(
         self,

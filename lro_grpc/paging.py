@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import hmac
 
-from lro_grpc.errors import InvalidArgumentError, InvalidPageTokenError
+from lro_grpc._errors import InvalidArgumentError, InvalidPageTokenError
 
 DEFAULT_PAGE_SIZE = 50
 """Operations on a page when the caller names no size."""

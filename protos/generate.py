@@ -30,7 +30,7 @@ import types
 sys.modules["lro_grpc"] = types.ModuleType("lro_grpc")  # the real one imports the stubs
 sys.modules["lro_grpc"].__path__ = ["{package}"]
 
-from lro_grpc.codegen.plugin import main
+from lro_grpc._codegen.plugin import main
 
 sys.exit(main())
 """
@@ -156,7 +156,7 @@ def plugin(name: str) -> str:
 
 
 def lro_plugin(directory: Path) -> str:
-    """Makes a script of lro_grpc.codegen.plugin that loads nothing else of the package."""
+    """Makes a script of lro_grpc._codegen.plugin that loads nothing else of the package."""
     script = directory / "protoc-gen-lro-grpc"
     script.write_text(LRO_PLUGIN.format(python=sys.executable, package=ROOT / "lro_grpc"))
     script.chmod(0o755)

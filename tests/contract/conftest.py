@@ -5,7 +5,7 @@ import inspect
 
 import pytest
 
-pytest.register_assert_rewrite("lro_grpc.testing.conformance")
+pytest.register_assert_rewrite("lro_grpc.conformance")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lro_grpc import record
-from lro_grpc.events import Cancel, Delete
+from lro_grpc._operation import publication
+from lro_grpc._operation.events import Cancel, Delete
 from lro_grpc.stores import Changes, MemoryStore
 from lro_grpc.testing import ManualClock
 
@@ -26,7 +26,7 @@ async def stored() -> MemoryStore:
     clock = ManualClock()
     store = MemoryStore(clock.now)
     await store.create(
-        record.create(
+        publication.create(
             parent="",
             operation_id="op-1",
             method="/test.v1.Tests/Run",

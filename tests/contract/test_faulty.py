@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from lro_grpc.errors import LroError, OperationNotFoundError, UnavailableError
-from lro_grpc.record import not_found
+from lro_grpc._errors import LroError, OperationNotFoundError, UnavailableError
+from lro_grpc._operation.publication import not_found
+from lro_grpc._stores.store import happen
+from lro_grpc._testing.faulty_store import Faults, FaultyStore
+from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import MemoryStore, SqliteStore
-from lro_grpc.stores.store import happen
-from lro_grpc.testing.conformance import StoreConformance
-from lro_grpc.testing.faulty_store import Faults, FaultyStore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from lro_grpc.events import Event
-    from lro_grpc.record import Record
+    from lro_grpc._operation.events import Event
+    from lro_grpc._operation.publication import Record
     from lro_grpc.stores import Change, Held, Listener, Now, Page, Query, Store
 
 T = TypeVar("T")

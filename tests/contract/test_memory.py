@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import MemoryStore
-from lro_grpc.testing.conformance import StoreConformance
 
 if TYPE_CHECKING:
     from lro_grpc.stores import Now

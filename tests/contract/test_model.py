@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2
-from lro_grpc import events as module
-from lro_grpc import metadata, record
-from lro_grpc.errors import Code, LroError, to_status
-from lro_grpc.events import (
+from lro_grpc._errors import Code, LroError, to_status
+from lro_grpc._operation import events as module
+from lro_grpc._operation import metadata, publication
+from lro_grpc._operation.events import (
     Cancel,
     Checkpoint,
     Claim,
@@ -37,10 +37,10 @@ from lro_grpc.events import (
     Succeed,
     Update,
 )
-from lro_grpc.record import Record
+from lro_grpc._operation.publication import Record
+from lro_grpc._stores.store import check_same_request, in_progress, name_taken
+from lro_grpc._testing.invariants import violations
 from lro_grpc.stores import Held, MemoryStore, Query, SqliteStore, Store
-from lro_grpc.stores.store import check_same_request, in_progress, name_taken
-from lro_grpc.testing.invariants import violations
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -164,7 +164,7 @@ class Model:
     def apply(self, name: str, event: Event, now: int) -> Record | LroError:
         before = self.records.get(name)
         if before is None:
-            return record.not_found(name)
+            return publication.not_found(name)
         try:
             after = event.apply(before, now)
         except LroError as error:
@@ -175,7 +175,7 @@ class Model:
 
     def read(self, name: str) -> Record | LroError:
         found = self.records.get(name)
-        return record.not_found(name) if found is None or found.deleted else found
+        return publication.not_found(name) if found is None or found.deleted else found
 
     def occupant(self, target: str) -> str:
         names = [one.name for one in self.records.values() if one.exclusive_target == target]
@@ -348,7 +348,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         return max(len(self.names) - 1 - pick, 0)
 
     def made(self, operation_id: str, values: dict[str, Any]) -> Record:
-        made = record.create(
+        made = publication.create(
             operation_id=operation_id,
             request=b"request",
             metadata_type=metadata.DEFAULT_TYPE.DESCRIPTOR.full_name,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from lro_grpc._operation.telemetry import NO_TELEMETRY
+from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import MemoryStore, ObservedStore
-from lro_grpc.telemetry import NO_TELEMETRY
-from lro_grpc.testing.conformance import StoreConformance
 
 if TYPE_CHECKING:
     from lro_grpc.stores import Now

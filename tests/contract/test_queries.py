@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lro.v1 import operation_metadata_pb2, state_pb2
-from lro_grpc import record
-from lro_grpc.filtering import (
+from lro_grpc._filtering.filter import (
     MAX_DEPTH,
     MAX_TERMS,
     And,
@@ -28,14 +27,15 @@ from lro_grpc.filtering import (
     PartialFailures,
     parse,
 )
-from lro_grpc.lifecycle import JOB
+from lro_grpc._operation import publication
+from lro_grpc._operation.lifecycle import JOB
+from lro_grpc.conformance import METHOD, START
 from lro_grpc.stores import MemoryStore, Query, SqliteStore, Store
-from lro_grpc.testing.conformance import METHOD, START
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from lro_grpc.record import Record
+    from lro_grpc._operation.publication import Record
 
 # Records, with few values, so that filters hit, and with strange ones.
 
@@ -74,7 +74,7 @@ VALUES = st.fixed_dictionaries(
 
 
 def plain() -> Record:
-    return record.create(
+    return publication.create(
         parent="",
         operation_id="op-1",
         method=METHOD,

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from lro_grpc.events import Cancel, Claim, Delete
-from lro_grpc.filtering import parse
-from lro_grpc.record import Record
+from lro_grpc._filtering.filter import parse
+from lro_grpc._operation.events import Cancel, Claim, Delete
+from lro_grpc._operation.publication import Record
+from lro_grpc.conformance import LEASE, METHOD, PARENT, START, StoreConformance
 from lro_grpc.stores import Query, SqliteStore
-from lro_grpc.testing.conformance import LEASE, METHOD, PARENT, START, StoreConformance
 
 NAME = f"{PARENT}/operations/op-1"
 TARGET = f"{PARENT}/instances/i"

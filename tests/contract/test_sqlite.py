@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import pytest
 from google.protobuf import empty_pb2
 
-from lro_grpc import metadata, record
-from lro_grpc.errors import Code, ConfigurationError, OperationNotFoundError, UnavailableError
-from lro_grpc.events import Cancel, Claim, Delete, Lose, Report, Succeed
-from lro_grpc.filtering import parse
-from lro_grpc.record import Record
+from lro_grpc._errors import Code, ConfigurationError, OperationNotFoundError, UnavailableError
+from lro_grpc._filtering.filter import parse
+from lro_grpc._operation import metadata, publication
+from lro_grpc._operation.events import Cancel, Claim, Delete, Lose, Report, Succeed
+from lro_grpc._operation.publication import Record
+from lro_grpc.conformance import LEASE, METHOD, PARENT, START, StoreConformance
 from lro_grpc.stores import Query, SqliteStore, open_url
-from lro_grpc.testing.conformance import LEASE, METHOD, PARENT, START, StoreConformance
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -302,7 +302,7 @@ async def test_close_commits_what_was_asked_for_before(path):
 LOOP_ENDS = """
 import asyncio, sys
 from lro_grpc.stores import SqliteStore
-from lro_grpc.testing.conformance import StoreConformance
+from lro_grpc.conformance import StoreConformance
 
 async def write_late(store):
     try:
@@ -338,11 +338,11 @@ class Poison:
     error: Exception | None = None
     value: object = None
 
-    def apply(self, record: Record, now: int) -> Record:
+    def apply(self, publication: Record, now: int) -> Record:
         del now
         if self.error is not None:
             raise self.error
-        return record._replace(status_detail=self.value)  # type: ignore[arg-type]
+        return publication._replace(status_detail=self.value)  # type: ignore[arg-type]
 
 
 POISONS = {
@@ -408,7 +408,7 @@ async def test_a_cancelled_caller_does_not_disturb_the_others(path):
 
 
 async def test_changes_find_records_that_were_not_kept_at_hand(path, monkeypatch):
-    monkeypatch.setattr("lro_grpc.stores.sqlite.batch.MAX_RECENT", 3)
+    monkeypatch.setattr("lro_grpc._stores.sqlite.commit.MAX_RECENT", 3)
     async with opened(path) as store:
         made = [await store.create(new(f"op-{n}", request_id=f"r{n}")) for n in range(20)]
         for one in made:
@@ -510,7 +510,7 @@ def test_a_list_is_of_what_is_told_though_the_file_is_ahead(path):
             claiming = asyncio.create_task(store.apply(made.name, Claim(LEASE)))
             for _ in range(10):
                 await asyncio.sleep(0)  # the store goes a step further, at last to the commit
-                if _comes_into_file(path, record.RUNNING):
+                if _comes_into_file(path, publication.RUNNING):
                     break
             assert not claiming.done()
             for text, expected in (
@@ -567,7 +567,7 @@ def test_the_stored_operation_is_what_a_record_says(path):
     with sqlite3.connect(path) as connection:
         rows = connection.execute("SELECT operation, state FROM operations").fetchall()
     connection.close()
-    assert rows == [(new().operation, record.QUEUED)]
+    assert rows == [(new().operation, publication.QUEUED)]
 
 
 # Files of earlier releases.
@@ -645,7 +645,9 @@ async def test_a_file_of_the_first_release_is_brought_up_to_date(path):
         assert (await store.read(lost.name)).failed_attempts == 1
         assert (await store.read(done.name)).response_type == "google.protobuf.Empty"
         assert (await store.read(failed.name)).error_code == Code.CANCELLED
-        assert (await store.read(done.name)).expire_time == START + 5 + record.DEFAULT_RETENTION
+        assert (
+            await store.read(done.name)
+        ).expire_time == START + 5 + publication.DEFAULT_RETENTION
         assert await store.create(new("op-6", request_id="r", fingerprint=b"f")) == queued
         assert list(await store.claimable({METHOD: 9})) == [queued.name]
         assert {one.name for one in await store.held()} == {lost.name, hidden.name}

@@ -12,7 +12,8 @@ from google.protobuf import struct_pb2
 
 import lro_grpc
 from lro_grpc import testing
-from lro_grpc.http import gateway, listening_in_thread
+from lro_grpc._http import gateway
+from lro_grpc.http import listening_in_thread
 
 if TYPE_CHECKING:
     import asyncio

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from shared_store import SharedStore
 from simulated_server import SimulatedServer
 
-from lro_grpc.record import Record
+from lro_grpc._operation.publication import Record
+from lro_grpc._testing.faulty_store import NO_FAULTS, FaultyStore
 from lro_grpc.stores import SqliteStore
-from lro_grpc.testing.faulty_store import NO_FAULTS, FaultyStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from google.longrunning import operations_pb2
 
 from lro.example.v1 import fleet_service_pb2
-from lro_grpc.testing.invariants import Invariants
+from lro_grpc._testing.invariants import Invariants
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from simulated_server import SimulatedClock
     from totals import Totals
 
-    from lro_grpc.record import Record
+    from lro_grpc._operation.publication import Record
 
 MARGIN = 5.0
 """Seconds for all that takes a moment: a round of the engine, a try again, a delayed call."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lro_grpc.testing.faulty_store import Faults
+from lro_grpc._testing.faulty_store import Faults
 
 if TYPE_CHECKING:
     from random import Random

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 from typing import TYPE_CHECKING, Any
 
-from lro_grpc.errors import LroError
+from lro_grpc._errors import LroError
 from lro_grpc.stores import MemoryStore
 
 if TYPE_CHECKING:
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from simulated_loop import Process, SimulatedLoop
 
-    from lro_grpc.events import Event
-    from lro_grpc.record import Record
+    from lro_grpc._operation.events import Event
+    from lro_grpc._operation.publication import Record
     from lro_grpc.stores import Change, Listener
 
     Write = Callable[[], Awaitable[Any]]

@@ -19,7 +19,7 @@ from asyncio import events
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lro_grpc.errors import AttemptStopped
+from lro_grpc._errors import AttemptStopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

@@ -13,12 +13,12 @@ import grpc.aio
 from simulated_loop import Process
 
 from lro_grpc import Limits, Operations
-from lro_grpc.errors import UnavailableError
+from lro_grpc._errors import UnavailableError
 
 if TYPE_CHECKING:
     from simulated_loop import SimulatedLoop
 
-    from lro_grpc.testing.faulty_store import FaultyStore
+    from lro_grpc._testing.faulty_store import FaultyStore
 
 START = 1_900_000_000_000_000
 """The time of day at which every simulation begins, in microseconds since 1970 UTC."""

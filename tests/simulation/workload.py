@@ -15,7 +15,7 @@ from simulated_loop import current_process
 from lro.example.v1 import fleet_service_pb2
 from lro.v1 import operation_metadata_pb2
 from lro_grpc import MethodOptions, Prepared
-from lro_grpc.errors import Code, LroError, RetryableError
+from lro_grpc._errors import Code, LroError, RetryableError
 
 if TYPE_CHECKING:
     from random import Random

@@ -7,11 +7,11 @@ from google.rpc import error_details_pb2, status_pb2
 from hypothesis import strategies as st
 
 from lro.v1 import operation_metadata_pb2
-from lro_grpc import events, metadata, record
-from lro_grpc.batch import BatchStates, Status
-from lro_grpc.errors import Code, LroError, to_status
-from lro_grpc.lifecycle import BATCH_INSTANCE
-from lro_grpc.record import Record
+from lro_grpc._errors import Code, LroError, to_status
+from lro_grpc._operation import events, metadata, publication
+from lro_grpc._operation.batch_states import BatchStates, Status
+from lro_grpc._operation.lifecycle import BATCH_INSTANCE
+from lro_grpc._operation.publication import Record
 
 NOW = 1_800_000_000_000_000
 SECOND = 1_000_000
@@ -70,7 +70,7 @@ def create(**values: object) -> Record:
         "metadata_type": "lro.v1.OperationMetadata",
         "now": NOW,
     }
-    return record.create(**{**chosen, **values})
+    return publication.create(**{**chosen, **values})
 
 
 @st.composite

@@ -18,21 +18,21 @@ from lro.v1 import (
     operation_status_pb2,
     state_pb2,
 )
-from lro_grpc import metadata
-from lro_grpc.batch import BatchStates, Status
-from lro_grpc.dialects import (
-    batch_create_instances,
+from lro_grpc._dialects import (
+    alloydb,
+    azure_face,
     canonical_json,
     deployment_manager,
-    forms,
+    dialect,
     http_status,
-    job_state,
     longrunning,
-    operation_status,
+    vertex_ai,
 )
-from lro_grpc.dialects.facts import Facts
-from lro_grpc.errors import Code, InvalidArgumentError, LroError, to_status
-from lro_grpc.events import (
+from lro_grpc._dialects.view import Facts
+from lro_grpc._errors import Code, InvalidArgumentError, LroError, to_status
+from lro_grpc._operation import metadata
+from lro_grpc._operation.batch_states import BatchStates, Status
+from lro_grpc._operation.events import (
     Cancel,
     Claim,
     Event,
@@ -45,7 +45,7 @@ from lro_grpc.events import (
     Succeed,
     Update,
 )
-from lro_grpc.record import (
+from lro_grpc._operation.publication import (
     CANCELLED,
     CANCELLING,
     EXPIRED,
@@ -160,14 +160,14 @@ RICH: dict[ModuleType, list[Record]] = {
         FAILED_BATCH,
         started(parent="projects/p/global", target="projects/p/global/deployments/d"),
     ]
-    for form in (longrunning, job_state, operation_status, deployment_manager)
+    for form in (longrunning, vertex_ai, azure_face, deployment_manager)
 }
 PARTIAL_ONE = after(Claim(LEASE), Succeed(Report(1, custom=PARTIAL), TEXT, partial=True))
 WITH_DETAILS_OF_PARTS = operation_metadata_pb2.OperationMetadata(partial_failures=[ERROR])
 for records in RICH.values():
     own = WITH_DETAILS_OF_PARTS.SerializeToString()
     records.append(after(Claim(LEASE), Succeed(Report(1, custom=own), TEXT, partial=True)))
-RICH[batch_create_instances] = [
+RICH[alloydb] = [
     FAILED_BATCH,
     after(Claim(LEASE), SaveBatch(HALF, batch(Status.READY), b""), Pause()),
     after(
@@ -197,7 +197,7 @@ def test_what_is_listed_as_lost_is_lost(form: ModuleType) -> None:
 
 
 def test_a_batch_that_fails_shows_as_documented() -> None:
-    shown = batch_create_instances.to_json(batch_create_instances.from_record(FAILED_BATCH))
+    shown = alloydb.to_json(alloydb.from_record(FAILED_BATCH))
     statuses = shown["metadata"]["batchCreateInstancesMetadata"]["instanceStatuses"]
     assert [(target, status["state"]) for target, status in statuses.items()] == [
         ("instances/i1", "ROLLED_BACK"),
@@ -215,16 +215,16 @@ def test_a_batch_that_fails_shows_as_documented() -> None:
 def test_the_state_of_a_batch_is_told_by_its_instances() -> None:
     for states, state in (([Status.PENDING_CREATE] * 2, QUEUED), ([Status.READY] * 2, RUNNING)):
         one = after(Claim(LEASE), SaveBatch(HALF, batch(*states), b""))
-        back = batch_create_instances.to_operation(batch_create_instances.from_record(one))
+        back = alloydb.to_operation(alloydb.from_record(one))
         assert Facts.of_operation(back).state == state
     one = after(Claim(LEASE), SaveBatch(HALF, batch(Status.READY), b""), Cancel())
-    back = batch_create_instances.to_operation(batch_create_instances.from_record(one))
+    back = alloydb.to_operation(alloydb.from_record(one))
     assert Facts.of_operation(back).state == CANCELLING
 
 
 def test_what_is_no_batch_has_no_form_of_one() -> None:
     with pytest.raises(LroError, match=f"{RUNNING_ONE.name} has no form batch") as caught:
-        batch_create_instances.from_record(RUNNING_ONE)
+        alloydb.from_record(RUNNING_ONE)
     assert caught.value.code == Code.FAILED_PRECONDITION
     assert caught.value.reason == "FORM_DOES_NOT_APPLY"
 
@@ -233,17 +233,13 @@ def test_what_is_no_batch_has_no_form_of_one() -> None:
     "own",
     [
         any_pb2.Any(type_url="type.googleapis.com/google.protobuf.Empty"),
-        any_pb2.Any(
-            type_url=f"type.googleapis.com/{batch_create_instances.METADATA_TYPE}", value=b"\xff"
-        ),
+        any_pb2.Any(type_url=f"type.googleapis.com/{alloydb.METADATA_TYPE}", value=b"\xff"),
         any_pb2.Any(),
     ],
 )
 def test_metadata_of_others_is_no_batch(own: any_pb2.Any) -> None:
     with pytest.raises(InvalidArgumentError, match="the metadata of operations/x"):
-        batch_create_instances.to_operation(
-            operations_pb2.Operation(name="operations/x", metadata=own)
-        )
+        alloydb.to_operation(operations_pb2.Operation(name="operations/x", metadata=own))
 
 
 # Dialect 2.
@@ -251,13 +247,13 @@ def test_metadata_of_others_is_no_batch(own: any_pb2.Any) -> None:
 
 def test_a_job_shows_as_documented() -> None:
     name = "projects/p/locations/l/customJobs/1"
-    assert job_state.from_record(QUEUED_ONE, name=name) == {
+    assert vertex_ai.from_record(QUEUED_ONE, name=name) == {
         "name": name,
         "state": "JOB_STATE_QUEUED",
         "createTime": "2027-01-15T08:00:00Z",
         "updateTime": "2027-01-15T08:00:00Z",
     }
-    failed = job_state.from_record(FAILED_ONE)
+    failed = vertex_ai.from_record(FAILED_ONE)
     assert failed == {
         "name": FAILED_ONE.name,
         "state": "JOB_STATE_FAILED",
@@ -267,14 +263,14 @@ def test_a_job_shows_as_documented() -> None:
         "updateTime": "2027-01-15T08:00:03Z",
         "error": json_format.MessageToDict(ERROR),
     }
-    partial = job_state.from_record(PARTIAL_ONE)
+    partial = vertex_ai.from_record(PARTIAL_ONE)
     assert partial["partialFailures"] == [{"code": 5, "message": "one is gone"}]
 
 
 def test_a_job_of_any_state_comes_back() -> None:
     for number, state in state_pb2.JobState.items():
         if state:
-            back = job_state.to_operation({"name": "operations/x", "state": number})
+            back = vertex_ai.to_operation({"name": "operations/x", "state": number})
             told = Facts.of_operation(back)
             assert told.state == state
             assert back.done == (back.WhichOneof("result") is not None)
@@ -282,30 +278,30 @@ def test_a_job_of_any_state_comes_back() -> None:
 
 def test_a_job_of_others_is_what_its_state_says() -> None:
     error = {"code": 5, "message": "m"}
-    running = job_state.to_operation({"state": "JOB_STATE_RUNNING", "error": error})
+    running = vertex_ai.to_operation({"state": "JOB_STATE_RUNNING", "error": error})
     assert running.WhichOneof("result") is None
-    succeeded = job_state.to_operation({"state": "JOB_STATE_SUCCEEDED", "error": error})
+    succeeded = vertex_ai.to_operation({"state": "JOB_STATE_SUCCEEDED", "error": error})
     assert succeeded.WhichOneof("result") == "response"
-    cancelled = job_state.to_operation({"state": "JOB_STATE_CANCELLED", "error": error})
+    cancelled = vertex_ai.to_operation({"state": "JOB_STATE_CANCELLED", "error": error})
     assert cancelled.error == status_pb2.Status(code=Code.CANCELLED, message="m")
-    failed = job_state.to_operation({"state": "JOB_STATE_FAILED"})
+    failed = vertex_ai.to_operation({"state": "JOB_STATE_FAILED"})
     assert failed.error == status_pb2.Status(code=Code.UNKNOWN)
 
 
 def test_a_message_of_the_services_own_is_filled_and_cleared() -> None:
     """Any message will do; this one has all of the fields but ``error``."""
     job = operation_metadata_pb2.OperationMetadata()
-    job_state.fill(job, Facts.of_record(PARTIAL_ONE))
+    vertex_ai.fill(job, Facts.of_record(PARTIAL_ONE))
     assert job.state == PARTIALLY_SUCCEEDED
     assert [failure.message for failure in job.partial_failures] == ["one is gone"]
     assert job.end_time.ToMicroseconds() == PARTIAL_ONE.end_time
-    job_state.fill(job, Facts.of_record(QUEUED_ONE))
+    vertex_ai.fill(job, Facts.of_record(QUEUED_ONE))
     assert not job.partial_failures
     assert not job.HasField("end_time")
     operation = operations_pb2.Operation()
-    job_state.fill(operation, Facts.of_record(FAILED_ONE))
+    vertex_ai.fill(operation, Facts.of_record(FAILED_ONE))
     assert operation == operations_pb2.Operation(error=ERROR)
-    job_state.fill(operation, Facts.of_record(EXPIRED_ONE))
+    vertex_ai.fill(operation, Facts.of_record(EXPIRED_ONE))
     assert operation == operations_pb2.Operation()
 
 
@@ -325,7 +321,7 @@ def test_a_message_of_the_services_own_is_filled_and_cleared() -> None:
 def test_what_is_no_job_is_refused_and_left_as_it_was(job: dict[str, Any]) -> None:
     before = json.dumps(job)
     with pytest.raises(InvalidArgumentError, match="job"):
-        job_state.to_operation(job)
+        vertex_ai.to_operation(job)
     assert json.dumps(job) == before
 
 
@@ -333,31 +329,31 @@ def test_what_is_no_job_is_refused_and_left_as_it_was(job: dict[str, Any]) -> No
 
 
 def test_an_operation_status_shows_as_documented() -> None:
-    assert operation_status.to_json(operation_status.from_record(QUEUED_ONE)) == {
+    assert azure_face.to_json(azure_face.from_record(QUEUED_ONE)) == {
         "status": "notstarted",
         "createdTime": "2027-01-15T08:00:00.0000000Z",
         "lastActionTime": "2027-01-15T08:00:00.0000000Z",
     }
-    assert operation_status.to_json(operation_status.from_record(SUCCEEDED_ONE)) == {
+    assert azure_face.to_json(azure_face.from_record(SUCCEEDED_ONE)) == {
         "status": "succeeded",
         "createdTime": "2027-01-15T08:00:00.0000000Z",
         "lastActionTime": "2027-01-15T08:00:03.0000000Z",
         "resourceLocation": f"/{DEPLOYMENT}",
     }
-    failed = operation_status.to_json(operation_status.from_record(FAILED_ONE))
+    failed = azure_face.to_json(azure_face.from_record(FAILED_ONE))
     assert failed["message"] == "no such image"
     wordless = after(Claim(LEASE), Fail(HALF, status_pb2.Status(code=5).SerializeToString()))
-    assert operation_status.from_record(wordless).message == "NOT_FOUND"
+    assert azure_face.from_record(wordless).message == "NOT_FOUND"
 
 
 def test_the_words_of_what_waits_again_do_not_go_back() -> None:
-    assert operation_status.from_record(after(Pause())).status == operation_status_pb2.notstarted
+    assert azure_face.from_record(after(Pause())).status == operation_status_pb2.notstarted
     for again in (
         after(Claim(LEASE), Release(Report(1))),
         after(Claim(LEASE), Pause(), Release(Report(1))),
         after(Claim(LEASE), Cancel()),
     ):
-        assert operation_status.from_record(again).status == operation_status_pb2.running
+        assert azure_face.from_record(again).status == operation_status_pb2.running
 
 
 def test_the_documented_operation_status_comes_back() -> None:
@@ -367,11 +363,11 @@ def test_the_documented_operation_status_comes_back() -> None:
         last_action_time="2018-12-25T11:51:27.8705696Z",
         resource_location="/snapshots/e58b3f08-1e8b-4165-81df-aa9858f233dc",
     )
-    operation = operation_status.to_operation(status, name="operations/x")
+    operation = azure_face.to_operation(status, name="operations/x")
     told = Facts.of_operation(operation)
     assert (told.name, told.state) == ("operations/x", SUCCEEDED)
     assert told.target == "snapshots/e58b3f08-1e8b-4165-81df-aa9858f233dc"
-    again = operation_status.from_facts(told)
+    again = azure_face.from_facts(told)
     status.created_time = "2018-12-25T11:41:02.2331410Z"  # a Timestamp of ours has microseconds
     status.last_action_time = "2018-12-25T11:51:27.8705690Z"
     assert again == status
@@ -389,13 +385,13 @@ def test_the_documented_operation_status_comes_back() -> None:
 )
 def test_what_is_no_operation_status_is_refused(values: dict[str, Any], says: str) -> None:
     with pytest.raises(InvalidArgumentError, match=says):
-        operation_status.to_operation(operation_status_pb2.OperationStatus(**values))
+        azure_face.to_operation(operation_status_pb2.OperationStatus(**values))
 
 
 def test_a_status_needs_the_time_of_the_creation() -> None:
     operation = operations_pb2.Operation(name="operations/x")
     with pytest.raises(LroError, match="operations/x has no form operation-status") as caught:
-        forms.to_json(operation, "operation-status")
+        dialect.to_json(operation, "operation-status")
     assert caught.value.reason == "FORM_DOES_NOT_APPLY"
 
 
@@ -584,7 +580,7 @@ def test_an_operation_of_unknown_metadata_tells_its_result() -> None:
         operation = operations_pb2.Operation(name="operations/x", metadata=unknown, **values)
         told = Facts.of_operation(operation)
         assert (told.state, told.progress_percent) == (state, None)
-        shown = forms.to_json(operation, "deployment-manager")
+        shown = dialect.to_json(operation, "deployment-manager")
         assert shown["status"] == ("DONE" if values else "RUNNING")
         assert longrunning.to_json(operation)["metadata"] == {
             "@type": "type.googleapis.com/no.Such",
@@ -643,20 +639,20 @@ def test_a_time_that_is_none_is_refused() -> None:
 
 def test_each_form_has_a_name() -> None:
     operation = longrunning.from_record(FAILED_BATCH)
-    shown = {form: forms.to_json(operation, form) for form in forms.FORMS}
+    shown = {form: dialect.to_json(operation, form) for form in dialect.FORMS}
     assert list(shown) == ["longrunning", "job", "operation-status", "deployment-manager", "batch"]
     assert shown["longrunning"] == json_format.MessageToDict(operation)
-    assert shown["job"] == job_state.from_record(FAILED_BATCH)
+    assert shown["job"] == vertex_ai.from_record(FAILED_BATCH)
     assert shown["operation-status"]["status"] == "failed"
     assert shown["deployment-manager"]["status"] == "DONE"
     assert "user" not in shown["deployment-manager"]  # only its server knows
-    batch = batch_create_instances.to_json(batch_create_instances.from_record(FAILED_BATCH))
+    batch = alloydb.to_json(alloydb.from_record(FAILED_BATCH))
     assert shown["batch"] == batch
 
 
 def test_there_is_no_form_of_another_name() -> None:
     with pytest.raises(InvalidArgumentError, match="expected one of longrunning, job"):
-        forms.to_json(operations_pb2.Operation(), "xml")
+        dialect.to_json(operations_pb2.Operation(), "xml")
 
 
 # Errors of calls.
@@ -668,7 +664,7 @@ def test_a_call_that_is_refused_is_answered_in_the_vendors_form() -> None:
     assert (google["code"], google["status"]) == (404, "NOT_FOUND")
     assert google["details"][0]["domain"] == "d.example"
     assert "details" not in longrunning.error_body(status_pb2.Status(code=5))["error"]
-    assert operation_status.error_body(error) == {
+    assert azure_face.error_body(error) == {
         "error": {"code": "NOT_FOUND", "message": "no such operation"}
     }
     assert deployment_manager.error_body(error) == {

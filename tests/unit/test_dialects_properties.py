@@ -11,28 +11,27 @@ from hypothesis import given, settings
 from operation_histories import histories
 
 from lro.v1 import batch_create_instances_pb2
-from lro_grpc.dialects import (
-    batch_create_instances,
-    deployment_manager,
-    job_state,
-    longrunning,
-    operation_status,
+from lro_grpc._dialects import alloydb, azure_face, deployment_manager, longrunning, vertex_ai
+from lro_grpc._dialects.view import Facts
+from lro_grpc._errors import Code
+from lro_grpc._operation.lifecycle import (
+    BATCH_INSTANCE,
+    DEPLOYMENT_OPERATION,
+    JOB,
+    OPERATION_STATUS,
 )
-from lro_grpc.dialects.facts import Facts
-from lro_grpc.errors import Code
-from lro_grpc.lifecycle import BATCH_INSTANCE, DEPLOYMENT_OPERATION, JOB, OPERATION_STATUS
-from lro_grpc.record import CANCELLED, FAILED, Record
+from lro_grpc._operation.publication import CANCELLED, FAILED, Record
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from lro_grpc.lifecycle import Lifecycle
+    from lro_grpc._operation.lifecycle import Lifecycle
 
 FORMS = [
     longrunning,
-    batch_create_instances,
-    job_state,
-    operation_status,
+    alloydb,
+    vertex_ai,
+    azure_face,
     deployment_manager,
 ]
 InstanceStatus = batch_create_instances_pb2.BatchCreateInstanceStatus
@@ -107,7 +106,7 @@ def test_batch_tells_of_each_instance(history: list[Record]) -> None:
             assert state.terminal or state.settled or not record.done
         if record.done:
             ready = [one.state == InstanceStatus.READY for one in told.instance_statuses.values()]
-            made = batch_create_instances.from_record(record)
+            made = alloydb.from_record(record)
             assert all(ready) if made.HasField("response") else not any(ready)
 
 
@@ -117,7 +116,7 @@ def test_batch_json_has_the_names_of_alloydb(history: list[Record]) -> None:
     for record in history:
         if not record.batch:
             continue
-        shown = batch_create_instances.to_json(batch_create_instances.from_record(record))
+        shown = alloydb.to_json(alloydb.from_record(record))
         told = shown["metadata"]
         assert told["@type"].endswith("/google.cloud.alloydb.v1.OperationMetadata")
         assert told.keys() <= {
@@ -129,8 +128,8 @@ def test_batch_json_has_the_names_of_alloydb(history: list[Record]) -> None:
 
 
 def batch_of(record: Record) -> Any:
-    made = batch_create_instances.from_record(record)
-    told = Facts.of_operation(batch_create_instances.to_operation(made)).batch
+    made = alloydb.from_record(record)
+    told = Facts.of_operation(alloydb.to_operation(made)).batch
     return batch_create_instances_pb2.BatchCreateInstancesMetadata.FromString(told)
 
 
@@ -141,14 +140,14 @@ def batch_of(record: Record) -> Any:
 @given(histories())
 def test_job_has_an_error_and_times_as_its_state_says(history: list[Record]) -> None:
     for record in history:
-        job = job_state.from_record(record)
+        job = vertex_ai.from_record(record)
         assert job["state"] == JOB.states[record.state].name
         assert ("error" in job) == (record.state in (FAILED, CANCELLED))
         if record.state == CANCELLED:
             assert job["error"]["code"] == Code.CANCELLED
         assert ("endTime" in job) == record.done
         assert ("startTime" in job) == bool(record.attempt)
-        told = Facts.of_operation(job_state.to_operation(job))
+        told = Facts.of_operation(vertex_ai.to_operation(job))
         times = [told.create_time, told.start_time, told.end_time, told.update_time]
         assert times == [
             *(record.create_time, record.start_time, record.end_time, record.update_time)
@@ -159,7 +158,7 @@ def test_job_has_an_error_and_times_as_its_state_says(history: list[Record]) -> 
 @given(histories())
 def test_job_goes_on_and_starts_once(history: list[Record]) -> None:
     for before, after in steps(history):
-        was, now = job_state.from_record(before), job_state.from_record(after)
+        was, now = vertex_ai.from_record(before), vertex_ai.from_record(after)
         assert was["name"] == now["name"]
         assert was["createTime"] == now["createTime"]
         assert was.get("startTime", now.get("startTime")) == now.get("startTime")
@@ -173,7 +172,7 @@ def test_job_goes_on_and_starts_once(history: list[Record]) -> None:
 @given(histories())
 def test_operation_status_tells_one_thing_by_each_word(history: list[Record]) -> None:
     for record in history:
-        shown = operation_status.to_json(operation_status.from_record(record))
+        shown = azure_face.to_json(azure_face.from_record(record))
         assert shown["createdTime"] <= shown["lastActionTime"]
         assert ("message" in shown) == (shown["status"] == "failed")
         assert (shown.get("resourceLocation", "") != "") == (
@@ -186,7 +185,7 @@ def test_operation_status_tells_one_thing_by_each_word(history: list[Record]) ->
 @given(histories())
 def test_operation_status_never_goes_back(history: list[Record]) -> None:
     for before, after in steps(history):
-        was, now = operation_status.from_record(before), operation_status.from_record(after)
+        was, now = azure_face.from_record(before), azure_face.from_record(after)
         check_never_back(OPERATION_STATUS, was.status, now.status)
         assert was.created_time == now.created_time
         assert was.last_action_time <= now.last_action_time
@@ -236,7 +235,7 @@ def test_deployment_operation_never_goes_back(history: list[Record]) -> None:
 @given(histories())
 def test_nothing_is_lost_but_what_is_listed(history: list[Record]) -> None:
     for record, form in itertools.product(history, FORMS):
-        if form is not batch_create_instances:
+        if form is not alloydb:
             assert lost(form, record) <= set(form.LOST)
 
 
@@ -252,7 +251,7 @@ def test_of_a_batch_nothing_is_lost_but_what_is_listed(history: list[Record]) ->
 @given(histories(batch=True))
 def test_what_came_back_is_an_operation_that_loses_no_more(history: list[Record]) -> None:
     for record, form in itertools.product(history, FORMS):
-        if record.batch or form is not batch_create_instances:
+        if record.batch or form is not alloydb:
             made = form.from_record(record)
             back = form.to_operation(made)
             assert back.done == record.done == (back.WhichOneof("result") is not None)
@@ -265,9 +264,7 @@ def test_what_came_back_is_an_operation_that_loses_no_more(history: list[Record]
 @whatever_happens
 @given(histories())
 def test_json_is_read_as_what_it_was_written_of(history: list[Record]) -> None:
-    for record, form in itertools.product(
-        history, (longrunning, operation_status, deployment_manager)
-    ):
+    for record, form in itertools.product(history, (longrunning, azure_face, deployment_manager)):
         made = form.from_record(record)
         shown = form.to_json(made)
         read = json_format.Parse(json.dumps(shown), type(made)())

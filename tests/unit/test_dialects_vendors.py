@@ -13,15 +13,11 @@ from google.protobuf import json_format
 from google.rpc import status_pb2
 from operation_histories import LEASE, NOW, PARTIAL, RESPONSES, SECOND, create
 
-from lro_grpc.batch import BatchStates, Status
-from lro_grpc.dialects import (
-    batch_create_instances,
-    job_state,
-    operation_status,
-)
-from lro_grpc.dialects.facts import Facts
-from lro_grpc.events import Claim, Event, Expire, Fail, Report, SaveBatch, Succeed
-from lro_grpc.record import Record
+from lro_grpc._dialects import alloydb, azure_face, vertex_ai
+from lro_grpc._dialects.view import Facts
+from lro_grpc._operation.batch_states import BatchStates, Status
+from lro_grpc._operation.events import Claim, Event, Expire, Fail, Report, SaveBatch, Succeed
+from lro_grpc._operation.publication import Record
 
 pytestmark = pytest.mark.vendors
 
@@ -80,7 +76,7 @@ def face() -> Any:
 
 
 def test_alloydb_reads_the_batch(alloydb: Any) -> None:
-    operation = batch_create_instances.from_record(failed_batch())
+    operation = alloydb.from_record(failed_batch())
     theirs = alloydb.OperationMetadata.pb(alloydb.OperationMetadata())
     assert operation.metadata.Unpack(theirs)
     statuses = theirs.batch_create_instances_metadata.instance_statuses
@@ -92,9 +88,9 @@ def test_alloydb_reads_the_batch(alloydb: Any) -> None:
 
 
 def test_alloydb_reads_the_json_of_the_batch(alloydb: Any) -> None:
-    operation = batch_create_instances.from_record(failed_batch())
+    operation = alloydb.from_record(failed_batch())
     theirs = alloydb.OperationMetadata.pb(alloydb.OperationMetadata())
-    shown = batch_create_instances.to_json(operation)["metadata"]
+    shown = alloydb.to_json(operation)["metadata"]
     assert shown.pop("@type") == f"type.googleapis.com/{theirs.DESCRIPTOR.full_name}"
     json_format.ParseDict(shown, theirs)
     same = type(theirs)()
@@ -108,19 +104,19 @@ def test_aiplatform_reads_the_job(aiplatform: Any, record: Record) -> None:
     name = "projects/p/locations/l/customJobs/1"
     kind = type(aiplatform.CustomJob.pb(aiplatform.CustomJob()))
     filled = kind(name=name, display_name="mine")
-    job_state.fill(filled, Facts.of_record(record))
-    shown = job_state.from_record(record, name=name)
+    vertex_ai.fill(filled, Facts.of_record(record))
+    shown = vertex_ai.from_record(record, name=name)
     shown.pop("partialFailures", None)  # the other kinds of job have it
     read = json_format.ParseDict({**shown, "displayName": "mine"}, kind())
     assert read == filled
     assert filled.state == record.state
-    back = Facts.of_operation(job_state.to_operation(json_format.MessageToDict(filled)))
+    back = Facts.of_operation(vertex_ai.to_operation(json_format.MessageToDict(filled)))
     assert (back.name, back.state, back.end_time) == (name, record.state, record.end_time)
 
 
 @each_record
 def test_azure_reads_the_status(face: Any, record: Record) -> None:
-    shown = operation_status.to_json(operation_status.from_record(record))
+    shown = azure_face.to_json(azure_face.from_record(record))
     theirs = face.OperationStatus.deserialize(shown)
     assert theirs.status is face.OperationStatusType(shown["status"])
     assert theirs.created_time.timestamp() == record.create_time / 1_000_000

@@ -13,8 +13,8 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lro_grpc import errors
-from lro_grpc.errors import (
+from lro_grpc import _errors
+from lro_grpc._errors import (
     LIBRARY_DOMAIN,
     AttemptStopped,
     Code,
@@ -38,7 +38,7 @@ INFO = "google.rpc.ErrorInfo"
 
 def classes() -> list[type[LroError]]:
     return [
-        one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, LroError)
+        one for _, one in inspect.getmembers(_errors, inspect.isclass) if issubclass(one, LroError)
     ]
 
 
@@ -153,9 +153,9 @@ def test_an_error_that_needs_more_than_a_message_can_be_copied_and_pickled(way):
     operation = operations_pb2.Operation(name="operations/1", done=True)
     operation.error.code = 7
     operation.error.message = "not yours"
-    late = errors.OperationTimeoutError("late", operation=operation, elapsed=timedelta(1))
-    limit = errors.LimitReachedError("full", subject="queue")
-    for error in (errors.OperationFailedError(operation), late, limit):
+    late = _errors.OperationTimeoutError("late", operation=operation, elapsed=timedelta(1))
+    limit = _errors.LimitReachedError("full", subject="queue")
+    for error in (_errors.OperationFailedError(operation), late, limit):
         copied = way(error)
         assert type(copied) is type(error)
         assert (str(copied), copied.args) == (str(error), error.args)

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from lro_grpc.errors import OperationNotFoundError, UnavailableError
-from lro_grpc.events import Cancel
-from lro_grpc.record import Record
+from lro_grpc._errors import OperationNotFoundError, UnavailableError
+from lro_grpc._operation.events import Cancel
+from lro_grpc._operation.publication import Record
+from lro_grpc._testing.faulty_store import NO_FAULTS, Faults, FaultyStore
+from lro_grpc.conformance import START, StoreConformance
 from lro_grpc.stores import MemoryStore
-from lro_grpc.testing.conformance import START, StoreConformance
-from lro_grpc.testing.faulty_store import NO_FAULTS, Faults, FaultyStore
 
 RECORD = StoreConformance().record()
 

@@ -9,12 +9,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lro.v1 import operation_metadata_pb2, state_pb2
-from lro_grpc import filtering, metadata, record
-from lro_grpc.errors import Code, InvalidArgumentError, InvalidFilterError, to_status
-from lro_grpc.events import Claim, Fail, Report
-from lro_grpc.filtering import parse
-from lro_grpc.lifecycle import JOB
-from lro_grpc.record import Record
+from lro_grpc import filtering
+from lro_grpc._errors import Code, InvalidArgumentError, InvalidFilterError, to_status
+from lro_grpc._filtering.filter import parse
+from lro_grpc._operation import metadata, publication
+from lro_grpc._operation.events import Claim, Fail, Report
+from lro_grpc._operation.lifecycle import JOB
+from lro_grpc._operation.publication import Record
 
 SECOND = 1_000_000
 NOON = 1_767_268_800 * SECOND
@@ -24,7 +25,7 @@ OperationMetadata = operation_metadata_pb2.OperationMetadata
 
 
 def new(**values: object) -> Record:
-    made = record.create(
+    made = publication.create(
         parent="projects/p/locations/l",
         operation_id="op-1",
         method="/s.v1.S/M",
@@ -728,5 +729,5 @@ def test_negating_a_filter_is_its_opposite(text):
     except InvalidFilterError:
         return
     if text.strip():
-        for values in ({}, {"state": record.RUNNING}, {"name": "x", "error_code": 7}):
+        for values in ({}, {"state": publication.RUNNING}, {"name": "x", "error_code": 7}):
             assert matches(f"NOT ({text})", **values) is not found.matches(new(**values))

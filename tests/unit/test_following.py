@@ -14,15 +14,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lro_grpc import polling
-from lro_grpc.client.session import Session
-from lro_grpc.errors import Code, LroError, OperationTimeoutError
+from lro_grpc._client import plan
+from lro_grpc._client.session import Session
+from lro_grpc._errors import Code, LroError, OperationTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 
 NAME = "operations/1"
-WATCH, WAIT, GET = polling.WATCH, polling.WAIT, polling.GET
+WATCH, WAIT, GET = plan.WATCH, plan.WAIT, plan.GET
 
 Answer = tuple[float, "operations_pb2.Operation | LroError"]
 
@@ -73,7 +73,7 @@ class World:
 
     def __init__(
         self,
-        server: Callable[[polling.Call], Answer],
+        server: Callable[[plan.Call], Answer],
         *,
         random: float = 0.5,
         watch: Callable[[], list[Answer]] | None = None,
@@ -82,13 +82,13 @@ class World:
         self.streams = watch
         self.random = random
         self.loop = VirtualLoop()
-        self.calls: list[polling.Call] = []
+        self.calls: list[plan.Call] = []
         self.methods: list[str] = []
         self.polls_after: float | None = None
         self.pauses: list[float] = []
         self.open = 0
-        self.unimplemented = polling.Unimplemented()
-        self.backoff = polling.DEFAULT_BACKOFF
+        self.unimplemented = plan.Unimplemented()
+        self.backoff = plan.DEFAULT_BACKOFF
         self.restart()
         worlds.append(self)
 
@@ -125,7 +125,7 @@ class World:
         return self.loop.run_until_complete(and_what_is_left())
 
     def wait(
-        self, timeout: float | timedelta | None = None, backoff: polling.Backoff | None = None
+        self, timeout: float | timedelta | None = None, backoff: plan.Backoff | None = None
     ) -> None:
         if isinstance(timeout, (int, float)):
             timeout = timedelta(seconds=timeout)
@@ -163,7 +163,7 @@ class World:
 
     # As a connection:
 
-    async def call(self, call: polling.Call) -> polling.Reply:
+    async def call(self, call: plan.Call) -> plan.Reply:
         assert call.timeout is not None
         assert call.timeout >= timedelta(0)
         assert call.request.name == NAME
@@ -177,12 +177,12 @@ class World:
         finally:
             self.open -= 1
         if seconds > limit:
-            return polling.Reply(failed(Code.DEADLINE_EXCEEDED))
+            return plan.Reply(failed(Code.DEADLINE_EXCEEDED))
         if isinstance(answer, LroError):
-            return polling.Reply(answer)
-        return polling.Reply(message=answer, poll_after=self.polls_after)
+            return plan.Reply(answer)
+        return plan.Reply(message=answer, poll_after=self.polls_after)
 
-    async def watch(self, step: polling.Watch) -> AsyncGenerator[operations_pb2.Operation, None]:
+    async def watch(self, step: plan.Watch) -> AsyncGenerator[operations_pb2.Operation, None]:
         self.methods.append(WATCH)
         self.open += 1
         try:
@@ -213,19 +213,19 @@ def step_of(one: operations_pb2.Operation) -> int:
     return 99 if one.done else step.seconds
 
 
-def scripted(*answers: Answer) -> Callable[[polling.Call], Answer]:
+def scripted(*answers: Answer) -> Callable[[plan.Call], Answer]:
     script = iter(answers)
     return lambda call: next(script)
 
 
-def held(call: polling.Call) -> float:
+def held(call: plan.Call) -> float:
     return call.request.timeout.ToTimedelta().total_seconds()
 
 
 def honest(done_at: float, *, has_wait: bool = True) -> World:
     """A server whose operation is done at that time, and that answers calls in 10 ms."""
 
-    def server(call: polling.Call) -> Answer:
+    def server(call: plan.Call) -> Answer:
         left = done_at - (world.now - 1000)
         if call.method == GET:
             return 0.01, running() if left > 0 else done()
@@ -283,9 +283,7 @@ def test_without_wait_it_polls_and_remembers_for_ten_minutes() -> None:
 
 def test_polls_follow_the_schedule() -> None:
     """P5: the intervals are the caller's to set, for the server names none."""
-    backoff = polling.Backoff(
-        initial=timedelta(seconds=1), multiplier=2, maximum=timedelta(seconds=8)
-    )
+    backoff = plan.Backoff(initial=timedelta(seconds=1), multiplier=2, maximum=timedelta(seconds=8))
     world = honest(30, has_wait=False)
     world.random = 1.0
     world.wait(backoff=backoff)
@@ -471,7 +469,7 @@ def test_the_last_polls_of_those_whose_time_ends_together_are_one() -> None:
         return await asyncio.gather(*waits, return_exceptions=True)
 
     world.random = 0.999
-    world.backoff = polling.Backoff(timedelta(seconds=5))
+    world.backoff = plan.Backoff(timedelta(seconds=5))
     world.restart()
     assert {type(one) for one in world.run(ten())} == {OperationTimeoutError}
     assert world.methods == [WAIT, GET, GET]
@@ -640,7 +638,7 @@ def test_those_who_watch_and_those_who_wait_share_one_stream() -> None:
 def changing(done_at: float, *, has_wait: bool) -> World:
     """A server without Watch, of whose operation the step is the second."""
 
-    def server(call: polling.Call) -> Answer:
+    def server(call: plan.Call) -> Answer:
         passed = world.now - 1000
         if call.method == WAIT and not has_wait:
             return 0.01, failed(Code.UNIMPLEMENTED)
@@ -656,7 +654,7 @@ def changing(done_at: float, *, has_wait: bool) -> World:
 @pytest.mark.parametrize("has_wait", [True, False])
 def test_without_watch_changes_are_seen_all_the_same(has_wait: bool) -> None:
     world = changing(10.5, has_wait=has_wait)
-    world.backoff = polling.Backoff(maximum=timedelta(seconds=1))
+    world.backoff = plan.Backoff(maximum=timedelta(seconds=1))
     world.restart()
     states = world.states()
     assert [step for _, step in states] == sorted({step for _, step in states})

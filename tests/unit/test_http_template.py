@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lro_grpc.errors import ConfigurationError, MalformedRequestError
-from lro_grpc.http.template import Template
+from lro_grpc._errors import ConfigurationError, MalformedRequestError
+from lro_grpc._http.routing import Template
 
 OPERATION = Template("/v1/{name=**/operations/*}")
 

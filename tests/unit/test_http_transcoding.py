@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from lro.example.v1 import fleet_service_pb2
 from lro.v1 import operation_metadata_pb2
-from lro_grpc.errors import ConfigurationError, MalformedRequestError
-from lro_grpc.http.transcoding import Binding, bindings, rule_of
+from lro_grpc._errors import ConfigurationError, MalformedRequestError
+from lro_grpc._http.transcoding import Binding, bindings, rule_of
 
 Create = fleet_service_pb2.CreateInstanceRequest
 List = operations_pb2.ListOperationsRequest

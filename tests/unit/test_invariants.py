@@ -7,11 +7,21 @@ from typing import Any
 import pytest
 from google.longrunning import operations_pb2
 
-from lro_grpc import metadata, record
-from lro_grpc.errors import Code, LroError, to_status
-from lro_grpc.events import Cancel, Claim, Delete, Fail, Lose, Pause, Release, Report, Succeed
-from lro_grpc.record import Record
-from lro_grpc.testing.invariants import Invariants, violations
+from lro_grpc._errors import Code, LroError, to_status
+from lro_grpc._operation import metadata, publication
+from lro_grpc._operation.events import (
+    Cancel,
+    Claim,
+    Delete,
+    Fail,
+    Lose,
+    Pause,
+    Release,
+    Report,
+    Succeed,
+)
+from lro_grpc._operation.publication import Record
+from lro_grpc._testing.invariants import Invariants, violations
 
 NOW = 1_800_000_000_000_000
 LEASE = 15_000_000
@@ -20,7 +30,7 @@ ERROR = to_status(LroError("it broke", code=Code.DATA_LOSS)).SerializeToString()
 
 
 def made(operation_id: str = "op-1", **values: Any) -> Record:
-    return record.create(
+    return publication.create(
         parent="projects/p",
         operation_id=operation_id,
         method="/test.v1.Tests/Run",
@@ -89,11 +99,11 @@ WRONG = {
     "served under another name": served(QUEUED, name="operations/op-2"),
     "served as done": served(QUEUED, done=True),
     "served as not done": served(DONE, done=False),
-    "served in another state": shown(RUNNING, state=record.QUEUED),
+    "served in another state": shown(RUNNING, state=publication.QUEUED),
     "served with another progress": shown(RUNNING, progress_percent=50),
     "served with another error": FAILED._replace(error_code=Code.ABORTED),
     "failed with the code of a cancel": shown(
-        CANCELLED._replace(state=record.FAILED), state=record.FAILED
+        CANCELLED._replace(state=publication.FAILED), state=publication.FAILED
     ),
     "served with another response": DONE._replace(response_type="x.Y"),
 }

@@ -132,8 +132,8 @@ def test_the_package_itself_needs_its_core_dependencies_only():
                 left.extend(parents)
             else:
                 outside[_distribution(one)] = module
-    assert "lro_grpc.server.operations" in seen
-    assert "lro_grpc.client.future" in seen
+    assert "lro_grpc._server.operations" in seen
+    assert "lro_grpc._client.future" in seen
     third_party = outside.keys() - sys.stdlib_module_names - {"lro"}
     core = {"grpc", "google.protobuf", "google.longrunning", "google.rpc", "google.api"}
     assert {one: outside[one] for one in third_party - core} == {}

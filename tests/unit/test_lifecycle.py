@@ -5,9 +5,9 @@ import itertools
 import pytest
 
 from lro.v1 import state_pb2
-from lro_grpc import lifecycle
-from lro_grpc.errors import Code, IllegalTransitionError
-from lro_grpc.lifecycle import (
+from lro_grpc._errors import Code, IllegalTransitionError
+from lro_grpc._operation import lifecycle
+from lro_grpc._operation.lifecycle import (
     BATCH_INSTANCE,
     DEPLOYMENT_OPERATION,
     JOB,

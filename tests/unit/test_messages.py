@@ -6,8 +6,8 @@ import pytest
 from google.protobuf import empty_pb2
 
 from lro.v1 import operation_metadata_pb2
-from lro_grpc.errors import ConfigurationError
-from lro_grpc.messages import as_declared, protobuf_class, protobuf_message
+from lro_grpc._errors import ConfigurationError
+from lro_grpc._wire.proto_plus import as_declared, protobuf_class, protobuf_message
 
 OurMetadata = operation_metadata_pb2.OperationMetadata
 

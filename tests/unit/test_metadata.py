@@ -15,8 +15,8 @@ from google.protobuf import (
 )
 
 from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2, state_pb2
-from lro_grpc import metadata
-from lro_grpc.errors import ConfigurationError
+from lro_grpc._errors import ConfigurationError
+from lro_grpc._operation import metadata
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lro_grpc import names
-from lro_grpc.errors import Code, InvalidNameError, to_status
+from lro_grpc._errors import Code, InvalidNameError, to_status
+from lro_grpc._operation import names
 
 # Make.
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lro_grpc import paging
-from lro_grpc.errors import Code, InvalidArgumentError, InvalidPageTokenError
+from lro_grpc._errors import Code, InvalidArgumentError, InvalidPageTokenError
 from lro_grpc.paging import PageTokens
 
 TOKENS = PageTokens(b"k" * 32)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lro_grpc.codegen import protoc
+from lro_grpc._codegen import protoc
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,7 +109,7 @@ def test_without_grpc_tools_it_says_what_to_install(
 
 
 def lro_protoc(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    code = "import sys; from lro_grpc.codegen.protoc import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from lro_grpc._codegen.protoc import main; sys.exit(main(sys.argv[1:]))"
     return python(directory, code, *arguments)
 
 

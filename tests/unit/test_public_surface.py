@@ -18,8 +18,8 @@ import pytest
 import lro_grpc
 import lro_grpc.testing
 from lro.example.v1 import fleet_service_lro
-from lro_grpc import errors
-from lro_grpc.server import registrar
+from lro_grpc import _errors
+from lro_grpc._server.rpc import registrar
 
 PUBLIC = ["lro_grpc", "lro_grpc.testing"]
 """The modules that users import from."""
@@ -67,8 +67,8 @@ def test_all_is_complete(name: str) -> None:
 def test_every_error_is_public() -> None:
     kinds = [
         kind.__name__
-        for _, kind in inspect.getmembers(errors, inspect.isclass)
-        if issubclass(kind, BaseException) and kind.__module__ == errors.__name__
+        for _, kind in inspect.getmembers(_errors, inspect.isclass)
+        if issubclass(kind, BaseException) and kind.__module__ == _errors.__name__
     ]
     assert set(kinds) <= set(surface("lro_grpc"))
     assert set(surface("lro_grpc")) >= {"Code", "StopReason"}

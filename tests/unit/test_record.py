@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2
-from lro_grpc import metadata, record
-from lro_grpc.errors import (
+from lro_grpc._errors import (
     Code,
     IllegalTransitionError,
     LroError,
@@ -19,7 +18,8 @@ from lro_grpc.errors import (
     StaleAttemptError,
     to_status,
 )
-from lro_grpc.events import (
+from lro_grpc._operation import metadata, publication
+from lro_grpc._operation.events import (
     Cancel,
     Checkpoint,
     Claim,
@@ -39,8 +39,8 @@ from lro_grpc.events import (
     Succeed,
     Update,
 )
-from lro_grpc.lifecycle import JOB
-from lro_grpc.record import (
+from lro_grpc._operation.lifecycle import JOB
+from lro_grpc._operation.publication import (
     CANCELLED,
     CANCELLING,
     EXPIRED,
@@ -80,7 +80,7 @@ def create(**values: object) -> Record:
         "metadata_type": "lro.v1.OperationMetadata",
         "now": NOW,
     }
-    return record.create(**{**chosen, **values})
+    return publication.create(**{**chosen, **values})
 
 
 def after(*events: Event, start: Record | None = None, now: int = NOW + 1) -> Record:

@@ -9,7 +9,7 @@ import pytest
 from google.api import annotations_pb2, http_pb2, routing_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from lro_grpc.routing import header
+from lro_grpc._wire.request_params import header
 
 _numbers = itertools.count(1)
 

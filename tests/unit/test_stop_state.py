@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lro_grpc.engine.stop_state import StopState
-from lro_grpc.errors import StopReason
+from lro_grpc._engine.stop_state import StopState
+from lro_grpc._errors import StopReason
 
 CANCEL, PAUSE, TIMEOUT = StopReason.CANCEL, StopReason.PAUSE, StopReason.TIMEOUT
 SHUTDOWN, LEASE_LOST = StopReason.SHUTDOWN, StopReason.LEASE_LOST

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-COMMAND = [sys.executable, "-m", "lro_grpc.cli"]
+COMMAND = [sys.executable, "-m", "lro_grpc._cli"]
 SECONDS = 60
 """How long a process may take, before its test fails."""
 

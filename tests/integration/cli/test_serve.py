@@ -33,7 +33,7 @@ PARENT = "projects/p/locations/l"
 
 def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "lro_grpc.cli", *arguments],
+        [sys.executable, "-m", "lro_grpc._cli", *arguments],
         cwd=cwd,
         env={**os.environ, "LRO_TARGET": "", "COLUMNS": "200", **environment},
         capture_output=True,
@@ -64,7 +64,15 @@ class Served:
 
 @contextmanager
 def serving(*arguments: str, cwd: Path) -> Iterator[Served]:
-    command = [sys.executable, "-m", "lro_grpc.cli", "serve", "--listen", "127.0.0.1:0", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "lro_grpc._cli",
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        *arguments,
+    ]
     with subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Served(process)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import grpc
 import grpc.aio
 
-from lro_grpc.client import AsyncOperationsClient, OperationsClient
-from lro_grpc.clock import SystemClock
-from lro_grpc.polling import Backoff
+from lro_grpc._client import AsyncOperationsClient, OperationsClient
+from lro_grpc._client.plan import Backoff
+from lro_grpc._runtime.clock import SystemClock
 
 if TYPE_CHECKING:
     import threading

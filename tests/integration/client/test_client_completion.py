@@ -16,8 +16,8 @@ from fake_operations import WAIT, FakeOperations, FakeServer, operation
 from google.protobuf.timestamp_pb2 import Timestamp
 
 import lro_grpc
-from lro_grpc.client import AsyncOperationsClient, OperationsClient
-from lro_grpc.errors import LroError, OperationFailedError
+from lro_grpc._client import AsyncOperationsClient, OperationsClient
+from lro_grpc._errors import LroError, OperationFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 
-from lro_grpc.errors import (
+from lro_grpc._errors import (
     Code,
     InvalidNameError,
     LroError,

@@ -17,8 +17,8 @@ from google.rpc import error_details_pb2, status_pb2
 import lro_grpc
 from lro.example.v1 import fleet_service_lro, fleet_service_pb2, fleet_service_pb2_grpc
 from lro.v1.operation_metadata_pb2 import OperationMetadata
-from lro_grpc.clock import SystemClock
-from lro_grpc.codegen import runtime
+from lro_grpc import stubs
+from lro_grpc._runtime.clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -223,7 +223,7 @@ def test_retries_can_be_turned_off_and_codes_chosen(side: Any, fleet: FakeFleet)
 
 def test_what_has_no_request_id_is_started_once(side: Any, fleet: FakeFleet) -> None:
     """C2: it is not safe to repeat."""
-    rpc = runtime.LongRunning(
+    rpc = stubs.LongRunning(
         "/lro.example.v1.FleetService/CreateInstance",
         fleet_service_pb2.ListInstancesRequest,
         Instance,

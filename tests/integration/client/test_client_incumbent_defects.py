@@ -17,14 +17,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 
-from lro_grpc.client import AsyncOperationsClient
-from lro_grpc.errors import (
-    Code,
-    OperationFailedError,
-    OperationTimeoutError,
-    WrongTypeError,
-)
-from lro_grpc.polling import DEFAULT_BACKOFF
+from lro_grpc._client import AsyncOperationsClient
+from lro_grpc._client.plan import DEFAULT_BACKOFF
+from lro_grpc._errors import Code, OperationFailedError, OperationTimeoutError, WrongTypeError
 
 if TYPE_CHECKING:
     from sides import Side

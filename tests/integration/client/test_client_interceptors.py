@@ -16,9 +16,9 @@ import pytest
 from fake_operations import GET, WAIT, WATCH, FakeServer, operation
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from lro_grpc.client import AsyncOperationsClient, OperationsClient
-from lro_grpc.errors import Code, LroError
-from lro_grpc.polling import Backoff
+from lro_grpc._client import AsyncOperationsClient, OperationsClient
+from lro_grpc._client.plan import Backoff
+from lro_grpc._errors import Code, LroError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,8 +18,8 @@ from google.longrunning import operations_pb2_grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from sides import Async, FastClock, Side, Sync
 
-from lro_grpc.errors import Code, LroError, OperationTimeoutError
-from lro_grpc.polling import DEFAULT_BACKOFF, POLL_AFTER, Backoff
+from lro_grpc._client.plan import DEFAULT_BACKOFF, POLL_AFTER, Backoff
+from lro_grpc._errors import Code, LroError, OperationTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,15 +19,15 @@ from google.longrunning import operations_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
 
-from lro_grpc import client as client_package
-from lro_grpc.client import (
+from lro_grpc import _client as client_package
+from lro_grpc._client import (
     AsyncOperationFuture,
     AsyncOperationsClient,
     OperationFuture,
     OperationsClient,
 )
-from lro_grpc.errors import Code, LroError, OperationNotFoundError, to_status
-from lro_grpc.polling import Backoff, Retry
+from lro_grpc._client.plan import Backoff, Retry
+from lro_grpc._errors import Code, LroError, OperationNotFoundError, to_status
 
 if TYPE_CHECKING:
     from sides import Side
@@ -363,7 +363,7 @@ def test_a_pending_callback_does_not_keep_a_program_alive(server: FakeServer) ->
     server.fake.put(operation())
     program = f"""
         import grpc
-        from lro_grpc.client import OperationsClient
+        from lro_grpc._client import OperationsClient
         client = OperationsClient(grpc.insecure_channel("{server.target}"))
         client.attach("operations/1").add_done_callback(print)
         client.get("operations/1")

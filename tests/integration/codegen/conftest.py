@@ -10,12 +10,12 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.compiler import plugin_pb2
 from zoo_protos import run, write
 
-from lro_grpc.codegen.includes import include_directory
-from lro_grpc.codegen.plugin import respond as respond_to
+from lro_grpc._codegen.includes import include_directory
+from lro_grpc._codegen.plugin import respond as respond_to
 
 _SCRIPT = f"""#!{sys.executable}
 import sys
-from lro_grpc.codegen.plugin import main
+from lro_grpc._codegen.plugin import main
 sys.exit(main())
 """
 
@@ -42,7 +42,7 @@ def generate(tmp_path: Path, plugin: Path) -> Generate:
     def generate(protos: Mapping[str, str], *options: str) -> subprocess.CompletedProcess[str]:
         write(tmp_path, protos)
         (tmp_path / "out").mkdir(exist_ok=True)
-        code = "import sys; from lro_grpc.codegen.protoc import main; sys.exit(main(sys.argv[1:]))"
+        code = "import sys; from lro_grpc._codegen.protoc import main; sys.exit(main(sys.argv[1:]))"
         given = options or ("--lro-grpc_out=out",)
         return run(sys.executable, "-c", code, *given, *protos, cwd=tmp_path, plugin=plugin)
 

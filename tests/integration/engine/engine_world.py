@@ -14,11 +14,11 @@ from google.protobuf import any_pb2, wrappers_pb2
 from google.rpc import error_details_pb2
 
 from lro.v1 import operation_metadata_pb2
-from lro_grpc import record
-from lro_grpc.engine import EngineOptions, Handler, InProcessEngine
-from lro_grpc.errors import LroError
-from lro_grpc.events import Cancel, Event, Pause, Resume
-from lro_grpc.record import Record
+from lro_grpc._engine import EngineOptions, Handler, InProcessEngine
+from lro_grpc._errors import LroError
+from lro_grpc._operation import publication
+from lro_grpc._operation.events import Cancel, Event, Pause, Resume
+from lro_grpc._operation.publication import Record
 from lro_grpc.stores import Change, Changes, ForwardingStore, Listener, Store
 from lro_grpc.testing import ManualClock
 
@@ -128,7 +128,7 @@ class Link(ForwardingStore):
     def subscribe(self, listener: Listener) -> None:
         self._store.subscribe(lambda one: None if self._cut else listener(one))
 
-    async def create(self, record: Record) -> Record:
+    async def create(self, publication: Record) -> Record:
         raise NotImplementedError
 
     async def apply(self, name: str, event: Event) -> Record:
@@ -223,7 +223,7 @@ class World:
     async def create(self, value: str = "", *, method: str = METHOD, **more: Any) -> str:
         """Starts an operation, and returns its name."""
         store = await self.open()
-        made = record.create(
+        made = publication.create(
             parent="projects/p/locations/l",
             operation_id=f"op-{next(self._count)}",
             method=method,

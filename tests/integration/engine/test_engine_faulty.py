@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from engine_world import OTHER_METHOD, Text, World, handler, response_of, states_of
 
-from lro_grpc.errors import Code, LroError, RetryableError
-from lro_grpc.events import Pause, Resume
-from lro_grpc.record import PAUSED
-from lro_grpc.testing.faulty_store import NO_FAULTS, Faults, FaultyStore
+from lro_grpc._errors import Code, LroError, RetryableError
+from lro_grpc._operation.events import Pause, Resume
+from lro_grpc._operation.publication import PAUSED
+from lro_grpc._testing.faulty_store import NO_FAULTS, Faults, FaultyStore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from lro_grpc.engine import Handler
+    from lro_grpc._engine import Handler
     from lro_grpc.stores import Store
 
     Start = Callable[[Callable[[Any, Any], Any] | Handler], Awaitable[None]]

@@ -23,9 +23,9 @@ from google.protobuf import empty_pb2
 from google.rpc import error_details_pb2
 
 from lro.v1 import operation_metadata_pb2, state_pb2
-from lro_grpc import record
-from lro_grpc.errors import Code, LroError, UnavailableError
-from lro_grpc.events import Delete, Report, SaveBatch
+from lro_grpc._errors import Code, LroError, UnavailableError
+from lro_grpc._operation import publication
+from lro_grpc._operation.events import Delete, Report, SaveBatch
 
 COLOURS = ["def", "async def"]
 
@@ -92,13 +92,13 @@ async def test_progress_is_stored_while_the_handler_runs(world, colour):
     await told
     seen = await world.until(name, lambda one: one.progress_percent == 20)
     assert seen.status_detail == "allocating"
-    assert seen.state == record.RUNNING
+    assert seen.state == publication.RUNNING
     go_on.set()
     done = metadata_of(await world.done(name))
     assert (done.progress_percent, done.status_detail) == (100, "allocating")
 
 
-def _says(detail: str, one: record.Record) -> bool:
+def _says(detail: str, one: publication.Record) -> bool:
     return one.status_detail == detail
 
 
@@ -305,7 +305,7 @@ async def test_a_request_that_cannot_be_read_fails_the_operation(world):
     await world.start(in_colour("def", lambda request, op: request))
     name = await world.create()
     store = await world.open()
-    broken = record.create(
+    broken = publication.create(
         parent="",
         operation_id="op-broken",
         method=METHOD,
@@ -371,7 +371,7 @@ async def test_a_method_runs_as_many_attempts_as_it_has_slots(world, colour):
     await started
     await world.done(await world.create(method=OTHER_METHOD))  # has slots of its own
     states = [(await world.record(name)).state for name in names]
-    assert states == [record.RUNNING] * 3 + [record.QUEUED] * 7
+    assert states == [publication.RUNNING] * 3 + [publication.QUEUED] * 7
     go_on.set()
     for name in names:
         await world.done(name)
@@ -419,7 +419,7 @@ async def test_operations_that_cannot_be_claimed_do_not_keep_others_from_running
     world = sqlite_world
     store = await world.open()
     for number in range(3):
-        made = record.create(
+        made = publication.create(
             parent="",
             operation_id=f"op-old-{number}",
             method=METHOD,
@@ -437,7 +437,7 @@ async def test_an_operation_of_an_unknown_method_waits(world):
     await world.start(in_colour("def", lambda request, op: Text()))
     unknown = await world.create(method=OTHER_METHOD)
     await world.done(await world.create())
-    assert (await world.record(unknown)).state == record.QUEUED
+    assert (await world.record(unknown)).state == publication.QUEUED
     await world.stop()
     await world.start(handler(lambda request, op: Text(), method=OTHER_METHOD))
     assert response_of(await world.done(unknown)) == ""
@@ -455,7 +455,7 @@ async def test_a_deleted_operation_is_run_to_its_end(world):
 
     await world.start(work)
     name = await world.create()
-    await world.until(name, lambda one: one.state == record.RUNNING)
+    await world.until(name, lambda one: one.state == publication.RUNNING)
     await world.apply(name, Delete())
     go_on.set()
     await ran

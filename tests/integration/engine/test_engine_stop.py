@@ -23,8 +23,7 @@ from engine_world import (
 )
 
 from lro.v1 import state_pb2
-from lro_grpc import metadata, record
-from lro_grpc.errors import (
+from lro_grpc._errors import (
     AttemptStopped,
     Code,
     LroError,
@@ -33,7 +32,8 @@ from lro_grpc.errors import (
     StopReason,
     UnavailableError,
 )
-from lro_grpc.events import Cancel, Claim, Delete, Heartbeat, Lose, Report, Succeed
+from lro_grpc._operation import metadata, publication
+from lro_grpc._operation.events import Cancel, Claim, Delete, Heartbeat, Lose, Report, Succeed
 
 COLOURS = ["def", "async def"]
 
@@ -295,7 +295,7 @@ async def test_a_write_of_an_attempt_that_has_lost_its_lease_is_refused(world):
     await started[2]
     go_on[1].set()
     await ended
-    assert (await world.record(name)).state == record.RUNNING
+    assert (await world.record(name)).state == publication.RUNNING
     await world.pass_time(2 * LEASE)  # the end of the former does not stop the new one's heart
     go_on[2].set()
     assert response_of(await world.done(name)) == "attempt 2"
@@ -366,7 +366,7 @@ async def test_an_operation_whose_worker_is_gone_is_taken_over_within_lease_and_
     await world.apply(name, Claim(int(LEASE * 1e6)))
     await world.pass_time(LEASE + 5)
     assert (await world.record(name)).failed_attempts == 1
-    assert (await world.record(name)).state == record.QUEUED
+    assert (await world.record(name)).state == publication.QUEUED
 
 
 async def test_a_thread_that_goes_on_without_its_lease_keeps_its_slot(world):
@@ -525,7 +525,11 @@ async def test_a_shutdown_gives_the_operation_back_and_the_next_process_goes_on(
     assert worker.unwound_by == [(worker.unwinding, StopReason.SHUTDOWN)]
     await world.open()
     released = await world.record(name)
-    assert (released.state, released.failed_attempts, released.lease_time) == (record.QUEUED, 0, 0)
+    assert (released.state, released.failed_attempts, released.lease_time) == (
+        publication.QUEUED,
+        0,
+        0,
+    )
     worker.go_on.set()
     await world.start(worker.run)
     assert world.recovered == 0
@@ -565,7 +569,7 @@ async def test_a_thread_that_does_not_stop_keeps_its_operation(world):
     await started
     await engine.stop(timedelta(seconds=0.05))
     held = await world.record(name)
-    assert (held.state, held.attempt) == (record.RUNNING, 1)
+    assert (held.state, held.attempt) == (publication.RUNNING, 1)
     assert held.lease_time > 0
     go_on.set()
     for _ in range(20):
@@ -623,7 +627,7 @@ async def test_a_handler_claimed_while_the_engine_stops_is_not_started(world, wo
     world.link.after = stop
     name = await world.create()
     await world.until(name, lambda one: one.attempt == 1)
-    await world.until(name, lambda one: one.state == record.QUEUED)
+    await world.until(name, lambda one: one.state == publication.QUEUED)
     assert worker.attempts == []
 
 
@@ -652,7 +656,7 @@ def test_a_loop_that_ends_leaves_its_operations_to_the_next_process(memory_world
         asyncio.run(main())
     worker.go_on.set()
     seen = asyncio.run(world.record("projects/p/locations/l/operations/op-1"))
-    assert (seen.state, seen.attempt) == (record.RUNNING, 1)
+    assert (seen.state, seen.attempt) == (publication.RUNNING, 1)
 
 
 # Crash and recovery (R1, R3).

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 from fleet_harness import Server, serving
 
-from lro_grpc.example.fleet import Fleet
+from lro_grpc._example.fleet import Fleet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

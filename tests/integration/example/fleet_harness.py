@@ -17,7 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 import lro_grpc
 from lro.example.v1 import fleet_service_lro, fleet_service_pb2, fleet_service_pb2_grpc
 from lro.v1 import operation_metadata_pb2
-from lro_grpc.engine.loop_thread import LoopThread
+from lro_grpc._runtime.loop_thread import LoopThread
 from lro_grpc.example import FleetService
 
 if TYPE_CHECKING:

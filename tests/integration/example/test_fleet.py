@@ -15,13 +15,13 @@ import pytest
 from fleet_harness import PARENT, TABLE, Instance, Work, on_disk
 
 from lro_grpc import AttemptStopped, Code, LroError
-from lro_grpc.example import database, names
-from lro_grpc.example.fleet import Fleet
+from lro_grpc._example import database, names
+from lro_grpc._example.fleet import Fleet
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lro_grpc.example.names import Name
+    from lro_grpc._example.names import Name
 
 ORDERS = names.new_name(PARENT, "instances", "orders", "instance_id")
 COPY = names.new_name(PARENT, "snapshots", "monday", "snapshot_id")
@@ -326,7 +326,7 @@ def killed(data: Path, body: str) -> None:
         sys.path.insert(0, {str(__file__.rpartition("/")[0])!r})
         from fleet_harness import Instance, Work, TABLE
         from lro_grpc.example import names
-        from lro_grpc.example.fleet import Fleet
+        from lro_grpc._example.fleet import Fleet
         def die(*_):
             os.kill(os.getpid(), signal.SIGKILL)
         fleet = Fleet(Path({str(data)!r}))

@@ -20,8 +20,8 @@ from google.protobuf import empty_pb2
 
 import lro_grpc
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
-from lro_grpc.http import gateway
-from lro_grpc.http.server import listening
+from lro_grpc._http import gateway
+from lro_grpc._http.listening import listening
 
 SECONDS = 15
 """How long a test waits for what is bound to happen, before it fails."""

@@ -13,7 +13,7 @@ from server_harness import PARENT, SECONDS, Instance, metadata_of, refused, resp
 import lro_grpc
 from lro.example.v1 import fleet_service_lro, fleet_service_pb2, fleet_service_pb2_grpc
 from lro.v1.operation_metadata_pb2 import OperationMetadata
-from lro_grpc.codegen import runtime
+from lro_grpc import stubs
 
 ADD = fleet_service_lro.add_FleetServiceServicer_to_server
 TAKEN = lro_grpc.LroError("the id is taken", code=lro_grpc.Code.ALREADY_EXISTS, reason="TAKEN")
@@ -226,21 +226,21 @@ class _Things:
         method = self.declared.method
         progress = self.declared.message("Progress")
         members = {
-            "Make": runtime.LongRunning(method("Make"), ask, self.thing, progress),
-            "Tail": runtime.UnaryStream(method("Tail"), ask, self.thing),
-            "Join": runtime.StreamUnary(method("Join"), ask, self.thing),
-            "Chat": runtime.StreamStream(method("Chat"), ask, self.thing),
+            "Make": stubs.LongRunning(method("Make"), ask, self.thing, progress),
+            "Tail": stubs.UnaryStream(method("Tail"), ask, self.thing),
+            "Join": stubs.StreamUnary(method("Join"), ask, self.thing),
+            "Chat": stubs.StreamStream(method("Chat"), ask, self.thing),
         }
         self.rpcs = type("_Things", (), members)
         self.base = dict.fromkeys((*members, "prepare_Make"))
 
     def add(self, servicer: Any, server: Any) -> None:
         bases = [type("Base", (kind,), self.base) for kind in type(servicer).__mro__[1:2]]
-        runtime.add_servicer(servicer, server, self.rpcs, *bases)
+        stubs.add_servicer(servicer, server, self.rpcs, *bases)
 
 
 def sync_things(thing: Any) -> Any:
-    class Things(runtime.Servicer):
+    class Things(stubs.Servicer):
         def Make(self, request: Any, op: Any) -> Any:
             return thing(name=request.name)
 
@@ -259,7 +259,7 @@ def sync_things(thing: Any) -> Any:
 
 
 def async_things(thing: Any) -> Any:
-    class Things(runtime.AsyncServicer):
+    class Things(stubs.AsyncServicer):
         async def Make(self, request: Any, op: Any) -> Any:
             return thing(name=request.name)
 

@@ -23,7 +23,7 @@ from server_harness import (
 )
 
 import lro_grpc
-from lro_grpc import record
+from lro_grpc._operation import publication
 from lro_grpc.stores import MemoryStore
 
 Serve = Any
@@ -54,7 +54,7 @@ def filled(count: int) -> MemoryStore:
     async def fill() -> None:
         for number in range(count):
             await store.create(
-                record.create(
+                publication.create(
                     parent=PARENT,
                     operation_id=f"op-{number}",
                     method=f"/{FLEET}/CreateInstance",

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from google.longrunning import operations_pb2
 
 from lro.v1 import operation_control_service_pb2
-from lro_grpc import record
-from lro_grpc.events import Cancel
-from lro_grpc.server.access import Guard
-from lro_grpc.server.call import Call, Waiters
-from lro_grpc.server.control import ControlService
-from lro_grpc.server.limits import Limits
-from lro_grpc.server.service import OperationsService
+from lro_grpc._operation import publication
+from lro_grpc._operation.events import Cancel
+from lro_grpc._server.access import Guard
+from lro_grpc._server.limits import Limits
+from lro_grpc._server.rpc.call import Call, Waiters
+from lro_grpc._server.services.control import ControlService
+from lro_grpc._server.services.operations import OperationsService
 from lro_grpc.stores import Changes, MemoryStore
 from lro_grpc.testing import ManualClock
 
@@ -48,7 +48,7 @@ async def stored() -> tuple[SlowStore, str]:
     """Returns a store, and the name of an operation in it."""
     clock = ManualClock()
     store = SlowStore(clock.now)
-    made = record.create(
+    made = publication.create(
         parent="",
         operation_id="op-1",
         method="/test.v1.Tests/Run",

@@ -189,7 +189,9 @@ class Noted(MemoryStore):
 
     def __init__(self) -> None:
         super().__init__(lambda: time.time_ns() // 1000)
-        self.changes: queue.SimpleQueue[lro_grpc.record.Record] = queue.SimpleQueue()
+        self.changes: queue.SimpleQueue[lro_grpc._operation.publication.Record] = (
+            queue.SimpleQueue()
+        )
         self.subscribe(self.changes.put)
 
 

@@ -15,46 +15,46 @@ from google.protobuf import empty_pb2
 import lro_grpc
 from lro.example.v1 import fleet_service_pb2
 from lro.v1 import operation_metadata_pb2
-from lro_grpc.codegen import runtime
+from lro_grpc import stubs
 
 
 class _FleetService:
     """The methods of lro.example.v1.FleetService."""
 
-    CreateInstance = runtime.LongRunning(
+    CreateInstance = stubs.LongRunning(
         "/lro.example.v1.FleetService/CreateInstance",
         fleet_service_pb2.CreateInstanceRequest,
         fleet_service_pb2.Instance,
         operation_metadata_pb2.OperationMetadata,
     )
 
-    BatchCreateInstances = runtime.LongRunning(
+    BatchCreateInstances = stubs.LongRunning(
         "/lro.example.v1.FleetService/BatchCreateInstances",
         fleet_service_pb2.BatchCreateInstancesRequest,
         fleet_service_pb2.BatchCreateInstancesResponse,
         operation_metadata_pb2.OperationMetadata,
     )
 
-    GetInstance = runtime.UnaryUnary(
+    GetInstance = stubs.UnaryUnary(
         "/lro.example.v1.FleetService/GetInstance",
         fleet_service_pb2.GetInstanceRequest,
         fleet_service_pb2.Instance,
     )
 
-    ListInstances = runtime.UnaryUnary(
+    ListInstances = stubs.UnaryUnary(
         "/lro.example.v1.FleetService/ListInstances",
         fleet_service_pb2.ListInstancesRequest,
         fleet_service_pb2.ListInstancesResponse,
     )
 
-    TakeSnapshot = runtime.LongRunning(
+    TakeSnapshot = stubs.LongRunning(
         "/lro.example.v1.FleetService/TakeSnapshot",
         fleet_service_pb2.TakeSnapshotRequest,
         fleet_service_pb2.TakeSnapshotResponse,
         operation_metadata_pb2.OperationMetadata,
     )
 
-    DeleteInstance = runtime.LongRunning(
+    DeleteInstance = stubs.LongRunning(
         "/lro.example.v1.FleetService/DeleteInstance",
         fleet_service_pb2.DeleteInstanceRequest,
         empty_pb2.Empty,
@@ -62,7 +62,7 @@ class _FleetService:
     )
 
 
-class FleetServiceClient(runtime.ServiceClient):
+class FleetServiceClient(stubs.ServiceClient):
     """Calls lro.example.v1.FleetService, for threads.
 
     Manages a fleet of databases. An instance is a SQLite database that is built
@@ -74,7 +74,7 @@ class FleetServiceClient(runtime.ServiceClient):
         request: fleet_service_pb2.CreateInstanceRequest,
         *,
         timeout: timedelta | None = None,
-        metadata: runtime.CallMetadata = (),
+        metadata: stubs.CallMetadata = (),
     ) -> lro_grpc.OperationFuture[
         fleet_service_pb2.Instance, operation_metadata_pb2.OperationMetadata
     ]:
@@ -88,7 +88,7 @@ class FleetServiceClient(runtime.ServiceClient):
         request: fleet_service_pb2.BatchCreateInstancesRequest,
         *,
         timeout: timedelta | None = None,
-        metadata: runtime.CallMetadata = (),
+        metadata: stubs.CallMetadata = (),
     ) -> lro_grpc.OperationFuture[
         fleet_service_pb2.BatchCreateInstancesResponse, operation_metadata_pb2.OperationMetadata
     ]:
@@ -106,7 +106,7 @@ class FleetServiceClient(runtime.ServiceClient):
         request: fleet_service_pb2.GetInstanceRequest,
         *,
         timeout: timedelta | None = None,
-        metadata: runtime.CallMetadata = (),
+        metadata: stubs.CallMetadata = (),
     ) -> fleet_service_pb2.Instance:
         """Returns an instance, usable or not.
         See https://google.aip.dev/131.
@@ -118,7 +118,7 @@ class FleetServiceClient(runtime.ServiceClient):
         request: fleet_service_pb2.ListInstancesRequest,
         *,
         timeout: timedelta | None = None,
-        metadata: runtime.CallMetadata = (),
+        metadata: stubs.CallMetadata = (),
     ) -> fleet_service_pb2.ListInstancesResponse:
         """Lists the instances of a location, usable or not, in the order of their
         names.
@@ -131,7 +131,7 @@ class FleetServiceClient(runtime.ServiceClient):
         request: fleet_service_pb2.TakeSnapshotRequest,
         *,
         timeout: timedelta | None = None,
-        metadata: runtime.CallMetadata = (),
+        metadata: stubs.CallMetadata = (),
     ) -> lro_grpc.OperationFuture[
         fleet_service_pb2.TakeSnapshotResponse, operation_metadata_pb2.OperationMetadata
     ]:
@@ -146,7 +146,7 @@ class FleetServiceClient(runtime.ServiceClient):
         request: fleet_service_pb2.DeleteInstanceRequest,
         *,
         timeout: timedelta | None = None,
-        metadata: runtime.CallMetadata = (),
+        metadata: stubs.CallMetadata = (),
     ) -> lro_grpc.OperationFuture[empty_pb2.Empty, operation_metadata_pb2.OperationMetadata]:
         """Deletes an instance; its snapshots stay. The operation's response is
         `google.protobuf.Empty`.
@@ -155,7 +155,7 @@ class FleetServiceClient(runtime.ServiceClient):
         return self._start(_FleetService.DeleteInstance, request, timeout, metadata)
 
 
-class AsyncFleetServiceClient(runtime.AsyncServiceClient):
+class AsyncFleetServiceClient(stubs.AsyncServiceClient):
     """Calls lro.example.v1.FleetService, for asyncio.
 
     Manages a fleet of databases. An instance is a SQLite database that is built
@@ -167,7 +167,7 @@ class AsyncFleetServiceClient(runtime.AsyncServiceClient):
         request: fleet_service_pb2.CreateInstanceRequest,
         *,
         timeout: timedelta | None = None,
-        metadata: runtime.CallMetadata = (),
+        metadata: stubs.CallMetadata = (),
     ) -> lro_grpc.AsyncOperationFuture[
         fleet_service_pb2.Instance, operation_metadata_pb2.OperationMetadata
     ]:
@@ -181,7 +181,7 @@ class AsyncFleetServiceClient(runtime.AsyncServiceClient):
         request: fleet_service_pb2.BatchCreateInstancesRequest,
         *,
         timeout: timedelta | None = None,
-        metadata: runtime.CallMetadata = (),
+        metadata: stubs.CallMetadata = (),
     ) -> lro_grpc.AsyncOperationFuture[
         fleet_service_pb2.BatchCreateInstancesResponse, operation_metadata_pb2.OperationMetadata
     ]:
@@ -199,7 +199,7 @@ class AsyncFleetServiceClient(runtime.AsyncServiceClient):
         request: fleet_service_pb2.GetInstanceRequest,
         *,
         timeout: timedelta | None = None,
-        metadata: runtime.CallMetadata = (),
+        metadata: stubs.CallMetadata = (),
     ) -> grpc.aio.UnaryUnaryCall[fleet_service_pb2.GetInstanceRequest, fleet_service_pb2.Instance]:
         """Returns an instance, usable or not.
         See https://google.aip.dev/131.
@@ -211,7 +211,7 @@ class AsyncFleetServiceClient(runtime.AsyncServiceClient):
         request: fleet_service_pb2.ListInstancesRequest,
         *,
         timeout: timedelta | None = None,
-        metadata: runtime.CallMetadata = (),
+        metadata: stubs.CallMetadata = (),
     ) -> grpc.aio.UnaryUnaryCall[
         fleet_service_pb2.ListInstancesRequest, fleet_service_pb2.ListInstancesResponse
     ]:
@@ -226,7 +226,7 @@ class AsyncFleetServiceClient(runtime.AsyncServiceClient):
         request: fleet_service_pb2.TakeSnapshotRequest,
         *,
         timeout: timedelta | None = None,
-        metadata: runtime.CallMetadata = (),
+        metadata: stubs.CallMetadata = (),
     ) -> lro_grpc.AsyncOperationFuture[
         fleet_service_pb2.TakeSnapshotResponse, operation_metadata_pb2.OperationMetadata
     ]:
@@ -241,7 +241,7 @@ class AsyncFleetServiceClient(runtime.AsyncServiceClient):
         request: fleet_service_pb2.DeleteInstanceRequest,
         *,
         timeout: timedelta | None = None,
-        metadata: runtime.CallMetadata = (),
+        metadata: stubs.CallMetadata = (),
     ) -> lro_grpc.AsyncOperationFuture[empty_pb2.Empty, operation_metadata_pb2.OperationMetadata]:
         """Deletes an instance; its snapshots stay. The operation's response is
         `google.protobuf.Empty`.
@@ -250,7 +250,7 @@ class AsyncFleetServiceClient(runtime.AsyncServiceClient):
         return await self._start(_FleetService.DeleteInstance, request, timeout, metadata)
 
 
-class FleetServiceServicer(runtime.Servicer):
+class FleetServiceServicer(stubs.Servicer):
     """Serves lro.example.v1.FleetService, on threads.
 
     Manages a fleet of databases. An instance is a SQLite database that is built
@@ -357,7 +357,7 @@ class FleetServiceServicer(runtime.Servicer):
         return None
 
 
-class AsyncFleetServiceServicer(runtime.AsyncServicer):
+class AsyncFleetServiceServicer(stubs.AsyncServicer):
     """Serves lro.example.v1.FleetService, on asyncio.
 
     Manages a fleet of databases. An instance is a SQLite database that is built
@@ -473,6 +473,6 @@ def add_FleetServiceServicer_to_server(
     server: grpc.Server | grpc.aio.Server,
 ) -> None:
     """Adds a servicer to what ``Operations.attach`` has returned."""
-    runtime.add_servicer(
+    stubs.add_servicer(
         servicer, server, _FleetService, FleetServiceServicer, AsyncFleetServiceServicer
     )

@@ -1,0 +1,46 @@
+"""The entry point of ``lro``: it needs no extra to say which one is missing."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+_CLI_MODULES = ("typer", "click", "rich", "yaml", "grpc_health", "grpc_reflection")
+
+
+def main() -> int:
+    """Runs the command line.
+
+    Returns:
+        The exit code; 2 for wrong usage, and where an extra is missing.
+    """
+    if sys.argv[1:2] == ["protoc"]:  # needs the extra codegen, and not the extra cli
+        from lro_grpc._codegen.protoc import main as protoc
+
+        return protoc(sys.argv[2:])
+    try:
+        from lro_grpc._cli.app import app
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").partition(".")[0] not in _CLI_MODULES:
+            raise
+        print(f"lro needs {missing.name}: pip install 'lro-grpc[cli]'", file=sys.stderr)
+        return 2
+    if sys.argv[1:2] != ["serve"] and "GRPC_VERBOSITY" not in os.environ:
+        _silence_grpc()
+    app(prog_name="lro")
+    return 0
+
+
+def _silence_grpc() -> None:
+    """Keeps stderr for the one line of an error.
+
+    gRPC's core writes its own log to the file descriptor, whatever ``sys.stderr`` is, and has read
+    ``GRPC_VERBOSITY`` when it was imported.
+    """
+    ours = os.dup(sys.stderr.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    sys.stderr = os.fdopen(ours, "w", buffering=1, errors="backslashreplace")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,3 @@
+"""commands: say what it is."""
+
+from __future__ import annotations

@@ -1,0 +1,145 @@
+"""``lro demo``: real work on the example fleet, from the caller's side."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.longrunning import operations_pb2
+from rich.text import Text
+
+from lro.example.v1 import fleet_service_lro, fleet_service_pb2
+from lro_grpc._cli.commands.serve import PARENT, assemble
+from lro_grpc._cli.commands.watch import show_states
+from lro_grpc._cli.exit_codes import Exit, say
+from lro_grpc._cli.message_types import MessageTypes
+from lro_grpc._cli.reflection import Reflection
+from lro_grpc._cli.style import Terminal
+from lro_grpc._cli.summary import summary
+from lro_grpc._client.future import OperationFuture
+from lro_grpc._dialects import dialect
+from lro_grpc._errors import LroError, OperationFailedError
+from lro_grpc._example.service import FleetService
+from lro_grpc._runtime.loop_thread import LoopThread
+from lro_grpc._server.operations import Operations
+
+_ROWS = 500_000
+
+_GOOD_SCHEMA = "CREATE TABLE orders (id INTEGER PRIMARY KEY, customer TEXT NOT NULL, total REAL);"
+_BAD_SCHEMA = "CREATE TABLE orders (id INTEGER PRIMARY KEY, total REAL CHECK (total >));"
+
+
+def run(target: str) -> None:
+    """Runs the demo against a server, or against one of its own; exits with 1 if it fails."""
+    terminal = Terminal()
+    try:
+        with contextlib.ExitStack() as stack:
+            address = target or stack.enter_context(_own_server(terminal))
+            channel = stack.enter_context(grpc.insecure_channel(address))
+            _Demo(channel, terminal).run()
+    except (LroError, grpc.RpcError) as error:
+        say(f"the demo cannot go on: {error}")
+        sys.exit(Exit.FAILED)
+
+
+class _Demo:
+    """A caller of the fleet service."""
+
+    def __init__(self, channel: grpc.Channel, terminal: Terminal) -> None:
+        self._fleet = fleet_service_lro.FleetServiceClient(channel)
+        self._types = MessageTypes(Reflection(channel, ()))
+        self._terminal = terminal
+        self._run = uuid.uuid4().hex[:6]
+
+    def run(self) -> None:
+        """Makes a batch that fails, then an instance and its snapshot; ends with the five forms."""
+        batch = self._failing_batch()
+        self._snapshot(self._instance())
+        for form in dialect.FORMS:
+            self._head(f"The batch again, as `lro get --as {form}` shows it")
+            self._terminal.line(json.dumps(dialect.to_json(batch, form), indent=2))
+
+    def _failing_batch(self) -> operations_pb2.Operation:
+        self._head("A batch of four databases; the third has a broken schema")
+        schemas = [_GOOD_SCHEMA, _GOOD_SCHEMA, _BAD_SCHEMA, _GOOD_SCHEMA]
+        requests = [
+            fleet_service_pb2.CreateInstanceRequest(
+                parent=PARENT,
+                instance_id=f"shop-{self._run}-{number}",
+                instance=fleet_service_pb2.Instance(schema_sql=schema, seed_rows=_ROWS),
+            )
+            for number, schema in enumerate(schemas, start=1)
+        ]
+        future = self._fleet.BatchCreateInstances(
+            fleet_service_pb2.BatchCreateInstancesRequest(parent=PARENT, requests=requests)
+        )
+        self._show(future)
+        try:
+            future.result()
+        except OperationFailedError as error:
+            self._terminal.line(f"failed, as it should, with {error.code.name}, {error.reason}")
+        return future.operation
+
+    def _instance(self) -> str:
+        self._head("One database that succeeds")
+        future = self._fleet.CreateInstance(
+            fleet_service_pb2.CreateInstanceRequest(
+                parent=PARENT,
+                instance_id=f"ledger-{self._run}",
+                instance=fleet_service_pb2.Instance(schema_sql=_GOOD_SCHEMA, seed_rows=2 * _ROWS),
+            )
+        )
+        self._show(future)
+        instance = future.result()
+        self._terminal.line(f"{instance.name}: {instance.size_bytes:,} bytes")
+        return instance.name
+
+    def _snapshot(self, instance: str) -> None:
+        self._head("A snapshot of it")
+        future = self._fleet.TakeSnapshot(
+            fleet_service_pb2.TakeSnapshotRequest(name=instance, snapshot_id=f"ledger-{self._run}")
+        )
+        self._show(future)
+        snapshot = future.result().snapshot
+        self._terminal.line(f"{snapshot.name}: {snapshot.size_bytes:,} bytes")
+
+    def _head(self, text: str) -> None:
+        self._terminal.line("")
+        self._terminal.line(Text(text, style="bold"))
+
+    def _show(self, future: OperationFuture[Any, Any]) -> None:
+        states = (future.operation for _ in future.updates())
+        show_states(self._terminal, (summary(state, self._types) for state in states))
+
+
+@contextlib.contextmanager
+def _own_server(terminal: Terminal) -> Iterator[str]:
+    """Runs a fleet on a SQLite file of its own while the context lasts; gives its address."""
+    with tempfile.TemporaryDirectory(prefix="lro-demo-") as folder:
+        store = f"sqlite:///{folder}/operations.db"
+        thread = LoopThread()
+        operations = Operations(store, grace=timedelta(seconds=2))
+        fleet = FleetService(Path(folder))
+        server, port, _ = thread.run(
+            assemble(
+                operations,
+                lambda it: fleet_service_lro.add_FleetServiceServicer_to_server(fleet, it),
+                "127.0.0.1:0",
+            )
+        )
+        thread.run(operations.start())
+        thread.run(server.start())
+        terminal.line(f"a fleet on 127.0.0.1:{port}, its operations in {store}")
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            thread.run(operations.stop(lambda: server.stop(1)))
+            thread.close()

@@ -1,0 +1,121 @@
+"""``lro list``."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from lro_grpc._cli.exit_codes import Exit
+from lro_grpc._cli.output import Output, print_next
+from lro_grpc._cli.style import Terminal, percent, state_text
+from lro_grpc._cli.summary import Summary, summary
+from lro_grpc._operation.names import COLLECTION
+
+if TYPE_CHECKING:
+    from google.longrunning import operations_pb2
+
+    from lro_grpc._cli.message_types import MessageTypes
+    from lro_grpc._cli.session import Session
+
+_PAGE_SIZE = 500
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+
+
+def run(
+    session: Session,
+    parent: str,
+    *,
+    filter_text: str,
+    limit: int | None,
+    page_size: int | None,
+    timeout: timedelta,
+    output: Output,
+) -> Exit:
+    """Prints the operations of a parent, in the server's order, as the pages come."""
+    size = page_size or min(limit or _PAGE_SIZE, _PAGE_SIZE)
+    pager = session.client.list(parent, filter=filter_text, page_size=size, timeout=timeout)
+    operations: Iterator[operations_pb2.Operation] = itertools.islice(pager, limit)
+    # The first is asked for now, so that an error comes before anything is printed.
+    operations = itertools.chain(list(itertools.islice(operations, 1)), operations)
+    terminal = Terminal()
+    if output is not Output.TABLE:
+        for operation in operations:
+            print_next(operation, session.types, output)
+    elif terminal.is_live:
+        _print_tables(terminal, parent, _summaries(operations, session.types), size)
+    else:
+        _print_lines(_summaries(operations, session.types))
+    return Exit.SUCCEEDED
+
+
+def _summaries(
+    operations: Iterable[operations_pb2.Operation], types: MessageTypes
+) -> Iterator[Summary]:
+    return (summary(operation, types) for operation in operations)
+
+
+def _print_lines(operations: Iterable[Summary]) -> None:
+    """Prints a line for each, with tabs between the columns: for other programs."""
+    print("NAME", "STATE", "PROGRESS", "VERB", "TARGET", "CREATED", "DETAIL", sep="\t")
+    for one in operations:
+        created = one.create_time.isoformat() if one.create_time else ""
+        columns = (one.state, percent(one.progress), one.verb, one.target, created, _detail(one))
+        print(one.name, *(column or "-" for column in columns), sep="\t", flush=True)
+
+
+def _print_tables(
+    terminal: Terminal, parent: str, operations: Iterator[Summary], rows: int
+) -> None:
+    """Prints tables of so many rows, with what all their names begin with above them."""
+    while chunk := list(itertools.islice(operations, rows)):
+        prefix = f"{parent}/{COLLECTION}/"
+        if not all(one.name.startswith(prefix) for one in chunk):
+            prefix = ""
+        else:
+            terminal.line(Text(prefix, style="dim"))
+        terminal.table(_table(chunk, prefix))
+
+
+def _table(operations: Iterable[Summary], prefix: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for name in ("name", "state"):
+        table.add_column(name, no_wrap=True)
+    for name in ("%", "age"):
+        table.add_column(name, no_wrap=True, justify="right")
+    for name in ("what", "detail"):  # these give way where the terminal is narrow
+        table.add_column(name)
+    now = datetime.now(timezone.utc)
+    parent = prefix.removesuffix(f"/{COLLECTION}/")
+    for one in operations:
+        target = one.target.removeprefix(parent).removeprefix("/")
+        table.add_row(
+            Text(one.name.removeprefix(prefix), overflow="fold"),
+            state_text(one.state),
+            percent(one.progress),
+            _age(one.create_time, now),
+            _cut(f"{one.verb} {target}"),
+            _cut(_detail(one)),
+        )
+    return table
+
+
+def _cut(text: str) -> Text:
+    return Text(text, no_wrap=True, overflow="ellipsis")
+
+
+def _detail(one: Summary) -> str:
+    return one.error or one.detail
+
+
+def _age(time: datetime | None, now: datetime) -> str:
+    """Returns how long ago that was, in the largest unit that makes 2 or more of it."""
+    if time is None:
+        return "-"
+    seconds = max(int((now - time).total_seconds()), 0)
+    size, unit = next((u for u in _UNITS if seconds >= 2 * u[0]), _UNITS[-1])
+    return f"{seconds // size} {unit}"

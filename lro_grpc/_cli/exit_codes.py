@@ -1,0 +1,80 @@
+"""How a command ends: its exit code, and one line for an error."""
+
+from __future__ import annotations
+
+import enum
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from google.longrunning import operations_pb2
+
+from lro_grpc._cli.hints import hint
+from lro_grpc._cli.terminal_text import one_line
+from lro_grpc._errors import Code, LroError, OperationTimeoutError
+
+if TYPE_CHECKING:
+    from lro_grpc._cli.connection import Connection
+
+
+class Exit(enum.IntEnum):
+    """The exit codes of ``lro``."""
+
+    SUCCEEDED = 0
+    """The command did what it was asked to; the operation that it waited for succeeded."""
+    FAILED = 1
+    """The server refused, or is not there; the operation failed."""
+    USAGE = 2
+    """The command line is wrong; or a server calls a name or a filter INVALID_ARGUMENT."""
+    CANCELLED = 3
+    """The operation was cancelled."""
+    TIMED_OUT = 4
+    """The time is over: the operation goes on."""
+    INTERRUPTED = 130
+    """Ctrl-C."""
+    PIPE_CLOSED = 141
+    """Nobody reads the output any more."""
+
+
+def outcome(operation: operations_pb2.Operation) -> Exit:
+    """Returns how a command ends that has waited for this operation, which is done."""
+    if not operation.HasField("error"):
+        return Exit.SUCCEEDED
+    return Exit.CANCELLED if operation.error.code == Code.CANCELLED else Exit.FAILED
+
+
+def end(work: Callable[[], Exit], connection: Connection) -> Exit:
+    """Does the work of a command; an error becomes a line on stderr, and never a traceback."""
+    try:
+        how = work()
+        sys.stdout.flush()
+    except LroError as error:
+        return tell(error, connection)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except OSError as error:
+        # What is left in the buffer would be written, and fail, when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return Exit.PIPE_CLOSED
+        say(str(error))
+        return Exit.FAILED
+    return how
+
+
+def tell(error: LroError, connection: Connection) -> Exit:
+    """Prints an error with what may help, and returns the exit code for it."""
+    if isinstance(error, OperationTimeoutError):
+        say(error.message)
+        return Exit.TIMED_OUT
+    advice = hint(error, connection)
+    say(f"{error.code.name}: {error.message}{advice and f' ({advice})'}")
+    if error.code is Code.DEADLINE_EXCEEDED:
+        return Exit.TIMED_OUT
+    return Exit.USAGE if error.code is Code.INVALID_ARGUMENT else Exit.FAILED
+
+
+def say(message: str) -> None:
+    """Prints a line on stderr, in the name of the command."""
+    print(f"lro: {one_line(message)}", file=sys.stderr)

@@ -1,0 +1,34 @@
+"""A command's time with a server."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lro_grpc._cli.connection import Connection
+from lro_grpc._cli.message_types import MessageTypes
+from lro_grpc._cli.reflection import Reflection
+from lro_grpc._client.operations import OperationsClient
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A connection in use."""
+
+    connection: Connection
+    client: OperationsClient
+    types: MessageTypes
+    """The types of what the server sends."""
+
+
+@contextlib.contextmanager
+def open_session(connection: Connection) -> Iterator[Session]:
+    """Gives a session while the context lasts."""
+    metadata = connection.call_metadata
+    with connection.channel() as channel:
+        yield Session(
+            connection,
+            OperationsClient(channel, call_metadata=metadata, retry=None),
+            MessageTypes(Reflection(channel, metadata)),
+        )

@@ -1,0 +1,87 @@
+"""How the commands look on a terminal. Where there is none, colours are left out by rich."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from lro_grpc._cli.summary import Instance
+
+_STYLES = {
+    "RUNNING": "cyan",
+    "UPDATING": "cyan",
+    "CREATING": "cyan",
+    "PAUSED": "magenta",
+    "SUCCEEDED": "green",
+    "READY": "green",
+    "PARTIALLY_SUCCEEDED": "yellow",
+    "CANCELLING": "yellow",
+    "CANCELLED": "yellow",
+    "DELETING": "yellow",
+    "ROLLED_BACK": "yellow",
+    "FAILED": "red",
+    "EXPIRED": "red",
+}
+
+
+_UNLIMITED = 1 << 16
+
+
+class Terminal(Console):
+    """Stdout, as rich sees it; as wide as need be where it is a file or a pipe."""
+
+    def __init__(self) -> None:
+        self.is_live: bool = sys.stdout.isatty()
+        """Whether someone looks on."""
+        width = None if self.is_live else _UNLIMITED
+        super().__init__(highlight=False, markup=False, emoji=False, width=width)
+
+    def line(self, *parts: Any) -> None:
+        """Prints parts side by side, as one line however long it is."""
+        self.print(*parts, soft_wrap=True)
+
+    def table(self, table: Table, indent: int = 0) -> None:
+        """Prints a table; without the spaces behind its rows where nobody looks on."""
+        indented = Padding(table, (0, 0, 0, indent), expand=False)
+        if self.is_live:
+            self.print(indented)
+            return
+        with self.capture() as captured:
+            self.print(indented)
+        for line in captured.get().splitlines():
+            self.line(line.rstrip())
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Leaves it to the command's end."""
+        raise BrokenPipeError
+
+
+def state_text(state: str) -> Text:
+    """Returns a state's name in its colour."""
+    return Text(state, style=_STYLES.get(state, ""))
+
+
+def percent(progress: int | None) -> str:
+    """Returns a progress as text."""
+    return "-" if progress is None else f"{progress}%"
+
+
+def short_name(instance: Instance) -> str:
+    """Returns the last part of an instance's name."""
+    return instance.name.rpartition("/")[2]
+
+
+def instance_table(batch: Iterable[Instance]) -> Table:
+    """Returns the instances of a batch, their states and errors."""
+    table = Table("instance", "state", "error", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for one in batch:
+        table.add_row(Text(short_name(one)), state_text(one.state), Text(one.error))
+    return table

@@ -1,0 +1,150 @@
+"""The future of an operation, for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from lro_grpc._client.calls import cancel_call, delete_call, pause_call, resume_call
+from lro_grpc._client.future_state import FutureState
+from lro_grpc._client.payloads import MetadataT, ResponseT
+from lro_grpc._client.plan import RPC_TIMEOUT
+from lro_grpc._errors import LroError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Generator
+    from datetime import timedelta
+
+    from google.longrunning import operations_pb2
+
+    from lro_grpc._client.session import Session
+    from lro_grpc._client.update import OperationUpdate
+
+_logger = logging.getLogger(__name__)
+
+
+class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
+    """A running operation, and in time its result (AIP-151, C1).
+
+    Made by ``AsyncOperationsClient.future`` and ``AsyncOperationsClient.attach``. May be awaited
+    any number of times, and by many tasks of one event loop at once: all that wait for one
+    operation, through one client, share its calls. ``asyncio.ensure_future`` and whatever else
+    takes an awaitable takes it.
+
+    Nothing is cancelled by forgetting a future, by a timeout, or by cancelling a task that awaits
+    it: the operation lives at the server.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        operation: operations_pb2.Operation,
+        response: type[ResponseT] | None,
+        metadata: type[MetadataT] | None,
+    ) -> None:
+        super().__init__(session, operation, response, metadata)
+        self._callbacks: set[asyncio.Task[None]] = set()
+
+    def __await__(self) -> Generator[Any, None, ResponseT]:
+        """Waits as long as it takes; the same as awaiting ``result()``."""
+        return self.result().__await__()
+
+    async def result(self, timeout: timedelta | None = None) -> ResponseT:
+        """Waits until the operation is done and returns its response.
+
+        Arguments, result and errors are those of ``OperationFuture.result``.
+        """
+        await self._following.wait(timeout)
+        return self._result()
+
+    async def exception(self, timeout: timedelta | None = None) -> LroError | None:
+        """Waits until the operation is done and returns the error that it ended with.
+
+        Arguments, result and errors are those of ``OperationFuture.exception``.
+        """
+        await self._following.wait(timeout)
+        return self._exception()
+
+    async def done(self) -> bool:
+        """Takes a fresh look, as ``OperationFuture.done``: at most one Get."""
+        await self._following.look()
+        return self.operation.done
+
+    async def running(self) -> bool:
+        """Tells whether the operation is not done, with a look as by ``done()``."""
+        return not await self.done()
+
+    async def cancelled(self) -> bool:
+        """Tells whether the operation ended by being cancelled, with a look as by ``done()``."""
+        await self.done()
+        return self._is_cancelled()
+
+    async def cancel(self) -> bool:
+        """Asks the server to cancel the operation, as ``OperationFuture.cancel``."""
+        if self.operation.done:
+            return False
+        await self._session.call(cancel_call(self.name, RPC_TIMEOUT))
+        return True
+
+    async def pause(self) -> None:
+        """Asks the server to pause the operation, as ``OperationFuture.pause``."""
+        await self._session.call(pause_call(self.name, RPC_TIMEOUT))
+
+    async def resume(self) -> None:
+        """Asks the server to go on with a paused operation, as ``OperationFuture.resume``."""
+        await self._session.call(resume_call(self.name, RPC_TIMEOUT), once=True)
+
+    async def delete(self) -> None:
+        """Tells the server that the operation is of no more interest; does not cancel it (P7)."""
+        await self._session.call(delete_call(self.name, RPC_TIMEOUT))
+
+    async def updates(
+        self, timeout: timedelta | None = None
+    ) -> AsyncIterator[OperationUpdate[MetadataT]]:
+        """Yields what the operation looks like now, and again whenever that has changed.
+
+        Arguments, updates and errors are those of ``OperationFuture.updates``.
+        """
+        async with contextlib.aclosing(self._following.states(timeout)) as states:
+            async for operation in states:
+                yield self._update(operation)
+
+    def concurrent(self) -> asyncio.Task[ResponseT]:
+        """Returns a task of the running event loop that ends as ``result()`` does.
+
+        Cancelling it ends the wait, not the operation.
+
+        Raises:
+            RuntimeError: If no event loop is running.
+        """
+        return asyncio.get_running_loop().create_task(self.result())
+
+    def add_done_callback(
+        self, callback: Callable[[AsyncOperationFuture[ResponseT, MetadataT]], object]
+    ) -> None:
+        """Has a function called once, with this future, when the wait for the operation is over.
+
+        It is called from a task of the running event loop, never at once, also if the operation
+        is done already. The rest is as for ``OperationFuture.add_done_callback``.
+
+        Raises:
+            RuntimeError: If no event loop is running.
+        """
+        task = asyncio.get_running_loop().create_task(self._call_back(callback))
+        self._callbacks.add(task)  # the loop itself keeps no task alive
+        task.add_done_callback(self._callbacks.discard)
+
+    async def _call_back(
+        self, callback: Callable[[AsyncOperationFuture[ResponseT, MetadataT]], object]
+    ) -> None:
+        fields = {"operation": self.name}
+        try:
+            await self._following.wait(None)
+        except LroError as error:
+            _logger.debug("the wait for %s ended with %r", self.name, error, extra=fields)
+        try:
+            callback(self)
+        except Exception:
+            _logger.exception("a callback of %s failed", self.name, extra=fields)

@@ -1,0 +1,174 @@
+"""The client of google.longrunning.Operations, for asyncio."""
+
+from __future__ import annotations
+
+import random as random_module
+from typing import TYPE_CHECKING
+
+from google.longrunning import operations_pb2
+
+from lro_grpc._client.async_future import AsyncOperationFuture
+from lro_grpc._client.calls import (
+    cancel_call,
+    delete_call,
+    list_call,
+    next_request,
+    pause_call,
+    resume_call,
+)
+from lro_grpc._client.connection import AsyncConnection, CallMetadata
+from lro_grpc._client.plan import (
+    DEFAULT_BACKOFF,
+    DEFAULT_RETRY,
+    RPC_TIMEOUT,
+    Backoff,
+    Retry,
+    get_call,
+    wait_call,
+)
+from lro_grpc._client.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from datetime import timedelta
+
+    import grpc.aio
+
+    from lro_grpc._client.payloads import MetadataT, ResponseT
+    from lro_grpc._runtime.clock import Clock
+
+
+class AsyncOperationsClient:
+    """Follows operations of any server that has google.longrunning.Operations.
+
+    Every method is that of ``OperationsClient``, which tells arguments, results and errors.
+
+    Args:
+        channel: The channel on which the operations were started; it stays the caller's to close.
+        call_metadata: gRPC metadata that is sent with every call.
+        backoff: The pauses between polls, and after UNAVAILABLE.
+        retry: When a single call that failed is made again; None for never. A wait, and a resume,
+            which is not the same when it is repeated, are made once in any case.
+        clock: Tells the time, and waits for it to pass; for tests.
+        random: Gives numbers uniform in [0, 1); for tests.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        *,
+        call_metadata: CallMetadata = (),
+        backoff: Backoff = DEFAULT_BACKOFF,
+        retry: Retry | None = DEFAULT_RETRY,
+        clock: Clock | None = None,
+        random: Callable[[], float] = random_module.random,
+    ) -> None:
+        self._session = Session(
+            AsyncConnection(channel, call_metadata),
+            backoff=backoff,
+            retry=retry,
+            clock=clock,
+            random=random,
+        )
+
+    def future(
+        self,
+        operation: operations_pb2.Operation,
+        *,
+        response: type[ResponseT] | None = None,
+        metadata: type[MetadataT] | None = None,
+    ) -> AsyncOperationFuture[ResponseT, MetadataT]:
+        """Returns the future of an operation that a method has returned. Makes no RPC."""
+        return AsyncOperationFuture(self._session, operation, response, metadata)
+
+    def attach(
+        self,
+        name: str,
+        *,
+        response: type[ResponseT] | None = None,
+        metadata: type[MetadataT] | None = None,
+    ) -> AsyncOperationFuture[ResponseT, MetadataT]:
+        """Returns the future of an operation that was started before, elsewhere. Makes no RPC."""
+        operation = operations_pb2.Operation(name=name)
+        return self.future(operation, response=response, metadata=metadata)
+
+    async def get(
+        self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT
+    ) -> operations_pb2.Operation:
+        """Returns the latest state of an operation."""
+        operation: operations_pb2.Operation = await self._session.call(get_call(name, timeout))
+        return operation
+
+    async def wait(
+        self, name: str, *, timeout: timedelta | None = None
+    ) -> operations_pb2.Operation:
+        """Makes one WaitOperation call; a future's ``result()`` makes as many as it takes."""
+        deadline = None if timeout is None else timeout + RPC_TIMEOUT
+        operation: operations_pb2.Operation = await self._session.call(
+            wait_call(name, timeout, deadline), once=True
+        )
+        return operation
+
+    def list(
+        self,
+        parent: str,
+        *,
+        filter: str = "",  # noqa: A002 - the field's name
+        page_size: int = 0,
+        page_token: str = "",
+        return_partial_success: bool = False,
+        timeout: timedelta | None = RPC_TIMEOUT,
+    ) -> AsyncOperationPager:
+        """Lists operations, for ``async for``; not awaited, for it makes no RPC by itself."""
+        request = operations_pb2.ListOperationsRequest(
+            name=parent,
+            filter=filter,
+            page_size=page_size,
+            page_token=page_token,
+            return_partial_success=return_partial_success,
+        )
+        return AsyncOperationPager(self._session, request, timeout)
+
+    async def cancel(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
+        """Asks the server to cancel an operation, which may succeed nevertheless (P8)."""
+        await self._session.call(cancel_call(name, timeout))
+
+    async def delete(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
+        """Tells the server that an operation is of no more interest; does not cancel it (P7)."""
+        await self._session.call(delete_call(name, timeout))
+
+    async def pause(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
+        """Asks the server to pause an operation."""
+        await self._session.call(pause_call(name, timeout))
+
+    async def resume(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
+        """Asks the server to go on with a paused operation."""
+        await self._session.call(resume_call(name, timeout), once=True)
+
+
+class AsyncOperationPager:
+    """The operations of a list, fetched as needed; made by ``AsyncOperationsClient.list``."""
+
+    def __init__(
+        self,
+        session: Session,
+        request: operations_pb2.ListOperationsRequest,
+        timeout: timedelta | None,
+    ) -> None:
+        self._session = session
+        self._request = request
+        self._timeout = timeout
+
+    async def __aiter__(self) -> AsyncIterator[operations_pb2.Operation]:
+        """Yields every operation, page after page."""
+        async for page in self.pages():
+            for operation in page.operations:
+                yield operation
+
+    async def pages(self) -> AsyncIterator[operations_pb2.ListOperationsResponse]:
+        """Yields every page as the server sent it; one may be empty before the end (S12)."""
+        request: operations_pb2.ListOperationsRequest | None = self._request
+        while request is not None:
+            page = await self._session.call(list_call(request, self._timeout))
+            yield page
+            request = next_request(request, page)

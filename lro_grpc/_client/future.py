@@ -1,0 +1,243 @@
+"""The future of an operation, for threads."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from lro_grpc._client.calls import cancel_call, delete_call, pause_call, resume_call
+from lro_grpc._client.future_state import FutureState
+from lro_grpc._client.payloads import MetadataT, ResponseT
+from lro_grpc._client.plan import RPC_TIMEOUT, check_timeout
+from lro_grpc._client.scheduler import SCHEDULER
+from lro_grpc._errors import LroError
+
+if TYPE_CHECKING:
+    import concurrent.futures
+    from collections.abc import AsyncGenerator, Callable, Iterator
+    from datetime import timedelta
+
+    from google.longrunning import operations_pb2
+
+    from lro_grpc._client.session import Session
+    from lro_grpc._client.update import OperationUpdate
+
+_logger = logging.getLogger(__name__)
+
+
+class OperationFuture(FutureState[ResponseT, MetadataT]):
+    """A running operation, and in time its result (AIP-151, C1).
+
+    Made by ``OperationsClient.future`` and ``OperationsClient.attach``. May be used by many
+    threads at once: all that wait for one operation, through one client, share its calls. The
+    waits of all futures of a process go on in one thread.
+
+    Nothing is cancelled by forgetting a future, or by a timeout: the operation lives at the
+    server.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        operation: operations_pb2.Operation,
+        response: type[ResponseT] | None,
+        metadata: type[MetadataT] | None,
+    ) -> None:
+        super().__init__(session, operation, response, metadata)
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[OperationFuture[ResponseT, MetadataT]], object]] = []
+        self._will_notify = False
+
+    def result(self, timeout: timedelta | None = None) -> ResponseT:
+        """Waits until the operation is done and returns its response.
+
+        Makes no RPC once the operation is known to be done. A server that is away for a while
+        is waited for.
+
+        Args:
+            timeout: How long to wait, all calls included; None for as long as it takes. Zero
+                makes no RPC.
+
+        Returns:
+            The message inside ``Operation.response``: ``Empty`` for a method without data (P3),
+            and None if the operation ended with neither response nor error (P2).
+
+        Raises:
+            OperationCancelledError: If the operation was cancelled (P8).
+            OperationFailedError: If the operation failed; with its code, reason and details.
+            OperationTimeoutError: If it is not done in time; with the last state that was seen.
+            WrongTypeError: If the response is not a message of the declared type.
+            LroError: If a call failed for good, with the RPC's code and details.
+        """
+        self._wait(timeout)
+        return self._result()
+
+    def exception(self, timeout: timedelta | None = None) -> LroError | None:
+        """Waits until the operation is done and returns the error that it ended with.
+
+        Args:
+            timeout: As for ``result``.
+
+        Returns:
+            The OperationFailedError or WrongTypeError that ``result()`` raises; None if it
+            returns.
+
+        Raises:
+            OperationTimeoutError: If the operation is not done in time.
+            LroError: If a call failed for good.
+        """
+        self._wait(timeout)
+        return self._exception()
+
+    def done(self) -> bool:
+        """Takes a fresh look: at most one Get, and none once the operation is known to be done.
+
+        A server that is away is no news: the answer is then what was seen last.
+
+        Raises:
+            LroError: If the call failed for good.
+        """
+        if not self.operation.done:
+            SCHEDULER.run(self._following.look())
+        return self.operation.done
+
+    def running(self) -> bool:
+        """Tells whether the operation is not done, with a look as by ``done()``."""
+        return not self.done()
+
+    def cancelled(self) -> bool:
+        """Tells whether the operation ended by being cancelled, with a look as by ``done()``."""
+        self.done()
+        return self._is_cancelled()
+
+    def cancel(self) -> bool:
+        """Asks the server to cancel the operation.
+
+        It is a request: the operation may still succeed. ``result()`` tells (P8, C8).
+
+        Returns:
+            True if the server took the request; False, without an RPC, if the operation is known
+            to be done.
+
+        Raises:
+            LroError: If the call failed; UNIMPLEMENTED if the server cannot cancel (P6).
+        """
+        if self.operation.done:
+            return False
+        SCHEDULER.run(self._session.call(cancel_call(self.name, RPC_TIMEOUT)))
+        return True
+
+    def pause(self) -> None:
+        """Asks the server to pause the operation; its state tells when it has.
+
+        Raises:
+            LroError: If the call failed: FAILED_PRECONDITION if the operation cannot be paused,
+                UNIMPLEMENTED if the server does not have ``lro.v1.OperationControlService``.
+        """
+        SCHEDULER.run(self._session.call(pause_call(self.name, RPC_TIMEOUT)))
+
+    def resume(self) -> None:
+        """Asks the server to go on with a paused operation, or takes back a pause.
+
+        Raises:
+            LroError: If the call failed, as from ``pause()``.
+        """
+        SCHEDULER.run(self._session.call(resume_call(self.name, RPC_TIMEOUT), once=True))
+
+    def delete(self) -> None:
+        """Tells the server that the operation is of no more interest; does not cancel it (P7).
+
+        Raises:
+            LroError: If the call failed; UNIMPLEMENTED if the server cannot delete (P6).
+        """
+        SCHEDULER.run(self._session.call(delete_call(self.name, RPC_TIMEOUT)))
+
+    def updates(self, timeout: timedelta | None = None) -> Iterator[OperationUpdate[MetadataT]]:
+        """Yields what the operation looks like now, and again whenever that has changed.
+
+        The server pushes the changes (``WatchOperation``), where it can; one that has only
+        WaitOperation is asked every second, and another is polled. What comes between two
+        updates may be left out, the end never is: the last update is ``done``. It raises no error
+        of the operation, that is up to ``result()``.
+
+        Args:
+            timeout: How long to go on in all; None for as long as it takes.
+
+        Raises:
+            OperationTimeoutError: If the operation is not done in time.
+            WrongTypeError: If its metadata is not a message of the declared type.
+            LroError: If a call failed for good.
+        """
+        check_timeout(timeout)
+        if self.operation.done:
+            yield self._update(self.operation)
+            return
+        states = self._following.states(timeout)
+
+        async def following() -> operations_pb2.Operation | None:
+            return await anext(states, None)
+
+        try:
+            while (operation := SCHEDULER.run(following())) is not None:
+                yield self._update(operation)
+        finally:
+            # What is closed at the interpreter's very end finds no thread, and can begin none.
+            if not sys.is_finalizing():
+                SCHEDULER.submit(_close(states))
+
+    def concurrent(self) -> concurrent.futures.Future[ResponseT]:
+        """Returns a future of the standard library that ends as ``result()`` does.
+
+        For ``concurrent.futures.wait`` and whatever else takes one; in asyncio,
+        ``asyncio.wrap_future`` makes it awaitable. Cancelling it ends the wait, not the
+        operation.
+        """
+        return SCHEDULER.submit(self._ended())
+
+    def add_done_callback(
+        self, callback: Callable[[OperationFuture[ResponseT, MetadataT]], object]
+    ) -> None:
+        """Has a function called once, with this future, when the wait for the operation is over.
+
+        It is called from a daemon thread, also if the operation is done already. An error that it
+        raises is logged and keeps no other callback from being called. Should a call to the
+        server fail for good, the callbacks are called too; ``result()`` then tries again.
+        """
+        with self._lock:
+            self._callbacks.append(callback)
+            if self._will_notify:
+                return
+            self._will_notify = True
+        self.concurrent().add_done_callback(self._notify_in_thread)
+
+    def _notify_in_thread(self, _: object) -> None:
+        name = f"lro callbacks of {self.name}"
+        threading.Thread(target=self._notify, name=name, daemon=True).start()
+
+    def _notify(self) -> None:
+        while True:
+            with self._lock:
+                if not self._callbacks:
+                    self._will_notify = False
+                    return
+                callback = self._callbacks.pop(0)
+            try:
+                callback(self)
+            except Exception:
+                fields = {"operation": self.name}
+                _logger.exception("a callback of %s failed", self.name, extra=fields)
+
+    def _wait(self, timeout: timedelta | None) -> None:
+        check_timeout(timeout)
+        if not self.operation.done:
+            SCHEDULER.run(self._following.wait(timeout))
+
+    async def _ended(self) -> ResponseT:
+        await self._following.wait(None)
+        return self._result()
+
+
+async def _close(states: AsyncGenerator[operations_pb2.Operation, None]) -> None:
+    await states.aclose()

@@ -1,0 +1,87 @@
+"""What a future knows of its operation, and all that follows from that without a call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, cast
+
+from lro_grpc._client.payloads import MetadataT, ResponseT, is_cancelled, outcome, unpack
+from lro_grpc._client.update import OperationUpdate, update_of
+from lro_grpc._errors import LroError
+
+if TYPE_CHECKING:
+    from google.longrunning import operations_pb2
+
+    from lro_grpc._client.session import Session
+
+
+class FutureState(Generic[ResponseT, MetadataT]):
+    """The part that the sync and the async future share."""
+
+    def __init__(
+        self,
+        session: Session,
+        operation: operations_pb2.Operation,
+        response: type[ResponseT] | None,
+        metadata: type[MetadataT] | None,
+    ) -> None:
+        self._session = session
+        self._following = session.following(operation)
+        self._response_type = response
+        self._metadata_type = metadata
+
+    @property
+    def name(self) -> str:
+        """The operation's name."""
+        return self.operation.name
+
+    @property
+    def operation(self) -> operations_pb2.Operation:
+        """The latest state that was seen of the operation; only to be read. Makes no RPC."""
+        return self._following.seen.operation
+
+    @property
+    def metadata(self) -> MetadataT | None:
+        """The operation's metadata in the latest state that was seen; None if it has none.
+
+        Makes no RPC: ``done()`` takes a fresh look, and ``updates()`` shows every change.
+
+        Raises:
+            WrongTypeError: If it is not a message of the declared type.
+        """
+        if not self.operation.HasField("metadata"):
+            return None
+        return unpack(self.operation, "metadata", self._metadata_type)
+
+    @property
+    def progress(self) -> int | None:
+        """How much is done in the latest state that was seen, 0 to 100. Makes no RPC.
+
+        None if the metadata has no ``progress_percent``.
+
+        Raises:
+            WrongTypeError: If the metadata is not a message of the declared type.
+        """
+        return self._update(self.operation).progress_percent
+
+    def __repr__(self) -> str:
+        """Names the operation, and tells whether it is known to be done."""
+        known = "done" if self.operation.done else "not done"
+        return f"<{type(self).__name__} of {self.name}, {known} when last seen>"
+
+    def _update(self, operation: operations_pb2.Operation) -> OperationUpdate[MetadataT]:
+        return update_of(operation, self._metadata_type)
+
+    def _result(self) -> ResponseT:
+        # None for an operation that has no result (P2); typed as if there were always one, for
+        # a service either provides results or it does not.
+        return cast("ResponseT", outcome(self.operation, self._response_type))
+
+    def _exception(self) -> LroError | None:
+        try:
+            self._result()
+        except LroError as error:
+            return error
+        return None
+
+    def _is_cancelled(self) -> bool:
+        return is_cancelled(self.operation)

@@ -1,0 +1,249 @@
+"""The client of google.longrunning.Operations, for threads."""
+
+from __future__ import annotations
+
+import random as random_module
+from typing import TYPE_CHECKING, Any
+
+from google.longrunning import operations_pb2
+
+from lro_grpc._client.calls import (
+    cancel_call,
+    delete_call,
+    list_call,
+    next_request,
+    pause_call,
+    resume_call,
+)
+from lro_grpc._client.connection import CallMetadata, ThreadConnection
+from lro_grpc._client.future import OperationFuture
+from lro_grpc._client.plan import (
+    DEFAULT_BACKOFF,
+    DEFAULT_RETRY,
+    RPC_TIMEOUT,
+    Backoff,
+    Call,
+    Retry,
+    get_call,
+    wait_call,
+)
+from lro_grpc._client.scheduler import SCHEDULER
+from lro_grpc._client.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import timedelta
+
+    import grpc
+
+    from lro_grpc._client.payloads import MetadataT, ResponseT
+    from lro_grpc._runtime.clock import Clock
+
+
+class OperationsClient:
+    """Follows operations of any server that has google.longrunning.Operations.
+
+    Args:
+        channel: The channel on which the operations were started; it stays the caller's to close.
+        call_metadata: gRPC metadata that is sent with every call.
+        backoff: The pauses between polls, and after UNAVAILABLE.
+        retry: When a single call that failed is made again; None for never. A wait, and a resume,
+            which is not the same when it is repeated, are made once in any case.
+        clock: Tells the time, and waits for it to pass; for tests.
+        random: Gives numbers uniform in [0, 1); for tests.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.Channel,
+        *,
+        call_metadata: CallMetadata = (),
+        backoff: Backoff = DEFAULT_BACKOFF,
+        retry: Retry | None = DEFAULT_RETRY,
+        clock: Clock | None = None,
+        random: Callable[[], float] = random_module.random,
+    ) -> None:
+        self._session = Session(
+            ThreadConnection(channel, call_metadata),
+            backoff=backoff,
+            retry=retry,
+            clock=clock,
+            random=random,
+        )
+
+    def future(
+        self,
+        operation: operations_pb2.Operation,
+        *,
+        response: type[ResponseT] | None = None,
+        metadata: type[MetadataT] | None = None,
+    ) -> OperationFuture[ResponseT, MetadataT]:
+        """Returns the future of an operation that a method has returned. Makes no RPC.
+
+        Args:
+            operation: What the method returned.
+            response: The type of the message inside ``Operation.response``, as the method's
+                ``operation_info`` declares it (P11). Without it, whatever type the ``Any`` names,
+                if an imported module defines it.
+            metadata: The same for ``Operation.metadata``.
+
+        Raises:
+            InvalidNameError: If the operation has no name and is not done.
+        """
+        return OperationFuture(self._session, operation, response, metadata)
+
+    def attach(
+        self,
+        name: str,
+        *,
+        response: type[ResponseT] | None = None,
+        metadata: type[MetadataT] | None = None,
+    ) -> OperationFuture[ResponseT, MetadataT]:
+        """Returns the future of an operation that was started before, elsewhere. Makes no RPC.
+
+        Args:
+            name: The operation's name; whether it exists shows with the first call.
+            response: As for ``future``.
+            metadata: As for ``future``.
+
+        Raises:
+            InvalidNameError: If the name is empty.
+        """
+        operation = operations_pb2.Operation(name=name)
+        return self.future(operation, response=response, metadata=metadata)
+
+    def get(
+        self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT
+    ) -> operations_pb2.Operation:
+        """Returns the latest state of an operation.
+
+        Args:
+            name: The operation's name.
+            timeout: The call's deadline; None for none.
+
+        Raises:
+            LroError: With the call's code and details, as from every method here that calls:
+                NOT_FOUND if there is no such operation, UNIMPLEMENTED if the server does not
+                have the method (P6).
+        """
+        operation: operations_pb2.Operation = SCHEDULER.run(
+            self._session.call(get_call(name, timeout))
+        )
+        return operation
+
+    def wait(self, name: str, *, timeout: timedelta | None = None) -> operations_pb2.Operation:
+        """Makes one WaitOperation call; a future's ``result()`` makes as many as it takes.
+
+        Args:
+            name: The operation's name.
+            timeout: How long the server may hold the call, which ends 10 s later if it does not
+                answer; None for as long as the server likes.
+
+        Returns:
+            The latest state, done or not: a server may answer before the timeout (P9).
+        """
+        deadline = None if timeout is None else timeout + RPC_TIMEOUT
+        operation: operations_pb2.Operation = SCHEDULER.run(
+            self._session.call(wait_call(name, timeout, deadline), once=True)
+        )
+        return operation
+
+    def list(
+        self,
+        parent: str,
+        *,
+        filter: str = "",  # noqa: A002 - the field's name
+        page_size: int = 0,
+        page_token: str = "",
+        return_partial_success: bool = False,
+        timeout: timedelta | None = RPC_TIMEOUT,
+    ) -> OperationPager:
+        """Lists operations, page by page as they are iterated over. Makes no RPC by itself.
+
+        Args:
+            parent: The parent resource: ``ListOperationsRequest.name``.
+            filter: An expression as in AIP-160.
+            page_size: The most operations in one page; zero for the server's default.
+            page_token: Where to begin: the ``next_page_token`` of an earlier page.
+            return_partial_success: Whether parts that cannot be reached may be missing: a page's
+                ``unreachable`` names them (P10).
+            timeout: The deadline of each call; None for none.
+
+        Returns:
+            An iterable of operations, each iteration from the beginning; its ``pages()`` has the
+            responses themselves (C5).
+        """
+        request = operations_pb2.ListOperationsRequest(
+            name=parent,
+            filter=filter,
+            page_size=page_size,
+            page_token=page_token,
+            return_partial_success=return_partial_success,
+        )
+        return OperationPager(self._session, request, timeout)
+
+    def cancel(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
+        """Asks the server to cancel an operation, which may succeed nevertheless (P8).
+
+        Args:
+            name: The operation's name.
+            timeout: The call's deadline; None for none.
+        """
+        self._call(cancel_call(name, timeout))
+
+    def delete(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
+        """Tells the server that an operation is of no more interest; does not cancel it (P7).
+
+        Args:
+            name: The operation's name.
+            timeout: The call's deadline; None for none.
+        """
+        self._call(delete_call(name, timeout))
+
+    def pause(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
+        """Asks the server to pause an operation; see ``OperationFuture.pause``.
+
+        Args:
+            name: The operation's name.
+            timeout: The call's deadline; None for none.
+        """
+        self._call(pause_call(name, timeout))
+
+    def resume(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
+        """Asks the server to go on with a paused operation; see ``OperationFuture.resume``.
+
+        Args:
+            name: The operation's name.
+            timeout: The call's deadline; None for none.
+        """
+        self._call(resume_call(name, timeout), once=True)
+
+    def _call(self, call: Call, *, once: bool = False) -> Any:
+        return SCHEDULER.run(self._session.call(call, once=once))
+
+
+class OperationPager:
+    """The operations of a list, fetched as they are needed; made by ``OperationsClient.list``."""
+
+    def __init__(
+        self,
+        session: Session,
+        request: operations_pb2.ListOperationsRequest,
+        timeout: timedelta | None,
+    ) -> None:
+        self._session = session
+        self._request = request
+        self._timeout = timeout
+
+    def __iter__(self) -> Iterator[operations_pb2.Operation]:
+        """Yields every operation, page after page."""
+        for page in self.pages():
+            yield from page.operations
+
+    def pages(self) -> Iterator[operations_pb2.ListOperationsResponse]:
+        """Yields every page as the server sent it; one may be empty before the end (S12)."""
+        request: operations_pb2.ListOperationsRequest | None = self._request
+        while request is not None:
+            page = SCHEDULER.run(self._session.call(list_call(request, self._timeout)))
+            yield page
+            request = next_request(request, page)

@@ -1,0 +1,361 @@
+"""What generated clients of services are made of: their long-running methods return futures."""
+
+from __future__ import annotations
+
+import random as random_module
+import uuid
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from datetime import timedelta
+from typing import Any, TypeAlias, TypeVar
+
+import grpc
+import grpc.aio
+from google.longrunning import operations_pb2
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from lro_grpc._client.async_future import AsyncOperationFuture
+from lro_grpc._client.async_operations import AsyncOperationsClient
+from lro_grpc._client.connection import CallMetadata, error_of_call, unless_closed
+from lro_grpc._client.future import OperationFuture
+from lro_grpc._client.operations import OperationsClient
+from lro_grpc._client.plan import DEFAULT_RETRY, Call, Pause, Reply, Retry, Step, call_steps
+from lro_grpc._client.scheduler import SCHEDULER
+from lro_grpc._runtime.clock import Clock, SystemClock
+from lro_grpc._wire import request_params
+from lro_grpc._wire.method_kinds import (
+    LongRunning,
+    MetadataT,
+    RequestT,
+    ResponseT,
+    Rpc,
+    StreamStream,
+    StreamUnary,
+    UnaryStream,
+    UnaryUnary,
+)
+
+T_co = TypeVar("T_co", covariant=True)
+
+AsyncRequests: TypeAlias = AsyncIterator[RequestT] | Iterator[RequestT] | None
+"""What a streaming call on a ``grpc.aio.Channel`` takes; None to ``write`` them one by one."""
+
+_MAKERS: dict[type[Rpc[Any, Any]], str] = {
+    LongRunning: "unary_unary",
+    UnaryUnary: "unary_unary",
+    UnaryStream: "unary_stream",
+    StreamUnary: "stream_unary",
+    StreamStream: "stream_stream",
+}
+
+
+class CallIterator(grpc.Call, Iterator[T_co]):
+    """What gRPC gives for a method that answers with a stream: the responses, and the call."""
+
+
+def random_uuid() -> str:
+    """Makes a ``request_id``."""
+    return str(uuid.uuid4())
+
+
+class _ServiceClient:
+    """What both colours share: how a call is made of a request."""
+
+    def __init__(
+        self,
+        channel: grpc.Channel | grpc.aio.Channel,
+        call_metadata: CallMetadata,
+        retry: Retry | None,
+        new_request_id: Callable[[], str],
+        clock: Clock | None,
+        random: Callable[[], float],
+    ) -> None:
+        self._channel = channel
+        self._call_metadata = tuple(call_metadata)
+        self._retry = retry
+        self._new_request_id = new_request_id
+        self._clock = clock or SystemClock()
+        self._random = random
+        self._multi_callables: dict[str, Any] = {}
+
+    def _call(
+        self,
+        rpc: Rpc[Any, Any],
+        request: Any,
+        timeout: timedelta | None,
+        metadata: CallMetadata,
+    ) -> Any:
+        """Makes a call with one request; returns what gRPC gives for it."""
+        routed = (*self._call_metadata, *metadata, *request_params.header(rpc.path, request))
+        return self._send(rpc, request, timeout, routed)
+
+    def _stream(
+        self,
+        rpc: Rpc[Any, Any],
+        requests: Any,
+        timeout: timedelta | None,
+        metadata: CallMetadata,
+    ) -> Any:
+        """Makes a call with many requests, which no header can speak of."""
+        return self._send(rpc, requests, timeout, (*self._call_metadata, *metadata))
+
+    def _send(
+        self,
+        rpc: Rpc[Any, Any],
+        sent: Any,
+        timeout: timedelta | None,
+        metadata: CallMetadata,
+    ) -> Any:
+        call = self._multi_callables.get(rpc.path)
+        if call is None:
+            is_long = isinstance(rpc, LongRunning)
+            answer = operations_pb2.Operation if is_long else rpc.response
+            call = self._multi_callables[rpc.path] = getattr(self._channel, _MAKERS[type(rpc)])(
+                rpc.path,
+                request_serializer=rpc.request.SerializeToString,
+                response_deserializer=answer.FromString,
+            )
+        seconds = None if timeout is None else timeout.total_seconds()
+        return call(sent, timeout=seconds, metadata=metadata)
+
+    def _identified(self, request: RequestT) -> RequestT:
+        """Returns the request, or a copy with a ``request_id`` if that is unset (C7)."""
+        if not _can_be_identified(request) or _is_identified(request):
+            return request
+        copy: Any = type(request)()
+        copy.CopyFrom(request)
+        copy.request_id = self._new_request_id()
+        identified: RequestT = copy
+        return identified
+
+    def _start_steps(
+        self, rpc: LongRunning[Any, Any, Any], request: Message, timeout: timedelta | None
+    ) -> Generator[Step, Reply | None, operations_pb2.Operation]:
+        """Plans a start; only what a ``request_id`` makes safe to repeat is tried again (C2)."""
+        return call_steps(
+            Call(rpc.path, request, timeout),
+            retry=self._retry if _is_identified(request) else None,
+            clock=self._clock.monotonic,
+            random=self._random,
+        )
+
+
+class ServiceClient(_ServiceClient):
+    """A client of one service, on a ``grpc.Channel``.
+
+    Every method takes a request and returns what gRPC's own stub would, and raises what that
+    would; but a long-running method returns an :class:`OperationFuture`, and raises an
+    :class:`LroError`. A string field ``request_id`` that is empty is filled with a UUID4, in a copy
+    of the request, so that a start can be repeated and still start one operation.
+
+    Args:
+        channel: The service's channel; it stays the caller's to close.
+        operations: Follows the operations; a client on the same channel unless given.
+        call_metadata: gRPC metadata that is sent with every call, also of ``operations`` unless
+            given.
+        retry: When a start that has a ``request_id`` is made again; None for never (C2, C3).
+        new_request_id: Makes a ``request_id``.
+        clock: Tells the time, and waits for it to pass; for tests.
+        random: Gives numbers uniform in [0, 1); for tests.
+
+    Attributes:
+        operations: The client that follows the operations.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.Channel,
+        *,
+        operations: OperationsClient | None = None,
+        call_metadata: CallMetadata = (),
+        retry: Retry | None = DEFAULT_RETRY,
+        new_request_id: Callable[[], str] = random_uuid,
+        clock: Clock | None = None,
+        random: Callable[[], float] = random_module.random,
+    ) -> None:
+        super().__init__(channel, call_metadata, retry, new_request_id, clock, random)
+        self.operations = operations or OperationsClient(channel, call_metadata=call_metadata)
+
+    def _start(
+        self,
+        rpc: LongRunning[RequestT, ResponseT, MetadataT],
+        request: RequestT,
+        timeout: timedelta | None,
+        metadata: CallMetadata,
+    ) -> OperationFuture[ResponseT, MetadataT]:
+        request = self._identified(request)
+        steps = self._start_steps(rpc, request, timeout)
+        reply: Reply | None = None
+        while True:
+            try:
+                step = steps.send(reply)
+            except StopIteration as end:
+                operation: operations_pb2.Operation = end.value
+                break
+            if isinstance(step, Pause):
+                SCHEDULER.run(self._clock.sleep(step.seconds))
+                continue
+            assert isinstance(step, Call)
+            try:
+                reply = Reply(message=self._call(rpc, request, step.timeout, metadata))
+            except Exception as error:  # noqa: BLE001 - it is in the reply
+                reply = Reply(error_of_call(error))
+        return self.operations.future(operation, response=rpc.response, metadata=rpc.metadata)
+
+    def _unary_unary(
+        self,
+        rpc: UnaryUnary[RequestT, ResponseT],
+        request: RequestT,
+        timeout: timedelta | None,
+        metadata: CallMetadata,
+    ) -> ResponseT:
+        response: ResponseT = self._call(rpc, self._identified(request), timeout, metadata)
+        return response
+
+    def _unary_stream(
+        self,
+        rpc: UnaryStream[RequestT, ResponseT],
+        request: RequestT,
+        timeout: timedelta | None,
+        metadata: CallMetadata,
+    ) -> CallIterator[ResponseT]:
+        responses: CallIterator[ResponseT] = self._call(
+            rpc, self._identified(request), timeout, metadata
+        )
+        return responses
+
+    def _stream_unary(
+        self,
+        rpc: StreamUnary[RequestT, ResponseT],
+        requests: Iterator[RequestT],
+        timeout: timedelta | None,
+        metadata: CallMetadata,
+    ) -> ResponseT:
+        response: ResponseT = self._stream(rpc, requests, timeout, metadata)
+        return response
+
+    def _stream_stream(
+        self,
+        rpc: StreamStream[RequestT, ResponseT],
+        requests: Iterator[RequestT],
+        timeout: timedelta | None,
+        metadata: CallMetadata,
+    ) -> CallIterator[ResponseT]:
+        responses: CallIterator[ResponseT] = self._stream(rpc, requests, timeout, metadata)
+        return responses
+
+
+class AsyncServiceClient(_ServiceClient):
+    """A client of one service, on a ``grpc.aio.Channel``; see :class:`ServiceClient`.
+
+    Args:
+        channel: The service's channel; it stays the caller's to close.
+        operations: Follows the operations; a client on the same channel unless given.
+        call_metadata: gRPC metadata that is sent with every call, also of ``operations`` unless
+            given.
+        retry: When a start that has a ``request_id`` is made again; None for never (C2, C3).
+        new_request_id: Makes a ``request_id``.
+        clock: Tells the time, and waits for it to pass; for tests.
+        random: Gives numbers uniform in [0, 1); for tests.
+
+    Attributes:
+        operations: The client that follows the operations.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        *,
+        operations: AsyncOperationsClient | None = None,
+        call_metadata: CallMetadata = (),
+        retry: Retry | None = DEFAULT_RETRY,
+        new_request_id: Callable[[], str] = random_uuid,
+        clock: Clock | None = None,
+        random: Callable[[], float] = random_module.random,
+    ) -> None:
+        super().__init__(channel, call_metadata, retry, new_request_id, clock, random)
+        self.operations = operations or AsyncOperationsClient(channel, call_metadata=call_metadata)
+
+    async def _start(
+        self,
+        rpc: LongRunning[RequestT, ResponseT, MetadataT],
+        request: RequestT,
+        timeout: timedelta | None,
+        metadata: CallMetadata,
+    ) -> AsyncOperationFuture[ResponseT, MetadataT]:
+        request = self._identified(request)
+        steps = self._start_steps(rpc, request, timeout)
+        reply: Reply | None = None
+        while True:
+            try:
+                step = steps.send(reply)
+            except StopIteration as end:
+                operation: operations_pb2.Operation = end.value
+                break
+            if isinstance(step, Pause):
+                await self._clock.sleep(step.seconds)
+                continue
+            assert isinstance(step, Call)
+            try:
+                call = self._call(rpc, request, step.timeout, metadata)
+                reply = Reply(message=await unless_closed(call))
+            except Exception as error:  # noqa: BLE001 - it is in the reply
+                reply = Reply(error_of_call(error))
+        return self.operations.future(operation, response=rpc.response, metadata=rpc.metadata)
+
+    def _unary_unary(
+        self,
+        rpc: UnaryUnary[RequestT, ResponseT],
+        request: RequestT,
+        timeout: timedelta | None,
+        metadata: CallMetadata,
+    ) -> grpc.aio.UnaryUnaryCall[RequestT, ResponseT]:
+        call: grpc.aio.UnaryUnaryCall[RequestT, ResponseT] = self._call(
+            rpc, self._identified(request), timeout, metadata
+        )
+        return call
+
+    def _unary_stream(
+        self,
+        rpc: UnaryStream[RequestT, ResponseT],
+        request: RequestT,
+        timeout: timedelta | None,
+        metadata: CallMetadata,
+    ) -> grpc.aio.UnaryStreamCall[RequestT, ResponseT]:
+        call: grpc.aio.UnaryStreamCall[RequestT, ResponseT] = self._call(
+            rpc, self._identified(request), timeout, metadata
+        )
+        return call
+
+    def _stream_unary(
+        self,
+        rpc: StreamUnary[RequestT, ResponseT],
+        requests: AsyncRequests[RequestT],
+        timeout: timedelta | None,
+        metadata: CallMetadata,
+    ) -> grpc.aio.StreamUnaryCall[RequestT, ResponseT]:
+        call: grpc.aio.StreamUnaryCall[RequestT, ResponseT] = self._stream(
+            rpc, requests, timeout, metadata
+        )
+        return call
+
+    def _stream_stream(
+        self,
+        rpc: StreamStream[RequestT, ResponseT],
+        requests: AsyncRequests[RequestT],
+        timeout: timedelta | None,
+        metadata: CallMetadata,
+    ) -> grpc.aio.StreamStreamCall[RequestT, ResponseT]:
+        call: grpc.aio.StreamStreamCall[RequestT, ResponseT] = self._stream(
+            rpc, requests, timeout, metadata
+        )
+        return call
+
+
+def _can_be_identified(request: Message) -> bool:
+    field = request.DESCRIPTOR.fields_by_name.get("request_id")
+    return field is not None and field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated
+
+
+def _is_identified(request: Any) -> bool:
+    return _can_be_identified(request) and bool(request.request_id)

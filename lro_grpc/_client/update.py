@@ -1,0 +1,91 @@
+"""What an operation looks like at one moment."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Generic, cast
+
+from google.protobuf import empty_pb2
+
+from lro.v1 import state_pb2
+from lro_grpc._client.payloads import MetadataT, class_of, unpack
+from lro_grpc._errors import Code
+from lro_grpc._operation import lifecycle, metadata
+
+if TYPE_CHECKING:
+    from google.longrunning import operations_pb2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OperationUpdate(Generic[MetadataT]):
+    """What an operation looks like at one moment, as far as its metadata tells.
+
+    The fields but the first two come from the conventional fields of the metadata's type,
+    whichever it has; see ``lro_grpc._operation.metadata``.
+    """
+
+    name: str
+    """The operation's name."""
+    done: bool
+    """Whether it is over; this is then the last update."""
+    state: lifecycle.State | None
+    """Its ``lro.v1.JobState``: ``state.name`` is such as ``JOB_STATE_RUNNING``. If the metadata has
+    no such field: SUCCEEDED, FAILED or CANCELLED of an operation that is done, else None."""
+    progress_percent: int | None
+    """How much of it is done, 0 to 100; None if the metadata does not tell."""
+    status_detail: str
+    """What it does right now, for people; empty if the metadata does not tell."""
+    attempt: int | None
+    """How often it was begun; None if the metadata does not tell."""
+    metadata: MetadataT
+    """The metadata: an empty message of the declared type if the operation has none yet, and a
+    ``google.protobuf.Empty`` if no type was declared either. If none was, and no imported module
+    defines the one that it has, it is the ``Any`` itself."""
+
+
+def update_of(
+    operation: operations_pb2.Operation, declared: type[MetadataT] | None
+) -> OperationUpdate[MetadataT]:
+    """Returns what an operation looks like.
+
+    Args:
+        operation: The operation.
+        declared: The type of its metadata; None for the one that its type URL names.
+
+    Raises:
+        WrongTypeError: If its metadata is not a message of the declared type.
+    """
+    message = metadata_of(operation, declared)
+    found = metadata.read(message)
+    return OperationUpdate(
+        name=operation.name,
+        done=operation.done,
+        state=_state(operation, found.get("state")),
+        progress_percent=found.get("progress_percent"),
+        status_detail=found.get("status_detail", ""),
+        attempt=found.get("attempt"),
+        metadata=message,
+    )
+
+
+def metadata_of(operation: operations_pb2.Operation, declared: type[MetadataT] | None) -> MetadataT:
+    """Returns an operation's metadata, or what ``OperationUpdate.metadata`` has in its place."""
+    if not operation.HasField("metadata"):
+        return cast("MetadataT", (declared or empty_pb2.Empty)())
+    if declared is None and class_of(operation.metadata.TypeName()) is None:
+        return cast("MetadataT", operation.metadata)
+    return unpack(operation, "metadata", declared)
+
+
+def _state(operation: operations_pb2.Operation, number: Any) -> lifecycle.State | None:
+    if number not in lifecycle.JOB.states:
+        if not operation.done:
+            return None
+        number = _OUTCOMES.get(operation.error.code, state_pb2.JOB_STATE_FAILED)
+    return lifecycle.JOB.states[number]
+
+
+_OUTCOMES: dict[int, int] = {
+    Code.OK: state_pb2.JOB_STATE_SUCCEEDED,
+    Code.CANCELLED: state_pb2.JOB_STATE_CANCELLED,
+}

@@ -1,0 +1,129 @@
+"""``protoc-gen-lro-grpc``: the protoc plugin that writes typed clients and servicers.
+
+It needs nothing but protobuf and googleapis-common-protos, and loads nothing of this project but
+its neighbours here, so that ``protos/generate.py`` can run it before there are any stubs.
+"""
+
+# ruff: noqa: T201  (a command prints)
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from google.protobuf import descriptor_pb2
+from google.protobuf.compiler import plugin_pb2
+from google.protobuf.message import DecodeError
+
+from lro_grpc._codegen.render import output_file, render
+from lro_grpc._codegen.rules import violations
+from lro_grpc._codegen.schema import Schema
+
+_HELP = """\
+A protoc plugin. For each proto with long-running methods (those with
+google.longrunning.operation_info) it writes <file>_lro.py: typed clients, whose
+long-running methods return futures, and typed servicers to derive a service from.
+
+  lro protoc --python_out=. --pyi_out=. --lro-grpc_out=. reports.proto
+
+or with any protoc, or in buf.gen.yaml:
+
+  plugins:
+    - local: protoc-gen-lro-grpc
+      out: .
+
+options (--lro-grpc_opt=OPTION, or opt: in buf.gen.yaml):
+  against=FILE  a descriptor set of the last release, made with
+                protoc --include_imports --descriptor_set_out=FILE;
+                a changed response_type or metadata_type is an error (D5)
+
+It refuses protos that break a rule of the AIPs for such methods (D1 to D7), and
+says where and what to do. A method with a reason to break one says so in its
+comment, in a paragraph of its own:
+
+  // lro-grpc: allow D6 because its metadata is that of every other method.
+"""
+
+
+class OptionError(Exception):
+    """The plugin's options are wrong."""
+
+
+def main() -> int:
+    """Reads a request from stdin and writes the response to stdout, as protoc wants it.
+
+    Returns:
+        The exit code: what is wrong with the protos is in the response, and no failure.
+    """
+    parser = argparse.ArgumentParser(
+        prog="protoc-gen-lro-grpc",
+        usage="protoc --lro-grpc_out=DIRECTORY [--lro-grpc_opt=OPTION] PROTO…",
+        epilog=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.parse_args()
+    if sys.stdin.isatty():
+        print("protoc runs this, with a request on stdin; try --help", file=sys.stderr)
+        return 2
+    request = plugin_pb2.CodeGeneratorRequest.FromString(sys.stdin.buffer.read())
+    sys.stdout.buffer.write(respond(request).SerializeToString(deterministic=True))
+    return 0
+
+
+def respond(request: plugin_pb2.CodeGeneratorRequest) -> plugin_pb2.CodeGeneratorResponse:
+    """Returns the modules for the protos of a request, or what is wrong with them."""
+    response = plugin_pb2.CodeGeneratorResponse(
+        supported_features=(
+            plugin_pb2.CodeGeneratorResponse.FEATURE_PROTO3_OPTIONAL
+            | plugin_pb2.CodeGeneratorResponse.FEATURE_SUPPORTS_EDITIONS
+        ),
+        minimum_edition=descriptor_pb2.EDITION_PROTO2,
+        maximum_edition=descriptor_pb2.EDITION_2024,
+    )
+    try:
+        against = _against(request.parameter)
+    except OptionError as error:
+        response.error = str(error)
+        return response
+    schema = Schema(request.proto_file)
+    found = violations(schema, request.file_to_generate, against=against)
+    if found:
+        lines = ["the protos break rules for long-running methods", *map(str, found)]
+        response.error = "\n".join(lines)
+        return response
+    for file in request.file_to_generate:
+        services = [one for one in schema.services(file) if one.is_long_running]
+        if services:
+            response.file.add(name=output_file(file), content=render(file, services))
+    return response
+
+
+def _against(parameter: str) -> Schema | None:
+    """Returns what the option of that name stands for; None without it."""
+    found = None
+    for option in filter(None, parameter.split(",")):
+        name, _, value = option.partition("=")
+        if name != "against" or not value:
+            raise OptionError(f"the option {option!r} is not known; there is against=FILE")
+        found = _read(Path(value))
+    return found
+
+
+def _read(path: Path) -> Schema:
+    try:
+        files = descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes()).file
+    except (OSError, DecodeError) as cause:
+        raise OptionError(
+            f"against={path} cannot be read: {cause}; write it with protoc --descriptor_set_out"
+        ) from cause
+    missing = {name for file in files for name in file.dependency} - {file.name for file in files}
+    if missing:
+        raise OptionError(
+            f"against={path} lacks {', '.join(sorted(missing))}; write it with --include_imports"
+        )
+    return Schema(files)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

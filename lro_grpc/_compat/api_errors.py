@@ -1,0 +1,97 @@
+"""The one place that turns an error of Google's clients into an error of this package."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import grpc
+import requests
+from google.api_core import exceptions
+from google.auth.exceptions import GoogleAuthError, TransportError
+from google.protobuf import any_pb2, json_format, struct_pb2
+from google.rpc import status_pb2
+
+from lro_grpc._errors import Code, LroError, from_status
+from lro_grpc._wire.rpc_errors import from_rpc_error
+
+_OF_HTTP = {
+    400: Code.INVALID_ARGUMENT,
+    401: Code.UNAUTHENTICATED,
+    403: Code.PERMISSION_DENIED,
+    404: Code.NOT_FOUND,
+    408: Code.DEADLINE_EXCEEDED,
+    409: Code.ABORTED,
+    429: Code.RESOURCE_EXHAUSTED,
+    499: Code.CANCELLED,
+    500: Code.INTERNAL,
+    501: Code.UNIMPLEMENTED,
+    502: Code.UNAVAILABLE,
+    503: Code.UNAVAILABLE,
+    504: Code.DEADLINE_EXCEEDED,
+}
+"""As ``google/rpc/code.proto`` has it, from the other side, and what gateways answer by themselves.
+
+409 may be ALREADY_EXISTS as well, and 400 FAILED_PRECONDITION or OUT_OF_RANGE.
+"""
+
+
+def from_api_error(error: BaseException) -> LroError:
+    """Turns what a call through a Google client raised into an LroError.
+
+    Args:
+        error: Whatever it is.
+
+    Returns:
+        An error with code, reason, domain, metadata and details, as the server has sent them over
+        gRPC or as JSON; a detail in JSON whose type is not known here is a ``Struct``. The code is
+        UNAVAILABLE if the server could not be reached, DEADLINE_EXCEEDED if the client gave up
+        repeating its call, UNAUTHENTICATED if it has no credentials, and UNKNOWN for an exception
+        that says nothing of the kind.
+    """
+    found = _error_of(error)
+    found.__cause__ = error
+    return found
+
+
+def _error_of(error: BaseException) -> LroError:
+    match error:
+        case grpc.RpcError():
+            return from_rpc_error(error)
+        case exceptions.GoogleAPICallError(response=grpc.RpcError() as rpc_error):
+            return from_rpc_error(rpc_error)
+        case exceptions.GoogleAPICallError():
+            details = [_packed(detail) for detail in error.details]
+            status = status_pb2.Status(code=_code(error), message=error.message, details=details)
+            return from_status(status)
+        case exceptions.RetryError():
+            return LroError(str(error), code=Code.DEADLINE_EXCEEDED)
+        case requests.ConnectionError() | requests.Timeout() | TransportError():
+            return LroError(str(error), code=Code.UNAVAILABLE)
+        case GoogleAuthError():
+            code = Code.UNAVAILABLE if error.retryable else Code.UNAUTHENTICATED
+            return LroError(str(error), code=code)
+    return LroError(f"the Google client raised {error!r}", code=Code.UNKNOWN)
+
+
+def _code(error: exceptions.GoogleAPICallError) -> Code:
+    if isinstance(error.grpc_status_code, grpc.StatusCode):
+        return Code(error.grpc_status_code.value[0])
+    status = error.code or 0
+    fallback = {4: Code.FAILED_PRECONDITION, 5: Code.INTERNAL}.get(status // 100, Code.UNKNOWN)
+    return _OF_HTTP.get(status, fallback)
+
+
+def _packed(detail: Any) -> any_pb2.Any:
+    """Returns a detail, as google-api-core has it, as it travels in a Status."""
+    if isinstance(detail, any_pb2.Any):
+        return detail
+    packed = any_pb2.Any()
+    if isinstance(detail, dict):
+        try:
+            # The parser takes what it reads out of what it is given.
+            return json_format.ParseDict(copy.deepcopy(detail), packed, ignore_unknown_fields=True)
+        except json_format.ParseError:
+            detail = json_format.ParseDict(detail, struct_pb2.Struct())
+    packed.Pack(detail)
+    return packed

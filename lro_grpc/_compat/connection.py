@@ -1,0 +1,102 @@
+"""The server, as it is reached through an operation of google-api-core."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+from google.longrunning import operations_pb2
+
+from lro_grpc._client import plan
+from lro_grpc._client.connection import called_in_thread
+from lro_grpc._compat.api_errors import from_api_error
+from lro_grpc._compat.wrapped import Wrapped, once
+from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError
+
+
+class WrappedConnection(ABC):
+    """A connection that can get one operation, cancel it, and nothing else.
+
+    Args:
+        wrapped: The parts of the operation.
+    """
+
+    def __init__(self, wrapped: Wrapped) -> None:
+        self.unimplemented = plan.Unimplemented()
+        self._functions = {plan.GET: wrapped.refresh, "CancelOperation": wrapped.cancel}
+
+    async def call(self, call: plan.Call) -> plan.Reply:
+        """Makes a unary call; its error is in the reply."""
+        function = self._functions.get(call.method)
+        if function is None:
+            return plan.Reply(_unimplemented(call.method))
+        seconds = None if call.timeout is None else call.timeout.total_seconds()
+        running = asyncio.ensure_future(
+            self._run(call.method, lambda: once(function, call.timeout)())
+        )
+        try:
+            await asyncio.wait([running], timeout=seconds)
+            return _reply(running, call.method)
+        finally:
+            running.cancel()
+
+    async def watch(self, watch: plan.Watch) -> AsyncGenerator[operations_pb2.Operation, None]:
+        """Raises an LroError: Google's clients have no such call."""
+        raise _unimplemented(plan.WATCH)
+        yield
+
+    @abstractmethod
+    async def _run(self, method: str, function: Callable[[], Any]) -> Any:
+        """Makes the call, and returns what it returns."""
+
+
+class ThreadWrappedConnection(WrappedConnection):
+    """A connection through an ``Operation``, whose calls block: each has a thread of its own.
+
+    Such a call cannot be cancelled. A Get that nobody waits for any more goes on, and the next one
+    waits for its answer: so a server that is slower than every wait is still heard.
+    """
+
+    def __init__(self, wrapped: Wrapped) -> None:
+        super().__init__(wrapped)
+        self._get: concurrent.futures.Future[Any] | None = None
+
+    async def _run(self, method: str, function: Callable[[], Any]) -> Any:
+        if method != plan.GET:
+            return await asyncio.wrap_future(called_in_thread(function))
+        if self._get is None or self._get.done():
+            self._get = called_in_thread(function)
+        return await asyncio.wrap_future(self._get)
+
+
+class AsyncWrappedConnection(WrappedConnection):
+    """A connection through an ``AsyncOperation``."""
+
+    async def _run(self, method: str, function: Callable[[], Any]) -> Any:
+        return await function()
+
+
+def _reply(running: asyncio.Future[Any], method: str) -> plan.Reply:
+    if not running.done():
+        error = LroError(f"{method} was not answered in time", code=Code.DEADLINE_EXCEEDED)
+    elif running.cancelled():  # by nobody here: a channel does it when it is closed
+        error = LroError(f"the Google client gave up {method}; is it closed?", code=Code.UNKNOWN)
+    elif (raised := running.exception()) is not None:
+        error = from_api_error(raised)
+    else:
+        return plan.Reply(message=running.result())
+    return plan.Reply(error)
+
+
+def _unimplemented(method: str) -> LroError:
+    return LroError(
+        f"a wrapped operation has no {method}; give its future the client's channel,"
+        " if the server has it",
+        code=Code.UNIMPLEMENTED,
+        reason="UNIMPLEMENTED",
+        domain=LIBRARY_DOMAIN,
+        metadata={"method": method},
+    )

@@ -1,0 +1,168 @@
+"""The futures of operations of Google's clients."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from google.api_core.operation import Operation
+from google.api_core.operation_async import AsyncOperation
+
+from lro_grpc._client.async_future import AsyncOperationFuture
+from lro_grpc._client.connection import AsyncConnection, ThreadConnection
+from lro_grpc._client.future import OperationFuture
+from lro_grpc._client.future_state import FutureState
+from lro_grpc._client.payloads import MetadataT, ResponseT
+from lro_grpc._client.plan import DEFAULT_BACKOFF, Backoff
+from lro_grpc._client.session import Session
+from lro_grpc._compat.connection import AsyncWrappedConnection, ThreadWrappedConnection
+from lro_grpc._compat.wrapped import parts_of
+
+if TYPE_CHECKING:
+    import grpc
+    import grpc.aio
+    from google.longrunning import operations_pb2
+    from google.protobuf.message import Message
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    from lro_grpc._client.update import OperationUpdate
+
+    # Of a type that the caller does not give, only the Google client knows.
+    R = TypeVarWithDefault("R", bound=Message, default=Any)
+    M = TypeVarWithDefault("M", bound=Message, default=Any)
+
+T = TypeVar("T")
+
+
+class _DeclaredTypes(FutureState[ResponseT, MetadataT]):
+    """A future whose types may be proto-plus classes, which stand around a protobuf message."""
+
+    def __init__(
+        self,
+        session: Session,
+        operation: operations_pb2.Operation,
+        response: type[ResponseT] | None,
+        metadata: type[MetadataT] | None,
+    ) -> None:
+        super().__init__(session, operation, _protobuf(response), _protobuf(metadata))
+        self._declared_response = response
+        self._declared_metadata = metadata
+
+    @property
+    def metadata(self) -> MetadataT | None:
+        """The operation's metadata in the latest state that was seen, as of any future."""
+        return _as_declared(self._declared_metadata, super().metadata)
+
+    def _update(self, operation: operations_pb2.Operation) -> OperationUpdate[MetadataT]:
+        update = super()._update(operation)
+        metadata = _as_declared(self._declared_metadata, update.metadata)
+        return dataclasses.replace(update, metadata=metadata)
+
+    def _result(self) -> ResponseT:
+        return _as_declared(self._declared_response, super()._result())
+
+
+class GoogleOperationFuture(
+    _DeclaredTypes[ResponseT, MetadataT], OperationFuture[ResponseT, MetadataT]
+):
+    """The future of an ``Operation``."""
+
+
+class AsyncGoogleOperationFuture(
+    _DeclaredTypes[ResponseT, MetadataT], AsyncOperationFuture[ResponseT, MetadataT]
+):
+    """The future of an ``AsyncOperation``."""
+
+
+def future(
+    operation: Operation,
+    *,
+    response: type[R] | None = None,
+    metadata: type[M] | None = None,
+    channel: grpc.Channel | None = None,
+    backoff: Backoff = DEFAULT_BACKOFF,
+) -> OperationFuture[R, M]:
+    """Turns what a Google client returned for an operation into a future.
+
+    Makes no RPC. Get and Cancel go through the wrapped object: with the client's credentials and
+    transport, gRPC or REST, but without its repetitions and its deadline of ten minutes, for the
+    future has better ones. Pause, Resume and Delete are UNIMPLEMENTED.
+
+    An error of a call is an LroError with the server's code, reason and details, whatever exception
+    of google-api-core it was.
+
+    Args:
+        operation: What the client returned.
+        response: The type of the response, for type checkers: a proto-plus or a protobuf class. The
+            one that the client declares unless given.
+        metadata: The type of the metadata, in the same manner. If the client declares none either,
+            the one that the type URL names.
+        channel: The client's channel, such as ``client.transport.grpc_channel``. The future then
+            makes all calls over it, and so has all that the server has: WatchOperation,
+            WaitOperation, Pause, Resume, Delete.
+        backoff: The pauses between polls, and after UNAVAILABLE.
+
+    Returns:
+        A future whose results, metadata and updates are of these types. An
+        ``OperationFailedError`` has the metadata as a protobuf message.
+
+    Raises:
+        TypeError: If it is something else than an ``Operation``.
+        ConfigurationError: If this version of google-api-core keeps an operation's parts in
+            another way.
+        InvalidNameError: If the operation has no name and is not done.
+    """
+    if not isinstance(operation, Operation):
+        raise TypeError(
+            f"{operation!r} is no google.api_core.operation.Operation; is it for async_future?"
+        )
+    wrapped = parts_of(operation)
+    connection = ThreadConnection(channel, ()) if channel else ThreadWrappedConnection(wrapped)
+    return GoogleOperationFuture(
+        Session(connection, backoff=backoff),
+        operation.operation,
+        response or wrapped.response,
+        metadata or wrapped.metadata,
+    )
+
+
+def async_future(
+    operation: AsyncOperation,
+    *,
+    response: type[R] | None = None,
+    metadata: type[M] | None = None,
+    channel: grpc.aio.Channel | None = None,
+    backoff: Backoff = DEFAULT_BACKOFF,
+) -> AsyncOperationFuture[R, M]:
+    """Turns what an async Google client returned for an operation into a future.
+
+    Arguments, result and errors are those of ``future``.
+    """
+    if not isinstance(operation, AsyncOperation):
+        raise TypeError(
+            f"{operation!r} is no google.api_core.operation_async.AsyncOperation;"
+            " is it for future, or still to be awaited?"
+        )
+    wrapped = parts_of(operation)
+    connection = AsyncConnection(channel, ()) if channel else AsyncWrappedConnection(wrapped)
+    return AsyncGoogleOperationFuture(
+        Session(connection, backoff=backoff),
+        operation.operation,
+        response or wrapped.response,
+        metadata or wrapped.metadata,
+    )
+
+
+def _is_proto_plus(kind: Any) -> bool:
+    """Tells it as google-api-core does: by the method that returns the protobuf class."""
+    return callable(getattr(kind, "pb", None))
+
+
+def _protobuf(kind: Any) -> Any:
+    return kind.pb() if _is_proto_plus(kind) else kind
+
+
+def _as_declared(kind: Any, message: T) -> T:
+    if message is None or not _is_proto_plus(kind):
+        return message
+    return cast("T", kind.wrap(message))

@@ -1,0 +1,120 @@
+"""Dialect 1: the operation of AlloyDB's BatchCreateInstances, which tells of each instance.
+
+It is a ``google.longrunning.Operation`` with a ``google.cloud.alloydb.v1.OperationMetadata``, whose
+bytes are those of fields 1 to 8 of ``lro.v1.OperationMetadata``: nothing here needs AlloyDB's
+package. :data:`LOST` lists what does not come back from it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from google.longrunning import operations_pb2
+from google.protobuf.message import DecodeError, Message
+
+from lro.v1 import operation_metadata_pb2
+from lro_grpc._dialects import canonical_json, longrunning
+from lro_grpc._dialects.view import Facts, does_not_apply
+from lro_grpc._errors import InvalidArgumentError
+from lro_grpc._operation import metadata
+from lro_grpc._operation.batch_states import UNBEGUN, BatchStates
+from lro_grpc._operation.publication import QUEUED, RUNNING, Record
+
+LOST: Mapping[str, str] = {
+    "method": "not told",
+    "caller": "not told",
+    "request_id": "not told",
+    "state": "told by the instances, cancel_requested and the outcome: QUEUED until one is begun,"
+    " then RUNNING or CANCELLING; what has expired has failed",
+    "start_time": "not told",
+    "update_time": "not told",
+    "expire_time": "not told",
+    "attempt": "not told",
+    "pause_requested": "not told",
+    "progress_percent": "not told",
+    "partial_failures": "not told: a batch is all or nothing",
+}
+"""The facts that do not come back from this form, and what becomes of them."""
+
+METADATA_TYPE = "google.cloud.alloydb.v1.OperationMetadata"
+"""The full name of the metadata message."""
+
+_LAST_FIELD = 8
+"""The last field that the two metadata messages have in common."""
+
+_ANY_VERSION = re.compile(r"google\.cloud\.alloydb\.v\w+\.OperationMetadata")
+
+_NAMES = {"statusDetail": "statusMessage", "cancelRequested": "requestedCancellation"}
+"""What AlloyDB's JSON calls differently."""
+
+
+def from_facts(facts: Facts) -> operations_pb2.Operation:
+    """Returns the operation with AlloyDB's metadata.
+
+    Raises:
+        LroError: FAILED_PRECONDITION if the operation is no batch.
+    """
+    if not facts.batch:
+        raise does_not_apply(facts, "batch", "it is no batch, or has not begun one")
+    return _with_type(longrunning.from_facts(facts), METADATA_TYPE)
+
+
+def from_record(record: Record) -> operations_pb2.Operation:
+    """Returns the operation that a record is; see :func:`from_facts`."""
+    return from_facts(Facts.of_record(record))
+
+
+def to_operation(operation: operations_pb2.Operation) -> operations_pb2.Operation:
+    """Returns the operation with a ``lro.v1.OperationMetadata`` in place of AlloyDB's.
+
+    Raises:
+        InvalidArgumentError: If its metadata is not that of AlloyDB, of any version of its API.
+    """
+    facts = Facts.of_operation(_conventional(operation))
+    batch = BatchStates(facts.batch)
+    if facts.state == QUEUED and batch.among(UNBEGUN) != batch.targets:
+        facts = replace(facts, state=RUNNING)
+    return longrunning.from_facts(facts)
+
+
+def to_json(operation: operations_pb2.Operation) -> dict[str, Any]:
+    """Returns the operation as JSON, its metadata under AlloyDB's names."""
+    shown = canonical_json.to_json(_conventional(operation))
+    told = {_NAMES.get(key, key): value for key, value in shown["metadata"].items()}
+    batch = told.get("batchCreateInstancesMetadata", {})
+    if statuses := batch.get("instanceStatuses"):  # a map has no order, and the targets have one
+        order = (one for one in [*batch.get("instanceTargets", []), *statuses] if one in statuses)
+        batch["instanceStatuses"] = {target: statuses[target] for target in order}
+    return {**shown, "metadata": {**told, "@type": operation.metadata.type_url}}
+
+
+def _conventional(operation: operations_pb2.Operation) -> operations_pb2.Operation:
+    """Returns the operation with the metadata that has the same bytes as AlloyDB's."""
+    kind = operation.metadata.TypeName()
+    try:
+        if _ANY_VERSION.fullmatch(kind):
+            return _with_type(
+                operation, operation_metadata_pb2.OperationMetadata.DESCRIPTOR.full_name
+            )
+    except DecodeError as cause:
+        raise InvalidArgumentError(f"the metadata of {operation.name} is broken") from cause
+    raise InvalidArgumentError(
+        f"the metadata of {operation.name} is a {kind}; expected a {METADATA_TYPE}",
+        metadata={"operation": operation.name, "type": kind},
+    )
+
+
+def _with_type(operation: operations_pb2.Operation, full_name: str) -> operations_pb2.Operation:
+    """Returns the operation with its metadata as the other type, cut to what the two share."""
+    told: Message = operation_metadata_pb2.OperationMetadata.FromString(operation.metadata.value)
+    for field in told.DESCRIPTOR.fields:
+        if field.number > _LAST_FIELD:
+            told.ClearField(field.name)
+    changed = operations_pb2.Operation()
+    changed.CopyFrom(operation)
+    changed.metadata.type_url = metadata.TYPE_URL_PREFIX + full_name
+    changed.metadata.value = told.SerializeToString(deterministic=True)
+    return changed

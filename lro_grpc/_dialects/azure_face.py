@@ -1,0 +1,110 @@
+"""Dialect 3: the ``OperationStatus`` of Azure Face: one of four words, two times and one text.
+
+:data:`LOST` lists what does not come back from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.longrunning import operations_pb2
+from google.rpc import status_pb2
+
+from lro.v1 import operation_status_pb2
+from lro_grpc._dialects import canonical_json, http_status, longrunning, times
+from lro_grpc._dialects.view import Facts, does_not_apply, empty_response, job_state_of
+from lro_grpc._errors import Code
+from lro_grpc._operation.lifecycle import JOB, OPERATION_STATUS
+from lro_grpc._operation.publication import FAILED, Record
+
+LOST: Mapping[str, str] = {
+    "name": "in the URL alone",
+    "method": "not told",
+    "caller": "not told",
+    "request_id": "not told",
+    "state": "four words: PENDING is notstarted; what is updating, paused or being cancelled is"
+    " running, or notstarted as long as it never ran; what was cancelled or has expired is failed",
+    "target": "told as resourceLocation, and only on success",
+    "verb": "not told",
+    "api_version": "not told",
+    "start_time": "not told",
+    "expire_time": "not told",
+    "attempt": "not told",
+    "cancel_requested": "not told",
+    "pause_requested": "not told",
+    "progress_percent": "not told",
+    "status_detail": "not told",
+    "batch": "not told",
+    "partial_failures": "not told",
+    "error": "only its message; the code becomes UNKNOWN",
+    "response": "not told; an Empty stands in its place",
+}
+"""The facts that do not come back from this form, and what becomes of them."""
+
+
+def from_facts(facts: Facts) -> operation_status_pb2.OperationStatus:
+    """Returns the operation's status.
+
+    Raises:
+        LroError: FAILED_PRECONDITION if the time of the creation is not known.
+    """
+    if not facts.create_time:
+        raise does_not_apply(facts, "operation-status", "its metadata tells no create_time")
+    word = OPERATION_STATUS.word_for(facts.state, started=facts.started)
+    status = operation_status_pb2.OperationStatus(
+        status=operation_status_pb2.OperationStatusType.Value(word.name),
+        created_time=times.with_seven_digits(facts.create_time),
+        last_action_time=times.with_seven_digits(facts.end_time or facts.update_time),
+    )
+    if facts.error is not None:
+        code = http_status.canonical(facts.error.code)
+        status.message = facts.error.message or code.name
+    elif facts.done:
+        status.resource_location = f"/{facts.target}" if facts.target else ""
+    return status
+
+
+def from_record(record: Record) -> operation_status_pb2.OperationStatus:
+    """Returns the status of the operation that a record is."""
+    return from_facts(Facts.of_record(record))
+
+
+def to_operation(
+    status: operation_status_pb2.OperationStatus, *, name: str = ""
+) -> operations_pb2.Operation:
+    """Returns the operation that a status is of.
+
+    Args:
+        status: The status.
+        name: The operation's name, which is in the URL of the status and not in the status.
+
+    Raises:
+        InvalidArgumentError: If the status has no word, or a time is none.
+    """
+    state = job_state_of(OPERATION_STATUS, status.status)
+    update_time = times.parsed("last_action_time", status.last_action_time)
+    error = status_pb2.Status(code=Code.UNKNOWN, message=status.message)
+    facts = Facts(
+        name=name,
+        state=state,
+        target=status.resource_location.removeprefix("/"),
+        create_time=times.parsed("created_time", status.created_time),
+        update_time=update_time,
+        end_time=update_time if JOB.is_terminal(state) else 0,
+        error=error if state == FAILED else None,
+        response=empty_response() if JOB.is_terminal(state) and state != FAILED else None,
+    )
+    return longrunning.from_facts(facts)
+
+
+def to_json(status: operation_status_pb2.OperationStatus) -> dict[str, Any]:
+    """Returns the status as JSON."""
+    return canonical_json.to_json(status)
+
+
+def error_body(error: status_pb2.Status) -> dict[str, Any]:
+    """Returns the JSON of an HTTP response that refuses a call."""
+    return {
+        "error": {"code": http_status.canonical(error.code).name, "message": error.message},
+    }

@@ -1,0 +1,260 @@
+"""Dialect 4: the ``Operation`` of Cloud Deployment Manager v2.
+
+The operations of its project P are those of the parent ``projects/P/locations/global``. Its names
+are only the last part of ours, its links hold all of it. :data:`LOST` lists what does not come back
+from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote, unquote
+
+from google.longrunning import operations_pb2
+from google.protobuf import any_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from lro.v1 import deployment_operation_pb2
+from lro_grpc._dialects import canonical_json, http_status, longrunning, times
+from lro_grpc._dialects.view import Facts, empty_response, ended_with, job_state_of
+from lro_grpc._errors import Code, from_status
+from lro_grpc._operation import names
+from lro_grpc._operation.batch_states import BatchStates, Status
+from lro_grpc._operation.lifecycle import DEPLOYMENT_OPERATION
+from lro_grpc._operation.publication import CANCELLED, PARTIALLY_SUCCEEDED, Record
+
+LOST: Mapping[str, str] = {
+    "name": "what is under projects/P/global comes back under projects/P/locations/global",
+    "target": "what is under projects/P/global comes back under projects/P/locations/global",
+    "method": "not told",
+    "caller": "told as user, which an operation has no place for",
+    "request_id": "told as clientOperationId, which an operation has no place for",
+    "state": "three words, and on DONE the error and the warnings: what is updating, paused or"
+    " being cancelled is RUNNING, or PENDING as long as it never ran; what has expired has failed",
+    "api_version": "in the URL alone",
+    "update_time": "not told but by the end",
+    "expire_time": "not told",
+    "attempt": "not told",
+    "cancel_requested": "not told but by the error CANCELLED",
+    "pause_requested": "not told",
+    "progress_percent": "100 on DONE, whatever it was when the operation failed",
+    "batch": "not told but by the errors of the instances that failed",
+    "partial_failures": "told as warnings, without their details",
+    "error": "its ErrorInfo, Help, LocalizedMessage and DebugInfo, and no other details; further"
+    " errors, of instances that failed, become details of the first",
+    "response": "not told; an Empty stands in its place",
+}
+"""The facts that do not come back from this form, and what becomes of them."""
+
+Operation = deployment_operation_pb2.DeploymentOperation
+
+_BASE = "/deploymentmanager/v2/"
+"""What stands in a link between the server and the name."""
+
+_PATH_CHARACTERS = "/-._~!$&'()*+,;=:@"
+"""What may stand in a link's path as it is (RFC 3986)."""
+
+_CODE_KEY = "code"
+"""Under which key a warning tells the code of the failure that it is of."""
+
+
+def parent_of(project: str) -> str:
+    """Returns the parent of a project's operations."""
+    return f"projects/{project}/locations/global"
+
+
+def number_of(name: str) -> int:
+    """Returns the number of a resource: the first 63 bits of the SHA-256 of its name."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
+
+
+def from_facts(facts: Facts, *, public_url: str = "") -> Operation:
+    """Returns the operation in this form.
+
+    Args:
+        facts: The operation.
+        public_url: What the links begin with, such as ``https://example.com``. They are relative
+            to the server unless it is given.
+    """
+    word = DEPLOYMENT_OPERATION.word_for(facts.state, started=facts.started)
+    operation = Operation(
+        kind="deploymentmanager#operation",
+        id=number_of(facts.name),
+        name=facts.name.rpartition("/")[2],
+        operation_type=facts.verb,
+        status=Operation.Status.Value(word.name),
+        status_message=facts.status_detail,
+        user=facts.caller,
+        progress=100 if facts.done else facts.progress_percent,
+        insert_time=times.with_offset(facts.create_time),
+        start_time=times.with_offset(facts.start_time),
+        end_time=times.with_offset(facts.end_time),
+        warnings=map(_warning, facts.partial_failures),
+        client_operation_id=facts.request_id,
+        self_link=_link(public_url, facts.name),
+    )
+    if facts.target:
+        operation.target_id = number_of(facts.target)
+        operation.target_link = _link(public_url, facts.target)
+    if facts.error is not None:
+        operation.error.errors.extend(_errors(facts.error, BatchStates(facts.batch)))
+        code = http_status.OF_CODE[http_status.canonical(facts.error.code)]
+        operation.http_error_status_code = code
+        operation.http_error_message = http_status.phrase(code).upper()
+    return operation
+
+
+def from_record(record: Record, *, public_url: str = "") -> Operation:
+    """Returns the operation that a record is; see :func:`from_facts`."""
+    return from_facts(Facts.of_record(record), public_url=public_url)
+
+
+def to_operation(operation: Operation) -> operations_pb2.Operation:
+    """Returns the operation that this form is of.
+
+    Raises:
+        InvalidArgumentError: If it has no status, or a time is none.
+    """
+    state = job_state_of(DEPLOYMENT_OPERATION, operation.status)
+    done = DEPLOYMENT_OPERATION.is_terminal(operation.status)
+    error = _status(operation) if done and operation.error.errors else None
+    if error is not None:
+        state = ended_with(error.code)
+    elif any(one.code == Operation.Warning.PARTIAL_SUCCESS for one in operation.warnings) and done:
+        state = PARTIALLY_SUCCEEDED
+    end_time = times.parsed("end_time", operation.end_time)
+    facts = Facts(
+        name=_name(operation.self_link) or names.operation_name("", operation.name),
+        state=state,
+        target=_name(operation.target_link),
+        verb=operation.operation_type,
+        create_time=times.parsed("insert_time", operation.insert_time),
+        start_time=times.parsed("start_time", operation.start_time),
+        update_time=end_time,
+        end_time=end_time,
+        cancel_requested=state == CANCELLED,
+        progress_percent=operation.progress,
+        status_detail=operation.status_message,
+        partial_failures=tuple(map(_partial_failure, operation.warnings)),
+        error=error,
+        response=empty_response() if done and error is None else None,
+    )
+    return longrunning.from_facts(facts)
+
+
+def to_json(operation: Operation) -> dict[str, Any]:
+    """Returns the operation as JSON."""
+    return canonical_json.to_json(operation)
+
+
+def error_body(error: status_pb2.Status) -> dict[str, Any]:
+    """Returns the JSON of an HTTP response that refuses a call."""
+    code = http_status.canonical(error.code)
+    entry = {"message": error.message, "domain": "global", "reason": code.name}
+    return {
+        "error": {
+            "code": http_status.OF_CODE[code],
+            "message": error.message,
+            "errors": [entry],
+            "status": code.name,
+        }
+    }
+
+
+def _link(public_url: str, name: str) -> str:
+    if "://" in name:
+        return name
+    path = re.sub(r"^(projects/[^/]+)/locations/global/", r"\1/global/", name)
+    return f"{public_url.rstrip('/')}{_BASE}{quote(path, safe=_PATH_CHARACTERS)}"
+
+
+def _name(link: str) -> str:
+    """Returns the name of the resource that a link leads to; a link of others is a name itself."""
+    _, is_ours, path = link.partition(_BASE)
+    if not is_ours:
+        return link
+    return re.sub(r"^(projects/[^/]+)/global/", r"\1/locations/global/", unquote(path))
+
+
+def _errors(error: status_pb2.Status, batch: BatchStates) -> Iterator[Operation.ErrorEntry]:
+    """Returns the error that ended the operation, then those of the instances that failed."""
+    failed = [(one, batch.error_of(one)) for one in batch.among(frozenset({Status.FAILED}))]
+    first = next((target for target, own in failed if own == error), "")
+    yield _entry(error, first)
+    for target, own in failed:
+        if target != first:
+            yield _entry(own, target)
+
+
+def _entry(error: status_pb2.Status, location: str) -> Operation.ErrorEntry:
+    code = http_status.canonical(error.code)
+    entry = Operation.ErrorEntry(code=code.name, location=location, message=error.message)
+    for detail in from_status(error).details:
+        if isinstance(detail, error_details_pb2.ErrorInfo):
+            info = Operation.ErrorInfo(
+                reason=detail.reason, domain=detail.domain, metadatas=detail.metadata
+            )
+            entry.error_details.add(error_info=info)
+        elif isinstance(detail, error_details_pb2.Help):
+            entry.error_details.add(help=detail)
+        elif isinstance(detail, error_details_pb2.LocalizedMessage):
+            entry.error_details.add(localized_message=detail)
+        elif isinstance(detail, error_details_pb2.DebugInfo):
+            entry.debug_info.CopyFrom(detail)
+    return entry
+
+
+def _status(operation: Operation) -> status_pb2.Status:
+    """Returns the first error, with the others among its details."""
+    first, *others = (_of_entry(one, operation) for one in operation.error.errors)
+    first.details.extend(map(_packed, others))
+    return first
+
+
+def _of_entry(entry: Operation.ErrorEntry, operation: Operation) -> status_pb2.Status:
+    code = _code(entry.code) or http_status.code_of(operation.http_error_status_code)
+    return status_pb2.Status(
+        code=code, message=entry.message, details=map(_packed, _details(entry))
+    )
+
+
+def _details(entry: Operation.ErrorEntry) -> Iterator[Message]:
+    for detail in entry.error_details:
+        if detail.HasField("error_info"):
+            info = detail.error_info
+            yield error_details_pb2.ErrorInfo(
+                reason=info.reason, domain=info.domain, metadata=info.metadatas
+            )
+        if detail.HasField("help"):
+            yield detail.help
+        if detail.HasField("localized_message"):
+            yield detail.localized_message
+    if entry.HasField("debug_info"):
+        yield entry.debug_info
+
+
+def _warning(failure: status_pb2.Status) -> Operation.Warning:
+    name = http_status.canonical(failure.code).name
+    datum = Operation.Warning.Datum(key=_CODE_KEY, value=name)
+    return Operation.Warning(
+        code=Operation.Warning.PARTIAL_SUCCESS, message=failure.message, data=[datum]
+    )
+
+
+def _partial_failure(warning: Operation.Warning) -> status_pb2.Status:
+    codes = (_code(datum.value) for datum in warning.data if datum.key == _CODE_KEY)
+    return status_pb2.Status(code=next(codes, None) or Code.UNKNOWN, message=warning.message)
+
+
+def _code(name: str) -> Code | None:
+    return Code[name] if name in Code.__members__ and name != Code.OK.name else None
+
+
+def _packed(message: Message) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed

@@ -1,0 +1,220 @@
+"""What all forms of an operation are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.longrunning import operations_pb2
+from google.protobuf import any_pb2, empty_pb2
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import status_pb2
+
+from lro_grpc._errors import (
+    LIBRARY_DOMAIN,
+    Code,
+    ConfigurationError,
+    InvalidArgumentError,
+    LroError,
+)
+from lro_grpc._operation import metadata
+from lro_grpc._operation.lifecycle import JOB, Lifecycle
+from lro_grpc._operation.publication import (
+    CANCELLED,
+    CANCELLING,
+    FAILED,
+    PARTIALLY_SUCCEEDED,
+    QUEUED,
+    RUNNING,
+    SUCCEEDED,
+    UPDATING,
+    Record,
+)
+from lro_grpc._operation.record import FIELDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known of an operation, whatever form it came in.
+
+    Times are microseconds since 1970 UTC, and 0 stands for one that is unset or not known; so does
+    an empty text. The names are those of :class:`lro_grpc._operation.publication.Record`.
+    """
+
+    name: str
+    state: int
+    """A ``lro.v1.JobState``; derived from the rest if the operation does not tell it."""
+    method: str = ""
+    """``/pkg.Service/Method``. Only the server that has the operation knows it."""
+    caller: str = ""
+    """Who started it. Only the server that has the operation knows it."""
+    request_id: str = ""
+    """The caller's idempotency key. Only the server that has the operation knows it."""
+    target: str = ""
+    verb: str = ""
+    api_version: str = ""
+    create_time: int = 0
+    start_time: int = 0
+    update_time: int = 0
+    end_time: int = 0
+    expire_time: int = 0
+    attempt: int = 0
+    cancel_requested: bool = False
+    pause_requested: bool = False
+    progress_percent: int | None = None
+    """0 to 100; None if the operation does not tell it."""
+    status_detail: str = ""
+    batch: bytes = b""
+    """A serialized ``lro.v1.BatchCreateInstancesMetadata``; empty for what is no batch."""
+    partial_failures: tuple[status_pb2.Status, ...] = ()
+    """Failures of parts that do not fail the whole."""
+    error: status_pb2.Status | None = None
+    response: any_pb2.Any | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether the operation has its outcome."""
+        return JOB.is_terminal(self.state)
+
+    @property
+    def started(self) -> bool:
+        """Whether it was ever worked on, as far as is known."""
+        return bool(self.start_time) or self.state in _WORKED_ON
+
+    @classmethod
+    def of_record(cls, record: Record) -> Facts:
+        """Returns what the server knows of its own operation."""
+        operation = operations_pb2.Operation.FromString(record.operation)
+        return cls(
+            **{name: getattr(record, name) for name, field in FIELDS.items() if field.viewed},
+            partial_failures=_partial_failures(_unpacked(operation.metadata)),
+            error=_error(operation),
+            response=_response(operation),
+        )
+
+    @classmethod
+    def of_operation(cls, operation: operations_pb2.Operation) -> Facts:
+        """Returns what an operation tells: its result, and the conventional fields of its metadata.
+
+        Metadata of a type that is not known here tells nothing.
+
+        Raises:
+            InvalidArgumentError: If a time in the metadata is none that a ``Timestamp`` can hold.
+        """
+        message = _unpacked(operation.metadata)
+        told = {name: _plain(name, value) for name, value in _read(message).items()}
+        failures = _partial_failures(message)
+        told["state"] = _state(operation, told, partial=bool(failures))
+        return cls(
+            name=operation.name,
+            partial_failures=failures,
+            error=_error(operation),
+            response=_response(operation),
+            **told,
+        )
+
+
+_WORKED_ON = frozenset({RUNNING, UPDATING, CANCELLING})
+"""The states that an operation is in only after an attempt has begun."""
+
+
+def ended_with(code: int) -> int:
+    """Returns the ``JobState`` of an operation that ended with this code, OK for a response."""
+    if code == Code.CANCELLED:
+        return CANCELLED  # no operation has this code but a cancelled one (P8)
+    return FAILED if code else SUCCEEDED
+
+
+def job_state_of(words: Lifecycle, number: int) -> int:
+    """Returns the first ``JobState`` that a word of another form represents.
+
+    Args:
+        words: The words of that form.
+        number: The word's number.
+
+    Raises:
+        InvalidArgumentError: If it is the number of no word.
+    """
+    if number not in words.states:
+        names = ", ".join(state.name for state in words.states.values())
+        raise InvalidArgumentError(
+            f"{number} is no status of {words.name}; expected one of {names}",
+            metadata={"status": str(number)},
+        )
+    return words.states[number].represents[0]
+
+
+def empty_response() -> any_pb2.Any:
+    """Returns what stands for the response in a form that only tells that there was one."""
+    packed = any_pb2.Any()
+    packed.Pack(empty_pb2.Empty())
+    return packed
+
+
+def does_not_apply(facts: Facts, form: str, why: str) -> LroError:
+    """Returns the error for an operation that a form cannot show."""
+    return LroError(
+        f"{facts.name} has no form {form}: {why}",
+        code=Code.FAILED_PRECONDITION,
+        reason="FORM_DOES_NOT_APPLY",
+        domain=LIBRARY_DOMAIN,
+        metadata={"operation": facts.name, "form": form},
+    )
+
+
+def _state(operation: operations_pb2.Operation, told: Mapping[str, Any], *, partial: bool) -> int:
+    """Returns the state that the metadata tells, or else the one that the rest stands for."""
+    state: int = told.get("state", 0)
+    if state in JOB.states and JOB.is_terminal(state) == operation.done:
+        return state
+    if operation.done:
+        if partial and not operation.HasField("error"):
+            return PARTIALLY_SUCCEEDED
+        return ended_with(operation.error.code)
+    if told.get("cancel_requested"):
+        return CANCELLING
+    # Of what does not tell whether it was started, clients assume that it was.
+    is_running = told.get("start_time", True)
+    return RUNNING if is_running else QUEUED
+
+
+def _unpacked(packed: any_pb2.Any) -> Message | None:
+    """Returns the message, or None if its type is not known here or its bytes are broken."""
+    try:
+        return metadata.message_class(packed.TypeName()).FromString(packed.value)
+    except (ConfigurationError, DecodeError):
+        return None
+
+
+def _read(message: Message | None) -> Mapping[str, Any]:
+    return {} if message is None else metadata.read(message)
+
+
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, Timestamp):
+        try:
+            return value.ToMicroseconds()
+        except ValueError as cause:
+            raise InvalidArgumentError(
+                f"the {name} of the operation's metadata is no time: {cause}"
+            ) from cause
+    if isinstance(value, Message):
+        return value.SerializeToString(deterministic=True)
+    return value
+
+
+def _partial_failures(message: Message | None) -> tuple[status_pb2.Status, ...]:
+    field = message.DESCRIPTOR.fields_by_name.get("partial_failures") if message else None
+    if field is None or not field.is_repeated or field.message_type != status_pb2.Status.DESCRIPTOR:
+        return ()
+    return tuple(getattr(message, field.name))
+
+
+def _error(operation: operations_pb2.Operation) -> status_pb2.Status | None:
+    return operation.error if operation.done and operation.HasField("error") else None
+
+
+def _response(operation: operations_pb2.Operation) -> any_pb2.Any | None:
+    return operation.response if operation.done and operation.HasField("response") else None

@@ -1,0 +1,338 @@
+"""Batches: several targets created as one operation, all or nothing.
+
+The plan is a generator of steps, and knows neither threads nor tasks; two drivers carry it out.
+Each change of a target's state is stored before what follows from it begins, so that an attempt
+can go on where a former one was lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import queue
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from google.rpc import status_pb2
+
+from lro_grpc._engine.attempt import Attempt
+from lro_grpc._errors import (
+    LIBRARY_DOMAIN,
+    AttemptStopped,
+    Code,
+    LroError,
+    StopReason,
+    from_status,
+    to_status,
+)
+from lro_grpc._operation.batch_states import BEGUN, UNBEGUN, BatchStates, Status
+from lro_grpc._operation.events import SaveBatch, cancelled_status, expired_status
+from lro_grpc._runtime.public_error import status_of
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Store the states as they are now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Begin to create or to delete a target, and go on."""
+
+    target: str
+    undo: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Await:
+    """Wait until one of those begun has ended, and send what became of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What became of a target that was begun."""
+
+    target: str
+    error: BaseException | None
+
+
+Step = Save | Begin | Await
+Plan = Generator[Step, Ended | None, None]
+
+
+class Batch:
+    """The one batch of an operation.
+
+    Args:
+        attempt: The attempt that drives the batch; its record has the states so far.
+        targets: The targets, in the order in which to create them.
+        parallelism: How many to create, or to delete, at a time.
+
+    Raises:
+        ValueError: If a target stands there twice, or parallelism is not positive.
+        LroError: If the batch was begun with other targets.
+    """
+
+    def __init__(self, attempt: Attempt, targets: Sequence[str], parallelism: int) -> None:
+        if len(set(targets)) != len(targets):
+            raise ValueError(f"a batch's targets must differ from each other; got {list(targets)}")
+        if parallelism < 1:
+            raise ValueError(f"parallelism is {parallelism}; give a positive number")
+        self._attempt = attempt
+        self._parallelism = parallelism
+        self._domain = attempt.handler.error_domain
+        stored = attempt.record
+        self._states = (
+            BatchStates(stored.batch) if stored.batch else BatchStates.begin(list(targets))
+        )
+        self._cut_off = self._states.among(frozenset({Status.CREATING}))
+        self._error = status_pb2.Status.FromString(stored.batch_error)
+        if self._states.targets != list(targets):
+            raise LroError(
+                f"{attempt.name} was begun with the targets {self._states.targets},"
+                f" and is now asked for {list(targets)}; an operation has one batch, and its"
+                " targets must follow from the request alone",
+                code=Code.INTERNAL,
+                reason="BATCH_CHANGED",
+                domain=LIBRARY_DOMAIN,
+            )
+
+    def saved(self) -> SaveBatch:
+        """Returns the event that stores the states as they are now."""
+        return SaveBatch(
+            self._attempt.take_report(),
+            self._states.serialized(),
+            self._error.SerializeToString(),
+        )
+
+    def plan(self) -> Plan:
+        """Creates every target, or undoes what was begun.
+
+        Raises:
+            LroError: The first failure, once everything is rolled back.
+            AttemptStopped: If the attempt was stopped; with CANCEL or TIMEOUT, once everything is
+                rolled back, else with the states left for the next attempt.
+        """
+        yield from self._create_all()
+        if self._failed or (self._attempt.ending and not self._attempt.is_stuck):
+            yield from self._undo_all()
+            if self._failed:
+                raise from_status(self._error)
+            raise AttemptStopped(self._attempt.ending or StopReason.CANCEL)
+        self._attempt.raise_if_stopped()
+
+    def undo_plan(self, error: status_pb2.Status) -> Plan:
+        """Undoes a batch that was created, because its operation ends with an error all the same.
+
+        Args:
+            error: The operation's error.
+
+        Raises:
+            AttemptStopped: If the attempt was stopped.
+        """
+        if not self._failed and error.code != Code.CANCELLED:
+            self._error.CopyFrom(error)
+        yield from self._undo_all()
+
+    def _create_all(self) -> Plan:
+        waiting = self._states.among(UNBEGUN | {Status.CREATING})
+        begun = 0
+        while True:
+            picked = self._pick(waiting, begun, unless=self._failed or self._interrupted)
+            for target in picked:
+                if self._states.of(target) != Status.CREATING:
+                    self._states.move(target, Status.CREATING)
+            yield Save()
+            if self._interrupted:  # while it was saved: none of the picked is begun any more
+                reason = self._attempt.stop_reason or StopReason.CANCEL
+                for target in picked:
+                    self._created(Ended(target, AttemptStopped(reason)))
+                picked = []
+            for target in picked:
+                yield Begin(target, undo=False)
+            begun += len(picked)
+            if not begun:
+                return
+            ended = yield Await()
+            assert ended is not None
+            begun -= 1
+            self._created(ended)
+
+    def _created(self, ended: Ended) -> None:
+        if ended.error is None:
+            self._states.move(ended.target, Status.READY)
+        elif not self._is_stop(ended.error):
+            error = self._status(ended.target, ended.error)
+            self._states.move(ended.target, Status.FAILED, error=error)
+            if not self._failed:
+                self._error.CopyFrom(error)
+        elif self._attempt.ending and ended.target not in self._cut_off:
+            # What it has begun, it has cleaned up itself; not so what an earlier attempt has.
+            self._states.move(ended.target, Status.FAILED, error=self._ending_status())
+
+    def _undo_all(self) -> Plan:
+        self._attempt.begin_undo()
+        never_picked = self._never_picked()
+        for target in self._states.among(UNBEGUN):
+            self._states.move(target, Status.FAILED, error=never_picked)
+        waiting = self._states.among(BEGUN)[::-1]
+        begun = 0
+        while True:
+            picked = self._pick(waiting, begun, unless=self._stopped)
+            for target in picked:
+                if self._states.of(target) != Status.DELETING:
+                    self._states.move(target, Status.DELETING)
+            yield Save()
+            if self._stopped:  # while it was saved: the picked stay for the next attempt
+                picked = []
+            for target in picked:
+                yield Begin(target, undo=True)
+            begun += len(picked)
+            if not begun:
+                break
+            ended = yield Await()
+            assert ended is not None
+            begun -= 1
+            if ended.error is None:
+                self._states.move(ended.target, Status.ROLLED_BACK)
+            elif not self._is_stop(ended.error):
+                error = self._status(ended.target, ended.error)
+                self._states.move(ended.target, Status.FAILED, error=error)
+        self._attempt.raise_if_stopped()
+
+    def _pick(self, waiting: list[str], begun: int, *, unless: bool) -> list[str]:
+        """Takes from those that wait as many as may be begun now."""
+        picked = [] if unless else waiting[: self._parallelism - begun]
+        del waiting[: len(picked)]
+        return picked
+
+    @property
+    def _failed(self) -> bool:
+        return self._error.code != 0
+
+    @property
+    def _stopped(self) -> bool:
+        return self._attempt.stop_reason is not None
+
+    @property
+    def _interrupted(self) -> bool:
+        return self._stopped or self._attempt.ending is not None
+
+    def _is_stop(self, error: BaseException) -> bool:
+        """Whether a target was stopped with the attempt, and has not failed by itself.
+
+        What was stopped keeps its state: for the next attempt, or to be undone after a cancel.
+        """
+        return not isinstance(error, Exception) and self._interrupted
+
+    def _status(self, target: str, error: BaseException) -> status_pb2.Status:
+        where = f"{self._attempt.name}, target {target},"
+        return status_of(error, where, domain=self._domain, log=self._attempt.log)
+
+    def _ending_status(self) -> status_pb2.Status:
+        if self._attempt.ending is StopReason.TIMEOUT:
+            return expired_status(self._attempt.record)
+        return cancelled_status()
+
+    def _never_picked(self) -> status_pb2.Status:
+        states = self._states
+        failed = [t for t in states.targets if self._failed and states.error_of(t) == self._error]
+        why = f"{failed[0]} failed" if failed else "the operation was stopped"
+        error = LroError(
+            f"not begun, because {why}",
+            code=Code.ABORTED,
+            reason="BATCH_ABORTED",
+            domain=LIBRARY_DOMAIN,
+            metadata={"failed": failed[0]} if failed else {},
+        )
+        return to_status(error)
+
+
+def drive(
+    plan: Plan,
+    batch: Batch,
+    attempt: Attempt,
+    create: Callable[[str], object],
+    delete: Callable[[str], object],
+) -> None:
+    """Carries out a plan with a thread for each target begun."""
+    ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
+
+    def run(step: Begin) -> None:
+        try:
+            (delete if step.undo else create)(step.target)
+        except BaseException as error:  # noqa: BLE001 - the plan decides what it means
+            ended.put(Ended(step.target, error))
+        else:
+            ended.put(Ended(step.target, None))
+
+    answer: Ended | None = None
+    while True:
+        try:
+            step = plan.send(answer)
+        except StopIteration:
+            return
+        answer = None
+        if isinstance(step, Begin):
+            context = contextvars.copy_context()
+            threading.Thread(
+                target=context.run, args=[run, step], name=step.target, daemon=True
+            ).start()
+        elif isinstance(step, Await):
+            answer = ended.get()
+        elif attempt.stop_reason is not StopReason.LEASE_LOST:
+            with contextlib.suppress(AttemptStopped):  # lost: the plan sees it, and winds up
+                attempt.write_from_thread(batch.saved())
+
+
+async def drive_async(
+    plan: Plan,
+    batch: Batch,
+    attempt: Attempt,
+    create: Callable[[str], Awaitable[object]],
+    delete: Callable[[str], Awaitable[object]],
+) -> None:
+    """Carries out a plan with a task for each target begun."""
+    ended: asyncio.Queue[Ended] = asyncio.Queue()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def run(step: Begin) -> None:
+        try:
+            await (delete if step.undo else create)(step.target)
+        except BaseException as error:  # noqa: BLE001 - the plan decides what it means
+            ended.put_nowait(Ended(step.target, error))
+        else:
+            ended.put_nowait(Ended(step.target, None))
+
+    async def uninterrupted(step: Coroutine[Any, Any, Any]) -> Any:
+        """Awaits to the end; a stop of the attempt is passed on to the targets begun."""
+        waiting = asyncio.ensure_future(step)
+        while not waiting.done():
+            try:
+                await asyncio.wait({waiting})
+            except asyncio.CancelledError:
+                for task in tasks:
+                    task.cancel()
+                if attempt.stop_reason is None and not attempt.ending:
+                    raise  # the loop itself ends
+        return waiting.result()
+
+    answer: Ended | None = None
+    while True:
+        try:
+            step = plan.send(answer)
+        except StopIteration:
+            return
+        answer = None
+        if isinstance(step, Begin):
+            task = asyncio.create_task(run(step), name=step.target)
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        elif isinstance(step, Await):
+            answer = await uninterrupted(ended.get())
+        elif attempt.stop_reason is not StopReason.LEASE_LOST:
+            with contextlib.suppress(AttemptStopped):  # lost: the plan sees it, and winds up
+                await uninterrupted(attempt.write(batch.saved()))

@@ -1,0 +1,108 @@
+"""What has come of attempts, on its way to the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from lro_grpc._engine.attempt import Attempt
+from lro_grpc._errors import LroError, UnavailableError, UnexpectedError
+from lro_grpc._operation.events import Event, Fail, Report
+from lro_grpc._operation.publication import Record
+from lro_grpc._runtime.clock import Clock
+from lro_grpc._runtime.log import log_outcome
+from lro_grpc._runtime.public_error import status_of
+from lro_grpc._stores.store import Store
+
+_log = logging.getLogger("lro_grpc")
+
+_RETRY_SECONDS = 0.5
+"""After the store could not answer, it is asked again this much later."""
+
+
+class Outcomes:
+    """Stores outcomes, those of one turn of the event loop together.
+
+    Args:
+        store: Where the operations are kept.
+        clock: Waits while the store cannot answer.
+        let_go: Is called once for each attempt, with what its outcome has made of the operation;
+            with None if that is no longer the attempt's.
+    """
+
+    def __init__(
+        self, store: Store, clock: Clock, let_go: Callable[[Attempt, Record | None], None]
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._let_go = let_go
+        self._new: list[tuple[Attempt, Event]] = []
+        self._storing: set[asyncio.Task[None]] = set()
+
+    def add(self, attempt: Attempt, outcome: Event | Exception) -> None:
+        """Adds the outcome of an attempt, or the error why it has none."""
+        if not self._new:
+            asyncio.get_running_loop().call_soon(self._begin)
+        event = _failure(attempt, outcome) if isinstance(outcome, Exception) else outcome
+        self._new.append((attempt, event))
+
+    async def flush(self, seconds: float) -> None:
+        """Waits until all are stored, or the time is over."""
+        self._begin()
+        if self._storing:
+            await asyncio.wait(self._storing, timeout=seconds)
+
+    def _begin(self) -> None:
+        if self._new:
+            new, self._new = self._new, []
+            storing = asyncio.create_task(self._store_all(new))
+            self._storing.add(storing)
+            storing.add_done_callback(self._storing.discard)
+
+    async def _store_all(self, outcomes: Sequence[tuple[Attempt, Event]]) -> None:
+        """Stores outcomes, through an outage of the store if there is one."""
+        while outcomes:
+            changes = [(attempt.name, event) for attempt, event in outcomes]
+            try:
+                answers = await self._store.apply_all(changes)
+            except UnavailableError as error:
+                # They may have been stored all the same; then the fence refuses the next try.
+                _log.warning("%s; trying again", error)
+                outcomes = self._still_held(outcomes)
+                await self._clock.sleep(_RETRY_SECONDS)
+            else:
+                pairs = zip(outcomes, answers, strict=True)
+                outcomes = [again for one, answer in pairs if (again := self._settle(one, answer))]
+
+    def _still_held(
+        self, outcomes: Sequence[tuple[Attempt, Event]]
+    ) -> Sequence[tuple[Attempt, Event]]:
+        over = {attempt for attempt, _ in outcomes if attempt.lease_is_over}
+        for attempt in over:
+            self._let_go(attempt, None)
+        return [one for one in outcomes if one[0] not in over]
+
+    def _settle(
+        self, outcome: tuple[Attempt, Event], answer: Record | LroError
+    ) -> tuple[Attempt, Event] | None:
+        """Notes what the store has answered; returns what to store instead, if anything."""
+        attempt, event = outcome
+        if isinstance(answer, Record):
+            log_outcome(event, answer)
+            self._let_go(attempt, answer)
+            return None
+        attempt.log.warning("%s: attempt %d ended: %s", *(attempt.name, attempt.number, answer))
+        if isinstance(answer, UnexpectedError) and not isinstance(event, Fail):
+            return attempt, _failure(attempt, answer)
+        self._let_go(attempt, None)
+        return None
+
+
+def _failure(attempt: Attempt, error: Exception) -> Event:
+    """Returns what to store in place of an outcome that cannot be, or could not be told."""
+    where = f"{attempt.handler.method} in {attempt.name}"
+    cause = error.__cause__ or error
+    status = status_of(cause, where, domain=attempt.handler.error_domain, log=attempt.log)
+    attempt.telemetry.failed(cause, status.code)
+    return Fail(Report(attempt.number), status.SerializeToString())

@@ -1,0 +1,295 @@
+"""What a handler is given: the operation that it runs, in either colour."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Generic
+
+from google.protobuf.message import Message
+from google.rpc import status_pb2
+
+from lro_grpc._engine import checkpoint
+from lro_grpc._engine.attempt import Attempt
+from lro_grpc._engine.batch import Batch, drive, drive_async
+from lro_grpc._errors import AttemptStopped, StopReason
+from lro_grpc._operation.events import Checkpoint, Update
+from lro_grpc._runtime.log import handlers_log
+from lro_grpc._wire.proto_plus import as_declared
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    # The default (PEP 696) is for handlers that do not name the type; it may be a proto-plus one.
+    MetadataT_co = TypeVar("MetadataT_co", default=Message, covariant=True)
+else:
+    from typing import TypeVar
+
+    MetadataT_co = TypeVar("MetadataT_co", covariant=True)
+
+
+class _Context(Generic[MetadataT_co]):
+    """What both colours have in common: everything that need not wait."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._updates = 0
+        """How many blocks of ``updating`` the handler is in."""
+
+    @property
+    def name(self) -> str:
+        """The operation's name: ``[{parent}/]operations/{id}``."""
+        return self._attempt.name
+
+    @property
+    def id(self) -> str:
+        """The last segment of the name; the same in every attempt, so fit to name side effects."""
+        return self._attempt.name.rpartition("/")[2]
+
+    @property
+    def target(self) -> str:
+        """The resource that the operation is about, as ``prepare`` named it."""
+        return self._attempt.record.target
+
+    @property
+    def caller(self) -> str:
+        """Who started the operation, as ``Operations(identify=…)`` told; empty if it is not set."""
+        return self._attempt.record.caller
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first attempt; more when one failed, paused, or lost its worker before."""
+        return self._attempt.number
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """The logger ``lro_grpc.handler``, with the fields of this operation and attempt.
+
+        Each line carries ``operation``, ``attempt`` and ``method``, as attributes of its
+        ``LogRecord``.
+        """
+        return handlers_log(self._attempt.record)
+
+    @property
+    def checkpoint_state(self) -> Any:
+        """The state of the latest ``checkpoint``, of this attempt or one before; None for none.
+
+        Raises:
+            ConfigurationError: If it is a message of a type that no imported module defines.
+        """
+        return checkpoint.unpack(self._attempt.record.checkpoint)
+
+    @property
+    def metadata(self) -> MetadataT_co:
+        """The operation's metadata message, for the fields that are the handler's own (P4).
+
+        What is written here is stored with the next ``progress``, ``batch`` step or outcome. The
+        conventional fields are filled by the library, whatever stands in them here. Partial
+        failures that stand in ``partial_failures`` at the end make the operation
+        PARTIALLY_SUCCEEDED.
+        """
+        metadata: MetadataT_co = as_declared(self._attempt.metadata, self._attempt.handler.metadata)
+        return metadata
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether someone asked to cancel the operation."""
+        return self._attempt.cancel_requested
+
+    @property
+    def pause_requested(self) -> bool:
+        """Whether someone asked to pause: the next ``checkpoint`` does it."""
+        return self._attempt.pause_requested
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Why the attempt has to stop; None while it may go on."""
+        return self._attempt.stop_reason
+
+    def progress(self, percent: float | None = None, detail: str | None = None) -> None:
+        """Tells how far the handler is: a plain call that never waits.
+
+        The latest values are stored within 200 ms, and with the outcome.
+
+        Args:
+            percent: 0 to 100; clamped, and never shown going back. Unchanged unless given.
+            detail: What is being done, for a person. Unchanged unless given.
+        """
+        self._attempt.report(percent, detail)
+
+    def raise_if_stopped(self) -> None:
+        """Lets a handler unwind at a place of its choice.
+
+        Raises:
+            AttemptStopped: If the attempt has to stop. It is a BaseException: let it pass.
+        """
+        self._attempt.raise_if_stopped()
+
+    def _before_checkpoint(self, state: Message | bytes | None) -> Checkpoint | None:
+        """Returns what a checkpoint has to store, if anything."""
+        attempt = self._attempt
+        attempt.raise_if_stopped()
+        if attempt.claimed_to_undo and attempt.ending and not attempt.leaves_a_batch:
+            raise AttemptStopped(attempt.ending)
+        if state is None:
+            return None
+        return Checkpoint(attempt.take_report(final=True), checkpoint.pack(state))
+
+    def _after_checkpoint(self) -> None:
+        self._attempt.pause_here()
+        self._attempt.raise_if_stopped()
+
+    @contextlib.contextmanager
+    def _in_update(self) -> Iterator[None]:
+        self._updates += 1
+        try:
+            yield
+        finally:
+            self._updates -= 1
+
+    def _update(self, detail: str | None = None) -> Update:
+        """Returns what shows whether the handler is in a block of ``updating``."""
+        self._attempt.report(None, detail)
+        return Update(self._attempt.take_report(final=True), self._updates > 0)
+
+
+class OperationContext(_Context[MetadataT_co]):
+    """The operation, for a ``def`` handler, which runs in a thread of its own."""
+
+    def checkpoint(self, state: Message | bytes | None = None) -> None:
+        """Stores what a later attempt can go on from, and pauses here if someone asked to.
+
+        Whoever takes the operation up next, after a pause, a crash or a retry, finds the state in
+        ``checkpoint_state``. Keep it small: it is written with each change of the operation.
+
+        A cancel of an operation that is paused, or waits, and has such a state begins one more
+        attempt, for the handler to undo what it has done: ``cancel_requested`` is true there from
+        the beginning, and a ``checkpoint`` ends it; one that comes before a ``batch`` that is to be
+        rolled back does not.
+
+        Args:
+            state: A protobuf message or bytes. Unless given, the state stays as it was.
+
+        Raises:
+            AttemptStopped: If the attempt has to stop, be it for the pause; let it pass.
+            TypeError: If the state is neither a message nor bytes.
+        """
+        event = self._before_checkpoint(state)
+        if event is not None:
+            self._attempt.write_from_thread(event)
+        self._after_checkpoint()
+
+    @contextlib.contextmanager
+    def updating(self, detail: str | None = None) -> Iterator[None]:
+        """Shows the operation as UPDATING inside the block, and as RUNNING after it.
+
+        Args:
+            detail: What is being done, as in ``progress``.
+
+        Raises:
+            AttemptStopped: If the operation is no longer this attempt's.
+        """
+        try:
+            with self._in_update():
+                self._attempt.write_from_thread(self._update(detail))
+                yield
+        except Exception:
+            self._attempt.write_from_thread(self._update())  # for the handler may go on
+            raise
+        self._attempt.write_from_thread(self._update())
+
+    def batch(
+        self,
+        targets: Sequence[str],
+        *,
+        create: Callable[[str], object],
+        delete: Callable[[str], object],
+        parallelism: int = 1,
+    ) -> None:
+        """Creates several targets, all or nothing, and returns when every one is READY.
+
+        On the first failure nothing more is begun; what was created is deleted again, newest
+        first. A cancel does the same, and so does an error that the handler raises later on. The
+        states stand in ``batch_create_instances_metadata``,
+        and a later attempt goes on from them: it may call ``create`` or ``delete`` once more for a
+        target whose former call was cut off, so both must cope with what that call left behind.
+
+        Args:
+            targets: The targets' resource names, in the order in which to create them. They must
+                follow from the request alone. One batch an operation.
+            create: Makes one target. It cleans up after itself when it fails or is stopped.
+            delete: Removes one target that was created, or begun.
+            parallelism: How many to create, or delete, at a time, each in a thread of its own.
+
+        Raises:
+            LroError: The first failed target's error, once everything is rolled back.
+            AttemptStopped: If the attempt was stopped.
+            ValueError: If a target stands there twice, or parallelism is not positive.
+        """
+        attempt = self._attempt
+        batch = Batch(attempt, targets, parallelism)
+        attempt.batch_is_driven = True
+        drive(batch.plan(), batch, attempt, create, delete)
+
+        def undo(error: status_pb2.Status) -> None:
+            drive(batch.undo_plan(error), batch, attempt, create, delete)
+
+        attempt.undo = undo
+
+
+class AsyncOperationContext(_Context[MetadataT_co]):
+    """The operation, for an ``async def`` handler."""
+
+    async def checkpoint(self, state: Message | bytes | None = None) -> None:
+        """Stores what a later attempt can go on from; see :meth:`OperationContext.checkpoint`.
+
+        Args:
+            state: A protobuf message or bytes. Unless given, the state stays as it was.
+        """
+        event = self._before_checkpoint(state)
+        if event is not None:
+            await self._attempt.write(event)
+        self._after_checkpoint()
+
+    @contextlib.asynccontextmanager
+    async def updating(self, detail: str | None = None) -> AsyncIterator[None]:
+        """Shows the operation as UPDATING inside the block, and as RUNNING after it.
+
+        Args:
+            detail: What is being done, as in ``progress``.
+        """
+        try:
+            with self._in_update():
+                await self._attempt.write(self._update(detail))
+                yield
+        except Exception:
+            await self._attempt.write(self._update())  # for the handler may go on
+            raise
+        await self._attempt.write(self._update())
+
+    async def batch(
+        self,
+        targets: Sequence[str],
+        *,
+        create: Callable[[str], Awaitable[object]],
+        delete: Callable[[str], Awaitable[object]],
+        parallelism: int = 1,
+    ) -> None:
+        """Creates several targets, all or nothing; see :meth:`OperationContext.batch`.
+
+        Args:
+            targets: The targets' resource names, in the order in which to create them.
+            create: Makes one target.
+            delete: Removes one target that was created, or begun.
+            parallelism: How many to create, or delete, at a time, each in a task of its own.
+        """
+        attempt = self._attempt
+        batch = Batch(attempt, targets, parallelism)
+        attempt.batch_is_driven = True
+        await drive_async(batch.plan(), batch, attempt, create, delete)
+
+        async def undo(error: status_pb2.Status) -> None:
+            await drive_async(batch.undo_plan(error), batch, attempt, create, delete)
+
+        attempt.undo = undo

@@ -1,0 +1,3 @@
+"""_filtering: say what it is."""
+
+from __future__ import annotations

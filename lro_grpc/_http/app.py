@@ -1,0 +1,85 @@
+"""The ASGI app: finds a request's route, and answers it or refuses it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import quote
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from lro_grpc._http import failure
+from lro_grpc._http.request import Bounds, Exchange
+from lro_grpc._http.responses import dumped, json_response
+from lro_grpc._http.route import Dialect, Route, Router
+
+
+class Gateway:
+    """An ASGI app that answers each request in the dialect of its path.
+
+    Args:
+        dialects: The dialects. A path that begins with the prefix of none has the first one's
+            errors.
+        methods: The routes of authors' methods.
+        bounds: What a request may ask.
+    """
+
+    def __init__(
+        self, dialects: Sequence[Dialect], methods: Iterable[Route], bounds: Bounds
+    ) -> None:
+        self._dialects = dialects
+        own = [route for dialect in dialects for route in dialect.routes()]
+        self._router = Router([*own, *methods])
+        self._bounds = bounds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        assert scope["type"] == "http", f"the gateway takes no {scope['type']}"
+        try:
+            response = await self._answer(scope, receive)
+            await response(scope, receive, send)
+        except ClientDisconnect:
+            pass  # nobody is there to be answered
+
+    async def _answer(self, scope: Scope, receive: Receive) -> ASGIApp:
+        http_method, path = scope["method"], _path(scope)
+        try:
+            route, variables = self._route(http_method, path)
+            return await route.answer(Exchange(scope, receive, self._bounds), variables)
+        except ClientDisconnect:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is told to the client
+            return self._refusal(error, http_method, path)
+
+    def _route(self, http_method: str, path: str) -> tuple[Route, Mapping[str, str]]:
+        found = self._router.find(http_method, path)
+        if found is not None:
+            return found
+        allowed = self._router.methods(path)
+        if allowed:
+            raise failure.wrong_method(http_method, path, ", ".join(allowed))
+        raise failure.no_route(http_method, path)
+
+    def _refusal(self, error: Exception, http_method: str, path: str) -> ASGIApp:
+        status, headers, told = failure.told(error, f"{http_method} {path}")
+        body = dialect_of(path, self._dialects).error_body(told)
+        if isinstance(body["error"]["code"], int):
+            body["error"]["code"] = status
+        return json_response(dumped(body), status=status, headers=headers)
+
+
+def dialect_of(path: str, dialects: Sequence[Dialect]) -> Dialect:
+    """Returns the dialect in whose prefix a path is, or else the first one."""
+    inside = (one for one in dialects if path.startswith(f"{one.prefix}/"))
+    return max(inside, key=lambda one: len(one.prefix), default=dialects[0])
+
+
+def _path(scope: Scope) -> str:
+    """Returns the path as it was sent, percent-encoded, below where the app is mounted."""
+    raw = scope.get("raw_path")
+    path = raw.decode("latin-1") if raw is not None else quote(scope["path"])
+    root = scope.get("root_path", "")
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path

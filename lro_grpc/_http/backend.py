@@ -1,0 +1,154 @@
+"""What the gateway stands in front of: operations in this process, or a server behind a channel."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Protocol
+
+import grpc
+import grpc.aio
+from google.longrunning import operations_pb2
+
+from lro_grpc._dialects.view import Facts
+from lro_grpc._errors import Code, LroError, UnavailableError
+from lro_grpc._http.caller import Caller
+from lro_grpc._operation import names
+from lro_grpc._server.operations import Operations
+from lro_grpc._server.rpc.local_calls import Answer
+from lro_grpc._wire.rpc_errors import from_rpc_error
+
+Rpc = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+StreamRpc = grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
+
+GET_OPERATION = "/google.longrunning.Operations/GetOperation"
+LIST_OPERATIONS = "/google.longrunning.Operations/ListOperations"
+
+_SECONDS = 60.0
+"""How long a server may take to answer a call that does not wait for anything."""
+
+
+class Backend(Protocol):
+    """Answers calls, bytes in and bytes out.
+
+    A call that fails raises an :class:`lro_grpc.LroError` as its caller may see it.
+    """
+
+    async def call(
+        self, method: str, body: bytes, caller: Caller, *, waits: bool = False
+    ) -> Answer:
+        """Calls a method that gives one answer.
+
+        Args:
+            method: ``/pkg.Service/Method``.
+            body: The serialized request.
+            caller: Who calls.
+            waits: Whether the answer may take as long as an operation does.
+        """
+        ...
+
+    def stream(self, method: str, body: bytes, caller: Caller) -> AsyncGenerator[bytes, None]:
+        """Calls a method that gives a stream of answers."""
+        ...
+
+    async def facts(self, operation: operations_pb2.Operation) -> Facts:
+        """Returns all that is known of an operation that a call has answered with.
+
+        Raises:
+            OperationNotFoundError: If it is gone.
+        """
+        ...
+
+    async def find(self, operation_id: str) -> str:
+        """Returns the name of the operation with an id; if there is none, one that is not known.
+
+        It tells what exists: call a method with the name, and show the caller what that says.
+        """
+        ...
+
+
+class LocalBackend:
+    """Operations in this process.
+
+    Args:
+        operations: The operations, their methods added.
+    """
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+        self._calls = operations.local()
+
+    async def call(  # noqa: D102
+        self, method: str, body: bytes, caller: Caller, *, waits: bool = False
+    ) -> Answer:
+        del waits
+        self._check_running()
+        return await self._calls.call(method, body, caller)
+
+    def stream(  # noqa: D102
+        self, method: str, body: bytes, caller: Caller
+    ) -> AsyncGenerator[bytes, None]:
+        self._check_running()
+        return self._calls.stream(method, body, caller)
+
+    async def facts(self, operation: operations_pb2.Operation) -> Facts:  # noqa: D102
+        return Facts.of_record(await self._operations.store.read(operation.name))
+
+    async def find(self, operation_id: str) -> str:  # noqa: D102
+        self._check_running()
+        found = await self._operations.store.find_id(operation_id)
+        return found[0] if len(found) == 1 else names.operation_name("", operation_id)
+
+    def _check_running(self) -> None:
+        if self._operations.loop is None:
+            raise UnavailableError("the server is not ready, or goes down; try again later")
+
+
+class ChannelBackend:
+    """A server of google.longrunning.Operations in another process.
+
+    Args:
+        channel: Leads to it.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+
+    async def call(  # noqa: D102
+        self, method: str, body: bytes, caller: Caller, *, waits: bool = False
+    ) -> Answer:
+        rpc: Rpc = self._channel.unary_unary(method)
+        call = rpc(body, timeout=None if waits else _SECONDS, metadata=caller.metadata())
+        try:
+            answer: bytes = await call
+        except grpc.aio.AioRpcError as error:
+            raise _told(error) from error
+        headers = await call.initial_metadata()
+        return Answer(answer, [(key, value) for key, value in headers if isinstance(value, str)])
+
+    async def stream(  # noqa: D102
+        self, method: str, body: bytes, caller: Caller
+    ) -> AsyncGenerator[bytes, None]:
+        rpc: StreamRpc = self._channel.unary_stream(method)
+        call = rpc(body, metadata=caller.metadata())
+        try:
+            async for message in call:
+                yield message
+        except grpc.aio.AioRpcError as error:
+            raise _told(error) from error
+        finally:
+            call.cancel()
+
+    async def facts(self, operation: operations_pb2.Operation) -> Facts:  # noqa: D102
+        return Facts.of_operation(operation)
+
+    async def find(self, operation_id: str) -> str:
+        """Returns the name without a parent: nobody else can be asked for an id alone."""
+        return names.operation_name("", operation_id)
+
+
+def _told(error: grpc.aio.AioRpcError) -> LroError:
+    """Returns what to tell of an error; that of a connection names hosts that callers know not."""
+    told = from_rpc_error(error)
+    if told.code is Code.UNAVAILABLE and not told.details:
+        return UnavailableError("the server behind the gateway is away; try again later")
+    return told

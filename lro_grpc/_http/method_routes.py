@@ -1,0 +1,109 @@
+"""Authors' own methods over HTTP: those that start operations, and those of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from google.api import http_pb2
+from google.longrunning import operations_pb2
+from google.protobuf.message import Message
+from starlette.types import ASGIApp
+
+from lro_grpc._dialects import canonical_json
+from lro_grpc._errors import ConfigurationError
+from lro_grpc._http import rpc
+from lro_grpc._http.app import dialect_of
+from lro_grpc._http.backend import Backend
+from lro_grpc._http.request import Exchange
+from lro_grpc._http.responses import dumped, json_response
+from lro_grpc._http.route import Dialect, Route
+from lro_grpc._http.transcoding import bindings, rule_of
+from lro_grpc._server.jobs.kind import JobKind
+
+Rules = Mapping[str, http_pb2.HttpRule]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method that may be called over HTTP."""
+
+    name: str
+    """``/pkg.Service/Method``."""
+    request: type[Message]
+    response: type[Message]
+    rule: http_pb2.HttpRule | None
+    """Where it is; None for nowhere."""
+
+
+def methods_of(
+    starts: Mapping[str, type[Message]],
+    jobs: Sequence[tuple[JobKind, Collection[str]]],
+    rules: Rules,
+    prefix: str,
+) -> Sequence[Method]:
+    """Returns all methods.
+
+    Args:
+        starts: The request types of the methods that start operations, by the methods' names.
+        jobs: Kinds of jobs, and of each the verbs of its methods.
+        rules: Where methods are, by their names; unless given, as their annotation says.
+        prefix: What paths begin with of jobs' methods that have no annotation.
+
+    Raises:
+        ConfigurationError: If there is a rule for another method.
+    """
+    found = {
+        name: Method(name, request, operations_pb2.Operation, rules.get(name) or rule_of(name))
+        for name, request in starts.items()
+    }
+    for kind, verbs in jobs:
+        for verb in verbs:
+            one = kind.methods[verb]
+            rule = rules.get(one.name) or rule_of(one.name) or _rule_of_job(kind, verb, prefix)
+            found[one.name] = Method(one.name, one.request, one.response, rule)
+    unknown = sorted(rules.keys() - found.keys())
+    if unknown:
+        raise ConfigurationError(f"there are rules for {unknown}, and no such methods")
+    return list(found.values())
+
+
+def routes(
+    methods: Sequence[Method], backend: Backend, dialects: Sequence[Dialect]
+) -> Iterator[Route]:
+    """Gives the routes of methods.
+
+    Args:
+        methods: The methods.
+        backend: What serves them.
+        dialects: In which an operation is shown, by the path of the method that has started it.
+    """
+    for method in methods:
+        for binding in bindings(method.rule, method.request) if method.rule is not None else ():
+            dialect = dialect_of(binding.template.text, dialects)
+            yield rpc.route(binding, _answering(method, backend, dialect))
+
+
+def _answering(method: Method, backend: Backend, dialect: Dialect) -> rpc.Answer:
+    async def answer(body: bytes, exchange: Exchange) -> ASGIApp:
+        answered = (await backend.call(method.name, body, exchange.caller)).body
+        if method.response is operations_pb2.Operation:
+            return await dialect.started(answered)
+        return json_response(dumped(canonical_json.to_json(method.response.FromString(answered))))
+
+    return answer
+
+
+def _rule_of_job(kind: JobKind, verb: str, prefix: str) -> http_pb2.HttpRule:
+    """Returns where the AIPs put a method of jobs (AIP-131 to 136)."""
+    collection = f"{prefix}/{{parent=**}}/{kind.collection}"
+    name = f"{prefix}/{{name=**/{kind.collection}/*}}"
+    if verb == "Create":
+        return http_pb2.HttpRule(post=collection, body=kind.field_in(kind.methods[verb].request))
+    if verb == "List":
+        return http_pb2.HttpRule(get=collection)
+    if verb == "Get":
+        return http_pb2.HttpRule(get=name)
+    if verb == "Delete":
+        return http_pb2.HttpRule(delete=name)
+    return http_pb2.HttpRule(post=f"{name}:{verb.lower()}", body="*")

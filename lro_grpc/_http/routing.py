@@ -1,0 +1,125 @@
+"""Path templates of ``google.api.http``, matched with the paths of requests.
+
+::
+
+    Template = "/" Segments [ ":" LITERAL ]
+    Segments = Segment { "/" Segment }
+    Segment  = "*" | "**" | LITERAL | "{" FieldPath [ "=" Segments ] "}"
+
+``*`` stands for one segment, ``**`` for any number of them, also none. There may be one ``**``, not
+only at the end as in Google's own grammar: the routes of google.longrunning need that. In a path,
+what follows the first colon in the last segment is a verb, never part of a value; a colon that is
+none is percent-encoded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import unquote
+
+from lro_grpc._errors import ConfigurationError, MalformedRequestError, cut
+
+_LITERAL = r"[\w.~%!$&'()+,;=@-]+"
+_ITEM = rf"\*\*|\*|{_LITERAL}"
+_PART = re.compile(
+    rf"/(?:(?P<item>{_ITEM})|"
+    rf"\{{(?P<field>[a-z_]\w*(?:\.[a-z_]\w*)*)(?:=(?P<items>(?:{_ITEM})(?:/(?:{_ITEM}))*))?\}})",
+    re.ASCII,
+)
+_VERB = re.compile(rf":{_LITERAL}", re.ASCII)
+_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_SLASH = re.compile(r"(%2[Ff])")
+
+
+class Template:
+    """One template.
+
+    Args:
+        text: The template.
+
+    Raises:
+        ConfigurationError: If it is not of the form above.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.fields: list[str] = []
+        """The paths of the fields that it has variables for, in their order."""
+        self._is_one_segment: list[bool] = []
+        pattern, position = "", 0
+        while part := _PART.match(text, position):
+            position = part.end()
+            if part["item"]:
+                pattern += _pattern(part["item"])
+                continue
+            items = part["items"] or "*"
+            pattern += f"({''.join(map(_pattern, items.split('/')))})"
+            self.fields.append(part["field"])
+            self._is_one_segment.append(items == "*")
+        self.verb = text[position:]
+        """The verb with its colon; empty for none."""
+        is_template = position and (not self.verb or _VERB.fullmatch(self.verb))
+        if not is_template or len(set(self.fields)) < len(self.fields) or text.count("**") > 1:
+            raise ConfigurationError(
+                f"{text!r} is not a path template of google.api.http; expected one such as"
+                " /v1/{name=projects/*/locations/*}:verb with each field, and **, once at most"
+            )
+        self._pattern = re.compile(pattern + re.escape(self.verb))
+
+    def match(self, path: str) -> Mapping[str, str] | None:
+        """Returns the values of the variables, by the paths of their fields; None for no match.
+
+        Literals match as they stand in the template only. In values the percent-encoding is
+        undone: of a variable that is one segment all of it, of any other but ``%2F``, so that what
+        was encoded never becomes a separator.
+
+        Args:
+            path: The path as it was sent, percent-encoded and without a query.
+
+        Raises:
+            MalformedRequestError: If a value is not percent-encoded UTF-8.
+        """
+        found = self._pattern.fullmatch(path)
+        if found is None or verb_of(path) != self.verb:
+            return None
+        return {
+            field: _decoded(value[1:], all_of_it=is_one_segment)
+            for field, value, is_one_segment in zip(
+                self.fields, found.groups(), self._is_one_segment, strict=True
+            )
+        }
+
+
+def verb_of(path: str) -> str:
+    """Returns the verb of a path, with its colon; empty for none."""
+    if ":" not in path:
+        return ""
+    _, colon, verb = path.rpartition("/")[2].partition(":")
+    return colon + verb
+
+
+def _pattern(item: str) -> str:
+    """Returns the pattern of an item with the slash before it."""
+    return {"*": "/[^/]+", "**": "(?:/[^/]+)*"}.get(item) or f"/{re.escape(item)}"
+
+
+def _decoded(value: str, *, all_of_it: bool) -> str:
+    if "%" not in value:
+        return value
+    parts = [value] if all_of_it else _SLASH.split(value)
+    try:
+        return "".join(
+            part if not all_of_it and _SLASH.fullmatch(part) else _unquoted(part) for part in parts
+        )
+    except ValueError as cause:
+        raise MalformedRequestError(
+            f"the path has {cut(value)!r}, which is not percent-encoded UTF-8: {cause}",
+            metadata={"value": cut(value)},
+        ) from cause
+
+
+def _unquoted(part: str) -> str:
+    if _STRAY_PERCENT.search(part):
+        raise ValueError("a % stands without two hexadecimal digits")
+    return unquote(part, errors="strict")

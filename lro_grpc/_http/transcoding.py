@@ -1,0 +1,230 @@
+"""From an HTTP request to an RPC's request message, as ``google/api/http.proto`` says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from google.api import annotations_pb2, http_pb2
+from google.protobuf import descriptor_pool, json_format
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from lro_grpc._errors import ConfigurationError, MalformedRequestError, cut
+from lro_grpc._http.parameters import SYSTEM_PARAMETERS, bad_parameter
+from lro_grpc._http.routing import Template
+
+_FROM_TEXT = frozenset(
+    f"google.protobuf.{name}"
+    for name in (
+        *("Timestamp", "Duration", "FieldMask", "StringValue", "BytesValue", "BoolValue"),
+        *("Int32Value", "UInt32Value", "Int64Value", "UInt64Value", "FloatValue", "DoubleValue"),
+    )
+)
+"""Messages that are one text in JSON, and so may be a query parameter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """One way to call a method over HTTP."""
+
+    http_method: str
+    """Such as ``POST``."""
+    template: Template
+    body: str
+    """The field that the body is; ``*`` for the request itself, empty for none."""
+    request: type[Message]
+    """The type of the method's request."""
+
+    def message(
+        self, variables: Mapping[str, str], query: Sequence[tuple[str, str]], body: bytes
+    ) -> Message:
+        """Returns the request message that an HTTP request is of.
+
+        Args:
+            variables: What the template has found in the path.
+            query: The query parameters.
+            body: The body.
+
+        Raises:
+            MalformedRequestError: If it is of none.
+        """
+        message = self.request()
+        if body and not self.body:
+            raise MalformedRequestError("this method takes no body; send none")
+        if body:
+            self._set_body(message, _parsed(body))
+        parameters = self._parameters(query)
+        if parameters:
+            _set(message, parameters)
+        for field, text in variables.items():
+            _set_variable(message, field, text)
+        return message
+
+    def _set_body(self, message: Message, value: Any) -> None:
+        if self.body == "*":
+            _set(message, value)
+            return
+        (field,) = _path(message.DESCRIPTOR, self.body)
+        if field.message_type is None or field.is_repeated:
+            _set(message, {self.body: value})
+            return
+        part: Message = getattr(message, self.body)
+        part.SetInParent()  # though it may be empty
+        _set(part, value)
+
+    def _parameters(self, query: Sequence[tuple[str, str]]) -> dict[str, Any]:
+        texts: dict[str, list[str]] = {}
+        for name, text in query:
+            if name not in SYSTEM_PARAMETERS:
+                texts.setdefault(name, []).append(text)
+        parameters: dict[str, Any] = {}
+        for name, values in texts.items():
+            path = _path(self.request.DESCRIPTOR, name)
+            dotted = ".".join(field.name for field in path)
+            if self.body in ("*", path[0].name) or dotted in self.template.fields:
+                raise bad_parameter(name, "is not taken from the query; it has its own place")
+            within: Any = parameters
+            for field in path[:-1]:
+                within = within.setdefault(field.name, {}) if isinstance(within, dict) else within
+            if not isinstance(within, dict) or path[-1].name in within:
+                raise bad_parameter(name, "is given twice")
+            within[path[-1].name] = _value(name, path[-1], values)
+        return parameters
+
+
+def bindings(rule: http_pb2.HttpRule, request: type[Message]) -> Iterator[Binding]:
+    """Gives what a rule and its additional bindings say.
+
+    Args:
+        rule: An ``google.api.http`` annotation.
+        request: The type of the method's request.
+
+    Raises:
+        ConfigurationError: If it names a path or a field that cannot be.
+    """
+    pattern = rule.WhichOneof("pattern")
+    if pattern is None:
+        raise ConfigurationError(
+            f"a google.api.http rule for {request.DESCRIPTOR.full_name} has no path; give one"
+        )
+    is_custom = pattern == "custom"
+    http_method = rule.custom.kind if is_custom else pattern.upper()
+    template = Template(rule.custom.path if is_custom else getattr(rule, pattern))
+    fields = [*template.fields, *({rule.body} - {"", "*"})]
+    for field in fields:
+        try:
+            _path(request.DESCRIPTOR, field)
+        except MalformedRequestError as cause:
+            raise ConfigurationError(
+                f"{template.text!r} binds {field!r}, which {request.DESCRIPTOR.full_name} has not"
+            ) from cause
+    yield Binding(http_method, template, rule.body, request)
+    for additional in rule.additional_bindings:
+        yield from bindings(additional, request)
+
+
+def rule_of(method: str) -> http_pb2.HttpRule | None:
+    """Returns a method's annotation; None if it has none, or its service is not known here.
+
+    Args:
+        method: ``/pkg.Service/Method``.
+    """
+    service, _, name = method.strip("/").partition("/")
+    try:
+        descriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
+    except KeyError:
+        return None
+    options: Any = descriptor.GetOptions()
+    extension: Any = annotations_pb2.http
+    return options.Extensions[extension] if options.HasExtension(extension) else None
+
+
+def _parsed(body: bytes) -> Any:
+    """Returns what a body is the JSON of."""
+    try:
+        value = json.loads(
+            body.decode(), object_pairs_hook=_without_duplicates, parse_constant=_no_constant
+        )
+        if b"\\ud" in body.lower():  # half of a surrogate pair, perhaps, which is no text
+            json.dumps(value, ensure_ascii=False).encode()
+        return value  # noqa: TRY300 - it is what the try is about
+    except (ValueError, RecursionError) as cause:
+        raise MalformedRequestError(f"the body is not JSON: {cause}") from cause
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("an object has a key twice")
+    return found
+
+
+def _no_constant(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _set(message: Message, value: Any) -> None:
+    """Sets the fields of a message that its JSON tells."""
+    kind = message.DESCRIPTOR.full_name
+    is_object = not kind.startswith("google.protobuf.") or kind == "google.protobuf.Struct"
+    if is_object and not isinstance(value, dict):
+        raise MalformedRequestError(f"the body is no JSON object; send one that is a {kind}")
+    try:
+        json_format.ParseDict(value, message)
+    except (json_format.ParseError, ValueError, TypeError, RecursionError) as cause:
+        raise MalformedRequestError(
+            f"the request is not a {kind}: {cut(str(cause))}", metadata={"type": kind}
+        ) from cause
+
+
+def _set_variable(message: Message, field: str, text: str) -> None:
+    """Sets the field of a variable; what the body says of it does not count."""
+    if "." not in field and isinstance(getattr(message, field), str):
+        try:
+            setattr(message, field, text)
+        except ValueError as cause:
+            raise MalformedRequestError(f"{field} in the path is no text: {cause}") from cause
+        return
+    path = _path(message.DESCRIPTOR, field)
+    value = _value(field, path[-1], [text])
+    for one in reversed(path):
+        value = {one.name: value}
+    _set(message, value)
+
+
+def _path(descriptor: Any, dotted: str) -> list[FieldDescriptor]:
+    """Returns the fields that a dotted path leads through, from a message's descriptor on."""
+    path: list[FieldDescriptor] = []
+    for name in dotted.split("."):
+        fields = descriptor.fields if descriptor is not None else ()
+        field = next((one for one in fields if name in (one.name, one.json_name)), None)
+        if field is None or (path and path[-1].is_repeated):
+            raise bad_parameter(dotted, "is not a field of the request")
+        path.append(field)
+        descriptor = field.message_type
+    return path
+
+
+def _value(name: str, field: FieldDescriptor, texts: Sequence[str]) -> Any:
+    """Returns the JSON value of a field from its texts."""
+    kind = field.message_type
+    if kind is not None and kind.full_name not in _FROM_TEXT:
+        raise bad_parameter(name, "is a message; only its fields can be parameters")
+    is_flag = field.type == FieldDescriptor.TYPE_BOOL or (
+        kind is not None and kind.full_name == "google.protobuf.BoolValue"
+    )
+    values = [_flag(name, text) if is_flag else text for text in texts]
+    if field.is_repeated:
+        return values
+    if len(values) > 1:
+        raise bad_parameter(name, "is given twice")
+    return values[0]
+
+
+def _flag(name: str, text: str) -> bool:
+    if text not in ("true", "false"):
+        raise bad_parameter(name, f"is {cut(text)!r}; give true or false")
+    return text == "true"

@@ -1,0 +1,3 @@
+"""vendors: say what it is."""
+
+from __future__ import annotations

@@ -1,0 +1,78 @@
+"""Dialect 3 over HTTP: the routes of Azure Face.
+
+``GET /face/v1.0/operations/{id}`` answers with the status of an operation, found by its id alone. A
+method that starts operations at ``/face/v1.0/…``, by its ``google.api.http`` rule, answers 202 with
+``Operation-Location`` in place of the operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from google.longrunning import operations_pb2
+from google.rpc import status_pb2
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from lro_grpc._dialects import azure_face
+from lro_grpc._errors import PermissionDeniedError, cut
+from lro_grpc._http.backend import GET_OPERATION, Backend
+from lro_grpc._http.parameters import single_values
+from lro_grpc._http.request import Exchange
+from lro_grpc._http.responses import dumped, json_response
+from lro_grpc._http.route import Route
+from lro_grpc._http.routing import Template
+from lro_grpc._operation import names
+
+
+class OperationStatus:
+    """The dialect of Azure Face.
+
+    Args:
+        backend: What has the operations.
+        public_url: What links begin with; they are relative to the server if it is empty.
+    """
+
+    prefix = "/face/v1.0"
+
+    def __init__(self, backend: Backend, public_url: str) -> None:
+        self._backend = backend
+        self._public_url = public_url
+
+    def routes(self) -> Iterator[Route]:
+        """Returns the routes."""
+        yield Route("GET", Template(f"{self.prefix}/operations/{{operation_id}}"), self._get)
+
+    def error_body(self, status: status_pb2.Status) -> dict[str, Any]:
+        """Returns the JSON of a refusal."""
+        return azure_face.error_body(status)
+
+    async def started(self, operation: bytes) -> Response:
+        """Returns 202, and where the status is; nowhere, if the request was only validated."""
+        name = operations_pb2.Operation.FromString(operation).name
+        where = f"{self._public_url}{self.prefix}/operations/{name.rpartition('/')[2]}"
+        headers = {"operation-location": where} if name else None
+        return Response(status_code=202, headers=headers)
+
+    async def _get(self, exchange: Exchange, variables: Mapping[str, str]) -> ASGIApp:
+        operation_id = variables["operation_id"]
+        single_values(exchange.query, ())
+        request = operations_pb2.GetOperationRequest(name=await self._backend.find(operation_id))
+        try:
+            found = await self._backend.call(
+                GET_OPERATION, request.SerializeToString(), exchange.caller
+            )
+        except PermissionDeniedError as cause:
+            raise _denied(operation_id) from cause
+        operation = operations_pb2.Operation.FromString(found.body)
+        status = azure_face.from_facts(await self._backend.facts(operation))
+        return json_response(dumped(azure_face.to_json(status)))
+
+
+def _denied(operation_id: str) -> PermissionDeniedError:
+    """Returns a refusal that tells no name, which only an operation that exists has (S19)."""
+    name = names.operation_name("", operation_id)
+    return PermissionDeniedError(
+        f"Permission 'operations.get' denied on resource '{cut(name)}' (or it might not exist)."
+    )

@@ -1,0 +1,121 @@
+"""Dialect 4 over HTTP: the routes of Cloud Deployment Manager v2.
+
+``GET /deploymentmanager/v2/projects/{project}/global/operations/{operation}`` answers with an
+operation of the parent ``projects/{project}/locations/global``, and without its last part with a
+page of them. A method that starts operations below ``/deploymentmanager/v2``, by its
+``google.api.http`` rule, answers with the operation in this form.
+
+**List.** ``maxResults`` (0 to 500), ``pageToken``, and ``filter``: as of google.longrunning, see
+:mod:`lro_grpc._filtering.filter`, and the names of this form in place of some of its fields. The order is
+``creationTimestamp desc``, whether ``orderBy`` says so or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from google.longrunning import operations_pb2
+from google.rpc import status_pb2
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from lro_grpc._dialects import deployment_manager
+from lro_grpc._errors import InvalidArgumentError, OperationNotFoundError, cut
+from lro_grpc._http.backend import GET_OPERATION, LIST_OPERATIONS, Backend
+from lro_grpc._http.deployment_filter import translated
+from lro_grpc._http.parameters import single_values
+from lro_grpc._http.request import Exchange
+from lro_grpc._http.responses import dumped, json_response
+from lro_grpc._http.route import Route
+from lro_grpc._http.routing import Template
+from lro_grpc._operation import names
+
+_MOST = 500
+_ORDER = "creationTimestamp desc"
+_PARAMETERS = ("filter", "maxResults", "orderBy", "pageToken", "returnPartialSuccess")
+
+
+class DeploymentManager:
+    """The dialect of Deployment Manager.
+
+    Args:
+        backend: What has the operations.
+        public_url: What links begin with; they are relative to the server if it is empty.
+    """
+
+    prefix = "/deploymentmanager/v2"
+
+    def __init__(self, backend: Backend, public_url: str) -> None:
+        self._backend = backend
+        self._public_url = public_url
+
+    def routes(self) -> Iterator[Route]:
+        """Returns the routes."""
+        collection = f"{self.prefix}/projects/{{project}}/global/operations"
+        yield Route("GET", Template(collection), self._list)
+        yield Route("GET", Template(f"{collection}/{{operation}}"), self._get)
+
+    def error_body(self, status: status_pb2.Status) -> dict[str, Any]:
+        """Returns the JSON of a refusal."""
+        return deployment_manager.error_body(status)
+
+    async def started(self, operation: bytes) -> Response:
+        """Returns the operation; an empty object, if the request was only validated."""
+        is_there = operations_pb2.Operation.FromString(operation).name
+        return json_response(dumped(await self._form(operation)) if is_there else b"{}")
+
+    async def _get(self, exchange: Exchange, variables: Mapping[str, str]) -> ASGIApp:
+        single_values(exchange.query, ("header.bypassBillingFilter",))
+        parent = _parent(variables["project"])
+        name = names.operation_name(parent, variables["operation"])
+        request = operations_pb2.GetOperationRequest(name=name).SerializeToString()
+        found = await self._backend.call(GET_OPERATION, request, exchange.caller)
+        return json_response(dumped(await self._form(found.body)))
+
+    async def _list(self, exchange: Exchange, variables: Mapping[str, str]) -> ASGIApp:
+        asked = single_values(exchange.query, (*_PARAMETERS, "header.bypassBillingFilter"))
+        if asked.get("orderBy", _ORDER) not in (_ORDER, ""):
+            raise InvalidArgumentError(
+                f"orderBy is {cut(asked['orderBy'])!r}; the one order that there is is {_ORDER!r}"
+            )
+        parent = _parent(variables["project"])
+        request = operations_pb2.ListOperationsRequest(
+            name=parent,
+            filter=translated(asked.get("filter", ""), parent),
+            page_size=_page_size(asked.get("maxResults", "")),
+            page_token=asked.get("pageToken", ""),
+        )
+        answer = await self._backend.call(
+            LIST_OPERATIONS, request.SerializeToString(), exchange.caller
+        )
+        page = operations_pb2.ListOperationsResponse.FromString(answer.body)
+        forms = []
+        for operation in page.operations:
+            try:
+                forms.append(await self._form(operation.SerializeToString()))
+            except OperationNotFoundError:
+                continue  # it is gone since the page was made
+        body: dict[str, Any] = {"operations": forms}
+        if page.next_page_token:
+            body["nextPageToken"] = page.next_page_token
+        return json_response(dumped(body))
+
+    async def _form(self, operation: bytes) -> dict[str, Any]:
+        facts = await self._backend.facts(operations_pb2.Operation.FromString(operation))
+        form = deployment_manager.from_facts(facts, public_url=self._public_url)
+        return deployment_manager.to_json(form)
+
+
+def _parent(project: str) -> str:
+    if "/" in project:  # it was percent-encoded: the parent of another project, or of none
+        raise InvalidArgumentError(f"project is {cut(project)!r}; give its id")
+    return deployment_manager.parent_of(project)
+
+
+def _page_size(text: str) -> int:
+    if not text:
+        return _MOST
+    if not (text.isascii() and text.isdecimal() and int(text[:5]) <= _MOST):
+        raise InvalidArgumentError(f"maxResults is {cut(text)!r}; give a number of 0 to {_MOST}")
+    return int(text)

@@ -1,0 +1,86 @@
+"""The states of a batch's targets: an ``lro.v1.BatchCreateInstancesMetadata`` and its moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from google.rpc import status_pb2
+
+from lro.v1 import batch_create_instances_pb2
+from lro_grpc._operation.lifecycle import BATCH_INSTANCE
+
+Status = batch_create_instances_pb2.BatchCreateInstanceStatus
+Message = batch_create_instances_pb2.BatchCreateInstancesMetadata
+
+UNBEGUN = frozenset({Status.STATE_UNSPECIFIED, Status.PENDING_CREATE})
+"""Not picked up yet."""
+
+BEGUN = frozenset({Status.CREATING, Status.READY, Status.DELETING})
+"""There, or perhaps there: what a rollback has to delete."""
+
+
+class BatchStates:
+    """What has become of each target, in the order of the request.
+
+    Args:
+        stored: The serialized message.
+    """
+
+    def __init__(self, stored: bytes) -> None:
+        self._message = Message.FromString(stored)
+
+    @classmethod
+    def begin(cls, targets: Sequence[str]) -> BatchStates:
+        """Returns the states of a batch of which nothing was picked up yet."""
+        message = Message(instance_targets=targets)
+        for target in targets:
+            message.instance_statuses[target].state = Status.PENDING_CREATE
+        return cls(message.SerializeToString())
+
+    def serialized(self) -> bytes:
+        """Returns the message as it is to be stored."""
+        return self._message.SerializeToString(deterministic=True)
+
+    @property
+    def targets(self) -> list[str]:
+        """The targets, in the order of the request."""
+        return list(self._message.instance_targets)
+
+    def of(self, target: str) -> Status.State.ValueType:
+        """Returns a target's state."""
+        return self._message.instance_statuses[target].state
+
+    def error_of(self, target: str) -> status_pb2.Status:
+        """Returns a target's error; an empty one if it has none."""
+        return self._message.instance_statuses[target].error
+
+    def among(self, states: frozenset[Status.State.ValueType]) -> list[str]:
+        """Returns the targets that are in one of these states."""
+        return [target for target in self.targets if self.of(target) in states]
+
+    def move(
+        self, target: str, *path: Status.State.ValueType, error: status_pb2.Status | None = None
+    ) -> None:
+        """Walks a target through its lifecycle.
+
+        Args:
+            target: The target.
+            path: The states to walk through, the last of which is the new one.
+            error: Why it failed, when it has.
+
+        Raises:
+            IllegalTransitionError: If the lifecycle lacks one of the steps; nothing has changed.
+        """
+        status = self._message.instance_statuses[target]
+        BATCH_INSTANCE.check(status.state, *path)
+        status.state = path[-1]
+        if error is not None:
+            status.error.CopyFrom(error)
+            status.error_msg = error.message
+
+    def abandon(self, error: status_pb2.Status) -> None:
+        """Fails every target that is not at an end, for nobody is left to go on with it."""
+        for target in self.among(UNBEGUN | {Status.CREATING, Status.DELETING}):
+            self.move(target, Status.FAILED, error=error)
+        for target in self.among(frozenset({Status.READY})):
+            self.move(target, Status.DELETING, Status.FAILED, error=error)

@@ -1,0 +1,475 @@
+"""What happens to an operation: events, each a pure transition of its record.
+
+An event applied to a record at a time gives the next record, or an error and no change. Nothing
+here reads a clock or does I/O: whoever arbitrates (a store) calls ``event.apply(record, now)`` on
+the latest record and keeps what it returns. Times are microseconds since 1970 UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from google.longrunning import operations_pb2
+from google.protobuf import any_pb2
+from google.rpc import status_pb2
+
+from lro_grpc._errors import (
+    LIBRARY_DOMAIN,
+    Code,
+    IllegalTransitionError,
+    LroError,
+    StaleAttemptError,
+    to_status,
+)
+from lro_grpc._operation.batch_states import BatchStates
+from lro_grpc._operation.lifecycle import JOB
+from lro_grpc._operation.publication import (
+    CANCELLED,
+    CANCELLING,
+    EXPIRED,
+    FAILED,
+    LAST_TIME,
+    PARTIALLY_SUCCEEDED,
+    PAUSED,
+    PENDING,
+    QUEUED,
+    RUNNING,
+    SUCCEEDED,
+    UPDATING,
+    Record,
+    not_found,
+    published,
+)
+
+
+class Event(Protocol):
+    """Something that happens to an operation."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """Returns the record after the event; the very same one if nothing changes.
+
+        Raises:
+            LroError: If the event cannot happen to this record; nothing has changed.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker takes the operation: a new attempt begins. One that is overdue expires instead."""
+
+    lease: int
+    """For how long the worker holds it without a heartbeat, in microseconds."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        if not record.done and record.is_due(now):
+            return Elapse().apply(record, now)
+        if not record.is_ready(now):
+            raise StaleAttemptError(
+                f"{record.name} cannot be claimed now: it is {JOB.name_of(record.state)}"
+                f" in attempt {record.attempt}",
+                metadata={"operation": record.name},
+            )
+        return published(
+            record,
+            now,
+            path=() if record.state == CANCELLING else (PENDING, RUNNING),
+            attempt=record.attempt + 1,
+            lease_time=now + self.lease,
+            ready_time=0,
+            start_time=record.start_time or max(now, record.update_time),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A worker says that it is alive, and holds the operation for another lease."""
+
+    attempt: int
+    lease: int
+    """In microseconds."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _fence(record, self.attempt)
+        return record._replace(lease_time=now + self.lease)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A handler tells how far it is; ``None`` leaves a value as it was."""
+
+    attempt: int
+    progress_percent: int | None = None
+    status_detail: str | None = None
+    custom: bytes | None = None
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _fence(record, self.attempt)
+        reported = self.told(record)
+        return record if reported == record else published(reported, now)
+
+    def told(self, record: Record) -> Record:
+        """Returns the record with these values, not yet published."""
+        told: dict[str, Any] = {}
+        if self.progress_percent is not None:
+            percent = max(record.progress_percent, min(self.progress_percent, 100))
+            told["progress_percent"] = percent
+        if self.status_detail is not None:
+            told["status_detail"] = self.status_detail
+        if self.custom is not None:
+            told["custom"] = self.custom
+        return record._replace(**told) if told else record
+
+
+@dataclass(frozen=True, slots=True)
+class SaveBatch:
+    """A batch has come further."""
+
+    report: Report
+    batch: bytes
+    """The serialized ``lro.v1.BatchCreateInstancesMetadata``."""
+    batch_error: bytes
+    """The serialized ``google.rpc.Status`` of the first failure; empty for none."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _fence(record, self.report.attempt)
+        told = self.report.told(record)
+        first = record.batch_error or self.batch_error  # it stays, whatever fails later
+        return published(told, now, batch=self.batch, batch_error=first)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A handler has come to a state that a later attempt can go on from."""
+
+    report: Report
+    checkpoint: bytes
+    """The serialized ``Any`` that holds the state."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _fence(record, self.report.attempt)
+        told = self.report.told(record)
+        return published(told, now, checkpoint=self.checkpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A handler begins to change what it works on, or has done so. In CANCELLING it shows not."""
+
+    report: Report
+    updating: bool
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _fence(record, self.report.attempt)
+        state = UPDATING if self.updating else RUNNING
+        path = () if record.state in (CANCELLING, state) else (state,)
+        return published(self.report.told(record), now, path=path)
+
+
+@dataclass(frozen=True, slots=True)
+class Succeed:
+    """The handler has returned its response."""
+
+    report: Report
+    response: bytes
+    """The serialized ``Any`` that holds the response."""
+    partial: bool = False
+    """Whether the handler's metadata tells of partial failures."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _fence(record, self.report.attempt)
+        partial = self.partial and record.state != CANCELLING
+        return published(
+            self.report.told(record),
+            now,
+            operations_pb2.Operation(response=any_pb2.Any.FromString(self.response)),
+            path=(PARTIALLY_SUCCEEDED if partial else SUCCEEDED,),
+            progress_percent=100,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The handler has failed. The code CANCELLED makes it a cancellation, whoever asked for it."""
+
+    report: Report
+    error: bytes
+    """The serialized ``google.rpc.Status``."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _fence(record, self.report.attempt)
+        error = status_pb2.Status.FromString(self.error)
+        return _failed_or_cancelled(self.report.told(record), now, error)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The handler has failed with an error that a later attempt may be spared.
+
+    On the last attempt the operation fails with it.
+    """
+
+    report: Report
+    error: bytes
+    """The serialized ``google.rpc.Status``."""
+    delay: int
+    """For how long no attempt may begin, in microseconds; not beyond the method's time limit."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _fence(record, self.report.attempt)
+        failed = _failed_once(self.report.told(record))
+        if failed.failed_attempts < failed.max_attempts:
+            # What is overdue is undone, or expires, however long it was to wait.
+            latest = failed.deadline_time or LAST_TIME
+            return _unheld(failed, now, ready_time=min(now + max(0, self.delay), latest))
+        return _failed_or_cancelled(failed, now, status_pb2.Status.FromString(self.error))
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """The method's time limit is over, and the handler has stopped or is given up."""
+
+    report: Report
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _fence(record, self.report.attempt)
+        return _expired(self.report.told(record), now)
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A worker gives the operation back unharmed: it goes down, or the handler has paused."""
+
+    report: Report
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _fence(record, self.report.attempt)
+        return _unheld(self.report.told(record), now)
+
+
+@dataclass(frozen=True, slots=True)
+class Lose:
+    """A worker is gone, or stuck. Lost on the last attempt, the operation fails (R3)."""
+
+    attempt: int
+    """The attempt that was seen to be lost; another one has nothing to do with it."""
+    proven: bool = False
+    """Whether the worker is known to be gone, whatever is left of its lease."""
+    stuck: bool = False
+    """Whether the worker is there, but its handler makes no progress."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _fence(record, self.attempt)
+        if not self.proven and not self.stuck and record.lease_time > now:
+            return record
+        lost = _failed_once(record)
+        if lost.failed_attempts < lost.max_attempts:
+            return _unheld(lost, now)
+        what = "made no progress" if self.stuck else "lost its worker"
+        error = LroError(
+            f"{lost.name} {what} in attempt {lost.attempt}"
+            f" and has none of {lost.max_attempts} attempts left",
+            code=Code.ABORTED,
+            reason="NO_PROGRESS" if self.stuck else "WORKER_LOST",
+            domain=LIBRARY_DOMAIN,
+            metadata={"operation": lost.name, "attempts": str(lost.max_attempts)},
+        )
+        return _failed(lost, now, to_status(error))
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Someone asks to cancel the operation. A done one stays as it is (P8)."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _check_visible(record)
+        if record.done or record.cancel_requested:
+            return record
+        if not record.lease_time and not (record.batch or record.checkpoint):
+            return _cancelled(record, now, cancelled_status())
+        return published(
+            record,
+            now,
+            path=(CANCELLING,),
+            cancel_requested=True,
+            pause_requested=False,
+            ready_time=0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Someone asks to pause the operation, which it does when its handler comes to where it can."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _check_visible(record)
+        if record.state == PAUSED or record.pause_requested:
+            return record
+        if record.done or record.state == CANCELLING:
+            raise _illegal(record, "paused")
+        if not record.pausable:
+            raise IllegalTransitionError(
+                f"{record.name} cannot be paused: the handler of {record.method} does not say that"
+                " it can; mark it with pausable=True",
+                metadata={"operation": record.name, "method": record.method},
+            )
+        if record.lease_time:
+            return published(record, now, pause_requested=True)
+        return published(record, now, path=(PAUSED,), ready_time=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Someone asks to go on with what was paused, or is asked to pause."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _check_visible(record)
+        if record.state == PAUSED:
+            return published(record, now, path=(QUEUED,))
+        if record.pause_requested:
+            return published(record, now, pause_requested=False)
+        raise _illegal(record, "resumed")
+
+
+@dataclass(frozen=True, slots=True)
+class Elapse:
+    """Time has passed: what nobody holds may expire, and what was kept long enough goes (S29)."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        if not record.is_due(now):
+            return record
+        if record.done:
+            return _removed(record)
+        if record.is_to_undo:
+            return published(record, now, path=(QUEUED,))
+        return _expired(record, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Someone is no longer interested. What is not done runs on, unseen (P7).
+
+    So does what is paused, for nobody could resume it any more.
+    """
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _check_visible(record)
+        removed = _removed(record)
+        if record.state == PAUSED:
+            return published(removed, now, path=(QUEUED,))
+        if record.pause_requested:
+            return published(removed, now, pause_requested=False)
+        return removed
+
+
+def cancelled_status() -> status_pb2.Status:
+    """Returns the error of an operation that was cancelled (P8)."""
+    error = LroError("the operation was cancelled", code=Code.CANCELLED, domain=LIBRARY_DOMAIN)
+    return to_status(error)
+
+
+def expired_status(record: Record) -> status_pb2.Status:
+    """Returns the error of an operation whose method's time limit is over."""
+    limit = (record.deadline_time - record.create_time) / 1_000_000
+    error = LroError(
+        f"{record.name} was not done within {limit:g} s, the time limit of {record.method}",
+        code=Code.DEADLINE_EXCEEDED,
+        reason="OPERATION_EXPIRED",
+        domain=LIBRARY_DOMAIN,
+        metadata={"operation": record.name, "method": record.method},
+    )
+    return to_status(error)
+
+
+def _check_visible(record: Record) -> None:
+    if record.deleted:
+        raise not_found(record.name)
+
+
+def _fence(record: Record, attempt: int) -> None:
+    """Refuses a write of an attempt that does not hold the operation (R5)."""
+    if record.attempt != attempt or not record.lease_time:
+        raise StaleAttemptError(
+            f"attempt {attempt} does not hold {record.name}: it is {JOB.name_of(record.state)}"
+            f" in attempt {record.attempt}",
+            metadata={"operation": record.name, "attempt": str(attempt)},
+        )
+
+
+def _illegal(record: Record, what: str) -> IllegalTransitionError:
+    state = JOB.name_of(record.state)
+    return IllegalTransitionError(
+        f"{record.name} cannot be {what}: it is {state}",
+        metadata={"operation": record.name, "state": state},
+    )
+
+
+def _removed(record: Record) -> Record:
+    return record._replace(deleted=True, request_id="")
+
+
+def _failed_once(record: Record) -> Record:
+    return record._replace(failed_attempts=record.failed_attempts + 1)
+
+
+def _unheld(record: Record, now: int, *, ready_time: int = 0) -> Record:
+    """Takes the record from its worker: to be claimed again, or ended if nothing is to undo."""
+    if record.state == CANCELLING:
+        if record.is_to_undo:
+            return published(record, now, lease_time=0, ready_time=ready_time)
+        return _cancelled(record, now, cancelled_status())
+    if record.pause_requested:
+        return published(record, now, path=(PAUSED,), lease_time=0, pause_requested=False)
+    return published(record, now, path=(QUEUED,), lease_time=0, ready_time=ready_time)
+
+
+def _failed_or_cancelled(record: Record, now: int, error: status_pb2.Status) -> Record:
+    """Ends the record with a handler's error, whose code tells which of the two it is (P8)."""
+    ended = _cancelled if error.code == Code.CANCELLED else _failed
+    return ended(record, now, error)
+
+
+def _cancelled(record: Record, now: int, error: status_pb2.Status) -> Record:
+    path = (CANCELLED,) if record.state == CANCELLING else (CANCELLING, CANCELLED)
+    result = operations_pb2.Operation(error=error)
+    batch = _ended_batch(record, error)
+    return published(record, now, result, path=path, cancel_requested=True, batch=batch)
+
+
+def _expired(record: Record, now: int) -> Record:
+    error = expired_status(record)
+    result = operations_pb2.Operation(error=error)
+    path = (FAILED,) if record.state == CANCELLING else (EXPIRED,)
+    return published(record, now, result, path=path, batch=_ended_batch(record, error))
+
+
+def _failed(record: Record, now: int, error: status_pb2.Status) -> Record:
+    result = operations_pb2.Operation(error=error)
+    return published(record, now, result, path=(FAILED,), batch=_ended_batch(record, error))
+
+
+def _ended_batch(record: Record, error: status_pb2.Status) -> bytes:
+    """Returns the batch of an operation that ends with an error: no target is left as it stood."""
+    if not record.batch:
+        return b""
+    states = BatchStates(record.batch)
+    states.abandon(error)
+    return states.serialized()

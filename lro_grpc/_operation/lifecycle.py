@@ -1,0 +1,125 @@
+"""The state machines of the schema, read from its ``(lro.v1.state)`` options."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from google.protobuf.descriptor import EnumDescriptor, EnumValueDescriptor
+
+from lro.v1 import (
+    batch_create_instances_pb2,
+    deployment_operation_pb2,
+    operation_status_pb2,
+    state_pb2,
+)
+from lro_grpc._errors import Code, IllegalTransitionError
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One state of a lifecycle: what its ``StateRule`` says, names resolved to numbers."""
+
+    name: str
+    """The enum value's name."""
+    number: int
+    """The enum value's number."""
+    initial: bool
+    """Whether a lifecycle begins here."""
+    terminal: bool
+    """Whether nothing comes after it."""
+    settled: bool
+    """Whether it may stand when the operation is done, though more could come after it."""
+    next: frozenset[int]
+    """The states that may come right after it."""
+    code: Code
+    """What ends here ends with this code, unless the failure has one of its own."""
+    represents: tuple[int, ...]
+    """The values of ``JobState`` that this word of another dialect stands for."""
+
+
+class Lifecycle:
+    """A state machine, as the options of an enum's values describe it.
+
+    Args:
+        enum: The enum whose values carry ``(lro.v1.state)``; the zero value is not a state.
+    """
+
+    def __init__(self, enum: EnumDescriptor) -> None:
+        self.name: str = enum.full_name
+        numbers = {value.name: value.number for value in enum.values}
+        self.states: Mapping[int, State] = {
+            value.number: _state(value, numbers) for value in enum.values if value.number
+        }
+        self.initial: State = next(state for state in self.states.values() if state.initial)
+        """The state in which a lifecycle begins."""
+        self._words = {job: state for state in self.states.values() for job in state.represents}
+
+    def name_of(self, number: int) -> str:
+        """Returns a state's name, or its number as text if the schema does not know it."""
+        state = self.states.get(number)
+        return state.name if state else str(number)
+
+    def is_terminal(self, number: int) -> bool:
+        """Tells whether nothing comes after this state."""
+        return self.states[number].terminal
+
+    def check(self, *path: int) -> None:
+        """Checks that each state of the path may follow the one before.
+
+        Raises:
+            IllegalTransitionError: At the first step that the schema does not list (S28).
+        """
+        for current, following in itertools.pairwise(path):
+            if current not in self.states or following not in self.states[current].next:
+                raise IllegalTransitionError(
+                    f"{self.name} has no step from {self.name_of(current)}"
+                    f" to {self.name_of(following)}",
+                    metadata={"from": self.name_of(current), "to": self.name_of(following)},
+                )
+
+    def word_for(self, job_state: int, *, started: bool) -> State:
+        """Returns the state of this dialect that stands for a ``JobState``.
+
+        Until an operation is over, the word only tells whether it was ever started, so that it
+        never goes back: not when the operation is paused, nor when it is queued again.
+
+        Args:
+            job_state: Any ``JobState`` but the zero value.
+            started: Whether the operation has a ``start_time``.
+        """
+        if not JOB.is_terminal(job_state):
+            job_state = state_pb2.JOB_STATE_RUNNING if started else state_pb2.JOB_STATE_QUEUED
+        return self._words[job_state]
+
+
+def _state(value: EnumValueDescriptor, numbers: Mapping[str, int]) -> State:
+    rule = value.GetOptions().Extensions[state_pb2.state]
+    return State(
+        name=value.name,
+        number=value.number,
+        initial=rule.initial,
+        terminal=rule.terminal,
+        settled=rule.settled,
+        next=frozenset(_resolved(rule.next, numbers)),
+        code=Code(rule.code),
+        represents=tuple(rule.represents),
+    )
+
+
+def _resolved(names: Iterable[str], numbers: Mapping[str, int]) -> Iterable[int]:
+    return (numbers[name] for name in names)
+
+
+JOB = Lifecycle(state_pb2.JobState.DESCRIPTOR)
+"""``lro.v1.JobState``: the lifecycle of every operation."""
+
+BATCH_INSTANCE = Lifecycle(batch_create_instances_pb2.BatchCreateInstanceStatus.State.DESCRIPTOR)
+"""``lro.v1.BatchCreateInstanceStatus.State``: the lifecycle of one target of a batch."""
+
+OPERATION_STATUS = Lifecycle(operation_status_pb2.OperationStatusType.DESCRIPTOR)
+"""``lro.v1.OperationStatusType``: notstarted, running, succeeded, failed."""
+
+DEPLOYMENT_OPERATION = Lifecycle(deployment_operation_pb2.DeploymentOperation.Status.DESCRIPTOR)
+"""``lro.v1.DeploymentOperation.Status``: PENDING, RUNNING, DONE."""

@@ -1,0 +1,77 @@
+"""Operation names: ``[{parent}/]operations/{id}``."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+
+from lro_grpc._errors import InvalidNameError, cut
+
+COLLECTION = "operations"
+"""The collection's id: the last but one segment of a name, and the parent of names without one."""
+
+_ID_BYTES = 16
+_MAX_LENGTH = 1024
+_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}")
+# The characters of a URI path segment (RFC 3986 pchar), and at least one that is not a dot.
+_SEGMENT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~%!$&'()*+,;=:@-]{1,255}")
+
+
+def new_id(random_bytes: Callable[[int], bytes]) -> str:
+    """Makes an operation id: ``op-`` and 26 base32 characters of 128 random bits.
+
+    Args:
+        random_bytes: A source of that many random bytes, such as ``os.urandom``.
+    """
+    text = base64.b32encode(random_bytes(_ID_BYTES)).decode("ascii").rstrip("=").lower()
+    return f"op-{text}"
+
+
+def operation_name(parent: str, operation_id: str, collection: str = COLLECTION) -> str:
+    """Joins a parent (empty for none) and an id to a name."""
+    return f"{parent}/{collection}/{operation_id}" if parent else f"{collection}/{operation_id}"
+
+
+def split(name: str, collection: str = COLLECTION) -> tuple[str, str]:
+    """Splits an operation's name into its parent (empty for none) and its id.
+
+    Args:
+        name: The name.
+        collection: What stands in it before the id.
+
+    Raises:
+        InvalidNameError: If the text is not such a name.
+    """
+    parent, slash, operation_id = name.rpartition("/")
+    parent, _, found = parent.rpartition("/") if slash else ("", "", "")
+    if found != collection or not _ID.fullmatch(operation_id) or name.startswith("/"):
+        what = "an operation's name" if collection == COLLECTION else f"a name in {collection}"
+        raise InvalidNameError(
+            f"{cut(name)!r} is not {what}; expected [{{parent}}/]{collection}/{{id}}"
+            " with an id of 1 to 128 characters of A-Z a-z 0-9 . _ ~ -",
+            metadata={"name": cut(name)},
+        )
+    if parent:
+        check_parent(parent)
+    return parent, operation_id
+
+
+def check_parent(parent: str) -> None:
+    """Checks that a text can stand before ``/operations``.
+
+    Raises:
+        InvalidNameError: If it is empty, too long, ``operations``, or has a segment that is
+            empty, ``.``, ``..`` or not of URI path characters.
+    """
+    segments = parent.split("/")
+    if (
+        len(parent) > _MAX_LENGTH
+        or parent == COLLECTION
+        or not all(map(_SEGMENT.fullmatch, segments))
+    ):
+        raise InvalidNameError(
+            f"{cut(parent)!r} is not a parent's name; expected segments like"
+            f" projects/p/locations/l, of at most {_MAX_LENGTH} characters in all",
+            metadata={"parent": cut(parent)},
+        )

@@ -1,0 +1,170 @@
+"""The stored operation: an immutable value, and the bytes that it is served as.
+
+All times are microseconds since 1970 UTC; 0 stands for unset.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.longrunning import operations_pb2
+
+from lro.v1 import state_pb2
+from lro_grpc._errors import ConfigurationError, OperationNotFoundError
+from lro_grpc._operation import metadata, names
+from lro_grpc._operation.lifecycle import JOB
+from lro_grpc._operation.record import CLAIMABLE_STATES as CLAIMABLE_STATES
+from lro_grpc._operation.record import Record as Record
+
+QUEUED = state_pb2.JOB_STATE_QUEUED
+PENDING = state_pb2.JOB_STATE_PENDING
+RUNNING = state_pb2.JOB_STATE_RUNNING
+UPDATING = state_pb2.JOB_STATE_UPDATING
+PAUSED = state_pb2.JOB_STATE_PAUSED
+CANCELLING = state_pb2.JOB_STATE_CANCELLING
+CANCELLED = state_pb2.JOB_STATE_CANCELLED
+SUCCEEDED = state_pb2.JOB_STATE_SUCCEEDED
+PARTIALLY_SUCCEEDED = state_pb2.JOB_STATE_PARTIALLY_SUCCEEDED
+FAILED = state_pb2.JOB_STATE_FAILED
+EXPIRED = state_pb2.JOB_STATE_EXPIRED
+
+DEFAULT_RETENTION = 30 * 24 * 3600 * 1_000_000
+"""For how long a done operation is kept unless its method says otherwise: 30 days (S7)."""
+
+LAST_TIME = 253_402_300_799_999_999
+"""The end of the year 9999, after which a ``Timestamp`` shows nothing; 64 bits hold it, too."""
+
+
+def create(
+    *,
+    parent: str,
+    operation_id: str,
+    method: str,
+    request: bytes,
+    metadata_type: str,
+    now: int,
+    request_id: str = "",
+    fingerprint: bytes = b"",
+    target: str = "",
+    verb: str = "",
+    api_version: str = "",
+    caller: str = "",
+    trace_context: str = "",
+    max_attempts: int = 10,
+    pausable: bool = False,
+    exclusive: bool = False,
+    retention: int = DEFAULT_RETENTION,
+    timeout: int = 0,
+    custom: bytes = b"",
+) -> Record:
+    """Returns a new record, QUEUED and not yet stored.
+
+    With ``exclusive`` no other operation may have the target meanwhile (S6). ``timeout`` is how
+    long it may take from now on, in microseconds; 0 stands for any time. ``custom`` is what the
+    handler's own metadata fields are to begin with.
+    """
+    record = Record(
+        name=names.operation_name(parent, operation_id),
+        parent=parent,
+        method=method,
+        request=request,
+        request_id=request_id,
+        fingerprint=fingerprint,
+        metadata_type=metadata_type,
+        target=target,
+        verb=verb,
+        api_version=api_version,
+        caller=caller,
+        trace_context=trace_context,
+        max_attempts=max_attempts,
+        pausable=pausable,
+        exclusive_target=target if exclusive else "",
+        retention=min(retention, LAST_TIME),
+        deadline_time=min(now + timeout, LAST_TIME) if timeout else 0,
+        create_time=now,
+        start_time=0,
+        update_time=now,
+        end_time=0,
+        expire_time=0,
+        state=JOB.initial.number,
+        attempt=0,
+        failed_attempts=0,
+        lease_time=0,
+        ready_time=0,
+        cancel_requested=False,
+        pause_requested=False,
+        deleted=False,
+        progress_percent=0,
+        status_detail="",
+        custom=custom,
+        checkpoint=b"",
+        batch=b"",
+        batch_error=b"",
+        error_code=0,
+        response_type="",
+        operation=b"",
+    )
+    return published(record, now)
+
+
+def not_found(name: str) -> OperationNotFoundError:
+    """Returns the error for a name that no operation has."""
+    return OperationNotFoundError(f"operation {name!r} not found", metadata={"name": name})
+
+
+def published(
+    record: Record,
+    now: int,
+    result: operations_pb2.Operation | None = None,
+    *,
+    path: tuple[int, ...] = (),
+    **changes: Any,
+) -> Record:
+    """Returns the changed record, with the bytes that Get answers with made anew.
+
+    Args:
+        record: The record to change.
+        now: The time of the change.
+        result: An Operation with the outcome and nothing else; ends the operation.
+        path: The states to walk through, the last of which is the new one.
+        **changes: The fields to change besides.
+
+    Raises:
+        IllegalTransitionError: If the lifecycle lacks one of the steps.
+    """
+    if path:
+        if record.state == UPDATING and path[0] != RUNNING:
+            path = (RUNNING, *path)  # what comes while it is updating comes right after it
+        JOB.check(record.state, *path)
+        changes["state"] = path[-1]
+    now = max(now, record.update_time)  # a clock that is set back must not be seen in a record
+    changes["update_time"] = now
+    if result is not None:
+        changes.update(
+            end_time=now,
+            expire_time=min(now + record.retention, LAST_TIME),
+            lease_time=0,
+            ready_time=0,
+            pause_requested=False,
+            exclusive_target="",
+            error_code=result.error.code,
+            response_type=result.response.type_url.rpartition("/")[2],
+        )
+    record = record._replace(**changes)
+    operation = operations_pb2.Operation(name=record.name, done=result is not None)
+    operation.metadata.type_url = metadata.TYPE_URL_PREFIX + record.metadata_type
+    operation.metadata.value = _metadata(record)
+    if result is not None:
+        operation.MergeFrom(result)
+    return record._replace(operation=operation.SerializeToString())
+
+
+def _metadata(record: Record) -> bytes:
+    """Returns the metadata message, serialized; as it was if its type has gone from the service."""
+    try:
+        kind = metadata.message_class(record.metadata_type)
+    except ConfigurationError:
+        return operations_pb2.Operation.FromString(record.operation).metadata.value
+    message = kind.FromString(record.custom) if record.custom else kind()
+    metadata.fill(message, record, clear=bool(record.custom))
+    return message.SerializeToString()

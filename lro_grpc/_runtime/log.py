@@ -1,0 +1,108 @@
+"""The log of operations: each line carries as fields which operation and attempt it is about."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from google.longrunning import operations_pb2
+from google.rpc import status_pb2
+
+from lro_grpc._operation.events import Event, Lose, Retry
+from lro_grpc._operation.lifecycle import JOB
+from lro_grpc._operation.publication import Record
+
+if TYPE_CHECKING:
+    _Adapter = logging.LoggerAdapter[logging.Logger]
+else:
+    _Adapter = logging.LoggerAdapter  # no generic before Python 3.11
+
+AnyLog = logging.Logger | _Adapter
+
+_log = logging.getLogger("lro_grpc")
+_handlers_log = logging.getLogger("lro_grpc.handler")
+
+
+class OperationLog(_Adapter):
+    """Adds the fields ``operation``, ``attempt`` and ``method`` to each line.
+
+    Args:
+        record: The operation, in its present attempt.
+        log: Where the lines go.
+    """
+
+    def __init__(self, record: Record, log: logging.Logger = _log) -> None:
+        fields = {"operation": record.name, "attempt": record.attempt, "method": record.method}
+        super().__init__(log, fields)
+
+    def process(
+        self, msg: Any, kwargs: MutableMapping[str, Any]
+    ) -> tuple[Any, MutableMapping[str, Any]]:
+        """Adds the fields to those of the line itself, which ``LoggerAdapter`` would drop."""
+        kwargs["extra"] = {**(kwargs.get("extra") or {}), **(self.extra or {})}
+        return msg, kwargs
+
+
+def handlers_log(record: Record) -> OperationLog:
+    """Returns the log of an attempt's handler."""
+    return OperationLog(record, _handlers_log)
+
+
+def log_started(record: Record) -> None:
+    """Tells that an operation was started."""
+    if _log.isEnabledFor(logging.DEBUG):
+        OperationLog(record).debug("%s: started", record.name)
+
+
+def log_claimed(record: Record) -> None:
+    """Tells that an attempt begins."""
+    if _log.isEnabledFor(logging.DEBUG):
+        OperationLog(record).debug("%s: attempt %d begins", record.name, record.attempt)
+
+
+def log_done(record: Record) -> None:
+    """Tells how an operation has ended."""
+    if not _log.isEnabledFor(logging.INFO):
+        return
+    name, state, log = record.name, JOB.name_of(record.state), OperationLog(record)
+    if record.error_code:
+        error = operations_pb2.Operation.FromString(record.operation).error
+        log.info("%s: %s: %s", name, state, error.message)
+    else:
+        log.info("%s: %s", name, state)
+
+
+def log_outcome(event: Event, record: Record) -> None:
+    """Tells what has come of an attempt.
+
+    Args:
+        event: What has happened to it.
+        record: The operation after that.
+    """
+    name, attempt = record.name, record.attempt
+    if isinstance(event, Lose):
+        why = "made no progress" if event.stuck else "lost its worker"
+        OperationLog(record).warning("%s: attempt %d %s", name, attempt, why)
+    if record.done:
+        log_done(record)
+    elif isinstance(event, Retry):
+        OperationLog(record).warning(
+            "%s: attempt %d failed, to be tried again after %.1f s: %s",
+            *(name, attempt, event.delay / 1_000_000),
+            status_pb2.Status.FromString(event.error).message,
+        )
+    elif not isinstance(event, Lose):
+        state = JOB.name_of(record.state)
+        OperationLog(record).info("%s: attempt %d gave it back; it is %s", name, attempt, state)
+
+
+def log_asked(event: Event, record: Record) -> None:
+    """Tells what a caller has asked for.
+
+    Args:
+        event: What was asked for.
+        record: The operation after that.
+    """
+    what, state = type(event).__name__.lower(), JOB.name_of(record.state)
+    OperationLog(record).info("%s: %s was asked for; it is %s", record.name, what, state)

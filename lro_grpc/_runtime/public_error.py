@@ -1,0 +1,47 @@
+"""What a handler's exception tells its caller, and what only the log may have."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+
+from google.rpc import status_pb2
+
+from lro_grpc._errors import LroError, UnexpectedError, to_status
+from lro_grpc._runtime.log import AnyLog
+
+_log = logging.getLogger("lro_grpc")
+
+
+def status_of(
+    error: BaseException, where: str, *, domain: str, log: AnyLog = _log
+) -> status_pb2.Status:
+    """Returns the Status to show for an exception; never raises.
+
+    An :class:`LroError` is meant to be shown. Anything else, and an ``LroError`` that cannot be
+    put into a Status, is logged under a new id, and the caller is given that id and nothing more.
+
+    Args:
+        error: What was raised.
+        where: What was being done, for the log.
+        domain: ``ErrorInfo.domain`` for an error that names none.
+        log: Where to log it.
+    """
+    if isinstance(error, LroError):
+        try:
+            return to_status(error, domain=domain)
+        except (TypeError, ValueError) as cause:
+            error = cause
+    incident = uuid.uuid4().hex
+    log.error(
+        "%s raised unexpectedly, incident %s",
+        *(where, incident),
+        exc_info=error,
+        extra={"incident": incident},
+    )
+    return to_status(
+        UnexpectedError(
+            f"an unexpected error happened; the server's log has it as incident {incident}",
+            metadata={"incident": incident},
+        )
+    )

@@ -1,0 +1,190 @@
+"""The mark that makes a servicer's method long-running."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, NoReturn, TypeVar, overload
+
+from lro_grpc._client.plan import Backoff
+from lro_grpc._engine.handler import RETRY_BACKOFF
+from lro_grpc._errors import ConfigurationError
+from lro_grpc._server.times import check_time
+
+_MOST = 2**31 - 1
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS = "__lro_options__"
+"""The attribute of a function that has the options it is decorated with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a ``prepare`` found out about an operation before it is stored."""
+
+    target: str = ""
+    """The resource that the operation is about: ``OperationMetadata.target``."""
+    parent: str | None = None
+    """What the operation's name begins with. Unless given, the ``projects/*/locations/*`` that
+    ``target``, or ``parent`` or ``name`` in the request, begins with; else none."""
+    metadata: Any = None
+    """The handler's own fields of the operation's metadata, to begin with: a message of the
+    method's metadata type."""
+
+
+@dataclass(frozen=True, slots=True)
+class MethodOptions:
+    """What a mark says of its method.
+
+    In a class that derives from a generated servicer it is itself the decorator::
+
+        @lro_grpc.MethodOptions(pausable=True)
+        async def BuildReport(self, request, op): ...
+    """
+
+    concurrency: int | None = None
+    """Attempts at a time in one process; 16 for a ``def``, 1000 for an ``async def`` unless set."""
+    max_attempts: int = 10
+    """How many attempts may fail with an error to retry, lose their worker or get stuck before the
+    operation fails. Pauses and drains do not count."""
+    retry: Callable[[Exception], bool] | None = None
+    """Tells of an exception that the run has raised whether another attempt may be spared it; a
+    ``RetryableError`` is retried without it."""
+    backoff: Backoff = RETRY_BACKOFF
+    """How long to wait between attempts that fail."""
+    timeout: timedelta | None = None
+    """How long an operation may take, from its start on and with all pauses: then it ends EXPIRED
+    with DEADLINE_EXCEEDED. Any time unless set."""
+    progress_timeout: timedelta | None = None
+    """For how long an attempt may give no sign (``progress``, ``checkpoint``, a batch's step): then
+    it counts as lost, and the next one begins. Any time unless set."""
+    pausable: bool = False
+    """Whether the run calls ``op.checkpoint`` now and then, where it can pause."""
+    exclusive: bool = False
+    """Whether one exclusive operation at a time may have the ``Prepared.target``: another start is
+    refused with ABORTED (S6)."""
+    retention: timedelta | None = None
+    """For how long a done operation is kept; as ``Operations(retention=…)`` says unless set."""
+    verb: str | None = None
+    """``OperationMetadata.verb``; made from the method's name unless set."""
+    api_version: str | None = None
+    """``OperationMetadata.api_version``; the package's last part like ``v1`` unless set."""
+
+    def __post_init__(self) -> None:
+        """Checks the numbers and times."""
+        for option in ("concurrency", "max_attempts"):
+            value = getattr(self, option)
+            if value is not None and not (isinstance(value, int) and 1 <= value <= _MOST):
+                raise ConfigurationError(
+                    f"{option} is {value!r}; give a whole number of 1 to {_MOST}"
+                )
+        for option in ("timeout", "progress_timeout", "retention"):
+            check_time(option, getattr(self, option))
+
+    def __call__(self, run: F) -> F:
+        """Decorates a method of a generated servicer, and leaves its type as it is."""
+        setattr(run, _OPTIONS, self)
+        return run
+
+
+def options_of(run: Callable[..., Any]) -> MethodOptions | None:
+    """Returns the options that a function is decorated with."""
+    found: MethodOptions | None = getattr(run, _OPTIONS, None)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class BoundMethod:
+    """A marked method of one servicer, as the generated adder hands it on."""
+
+    run: Callable[[Any, Any], Any]
+    """Called with the request and the operation's context."""
+    prepare: Callable[[Any, Any], Any] | None
+    """Called with the request and the RPC's context, before anything is stored."""
+    options: MethodOptions
+
+    def __call__(self, request: object, context: object) -> NoReturn:
+        """Refuses to be served as it is.
+
+        Raises:
+            ConfigurationError: Always: only ``Operations.attach(server)`` knows how to serve it.
+        """
+        raise ConfigurationError(
+            f"{getattr(self.run, '__qualname__', self.run)} is marked as long-running, and was"
+            " added to a bare server; add its servicer to operations.attach(server) instead",
+            reason="NOT_ATTACHED",
+        )
+
+
+class Method:
+    """A marked function in a servicer's class; see :func:`method`."""
+
+    def __init__(self, run: Callable[..., Any], options: MethodOptions) -> None:
+        self._run = run
+        self._prepare: Callable[..., Any] | None = None
+        self._options = options
+        self.__doc__ = run.__doc__
+
+    def prepare(self, function: F) -> F:
+        """Decorates the method that checks a request before anything is stored (S3).
+
+        It takes the request and the RPC's own ServicerContext, and returns a :class:`Prepared` or
+        None. What it raises or aborts with is the RPC's own error. It runs again for a request
+        that is sent again, so it must change nothing.
+        """
+        self._prepare = function
+        return function
+
+    def __get__(self, servicer: object, owner: type | None = None) -> Any:
+        """Binds the run and the prepare to their servicer: gives a :class:`BoundMethod`.
+
+        Typed ``Any``, for the generated servicer declares a method there that takes a
+        ServicerContext, and a run takes an operation instead.
+        """
+        if servicer is None:
+            return self
+        prepare = self._prepare.__get__(servicer, owner) if self._prepare else None
+        return BoundMethod(self._run.__get__(servicer, owner), prepare, self._options)
+
+
+@overload
+def method(run: Callable[..., Any], /) -> Method: ...
+
+
+@overload
+def method(
+    *,
+    concurrency: int | None = None,
+    max_attempts: int = 10,
+    retry: Callable[[Exception], bool] | None = None,
+    backoff: Backoff = RETRY_BACKOFF,
+    timeout: timedelta | None = None,
+    progress_timeout: timedelta | None = None,
+    pausable: bool = False,
+    exclusive: bool = False,
+    retention: timedelta | None = None,
+    verb: str | None = None,
+    api_version: str | None = None,
+) -> Callable[[Callable[..., Any]], Method]: ...
+
+
+def method(run: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Marks a servicer's method as long-running: its RPC starts an operation.
+
+    The method takes the request and the operation's context, returns the response that
+    ``operation_info`` declares, and may take hours. A ``def`` runs in a thread, an ``async def``
+    in a task; on either kind of server. The mark knows no store and no server.
+
+    Args:
+        run: The method, when the mark stands without parentheses.
+        **options: See :class:`MethodOptions`.
+
+    Returns:
+        A :class:`Method`; or the decorator that makes it.
+    """
+    chosen = MethodOptions(**options)
+    if run is not None:
+        return Method(run, chosen)
+    return lambda function: Method(function, chosen)

@@ -1,0 +1,3 @@
+"""jobs: say what it is."""
+
+from __future__ import annotations

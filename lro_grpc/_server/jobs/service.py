@@ -1,0 +1,227 @@
+"""Jobs (AIP-152): the operations of one method, shown as resources with a state of their own.
+
+A job is an operation under another name: that of its own collection in place of ``operations``.
+Where the operation's metadata is of the job's own type, as of those that Create starts, the job is
+the metadata, with its name and its error.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from google.longrunning import operations_pb2
+from google.protobuf import any_pb2, empty_pb2, field_mask_pb2
+from google.protobuf.message import Message
+
+from lro_grpc import paging
+from lro_grpc._dialects import vertex_ai
+from lro_grpc._dialects.view import Facts
+from lro_grpc._errors import (
+    IllegalTransitionError,
+    InvalidArgumentError,
+    InvalidNameError,
+    OperationNotFoundError,
+    cut,
+)
+from lro_grpc._filtering import filter
+from lro_grpc._operation import metadata, names
+from lro_grpc._operation.events import Cancel, Delete, Event, Pause, Resume
+from lro_grpc._operation.lifecycle import JOB
+from lro_grpc._operation.publication import Record
+from lro_grpc._runtime.log import log_asked
+from lro_grpc._server.access import Guard
+from lro_grpc._server.jobs.kind import LISTED_BY, JobKind, JobMethod
+from lro_grpc._server.limits import Limits
+from lro_grpc._server.rpc.call import EMPTY, Call, Service, parse
+from lro_grpc._server.services import aip_names
+from lro_grpc._stores.store import Query, Store
+
+_EVENTS: Mapping[str, Event] = {"Cancel": Cancel(), "Pause": Pause(), "Resume": Resume()}
+
+
+class Jobs:
+    """The methods of one kind of job, but Create.
+
+    Args:
+        kind: What the jobs are.
+        started_by: The full name of the method whose operations they are.
+        store: Where the operations are kept.
+        guard: Lets in who may.
+        limits: What the server takes on.
+    """
+
+    def __init__(
+        self, kind: JobKind, started_by: str, store: Store, guard: Guard, limits: Limits
+    ) -> None:
+        self._kind = kind
+        self._started_by = started_by
+        self._store = store
+        self._guard = guard
+        self._limits = limits
+
+    def methods(self) -> Mapping[str, Service]:
+        """Returns the methods that the service has, by their full names."""
+        services: dict[str, Callable[[JobMethod, bytes, Call], Coroutine[Any, Any, bytes]]] = {
+            "Get": self._get,
+            "List": self._list,
+            "Delete": self._delete,
+            **{verb: functools.partial(self._ask, verb) for verb in _EVENTS},
+        }
+        return {
+            method.name: functools.partial(services[verb], method)
+            for verb, method in self._kind.methods.items()
+            if verb in services
+        }
+
+    def created(self, start: Service) -> Service:
+        """Returns what answers a Create: a start, whose operation is shown as a job."""
+
+        async def create(body: bytes, call: Call) -> bytes:
+            operation = await start(body, call)
+            # What was only validated has no name, and is no job.
+            is_stored = operations_pb2.Operation.FromString(operation).name
+            return self._shown(operation).SerializeToString() if is_stored else EMPTY
+
+        return create
+
+    async def _get(self, method: JobMethod, body: bytes, call: Call) -> bytes:
+        record = await self._named("get", method, body, call)
+        return self._shown(record.operation).SerializeToString()
+
+    async def _ask(self, verb: str, method: JobMethod, body: bytes, call: Call) -> bytes:
+        """Lets an event happen; the job's state tells what comes of it."""
+        record = await self._named(verb.lower(), method, body, call)
+        return self._answer(method, await self._apply(record, _EVENTS[verb]))
+
+    async def _delete(self, method: JobMethod, body: bytes, call: Call) -> bytes:
+        """Forgets a job that is done; unlike an operation, no other is left to run on unseen."""
+        record = await self._named("delete", method, body, call)
+        if not record.done:
+            name, state = self._kind.name_of(record.name), JOB.name_of(record.state)
+            raise IllegalTransitionError(
+                f"{name} cannot be deleted: it is {state}; cancel it, and wait until it is done",
+                metadata={"name": name, "state": state},
+            )
+        return self._answer(method, await self._apply(record, Delete()))
+
+    async def _list(self, method: JobMethod, body: bytes, call: Call) -> bytes:
+        """Returns a page of a parent's jobs, newest first (S12 to S16)."""
+        request: Any = parse(method.request, body)
+        parent: str = getattr(request, "parent", "")
+        await self._guard.check("operations.list", parent, request, call, named=False)
+        aip_names.check_fields(request, LISTED_BY)
+        if parent:
+            names.check_parent(parent)
+        mask = self._mask(request)
+        size = paging.page_size(getattr(request, "page_size", 0), most=self._limits.page_size)
+        tokens = paging.PageTokens(self._store.key)
+        token: str = getattr(request, "page_token", "")
+        arguments = (method.name, _without_paging(request))
+        position = tokens.read(token, *arguments) if token else b""
+        query = Query(parent, self._filter(getattr(request, "filter", "")))
+        page = await self._store.page(query, position=position, size=size)
+        response: Any = method.response()
+        listed = getattr(response, self._kind.field_in(method.response, repeated=True))
+        for operation in page.operations:
+            job = self._shown(operation)
+            if mask is None:
+                listed.append(job)
+            else:
+                mask.MergeMessage(job, listed.add())
+        if page.position:
+            response.next_page_token = tokens.make(page.position, *arguments)
+        answer: bytes = response.SerializeToString()
+        return answer
+
+    async def _named(self, what: str, method: JobMethod, body: bytes, call: Call) -> Record:
+        """Returns the operation of the job that a request names, if the caller may do this to it.
+
+        Raises:
+            InvalidNameError: If it is not a job's name.
+            OperationNotFoundError: If there is no such job.
+        """
+        request: Any = parse(method.request, body)
+        name: str = request.name
+        malformed: InvalidNameError | None = None
+        operation = ""
+        try:
+            operation = self._kind.operation_of(name)
+        except InvalidNameError as error:
+            malformed = error
+        await self._guard.check(f"operations.{what}", name, request, call, operation=operation)
+        if malformed is not None:
+            raise malformed
+        try:
+            record = await self._store.read(operation)
+        except OperationNotFoundError as cause:
+            raise _not_found(name) from cause
+        if record.method != self._started_by:
+            raise _not_found(name)
+        return record
+
+    async def _apply(self, record: Record, event: Event) -> Record:
+        try:
+            changed = await self._store.apply(record.name, event)
+        except OperationNotFoundError as cause:  # it was deleted meanwhile
+            raise _not_found(self._kind.name_of(record.name)) from cause
+        log_asked(event, changed)
+        return changed
+
+    def _answer(self, method: JobMethod, record: Record) -> bytes:
+        """Returns what a method answers that has changed a job, or deleted it."""
+        if method.response is empty_pb2.Empty:
+            return EMPTY
+        if method.response is self._kind.message:
+            return self._shown(record.operation).SerializeToString()
+        # It is done already (S11), so nobody asks for the operation under that name again.
+        nothing = any_pb2.Any.FromString(metadata.packed(empty_pb2.Empty()))
+        done = operations_pb2.Operation(name=record.name, done=True, response=nothing)
+        return done.SerializeToString()
+
+    def _shown(self, body: bytes) -> Message:
+        """Returns the job that a serialized Operation is."""
+        operation = operations_pb2.Operation.FromString(body)
+        job: Any = self._kind.message()
+        if operation.metadata.Is(job.DESCRIPTOR):
+            operation.metadata.Unpack(job)
+        vertex_ai.fill(job, Facts.of_operation(operation))
+        job.name = self._kind.name_of(operation.name)
+        shown: Message = job
+        return shown
+
+    def _filter(self, text: str) -> filter.Filter:
+        """Returns a filter that lets jobs of this kind alone through."""
+        own = filter.Compare("method", "=", self._started_by)
+        asked = (filter.parse(text).expression,) if text else ()
+        return filter.Filter(text, filter.And((own, *asked)))
+
+    def _mask(self, request: Any) -> field_mask_pb2.FieldMask | None:
+        """Returns the fields to show; None for all of them."""
+        mask = getattr(request, "read_mask", None)
+        if mask is None or not mask.paths or "*" in mask.paths:
+            return None
+        kind = self._kind.message.DESCRIPTOR
+        if not mask.IsValidForDescriptor(kind):
+            paths = cut(",".join(mask.paths))
+            raise InvalidArgumentError(
+                f"read_mask is {paths!r}, of which {kind.full_name} has not every field",
+                reason="INVALID_READ_MASK",
+                metadata={"read_mask": paths},
+            )
+        return field_mask_pb2.FieldMask(paths=mask.paths)
+
+
+def _not_found(name: str) -> OperationNotFoundError:
+    return OperationNotFoundError(f"job {cut(name)!r} not found", metadata={"name": cut(name)})
+
+
+def _without_paging(request: Message) -> str:
+    """Returns a text that tells a list's request from those that ask for something else."""
+    rest = type(request)()
+    rest.CopyFrom(request)
+    for field in ("page_size", "page_token"):
+        if field in rest.DESCRIPTOR.fields_by_name:
+            rest.ClearField(field)
+    return rest.SerializeToString(deterministic=True).hex()

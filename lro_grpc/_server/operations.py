@@ -1,0 +1,631 @@
+"""Long-running operations for a gRPC server of either colour."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, overload
+
+import grpc
+import grpc.aio
+from google.protobuf import empty_pb2
+from google.protobuf.message import Message
+
+from lro_grpc._engine.handler import Handler
+from lro_grpc._engine.inprocess import EngineOptions, InProcessEngine
+from lro_grpc._errors import LIBRARY_DOMAIN, ConfigurationError, UnavailableError
+from lro_grpc._operation import metadata as conventional
+from lro_grpc._operation import names
+from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
+from lro_grpc._runtime.clock import Clock, SystemClock
+from lro_grpc._runtime.loop_thread import LoopThread
+from lro_grpc._server.access import Authorize, Guard, Identify
+from lro_grpc._server.decorator import BoundMethod, MethodOptions
+from lro_grpc._server.jobs.create import prepare_of, run_of
+from lro_grpc._server.jobs.kind import JobKind
+from lro_grpc._server.jobs.service import Jobs
+from lro_grpc._server.limits import Limits
+from lro_grpc._server.queues import Queues
+from lro_grpc._server.rpc import method_types
+from lro_grpc._server.rpc.call import Call, Service, Waiters
+from lro_grpc._server.rpc.handlers import Served, ServedCall, ServedStream, aio_face, sync_face
+from lro_grpc._server.rpc.local_calls import LocalCalls
+from lro_grpc._server.rpc.registrar import AioRegistrar, Services, SyncRegistrar
+from lro_grpc._server.services.control import ControlService
+from lro_grpc._server.services.operations import OperationsService
+from lro_grpc._server.services.start import Starter
+from lro_grpc._server.times import check_time
+from lro_grpc._stores import open_url
+from lro_grpc._stores.notifier import Changes
+from lro_grpc._stores.observed import ObservedStore
+from lro_grpc._stores.store import Store
+from lro_grpc._wire.proto_plus import protobuf_class
+
+_log = logging.getLogger("lro_grpc")
+
+_METHOD = re.compile(r"/\w+(\.\w+)*/\w+", re.ASCII)
+
+Face = Callable[[Served], "grpc.RpcMethodHandler[bytes, bytes]"]
+
+
+class Operations:
+    """The operations of one gRPC server: stores them, runs them and serves them.
+
+    Attach it to a server before servicers are added, and run it in place of the server::
+
+        operations = lro_grpc.Operations(store="sqlite:///operations.db")
+        add_FleetServiceServicer_to_server(FleetService(), operations.attach(server))
+        await operations.run(server)     # on a grpc.server: operations.run(server)
+
+    Args:
+        store: A store, or the URL of one: ``sqlite:///file.db`` (relative),
+            ``sqlite:////folder/file.db`` (absolute) or ``memory:``.
+        error_domain: ``ErrorInfo.domain`` of errors that handlers, ``identify`` and ``authorize``
+            raise without one. The name of the method's gRPC service unless given.
+        lease: For how long an attempt holds its operation without a heartbeat.
+        sweep: How often operations that are lost, overdue or expired are looked for.
+        retention: For how long a done operation is kept, unless its method's mark says it (S7).
+        max_wait: How long a Wait may last; a longer timeout is clamped to it (P9).
+        watch_resend: How often a Watch repeats a state that lasts, so that either side notices when
+            the other one is gone. This package's client gives up on one that says nothing for 35
+            seconds.
+        poll_after: When a caller who has been told that an operation is not done should ask again
+            (P5): it is in the initial metadata of the Get, as ``lro-poll-after-ms``. Nothing is
+            recommended unless given.
+        grace: How long handlers and RPCs are given to end at a shutdown.
+        limits: What the server takes on at most.
+        identify: Tells who calls, from an RPC's ServicerContext: by its metadata, or its peer's
+            certificate. Handlers see it as ``op.caller``. A function that does not block, or a
+            coroutine function; it may raise an :class:`LroError`, such as UNAUTHENTICATED.
+        authorize: Tells whether an :class:`Access` is allowed; asked before the request is checked
+            and before it shows what exists (S19), for each RPC and each page (S15). Likewise.
+        telemetry: Is told of the operations as they go on, such as ``lro_grpc.otel.OpenTelemetry``.
+        clock: Tells the time of day, and measures leases.
+        new_id: Makes the id of an operation. 128 random bits unless given.
+
+    Raises:
+        ConfigurationError: If the URL names no store, or a time is not positive, or too long.
+    """
+
+    def __init__(
+        self,
+        store: str | Store = "sqlite:///operations.db",
+        *,
+        error_domain: str | None = None,
+        lease: timedelta = timedelta(seconds=15),
+        sweep: timedelta = timedelta(seconds=5),
+        retention: timedelta = timedelta(days=30),
+        max_wait: timedelta = timedelta(minutes=10),
+        watch_resend: timedelta = timedelta(seconds=10),
+        poll_after: timedelta | None = None,
+        grace: timedelta = timedelta(seconds=10),
+        limits: Limits | None = None,
+        identify: Identify | None = None,
+        authorize: Authorize | None = None,
+        telemetry: Telemetry | None = None,
+        clock: Clock | None = None,
+        new_id: Callable[[], str] | None = None,
+    ) -> None:
+        times = {"lease": lease, "sweep": sweep, "retention": retention}
+        for option, time in {**times, "watch_resend": watch_resend}.items():
+            check_time(option, time)
+        for option, time in {"max_wait": max_wait, "grace": grace}.items():
+            check_time(option, time, least=timedelta(0))
+        check_time("poll_after", poll_after, least=timedelta(milliseconds=1))
+        self._clock = clock or SystemClock()
+        self._telemetry = telemetry or NO_TELEMETRY
+        opened = open_url(store, self._clock.now) if isinstance(store, str) else store
+        self._store: Store = (
+            ObservedStore(opened, telemetry, self._clock.monotonic) if telemetry else opened
+        )
+        self._changes = Changes(self._store)
+        self._limits = limits or Limits()
+        self._guard = Guard(self._store, identify, authorize, error_domain=error_domain or "")
+        service = OperationsService(
+            self._store,
+            self._changes,
+            self._guard,
+            self._limits,
+            max_wait=max_wait,
+            poll_after=poll_after,
+        )
+        self._queues = Queues(self._store, self._limits.queue)
+        self._retention = retention
+        self._error_domain = error_domain
+        self._engine_options = EngineOptions(lease=lease, sweep=sweep, telemetry=self._telemetry)
+        self._grace = grace
+        self._new_id = new_id or (lambda: names.new_id(os.urandom))
+        self._handlers: dict[str, Handler] = {}
+        self._starting_jobs: list[str] = []
+        control = ControlService(self._store, self._changes, self._guard, watch_resend=watch_resend)
+        self._methods: dict[str, Served] = {
+            method: ServedCall(method, LIBRARY_DOMAIN, answer)
+            for method, answer in (*service.methods().items(), *control.methods().items())
+        }
+        for method, stream in control.streams().items():
+            self._methods[method] = ServedStream(method, LIBRARY_DOMAIN, stream)
+        self._jobs: list[tuple[JobKind, Collection[str]]] = []
+        self._services = Services(self._add_marked, self._methods)
+        self._engine: InProcessEngine | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: LoopThread | None = None
+        self.recovered = 0
+        """Operations that a former process had in its hands, taken over by ``start``."""
+
+    @property
+    def services(self) -> Sequence[str]:
+        """The full names of the services that were added through what ``attach`` returns."""
+        return tuple(self._services.names)
+
+    @property
+    def store(self) -> Store:
+        """Where the operations are kept."""
+        return self._store
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that they run on; None before the start, and from the drain on."""
+        return self._loop
+
+    @property
+    def requests(self) -> Mapping[str, type[Message]]:
+        """The request types of the methods that start operations, by the methods' full names."""
+        return {
+            method: protobuf_class(handler.request) for method, handler in self._handlers.items()
+        }
+
+    @property
+    def jobs(self) -> Sequence[tuple[JobKind, Collection[str]]]:
+        """The kinds of jobs, and of each the verbs of its methods that are served."""
+        return tuple(self._jobs)
+
+    def local(self) -> LocalCalls:
+        """Returns what calls the operations' own services and methods within this process."""
+        return LocalCalls(
+            self._find,
+            Waiters(self._limits.waiters, self._telemetry),
+            Waiters(self._limits.streams, self._telemetry),
+        )
+
+    @overload
+    def attach(self, server: grpc.aio.Server, *, max_waiters: int = 4) -> grpc.aio.Server: ...
+
+    @overload
+    def attach(self, server: grpc.Server, *, max_waiters: int = 4) -> grpc.Server: ...
+
+    def attach(self, server: Any, *, max_waiters: int = 4) -> Any:
+        """Adds google.longrunning.Operations and lro.v1.OperationControlService to a server.
+
+        Args:
+            server: A ``grpc.aio`` server or a ``grpc.server`` that is not started yet.
+            max_waiters: On a ``grpc.server``, how many Wait and Watch calls may hold one of its
+                threads; above it a Wait answers at once (P9), and a Watch is refused. Keep it
+                below the server's own threads.
+
+        Returns:
+            What to add servicers to: it is of the server's own type, takes marked methods for
+            itself and passes everything else through.
+        """
+        if isinstance(server, grpc.aio.Server):
+            waiters = Waiters(self._limits.waiters, self._telemetry)
+            streams = Waiters(self._limits.streams, self._telemetry)
+            server.add_generic_rpc_handlers(
+                (_Faces(self._find, lambda served: aio_face(served, waiters, streams)),)
+            )
+            return AioRegistrar(server, self._services)
+        if max_waiters < 0:
+            raise ConfigurationError(f"max_waiters is {max_waiters}; give 0 or a positive number")
+        few = Waiters(max_waiters, self._telemetry)
+
+        def face(served: Served) -> grpc.RpcMethodHandler[bytes, bytes]:
+            return sync_face(served, few, self._loop_thread().submit)
+
+        server.add_generic_rpc_handlers((_Faces(self._find, face),))
+        return SyncRegistrar(server, self._services)
+
+    def add_method(
+        self,
+        method: str,
+        handler: Callable[[Any, Any], Any],
+        *,
+        request: type[Any],
+        response: type[Any],
+        metadata: type[Any] = conventional.DEFAULT_TYPE,
+        prepare: Callable[[Any, Any], Any] | None = None,
+        options: MethodOptions | None = None,
+    ) -> None:
+        """Serves a long-running method without a generated servicer.
+
+        The types may be those of a vendor's package, protobuf's own classes or proto-plus classes:
+        handler and prepare are given, and return, what is declared here; so is ``op.metadata``.
+
+        Args:
+            method: ``/pkg.Service/Method``.
+            handler: Takes the request and the operation's context, and returns the response; a
+                function or a coroutine function.
+            request: The request's type.
+            response: The response's type.
+            metadata: The type of ``Operation.metadata``.
+            prepare: As the mark's ``prepare``.
+            options: What a mark would say.
+
+        Raises:
+            ConfigurationError: If the name is not of that form, or is served already, or a type is
+                not a message type, or the operations have started.
+        """
+        types = method_types.MethodTypes(request, response, metadata)
+        self._add(method, BoundMethod(handler, prepare, options or MethodOptions()), types)
+
+    def add_jobs(
+        self,
+        service: str,
+        job: type[Any],
+        run: Callable[[Any, Any], Any] | None = None,
+        *,
+        started_by: str | None = None,
+        collection: str | None = None,
+        prepare: Callable[[Any, Any], Any] | None = None,
+        options: MethodOptions | None = None,
+    ) -> None:
+        """Serves operations as jobs: resources with a state of their own (AIP-152).
+
+        ::
+
+            operations.add_jobs("reports.v1.ReportService", reports_pb2.ReportJob, build)
+
+        Served are, of the service's methods for the type ``ReportJob``, those that it has of
+        ``GetReportJob``, ``ListReportJobs``, ``CancelReportJob``, ``PauseReportJob``,
+        ``ResumeReportJob`` and ``DeleteReportJob``; and with ``run`` also ``CreateReportJob``,
+        which starts a job, and answers it. Of a job the fields ``state``, ``create_time``,
+        ``start_time``, ``update_time``, ``end_time`` and ``error`` are filled. Its name is that of
+        its operation, with ``reportJobs`` in place of ``operations``. To ``authorize`` a call is
+        the one of its operation, such as ``operations.get``; the resource is the job's name.
+
+        Args:
+            service: The full name of the service.
+            job: The jobs' type, with a string ``name``, and a ``state`` of an enum that has the
+                values of ``lro.v1.JobState``.
+            run: A function or a coroutine function that is given the job, as Create was sent it,
+                and the operation's context. What it writes into the job is shown: the job is
+                ``op.metadata``. It returns nothing.
+            started_by: In place of ``run``: the long-running method whose operations the jobs are.
+                If its metadata is of the jobs' type, a job is that. Where the service has a
+                servicer, add it after its jobs.
+            collection: What stands in a job's name, and after ``List``; made from the type's name
+                unless given.
+            prepare: As the mark's ``prepare``, but that it is given the job; what it writes into
+                the job is kept.
+            options: What a mark would say of ``run``.
+
+        Raises:
+            ConfigurationError: If types or methods are not as described, or one of the methods is
+                served already, or the operations have started.
+        """
+        kind = JobKind(service, job, collection)
+        if run is None and started_by is not None:
+            self._starting_jobs.append(started_by)
+            jobs = Jobs(kind, started_by, self._store, self._guard, self._limits)
+        elif run is None or started_by is not None:
+            raise ConfigurationError(
+                f"the jobs of {service} need either run, or started_by; give one of them"
+            )
+        else:
+            create = kind.to_create()
+            jobs = Jobs(kind, create.name, self._store, self._guard, self._limits)
+            self._add(
+                create.name,
+                BoundMethod(
+                    run_of(kind, run), prepare_of(kind, create, prepare), options or MethodOptions()
+                ),
+                method_types.MethodTypes(create.request, empty_pb2.Empty, job),
+                jobs.created,
+            )
+        for name, service_method in jobs.methods().items():
+            self._check_new(name)
+            self._methods[name] = ServedCall(name, LIBRARY_DOMAIN, service_method)
+        verbs = [verb for verb, one in kind.methods.items() if one.name in self._methods]
+        self._jobs.append((kind, verbs))
+
+    def _find(self, method: str) -> Served | None:
+        """Returns what serves a method, or refuses it while the operations do not run."""
+        found = self._methods.get(method)
+        return found if found is None or self._engine is not None else _NOT_STARTED
+
+    def _add_marked(self, method: str, bound: BoundMethod) -> None:
+        self._add(method, bound, method_types.types_of(method))
+
+    def _add(
+        self,
+        method: str,
+        bound: BoundMethod,
+        types: method_types.MethodTypes,
+        answer: Callable[[Service], Service] = lambda start: start,
+    ) -> None:
+        """Serves a long-running method.
+
+        Args:
+            method: ``/pkg.Service/Method``.
+            bound: How to run it.
+            types: Its types.
+            answer: Makes of what starts an operation what answers the RPC.
+        """
+        if not _METHOD.fullmatch(method):
+            raise ConfigurationError(f"{method!r} is not of the form /pkg.Service/Method")
+        service = method.split("/")[1]
+        self._check_new(method)
+        if bound.options.exclusive and bound.prepare is None:
+            raise ConfigurationError(
+                f"{method} is exclusive, and has no prepare; add one that returns"
+                " lro_grpc.Prepared(target=...)"
+            )
+        handler = Handler(
+            method=method,
+            run=bound.run,
+            request=types.request,
+            response=types.response,
+            metadata=types.metadata,
+            error_domain=self._error_domain or service,
+            concurrency=bound.options.concurrency,
+            retry=bound.options.retry,
+            backoff=bound.options.backoff,
+            progress_timeout=bound.options.progress_timeout,
+        )
+        starter = Starter(
+            handler,
+            bound.prepare,
+            bound.options,
+            self._retention,
+            self._store,
+            self._queues,
+            self._guard,
+            self._clock,
+            self._new_id,
+            self._telemetry,
+        )
+        self._handlers[method] = handler
+        self._methods[method] = ServedCall(method, handler.error_domain, answer(starter.start))
+
+    def _check_new(self, method: str) -> None:
+        if self._engine is not None:
+            raise ConfigurationError(f"{method} comes too late; add it before the start")
+        if method in self._methods:
+            raise ConfigurationError(f"{method} was added twice; add its servicer once")
+        if method in self._services.passed:
+            raise ConfigurationError(
+                f"{method} is served by a servicer that was added before; add that after it"
+            )
+
+    async def start(self) -> None:
+        """Opens the store, takes over what a former process has left, and begins to run.
+
+        ``run`` does it; call it yourself only where you start and stop the server yourself.
+
+        Raises:
+            ConfigurationError: If the store cannot be opened, or what starts jobs is missing.
+        """
+        for method in self._starting_jobs:
+            if method not in self._handlers:
+                raise ConfigurationError(f"{method} is to start jobs, and is not served; add it")
+        await self._store.open()
+        engine = InProcessEngine(self._store, self._handlers, self._clock, self._engine_options)
+        try:
+            for method in self._handlers:
+                await self._queues.load(method)
+            self.recovered = await engine.start()
+        except BaseException:
+            await self._store.close()
+            raise
+        self._engine = engine
+        self._loop = asyncio.get_running_loop()
+
+    async def stop(self, stop_server: Callable[[], Awaitable[object]]) -> None:
+        """Winds up: no new attempts, who waits answered, the server stopped, leases released.
+
+        A Wait is answered with the latest state. A Watch is sent it, and ends with UNAVAILABLE.
+
+        Args:
+            stop_server: Stops the gRPC server and returns when it has.
+        """
+        assert self._engine is not None, "stop comes after start"
+        self._loop = None
+        self._engine.stop_claiming()
+        self._changes.drain()
+        await stop_server()
+        await self._engine.stop(self._grace)
+        await self._store.close()
+
+    @overload
+    def run(
+        self,
+        server: grpc.aio.Server,
+        *,
+        ready: Callable[[], object] = ...,
+        draining: Callable[[], object] = ...,
+    ) -> Coroutine[Any, Any, None]: ...
+
+    @overload
+    def run(
+        self,
+        server: grpc.Server,
+        *,
+        ready: Callable[[], object] = ...,
+        draining: Callable[[], object] = ...,
+    ) -> None: ...
+
+    def run(
+        self,
+        server: Any,
+        *,
+        ready: Callable[[], object] = lambda: None,
+        draining: Callable[[], object] = lambda: None,
+    ) -> Any:
+        """Starts the operations and the server, and drains both on SIGTERM or SIGINT.
+
+        Args:
+            server: The server that was attached, or its registrar.
+            ready: Is called once both have started.
+            draining: Is called when the drain begins, before anything is refused: the place to
+                set a health check to NOT_SERVING. On ``grpc.aio`` it may be a coroutine function.
+
+        Returns:
+            On a ``grpc.aio`` server a coroutine that ends after the drain; on a ``grpc.server``
+            None, after the drain.
+
+        Raises:
+            ConfigurationError: If the store cannot be opened, or ``draining`` not be called.
+        """
+        if isinstance(server, grpc.aio.Server):
+            return self._run_aio(server, ready, draining)
+        if inspect.iscoroutinefunction(draining):
+            raise ConfigurationError(
+                "draining is a coroutine function, which a grpc.server has nobody to await;"
+                " give a function"
+            )
+        return self._run_sync(server, ready, draining)
+
+    async def _run_aio(
+        self,
+        server: grpc.aio.Server,
+        ready: Callable[[], object],
+        draining: Callable[[], object],
+    ) -> None:
+        await self.start()
+        grace = self._grace.total_seconds()
+        asked = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        try:
+            with _on_signals(asked.set, loop):
+                await server.start()
+                ready()
+                ended = asyncio.create_task(server.wait_for_termination())
+                asking = asyncio.create_task(asked.wait())
+                await asyncio.wait({ended, asking}, return_when=asyncio.FIRST_COMPLETED)
+                asking.cancel()
+                told = draining()
+                if inspect.isawaitable(told):
+                    await told
+        finally:
+            await self.stop(lambda: server.stop(grace))
+
+    def _run_sync(
+        self, server: grpc.Server, ready: Callable[[], object], draining: Callable[[], object]
+    ) -> None:
+        grace = self._grace.total_seconds()
+        asked = threading.Event()
+        self.start_sync()
+        try:
+            with _on_signals(asked.set):
+                server.start()
+                ready()
+                while not asked.wait(0.2):
+                    if not server.wait_for_termination(0.001):
+                        break
+                draining()
+        finally:
+            self.stop_sync(lambda: server.stop(grace).wait())
+
+    def start_sync(self) -> None:
+        """Does what ``start`` does, for a ``grpc.server`` that you start yourself."""
+        thread = self._loop_thread()
+        try:
+            thread.run(self.start())
+        except BaseException:
+            self._thread = None
+            thread.close()
+            raise
+
+    def stop_sync(self, stop_server: Callable[[], object]) -> None:
+        """Does what ``stop`` does, for a ``grpc.server``.
+
+        Args:
+            stop_server: Stops the gRPC server and returns when it has.
+        """
+        thread = self._loop_thread()
+        thread.run(self.stop(lambda: asyncio.to_thread(stop_server)))
+        thread.close()
+        self._thread = None
+
+    def _loop_thread(self) -> LoopThread:
+        if self._thread is None:
+            self._thread = LoopThread()
+        return self._thread
+
+
+class _Faces(grpc.GenericRpcHandler):
+    """Gives what the operations serve the face of a server's colour."""
+
+    def __init__(self, find: Callable[[str], Served | None], face: Face) -> None:
+        self._find = find
+        self._face = face
+        self._made: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
+        """Returns the face of a method; None if the operations do not serve it."""
+        method: Any = handler_call_details.method
+        return self._made.get(method) or self._make(method)
+
+    def _make(self, method: str) -> grpc.RpcMethodHandler[bytes, bytes] | None:
+        found = self._find(method)
+        if found is None:
+            return None
+        face = self._face(found)
+        if found is not _NOT_STARTED:
+            self._made[method] = face
+        return face
+
+
+async def _refuse(body: bytes, call: Call) -> bytes:
+    del body, call
+    raise UnavailableError(
+        "the operations of this server were not started: run it with operations.run(server),"
+        " or call operations.start() first",
+        reason="NOT_STARTED",
+    )
+
+
+_NOT_STARTED = ServedCall("", LIBRARY_DOMAIN, _refuse)
+
+
+@contextlib.contextmanager
+def _on_signals(
+    ask: Callable[[], object], loop: asyncio.AbstractEventLoop | None = None
+) -> Iterator[None]:
+    """Asks to wind up on SIGTERM or SIGINT; outside the main thread, Python allows no handlers.
+
+    Args:
+        ask: Is called when a signal has come.
+        loop: The loop that has to wake up for it, if the main thread runs one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: object = None) -> None:
+        del frame
+        _log.info("%s received; draining", signal.Signals(number).name)
+        ask()
+
+    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in former:
+        if loop is not None and sys.platform != "win32":
+            loop.add_signal_handler(number, handle, number)
+        else:
+            signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            if loop is not None and sys.platform != "win32":
+                loop.remove_signal_handler(number)
+            signal.signal(number, handler)

@@ -1,0 +1,3 @@
+"""rpc: say what it is."""
+
+from __future__ import annotations

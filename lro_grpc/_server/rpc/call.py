@@ -1,0 +1,139 @@
+"""An RPC in progress, as far as the service may know of it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from lro_grpc._errors import LimitReachedError, MalformedRequestError
+from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
+from lro_grpc._runtime.threads import run_in_thread
+from lro_grpc._server.hooks import no_exit, result_of
+from lro_grpc._server.rpc.prepare_context import AsyncPrepareContext, PrepareContext
+
+EMPTY = b""
+"""A serialized ``google.protobuf.Empty``."""
+
+M = TypeVar("M", bound=Message)
+
+
+def parse(kind: type[M], body: bytes) -> M:
+    """Parses a request's body.
+
+    Raises:
+        MalformedRequestError: If the body is not such a message.
+    """
+    try:
+        return kind.FromString(body)
+    except DecodeError as cause:
+        raise MalformedRequestError(
+            f"the body of {len(body)} bytes is not a {kind.DESCRIPTOR.full_name}: {cause}",
+            metadata={"type": kind.DESCRIPTOR.full_name},
+        ) from cause
+
+
+class Waiters:
+    """Counts the RPCs that stay open to wait.
+
+    Args:
+        most: How many may at a time.
+        telemetry: Is told how many do.
+    """
+
+    def __init__(self, most: int, telemetry: Telemetry = NO_TELEMETRY) -> None:
+        self.most = most
+        """How many may at a time."""
+        self._free = most
+        self._telemetry = telemetry
+
+    def enter(self) -> bool:
+        """Takes a place if one is free. Called on the event loop only."""
+        if self._free <= 0:
+            return False
+        self._free -= 1
+        self._telemetry.waiting(1)
+        return True
+
+    def leave(self) -> None:
+        """Gives a place back. Called on the event loop only."""
+        self._free += 1
+        self._telemetry.waiting(-1)
+
+
+class Call:
+    """What the service may know of an RPC.
+
+    Args:
+        context: gRPC's own context, of either colour.
+        method: The full name of the RPC's method.
+        waiters: Who may wait.
+    """
+
+    def __init__(self, context: Any, method: str, waiters: Waiters) -> None:
+        self.context = context
+        self.method = method
+        self.headers: list[tuple[str, str]] = []
+        """Initial metadata to answer with."""
+        self._waiters = waiters
+        self._waits = False
+
+    def metadata(self) -> Iterable[tuple[str, str | bytes]]:
+        """Returns the metadata that the caller has sent along."""
+        sent: Iterable[tuple[str, str | bytes]] = self.context.invocation_metadata() or ()
+        return sent
+
+    def time_remaining(self) -> float | None:
+        """Returns the seconds until the caller's deadline; None if there is none."""
+        remaining: float | None = self.context.time_remaining()
+        return remaining
+
+    def may_wait(self) -> bool:
+        """Whether the RPC may stay open for long: as many may as there are places."""
+        self._waits = self._waits or self._waiters.enter()
+        return self._waits
+
+    def stay_open(self) -> None:
+        """Takes a place to stay open for long, as ``may_wait``.
+
+        Raises:
+            LimitReachedError: If none is free.
+        """
+        if not self.may_wait():
+            raise LimitReachedError(
+                f"{self._waiters.most} calls stay open at this server, and no more may;"
+                " get the operation now and then, or try again later",
+                subject=self.method,
+            )
+
+    def end(self) -> None:
+        """Gives back what the RPC has held."""
+        if self._waits:
+            self._waiters.leave()
+
+    async def prepare(self, function: Callable[[Any, Any], Any], request: Any) -> Any:
+        """Calls an author's prepare with the request and a context of its colour.
+
+        A ``def`` runs in a thread.
+
+        Raises:
+            Aborted: If it has refused the request through the context.
+        """
+        is_async = inspect.iscoroutinefunction(function)
+        context = (AsyncPrepareContext if is_async else PrepareContext)(self.context)
+        if is_async:
+            prepared = await result_of(function(request, context), "prepare")
+        else:
+            with no_exit("prepare"):
+                prepared = await run_in_thread("lro-prepare", function, request, context)
+        context.raise_if_refused()
+        return prepared
+
+
+Service = Callable[[bytes, Call], Coroutine[Any, Any, bytes]]
+"""One method of a service: the request's bytes in, the answer's out; raises ``LroError``."""
+
+StreamService = Callable[[bytes, Call], AsyncGenerator[bytes, None]]
+"""One method of a service that answers with a stream; each message is made when it can be sent."""

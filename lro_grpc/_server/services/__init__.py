@@ -1,0 +1,3 @@
+"""services: say what it is."""
+
+from __future__ import annotations

@@ -1,0 +1,92 @@
+"""lro.v1.OperationControlService over a store: bytes in, bytes out, errors raised."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from datetime import timedelta
+
+from lro.v1 import operation_control_service_pb2
+from lro_grpc._errors import UnavailableError
+from lro_grpc._operation.events import Pause, Resume
+from lro_grpc._server.access import Guard
+from lro_grpc._server.guarded_store import Asking
+from lro_grpc._server.reading import read
+from lro_grpc._server.rpc.call import Call, Service, StreamService, parse
+from lro_grpc._stores.notifier import Changes
+from lro_grpc._stores.store import Store
+
+_SERVICE = "/lro.v1.OperationControlService/"
+
+_PAUSE_SECONDS = 0.1
+"""The least time from one look at a watched operation to the next, unless it has ended."""
+
+
+class ControlService:
+    """Pausing, resuming and watching.
+
+    Args:
+        store: Where the operations are kept.
+        changes: Tells when one has changed.
+        guard: Lets in who may.
+        watch_resend: How often a stream repeats a state that does not change.
+    """
+
+    def __init__(
+        self, store: Store, changes: Changes, guard: Guard, *, watch_resend: timedelta
+    ) -> None:
+        self._store = store
+        self._changes = changes
+        self._guard = guard
+        self._asking = Asking(store, guard)
+        self._resend = watch_resend.total_seconds()
+
+    def methods(self) -> Mapping[str, Service]:
+        """Returns the methods by their full names."""
+        return {f"{_SERVICE}PauseOperation": self.pause, f"{_SERVICE}ResumeOperation": self.resume}
+
+    def streams(self) -> Mapping[str, StreamService]:
+        """Returns the methods that stream, by their full names."""
+        return {f"{_SERVICE}WatchOperation": self.watch}
+
+    async def pause(self, body: bytes, call: Call) -> bytes:
+        """Asks to pause an operation; its state tells when it has (S28)."""
+        kind = operation_control_service_pb2.PauseOperationRequest
+        return await self._asking.ask("operations.pause", kind, Pause(), body, call)
+
+    async def resume(self, body: bytes, call: Call) -> bytes:
+        """Puts a paused operation back into the queue, or takes back a pause."""
+        kind = operation_control_service_pb2.ResumeOperationRequest
+        return await self._asking.ask("operations.resume", kind, Resume(), body, call)
+
+    async def watch(self, body: bytes, call: Call) -> AsyncGenerator[bytes, None]:
+        """Streams the latest state of an operation after each change, up to the terminal one.
+
+        A state is read when the one before it is sent: whoever reads slowly is sent fewer.
+        """
+        request = parse(operation_control_service_pb2.WatchOperationRequest, body)
+        await self._guard.check("operations.watch", request.name, request, call)
+        loop = asyncio.get_running_loop()
+        sent, resend = b"", 0.0
+        with self._changes.watch(request.name) as watcher:
+            while True:
+                operation = await read(self._store, request.name)
+                call.stay_open()
+                if operation != sent or loop.time() >= resend:
+                    response, is_done = _response(operation)
+                    yield response
+                    if is_done:
+                        return
+                    sent, resend = operation, loop.time() + self._resend
+                if self._changes.draining:
+                    raise UnavailableError(
+                        f"the server goes down, and {request.name} is not done; watch it again"
+                    )
+                await watcher.wait(resend - loop.time(), pause=_PAUSE_SECONDS)
+
+
+def _response(operation: bytes) -> tuple[bytes, bool]:
+    """Returns the message of a stream that holds an operation, and whether that is done."""
+    response = operation_control_service_pb2.WatchOperationResponse()
+    response.operation.ParseFromString(operation)
+    return response.SerializeToString(), response.operation.done

@@ -1,0 +1,213 @@
+"""The start of an operation: from a request to a stored record, once for a ``request_id``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from google.longrunning import operations_pb2
+from google.protobuf import any_pb2
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from lro_grpc._engine.handler import Handler
+from lro_grpc._errors import ConfigurationError, LimitReachedError
+from lro_grpc._operation import metadata, names, publication
+from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
+from lro_grpc._runtime.clock import Clock
+from lro_grpc._runtime.log import log_started
+from lro_grpc._server.access import Guard
+from lro_grpc._server.decorator import MethodOptions, Prepared
+from lro_grpc._server.queues import Queues
+from lro_grpc._server.rpc.call import Call, parse
+from lro_grpc._server.services import aip_names
+from lro_grpc._stores.store import Store, in_progress, request_id_reused
+from lro_grpc._wire.proto_plus import as_declared, protobuf_class, protobuf_message
+
+
+class Starter:
+    """The RPC of one long-running method.
+
+    Args:
+        handler: The method's handler.
+        prepare: The author's own check of a request, if there is one.
+        options: What the mark says.
+        retention: For how long a done operation is kept, unless the mark says it.
+        store: Where the operations are kept.
+        queues: How many operations may wait.
+        guard: Lets in who may.
+        clock: Tells the time.
+        new_id: Makes an operation's id.
+        telemetry: Is told of starts.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        prepare: Callable[[Any, Any], Any] | None,
+        options: MethodOptions,
+        retention: timedelta,
+        store: Store,
+        queues: Queues,
+        guard: Guard,
+        clock: Clock,
+        new_id: Callable[[], str],
+        telemetry: Telemetry = NO_TELEMETRY,
+    ) -> None:
+        self._handler = handler
+        self._prepare = prepare
+        self._options = options
+        self._retention = _micros(options.retention or retention)
+        self._store = store
+        self._queues = queues
+        self._guard = guard
+        self._clock = clock
+        self._new_id = new_id
+        self._telemetry = telemetry
+        self._request = protobuf_class(handler.request)
+        self._metadata = protobuf_class(handler.metadata)
+        kinds = {f.name: f.type for f in self._request.DESCRIPTOR.fields if not f.is_repeated}
+        self._has_request_id = kinds.get("request_id") == FieldDescriptor.TYPE_STRING
+        self._has_validate_only = kinds.get("validate_only") == FieldDescriptor.TYPE_BOOL
+        self._parent_fields = [
+            field for field in ("parent", "name") if kinds.get(field) == FieldDescriptor.TYPE_STRING
+        ]
+        verb = options.verb
+        self._verb = aip_names.verb_of(handler.method) if verb is None else verb
+        version = options.api_version
+        self._api_version = aip_names.api_version_of(handler.method) if version is None else version
+
+    async def start(self, body: bytes, call: Call) -> bytes:
+        """Stores an operation for a request, or finds the one that the request has started (S22).
+
+        Returns:
+            The serialized Operation.
+        """
+        request: Any = parse(self._request, body)
+        caller = await self._guard.check(
+            "operations.start", self._resource(request), request, call, named=False
+        )
+        request_id: str = request.request_id if self._has_request_id else ""
+        fingerprint = _fingerprint(request, caller) if request_id else b""
+        for one in await self._earlier(request_id):
+            if one.fingerprint == fingerprint:
+                return one.operation
+        try:
+            prepared = await self._prepared(request, call)
+        except Exception as refusal:
+            # The same request may have got here first, and changed what prepare looks at.
+            for one in await self._earlier(request_id):
+                if one.fingerprint == fingerprint:
+                    return one.operation
+                if one.parent == self._parent(Prepared(), request):
+                    raise request_id_reused(one, caller=caller) from refusal
+            raise
+        if self._has_validate_only and request.validate_only:
+            return await self._validated(prepared)
+        made = publication.create(
+            parent=self._parent(prepared, request),
+            operation_id=self._new_id(),
+            method=self._handler.method,
+            request=body,
+            metadata_type=self._metadata.DESCRIPTOR.full_name,
+            now=self._clock.now(),
+            request_id=request_id,
+            fingerprint=fingerprint,
+            target=prepared.target,
+            verb=self._verb,
+            api_version=self._api_version,
+            caller=caller,
+            max_attempts=self._options.max_attempts,
+            pausable=self._options.pausable,
+            exclusive=self._options.exclusive,
+            retention=self._retention,
+            timeout=_micros(self._options.timeout or timedelta(0)),
+            custom=self._custom(prepared),
+        )
+        try:
+            with (
+                self._queues.entry(made),
+                self._telemetry.starting(made, call.metadata) as new,
+            ):
+                stored = await self._store.create(new)
+        except LimitReachedError:
+            for one in await self._earlier(request_id):  # it may have filled the queue itself
+                if one.fingerprint == fingerprint:
+                    return one.operation
+            raise
+        if stored.name == made.name:
+            log_started(stored)
+        return stored.operation
+
+    def _resource(self, request: Message) -> str:
+        """Returns what a start is about, as far as the request says it by itself."""
+        named = (getattr(request, field) for field in self._parent_fields)
+        return next(filter(None, named), self._handler.method)
+
+    async def _earlier(self, request_id: str) -> Sequence[publication.Record]:
+        if not request_id:
+            return ()
+        return await self._store.find_request(self._handler.method, request_id)
+
+    async def _prepared(self, request: Message, call: Call) -> Prepared:
+        declared = as_declared(request, self._handler.request)
+        prepared = await call.prepare(self._prepare, declared) if self._prepare else None
+        if prepared is not None and not isinstance(prepared, Prepared):
+            raise ConfigurationError(
+                f"the prepare of {self._handler.method} returned {type(prepared).__qualname__};"
+                " return lro_grpc.Prepared(...) or None",
+                metadata={"method": self._handler.method},
+            )
+        prepared = prepared or Prepared()
+        if self._options.exclusive and not prepared.target:
+            raise ConfigurationError(
+                f"{self._handler.method} is exclusive, and its prepare has named no target;"
+                " return lro_grpc.Prepared(target=...)",
+                metadata={"method": self._handler.method},
+            )
+        return prepared
+
+    def _custom(self, prepared: Prepared) -> bytes:
+        """Returns the handler's own metadata fields, as they are to begin with."""
+        if prepared.metadata is None:
+            return b""
+        message = protobuf_message(prepared.metadata)
+        if not isinstance(message, self._metadata):
+            raise ConfigurationError(
+                f"the prepare of {self._handler.method} returned metadata of the type"
+                f" {type(prepared.metadata).__qualname__}; the method's own is"
+                f" {self._metadata.DESCRIPTOR.full_name}",
+                metadata={"method": self._handler.method},
+            )
+        return message.SerializeToString()
+
+    def _parent(self, prepared: Prepared, request: Message) -> str:
+        if prepared.parent is None:
+            named = (getattr(request, field) for field in self._parent_fields)
+            parent = aip_names.parent_of((prepared.target, *named))
+        else:
+            parent = prepared.parent
+        if parent:
+            names.check_parent(parent)
+        return parent
+
+    async def _validated(self, prepared: Prepared) -> bytes:
+        """Returns a done operation without a name and with an empty response (S8)."""
+        if self._options.exclusive:
+            occupant = await self._store.occupant(prepared.target)
+            if occupant:
+                raise in_progress(prepared.target, occupant)
+        response = any_pb2.Any.FromString(metadata.packed(protobuf_class(self._handler.response)()))
+        return operations_pb2.Operation(done=True, response=response).SerializeToString()
+
+
+def _fingerprint(request: Message, caller: str) -> bytes:
+    """Returns what tells a request from another one: its fields, and who sends it."""
+    digest = hashlib.sha256(request.SerializeToString(deterministic=True))
+    return hashlib.sha256(digest.digest() + caller.encode()).digest() if caller else digest.digest()
+
+
+def _micros(time: timedelta) -> int:
+    return time // timedelta(microseconds=1)

@@ -1,0 +1,104 @@
+"""A store that passes every call on to another one: what stands in its way derives from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+from lro_grpc._errors import LroError
+from lro_grpc._operation.events import Event
+from lro_grpc._operation.publication import Record
+from lro_grpc._stores.store import MAX_EXAMINED, Change, Held, Listener, Page, Query, Store
+
+T = TypeVar("T")
+
+
+class ForwardingStore:
+    """Passes everything on; see :class:`lro_grpc._stores.store.Store`.
+
+    Args:
+        store: The store itself.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @property
+    def exclusive(self) -> bool:
+        """The store's own."""
+        return self._store.exclusive
+
+    @property
+    def key(self) -> bytes:
+        """The store's own."""
+        return self._store.key
+
+    async def open(self) -> None:
+        """Opens the store."""
+        await self._store.open()
+
+    async def close(self) -> None:
+        """Closes the store."""
+        await self._store.close()
+
+    def subscribe(self, listener: Listener) -> None:
+        """Adds a listener to the store."""
+        self._store.subscribe(listener)
+
+    async def create(self, record: Record) -> Record:
+        """Stores a new record, unless its ``request_id`` was used before."""
+        return await self._call(self._store.create, record)
+
+    async def apply(self, name: str, event: Event) -> Record:
+        """Applies one event, and returns the record as it is then."""
+        return await self._call(self._store.apply, name, event)
+
+    async def apply_all(self, changes: Sequence[Change]) -> Sequence[Record | LroError]:
+        """Applies events in their order; the outcome of one does not touch the others."""
+        return await self._call(self._store.apply_all, changes)
+
+    async def read(self, name: str) -> Record:
+        """Returns the record of a name."""
+        return await self._call(self._store.read, name)
+
+    async def operation(self, name: str) -> bytes:
+        """Returns the served bytes of a name."""
+        return await self._call(self._store.operation, name)
+
+    async def find_request(self, method: str, request_id: str) -> Sequence[Record]:
+        """Returns the operations that were started under a ``request_id``."""
+        return await self._call(self._store.find_request, method, request_id)
+
+    async def find_id(self, operation_id: str) -> Sequence[str]:
+        """Returns the names that end with an id."""
+        return await self._call(self._store.find_id, operation_id)
+
+    async def page(
+        self, query: Query, *, position: bytes, size: int, examined: int = MAX_EXAMINED
+    ) -> Page:
+        """Returns the operations that a query asks for, newest first."""
+        return await self._call(
+            self._store.page, query, position=position, size=size, examined=examined
+        )
+
+    async def occupant(self, target: str) -> str:
+        """Returns the operation that has a target for itself; empty for none."""
+        return await self._call(self._store.occupant, target)
+
+    async def claimable(self, limits: Mapping[str, int], *, ready: bool = True) -> Sequence[str]:
+        """Returns the operations that wait for an attempt, oldest first."""
+        return await self._call(self._store.claimable, limits, ready=ready)
+
+    async def held(self, *, until: int | None = None) -> Sequence[Held]:
+        """Returns the operations that an attempt holds."""
+        return await self._call(self._store.held, until=until)
+
+    async def due(self, limit: int) -> Sequence[str]:
+        """Returns operations that are to expire, or to be removed."""
+        return await self._call(self._store.due, limit)
+
+    async def _call(
+        self, call: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, **options: Any
+    ) -> T:
+        """Makes one call of the store's; the place to stand in its way."""
+        return await call(*arguments, **options)

@@ -1,0 +1,188 @@
+"""A store that lives as long as its process does: for tests, and as the model of the others."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Mapping, Sequence
+
+from lro_grpc._errors import LroError
+from lro_grpc._operation import names
+from lro_grpc._operation.events import Event
+from lro_grpc._operation.publication import Record, not_found
+from lro_grpc._stores.store import (
+    MAX_EXAMINED,
+    Change,
+    Held,
+    Listener,
+    Now,
+    Page,
+    Query,
+    check_same_request,
+    happen,
+    in_progress,
+    name_taken,
+    page_of,
+    sequence_before,
+)
+
+
+class MemoryStore:
+    """Keeps records in a dictionary; see :class:`lro_grpc._stores.store.Store`.
+
+    Args:
+        now: Tells the time in microseconds since 1970 UTC.
+    """
+
+    exclusive = True
+
+    def __init__(self, now: Now) -> None:
+        self.key = os.urandom(32)
+        self._now = now
+        self._records: dict[str, Record] = {}
+        self._sequence: dict[str, int] = {}
+        self._requests: dict[tuple[str, str], dict[str, str]] = {}  # -> parent -> name
+        self._occupants: dict[str, str] = {}  # exclusive_target -> name
+        self._next = itertools.count(1)
+        self._listeners: list[Listener] = []
+
+    async def open(self) -> None:
+        """Does nothing: a dictionary is always ready."""
+
+    async def close(self) -> None:
+        """Does nothing: the records stay for the next ``open``."""
+
+    def subscribe(self, listener: Listener) -> None:
+        """Adds a listener."""
+        self._listeners.append(listener)
+
+    async def create(self, record: Record) -> Record:
+        """Stores a new record, unless its ``request_id`` was used before."""
+        stored = self._requests.get((record.method, record.request_id), {}).get(record.parent)
+        if stored is not None:
+            return check_same_request(self._records[stored], record)
+        if record.name in self._records:
+            raise name_taken(record.name)
+        occupant = await self.occupant(record.exclusive_target)
+        if occupant:
+            raise in_progress(record.exclusive_target, occupant)
+        self._sequence[record.name] = next(self._next)
+        self._keep(record)
+        return record
+
+    async def apply(self, name: str, event: Event) -> Record:
+        """Applies one event, and returns the record as it is then."""
+        if name not in self._records:
+            raise not_found(name)
+        before = self._records[name]
+        after = happen(event, before, self._now())
+        if isinstance(after, LroError):
+            raise after
+        if after is not before:
+            if before.request_id and not after.request_id:
+                of_request = self._requests[before.method, before.request_id]
+                del of_request[before.parent]
+                if not of_request:
+                    del self._requests[before.method, before.request_id]
+            if before.exclusive_target and not after.exclusive_target:
+                del self._occupants[before.exclusive_target]
+            self._keep(after)
+        return after
+
+    async def apply_all(self, changes: Sequence[Change]) -> Sequence[Record | LroError]:
+        """Applies events in their order; the outcome of one does not touch the others."""
+        outcomes: list[Record | LroError] = []
+        for name, event in changes:
+            try:
+                outcomes.append(await self.apply(name, event))
+            except LroError as error:
+                outcomes.append(error)
+        return outcomes
+
+    async def read(self, name: str) -> Record:
+        """Returns the record of a name."""
+        record = self._records.get(name)
+        if record is None or record.deleted:
+            raise not_found(name)
+        return record
+
+    async def operation(self, name: str) -> bytes:
+        """Returns the served bytes of a name."""
+        return (await self.read(name)).operation
+
+    async def find_request(self, method: str, request_id: str) -> Sequence[Record]:
+        """Returns the operations that were started under a ``request_id``."""
+        return [
+            self._records[name] for name in self._requests.get((method, request_id), {}).values()
+        ]
+
+    async def find_id(self, operation_id: str) -> Sequence[str]:
+        """Returns the names that end with an id."""
+        return [
+            record.name
+            for record in self._records.values()
+            if not record.deleted and names.split(record.name)[1] == operation_id
+        ]
+
+    async def page(
+        self, query: Query, *, position: bytes, size: int, examined: int = MAX_EXAMINED
+    ) -> Page:
+        """Returns the operations that a query asks for, newest first."""
+        before = sequence_before(position)
+        examined = query.examined(examined)
+        newest_first = (
+            (sequence, record)
+            for record in reversed(self._records.values())
+            if (sequence := self._sequence[record.name]) < before and query.covers(record)
+        )
+        covered = list(itertools.islice(newest_first, examined + 1))
+        rest = covered[examined - 1][0] if len(covered) > examined else 0
+        found = (
+            (sequence, record.operation)
+            for sequence, record in covered[:examined]
+            if query.matches(record)
+        )
+        return page_of(found, size, rest)
+
+    async def occupant(self, target: str) -> str:
+        """Returns the operation that has a target for itself; empty for none."""
+        return self._occupants.get(target, "")
+
+    async def claimable(self, limits: Mapping[str, int], *, ready: bool = True) -> Sequence[str]:
+        """Returns the operations that wait for an attempt, oldest first."""
+        until = self._now() if ready else math.inf
+        left = dict(limits)
+        found = []
+        for record in self._records.values():
+            if record.claimable and record.ready_time <= until and left.get(record.method, 0) > 0:
+                left[record.method] -= 1
+                found.append(record.name)
+        return found
+
+    async def held(self, *, until: int | None = None) -> Sequence[Held]:
+        """Returns the operations that an attempt holds."""
+        return [
+            Held(record.name, record.attempt)
+            for record in self._records.values()
+            if record.lease_time and (until is None or record.lease_time <= until)
+        ]
+
+    async def due(self, limit: int) -> Sequence[str]:
+        """Returns operations that are to expire, or to be removed."""
+        now = self._now()
+        due = (record.name for record in self._records.values() if record.is_due(now))
+        return list(itertools.islice(due, limit))
+
+    def _keep(self, record: Record) -> None:
+        if record.deleted and record.done:
+            del self._records[record.name], self._sequence[record.name]
+        else:
+            self._records[record.name] = record
+            if record.request_id:
+                of_request = self._requests.setdefault((record.method, record.request_id), {})
+                of_request[record.parent] = record.name
+            if record.exclusive_target:
+                self._occupants[record.exclusive_target] = record.name
+        for listener in self._listeners:
+            listener(record)

@@ -1,0 +1,7 @@
+"""A store in one SQLite file."""
+
+from __future__ import annotations
+
+from lro_grpc._stores.sqlite.store import SqliteStore
+
+__all__ = ["SqliteStore"]

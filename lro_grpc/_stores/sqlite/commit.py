@@ -1,0 +1,194 @@
+"""The changes of one commit, applied to records in memory and written once each."""
+
+from __future__ import annotations
+
+import operator
+import sqlite3
+from collections.abc import Collection
+
+from lro_grpc._errors import LroError, UnexpectedError
+from lro_grpc._operation import record
+from lro_grpc._operation.events import Event
+from lro_grpc._operation.publication import Record, not_found
+from lro_grpc._operation.record import FREE, KEPT, ONCE, RISING
+from lro_grpc._stores.sqlite.schema import COLUMNS, record_of
+from lro_grpc._stores.store import Now, check_same_request, happen, in_progress, name_taken
+
+MAX_RECENT = 10_000
+"""Records that are kept at hand at most; a record that is not there is read from the file."""
+
+# Fields that are cleared, and ``deleted``, are written by statements of their own, so that the
+# indexes over them rest.
+_CHANGING = tuple(
+    name for name in record.that_change(ONCE, KEPT, RISING, FREE) if name != "deleted"
+)
+_MUTABLE = operator.attrgetter(*_CHANGING, "name")
+
+_INSERT = f"INSERT INTO operations ({COLUMNS}) VALUES ({', '.join('?' * len(Record._fields))})"
+_UPDATE = f"UPDATE operations SET {', '.join(f'{c} = ?' for c in _CHANGING)} WHERE name = ?"
+_HIDE = "UPDATE operations SET deleted = 1, request_id = '' WHERE name = ?"
+
+_FREE = "UPDATE operations SET exclusive_target = '' WHERE name = ?"
+
+BY_EXCLUSIVE_TARGET = (
+    "SELECT name FROM operations WHERE exclusive_target = ? AND exclusive_target <> ''"
+)
+
+_BY_REQUEST = (
+    "SELECT name FROM operations"
+    " WHERE method = ? AND request_id = ? AND parent = ? AND request_id <> ''"
+)
+
+
+class Unstorable(Exception):  # noqa: N818 - it never leaves this package
+    """A record holds a value that SQLite cannot store, by a bug of who has made it."""
+
+    def error(self) -> UnexpectedError:
+        """Returns what to tell who has asked for it."""
+        failed = UnexpectedError(f"a record cannot be stored: {self.__cause__!r}")
+        failed.__cause__ = self.__cause__
+        return failed
+
+
+_UNSTORABLE = (
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+    OverflowError,
+    UnicodeError,
+)
+
+
+class Batch:
+    """The changes of one commit: a view of the records on top of what is stored."""
+
+    def __init__(self, connection: sqlite3.Connection, recent: dict[str, Record], now: Now) -> None:
+        self.changed: list[Record] = []
+        """Each record that was changed, once a change, in order."""
+        self._connection = connection
+        self._recent = recent
+        self._now = now
+        self._records: dict[str, Record] = {}
+        self._new: set[str] = set()
+        self._requests: dict[tuple[str, str, str], str] = {}
+        self._occupants: dict[str, str] = {}
+        self._freed: list[str] = []
+
+    @property
+    def names(self) -> Collection[str]:
+        """The operations that were changed."""
+        return self._records.keys()
+
+    def create(self, record: Record) -> Record | LroError:
+        """Adds a record, unless its ``request_id`` was used before."""
+        stored = self._by_request(record) if record.request_id else None
+        if stored is not None:
+            try:
+                return check_same_request(stored, record)
+            except LroError as error:
+                return error
+        if self._has(record.name):
+            return name_taken(record.name)
+        occupant = self._occupant(record.exclusive_target)
+        if occupant:
+            return in_progress(record.exclusive_target, occupant)
+        self._new.add(record.name)
+        self._change(record)
+        return record
+
+    def apply(self, name: str, event: Event) -> Record | LroError:
+        """Applies an event to the record of a name."""
+        before = self._get(name)
+        if before is None:
+            return not_found(name)
+        after = happen(event, before, self._now())
+        if isinstance(after, LroError):
+            return after
+        if after is not before:
+            if before.request_id and not after.request_id:
+                self._requests[before.method, before.request_id, before.parent] = ""
+            if before.exclusive_target and not after.exclusive_target:
+                self._occupants[before.exclusive_target] = ""
+                self._freed.append(name)
+            self._change(after)
+        return after
+
+    def write(self) -> None:
+        """Writes each record that was changed, as it is now.
+
+        Raises:
+            Unstorable: If one of them holds a value that SQLite has no type for.
+        """
+        try:
+            self._write()
+        except _UNSTORABLE as cause:
+            raise Unstorable from cause
+
+    def _write(self) -> None:
+        records = self._records.values()
+        # What makes room comes first: a new record may use a request_id, or a target, that is free
+        # since.
+        deleted = [record for record in records if record.deleted]
+        gone = [(record.name,) for record in deleted if record.done]
+        self._connection.executemany("DELETE FROM operations WHERE name = ?", gone)
+        hidden = [(record.name,) for record in deleted if not record.done]
+        self._connection.executemany(_HIDE, hidden)
+        self._connection.executemany(_FREE, [(name,) for name in self._freed])
+        new = [record for record in records if record.name in self._new and not _is_gone(record)]
+        self._connection.executemany(_INSERT, new)
+        known = [record for record in records if record.name not in self._new]
+        self._connection.executemany(_UPDATE, map(_MUTABLE, known))
+
+    def remember(self) -> None:
+        """Keeps the records at hand: they are what is read and changed next."""
+        for name, record in self._records.items():
+            if _is_gone(record):
+                self._recent.pop(name, None)
+            else:
+                self._recent[name] = record
+        while len(self._recent) > MAX_RECENT:
+            del self._recent[next(iter(self._recent))]
+
+    def _change(self, record: Record) -> None:
+        self._records[record.name] = record
+        if record.request_id:
+            self._requests[record.method, record.request_id, record.parent] = record.name
+        if record.exclusive_target:
+            self._occupants[record.exclusive_target] = record.name
+        self.changed.append(record)
+
+    def _get(self, name: str) -> Record | None:
+        record = self._records.get(name) or self._recent.get(name)
+        if record is None:
+            query = f"SELECT {COLUMNS} FROM operations WHERE name = ?"
+            row = self._connection.execute(query, (name,)).fetchone()
+            return record_of(row) if row else None
+        return None if _is_gone(record) else record
+
+    def _has(self, name: str) -> bool:
+        if name in self._records or name in self._recent:
+            return True
+        query = "SELECT 1 FROM operations WHERE name = ?"
+        return self._connection.execute(query, (name,)).fetchone() is not None
+
+    def _by_request(self, record: Record) -> Record | None:
+        key = (record.method, record.request_id, record.parent)
+        name = self._requests.get(key)
+        if name is None:
+            row = self._connection.execute(_BY_REQUEST, key).fetchone()
+            name = row[0] if row else ""
+        return self._get(name) if name else None
+
+    def _occupant(self, target: str) -> str:
+        """Returns the operation that has a target for itself; empty for none."""
+        if not target:
+            return ""
+        if target not in self._occupants:
+            row = self._connection.execute(BY_EXCLUSIVE_TARGET, (target,)).fetchone()
+            self._occupants[target] = row[0] if row else ""
+        return self._occupants[target]
+
+
+def _is_gone(record: Record) -> bool:
+    return record.deleted and record.done

@@ -1,0 +1,323 @@
+"""The protocol of a store: the only arbiter of what is true of an operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from lro_grpc._errors import (
+    LIBRARY_DOMAIN,
+    Code,
+    LroError,
+    OperationInProgressError,
+    RequestIdReusedError,
+    UnexpectedError,
+    cut,
+)
+from lro_grpc._filtering.filter import Filter, comparisons
+from lro_grpc._operation.events import Event
+from lro_grpc._operation.publication import Record
+
+Listener = Callable[[Record], None]
+"""Is called on the event loop with each record that has changed, once the change is durable."""
+
+Change = tuple[str, Event]
+"""What is to happen to which operation, by its name."""
+
+Now = Callable[[], int]
+"""Tells the time in microseconds since 1970 UTC."""
+
+MAX_EXAMINED = 10_000
+"""Records that a store looks at for one page at most."""
+
+MAX_COMPARISONS = 100_000
+"""Comparisons that a filter makes with records for one page at most."""
+
+LAST_SEQUENCE = 2**63 - 1
+"""A sequence number beyond those of all records, which count up from 1 as they are created."""
+
+MAX_PAGE_BYTES = 3 * 1024 * 1024
+"""Bytes of operations on a page at most, but for a page of one: a gRPC client reads 4 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a list is to hold."""
+
+    parent: str
+    """The exact parent, empty for none; or one in which a segment ``-`` stands for any segment."""
+    filter: Filter | None = None
+    """What they have to match besides."""
+
+    @property
+    def has_wildcard(self) -> bool:
+        """Whether more than one parent may be meant."""
+        return "-" in self.parent.split("/")
+
+    def matches(self, record: Record) -> bool:
+        """Tells whether the list holds a record; never one that is deleted."""
+        return self.covers(record) and (self.filter is None or self.filter.matches(record))
+
+    def examined(self, most: int) -> int:
+        """Returns how many records a page looks at: fewer if the filter has much to compare."""
+        each = comparisons(self.filter.expression) if self.filter else 0
+        return max(1, min(most, MAX_COMPARISONS // max(1, each)))
+
+    def covers(self, record: Record) -> bool:
+        """Tells whether the list holds a record if the filter does not say otherwise."""
+        return not record.deleted and (record.parent == self.parent or self._covers(record.parent))
+
+    def _covers(self, parent: str) -> bool:
+        if not self.has_wildcard:
+            return False
+        asked, segments = self.parent.split("/"), parent.split("/")
+        return len(asked) == len(segments) and all(
+            one == other or (one == "-" and other)
+            for one, other in zip(asked, segments, strict=True)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a list, newest first."""
+
+    operations: Sequence[bytes]
+    """Serialized ``google.longrunning.Operation`` messages."""
+    position: bytes
+    """Where the next page goes on; empty if this is the last one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An operation that an attempt holds."""
+
+    name: str
+    attempt: int
+
+
+class Store(Protocol):
+    """Keeps records, and applies events to them one at a time.
+
+    Every method is called on one event loop, and only between ``open`` and ``close``. What a
+    method has returned is durable; what it has not returned may or may not have happened. A store
+    that cannot answer raises ``UnavailableError``.
+    """
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether having opened the store proves that whoever had it open before is gone."""
+        ...
+
+    @property
+    def key(self) -> bytes:
+        """A secret of 32 random bytes that lives as long as the store does."""
+        ...
+
+    async def open(self) -> None:
+        """Makes the store ready.
+
+        Raises:
+            ConfigurationError: If it cannot be opened, or another process owns it.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finishes what was begun and lets go of the store."""
+        ...
+
+    def subscribe(self, listener: Listener) -> None:
+        """Adds a listener; it must neither block nor raise."""
+        ...
+
+    async def create(self, record: Record) -> Record:
+        """Stores a new record, unless its ``request_id`` was used before.
+
+        Returns:
+            The record; or the one that is stored under the same method, parent, ``request_id``
+            and fingerprint.
+
+        Raises:
+            RequestIdReusedError: If that one's fingerprint is another (S22).
+            OperationInProgressError: If an operation has its ``exclusive_target`` (S6).
+            LroError: If an operation has the name.
+        """
+        ...
+
+    async def apply(self, name: str, event: Event) -> Record:
+        """Applies one event, and returns the record as it is then.
+
+        Raises:
+            OperationNotFoundError: If no operation has the name.
+            LroError: What the event itself raises; nothing has changed.
+        """
+        ...
+
+    async def apply_all(self, changes: Sequence[Change]) -> Sequence[Record | LroError]:
+        """Applies events in their order; the outcome of one does not touch the others.
+
+        Returns:
+            For each change the record as it is then, or the error why it did not happen.
+        """
+        ...
+
+    async def read(self, name: str) -> Record:
+        """Returns the record of a name.
+
+        Raises:
+            OperationNotFoundError: If no operation has the name, or it is deleted.
+        """
+        ...
+
+    async def operation(self, name: str) -> bytes:
+        """Returns the served bytes of a name.
+
+        Raises:
+            OperationNotFoundError: If no operation has the name, or it is deleted.
+        """
+        ...
+
+    async def find_request(self, method: str, request_id: str) -> Sequence[Record]:
+        """Returns the operations that were started under a ``request_id``: one a parent at most."""
+        ...
+
+    async def find_id(self, operation_id: str) -> Sequence[str]:
+        """Returns the names that end with an id, whatever their parents: one, unless ids repeat."""
+        ...
+
+    async def page(
+        self, query: Query, *, position: bytes, size: int, examined: int = MAX_EXAMINED
+    ) -> Page:
+        """Returns the operations that a query asks for, newest first.
+
+        A page may hold fewer than ``size``, and none at all, though more follow: a list ends with
+        the page that has no position.
+
+        Args:
+            query: What to list.
+            position: ``Page.position`` of the page before; empty for the first.
+            size: How many at most; positive.
+            examined: How many records to look at for it at most; positive. ``Query.examined`` may
+                allow for fewer.
+        """
+        ...
+
+    async def occupant(self, target: str) -> str:
+        """Returns the operation whose ``exclusive_target`` this is; empty for none."""
+        ...
+
+    async def claimable(self, limits: Mapping[str, int], *, ready: bool = True) -> Sequence[str]:
+        """Returns the operations that wait for an attempt, oldest first.
+
+        Args:
+            limits: For each method to look at, how many at most.
+            ready: Whether only those whose next attempt may begin now.
+        """
+        ...
+
+    async def held(self, *, until: int | None = None) -> Sequence[Held]:
+        """Returns the operations that an attempt holds.
+
+        Args:
+            until: Only those whose lease is over at this time; all of them unless given.
+        """
+        ...
+
+    async def due(self, limit: int) -> Sequence[str]:
+        """Returns operations that ``Elapse`` would change now: to expire, or to be removed.
+
+        Args:
+            limit: How many at most.
+        """
+        ...
+
+
+def name_taken(name: str) -> LroError:
+    """Returns the error for a new record whose name an operation has."""
+    return LroError(
+        f"an operation {name!r} exists; make ids that are unique",
+        code=Code.ALREADY_EXISTS,
+        reason="NAME_TAKEN",
+        domain=LIBRARY_DOMAIN,
+        metadata={"operation": name},
+    )
+
+
+def in_progress(target: str, occupant: str) -> OperationInProgressError:
+    """Returns the error for a new record whose target an operation has for itself (S6)."""
+    return OperationInProgressError(
+        f"{occupant} works on {target!r}, which one operation at a time may do;"
+        " wait until it is done, or cancel it",
+        metadata={"target": cut(target), "operation": occupant},
+    )
+
+
+def happen(event: Event, record: Record, now: int) -> Record | LroError:
+    """Applies an event, and returns the record as it is then or why it did not happen.
+
+    An event that raises what it should not has not happened either, and says so as an
+    ``UnexpectedError``, whose cause is what it raised.
+    """
+    try:
+        return event.apply(record, now)
+    except LroError as error:
+        return error
+    except Exception as cause:  # noqa: BLE001 - a bug in one event must not touch the others
+        failed = UnexpectedError(f"{type(event).__name__} on {record.name} has raised {cause!r}")
+        failed.__cause__ = cause
+        return failed
+
+
+def check_same_request(stored: Record, record: Record) -> Record:
+    """Returns the stored record if it was started by the same request as the new one.
+
+    Raises:
+        RequestIdReusedError: If it was not (S22).
+    """
+    if stored.fingerprint != record.fingerprint:
+        raise request_id_reused(stored, caller=record.caller)
+    return stored
+
+
+def request_id_reused(stored: Record, *, caller: str) -> RequestIdReusedError:
+    """Returns the error for a request under the ``request_id`` of another one (S22).
+
+    Args:
+        stored: What was started under it.
+        caller: Who uses it now; what someone else has started is not named to them.
+    """
+    is_theirs = stored.caller == caller
+    started = f", which started {stored.name}" if is_theirs else ""
+    return RequestIdReusedError(
+        f"request_id {cut(stored.request_id)!r} was used for another request of {stored.method}"
+        f"{started}; use a new one for a new request",
+        metadata={
+            "request_id": cut(stored.request_id),
+            **({"operation": stored.name} if is_theirs else {}),
+        },
+    )
+
+
+def sequence_before(position: bytes) -> int:
+    """Returns the sequence number below which the page of a position begins."""
+    return int.from_bytes(position, "big") if position else LAST_SEQUENCE
+
+
+def page_of(found: Iterable[tuple[int, bytes]], size: int, rest: int = 0) -> Page:
+    """Makes a page of what is found, and takes no more of it than that needs.
+
+    Args:
+        found: Operations behind their sequence numbers, the highest first.
+        size: How many at most.
+        rest: The sequence number below which nothing was looked at; 0 if all was.
+    """
+    operations: list[bytes] = []
+    taken, last = 0, 0
+    for sequence, operation in found:
+        taken += len(operation)
+        if operations and (len(operations) == size or taken > MAX_PAGE_BYTES):
+            rest = last
+            break
+        operations.append(operation)
+        last = sequence
+    return Page(operations, rest.to_bytes(8, "big") if rest else b"")

@@ -1,0 +1,60 @@
+"""A clock that a test moves by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import datetime, timedelta, timezone
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class ManualClock:
+    """Stands still until it is moved; see :class:`lro_grpc._runtime.clock.Clock`.
+
+    It may be moved from any thread.
+
+    Args:
+        start: The time of day to begin with.
+    """
+
+    def __init__(self, start: datetime = datetime(2030, 1, 1, tzinfo=timezone.utc)) -> None:
+        self._now = (start - _EPOCH) // timedelta(microseconds=1)
+        self._passed = timedelta()
+        self._lock = threading.Lock()
+        self._sleepers: list[tuple[timedelta, asyncio.Future[None]]] = []
+
+    def now(self) -> int:
+        """Returns the time of day, in microseconds since 1970 UTC."""
+        return self._now
+
+    def monotonic(self) -> float:
+        """Returns the seconds that have passed since the clock was made."""
+        return self._passed.total_seconds()
+
+    async def sleep(self, seconds: float) -> None:
+        """Returns when the clock was moved by that much; at once if that is nothing or less."""
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        woken = asyncio.get_running_loop().create_future()
+        with self._lock:
+            self._sleepers.append((self._passed + timedelta(seconds=seconds), woken))
+        await woken
+
+    def advance(self, by: timedelta) -> None:
+        """Moves the clock forward, and wakes whoever slept until then."""
+        with self._lock:
+            self._now += by // timedelta(microseconds=1)
+            self._passed += by
+            due = [woken for until, woken in self._sleepers if until <= self._passed]
+            self._sleepers = [one for one in self._sleepers if one[0] > self._passed]
+        for woken in due:
+            loop = woken.get_loop()
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_wake, woken)
+
+
+def _wake(woken: asyncio.Future[None]) -> None:
+    if not woken.done():
+        woken.set_result(None)

@@ -1,0 +1,259 @@
+"""What is true of every record and of every change of one, checked while a store is used.
+
+Watch a store from its beginning, use it in any way, and verify at the end::
+
+    invariants = Invariants()
+    store.subscribe(invariants.check)
+    ...
+    invariants.verify()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from google.longrunning import operations_pb2
+
+from lro_grpc._errors import Code, ConfigurationError
+from lro_grpc._operation import metadata, record
+from lro_grpc._operation.lifecycle import JOB
+from lro_grpc._operation.publication import (
+    CANCELLED,
+    CANCELLING,
+    CLAIMABLE_STATES,
+    PENDING,
+    RUNNING,
+    UPDATING,
+    Record,
+)
+
+_WORKED_ON = frozenset({PENDING, RUNNING, UPDATING})
+"""The states in which an attempt holds an operation."""
+
+_HOLDABLE = _WORKED_ON | {CANCELLING}
+"""The states in which an attempt may hold an operation."""
+
+_FOREVER = record.that_change(record.FOREVER)
+_ONCE = record.that_change(record.ONCE)
+_KEPT = record.that_change(record.KEPT)
+_RISING = record.that_change(record.RISING)
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A change that must not be."""
+
+    what: str
+    """What is wrong with it."""
+    before: Record | None
+    """The record before the change; None for one that is seen for the first time."""
+    after: Record
+    """The record after the change."""
+
+    def __str__(self) -> str:
+        """Returns it with both records."""
+        return f"{self.after.name}: {self.what}\n  before: {self.before}\n  after:  {self.after}"
+
+
+class Invariants:
+    """Checks each change that a store tells of, and keeps what was wrong."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Record] = {}
+        """The records as they were last told, deleted ones that still run among them."""
+        self.violations: list[Violation] = []
+        self._owners: dict[tuple[str, ...], str] = {}
+
+    def check(self, record: Record, *, missed: bool = False) -> None:
+        """Checks a changed record against what it was; subscribe it to a store.
+
+        Args:
+            record: The record after the change.
+            missed: Whether there may have been other changes before, of which nobody told.
+        """
+        before = self.records.get(record.name)
+        wrong = [*violations(before, record, missed=missed), *self._own(before, record)]
+        self.violations += [Violation(what, before, record) for what in wrong]
+        if record.deleted and record.done:
+            self.records.pop(record.name, None)
+        else:
+            self.records[record.name] = record
+
+    def forget(self, name: str) -> None:
+        """Lets go of an operation that was removed while nobody told."""
+        for one in _owned(self.records.pop(name)):
+            self._owners.pop(one, None)
+
+    def verify(self) -> None:
+        """Raises if anything was wrong so far.
+
+        Raises:
+            AssertionError: Tells every violation.
+        """
+        if self.violations:
+            raise AssertionError("\n".join(map(str, self.violations)))
+
+    def _own(self, before: Record | None, after: Record) -> Iterator[str]:
+        """Notes what one operation at a time may have, and checks that only one has it."""
+        owned = _owned(after)
+        for one in _owned(before) - owned if before else ():
+            self._owners.pop(one, None)
+        for one in owned:
+            owner = self._owners.setdefault(one, after.name)
+            if owner != after.name:
+                yield f"it has {one}, and so has {owner}"
+
+
+def violations(before: Record | None, after: Record, *, missed: bool = False) -> list[str]:
+    """Returns what is wrong with a record, and with its change.
+
+    Args:
+        before: The record before the change; None if that is not known.
+        after: The record after it.
+        missed: Whether there may have been other changes between the two.
+    """
+    wrong = [*_of_record(after), *_of_served(after)]
+    if before is not None:
+        wrong += _of_change(before, after)
+        if not missed:
+            wrong += _of_step(before, after)
+    return wrong
+
+
+def _owned(record: Record) -> set[tuple[str, ...]]:
+    """Returns what no other operation may have as long as this one has it (S6, S22)."""
+    owned: set[tuple[str, ...]] = set()
+    if record.request_id:
+        owned.add(("request_id", record.method, record.parent, record.request_id))
+    if record.exclusive_target:
+        owned.add(("target", record.exclusive_target))
+    return owned
+
+
+def _of_record(record: Record) -> Iterator[str]:
+    state = JOB.name_of(record.state)
+    held = record.lease_time != 0
+    if record.state in _WORKED_ON and not held:
+        yield f"it is {state}, and no attempt holds it"
+    if held and record.state not in _HOLDABLE:
+        yield f"it is {state}, and attempt {record.attempt} holds it"
+    if held and not record.attempt:
+        yield "it is held, and was never claimed"
+    if record.ready_time and (held or record.state not in CLAIMABLE_STATES):
+        yield f"it is {state}, and waits to be ready"
+    if record.pause_requested and not (held and record.pausable and record.state in _WORKED_ON):
+        yield f"it is {state}, and is to pause"
+    if record.state in (CANCELLING, CANCELLED) and not record.cancel_requested:
+        yield f"it is {state}, and nobody has asked to cancel it"
+    if record.cancel_requested and not record.done and record.state != CANCELLING:
+        yield f"it is {state}, and someone has asked to cancel it"
+    if record.done and record.exclusive_target:
+        yield f"it is {state}, and keeps its target"
+    if (record.attempt != 0) != (record.start_time != 0):
+        yield f"its attempt is {record.attempt}, and its start_time is {record.start_time}"
+    if not 0 <= record.progress_percent <= 100:
+        yield f"its progress is {record.progress_percent} percent"
+    if record.failed_attempts > record.attempt:
+        yield f"{record.failed_attempts} of its {record.attempt} attempts have failed"
+    if record.failed_attempts >= record.max_attempts and not record.done:
+        yield f"it is {state}, and has no attempts left"
+    yield from _of_times(record)
+
+
+def _of_times(record: Record) -> Iterator[str]:
+    if record.done != (record.end_time != 0):
+        yield f"it is {JOB.name_of(record.state)}, and its end_time is {record.end_time}"
+    if record.expire_time != (record.end_time + record.retention if record.done else 0):
+        yield f"its expire_time is {record.expire_time}, of {record.end_time} + {record.retention}"
+    times = [record.create_time, record.start_time, record.end_time, record.update_time]
+    if [one for one in times if one] != sorted(one for one in times if one):
+        yield f"create, start, end and update_time are not in order: {times}"
+
+
+def _of_served(record: Record) -> Iterator[str]:
+    """Compares what Get answers with to the record."""
+    operation = operations_pb2.Operation.FromString(record.operation)
+    if operation.name != record.name:
+        yield f"Get shows the name {operation.name!r}"
+    if operation.done != record.done:
+        yield f"Get shows done={operation.done} of an operation that is {record.state}"
+    result = operation.WhichOneof("result")
+    if (result is not None) != record.done:
+        yield f"Get shows the result {result} of an operation that is {record.state}"
+    if record.done and (result == "error") != (JOB.states[record.state].code != 0):
+        yield f"Get shows the result {result} of an operation that is {record.state}"
+    if (operation.error.code == Code.CANCELLED) != (record.state == CANCELLED):
+        yield f"Get shows the code {operation.error.code} of an operation that is {record.state}"
+    if operation.error.code != record.error_code:
+        yield f"Get shows the code {operation.error.code}, and it has {record.error_code}"
+    if operation.response.TypeName() != record.response_type:
+        yield f"Get shows a {operation.response.TypeName()}, and it has a {record.response_type}"
+    if operation.metadata.type_url != metadata.TYPE_URL_PREFIX + record.metadata_type:
+        yield f"Get shows metadata of the type {operation.metadata.type_url!r}"
+        return
+    try:
+        kind = metadata.message_class(record.metadata_type)
+    except ConfigurationError:
+        return  # of another release, which alone can tell what it says
+    shown = kind.FromString(operation.metadata.value)
+    expected = kind()
+    expected.CopyFrom(shown)
+    metadata.fill(expected, record)
+    if shown != expected:
+        yield f"Get shows the metadata {{{shown}}}, which should be {{{expected}}}"
+
+
+def _of_change(before: Record, after: Record) -> Iterator[str]:
+    for field in _FOREVER:
+        if getattr(before, field) != getattr(after, field):
+            yield f"{field} has changed"
+    for field in _ONCE:
+        if getattr(before, field) and getattr(before, field) != getattr(after, field):
+            yield f"{field} has changed"
+    for field in _KEPT:
+        if getattr(before, field) and not getattr(after, field):
+            yield f"{field} is gone"
+    for field in _RISING:
+        if getattr(before, field) > getattr(after, field):
+            yield f"{field} has gone back"
+    if after.request_id != ("" if after.deleted else before.request_id):
+        yield "request_id has changed, and not by a delete"
+    if before.done and before != after._replace(
+        deleted=before.deleted, request_id=before.request_id
+    ):
+        yield "it was done, and has changed"
+    if after.state not in _REACHABLE[before.state]:
+        yield f"no steps lead from {JOB.name_of(before.state)} to {JOB.name_of(after.state)}"
+    undoes = after.batch or after.checkpoint
+    if before.cancel_requested and after.attempt > before.attempt and not undoes:
+        yield "it was cancelled with nothing to undo, and has a new attempt"
+
+
+def _of_step(before: Record, after: Record) -> Iterator[str]:
+    """Checks what holds from one change to the next."""
+    if after.attempt > before.attempt + 1:
+        yield f"its attempt has gone from {before.attempt} to {after.attempt}"
+    if after.attempt > before.attempt and before.lease_time:
+        yield f"attempt {after.attempt} has begun while attempt {before.attempt} held it"
+    if after.attempt > before.attempt and not after.lease_time:
+        yield f"attempt {after.attempt} has begun without a lease"
+    if after.attempt > before.attempt and before.ready_time > after.update_time:
+        yield f"attempt {after.attempt} has begun before it was ready"
+    if after.attempt == before.attempt and after.lease_time and not before.lease_time:
+        yield f"attempt {after.attempt} holds it again, after it was let go"
+    if after.failed_attempts > before.failed_attempts + 1:
+        yield f"its failed_attempts are {after.failed_attempts}, after {before.failed_attempts}"
+    if after.failed_attempts > before.failed_attempts and after.lease_time:
+        yield f"attempt {after.attempt} has failed, and still holds it"
+
+
+def _walked(state: int) -> frozenset[int]:
+    """Returns a state and all that may come after it."""
+    found = {state}
+    while more := {after for one in found for after in JOB.states[one].next} - found:
+        found |= more
+    return frozenset(found)
+
+
+_REACHABLE = {state: _walked(state) for state in JOB.states}

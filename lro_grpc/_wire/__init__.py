@@ -1,0 +1,3 @@
+"""_wire: say what it is."""
+
+from __future__ import annotations

@@ -1,0 +1,50 @@
+"""Message types as a service declares them: protobuf's own classes, or proto-plus classes.
+
+A proto-plus class, as the Google Cloud packages have them, wraps a message of protobuf's own. It
+is known by what it offers; proto-plus itself is not needed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.message import Message
+
+from lro_grpc._errors import ConfigurationError
+
+
+def protobuf_class(declared: type[Any]) -> type[Message]:
+    """Returns the protobuf class of a declared type: itself, or what a proto-plus class wraps.
+
+    Raises:
+        ConfigurationError: If it is neither.
+    """
+    if isinstance(declared, type) and issubclass(declared, Message):
+        return declared
+    wrapped: Any = declared.pb() if _is_proto_plus(declared) else None
+    if wrapped is None:
+        raise ConfigurationError(
+            f"{declared!r} is not a message type; give a protobuf message class, or a proto-plus"
+            " class all of whose modules were imported"
+        )
+    return wrapped  # type: ignore[no-any-return]
+
+
+def as_declared(message: Message, declared: type[Any]) -> Any:
+    """Returns a message as an object of its declared type, around the very same message.
+
+    A message of another type is returned as it is.
+    """
+    if isinstance(message, declared) or not isinstance(message, protobuf_class(declared)):
+        return message
+    return declared.wrap(message)
+
+
+def protobuf_message(value: Any) -> Any:
+    """Returns the message that a proto-plus object wraps; any other object as it is."""
+    kind = type(value)
+    return kind.pb(value) if not isinstance(value, Message) and _is_proto_plus(kind) else value
+
+
+def _is_proto_plus(kind: Any) -> bool:
+    return isinstance(kind, type) and all(hasattr(kind, part) for part in ("meta", "pb", "wrap"))

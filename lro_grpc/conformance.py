@@ -1,0 +1,1272 @@
+"""The contract of a store, as tests that any store can be put through.
+
+Subclass :class:`StoreConformance` in a test module; pytest collects what it inherits::
+
+    from lro_grpc.conformance import StoreConformance
+
+    class TestMyStore(StoreConformance):
+        @pytest.fixture(autouse=True)
+        def _place(self, tmp_path):
+            self.path = tmp_path / "operations.db"
+
+        def make_store(self, now):
+            return MyStore(self.path, now)
+
+The tests are plain functions that run an event loop of their own, so no plugin is needed. For
+readable failures, put ``pytest.register_assert_rewrite("lro_grpc.conformance")`` in
+``conftest.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any
+
+from google.longrunning import operations_pb2
+from google.protobuf import empty_pb2
+
+from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2
+from lro_grpc._errors import (
+    Code,
+    LroError,
+    OperationInProgressError,
+    OperationNotFoundError,
+    RequestIdReusedError,
+    StaleAttemptError,
+    to_status,
+)
+from lro_grpc._filtering.filter import parse
+from lro_grpc._operation import metadata, publication
+from lro_grpc._operation.events import (
+    Cancel,
+    Checkpoint,
+    Claim,
+    Delete,
+    Elapse,
+    Event,
+    Expire,
+    Fail,
+    Heartbeat,
+    Lose,
+    Pause,
+    Release,
+    Report,
+    Resume,
+    Retry,
+    SaveBatch,
+    Succeed,
+    Update,
+    cancelled_status,
+)
+from lro_grpc._operation.publication import Record
+from lro_grpc._stores.store import MAX_EXAMINED, Held, Now, Query, Store
+
+METHOD = "/contract.v1.Contract/Run"
+OTHER_METHOD = "/contract.v1.Contract/RunOther"
+PARENT = "projects/p/locations/l"
+LEASE = 15_000_000
+"""In microseconds."""
+START = 1_800_000_000_000_000
+"""The time at which every test begins, in microseconds since 1970 UTC."""
+
+_InstanceStatus = batch_create_instances_pb2.BatchCreateInstanceStatus
+_RESPONSE = metadata.packed(empty_pb2.Empty())
+_STATE = metadata.packed(empty_pb2.Empty())
+_TARGET = "projects/p/instances/i"
+_ERROR = to_status(LroError("it broke", code=Code.DATA_LOSS)).SerializeToString()
+_BATCH = batch_create_instances_pb2.BatchCreateInstancesMetadata(
+    instance_targets=["a", "b"],
+    instance_statuses={
+        "a": _InstanceStatus(state=_InstanceStatus.READY),
+        "b": _InstanceStatus(state=_InstanceStatus.CREATING),
+    },
+).SerializeToString(deterministic=True)
+
+
+_FILTERS = (
+    "done = true",
+    "NOT done = true",
+    "state = RUNNING",
+    "-state = RUNNING",
+    "error:*",
+    "error.code = DATA_LOSS",
+    "error.code != DATA_LOSS",
+    "NOT error.code = DATA_LOSS",
+    "response:* OR error.code = CANCELLED",
+    'response.@type = "*.Empty"',
+    "NOT response.@type != google.protobuf.Other",
+    "end_time:*",
+    "end_time > 2001-01-01T00:00:00Z",
+    "NOT end_time > 2001-01-01T00:00:00Z",
+    "start_time != 2001-01-01T00:00:00Z",
+    "progress_percent < 50",
+    "progress_percent >= 50 state = (RUNNING OR FAILED)",
+    "cancel_requested = true",
+    'target = "run*"',
+    'target = "*/1"',
+    'target = "*u*e*/*"',
+    'target != "*u*e*/*"',
+    "target > queued/2",
+    "name:FAILED",
+    'status_detail:"half"',
+    'status_detail:"f\x00w"',
+    'status_detail = "\\*"',
+    'status_detail = ""',
+    "é",
+    "-é",
+    "way OR 3",
+    '"half way" done = false',
+)
+"""Each matches some of the operations that they are tried on, and not all."""
+
+
+def _sync(
+    check: Callable[[Any], Coroutine[Any, Any, None]],
+) -> Callable[[Any], None]:
+    """Makes a test of a coroutine function."""
+
+    def test(self: StoreConformance) -> None:
+        asyncio.run(check(self))
+
+    test.__name__, test.__doc__ = check.__name__, check.__doc__
+    test.__qualname__, test.__module__ = check.__qualname__, check.__module__
+    return test
+
+
+def _with_store(
+    check: Callable[[Any, Store], Coroutine[Any, Any, None]],
+) -> Callable[[Any], None]:
+    """Makes a test of a coroutine function that takes an open, empty store."""
+
+    async def run(self: StoreConformance) -> None:
+        async with self.opened() as store:
+            await check(self, store)
+
+    run.__name__, run.__doc__ = check.__name__, check.__doc__
+    run.__qualname__, run.__module__ = check.__qualname__, check.__module__
+    return _sync(run)
+
+
+class StoreConformance:
+    """What every :class:`lro_grpc._stores.Store` promises, one test a promise."""
+
+    time: int = START
+    """The time that the store is told, in microseconds since 1970 UTC; a test may set it."""
+
+    def make_store(self, now: Now) -> Store:
+        """Returns the store to test, not yet open; to be given by the subclass.
+
+        The first one of a test is empty. A later one of the same test is made once the one before
+        is closed, and has the same operations.
+
+        Args:
+            now: Tells the time in microseconds since 1970 UTC.
+        """
+        raise NotImplementedError
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[Store]:
+        """Gives the store, open, and closes it again."""
+        store = self.make_store(lambda: self.time)
+        await store.open()
+        try:
+            yield store
+        finally:
+            await store.close()
+
+    def record(self, operation_id: str = "op-1", **values: Any) -> Record:
+        """Returns a new record that no store knows yet."""
+        chosen: dict[str, Any] = {
+            "parent": PARENT,
+            "method": METHOD,
+            "request": b"request",
+            "metadata_type": metadata.DEFAULT_TYPE.DESCRIPTOR.full_name,
+            "now": self.time,
+        }
+        return publication.create(operation_id=operation_id, **{**chosen, **values})
+
+    # Create and read.
+
+    @_with_store
+    async def test_a_record_is_read_back_whole(self, store: Store) -> None:
+        """Every field, whatever its characters and bytes, is what it was."""
+        made = self.record(
+            "op-0~A.z",
+            request=bytes(range(256)) * 400,
+            request_id="é\u0000\N{SNOWMAN}'\"--",
+            fingerprint=b"\x00\xff",
+            target="projects/p/instances/\N{SNOWMAN}",
+            verb="create",
+            api_version="v1",
+            caller="someone@d.example \N{SNOWMAN}",
+            trace_context="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            max_attempts=3,
+            pausable=True,
+            exclusive=True,
+            retention=2**63 - 1,
+            timeout=3_600_000_000,
+        )
+        assert await store.create(made) == made
+        await self._is(store, made)
+        claimed = await store.apply(made.name, Claim(LEASE))
+        custom = operation_metadata_pb2.OperationMetadata(attempt=9).SerializeToString()
+        report = Report(1, 7, "half\u0000way \N{SNOWMAN}", custom)
+        saved = await store.apply(made.name, SaveBatch(report, _BATCH, _ERROR))
+        assert saved.attempt == claimed.attempt == 1
+        assert (saved.custom, saved.batch, saved.batch_error) == (custom, _BATCH, _ERROR)
+        cancelled = await store.apply(made.name, Cancel())
+        await self._is(store, cancelled)
+        read = await store.read(made.name)
+        assert (read.cancel_requested, read.pausable) == (True, True)
+        assert (read.pause_requested, read.deleted) == (False, False)
+
+    @_with_store
+    async def test_an_unknown_name_is_not_found(self, store: Store) -> None:
+        """Nothing can be read of it or happen to it."""
+        await store.create(self.record())
+        for name in (f"{PARENT}/operations/op-2", "operations/op-1", "", "' OR 1 = 1 --"):
+            for call in (store.read(name), store.operation(name), store.apply(name, Cancel())):
+                await _refused(OperationNotFoundError, call)
+
+    @_with_store
+    async def test_a_name_that_is_taken_is_refused(self, store: Store) -> None:
+        """However ids are made, no operation ever takes another's place."""
+        first = await store.create(self.record("op-1"))
+        claimed = await store.apply(first.name, Claim(LEASE))
+        await _refused(LroError, store.create(self.record("op-1", request=b"another")))
+        await self._is(store, claimed)
+        assert await self._listed(store) == [first.name]
+
+    # Idempotent create (R2, S22).
+
+    @_with_store
+    async def test_a_request_that_is_repeated_gives_the_same_operation(self, store: Store) -> None:
+        """While it waits, while it runs, and when it is done."""
+        first = await store.create(self.record("op-1", request_id="r", fingerprint=b"f"))
+        repeated = self.record("op-2", request_id="r", fingerprint=b"f")
+        assert await store.create(repeated) == first
+        running = await store.apply(first.name, Claim(LEASE))
+        assert await store.create(repeated) == running
+        done = await store.apply(first.name, Succeed(Report(1), _RESPONSE))
+        assert await store.create(repeated) == done
+        await _refused(OperationNotFoundError, store.read(repeated.name))
+        assert await self._listed(store) == [first.name]
+
+    @_with_store
+    async def test_concurrent_duplicates_give_one_operation(self, store: Store) -> None:
+        """However many copies of a request come at once."""
+        copies = [self.record(f"op-{n}", request_id="r", fingerprint=b"f") for n in range(50)]
+        answers = await asyncio.gather(*map(store.create, copies))
+        assert len({answer.name for answer in answers}) == 1
+        assert await self._listed(store) == [answers[0].name]
+        assert list(await store.claimable({METHOD: 100})) == [answers[0].name]
+
+    @_with_store
+    async def test_a_request_id_is_not_reused_for_another_request(self, store: Store) -> None:
+        """Neither later nor at once; the operation that has it is left alone."""
+        first = await store.create(self.record("op-1", request_id="r", fingerprint=b"f"))
+        await _refused(
+            RequestIdReusedError,
+            store.create(self.record("op-2", request_id="r", fingerprint=b"g")),
+        )
+        await self._is(store, first)
+        others = [
+            self.record(f"op-x{n}", request_id="s", fingerprint=bytes([n])) for n in range(10)
+        ]
+        answers = await asyncio.gather(*map(store.create, others), return_exceptions=True)
+        assert sum(isinstance(answer, RequestIdReusedError) for answer in answers) == 9
+        assert len(await self._listed(store)) == 2
+
+    @_with_store
+    async def test_a_request_id_belongs_to_its_method_and_parent(self, store: Store) -> None:
+        """Elsewhere it is another one; and no request_id is like no other."""
+        made = [
+            self.record("op-1", request_id="r", fingerprint=b"f"),
+            self.record("op-2", request_id="r", fingerprint=b"g", method=OTHER_METHOD),
+            self.record("op-3", request_id="r", fingerprint=b"h", parent="projects/q"),
+            self.record("op-4", request_id="r", fingerprint=b"i", parent=""),
+            self.record("op-5", fingerprint=b"f"),
+            self.record("op-6", fingerprint=b"f"),
+        ]
+        assert [await store.create(one) for one in made] == made
+
+    @_with_store
+    async def test_a_request_is_found_by_its_method_and_id(self, store: Store) -> None:
+        """And by nothing less, nor once it is deleted."""
+        first = await store.create(self.record("op-1", request_id="r", fingerprint=b"f"))
+        await store.create(self.record("op-2", fingerprint=b"f"))
+        assert await store.find_request(METHOD, "r") == [first]
+        running = await store.apply(first.name, Claim(LEASE))
+        assert await store.find_request(METHOD, "r") == [running]
+        for other in ((METHOD, "s"), (OTHER_METHOD, "r")):
+            assert await store.find_request(*other) == []
+        assert await store.find_request(METHOD, "") == []
+        await store.apply(first.name, Delete())
+        assert await store.find_request(METHOD, "r") == []
+
+    @_with_store
+    async def test_an_operation_is_found_by_its_id(self, store: Store) -> None:
+        """Under any parent, by all of the id, and until it is deleted."""
+        name = (await store.create(self.record("op-1"))).name
+        await store.create(self.record("op-12"))
+        without_parent = (await store.create(self.record("op-2", parent=""))).name
+        assert await store.find_id("op-1") == [name]
+        assert await store.find_id("op-2") == [without_parent] == ["operations/op-2"]
+        for other in ("1", "op-", "op-3", "operations/op-2", "", "%"):
+            assert await store.find_id(other) == []
+        elsewhere = (await store.create(self.record("op-1", parent="projects/q"))).name
+        assert sorted(await store.find_id("op-1")) == sorted([name, elsewhere])
+        await store.apply(name, Claim(LEASE))
+        await store.apply(name, Delete())
+        assert await store.find_id("op-1") == [elsewhere]
+
+    @_with_store
+    async def test_a_deleted_operation_frees_its_request_id(self, store: Store) -> None:
+        """Even one that still runs, and does not get in the way of its successor."""
+        first = await store.create(self.record("op-1", request_id="r", fingerprint=b"f"))
+        await store.apply(first.name, Claim(LEASE))
+        await store.apply(first.name, Delete())
+        second = await store.create(self.record("op-2", request_id="r", fingerprint=b"g"))
+        assert second.name.endswith("op-2")
+        await store.apply(first.name, Succeed(Report(1), _RESPONSE))
+        await self._is(store, second)
+        await store.apply(second.name, Claim(LEASE))
+        await store.apply(second.name, Succeed(Report(1), _RESPONSE))
+        await store.apply(second.name, Delete())
+        third = self.record("op-3", request_id="r", fingerprint=b"h")
+        assert await store.create(third) == third
+
+    @_with_store
+    async def test_a_request_id_moves_on_among_changes_made_at_once(self, store: Store) -> None:
+        """Delete and create of one request_id, over and over, all given to the store together."""
+        names = [f"op-{n}" for n in range(20)]
+        calls: list[Coroutine[Any, Any, object]] = []
+        for name in names:
+            made = self.record(name, request_id="r", fingerprint=name.encode())
+            calls += [store.create(made), store.apply(made.name, Delete())]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert [one for one in outcomes if isinstance(one, BaseException)] == []
+        last = await store.create(self.record("op-last", request_id="r", fingerprint=b"last"))
+        assert await self._listed(store) == [last.name]
+
+    # Events.
+
+    @_with_store
+    async def test_a_refused_event_changes_nothing(self, store: Store) -> None:
+        """The operation is what it was, and nobody is told of a change (S28)."""
+        made = await store.create(self.record())
+        told = _Told(store)
+        await _refused(StaleAttemptError, store.apply(made.name, Report(1, 50)))
+        await self._is(store, made)
+        assert told.records == []
+
+    @_with_store
+    async def test_the_outcomes_of_apply_all_are_apart(self, store: Store) -> None:
+        """Each event finds what those before it have left, refused ones left out."""
+        one = await store.create(self.record("op-1"))
+        two = await store.create(self.record("op-2"))
+        outcomes = await store.apply_all(
+            [
+                (one.name, Claim(LEASE)),
+                ("operations/unknown", Claim(LEASE)),
+                (one.name, Claim(LEASE)),
+                (two.name, Report(1, 50)),
+                (one.name, Report(1, 50)),
+                (two.name, Claim(LEASE)),
+                (one.name, Succeed(Report(1), _RESPONSE)),
+            ]
+        )
+        kinds = [type(outcome) for outcome in outcomes]
+        assert kinds == [
+            Record,
+            OperationNotFoundError,
+            StaleAttemptError,
+            StaleAttemptError,
+            Record,
+            Record,
+            Record,
+        ]
+        assert outcomes[6] == await store.read(one.name)
+        assert outcomes[5] == await store.read(two.name)
+        assert list(await store.apply_all([])) == []
+
+    @_with_store
+    async def test_concurrent_events_are_applied_one_at_a_time(self, store: Store) -> None:
+        """None is lost, and none is applied to a state that has passed (R5)."""
+        made = await store.create(self.record())
+        claims = await asyncio.gather(
+            *(store.apply(made.name, Claim(LEASE)) for _ in range(20)), return_exceptions=True
+        )
+        (claimed,) = [claim for claim in claims if isinstance(claim, Record)]
+        assert claimed.attempt == 1
+        told = _Told(store)
+        reports = await asyncio.gather(
+            *(store.apply(made.name, Report(1, percent)) for percent in range(1, 101))
+        )
+        assert [one.progress_percent for one in reports] == list(range(1, 101))
+        assert told.records == reports
+
+    # Claim, hold, release.
+
+    @_with_store
+    async def test_claimable_gives_the_oldest_of_each_method(self, store: Store) -> None:
+        """At most as many as asked for, of the methods asked for."""
+        made = [
+            await store.create(
+                self.record(f"op-{n}", method=OTHER_METHOD if n % 3 == 0 else METHOD)
+            )
+            for n in range(9)
+        ]
+        ours = [one.name for one in made if one.method == METHOD]
+        others = [one.name for one in made if one.method == OTHER_METHOD]
+        assert list(await store.claimable({METHOD: 100})) == ours
+        assert list(await store.claimable({METHOD: 2})) == ours[:2]
+        both = list(await store.claimable({METHOD: 3, OTHER_METHOD: 1}))
+        assert [name for name in both if name in ours] == ours[:3]
+        assert [name for name in both if name in others] == others[:1]
+        assert list(await store.claimable({METHOD: 0})) == []
+        assert list(await store.claimable({})) == []
+        assert list(await store.claimable({"/contract.v1.Contract/Unknown": 1})) == []
+
+    @_with_store
+    async def test_what_is_not_ready_is_claimable_later(self, store: Store) -> None:
+        """It waits all the same, in its old place."""
+        names = [(await store.create(self.record(f"op-{n}"))).name for n in range(2)]
+        await store.apply(names[0], Claim(LEASE))
+        await store.apply(names[0], Retry(Report(1), b"", delay=5))
+        self.time += 4
+        assert list(await store.claimable({METHOD: 9})) == names[1:]
+        assert list(await store.claimable({METHOD: 9}, ready=False)) == names
+        assert list(await store.claimable({METHOD: 1}, ready=False)) == names[:1]
+        self.time += 1
+        assert list(await store.claimable({METHOD: 9})) == names
+
+    @_with_store
+    async def test_a_held_operation_is_not_claimable(self, store: Store) -> None:
+        """Until it is given back; then it stands in its old place."""
+        names = [(await store.create(self.record(f"op-{n}"))).name for n in range(3)]
+        await store.apply(names[0], Claim(LEASE))
+        assert list(await store.claimable({METHOD: 9})) == names[1:]
+        assert list(await store.held()) == [Held(names[0], 1)]
+        await store.apply(names[0], Release(Report(1)))
+        assert list(await store.claimable({METHOD: 9})) == names
+        assert list(await store.held()) == []
+        again = await store.apply(names[0], Claim(LEASE))
+        assert again.attempt == 2
+        await store.apply(names[0], Succeed(Report(2), _RESPONSE))
+        assert list(await store.claimable({METHOD: 9})) == names[1:]
+        assert list(await store.held()) == []
+
+    @_with_store
+    async def test_held_tells_whose_lease_is_over(self, store: Store) -> None:
+        """To the microsecond, heartbeats counted."""
+        one = (await store.create(self.record("op-1"))).name
+        two = (await store.create(self.record("op-2"))).name
+        await store.apply_all([(one, Claim(LEASE)), (two, Claim(LEASE))])
+        end = self.time + LEASE
+        assert set(await store.held()) == {Held(one, 1), Held(two, 1)}
+        assert set(await store.held(until=end - 1)) == set()
+        assert set(await store.held(until=end)) == {Held(one, 1), Held(two, 1)}
+        self.time += 1
+        before = await store.operation(one)
+        await store.apply(one, Heartbeat(1, LEASE))
+        assert set(await store.held(until=end)) == {Held(two, 1)}
+        assert set(await store.held(until=end + 1)) == {Held(one, 1), Held(two, 1)}
+        assert await store.operation(one) == before
+
+    @_with_store
+    async def test_a_cancelled_operation_waits_only_if_there_is_something_to_undo(
+        self, store: Store
+    ) -> None:
+        """One without a worker ends at once, or is claimed once more for its batch."""
+        plain = (await store.create(self.record("op-1"))).name
+        assert (await store.apply(plain, Cancel())).state == publication.CANCELLED
+        batch = (await store.create(self.record("op-2"))).name
+        await store.apply(batch, Claim(LEASE))
+        await store.apply(batch, SaveBatch(Report(1), _BATCH, b""))
+        await store.apply(batch, Release(Report(1)))
+        assert (await store.apply(batch, Cancel())).state == publication.CANCELLING
+        assert list(await store.claimable({METHOD: 9})) == [batch]
+        claimed = await store.apply(batch, Claim(LEASE))
+        assert (claimed.attempt, claimed.cancel_requested) == (2, True)
+        assert list(await store.claimable({METHOD: 9})) == []
+
+    # Fencing (R5) and the one outcome (R4).
+
+    @_with_store
+    async def test_writes_of_a_stale_attempt_are_refused(self, store: Store) -> None:
+        """Of a former attempt, and of one that is yet to come; they change nothing."""
+        made = (await store.create(self.record())).name
+        await store.apply(made, Claim(LEASE))
+        await store.apply(made, Lose(1, proven=True))
+        unheld = await store.read(made)
+        for event in _writes_of(1):
+            await _refused(StaleAttemptError, store.apply(made, event))
+        await self._is(store, unheld)
+        held = await store.apply(made, Claim(LEASE))
+        for event in (*_writes_of(1), *_writes_of(3)):
+            await _refused(StaleAttemptError, store.apply(made, event))
+        await self._is(store, held)
+        assert (
+            await store.apply(made, Succeed(Report(2), _RESPONSE))
+        ).state == publication.SUCCEEDED
+
+    @_with_store
+    async def test_a_done_operation_never_changes(self, store: Store) -> None:
+        """Byte for byte, whatever still comes for it (R4, P8)."""
+        for number, outcome in enumerate(_outcomes()):
+            name = (await store.create(self.record(f"op-{number}"))).name
+            await store.apply(name, Claim(LEASE))
+            done = await store.apply(name, outcome)
+            assert operations_pb2.Operation.FromString(done.operation).done
+            told = _Told(store)
+            self.time += 1_000_000
+            for event in (Claim(LEASE), *_writes_of(1), *_writes_of(2)):
+                await _refused(StaleAttemptError, store.apply(name, event))
+            assert await store.apply(name, Cancel()) == done
+            await self._is(store, done)
+            assert told.records == []
+
+    @_with_store
+    async def test_one_outcome_wins(self, store: Store) -> None:
+        """Of several given at once; the others are refused."""
+        for number in range(10):
+            name = (await store.create(self.record(f"op-{number}"))).name
+            await store.apply(name, Claim(LEASE))
+            outcomes = await asyncio.gather(
+                *(store.apply(name, event) for event in _outcomes()), return_exceptions=True
+            )
+            (won,) = [one for one in outcomes if isinstance(one, Record)]
+            assert sum(isinstance(one, StaleAttemptError) for one in outcomes) == 2
+            await self._is(store, won)
+
+    @_with_store
+    async def test_a_cancel_and_a_finish_agree_on_one_outcome(self, store: Store) -> None:
+        """Whichever comes first (R7, P8)."""
+        for cancel_first in (True, False):
+            name = (await store.create(self.record(f"op-{cancel_first}"))).name
+            await store.apply(name, Claim(LEASE))
+            finish = store.apply(name, Succeed(Report(1), _RESPONSE))
+            cancel = store.apply(name, Cancel())
+            await asyncio.gather(*((cancel, finish) if cancel_first else (finish, cancel)))
+            done = await store.read(name)
+            assert (done.state, done.cancel_requested) == (publication.SUCCEEDED, cancel_first)
+            operation = operations_pb2.Operation.FromString(done.operation)
+            assert operation.WhichOneof("result") == "response"
+
+    @_with_store
+    async def test_a_cancel_and_a_claim_have_one_winner(self, store: Store) -> None:
+        """Cancelled before it is claimed, it is never claimed (R7)."""
+        for cancel_first in (True, False):
+            name = (await store.create(self.record(f"op-{cancel_first}"))).name
+            claim, cancel = store.apply(name, Claim(LEASE)), store.apply(name, Cancel())
+            await asyncio.gather(
+                *((cancel, claim) if cancel_first else (claim, cancel)), return_exceptions=True
+            )
+            seen = await store.read(name)
+            assert (seen.state, seen.attempt) == (
+                (publication.CANCELLED, 0) if cancel_first else (publication.CANCELLING, 1)
+            )
+
+    # Lost workers (R3, R6).
+
+    @_with_store
+    async def test_a_live_lease_is_not_lost_without_proof(self, store: Store) -> None:
+        """Nothing changes until it is over, not even the count."""
+        made = (await store.create(self.record())).name
+        claimed = await store.apply(made, Claim(LEASE))
+        told = _Told(store)
+        self.time += LEASE - 1
+        assert await store.apply(made, Lose(1)) == claimed
+        assert told.records == []
+        self.time += 1
+        lost = await store.apply(made, Lose(1))
+        assert (lost.state, lost.attempt, lost.failed_attempts) == (publication.QUEUED, 1, 1)
+        assert list(await store.claimable({METHOD: 9})) == [made]
+
+    @_with_store
+    async def test_a_heartbeat_between_look_and_loss_saves_the_attempt(self, store: Store) -> None:
+        """As does a new attempt, or the outcome: what was seen is checked again."""
+        name = (await store.create(self.record())).name
+        await store.apply(name, Claim(LEASE))
+        self.time += LEASE
+        (seen,) = await store.held(until=self.time)
+        beaten = await store.apply(name, Heartbeat(1, LEASE))
+        assert await store.apply(seen.name, Lose(seen.attempt)) == beaten
+        await store.apply(name, Lose(1, proven=True))
+        again = await store.apply(name, Claim(LEASE))
+        await _refused(StaleAttemptError, store.apply(name, Lose(seen.attempt, proven=True)))
+        await self._is(store, again)
+
+    @_with_store
+    async def test_the_last_attempt_lost_ends_it(self, store: Store) -> None:
+        """FAILED with ABORTED; released attempts are not counted."""
+        name = (await store.create(self.record(max_attempts=2))).name
+        for attempt in (1, 2, 3):
+            await store.apply(name, Claim(LEASE))
+            await store.apply(name, Release(Report(attempt)))
+        await store.apply(name, Claim(LEASE))
+        assert (await store.apply(name, Lose(4, proven=True))).state == publication.QUEUED
+        await store.apply(name, Claim(LEASE))
+        ended = await store.apply(name, Lose(5, proven=True))
+        operation = operations_pb2.Operation.FromString(ended.operation)
+        assert (ended.state, operation.error.code) == (publication.FAILED, Code.ABORTED)
+        assert list(await store.claimable({METHOD: 9})) == []
+
+    # Waiting to be ready, and pausing.
+
+    @_with_store
+    async def test_claimable_leaves_out_what_is_not_ready(self, store: Store) -> None:
+        """Until it is, to the microsecond; then it stands in its old place."""
+        retried, other = (await store.create(self.record("op-1"))).name, self.record("op-2")
+        await store.create(other)
+        await store.apply(retried, Claim(LEASE))
+        waits = await store.apply(retried, Retry(Report(1), _ERROR, 5_000_000))
+        assert (waits.state, waits.ready_time) == (publication.QUEUED, self.time + 5_000_000)
+        self.time += 4_999_999
+        assert list(await store.claimable({METHOD: 9})) == [other.name]
+        await _refused(StaleAttemptError, store.apply(retried, Claim(LEASE)))
+        self.time += 1
+        assert list(await store.claimable({METHOD: 9})) == [retried, other.name]
+        assert list(await store.claimable({METHOD: 1})) == [retried]
+        again = await store.apply(retried, Claim(LEASE))
+        assert (again.attempt, again.ready_time) == (2, 0)
+
+    @_with_store
+    async def test_a_paused_operation_is_neither_claimable_nor_held(self, store: Store) -> None:
+        """Until it is resumed."""
+        name = (await store.create(self.record(pausable=True))).name
+        await store.apply(name, Pause())
+        assert list(await store.claimable({METHOD: 9})) == []
+        await _refused(StaleAttemptError, store.apply(name, Claim(LEASE)))
+        await store.apply(name, Resume())
+        assert list(await store.claimable({METHOD: 9})) == [name]
+        await store.apply(name, Claim(LEASE))
+        await store.apply(name, Checkpoint(Report(1), _STATE))
+        await store.apply(name, Pause())
+        paused = await store.apply(name, Release(Report(1)))
+        assert (paused.state, paused.checkpoint) == (publication.PAUSED, _STATE)
+        assert list(await store.claimable({METHOD: 9})) == []
+        assert list(await store.held()) == []
+
+    @_with_store
+    async def test_a_cancelled_checkpoint_waits_to_be_undone(self, store: Store) -> None:
+        """It is claimed once more."""
+        name = (await store.create(self.record(pausable=True))).name
+        for event in (Claim(LEASE), Checkpoint(Report(1), _STATE), Pause(), Release(Report(1))):
+            await store.apply(name, event)
+        assert (await store.apply(name, Cancel())).state == publication.CANCELLING
+        assert list(await store.claimable({METHOD: 9})) == [name]
+        assert (await store.apply(name, Claim(LEASE))).attempt == 2
+
+    # Exclusive targets (S6).
+
+    @_with_store
+    async def test_an_exclusive_target_has_one_operation_at_a_time(self, store: Store) -> None:
+        """Of whatever method and parent; other targets are free, and who does not ask for it."""
+        first = await store.create(self.record("op-1", target=_TARGET, exclusive=True))
+        assert await store.occupant(_TARGET) == first.name
+        others = (
+            self.record("op-2", target=_TARGET, exclusive=True),
+            self.record("op-3", target=_TARGET, exclusive=True, method=OTHER_METHOD),
+            self.record("op-4", target=_TARGET, exclusive=True, parent=""),
+        )
+        for other in others:
+            await _refused(OperationInProgressError, store.create(other))
+            await _refused(OperationNotFoundError, store.read(other.name))
+        free = (
+            self.record("op-5", target=_TARGET),
+            self.record("op-6", target=f"{_TARGET}2", exclusive=True),
+            self.record("op-7", exclusive=True),
+            self.record("op-8", exclusive=True),
+        )
+        for one in free:
+            assert await store.create(one) == one
+        assert await store.occupant(_TARGET) == first.name
+        for target in ("", f"{_TARGET}3", "' OR 1 = 1 --"):
+            assert await store.occupant(target) == ""
+
+    @_with_store
+    async def test_an_exclusive_target_is_free_when_its_operation_is_done(
+        self, store: Store
+    ) -> None:
+        """However it ends, and not before: not lost, paused nor deleted."""
+        ends: list[list[Event]] = [
+            [Cancel()],
+            [Claim(LEASE), Succeed(Report(1), _RESPONSE)],
+            [Claim(LEASE), Fail(Report(1), _ERROR)],
+            [Claim(LEASE), Expire(Report(1))],
+            [Claim(LEASE), Delete(), Succeed(Report(1), _RESPONSE)],
+            [Pause(), Cancel()],
+            [Claim(LEASE), Lose(1, proven=True), Cancel()],
+        ]
+        for number, events in enumerate(ends):
+            made = self.record(f"op-{number}", target=_TARGET, exclusive=True, pausable=True)
+            assert await store.create(made) == made
+            for event in events:
+                assert await store.occupant(_TARGET) == made.name
+                await store.apply(made.name, event)
+            assert await store.occupant(_TARGET) == ""
+
+    @_with_store
+    async def test_concurrent_creates_of_one_exclusive_target_have_one_winner(
+        self, store: Store
+    ) -> None:
+        """However many come at once."""
+        made = [self.record(f"op-{n}", target=_TARGET, exclusive=True) for n in range(50)]
+        answers = await asyncio.gather(*map(store.create, made), return_exceptions=True)
+        (won,) = [one for one in answers if isinstance(one, Record)]
+        assert sum(isinstance(one, OperationInProgressError) for one in answers) == 49
+        assert await store.occupant(_TARGET) == won.name
+        assert await self._listed(store) == [won.name]
+
+    @_with_store
+    async def test_an_exclusive_target_moves_on_among_changes_made_at_once(
+        self, store: Store
+    ) -> None:
+        """End and create, over and over, all given to the store together."""
+        ends: list[list[Event]] = [
+            [Cancel()],
+            [Claim(LEASE), Succeed(Report(1), _RESPONSE)],
+            [Delete(), Claim(LEASE), Fail(Report(1), _ERROR)],
+        ]
+        calls: list[Coroutine[Any, Any, Any]] = []
+        for number in range(21):
+            made = self.record(f"op-{number}", target=_TARGET, exclusive=True)
+            end = [(made.name, event) for event in ends[number % 3]]
+            calls += [store.create(made), store.apply_all(end)]
+        outcomes = await asyncio.gather(*calls)
+        refused = [
+            one for answers in outcomes[1::2] for one in answers if isinstance(one, LroError)
+        ]
+        assert refused == []
+        last = await store.create(self.record("op-last", target=_TARGET, exclusive=True))
+        assert await store.occupant(_TARGET) == last.name
+
+    @_with_store
+    async def test_a_repeated_request_comes_before_its_exclusive_target(self, store: Store) -> None:
+        """The same request finds its operation, and does not get into its own way (S22)."""
+        how: dict[str, Any] = {"request_id": "r", "target": _TARGET, "exclusive": True}
+        first = await store.create(self.record("op-1", fingerprint=b"f", **how))
+        assert await store.create(self.record("op-2", fingerprint=b"f", **how)) == first
+        await _refused(
+            RequestIdReusedError, store.create(self.record("op-3", fingerprint=b"g", **how))
+        )
+
+    # What time does: expiry and removal (S7, S29).
+
+    @_with_store
+    async def test_due_gives_what_is_overdue_and_nobody_sees_to(self, store: Store) -> None:
+        """Not what an attempt holds, nor what waits to be undone: that is claimed first."""
+        limit: dict[str, Any] = {"timeout": 10_000_000, "pausable": True}
+        waits = (await store.create(self.record("op-1", **limit))).name
+        paused = (await store.create(self.record("op-2", **limit))).name
+        held = (await store.create(self.record("op-3", **limit))).name
+        batch = (await store.create(self.record("op-4", **limit))).name
+        undone = (await store.create(self.record("op-5", **limit))).name
+        retried = (await store.create(self.record("op-6", **limit))).name
+        parked = (await store.create(self.record("op-7", **limit))).name
+        kept = (await store.create(self.record("op-8", timeout=10_000_001))).name
+        endless = (await store.create(self.record("op-9"))).name
+        begun = (held, batch, undone, retried, parked)
+        await store.apply_all([(name, Claim(LEASE)) for name in begun])
+        saved = SaveBatch(Report(1), _BATCH, b"")
+        asked: dict[str, Sequence[Event]] = {
+            paused: [Pause()],
+            batch: [saved, Release(Report(1))],
+            undone: [Checkpoint(Report(1), _STATE), Release(Report(1)), Cancel()],
+            retried: [Checkpoint(Report(1), _STATE), Retry(Report(1), _ERROR, 3_600_000_000)],
+            parked: [saved, Pause(), Release(Report(1))],
+        }
+        for name, events in asked.items():
+            await store.apply_all([(name, event) for event in events])
+        self.time = START + 9_999_999
+        assert list(await store.due(100)) == []
+        self.time = START + 10_000_000
+        assert set(await store.due(100)) == {waits, paused, retried, parked}
+        assert len(await store.due(2)) == 2
+        assert {batch, undone, kept, endless} <= set(await store.claimable({METHOD: 100}))
+        await store.apply_all([(name, Elapse()) for name in await store.due(100)])
+        assert list(await store.due(100)) == []
+        for name in (waits, paused, retried):
+            assert (await store.read(name)).state == publication.EXPIRED
+        assert parked in await store.claimable({METHOD: 100})
+        for name in (batch, undone, parked):
+            await store.apply(name, Claim(LEASE))
+
+    @_with_store
+    async def test_due_gives_what_was_kept_long_enough(self, store: Store) -> None:
+        """And Elapse removes it: its name and its request_id are free then."""
+        how: dict[str, Any] = {"request_id": "r", "fingerprint": b"f"}
+        made = self.record("op-1", retention=10_000_000, **how)
+        name = (await store.create(made)).name
+        kept = (await store.create(self.record("op-2"))).name
+        running = (await store.create(self.record("op-3", retention=1))).name
+        await store.apply_all([(name, Claim(LEASE)), (running, Claim(LEASE)), (kept, Cancel())])
+        self.time += 1_000_000
+        done = await store.apply(name, Succeed(Report(1), _RESPONSE))
+        assert done.expire_time == self.time + 10_000_000
+        self.time = done.expire_time - 1
+        assert list(await store.due(9)) == []
+        assert await store.apply(name, Elapse()) == done
+        await self._is(store, done)
+        self.time += 1
+        assert list(await store.due(9)) == [name]
+        assert list(await store.due(0)) == []
+        await store.apply(name, Elapse())
+        assert list(await store.due(9)) == []
+        for call in (store.read(name), store.operation(name), store.apply(name, Elapse())):
+            await _refused(OperationNotFoundError, call)
+        assert await store.find_request(METHOD, "r") == []
+        again = self.record("op-1", request_id="r", fingerprint=b"g")
+        assert await store.create(again) == again
+        assert await self._listed(store) == [name, running, kept]
+
+    @_with_store
+    async def test_a_deleted_operation_expires_like_any_other(self, store: Store) -> None:
+        """With that it is no more."""
+        made = self.record(timeout=10_000_000, target=_TARGET, exclusive=True)
+        name = (await store.create(made)).name
+        await store.apply(name, Delete())
+        self.time += 10_000_000
+        assert list(await store.due(9)) == [name]
+        assert (await store.apply(name, Elapse())).state == publication.EXPIRED
+        assert list(await store.due(9)) == []
+        assert await store.occupant(_TARGET) == ""
+        await _refused(OperationNotFoundError, store.apply(name, Elapse()))
+
+    # Delete (P7).
+
+    @_with_store
+    async def test_a_deleted_operation_is_gone_at_once(self, store: Store) -> None:
+        """Done or not; a second delete does not find it."""
+        running = (await store.create(self.record("op-1"))).name
+        done = (await store.create(self.record("op-2"))).name
+        kept = (await store.create(self.record("op-3"))).name
+        await store.apply_all([(running, Claim(LEASE)), (done, Cancel())])
+        for name in (running, done):
+            await store.apply(name, Delete())
+            for call in (
+                store.read(name),
+                store.operation(name),
+                store.apply(name, Delete()),
+                store.apply(name, Cancel()),
+            ):
+                await _refused(OperationNotFoundError, call)
+        assert await self._listed(store) == [kept]
+
+    @_with_store
+    async def test_a_deleted_operation_is_paused_no_more(self, store: Store) -> None:
+        """Nobody could resume it (P7)."""
+        paused = await store.create(self.record("op-1", pausable=True))
+        asked = await store.create(self.record("op-2", pausable=True))
+        await store.apply(paused.name, Pause())
+        await store.apply(asked.name, Claim(LEASE))
+        await store.apply(asked.name, Pause())
+        for one in (paused, asked):
+            await store.apply(one.name, Delete())
+        assert list(await store.claimable({METHOD: 9})) == [paused.name]
+        released = await store.apply(asked.name, Release(Report(1)))
+        assert (released.state, released.deleted) == (publication.QUEUED, True)
+
+    @_with_store
+    async def test_a_deleted_operation_runs_on_unseen(self, store: Store) -> None:
+        """It is claimed, held and lost like any other; with its end it is no more."""
+        name = (await store.create(self.record())).name
+        await store.apply(name, Delete())
+        assert list(await store.claimable({METHOD: 9})) == [name]
+        await store.apply(name, Claim(LEASE))
+        assert list(await store.held()) == [Held(name, 1)]
+        await store.apply(name, Lose(1, proven=True))
+        await store.apply(name, Claim(LEASE))
+        await store.apply(name, Report(2, 50))
+        ended = await store.apply(name, Succeed(Report(2), _RESPONSE))
+        assert ended.state == publication.SUCCEEDED
+        await _refused(OperationNotFoundError, store.apply(name, Report(2, 60)))
+        await _refused(OperationNotFoundError, store.read(name))
+        assert list(await store.held()) == []
+        assert list(await store.claimable({METHOD: 9})) == []
+
+    # Pages (AIP-158).
+
+    @_with_store
+    async def test_pages_are_newest_first_and_complete(self, store: Store) -> None:
+        """Whatever the size; only the last has no position, even if it is just full (S14)."""
+        names = [(await store.create(self.record(f"op-{n}"))).name for n in range(12)]
+        await store.apply(names[3], Claim(LEASE))  # a change does not move an operation
+        for size in (1, 5, 6, 12, 1000):
+            pages = [page async for page in self._pages(store, size)]
+            assert [name for page in pages for name in page] == names[::-1]
+            assert [len(page) for page in pages[:-1]] == [size] * (len(pages) - 1)
+            assert pages[-1] != []
+        page = await store.page(Query(PARENT), position=b"", size=12)
+        assert [*page.operations] == [await store.operation(name) for name in names[::-1]]
+
+    @_with_store
+    async def test_a_page_holds_the_operations_of_exactly_its_parent(self, store: Store) -> None:
+        """Not of one above or below it; without a parent, those that have none."""
+        parents = ("", "projects/p", PARENT, f"{PARENT}/instances/i", "projects/p/locations/l2")
+        for parent in parents:
+            await store.create(self.record(parent=parent))
+        for parent in parents:
+            name = f"{parent}/operations/op-1" if parent else "operations/op-1"
+            assert await self._listed(store, parent) == [name]
+        for parent in ("projects", "projects/%", PARENT.upper(), "' OR 1 = 1 --"):
+            assert await self._listed(store, parent) == []
+
+    @_with_store
+    async def test_pages_stand_still_while_operations_come_and_go(self, store: Store) -> None:
+        """What is new is on no later page; what is deleted, the last one seen too, shifts none."""
+        names = [(await store.create(self.record(f"op-{n}"))).name for n in range(6)]
+        first = await store.page(Query(PARENT), position=b"", size=2)
+        await store.create(self.record("op-new"))
+        await store.apply(names[4], Delete())
+        await store.apply(names[3], Delete())
+        second = await store.page(Query(PARENT), position=first.position, size=2)
+        third = await store.page(Query(PARENT), position=second.position, size=2)
+        assert [_name(one) for one in first.operations] == names[5:3:-1]
+        assert [_name(one) for one in second.operations] == names[2:0:-1]
+        assert [_name(one) for one in third.operations] == names[:1]
+        assert third.position == b""
+
+    # Filters and wildcards (AIP-160, AIP-159).
+
+    @_with_store
+    async def test_a_filter_leaves_out_what_does_not_match(self, store: Store) -> None:
+        """And nothing else, whatever has become of the operations."""
+        for number, detail in enumerate(("", "half way", "Half\u0000Way", "*", "é")):
+            for state in ("queued", "running", "failed", "succeeded", "cancelled", "deleted"):
+                one = self.record(f"{state}-{number}", target=f"{state}/{number}", verb="create")
+                await self._bring(store, one, state, detail)
+        names = await self._listed(store)
+        records = [await store.read(name) for name in names]
+        assert len(records) == 25
+        for text in _FILTERS:
+            query = Query(PARENT, parse(text))
+            expected = [one.name for one in records if query.matches(one)]
+            assert 0 < len(expected) < len(records), text
+            for size in (1, 7, 1000):
+                assert await self._found(store, query, size=size) == expected, text
+                assert await self._found(store, query, size=size, examined=5) == expected, text
+
+    async def _bring(self, store: Store, one: Record, state: str, detail: str) -> None:
+        """Stores an operation, and brings it into a state by way of its events."""
+        await store.create(one)
+        if state != "queued":
+            await store.apply_all([(one.name, Claim(LEASE)), (one.name, Report(1, 50, detail))])
+        ends: dict[str, Event] = {
+            "failed": Fail(Report(1), _ERROR),
+            "succeeded": Succeed(Report(1), _RESPONSE),
+            "cancelled": Fail(Report(1), cancelled_status().SerializeToString()),
+            "deleted": Delete(),
+        }
+        if state in ends:
+            await store.apply(one.name, ends[state])
+
+    @_with_store
+    async def test_a_filter_is_of_the_latest_state(self, store: Store) -> None:
+        """With each change an operation comes to a list, or leaves it."""
+        name = (await store.create(self.record())).name
+        queued, running = (
+            Query(PARENT, parse("state = QUEUED")),
+            Query(PARENT, parse("state = RUNNING AND progress_percent >= 50")),
+        )
+        assert await self._found(store, queued) == [name]
+        await store.apply(name, Claim(LEASE))
+        assert await self._found(store, queued) == []
+        assert await self._found(store, running) == []
+        await store.apply(name, Report(1, 50))
+        assert await self._found(store, running) == [name]
+
+    @_with_store
+    async def test_a_wildcard_is_any_one_segment_of_the_parent(self, store: Store) -> None:
+        """A segment that is itself a ``-`` is one of them."""
+        parents = (
+            *("", "-", "p", "p/a", "p/b", "p/-", "q/a", "p/a/r", "p/a/s", "p/a/s/t", "p/ab"),
+            *("x-", "x-/a", "p%/a", "P/a"),
+        )
+        made = [await store.create(self.record(parent=parent)) for parent in parents]
+        await store.apply((await store.create(self.record("op-2", parent="p/a"))).name, Delete())
+        asked = {
+            "-": ["-", "p", "x-"],
+            "p/-": ["p/a", "p/b", "p/-", "p/ab"],
+            "-/a": ["p/a", "q/a", "x-/a", "p%/a", "P/a"],
+            "-/-": ["p/a", "p/b", "p/-", "q/a", "p/ab", "x-/a", "p%/a", "P/a"],
+            "p/-/s": ["p/a/s"],
+            "p/-/-": ["p/a/r", "p/a/s"],
+            "p/-/-/-": ["p/a/s/t"],
+            "-/-/-/-/-": [],
+            "x-": ["x-"],
+            "p%/-": ["p%/a"],
+        }
+        for parent, found in asked.items():
+            expected = [one.name for one in reversed(made) if one.parent in found]
+            for size in (1, 1000):
+                assert await self._found(store, Query(parent), size=size) == expected, parent
+        both = Query("-/a", parse("name:q OR name:x"))
+        assert await self._found(store, both) == ["x-/a/operations/op-1", "q/a/operations/op-1"]
+
+    @_with_store
+    async def test_filtered_pages_stand_still_while_operations_come_and_go(
+        self, store: Store
+    ) -> None:
+        """What has left the filter shifts nothing; what has come to it shows in its old place."""
+        for parent in (PARENT, "projects/-/locations/-"):
+            await self._stand_still(store, Query(parent, parse("state = QUEUED")), parent[-1])
+
+    async def _stand_still(self, store: Store, query: Query, key: str) -> None:
+        names = [(await store.create(self.record(f"op{key}{n}"))).name for n in range(8)]
+        await store.apply_all([(name, Claim(LEASE)) for name in names[:2]])
+        first = await store.page(query, position=b"", size=2)
+        await store.create(self.record(f"op{key}new"))
+        await store.apply_all([(names[6], Delete()), (names[4], Claim(LEASE))])
+        await store.apply(names[1], Lose(1, proven=True))
+        rest = await store.page(query, position=first.position, size=9)
+        assert [_name(one) for one in first.operations] == [names[7], names[6]]
+        assert [_name(one) for one in rest.operations] == [names[5], names[3], names[2], names[1]]
+        assert rest.position == b""
+        await store.apply_all([(name, Delete()) for name in await self._listed(store)])
+
+    @_with_store
+    async def test_a_page_looks_at_so_many_records_at_most(self, store: Store) -> None:
+        """It holds what it has found there, maybe nothing, and the next one goes on (S14)."""
+        names = [(await store.create(self.record(f"op-{n}"))).name for n in range(10)]
+        for parent in (PARENT, "projects/-/locations/-"):
+            query = Query(parent, parse("name:op-0 OR name:op-5"))
+            pages = [page async for page in self._pages(store, 5, query, examined=3)]
+            assert pages == [[], [names[5]], [], [names[0]]]
+            pages = [page async for page in self._pages(store, 5, query, examined=10)]
+            assert pages == [[names[5], names[0]]]
+            pages = [page async for page in self._pages(store, 1, query, examined=7)]
+            assert pages == [[names[5]], [names[0]]]
+
+    @_with_store
+    async def test_a_page_fits_into_a_message(self, store: Store) -> None:
+        """A gRPC client reads 4 MiB unless told otherwise; a larger operation is a page alone."""
+        sizes = [10, 1_000_000, 1_000_000, 1_000_000, 1_000_000, 5_000_000, 1_000_000]
+        names = [(await store.create(self.record(f"op-{n}"))).name for n, _ in enumerate(sizes)]
+        await store.apply_all([(name, Claim(LEASE)) for name in names])
+        for name, size in zip(names, sizes, strict=True):
+            await store.apply(name, Report(1, 50, "x" * size))
+        for query in (
+            Query(PARENT),
+            Query(PARENT, parse("progress_percent = 50")),
+            Query("-/-/-/-"),
+        ):
+            pages = [page async for page in self._pages(store, 1000, query)]
+            assert pages == [[names[6]], [names[5]], names[4:1:-1], [names[1], names[0]]]
+
+    # Listeners (R9).
+
+    @_with_store
+    async def test_listeners_are_told_each_change_once_before_the_answer(
+        self, store: Store
+    ) -> None:
+        """And nothing else: no refusal, no repetition, no event that changes nothing."""
+        told, other = _Told(store), _Told(store)
+        made = await store.create(self.record("op-1", request_id="r", fingerprint=b"f"))
+        assert told.records == [made]
+        await store.create(self.record("op-2", request_id="r", fingerprint=b"f"))
+        claimed = await store.apply(made.name, Claim(LEASE))
+        assert told.records == [made, claimed]
+        await store.apply(made.name, Lose(1))
+        await _refused(StaleAttemptError, store.apply(made.name, Claim(LEASE)))
+        outcomes = await store.apply_all(
+            [(made.name, Report(1, 50)), (made.name, Succeed(Report(1), _RESPONSE))]
+        )
+        assert told.records == [made, claimed, *outcomes]
+        await store.apply(made.name, Cancel())
+        deleted = await store.apply(made.name, Delete())
+        assert told.records == [made, claimed, *outcomes, deleted]
+        assert other.records == told.records
+
+    @_with_store
+    async def test_what_a_listener_is_told_can_be_read(self, store: Store) -> None:
+        """A reader that is woken by it sees that change, or a later one (R8)."""
+        seen: list[tuple[int, asyncio.Task[Record]]] = []
+        store.subscribe(
+            lambda one: seen.append(
+                (one.progress_percent, asyncio.create_task(store.read(one.name)))
+            )
+        )
+        name = (await store.create(self.record())).name
+        await store.apply(name, Claim(LEASE))
+        await asyncio.gather(*(store.apply(name, Report(1, n)) for n in range(1, 30)))
+        read = [(percent, (await task).progress_percent) for percent, task in seen]
+        assert len(read) == 31
+        assert [pair for pair in read if pair[1] < pair[0]] == []
+
+    # Time.
+
+    @_with_store
+    async def test_times_do_not_go_back_with_the_clock(self, store: Store) -> None:
+        """A clock that is set back shows in no operation (R8)."""
+        name = (await store.create(self.record())).name
+        self.time += 10_000_000
+        updates = []
+        for event in (Claim(LEASE), Report(1, 1), Report(1, 2), Succeed(Report(1), _RESPONSE)):
+            updates.append((await store.apply(name, event)).update_time)
+            self.time -= 3_600_000_000
+        assert updates == [START + 10_000_000] * 4
+        done = operations_pb2.Operation.FromString(await store.operation(name))
+        shown = operation_metadata_pb2.OperationMetadata.FromString(done.metadata.value)
+        assert shown.end_time.ToMicroseconds() == START + 10_000_000
+
+    # Close and open again (R1).
+
+    @_sync
+    async def test_everything_is_there_after_opening_again(self) -> None:
+        """Byte for byte: the operations, who holds them, their request ids, and the secret."""
+        async with self.opened() as store:
+            key = store.key
+            assert len(key) == 32
+            waiting = await store.create(self.record("op-1", request_id="r", fingerprint=b"f"))
+            held = (await store.create(self.record("op-2"))).name
+            done = (await store.create(self.record("op-3"))).name
+            hidden = (await store.create(self.record("op-4"))).name
+            await store.apply_all([(name, Claim(LEASE)) for name in (held, done, hidden)])
+            await store.apply(held, SaveBatch(Report(1, 40, "half"), _BATCH, _ERROR))
+            await store.apply(done, Fail(Report(1), _ERROR))
+            await store.apply(hidden, Delete())
+            records = [await store.read(name) for name in (waiting.name, held, done)]
+            first = await store.page(Query(PARENT), position=b"", size=1)
+        async with self.opened() as store:
+            assert store.key == key
+            for one in records:
+                await self._is(store, one)
+            rest = await store.page(Query(PARENT), position=first.position, size=9)
+            assert [_name(one) for one in rest.operations] == [held, waiting.name]
+            assert set(await store.held()) == {Held(held, 1), Held(hidden, 1)}
+            assert list(await store.claimable({METHOD: 9})) == [waiting.name]
+            again = self.record("op-5", request_id="r", fingerprint=b"f")
+            assert await store.create(again) == waiting
+            newest = (await store.create(self.record("op-6"))).name
+            assert await self._listed(store) == [newest, done, held, waiting.name]
+            await store.apply(hidden, Succeed(Report(1), _RESPONSE))
+            assert (await store.apply(held, Report(1, 50))).progress_percent == 50
+
+    @_sync
+    async def test_what_a_pause_a_retry_and_a_limit_need_is_there_after_opening_again(self) -> None:
+        """Checkpoints, times and counts, who has a target for itself, and what is due."""
+        async with self.opened() as store:
+            limits: dict[str, Any] = {"pausable": True, "timeout": 10_000_000}
+            how: dict[str, Any] = {"target": _TARGET, "exclusive": True}
+            paused = (await store.create(self.record("op-1", caller="c", **limits))).name
+            retried = (await store.create(self.record("op-2", max_attempts=2))).name
+            updating = (await store.create(self.record("op-3", **how, **limits))).name
+            done = (await store.create(self.record("op-4", retention=20_000_000))).name
+            names = [paused, retried, updating, done]
+            await store.apply_all([(name, Claim(LEASE)) for name in names])
+            for name, event in (
+                (paused, Checkpoint(Report(1, 10, "half"), _STATE)),
+                (paused, Pause()),
+                (paused, Release(Report(1))),
+                (retried, Retry(Report(1, 5), _ERROR, 5_000_000)),
+                (updating, Update(Report(1), updating=True)),
+                (updating, Pause()),
+                (done, Fail(Report(1), _ERROR)),
+            ):
+                await store.apply(name, event)
+            records = [await store.read(name) for name in names]
+        async with self.opened() as store:
+            for one in records:
+                await self._is(store, one)
+            assert [one.state for one in records] == [
+                publication.PAUSED,
+                publication.QUEUED,
+                publication.UPDATING,
+                publication.FAILED,
+            ]
+            assert await store.occupant(_TARGET) == updating
+            again = self.record("op-5", **how)
+            await _refused(OperationInProgressError, store.create(again))
+            assert list(await store.claimable({METHOD: 9})) == []
+            self.time += 10_000_000
+            assert list(await store.claimable({METHOD: 9})) == [retried]
+            assert list(await store.due(9)) == [paused]
+            self.time += 10_000_000
+            assert set(await store.due(9)) == {paused, done}
+            await store.apply(updating, Lose(1, proven=True))
+            assert (await store.read(updating)).state == publication.PAUSED
+            await store.apply(retried, Claim(LEASE))
+            ended = await store.apply(retried, Retry(Report(2), _ERROR, 0))
+            assert ended.state == publication.FAILED
+
+    async def _is(self, store: Store, expected: Record) -> None:
+        """Asserts that the store has exactly this of an operation."""
+        assert await store.read(expected.name) == expected
+        assert await store.operation(expected.name) == expected.operation
+
+    async def _pages(
+        self, store: Store, size: int, query: Query | None = None, examined: int = MAX_EXAMINED
+    ) -> AsyncIterator[list[str]]:
+        position = b""
+        for _ in range(100):
+            page = await store.page(
+                query or Query(PARENT), position=position, size=size, examined=examined
+            )
+            yield [_name(one) for one in page.operations]
+            position = page.position
+            if not position:
+                return
+        raise AssertionError("the pages have no end")
+
+    async def _found(
+        self, store: Store, query: Query, *, size: int = 1000, examined: int = MAX_EXAMINED
+    ) -> list[str]:
+        pages = self._pages(store, size, query, examined)
+        return [name async for page in pages for name in page]
+
+    async def _listed(self, store: Store, parent: str = PARENT) -> list[str]:
+        return await self._found(store, Query(parent))
+
+
+class _Told:
+    """What a store has told a listener."""
+
+    def __init__(self, store: Store) -> None:
+        self.records: list[Record] = []
+        store.subscribe(self.records.append)
+
+
+async def _refused(kind: type[LroError], call: Coroutine[Any, Any, object]) -> None:
+    """Asserts that a call raises an error of this kind."""
+    try:
+        answer = await call
+    except kind:
+        return
+    raise AssertionError(f"{kind.__name__} was not raised; the answer is {answer!r}")
+
+
+def _writes_of(attempt: int) -> Sequence[Event]:
+    """Returns every kind of write that an attempt may send, or have sent about it."""
+    report = Report(attempt, 99, "stale")
+    return (
+        Heartbeat(attempt, LEASE),
+        report,
+        SaveBatch(report, _BATCH, b""),
+        Checkpoint(report, _STATE),
+        Update(report, updating=True),
+        Succeed(report, _RESPONSE),
+        Fail(report, _ERROR),
+        Retry(report, _ERROR, 0),
+        Expire(report),
+        Release(report),
+        Lose(attempt, proven=True),
+        Lose(attempt, stuck=True),
+    )
+
+
+def _outcomes() -> Sequence[Event]:
+    """Returns the three kinds of end: a response, an error, a cancellation."""
+    return (
+        Succeed(Report(1), _RESPONSE),
+        Fail(Report(1), _ERROR),
+        Fail(Report(1), cancelled_status().SerializeToString()),
+    )
+
+
+def _name(operation: bytes) -> str:
+    return operations_pb2.Operation.FromString(operation).name

@@ -1,7 +1,0 @@
-"""The example: a fleet of databases, a small service that does real work."""
-
-from __future__ import annotations
-
-from lro_grpc.example.service import FleetService
-
-__all__ = ["FleetService"]

@@ -1,8 +1,0 @@
-"""Operations over HTTP, in the forms that vendors' own clients speak; needs the extra ``http``."""
-
-from __future__ import annotations
-
-from lro_grpc.http.gateway import gateway
-from lro_grpc.http.server import listening, listening_in_thread
-
-__all__ = ["gateway", "listening", "listening_in_thread"]

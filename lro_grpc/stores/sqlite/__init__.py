@@ -1,7 +1,0 @@
-"""A store in one SQLite file."""
-
-from __future__ import annotations
-
-from lro_grpc.stores.sqlite.store import SqliteStore
-
-__all__ = ["SqliteStore"]

@@ -1,0 +1,35 @@
+"""What generated code imports, besides ``lro_grpc`` itself. Not for anyone else."""
+
+from __future__ import annotations
+
+from lro_grpc._client.connection import CallMetadata
+from lro_grpc._client.service_client import (
+    AsyncRequests,
+    AsyncServiceClient,
+    CallIterator,
+    ServiceClient,
+)
+from lro_grpc._server.rpc.servicer import AsyncServicer, Servicer, add_servicer
+from lro_grpc._wire.method_kinds import (
+    LongRunning,
+    StreamStream,
+    StreamUnary,
+    UnaryStream,
+    UnaryUnary,
+)
+
+__all__ = [
+    "AsyncRequests",
+    "AsyncServiceClient",
+    "AsyncServicer",
+    "CallIterator",
+    "CallMetadata",
+    "LongRunning",
+    "ServiceClient",
+    "Servicer",
+    "StreamStream",
+    "StreamUnary",
+    "UnaryStream",
+    "UnaryUnary",
+    "add_servicer",
+]
