@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from benchmarks.figure import Figure
 from benchmarks.server import LIFE_SECONDS, done_operation, operations_of_a_fleet
-from lro_grpc._http import gateway
+from lro_grpc._http.gateway import gateway
 from lro_grpc._http.listening import listening
 from lro_grpc._http.responses import operation_json
 

@@ -32,7 +32,8 @@ from lro_grpc import Operations, method
 from lro_grpc._operation import names
 from lro_grpc._operation.events import Claim, Report, Succeed
 from lro_grpc._operation.metadata import DEFAULT_TYPE, packed
-from lro_grpc._operation.publication import Record, create
+from lro_grpc._operation.publication import create
+from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import SystemClock
 from lro_grpc.stores import SqliteStore
 

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from benchmarks.figure import Figure
 from lro.example.v1 import fleet_service_pb2
-from lro_grpc._engine import EngineOptions, Handler, InProcessEngine
+from lro_grpc._engine.handler import Handler
+from lro_grpc._engine.inprocess import EngineOptions, InProcessEngine
 from lro_grpc._operation import names
 from lro_grpc._operation.metadata import DEFAULT_TYPE
 from lro_grpc._runtime.clock import SystemClock

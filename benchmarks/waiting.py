@@ -20,7 +20,7 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from benchmarks.memory import resident
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 from lro_grpc import Operations, method
-from lro_grpc._operation.publication import Record
+from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import SystemClock
 from lro_grpc.stores import SqliteStore
 

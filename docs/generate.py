@@ -30,10 +30,13 @@ from lro_grpc._operation.batch_states import BatchStates, Status
 from lro_grpc._operation.lifecycle import (
     BATCH_INSTANCE,
     DEPLOYMENT_OPERATION,
+    FAILED,
     JOB,
     OPERATION_STATUS,
+    QUEUED,
+    RUNNING,
+    SUCCEEDED,
 )
-from lro_grpc._operation.publication import FAILED, QUEUED, RUNNING, SUCCEEDED
 
 DOCUMENT = Path(__file__).resolve().with_name("dialects.md")
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- generated: end -->)", re.DOTALL)

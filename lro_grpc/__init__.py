@@ -1,49 +1,59 @@
 """Durable long-running operations for gRPC services.
 
-The server side: mark methods with :func:`method`, serve them with :class:`Operations`. The client
-side: :class:`OperationsClient` and :class:`AsyncOperationsClient` turn an operation into a future.
+The server side: decorate methods with :func:`method`, and serve them with :class:`Operations`. The
+client side: :class:`OperationsClient` and :class:`AsyncOperationsClient` turn an operation into a
+future.
+
+A name is loaded when it is first asked for, so that a client loads no server, and a process that
+only starts others loads no gRPC.
 """
 
 from __future__ import annotations
 
-from lro_grpc._client.as_completed import as_completed, async_as_completed, async_wait, wait
-from lro_grpc._client.async_future import AsyncOperationFuture
-from lro_grpc._client.async_operations import AsyncOperationsClient
-from lro_grpc._client.future import OperationFuture
-from lro_grpc._client.operations import OperationsClient
-from lro_grpc._client.plan import Backoff, Retry
-from lro_grpc._client.update import OperationUpdate
-from lro_grpc._engine.context import AsyncOperationContext, OperationContext
-from lro_grpc._errors import (
-    AttemptStopped,
-    Code,
-    ConfigurationError,
-    IllegalTransitionError,
-    InvalidArgumentError,
-    InvalidFilterError,
-    InvalidNameError,
-    InvalidPageTokenError,
-    LimitReachedError,
-    LroError,
-    MalformedRequestError,
-    OperationCancelledError,
-    OperationFailedError,
-    OperationInProgressError,
-    OperationNotFoundError,
-    OperationTimeoutError,
-    PermissionDeniedError,
-    RequestIdReusedError,
-    RetryableError,
-    StaleAttemptError,
-    StopReason,
-    UnavailableError,
-    UnexpectedError,
-    WrongTypeError,
-)
-from lro_grpc._server.access import Access, KnownOperation
-from lro_grpc._server.decorator import MethodOptions, Prepared, method
-from lro_grpc._server.limits import Limits
-from lro_grpc._server.operations import Operations
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lro_grpc._client.as_completed import as_completed, async_as_completed, async_wait, wait
+    from lro_grpc._client.async_future import AsyncOperationFuture
+    from lro_grpc._client.async_operations import AsyncOperationsClient
+    from lro_grpc._client.future import OperationFuture
+    from lro_grpc._client.operations import OperationsClient
+    from lro_grpc._client.update import OperationUpdate
+    from lro_grpc._engine.context import AsyncOperationContext, OperationContext
+    from lro_grpc._errors import (
+        AttemptStopped,
+        Code,
+        ConfigurationError,
+        IllegalTransitionError,
+        InvalidArgumentError,
+        InvalidFilterError,
+        InvalidNameError,
+        InvalidPageTokenError,
+        LimitReachedError,
+        LroError,
+        MalformedRequestError,
+        OperationCancelledError,
+        OperationFailedError,
+        OperationInProgressError,
+        OperationNotFoundError,
+        OperationTimeoutError,
+        PermissionDeniedError,
+        RequestIdReusedError,
+        RetryableError,
+        StaleAttemptError,
+        StopReason,
+        UnavailableError,
+        UnexpectedError,
+        WrongTypeError,
+    )
+    from lro_grpc._operation.telemetry import AttemptTelemetry, Telemetry
+    from lro_grpc._runtime.backoff import Backoff, Retry
+    from lro_grpc._runtime.clock import Clock
+    from lro_grpc._server.access import Access, KnownOperation
+    from lro_grpc._server.decorator import MethodOptions, Prepared, method
+    from lro_grpc._server.limits import Limits
+    from lro_grpc._server.operations import Operations
 
 __all__ = [
     "Access",
@@ -51,7 +61,9 @@ __all__ = [
     "AsyncOperationFuture",
     "AsyncOperationsClient",
     "AttemptStopped",
+    "AttemptTelemetry",
     "Backoff",
+    "Clock",
     "Code",
     "ConfigurationError",
     "IllegalTransitionError",
@@ -82,6 +94,7 @@ __all__ = [
     "RetryableError",
     "StaleAttemptError",
     "StopReason",
+    "Telemetry",
     "UnavailableError",
     "UnexpectedError",
     "WrongTypeError",
@@ -91,3 +104,68 @@ __all__ = [
     "method",
     "wait",
 ]
+
+_HOMES = {
+    "Access": "_server.access",
+    "AsyncOperationContext": "_engine.context",
+    "AsyncOperationFuture": "_client.async_future",
+    "AsyncOperationsClient": "_client.async_operations",
+    "AttemptStopped": "_errors",
+    "AttemptTelemetry": "_operation.telemetry",
+    "Backoff": "_runtime.backoff",
+    "Clock": "_runtime.clock",
+    "Code": "_errors",
+    "ConfigurationError": "_errors",
+    "IllegalTransitionError": "_errors",
+    "InvalidArgumentError": "_errors",
+    "InvalidFilterError": "_errors",
+    "InvalidNameError": "_errors",
+    "InvalidPageTokenError": "_errors",
+    "KnownOperation": "_server.access",
+    "LimitReachedError": "_errors",
+    "Limits": "_server.limits",
+    "LroError": "_errors",
+    "MalformedRequestError": "_errors",
+    "MethodOptions": "_server.decorator",
+    "OperationCancelledError": "_errors",
+    "OperationContext": "_engine.context",
+    "OperationFailedError": "_errors",
+    "OperationFuture": "_client.future",
+    "OperationInProgressError": "_errors",
+    "OperationNotFoundError": "_errors",
+    "OperationTimeoutError": "_errors",
+    "OperationUpdate": "_client.update",
+    "Operations": "_server.operations",
+    "OperationsClient": "_client.operations",
+    "PermissionDeniedError": "_errors",
+    "Prepared": "_server.decorator",
+    "RequestIdReusedError": "_errors",
+    "Retry": "_runtime.backoff",
+    "RetryableError": "_errors",
+    "StaleAttemptError": "_errors",
+    "StopReason": "_errors",
+    "Telemetry": "_operation.telemetry",
+    "UnavailableError": "_errors",
+    "UnexpectedError": "_errors",
+    "WrongTypeError": "_errors",
+    "as_completed": "_client.as_completed",
+    "async_as_completed": "_client.as_completed",
+    "async_wait": "_client.as_completed",
+    "method": "_server.decorator",
+    "wait": "_client.as_completed",
+}
+"""The private module that defines each name."""
+
+if not TYPE_CHECKING:  # a type checker would take every name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        """Loads a name when it is first asked for."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return __all__

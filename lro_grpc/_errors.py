@@ -493,3 +493,12 @@ _OF_THE_LIBRARY: dict[tuple[int, str], type[LroError]] = {
         UnexpectedError,
     )
 }
+
+for _kind in list(globals().values()):
+    if (
+        isinstance(_kind, type)
+        and issubclass(_kind, BaseException)
+        and _kind.__module__ == __name__
+    ):
+        # Tracebacks and pickles name an error by its public path, which outlives every move.
+        _kind.__module__ = "lro_grpc"

@@ -37,8 +37,8 @@ from lro_grpc._errors import (
     StaleAttemptError,
     to_status,
 )
-from lro_grpc._filtering.filter import parse
-from lro_grpc._operation import metadata, publication
+from lro_grpc._filtering.parser import parse
+from lro_grpc._operation import lifecycle, metadata, publication
 from lro_grpc._operation.events import (
     Cancel,
     Checkpoint,
@@ -60,15 +60,19 @@ from lro_grpc._operation.events import (
     Update,
     cancelled_status,
 )
-from lro_grpc._operation.publication import Record
+from lro_grpc._operation.record import Record
 from lro_grpc._stores.store import MAX_EXAMINED, Held, Now, Query, Store
 
-METHOD = "/contract.v1.Contract/Run"
-OTHER_METHOD = "/contract.v1.Contract/RunOther"
-PARENT = "projects/p/locations/l"
-LEASE = 15_000_000
+__all__ = [
+    "StoreConformance",
+]
+
+_METHOD = "/contract.v1.Contract/Run"
+_OTHER_METHOD = "/contract.v1.Contract/RunOther"
+_PARENT = "projects/p/locations/l"
+_LEASE = 15_000_000
 """In microseconds."""
-START = 1_800_000_000_000_000
+_START = 1_800_000_000_000_000
 """The time at which every test begins, in microseconds since 1970 UTC."""
 
 _InstanceStatus = batch_create_instances_pb2.BatchCreateInstanceStatus
@@ -152,7 +156,7 @@ def _with_store(
 class StoreConformance:
     """What every :class:`lro_grpc._stores.Store` promises, one test a promise."""
 
-    time: int = START
+    time: int = _START
     """The time that the store is told, in microseconds since 1970 UTC; a test may set it."""
 
     def make_store(self, now: Now) -> Store:
@@ -179,8 +183,8 @@ class StoreConformance:
     def record(self, operation_id: str = "op-1", **values: Any) -> Record:
         """Returns a new record that no store knows yet."""
         chosen: dict[str, Any] = {
-            "parent": PARENT,
-            "method": METHOD,
+            "parent": _PARENT,
+            "method": _METHOD,
             "request": b"request",
             "metadata_type": metadata.DEFAULT_TYPE.DESCRIPTOR.full_name,
             "now": self.time,
@@ -210,7 +214,7 @@ class StoreConformance:
         )
         assert await store.create(made) == made
         await self._is(store, made)
-        claimed = await store.apply(made.name, Claim(LEASE))
+        claimed = await store.apply(made.name, Claim(_LEASE))
         custom = operation_metadata_pb2.OperationMetadata(attempt=9).SerializeToString()
         report = Report(1, 7, "half\u0000way \N{SNOWMAN}", custom)
         saved = await store.apply(made.name, SaveBatch(report, _BATCH, _ERROR))
@@ -226,7 +230,7 @@ class StoreConformance:
     async def test_an_unknown_name_is_not_found(self, store: Store) -> None:
         """Nothing can be read of it or happen to it."""
         await store.create(self.record())
-        for name in (f"{PARENT}/operations/op-2", "operations/op-1", "", "' OR 1 = 1 --"):
+        for name in (f"{_PARENT}/operations/op-2", "operations/op-1", "", "' OR 1 = 1 --"):
             for call in (store.read(name), store.operation(name), store.apply(name, Cancel())):
                 await _refused(OperationNotFoundError, call)
 
@@ -234,7 +238,7 @@ class StoreConformance:
     async def test_a_name_that_is_taken_is_refused(self, store: Store) -> None:
         """However ids are made, no operation ever takes another's place."""
         first = await store.create(self.record("op-1"))
-        claimed = await store.apply(first.name, Claim(LEASE))
+        claimed = await store.apply(first.name, Claim(_LEASE))
         await _refused(LroError, store.create(self.record("op-1", request=b"another")))
         await self._is(store, claimed)
         assert await self._listed(store) == [first.name]
@@ -247,7 +251,7 @@ class StoreConformance:
         first = await store.create(self.record("op-1", request_id="r", fingerprint=b"f"))
         repeated = self.record("op-2", request_id="r", fingerprint=b"f")
         assert await store.create(repeated) == first
-        running = await store.apply(first.name, Claim(LEASE))
+        running = await store.apply(first.name, Claim(_LEASE))
         assert await store.create(repeated) == running
         done = await store.apply(first.name, Succeed(Report(1), _RESPONSE))
         assert await store.create(repeated) == done
@@ -261,7 +265,7 @@ class StoreConformance:
         answers = await asyncio.gather(*map(store.create, copies))
         assert len({answer.name for answer in answers}) == 1
         assert await self._listed(store) == [answers[0].name]
-        assert list(await store.claimable({METHOD: 100})) == [answers[0].name]
+        assert list(await store.claimable({_METHOD: 100})) == [answers[0].name]
 
     @_with_store
     async def test_a_request_id_is_not_reused_for_another_request(self, store: Store) -> None:
@@ -284,7 +288,7 @@ class StoreConformance:
         """Elsewhere it is another one; and no request_id is like no other."""
         made = [
             self.record("op-1", request_id="r", fingerprint=b"f"),
-            self.record("op-2", request_id="r", fingerprint=b"g", method=OTHER_METHOD),
+            self.record("op-2", request_id="r", fingerprint=b"g", method=_OTHER_METHOD),
             self.record("op-3", request_id="r", fingerprint=b"h", parent="projects/q"),
             self.record("op-4", request_id="r", fingerprint=b"i", parent=""),
             self.record("op-5", fingerprint=b"f"),
@@ -297,14 +301,14 @@ class StoreConformance:
         """And by nothing less, nor once it is deleted."""
         first = await store.create(self.record("op-1", request_id="r", fingerprint=b"f"))
         await store.create(self.record("op-2", fingerprint=b"f"))
-        assert await store.find_request(METHOD, "r") == [first]
-        running = await store.apply(first.name, Claim(LEASE))
-        assert await store.find_request(METHOD, "r") == [running]
-        for other in ((METHOD, "s"), (OTHER_METHOD, "r")):
+        assert await store.find_request(_METHOD, "r") == [first]
+        running = await store.apply(first.name, Claim(_LEASE))
+        assert await store.find_request(_METHOD, "r") == [running]
+        for other in ((_METHOD, "s"), (_OTHER_METHOD, "r")):
             assert await store.find_request(*other) == []
-        assert await store.find_request(METHOD, "") == []
+        assert await store.find_request(_METHOD, "") == []
         await store.apply(first.name, Delete())
-        assert await store.find_request(METHOD, "r") == []
+        assert await store.find_request(_METHOD, "r") == []
 
     @_with_store
     async def test_an_operation_is_found_by_its_id(self, store: Store) -> None:
@@ -318,7 +322,7 @@ class StoreConformance:
             assert await store.find_id(other) == []
         elsewhere = (await store.create(self.record("op-1", parent="projects/q"))).name
         assert sorted(await store.find_id("op-1")) == sorted([name, elsewhere])
-        await store.apply(name, Claim(LEASE))
+        await store.apply(name, Claim(_LEASE))
         await store.apply(name, Delete())
         assert await store.find_id("op-1") == [elsewhere]
 
@@ -326,13 +330,13 @@ class StoreConformance:
     async def test_a_deleted_operation_frees_its_request_id(self, store: Store) -> None:
         """Even one that still runs, and does not get in the way of its successor."""
         first = await store.create(self.record("op-1", request_id="r", fingerprint=b"f"))
-        await store.apply(first.name, Claim(LEASE))
+        await store.apply(first.name, Claim(_LEASE))
         await store.apply(first.name, Delete())
         second = await store.create(self.record("op-2", request_id="r", fingerprint=b"g"))
         assert second.name.endswith("op-2")
         await store.apply(first.name, Succeed(Report(1), _RESPONSE))
         await self._is(store, second)
-        await store.apply(second.name, Claim(LEASE))
+        await store.apply(second.name, Claim(_LEASE))
         await store.apply(second.name, Succeed(Report(1), _RESPONSE))
         await store.apply(second.name, Delete())
         third = self.record("op-3", request_id="r", fingerprint=b"h")
@@ -369,12 +373,12 @@ class StoreConformance:
         two = await store.create(self.record("op-2"))
         outcomes = await store.apply_all(
             [
-                (one.name, Claim(LEASE)),
-                ("operations/unknown", Claim(LEASE)),
-                (one.name, Claim(LEASE)),
+                (one.name, Claim(_LEASE)),
+                ("operations/unknown", Claim(_LEASE)),
+                (one.name, Claim(_LEASE)),
                 (two.name, Report(1, 50)),
                 (one.name, Report(1, 50)),
-                (two.name, Claim(LEASE)),
+                (two.name, Claim(_LEASE)),
                 (one.name, Succeed(Report(1), _RESPONSE)),
             ]
         )
@@ -397,7 +401,7 @@ class StoreConformance:
         """None is lost, and none is applied to a state that has passed (R5)."""
         made = await store.create(self.record())
         claims = await asyncio.gather(
-            *(store.apply(made.name, Claim(LEASE)) for _ in range(20)), return_exceptions=True
+            *(store.apply(made.name, Claim(_LEASE)) for _ in range(20)), return_exceptions=True
         )
         (claimed,) = [claim for claim in claims if isinstance(claim, Record)]
         assert claimed.attempt == 1
@@ -415,18 +419,18 @@ class StoreConformance:
         """At most as many as asked for, of the methods asked for."""
         made = [
             await store.create(
-                self.record(f"op-{n}", method=OTHER_METHOD if n % 3 == 0 else METHOD)
+                self.record(f"op-{n}", method=_OTHER_METHOD if n % 3 == 0 else _METHOD)
             )
             for n in range(9)
         ]
-        ours = [one.name for one in made if one.method == METHOD]
-        others = [one.name for one in made if one.method == OTHER_METHOD]
-        assert list(await store.claimable({METHOD: 100})) == ours
-        assert list(await store.claimable({METHOD: 2})) == ours[:2]
-        both = list(await store.claimable({METHOD: 3, OTHER_METHOD: 1}))
+        ours = [one.name for one in made if one.method == _METHOD]
+        others = [one.name for one in made if one.method == _OTHER_METHOD]
+        assert list(await store.claimable({_METHOD: 100})) == ours
+        assert list(await store.claimable({_METHOD: 2})) == ours[:2]
+        both = list(await store.claimable({_METHOD: 3, _OTHER_METHOD: 1}))
         assert [name for name in both if name in ours] == ours[:3]
         assert [name for name in both if name in others] == others[:1]
-        assert list(await store.claimable({METHOD: 0})) == []
+        assert list(await store.claimable({_METHOD: 0})) == []
         assert list(await store.claimable({})) == []
         assert list(await store.claimable({"/contract.v1.Contract/Unknown": 1})) == []
 
@@ -434,29 +438,29 @@ class StoreConformance:
     async def test_what_is_not_ready_is_claimable_later(self, store: Store) -> None:
         """It waits all the same, in its old place."""
         names = [(await store.create(self.record(f"op-{n}"))).name for n in range(2)]
-        await store.apply(names[0], Claim(LEASE))
+        await store.apply(names[0], Claim(_LEASE))
         await store.apply(names[0], Retry(Report(1), b"", delay=5))
         self.time += 4
-        assert list(await store.claimable({METHOD: 9})) == names[1:]
-        assert list(await store.claimable({METHOD: 9}, ready=False)) == names
-        assert list(await store.claimable({METHOD: 1}, ready=False)) == names[:1]
+        assert list(await store.claimable({_METHOD: 9})) == names[1:]
+        assert list(await store.claimable({_METHOD: 9}, ready=False)) == names
+        assert list(await store.claimable({_METHOD: 1}, ready=False)) == names[:1]
         self.time += 1
-        assert list(await store.claimable({METHOD: 9})) == names
+        assert list(await store.claimable({_METHOD: 9})) == names
 
     @_with_store
     async def test_a_held_operation_is_not_claimable(self, store: Store) -> None:
         """Until it is given back; then it stands in its old place."""
         names = [(await store.create(self.record(f"op-{n}"))).name for n in range(3)]
-        await store.apply(names[0], Claim(LEASE))
-        assert list(await store.claimable({METHOD: 9})) == names[1:]
+        await store.apply(names[0], Claim(_LEASE))
+        assert list(await store.claimable({_METHOD: 9})) == names[1:]
         assert list(await store.held()) == [Held(names[0], 1)]
         await store.apply(names[0], Release(Report(1)))
-        assert list(await store.claimable({METHOD: 9})) == names
+        assert list(await store.claimable({_METHOD: 9})) == names
         assert list(await store.held()) == []
-        again = await store.apply(names[0], Claim(LEASE))
+        again = await store.apply(names[0], Claim(_LEASE))
         assert again.attempt == 2
         await store.apply(names[0], Succeed(Report(2), _RESPONSE))
-        assert list(await store.claimable({METHOD: 9})) == names[1:]
+        assert list(await store.claimable({_METHOD: 9})) == names[1:]
         assert list(await store.held()) == []
 
     @_with_store
@@ -464,14 +468,14 @@ class StoreConformance:
         """To the microsecond, heartbeats counted."""
         one = (await store.create(self.record("op-1"))).name
         two = (await store.create(self.record("op-2"))).name
-        await store.apply_all([(one, Claim(LEASE)), (two, Claim(LEASE))])
-        end = self.time + LEASE
+        await store.apply_all([(one, Claim(_LEASE)), (two, Claim(_LEASE))])
+        end = self.time + _LEASE
         assert set(await store.held()) == {Held(one, 1), Held(two, 1)}
         assert set(await store.held(until=end - 1)) == set()
         assert set(await store.held(until=end)) == {Held(one, 1), Held(two, 1)}
         self.time += 1
         before = await store.operation(one)
-        await store.apply(one, Heartbeat(1, LEASE))
+        await store.apply(one, Heartbeat(1, _LEASE))
         assert set(await store.held(until=end)) == {Held(two, 1)}
         assert set(await store.held(until=end + 1)) == {Held(one, 1), Held(two, 1)}
         assert await store.operation(one) == before
@@ -482,16 +486,16 @@ class StoreConformance:
     ) -> None:
         """One without a worker ends at once, or is claimed once more for its batch."""
         plain = (await store.create(self.record("op-1"))).name
-        assert (await store.apply(plain, Cancel())).state == publication.CANCELLED
+        assert (await store.apply(plain, Cancel())).state == lifecycle.CANCELLED
         batch = (await store.create(self.record("op-2"))).name
-        await store.apply(batch, Claim(LEASE))
+        await store.apply(batch, Claim(_LEASE))
         await store.apply(batch, SaveBatch(Report(1), _BATCH, b""))
         await store.apply(batch, Release(Report(1)))
-        assert (await store.apply(batch, Cancel())).state == publication.CANCELLING
-        assert list(await store.claimable({METHOD: 9})) == [batch]
-        claimed = await store.apply(batch, Claim(LEASE))
+        assert (await store.apply(batch, Cancel())).state == lifecycle.CANCELLING
+        assert list(await store.claimable({_METHOD: 9})) == [batch]
+        claimed = await store.apply(batch, Claim(_LEASE))
         assert (claimed.attempt, claimed.cancel_requested) == (2, True)
-        assert list(await store.claimable({METHOD: 9})) == []
+        assert list(await store.claimable({_METHOD: 9})) == []
 
     # Fencing (R5) and the one outcome (R4).
 
@@ -499,31 +503,29 @@ class StoreConformance:
     async def test_writes_of_a_stale_attempt_are_refused(self, store: Store) -> None:
         """Of a former attempt, and of one that is yet to come; they change nothing."""
         made = (await store.create(self.record())).name
-        await store.apply(made, Claim(LEASE))
+        await store.apply(made, Claim(_LEASE))
         await store.apply(made, Lose(1, proven=True))
         unheld = await store.read(made)
         for event in _writes_of(1):
             await _refused(StaleAttemptError, store.apply(made, event))
         await self._is(store, unheld)
-        held = await store.apply(made, Claim(LEASE))
+        held = await store.apply(made, Claim(_LEASE))
         for event in (*_writes_of(1), *_writes_of(3)):
             await _refused(StaleAttemptError, store.apply(made, event))
         await self._is(store, held)
-        assert (
-            await store.apply(made, Succeed(Report(2), _RESPONSE))
-        ).state == publication.SUCCEEDED
+        assert (await store.apply(made, Succeed(Report(2), _RESPONSE))).state == lifecycle.SUCCEEDED
 
     @_with_store
     async def test_a_done_operation_never_changes(self, store: Store) -> None:
         """Byte for byte, whatever still comes for it (R4, P8)."""
         for number, outcome in enumerate(_outcomes()):
             name = (await store.create(self.record(f"op-{number}"))).name
-            await store.apply(name, Claim(LEASE))
+            await store.apply(name, Claim(_LEASE))
             done = await store.apply(name, outcome)
             assert operations_pb2.Operation.FromString(done.operation).done
             told = _Told(store)
             self.time += 1_000_000
-            for event in (Claim(LEASE), *_writes_of(1), *_writes_of(2)):
+            for event in (Claim(_LEASE), *_writes_of(1), *_writes_of(2)):
                 await _refused(StaleAttemptError, store.apply(name, event))
             assert await store.apply(name, Cancel()) == done
             await self._is(store, done)
@@ -534,7 +536,7 @@ class StoreConformance:
         """Of several given at once; the others are refused."""
         for number in range(10):
             name = (await store.create(self.record(f"op-{number}"))).name
-            await store.apply(name, Claim(LEASE))
+            await store.apply(name, Claim(_LEASE))
             outcomes = await asyncio.gather(
                 *(store.apply(name, event) for event in _outcomes()), return_exceptions=True
             )
@@ -547,12 +549,12 @@ class StoreConformance:
         """Whichever comes first (R7, P8)."""
         for cancel_first in (True, False):
             name = (await store.create(self.record(f"op-{cancel_first}"))).name
-            await store.apply(name, Claim(LEASE))
+            await store.apply(name, Claim(_LEASE))
             finish = store.apply(name, Succeed(Report(1), _RESPONSE))
             cancel = store.apply(name, Cancel())
             await asyncio.gather(*((cancel, finish) if cancel_first else (finish, cancel)))
             done = await store.read(name)
-            assert (done.state, done.cancel_requested) == (publication.SUCCEEDED, cancel_first)
+            assert (done.state, done.cancel_requested) == (lifecycle.SUCCEEDED, cancel_first)
             operation = operations_pb2.Operation.FromString(done.operation)
             assert operation.WhichOneof("result") == "response"
 
@@ -561,13 +563,13 @@ class StoreConformance:
         """Cancelled before it is claimed, it is never claimed (R7)."""
         for cancel_first in (True, False):
             name = (await store.create(self.record(f"op-{cancel_first}"))).name
-            claim, cancel = store.apply(name, Claim(LEASE)), store.apply(name, Cancel())
+            claim, cancel = store.apply(name, Claim(_LEASE)), store.apply(name, Cancel())
             await asyncio.gather(
                 *((cancel, claim) if cancel_first else (claim, cancel)), return_exceptions=True
             )
             seen = await store.read(name)
             assert (seen.state, seen.attempt) == (
-                (publication.CANCELLED, 0) if cancel_first else (publication.CANCELLING, 1)
+                (lifecycle.CANCELLED, 0) if cancel_first else (lifecycle.CANCELLING, 1)
             )
 
     # Lost workers (R3, R6).
@@ -576,27 +578,27 @@ class StoreConformance:
     async def test_a_live_lease_is_not_lost_without_proof(self, store: Store) -> None:
         """Nothing changes until it is over, not even the count."""
         made = (await store.create(self.record())).name
-        claimed = await store.apply(made, Claim(LEASE))
+        claimed = await store.apply(made, Claim(_LEASE))
         told = _Told(store)
-        self.time += LEASE - 1
+        self.time += _LEASE - 1
         assert await store.apply(made, Lose(1)) == claimed
         assert told.records == []
         self.time += 1
         lost = await store.apply(made, Lose(1))
-        assert (lost.state, lost.attempt, lost.failed_attempts) == (publication.QUEUED, 1, 1)
-        assert list(await store.claimable({METHOD: 9})) == [made]
+        assert (lost.state, lost.attempt, lost.failed_attempts) == (lifecycle.QUEUED, 1, 1)
+        assert list(await store.claimable({_METHOD: 9})) == [made]
 
     @_with_store
     async def test_a_heartbeat_between_look_and_loss_saves_the_attempt(self, store: Store) -> None:
         """As does a new attempt, or the outcome: what was seen is checked again."""
         name = (await store.create(self.record())).name
-        await store.apply(name, Claim(LEASE))
-        self.time += LEASE
+        await store.apply(name, Claim(_LEASE))
+        self.time += _LEASE
         (seen,) = await store.held(until=self.time)
-        beaten = await store.apply(name, Heartbeat(1, LEASE))
+        beaten = await store.apply(name, Heartbeat(1, _LEASE))
         assert await store.apply(seen.name, Lose(seen.attempt)) == beaten
         await store.apply(name, Lose(1, proven=True))
-        again = await store.apply(name, Claim(LEASE))
+        again = await store.apply(name, Claim(_LEASE))
         await _refused(StaleAttemptError, store.apply(name, Lose(seen.attempt, proven=True)))
         await self._is(store, again)
 
@@ -605,15 +607,15 @@ class StoreConformance:
         """FAILED with ABORTED; released attempts are not counted."""
         name = (await store.create(self.record(max_attempts=2))).name
         for attempt in (1, 2, 3):
-            await store.apply(name, Claim(LEASE))
+            await store.apply(name, Claim(_LEASE))
             await store.apply(name, Release(Report(attempt)))
-        await store.apply(name, Claim(LEASE))
-        assert (await store.apply(name, Lose(4, proven=True))).state == publication.QUEUED
-        await store.apply(name, Claim(LEASE))
+        await store.apply(name, Claim(_LEASE))
+        assert (await store.apply(name, Lose(4, proven=True))).state == lifecycle.QUEUED
+        await store.apply(name, Claim(_LEASE))
         ended = await store.apply(name, Lose(5, proven=True))
         operation = operations_pb2.Operation.FromString(ended.operation)
-        assert (ended.state, operation.error.code) == (publication.FAILED, Code.ABORTED)
-        assert list(await store.claimable({METHOD: 9})) == []
+        assert (ended.state, operation.error.code) == (lifecycle.FAILED, Code.ABORTED)
+        assert list(await store.claimable({_METHOD: 9})) == []
 
     # Waiting to be ready, and pausing.
 
@@ -622,16 +624,16 @@ class StoreConformance:
         """Until it is, to the microsecond; then it stands in its old place."""
         retried, other = (await store.create(self.record("op-1"))).name, self.record("op-2")
         await store.create(other)
-        await store.apply(retried, Claim(LEASE))
+        await store.apply(retried, Claim(_LEASE))
         waits = await store.apply(retried, Retry(Report(1), _ERROR, 5_000_000))
-        assert (waits.state, waits.ready_time) == (publication.QUEUED, self.time + 5_000_000)
+        assert (waits.state, waits.ready_time) == (lifecycle.QUEUED, self.time + 5_000_000)
         self.time += 4_999_999
-        assert list(await store.claimable({METHOD: 9})) == [other.name]
-        await _refused(StaleAttemptError, store.apply(retried, Claim(LEASE)))
+        assert list(await store.claimable({_METHOD: 9})) == [other.name]
+        await _refused(StaleAttemptError, store.apply(retried, Claim(_LEASE)))
         self.time += 1
-        assert list(await store.claimable({METHOD: 9})) == [retried, other.name]
-        assert list(await store.claimable({METHOD: 1})) == [retried]
-        again = await store.apply(retried, Claim(LEASE))
+        assert list(await store.claimable({_METHOD: 9})) == [retried, other.name]
+        assert list(await store.claimable({_METHOD: 1})) == [retried]
+        again = await store.apply(retried, Claim(_LEASE))
         assert (again.attempt, again.ready_time) == (2, 0)
 
     @_with_store
@@ -639,27 +641,27 @@ class StoreConformance:
         """Until it is resumed."""
         name = (await store.create(self.record(pausable=True))).name
         await store.apply(name, Pause())
-        assert list(await store.claimable({METHOD: 9})) == []
-        await _refused(StaleAttemptError, store.apply(name, Claim(LEASE)))
+        assert list(await store.claimable({_METHOD: 9})) == []
+        await _refused(StaleAttemptError, store.apply(name, Claim(_LEASE)))
         await store.apply(name, Resume())
-        assert list(await store.claimable({METHOD: 9})) == [name]
-        await store.apply(name, Claim(LEASE))
+        assert list(await store.claimable({_METHOD: 9})) == [name]
+        await store.apply(name, Claim(_LEASE))
         await store.apply(name, Checkpoint(Report(1), _STATE))
         await store.apply(name, Pause())
         paused = await store.apply(name, Release(Report(1)))
-        assert (paused.state, paused.checkpoint) == (publication.PAUSED, _STATE)
-        assert list(await store.claimable({METHOD: 9})) == []
+        assert (paused.state, paused.checkpoint) == (lifecycle.PAUSED, _STATE)
+        assert list(await store.claimable({_METHOD: 9})) == []
         assert list(await store.held()) == []
 
     @_with_store
     async def test_a_cancelled_checkpoint_waits_to_be_undone(self, store: Store) -> None:
         """It is claimed once more."""
         name = (await store.create(self.record(pausable=True))).name
-        for event in (Claim(LEASE), Checkpoint(Report(1), _STATE), Pause(), Release(Report(1))):
+        for event in (Claim(_LEASE), Checkpoint(Report(1), _STATE), Pause(), Release(Report(1))):
             await store.apply(name, event)
-        assert (await store.apply(name, Cancel())).state == publication.CANCELLING
-        assert list(await store.claimable({METHOD: 9})) == [name]
-        assert (await store.apply(name, Claim(LEASE))).attempt == 2
+        assert (await store.apply(name, Cancel())).state == lifecycle.CANCELLING
+        assert list(await store.claimable({_METHOD: 9})) == [name]
+        assert (await store.apply(name, Claim(_LEASE))).attempt == 2
 
     # Exclusive targets (S6).
 
@@ -670,7 +672,7 @@ class StoreConformance:
         assert await store.occupant(_TARGET) == first.name
         others = (
             self.record("op-2", target=_TARGET, exclusive=True),
-            self.record("op-3", target=_TARGET, exclusive=True, method=OTHER_METHOD),
+            self.record("op-3", target=_TARGET, exclusive=True, method=_OTHER_METHOD),
             self.record("op-4", target=_TARGET, exclusive=True, parent=""),
         )
         for other in others:
@@ -695,12 +697,12 @@ class StoreConformance:
         """However it ends, and not before: not lost, paused nor deleted."""
         ends: list[list[Event]] = [
             [Cancel()],
-            [Claim(LEASE), Succeed(Report(1), _RESPONSE)],
-            [Claim(LEASE), Fail(Report(1), _ERROR)],
-            [Claim(LEASE), Expire(Report(1))],
-            [Claim(LEASE), Delete(), Succeed(Report(1), _RESPONSE)],
+            [Claim(_LEASE), Succeed(Report(1), _RESPONSE)],
+            [Claim(_LEASE), Fail(Report(1), _ERROR)],
+            [Claim(_LEASE), Expire(Report(1))],
+            [Claim(_LEASE), Delete(), Succeed(Report(1), _RESPONSE)],
             [Pause(), Cancel()],
-            [Claim(LEASE), Lose(1, proven=True), Cancel()],
+            [Claim(_LEASE), Lose(1, proven=True), Cancel()],
         ]
         for number, events in enumerate(ends):
             made = self.record(f"op-{number}", target=_TARGET, exclusive=True, pausable=True)
@@ -729,8 +731,8 @@ class StoreConformance:
         """End and create, over and over, all given to the store together."""
         ends: list[list[Event]] = [
             [Cancel()],
-            [Claim(LEASE), Succeed(Report(1), _RESPONSE)],
-            [Delete(), Claim(LEASE), Fail(Report(1), _ERROR)],
+            [Claim(_LEASE), Succeed(Report(1), _RESPONSE)],
+            [Delete(), Claim(_LEASE), Fail(Report(1), _ERROR)],
         ]
         calls: list[Coroutine[Any, Any, Any]] = []
         for number in range(21):
@@ -771,7 +773,7 @@ class StoreConformance:
         kept = (await store.create(self.record("op-8", timeout=10_000_001))).name
         endless = (await store.create(self.record("op-9"))).name
         begun = (held, batch, undone, retried, parked)
-        await store.apply_all([(name, Claim(LEASE)) for name in begun])
+        await store.apply_all([(name, Claim(_LEASE)) for name in begun])
         saved = SaveBatch(Report(1), _BATCH, b"")
         asked: dict[str, Sequence[Event]] = {
             paused: [Pause()],
@@ -782,19 +784,19 @@ class StoreConformance:
         }
         for name, events in asked.items():
             await store.apply_all([(name, event) for event in events])
-        self.time = START + 9_999_999
+        self.time = _START + 9_999_999
         assert list(await store.due(100)) == []
-        self.time = START + 10_000_000
+        self.time = _START + 10_000_000
         assert set(await store.due(100)) == {waits, paused, retried, parked}
         assert len(await store.due(2)) == 2
-        assert {batch, undone, kept, endless} <= set(await store.claimable({METHOD: 100}))
+        assert {batch, undone, kept, endless} <= set(await store.claimable({_METHOD: 100}))
         await store.apply_all([(name, Elapse()) for name in await store.due(100)])
         assert list(await store.due(100)) == []
         for name in (waits, paused, retried):
-            assert (await store.read(name)).state == publication.EXPIRED
-        assert parked in await store.claimable({METHOD: 100})
+            assert (await store.read(name)).state == lifecycle.EXPIRED
+        assert parked in await store.claimable({_METHOD: 100})
         for name in (batch, undone, parked):
-            await store.apply(name, Claim(LEASE))
+            await store.apply(name, Claim(_LEASE))
 
     @_with_store
     async def test_due_gives_what_was_kept_long_enough(self, store: Store) -> None:
@@ -804,7 +806,7 @@ class StoreConformance:
         name = (await store.create(made)).name
         kept = (await store.create(self.record("op-2"))).name
         running = (await store.create(self.record("op-3", retention=1))).name
-        await store.apply_all([(name, Claim(LEASE)), (running, Claim(LEASE)), (kept, Cancel())])
+        await store.apply_all([(name, Claim(_LEASE)), (running, Claim(_LEASE)), (kept, Cancel())])
         self.time += 1_000_000
         done = await store.apply(name, Succeed(Report(1), _RESPONSE))
         assert done.expire_time == self.time + 10_000_000
@@ -819,7 +821,7 @@ class StoreConformance:
         assert list(await store.due(9)) == []
         for call in (store.read(name), store.operation(name), store.apply(name, Elapse())):
             await _refused(OperationNotFoundError, call)
-        assert await store.find_request(METHOD, "r") == []
+        assert await store.find_request(_METHOD, "r") == []
         again = self.record("op-1", request_id="r", fingerprint=b"g")
         assert await store.create(again) == again
         assert await self._listed(store) == [name, running, kept]
@@ -832,7 +834,7 @@ class StoreConformance:
         await store.apply(name, Delete())
         self.time += 10_000_000
         assert list(await store.due(9)) == [name]
-        assert (await store.apply(name, Elapse())).state == publication.EXPIRED
+        assert (await store.apply(name, Elapse())).state == lifecycle.EXPIRED
         assert list(await store.due(9)) == []
         assert await store.occupant(_TARGET) == ""
         await _refused(OperationNotFoundError, store.apply(name, Elapse()))
@@ -845,7 +847,7 @@ class StoreConformance:
         running = (await store.create(self.record("op-1"))).name
         done = (await store.create(self.record("op-2"))).name
         kept = (await store.create(self.record("op-3"))).name
-        await store.apply_all([(running, Claim(LEASE)), (done, Cancel())])
+        await store.apply_all([(running, Claim(_LEASE)), (done, Cancel())])
         for name in (running, done):
             await store.apply(name, Delete())
             for call in (
@@ -863,31 +865,31 @@ class StoreConformance:
         paused = await store.create(self.record("op-1", pausable=True))
         asked = await store.create(self.record("op-2", pausable=True))
         await store.apply(paused.name, Pause())
-        await store.apply(asked.name, Claim(LEASE))
+        await store.apply(asked.name, Claim(_LEASE))
         await store.apply(asked.name, Pause())
         for one in (paused, asked):
             await store.apply(one.name, Delete())
-        assert list(await store.claimable({METHOD: 9})) == [paused.name]
+        assert list(await store.claimable({_METHOD: 9})) == [paused.name]
         released = await store.apply(asked.name, Release(Report(1)))
-        assert (released.state, released.deleted) == (publication.QUEUED, True)
+        assert (released.state, released.deleted) == (lifecycle.QUEUED, True)
 
     @_with_store
     async def test_a_deleted_operation_runs_on_unseen(self, store: Store) -> None:
         """It is claimed, held and lost like any other; with its end it is no more."""
         name = (await store.create(self.record())).name
         await store.apply(name, Delete())
-        assert list(await store.claimable({METHOD: 9})) == [name]
-        await store.apply(name, Claim(LEASE))
+        assert list(await store.claimable({_METHOD: 9})) == [name]
+        await store.apply(name, Claim(_LEASE))
         assert list(await store.held()) == [Held(name, 1)]
         await store.apply(name, Lose(1, proven=True))
-        await store.apply(name, Claim(LEASE))
+        await store.apply(name, Claim(_LEASE))
         await store.apply(name, Report(2, 50))
         ended = await store.apply(name, Succeed(Report(2), _RESPONSE))
-        assert ended.state == publication.SUCCEEDED
+        assert ended.state == lifecycle.SUCCEEDED
         await _refused(OperationNotFoundError, store.apply(name, Report(2, 60)))
         await _refused(OperationNotFoundError, store.read(name))
         assert list(await store.held()) == []
-        assert list(await store.claimable({METHOD: 9})) == []
+        assert list(await store.claimable({_METHOD: 9})) == []
 
     # Pages (AIP-158).
 
@@ -895,37 +897,37 @@ class StoreConformance:
     async def test_pages_are_newest_first_and_complete(self, store: Store) -> None:
         """Whatever the size; only the last has no position, even if it is just full (S14)."""
         names = [(await store.create(self.record(f"op-{n}"))).name for n in range(12)]
-        await store.apply(names[3], Claim(LEASE))  # a change does not move an operation
+        await store.apply(names[3], Claim(_LEASE))  # a change does not move an operation
         for size in (1, 5, 6, 12, 1000):
             pages = [page async for page in self._pages(store, size)]
             assert [name for page in pages for name in page] == names[::-1]
             assert [len(page) for page in pages[:-1]] == [size] * (len(pages) - 1)
             assert pages[-1] != []
-        page = await store.page(Query(PARENT), position=b"", size=12)
+        page = await store.page(Query(_PARENT), position=b"", size=12)
         assert [*page.operations] == [await store.operation(name) for name in names[::-1]]
 
     @_with_store
     async def test_a_page_holds_the_operations_of_exactly_its_parent(self, store: Store) -> None:
         """Not of one above or below it; without a parent, those that have none."""
-        parents = ("", "projects/p", PARENT, f"{PARENT}/instances/i", "projects/p/locations/l2")
+        parents = ("", "projects/p", _PARENT, f"{_PARENT}/instances/i", "projects/p/locations/l2")
         for parent in parents:
             await store.create(self.record(parent=parent))
         for parent in parents:
             name = f"{parent}/operations/op-1" if parent else "operations/op-1"
             assert await self._listed(store, parent) == [name]
-        for parent in ("projects", "projects/%", PARENT.upper(), "' OR 1 = 1 --"):
+        for parent in ("projects", "projects/%", _PARENT.upper(), "' OR 1 = 1 --"):
             assert await self._listed(store, parent) == []
 
     @_with_store
     async def test_pages_stand_still_while_operations_come_and_go(self, store: Store) -> None:
         """What is new is on no later page; what is deleted, the last one seen too, shifts none."""
         names = [(await store.create(self.record(f"op-{n}"))).name for n in range(6)]
-        first = await store.page(Query(PARENT), position=b"", size=2)
+        first = await store.page(Query(_PARENT), position=b"", size=2)
         await store.create(self.record("op-new"))
         await store.apply(names[4], Delete())
         await store.apply(names[3], Delete())
-        second = await store.page(Query(PARENT), position=first.position, size=2)
-        third = await store.page(Query(PARENT), position=second.position, size=2)
+        second = await store.page(Query(_PARENT), position=first.position, size=2)
+        third = await store.page(Query(_PARENT), position=second.position, size=2)
         assert [_name(one) for one in first.operations] == names[5:3:-1]
         assert [_name(one) for one in second.operations] == names[2:0:-1]
         assert [_name(one) for one in third.operations] == names[:1]
@@ -944,7 +946,7 @@ class StoreConformance:
         records = [await store.read(name) for name in names]
         assert len(records) == 25
         for text in _FILTERS:
-            query = Query(PARENT, parse(text))
+            query = Query(_PARENT, parse(text))
             expected = [one.name for one in records if query.matches(one)]
             assert 0 < len(expected) < len(records), text
             for size in (1, 7, 1000):
@@ -955,7 +957,7 @@ class StoreConformance:
         """Stores an operation, and brings it into a state by way of its events."""
         await store.create(one)
         if state != "queued":
-            await store.apply_all([(one.name, Claim(LEASE)), (one.name, Report(1, 50, detail))])
+            await store.apply_all([(one.name, Claim(_LEASE)), (one.name, Report(1, 50, detail))])
         ends: dict[str, Event] = {
             "failed": Fail(Report(1), _ERROR),
             "succeeded": Succeed(Report(1), _RESPONSE),
@@ -970,11 +972,11 @@ class StoreConformance:
         """With each change an operation comes to a list, or leaves it."""
         name = (await store.create(self.record())).name
         queued, running = (
-            Query(PARENT, parse("state = QUEUED")),
-            Query(PARENT, parse("state = RUNNING AND progress_percent >= 50")),
+            Query(_PARENT, parse("state = QUEUED")),
+            Query(_PARENT, parse("state = RUNNING AND progress_percent >= 50")),
         )
         assert await self._found(store, queued) == [name]
-        await store.apply(name, Claim(LEASE))
+        await store.apply(name, Claim(_LEASE))
         assert await self._found(store, queued) == []
         assert await self._found(store, running) == []
         await store.apply(name, Report(1, 50))
@@ -1013,15 +1015,15 @@ class StoreConformance:
         self, store: Store
     ) -> None:
         """What has left the filter shifts nothing; what has come to it shows in its old place."""
-        for parent in (PARENT, "projects/-/locations/-"):
+        for parent in (_PARENT, "projects/-/locations/-"):
             await self._stand_still(store, Query(parent, parse("state = QUEUED")), parent[-1])
 
     async def _stand_still(self, store: Store, query: Query, key: str) -> None:
         names = [(await store.create(self.record(f"op{key}{n}"))).name for n in range(8)]
-        await store.apply_all([(name, Claim(LEASE)) for name in names[:2]])
+        await store.apply_all([(name, Claim(_LEASE)) for name in names[:2]])
         first = await store.page(query, position=b"", size=2)
         await store.create(self.record(f"op{key}new"))
-        await store.apply_all([(names[6], Delete()), (names[4], Claim(LEASE))])
+        await store.apply_all([(names[6], Delete()), (names[4], Claim(_LEASE))])
         await store.apply(names[1], Lose(1, proven=True))
         rest = await store.page(query, position=first.position, size=9)
         assert [_name(one) for one in first.operations] == [names[7], names[6]]
@@ -1033,7 +1035,7 @@ class StoreConformance:
     async def test_a_page_looks_at_so_many_records_at_most(self, store: Store) -> None:
         """It holds what it has found there, maybe nothing, and the next one goes on (S14)."""
         names = [(await store.create(self.record(f"op-{n}"))).name for n in range(10)]
-        for parent in (PARENT, "projects/-/locations/-"):
+        for parent in (_PARENT, "projects/-/locations/-"):
             query = Query(parent, parse("name:op-0 OR name:op-5"))
             pages = [page async for page in self._pages(store, 5, query, examined=3)]
             assert pages == [[], [names[5]], [], [names[0]]]
@@ -1047,12 +1049,12 @@ class StoreConformance:
         """A gRPC client reads 4 MiB unless told otherwise; a larger operation is a page alone."""
         sizes = [10, 1_000_000, 1_000_000, 1_000_000, 1_000_000, 5_000_000, 1_000_000]
         names = [(await store.create(self.record(f"op-{n}"))).name for n, _ in enumerate(sizes)]
-        await store.apply_all([(name, Claim(LEASE)) for name in names])
+        await store.apply_all([(name, Claim(_LEASE)) for name in names])
         for name, size in zip(names, sizes, strict=True):
             await store.apply(name, Report(1, 50, "x" * size))
         for query in (
-            Query(PARENT),
-            Query(PARENT, parse("progress_percent = 50")),
+            Query(_PARENT),
+            Query(_PARENT, parse("progress_percent = 50")),
             Query("-/-/-/-"),
         ):
             pages = [page async for page in self._pages(store, 1000, query)]
@@ -1069,10 +1071,10 @@ class StoreConformance:
         made = await store.create(self.record("op-1", request_id="r", fingerprint=b"f"))
         assert told.records == [made]
         await store.create(self.record("op-2", request_id="r", fingerprint=b"f"))
-        claimed = await store.apply(made.name, Claim(LEASE))
+        claimed = await store.apply(made.name, Claim(_LEASE))
         assert told.records == [made, claimed]
         await store.apply(made.name, Lose(1))
-        await _refused(StaleAttemptError, store.apply(made.name, Claim(LEASE)))
+        await _refused(StaleAttemptError, store.apply(made.name, Claim(_LEASE)))
         outcomes = await store.apply_all(
             [(made.name, Report(1, 50)), (made.name, Succeed(Report(1), _RESPONSE))]
         )
@@ -1092,7 +1094,7 @@ class StoreConformance:
             )
         )
         name = (await store.create(self.record())).name
-        await store.apply(name, Claim(LEASE))
+        await store.apply(name, Claim(_LEASE))
         await asyncio.gather(*(store.apply(name, Report(1, n)) for n in range(1, 30)))
         read = [(percent, (await task).progress_percent) for percent, task in seen]
         assert len(read) == 31
@@ -1106,13 +1108,13 @@ class StoreConformance:
         name = (await store.create(self.record())).name
         self.time += 10_000_000
         updates = []
-        for event in (Claim(LEASE), Report(1, 1), Report(1, 2), Succeed(Report(1), _RESPONSE)):
+        for event in (Claim(_LEASE), Report(1, 1), Report(1, 2), Succeed(Report(1), _RESPONSE)):
             updates.append((await store.apply(name, event)).update_time)
             self.time -= 3_600_000_000
-        assert updates == [START + 10_000_000] * 4
+        assert updates == [_START + 10_000_000] * 4
         done = operations_pb2.Operation.FromString(await store.operation(name))
         shown = operation_metadata_pb2.OperationMetadata.FromString(done.metadata.value)
-        assert shown.end_time.ToMicroseconds() == START + 10_000_000
+        assert shown.end_time.ToMicroseconds() == _START + 10_000_000
 
     # Close and open again (R1).
 
@@ -1126,20 +1128,20 @@ class StoreConformance:
             held = (await store.create(self.record("op-2"))).name
             done = (await store.create(self.record("op-3"))).name
             hidden = (await store.create(self.record("op-4"))).name
-            await store.apply_all([(name, Claim(LEASE)) for name in (held, done, hidden)])
+            await store.apply_all([(name, Claim(_LEASE)) for name in (held, done, hidden)])
             await store.apply(held, SaveBatch(Report(1, 40, "half"), _BATCH, _ERROR))
             await store.apply(done, Fail(Report(1), _ERROR))
             await store.apply(hidden, Delete())
             records = [await store.read(name) for name in (waiting.name, held, done)]
-            first = await store.page(Query(PARENT), position=b"", size=1)
+            first = await store.page(Query(_PARENT), position=b"", size=1)
         async with self.opened() as store:
             assert store.key == key
             for one in records:
                 await self._is(store, one)
-            rest = await store.page(Query(PARENT), position=first.position, size=9)
+            rest = await store.page(Query(_PARENT), position=first.position, size=9)
             assert [_name(one) for one in rest.operations] == [held, waiting.name]
             assert set(await store.held()) == {Held(held, 1), Held(hidden, 1)}
-            assert list(await store.claimable({METHOD: 9})) == [waiting.name]
+            assert list(await store.claimable({_METHOD: 9})) == [waiting.name]
             again = self.record("op-5", request_id="r", fingerprint=b"f")
             assert await store.create(again) == waiting
             newest = (await store.create(self.record("op-6"))).name
@@ -1158,7 +1160,7 @@ class StoreConformance:
             updating = (await store.create(self.record("op-3", **how, **limits))).name
             done = (await store.create(self.record("op-4", retention=20_000_000))).name
             names = [paused, retried, updating, done]
-            await store.apply_all([(name, Claim(LEASE)) for name in names])
+            await store.apply_all([(name, Claim(_LEASE)) for name in names])
             for name, event in (
                 (paused, Checkpoint(Report(1, 10, "half"), _STATE)),
                 (paused, Pause()),
@@ -1174,25 +1176,25 @@ class StoreConformance:
             for one in records:
                 await self._is(store, one)
             assert [one.state for one in records] == [
-                publication.PAUSED,
-                publication.QUEUED,
-                publication.UPDATING,
-                publication.FAILED,
+                lifecycle.PAUSED,
+                lifecycle.QUEUED,
+                lifecycle.UPDATING,
+                lifecycle.FAILED,
             ]
             assert await store.occupant(_TARGET) == updating
             again = self.record("op-5", **how)
             await _refused(OperationInProgressError, store.create(again))
-            assert list(await store.claimable({METHOD: 9})) == []
+            assert list(await store.claimable({_METHOD: 9})) == []
             self.time += 10_000_000
-            assert list(await store.claimable({METHOD: 9})) == [retried]
+            assert list(await store.claimable({_METHOD: 9})) == [retried]
             assert list(await store.due(9)) == [paused]
             self.time += 10_000_000
             assert set(await store.due(9)) == {paused, done}
             await store.apply(updating, Lose(1, proven=True))
-            assert (await store.read(updating)).state == publication.PAUSED
-            await store.apply(retried, Claim(LEASE))
+            assert (await store.read(updating)).state == lifecycle.PAUSED
+            await store.apply(retried, Claim(_LEASE))
             ended = await store.apply(retried, Retry(Report(2), _ERROR, 0))
-            assert ended.state == publication.FAILED
+            assert ended.state == lifecycle.FAILED
 
     async def _is(self, store: Store, expected: Record) -> None:
         """Asserts that the store has exactly this of an operation."""
@@ -1205,7 +1207,7 @@ class StoreConformance:
         position = b""
         for _ in range(100):
             page = await store.page(
-                query or Query(PARENT), position=position, size=size, examined=examined
+                query or Query(_PARENT), position=position, size=size, examined=examined
             )
             yield [_name(one) for one in page.operations]
             position = page.position
@@ -1219,7 +1221,7 @@ class StoreConformance:
         pages = self._pages(store, size, query, examined)
         return [name async for page in pages for name in page]
 
-    async def _listed(self, store: Store, parent: str = PARENT) -> list[str]:
+    async def _listed(self, store: Store, parent: str = _PARENT) -> list[str]:
         return await self._found(store, Query(parent))
 
 
@@ -1244,7 +1246,7 @@ def _writes_of(attempt: int) -> Sequence[Event]:
     """Returns every kind of write that an attempt may send, or have sent about it."""
     report = Report(attempt, 99, "stale")
     return (
-        Heartbeat(attempt, LEASE),
+        Heartbeat(attempt, _LEASE),
         report,
         SaveBatch(report, _BATCH, b""),
         Checkpoint(report, _STATE),

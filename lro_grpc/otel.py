@@ -70,8 +70,12 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from lro_grpc._errors import Code
 from lro_grpc._operation.lifecycle import JOB
-from lro_grpc._operation.publication import Record
+from lro_grpc._operation.record import Record
 from lro_grpc._operation.telemetry import CallMetadata
+
+__all__ = [
+    "OpenTelemetry",
+]
 
 _SCOPE = "lro_grpc"
 _NAME = "lro.operation.name"

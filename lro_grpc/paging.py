@@ -9,6 +9,13 @@ import hmac
 
 from lro_grpc._errors import InvalidArgumentError, InvalidPageTokenError
 
+__all__ = [
+    "DEFAULT_PAGE_SIZE",
+    "MAX_PAGE_SIZE",
+    "PageTokens",
+    "page_size",
+]
+
 DEFAULT_PAGE_SIZE = 50
 """Operations on a page when the caller names no size."""
 

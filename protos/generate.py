@@ -1,6 +1,6 @@
 """Writes the stubs of ``protos/`` into ``generated/``, or tells how the two differ.
 
-It must work when the stubs are missing or broken, and so imports neither them nor the package.
+It must work when the stubs are missing or broken, and so imports nothing that imports them.
 """
 
 # ruff: noqa: T201  (a command prints)
@@ -8,32 +8,17 @@ It must work when the stubs are missing or broken, and so imports neither them n
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+from lro_grpc._codegen.includes import google_include_directory
 
 PROTOS = Path(__file__).resolve().parent
 ROOT = PROTOS.parent
 GENERATED = ROOT / "generated"
 PACKAGE_MARK = '"""Written by `make generate` from protos/. Do not edit."""\n'
-LRO_PLUGIN = """\
-#!{python}
-import sys
-import types
-
-sys.modules["lro_grpc"] = types.ModuleType("lro_grpc")  # the real one imports the stubs
-sys.modules["lro_grpc"].__path__ = ["{package}"]
-
-from lro_grpc._codegen.plugin import main
-
-sys.exit(main())
-"""
 
 
 class GenerationError(Exception):
@@ -81,9 +66,7 @@ def write_stubs(protos: Path, target: Path) -> None:
             *services,
         ],
     )
-    with tempfile.TemporaryDirectory() as directory:
-        ours = lro_plugin(Path(directory))
-        run_protoc(protos, [ours, f"--lro-grpc_out={target}", *services])
+    run_protoc(protos, [plugin("lro-grpc"), f"--lro-grpc_out={target}", *services])
     # googleapis-common-protos types its enums in protoc's way, which knows no ValueType.
     for stub in target.rglob("*_pb2.pyi"):
         stub.write_text(stub.read_text().replace("_code_pb2.Code.ValueType", "_code_pb2.Code"))
@@ -155,14 +138,6 @@ def plugin(name: str) -> str:
     return f"--plugin=protoc-gen-{name}={Path(sys.executable).parent / f'protoc-gen-{name}'}"
 
 
-def lro_plugin(directory: Path) -> str:
-    """Makes a script of lro_grpc._codegen.plugin that loads nothing else of the package."""
-    script = directory / "protoc-gen-lro-grpc"
-    script.write_text(LRO_PLUGIN.format(python=sys.executable, package=ROOT / "lro_grpc"))
-    script.chmod(0o755)
-    return f"--plugin=protoc-gen-lro-grpc={script}"
-
-
 def run_protoc(protos: Path, arguments: list[str]) -> None:
     """Runs protoc on the include directories that the protos need."""
     with google_include_directory() as include:
@@ -179,17 +154,6 @@ def run_protoc(protos: Path, arguments: list[str]) -> None:
             print(line, file=sys.stderr)
     if run.returncode != 0:
         raise GenerationError("protoc refused the protos; nothing was written")
-
-
-def google_include_directory() -> AbstractContextManager[Path]:
-    """Makes the include directory, through a module loaded by its path: see the docstring above."""
-    path = ROOT / "lro_grpc" / "codegen" / "includes.py"
-    spec = importlib.util.spec_from_file_location("includes", path)
-    assert spec is not None
-    assert spec.loader is not None
-    includes = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(includes)
-    return cast("AbstractContextManager[Path]", includes.google_include_directory())
 
 
 if __name__ == "__main__":

@@ -1,3 +1,3 @@
-"""The ``lro`` command."""
+"""The command ``lro``; needs the extra ``cli``."""
 
 from __future__ import annotations

@@ -17,16 +17,9 @@ from lro_grpc._client.calls import (
     resume_call,
 )
 from lro_grpc._client.connection import AsyncConnection, CallMetadata
-from lro_grpc._client.plan import (
-    DEFAULT_BACKOFF,
-    DEFAULT_RETRY,
-    RPC_TIMEOUT,
-    Backoff,
-    Retry,
-    get_call,
-    wait_call,
-)
+from lro_grpc._client.plan import RPC_TIMEOUT, get_call, wait_call
 from lro_grpc._client.session import Session
+from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, DEFAULT_RETRY, Backoff, Retry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 from lro.v1 import operation_control_service_pb2_grpc
 from lro_grpc._client import plan
 from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError
+from lro_grpc._wire import headers
 from lro_grpc._wire.rpc_errors import from_rpc_error
 
 CallMetadata: TypeAlias = Sequence[tuple[str, str | bytes]]
@@ -223,7 +224,7 @@ def _seconds(call: plan.Call) -> float | None:
 def _poll_after(metadata: Any) -> float | None:
     """Returns the pause that the server asks for, in seconds; None if it asks for none."""
     for key, value in metadata or ():
-        if key == plan.POLL_AFTER and isinstance(value, str) and value.isdecimal():
+        if key == headers.POLL_AFTER and isinstance(value, str) and value.isdecimal():
             return int(value[:12]) / 1000  # more digits are more than anyone waits
     return None
 

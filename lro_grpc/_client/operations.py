@@ -17,18 +17,10 @@ from lro_grpc._client.calls import (
 )
 from lro_grpc._client.connection import CallMetadata, ThreadConnection
 from lro_grpc._client.future import OperationFuture
-from lro_grpc._client.plan import (
-    DEFAULT_BACKOFF,
-    DEFAULT_RETRY,
-    RPC_TIMEOUT,
-    Backoff,
-    Call,
-    Retry,
-    get_call,
-    wait_call,
-)
+from lro_grpc._client.plan import RPC_TIMEOUT, Call, get_call, wait_call
 from lro_grpc._client.scheduler import SCHEDULER
 from lro_grpc._client.session import Session
+from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, DEFAULT_RETRY, Backoff, Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

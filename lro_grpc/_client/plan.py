@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from datetime import timedelta
 from typing import Any, TypeAlias
 
@@ -20,13 +20,10 @@ from google.protobuf.message import Message
 
 from lro.v1 import operation_control_service_pb2
 from lro_grpc._errors import Code, LroError, OperationTimeoutError
+from lro_grpc._runtime.backoff import DEFAULT_RETRY, Backoff, Retry
 
 RPC_TIMEOUT = timedelta(seconds=10)
 """The deadline of a call that is to be answered at once (P13)."""
-
-POLL_AFTER = "lro-poll-after-ms"
-"""The response header (initial metadata) of GetOperation with which a server names the pause before
-the next one, in whole milliseconds (P5); HTTP's ``Retry-After`` for gRPC."""
 
 _HOLD = 30.0
 """The longest Wait: short enough for idle limits on the way and to notice a dead peer."""
@@ -53,73 +50,6 @@ WATCH, WAIT, GET = "WatchOperation", "WaitOperation", "GetOperation"
 
 _TRANSIENT = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED})
 _NO_NEWS = _TRANSIENT | {Code.CANCELLED}
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Backoff:
-    """An exponential schedule, with full jitter: each pause is uniform between zero and a ceiling.
-
-    Raises:
-        ValueError: If the first ceiling is not above zero, the multiplier below one, or the
-            maximum below the first ceiling.
-    """
-
-    initial: timedelta = timedelta(milliseconds=100)
-    """The ceiling of the first pause."""
-    multiplier: float = 1.2
-    """What each further ceiling is multiplied by."""
-    maximum: timedelta = timedelta(seconds=5)
-    """The highest ceiling."""
-    jitter: bool = True
-    """Whether pauses are random; each is its ceiling otherwise."""
-
-    def __post_init__(self) -> None:
-        if not timedelta(0) < self.initial <= self.maximum or self.multiplier < 1:
-            raise ValueError(f"{self} needs 0 < initial <= maximum and multiplier >= 1")
-
-    def pauses(self, random: Callable[[], float]) -> Iterator[float]:
-        """Returns the endless pauses, in seconds.
-
-        Args:
-            random: Gives numbers uniform in [0, 1), as ``random.random`` does.
-        """
-        ceiling, maximum = self.initial.total_seconds(), self.maximum.total_seconds()
-        while True:
-            yield ceiling * random() if self.jitter else ceiling
-            ceiling = min(ceiling * self.multiplier, maximum)
-
-
-DEFAULT_BACKOFF = Backoff()
-"""From 0.1 s by 1.2 up to 5 s: between polls, and after UNAVAILABLE. Where nothing but polling is
-left, twenty polls in the first 10 s see an end about a tenth of the operation's time late; from
-then on there is one each 2.5 s."""
-
-DEPLOYMENT_MANAGER_BACKOFF = Backoff(timedelta(seconds=5), 2, timedelta(seconds=180), jitter=False)
-"""What Deployment Manager's documentation asks of its clients: 5, 10, 20 … up to 180 s."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Retry:
-    """When a single call that ended with an error is made again (C2, C3).
-
-    Raises:
-        ValueError: If there is to be less than one attempt.
-    """
-
-    codes: frozenset[Code] = frozenset({Code.UNAVAILABLE})
-    """The codes that are worth it."""
-    backoff: Backoff = Backoff(timedelta(seconds=0.5), 2, timedelta(seconds=10))
-    """The pauses between the attempts."""
-    attempts: int = 5
-    """How many there are at most, the first one included."""
-
-    def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise ValueError(f"{self} needs at least one attempt; give retry=None to have just one")
-
-
-DEFAULT_RETRY = Retry()
-"""What Google's clients do for Get, List, Cancel and Delete (P13)."""
 
 
 class Unimplemented:

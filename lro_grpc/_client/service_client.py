@@ -19,8 +19,9 @@ from lro_grpc._client.async_operations import AsyncOperationsClient
 from lro_grpc._client.connection import CallMetadata, error_of_call, unless_closed
 from lro_grpc._client.future import OperationFuture
 from lro_grpc._client.operations import OperationsClient
-from lro_grpc._client.plan import DEFAULT_RETRY, Call, Pause, Reply, Retry, Step, call_steps
+from lro_grpc._client.plan import Call, Pause, Reply, Step, call_steps
 from lro_grpc._client.scheduler import SCHEDULER
+from lro_grpc._runtime.backoff import DEFAULT_RETRY, Retry
 from lro_grpc._runtime.clock import Clock, SystemClock
 from lro_grpc._wire import request_params
 from lro_grpc._wire.method_kinds import (

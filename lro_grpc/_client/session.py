@@ -14,6 +14,7 @@ from lro_grpc._client import plan
 from lro_grpc._client.connection import Connection
 from lro_grpc._client.watcher import Following
 from lro_grpc._errors import InvalidNameError
+from lro_grpc._runtime import backoff
 from lro_grpc._runtime.clock import Clock, SystemClock
 
 
@@ -32,8 +33,8 @@ class Session:
         self,
         connection: Connection,
         *,
-        backoff: plan.Backoff = plan.DEFAULT_BACKOFF,
-        retry: plan.Retry | None = plan.DEFAULT_RETRY,
+        backoff: backoff.Backoff = backoff.DEFAULT_BACKOFF,
+        retry: backoff.Retry | None = backoff.DEFAULT_RETRY,
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:

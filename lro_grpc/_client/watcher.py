@@ -17,6 +17,7 @@ from google.longrunning import operations_pb2
 from lro_grpc._client import plan
 from lro_grpc._client.connection import Connection
 from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError
+from lro_grpc._runtime import backoff
 from lro_grpc._runtime.clock import Clock
 
 _logger = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class Following:
         connection: Connection,
         operation: operations_pb2.Operation,
         *,
-        backoff: plan.Backoff,
+        backoff: backoff.Backoff,
         clock: Clock,
         random: Callable[[], float],
     ) -> None:

@@ -1,4 +1,4 @@
-"""The text of a ``…_lro.py``: declarations alone, for what they do is in ``runtime``."""
+"""The text of a ``…_lro.py``: declarations alone, for what they do is in ``lro_grpc.stubs``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WIDTH = 100
 
 _RESERVED = (
     "operations",  # of the runtime's clients
-    *("Any", "AsyncIterator", "Iterator", "grpc", "lro_grpc", "runtime", "timedelta"),
+    *("Any", "AsyncIterator", "Iterator", "grpc", "lro_grpc", "stubs", "timedelta"),
 )
 """Names that no method has: a type checker looks for those of types in the class first."""
 
@@ -194,7 +194,7 @@ class _Rendering:
             types = [method.request, *(method.operation_types or [method.output])]
             lines += [
                 "",
-                f"    {self._names[method.name]} = runtime.{_kind(method)}(",
+                f"    {self._names[method.name]} = stubs.{_kind(method)}(",
                 f'        "{method.path}",',
                 *(f"        {self._imports.expression(one)}," for one in types),
                 "    )",
@@ -203,7 +203,7 @@ class _Rendering:
 
     def _client(self, colour: _Colour) -> str:
         about = f"Calls {self._service.full_name}, for {colour.where}."
-        base = f"runtime.{colour.prefix}ServiceClient"
+        base = f"stubs.{colour.prefix}ServiceClient"
         lines = [
             f"class {self._clients[colour]}({base}):",
             *_docstring(about, self._service.comment, indent=4),
@@ -227,7 +227,7 @@ class _Rendering:
             argument = "requests"
             taken = _Type("Iterator", request)
             if colour is _ASYNC:
-                taken, default = _Type("runtime.AsyncRequests", request), " = None"
+                taken, default = _Type("stubs.AsyncRequests", request), " = None"
         rpc = f"{self._table}.{self._names[method.name]}"
         awaiting = "await " if define == "async def" else ""
         return [
@@ -236,7 +236,7 @@ class _Rendering:
             *taken.lines(f"        {argument}: ", f"{default},"),
             "        *,",
             "        timeout: timedelta | None = None,",
-            "        metadata: runtime.CallMetadata = (),",
+            "        metadata: stubs.CallMetadata = (),",
             *answer.lines("    ) -> ", ":"),
             *_docstring(method.comment or f"Calls {method.path}.", indent=8),
             *_called(f"        return {awaiting}self._{how}", rpc, argument, "timeout", "metadata"),
@@ -247,12 +247,12 @@ class _Rendering:
         request, output = map(self._imports.annotation, (method.request, method.output))
         if colour is _ASYNC:
             return _Type(f"grpc.aio.{_kind(method)}Call", request, output)
-        return _Type("runtime.CallIterator", output) if method.server_streaming else _Type(output)
+        return _Type("stubs.CallIterator", output) if method.server_streaming else _Type(output)
 
     def _servicer(self, colour: _Colour) -> str:
         about = f"Serves {self._service.full_name}, on {colour.where}."
         lines = [
-            f"class {self._servicers[colour]}(runtime.{colour.prefix}Servicer):",
+            f"class {self._servicers[colour]}(stubs.{colour.prefix}Servicer):",
             *_docstring(about, self._service.comment, indent=4),
         ]
         for method in self._service.methods:
@@ -316,7 +316,7 @@ class _Rendering:
                 ") -> None:",
                 '    """Adds a servicer to what ``Operations.attach`` has returned."""',
                 *_called(
-                    "    runtime.add_servicer",
+                    "    stubs.add_servicer",
                     "servicer",
                     "server",
                     self._table,
@@ -331,7 +331,7 @@ def _head(file: str, services: list[Service], imports: _Imports) -> str:
     assignments = imports.assignments()
     statements = imports.statements()
     google = [one for one in statements if one.startswith("from google.")]
-    ours = ["import lro_grpc", "from lro_grpc._codegen import runtime"]
+    ours = ["import lro_grpc", "from lro_grpc import stubs"]
     ours += [one for one in statements if one not in google]
     blocks = [
         [

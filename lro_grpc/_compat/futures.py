@@ -13,10 +13,10 @@ from lro_grpc._client.connection import AsyncConnection, ThreadConnection
 from lro_grpc._client.future import OperationFuture
 from lro_grpc._client.future_state import FutureState
 from lro_grpc._client.payloads import MetadataT, ResponseT
-from lro_grpc._client.plan import DEFAULT_BACKOFF, Backoff
 from lro_grpc._client.session import Session
 from lro_grpc._compat.connection import AsyncWrappedConnection, ThreadWrappedConnection
 from lro_grpc._compat.wrapped import parts_of
+from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, Backoff
 
 if TYPE_CHECKING:
     import grpc

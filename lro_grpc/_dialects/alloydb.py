@@ -21,7 +21,8 @@ from lro_grpc._dialects.view import Facts, does_not_apply
 from lro_grpc._errors import InvalidArgumentError
 from lro_grpc._operation import metadata
 from lro_grpc._operation.batch_states import UNBEGUN, BatchStates
-from lro_grpc._operation.publication import QUEUED, RUNNING, Record
+from lro_grpc._operation.lifecycle import QUEUED, RUNNING
+from lro_grpc._operation.record import Record
 
 LOST: Mapping[str, str] = {
     "method": "not told",

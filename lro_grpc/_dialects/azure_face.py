@@ -15,8 +15,8 @@ from lro.v1 import operation_status_pb2
 from lro_grpc._dialects import canonical_json, http_status, longrunning, times
 from lro_grpc._dialects.view import Facts, does_not_apply, empty_response, job_state_of
 from lro_grpc._errors import Code
-from lro_grpc._operation.lifecycle import JOB, OPERATION_STATUS
-from lro_grpc._operation.publication import FAILED, Record
+from lro_grpc._operation.lifecycle import FAILED, JOB, OPERATION_STATUS
+from lro_grpc._operation.record import Record
 
 LOST: Mapping[str, str] = {
     "name": "in the URL alone",

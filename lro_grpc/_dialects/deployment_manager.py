@@ -24,8 +24,8 @@ from lro_grpc._dialects.view import Facts, empty_response, ended_with, job_state
 from lro_grpc._errors import Code, from_status
 from lro_grpc._operation import names
 from lro_grpc._operation.batch_states import BatchStates, Status
-from lro_grpc._operation.lifecycle import DEPLOYMENT_OPERATION
-from lro_grpc._operation.publication import CANCELLED, PARTIALLY_SUCCEEDED, Record
+from lro_grpc._operation.lifecycle import CANCELLED, DEPLOYMENT_OPERATION, PARTIALLY_SUCCEEDED
+from lro_grpc._operation.record import Record
 
 LOST: Mapping[str, str] = {
     "name": "what is under projects/P/global comes back under projects/P/locations/global",

@@ -17,7 +17,7 @@ from lro.v1 import operation_metadata_pb2
 from lro_grpc._dialects import canonical_json, http_status
 from lro_grpc._dialects.view import Facts
 from lro_grpc._operation import metadata
-from lro_grpc._operation.publication import Record
+from lro_grpc._operation.record import Record
 
 LOST: Mapping[str, str] = {
     "method": "not told",

@@ -21,8 +21,8 @@ from lro_grpc._dialects import canonical_json
 from lro_grpc._dialects.view import Facts, empty_response
 from lro_grpc._errors import InvalidArgumentError
 from lro_grpc._operation import metadata
-from lro_grpc._operation.lifecycle import JOB
-from lro_grpc._operation.publication import CANCELLED, CANCELLING, FAILED, Record
+from lro_grpc._operation.lifecycle import CANCELLED, CANCELLING, FAILED, JOB
+from lro_grpc._operation.record import Record
 
 LOST: Mapping[str, str] = {
     "method": "not told",

@@ -20,19 +20,19 @@ from lro_grpc._errors import (
     LroError,
 )
 from lro_grpc._operation import metadata
-from lro_grpc._operation.lifecycle import JOB, Lifecycle
-from lro_grpc._operation.publication import (
+from lro_grpc._operation.lifecycle import (
     CANCELLED,
     CANCELLING,
     FAILED,
+    JOB,
     PARTIALLY_SUCCEEDED,
     QUEUED,
     RUNNING,
     SUCCEEDED,
     UPDATING,
-    Record,
+    Lifecycle,
 )
-from lro_grpc._operation.record import FIELDS
+from lro_grpc._operation.record import FIELDS, Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ from lro_grpc._errors import (
 )
 from lro_grpc._operation.events import Event, Report
 from lro_grpc._operation.metadata import message_class
-from lro_grpc._operation.publication import Record
+from lro_grpc._operation.record import Record
 from lro_grpc._operation.telemetry import Telemetry
 from lro_grpc._runtime.clock import Clock
 from lro_grpc._runtime.log import OperationLog

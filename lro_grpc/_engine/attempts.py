@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from lro_grpc._engine.attempt import Attempt
 from lro_grpc._errors import LroError, StopReason
 from lro_grpc._operation.events import Event
-from lro_grpc._operation.publication import Record
+from lro_grpc._operation.record import Record
 from lro_grpc._stores.store import Held, Store
 
 

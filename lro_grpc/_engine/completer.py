@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from lro_grpc._engine.attempt import Attempt
 from lro_grpc._errors import LroError, UnavailableError, UnexpectedError
 from lro_grpc._operation.events import Event, Fail, Report
-from lro_grpc._operation.publication import Record
+from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Clock
 from lro_grpc._runtime.log import log_outcome
 from lro_grpc._runtime.public_error import status_of

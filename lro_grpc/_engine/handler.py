@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from lro_grpc._client.plan import Backoff
+from lro_grpc._runtime.backoff import Backoff
 
 DEFAULT_THREADS = 16
 """Attempts of one method at a time in one process, for a ``def`` handler."""

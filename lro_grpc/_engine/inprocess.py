@@ -30,7 +30,7 @@ from lro_grpc._errors import (
     UnavailableError,
 )
 from lro_grpc._operation.events import Claim, Event
-from lro_grpc._operation.publication import Record
+from lro_grpc._operation.record import Record
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.clock import Clock
 from lro_grpc._runtime.log import log_claimed, log_done, log_outcome

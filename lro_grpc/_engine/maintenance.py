@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lro_grpc._engine.attempts import Attempts
 from lro_grpc._operation.events import Elapse, Lose
-from lro_grpc._operation.publication import Record
+from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Clock
 from lro_grpc._runtime.log import log_done, log_outcome
 from lro_grpc._stores.store import Store

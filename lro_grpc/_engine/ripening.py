@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from lro_grpc._operation.publication import Record
+from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Clock
 
 _MAX = 1000

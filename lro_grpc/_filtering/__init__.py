@@ -1,3 +1,3 @@
-"""_filtering: say what it is."""
+"""Filters of lists (AIP-160)."""
 
 from __future__ import annotations

@@ -65,8 +65,7 @@ from google.protobuf.message import DecodeError, Message
 from lro.v1 import state_pb2
 from lro_grpc._errors import Code, ConfigurationError, InvalidFilterError, cut
 from lro_grpc._operation import metadata
-from lro_grpc._operation.publication import Record
-from lro_grpc._operation.record import SHOWN, Kind
+from lro_grpc._operation.record import SHOWN, Kind, Record
 
 MAX_LENGTH = 4096
 """Characters in a filter at most."""

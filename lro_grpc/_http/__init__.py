@@ -1,8 +1,3 @@
-"""Operations over HTTP, in the forms that vendors' own clients speak; needs the extra ``http``."""
+"""A gateway from HTTP to the operations of a server; needs the extra ``http``."""
 
 from __future__ import annotations
-
-from lro_grpc._http.gateway import gateway
-from lro_grpc._http.listening import listening, listening_in_thread
-
-__all__ = ["gateway", "listening", "listening_in_thread"]

@@ -77,23 +77,21 @@ class LocalBackend:
         self._operations = operations
         self._calls = operations.local()
 
-    async def call(  # noqa: D102
+    async def call(
         self, method: str, body: bytes, caller: Caller, *, waits: bool = False
     ) -> Answer:
         del waits
         self._check_running()
         return await self._calls.call(method, body, caller)
 
-    def stream(  # noqa: D102
-        self, method: str, body: bytes, caller: Caller
-    ) -> AsyncGenerator[bytes, None]:
+    def stream(self, method: str, body: bytes, caller: Caller) -> AsyncGenerator[bytes, None]:
         self._check_running()
         return self._calls.stream(method, body, caller)
 
-    async def facts(self, operation: operations_pb2.Operation) -> Facts:  # noqa: D102
+    async def facts(self, operation: operations_pb2.Operation) -> Facts:
         return Facts.of_record(await self._operations.store.read(operation.name))
 
-    async def find(self, operation_id: str) -> str:  # noqa: D102
+    async def find(self, operation_id: str) -> str:
         self._check_running()
         found = await self._operations.store.find_id(operation_id)
         return found[0] if len(found) == 1 else names.operation_name("", operation_id)
@@ -113,7 +111,7 @@ class ChannelBackend:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
 
-    async def call(  # noqa: D102
+    async def call(
         self, method: str, body: bytes, caller: Caller, *, waits: bool = False
     ) -> Answer:
         rpc: Rpc = self._channel.unary_unary(method)
@@ -125,9 +123,7 @@ class ChannelBackend:
         headers = await call.initial_metadata()
         return Answer(answer, [(key, value) for key, value in headers if isinstance(value, str)])
 
-    async def stream(  # noqa: D102
-        self, method: str, body: bytes, caller: Caller
-    ) -> AsyncGenerator[bytes, None]:
+    async def stream(self, method: str, body: bytes, caller: Caller) -> AsyncGenerator[bytes, None]:
         rpc: StreamRpc = self._channel.unary_stream(method)
         call = rpc(body, metadata=caller.metadata())
         try:
@@ -138,7 +134,7 @@ class ChannelBackend:
         finally:
             call.cancel()
 
-    async def facts(self, operation: operations_pb2.Operation) -> Facts:  # noqa: D102
+    async def facts(self, operation: operations_pb2.Operation) -> Facts:
         return Facts.of_operation(operation)
 
     async def find(self, operation_id: str) -> str:

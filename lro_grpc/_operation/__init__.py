@@ -1,3 +1,3 @@
-"""_operation: say what it is."""
+"""Operations as values, and the pure rules by which they change."""
 
 from __future__ import annotations

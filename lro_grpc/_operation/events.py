@@ -23,13 +23,12 @@ from lro_grpc._errors import (
     to_status,
 )
 from lro_grpc._operation.batch_states import BatchStates
-from lro_grpc._operation.lifecycle import JOB
-from lro_grpc._operation.publication import (
+from lro_grpc._operation.lifecycle import (
     CANCELLED,
     CANCELLING,
     EXPIRED,
     FAILED,
-    LAST_TIME,
+    JOB,
     PARTIALLY_SUCCEEDED,
     PAUSED,
     PENDING,
@@ -37,10 +36,9 @@ from lro_grpc._operation.publication import (
     RUNNING,
     SUCCEEDED,
     UPDATING,
-    Record,
-    not_found,
-    published,
 )
+from lro_grpc._operation.publication import LAST_TIME, not_found, published
+from lro_grpc._operation.record import Record
 
 
 class Event(Protocol):

@@ -14,7 +14,10 @@ from lro.v1 import (
     operation_status_pb2,
     state_pb2,
 )
-from lro_grpc._errors import Code, IllegalTransitionError
+from lro_grpc._errors import (
+    Code,
+    IllegalTransitionError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,3 +126,15 @@ OPERATION_STATUS = Lifecycle(operation_status_pb2.OperationStatusType.DESCRIPTOR
 
 DEPLOYMENT_OPERATION = Lifecycle(deployment_operation_pb2.DeploymentOperation.Status.DESCRIPTOR)
 """``lro.v1.DeploymentOperation.Status``: PENDING, RUNNING, DONE."""
+
+QUEUED = state_pb2.JOB_STATE_QUEUED
+PENDING = state_pb2.JOB_STATE_PENDING
+RUNNING = state_pb2.JOB_STATE_RUNNING
+UPDATING = state_pb2.JOB_STATE_UPDATING
+PAUSED = state_pb2.JOB_STATE_PAUSED
+CANCELLING = state_pb2.JOB_STATE_CANCELLING
+CANCELLED = state_pb2.JOB_STATE_CANCELLED
+SUCCEEDED = state_pb2.JOB_STATE_SUCCEEDED
+PARTIALLY_SUCCEEDED = state_pb2.JOB_STATE_PARTIALLY_SUCCEEDED
+FAILED = state_pb2.JOB_STATE_FAILED
+EXPIRED = state_pb2.JOB_STATE_EXPIRED

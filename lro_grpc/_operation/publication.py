@@ -9,24 +9,10 @@ from typing import Any
 
 from google.longrunning import operations_pb2
 
-from lro.v1 import state_pb2
 from lro_grpc._errors import ConfigurationError, OperationNotFoundError
 from lro_grpc._operation import metadata, names
-from lro_grpc._operation.lifecycle import JOB
-from lro_grpc._operation.record import CLAIMABLE_STATES as CLAIMABLE_STATES
-from lro_grpc._operation.record import Record as Record
-
-QUEUED = state_pb2.JOB_STATE_QUEUED
-PENDING = state_pb2.JOB_STATE_PENDING
-RUNNING = state_pb2.JOB_STATE_RUNNING
-UPDATING = state_pb2.JOB_STATE_UPDATING
-PAUSED = state_pb2.JOB_STATE_PAUSED
-CANCELLING = state_pb2.JOB_STATE_CANCELLING
-CANCELLED = state_pb2.JOB_STATE_CANCELLED
-SUCCEEDED = state_pb2.JOB_STATE_SUCCEEDED
-PARTIALLY_SUCCEEDED = state_pb2.JOB_STATE_PARTIALLY_SUCCEEDED
-FAILED = state_pb2.JOB_STATE_FAILED
-EXPIRED = state_pb2.JOB_STATE_EXPIRED
+from lro_grpc._operation.lifecycle import JOB, RUNNING, UPDATING
+from lro_grpc._operation.record import Record
 
 DEFAULT_RETENTION = 30 * 24 * 3600 * 1_000_000
 """For how long a done operation is kept unless its method says otherwise: 30 days (S7)."""

@@ -8,11 +8,7 @@ from __future__ import annotations
 import enum
 from typing import Annotated, NamedTuple, get_args, get_type_hints
 
-from lro.v1 import state_pb2
-from lro_grpc._operation.lifecycle import JOB
-
-QUEUED = state_pb2.JOB_STATE_QUEUED
-CANCELLING = state_pb2.JOB_STATE_CANCELLING
+from lro_grpc._operation.lifecycle import CANCELLING, JOB, QUEUED
 
 
 class Change(enum.Enum):

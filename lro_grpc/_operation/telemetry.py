@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from lro_grpc._operation.publication import Record
+from lro_grpc._operation.record import Record
 
 CallMetadata = Callable[[], Iterable[tuple[str, "str | bytes"]]]
 """Returns the metadata that an RPC came with."""

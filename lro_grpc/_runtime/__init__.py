@@ -1,3 +1,3 @@
-"""_runtime: say what it is."""
+"""Threads, event loops and time."""
 
 from __future__ import annotations

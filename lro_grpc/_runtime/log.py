@@ -11,7 +11,7 @@ from google.rpc import status_pb2
 
 from lro_grpc._operation.events import Event, Lose, Retry
 from lro_grpc._operation.lifecycle import JOB
-from lro_grpc._operation.publication import Record
+from lro_grpc._operation.record import Record
 
 if TYPE_CHECKING:
     _Adapter = logging.LoggerAdapter[logging.Logger]

@@ -44,9 +44,9 @@ from lro_grpc._server.services.control import ControlService
 from lro_grpc._server.services.operations import OperationsService
 from lro_grpc._server.services.start import Starter
 from lro_grpc._server.times import check_time
-from lro_grpc._stores import open_url
 from lro_grpc._stores.notifier import Changes
 from lro_grpc._stores.observed import ObservedStore
+from lro_grpc._stores.open_url import open_url
 from lro_grpc._stores.store import Store
 from lro_grpc._wire.proto_plus import protobuf_class
 

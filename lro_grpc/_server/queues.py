@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from lro_grpc._errors import LimitReachedError
-from lro_grpc._operation.publication import Record
+from lro_grpc._operation.record import Record
 from lro_grpc._stores.store import Store
 
 _ALL = 2**63 - 1

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from lro_grpc._errors import LroError
 from lro_grpc._operation import names
 from lro_grpc._operation.events import Event
-from lro_grpc._operation.publication import Record, not_found
+from lro_grpc._operation.publication import not_found
+from lro_grpc._operation.record import Record
 from lro_grpc._stores.store import (
     MAX_EXAMINED,
     Change,

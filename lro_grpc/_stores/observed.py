@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from lro_grpc._errors import LroError
 from lro_grpc._operation.events import Event
-from lro_grpc._operation.publication import Record
+from lro_grpc._operation.record import Record
 from lro_grpc._operation.telemetry import Telemetry
 from lro_grpc._stores.forwarding import ForwardingStore
 from lro_grpc._stores.store import Change, Store

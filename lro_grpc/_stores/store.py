@@ -15,9 +15,9 @@ from lro_grpc._errors import (
     UnexpectedError,
     cut,
 )
-from lro_grpc._filtering.filter import Filter, comparisons
+from lro_grpc._filtering.parser import Filter, comparisons
 from lro_grpc._operation.events import Event
-from lro_grpc._operation.publication import Record
+from lro_grpc._operation.record import Record
 
 Listener = Callable[[Record], None]
 """Is called on the event loop with each record that has changed, once the change is durable."""

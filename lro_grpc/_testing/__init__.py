@@ -1,8 +1,3 @@
-"""For the tests of services and of stores: a server in the test's own process, a clock to move."""
+"""Parts that tests of services and of stores are made of."""
 
 from __future__ import annotations
-
-from lro_grpc._testing.clock import ManualClock
-from lro_grpc._testing.serving import AsyncServed, Served, serve, serve_async
-
-__all__ = ["AsyncServed", "ManualClock", "Served", "serve", "serve_async"]

@@ -17,16 +17,8 @@ from google.longrunning import operations_pb2
 
 from lro_grpc._errors import Code, ConfigurationError
 from lro_grpc._operation import metadata, record
-from lro_grpc._operation.lifecycle import JOB
-from lro_grpc._operation.publication import (
-    CANCELLED,
-    CANCELLING,
-    CLAIMABLE_STATES,
-    PENDING,
-    RUNNING,
-    UPDATING,
-    Record,
-)
+from lro_grpc._operation.lifecycle import CANCELLED, CANCELLING, JOB, PENDING, RUNNING, UPDATING
+from lro_grpc._operation.record import CLAIMABLE_STATES, Record
 
 _WORKED_ON = frozenset({PENDING, RUNNING, UPDATING})
 """The states in which an attempt holds an operation."""

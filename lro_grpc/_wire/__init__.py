@@ -1,3 +1,3 @@
-"""_wire: say what it is."""
+"""Values on their way over gRPC."""
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from lro_grpc._operation.events import Event
-    from lro_grpc._operation.publication import Record
+    from lro_grpc._operation.record import Record
     from lro_grpc.stores import Change, Held, Listener, Now, Page, Query, Store
 
 T = TypeVar("T")

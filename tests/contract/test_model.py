@@ -37,7 +37,7 @@ from lro_grpc._operation.events import (
     Succeed,
     Update,
 )
-from lro_grpc._operation.publication import Record
+from lro_grpc._operation.record import Record
 from lro_grpc._stores.store import check_same_request, in_progress, name_taken
 from lro_grpc._testing.invariants import violations
 from lro_grpc.stores import Held, MemoryStore, Query, SqliteStore, Store

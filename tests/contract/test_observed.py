@@ -6,8 +6,9 @@ import time
 from typing import TYPE_CHECKING
 
 from lro_grpc._operation.telemetry import NO_TELEMETRY
+from lro_grpc._stores.observed import ObservedStore
 from lro_grpc.conformance import StoreConformance
-from lro_grpc.stores import MemoryStore, ObservedStore
+from lro_grpc.stores import MemoryStore
 
 if TYPE_CHECKING:
     from lro_grpc.stores import Now

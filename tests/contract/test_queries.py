@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lro.v1 import operation_metadata_pb2, state_pb2
-from lro_grpc._filtering.filter import (
+from lro_grpc._filtering.parser import (
     MAX_DEPTH,
     MAX_TERMS,
     And,
@@ -29,13 +29,14 @@ from lro_grpc._filtering.filter import (
 )
 from lro_grpc._operation import publication
 from lro_grpc._operation.lifecycle import JOB
-from lro_grpc.conformance import METHOD, START
+from lro_grpc.conformance import _METHOD as METHOD
+from lro_grpc.conformance import _START as START
 from lro_grpc.stores import MemoryStore, Query, SqliteStore, Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from lro_grpc._operation.publication import Record
+    from lro_grpc._operation.record import Record
 
 # Records, with few values, so that filters hit, and with strange ones.
 

@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 
-from lro_grpc._filtering.filter import parse
+from lro_grpc._filtering.parser import parse
 from lro_grpc._operation.events import Cancel, Claim, Delete
-from lro_grpc._operation.publication import Record
-from lro_grpc.conformance import LEASE, METHOD, PARENT, START, StoreConformance
+from lro_grpc._operation.record import Record
+from lro_grpc.conformance import _LEASE as LEASE
+from lro_grpc.conformance import _METHOD as METHOD
+from lro_grpc.conformance import _PARENT as PARENT
+from lro_grpc.conformance import _START as START
+from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import Query, SqliteStore
 
 NAME = f"{PARENT}/operations/op-1"

@@ -16,11 +16,15 @@ import pytest
 from google.protobuf import empty_pb2
 
 from lro_grpc._errors import Code, ConfigurationError, OperationNotFoundError, UnavailableError
-from lro_grpc._filtering.filter import parse
+from lro_grpc._filtering.parser import parse
 from lro_grpc._operation import metadata, publication
 from lro_grpc._operation.events import Cancel, Claim, Delete, Lose, Report, Succeed
-from lro_grpc._operation.publication import Record
-from lro_grpc.conformance import LEASE, METHOD, PARENT, START, StoreConformance
+from lro_grpc._operation.record import Record
+from lro_grpc.conformance import _LEASE as LEASE
+from lro_grpc.conformance import _METHOD as METHOD
+from lro_grpc.conformance import _PARENT as PARENT
+from lro_grpc.conformance import _START as START
+from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import Query, SqliteStore, open_url
 
 if TYPE_CHECKING:
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lro_grpc.stores import Now
+from lro_grpc._operation import lifecycle
 
 TIMEOUT = 20
 RESPONSE = metadata.packed(empty_pb2.Empty())
@@ -302,7 +307,7 @@ async def test_close_commits_what_was_asked_for_before(path):
 LOOP_ENDS = """
 import asyncio, sys
 from lro_grpc.stores import SqliteStore
-from lro_grpc.conformance import StoreConformance
+from lro_grpc.conformance import (StoreConformance)
 
 async def write_late(store):
     try:
@@ -338,11 +343,11 @@ class Poison:
     error: Exception | None = None
     value: object = None
 
-    def apply(self, publication: Record, now: int) -> Record:
+    def apply(self, record: Record, now: int) -> Record:
         del now
         if self.error is not None:
             raise self.error
-        return publication._replace(status_detail=self.value)  # type: ignore[arg-type]
+        return record._replace(status_detail=self.value)  # type: ignore[arg-type]
 
 
 POISONS = {
@@ -510,7 +515,7 @@ def test_a_list_is_of_what_is_told_though_the_file_is_ahead(path):
             claiming = asyncio.create_task(store.apply(made.name, Claim(LEASE)))
             for _ in range(10):
                 await asyncio.sleep(0)  # the store goes a step further, at last to the commit
-                if _comes_into_file(path, publication.RUNNING):
+                if _comes_into_file(path, lifecycle.RUNNING):
                     break
             assert not claiming.done()
             for text, expected in (
@@ -567,7 +572,7 @@ def test_the_stored_operation_is_what_a_record_says(path):
     with sqlite3.connect(path) as connection:
         rows = connection.execute("SELECT operation, state FROM operations").fetchall()
     connection.close()
-    assert rows == [(new().operation, publication.QUEUED)]
+    assert rows == [(new().operation, lifecycle.QUEUED)]
 
 
 # Files of earlier releases.

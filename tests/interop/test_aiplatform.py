@@ -18,7 +18,7 @@ from vendor_clients import NOBODY, over_asyncio, over_grpc, over_rest, serving
 
 import lro_grpc
 from lro_grpc import testing
-from lro_grpc._http import gateway
+from lro_grpc._http.gateway import gateway
 from lro_grpc._server.jobs.kind import JobKind
 from lro_grpc.http import listening
 

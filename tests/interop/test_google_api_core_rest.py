@@ -17,7 +17,7 @@ from vendor_clients import NOBODY, serving
 from lro.example.v1 import fleet_service_pb2_grpc
 from lro.v1 import operation_metadata_pb2, state_pb2
 from lro_grpc import testing
-from lro_grpc._http import gateway
+from lro_grpc._http.gateway import gateway
 from lro_grpc.http import listening_in_thread
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from shared_store import SharedStore
 from simulated_server import SimulatedServer
 
-from lro_grpc._operation.publication import Record
+from lro_grpc._operation.record import Record
 from lro_grpc._testing.faulty_store import NO_FAULTS, FaultyStore
 from lro_grpc.stores import SqliteStore
 

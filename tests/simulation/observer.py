@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from simulated_server import SimulatedClock
     from totals import Totals
 
-    from lro_grpc._operation.publication import Record
+    from lro_grpc._operation.record import Record
 
 MARGIN = 5.0
 """Seconds for all that takes a moment: a round of the engine, a try again, a delayed call."""

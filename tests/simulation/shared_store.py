@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from simulated_loop import Process, SimulatedLoop
 
     from lro_grpc._operation.events import Event
-    from lro_grpc._operation.publication import Record
+    from lro_grpc._operation.record import Record
     from lro_grpc.stores import Change, Listener
 
     Write = Callable[[], Awaitable[Any]]

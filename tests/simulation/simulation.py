@@ -23,13 +23,13 @@ from simulated_server import RpcError, SimulatedClock
 from totals import Totals
 from workload import CONCURRENCY, WORK, Plan, Request, Workload
 
-from lro_grpc._operation.publication import PAUSED
+from lro_grpc._operation.lifecycle import PAUSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from lro_grpc._operation.publication import Record
+    from lro_grpc._operation.record import Record
 
 POLL = 10.0
 """Who waits or watches looks by itself this often, in seconds."""

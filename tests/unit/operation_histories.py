@@ -11,7 +11,7 @@ from lro_grpc._errors import Code, LroError, to_status
 from lro_grpc._operation import events, metadata, publication
 from lro_grpc._operation.batch_states import BatchStates, Status
 from lro_grpc._operation.lifecycle import BATCH_INSTANCE
-from lro_grpc._operation.publication import Record
+from lro_grpc._operation.record import Record
 
 NOW = 1_800_000_000_000_000
 SECOND = 1_000_000

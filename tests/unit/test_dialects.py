@@ -45,7 +45,7 @@ from lro_grpc._operation.events import (
     Succeed,
     Update,
 )
-from lro_grpc._operation.publication import (
+from lro_grpc._operation.lifecycle import (
     CANCELLED,
     CANCELLING,
     EXPIRED,
@@ -55,8 +55,8 @@ from lro_grpc._operation.publication import (
     QUEUED,
     RUNNING,
     SUCCEEDED,
-    Record,
 )
+from lro_grpc._operation.record import Record
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -16,11 +16,13 @@ from lro_grpc._dialects.view import Facts
 from lro_grpc._errors import Code
 from lro_grpc._operation.lifecycle import (
     BATCH_INSTANCE,
+    CANCELLED,
     DEPLOYMENT_OPERATION,
+    FAILED,
     JOB,
     OPERATION_STATUS,
 )
-from lro_grpc._operation.publication import CANCELLED, FAILED, Record
+from lro_grpc._operation.record import Record
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -13,11 +13,12 @@ from google.protobuf import json_format
 from google.rpc import status_pb2
 from operation_histories import LEASE, NOW, PARTIAL, RESPONSES, SECOND, create
 
-from lro_grpc._dialects import alloydb, azure_face, vertex_ai
+from lro_grpc._dialects import alloydb as alloydb_dialect
+from lro_grpc._dialects import azure_face, vertex_ai
 from lro_grpc._dialects.view import Facts
 from lro_grpc._operation.batch_states import BatchStates, Status
 from lro_grpc._operation.events import Claim, Event, Expire, Fail, Report, SaveBatch, Succeed
-from lro_grpc._operation.publication import Record
+from lro_grpc._operation.record import Record
 
 pytestmark = pytest.mark.vendors
 
@@ -76,7 +77,7 @@ def face() -> Any:
 
 
 def test_alloydb_reads_the_batch(alloydb: Any) -> None:
-    operation = alloydb.from_record(failed_batch())
+    operation = alloydb_dialect.from_record(failed_batch())
     theirs = alloydb.OperationMetadata.pb(alloydb.OperationMetadata())
     assert operation.metadata.Unpack(theirs)
     statuses = theirs.batch_create_instances_metadata.instance_statuses
@@ -88,9 +89,9 @@ def test_alloydb_reads_the_batch(alloydb: Any) -> None:
 
 
 def test_alloydb_reads_the_json_of_the_batch(alloydb: Any) -> None:
-    operation = alloydb.from_record(failed_batch())
+    operation = alloydb_dialect.from_record(failed_batch())
     theirs = alloydb.OperationMetadata.pb(alloydb.OperationMetadata())
-    shown = alloydb.to_json(operation)["metadata"]
+    shown = alloydb_dialect.to_json(operation)["metadata"]
     assert shown.pop("@type") == f"type.googleapis.com/{theirs.DESCRIPTOR.full_name}"
     json_format.ParseDict(shown, theirs)
     same = type(theirs)()

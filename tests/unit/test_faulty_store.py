@@ -8,9 +8,10 @@ import pytest
 
 from lro_grpc._errors import OperationNotFoundError, UnavailableError
 from lro_grpc._operation.events import Cancel
-from lro_grpc._operation.publication import Record
+from lro_grpc._operation.record import Record
 from lro_grpc._testing.faulty_store import NO_FAULTS, Faults, FaultyStore
-from lro_grpc.conformance import START, StoreConformance
+from lro_grpc.conformance import _START as START
+from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import MemoryStore
 
 RECORD = StoreConformance().record()

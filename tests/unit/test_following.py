@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from lro_grpc._client import plan
 from lro_grpc._client.session import Session
 from lro_grpc._errors import Code, LroError, OperationTimeoutError
+from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, Backoff
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
@@ -88,7 +89,7 @@ class World:
         self.pauses: list[float] = []
         self.open = 0
         self.unimplemented = plan.Unimplemented()
-        self.backoff = plan.DEFAULT_BACKOFF
+        self.backoff = DEFAULT_BACKOFF
         self.restart()
         worlds.append(self)
 
@@ -125,7 +126,7 @@ class World:
         return self.loop.run_until_complete(and_what_is_left())
 
     def wait(
-        self, timeout: float | timedelta | None = None, backoff: plan.Backoff | None = None
+        self, timeout: float | timedelta | None = None, backoff: Backoff | None = None
     ) -> None:
         if isinstance(timeout, (int, float)):
             timeout = timedelta(seconds=timeout)
@@ -283,7 +284,7 @@ def test_without_wait_it_polls_and_remembers_for_ten_minutes() -> None:
 
 def test_polls_follow_the_schedule() -> None:
     """P5: the intervals are the caller's to set, for the server names none."""
-    backoff = plan.Backoff(initial=timedelta(seconds=1), multiplier=2, maximum=timedelta(seconds=8))
+    backoff = Backoff(initial=timedelta(seconds=1), multiplier=2, maximum=timedelta(seconds=8))
     world = honest(30, has_wait=False)
     world.random = 1.0
     world.wait(backoff=backoff)
@@ -469,7 +470,7 @@ def test_the_last_polls_of_those_whose_time_ends_together_are_one() -> None:
         return await asyncio.gather(*waits, return_exceptions=True)
 
     world.random = 0.999
-    world.backoff = plan.Backoff(timedelta(seconds=5))
+    world.backoff = Backoff(timedelta(seconds=5))
     world.restart()
     assert {type(one) for one in world.run(ten())} == {OperationTimeoutError}
     assert world.methods == [WAIT, GET, GET]
@@ -654,7 +655,7 @@ def changing(done_at: float, *, has_wait: bool) -> World:
 @pytest.mark.parametrize("has_wait", [True, False])
 def test_without_watch_changes_are_seen_all_the_same(has_wait: bool) -> None:
     world = changing(10.5, has_wait=has_wait)
-    world.backoff = plan.Backoff(maximum=timedelta(seconds=1))
+    world.backoff = Backoff(maximum=timedelta(seconds=1))
     world.restart()
     states = world.states()
     assert [step for _, step in states] == sorted({step for _, step in states})

@@ -8,7 +8,7 @@ import pytest
 from google.longrunning import operations_pb2
 
 from lro_grpc._errors import Code, LroError, to_status
-from lro_grpc._operation import metadata, publication
+from lro_grpc._operation import lifecycle, metadata, publication
 from lro_grpc._operation.events import (
     Cancel,
     Claim,
@@ -20,7 +20,7 @@ from lro_grpc._operation.events import (
     Report,
     Succeed,
 )
-from lro_grpc._operation.publication import Record
+from lro_grpc._operation.record import Record
 from lro_grpc._testing.invariants import Invariants, violations
 
 NOW = 1_800_000_000_000_000
@@ -99,11 +99,11 @@ WRONG = {
     "served under another name": served(QUEUED, name="operations/op-2"),
     "served as done": served(QUEUED, done=True),
     "served as not done": served(DONE, done=False),
-    "served in another state": shown(RUNNING, state=publication.QUEUED),
+    "served in another state": shown(RUNNING, state=lifecycle.QUEUED),
     "served with another progress": shown(RUNNING, progress_percent=50),
     "served with another error": FAILED._replace(error_code=Code.ABORTED),
     "failed with the code of a cancel": shown(
-        CANCELLED._replace(state=publication.FAILED), state=publication.FAILED
+        CANCELLED._replace(state=lifecycle.FAILED), state=lifecycle.FAILED
     ),
     "served with another response": DONE._replace(response_type="x.Y"),
 }

@@ -11,17 +11,24 @@ from hypothesis import strategies as st
 
 from lro_grpc._client import plan
 from lro_grpc._errors import Code, LroError
+from lro_grpc._runtime.backoff import (
+    DEFAULT_BACKOFF,
+    DEFAULT_RETRY,
+    DEPLOYMENT_MANAGER_BACKOFF,
+    Backoff,
+    Retry,
+)
 
 
 def test_pauses_grow_to_the_maximum_and_are_fully_jittered() -> None:
-    backoff = plan.Backoff(initial=timedelta(seconds=1), multiplier=2, maximum=timedelta(seconds=5))
+    backoff = Backoff(initial=timedelta(seconds=1), multiplier=2, maximum=timedelta(seconds=5))
     assert list(itertools.islice(backoff.pauses(lambda: 1.0), 5)) == [1, 2, 4, 5, 5]
     assert list(itertools.islice(backoff.pauses(lambda: 0.5), 3)) == [0.5, 1, 2]
     assert list(itertools.islice(backoff.pauses(lambda: 0.0), 2)) == [0, 0]
 
 
 def test_pauses_do_not_overflow() -> None:
-    last = next(itertools.islice(plan.DEFAULT_BACKOFF.pauses(lambda: 1.0), 100_000, None))
+    last = next(itertools.islice(DEFAULT_BACKOFF.pauses(lambda: 1.0), 100_000, None))
     assert last == 5
 
 
@@ -35,17 +42,17 @@ def test_pauses_do_not_overflow() -> None:
 )
 def test_a_schedule_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="0 < initial"):
-        plan.Backoff(**wrong)  # type: ignore[arg-type]
+        Backoff(**wrong)  # type: ignore[arg-type]
 
 
 def test_the_schedule_that_deployment_manager_documents() -> None:
-    pauses = plan.DEPLOYMENT_MANAGER_BACKOFF.pauses(lambda: 0.123)
+    pauses = DEPLOYMENT_MANAGER_BACKOFF.pauses(lambda: 0.123)
     assert list(itertools.islice(pauses, 8)) == [5, 10, 20, 40, 80, 160, 180, 180]
 
 
 def test_a_retry_needs_an_attempt() -> None:
     with pytest.raises(ValueError, match="at least one attempt"):
-        plan.Retry(attempts=0)
+        Retry(attempts=0)
 
 
 def driven(
@@ -77,27 +84,27 @@ def driven(
 CLOCK = [0.0]
 
 
-def called(retry: plan.Retry | None, answers: list[Code | None], **how: float) -> Any:
+def called(retry: Retry | None, answers: list[Code | None], **how: float) -> Any:
     call = plan.get_call("operations/1", timedelta(seconds=10))
     steps = plan.call_steps(call, retry=retry, clock=lambda: CLOCK[0], random=lambda: 1.0)
     return driven(steps, answers, **how)
 
 
 def test_a_call_that_is_answered_is_made_once() -> None:
-    calls, pauses, outcome = called(plan.DEFAULT_RETRY, [None])
+    calls, pauses, outcome = called(DEFAULT_RETRY, [None])
     assert (len(calls), pauses, outcome.name) == (1, [], "operations/1")
 
 
 def test_a_call_is_made_again_after_growing_pauses_within_its_timeout() -> None:
     """P13: five attempts, 0.5 s by 2 up to 10 s, in 10 s altogether."""
-    calls, pauses, outcome = called(plan.DEFAULT_RETRY, [Code.UNAVAILABLE])
+    calls, pauses, outcome = called(DEFAULT_RETRY, [Code.UNAVAILABLE])
     assert pauses == [0.5, 1, 2, 4]
     assert [call.timeout.total_seconds() for call in calls] == [10, 9.5, 8.5, 6.5, 2.5]
     assert outcome.code is Code.UNAVAILABLE
 
 
 def test_a_call_is_not_made_again_when_its_time_is_over() -> None:
-    calls, _, outcome = called(plan.DEFAULT_RETRY, [Code.UNAVAILABLE], took=4.0)
+    calls, _, outcome = called(DEFAULT_RETRY, [Code.UNAVAILABLE], took=4.0)
     assert len(calls) == 3
     assert outcome.code is Code.UNAVAILABLE
 
@@ -105,7 +112,7 @@ def test_a_call_is_not_made_again_when_its_time_is_over() -> None:
 @given(st.sampled_from(sorted(set(Code) - {Code.OK, Code.UNAVAILABLE})))
 def test_no_other_code_is_worth_another_attempt(code: Code) -> None:
     """C2."""
-    calls, pauses, outcome = called(plan.DEFAULT_RETRY, [code])
+    calls, pauses, outcome = called(DEFAULT_RETRY, [code])
     assert (len(calls), pauses, outcome.code) == (1, [], code)
 
 

@@ -39,20 +39,20 @@ from lro_grpc._operation.events import (
     Succeed,
     Update,
 )
-from lro_grpc._operation.lifecycle import JOB
-from lro_grpc._operation.publication import (
+from lro_grpc._operation.lifecycle import (
     CANCELLED,
     CANCELLING,
     EXPIRED,
     FAILED,
+    JOB,
     PARTIALLY_SUCCEEDED,
     PAUSED,
     QUEUED,
     RUNNING,
     SUCCEEDED,
     UPDATING,
-    Record,
 )
+from lro_grpc._operation.record import Record
 
 NOW = 1_800_000_000_000_000
 LEASE = 15_000_000

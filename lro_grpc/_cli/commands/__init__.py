@@ -1,3 +1,3 @@
-"""commands: say what it is."""
+"""Commands of ``lro``, one module each."""
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ async def _over_http(
         yield None
         return
     try:
-        from lro_grpc._http import gateway
+        from lro_grpc._http.gateway import gateway
         from lro_grpc._http.listening import listening
     except ModuleNotFoundError as cause:
         raise ConfigurationError(

@@ -1,3 +1,3 @@
-"""vendors: say what it is."""
+"""Routes of the vendors' own services."""
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ page of them. A method that starts operations below ``/deploymentmanager/v2``, b
 ``google.api.http`` rule, answers with the operation in this form.
 
 **List.** ``maxResults`` (0 to 500), ``pageToken``, and ``filter``: as of google.longrunning, see
-:mod:`lro_grpc._filtering.filter`, and the names of this form in place of some of its fields. The order is
-``creationTimestamp desc``, whether ``orderBy`` says so or nothing.
+:mod:`lro_grpc._filtering.parser`, and the names of this form in place of some of its fields. The
+order is ``creationTimestamp desc``, whether ``orderBy`` says so or nothing.
 """
 
 from __future__ import annotations

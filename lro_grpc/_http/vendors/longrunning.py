@@ -7,7 +7,7 @@
 ``POST {prefix}/{name}:cancel``
 ``DELETE {prefix}/{name}``
 ``GET|POST {prefix}/{name}:wait``         the operation when it is done, or at the ``timeout``
-``GET {prefix}/{name}:watch``             server-sent events; see :mod:`lro_grpc._http.server_sent_events`
+``GET {prefix}/{name}:watch``             server-sent events; see ``server_sent_events``
 ``POST {prefix}/{name}:pause``            and ``:resume``
 ========================================  =========================================================
 """
@@ -26,7 +26,6 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from lro.v1 import operation_control_service_pb2
-from lro_grpc._client.plan import POLL_AFTER
 from lro_grpc._dialects import canonical_json, longrunning
 from lro_grpc._http import rpc
 from lro_grpc._http.backend import GET_OPERATION, LIST_OPERATIONS, Backend
@@ -34,6 +33,7 @@ from lro_grpc._http.request import Exchange
 from lro_grpc._http.responses import dumped, json_response, operation_json
 from lro_grpc._http.route import Route
 from lro_grpc._http.server_sent_events import event_stream
+from lro_grpc._wire.headers import POLL_AFTER
 
 _OPERATIONS = "/google.longrunning.Operations/"
 _CONTROL = "/lro.v1.OperationControlService/"

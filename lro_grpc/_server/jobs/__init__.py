@@ -1,3 +1,3 @@
-"""jobs: say what it is."""
+"""Operations served as jobs: resources with a state of their own (AIP-152)."""
 
 from __future__ import annotations

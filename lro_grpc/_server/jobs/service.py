@@ -25,11 +25,11 @@ from lro_grpc._errors import (
     OperationNotFoundError,
     cut,
 )
-from lro_grpc._filtering import filter
+from lro_grpc._filtering import parser
 from lro_grpc._operation import metadata, names
 from lro_grpc._operation.events import Cancel, Delete, Event, Pause, Resume
 from lro_grpc._operation.lifecycle import JOB
-from lro_grpc._operation.publication import Record
+from lro_grpc._operation.record import Record
 from lro_grpc._runtime.log import log_asked
 from lro_grpc._server.access import Guard
 from lro_grpc._server.jobs.kind import LISTED_BY, JobKind, JobMethod
@@ -191,11 +191,11 @@ class Jobs:
         shown: Message = job
         return shown
 
-    def _filter(self, text: str) -> filter.Filter:
+    def _filter(self, text: str) -> parser.Filter:
         """Returns a filter that lets jobs of this kind alone through."""
-        own = filter.Compare("method", "=", self._started_by)
-        asked = (filter.parse(text).expression,) if text else ()
-        return filter.Filter(text, filter.And((own, *asked)))
+        own = parser.Compare("method", "=", self._started_by)
+        asked = (parser.parse(text).expression,) if text else ()
+        return parser.Filter(text, parser.And((own, *asked)))
 
     def _mask(self, request: Any) -> field_mask_pb2.FieldMask | None:
         """Returns the fields to show; None for all of them."""

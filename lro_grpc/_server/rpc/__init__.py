@@ -1,3 +1,3 @@
-"""rpc: say what it is."""
+"""Methods of a gRPC server, be it ``grpc.aio`` or ``grpc.server``."""
 
 from __future__ import annotations

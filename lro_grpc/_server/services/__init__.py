@@ -1,3 +1,3 @@
-"""services: say what it is."""
+"""RPCs of google.longrunning.Operations and of lro.v1.OperationControlService."""
 
 from __future__ import annotations

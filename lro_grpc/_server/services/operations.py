@@ -10,9 +10,8 @@ from google.longrunning import operations_pb2
 from google.protobuf import duration_pb2
 
 from lro_grpc import paging
-from lro_grpc._client.plan import POLL_AFTER
 from lro_grpc._errors import InvalidArgumentError, cut
-from lro_grpc._filtering import filter
+from lro_grpc._filtering import parser
 from lro_grpc._operation import names
 from lro_grpc._operation.events import Cancel, Delete
 from lro_grpc._server.access import Guard
@@ -22,6 +21,7 @@ from lro_grpc._server.reading import read
 from lro_grpc._server.rpc.call import Call, Service, parse
 from lro_grpc._stores.notifier import Changes
 from lro_grpc._stores.store import Query, Store
+from lro_grpc._wire.headers import POLL_AFTER
 
 
 class OperationsService:
@@ -126,7 +126,7 @@ class OperationsService:
 def _query(request: operations_pb2.ListOperationsRequest) -> Query:
     """Returns what a request asks for; with one store, no parent is ever unreachable (S18)."""
     parent = "" if request.name == names.COLLECTION else request.name
-    query = Query(parent, filter.parse(request.filter) if request.filter else None)
+    query = Query(parent, parser.parse(request.filter) if request.filter else None)
     if request.return_partial_success and not query.has_wildcard:
         raise InvalidArgumentError(
             "return_partial_success is for a list over several parents, and"

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from lro_grpc._engine.handler import Handler
 from lro_grpc._errors import ConfigurationError, LimitReachedError
-from lro_grpc._operation import metadata, names, publication
+from lro_grpc._operation import metadata, names, publication, record
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.clock import Clock
 from lro_grpc._runtime.log import log_started
@@ -146,7 +146,7 @@ class Starter:
         named = (getattr(request, field) for field in self._parent_fields)
         return next(filter(None, named), self._handler.method)
 
-    async def _earlier(self, request_id: str) -> Sequence[publication.Record]:
+    async def _earlier(self, request_id: str) -> Sequence[record.Record]:
         if not request_id:
             return ()
         return await self._store.find_request(self._handler.method, request_id)

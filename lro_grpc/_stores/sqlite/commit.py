@@ -7,10 +7,9 @@ import sqlite3
 from collections.abc import Collection
 
 from lro_grpc._errors import LroError, UnexpectedError
-from lro_grpc._operation import record
 from lro_grpc._operation.events import Event
-from lro_grpc._operation.publication import Record, not_found
-from lro_grpc._operation.record import FREE, KEPT, ONCE, RISING
+from lro_grpc._operation.publication import not_found
+from lro_grpc._operation.record import FREE, KEPT, ONCE, RISING, Record, that_change
 from lro_grpc._stores.sqlite.schema import COLUMNS, record_of
 from lro_grpc._stores.store import Now, check_same_request, happen, in_progress, name_taken
 
@@ -19,9 +18,7 @@ MAX_RECENT = 10_000
 
 # Fields that are cleared, and ``deleted``, are written by statements of their own, so that the
 # indexes over them rest.
-_CHANGING = tuple(
-    name for name in record.that_change(ONCE, KEPT, RISING, FREE) if name != "deleted"
-)
+_CHANGING = tuple(name for name in that_change(ONCE, KEPT, RISING, FREE) if name != "deleted")
 _MUTABLE = operator.attrgetter(*_CHANGING, "name")
 
 _INSERT = f"INSERT INTO operations ({COLUMNS}) VALUES ({', '.join('?' * len(Record._fields))})"

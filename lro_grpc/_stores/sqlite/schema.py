@@ -12,7 +12,8 @@ from typing import Any
 from google.longrunning import operations_pb2
 
 from lro_grpc._errors import ConfigurationError
-from lro_grpc._operation.publication import CLAIMABLE_STATES, DEFAULT_RETENTION, Record
+from lro_grpc._operation.publication import DEFAULT_RETENTION
+from lro_grpc._operation.record import CLAIMABLE_STATES, Record
 
 COLUMNS = ", ".join(Record._fields)
 STATES = ", ".join(str(state) for state in sorted(CLAIMABLE_STATES))

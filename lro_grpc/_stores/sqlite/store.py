@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lro_grpc._errors import ConfigurationError, LroError, UnavailableError
-from lro_grpc._filtering.filter import And, Compare, Like
+from lro_grpc._filtering.parser import And, Compare, Like
 from lro_grpc._operation.events import Event
-from lro_grpc._operation.publication import CANCELLING, Record, not_found
+from lro_grpc._operation.lifecycle import CANCELLING
+from lro_grpc._operation.publication import not_found
+from lro_grpc._operation.record import Record
 from lro_grpc._stores.sqlite.commit import BY_EXCLUSIVE_TARGET, Batch, Unstorable
 from lro_grpc._stores.sqlite.file_lock import FileLock
 from lro_grpc._stores.sqlite.filter import Condition, condition

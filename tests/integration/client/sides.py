@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import grpc
 import grpc.aio
 
-from lro_grpc._client import AsyncOperationsClient, OperationsClient
-from lro_grpc._client.plan import Backoff
+from lro_grpc._client.async_operations import AsyncOperationsClient
+from lro_grpc._client.operations import OperationsClient
+from lro_grpc._runtime.backoff import Backoff
 from lro_grpc._runtime.clock import SystemClock
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from partition import Cut
 from sides import FastClock
 
-from lro_grpc._client.plan import DEFAULT_BACKOFF
 from lro_grpc._errors import LroError, OperationTimeoutError, WrongTypeError
+from lro_grpc._runtime.backoff import DEFAULT_BACKOFF
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

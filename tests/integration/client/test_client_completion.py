@@ -16,7 +16,8 @@ from fake_operations import WAIT, FakeOperations, FakeServer, operation
 from google.protobuf.timestamp_pb2 import Timestamp
 
 import lro_grpc
-from lro_grpc._client import AsyncOperationsClient, OperationsClient
+from lro_grpc._client.async_operations import AsyncOperationsClient
+from lro_grpc._client.operations import OperationsClient
 from lro_grpc._errors import LroError, OperationFailedError
 
 if TYPE_CHECKING:

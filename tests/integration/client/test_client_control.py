@@ -16,8 +16,8 @@ from sides import Async, Side, Sync
 import lro_grpc
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 from lro.v1 import operation_metadata_pb2
-from lro_grpc._client.plan import Backoff, Retry
 from lro_grpc._errors import Code, LroError, OperationCancelledError
+from lro_grpc._runtime.backoff import Backoff, Retry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,9 +17,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 
-from lro_grpc._client import AsyncOperationsClient
-from lro_grpc._client.plan import DEFAULT_BACKOFF
+from lro_grpc._client.async_operations import AsyncOperationsClient
 from lro_grpc._errors import Code, OperationFailedError, OperationTimeoutError, WrongTypeError
+from lro_grpc._runtime.backoff import DEFAULT_BACKOFF
 
 if TYPE_CHECKING:
     from sides import Side

@@ -16,9 +16,10 @@ import pytest
 from fake_operations import GET, WAIT, WATCH, FakeServer, operation
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from lro_grpc._client import AsyncOperationsClient, OperationsClient
-from lro_grpc._client.plan import Backoff
+from lro_grpc._client.async_operations import AsyncOperationsClient
+from lro_grpc._client.operations import OperationsClient
 from lro_grpc._errors import Code, LroError
+from lro_grpc._runtime.backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,8 +18,9 @@ from google.longrunning import operations_pb2_grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from sides import Async, FastClock, Side, Sync
 
-from lro_grpc._client.plan import DEFAULT_BACKOFF, POLL_AFTER, Backoff
 from lro_grpc._errors import Code, LroError, OperationTimeoutError
+from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, Backoff
+from lro_grpc._wire.headers import POLL_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

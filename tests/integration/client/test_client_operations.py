@@ -19,15 +19,12 @@ from google.longrunning import operations_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
 
-from lro_grpc import _client as client_package
-from lro_grpc._client import (
-    AsyncOperationFuture,
-    AsyncOperationsClient,
-    OperationFuture,
-    OperationsClient,
-)
-from lro_grpc._client.plan import Backoff, Retry
+from lro_grpc._client.async_future import AsyncOperationFuture
+from lro_grpc._client.async_operations import AsyncOperationsClient
+from lro_grpc._client.future import OperationFuture
+from lro_grpc._client.operations import OperationsClient
 from lro_grpc._errors import Code, LroError, OperationNotFoundError, to_status
+from lro_grpc._runtime.backoff import Backoff, Retry
 
 if TYPE_CHECKING:
     from sides import Side
@@ -363,7 +360,7 @@ def test_a_pending_callback_does_not_keep_a_program_alive(server: FakeServer) ->
     server.fake.put(operation())
     program = f"""
         import grpc
-        from lro_grpc._client import OperationsClient
+        from lro_grpc import OperationsClient
         client = OperationsClient(grpc.insecure_channel("{server.target}"))
         client.attach("operations/1").add_done_callback(print)
         client.get("operations/1")
@@ -412,20 +409,6 @@ def test_the_constructors_differ_in_channel_and_sleep_only() -> None:
         ]
 
     assert parameters(OperationsClient) == parameters(AsyncOperationsClient)
-
-
-def test_the_package_exports_its_classes() -> None:
-    assert client_package.__all__ == [
-        "AsyncOperationFuture",
-        "AsyncOperationsClient",
-        "OperationFuture",
-        "OperationUpdate",
-        "OperationsClient",
-        "as_completed",
-        "async_as_completed",
-        "async_wait",
-        "wait",
-    ]
 
 
 def test_a_channel_that_was_closed_before(side: Side, fake: FakeOperations) -> None:

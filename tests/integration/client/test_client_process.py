@@ -16,7 +16,7 @@ import pytest
 from fake_operations import GET, WAIT, WATCH, FakeServer, operation
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from lro_grpc._client import OperationsClient
+from lro_grpc._client.operations import OperationsClient
 from lro_grpc._errors import Code
 
 RESPONSE = Timestamp(seconds=7)
@@ -24,7 +24,7 @@ ENOUGH = timedelta(seconds=20)
 
 BEGINNING = """
 import os, sys, grpc
-from lro_grpc._client import OperationsClient
+from lro_grpc import OperationsClient
 
 channel = grpc.insecure_channel(sys.argv[1])
 client = OperationsClient(channel)

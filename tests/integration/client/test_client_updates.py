@@ -13,7 +13,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from lro.v1 import operation_metadata_pb2, state_pb2
-from lro_grpc._client import AsyncOperationsClient, OperationUpdate
+from lro_grpc._client.async_operations import AsyncOperationsClient
+from lro_grpc._client.update import OperationUpdate
 from lro_grpc._errors import OperationTimeoutError, WrongTypeError
 from lro_grpc._operation import lifecycle
 

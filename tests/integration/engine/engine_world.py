@@ -14,11 +14,12 @@ from google.protobuf import any_pb2, wrappers_pb2
 from google.rpc import error_details_pb2
 
 from lro.v1 import operation_metadata_pb2
-from lro_grpc._engine import EngineOptions, Handler, InProcessEngine
+from lro_grpc._engine.handler import Handler
+from lro_grpc._engine.inprocess import EngineOptions, InProcessEngine
 from lro_grpc._errors import LroError
 from lro_grpc._operation import publication
 from lro_grpc._operation.events import Cancel, Event, Pause, Resume
-from lro_grpc._operation.publication import Record
+from lro_grpc._operation.record import Record
 from lro_grpc.stores import Change, Changes, ForwardingStore, Listener, Store
 from lro_grpc.testing import ManualClock
 
@@ -128,7 +129,7 @@ class Link(ForwardingStore):
     def subscribe(self, listener: Listener) -> None:
         self._store.subscribe(lambda one: None if self._cut else listener(one))
 
-    async def create(self, publication: Record) -> Record:
+    async def create(self, record: Record) -> Record:
         raise NotImplementedError
 
     async def apply(self, name: str, event: Event) -> Record:

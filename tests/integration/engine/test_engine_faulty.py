@@ -11,13 +11,13 @@ from engine_world import OTHER_METHOD, Text, World, handler, response_of, states
 
 from lro_grpc._errors import Code, LroError, RetryableError
 from lro_grpc._operation.events import Pause, Resume
-from lro_grpc._operation.publication import PAUSED
+from lro_grpc._operation.lifecycle import PAUSED
 from lro_grpc._testing.faulty_store import NO_FAULTS, Faults, FaultyStore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from lro_grpc._engine import Handler
+    from lro_grpc._engine.handler import Handler
     from lro_grpc.stores import Store
 
     Start = Callable[[Callable[[Any, Any], Any] | Handler], Awaitable[None]]

@@ -21,11 +21,11 @@ from engine_world import (
     response_of,
 )
 
-from lro_grpc._engine import InProcessEngine
+from lro_grpc._engine.inprocess import InProcessEngine
 from lro_grpc._errors import AttemptStopped, LroError, StaleAttemptError
-from lro_grpc._operation import metadata, publication
+from lro_grpc._operation import lifecycle, metadata
 from lro_grpc._operation.events import Claim, Lose, Report, Succeed
-from lro_grpc._operation.publication import Record
+from lro_grpc._operation.record import Record
 from lro_grpc.stores import Query
 
 MICROS = 1_000_000
@@ -76,7 +76,7 @@ async def test_a_claim_between_the_sweeps_look_and_its_write_stands(world):
 
     name = await lost_elsewhere(world, claim_again)
     held = await world.record(name)
-    assert (held.state, held.attempt, held.failed_attempts) == (publication.RUNNING, 2, 1)
+    assert (held.state, held.attempt, held.failed_attempts) == (lifecycle.RUNNING, 2, 1)
     await world.apply(name, Succeed(Report(2), ELSEWHERE))
     assert response_of(await world.get(name)) == "elsewhere"
 
@@ -221,7 +221,7 @@ async def test_operations_that_are_overdue_do_not_keep_the_engine_busy(world):
     name = await world.create()
     assert response_of(await world.done(name)) == "run"
     await world.pass_time(OPTIONS.sweep.total_seconds() + 1)
-    assert {(await world.record(one)).state for one in overdue} == {publication.EXPIRED}
+    assert {(await world.record(one)).state for one in overdue} == {lifecycle.EXPIRED}
 
 
 def test_a_thread_that_stores_a_state_when_its_loop_is_gone_is_stopped(

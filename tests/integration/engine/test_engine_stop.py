@@ -32,7 +32,7 @@ from lro_grpc._errors import (
     StopReason,
     UnavailableError,
 )
-from lro_grpc._operation import metadata, publication
+from lro_grpc._operation import lifecycle, metadata
 from lro_grpc._operation.events import Cancel, Claim, Delete, Heartbeat, Lose, Report, Succeed
 
 COLOURS = ["def", "async def"]
@@ -295,7 +295,7 @@ async def test_a_write_of_an_attempt_that_has_lost_its_lease_is_refused(world):
     await started[2]
     go_on[1].set()
     await ended
-    assert (await world.record(name)).state == publication.RUNNING
+    assert (await world.record(name)).state == lifecycle.RUNNING
     await world.pass_time(2 * LEASE)  # the end of the former does not stop the new one's heart
     go_on[2].set()
     assert response_of(await world.done(name)) == "attempt 2"
@@ -366,7 +366,7 @@ async def test_an_operation_whose_worker_is_gone_is_taken_over_within_lease_and_
     await world.apply(name, Claim(int(LEASE * 1e6)))
     await world.pass_time(LEASE + 5)
     assert (await world.record(name)).failed_attempts == 1
-    assert (await world.record(name)).state == publication.QUEUED
+    assert (await world.record(name)).state == lifecycle.QUEUED
 
 
 async def test_a_thread_that_goes_on_without_its_lease_keeps_its_slot(world):
@@ -526,7 +526,7 @@ async def test_a_shutdown_gives_the_operation_back_and_the_next_process_goes_on(
     await world.open()
     released = await world.record(name)
     assert (released.state, released.failed_attempts, released.lease_time) == (
-        publication.QUEUED,
+        lifecycle.QUEUED,
         0,
         0,
     )
@@ -569,7 +569,7 @@ async def test_a_thread_that_does_not_stop_keeps_its_operation(world):
     await started
     await engine.stop(timedelta(seconds=0.05))
     held = await world.record(name)
-    assert (held.state, held.attempt) == (publication.RUNNING, 1)
+    assert (held.state, held.attempt) == (lifecycle.RUNNING, 1)
     assert held.lease_time > 0
     go_on.set()
     for _ in range(20):
@@ -627,7 +627,7 @@ async def test_a_handler_claimed_while_the_engine_stops_is_not_started(world, wo
     world.link.after = stop
     name = await world.create()
     await world.until(name, lambda one: one.attempt == 1)
-    await world.until(name, lambda one: one.state == publication.QUEUED)
+    await world.until(name, lambda one: one.state == lifecycle.QUEUED)
     assert worker.attempts == []
 
 
@@ -656,7 +656,7 @@ def test_a_loop_that_ends_leaves_its_operations_to_the_next_process(memory_world
         asyncio.run(main())
     worker.go_on.set()
     seen = asyncio.run(world.record("projects/p/locations/l/operations/op-1"))
-    assert (seen.state, seen.attempt) == (publication.RUNNING, 1)
+    assert (seen.state, seen.attempt) == (lifecycle.RUNNING, 1)
 
 
 # Crash and recovery (R1, R3).

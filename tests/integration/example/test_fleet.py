@@ -325,7 +325,7 @@ def killed(data: Path, body: str) -> None:
         from pathlib import Path
         sys.path.insert(0, {str(__file__.rpartition("/")[0])!r})
         from fleet_harness import Instance, Work, TABLE
-        from lro_grpc.example import names
+        from lro_grpc._example import names
         from lro_grpc._example.fleet import Fleet
         def die(*_):
             os.kill(os.getpid(), signal.SIGKILL)

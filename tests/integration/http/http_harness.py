@@ -20,7 +20,7 @@ from google.protobuf import empty_pb2
 
 import lro_grpc
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
-from lro_grpc._http import gateway
+from lro_grpc._http.gateway import gateway
 from lro_grpc._http.listening import listening
 
 SECONDS = 15

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import lro_grpc
-from lro_grpc._http import gateway
+from lro_grpc._http.gateway import gateway
 
 START = "/fuzz.Service/Start"
 RULES = {

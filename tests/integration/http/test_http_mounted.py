@@ -12,7 +12,7 @@ from starlette.routing import Mount, Route
 
 from lro.example.v1 import fleet_service_pb2_grpc
 from lro_grpc import testing
-from lro_grpc._http import gateway
+from lro_grpc._http.gateway import gateway
 from lro_grpc.http import listening_in_thread
 
 

@@ -9,7 +9,7 @@ from google.api import http_pb2
 from http_harness import FLEET, PARENT, Http, done, start
 
 import lro_grpc
-from lro_grpc._http import gateway
+from lro_grpc._http.gateway import gateway
 
 METADATA = "type.googleapis.com/lro.v1.OperationMetadata"
 

@@ -206,6 +206,6 @@ def test_the_wheel_ships_protos_stubs_and_type_marks(wheel: Path) -> None:
         "lro/example/v1/fleet_service.proto",
         "lro_grpc/py.typed",
         "lro/example/v1/fleet_service_lro.py",
-        "lro_grpc/example/service.py",
+        "lro_grpc/_example/service.py",
     } <= names
     assert not [name for name in names if name.startswith(("google/", "tests/", "protos/"))]

@@ -238,7 +238,7 @@ def test_who_is_let_in_is_told_what_does_not_exist(
         failure = refused(lambda: NAMED[permission](server, kinds[kind]))  # noqa: B023
         assert failure.code is grpc.StatusCode.NOT_FOUND
     for name in ILL_FORMED:
-        failure = refused(lambda: NAMED[permission](server, name))  # noqa: B023
+        failure = refused(lambda: NAMED[permission](server, name))  # noqa: B023 - called at once
         assert (failure.code, failure.info.reason) == (
             grpc.StatusCode.INVALID_ARGUMENT,
             "INVALID_NAME",

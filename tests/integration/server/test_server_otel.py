@@ -297,7 +297,7 @@ def test_each_attempt_of_a_retry_is_a_span(
     assert failed.status.status_code is StatusCode.ERROR
     assert "not yet" in (failed.status.description or "")
     (event,) = failed.events
-    assert event.attributes["exception.type"] == "lro_grpc._errors.RetryableError"
+    assert event.attributes["exception.type"] == "lro_grpc.RetryableError"
     assert "not yet" in str(event.attributes["exception.stacktrace"])
     assert "error.type" not in succeeded.attributes
     finished = attributes(method=METHOD, state="JOB_STATE_SUCCEEDED")

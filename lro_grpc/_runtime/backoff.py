@@ -1,0 +1,76 @@
+"""Schedules of pauses: between polls, and between the attempts of a call."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+from lro_grpc._errors import Code
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Backoff:
+    """An exponential schedule, with full jitter: each pause is uniform between zero and a ceiling.
+
+    Raises:
+        ValueError: If the first ceiling is not above zero, the multiplier below one, or the
+            maximum below the first ceiling.
+    """
+
+    initial: timedelta = timedelta(milliseconds=100)
+    """The ceiling of the first pause."""
+    multiplier: float = 1.2
+    """What each further ceiling is multiplied by."""
+    maximum: timedelta = timedelta(seconds=5)
+    """The highest ceiling."""
+    jitter: bool = True
+    """Whether pauses are random; each is its ceiling otherwise."""
+
+    def __post_init__(self) -> None:
+        if not timedelta(0) < self.initial <= self.maximum or self.multiplier < 1:
+            raise ValueError(f"{self} needs 0 < initial <= maximum and multiplier >= 1")
+
+    def pauses(self, random: Callable[[], float]) -> Iterator[float]:
+        """Returns the endless pauses, in seconds.
+
+        Args:
+            random: Gives numbers uniform in [0, 1), as ``random.random`` does.
+        """
+        ceiling, maximum = self.initial.total_seconds(), self.maximum.total_seconds()
+        while True:
+            yield ceiling * random() if self.jitter else ceiling
+            ceiling = min(ceiling * self.multiplier, maximum)
+
+
+DEFAULT_BACKOFF = Backoff()
+"""From 0.1 s by 1.2 up to 5 s: between polls, and after UNAVAILABLE. Where nothing but polling is
+left, twenty polls in the first 10 s see an end about a tenth of the operation's time late; from
+then on there is one each 2.5 s."""
+
+DEPLOYMENT_MANAGER_BACKOFF = Backoff(timedelta(seconds=5), 2, timedelta(seconds=180), jitter=False)
+"""What Deployment Manager's documentation asks of its clients: 5, 10, 20 … up to 180 s."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Retry:
+    """When a single call that ended with an error is made again (C2, C3).
+
+    Raises:
+        ValueError: If there is to be less than one attempt.
+    """
+
+    codes: frozenset[Code] = frozenset({Code.UNAVAILABLE})
+    """The codes that are worth it."""
+    backoff: Backoff = Backoff(timedelta(seconds=0.5), 2, timedelta(seconds=10))
+    """The pauses between the attempts."""
+    attempts: int = 5
+    """How many there are at most, the first one included."""
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ValueError(f"{self} needs at least one attempt; give retry=None to have just one")
+
+
+DEFAULT_RETRY = Retry()
+"""What Google's clients do for Get, List, Cancel and Delete (P13)."""

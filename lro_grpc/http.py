@@ -1,0 +1,9 @@
+"""Operations over HTTP, in the forms that vendors' own clients speak; needs the extra ``http``."""
+
+from __future__ import annotations
+
+from lro_grpc._http.gateway import gateway
+from lro_grpc._http.listening import listening, listening_in_thread
+from lro_grpc._server.jobs.kind import JobKind
+
+__all__ = ["JobKind", "gateway", "listening", "listening_in_thread"]

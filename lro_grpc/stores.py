@@ -1,0 +1,49 @@
+"""Stores: where operations are kept, and what a store of one's own is made of.
+
+A server is usually given a store's URL; see :func:`open_url`. A store of one's own implements
+:class:`Store`, and proves it with :class:`lro_grpc.conformance.StoreConformance`.
+"""
+
+from __future__ import annotations
+
+from lro_grpc._operation.events import Event
+from lro_grpc._operation.publication import not_found
+from lro_grpc._operation.record import Record
+from lro_grpc._stores.forwarding import ForwardingStore
+from lro_grpc._stores.memory import MemoryStore
+from lro_grpc._stores.notifier import Changes
+from lro_grpc._stores.open_url import open_url
+from lro_grpc._stores.sqlite.store import SqliteStore
+from lro_grpc._stores.store import (
+    Change,
+    Held,
+    Listener,
+    Now,
+    Page,
+    Query,
+    Store,
+    in_progress,
+    name_taken,
+    request_id_reused,
+)
+
+__all__ = [
+    "Change",
+    "Changes",
+    "Event",
+    "ForwardingStore",
+    "Held",
+    "Listener",
+    "MemoryStore",
+    "Now",
+    "Page",
+    "Query",
+    "Record",
+    "SqliteStore",
+    "Store",
+    "in_progress",
+    "name_taken",
+    "not_found",
+    "open_url",
+    "request_id_reused",
+]
