@@ -23,7 +23,7 @@ from google.protobuf import wrappers_pb2
 from google.rpc import status_pb2
 
 from lro_grpc._dialects import alloydb, azure_face, deployment_manager, longrunning, vertex_ai
-from lro_grpc._dialects.view import Facts, empty_response
+from lro_grpc._dialects.view import OperationView, empty_response
 from lro_grpc._errors import Code, LroError, to_status
 from lro_grpc._operation import lifecycle
 from lro_grpc._operation.batch_states import BatchStates, Status
@@ -100,7 +100,7 @@ def owns_code(state: lifecycle.State) -> bool:
 
 def words(form: lifecycle.Lifecycle, state: lifecycle.State) -> str:
     """Returns the word of a form for a state, or the two that it may have."""
-    known = [Facts(name="", state=state.number, start_time=time) for time in (0, 1)]
+    known = [OperationView(name="", state=state.number, start_time=time) for time in (0, 1)]
     early, late = (form.word_for(one.state, started=one.started).name for one in known)
     return f"`{early}`" if early == late else f"`{early}`; `{late}` once it has begun"
 
@@ -116,7 +116,7 @@ def diagram(machine: lifecycle.Lifecycle) -> str:
     for state in machine.states.values():
         following = (machine.states[number] for number in sorted(state.next))
         lines += [f"{short(state)} --> {short(one)}" for one in following]
-        if state.terminal or state.settled:
+        if state.terminal or state.final_when_done:
             lines.append(f"{short(state)} --> [*]")
     return mermaid(lines)
 
@@ -163,9 +163,9 @@ def told(form: str, fact: str) -> list[str]:
     return sorted(found)
 
 
-def shown(form: str, facts: Facts) -> dict[str, Any]:
+def shown(form: str, view: OperationView) -> dict[str, Any]:
     """Returns the JSON of a form."""
-    json: dict[str, Any] = FORMS[form].to_json(FORMS[form].from_facts(facts))
+    json: dict[str, Any] = FORMS[form].to_json(FORMS[form].from_view(view))
     return json
 
 
@@ -208,7 +208,7 @@ def text(value: str) -> Any:
 
 
 _NOW = 1_800_000_000_000_000
-_BEGUN = Facts(
+_BEGUN = OperationView(
     name="projects/p/locations/global/operations/op-1",
     state=RUNNING,
     target="projects/p/locations/global/deployments/d",
@@ -223,12 +223,12 @@ _FAILED = replace(_BEGUN, state=FAILED, end_time=_NOW, error=error())
 _BARE = replace(_BEGUN, target="", start_time=0, progress_percent=100)
 
 
-def changed(known: Facts, **values: Any) -> list[tuple[Facts, Facts]]:
-    """Returns a pair of facts, the second with other values."""
+def changed(known: OperationView, **values: Any) -> list[tuple[OperationView, OperationView]]:
+    """Returns a pair of view, the second with other values."""
     return [(known, replace(known, **values))]
 
 
-CHANGES: Mapping[str, list[tuple[Facts, Facts]]] = {
+CHANGES: Mapping[str, list[tuple[OperationView, OperationView]]] = {
     "name": changed(_BEGUN, name="projects/p/locations/global/operations/op-2"),
     "state": [*changed(_BARE, state=QUEUED), *changed(_BARE, state=SUCCEEDED)],
     "created": changed(_BEGUN, create_time=_NOW + 1),
@@ -264,7 +264,7 @@ CHANGES: Mapping[str, list[tuple[Facts, Facts]]] = {
     "caller": changed(_BEGUN, caller="user@example.com"),
     "request id": changed(_BEGUN, request_id="r"),
 }
-"""Facts by what people call them, and two operations that differ in nothing else."""
+"""OperationView by what people call them, and two operations that differ in nothing else."""
 
 
 # Losses.

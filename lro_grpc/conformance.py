@@ -44,24 +44,24 @@ from lro_grpc._operation.events import (
     Checkpoint,
     Claim,
     Delete,
-    Elapse,
     Event,
     Expire,
     Fail,
     Heartbeat,
-    Lose,
+    LeaseLost,
     Pause,
     Release,
     Report,
     Resume,
     Retry,
     SaveBatch,
+    SetUpdating,
     Succeed,
-    Update,
+    TimePassed,
     cancelled_status,
 )
 from lro_grpc._operation.record import Record
-from lro_grpc._stores.store import MAX_EXAMINED, Held, Now, Query, Store
+from lro_grpc._stores.store import MAX_EXAMINED, Leased, Now, Query, Store
 
 __all__ = [
     "StoreConformance",
@@ -215,11 +215,15 @@ class StoreConformance:
         assert await store.create(made) == made
         await self._is(store, made)
         claimed = await store.apply(made.name, Claim(_LEASE))
-        custom = operation_metadata_pb2.OperationMetadata(attempt=9).SerializeToString()
-        report = Report(1, 7, "half\u0000way \N{SNOWMAN}", custom)
+        handler_metadata = operation_metadata_pb2.OperationMetadata(attempt=9).SerializeToString()
+        report = Report(1, 7, "half\u0000way \N{SNOWMAN}", handler_metadata)
         saved = await store.apply(made.name, SaveBatch(report, _BATCH, _ERROR))
         assert saved.attempt == claimed.attempt == 1
-        assert (saved.custom, saved.batch, saved.batch_error) == (custom, _BATCH, _ERROR)
+        assert (saved.handler_metadata, saved.batch, saved.batch_error) == (
+            handler_metadata,
+            _BATCH,
+            _ERROR,
+        )
         cancelled = await store.apply(made.name, Cancel())
         await self._is(store, cancelled)
         read = await store.read(made.name)
@@ -228,7 +232,7 @@ class StoreConformance:
 
     @_with_store
     async def test_an_unknown_name_is_not_found(self, store: Store) -> None:
-        """Nothing can be read of it or happen to it."""
+        """Nothing can be read of it or apply_safely to it."""
         await store.create(self.record())
         for name in (f"{_PARENT}/operations/op-2", "operations/op-1", "", "' OR 1 = 1 --"):
             for call in (store.read(name), store.operation(name), store.apply(name, Cancel())):
@@ -453,15 +457,15 @@ class StoreConformance:
         names = [(await store.create(self.record(f"op-{n}"))).name for n in range(3)]
         await store.apply(names[0], Claim(_LEASE))
         assert list(await store.claimable({_METHOD: 9})) == names[1:]
-        assert list(await store.held()) == [Held(names[0], 1)]
+        assert list(await store.leased()) == [Leased(names[0], 1)]
         await store.apply(names[0], Release(Report(1)))
         assert list(await store.claimable({_METHOD: 9})) == names
-        assert list(await store.held()) == []
+        assert list(await store.leased()) == []
         again = await store.apply(names[0], Claim(_LEASE))
         assert again.attempt == 2
         await store.apply(names[0], Succeed(Report(2), _RESPONSE))
         assert list(await store.claimable({_METHOD: 9})) == names[1:]
-        assert list(await store.held()) == []
+        assert list(await store.leased()) == []
 
     @_with_store
     async def test_held_tells_whose_lease_is_over(self, store: Store) -> None:
@@ -470,14 +474,14 @@ class StoreConformance:
         two = (await store.create(self.record("op-2"))).name
         await store.apply_all([(one, Claim(_LEASE)), (two, Claim(_LEASE))])
         end = self.time + _LEASE
-        assert set(await store.held()) == {Held(one, 1), Held(two, 1)}
-        assert set(await store.held(until=end - 1)) == set()
-        assert set(await store.held(until=end)) == {Held(one, 1), Held(two, 1)}
+        assert set(await store.leased()) == {Leased(one, 1), Leased(two, 1)}
+        assert set(await store.leased(until=end - 1)) == set()
+        assert set(await store.leased(until=end)) == {Leased(one, 1), Leased(two, 1)}
         self.time += 1
         before = await store.operation(one)
         await store.apply(one, Heartbeat(1, _LEASE))
-        assert set(await store.held(until=end)) == {Held(two, 1)}
-        assert set(await store.held(until=end + 1)) == {Held(one, 1), Held(two, 1)}
+        assert set(await store.leased(until=end)) == {Leased(two, 1)}
+        assert set(await store.leased(until=end + 1)) == {Leased(one, 1), Leased(two, 1)}
         assert await store.operation(one) == before
 
     @_with_store
@@ -504,7 +508,7 @@ class StoreConformance:
         """Of a former attempt, and of one that is yet to come; they change nothing."""
         made = (await store.create(self.record())).name
         await store.apply(made, Claim(_LEASE))
-        await store.apply(made, Lose(1, proven=True))
+        await store.apply(made, LeaseLost(1, proven=True))
         unheld = await store.read(made)
         for event in _writes_of(1):
             await _refused(StaleAttemptError, store.apply(made, event))
@@ -581,10 +585,10 @@ class StoreConformance:
         claimed = await store.apply(made, Claim(_LEASE))
         told = _Told(store)
         self.time += _LEASE - 1
-        assert await store.apply(made, Lose(1)) == claimed
+        assert await store.apply(made, LeaseLost(1)) == claimed
         assert told.records == []
         self.time += 1
-        lost = await store.apply(made, Lose(1))
+        lost = await store.apply(made, LeaseLost(1))
         assert (lost.state, lost.attempt, lost.failed_attempts) == (lifecycle.QUEUED, 1, 1)
         assert list(await store.claimable({_METHOD: 9})) == [made]
 
@@ -594,12 +598,12 @@ class StoreConformance:
         name = (await store.create(self.record())).name
         await store.apply(name, Claim(_LEASE))
         self.time += _LEASE
-        (seen,) = await store.held(until=self.time)
+        (seen,) = await store.leased(until=self.time)
         beaten = await store.apply(name, Heartbeat(1, _LEASE))
-        assert await store.apply(seen.name, Lose(seen.attempt)) == beaten
-        await store.apply(name, Lose(1, proven=True))
+        assert await store.apply(seen.name, LeaseLost(seen.attempt)) == beaten
+        await store.apply(name, LeaseLost(1, proven=True))
         again = await store.apply(name, Claim(_LEASE))
-        await _refused(StaleAttemptError, store.apply(name, Lose(seen.attempt, proven=True)))
+        await _refused(StaleAttemptError, store.apply(name, LeaseLost(seen.attempt, proven=True)))
         await self._is(store, again)
 
     @_with_store
@@ -610,9 +614,9 @@ class StoreConformance:
             await store.apply(name, Claim(_LEASE))
             await store.apply(name, Release(Report(attempt)))
         await store.apply(name, Claim(_LEASE))
-        assert (await store.apply(name, Lose(4, proven=True))).state == lifecycle.QUEUED
+        assert (await store.apply(name, LeaseLost(4, proven=True))).state == lifecycle.QUEUED
         await store.apply(name, Claim(_LEASE))
-        ended = await store.apply(name, Lose(5, proven=True))
+        ended = await store.apply(name, LeaseLost(5, proven=True))
         operation = operations_pb2.Operation.FromString(ended.operation)
         assert (ended.state, operation.error.code) == (lifecycle.FAILED, Code.ABORTED)
         assert list(await store.claimable({_METHOD: 9})) == []
@@ -626,7 +630,7 @@ class StoreConformance:
         await store.create(other)
         await store.apply(retried, Claim(_LEASE))
         waits = await store.apply(retried, Retry(Report(1), _ERROR, 5_000_000))
-        assert (waits.state, waits.ready_time) == (lifecycle.QUEUED, self.time + 5_000_000)
+        assert (waits.state, waits.scheduled_time) == (lifecycle.QUEUED, self.time + 5_000_000)
         self.time += 4_999_999
         assert list(await store.claimable({_METHOD: 9})) == [other.name]
         await _refused(StaleAttemptError, store.apply(retried, Claim(_LEASE)))
@@ -634,7 +638,7 @@ class StoreConformance:
         assert list(await store.claimable({_METHOD: 9})) == [retried, other.name]
         assert list(await store.claimable({_METHOD: 1})) == [retried]
         again = await store.apply(retried, Claim(_LEASE))
-        assert (again.attempt, again.ready_time) == (2, 0)
+        assert (again.attempt, again.scheduled_time) == (2, 0)
 
     @_with_store
     async def test_a_paused_operation_is_neither_claimable_nor_held(self, store: Store) -> None:
@@ -651,7 +655,7 @@ class StoreConformance:
         paused = await store.apply(name, Release(Report(1)))
         assert (paused.state, paused.checkpoint) == (lifecycle.PAUSED, _STATE)
         assert list(await store.claimable({_METHOD: 9})) == []
-        assert list(await store.held()) == []
+        assert list(await store.leased()) == []
 
     @_with_store
     async def test_a_cancelled_checkpoint_waits_to_be_undone(self, store: Store) -> None:
@@ -669,7 +673,7 @@ class StoreConformance:
     async def test_an_exclusive_target_has_one_operation_at_a_time(self, store: Store) -> None:
         """Of whatever method and parent; other targets are free, and who does not ask for it."""
         first = await store.create(self.record("op-1", target=_TARGET, exclusive=True))
-        assert await store.occupant(_TARGET) == first.name
+        assert await store.exclusive_holder(_TARGET) == first.name
         others = (
             self.record("op-2", target=_TARGET, exclusive=True),
             self.record("op-3", target=_TARGET, exclusive=True, method=_OTHER_METHOD),
@@ -686,9 +690,9 @@ class StoreConformance:
         )
         for one in free:
             assert await store.create(one) == one
-        assert await store.occupant(_TARGET) == first.name
+        assert await store.exclusive_holder(_TARGET) == first.name
         for target in ("", f"{_TARGET}3", "' OR 1 = 1 --"):
-            assert await store.occupant(target) == ""
+            assert await store.exclusive_holder(target) == ""
 
     @_with_store
     async def test_an_exclusive_target_is_free_when_its_operation_is_done(
@@ -702,15 +706,15 @@ class StoreConformance:
             [Claim(_LEASE), Expire(Report(1))],
             [Claim(_LEASE), Delete(), Succeed(Report(1), _RESPONSE)],
             [Pause(), Cancel()],
-            [Claim(_LEASE), Lose(1, proven=True), Cancel()],
+            [Claim(_LEASE), LeaseLost(1, proven=True), Cancel()],
         ]
         for number, events in enumerate(ends):
             made = self.record(f"op-{number}", target=_TARGET, exclusive=True, pausable=True)
             assert await store.create(made) == made
             for event in events:
-                assert await store.occupant(_TARGET) == made.name
+                assert await store.exclusive_holder(_TARGET) == made.name
                 await store.apply(made.name, event)
-            assert await store.occupant(_TARGET) == ""
+            assert await store.exclusive_holder(_TARGET) == ""
 
     @_with_store
     async def test_concurrent_creates_of_one_exclusive_target_have_one_winner(
@@ -721,7 +725,7 @@ class StoreConformance:
         answers = await asyncio.gather(*map(store.create, made), return_exceptions=True)
         (won,) = [one for one in answers if isinstance(one, Record)]
         assert sum(isinstance(one, OperationInProgressError) for one in answers) == 49
-        assert await store.occupant(_TARGET) == won.name
+        assert await store.exclusive_holder(_TARGET) == won.name
         assert await self._listed(store) == [won.name]
 
     @_with_store
@@ -745,7 +749,7 @@ class StoreConformance:
         ]
         assert refused == []
         last = await store.create(self.record("op-last", target=_TARGET, exclusive=True))
-        assert await store.occupant(_TARGET) == last.name
+        assert await store.exclusive_holder(_TARGET) == last.name
 
     @_with_store
     async def test_a_repeated_request_comes_before_its_exclusive_target(self, store: Store) -> None:
@@ -785,13 +789,13 @@ class StoreConformance:
         for name, events in asked.items():
             await store.apply_all([(name, event) for event in events])
         self.time = _START + 9_999_999
-        assert list(await store.due(100)) == []
+        assert list(await store.expired(100)) == []
         self.time = _START + 10_000_000
-        assert set(await store.due(100)) == {waits, paused, retried, parked}
-        assert len(await store.due(2)) == 2
+        assert set(await store.expired(100)) == {waits, paused, retried, parked}
+        assert len(await store.expired(2)) == 2
         assert {batch, undone, kept, endless} <= set(await store.claimable({_METHOD: 100}))
-        await store.apply_all([(name, Elapse()) for name in await store.due(100)])
-        assert list(await store.due(100)) == []
+        await store.apply_all([(name, TimePassed()) for name in await store.expired(100)])
+        assert list(await store.expired(100)) == []
         for name in (waits, paused, retried):
             assert (await store.read(name)).state == lifecycle.EXPIRED
         assert parked in await store.claimable({_METHOD: 100})
@@ -800,7 +804,7 @@ class StoreConformance:
 
     @_with_store
     async def test_due_gives_what_was_kept_long_enough(self, store: Store) -> None:
-        """And Elapse removes it: its name and its request_id are free then."""
+        """And TimePassed removes it: its name and its request_id are free then."""
         how: dict[str, Any] = {"request_id": "r", "fingerprint": b"f"}
         made = self.record("op-1", retention=10_000_000, **how)
         name = (await store.create(made)).name
@@ -811,15 +815,15 @@ class StoreConformance:
         done = await store.apply(name, Succeed(Report(1), _RESPONSE))
         assert done.expire_time == self.time + 10_000_000
         self.time = done.expire_time - 1
-        assert list(await store.due(9)) == []
-        assert await store.apply(name, Elapse()) == done
+        assert list(await store.expired(9)) == []
+        assert await store.apply(name, TimePassed()) == done
         await self._is(store, done)
         self.time += 1
-        assert list(await store.due(9)) == [name]
-        assert list(await store.due(0)) == []
-        await store.apply(name, Elapse())
-        assert list(await store.due(9)) == []
-        for call in (store.read(name), store.operation(name), store.apply(name, Elapse())):
+        assert list(await store.expired(9)) == [name]
+        assert list(await store.expired(0)) == []
+        await store.apply(name, TimePassed())
+        assert list(await store.expired(9)) == []
+        for call in (store.read(name), store.operation(name), store.apply(name, TimePassed())):
             await _refused(OperationNotFoundError, call)
         assert await store.find_request(_METHOD, "r") == []
         again = self.record("op-1", request_id="r", fingerprint=b"g")
@@ -833,11 +837,11 @@ class StoreConformance:
         name = (await store.create(made)).name
         await store.apply(name, Delete())
         self.time += 10_000_000
-        assert list(await store.due(9)) == [name]
-        assert (await store.apply(name, Elapse())).state == lifecycle.EXPIRED
-        assert list(await store.due(9)) == []
-        assert await store.occupant(_TARGET) == ""
-        await _refused(OperationNotFoundError, store.apply(name, Elapse()))
+        assert list(await store.expired(9)) == [name]
+        assert (await store.apply(name, TimePassed())).state == lifecycle.EXPIRED
+        assert list(await store.expired(9)) == []
+        assert await store.exclusive_holder(_TARGET) == ""
+        await _refused(OperationNotFoundError, store.apply(name, TimePassed()))
 
     # Delete (P7).
 
@@ -880,15 +884,15 @@ class StoreConformance:
         await store.apply(name, Delete())
         assert list(await store.claimable({_METHOD: 9})) == [name]
         await store.apply(name, Claim(_LEASE))
-        assert list(await store.held()) == [Held(name, 1)]
-        await store.apply(name, Lose(1, proven=True))
+        assert list(await store.leased()) == [Leased(name, 1)]
+        await store.apply(name, LeaseLost(1, proven=True))
         await store.apply(name, Claim(_LEASE))
         await store.apply(name, Report(2, 50))
         ended = await store.apply(name, Succeed(Report(2), _RESPONSE))
         assert ended.state == lifecycle.SUCCEEDED
         await _refused(OperationNotFoundError, store.apply(name, Report(2, 60)))
         await _refused(OperationNotFoundError, store.read(name))
-        assert list(await store.held()) == []
+        assert list(await store.leased()) == []
         assert list(await store.claimable({_METHOD: 9})) == []
 
     # Pages (AIP-158).
@@ -1024,7 +1028,7 @@ class StoreConformance:
         first = await store.page(query, position=b"", size=2)
         await store.create(self.record(f"op{key}new"))
         await store.apply_all([(names[6], Delete()), (names[4], Claim(_LEASE))])
-        await store.apply(names[1], Lose(1, proven=True))
+        await store.apply(names[1], LeaseLost(1, proven=True))
         rest = await store.page(query, position=first.position, size=9)
         assert [_name(one) for one in first.operations] == [names[7], names[6]]
         assert [_name(one) for one in rest.operations] == [names[5], names[3], names[2], names[1]]
@@ -1073,7 +1077,7 @@ class StoreConformance:
         await store.create(self.record("op-2", request_id="r", fingerprint=b"f"))
         claimed = await store.apply(made.name, Claim(_LEASE))
         assert told.records == [made, claimed]
-        await store.apply(made.name, Lose(1))
+        await store.apply(made.name, LeaseLost(1))
         await _refused(StaleAttemptError, store.apply(made.name, Claim(_LEASE)))
         outcomes = await store.apply_all(
             [(made.name, Report(1, 50)), (made.name, Succeed(Report(1), _RESPONSE))]
@@ -1122,7 +1126,7 @@ class StoreConformance:
     async def test_everything_is_there_after_opening_again(self) -> None:
         """Byte for byte: the operations, who holds them, their request ids, and the secret."""
         async with self.opened() as store:
-            key = store.key
+            key = store.signing_secret
             assert len(key) == 32
             waiting = await store.create(self.record("op-1", request_id="r", fingerprint=b"f"))
             held = (await store.create(self.record("op-2"))).name
@@ -1135,12 +1139,12 @@ class StoreConformance:
             records = [await store.read(name) for name in (waiting.name, held, done)]
             first = await store.page(Query(_PARENT), position=b"", size=1)
         async with self.opened() as store:
-            assert store.key == key
+            assert store.signing_secret == key
             for one in records:
                 await self._is(store, one)
             rest = await store.page(Query(_PARENT), position=first.position, size=9)
             assert [_name(one) for one in rest.operations] == [held, waiting.name]
-            assert set(await store.held()) == {Held(held, 1), Held(hidden, 1)}
+            assert set(await store.leased()) == {Leased(held, 1), Leased(hidden, 1)}
             assert list(await store.claimable({_METHOD: 9})) == [waiting.name]
             again = self.record("op-5", request_id="r", fingerprint=b"f")
             assert await store.create(again) == waiting
@@ -1166,7 +1170,7 @@ class StoreConformance:
                 (paused, Pause()),
                 (paused, Release(Report(1))),
                 (retried, Retry(Report(1, 5), _ERROR, 5_000_000)),
-                (updating, Update(Report(1), updating=True)),
+                (updating, SetUpdating(Report(1), updating=True)),
                 (updating, Pause()),
                 (done, Fail(Report(1), _ERROR)),
             ):
@@ -1181,16 +1185,16 @@ class StoreConformance:
                 lifecycle.UPDATING,
                 lifecycle.FAILED,
             ]
-            assert await store.occupant(_TARGET) == updating
+            assert await store.exclusive_holder(_TARGET) == updating
             again = self.record("op-5", **how)
             await _refused(OperationInProgressError, store.create(again))
             assert list(await store.claimable({_METHOD: 9})) == []
             self.time += 10_000_000
             assert list(await store.claimable({_METHOD: 9})) == [retried]
-            assert list(await store.due(9)) == [paused]
+            assert list(await store.expired(9)) == [paused]
             self.time += 10_000_000
-            assert set(await store.due(9)) == {paused, done}
-            await store.apply(updating, Lose(1, proven=True))
+            assert set(await store.expired(9)) == {paused, done}
+            await store.apply(updating, LeaseLost(1, proven=True))
             assert (await store.read(updating)).state == lifecycle.PAUSED
             await store.apply(retried, Claim(_LEASE))
             ended = await store.apply(retried, Retry(Report(2), _ERROR, 0))
@@ -1250,14 +1254,14 @@ def _writes_of(attempt: int) -> Sequence[Event]:
         report,
         SaveBatch(report, _BATCH, b""),
         Checkpoint(report, _STATE),
-        Update(report, updating=True),
+        SetUpdating(report, updating=True),
         Succeed(report, _RESPONSE),
         Fail(report, _ERROR),
         Retry(report, _ERROR, 0),
         Expire(report),
         Release(report),
-        Lose(attempt, proven=True),
-        Lose(attempt, stuck=True),
+        LeaseLost(attempt, proven=True),
+        LeaseLost(attempt, stuck=True),
     )
 
 

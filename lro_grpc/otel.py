@@ -174,7 +174,7 @@ class OpenTelemetry:
             self._started.add(1, method)
             return
         if after.attempt != before.attempt:
-            ready = max(before.update_time, before.ready_time)
+            ready = max(before.update_time, before.scheduled_time)
             self._queue_duration.record(_seconds(ready, after.update_time), method)
         if after.done and not before.done:
             outcome = {**method, **_outcome(after)}

@@ -11,12 +11,12 @@ from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.forwarding import ForwardingStore
 from lro_grpc._stores.memory import MemoryStore
-from lro_grpc._stores.notifier import Changes
+from lro_grpc._stores.notifier import Notifier
 from lro_grpc._stores.open_url import open_url
 from lro_grpc._stores.sqlite.store import SqliteStore
 from lro_grpc._stores.store import (
     Change,
-    Held,
+    Leased,
     Listener,
     Now,
     Page,
@@ -29,12 +29,12 @@ from lro_grpc._stores.store import (
 
 __all__ = [
     "Change",
-    "Changes",
     "Event",
     "ForwardingStore",
-    "Held",
+    "Leased",
     "Listener",
     "MemoryStore",
+    "Notifier",
     "Now",
     "Page",
     "Query",

@@ -60,7 +60,7 @@ def random_uuid() -> str:
 
 
 class _ServiceClient:
-    """What both colours share: how a call is made of a request."""
+    """What both stacks share: how a call is made of a request."""
 
     def __init__(
         self,

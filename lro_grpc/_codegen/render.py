@@ -129,7 +129,7 @@ class _Imports:
 
 
 @dataclass(frozen=True, slots=True)
-class _Colour:
+class _Stack:
     """What differs between threads and asyncio."""
 
     prefix: str
@@ -140,8 +140,8 @@ class _Colour:
     """Says what the class is for."""
 
 
-_SYNC = _Colour("", "def", "threads")
-_ASYNC = _Colour("Async", "async def", "asyncio")
+_SYNC = _Stack("", "def", "threads")
+_ASYNC = _Stack("Async", "async def", "asyncio")
 
 
 class _Type:
@@ -166,11 +166,10 @@ class _Rendering:
         self._imports = imports
         self._table = names.new(f"_{service.name}")
         self._clients = {
-            colour: names.new(f"{colour.prefix}{service.name}Client") for colour in (_SYNC, _ASYNC)
+            stack: names.new(f"{stack.prefix}{service.name}Client") for stack in (_SYNC, _ASYNC)
         }
         self._servicers = {
-            colour: names.new(f"{colour.prefix}{service.name}Servicer")
-            for colour in (_SYNC, _ASYNC)
+            stack: names.new(f"{stack.prefix}{service.name}Servicer") for stack in (_SYNC, _ASYNC)
         }
         self._adder = names.new(f"add_{service.name}Servicer_to_server")
         # The hooks come first: the runtime finds them by the name of their method.
@@ -183,8 +182,8 @@ class _Rendering:
         """Returns the definitions, in the module's order."""
         return [
             self._rpcs(),
-            *(self._client(colour) for colour in (_SYNC, _ASYNC)),
-            *(self._servicer(colour) for colour in (_SYNC, _ASYNC)),
+            *(self._client(stack) for stack in (_SYNC, _ASYNC)),
+            *(self._servicer(stack) for stack in (_SYNC, _ASYNC)),
             self._add(),
         ]
 
@@ -201,32 +200,32 @@ class _Rendering:
             ]
         return "\n".join(lines)
 
-    def _client(self, colour: _Colour) -> str:
-        about = f"Calls {self._service.full_name}, for {colour.where}."
-        base = f"stubs.{colour.prefix}ServiceClient"
+    def _client(self, stack: _Stack) -> str:
+        about = f"Calls {self._service.full_name}, for {stack.where}."
+        base = f"stubs.{stack.prefix}ServiceClient"
         lines = [
-            f"class {self._clients[colour]}({base}):",
+            f"class {self._clients[stack]}({base}):",
             *_docstring(about, self._service.comment, indent=4),
         ]
         for method in self._service.methods:
-            lines += ["", *self._call(method, colour)]
+            lines += ["", *self._call(method, stack)]
         return "\n".join(lines)
 
-    def _call(self, method: Method, colour: _Colour) -> list[str]:
+    def _call(self, method: Method, stack: _Stack) -> list[str]:
         request = self._imports.annotation(method.request)
         define, argument, taken, default = "def", "request", _Type(request), ""
         if method.operation_types:
-            define = colour.define
+            define = stack.define
             how = "start"
             types = map(self._imports.annotation, method.operation_types)
-            answer = _Type(f"lro_grpc.{colour.prefix}OperationFuture", *types)
+            answer = _Type(f"lro_grpc.{stack.prefix}OperationFuture", *types)
         else:
             how = _shape(method)
-            answer = self._answer(method, colour)
+            answer = self._answer(method, stack)
         if method.client_streaming:
             argument = "requests"
             taken = _Type("Iterator", request)
-            if colour is _ASYNC:
+            if stack is _ASYNC:
                 taken, default = _Type("stubs.AsyncRequests", request), " = None"
         rpc = f"{self._table}.{self._names[method.name]}"
         awaiting = "await " if define == "async def" else ""
@@ -242,40 +241,40 @@ class _Rendering:
             *_called(f"        return {awaiting}self._{how}", rpc, argument, "timeout", "metadata"),
         ]
 
-    def _answer(self, method: Method, colour: _Colour) -> _Type:
+    def _answer(self, method: Method, stack: _Stack) -> _Type:
         """Returns what a call of a plain method gives: the same as that of gRPC's own stub."""
         request, output = map(self._imports.annotation, (method.request, method.output))
-        if colour is _ASYNC:
+        if stack is _ASYNC:
             return _Type(f"grpc.aio.{_kind(method)}Call", request, output)
         return _Type("stubs.CallIterator", output) if method.server_streaming else _Type(output)
 
-    def _servicer(self, colour: _Colour) -> str:
-        about = f"Serves {self._service.full_name}, on {colour.where}."
+    def _servicer(self, stack: _Stack) -> str:
+        about = f"Serves {self._service.full_name}, on {stack.where}."
         lines = [
-            f"class {self._servicers[colour]}(stubs.{colour.prefix}Servicer):",
+            f"class {self._servicers[stack]}(stubs.{stack.prefix}Servicer):",
             *_docstring(about, self._service.comment, indent=4),
         ]
         for method in self._service.methods:
-            lines += ["", *self._serve(method, colour)]
+            lines += ["", *self._serve(method, stack)]
             if method.operation_types:
-                lines += ["", *self._prepare(method, colour)]
+                lines += ["", *self._prepare(method, stack)]
         return "\n".join(lines)
 
-    def _serve(self, method: Method, colour: _Colour) -> list[str]:
+    def _serve(self, method: Method, stack: _Stack) -> list[str]:
         request = self._imports.annotation(method.request)
-        define, argument, taken = colour.define, "request", _Type(request)
+        define, argument, taken = stack.define, "request", _Type(request)
         if method.operation_types:
             output, metadata = map(self._imports.annotation, method.operation_types)
-            operation = _Type(f"lro_grpc.{colour.prefix}OperationContext", metadata)
+            operation = _Type(f"lro_grpc.{stack.prefix}OperationContext", metadata)
             context = operation.lines("        op: ", ",")
         else:
             output = self._imports.annotation(method.output)
-            context = self._context(colour, request, output)
+            context = self._context(stack, request, output)
         answer = _Type(output)
         if method.client_streaming:
-            argument, taken = "requests", _Type(f"{colour.prefix}Iterator", request)
+            argument, taken = "requests", _Type(f"{stack.prefix}Iterator", request)
         if method.server_streaming:
-            answer = _Type(f"{colour.prefix}Iterator", output)
+            answer = _Type(f"{stack.prefix}Iterator", output)
             define = "def"  # an async generator is called, and not awaited
         return [
             f"    {define} {self._names[method.name]}(",
@@ -287,20 +286,20 @@ class _Rendering:
             "        raise NotImplementedError",
         ]
 
-    def _prepare(self, method: Method, colour: _Colour) -> list[str]:
+    def _prepare(self, method: Method, stack: _Stack) -> list[str]:
         request = self._imports.annotation(method.request)
         return [
-            f"    {colour.define} {_hook(self._names[method.name])}(",
+            f"    {stack.define} {_hook(self._names[method.name])}(",
             "        self,",
             f"        request: {request},",
-            *self._context(colour, request, "Any"),
+            *self._context(stack, request, "Any"),
             "    ) -> lro_grpc.Prepared | None:",
             f'        """Refuses a request of {method.name}, or names what it is about."""',
             "        return None",
         ]
 
-    def _context(self, colour: _Colour, request: str, output: str) -> list[str]:
-        if colour is _SYNC:
+    def _context(self, stack: _Stack, request: str, output: str) -> list[str]:
+        if stack is _SYNC:
             return ["        context: grpc.ServicerContext,"]
         return _Type("grpc.aio.ServicerContext", request, output).lines("        context: ", ",")
 

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError, Message
 
 from lro.v1 import operation_metadata_pb2
 from lro_grpc._dialects import canonical_json, longrunning
-from lro_grpc._dialects.view import Facts, does_not_apply
+from lro_grpc._dialects.view import OperationView, does_not_apply
 from lro_grpc._errors import InvalidArgumentError
 from lro_grpc._operation import metadata
 from lro_grpc._operation.batch_states import UNBEGUN, BatchStates
@@ -38,7 +38,7 @@ LOST: Mapping[str, str] = {
     "progress_percent": "not told",
     "partial_failures": "not told: a batch is all or nothing",
 }
-"""The facts that do not come back from this form, and what becomes of them."""
+"""The view that do not come back from this form, and what becomes of them."""
 
 METADATA_TYPE = "google.cloud.alloydb.v1.OperationMetadata"
 """The full name of the metadata message."""
@@ -52,20 +52,20 @@ _NAMES = {"statusDetail": "statusMessage", "cancelRequested": "requestedCancella
 """What AlloyDB's JSON calls differently."""
 
 
-def from_facts(facts: Facts) -> operations_pb2.Operation:
+def from_view(view: OperationView) -> operations_pb2.Operation:
     """Returns the operation with AlloyDB's metadata.
 
     Raises:
         LroError: FAILED_PRECONDITION if the operation is no batch.
     """
-    if not facts.batch:
-        raise does_not_apply(facts, "batch", "it is no batch, or has not begun one")
-    return _with_type(longrunning.from_facts(facts), METADATA_TYPE)
+    if not view.batch:
+        raise does_not_apply(view, "batch", "it is no batch, or has not begun one")
+    return _with_type(longrunning.from_view(view), METADATA_TYPE)
 
 
 def from_record(record: Record) -> operations_pb2.Operation:
-    """Returns the operation that a record is; see :func:`from_facts`."""
-    return from_facts(Facts.of_record(record))
+    """Returns the operation that a record is; see :func:`from_view`."""
+    return from_view(OperationView.of_record(record))
 
 
 def to_operation(operation: operations_pb2.Operation) -> operations_pb2.Operation:
@@ -74,11 +74,11 @@ def to_operation(operation: operations_pb2.Operation) -> operations_pb2.Operatio
     Raises:
         InvalidArgumentError: If its metadata is not that of AlloyDB, of any version of its API.
     """
-    facts = Facts.of_operation(_conventional(operation))
-    batch = BatchStates(facts.batch)
-    if facts.state == QUEUED and batch.among(UNBEGUN) != batch.targets:
-        facts = replace(facts, state=RUNNING)
-    return longrunning.from_facts(facts)
+    view = OperationView.of_operation(_conventional(operation))
+    batch = BatchStates(view.batch)
+    if view.state == QUEUED and batch.among(UNBEGUN) != batch.targets:
+        view = replace(view, state=RUNNING)
+    return longrunning.from_view(view)
 
 
 def to_json(operation: operations_pb2.Operation) -> dict[str, Any]:

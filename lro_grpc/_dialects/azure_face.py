@@ -13,7 +13,7 @@ from google.rpc import status_pb2
 
 from lro.v1 import operation_status_pb2
 from lro_grpc._dialects import canonical_json, http_status, longrunning, times
-from lro_grpc._dialects.view import Facts, does_not_apply, empty_response, job_state_of
+from lro_grpc._dialects.view import OperationView, does_not_apply, empty_response, job_state_of
 from lro_grpc._errors import Code
 from lro_grpc._operation.lifecycle import FAILED, JOB, OPERATION_STATUS
 from lro_grpc._operation.record import Record
@@ -40,34 +40,34 @@ LOST: Mapping[str, str] = {
     "error": "only its message; the code becomes UNKNOWN",
     "response": "not told; an Empty stands in its place",
 }
-"""The facts that do not come back from this form, and what becomes of them."""
+"""The view that do not come back from this form, and what becomes of them."""
 
 
-def from_facts(facts: Facts) -> operation_status_pb2.OperationStatus:
+def from_view(view: OperationView) -> operation_status_pb2.OperationStatus:
     """Returns the operation's status.
 
     Raises:
         LroError: FAILED_PRECONDITION if the time of the creation is not known.
     """
-    if not facts.create_time:
-        raise does_not_apply(facts, "operation-status", "its metadata tells no create_time")
-    word = OPERATION_STATUS.word_for(facts.state, started=facts.started)
+    if not view.create_time:
+        raise does_not_apply(view, "operation-status", "its metadata tells no create_time")
+    word = OPERATION_STATUS.word_for(view.state, started=view.started)
     status = operation_status_pb2.OperationStatus(
         status=operation_status_pb2.OperationStatusType.Value(word.name),
-        created_time=times.with_seven_digits(facts.create_time),
-        last_action_time=times.with_seven_digits(facts.end_time or facts.update_time),
+        created_time=times.with_seven_digits(view.create_time),
+        last_action_time=times.with_seven_digits(view.end_time or view.update_time),
     )
-    if facts.error is not None:
-        code = http_status.canonical(facts.error.code)
-        status.message = facts.error.message or code.name
-    elif facts.done:
-        status.resource_location = f"/{facts.target}" if facts.target else ""
+    if view.error is not None:
+        code = http_status.canonical(view.error.code)
+        status.message = view.error.message or code.name
+    elif view.done:
+        status.resource_location = f"/{view.target}" if view.target else ""
     return status
 
 
 def from_record(record: Record) -> operation_status_pb2.OperationStatus:
     """Returns the status of the operation that a record is."""
-    return from_facts(Facts.of_record(record))
+    return from_view(OperationView.of_record(record))
 
 
 def to_operation(
@@ -85,7 +85,7 @@ def to_operation(
     state = job_state_of(OPERATION_STATUS, status.status)
     update_time = times.parsed("last_action_time", status.last_action_time)
     error = status_pb2.Status(code=Code.UNKNOWN, message=status.message)
-    facts = Facts(
+    view = OperationView(
         name=name,
         state=state,
         target=status.resource_location.removeprefix("/"),
@@ -95,7 +95,7 @@ def to_operation(
         error=error if state == FAILED else None,
         response=empty_response() if JOB.is_terminal(state) and state != FAILED else None,
     )
-    return longrunning.from_facts(facts)
+    return longrunning.from_view(view)
 
 
 def to_json(status: operation_status_pb2.OperationStatus) -> dict[str, Any]:

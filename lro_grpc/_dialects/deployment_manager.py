@@ -20,7 +20,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from lro.v1 import deployment_operation_pb2
 from lro_grpc._dialects import canonical_json, http_status, longrunning, times
-from lro_grpc._dialects.view import Facts, empty_response, ended_with, job_state_of
+from lro_grpc._dialects.view import OperationView, empty_response, ended_with, job_state_of
 from lro_grpc._errors import Code, from_status
 from lro_grpc._operation import names
 from lro_grpc._operation.batch_states import BatchStates, Status
@@ -48,7 +48,7 @@ LOST: Mapping[str, str] = {
     " errors, of instances that failed, become details of the first",
     "response": "not told; an Empty stands in its place",
 }
-"""The facts that do not come back from this form, and what becomes of them."""
+"""The view that do not come back from this form, and what becomes of them."""
 
 Operation = deployment_operation_pb2.DeploymentOperation
 
@@ -72,45 +72,45 @@ def number_of(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
 
 
-def from_facts(facts: Facts, *, public_url: str = "") -> Operation:
+def from_view(view: OperationView, *, public_url: str = "") -> Operation:
     """Returns the operation in this form.
 
     Args:
-        facts: The operation.
+        view: The operation.
         public_url: What the links begin with, such as ``https://example.com``. They are relative
             to the server unless it is given.
     """
-    word = DEPLOYMENT_OPERATION.word_for(facts.state, started=facts.started)
+    word = DEPLOYMENT_OPERATION.word_for(view.state, started=view.started)
     operation = Operation(
         kind="deploymentmanager#operation",
-        id=number_of(facts.name),
-        name=facts.name.rpartition("/")[2],
-        operation_type=facts.verb,
+        id=number_of(view.name),
+        name=view.name.rpartition("/")[2],
+        operation_type=view.verb,
         status=Operation.Status.Value(word.name),
-        status_message=facts.status_detail,
-        user=facts.caller,
-        progress=100 if facts.done else facts.progress_percent,
-        insert_time=times.with_offset(facts.create_time),
-        start_time=times.with_offset(facts.start_time),
-        end_time=times.with_offset(facts.end_time),
-        warnings=map(_warning, facts.partial_failures),
-        client_operation_id=facts.request_id,
-        self_link=_link(public_url, facts.name),
+        status_message=view.status_detail,
+        user=view.caller,
+        progress=100 if view.done else view.progress_percent,
+        insert_time=times.with_offset(view.create_time),
+        start_time=times.with_offset(view.start_time),
+        end_time=times.with_offset(view.end_time),
+        warnings=map(_warning, view.partial_failures),
+        client_operation_id=view.request_id,
+        self_link=_link(public_url, view.name),
     )
-    if facts.target:
-        operation.target_id = number_of(facts.target)
-        operation.target_link = _link(public_url, facts.target)
-    if facts.error is not None:
-        operation.error.errors.extend(_errors(facts.error, BatchStates(facts.batch)))
-        code = http_status.OF_CODE[http_status.canonical(facts.error.code)]
+    if view.target:
+        operation.target_id = number_of(view.target)
+        operation.target_link = _link(public_url, view.target)
+    if view.error is not None:
+        operation.error.errors.extend(_errors(view.error, BatchStates(view.batch)))
+        code = http_status.OF_CODE[http_status.canonical(view.error.code)]
         operation.http_error_status_code = code
         operation.http_error_message = http_status.phrase(code).upper()
     return operation
 
 
 def from_record(record: Record, *, public_url: str = "") -> Operation:
-    """Returns the operation that a record is; see :func:`from_facts`."""
-    return from_facts(Facts.of_record(record), public_url=public_url)
+    """Returns the operation that a record is; see :func:`from_view`."""
+    return from_view(OperationView.of_record(record), public_url=public_url)
 
 
 def to_operation(operation: Operation) -> operations_pb2.Operation:
@@ -127,7 +127,7 @@ def to_operation(operation: Operation) -> operations_pb2.Operation:
     elif any(one.code == Operation.Warning.PARTIAL_SUCCESS for one in operation.warnings) and done:
         state = PARTIALLY_SUCCEEDED
     end_time = times.parsed("end_time", operation.end_time)
-    facts = Facts(
+    view = OperationView(
         name=_name(operation.self_link) or names.operation_name("", operation.name),
         state=state,
         target=_name(operation.target_link),
@@ -143,7 +143,7 @@ def to_operation(operation: Operation) -> operations_pb2.Operation:
         error=error,
         response=empty_response() if done and error is None else None,
     )
-    return longrunning.from_facts(facts)
+    return longrunning.from_view(view)
 
 
 def to_json(operation: Operation) -> dict[str, Any]:

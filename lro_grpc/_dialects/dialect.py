@@ -8,7 +8,7 @@ from typing import Any
 from google.longrunning import operations_pb2
 
 from lro_grpc._dialects import alloydb, azure_face, deployment_manager, longrunning, vertex_ai
-from lro_grpc._dialects.view import Facts
+from lro_grpc._dialects.view import OperationView
 from lro_grpc._errors import InvalidArgumentError, cut
 
 
@@ -33,22 +33,22 @@ def to_json(operation: operations_pb2.Operation, form: str) -> dict[str, Any]:
 
 
 def _operation_status(operation: operations_pb2.Operation) -> dict[str, Any]:
-    status = azure_face.from_facts(Facts.of_operation(operation))
+    status = azure_face.from_view(OperationView.of_operation(operation))
     return azure_face.to_json(status)
 
 
 def _deployment_manager(operation: operations_pb2.Operation) -> dict[str, Any]:
-    deployment = deployment_manager.from_facts(Facts.of_operation(operation))
+    deployment = deployment_manager.from_view(OperationView.of_operation(operation))
     return deployment_manager.to_json(deployment)
 
 
 def _batch(operation: operations_pb2.Operation) -> dict[str, Any]:
-    batch = alloydb.from_facts(Facts.of_operation(operation))
+    batch = alloydb.from_view(OperationView.of_operation(operation))
     return alloydb.to_json(batch)
 
 
 def _job(operation: operations_pb2.Operation) -> dict[str, Any]:
-    return vertex_ai.to_json(vertex_ai.from_facts(Facts.of_operation(operation)))
+    return vertex_ai.to_json(vertex_ai.from_view(OperationView.of_operation(operation)))
 
 
 _MAKERS: Mapping[str, Callable[[operations_pb2.Operation], dict[str, Any]]] = {

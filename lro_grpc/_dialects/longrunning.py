@@ -15,7 +15,7 @@ from google.rpc import status_pb2
 
 from lro.v1 import operation_metadata_pb2
 from lro_grpc._dialects import canonical_json, http_status
-from lro_grpc._dialects.view import Facts
+from lro_grpc._dialects.view import OperationView
 from lro_grpc._operation import metadata
 from lro_grpc._operation.record import Record
 
@@ -24,15 +24,15 @@ LOST: Mapping[str, str] = {
     "caller": "not told",
     "request_id": "not told",
 }
-"""The facts that do not come back from this form, and what becomes of them."""
+"""The view that do not come back from this form, and what becomes of them."""
 
 
-def from_facts(facts: Facts) -> operations_pb2.Operation:
+def from_view(view: OperationView) -> operations_pb2.Operation:
     """Returns the operation, its metadata a ``lro.v1.OperationMetadata``."""
-    told = operation_metadata_pb2.OperationMetadata(partial_failures=facts.partial_failures)
-    metadata.fill(told, facts, clear=False)
+    told = operation_metadata_pb2.OperationMetadata(partial_failures=view.partial_failures)
+    metadata.fill(told, view, clear=False)
     operation = operations_pb2.Operation(
-        name=facts.name, done=facts.done, error=facts.error, response=facts.response
+        name=view.name, done=view.done, error=view.error, response=view.response
     )
     operation.metadata.Pack(told)
     return operation

@@ -18,7 +18,7 @@ from google.rpc import status_pb2
 
 from lro.v1 import operation_metadata_pb2
 from lro_grpc._dialects import canonical_json
-from lro_grpc._dialects.view import Facts, empty_response
+from lro_grpc._dialects.view import OperationView, empty_response
 from lro_grpc._errors import InvalidArgumentError
 from lro_grpc._operation import metadata
 from lro_grpc._operation.lifecycle import CANCELLED, CANCELLING, FAILED, JOB
@@ -41,44 +41,44 @@ LOST: Mapping[str, str] = {
     "error": "not told of a job that has expired; a DEADLINE_EXCEEDED stands in its place",
     "response": "not told; an Empty stands in its place",
 }
-"""The facts that do not come back from this form, and what becomes of them."""
+"""The view that do not come back from this form, and what becomes of them."""
 
 _TOLD: Final = ("state", "createTime", "startTime", "endTime", "updateTime", "partialFailures")
 """The fields of a job that ``lro.v1.OperationMetadata`` has under the same names."""
 
 
-def from_facts(facts: Facts, *, name: str = "") -> dict[str, Any]:
+def from_view(view: OperationView, *, name: str = "") -> dict[str, Any]:
     """Returns the JSON of the job.
 
     Args:
-        facts: The operation.
+        view: The operation.
         name: The job's resource name; the operation's name unless given.
     """
-    told = operation_metadata_pb2.OperationMetadata(partial_failures=facts.partial_failures)
-    metadata.fill(told, facts, clear=False)
+    told = operation_metadata_pb2.OperationMetadata(partial_failures=view.partial_failures)
+    metadata.fill(told, view, clear=False)
     shown = canonical_json.to_json(told)
-    job = {"name": name or facts.name, **{key: shown[key] for key in _TOLD if key in shown}}
-    error = _error(facts)
+    job = {"name": name or view.name, **{key: shown[key] for key in _TOLD if key in shown}}
+    error = _error(view)
     return job if error is None else {**job, "error": canonical_json.to_json(error)}
 
 
 def from_record(record: Record, *, name: str = "") -> dict[str, Any]:
-    """Returns the JSON of the job that a record is; see :func:`from_facts`."""
-    return from_facts(Facts.of_record(record), name=name)
+    """Returns the JSON of the job that a record is; see :func:`from_view`."""
+    return from_view(OperationView.of_record(record), name=name)
 
 
-def fill(job: Message, facts: Facts) -> None:
+def fill(job: Message, view: OperationView) -> None:
     """Writes what a job tells of its operation into the service's own message.
 
     Args:
         job: The message. Of its fields, those with a conventional name and type are written, such
             as ``state``, ``create_time``, ``start_time``, ``end_time`` and ``update_time``; so are
             ``error`` and ``partial_failures`` of ``google.rpc.Status``. What is unset is cleared.
-        facts: The operation.
+        view: The operation.
     """
-    metadata.fill(job, facts)
-    error = _error(facts)
-    fields = {"error": [error] if error else [], "partial_failures": facts.partial_failures}
+    metadata.fill(job, view)
+    error = _error(view)
+    fields = {"error": [error] if error else [], "partial_failures": view.partial_failures}
     for name, values in fields.items():
         field = job.DESCRIPTOR.fields_by_name.get(name)
         if field is None or field.message_type != status_pb2.Status.DESCRIPTOR:
@@ -129,6 +129,6 @@ def to_json(job: Mapping[str, Any]) -> dict[str, Any]:
     return dict(job)
 
 
-def _error(facts: Facts) -> status_pb2.Status | None:
+def _error(view: OperationView) -> status_pb2.Status | None:
     """Returns the error if a job in this state has one, as ``CustomJob.error`` documents."""
-    return facts.error if facts.state in (FAILED, CANCELLED) else None
+    return view.error if view.state in (FAILED, CANCELLED) else None

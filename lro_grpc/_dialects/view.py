@@ -36,7 +36,7 @@ from lro_grpc._operation.record import FIELDS, Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class OperationView:
     """What is known of an operation, whatever form it came in.
 
     Times are microseconds since 1970 UTC, and 0 stands for one that is unset or not known; so does
@@ -84,7 +84,7 @@ class Facts:
         return bool(self.start_time) or self.state in _WORKED_ON
 
     @classmethod
-    def of_record(cls, record: Record) -> Facts:
+    def of_record(cls, record: Record) -> OperationView:
         """Returns what the server knows of its own operation."""
         operation = operations_pb2.Operation.FromString(record.operation)
         return cls(
@@ -95,7 +95,7 @@ class Facts:
         )
 
     @classmethod
-    def of_operation(cls, operation: operations_pb2.Operation) -> Facts:
+    def of_operation(cls, operation: operations_pb2.Operation) -> OperationView:
         """Returns what an operation tells: its result, and the conventional fields of its metadata.
 
         Metadata of a type that is not known here tells nothing.
@@ -153,14 +153,14 @@ def empty_response() -> any_pb2.Any:
     return packed
 
 
-def does_not_apply(facts: Facts, form: str, why: str) -> LroError:
+def does_not_apply(view: OperationView, form: str, why: str) -> LroError:
     """Returns the error for an operation that a form cannot show."""
     return LroError(
-        f"{facts.name} has no form {form}: {why}",
+        f"{view.name} has no form {form}: {why}",
         code=Code.FAILED_PRECONDITION,
         reason="FORM_DOES_NOT_APPLY",
         domain=LIBRARY_DOMAIN,
-        metadata={"operation": facts.name, "form": form},
+        metadata={"operation": view.name, "form": form},
     )
 
 

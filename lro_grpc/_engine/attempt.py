@@ -72,7 +72,7 @@ class Attempt:
         self.loop = asyncio.get_running_loop()
         self.cancel_requested = record.cancel_requested
         self.pause_requested = record.pause_requested
-        claim_time = record.lease_time - int(lease * 1_000_000)
+        claim_time = record.lease_expire_time - int(lease * 1_000_000)
         self.is_timed_out = record.is_to_undo and record.is_overdue(claim_time)
         """Whether the operation's own time is over."""
         self.claimed_to_undo = record.cancel_requested or self.is_timed_out
@@ -84,7 +84,7 @@ class Attempt:
         self.task: asyncio.Task[Any] | None = None
         """The task to interrupt when the attempt has to stop; None outside an async handler."""
         self.undo: Callable[[status_pb2.Status], Any] | None = None
-        """Undoes a batch that was created, given the operation's error; of the handler's colour."""
+        """Undoes a batch that was created, given the operation's error; of the handler's stack."""
         self.batch_is_driven = False
         """Whether the handler has come to its batch, so that its states are being seen to."""
         self._store = store
@@ -145,13 +145,13 @@ class Attempt:
         """The handler's own metadata message; starts as the attempt before has left it."""
         if self._metadata is None:
             kind = message_class(self.record.metadata_type)  # a later release may declare another
-            self._metadata = kind.FromString(self.record.custom)
+            self._metadata = kind.FromString(self.record.handler_metadata)
         return self._metadata
 
     @property
     def has_partial_failures(self) -> bool:
         """Whether the handler's metadata tells of partial failures."""
-        touched = self._metadata is not None or self.record.custom
+        touched = self._metadata is not None or self.record.handler_metadata
         return bool(touched and getattr(self.metadata, "partial_failures", ()))
 
     def report(self, percent: float | None, detail: str | None) -> None:
@@ -192,8 +192,8 @@ class Attempt:
         with self._lock:
             self._has_news = False
             if final and self._metadata is not None:
-                custom = self._metadata.SerializeToString()
-                self._latest = dataclasses.replace(self._latest, custom=custom)
+                handler_metadata = self._metadata.SerializeToString()
+                self._latest = dataclasses.replace(self._latest, handler_metadata=handler_metadata)
             return self._latest
 
     def stop(self, reason: StopReason) -> None:

@@ -8,7 +8,7 @@ from lro_grpc._engine.attempt import Attempt
 from lro_grpc._errors import LroError, StopReason
 from lro_grpc._operation.events import Event
 from lro_grpc._operation.record import Record
-from lro_grpc._stores.store import Held, Store
+from lro_grpc._stores.store import Leased, Store
 
 
 class Attempts:
@@ -45,7 +45,7 @@ class Attempts:
         attempt = self._by_name.get(name)
         return attempt if attempt is not None and attempt.number == number else None
 
-    def is_healthy(self, held: Held) -> bool:
+    def is_healthy(self, held: Leased) -> bool:
         """Whether it is one of these, whose lease is over by the time of day at most."""
         attempt = self.of(held.name, held.attempt)
         return attempt is not None and not attempt.lease_is_over

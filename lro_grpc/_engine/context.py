@@ -1,4 +1,4 @@
-"""What a handler is given: the operation that it runs, in either colour."""
+"""What a handler is given: the operation that it runs, in either stack."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lro_grpc._engine import checkpoint
 from lro_grpc._engine.attempt import Attempt
 from lro_grpc._engine.batch import Batch, drive, drive_async
 from lro_grpc._errors import AttemptStopped, StopReason
-from lro_grpc._operation.events import Checkpoint, Update
+from lro_grpc._operation.events import Checkpoint, SetUpdating
 from lro_grpc._runtime.log import handlers_log
 from lro_grpc._wire.proto_plus import as_declared
 
@@ -30,7 +30,7 @@ else:
 
 
 class _Context(Generic[MetadataT_co]):
-    """What both colours have in common: everything that need not wait."""
+    """What both stacks have in common: everything that need not wait."""
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
@@ -148,10 +148,10 @@ class _Context(Generic[MetadataT_co]):
         finally:
             self._updates -= 1
 
-    def _update(self, detail: str | None = None) -> Update:
+    def _update(self, detail: str | None = None) -> SetUpdating:
         """Returns what shows whether the handler is in a block of ``updating``."""
         self._attempt.report(None, detail)
-        return Update(self._attempt.take_report(final=True), self._updates > 0)
+        return SetUpdating(self._attempt.take_report(final=True), self._updates > 0)
 
 
 class OperationContext(_Context[MetadataT_co]):

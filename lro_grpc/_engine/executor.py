@@ -19,7 +19,7 @@ from lro_grpc._operation.events import (
     Event,
     Expire,
     Fail,
-    Lose,
+    LeaseLost,
     Release,
     Report,
     Retry,
@@ -123,7 +123,7 @@ async def _stopped(attempt: Attempt, error: BaseException) -> Event:
         raise AttemptStopped(reason) from error
     if attempt.is_stuck:
         attempt.telemetry.failed(error, Code.ABORTED)
-        return Lose(attempt.number, stuck=True)
+        return LeaseLost(attempt.number, stuck=True)
     undo_later = attempt.leaves_a_batch and not attempt.claimed_to_undo
     if reason in (StopReason.SHUTDOWN, StopReason.PAUSE) or undo_later:
         return Release(attempt.take_report(final=True))

@@ -41,7 +41,7 @@ class Handler:
     error_domain: str
     """``ErrorInfo.domain`` of the handler's errors that name none."""
     concurrency: int | None = None
-    """Attempts at a time in one process; the default of the handler's colour unless given."""
+    """Attempts at a time in one process; the default of the handler's stack unless given."""
     retry: Callable[[Exception], bool] | None = None
     """Tells whether an error that ``run`` raised is worth another attempt."""
     backoff: Backoff = RETRY_BACKOFF

@@ -150,11 +150,11 @@ class InProcessEngine:
 
     def _on_change(self, record: Record) -> None:
         if record.claimable and record.method in self._backlogs:
-            if record.ready_time:
+            if record.scheduled_time:
                 self._ripening.add(record)
             else:
                 self._note_claimable(record)
-        if record.lease_time:
+        if record.lease_expire_time:
             attempt = self._attempts.of(record.name, record.attempt)
             if attempt is not None:
                 attempt.see(record)
@@ -195,7 +195,7 @@ class InProcessEngine:
                     self._wake.set()
                     raise
                 for name, outcome in zip(names, outcomes, strict=True):
-                    if isinstance(outcome, Record) and outcome.lease_time:
+                    if isinstance(outcome, Record) and outcome.lease_expire_time:
                         self._begin(outcome, claimed_at)
                     elif isinstance(outcome, Record):
                         log_done(outcome)

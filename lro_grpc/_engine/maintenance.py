@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lro_grpc._engine.attempts import Attempts
-from lro_grpc._operation.events import Elapse, Lose
+from lro_grpc._operation.events import LeaseLost, TimePassed
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Clock
 from lro_grpc._runtime.log import log_done, log_outcome
@@ -31,8 +31,8 @@ class Sweep:
 
     async def take_over(self) -> int:
         """Takes what a process holds that is known to be gone; returns how many operations."""
-        held = await self._store.held()
-        await self._lose([(one.name, Lose(one.attempt, proven=True)) for one in held])
+        held = await self._store.leased()
+        await self._lose([(one.name, LeaseLost(one.attempt, proven=True)) for one in held])
         return len(held)
 
     async def run(self) -> None:
@@ -41,19 +41,19 @@ class Sweep:
         Raises:
             UnavailableError: If the store cannot answer.
         """
-        held = await self._store.held(until=self._clock.now())
+        held = await self._store.leased(until=self._clock.now())
         lost = [one for one in held if not self._attempts.is_healthy(one)]
         if lost:
-            await self._lose([(one.name, Lose(one.attempt)) for one in lost])
+            await self._lose([(one.name, LeaseLost(one.attempt)) for one in lost])
         former: Sequence[str] = ()
-        while (due := await self._store.due(_MAX_AT_ONCE)) and due != former:
-            for record in await self._store.apply_all([(name, Elapse()) for name in due]):
+        while (due := await self._store.expired(_MAX_AT_ONCE)) and due != former:
+            for record in await self._store.apply_all([(name, TimePassed()) for name in due]):
                 if isinstance(record, Record) and record.done and not record.deleted:
                     log_done(record)
             former = due
 
-    async def _lose(self, lost: Sequence[tuple[str, Lose]]) -> None:
+    async def _lose(self, lost: Sequence[tuple[str, LeaseLost]]) -> None:
         outcomes = await self._store.apply_all(lost)
         for (_, event), outcome in zip(lost, outcomes, strict=True):
-            if isinstance(outcome, Record) and not outcome.lease_time:
+            if isinstance(outcome, Record) and not outcome.lease_expire_time:
                 log_outcome(event, outcome)

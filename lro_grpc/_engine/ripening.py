@@ -27,14 +27,14 @@ class Ripening:
         self._stopped = False
 
     def add(self, record: Record) -> None:
-        """Adds an operation that waits for its ``ready_time``."""
+        """Adds an operation that waits for its ``scheduled_time``."""
         if len(self._timed) < _MAX and not self._stopped:
             task = asyncio.create_task(self._time(record))
             self._timed.add(task)
             task.add_done_callback(self._timed.discard)
 
     async def _time(self, record: Record) -> None:
-        await self._clock.sleep((record.ready_time - self._clock.now()) / 1_000_000)
+        await self._clock.sleep((record.scheduled_time - self._clock.now()) / 1_000_000)
         self._ready(record)
 
     async def stop(self) -> None:

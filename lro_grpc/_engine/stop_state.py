@@ -7,7 +7,7 @@ another thread perhaps, and while one stop is under way the next may come. One o
     0     (none: it runs)
     1     CANCEL, PAUSE, TIMEOUT      a caller; ``checkpoint``;     Fail with CANCELLED; Release;
                                       the operation's deadline      Expire
-    2     TIMEOUT, and stuck          the progress limit            Lose(stuck): another attempt
+    2     TIMEOUT, and stuck          the progress limit            LeaseLost, as stuck: another one
     3     SHUTDOWN                    the drain                     Release
     4     LEASE_LOST                  the fence, or the lease       nothing: it is another's
 

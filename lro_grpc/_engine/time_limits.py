@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lro_grpc._engine.attempt import Attempt
-from lro_grpc._operation.events import Event, Expire, Lose, Release
+from lro_grpc._operation.events import Event, Expire, LeaseLost, Release
 from lro_grpc._runtime.clock import Clock
 
 
@@ -45,4 +45,4 @@ async def lose_stuck(attempt: Attempt, clock: Clock, limit: float, patience: flo
         await clock.sleep(left)
     attempt.call_stuck()
     await clock.sleep(patience)
-    return Lose(attempt.number, stuck=True)
+    return LeaseLost(attempt.number, stuck=True)

@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 from google.longrunning import operations_pb2
 
-from lro_grpc._dialects.view import Facts
+from lro_grpc._dialects.view import OperationView
 from lro_grpc._errors import Code, LroError, UnavailableError
 from lro_grpc._http.caller import Caller
 from lro_grpc._operation import names
@@ -50,7 +50,7 @@ class Backend(Protocol):
         """Calls a method that gives a stream of answers."""
         ...
 
-    async def facts(self, operation: operations_pb2.Operation) -> Facts:
+    async def view(self, operation: operations_pb2.Operation) -> OperationView:
         """Returns all that is known of an operation that a call has answered with.
 
         Raises:
@@ -88,8 +88,8 @@ class LocalBackend:
         self._check_running()
         return self._calls.stream(method, body, caller)
 
-    async def facts(self, operation: operations_pb2.Operation) -> Facts:
-        return Facts.of_record(await self._operations.store.read(operation.name))
+    async def view(self, operation: operations_pb2.Operation) -> OperationView:
+        return OperationView.of_record(await self._operations.store.read(operation.name))
 
     async def find(self, operation_id: str) -> str:
         self._check_running()
@@ -134,8 +134,8 @@ class ChannelBackend:
         finally:
             call.cancel()
 
-    async def facts(self, operation: operations_pb2.Operation) -> Facts:
-        return Facts.of_operation(operation)
+    async def view(self, operation: operations_pb2.Operation) -> OperationView:
+        return OperationView.of_operation(operation)
 
     async def find(self, operation_id: str) -> str:
         """Returns the name without a parent: nobody else can be asked for an id alone."""

@@ -48,7 +48,7 @@ class Event(Protocol):
         """Returns the record after the event; the very same one if nothing changes.
 
         Raises:
-            LroError: If the event cannot happen to this record; nothing has changed.
+            LroError: If the event cannot apply_safely to this record; nothing has changed.
         """
         ...
 
@@ -62,8 +62,8 @@ class Claim:
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
-        if not record.done and record.is_due(now):
-            return Elapse().apply(record, now)
+        if not record.done and record.has_expired(now):
+            return TimePassed().apply(record, now)
         if not record.is_ready(now):
             raise StaleAttemptError(
                 f"{record.name} cannot be claimed now: it is {JOB.name_of(record.state)}"
@@ -75,8 +75,8 @@ class Claim:
             now,
             path=() if record.state == CANCELLING else (PENDING, RUNNING),
             attempt=record.attempt + 1,
-            lease_time=now + self.lease,
-            ready_time=0,
+            lease_expire_time=now + self.lease,
+            scheduled_time=0,
             start_time=record.start_time or max(now, record.update_time),
         )
 
@@ -92,7 +92,7 @@ class Heartbeat:
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
         _fence(record, self.attempt)
-        return record._replace(lease_time=now + self.lease)
+        return record._replace(lease_expire_time=now + self.lease)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Report:
     attempt: int
     progress_percent: int | None = None
     status_detail: str | None = None
-    custom: bytes | None = None
+    handler_metadata: bytes | None = None
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
@@ -118,8 +118,8 @@ class Report:
             told["progress_percent"] = percent
         if self.status_detail is not None:
             told["status_detail"] = self.status_detail
-        if self.custom is not None:
-            told["custom"] = self.custom
+        if self.handler_metadata is not None:
+            told["handler_metadata"] = self.handler_metadata
         return record._replace(**told) if told else record
 
 
@@ -157,7 +157,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
+class SetUpdating:
     """A handler begins to change what it works on, or has done so. In CANCELLING it shows not."""
 
     report: Report
@@ -229,7 +229,7 @@ class Retry:
         if failed.failed_attempts < failed.max_attempts:
             # What is overdue is undone, or expires, however long it was to wait.
             latest = failed.deadline_time or LAST_TIME
-            return _unheld(failed, now, ready_time=min(now + max(0, self.delay), latest))
+            return _unheld(failed, now, scheduled_time=min(now + max(0, self.delay), latest))
         return _failed_or_cancelled(failed, now, status_pb2.Status.FromString(self.error))
 
 
@@ -258,7 +258,7 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
-class Lose:
+class LeaseLost:
     """A worker is gone, or stuck. Lost on the last attempt, the operation fails (R3)."""
 
     attempt: int
@@ -271,7 +271,7 @@ class Lose:
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
         _fence(record, self.attempt)
-        if not self.proven and not self.stuck and record.lease_time > now:
+        if not self.proven and not self.stuck and record.lease_expire_time > now:
             return record
         lost = _failed_once(record)
         if lost.failed_attempts < lost.max_attempts:
@@ -297,7 +297,7 @@ class Cancel:
         _check_visible(record)
         if record.done or record.cancel_requested:
             return record
-        if not record.lease_time and not (record.batch or record.checkpoint):
+        if not record.lease_expire_time and not (record.batch or record.checkpoint):
             return _cancelled(record, now, cancelled_status())
         return published(
             record,
@@ -305,7 +305,7 @@ class Cancel:
             path=(CANCELLING,),
             cancel_requested=True,
             pause_requested=False,
-            ready_time=0,
+            scheduled_time=0,
         )
 
 
@@ -326,9 +326,9 @@ class Pause:
                 " it can; mark it with pausable=True",
                 metadata={"operation": record.name, "method": record.method},
             )
-        if record.lease_time:
+        if record.lease_expire_time:
             return published(record, now, pause_requested=True)
-        return published(record, now, path=(PAUSED,), ready_time=0)
+        return published(record, now, path=(PAUSED,), scheduled_time=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,12 +346,12 @@ class Resume:
 
 
 @dataclass(frozen=True, slots=True)
-class Elapse:
+class TimePassed:
     """Time has passed: what nobody holds may expire, and what was kept long enough goes (S29)."""
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
-        if not record.is_due(now):
+        if not record.has_expired(now):
             return record
         if record.done:
             return _removed(record)
@@ -404,7 +404,7 @@ def _check_visible(record: Record) -> None:
 
 def _fence(record: Record, attempt: int) -> None:
     """Refuses a write of an attempt that does not hold the operation (R5)."""
-    if record.attempt != attempt or not record.lease_time:
+    if record.attempt != attempt or not record.lease_expire_time:
         raise StaleAttemptError(
             f"attempt {attempt} does not hold {record.name}: it is {JOB.name_of(record.state)}"
             f" in attempt {record.attempt}",
@@ -428,15 +428,17 @@ def _failed_once(record: Record) -> Record:
     return record._replace(failed_attempts=record.failed_attempts + 1)
 
 
-def _unheld(record: Record, now: int, *, ready_time: int = 0) -> Record:
+def _unheld(record: Record, now: int, *, scheduled_time: int = 0) -> Record:
     """Takes the record from its worker: to be claimed again, or ended if nothing is to undo."""
     if record.state == CANCELLING:
         if record.is_to_undo:
-            return published(record, now, lease_time=0, ready_time=ready_time)
+            return published(record, now, lease_expire_time=0, scheduled_time=scheduled_time)
         return _cancelled(record, now, cancelled_status())
     if record.pause_requested:
-        return published(record, now, path=(PAUSED,), lease_time=0, pause_requested=False)
-    return published(record, now, path=(QUEUED,), lease_time=0, ready_time=ready_time)
+        return published(record, now, path=(PAUSED,), lease_expire_time=0, pause_requested=False)
+    return published(
+        record, now, path=(QUEUED,), lease_expire_time=0, scheduled_time=scheduled_time
+    )
 
 
 def _failed_or_cancelled(record: Record, now: int, error: status_pb2.Status) -> Record:

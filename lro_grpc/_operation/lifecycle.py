@@ -32,7 +32,7 @@ class State:
     """Whether a lifecycle begins here."""
     terminal: bool
     """Whether nothing comes after it."""
-    settled: bool
+    final_when_done: bool
     """Whether it may stand when the operation is done, though more could come after it."""
     next: frozenset[int]
     """The states that may come right after it."""
@@ -104,7 +104,7 @@ def _state(value: EnumValueDescriptor, numbers: Mapping[str, int]) -> State:
         number=value.number,
         initial=rule.initial,
         terminal=rule.terminal,
-        settled=rule.settled,
+        final_when_done=rule.final_when_done,
         next=frozenset(_resolved(rule.next, numbers)),
         code=Code(rule.code),
         represents=tuple(rule.represents),

@@ -41,13 +41,13 @@ def create(
     exclusive: bool = False,
     retention: int = DEFAULT_RETENTION,
     timeout: int = 0,
-    custom: bytes = b"",
+    handler_metadata: bytes = b"",
 ) -> Record:
     """Returns a new record, QUEUED and not yet stored.
 
     With ``exclusive`` no other operation may have the target meanwhile (S6). ``timeout`` is how
-    long it may take from now on, in microseconds; 0 stands for any time. ``custom`` is what the
-    handler's own metadata fields are to begin with.
+    long it may take from now on, in microseconds; 0 stands for any time. ``handler_metadata``
+    is what the handler's own metadata fields are to begin with.
     """
     record = Record(
         name=names.operation_name(parent, operation_id),
@@ -75,14 +75,14 @@ def create(
         state=JOB.initial.number,
         attempt=0,
         failed_attempts=0,
-        lease_time=0,
-        ready_time=0,
+        lease_expire_time=0,
+        scheduled_time=0,
         cancel_requested=False,
         pause_requested=False,
         deleted=False,
         progress_percent=0,
         status_detail="",
-        custom=custom,
+        handler_metadata=handler_metadata,
         checkpoint=b"",
         batch=b"",
         batch_error=b"",
@@ -129,8 +129,8 @@ def published(
         changes.update(
             end_time=now,
             expire_time=min(now + record.retention, LAST_TIME),
-            lease_time=0,
-            ready_time=0,
+            lease_expire_time=0,
+            scheduled_time=0,
             pause_requested=False,
             exclusive_target="",
             error_code=result.error.code,
@@ -151,6 +151,6 @@ def _metadata(record: Record) -> bytes:
         kind = metadata.message_class(record.metadata_type)
     except ConfigurationError:
         return operations_pb2.Operation.FromString(record.operation).metadata.value
-    message = kind.FromString(record.custom) if record.custom else kind()
-    metadata.fill(message, record, clear=bool(record.custom))
+    message = kind.FromString(record.handler_metadata) if record.handler_metadata else kind()
+    metadata.fill(message, record, clear=bool(record.handler_metadata))
     return message.SerializeToString()

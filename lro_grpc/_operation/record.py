@@ -36,6 +36,7 @@ class Field:
     """What a record's field is besides its type; its annotation carries it."""
 
     name = ""
+    type: type = object
 
     def __init__(
         self, change: Change, kind: Kind | None = None, *shown_as: str, viewed: bool = False
@@ -104,9 +105,9 @@ class Record(NamedTuple):
     """The number of the latest attempt: the fencing token. 0 before the first claim."""
     failed_attempts: Annotated[int, Field(RISING)]
     """How many attempts ended with an error to retry, without a worker, or stuck."""
-    lease_time: Annotated[int, Field(FREE)]
+    lease_expire_time: Annotated[int, Field(FREE)]
     """Until when the latest attempt holds the operation; 0 while no attempt does."""
-    ready_time: Annotated[int, Field(FREE)]
+    scheduled_time: Annotated[int, Field(FREE)]
     """Before when no attempt may begin; 0 for no such time."""
     cancel_requested: Annotated[
         bool, Field(RISING, FLAG, "cancel_requested", "requested_cancellation")
@@ -120,7 +121,7 @@ class Record(NamedTuple):
     """0 to 100; never goes back."""
     status_detail: Annotated[str, Field(FREE, TEXT, "status_detail", "status_message")]
     """What the handler last said about its progress."""
-    custom: Annotated[bytes, Field(FREE)]
+    handler_metadata: Annotated[bytes, Field(FREE)]
     """The handler's own metadata fields: a serialized message of ``metadata_type``."""
     checkpoint: Annotated[bytes, Field(KEPT)]
     """The ``Any`` of the state that a handler goes on from; empty for none."""
@@ -143,7 +144,7 @@ class Record(NamedTuple):
     @property
     def claimable(self) -> bool:
         """Whether it waits to be run, or to be undone; ``is_ready`` tells from when on it may."""
-        return self.state in CLAIMABLE_STATES and not self.lease_time
+        return self.state in CLAIMABLE_STATES and not self.lease_expire_time
 
     @property
     def is_to_undo(self) -> bool:
@@ -152,17 +153,17 @@ class Record(NamedTuple):
 
     def is_ready(self, now: int) -> bool:
         """Whether an attempt may begin."""
-        return self.claimable and self.ready_time <= now and not self.is_due(now)
+        return self.claimable and self.scheduled_time <= now and not self.has_expired(now)
 
     def is_overdue(self, now: int) -> bool:
         """Whether its method's time limit is over."""
         return 0 < self.deadline_time <= now
 
-    def is_due(self, now: int) -> bool:
-        """Whether ``Elapse`` changes it: it is to be removed, or to expire and nobody has it."""
+    def has_expired(self, now: int) -> bool:
+        """Whether ``TimePassed`` changes it: it is to be removed, or expires in nobody's hands."""
         if self.done:
             return 0 < self.expire_time <= now and not self.deleted
-        is_seen_to = self.lease_time or (self.claimable and self.is_to_undo)
+        is_seen_to = self.lease_expire_time or (self.claimable and self.is_to_undo)
         return self.is_overdue(now) and not is_seen_to
 
 
@@ -173,8 +174,9 @@ CLAIMABLE_STATES = frozenset({QUEUED, CANCELLING})
 def _fields() -> dict[str, Field]:
     fields: dict[str, Field] = {}
     for name, hint in get_type_hints(Record, include_extras=True).items():
-        (fields[name],) = get_args(hint)[1:]
-        fields[name].name = name
+        type_, field = get_args(hint)
+        field.name, field.type = name, type_
+        fields[name] = field
     return fields
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from google.longrunning import operations_pb2
 from google.rpc import status_pb2
 
-from lro_grpc._operation.events import Event, Lose, Retry
+from lro_grpc._operation.events import Event, LeaseLost, Retry
 from lro_grpc._operation.lifecycle import JOB
 from lro_grpc._operation.record import Record
 
@@ -81,7 +81,7 @@ def log_outcome(event: Event, record: Record) -> None:
         record: The operation after that.
     """
     name, attempt = record.name, record.attempt
-    if isinstance(event, Lose):
+    if isinstance(event, LeaseLost):
         why = "made no progress" if event.stuck else "lost its worker"
         OperationLog(record).warning("%s: attempt %d %s", name, attempt, why)
     if record.done:
@@ -92,7 +92,7 @@ def log_outcome(event: Event, record: Record) -> None:
             *(name, attempt, event.delay / 1_000_000),
             status_pb2.Status.FromString(event.error).message,
         )
-    elif not isinstance(event, Lose):
+    elif not isinstance(event, LeaseLost):
         state = JOB.name_of(record.state)
         OperationLog(record).info("%s: attempt %d gave it back; it is %s", name, attempt, state)
 

@@ -1,4 +1,4 @@
-"""How a caller asks for something to happen to an operation: the same way for every event."""
+"""How a caller asks for something to apply_safely to an operation: the same way for every event."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lro_grpc._stores.store import Store
 
 
 class Asking:
-    """Lets events happen at a caller's request.
+    """Lets events apply_safely at a caller's request.
 
     Args:
         store: Where the operations are kept.
@@ -32,7 +32,7 @@ class Asking:
         Args:
             permission: See :class:`lro_grpc._server.access.Access`.
             kind: The request's type; its ``name`` is the operation's.
-            event: What is to happen.
+            event: What is to apply_safely.
             body: The RPC's body.
             call: The RPC.
 

@@ -1,4 +1,4 @@
-"""Long-running operations for a gRPC server of either colour."""
+"""Long-running operations for a gRPC server of either stack."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from lro_grpc._server.services.control import ControlService
 from lro_grpc._server.services.operations import OperationsService
 from lro_grpc._server.services.start import Starter
 from lro_grpc._server.times import check_time
-from lro_grpc._stores.notifier import Changes
+from lro_grpc._stores.notifier import Notifier
 from lro_grpc._stores.observed import ObservedStore
 from lro_grpc._stores.open_url import open_url
 from lro_grpc._stores.store import Store
@@ -127,7 +127,7 @@ class Operations:
         self._store: Store = (
             ObservedStore(opened, telemetry, self._clock.monotonic) if telemetry else opened
         )
-        self._changes = Changes(self._store)
+        self._changes = Notifier(self._store)
         self._limits = limits or Limits()
         self._guard = Guard(self._store, identify, authorize, error_domain=error_domain or "")
         service = OperationsService(
@@ -561,7 +561,7 @@ class Operations:
 
 
 class _Faces(grpc.GenericRpcHandler):
-    """Gives what the operations serve the face of a server's colour."""
+    """Gives what the operations serve the face of a server's stack."""
 
     def __init__(self, find: Callable[[str], Served | None], face: Face) -> None:
         self._find = find

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from lro_grpc._errors import LroError
 from lro_grpc._operation.events import Event
 from lro_grpc._operation.record import Record
-from lro_grpc._stores.store import MAX_EXAMINED, Change, Held, Listener, Page, Query, Store
+from lro_grpc._stores.store import MAX_EXAMINED, Change, Leased, Listener, Page, Query, Store
 
 T = TypeVar("T")
 
@@ -29,9 +29,9 @@ class ForwardingStore:
         return self._store.exclusive
 
     @property
-    def key(self) -> bytes:
+    def signing_secret(self) -> bytes:
         """The store's own."""
-        return self._store.key
+        return self._store.signing_secret
 
     async def open(self) -> None:
         """Opens the store."""
@@ -81,21 +81,21 @@ class ForwardingStore:
             self._store.page, query, position=position, size=size, examined=examined
         )
 
-    async def occupant(self, target: str) -> str:
+    async def exclusive_holder(self, target: str) -> str:
         """Returns the operation that has a target for itself; empty for none."""
-        return await self._call(self._store.occupant, target)
+        return await self._call(self._store.exclusive_holder, target)
 
     async def claimable(self, limits: Mapping[str, int], *, ready: bool = True) -> Sequence[str]:
         """Returns the operations that wait for an attempt, oldest first."""
         return await self._call(self._store.claimable, limits, ready=ready)
 
-    async def held(self, *, until: int | None = None) -> Sequence[Held]:
+    async def leased(self, *, until: int | None = None) -> Sequence[Leased]:
         """Returns the operations that an attempt holds."""
-        return await self._call(self._store.held, until=until)
+        return await self._call(self._store.leased, until=until)
 
-    async def due(self, limit: int) -> Sequence[str]:
+    async def expired(self, limit: int) -> Sequence[str]:
         """Returns operations that are to expire, or to be removed."""
-        return await self._call(self._store.due, limit)
+        return await self._call(self._store.expired, limit)
 
     async def _call(
         self, call: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, **options: Any

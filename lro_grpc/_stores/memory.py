@@ -15,13 +15,13 @@ from lro_grpc._operation.record import Record
 from lro_grpc._stores.store import (
     MAX_EXAMINED,
     Change,
-    Held,
+    Leased,
     Listener,
     Now,
     Page,
     Query,
+    apply_safely,
     check_same_request,
-    happen,
     in_progress,
     name_taken,
     page_of,
@@ -39,7 +39,7 @@ class MemoryStore:
     exclusive = True
 
     def __init__(self, now: Now) -> None:
-        self.key = os.urandom(32)
+        self.signing_secret = os.urandom(32)
         self._now = now
         self._records: dict[str, Record] = {}
         self._sequence: dict[str, int] = {}
@@ -65,7 +65,7 @@ class MemoryStore:
             return check_same_request(self._records[stored], record)
         if record.name in self._records:
             raise name_taken(record.name)
-        occupant = await self.occupant(record.exclusive_target)
+        occupant = await self.exclusive_holder(record.exclusive_target)
         if occupant:
             raise in_progress(record.exclusive_target, occupant)
         self._sequence[record.name] = next(self._next)
@@ -77,7 +77,7 @@ class MemoryStore:
         if name not in self._records:
             raise not_found(name)
         before = self._records[name]
-        after = happen(event, before, self._now())
+        after = apply_safely(event, before, self._now())
         if isinstance(after, LroError):
             raise after
         if after is not before:
@@ -146,7 +146,7 @@ class MemoryStore:
         )
         return page_of(found, size, rest)
 
-    async def occupant(self, target: str) -> str:
+    async def exclusive_holder(self, target: str) -> str:
         """Returns the operation that has a target for itself; empty for none."""
         return self._occupants.get(target, "")
 
@@ -156,23 +156,27 @@ class MemoryStore:
         left = dict(limits)
         found = []
         for record in self._records.values():
-            if record.claimable and record.ready_time <= until and left.get(record.method, 0) > 0:
+            if (
+                record.claimable
+                and record.scheduled_time <= until
+                and left.get(record.method, 0) > 0
+            ):
                 left[record.method] -= 1
                 found.append(record.name)
         return found
 
-    async def held(self, *, until: int | None = None) -> Sequence[Held]:
+    async def leased(self, *, until: int | None = None) -> Sequence[Leased]:
         """Returns the operations that an attempt holds."""
         return [
-            Held(record.name, record.attempt)
+            Leased(record.name, record.attempt)
             for record in self._records.values()
-            if record.lease_time and (until is None or record.lease_time <= until)
+            if record.lease_expire_time and (until is None or record.lease_expire_time <= until)
         ]
 
-    async def due(self, limit: int) -> Sequence[str]:
+    async def expired(self, limit: int) -> Sequence[str]:
         """Returns operations that are to expire, or to be removed."""
         now = self._now()
-        due = (record.name for record in self._records.values() if record.is_due(now))
+        due = (record.name for record in self._records.values() if record.has_expired(now))
         return list(itertools.islice(due, limit))
 
     def _keep(self, record: Record) -> None:

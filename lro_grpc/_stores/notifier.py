@@ -55,7 +55,7 @@ class Watcher:
             self._waker.set_result(None)
 
 
-class Changes:
+class Notifier:
     """Watchers by the names of their operations.
 
     Args:

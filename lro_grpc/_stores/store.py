@@ -23,7 +23,7 @@ Listener = Callable[[Record], None]
 """Is called on the event loop with each record that has changed, once the change is durable."""
 
 Change = tuple[str, Event]
-"""What is to happen to which operation, by its name."""
+"""What is to apply_safely to which operation, by its name."""
 
 Now = Callable[[], int]
 """Tells the time in microseconds since 1970 UTC."""
@@ -89,7 +89,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Leased:
     """An operation that an attempt holds."""
 
     name: str
@@ -110,7 +110,7 @@ class Store(Protocol):
         ...
 
     @property
-    def key(self) -> bytes:
+    def signing_secret(self) -> bytes:
         """A secret of 32 random bytes that lives as long as the store does."""
         ...
 
@@ -157,7 +157,7 @@ class Store(Protocol):
         """Applies events in their order; the outcome of one does not touch the others.
 
         Returns:
-            For each change the record as it is then, or the error why it did not happen.
+            For each change the record as it is then, or the error why it did not apply_safely.
         """
         ...
 
@@ -202,7 +202,7 @@ class Store(Protocol):
         """
         ...
 
-    async def occupant(self, target: str) -> str:
+    async def exclusive_holder(self, target: str) -> str:
         """Returns the operation whose ``exclusive_target`` this is; empty for none."""
         ...
 
@@ -215,7 +215,7 @@ class Store(Protocol):
         """
         ...
 
-    async def held(self, *, until: int | None = None) -> Sequence[Held]:
+    async def leased(self, *, until: int | None = None) -> Sequence[Leased]:
         """Returns the operations that an attempt holds.
 
         Args:
@@ -223,8 +223,8 @@ class Store(Protocol):
         """
         ...
 
-    async def due(self, limit: int) -> Sequence[str]:
-        """Returns operations that ``Elapse`` would change now: to expire, or to be removed.
+    async def expired(self, limit: int) -> Sequence[str]:
+        """Returns operations that ``TimePassed`` would change now: to expire, or to be removed.
 
         Args:
             limit: How many at most.
@@ -252,8 +252,8 @@ def in_progress(target: str, occupant: str) -> OperationInProgressError:
     )
 
 
-def happen(event: Event, record: Record, now: int) -> Record | LroError:
-    """Applies an event, and returns the record as it is then or why it did not happen.
+def apply_safely(event: Event, record: Record, now: int) -> Record | LroError:
+    """Applies an event, and returns the record as it is then or why it did not apply_safely.
 
     An event that raises what it should not has not happened either, and says so as an
     ``UnexpectedError``, whose cause is what it raised.

@@ -125,14 +125,14 @@ def _owned(record: Record) -> set[tuple[str, ...]]:
 
 def _of_record(record: Record) -> Iterator[str]:
     state = JOB.name_of(record.state)
-    held = record.lease_time != 0
+    held = record.lease_expire_time != 0
     if record.state in _WORKED_ON and not held:
         yield f"it is {state}, and no attempt holds it"
     if held and record.state not in _HOLDABLE:
         yield f"it is {state}, and attempt {record.attempt} holds it"
     if held and not record.attempt:
         yield "it is held, and was never claimed"
-    if record.ready_time and (held or record.state not in CLAIMABLE_STATES):
+    if record.scheduled_time and (held or record.state not in CLAIMABLE_STATES):
         yield f"it is {state}, and waits to be ready"
     if record.pause_requested and not (held and record.pausable and record.state in _WORKED_ON):
         yield f"it is {state}, and is to pause"
@@ -226,17 +226,17 @@ def _of_step(before: Record, after: Record) -> Iterator[str]:
     """Checks what holds from one change to the next."""
     if after.attempt > before.attempt + 1:
         yield f"its attempt has gone from {before.attempt} to {after.attempt}"
-    if after.attempt > before.attempt and before.lease_time:
+    if after.attempt > before.attempt and before.lease_expire_time:
         yield f"attempt {after.attempt} has begun while attempt {before.attempt} held it"
-    if after.attempt > before.attempt and not after.lease_time:
+    if after.attempt > before.attempt and not after.lease_expire_time:
         yield f"attempt {after.attempt} has begun without a lease"
-    if after.attempt > before.attempt and before.ready_time > after.update_time:
+    if after.attempt > before.attempt and before.scheduled_time > after.update_time:
         yield f"attempt {after.attempt} has begun before it was ready"
-    if after.attempt == before.attempt and after.lease_time and not before.lease_time:
+    if after.attempt == before.attempt and after.lease_expire_time and not before.lease_expire_time:
         yield f"attempt {after.attempt} holds it again, after it was let go"
     if after.failed_attempts > before.failed_attempts + 1:
         yield f"its failed_attempts are {after.failed_attempts}, after {before.failed_attempts}"
-    if after.failed_attempts > before.failed_attempts and after.lease_time:
+    if after.failed_attempts > before.failed_attempts and after.lease_expire_time:
         yield f"attempt {after.attempt} has failed, and still holds it"
 
 

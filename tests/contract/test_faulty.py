@@ -12,7 +12,7 @@ import pytest
 
 from lro_grpc._errors import LroError, OperationNotFoundError, UnavailableError
 from lro_grpc._operation.publication import not_found
-from lro_grpc._stores.store import happen
+from lro_grpc._stores.store import apply_safely
 from lro_grpc._testing.faulty_store import Faults, FaultyStore
 from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import MemoryStore, SqliteStore
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from lro_grpc._operation.events import Event
     from lro_grpc._operation.record import Record
-    from lro_grpc.stores import Change, Held, Listener, Now, Page, Query, Store
+    from lro_grpc.stores import Change, Leased, Listener, Now, Page, Query, Store
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ FAULTS = Faults(before=0.05, after=0.05, delay=0.05, disconnect=0.02, longest_de
 class PatientStore:
     """Asks again until the store answers; what may have happened, it finds out by reading (R11).
 
-    Changes go to the store one call after the other, so that nobody else's can come between a
+    Notifier go to the store one call after the other, so that nobody else's can come between a
     change and the look at what has become of it.
 
     Args:
@@ -97,7 +97,7 @@ class PatientStore:
         outcomes: list[Record | LroError] = []
         for name, event in changes:
             before = records[name]
-            outcome = happen(event, before, self._now()) if before else not_found(name)
+            outcome = apply_safely(event, before, self._now()) if before else not_found(name)
             outcomes.append(outcome)
             if not isinstance(outcome, LroError):
                 records[name] = outcome
@@ -122,8 +122,8 @@ class PatientStore:
     async def find_id(self, operation_id: str) -> Sequence[str]:
         return await self._again(lambda: self._store.find_id(operation_id))
 
-    async def occupant(self, target: str) -> str:
-        return await self._again(lambda: self._store.occupant(target))
+    async def exclusive_holder(self, target: str) -> str:
+        return await self._again(lambda: self._store.exclusive_holder(target))
 
     async def page(self, query: Query, **options: Any) -> Page:
         return await self._again(lambda: self._store.page(query, **options))
@@ -131,11 +131,11 @@ class PatientStore:
     async def claimable(self, limits: Mapping[str, int], **options: Any) -> Sequence[str]:
         return await self._again(lambda: self._store.claimable(limits, **options))
 
-    async def due(self, limit: int) -> Sequence[str]:
-        return await self._again(lambda: self._store.due(limit))
+    async def expired(self, limit: int) -> Sequence[str]:
+        return await self._again(lambda: self._store.expired(limit))
 
-    async def held(self, *, until: int | None = None) -> Sequence[Held]:
-        return await self._again(lambda: self._store.held(until=until))
+    async def leased(self, *, until: int | None = None) -> Sequence[Leased]:
+        return await self._again(lambda: self._store.leased(until=until))
 
     async def _again(self, read: Callable[[], Awaitable[T]]) -> T:
         """Reads until the store answers, which changes nothing."""

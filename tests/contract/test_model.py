@@ -22,25 +22,25 @@ from lro_grpc._operation.events import (
     Checkpoint,
     Claim,
     Delete,
-    Elapse,
     Event,
     Expire,
     Fail,
     Heartbeat,
-    Lose,
+    LeaseLost,
     Pause,
     Release,
     Report,
     Resume,
     Retry,
     SaveBatch,
+    SetUpdating,
     Succeed,
-    Update,
+    TimePassed,
 )
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.store import check_same_request, in_progress, name_taken
 from lro_grpc._testing.invariants import violations
-from lro_grpc.stores import Held, MemoryStore, Query, SqliteStore, Store
+from lro_grpc.stores import Leased, MemoryStore, Query, SqliteStore, Store
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -96,17 +96,17 @@ EVENTS: dict[type[Any], st.SearchStrategy[Any]] = {
         SaveBatch, reports, st.sampled_from(BATCHES), st.sampled_from((b"", ERRORS[0]))
     ),
     Checkpoint: st.builds(Checkpoint, reports, st.just(RESPONSE)),
-    Update: st.builds(Update, reports, flags),
+    SetUpdating: st.builds(SetUpdating, reports, flags),
     Succeed: st.builds(Succeed, reports, st.just(RESPONSE), flags),
     Fail: st.builds(Fail, reports, errors),
     Retry: st.builds(Retry, reports, errors, st.sampled_from((0, 5 * SECOND))),
     Expire: st.builds(Expire, reports),
     Release: st.builds(Release, reports),
-    Lose: st.builds(Lose, attempts, flags, flags),
+    LeaseLost: st.builds(LeaseLost, attempts, flags, flags),
     Cancel: st.just(Cancel()),
     Pause: st.just(Pause()),
     Resume: st.just(Resume()),
-    Elapse: st.just(Elapse()),
+    TimePassed: st.just(TimePassed()),
     Delete: st.just(Delete()),
 }
 kinds = st.sampled_from(list(EVENTS) + [Claim] * 5)
@@ -155,7 +155,7 @@ class Model:
                     return error
         if made.name in self.records:
             return name_taken(made.name)
-        occupant = self.occupant(made.exclusive_target)
+        occupant = self.exclusive_holder(made.exclusive_target)
         if occupant:
             return in_progress(made.exclusive_target, occupant)
         self._keep(None, made)
@@ -177,7 +177,7 @@ class Model:
         found = self.records.get(name)
         return publication.not_found(name) if found is None or found.deleted else found
 
-    def occupant(self, target: str) -> str:
+    def exclusive_holder(self, target: str) -> str:
         names = [one.name for one in self.records.values() if one.exclusive_target == target]
         return names[0] if target and names else ""
 
@@ -237,7 +237,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     @precondition(lambda self: self.names)
     @rule(pick=picks, event=events)
-    def happen(self, pick: int, event: Event) -> None:
+    def apply_safely(self, pick: int, event: Event) -> None:
         self.do([self.change(pick, event)])
 
     @precondition(lambda self: self.names)
@@ -302,7 +302,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 assert [len(page) for page in pages[:-1]] == [size] * (len(pages) - 1)
         for method in METHODS:
             waits = [one for one in records if one.method == method and one.claimable]
-            ready = [one.name for one in waits if one.ready_time <= self.now]
+            ready = [one.name for one in waits if one.scheduled_time <= self.now]
             assert list(await self.store.claimable({method: 100})) == ready
             assert list(await self.store.claimable({method: 1})) == ready[:1]
             waiting = await self.store.claimable({method: 100}, ready=False)
@@ -315,10 +315,10 @@ class StoreAgainstModel(RuleBasedStateMachine):
                     if request_id and (one.method, one.request_id) == (method, request_id)
                 }
         for until in (None, self.now, self.now + LEASE):
-            assert set(await self.store.held(until=until)) == {
-                Held(one.name, one.attempt)
+            assert set(await self.store.leased(until=until)) == {
+                Leased(one.name, one.attempt)
                 for one in records
-                if one.lease_time and (until is None or one.lease_time <= until)
+                if one.lease_expire_time and (until is None or one.lease_expire_time <= until)
             }
         ids = {one.name.rpartition("/")[2] for one in records}
         for operation_id in ids:
@@ -328,10 +328,10 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 if one.name.endswith(f"/{operation_id}") and not one.deleted
             }
         for target in TARGETS:
-            assert await self.store.occupant(target) == self.model.occupant(target)
-        due = {one.name for one in records if one.is_due(self.now)}
-        assert set(await self.store.due(100)) == due
-        assert len(await self.store.due(1)) == min(len(due), 1)
+            assert await self.store.exclusive_holder(target) == self.model.exclusive_holder(target)
+        due = {one.name for one in records if one.has_expired(self.now)}
+        assert set(await self.store.expired(100)) == due
+        assert len(await self.store.expired(1)) == min(len(due), 1)
 
     async def pages(self, parent: str, size: int) -> list[Sequence[bytes]]:
         pages, position = [], b""

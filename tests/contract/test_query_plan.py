@@ -22,7 +22,7 @@ from lro_grpc.stores import Query, SqliteStore
 NAME = f"{PARENT}/operations/op-1"
 TARGET = f"{PARENT}/instances/i"
 
-BY_NAME = "sqlite_autoindex_operations_1"
+BY_NAME = "operations_names"
 SEARCH = re.compile(r"SEARCH (?:TABLE )?operations USING (?:COVERING )?INDEX (\w+) ")
 
 
@@ -112,11 +112,11 @@ QUERIES: dict[str, tuple[Callable[[SqliteStore], Awaitable[object]], set[str]]] 
     ),
     "filtered page": (filtered_page, {"operations_listed"}),
     "next page": (second_page, {"operations_listed"}),
-    "occupant": (lambda store: store.occupant(TARGET), {"operations_exclusive"}),
+    "occupant": (lambda store: store.exclusive_holder(TARGET), {"operations_exclusive"}),
     "claimable": (lambda store: store.claimable({METHOD: 50}), {"operations_claimable"}),
-    "held": (lambda store: store.held(), {"operations_held"}),
-    "held until": (lambda store: store.held(until=START), {"operations_held"}),
-    "due": (lambda store: store.due(50), {"operations_expiring", "operations_overdue"}),
+    "held": (lambda store: store.leased(), {"operations_leased"}),
+    "held until": (lambda store: store.leased(until=START), {"operations_leased"}),
+    "due": (lambda store: store.expired(50), {"operations_expiring", "operations_overdue"}),
 }
 
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import pytest
 from google.protobuf import empty_pb2
 
-from lro_grpc._errors import Code, ConfigurationError, OperationNotFoundError, UnavailableError
+from lro_grpc._errors import ConfigurationError, OperationNotFoundError, UnavailableError
 from lro_grpc._filtering.parser import parse
-from lro_grpc._operation import metadata, publication
-from lro_grpc._operation.events import Cancel, Claim, Delete, Lose, Report, Succeed
+from lro_grpc._operation import metadata
+from lro_grpc._operation.events import Cancel, Claim, Delete, Report
 from lro_grpc._operation.record import Record
 from lro_grpc.conformance import _LEASE as LEASE
 from lro_grpc.conformance import _METHOD as METHOD
@@ -256,7 +256,7 @@ async def test_concurrent_changes_share_commits_and_are_all_answered(path):
         made = await asyncio.gather(*(store.create(new(f"op-{n}")) for n in range(2500)))
         claimed = await asyncio.gather(*(store.apply(one.name, Claim(LEASE)) for one in made))
         assert {one.attempt for one in claimed} == {1}
-        assert len(await store.held()) == 2500
+        assert len(await store.leased()) == 2500
         assert len(commits) < 100
 
 
@@ -382,7 +382,7 @@ async def test_a_poisoned_event_does_not_touch_the_others_of_apply_all(path):
         ]
         outcomes = await store.apply_all(changes)
         assert [isinstance(one, Record) for one in outcomes] == [True, False, True]
-        assert len(await store.held()) == 2
+        assert len(await store.leased()) == 2
 
 
 async def test_a_database_that_is_locked_is_unavailable_and_recovers(path):
@@ -454,8 +454,8 @@ def plan_of(path: Path, call: Callable[[SqliteStore], object]) -> str:
 
 HOT = {
     "claimable": (lambda store: store.claimable({METHOD: 5}), "operations_claimable (method=?)"),
-    "held": (lambda store: store.held(until=START), "operations_held (lease_time<?)"),
-    "all held": (lambda store: store.held(), "operations_held (lease_time<?)"),
+    "held": (lambda store: store.leased(until=START), "operations_leased (lease_expire_time<?)"),
+    "all held": (lambda store: store.leased(), "operations_leased (lease_expire_time<?)"),
     "first page": (
         lambda store: store.page(Query(PARENT), position=b"", size=5),
         "operations_listed (parent=? AND sequence>? AND sequence<?)",
@@ -485,11 +485,11 @@ HOT = {
         lambda store: store.create(new("op-2", request_id="r")),
         "operations_requests (method=? AND request_id=? AND parent=?)",
     ),
-    "read": (lambda store: store.read(new().name), "sqlite_autoindex_operations_1 (name=?)"),
-    "served": (lambda store: store.operation(new().name), "sqlite_autoindex_operations_1 (name=?)"),
+    "read": (lambda store: store.read(new().name), "operations_names (name=?)"),
+    "served": (lambda store: store.operation(new().name), "operations_names (name=?)"),
     "changed": (
         lambda store: store.apply(new().name, Cancel()),
-        "sqlite_autoindex_operations_1 (name=?)",
+        "operations_names (name=?)",
     ),
 }
 
@@ -575,114 +575,21 @@ def test_the_stored_operation_is_what_a_record_says(path):
     assert rows == [(new().operation, lifecycle.QUEUED)]
 
 
-# Files of earlier releases.
-
-VERSION_1 = """
-    CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE operations (
-        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-        name TEXT NOT NULL UNIQUE,
-        parent TEXT NOT NULL,
-        method TEXT NOT NULL,
-        request BLOB NOT NULL,
-        request_id TEXT NOT NULL,
-        fingerprint BLOB NOT NULL,
-        metadata_type TEXT NOT NULL,
-        target TEXT NOT NULL,
-        verb TEXT NOT NULL,
-        api_version TEXT NOT NULL,
-        max_attempts INTEGER NOT NULL,
-        create_time INTEGER NOT NULL,
-        start_time INTEGER NOT NULL,
-        update_time INTEGER NOT NULL,
-        end_time INTEGER NOT NULL,
-        state INTEGER NOT NULL,
-        attempt INTEGER NOT NULL,
-        losses INTEGER NOT NULL,
-        lease_time INTEGER NOT NULL,
-        cancel_requested INTEGER NOT NULL,
-        deleted INTEGER NOT NULL,
-        progress_percent INTEGER NOT NULL,
-        status_detail TEXT NOT NULL,
-        custom BLOB NOT NULL,
-        batch BLOB NOT NULL,
-        batch_error BLOB NOT NULL,
-        operation BLOB NOT NULL
-    );
-    CREATE INDEX operations_listed ON operations (parent, sequence) WHERE NOT deleted;
-    CREATE UNIQUE INDEX operations_requests ON operations (method, request_id, parent)
-        WHERE request_id <> '';
-    CREATE INDEX operations_claimable ON operations (method, sequence)
-        WHERE lease_time = 0 AND state IN (1, 6);
-    CREATE INDEX operations_held ON operations (lease_time) WHERE lease_time <> 0;
-    PRAGMA user_version = 1;
-"""
-"""The file as the first release made it."""
+# Files of other versions.
 
 
-def write_version_1(path: Path, *records: Record) -> None:
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_file_from_before_the_first_release_is_refused_and_left_alone(path, version):
     with sqlite3.connect(path) as connection:
-        connection.executescript(VERSION_1)
-        names = [row[1] for row in connection.execute("PRAGMA table_info (operations)")][1:]
-        for one in records:
-            values = {**one._asdict(), "losses": one.failed_attempts}
-            marks = ", ".join("?" * len(names))
-            statement = f"INSERT INTO operations ({', '.join(names)}) VALUES ({marks})"
-            connection.execute(statement, [values[name] for name in names])
-        connection.execute("INSERT INTO secrets VALUES ('page token', ?)", (b"k" * 32,))
+        connection.execute("CREATE TABLE operations (name TEXT, lease_time INTEGER)")
+        connection.execute("INSERT INTO operations VALUES ('operations/op-1', 0)")
+        connection.execute(f"PRAGMA user_version = {version}")
     connection.close()
-
-
-async def test_a_file_of_the_first_release_is_brought_up_to_date(path):
-    """Nothing is lost; what is done is kept for as long as if it had been done now."""
-    queued = new("op-1", request_id="r", fingerprint=b"f")
-    held = Claim(LEASE).apply(new("op-2"), START)
-    lost = Claim(LEASE).apply(Lose(1, proven=True).apply(held, START), START)
-    done = Succeed(Report(1), RESPONSE).apply(Claim(LEASE).apply(new("op-3"), START), START + 5)
-    failed = Cancel().apply(new("op-4"), START + 7)
-    hidden = Delete().apply(Claim(LEASE).apply(new("op-5"), START), START)
-    write_version_1(path, queued, lost, done, failed, hidden)
-    async with opened(path) as store:
-        assert store.key == b"k" * 32
-        for one in (queued, lost, done, failed):
-            assert await store.read(one.name) == one
-            assert await store.operation(one.name) == one.operation
-        assert (await store.read(lost.name)).failed_attempts == 1
-        assert (await store.read(done.name)).response_type == "google.protobuf.Empty"
-        assert (await store.read(failed.name)).error_code == Code.CANCELLED
-        assert (
-            await store.read(done.name)
-        ).expire_time == START + 5 + publication.DEFAULT_RETENTION
-        assert await store.create(new("op-6", request_id="r", fingerprint=b"f")) == queued
-        assert list(await store.claimable({METHOD: 9})) == [queued.name]
-        assert {one.name for one in await store.held()} == {lost.name, hidden.name}
-        with pytest.raises(OperationNotFoundError):
-            await store.read(hidden.name)
-        for one in (queued, lost, done, failed):
-            assert await store.find_id(one.name.rpartition("/")[2]) == [one.name]
-        assert await store.find_id("op-5") == []  # it is hidden
-        newer = new("op-7", target="t", exclusive=True)
-        await store.create(newer)
-        assert await store.occupant("t") == newer.name
-        assert (await store.apply(lost.name, Report(2, 50))).progress_percent == 50
-    async with opened(path) as store:  # once is enough
-        assert await store.read(newer.name) == newer
-
-
-def test_an_upgrade_that_breaks_off_leaves_the_file_as_it_was(path):
-    """It is one transaction; and the next start does it again."""
-    write_version_1(path, new())
-    with sqlite3.connect(path) as connection:  # in the way of the second version
-        connection.execute("CREATE INDEX operations_overdue ON operations (name)")
-    connection.close()
-    assert refused(path).reason == "STORE_UNUSABLE"
+    error = refused(path)
+    assert error.reason == "STORE_TOO_OLD"
+    assert f"{path} has schema version {version}, " in error.message
+    assert "give another file" in error.message
     with sqlite3.connect(path) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
-        connection.execute("DROP INDEX operations_overdue")
+        rows = connection.execute("SELECT * FROM operations").fetchall()
     connection.close()
-    asyncio.run(_read_one(path))
-
-
-async def _read_one(path: Path) -> None:
-    async with opened(path) as store:
-        assert await store.read(new().name) == new()
+    assert rows == [("operations/op-1", 0)]

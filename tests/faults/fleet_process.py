@@ -57,7 +57,7 @@ def tell(line: str) -> None:
 
 
 class Gates:
-    """Carries out steps in either colour, and stands still where the test wants it."""
+    """Carries out steps in either stack, and stands still where the test wants it."""
 
     def __init__(self, hold: list[str], pause: list[str]) -> None:
         self._hold = frozenset(hold)
@@ -244,7 +244,7 @@ def _parallelism(request: fleet.BatchCreateInstancesRequest) -> int:
 
 
 class Fleet(fleet_grpc.FleetServiceServicer):
-    """Two methods of each colour; a delete may run once only, and one at a time."""
+    """Two methods of each stack; a delete may run once only, and one at a time."""
 
     def __init__(self, works: Works, gates: Gates) -> None:
         self._works = works

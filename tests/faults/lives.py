@@ -34,7 +34,7 @@ FAULTS = (FREEZE, *(cut.value for cut in Cut))
 
 def one_that_is_killed(site: Site, board: Board, choose: random.Random) -> None:
     """Kills it under load; or even while it opens its store."""
-    server = site.begin(**_colours(choose))
+    server = site.begin(**_stacks(choose))
     board.history.killed.add(server.process)
     if choose.random() < OPENING_SHARE:
         _pass(choose, OPENING_SECONDS)
@@ -50,7 +50,7 @@ def one_that_is_killed(site: Site, board: Board, choose: random.Random) -> None:
 
 def one_that_is_drained(site: Site, board: Board, choose: random.Random) -> None:
     """Asks it to go down while it is called."""
-    server = site.serve(**_colours(choose))
+    server = site.serve(**_stacks(choose))
     with _callers(board, choose, [server] * CALLERS):
         _pass(choose, LOAD_SECONDS)
         server.drain()
@@ -58,10 +58,10 @@ def one_that_is_drained(site: Site, board: Board, choose: random.Random) -> None
 
 
 def one_with_faults(
-    site: Site, board: Board, choose: random.Random, colour: str, faults: Iterable[str]
+    site: Site, board: Board, choose: random.Random, stack: str, faults: Iterable[str]
 ) -> None:
     """Cuts off some of its callers, or freezes it, again and again; then kills or drains it."""
-    server = site.serve(**{**_colours(choose), "server": colour})
+    server = site.serve(**{**_stacks(choose), "server": stack})
     with contextlib.ExitStack() as life:
         networks = [Network(server.port) for _ in range(CALLERS - 1)]
         for network in networks:
@@ -94,7 +94,7 @@ def one_with_faults(
     server.close()
 
 
-def _colours(choose: random.Random) -> dict[str, str]:
+def _stacks(choose: random.Random) -> dict[str, str]:
     return {"server": choose.choice(["aio", "sync"]), "batch": choose.choice(["async", "def"])}
 
 

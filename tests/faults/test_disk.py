@@ -113,16 +113,16 @@ def _may_mount(folder: Path) -> bool:
     return subprocess.run([*OWN_DISK, str(folder), "true"], capture_output=True).returncode == 0
 
 
-@pytest.mark.parametrize("colour", ["aio", "sync"])
+@pytest.mark.parametrize("stack", ["aio", "sync"])
 def test_a_disk_that_fails_loses_nothing_and_stops_no_handler(
-    serve: Callable[..., tuple[Server, Disk]], colour: str
+    serve: Callable[..., tuple[Server, Disk]], stack: str
 ) -> None:
     running = [
         create(PARENT, "a-5ms"),
         snapshot(PARENT, "d-5ms"),
         batch(PARENT, ["b1-noop", "b2-5ms", "b3-noop"]),
     ]
-    server, disk = serve(server=colour, hold=[f"creating/{one}-5ms" for one in ("a", "d", "b2")])
+    server, disk = serve(server=stack, hold=[f"creating/{one}-5ms" for one in ("a", "d", "b2")])
     started = [server.start(create(PARENT, f"n{n}-noop")) for n in range(20)]
     ended = {name: server.wait(name) for name in started}
     held = {server.start(request): request for request in running}
@@ -183,11 +183,11 @@ def _until(true: Callable[[], bool]) -> None:
         assert time.monotonic() < end
 
 
-@pytest.mark.parametrize("colour", ["aio", "sync"])
+@pytest.mark.parametrize("stack", ["aio", "sync"])
 def test_a_server_killed_while_its_disk_fails_has_lost_nothing_acknowledged(
-    site: Site, colour: str
+    site: Site, stack: str
 ) -> None:
-    server = site.serve(server=colour, hold=["creating/held-5ms"])
+    server = site.serve(server=stack, hold=["creating/held-5ms"])
     disk = BrokenDisk(server, site)
     ended = {server.start(create(PARENT, f"n{n}-noop")) for n in range(20)}
     for name in ended:
@@ -198,7 +198,7 @@ def test_a_server_killed_while_its_disk_fails_has_lost_nothing_acknowledged(
     acknowledged, _ = _start_until_refused(server)
     server.kill()
 
-    server = site.serve(server=colour)
+    server = site.serve(server=stack)
 
     for name in (*ended, *acknowledged, held):
         assert server.wait(name).HasField("response")

@@ -35,21 +35,21 @@ PARENT = "projects/p/locations/x1"
 
 
 @pytest.fixture(params=["aio", "sync"])
-def colour(request: pytest.FixtureRequest) -> str:
+def stack(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
 def test_a_drained_async_operation_goes_on_as_attempt_2_and_has_lost_nothing(
-    site: Site, colour: str
+    site: Site, stack: str
 ) -> None:
     once = delete(PARENT, "once-3ms")  # one loss would be the end of it
-    server = site.serve(server=colour, pause=["deleting/once-3ms"])
+    server = site.serve(server=stack, pause=["deleting/once-3ms"])
     name = server.start(once)
     server.reach("deleting/once-3ms")
     before = seen(server.get(name))
     server.drain()
 
-    server = site.serve(server=colour)
+    server = site.serve(server=stack)
 
     after = server.wait(name)
     assert outcome(after) == expected(once)
@@ -75,58 +75,58 @@ def test_an_operation_may_be_drained_any_number_of_times(site: Site) -> None:
     assert site.attempts(name) == [1, 2, 3, 4, 5]
 
 
-def test_a_drained_operation_is_queued_in_the_file(site: Site, colour: str) -> None:
+def test_a_drained_operation_is_queued_in_the_file(site: Site, stack: str) -> None:
     """Kept there, and not claimed by the next server, while something else runs before it."""
-    server = site.serve(server=colour, pause=["deleting/one-noop", "deleting/two-noop"])
+    server = site.serve(server=stack, pause=["deleting/one-noop", "deleting/two-noop"])
     first, second = (server.start(delete(PARENT, own)) for own in ("one-noop", "two-noop"))
     server.reach("deleting/one-noop")
     server.drain()
 
-    server = site.serve(server=colour, pause=["deleting/one-noop"])
+    server = site.serve(server=stack, pause=["deleting/one-noop"])
     server.reach("deleting/one-noop")
     running, queued = seen(server.get(first)), seen(server.get(second))
     server.drain()
 
     assert (running.state, running.attempt) == (state_pb2.JOB_STATE_RUNNING, 2)
     assert (queued.state, queued.attempt) == (state_pb2.JOB_STATE_QUEUED, 0)
-    server = site.serve(server=colour)
+    server = site.serve(server=stack)
     assert seen(server.wait(first)).attempt == 3
     assert seen(server.wait(second)).attempt == 1
 
 
-def test_a_drained_def_operation_goes_on_as_attempt_2(site: Site, colour: str) -> None:
+def test_a_drained_def_operation_goes_on_as_attempt_2(site: Site, stack: str) -> None:
     request = snapshot(PARENT, "taken-6ms")
-    server = site.serve(server=colour, pause=["creating/taken-6ms"])
+    server = site.serve(server=stack, pause=["creating/taken-6ms"])
     name = server.start(request)
     server.reach("creating/taken-6ms")
     server.drain()
     assert site.files() == set()  # what its first attempt had begun was cleaned up by it
 
-    after = site.serve(server=colour).wait(name)
+    after = site.serve(server=stack).wait(name)
 
     assert outcome(after) == expected(request)
     assert seen(after).attempt == 2
 
 
 def test_a_thread_that_outstays_the_grace_does_not_keep_the_server_up(
-    site: Site, colour: str
+    site: Site, stack: str
 ) -> None:
     request = snapshot(PARENT, "stuck-5ms")
-    server = site.serve(server=colour, hold=["creating/stuck-5ms"], grace=0.2)
+    server = site.serve(server=stack, hold=["creating/stuck-5ms"], grace=0.2)
     name = server.start(request)
     server.reach("creating/stuck-5ms")
     server.drain()
 
-    after = site.serve(server=colour).wait(name)
+    after = site.serve(server=stack).wait(name)
 
     assert outcome(after) == expected(request)
     assert seen(after).attempt == 2
 
 
 def test_a_server_notices_at_once_when_it_is_asked_to_end_whatever_its_main_thread_sleeps_in(
-    site: Site, colour: str
+    site: Site, stack: str
 ) -> None:
-    server = site.serve(server=colour, signals="other")
+    server = site.serve(server=stack, signals="other")
     server.terminate()
     server.until_ended(HEARTBEAT_SECONDS / 3)
 
@@ -222,13 +222,13 @@ def test_a_cancelled_batch_drained_while_it_rolls_back_ends_cancelled(
 
 
 def test_a_second_signal_in_a_drain_ends_the_server_and_loses_nothing(
-    site: Site, colour: str
+    site: Site, stack: str
 ) -> None:
     """Who is in a hurry gets what a crash would leave, and no less (R3)."""
     once, queued = (delete(PARENT, own) for own in ("once-noop", "queued-noop"))
     building, slow = snapshot(PARENT, "building-5ms"), create(PARENT, "slow-5ms")
     held = ["creating/building-5ms", "creating/slow-5ms", "deleting/once-noop"]
-    server = site.serve(server=colour, hold=held)
+    server = site.serve(server=stack, hold=held)
     lost = server.start(once)
     server.reach("deleting/once-noop")
     names = [server.start(request) for request in (building, slow, queued)]
@@ -239,7 +239,7 @@ def test_a_second_signal_in_a_drain_ends_the_server_and_loses_nothing(
     server.terminate()
     server.until_gone()
 
-    server = site.serve(server=colour)
+    server = site.serve(server=stack)
 
     for name, request in zip(names, (building, slow, queued), strict=True):
         assert outcome(server.wait(name)) == expected(request)
@@ -249,9 +249,9 @@ def test_a_second_signal_in_a_drain_ends_the_server_and_loses_nothing(
     assert site.integrity() == "ok"
 
 
-def test_starts_while_a_server_drains_are_refused_or_kept(site: Site, colour: str) -> None:
+def test_starts_while_a_server_drains_are_refused_or_kept(site: Site, stack: str) -> None:
     """What was answered is never lost (R1); what was not may be sent again (R2)."""
-    server = site.serve(server=colour)
+    server = site.serve(server=stack)
     started: dict[str, Message] = {}
     unanswered: list[Message] = []
     underway = threading.Event()
@@ -275,7 +275,7 @@ def test_starts_while_a_server_drains_are_refused_or_kept(site: Site, colour: st
     for sender in senders:
         sender.join()
 
-    server = site.serve(server=colour)
+    server = site.serve(server=stack)
 
     for request in unanswered:
         started[server.start(request)] = request
@@ -286,12 +286,12 @@ def test_starts_while_a_server_drains_are_refused_or_kept(site: Site, colour: st
     assert {one.name for one in listed} == set(started) or len(listed) == 1000
 
 
-def test_a_drained_server_leaves_a_sound_file(site: Site, colour: str) -> None:
-    server = site.serve(server=colour)
+def test_a_drained_server_leaves_a_sound_file(site: Site, stack: str) -> None:
+    server = site.serve(server=stack)
     names = [server.start(create(PARENT, f"n{n}-{n}ms")) for n in range(20)]
     server.drain()
 
     assert site.integrity() == "ok"
-    server = site.serve(server=colour)
+    server = site.serve(server=stack)
     for n, name in enumerate(names):
         assert outcome(server.wait(name)) == expected(create(PARENT, f"n{n}-{n}ms"))

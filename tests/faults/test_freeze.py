@@ -15,13 +15,13 @@ PARENT = "projects/p/locations/x1"
 LEASE_SECONDS = 1
 
 
-@pytest.mark.parametrize("colour", ["aio", "sync"])
+@pytest.mark.parametrize("stack", ["aio", "sync"])
 def test_attempts_whose_leases_have_run_out_are_followed_by_others_and_have_no_say(
-    site: Site, colour: str
+    site: Site, stack: str
 ) -> None:
     requests: list[Message] = [create(PARENT, "async-noop"), snapshot(PARENT, "def-noop")]
     points = ["creating/async-noop", "creating/def-noop"]
-    server = site.serve(server=colour, lease=LEASE_SECONDS, hold=points)
+    server = site.serve(server=stack, lease=LEASE_SECONDS, hold=points)
     started = {server.start(request): request for request in requests}
     server.reach(*points)
 

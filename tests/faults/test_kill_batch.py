@@ -295,18 +295,18 @@ def test_a_target_that_was_building_beside_the_one_that_failed_is_rolled_back(
     assert _count(crash, case, "delete") == [1, 0, 0, 0]
 
 
-@pytest.mark.parametrize("colour", ["async", "def"])
-def test_one_batch_killed_at_every_moment_in_turn_ends_the_same(site: Site, colour: str) -> None:
+@pytest.mark.parametrize("stack", ["async", "def"])
+def test_one_batch_killed_at_every_moment_in_turn_ends_the_same(site: Site, stack: str) -> None:
     case = _case("t", "creating/1", [], failing=3)
     for moment in FAILING:
         kind, _, number = moment.partition("/")
         point = f"{kind}/{case.ids[int(number) - 1]}"
-        server = site.serve(batch=colour, hold=[point])
+        server = site.serve(batch=stack, hold=[point])
         case.name = case.name or server.start(case.request)
         server.reach(point)
         server.kill()
 
-    server = site.serve(batch=colour)
+    server = site.serve(batch=stack)
 
     after = server.wait(case.name)
     assert states(after) == [ROLLED_BACK, ROLLED_BACK, FAILED, FAILED]
@@ -315,11 +315,11 @@ def test_one_batch_killed_at_every_moment_in_turn_ends_the_same(site: Site, colo
     assert site.files() == set()
 
 
-@pytest.mark.parametrize("colour", ["async", "def"])
+@pytest.mark.parametrize("stack", ["async", "def"])
 def test_every_batch_ends_when_many_are_cancelled_at_their_very_beginning(
-    site: Site, colour: str
+    site: Site, stack: str
 ) -> None:
-    server = site.serve(batch=colour)
+    server = site.serve(batch=stack)
 
     def start_and_cancel(number: int) -> str:
         name = server.start(batch(PARENT, [f"n{number}-stop", f"m{number}-1ms"]))
@@ -333,18 +333,18 @@ def test_every_batch_ends_when_many_are_cancelled_at_their_very_beginning(
     assert site.files() == set()
 
 
-@pytest.mark.parametrize("colour", ["async", "def"])
+@pytest.mark.parametrize("stack", ["async", "def"])
 def test_a_target_cut_off_by_a_kill_is_not_left_behind_when_its_batch_is_cancelled_at_once(
-    site: Site, colour: str
+    site: Site, stack: str
 ) -> None:
     ids = [f"n{number}-200ms" for number in range(100)]
-    server = site.serve(batch=colour, hold=[f"created/{own_id}" for own_id in ids])
+    server = site.serve(batch=stack, hold=[f"created/{own_id}" for own_id in ids])
     names = [call.result().name for call in [server.starting(batch(PARENT, [i])) for i in ids]]
     server.reach(*[f"created/{own_id}" for own_id in ids])
     server.kill()
     assert site.files() == set(ids)
 
-    server = site.serve(batch=colour)
+    server = site.serve(batch=stack)
 
     for call in [server.cancelling(name) for name in names]:
         call.result()
@@ -357,17 +357,17 @@ def test_a_target_cut_off_by_a_kill_is_not_left_behind_when_its_batch_is_cancell
     assert len(built) < len(ids), "no cancel came in time"
 
 
-@pytest.mark.parametrize("colour", ["async", "def"])
+@pytest.mark.parametrize("stack", ["async", "def"])
 def test_a_batch_cancelled_before_the_next_attempt_drives_it_is_rolled_back_all_the_same(
-    site: Site, colour: str
+    site: Site, stack: str
 ) -> None:
     case = _case("e", "creating/2", CANCELLED["creating/2"])
-    server = site.serve(batch=colour, hold=[case.point])
+    server = site.serve(batch=stack, hold=[case.point])
     name = server.start(case.request)
     server.reach(case.point)
     server.kill()
     beginning = f"beginning/{case.ids[0]}"
-    server = site.serve(batch=colour, pause=[beginning])
+    server = site.serve(batch=stack, pause=[beginning])
     server.reach(beginning)
     server.cancel(name)
 
@@ -383,13 +383,13 @@ CANCELLED_TOO_LATE = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.parametrize("colour", ["async", "def"])
+@pytest.mark.parametrize("stack", ["async", "def"])
 @CANCELLED_TOO_LATE
 def test_a_cancel_does_not_stop_the_rollback_of_a_batch_that_has_failed(
-    site: Site, point: str, colour: str
+    site: Site, point: str, stack: str
 ) -> None:
     case = _case("l", point, FAILING[point], failing=3)
-    server = site.serve(batch=colour, hold=[case.point])
+    server = site.serve(batch=stack, hold=[case.point])
     name = server.start(case.request)
     server.reach(case.point)
     server.cancel(name)
@@ -403,19 +403,19 @@ def test_a_cancel_does_not_stop_the_rollback_of_a_batch_that_has_failed(
     assert seen(after).cancel_requested
 
 
-@pytest.mark.parametrize("colour", ["async", "def"])
+@pytest.mark.parametrize("stack", ["async", "def"])
 @CANCELLED_TOO_LATE
 def test_a_failed_batch_cancelled_and_killed_in_its_rollback_is_rolled_back_to_the_end(
-    site: Site, point: str, colour: str
+    site: Site, point: str, stack: str
 ) -> None:
     case = _case("l", point, FAILING[point], failing=3)
-    server = site.serve(batch=colour, hold=[case.point])
+    server = site.serve(batch=stack, hold=[case.point])
     name = server.start(case.request)
     server.reach(case.point)
     server.cancel(name)
     server.kill()
 
-    after = site.serve(batch=colour).wait(name)
+    after = site.serve(batch=stack).wait(name)
 
     assert states(after) == [ROLLED_BACK, ROLLED_BACK, FAILED, FAILED]
     assert site.files() == set()

@@ -80,7 +80,7 @@ class Crash:
 @pytest.fixture(scope="module", params=["aio", "sync"])
 def crash(request: pytest.FixtureRequest, new_site: Callable[[], Site]) -> Crash:
     site = new_site()
-    held = {**RUNNING, **{f"cancelling {colour}": one for colour, one in CANCELLING.items()}}
+    held = {**RUNNING, **{f"cancelling {stack}": one for stack, one in CANCELLING.items()}}
     holds = [f"creating/{id_of(names_of(one)[0])}" for one in held.values()]
     holds.append("deleting/once-1ms")
     server = site.serve(server=request.param, hold=holds, pause=["creating/cancelled-2ms"])
@@ -93,8 +93,8 @@ def crash(request: pytest.FixtureRequest, new_site: Callable[[], Site]) -> Crash
     names["once"] = server.start(ONCE)
     server.reach(*holds)
     names["queued"] = server.start(QUEUED)
-    for colour in CANCELLING:
-        server.cancel(names[f"cancelling {colour}"])
+    for stack in CANCELLING:
+        server.cancel(names[f"cancelling {stack}"])
     first = server.page(PARENT, 4)
     second = server.page(PARENT, 4, first.next_page_token)
     rest = server.page(PARENT, 100, second.next_page_token)
@@ -176,11 +176,11 @@ def test_a_queued_operation_runs_as_attempt_1(crash: Crash) -> None:
     assert crash.site.attempts(crash.names["queued"]) == [1]
 
 
-@pytest.mark.parametrize("colour", CANCELLING)
+@pytest.mark.parametrize("stack", CANCELLING)
 def test_an_acknowledged_cancel_ends_the_operation_without_another_attempt(
-    crash: Crash, colour: str
+    crash: Crash, stack: str
 ) -> None:
-    what = f"cancelling {colour}"
+    what = f"cancelling {stack}"
     before = crash.before_it(what)
     assert not before.done
     assert seen(before).state == JobState.JOB_STATE_CANCELLING

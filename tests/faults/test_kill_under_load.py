@@ -44,14 +44,14 @@ def test_nothing_acknowledged_is_lost_or_doubled_by_kills(site: Site, board: Boa
     assert board.unanswered, "no kill has met a start"
 
 
-@pytest.mark.parametrize("colour", ["aio", "sync"])
+@pytest.mark.parametrize("stack", ["aio", "sync"])
 @pytest.mark.timeout(300)
 def test_nothing_acknowledged_is_lost_or_doubled_by_a_network_that_fails_or_a_server_that_freezes(
-    site: Site, board: Board, colour: str
+    site: Site, board: Board, stack: str
 ) -> None:
     choose = random.Random(SEED)
     for _ in range(LIVES_WITH_FAULTS):
-        one_with_faults(site, board, choose, colour, choose.sample(FAULTS, len(FAULTS)))
+        one_with_faults(site, board, choose, stack, choose.sample(FAULTS, len(FAULTS)))
 
     verdict = settled(site, board)
 

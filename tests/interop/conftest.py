@@ -89,7 +89,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 @pytest.fixture
 def awaited(loop: asyncio.AbstractEventLoop) -> Callable[[Any], Any]:
-    """Returns what it is given, or what comes of it: so a test reads the same for both colours."""
+    """Returns what it is given, or what comes of it: so a test reads the same for both stacks."""
 
     def awaited(value: Any) -> Any:
         if not inspect.isawaitable(value):

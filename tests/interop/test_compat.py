@@ -260,7 +260,7 @@ def test_updates_show_what_changes(side: Side, server: Server) -> None:
     assert all(isinstance(update.metadata, OperationMetadata) for update in updates)
 
 
-def test_a_failed_operation_has_every_detail_in_either_colour(side: Side, server: Server) -> None:
+def test_a_failed_operation_has_every_detail_in_either_stack(side: Side, server: Server) -> None:
     """Google's two futures raise different classes, and lose the ErrorInfo."""
     future = future_of(side, server.start("no-room"))
     with pytest.raises(lro_grpc.OperationFailedError) as raised:

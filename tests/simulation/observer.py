@@ -124,7 +124,7 @@ class Observer:
         """Takes something that a handler does: only while the operation is its own (R10)."""
         self.note("effect", name, attempt)
         record = self._invariants.records.get(name)
-        if record is None or (record.attempt == attempt and record.lease_time):
+        if record is None or (record.attempt == attempt and record.lease_expire_time):
             return
         is_excused = process is not None and self.excused.get(process, 0.0) >= self._loop.time()
         if not is_excused and not self.leases_were_cut:
@@ -146,10 +146,10 @@ class Observer:
     def _check_takeover(self, before: Record, after: Record) -> None:
         """An operation is taken from its worker neither too early nor too late (R6)."""
         has_failed = after.failed_attempts > before.failed_attempts
-        by_itself = after.ready_time or before.pause_requested or after.done
+        by_itself = after.scheduled_time or before.pause_requested or after.done
         if not has_failed or by_itself or after.method == LIMITED:
             return
-        left = (before.lease_time - self._clock.now()) / 1_000_000
+        left = (before.lease_expire_time - self._clock.now()) / 1_000_000
         process = self._begun[before.name].get(before.attempt)
         if left > 0 and process is not None and process.alive:
             self.problems.append(f"it was taken from its worker {left} seconds early: {before}")

@@ -194,6 +194,6 @@ class Simulation:
         for place in range(self._scenario.servers):
             if not await self._cluster.drain(place):
                 self._observer.problems.append("a server that nothing holds up does not end")
-        held = [one for one in self._observer.records if one.lease_time]
+        held = [one for one in self._observer.records if one.lease_expire_time]
         if held:
             self._observer.problems.append(f"held by servers that have ended: {held}")

@@ -108,14 +108,14 @@ def next_events(draw: st.DrawFn, one: Record) -> events.Event:
     error = draw(errors)
     others: list[events.Event] = [
         report,
-        events.Update(report, updating=True),
-        events.Update(report, updating=False),
+        events.SetUpdating(report, updating=True),
+        events.SetUpdating(report, updating=False),
         events.Retry(report, error.SerializeToString(), 0),
         events.Release(report),
         events.Cancel(),
         events.Pause(),
         events.Resume(),
-        events.Elapse(),
+        events.TimePassed(),
     ]
     kinds: dict[str, list[events.Event]] = {
         "claim": [events.Claim(LEASE)],
@@ -131,7 +131,7 @@ def next_events(draw: st.DrawFn, one: Record) -> events.Event:
 
 def _ends(draw, one: Record, report: events.Report, error: status_pb2.Status):
     if _is_ready(BatchStates(one.batch)):  # as is what is no batch
-        partial = bool((report.custom or one.custom) and not one.batch)
+        partial = bool((report.handler_metadata or one.handler_metadata) and not one.batch)
         yield events.Succeed(report, draw(st.sampled_from(RESPONSES)), partial)
     first = one.batch_error or error.SerializeToString()
     yield events.Fail(report, first)

@@ -28,7 +28,7 @@ from lro_grpc._dialects import (
     longrunning,
     vertex_ai,
 )
-from lro_grpc._dialects.view import Facts
+from lro_grpc._dialects.view import OperationView
 from lro_grpc._errors import Code, InvalidArgumentError, LroError, to_status
 from lro_grpc._operation import metadata
 from lro_grpc._operation.batch_states import BatchStates, Status
@@ -42,8 +42,8 @@ from lro_grpc._operation.events import (
     Release,
     Report,
     SaveBatch,
+    SetUpdating,
     Succeed,
-    Update,
 )
 from lro_grpc._operation.lifecycle import (
     CANCELLED,
@@ -155,25 +155,27 @@ RICH: dict[ModuleType, list[Record]] = {
         after(Pause()),
         after(Claim(LEASE), Pause()),
         after(Claim(LEASE), Cancel(), Succeed(Report(1), TEXT)),
-        after(Claim(LEASE), Update(HALF, updating=True)),
+        after(Claim(LEASE), SetUpdating(HALF, updating=True)),
         after(Claim(LEASE), Fail(HALF, WITH_OTHER_DETAILS.SerializeToString())),
         FAILED_BATCH,
         started(parent="projects/p/global", target="projects/p/global/deployments/d"),
     ]
     for form in (longrunning, vertex_ai, azure_face, deployment_manager)
 }
-PARTIAL_ONE = after(Claim(LEASE), Succeed(Report(1, custom=PARTIAL), TEXT, partial=True))
+PARTIAL_ONE = after(Claim(LEASE), Succeed(Report(1, handler_metadata=PARTIAL), TEXT, partial=True))
 WITH_DETAILS_OF_PARTS = operation_metadata_pb2.OperationMetadata(partial_failures=[ERROR])
 for records in RICH.values():
     own = WITH_DETAILS_OF_PARTS.SerializeToString()
-    records.append(after(Claim(LEASE), Succeed(Report(1, custom=own), TEXT, partial=True)))
+    records.append(
+        after(Claim(LEASE), Succeed(Report(1, handler_metadata=own), TEXT, partial=True))
+    )
 RICH[alloydb] = [
     FAILED_BATCH,
     after(Claim(LEASE), SaveBatch(HALF, batch(Status.READY), b""), Pause()),
     after(
         Claim(LEASE),
-        SaveBatch(Report(1, custom=PARTIAL), batch(Status.READY), b""),
-        Update(HALF, updating=True),
+        SaveBatch(Report(1, handler_metadata=PARTIAL), batch(Status.READY), b""),
+        SetUpdating(HALF, updating=True),
     ),
 ]
 
@@ -183,11 +185,11 @@ def test_what_is_listed_as_lost_is_lost(form: ModuleType) -> None:
     """And nothing else: test_dialects_properties.py tries that of all that can happen."""
     differing = set()
     for record in RICH[form]:
-        known = Facts.of_record(record)
-        back = Facts.of_operation(form.to_operation(form.from_record(record)))
+        known = OperationView.of_record(record)
+        back = OperationView.of_operation(form.to_operation(form.from_record(record)))
         differing |= {
             name
-            for name in Facts.__dataclass_fields__
+            for name in OperationView.__dataclass_fields__
             if getattr(known, name) != getattr(back, name)
         }
     assert differing == set(form.LOST)
@@ -216,10 +218,10 @@ def test_the_state_of_a_batch_is_told_by_its_instances() -> None:
     for states, state in (([Status.PENDING_CREATE] * 2, QUEUED), ([Status.READY] * 2, RUNNING)):
         one = after(Claim(LEASE), SaveBatch(HALF, batch(*states), b""))
         back = alloydb.to_operation(alloydb.from_record(one))
-        assert Facts.of_operation(back).state == state
+        assert OperationView.of_operation(back).state == state
     one = after(Claim(LEASE), SaveBatch(HALF, batch(Status.READY), b""), Cancel())
     back = alloydb.to_operation(alloydb.from_record(one))
-    assert Facts.of_operation(back).state == CANCELLING
+    assert OperationView.of_operation(back).state == CANCELLING
 
 
 def test_what_is_no_batch_has_no_form_of_one() -> None:
@@ -271,7 +273,7 @@ def test_a_job_of_any_state_comes_back() -> None:
     for number, state in state_pb2.JobState.items():
         if state:
             back = vertex_ai.to_operation({"name": "operations/x", "state": number})
-            told = Facts.of_operation(back)
+            told = OperationView.of_operation(back)
             assert told.state == state
             assert back.done == (back.WhichOneof("result") is not None)
 
@@ -291,17 +293,17 @@ def test_a_job_of_others_is_what_its_state_says() -> None:
 def test_a_message_of_the_services_own_is_filled_and_cleared() -> None:
     """Any message will do; this one has all of the fields but ``error``."""
     job = operation_metadata_pb2.OperationMetadata()
-    vertex_ai.fill(job, Facts.of_record(PARTIAL_ONE))
+    vertex_ai.fill(job, OperationView.of_record(PARTIAL_ONE))
     assert job.state == PARTIALLY_SUCCEEDED
     assert [failure.message for failure in job.partial_failures] == ["one is gone"]
     assert job.end_time.ToMicroseconds() == PARTIAL_ONE.end_time
-    vertex_ai.fill(job, Facts.of_record(QUEUED_ONE))
+    vertex_ai.fill(job, OperationView.of_record(QUEUED_ONE))
     assert not job.partial_failures
     assert not job.HasField("end_time")
     operation = operations_pb2.Operation()
-    vertex_ai.fill(operation, Facts.of_record(FAILED_ONE))
+    vertex_ai.fill(operation, OperationView.of_record(FAILED_ONE))
     assert operation == operations_pb2.Operation(error=ERROR)
-    vertex_ai.fill(operation, Facts.of_record(EXPIRED_ONE))
+    vertex_ai.fill(operation, OperationView.of_record(EXPIRED_ONE))
     assert operation == operations_pb2.Operation()
 
 
@@ -364,10 +366,10 @@ def test_the_documented_operation_status_comes_back() -> None:
         resource_location="/snapshots/e58b3f08-1e8b-4165-81df-aa9858f233dc",
     )
     operation = azure_face.to_operation(status, name="operations/x")
-    told = Facts.of_operation(operation)
+    told = OperationView.of_operation(operation)
     assert (told.name, told.state) == ("operations/x", SUCCEEDED)
     assert told.target == "snapshots/e58b3f08-1e8b-4165-81df-aa9858f233dc"
-    again = azure_face.from_facts(told)
+    again = azure_face.from_view(told)
     status.created_time = "2018-12-25T11:41:02.2331410Z"  # a Timestamp of ours has microseconds
     status.last_action_time = "2018-12-25T11:51:27.8705690Z"
     assert again == status
@@ -436,7 +438,7 @@ def test_a_target_is_a_link_and_comes_back(target: str, link: str) -> None:
     made = deployment_manager.from_record(started(target=target))
     assert made.target_link == link
     assert (made.target_id != 0) == (target != "")
-    assert Facts.of_operation(deployment_manager.to_operation(made)).target == target
+    assert OperationView.of_operation(deployment_manager.to_operation(made)).target == target
 
 
 def test_no_progress_shows_as_0() -> None:
@@ -528,7 +530,7 @@ def test_an_empty_error_is_none() -> None:
     operation = deployment_operation_pb2.DeploymentOperation(status="DONE", error={})
     back = deployment_manager.to_operation(operation)
     assert back.WhichOneof("result") == "response"
-    assert Facts.of_operation(back).state == SUCCEEDED
+    assert OperationView.of_operation(back).state == SUCCEEDED
 
 
 def test_the_documented_deployment_operation_comes_back() -> None:
@@ -544,7 +546,7 @@ def test_the_documented_deployment_operation_comes_back() -> None:
         end_time="2019-04-29T11:09:38.176-07:00",
         self_link=f"{base}/operations/operation-1",
     )
-    told = Facts.of_operation(deployment_manager.to_operation(operation))
+    told = OperationView.of_operation(deployment_manager.to_operation(operation))
     assert told.name == "projects/example-project/locations/global/operations/operation-1"
     assert told.target == "projects/example-project/locations/global/deployments/wordpress-1"
     assert (told.verb, told.state, told.progress_percent) == ("insert", SUCCEEDED, 100)
@@ -578,7 +580,7 @@ def test_an_operation_of_unknown_metadata_tells_its_result() -> None:
         ({"done": True, "error": status_pb2.Status(code=4)}, FAILED),
     ):
         operation = operations_pb2.Operation(name="operations/x", metadata=unknown, **values)
-        told = Facts.of_operation(operation)
+        told = OperationView.of_operation(operation)
         assert (told.state, told.progress_percent) == (state, None)
         shown = dialect.to_json(operation, "deployment-manager")
         assert shown["status"] == ("DONE" if values else "RUNNING")
@@ -615,12 +617,12 @@ def test_a_state_that_cannot_be_is_told_by_the_rest(
     )
     operation = operations_pb2.Operation(name="operations/x", done=done)
     operation.metadata.Pack(told)
-    assert Facts.of_operation(operation).state == state
+    assert OperationView.of_operation(operation).state == state
 
 
 def test_a_result_before_the_end_is_none() -> None:
     operation = operations_pb2.Operation(name="operations/x", error=status_pb2.Status())
-    assert Facts.of_operation(operation).error is None
+    assert OperationView.of_operation(operation).error is None
 
 
 def test_a_time_that_is_none_is_refused() -> None:
@@ -629,7 +631,7 @@ def test_a_time_that_is_none_is_refused() -> None:
     operation = operations_pb2.Operation(name="operations/x")
     operation.metadata.Pack(told)
     with pytest.raises(InvalidArgumentError, match="create_time"):
-        Facts.of_operation(operation)
+        OperationView.of_operation(operation)
     with pytest.raises(InvalidArgumentError, match="has no JSON"):
         longrunning.to_json(operation)
 

@@ -12,7 +12,7 @@ from operation_histories import histories
 
 from lro.v1 import batch_create_instances_pb2
 from lro_grpc._dialects import alloydb, azure_face, deployment_manager, longrunning, vertex_ai
-from lro_grpc._dialects.view import Facts
+from lro_grpc._dialects.view import OperationView
 from lro_grpc._errors import Code
 from lro_grpc._operation.lifecycle import (
     BATCH_INSTANCE,
@@ -63,11 +63,11 @@ def in_order(times: list[str]) -> bool:
 @given(histories())
 def test_longrunning_is_done_when_it_has_a_result(history: list[Record]) -> None:
     for record in history:
-        stored, made = longrunning.from_record(record), longrunning.from_facts(facts(record))
+        stored, made = longrunning.from_record(record), longrunning.from_view(view(record))
         assert stored == made  # for records whose metadata is of the library's own type
         result = made.WhichOneof("result")
         assert made.done == (result is not None)
-        told = Facts.of_operation(made)
+        told = OperationView.of_operation(made)
         assert made.done == bool(told.end_time)
         assert told.create_time <= (told.end_time or told.create_time)
         if result == "error":
@@ -80,9 +80,9 @@ def test_longrunning_is_done_when_it_has_a_result(history: list[Record]) -> None
 @given(histories())
 def test_longrunning_stays_what_it_was_made_for_and_as_it_ended(history: list[Record]) -> None:
     for before, after in steps(history):
-        was, now = (longrunning.from_facts(facts(one)) for one in (before, after))
+        was, now = (longrunning.from_view(view(one)) for one in (before, after))
         assert was.name == now.name
-        old, new = Facts.of_operation(was), Facts.of_operation(now)
+        old, new = OperationView.of_operation(was), OperationView.of_operation(now)
         for name in ("target", "verb", "api_version", "create_time"):
             assert getattr(old, name) == getattr(new, name)
         assert old.cancel_requested <= new.cancel_requested
@@ -105,7 +105,7 @@ def test_batch_tells_of_each_instance(history: list[Record]) -> None:
             assert status.HasField("error") == (status.state == InstanceStatus.FAILED)
             assert status.error_msg == status.error.message
             state = BATCH_INSTANCE.states[status.state]
-            assert state.terminal or state.settled or not record.done
+            assert state.terminal or state.final_when_done or not record.done
         if record.done:
             ready = [one.state == InstanceStatus.READY for one in told.instance_statuses.values()]
             made = alloydb.from_record(record)
@@ -131,7 +131,7 @@ def test_batch_json_has_the_names_of_alloydb(history: list[Record]) -> None:
 
 def batch_of(record: Record) -> Any:
     made = alloydb.from_record(record)
-    told = Facts.of_operation(alloydb.to_operation(made)).batch
+    told = OperationView.of_operation(alloydb.to_operation(made)).batch
     return batch_create_instances_pb2.BatchCreateInstancesMetadata.FromString(told)
 
 
@@ -149,7 +149,7 @@ def test_job_has_an_error_and_times_as_its_state_says(history: list[Record]) -> 
             assert job["error"]["code"] == Code.CANCELLED
         assert ("endTime" in job) == record.done
         assert ("startTime" in job) == bool(record.attempt)
-        told = Facts.of_operation(vertex_ai.to_operation(job))
+        told = OperationView.of_operation(vertex_ai.to_operation(job))
         times = [told.create_time, told.start_time, told.end_time, told.update_time]
         assert times == [
             *(record.create_time, record.start_time, record.end_time, record.update_time)
@@ -257,9 +257,12 @@ def test_what_came_back_is_an_operation_that_loses_no_more(history: list[Record]
             made = form.from_record(record)
             back = form.to_operation(made)
             assert back.done == record.done == (back.WhichOneof("result") is not None)
-            assert back.error.code != Code.CANCELLED or Facts.of_operation(back).cancel_requested
-            again = form.from_facts(Facts.of_operation(back))
-            twice = form.from_facts(Facts.of_operation(form.to_operation(again)))
+            assert (
+                back.error.code != Code.CANCELLED
+                or OperationView.of_operation(back).cancel_requested
+            )
+            again = form.from_view(OperationView.of_operation(back))
+            twice = form.from_view(OperationView.of_operation(form.to_operation(again)))
             assert form.to_json(again) == form.to_json(twice)
 
 
@@ -275,13 +278,13 @@ def test_json_is_read_as_what_it_was_written_of(history: list[Record]) -> None:
         )  # the bytes in an Any may have their maps in another order
 
 
-def facts(record: Record) -> Facts:
-    return Facts.of_record(record)
+def view(record: Record) -> OperationView:
+    return OperationView.of_record(record)
 
 
 def lost(form: ModuleType, record: Record) -> set[str]:
-    """Returns the names of the facts that differ after the way there and back."""
-    known = Facts.of_record(record)
-    back = Facts.of_operation(form.to_operation(form.from_record(record)))
-    names = Facts.__dataclass_fields__
+    """Returns the names of the view that differ after the way there and back."""
+    known = OperationView.of_record(record)
+    back = OperationView.of_operation(form.to_operation(form.from_record(record)))
+    names = OperationView.__dataclass_fields__
     return {name for name in names if getattr(known, name) != getattr(back, name)}

@@ -15,7 +15,7 @@ from operation_histories import LEASE, NOW, PARTIAL, RESPONSES, SECOND, create
 
 from lro_grpc._dialects import alloydb as alloydb_dialect
 from lro_grpc._dialects import azure_face, vertex_ai
-from lro_grpc._dialects.view import Facts
+from lro_grpc._dialects.view import OperationView
 from lro_grpc._operation.batch_states import BatchStates, Status
 from lro_grpc._operation.events import Claim, Event, Expire, Fail, Report, SaveBatch, Succeed
 from lro_grpc._operation.record import Record
@@ -48,7 +48,7 @@ RECORDS = {
     "queued": after(),
     "running": held(),
     "succeeded": held(Succeed(Report(1), RESPONSES[0])),
-    "partial": held(Succeed(Report(1, custom=PARTIAL), RESPONSES[0], partial=True)),
+    "partial": held(Succeed(Report(1, handler_metadata=PARTIAL), RESPONSES[0], partial=True)),
     "failed": held(Fail(Report(1), ERROR.SerializeToString())),
     "expired": held(Expire(Report(1))),
 }
@@ -105,13 +105,13 @@ def test_aiplatform_reads_the_job(aiplatform: Any, record: Record) -> None:
     name = "projects/p/locations/l/customJobs/1"
     kind = type(aiplatform.CustomJob.pb(aiplatform.CustomJob()))
     filled = kind(name=name, display_name="mine")
-    vertex_ai.fill(filled, Facts.of_record(record))
+    vertex_ai.fill(filled, OperationView.of_record(record))
     shown = vertex_ai.from_record(record, name=name)
     shown.pop("partialFailures", None)  # the other kinds of job have it
     read = json_format.ParseDict({**shown, "displayName": "mine"}, kind())
     assert read == filled
     assert filled.state == record.state
-    back = Facts.of_operation(vertex_ai.to_operation(json_format.MessageToDict(filled)))
+    back = OperationView.of_operation(vertex_ai.to_operation(json_format.MessageToDict(filled)))
     assert (back.name, back.state, back.end_time) == (name, record.state, record.end_time)
 
 

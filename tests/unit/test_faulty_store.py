@@ -27,7 +27,7 @@ async def outcomes(store: FaultyStore) -> list[str]:
     found = []
     for _ in range(200):
         try:
-            await store.held()
+            await store.leased()
             found.append("answer")
         except UnavailableError as error:
             found.append(str(error))

@@ -14,7 +14,7 @@ from lro_grpc._operation.events import (
     Claim,
     Delete,
     Fail,
-    Lose,
+    LeaseLost,
     Pause,
     Release,
     Report,
@@ -47,7 +47,7 @@ RUNNING = Claim(LEASE).apply(QUEUED, NOW + 1)
 PAUSING = Pause().apply(RUNNING, NOW + 2)
 PAUSED = Release(Report(1)).apply(PAUSING, NOW + 3)
 CANCELLING = Cancel().apply(RUNNING, NOW + 2)
-LOST = Lose(1, proven=True).apply(RUNNING, NOW + 2)
+LOST = LeaseLost(1, proven=True).apply(RUNNING, NOW + 2)
 DONE = Succeed(Report(1), RESPONSE).apply(RUNNING, NOW + 2)
 FAILED = Fail(Report(1), ERROR).apply(RUNNING, NOW + 2)
 CANCELLED = Cancel().apply(QUEUED, NOW + 1)
@@ -79,14 +79,14 @@ def test_sound_records_are_sound(after: Record) -> None:
 
 
 WRONG = {
-    "running without a lease": RUNNING._replace(lease_time=0),
-    "queued with a lease": QUEUED._replace(lease_time=1, attempt=1),
-    "paused with a lease": PAUSED._replace(lease_time=1),
-    "done with a lease": DONE._replace(lease_time=1),
+    "running without a lease": RUNNING._replace(lease_expire_time=0),
+    "queued with a lease": QUEUED._replace(lease_expire_time=1, attempt=1),
+    "paused with a lease": PAUSED._replace(lease_expire_time=1),
+    "done with a lease": DONE._replace(lease_expire_time=1),
     "done without an end": DONE._replace(end_time=0),
     "an end without being done": RUNNING._replace(end_time=NOW + 1),
     "kept for ever": DONE._replace(expire_time=0),
-    "held and waiting to be ready": RUNNING._replace(ready_time=NOW),
+    "held and waiting to be ready": RUNNING._replace(scheduled_time=NOW),
     "to pause and not held": QUEUED._replace(pause_requested=True),
     "cancelling without a cancel": CANCELLING._replace(cancel_requested=False),
     "cancelled and still running": RUNNING._replace(cancel_requested=True),
@@ -131,10 +131,10 @@ CHANGES = {
     "an attempt is left out": (LOST, AGAIN._replace(attempt=3)),
     "an attempt beside another": (RUNNING, AGAIN._replace(failed_attempts=0)),
     "let go, and held again": (LOST, RUNNING._replace(failed_attempts=1)),
-    "an attempt before its time": (LOST._replace(ready_time=NOW + 9), AGAIN),
+    "an attempt before its time": (LOST._replace(scheduled_time=NOW + 9), AGAIN),
     "two failures at once": (RUNNING, LOST._replace(failed_attempts=2)),
     "an attempt after a cancel": (
-        CANCELLING._replace(lease_time=0),
+        CANCELLING._replace(lease_expire_time=0),
         CANCELLING._replace(attempt=2),
     ),
 }

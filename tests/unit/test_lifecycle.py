@@ -67,14 +67,14 @@ def test_the_zero_value_is_no_state(machine):
 def test_every_state_has_a_way_to_one_in_which_an_operation_can_be_done(machine):
     for state in machine.states.values():
         ends = [machine.states[number] for number in reachable(machine, state.number)]
-        assert any(one.terminal or one.settled for one in ends), state.name
+        assert any(one.terminal or one.final_when_done for one in ends), state.name
 
 
 @each(ALL)
 def test_terminal_states_and_only_they_have_nothing_after_them(machine):
     for state in machine.states.values():
         assert state.terminal == (not state.next), state.name
-        assert not (state.terminal and state.settled), state.name
+        assert not (state.terminal and state.final_when_done), state.name
 
 
 @each(DIALECTS)
@@ -137,7 +137,7 @@ def test_the_lifecycle_of_a_target_is_that_of_dialect_1():
         "ROLLED_BACK": set(),
     }
     assert BATCH_INSTANCE.initial.name == "PENDING_CREATE"
-    assert [one.name for one in BATCH_INSTANCE.states.values() if one.settled] == ["READY"]
+    assert [one.name for one in BATCH_INSTANCE.states.values() if one.final_when_done] == ["READY"]
 
 
 def test_the_words_of_dialects_3_and_4_never_go_back():

@@ -233,7 +233,7 @@ def test_contexts_differ_only_in_what_must_be_awaited(name: str) -> None:
     assert waits or name == "updating" or other is plain  # what need not wait is the very same
 
 
-def test_the_harness_is_the_same_in_both_colours() -> None:
+def test_the_harness_is_the_same_in_both_stacks() -> None:
     serve, serve_async = lro_grpc.testing.serve, lro_grpc.testing.serve_async
     assert parameters(serve) == parameters(serve_async)
     served, async_served = lro_grpc.testing.Served, lro_grpc.testing.AsyncServed
@@ -241,7 +241,7 @@ def test_the_harness_is_the_same_in_both_colours() -> None:
 
 
 @pytest.mark.parametrize("name", ["start", "stop"])
-def test_operations_have_the_same_calls_in_both_colours(name: str) -> None:
+def test_operations_have_the_same_calls_in_both_stacks(name: str) -> None:
     plain = getattr(lro_grpc.Operations, f"{name}_sync")
     assert parameters(plain) == parameters(getattr(lro_grpc.Operations, name))
 

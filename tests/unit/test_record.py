@@ -24,20 +24,20 @@ from lro_grpc._operation.events import (
     Checkpoint,
     Claim,
     Delete,
-    Elapse,
     Event,
     Expire,
     Fail,
     Heartbeat,
-    Lose,
+    LeaseLost,
     Pause,
     Release,
     Report,
     Resume,
     Retry,
     SaveBatch,
+    SetUpdating,
     Succeed,
-    Update,
+    TimePassed,
 )
 from lro_grpc._operation.lifecycle import (
     CANCELLED,
@@ -116,7 +116,7 @@ def test_a_new_operation_is_queued_and_shows_what_it_was_made_with():
         max_attempts=3,
     )
     assert one.name == "projects/p/operations/op-1"
-    assert (one.state, one.attempt, one.lease_time, one.done) == (QUEUED, 0, 0, False)
+    assert (one.state, one.attempt, one.lease_expire_time, one.done) == (QUEUED, 0, 0, False)
     assert one.claimable
     assert served(one).name == one.name
     assert not served(one).done
@@ -147,7 +147,7 @@ def _time(micros: int):
 
 def test_a_claim_runs_a_queued_operation_under_a_new_number():
     one = held()
-    assert (one.state, one.attempt, one.lease_time) == (RUNNING, 1, NOW + 1 + LEASE)
+    assert (one.state, one.attempt, one.lease_expire_time) == (RUNNING, 1, NOW + 1 + LEASE)
     assert one.start_time == one.update_time == NOW + 1
     assert not one.claimable
     assert (shown(one).attempt, shown(one).start_time) == (1, _time(NOW + 1))
@@ -162,13 +162,13 @@ def test_a_claim_of_a_held_or_a_done_operation_is_refused():
 def test_a_heartbeat_prolongs_the_lease_and_shows_nowhere():
     one = held()
     beaten = Heartbeat(1, LEASE).apply(one, NOW + 500)
-    assert beaten.lease_time == NOW + 500 + LEASE
-    assert beaten == one._replace(lease_time=beaten.lease_time)
+    assert beaten.lease_expire_time == NOW + 500 + LEASE
+    assert beaten == one._replace(lease_expire_time=beaten.lease_expire_time)
 
 
 def test_a_release_queues_the_operation_again_and_counts_no_loss():
     one = held(Report(1, 30, "half"), Release(Report(1, 40)))
-    assert (one.state, one.lease_time, one.failed_attempts) == (QUEUED, 0, 0)
+    assert (one.state, one.lease_expire_time, one.failed_attempts) == (QUEUED, 0, 0)
     assert (one.progress_percent, one.status_detail) == (40, "half")
     again = Claim(LEASE).apply(one, NOW + 900)
     assert (again.attempt, again.start_time) == (2, NOW + 1)
@@ -176,10 +176,10 @@ def test_a_release_queues_the_operation_again_and_counts_no_loss():
 
 def test_a_lease_that_is_not_over_is_lost_only_with_proof():
     one = held()
-    assert Lose(1).apply(one, one.lease_time - 1) is one
-    assert Lose(1).apply(one, one.lease_time).state == QUEUED
-    lost = Lose(1, proven=True).apply(one, NOW + 2)
-    assert (lost.state, lost.failed_attempts, lost.lease_time) == (QUEUED, 1, 0)
+    assert LeaseLost(1).apply(one, one.lease_expire_time - 1) is one
+    assert LeaseLost(1).apply(one, one.lease_expire_time).state == QUEUED
+    lost = LeaseLost(1, proven=True).apply(one, NOW + 2)
+    assert (lost.state, lost.failed_attempts, lost.lease_expire_time) == (QUEUED, 1, 0)
 
 
 def test_the_last_loss_fails_with_aborted():
@@ -187,8 +187,8 @@ def test_the_last_loss_fails_with_aborted():
     one = create(max_attempts=2)
     for attempt in (1, 2):
         assert one.state == QUEUED
-        one = after(Claim(LEASE), Lose(attempt, proven=True), start=one)
-    assert (one.state, one.lease_time) == (FAILED, 0)
+        one = after(Claim(LEASE), LeaseLost(attempt, proven=True), start=one)
+    assert (one.state, one.lease_expire_time) == (FAILED, 0)
     assert served(one).error.code == Code.ABORTED
     info = error_details_pb2.ErrorInfo()
     served(one).error.details[0].Unpack(info)
@@ -217,10 +217,12 @@ def test_a_report_that_tells_nothing_new_changes_nothing():
 
 
 def test_the_handlers_own_metadata_is_shown_with_the_librarys():
-    custom = operation_metadata_pb2.OperationMetadata(target="mine")
-    custom.partial_failures.add(code=5)
+    handler_metadata = operation_metadata_pb2.OperationMetadata(target="mine")
+    handler_metadata.partial_failures.add(code=5)
     one = after(
-        Claim(LEASE), Report(1, custom=custom.SerializeToString()), start=create(target="theirs")
+        Claim(LEASE),
+        Report(1, handler_metadata=handler_metadata.SerializeToString()),
+        start=create(target="theirs"),
     )
     assert shown(one).target == "theirs"
     assert [failure.code for failure in shown(one).partial_failures] == [5]
@@ -237,7 +239,7 @@ def test_a_batch_is_shown_and_kept():
 
 def test_success_ends_with_the_response_and_100_percent():
     one = held(Report(1, 10), Succeed(Report(1, 20, "all done"), RESPONSE))
-    assert (one.state, one.lease_time, one.progress_percent) == (SUCCEEDED, 0, 100)
+    assert (one.state, one.lease_expire_time, one.progress_percent) == (SUCCEEDED, 0, 100)
     assert one.end_time == one.update_time == NOW + 1
     assert served(one).done
     assert served(one).response.Is(empty_pb2.Empty.DESCRIPTOR)
@@ -254,7 +256,7 @@ def test_partial_success_is_a_state_of_its_own_unless_it_was_cancelled():
 
 def test_failure_ends_with_the_error_and_the_progress_there_was():
     one = held(Report(1, 10), Fail(Report(1, 20), error()))
-    assert (one.state, one.progress_percent, one.lease_time) == (FAILED, 20, 0)
+    assert (one.state, one.progress_percent, one.lease_expire_time) == (FAILED, 20, 0)
     assert served(one).error == status_pb2.Status.FromString(error())
 
 
@@ -282,7 +284,7 @@ def test_an_error_of_code_1_on_the_last_attempt_is_a_cancellation():
 def test_a_cancel_of_a_held_operation_asks_its_worker():
     one = held(Cancel())
     assert (one.state, one.attempt, one.cancel_requested) == (CANCELLING, 1, True)
-    assert one.lease_time
+    assert one.lease_expire_time
     assert shown(one).cancel_requested
     assert Cancel().apply(one, NOW + 9) is one
 
@@ -301,13 +303,13 @@ def test_a_cancel_of_a_done_operation_changes_nothing(end):
 
 def test_a_cancelled_operation_is_undone_by_one_more_attempt_if_there_is_a_batch():
     released = held(SaveBatch(Report(1), BATCH, b""), Release(Report(1)), Cancel())
-    assert (released.state, released.lease_time, released.claimable) == (CANCELLING, 0, True)
+    assert (released.state, released.lease_expire_time, released.claimable) == (CANCELLING, 0, True)
     undoing = after(Claim(LEASE), start=released)
     assert (undoing.state, undoing.attempt) == (CANCELLING, 2)
     assert after(Fail(Report(2), error(1)), start=undoing).state == CANCELLED
 
 
-@pytest.mark.parametrize("gone", [Release(Report(1)), Lose(1, proven=True)])
+@pytest.mark.parametrize("gone", [Release(Report(1)), LeaseLost(1, proven=True)])
 def test_a_worker_that_goes_while_cancelling_leaves_it_cancelled_or_to_be_undone(gone):
     plain = held(Cancel(), gone)
     assert (plain.state, served(plain).error.code) == (CANCELLED, 1)
@@ -338,24 +340,24 @@ def test_a_checkpoint_keeps_its_state_and_what_was_reported_with_it():
     one = held(Checkpoint(Report(1, 10, "half"), STATE))
     assert (one.checkpoint, one.state, one.progress_percent) == (STATE, RUNNING, 10)
     assert STATE not in one.operation  # it is the handler's affair
-    for gone in (Release(Report(1)), Lose(1, proven=True), Retry(Report(1), error(), 0)):
+    for gone in (Release(Report(1)), LeaseLost(1, proven=True), Retry(Report(1), error(), 0)):
         assert after(gone, start=one).checkpoint == STATE
 
 
 def test_updating_shows_and_ends():
-    one = held(Update(Report(1, None, "switching"), updating=True))
+    one = held(SetUpdating(Report(1, None, "switching"), updating=True))
     assert (one.state, shown(one).state, shown(one).status_detail) == (
         UPDATING,
         UPDATING,
         "switching",
     )
-    assert after(Update(Report(1), updating=False), start=one).state == RUNNING
-    assert after(Update(Report(1), updating=True), start=one).state == UPDATING
+    assert after(SetUpdating(Report(1), updating=False), start=one).state == RUNNING
+    assert after(SetUpdating(Report(1), updating=True), start=one).state == UPDATING
 
 
 def test_updating_does_not_show_while_it_is_cancelled():
     for updating in (True, False):
-        assert held(Cancel(), Update(Report(1), updating)).state == CANCELLING
+        assert held(Cancel(), SetUpdating(Report(1), updating)).state == CANCELLING
 
 
 @pytest.mark.parametrize(
@@ -368,16 +370,16 @@ def test_updating_does_not_show_while_it_is_cancelled():
         (Retry(Report(1), error(), 0), QUEUED),
         (Expire(Report(1)), EXPIRED),
         (Release(Report(1)), QUEUED),
-        (Lose(1, proven=True), QUEUED),
-        (Lose(1, stuck=True), QUEUED),
+        (LeaseLost(1, proven=True), QUEUED),
+        (LeaseLost(1, stuck=True), QUEUED),
         (Cancel(), CANCELLING),
     ],
 )
 def test_what_comes_while_it_is_updating_comes_in_one_commit(event, state):
     """Two transitions: back to RUNNING, and what follows from there."""
-    one = held(Update(Report(1), updating=True))
+    one = held(SetUpdating(Report(1), updating=True))
     assert after(event, start=one).state == state
-    paused = after(Pause(), start=held_pausable(Update(Report(1), updating=True)))
+    paused = after(Pause(), start=held_pausable(SetUpdating(Report(1), updating=True)))
     assert (paused.state, paused.pause_requested) == (UPDATING, True)
 
 
@@ -402,7 +404,7 @@ def test_a_pause_of_what_waits_is_there_at_once():
 def test_a_pause_of_what_is_held_is_asked_for():
     one = held_pausable(Pause())
     assert (one.state, one.pause_requested, shown(one).pause_requested) == (RUNNING, True, True)
-    assert one.lease_time
+    assert one.lease_expire_time
     back = after(Resume(), start=one)
     assert (back.state, back.pause_requested, shown(back).pause_requested) == (
         RUNNING,
@@ -412,11 +414,16 @@ def test_a_pause_of_what_is_held_is_asked_for():
 
 
 @pytest.mark.parametrize(
-    "gone", [Release(Report(1)), Lose(1, proven=True), Retry(Report(1), error(), 5 * SECOND)]
+    "gone", [Release(Report(1)), LeaseLost(1, proven=True), Retry(Report(1), error(), 5 * SECOND)]
 )
 def test_a_pause_that_is_asked_for_comes_about_when_the_worker_goes(gone):
     one = held_pausable(Pause(), gone)
-    assert (one.state, one.lease_time, one.pause_requested, one.ready_time) == (PAUSED, 0, False, 0)
+    assert (one.state, one.lease_expire_time, one.pause_requested, one.scheduled_time) == (
+        PAUSED,
+        0,
+        False,
+        0,
+    )
     assert after(Resume(), Claim(LEASE), start=one).attempt == 2
 
 
@@ -439,7 +446,7 @@ def test_resume_needs_something_to_resume():
 
 
 def test_what_does_not_say_that_it_can_pause_cannot():
-    for one in (create(), held(), held(Update(Report(1), updating=True))):
+    for one in (create(), held(), held(SetUpdating(Report(1), updating=True))):
         with pytest.raises(IllegalTransitionError, match="pausable=True"):
             after(Pause(), start=one)
 
@@ -519,20 +526,20 @@ def test_a_cancel_of_what_is_paused_undoes_a_state_or_ends_it():
 
 def test_an_error_to_retry_puts_it_back_into_the_queue_until_it_is_ready():
     one = held(Retry(Report(1, 30, "busy"), error(), 5 * SECOND))
-    assert (one.state, one.lease_time, one.failed_attempts) == (QUEUED, 0, 1)
-    assert one.ready_time == NOW + 1 + 5 * SECOND
+    assert (one.state, one.lease_expire_time, one.failed_attempts) == (QUEUED, 0, 1)
+    assert one.scheduled_time == NOW + 1 + 5 * SECOND
     assert (one.progress_percent, one.status_detail) == (30, "busy")
     with pytest.raises(StaleAttemptError):
-        Claim(LEASE).apply(one, one.ready_time - 1)
-    again = Claim(LEASE).apply(one, one.ready_time)
-    assert (again.attempt, again.ready_time, again.start_time) == (2, 0, NOW + 1)
+        Claim(LEASE).apply(one, one.scheduled_time - 1)
+    again = Claim(LEASE).apply(one, one.scheduled_time)
+    assert (again.attempt, again.scheduled_time, again.start_time) == (2, 0, NOW + 1)
 
 
 @pytest.mark.parametrize("delay", [0, -1, -(2**70), 2**70])
 def test_a_delay_may_be_any_number(delay):
     """Less than none is none; and more than 64 bits hold never comes."""
     one = held(Retry(Report(1), error(), delay))
-    assert NOW < one.ready_time < 2**63
+    assert NOW < one.scheduled_time < 2**63
     assert one.is_ready(NOW + 1) == (delay <= 0)
 
 
@@ -547,31 +554,33 @@ def test_the_last_attempt_fails_with_its_own_error():
 def test_attempts_that_fail_are_lost_or_stuck_count_and_others_do_not():
     one = pausable(max_attempts=4)
     harmless = [Release(Report(0)), "pause", "updating"]
-    counted = [Retry, Lose, "stuck"]
+    counted = [Retry, LeaseLost, "stuck"]
     for what in (*harmless, *counted, *harmless):
         one = after(Claim(LEASE), start=one)
         number = one.attempt
         if what == "pause":
             one = after(Pause(), Release(Report(number)), Resume(), start=one)
         elif what == "updating":
-            one = after(Update(Report(number), updating=True), Release(Report(number)), start=one)
+            one = after(
+                SetUpdating(Report(number), updating=True), Release(Report(number)), start=one
+            )
         elif what is Retry:
             one = after(Retry(Report(number), error(), 0), start=one)
-        elif what is Lose:
-            one = after(Lose(number, proven=True), start=one)
+        elif what is LeaseLost:
+            one = after(LeaseLost(number, proven=True), start=one)
         elif what == "stuck":
-            one = after(Lose(number, stuck=True), start=one)
+            one = after(LeaseLost(number, stuck=True), start=one)
         else:
             one = after(Release(Report(number)), start=one)
     assert (one.state, one.attempt, one.failed_attempts) == (QUEUED, 9, 3)
-    one = after(Claim(LEASE), Lose(10, proven=True), start=one)
+    one = after(Claim(LEASE), LeaseLost(10, proven=True), start=one)
     assert (one.state, one.failed_attempts) == (FAILED, 4)
 
 
 def test_a_stuck_attempt_is_lost_though_its_lease_is_not_over():
-    one = Lose(1, stuck=True).apply(held(), NOW + 2)
+    one = LeaseLost(1, stuck=True).apply(held(), NOW + 2)
     assert (one.state, one.failed_attempts) == (QUEUED, 1)
-    last = after(Claim(LEASE), Lose(1, stuck=True), start=create(max_attempts=1))
+    last = after(Claim(LEASE), LeaseLost(1, stuck=True), start=create(max_attempts=1))
     info = error_details_pb2.ErrorInfo()
     served(last).error.details[0].Unpack(info)
     assert (served(last).error.code, info.reason) == (Code.ABORTED, "NO_PROGRESS")
@@ -581,7 +590,7 @@ def test_an_error_to_retry_while_cancelling_is_retried_only_to_undo():
     assert held(Cancel(), Retry(Report(1), error(), 5)).state == CANCELLED
     undoing = held(checkpoint(), Cancel(), Retry(Report(1), error(), 5 * SECOND))
     assert (undoing.state, undoing.claimable) == (CANCELLING, True)
-    assert undoing.ready_time == NOW + 1 + 5 * SECOND
+    assert undoing.scheduled_time == NOW + 1 + 5 * SECOND
 
 
 def test_a_cancel_or_a_pause_takes_the_wait_for_a_retry_away():
@@ -604,8 +613,8 @@ def test_what_nobody_has_expires_at_its_end_and_not_before():
     paused = after(Pause(), start=limited(pausable=True))
     retried = after(Claim(LEASE), Retry(Report(1), error(), 3600 * SECOND), start=limited())
     for one in (limited(), paused, retried):
-        assert Elapse().apply(one, END - 1) is one
-        expired = Elapse().apply(one, END)
+        assert TimePassed().apply(one, END - 1) is one
+        expired = TimePassed().apply(one, END)
         assert (expired.state, expired.end_time) == (EXPIRED, END)
         assert served(expired).error.code == Code.DEADLINE_EXCEEDED
         assert "10 s" in served(expired).error.message
@@ -614,14 +623,14 @@ def test_what_nobody_has_expires_at_its_end_and_not_before():
 def test_what_is_overdue_expires_when_it_is_claimed():
     assert Claim(LEASE).apply(limited(), END - 1).attempt == 1
     late = Claim(LEASE).apply(limited(), END)
-    assert (late.state, late.attempt, late.lease_time) == (EXPIRED, 0, 0)
+    assert (late.state, late.attempt, late.lease_expire_time) == (EXPIRED, 0, 0)
 
 
 def test_what_is_held_expires_by_its_worker_alone():
     one = after(Claim(LEASE), start=limited())
-    assert Elapse().apply(one, END + 1) is one
+    assert TimePassed().apply(one, END + 1) is one
     expired = Expire(Report(1, 70)).apply(one, END)
-    assert (expired.state, expired.lease_time, expired.progress_percent) == (EXPIRED, 0, 70)
+    assert (expired.state, expired.lease_expire_time, expired.progress_percent) == (EXPIRED, 0, 70)
 
 
 def test_in_cancelling_a_time_limit_ends_failed_with_code_4():
@@ -633,7 +642,7 @@ def test_in_cancelling_a_time_limit_ends_failed_with_code_4():
 
 def test_a_batch_is_undone_before_its_operation_expires():
     one = after(Claim(LEASE), SaveBatch(Report(1), BATCH, b""), Release(Report(1)), start=limited())
-    assert Elapse().apply(one, END) is one
+    assert TimePassed().apply(one, END) is one
     undoing = Claim(LEASE).apply(one, END)
     assert undoing.state == RUNNING
     ended = Expire(Report(2)).apply(undoing, END + SECOND)
@@ -651,23 +660,23 @@ def test_a_paused_operation_with_a_batch_goes_back_to_the_queue_to_be_undone():
         start=limited(pausable=True),
     )
     assert one.state == PAUSED
-    queued = Elapse().apply(one, END)
+    queued = TimePassed().apply(one, END)
     assert (queued.state, queued.done) == (QUEUED, False)
-    assert Elapse().apply(queued, END) is queued
+    assert TimePassed().apply(queued, END) is queued
     assert queued.is_ready(END)
 
 
 def test_a_checkpoint_alone_does_not_keep_an_operation_from_expiring():
     one = after(Claim(LEASE), checkpoint(), Release(Report(1)), start=limited())
-    assert Elapse().apply(one, END).state == EXPIRED
+    assert TimePassed().apply(one, END).state == EXPIRED
     cancelled = Cancel().apply(one, NOW + 2)
-    assert Elapse().apply(cancelled, END) is cancelled
+    assert TimePassed().apply(cancelled, END) is cancelled
     assert cancelled.is_ready(END)
 
 
 def test_a_retry_waits_no_longer_than_the_time_limit():
     one = after(Claim(LEASE), Retry(Report(1), error(), 3600 * SECOND), start=limited())
-    assert one.ready_time == END
+    assert one.scheduled_time == END
 
 
 @pytest.mark.parametrize(
@@ -677,10 +686,10 @@ def test_a_done_operation_is_kept_for_its_retention(end):
     one = after(Claim(LEASE), end, start=create(retention=5 * SECOND, request_id="r"))
     assert one.expire_time == one.end_time + 5 * SECOND
     assert shown(one).expire_time == _time(one.expire_time)
-    assert Elapse().apply(one, one.expire_time - 1) is one
-    gone = Elapse().apply(one, one.expire_time)
+    assert TimePassed().apply(one, one.expire_time - 1) is one
+    gone = TimePassed().apply(one, one.expire_time)
     assert (gone.deleted, gone.request_id) == (True, "")
-    assert Elapse().apply(gone, one.expire_time + 1) is gone
+    assert TimePassed().apply(gone, one.expire_time + 1) is gone
 
 
 @pytest.mark.parametrize("long", [2**63 - 1, 2**63, 86400 * 999_999_999 * SECOND])
@@ -735,14 +744,14 @@ def test_a_done_operation_is_kept_for_its_retention_and_not_a_moment_less(chosen
     ended = after(Claim(LEASE), Succeed(Report(1), RESPONSE), start=create(**chosen))
     assert ended.expire_time == ended.end_time + retention
     assert shown(ended).expire_time == _time(ended.expire_time)
-    assert Elapse().apply(ended, ended.expire_time - 1) == ended
-    assert Elapse().apply(ended, ended.expire_time).deleted
+    assert TimePassed().apply(ended, ended.expire_time - 1) == ended
+    assert TimePassed().apply(ended, ended.expire_time).deleted
 
 
 def test_an_operation_that_is_not_done_is_kept_for_ever():
     one = create(retention=5)
     assert not shown(one).HasField("expire_time")
-    assert Elapse().apply(one, NOW * 2) == one
+    assert TimePassed().apply(one, NOW * 2) == one
 
 
 # Fencing (R5).
@@ -757,14 +766,14 @@ def test_a_write_of_another_attempt_is_refused(attempt):
         report,
         SaveBatch(report, BATCH, b""),
         Checkpoint(report, STATE),
-        Update(report, updating=True),
+        SetUpdating(report, updating=True),
         Succeed(report, RESPONSE),
         Fail(report, error()),
         Retry(report, error(), 0),
         Expire(report),
         Release(report),
-        Lose(attempt, proven=True),
-        Lose(attempt, stuck=True),
+        LeaseLost(attempt, proven=True),
+        LeaseLost(attempt, stuck=True),
     ):
         with pytest.raises(StaleAttemptError) as caught:
             event.apply(one, NOW)
@@ -797,13 +806,13 @@ def events(draw, one: Record):
         "retry": Retry(report, error(), draw(st.sampled_from([0, 1_000_000]))),
         "expire": Expire(report),
         "checkpoint": Checkpoint(report, STATE),
-        "update": Update(report, draw(st.booleans())),
+        "update": SetUpdating(report, draw(st.booleans())),
         "release": Release(report),
-        "lose": Lose(number, draw(st.booleans()), draw(st.booleans())),
+        "lose": LeaseLost(number, draw(st.booleans()), draw(st.booleans())),
         "cancel": Cancel(),
         "pause": Pause(),
         "resume": Resume(),
-        "elapse": Elapse(),
+        "elapse": TimePassed(),
         "delete": Delete(),
     }
     rare = {"succeed", "fail", "expire", "delete"}
@@ -833,11 +842,11 @@ def check_invariants(one: Record) -> None:
         assert told.progress_percent == 100
     assert one.create_time <= one.update_time
     assert not one.done or one.create_time <= one.end_time == one.update_time
-    assert bool(one.lease_time) <= (one.state in (RUNNING, UPDATING, CANCELLING))
-    assert (one.state in (RUNNING, UPDATING)) <= bool(one.lease_time)
+    assert bool(one.lease_expire_time) <= (one.state in (RUNNING, UPDATING, CANCELLING))
+    assert (one.state in (RUNNING, UPDATING)) <= bool(one.lease_expire_time)
     assert told.pause_requested == one.pause_requested
     assert one.pause_requested <= (one.state in (RUNNING, UPDATING))
-    assert bool(one.ready_time) <= one.claimable
+    assert bool(one.scheduled_time) <= one.claimable
     assert bool(one.exclusive_target) != one.done
     assert bool(one.expire_time) == one.done == told.HasField("expire_time")
     assert bool(one.attempt) == bool(one.start_time)

@@ -98,7 +98,7 @@ class StateRule(_message.Message):
 
     INITIAL_FIELD_NUMBER: _builtins.int
     TERMINAL_FIELD_NUMBER: _builtins.int
-    SETTLED_FIELD_NUMBER: _builtins.int
+    FINAL_WHEN_DONE_FIELD_NUMBER: _builtins.int
     NEXT_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
     REPRESENTS_FIELD_NUMBER: _builtins.int
@@ -108,7 +108,7 @@ class StateRule(_message.Message):
     """
     terminal: _builtins.bool
     """Marks a state that nothing follows."""
-    settled: _builtins.bool
+    final_when_done: _builtins.bool
     """Marks a state that may stand when the operation is done although it is not
     terminal: until then, something may still follow it.
     """
@@ -134,14 +134,14 @@ class StateRule(_message.Message):
         *,
         initial: _builtins.bool = ...,
         terminal: _builtins.bool = ...,
-        settled: _builtins.bool = ...,
+        final_when_done: _builtins.bool = ...,
         next: _abc.Iterable[_builtins.str] | None = ...,
         code: _code_pb2.Code = ...,
         represents: _abc.Iterable[Global___JobState.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "initial", b"initial", "next", b"next", "represents", b"represents", "settled", b"settled", "terminal", b"terminal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "final_when_done", b"final_when_done", "initial", b"initial", "next", b"next", "represents", b"represents", "terminal", b"terminal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -66,7 +66,7 @@ class OperationStatus:
         except PermissionDeniedError as cause:
             raise _denied(operation_id) from cause
         operation = operations_pb2.Operation.FromString(found.body)
-        status = azure_face.from_facts(await self._backend.facts(operation))
+        status = azure_face.from_view(await self._backend.view(operation))
         return json_response(dumped(azure_face.to_json(status)))
 
 

@@ -102,8 +102,8 @@ class DeploymentManager:
         return json_response(dumped(body))
 
     async def _form(self, operation: bytes) -> dict[str, Any]:
-        facts = await self._backend.facts(operations_pb2.Operation.FromString(operation))
-        form = deployment_manager.from_facts(facts, public_url=self._public_url)
+        view = await self._backend.view(operations_pb2.Operation.FromString(operation))
+        form = deployment_manager.from_view(view, public_url=self._public_url)
         return deployment_manager.to_json(form)
 
 

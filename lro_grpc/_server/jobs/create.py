@@ -19,7 +19,7 @@ _CREATED_BY = {"parent", "request_id", "validate_only"}
 
 
 def run_of(kind: JobKind, run: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Returns the run of the method that creates jobs, in the colour of the author's own.
+    """Returns the run of the method that creates jobs, in the stack of the author's own.
 
     Args:
         kind: What the jobs are.
@@ -52,7 +52,7 @@ def run_of(kind: JobKind, run: Callable[[Any, Any], Any]) -> Callable[[Any, Any]
 def prepare_of(
     kind: JobKind, create: JobMethod, prepare: Callable[[Any, Any], Any] | None
 ) -> Callable[[Any, Any], Any]:
-    """Returns the prepare of the method that creates jobs, in the colour of the author's own.
+    """Returns the prepare of the method that creates jobs, in the stack of the author's own.
 
     Args:
         kind: What the jobs are.

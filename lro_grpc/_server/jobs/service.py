@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 
 from lro_grpc import paging
 from lro_grpc._dialects import vertex_ai
-from lro_grpc._dialects.view import Facts
+from lro_grpc._dialects.view import OperationView
 from lro_grpc._errors import (
     IllegalTransitionError,
     InvalidArgumentError,
@@ -91,7 +91,7 @@ class Jobs:
         return self._shown(record.operation).SerializeToString()
 
     async def _ask(self, verb: str, method: JobMethod, body: bytes, call: Call) -> bytes:
-        """Lets an event happen; the job's state tells what comes of it."""
+        """Lets an event apply_safely; the job's state tells what comes of it."""
         record = await self._named(verb.lower(), method, body, call)
         return self._answer(method, await self._apply(record, _EVENTS[verb]))
 
@@ -116,7 +116,7 @@ class Jobs:
             names.check_parent(parent)
         mask = self._mask(request)
         size = paging.page_size(getattr(request, "page_size", 0), most=self._limits.page_size)
-        tokens = paging.PageTokens(self._store.key)
+        tokens = paging.PageTokens(self._store.signing_secret)
         token: str = getattr(request, "page_token", "")
         arguments = (method.name, _without_paging(request))
         position = tokens.read(token, *arguments) if token else b""
@@ -186,7 +186,7 @@ class Jobs:
         job: Any = self._kind.message()
         if operation.metadata.Is(job.DESCRIPTOR):
             operation.metadata.Unpack(job)
-        vertex_ai.fill(job, Facts.of_operation(operation))
+        vertex_ai.fill(job, OperationView.of_operation(operation))
         job.name = self._kind.name_of(operation.name)
         shown: Message = job
         return shown

@@ -67,7 +67,7 @@ class Call:
     """What the service may know of an RPC.
 
     Args:
-        context: gRPC's own context, of either colour.
+        context: gRPC's own context, of either stack.
         method: The full name of the RPC's method.
         waiters: Who may wait.
     """
@@ -114,7 +114,7 @@ class Call:
             self._waiters.leave()
 
     async def prepare(self, function: Callable[[Any, Any], Any], request: Any) -> Any:
-        """Calls an author's prepare with the request and a context of its colour.
+        """Calls an author's prepare with the request and a context of its stack.
 
         A ``def`` runs in a thread.
 

@@ -1,6 +1,6 @@
-"""The faces that gRPC calls: the two colours of servers meet the one service here.
+"""The faces that gRPC calls: the two stacks of servers meet the one service here.
 
-A face turns one method of the service into a method handler of its server's colour, and what the
+A face turns one method of the service into a method handler of its server's stack, and what the
 service raises into the RPC's status.
 """
 

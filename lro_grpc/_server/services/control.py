@@ -13,7 +13,7 @@ from lro_grpc._server.access import Guard
 from lro_grpc._server.guarded_store import Asking
 from lro_grpc._server.reading import read
 from lro_grpc._server.rpc.call import Call, Service, StreamService, parse
-from lro_grpc._stores.notifier import Changes
+from lro_grpc._stores.notifier import Notifier
 from lro_grpc._stores.store import Store
 
 _SERVICE = "/lro.v1.OperationControlService/"
@@ -33,7 +33,7 @@ class ControlService:
     """
 
     def __init__(
-        self, store: Store, changes: Changes, guard: Guard, *, watch_resend: timedelta
+        self, store: Store, changes: Notifier, guard: Guard, *, watch_resend: timedelta
     ) -> None:
         self._store = store
         self._changes = changes

@@ -19,7 +19,7 @@ from lro_grpc._server.guarded_store import Asking
 from lro_grpc._server.limits import Limits
 from lro_grpc._server.reading import read
 from lro_grpc._server.rpc.call import Call, Service, parse
-from lro_grpc._stores.notifier import Changes
+from lro_grpc._stores.notifier import Notifier
 from lro_grpc._stores.store import Query, Store
 from lro_grpc._wire.headers import POLL_AFTER
 
@@ -39,7 +39,7 @@ class OperationsService:
     def __init__(
         self,
         store: Store,
-        changes: Changes,
+        changes: Notifier,
         guard: Guard,
         limits: Limits,
         *,
@@ -81,7 +81,7 @@ class OperationsService:
         if request.name != names.COLLECTION:
             names.check_parent(request.name)
         size = paging.page_size(request.page_size, most=self._limits.page_size)
-        tokens = paging.PageTokens(self._store.key)
+        tokens = paging.PageTokens(self._store.signing_secret)
         arguments = (request.name, request.filter, str(request.return_partial_success))
         position = b""
         if request.page_token:

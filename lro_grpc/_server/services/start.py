@@ -124,7 +124,7 @@ class Starter:
             exclusive=self._options.exclusive,
             retention=self._retention,
             timeout=_micros(self._options.timeout or timedelta(0)),
-            custom=self._custom(prepared),
+            handler_metadata=self._handler_metadata(prepared),
         )
         try:
             with (
@@ -169,7 +169,7 @@ class Starter:
             )
         return prepared
 
-    def _custom(self, prepared: Prepared) -> bytes:
+    def _handler_metadata(self, prepared: Prepared) -> bytes:
         """Returns the handler's own metadata fields, as they are to begin with."""
         if prepared.metadata is None:
             return b""
@@ -196,7 +196,7 @@ class Starter:
     async def _validated(self, prepared: Prepared) -> bytes:
         """Returns a done operation without a name and with an empty response (S8)."""
         if self._options.exclusive:
-            occupant = await self._store.occupant(prepared.target)
+            occupant = await self._store.exclusive_holder(prepared.target)
             if occupant:
                 raise in_progress(prepared.target, occupant)
         response = any_pb2.Any.FromString(metadata.packed(protobuf_class(self._handler.response)()))

@@ -34,15 +34,15 @@ from lro_grpc._stores.sqlite.schema import (
     COLUMNS,
     OPERATION_ID,
     STATES,
-    key_of,
-    migrate,
+    prepare,
     record_of,
+    signing_secret_of,
     transaction,
 )
 from lro_grpc._stores.store import (
     MAX_EXAMINED,
     Change,
-    Held,
+    Leased,
     Listener,
     Now,
     Page,
@@ -64,7 +64,7 @@ _LAST_TIME = 2**63 - 1
 _HAS_CANCELLED_CHECKPOINT = f"checkpoint <> x'' AND state = {CANCELLING}"
 _TO_UNDO = f"(batch <> x'' OR ({_HAS_CANCELLED_CHECKPOINT}))"
 _READY = (
-    f"SELECT name FROM operations WHERE {CLAIMABLE} AND method = ? AND ready_time <= ?"
+    f"SELECT name FROM operations WHERE {CLAIMABLE} AND method = ? AND scheduled_time <= ?"
     " ORDER BY sequence LIMIT ?"
 )
 _EXPIRING = (
@@ -73,7 +73,7 @@ _EXPIRING = (
 )
 _OVERDUE = (
     "SELECT name FROM operations"
-    " WHERE deadline_time <> 0 AND lease_time = 0 AND end_time = 0 AND deadline_time <= ?"
+    " WHERE deadline_time <> 0 AND lease_expire_time = 0 AND end_time = 0 AND deadline_time <= ?"
     f" AND NOT (state IN ({STATES}) AND {_TO_UNDO})"
     " ORDER BY deadline_time LIMIT ?"
 )
@@ -123,7 +123,7 @@ class SqliteStore:
 
     def __init__(self, path: str | os.PathLike[str], now: Now) -> None:
         self.path = Path(path)
-        self.key = b""
+        self.signing_secret = b""
         self._now = now
         self._file = self.path.resolve()  # a link to the file is the file
         self._lock = FileLock(self._file.with_name(self._file.name + ".lock"))
@@ -150,8 +150,8 @@ class SqliteStore:
             undo.callback(self._lock.release)
             try:
                 self._writer = undo.enter_context(contextlib.closing(self._connect()))
-                migrate(self._writer, self.path)
-                self.key = key_of(self._writer)
+                prepare(self._writer, self.path)
+                self.signing_secret = signing_secret_of(self._writer)
                 self._reader = undo.enter_context(contextlib.closing(self._connect()))
             except sqlite3.Error as cause:
                 raise self._unusable(cause) from cause
@@ -248,7 +248,7 @@ class SqliteStore:
         except sqlite3.Error as cause:
             raise _unavailable(cause) from cause
 
-    async def occupant(self, target: str) -> str:
+    async def exclusive_holder(self, target: str) -> str:
         """Returns the operation that has a target for itself; empty for none."""
         rows = self._read(BY_EXCLUSIVE_TARGET, target)
         return str(rows[0][0]) if rows else ""
@@ -262,20 +262,21 @@ class SqliteStore:
             for (name,) in self._read(_READY, method, until, limit)
         ]
 
-    async def due(self, limit: int) -> Sequence[str]:
+    async def expired(self, limit: int) -> Sequence[str]:
         """Returns operations that are to expire, or to be removed."""
         now = self._now()
         expiring = self._read(_EXPIRING, now, limit)
         overdue = self._read(_OVERDUE, now, limit)
         return [name for (name,) in (*overdue, *expiring)][:limit]
 
-    async def held(self, *, until: int | None = None) -> Sequence[Held]:
+    async def leased(self, *, until: int | None = None) -> Sequence[Leased]:
         """Returns the operations that an attempt holds."""
         rows = self._read(
-            "SELECT name, attempt FROM operations WHERE lease_time <> 0 AND lease_time <= ?",
+            "SELECT name, attempt FROM operations"
+            " WHERE lease_expire_time <> 0 AND lease_expire_time <= ?",
             _LAST_TIME if until is None else until,
         )
-        return [Held(*row) for row in rows]
+        return [Leased(*row) for row in rows]
 
     def _told(self, record: Record) -> Record:
         """Returns a record that was read as it was last told.

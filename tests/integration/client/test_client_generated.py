@@ -110,7 +110,7 @@ def client(side: Any, **how: Any) -> Any:
 
 
 def get(side: Any, fleets: Any, name: str, **how: Any) -> Instance:
-    """Calls a plain method, where a stub of that colour may be called."""
+    """Calls a plain method, where a stub of that stack may be called."""
     wanted = fleet_service_pb2.GetInstanceRequest(name=name)
     if not side.is_async:
         instance: Instance = fleets.GetInstance(wanted, **how)

@@ -20,7 +20,7 @@ from lro_grpc._errors import LroError
 from lro_grpc._operation import publication
 from lro_grpc._operation.events import Cancel, Event, Pause, Resume
 from lro_grpc._operation.record import Record
-from lro_grpc.stores import Change, Changes, ForwardingStore, Listener, Store
+from lro_grpc.stores import Change, ForwardingStore, Listener, Notifier, Store
 from lro_grpc.testing import ManualClock
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class Signal:
 
     def wait(self) -> None:
         """For a thread."""
-        assert self._event.wait(5), "it did not happen"
+        assert self._event.wait(5), "it did not apply_safely"
 
     def wait_or_stop(self, op: Any) -> None:
         """For a thread that looks now and then whether it has to stop."""
@@ -175,7 +175,7 @@ class World:
         self.link: Link
         self._make_store = make_store
         self._store: Store | None = None
-        self._changes: Changes
+        self._changes: Notifier
         self._engine: InProcessEngine | None = None
         self._count = itertools.count(1)
 
@@ -184,7 +184,7 @@ class World:
         if self._store is None:
             self._store = self._make_store()
             await self._store.open()
-            self._changes = Changes(self._store)
+            self._changes = Notifier(self._store)
         return self._store
 
     async def start(

@@ -24,9 +24,9 @@ from google.rpc import error_details_pb2
 
 from lro_grpc._errors import AttemptStopped, Code, LroError, StopReason, UnavailableError
 from lro_grpc._operation import lifecycle
-from lro_grpc._operation.events import Claim, Lose, SaveBatch
+from lro_grpc._operation.events import Claim, LeaseLost, SaveBatch
 
-COLOURS = ["def", "async def"]
+STACKS = ["def", "async def"]
 A, B, C, D = TARGETS = [f"projects/p/instances/i{n}" for n in range(1, 5)]
 
 READY, CREATING, DELETING = "READY", "CREATING", "DELETING"
@@ -34,16 +34,16 @@ FAILED, ROLLED_BACK, PENDING = "FAILED", "ROLLED_BACK", "PENDING_CREATE"
 
 
 class Fleet:
-    """Creates and deletes targets as a test tells it to, in either colour.
+    """Creates and deletes targets as a test tells it to, in either stack.
 
     A target in ``gates`` waits there, and looks whether it has to stop; one in ``failures`` then
     fails with what stands there. ``exists`` is what there is in the end.
     """
 
-    def __init__(self, colour: str, targets: list[str] = TARGETS, parallelism: int = 1) -> None:
+    def __init__(self, stack: str, targets: list[str] = TARGETS, parallelism: int = 1) -> None:
         self.targets = targets
         self.parallelism = parallelism
-        self.run = self._run if colour == "def" else self._run_async
+        self.run = self._run if stack == "def" else self._run_async
         self.create_gates: dict[str, Signal] = {}
         self.delete_gates: dict[str, Signal] = {}
         self.create_failures: dict[str, BaseException] = {}
@@ -144,7 +144,7 @@ class Fleet:
         self.exists.discard(target)
 
 
-@pytest.fixture(params=COLOURS)
+@pytest.fixture(params=STACKS)
 def fleet(request: pytest.FixtureRequest) -> Fleet:
     return Fleet(request.param)
 
@@ -192,10 +192,10 @@ async def test_targets_are_picked_in_order_and_each_state_is_stored_first(world,
     await world.done(name)
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-async def test_as_many_targets_are_created_at_a_time_as_asked_for(world, colour):
+@pytest.mark.parametrize("stack", STACKS)
+async def test_as_many_targets_are_created_at_a_time_as_asked_for(world, stack):
     targets = [f"i{n}" for n in range(7)]
-    fleet = Fleet(colour, targets, parallelism=3)
+    fleet = Fleet(stack, targets, parallelism=3)
     fleet.create_gates = {target: Signal() for target in targets}
     await world.start(fleet.run)
     name = await world.create()
@@ -355,9 +355,9 @@ async def test_a_handler_may_catch_the_error_and_tell_it_in_its_own_words(world)
 # What cannot be.
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-async def test_a_target_that_stands_there_twice_fails_before_anything_is_begun(world, colour):
-    fleet = Fleet(colour, TARGETS)
+@pytest.mark.parametrize("stack", STACKS)
+async def test_a_target_that_stands_there_twice_fails_before_anything_is_begun(world, stack):
+    fleet = Fleet(stack, TARGETS)
     fleet.targets = [A, B, A]
     await world.start(fleet.run)
     done = await world.done(await world.create())
@@ -535,7 +535,7 @@ async def test_a_cancel_of_a_whole_batch_while_no_worker_has_it_is_undone_too(wo
     await world.until(name, lambda one: states_of_record(one) == [READY] * 4)
     await world.crash()
     await world.open()
-    await world.apply(name, Lose(1, proven=True))
+    await world.apply(name, LeaseLost(1, proven=True))
     await world.cancel(name)
     fleet.after_batch.set()
     await world.start(fleet.run)
@@ -694,7 +694,7 @@ async def test_an_attempt_that_has_lost_its_lease_begins_nothing_more(world, fle
     name = await world.create()
     await fleet.begun[A]
     store = await world.open()
-    await store.apply_all([(name, Lose(1, proven=True)), (name, Claim(10**9))])
+    await store.apply_all([(name, LeaseLost(1, proven=True)), (name, Claim(10**9))])
     fleet.create_gates[A].set()
     await fleet.unwound
     assert isinstance(fleet.raised[0], AttemptStopped)

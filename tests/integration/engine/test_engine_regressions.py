@@ -24,7 +24,7 @@ from engine_world import (
 from lro_grpc._engine.inprocess import InProcessEngine
 from lro_grpc._errors import AttemptStopped, LroError, StaleAttemptError
 from lro_grpc._operation import lifecycle, metadata
-from lro_grpc._operation.events import Claim, Lose, Report, Succeed
+from lro_grpc._operation.events import Claim, LeaseLost, Report, Succeed
 from lro_grpc._operation.record import Record
 from lro_grpc.stores import Query
 
@@ -44,7 +44,7 @@ async def lost_elsewhere(world, meanwhile):
     swept = Signal()
 
     async def before(events):
-        if not swept.is_set() and any(isinstance(event, Lose) for event in events):
+        if not swept.is_set() and any(isinstance(event, LeaseLost) for event in events):
             swept.set()
             await meanwhile(name)
 
@@ -71,7 +71,7 @@ async def test_a_claim_between_the_sweeps_look_and_its_write_stands(world):
     """River #1302 again: the rescuer took a job from its new worker."""
 
     async def claim_again(name):
-        await world.apply(name, Lose(1))
+        await world.apply(name, LeaseLost(1))
         await world.apply(name, Claim(10 * int(LEASE * MICROS)))
 
     name = await lost_elsewhere(world, claim_again)
@@ -129,7 +129,7 @@ async def test_a_zombie_finishes_in_vain(world):
     world.link.after = listen
     await world.pass_time(LEASE / 2)
     await frozen
-    await world.apply(name, Lose(1, proven=True))
+    await world.apply(name, LeaseLost(1, proven=True))
     await world.apply(name, Claim(10 * int(LEASE * MICROS)))
     held = await world.record(name)
     thaw.set()
@@ -157,7 +157,7 @@ async def test_of_fifty_claimers_exactly_one_gets_each_attempt(world):
         assert sorted(one.name for one in claimed) == sorted(names)
         assert {one.attempt for one in claimed} == {attempt}
         assert {type(one) for one in refused} == {StaleAttemptError}
-        await store.apply_all([(name, Lose(attempt, proven=True)) for name in names])
+        await store.apply_all([(name, LeaseLost(attempt, proven=True)) for name in names])
 
 
 async def test_of_fifty_engines_exactly_one_runs_each_operation(memory_world):

@@ -27,14 +27,14 @@ from lro_grpc._operation import lifecycle
 from lro_grpc._operation.events import Claim, Delete, Release, Report, Retry
 from lro_grpc._runtime.backoff import Backoff
 
-COLOURS = ["def", "async def"]
+STACKS = ["def", "async def"]
 
 
 class Flaky:
     """A handler that raises what it is given, one after the other, and then succeeds."""
 
-    def __init__(self, *errors: BaseException, colour: str = "async def") -> None:
-        self.run = self._run if colour == "def" else self._run_async
+    def __init__(self, *errors: BaseException, stack: str = "async def") -> None:
+        self.run = self._run if stack == "def" else self._run_async
         self._errors = list(errors)
         self.attempts: list[int] = []
 
@@ -48,14 +48,16 @@ class Flaky:
         return self._run(request, op)
 
 
-@pytest.fixture(params=COLOURS)
-def colour(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=STACKS)
+def stack(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
 async def waits(world: Any, name: str, failed: int = 1) -> Any:
     """Waits for an operation to wait for another attempt, and returns its record."""
-    return await world.until(name, lambda one: one.failed_attempts == failed and not one.lease_time)
+    return await world.until(
+        name, lambda one: one.failed_attempts == failed and not one.lease_expire_time
+    )
 
 
 def backoff(seconds: float, maximum: float = 1000.0) -> Backoff:
@@ -70,8 +72,8 @@ def drawing(*numbers: float) -> Any:
 # Which errors.
 
 
-async def test_a_retryable_error_begins_another_attempt(world, colour):
-    flaky = Flaky(RetryableError("busy"), colour=colour)
+async def test_a_retryable_error_begins_another_attempt(world, stack):
+    flaky = Flaky(RetryableError("busy"), stack=stack)
     await world.start(flaky.run)
     name = await world.create()
     waiting = await waits(world, name)
@@ -82,16 +84,16 @@ async def test_a_retryable_error_begins_another_attempt(world, colour):
     assert metadata_of(done).attempt == 2
 
 
-async def test_any_other_error_is_final(world, colour):
-    flaky = Flaky(UnavailableError("gone"), colour=colour)
+async def test_any_other_error_is_final(world, stack):
+    flaky = Flaky(UnavailableError("gone"), stack=stack)
     await world.start(flaky.run)
     done = await world.done(await world.create())
     assert done.error.code == Code.UNAVAILABLE
     assert flaky.attempts == [1]
 
 
-async def test_the_marks_predicate_says_which_errors_are_retried(world, colour):
-    flaky = Flaky(ConnectionResetError("reset"), KeyError("k"), colour=colour)
+async def test_the_marks_predicate_says_which_errors_are_retried(world, stack):
+    flaky = Flaky(ConnectionResetError("reset"), KeyError("k"), stack=stack)
     await world.start(
         handler(flaky.run, retry=lambda error: isinstance(error, ConnectionResetError))
     )
@@ -136,7 +138,7 @@ async def test_no_attempt_begins_before_its_pause_is_over(world):
     flaky = Flaky(RetryableError("busy"))
     await world.start(handler(flaky.run, backoff=backoff(20)), options=drawing(0.5))
     name = await world.create()
-    assert (await waits(world, name)).ready_time == world.clock.now() + 10_000_000
+    assert (await waits(world, name)).scheduled_time == world.clock.now() + 10_000_000
     await world.pass_time(9.5)
     assert flaky.attempts == [1]
     await world.pass_time(0.5)
@@ -153,7 +155,7 @@ async def test_pauses_grow_up_to_the_maximum_with_full_jitter(memory_world):
     pauses = []
     for failed in range(1, 6):
         waiting = await waits(memory_world, name, failed)
-        pauses.append((waiting.ready_time - memory_world.clock.now()) / 1e6)
+        pauses.append((waiting.scheduled_time - memory_world.clock.now()) / 1e6)
         await memory_world.pass_time(math.ceil(pauses[-1] * 2) / 2)
     ceilings = [2, 4, 8, 10, 10]
     assert all(0 <= pause <= most for pause, most in zip(pauses, ceilings, strict=True))
@@ -165,7 +167,7 @@ async def test_retry_after_comes_before_the_backoff(world):
     flaky = Flaky(RetryableError("busy", retry_after=timedelta(seconds=30)))
     await world.start(flaky.run)
     name = await world.create()
-    assert (await waits(world, name)).ready_time == world.clock.now() + 30_000_000
+    assert (await waits(world, name)).scheduled_time == world.clock.now() + 30_000_000
     await world.pass_time(29.5)
     assert flaky.attempts == [1]
     await world.pass_time(0.5)
@@ -227,8 +229,8 @@ async def test_a_clock_that_is_set_forward_lets_a_retry_begin(world):
     assert response_of(await world.done(name)) == "attempt 2"
 
 
-async def test_an_operation_that_waits_for_a_retry_takes_no_slot(world, colour):
-    flaky = Flaky(RetryableError("busy", retry_after=timedelta(hours=1)), colour=colour)
+async def test_an_operation_that_waits_for_a_retry_takes_no_slot(world, stack):
+    flaky = Flaky(RetryableError("busy", retry_after=timedelta(hours=1)), stack=stack)
     await world.start(handler(flaky.run, concurrency=1))
     name = await world.create()
     await waits(world, name)
@@ -269,14 +271,14 @@ async def test_a_retry_after_that_is_no_timedelta_fails_the_handler_by_name(worl
 
 
 @pytest.mark.parametrize("most", [1, 3])
-async def test_the_last_attempt_fails_with_the_handlers_own_error(world, colour, most):
+async def test_the_last_attempt_fails_with_the_handlers_own_error(world, stack, most):
     error = RetryableError(
         "the quota is used up",
         code=Code.RESOURCE_EXHAUSTED,
         reason="QUOTA",
         retry_after=timedelta(seconds=0.5),
     )
-    flaky = Flaky(*[error] * 5, colour=colour)
+    flaky = Flaky(*[error] * 5, stack=stack)
     await world.start(flaky.run)
     name = await world.create(max_attempts=most)
     for failed in range(1, most):
@@ -381,8 +383,8 @@ async def test_a_retry_whose_commit_was_not_answered_counts_once(world):
 class Batcher:
     """Creates a batch, and then raises what it is given; notes what it creates and deletes."""
 
-    def __init__(self, colour: str, *errors: Exception, fail_at: str = "") -> None:
-        self.run = self._run if colour == "def" else self._run_async
+    def __init__(self, stack: str, *errors: Exception, fail_at: str = "") -> None:
+        self.run = self._run if stack == "def" else self._run_async
         self.created: list[str] = []
         self.deleted: list[str] = []
         self._errors = list(errors)
@@ -413,8 +415,8 @@ class Batcher:
         return Text(value=f"attempt {op.attempt}")
 
 
-async def test_a_retry_keeps_the_batch_that_was_created(world, colour):
-    batcher = Batcher(colour, RetryableError("busy", retry_after=timedelta(seconds=1)))
+async def test_a_retry_keeps_the_batch_that_was_created(world, stack):
+    batcher = Batcher(stack, RetryableError("busy", retry_after=timedelta(seconds=1)))
     await world.start(batcher.run)
     name = await world.create()
     await waits(world, name)
@@ -426,8 +428,8 @@ async def test_a_retry_keeps_the_batch_that_was_created(world, colour):
     assert states_of(done) == ["READY", "READY"]
 
 
-async def test_a_batch_that_has_failed_is_rolled_back_and_not_retried(world, colour):
-    batcher = Batcher(colour, fail_at="b")
+async def test_a_batch_that_has_failed_is_rolled_back_and_not_retried(world, stack):
+    batcher = Batcher(stack, fail_at="b")
     await world.start(batcher.run)
     done = await world.done(await world.create())
     assert (done.error.code, done.error.message) == (Code.UNAVAILABLE, "busy")
@@ -436,10 +438,10 @@ async def test_a_batch_that_has_failed_is_rolled_back_and_not_retried(world, col
     assert metadata_of(done).attempt == 1
 
 
-async def test_the_last_attempt_that_fails_rolls_its_batch_back(world, colour):
+async def test_the_last_attempt_that_fails_rolls_its_batch_back(world, stack):
     """All or nothing: an error to retry is final when there is no further attempt."""
     errors = [RetryableError("busy", retry_after=timedelta(seconds=0.5))] * 2
-    batcher = Batcher(colour, *errors)
+    batcher = Batcher(stack, *errors)
     await world.start(batcher.run)
     name = await world.create(max_attempts=2)
     await waits(world, name)
@@ -450,10 +452,8 @@ async def test_the_last_attempt_that_fails_rolls_its_batch_back(world, colour):
     assert states_of(done) == ["ROLLED_BACK", "ROLLED_BACK"]
 
 
-async def test_a_cancel_of_an_operation_that_waits_with_a_batch_rolls_it_back_at_once(
-    world, colour
-):
-    batcher = Batcher(colour, RetryableError("busy", retry_after=timedelta(hours=1)))
+async def test_a_cancel_of_an_operation_that_waits_with_a_batch_rolls_it_back_at_once(world, stack):
+    batcher = Batcher(stack, RetryableError("busy", retry_after=timedelta(hours=1)))
     await world.start(batcher.run)
     name = await world.create()
     await waits(world, name)
@@ -524,9 +524,9 @@ async def test_a_retry_is_no_release_and_counts_where_a_drain_does_not(world):
     assert (await world.record(name)).failed_attempts == 1
 
 
-async def test_a_retry_waits_for_no_longer_than_its_time_limit_to_undo(world, colour):
+async def test_a_retry_waits_for_no_longer_than_its_time_limit_to_undo(world, stack):
     """The batch is rolled back when the time is over, not when the next attempt would begin."""
-    batcher = Batcher(colour, RetryableError("busy", retry_after=timedelta(hours=1)))
+    batcher = Batcher(stack, RetryableError("busy", retry_after=timedelta(hours=1)))
     await world.start(batcher.run)
     name = await world.create(timeout=30_000_000)
     await waits(world, name)

@@ -33,16 +33,16 @@ from lro_grpc._errors import (
     UnavailableError,
 )
 from lro_grpc._operation import lifecycle, metadata
-from lro_grpc._operation.events import Cancel, Claim, Delete, Heartbeat, Lose, Report, Succeed
+from lro_grpc._operation.events import Cancel, Claim, Delete, Heartbeat, LeaseLost, Report, Succeed
 
-COLOURS = ["def", "async def"]
+STACKS = ["def", "async def"]
 
 
 class Worker:
     """A handler that waits until it is let go, and tells what it meets."""
 
-    def __init__(self, colour: str = "async def") -> None:
-        self.run = self._run if colour == "def" else self._run_async
+    def __init__(self, stack: str = "async def") -> None:
+        self.run = self._run if stack == "def" else self._run_async
         self.started = Signal()
         self.go_on = Signal()
         self.unwound = Signal()
@@ -75,11 +75,11 @@ class Worker:
 
     @property
     def unwinding(self) -> type[BaseException]:
-        """What a stop looks like in this colour."""
+        """What a stop looks like in this stack."""
         return AttemptStopped if self.run == self._run else asyncio.CancelledError
 
 
-@pytest.fixture(params=COLOURS)
+@pytest.fixture(params=STACKS)
 def worker(request: pytest.FixtureRequest) -> Worker:
     return Worker(request.param)
 
@@ -156,8 +156,8 @@ async def test_a_handler_may_fail_while_it_is_cancelled(world):
     assert metadata_of(done).state == state_pb2.JOB_STATE_FAILED
 
 
-@pytest.mark.parametrize("colour", COLOURS)
-async def test_a_handler_can_clean_up_while_it_is_cancelled(world, colour):
+@pytest.mark.parametrize("stack", STACKS)
+async def test_a_handler_can_clean_up_while_it_is_cancelled(world, stack):
     started, cleaned = Signal(), Signal()
 
     def work(request, op):
@@ -177,7 +177,7 @@ async def test_a_handler_can_clean_up_while_it_is_cancelled(world, colour):
             op.progress(detail="cleaned")
             cleaned.set()
 
-    await world.start(work if colour == "def" else work_async)
+    await world.start(work if stack == "def" else work_async)
     name = await world.create()
     await started
     await world.cancel(name)
@@ -291,7 +291,7 @@ async def test_a_write_of_an_attempt_that_has_lost_its_lease_is_refused(world):
     await world.start(work)
     name = await world.create()
     await started[1]
-    await world.apply(name, Lose(1, proven=True))
+    await world.apply(name, LeaseLost(1, proven=True))
     await started[2]
     go_on[1].set()
     await ended
@@ -308,7 +308,7 @@ async def test_an_attempt_learns_from_its_heartbeat_that_another_process_has_tak
     name = await world.create()
     await worker.started
     store = await world.open()
-    await store.apply_all([(name, Lose(1, proven=True)), (name, Claim(10**9))])
+    await store.apply_all([(name, LeaseLost(1, proven=True)), (name, Claim(10**9))])
     await world.pass_time(LEASE / 3 + 1)
     await worker.unwound
     assert worker.unwound_by == [(worker.unwinding, StopReason.LEASE_LOST)]
@@ -322,7 +322,7 @@ async def test_an_attempt_is_stopped_when_a_new_one_begins_in_its_own_process(wo
     await world.start(worker.run)
     name = await world.create()
     await worker.started
-    await world.apply(name, Lose(1, proven=True))
+    await world.apply(name, LeaseLost(1, proven=True))
     await world.until(name, lambda one: one.attempt == 2)
     await world.pass_time(LEASE / 3 + 1)
     await asyncio.wait_for(worker.unwound, 1)
@@ -384,7 +384,7 @@ async def test_a_thread_that_goes_on_without_its_lease_keeps_its_slot(world):
     stuck = await world.create("0")
     await started[0]
     store = await world.open()
-    await store.apply_all([(stuck, Lose(1, proven=True)), (stuck, Claim(10**9))])
+    await store.apply_all([(stuck, LeaseLost(1, proven=True)), (stuck, Claim(10**9))])
     waiting = await world.create("1")
     await world.pass_time(LEASE)
     assert (await world.record(waiting)).attempt == 0
@@ -525,7 +525,7 @@ async def test_a_shutdown_gives_the_operation_back_and_the_next_process_goes_on(
     assert worker.unwound_by == [(worker.unwinding, StopReason.SHUTDOWN)]
     await world.open()
     released = await world.record(name)
-    assert (released.state, released.failed_attempts, released.lease_time) == (
+    assert (released.state, released.failed_attempts, released.lease_expire_time) == (
         lifecycle.QUEUED,
         0,
         0,
@@ -570,7 +570,7 @@ async def test_a_thread_that_does_not_stop_keeps_its_operation(world):
     await engine.stop(timedelta(seconds=0.05))
     held = await world.record(name)
     assert (held.state, held.attempt) == (lifecycle.RUNNING, 1)
-    assert held.lease_time > 0
+    assert held.lease_expire_time > 0
     go_on.set()
     for _ in range(20):
         await asyncio.sleep(0.001)
@@ -698,13 +698,15 @@ async def test_progress_survives_a_crash_and_does_not_go_back(world):
     name = await world.create()
     await told[0]
     await world.until(name, lambda one: one.status_detail == "attempt 1")
-    custom = (await world.record(name)).custom
+    handler_metadata = (await world.record(name)).handler_metadata
     await world.crash()
     await world.start(work)
     await told[1]
     second = await world.until(name, lambda one: one.status_detail == "attempt 2")
     assert second.progress_percent == 60
-    assert second.custom != custom  # the handler has found what the first attempt left
+    assert (
+        second.handler_metadata != handler_metadata
+    )  # the handler has found what the first attempt left
 
 
 async def test_with_one_attempt_a_lost_worker_fails_the_operation(world, worker):

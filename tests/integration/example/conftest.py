@@ -24,13 +24,13 @@ def fleet(data: Path) -> Fleet:
 
 
 @pytest.fixture(params=["sync", "aio"])
-def colour(request: pytest.FixtureRequest) -> str:
+def stack(request: pytest.FixtureRequest) -> str:
     """``grpc.server`` or ``grpc.aio.server``."""
-    colour: str = request.param
-    return colour
+    stack: str = request.param
+    return stack
 
 
 @pytest.fixture
-def server(colour: str, data: Path) -> Iterator[Server]:
-    with serving(colour, data) as server:
+def server(stack: str, data: Path) -> Iterator[Server]:
+    with serving(stack, data) as server:
         yield server

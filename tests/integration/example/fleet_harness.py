@@ -1,4 +1,4 @@
-"""Work without an operation, for the fleet alone; and a server of either colour for the service."""
+"""Work without an operation, for the fleet alone; and a server of either stack for the service."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(colour: str, data: Path, store: str = "memory:") -> Iterator[Server]:
+def serving(stack: str, data: Path, store: str = "memory:") -> Iterator[Server]:
     """Serves a fleet on ``grpc.server`` ("sync") or ``grpc.aio.server`` ("aio")."""
     operations = lro_grpc.Operations(store, grace=timedelta(seconds=5))
 
@@ -169,7 +169,7 @@ def serving(colour: str, data: Path, store: str = "memory:") -> Iterator[Server]
         port: int = server.add_insecure_port("127.0.0.1:0")
         return port
 
-    with _sync(operations, attach) if colour == "sync" else _aio(operations, attach) as port:
+    with _sync(operations, attach) if stack == "sync" else _aio(operations, attach) as port:
         server = Server(data, port)
         with server.channel:
             yield server

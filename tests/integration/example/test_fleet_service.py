@@ -1,4 +1,4 @@
-"""The fleet's service on real servers of both colours, called with the generated stubs."""
+"""The fleet's service on real servers of both stacks, called with the generated stubs."""
 
 from __future__ import annotations
 
@@ -137,12 +137,12 @@ def test_cancel_while_rows_are_inserted(server: Server) -> None:
     assert refused(lambda: server.get("orders")).code == Code.NOT_FOUND
 
 
-def test_a_build_goes_on_after_a_restart(colour: str, data: Path, tmp_path: Path) -> None:
+def test_a_build_goes_on_after_a_restart(stack: str, data: Path, tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path / 'operations.db'}"
-    with serving(colour, data, store) as server:
+    with serving(stack, data, store) as server:
         started = server.create("orders", rows=400_000)
         server.until(started, lambda seen: seen.status_detail.startswith("inserted "))
-    with serving(colour, data, store) as server:
+    with serving(stack, data, store) as server:
         ended = server.done(started)
         assert metadata_of(ended).attempt == 2
         assert response_of(ended, Instance()) == server.get("orders")

@@ -12,27 +12,27 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(params=["sync", "aio"])
-def colour(request: pytest.FixtureRequest) -> str:
+def stack(request: pytest.FixtureRequest) -> str:
     """``grpc.server`` or ``grpc.aio.server``."""
     return request.param
 
 
 @pytest.fixture(params=["def", "async def"])
-def handler_colour(request: pytest.FixtureRequest) -> str:
+def handler_stack(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
 @pytest.fixture
-def serve(colour: str) -> Iterator[Callable[..., Server]]:
-    """Starts servers of the colour, and stops them when the test is over."""
+def serve(stack: str) -> Iterator[Callable[..., Server]]:
+    """Starts servers of the stack, and stops them when the test is over."""
     with contextlib.ExitStack() as servers:
-        yield lambda *args, **named: servers.enter_context(serving(colour, *args, **named))
+        yield lambda *args, **named: servers.enter_context(serving(stack, *args, **named))
 
 
 @pytest.fixture
-def held(serve: Callable[..., Server], handler_colour: str) -> Iterator[Held]:
+def held(serve: Callable[..., Server], handler_stack: str) -> Iterator[Held]:
     """A handler that goes on at the end of the test, before its server is stopped."""
-    held = Held(handler_colour)
+    held = Held(handler_stack)
     yield held
     held.gate.open()
 

@@ -1,4 +1,4 @@
-"""A server in a process of its own: ``fleet_process.py COLOUR STORE-URL [DRAINING]``.
+"""A server in a process of its own: ``fleet_process.py STACK STORE-URL [DRAINING]``.
 
 Prints ``listening PORT``, then ``began NAME ATTEMPT`` for each attempt, and ``drained`` at last.
 DRAINING is what its ``draining`` does after it has printed ``draining``: ``hold`` and
@@ -58,7 +58,7 @@ DRAINING: dict[str, Callable[[], object]] = {
 }
 
 
-def main(colour: str, url: str, draining: str = "nothing") -> None:
+def main(stack: str, url: str, draining: str = "nothing") -> None:
     operations = lro_grpc.Operations(url, grace=timedelta(seconds=5))
 
     def run(server: Any) -> Any:
@@ -74,7 +74,7 @@ def main(colour: str, url: str, draining: str = "nothing") -> None:
     async def serve() -> None:
         await run(grpc.aio.server())
 
-    if colour == "sync":
+    if stack == "sync":
         run(grpc.server(futures.ThreadPoolExecutor(8)))
     else:
         asyncio.run(serve())

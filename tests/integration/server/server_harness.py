@@ -1,4 +1,4 @@
-"""A server of either colour under test, called by plain sync code; and handlers that wait."""
+"""A server of either stack under test, called by plain sync code; and handlers that wait."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def wait_request(name: str, limit: float | None) -> operations_pb2.WaitOperation
 
 @contextlib.contextmanager
 def serving(
-    colour: str,
+    stack: str,
     servicer: Any = None,
     *,
     add: Callable[[Any, Any], None] | None = None,
@@ -216,7 +216,7 @@ def serving(
     """Serves while the context lasts.
 
     Args:
-        colour: "sync" for ``grpc.server``, "aio" for ``grpc.aio.server``.
+        stack: "sync" for ``grpc.server``, "aio" for ``grpc.aio.server``.
         servicer: What to add.
         add: With which adder; that of the fleet unless given.
         configure: Is called with the operations before the server starts.
@@ -224,7 +224,7 @@ def serving(
         max_waiters: As for ``attach``.
         threads: Threads of a ``grpc.server``.
         options: Options of the server.
-        interceptors: Interceptors of the server, of its colour.
+        interceptors: Interceptors of the server, of its stack.
         grace: As for ``Operations``, in seconds.
         tls: The server's credentials, and those of its first client; plain text unless given.
         **how: More arguments of ``Operations``.
@@ -243,7 +243,7 @@ def serving(
         )
         return port
 
-    begin = _begin_sync if colour == "sync" else _begin_aio
+    begin = _begin_sync if stack == "sync" else _begin_aio
     how_to_serve = {"options": options, "interceptors": interceptors}
     port, stop = begin(operations, prepare, threads, how_to_serve, grace)
     server = Server(operations, stop, port, tls[1] if tls else None)
@@ -309,15 +309,15 @@ def _begin_aio(
 
 
 @contextlib.contextmanager
-def serving_bare(colour: str, servicer: Any) -> Iterator[Any]:
+def serving_bare(stack: str, servicer: Any) -> Iterator[Any]:
     """Serves a fleet without any operations, and gives its stub."""
     add = fleet_service_pb2_grpc.add_FleetServiceServicer_to_server
-    with _serving_plainly(colour, lambda server: add(servicer, server)) as channel:
+    with _serving_plainly(stack, lambda server: add(servicer, server)) as channel:
         yield fleet_service_pb2_grpc.FleetServiceStub(channel)
 
 
 @contextlib.contextmanager
-def serving_unstarted(colour: str, servicer: Any) -> Iterator[Callable[[str, bytes], bytes]]:
+def serving_unstarted(stack: str, servicer: Any) -> Iterator[Callable[[str, bytes], bytes]]:
     """Serves a fleet whose operations nobody has started, and gives what calls it with bytes."""
     operations = lro_grpc.Operations("memory:")
     add = fleet_service_pb2_grpc.add_FleetServiceServicer_to_server
@@ -325,14 +325,14 @@ def serving_unstarted(colour: str, servicer: Any) -> Iterator[Callable[[str, byt
     def prepare(server: Any) -> None:
         add(servicer, operations.attach(server))
 
-    with _serving_plainly(colour, prepare) as channel:
+    with _serving_plainly(stack, prepare) as channel:
         yield lambda method, body: channel.unary_unary(method)(body, timeout=SECONDS)
 
 
 @contextlib.contextmanager
-def _serving_plainly(colour: str, prepare: Callable[[Any], None]) -> Iterator[grpc.Channel]:
+def _serving_plainly(stack: str, prepare: Callable[[Any], None]) -> Iterator[grpc.Channel]:
     """Starts and stops a server, and nothing else."""
-    if colour == "sync":
+    if stack == "sync":
         server = grpc.server(futures.ThreadPoolExecutor(2))
         prepare(server)
         port = server.add_insecure_port("127.0.0.1:0")
@@ -385,7 +385,7 @@ def in_thread(function: Callable[[], Any]) -> futures.Future[Any]:
 
 
 class Gate:
-    """What a handler waits at until the test opens it; handlers of both colours may."""
+    """What a handler waits at until the test opens it; handlers of both stacks may."""
 
     def __init__(self) -> None:
         self._open = threading.Event()
@@ -425,16 +425,16 @@ class Gate:
 
 
 class Held:
-    """A handler in either colour that tells when it begins, and ends when its gate is open.
+    """A handler in either stack that tells when it begins, and ends when its gate is open.
 
     Its response is an ``Instance`` with the operation's target for a name and the attempt's
     number for its ``seed_rows``.
     """
 
-    def __init__(self, handler_colour: str) -> None:
+    def __init__(self, handler_stack: str) -> None:
         self.gate = Gate()
         self.began: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self.run = self._run_async if handler_colour == "async def" else self._run_sync
+        self.run = self._run_async if handler_stack == "async def" else self._run_sync
 
     def next(self) -> str:
         """Returns the name of the next operation that begins to run."""
@@ -481,9 +481,9 @@ def fleet(
     return type("Fleet", (fleet_service_pb2_grpc.FleetServiceServicer,), {method: marked})()
 
 
-def coloured(colour: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def stacked(stack: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns a plain function as it is, or as an ``async def``."""
-    if colour == "def":
+    if stack == "def":
         return function
 
     @functools.wraps(function)

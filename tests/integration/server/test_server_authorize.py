@@ -22,11 +22,11 @@ from server_harness import (
     Held,
     Instance,
     Server,
-    coloured,
     errors_logged,
     fleet,
     refused,
     response_of,
+    stacked,
     together,
     wait_request,
 )
@@ -71,11 +71,11 @@ METHODS = {
 ILL_FORMED = ["", "operations", "operations/", "no/name", f"{PARENT}/operations/a b", "é" * 600]
 
 any_named = pytest.mark.parametrize("permission", NAMED)
-async_handler = pytest.mark.parametrize("handler_colour", ["async def"], indirect=True)
+async_handler = pytest.mark.parametrize("handler_stack", ["async def"], indirect=True)
 
 
 @pytest.fixture(params=["def", "async def"])
-def hook_colour(request: pytest.FixtureRequest) -> str:
+def hook_stack(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
@@ -102,7 +102,7 @@ def door() -> Door:
     return Door()
 
 
-def guarded(serve: Serve, door: Door, hook_colour: str = "def", **how: Any) -> Server:
+def guarded(serve: Serve, door: Door, hook_stack: str = "def", **how: Any) -> Server:
     """Serves a fleet whose instances are made at once, behind a door."""
 
     def run(self: Any, request: Any, op: Any) -> Any:
@@ -110,8 +110,8 @@ def guarded(serve: Serve, door: Door, hook_colour: str = "def", **how: Any) -> S
 
     how.setdefault("servicer", fleet("CreateInstance", run, pausable=True))
     hooks = {
-        "identify": coloured(hook_colour, by_metadata),
-        "authorize": coloured(hook_colour, door),
+        "identify": stacked(hook_stack, by_metadata),
+        "authorize": stacked(hook_stack, door),
     }
     return serve(how.pop("servicer"), **{**hooks, **how})
 
@@ -146,9 +146,9 @@ def names_of_all_kinds(server: Server) -> dict[str, str]:
 
 @pytest.mark.parametrize("permission", EVERY)
 def test_each_call_is_asked_about_once(
-    serve: Serve, door: Door, hook_colour: str, permission: str
+    serve: Serve, door: Door, hook_stack: str, permission: str
 ) -> None:
-    server = guarded(serve, door, hook_colour)
+    server = guarded(serve, door, hook_stack)
     ann = server.client(("caller", "ann"))
     name = server.client(("caller", "bob")).create().name
     server.done(name)
@@ -214,9 +214,9 @@ def test_a_wait_is_asked_about_once_however_long_it_lasts(serve: Serve, door: Do
 
 @any_named
 def test_who_is_denied_cannot_tell_what_exists(
-    serve: Serve, door: Door, hook_colour: str, store: str, permission: str
+    serve: Serve, door: Door, hook_stack: str, store: str, permission: str
 ) -> None:
-    server = guarded(serve, door, hook_colour, store=store)
+    server = guarded(serve, door, hook_stack, store=store)
     kinds = names_of_all_kinds(server)
     before = server.get(kinds["there"])
     door.shut = {permission}
@@ -288,7 +288,7 @@ def test_a_denied_list_is_refused_before_it_is_looked_at(
 
 
 def test_a_denied_start_stores_nothing_and_prepares_nothing(
-    serve: Serve, door: Door, hook_colour: str, store: str
+    serve: Serve, door: Door, hook_stack: str, store: str
 ) -> None:
     prepared: list[Any] = []
 
@@ -298,7 +298,7 @@ def test_a_denied_start_stores_nothing_and_prepares_nothing(
 
     door.shut = {"operations.start"}
     servicer = fleet("CreateInstance", lambda self, request, op: Instance(), prepare=prepare)
-    server = guarded(serve, door, hook_colour, servicer=servicer, store=store)
+    server = guarded(serve, door, hook_stack, servicer=servicer, store=store)
     for fields in ({}, {"request_id": "r"}, {"validate_only": True}):
         failure = refused(lambda: server.create(**fields))  # noqa: B023
         assert failure.status == denied("operations.start", PARENT)
@@ -320,12 +320,12 @@ def test_a_denied_start_cannot_find_out_whether_its_request_id_was_used(
 # Each page (S15)
 
 
-def test_a_page_token_carries_no_authorization(serve: Serve, hook_colour: str) -> None:
+def test_a_page_token_carries_no_authorization(serve: Serve, hook_stack: str) -> None:
     may = {"ann", "cho"}
-    policy = coloured(
-        hook_colour, lambda access: access.permission == "operations.start" or access.caller in may
+    policy = stacked(
+        hook_stack, lambda access: access.permission == "operations.start" or access.caller in may
     )
-    server = guarded(serve, Door(), hook_colour, authorize=policy)
+    server = guarded(serve, Door(), hook_stack, authorize=policy)
     ann, bob, cho = (server.client(("caller", who)) for who in ("ann", "bob", "cho"))
     names = [ann.create().name for _ in range(3)]
     page = ann.list(page_size=1)
@@ -344,7 +344,7 @@ def test_a_page_token_carries_no_authorization(serve: Serve, hook_colour: str) -
 @pytest.mark.parametrize("hook", ["identify", "authorize"])
 @pytest.mark.parametrize("permission", EVERY)
 def test_a_hook_refuses_with_an_error_of_its_own(
-    serve: Serve, hook_colour: str, hook: str, permission: str, caplog: pytest.LogCaptureFixture
+    serve: Serve, hook_stack: str, hook: str, permission: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     prepared: list[Any] = []
 
@@ -361,7 +361,7 @@ def test_a_hook_refuses_with_an_error_of_its_own(
         lambda self, request, op: Instance(),
         prepare=lambda self, request, context: prepared.append(request),
     )
-    server = serve(servicer, **{hook: coloured(hook_colour, fails)})
+    server = serve(servicer, **{hook: stacked(hook_stack, fails)})
     failure = refused(lambda: EVERY[permission](server, f"{PARENT}/operations/x"))
     assert (failure.code, failure.message) == (
         grpc.StatusCode.UNAUTHENTICATED,
@@ -374,7 +374,7 @@ def test_a_hook_refuses_with_an_error_of_its_own(
 
 @pytest.mark.parametrize("hook", ["identify", "authorize"])
 def test_an_error_of_a_hook_is_in_the_services_domain_whatever_is_called(
-    serve: Serve, hook_colour: str, hook: str
+    serve: Serve, hook_stack: str, hook: str
 ) -> None:
     """Its reason and domain are the same everywhere (S21)."""
 
@@ -384,7 +384,7 @@ def test_an_error_of_a_hook_is_in_the_services_domain_whatever_is_called(
     server = serve(
         fleet("CreateInstance", lambda self, request, op: Instance()),
         error_domain="fleet.example.com",
-        **{hook: coloured(hook_colour, fails)},
+        **{hook: stacked(hook_stack, fails)},
     )
     for call in EVERY.values():
         info = refused(lambda: call(server, f"{PARENT}/operations/x")).info  # noqa: B023
@@ -394,7 +394,7 @@ def test_an_error_of_a_hook_is_in_the_services_domain_whatever_is_called(
 @pytest.mark.parametrize("hook", ["identify", "authorize"])
 @pytest.mark.parametrize("permission", EVERY)
 def test_a_hook_that_fails_unexpectedly_leaks_nothing_and_lets_nobody_in(
-    serve: Serve, hook_colour: str, hook: str, permission: str, caplog: pytest.LogCaptureFixture
+    serve: Serve, hook_stack: str, hook: str, permission: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     failing = False
 
@@ -405,7 +405,7 @@ def test_a_hook_that_fails_unexpectedly_leaks_nothing_and_lets_nobody_in(
 
     server = serve(
         fleet("CreateInstance", lambda self, request, op: Instance()),
-        **{hook: coloured(hook_colour, fails)},
+        **{hook: stacked(hook_stack, fails)},
     )
     name = server.create().name
     before = server.done(name)
@@ -422,7 +422,7 @@ def test_a_hook_that_fails_unexpectedly_leaks_nothing_and_lets_nobody_in(
 
 @pytest.mark.parametrize("hook", ["identify", "authorize"])
 def test_a_hook_that_exits_ends_neither_the_call_nor_the_server(
-    serve: Serve, hook_colour: str, hook: str
+    serve: Serve, hook_stack: str, hook: str
 ) -> None:
     exiting = True
 
@@ -433,7 +433,7 @@ def test_a_hook_that_exits_ends_neither_the_call_nor_the_server(
 
     server = serve(
         fleet("CreateInstance", lambda self, request, op: Instance()),
-        **{hook: coloured(hook_colour, leaves)},
+        **{hook: stacked(hook_stack, leaves)},
     )
     failure = refused(server.create)
     assert (failure.code, failure.info.reason) == (grpc.StatusCode.INTERNAL, "UNEXPECTED")
@@ -456,7 +456,7 @@ def test_a_hook_that_awaits_what_was_cancelled_fails_its_call_only(serve: Serve,
 
 
 def test_an_identify_may_abort(
-    serve: Serve, hook_colour: str, caplog: pytest.LogCaptureFixture
+    serve: Serve, hook_stack: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is given a ServicerContext, whose way to refuse it is."""
 
@@ -470,7 +470,7 @@ def test_an_identify_may_abort(
 
     server = serve(
         fleet("CreateInstance", lambda self, request, op: Instance()),
-        identify=refuses if hook_colour == "def" else refuses_async,
+        identify=refuses if hook_stack == "def" else refuses_async,
     )
     with pytest.raises(grpc.RpcError) as raised:
         server.create()
@@ -482,11 +482,11 @@ def test_an_identify_may_abort(
 
 @pytest.mark.parametrize("wrong", [None, b"hunter2", {"password": "hunter2"}], ids=type)
 def test_an_identify_that_returns_no_text_says_so_and_nothing_else(
-    serve: Serve, hook_colour: str, wrong: Any
+    serve: Serve, hook_stack: str, wrong: Any
 ) -> None:
     server = serve(
         fleet("CreateInstance", lambda self, request, op: Instance()),
-        identify=coloured(hook_colour, lambda context: wrong),
+        identify=stacked(hook_stack, lambda context: wrong),
     )
     failure = refused(server.create)
     assert (failure.code, failure.info.reason) == (grpc.StatusCode.INTERNAL, "CONFIGURATION")
@@ -498,7 +498,7 @@ def test_an_identify_that_returns_no_text_says_so_and_nothing_else(
 
 
 def seeing_callers() -> tuple[Any, queue.SimpleQueue[tuple[str, int]]]:
-    """Returns a run, of either colour by ``coloured``, and the callers that it has seen."""
+    """Returns a run, of either stack by ``stacked``, and the callers that it has seen."""
     seen: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
 
     def run(self: Any, request: Any, op: Any) -> Any:
@@ -509,12 +509,12 @@ def seeing_callers() -> tuple[Any, queue.SimpleQueue[tuple[str, int]]]:
 
 
 def test_a_handler_sees_who_has_started_it(
-    serve: Serve, handler_colour: str, hook_colour: str, store: str
+    serve: Serve, handler_stack: str, hook_stack: str, store: str
 ) -> None:
     run, seen = seeing_callers()
     server = serve(
-        fleet("CreateInstance", coloured(handler_colour, run)),
-        identify=coloured(hook_colour, by_metadata),
+        fleet("CreateInstance", stacked(handler_stack, run)),
+        identify=stacked(hook_stack, by_metadata),
         store=store,
     )
     for who in ("ann", "bob", ""):
@@ -522,15 +522,15 @@ def test_a_handler_sees_who_has_started_it(
         assert seen.get(timeout=SECONDS) == (who, 1)
 
 
-def test_without_identify_there_is_no_caller(serve: Serve, handler_colour: str) -> None:
+def test_without_identify_there_is_no_caller(serve: Serve, handler_stack: str) -> None:
     run, seen = seeing_callers()
-    server = serve(fleet("CreateInstance", coloured(handler_colour, run)))
+    server = serve(fleet("CreateInstance", stacked(handler_stack, run)))
     server.client(("caller", "ann")).create()
     assert seen.get(timeout=SECONDS) == ("", 1)
 
 
 def test_after_a_restart_the_caller_is_who_it_was(
-    serve: Serve, handler_colour: str, file_url: str, door: Door
+    serve: Serve, handler_stack: str, file_url: str, door: Door
 ) -> None:
     held = Held("async def")
     first = serve(held.servicer(), store=file_url, identify=by_metadata)
@@ -539,7 +539,7 @@ def test_after_a_restart_the_caller_is_who_it_was(
     first.stop()
 
     run, seen = seeing_callers()
-    servicer = fleet("CreateInstance", coloured(handler_colour, run))
+    servicer = fleet("CreateInstance", stacked(handler_stack, run))
     second = guarded(serve, door, servicer=servicer, store=file_url)
     assert seen.get(timeout=SECONDS) == ("ann", 2)
     second.get(name)
@@ -548,7 +548,7 @@ def test_after_a_restart_the_caller_is_who_it_was(
     )
 
 
-def test_an_identify_sees_the_call(serve: Serve, hook_colour: str) -> None:
+def test_an_identify_sees_the_call(serve: Serve, hook_stack: str) -> None:
     """On ``grpc.server`` too, where it does not run in the RPC's own thread."""
     seen: list[Any] = []
 
@@ -558,7 +558,7 @@ def test_an_identify_sees_the_call(serve: Serve, hook_colour: str) -> None:
 
     server = serve(
         fleet("CreateInstance", lambda self, request, op: Instance()),
-        identify=coloured(hook_colour, identify),
+        identify=stacked(hook_stack, identify),
     )
     server.create()
     ((peer, auth, remaining),) = seen
@@ -567,7 +567,7 @@ def test_an_identify_sees_the_call(serve: Serve, hook_colour: str) -> None:
     assert remaining > 0
 
 
-def test_mutual_tls_tells_who_calls(serve: Serve, handler_colour: str, hook_colour: str) -> None:
+def test_mutual_tls_tells_who_calls(serve: Serve, handler_stack: str, hook_stack: str) -> None:
     """A ``grpc.server`` and a ``grpc.aio`` one tell of a certificate in the same way."""
     authority = Authority()
     run, seen = seeing_callers()
@@ -577,9 +577,9 @@ def test_mutual_tls_tells_who_calls(serve: Serve, handler_colour: str, hook_colo
         return str(common_name.decode())
 
     server = serve(
-        fleet("CreateInstance", coloured(handler_colour, run)),
-        identify=coloured(hook_colour, identify),
-        authorize=coloured(hook_colour, lambda access: access.caller != "mallory"),
+        fleet("CreateInstance", stacked(handler_stack, run)),
+        identify=stacked(hook_stack, identify),
+        authorize=stacked(hook_stack, lambda access: access.caller != "mallory"),
         tls=(authority.server(), authority.client("ann")),
     )
     name = server.create().name
@@ -665,11 +665,11 @@ class Owners:
         return operation.caller == access.caller or operation.method in methods
 
 
-def test_a_policy_of_owners(serve: Serve, hook_colour: str, store: str) -> None:
+def test_a_policy_of_owners(serve: Serve, hook_stack: str, store: str) -> None:
     owners = Owners()
     servicer = fleet("CreateInstance", lambda self, request, op: Instance())
     server = guarded(
-        serve, Door(), servicer=servicer, authorize=coloured(hook_colour, owners), store=store
+        serve, Door(), servicer=servicer, authorize=stacked(hook_stack, owners), store=store
     )
     ann, bob, admin = (server.client(("caller", who)) for who in ("ann", "bob", "admin"))
     name = ann.create().name
@@ -688,7 +688,7 @@ def test_a_policy_of_owners(serve: Serve, hook_colour: str, store: str) -> None:
 
 @any_named
 def test_who_may_see_only_their_own_cannot_tell_anothers_from_none(
-    serve: Serve, hook_colour: str, store: str, permission: str
+    serve: Serve, hook_stack: str, store: str, permission: str
 ) -> None:
     def own(access: lro_grpc.Access) -> bool:
         if access.permission == "operations.start":
@@ -697,7 +697,7 @@ def test_who_may_see_only_their_own_cannot_tell_anothers_from_none(
 
     servicer = fleet("CreateInstance", lambda self, request, op: Instance(), pausable=True)
     server = guarded(
-        serve, Door(), servicer=servicer, authorize=coloured(hook_colour, own), store=store
+        serve, Door(), servicer=servicer, authorize=stacked(hook_stack, own), store=store
     )
     ann, bob = server.client(("caller", "ann")), server.client(("caller", "bob"))
     name = ann.create().name

@@ -1,4 +1,4 @@
-"""Services that derive from a generated servicer, in each colour, on each kind of server."""
+"""Services that derive from a generated servicer, in each stack, on each kind of server."""
 
 from __future__ import annotations
 
@@ -101,15 +101,15 @@ FLEETS = {"def": Fleet, "async def": AsyncFleet}
 
 
 @pytest.fixture
-def fleet(handler_colour: str) -> Any:
-    return FLEETS[handler_colour]()
+def fleet(handler_stack: str) -> Any:
+    return FLEETS[handler_stack]()
 
 
 @pytest.fixture
-def fleet_with_plain(colour: str, handler_colour: str) -> Any:
-    if handler_colour == "def":
+def fleet_with_plain(stack: str, handler_stack: str) -> Any:
+    if handler_stack == "def":
         return Fleet()
-    if colour == "sync":
+    if stack == "sync":
         pytest.skip("a grpc.server cannot await")
     return AsyncFleetWithPlain()
 
@@ -179,15 +179,15 @@ def test_its_plain_methods_answer_or_raise(serve: Serve, fleet_with_plain: Any) 
 # What cannot be served
 
 
-def start_up_error(colour: str, servicer: Any, add: Any = ADD) -> str:
-    with pytest.raises(lro_grpc.ConfigurationError) as raised, serving(colour, servicer, add=add):
+def start_up_error(stack: str, servicer: Any, add: Any = ADD) -> str:
+    with pytest.raises(lro_grpc.ConfigurationError) as raised, serving(stack, servicer, add=add):
         pass
     return raised.value.message
 
 
-def test_grpcs_own_adder_says_which_one_to_take(colour: str, fleet: Any) -> None:
+def test_grpcs_own_adder_says_which_one_to_take(stack: str, fleet: Any) -> None:
     wrong = fleet_service_pb2_grpc.add_FleetServiceServicer_to_server
-    message = start_up_error(colour, fleet, wrong)
+    message = start_up_error(stack, fleet, wrong)
     assert "/lro.example.v1.FleetService/CreateInstance" in message
     assert "_lro module" in message
 
@@ -198,11 +198,11 @@ def test_a_grpc_server_cannot_await_a_plain_method() -> None:
     assert "grpc.aio.server" in message
 
 
-def test_a_plain_method_takes_no_options(colour: str) -> None:
+def test_a_plain_method_takes_no_options(stack: str) -> None:
     class Wrong(Fleet):
         GetInstance = lro_grpc.MethodOptions(pausable=True)(Fleet.GetInstance)
 
-    message = start_up_error(colour, Wrong())
+    message = start_up_error(stack, Wrong())
     assert "/lro.example.v1.FleetService/GetInstance" in message
     assert "MethodOptions" in message
 
@@ -281,11 +281,11 @@ def async_things(thing: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("colour", "handler_colour"), [("sync", "def"), ("aio", "def"), ("aio", "async def")]
+    ("stack", "handler_stack"), [("sync", "def"), ("aio", "def"), ("aio", "async def")]
 )
-def test_streaming_methods_beside_a_long_running_one(serve: Serve, handler_colour: str) -> None:
+def test_streaming_methods_beside_a_long_running_one(serve: Serve, handler_stack: str) -> None:
     things = _Things()
-    make = sync_things if handler_colour == "def" else async_things
+    make = sync_things if handler_stack == "def" else async_things
     server = serve(make(things.thing), add=things.add)
     ask = things.declared.message("Ask")
 

@@ -19,10 +19,10 @@ from server_harness import (
     Gate,
     Instance,
     Server,
-    coloured,
     errors_logged,
     refused,
     serving,
+    stacked,
 )
 
 import lro_grpc
@@ -202,8 +202,8 @@ def jobs_of(answer: Any) -> list[str]:
 # The life of a job
 
 
-def test_a_job_is_done(serve: Serve, builds: Builds, handler_colour: str, store: str) -> None:
-    run = coloured(handler_colour, write)
+def test_a_job_is_done(serve: Serve, builds: Builds, handler_stack: str, store: str) -> None:
+    run = stacked(handler_stack, write)
     server: Server = serve(configure=with_jobs(builds, run), store=store)
     created = builds.create(server, pages=3)
     parent, collection, job_id = created.name.rsplit("/", 2)
@@ -222,12 +222,12 @@ def test_a_job_is_done(serve: Serve, builds: Builds, handler_colour: str, store:
     assert (shown.text, shown.state, shown.end_time) == (done.text, done.state, done.end_time)
 
 
-def test_a_job_fails(serve: Serve, builds: Builds, handler_colour: str) -> None:
+def test_a_job_fails(serve: Serve, builds: Builds, handler_stack: str) -> None:
     def run(job: Any, op: Any) -> None:
         job.text = "half"
         raise lro_grpc.LroError("no paper", code=lro_grpc.Code.RESOURCE_EXHAUSTED)
 
-    server = serve(configure=with_jobs(builds, coloured(handler_colour, run)))
+    server = serve(configure=with_jobs(builds, stacked(handler_stack, run)))
     done = builds.until(server, builds.create(server), "FAILED")
     assert (done.error.code, done.error.message) == (code_pb2.RESOURCE_EXHAUSTED, "no paper")
     assert done.text == "half"
@@ -286,10 +286,10 @@ def test_a_later_attempt_finds_what_an_earlier_one_wrote(serve: Serve, builds: B
     assert builds.until(server, builds.create(server), "SUCCEEDED").text == "123"
 
 
-def test_a_job_outlives_its_server(colour: str, builds: Builds, file_url: str) -> None:
-    with serving(colour, configure=with_jobs(builds), store=file_url) as server:
+def test_a_job_outlives_its_server(stack: str, builds: Builds, file_url: str) -> None:
+    with serving(stack, configure=with_jobs(builds), store=file_url) as server:
         done = builds.until(server, builds.create(server, pages=2), "SUCCEEDED")
-    with serving(colour, configure=with_jobs(builds), store=file_url) as server:
+    with serving(stack, configure=with_jobs(builds), store=file_url) as server:
         assert builds.get(server, done.name) == done
 
 
@@ -330,7 +330,7 @@ def test_a_create_that_only_validates_stores_nothing(serve: Serve, builds: Build
     assert jobs_of(builds.call(server, "ListBuildJobs", parent=PARENT)) == []
 
 
-def test_what_prepare_says_and_writes(serve: Serve, builds: Builds, handler_colour: str) -> None:
+def test_what_prepare_says_and_writes(serve: Serve, builds: Builds, handler_stack: str) -> None:
     targets = []
 
     def prepare(job: Any, context: Any) -> lro_grpc.Prepared:
@@ -340,7 +340,7 @@ def test_what_prepare_says_and_writes(serve: Serve, builds: Builds, handler_colo
     def run(job: Any, op: Any) -> None:
         targets.append((op.target, job.text))
 
-    server = serve(configure=with_jobs(builds, run, prepare=coloured(handler_colour, prepare)))
+    server = serve(configure=with_jobs(builds, run, prepare=stacked(handler_stack, prepare)))
     done = builds.until(server, builds.create(server), "SUCCEEDED")
     assert done.name.startswith("projects/q/buildJobs/")
     assert targets == [("projects/p/books/b", "prepared")]
@@ -582,7 +582,7 @@ def test_who_may_create_and_list(serve: Serve, builds: Builds) -> None:
 
 @pytest.mark.parametrize("run_metadata", ["BuildJob", "lro.v1.OperationMetadata"])
 def test_jobs_of_a_method_that_returns_an_operation(
-    colour: str, handler_colour: str, run_metadata: str
+    stack: str, handler_stack: str, run_metadata: str
 ) -> None:
     """S25: what runs a job returns an operation."""
     builds = Builds(run_metadata=run_metadata)
@@ -592,14 +592,14 @@ def test_jobs_of_a_method_that_returns_an_operation(
             op.metadata.pages = 7
         return builds.message("Text")(text="done")
 
-    servicer = type("Builder", (), {"RunBuild": lro_grpc.method(coloured(handler_colour, run))})
+    servicer = type("Builder", (), {"RunBuild": lro_grpc.method(stacked(handler_stack, run))})
     jobs = with_jobs(builds, None, started_by=builds.method("RunBuild"))
 
     def configure(operations: lro_grpc.Operations, add: Callable[[], None]) -> None:
         jobs(operations)
         add()
 
-    with serving_both(colour, builds, servicer(), configure) as server:
+    with serving_both(stack, builds, servicer(), configure) as server:
         operation = builds.call(server, "RunBuild", parent=PARENT)
         name = operation.name.replace("operations", "buildJobs")
         done = builds.until(server, builds.get(server, name), "SUCCEEDED")
@@ -610,7 +610,7 @@ def test_jobs_of_a_method_that_returns_an_operation(
 
 
 def serving_both(
-    colour: str,
+    stack: str,
     builds: Builds,
     servicer: Any,
     configure: Callable[[lro_grpc.Operations, Callable[[], None]], None],
@@ -618,7 +618,7 @@ def serving_both(
     """Serves what ``configure`` adds: it is given the operations, and what adds the servicer."""
     registrars: list[Any] = []
     return serving(
-        colour,
+        stack,
         servicer,
         add=lambda servicer, registrar: registrars.append(registrar),
         configure=lambda operations: configure(
@@ -627,7 +627,7 @@ def serving_both(
     )
 
 
-def test_a_servicer_has_the_other_methods(colour: str, builds: Builds) -> None:
+def test_a_servicer_has_the_other_methods(stack: str, builds: Builds) -> None:
     """A generated adder registers every method of the service, implemented or not."""
 
     def run(self: Any, request: Any, context: Any) -> Any:
@@ -638,19 +638,19 @@ def test_a_servicer_has_the_other_methods(colour: str, builds: Builds) -> None:
         add()
 
     servicer = type("Builder", (), {"RunBuild": run})()
-    with serving_both(colour, builds, servicer, configure) as server:
+    with serving_both(stack, builds, servicer, configure) as server:
         builds.until(server, builds.create(server), "SUCCEEDED")
         assert builds.call(server, "RunBuild", parent=PARENT).name == "plain"
 
 
-def test_a_servicer_that_has_them_already(colour: str, builds: Builds) -> None:
+def test_a_servicer_that_has_them_already(stack: str, builds: Builds) -> None:
     def configure(operations: lro_grpc.Operations, add: Callable[[], None]) -> None:
         add()
         with_jobs(builds)(operations)
 
     with (
         pytest.raises(lro_grpc.ConfigurationError, match="BuildJob is served by a servicer"),
-        serving_both(colour, builds, object(), configure),
+        serving_both(stack, builds, object(), configure),
     ):
         pass
 
@@ -717,18 +717,18 @@ def test_what_add_jobs_refuses(builds: Builds) -> None:
         with_jobs(builds)(operations)
 
 
-def test_jobs_that_nothing_starts(colour: str, builds: Builds) -> None:
+def test_jobs_that_nothing_starts(stack: str, builds: Builds) -> None:
     jobs = with_jobs(builds, None, started_by="/test.Other/Do")
     with (
         pytest.raises(lro_grpc.ConfigurationError, match="Do is to start jobs"),
-        serving(colour, configure=jobs),
+        serving(stack, configure=jobs),
     ):
         pass
 
 
-def test_jobs_that_come_after_the_start(colour: str, builds: Builds) -> None:
+def test_jobs_that_come_after_the_start(stack: str, builds: Builds) -> None:
     with (
-        serving(colour) as server,
+        serving(stack) as server,
         pytest.raises(lro_grpc.ConfigurationError, match="comes too late"),
     ):
         with_jobs(builds)(server.operations)

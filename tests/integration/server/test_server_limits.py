@@ -39,9 +39,9 @@ Serve = Any
 CREATE = f"/{FLEET}/CreateInstance"
 WATCH = "/lro.v1.OperationControlService/WatchOperation"
 
-async_handler = pytest.mark.parametrize("handler_colour", ["async def"], indirect=True)
-on_grpc_aio = pytest.mark.parametrize("colour", ["aio"], indirect=True)
-on_grpc_server = pytest.mark.parametrize("colour", ["sync"], indirect=True)
+async_handler = pytest.mark.parametrize("handler_stack", ["async def"], indirect=True)
+on_grpc_aio = pytest.mark.parametrize("stack", ["aio"], indirect=True)
+on_grpc_server = pytest.mark.parametrize("stack", ["sync"], indirect=True)
 
 
 def full(serve: Serve, held: Held, limit: int, **how: Any) -> Server:
@@ -281,7 +281,7 @@ def test_a_queue_that_is_longer_than_it_may_be_takes_nothing_until_it_is_short_e
 
 @async_handler
 def test_what_waits_to_be_tried_again_is_in_the_queue(
-    serve: Serve, handler_colour: str, file_url: str
+    serve: Serve, handler_stack: str, file_url: str
 ) -> None:
     """Before a restart, and after it."""
     ran: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -327,7 +327,7 @@ def test_above_its_waiters_a_wait_on_grpc_aio_answers_at_once(serve: Serve, held
 
 @async_handler
 def test_a_place_is_given_back_however_a_wait_ends(
-    serve: Serve, held: Held, colour: str, caplog: pytest.LogCaptureFixture
+    serve: Serve, held: Held, stack: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once, not twice: as many may wait afterwards as before."""
     server = serve(held.servicer(), limits=Limits(waiters=1), max_waiters=1)

@@ -11,8 +11,8 @@ from server_harness import (
     FLEET,
     Held,
     Instance,
-    coloured,
     fleet,
+    stacked,
 )
 
 import lro_grpc
@@ -60,13 +60,13 @@ class Log:
         return [text for text in texts if "operations/" in text]
 
 
-def of(handler_colour: str, run: Callable[[Any, Any], Any], **mark: Any) -> Any:
-    """Returns a fleet whose handler is a function of this colour."""
-    return fleet("CreateInstance", coloured(handler_colour, lambda _, *told: run(*told)), **mark)
+def of(handler_stack: str, run: Callable[[Any, Any], Any], **mark: Any) -> Any:
+    """Returns a fleet whose handler is a function of this stack."""
+    return fleet("CreateInstance", stacked(handler_stack, lambda _, *told: run(*told)), **mark)
 
 
-def test_an_operation_that_succeeds(serve: Serve, handler_colour: str, log: Log) -> None:
-    server = serve(of(handler_colour, lambda *_: Instance()))
+def test_an_operation_that_succeeds(serve: Serve, handler_stack: str, log: Log) -> None:
+    server = serve(of(handler_stack, lambda *_: Instance()))
     name = server.create().name
     server.done(name)
     server.stop()
@@ -78,13 +78,13 @@ def test_an_operation_that_succeeds(serve: Serve, handler_colour: str, log: Log)
     assert log.nameless() == []
 
 
-def test_an_attempt_that_fails_and_is_retried(serve: Serve, handler_colour: str, log: Log) -> None:
+def test_an_attempt_that_fails_and_is_retried(serve: Serve, handler_stack: str, log: Log) -> None:
     def run(request: Any, op: Any) -> Instance:
         if op.attempt < 3:
             raise lro_grpc.RetryableError("the disk is full", retry_after=timedelta(0))
         raise lro_grpc.LroError("no disk", code=lro_grpc.Code.NOT_FOUND)
 
-    server = serve(of(handler_colour, run))
+    server = serve(of(handler_stack, run))
     name = server.create().name
     server.done(name)
     server.stop()
@@ -99,12 +99,12 @@ def test_an_attempt_that_fails_and_is_retried(serve: Serve, handler_colour: str,
 
 
 def test_an_unexpected_error_has_its_incident_as_a_field(
-    serve: Serve, handler_colour: str, log: Log
+    serve: Serve, handler_stack: str, log: Log
 ) -> None:
     def run(request: Any, op: Any) -> Instance:
         raise ZeroDivisionError
 
-    server = serve(of(handler_colour, run))
+    server = serve(of(handler_stack, run))
     name = server.create().name
     error = server.done(name).error
     server.stop()
@@ -183,12 +183,12 @@ def test_an_operation_that_expires(serve: Serve, held: Held, log: Log) -> None:
     server.stop()
 
 
-def test_a_handlers_own_lines_carry_the_fields(serve: Serve, handler_colour: str, log: Log) -> None:
+def test_a_handlers_own_lines_carry_the_fields(serve: Serve, handler_stack: str, log: Log) -> None:
     def run(request: Any, op: Any) -> Instance:
         op.log.info("half of %s", "it", extra={"rows": 7})
         return Instance()
 
-    server = serve(of(handler_colour, run))
+    server = serve(of(handler_stack, run))
     name = server.create().name
     server.done(name)
     server.stop()

@@ -33,8 +33,8 @@ from lro_grpc.stores import MemoryStore
 
 Serve = Any
 
-on_grpc_server = pytest.mark.parametrize("colour", ["sync"], indirect=True)
-async_handler = pytest.mark.parametrize("handler_colour", ["async def"], indirect=True)
+on_grpc_server = pytest.mark.parametrize("stack", ["sync"], indirect=True)
+async_handler = pytest.mark.parametrize("handler_stack", ["async def"], indirect=True)
 
 GET = f"/{OPERATIONS}/GetOperation"
 
@@ -312,7 +312,7 @@ class Mute(MemoryStore):
 
 
 @async_handler
-@pytest.mark.parametrize("colour", ["aio"], indirect=True)
+@pytest.mark.parametrize("stack", ["aio"], indirect=True)
 def test_a_wait_ends_though_every_notice_of_the_end_is_lost(serve: Serve, held: Held) -> None:
     """R9: a waiter looks by itself now and then, as the engine does for what is to be run."""
     store = Mute(lambda: time.time_ns() // 1000)
@@ -423,7 +423,7 @@ def test_a_wait_that_is_over_frees_its_place(serve: Serve, held: Held) -> None:
     assert waiting.result(SECONDS).done
 
 
-@pytest.mark.parametrize("colour", ["aio"], indirect=True)
+@pytest.mark.parametrize("stack", ["aio"], indirect=True)
 @async_handler
 def test_on_grpc_aio_all_may_wait(serve: Serve, held: Held) -> None:
     server = serve(held.servicer(), max_waiters=1)

@@ -27,10 +27,10 @@ from server_harness import (
     SECONDS,
     Held,
     Instance,
-    coloured,
     fleet,
     in_thread,
     response_of,
+    stacked,
 )
 
 import lro_grpc
@@ -119,9 +119,9 @@ def create(server: Server, headers: Any = (), **how: Any) -> str:
     return str(operation.name)
 
 
-def of(handler_colour: str, run: Callable[[Any, Any], Any], **mark: Any) -> Any:
-    """Returns a fleet whose handler is a function of this colour."""
-    return fleet("CreateInstance", coloured(handler_colour, lambda _, *told: run(*told)), **mark)
+def of(handler_stack: str, run: Callable[[Any, Any], Any], **mark: Any) -> Any:
+    """Returns a fleet whose handler is a function of this stack."""
+    return fleet("CreateInstance", stacked(handler_stack, lambda _, *told: run(*told)), **mark)
 
 
 def carried(span: trace.Span) -> dict[str, str]:
@@ -139,10 +139,10 @@ def parent_id(span: ReadableSpan) -> int | None:
 
 
 def test_an_attempt_is_in_the_trace_of_the_caller(
-    serve: Serve, observer: Observer, handler_colour: str
+    serve: Serve, observer: Observer, handler_stack: str
 ) -> None:
     server = serve(
-        of(handler_colour, lambda *_: Instance(name="made")), telemetry=observer.telemetry
+        of(handler_stack, lambda *_: Instance(name="made")), telemetry=observer.telemetry
     )
     with observer.tracer.start_as_current_span("the caller") as caller:
         name = create(server, carried(caller))
@@ -238,9 +238,9 @@ def _like(handler: Any, serve: Any) -> Any:
 
 
 def test_the_span_of_an_instrumented_server_is_the_parent(
-    serve: Serve, observer: Observer, colour: str
+    serve: Serve, observer: Observer, stack: str
 ) -> None:
-    instrumented = (InstrumentedSync if colour == "sync" else InstrumentedAio)(observer.tracer)
+    instrumented = (InstrumentedSync if stack == "sync" else InstrumentedAio)(observer.tracer)
     server = serve(
         of("def", lambda *_: Instance()),
         telemetry=observer.telemetry,
@@ -253,9 +253,9 @@ def test_the_span_of_an_instrumented_server_is_the_parent(
 
 
 def test_after_a_restart_the_next_attempt_is_in_the_same_trace(
-    serve: Serve, handler_colour: str, file_url: str
+    serve: Serve, handler_stack: str, file_url: str
 ) -> None:
-    held = Held(handler_colour)
+    held = Held(handler_stack)
     first, second = Observer(), Observer()
     before = serve(held.servicer(), store=file_url, telemetry=first.telemetry)
     with first.tracer.start_as_current_span("the caller") as caller:
@@ -279,14 +279,14 @@ def test_after_a_restart_the_next_attempt_is_in_the_same_trace(
 
 
 def test_each_attempt_of_a_retry_is_a_span(
-    serve: Serve, observer: Observer, handler_colour: str
+    serve: Serve, observer: Observer, handler_stack: str
 ) -> None:
     def run(request: Any, op: Any) -> Instance:
         if op.attempt == 1:
             raise lro_grpc.RetryableError("not yet", retry_after=timedelta(0))
         return Instance()
 
-    server = serve(of(handler_colour, run), telemetry=observer.telemetry)
+    server = serve(of(handler_stack, run), telemetry=observer.telemetry)
     server.done(create(server))
     server.stop()
 
@@ -318,12 +318,12 @@ def test_each_attempt_of_a_retry_is_a_span(
     ids=["meant", "unexpected"],
 )
 def test_what_a_handler_raises_is_recorded(
-    serve: Serve, observer: Observer, handler_colour: str, error: Exception, code: str
+    serve: Serve, observer: Observer, handler_stack: str, error: Exception, code: str
 ) -> None:
     def run(request: Any, op: Any) -> Instance:
         raise error
 
-    server = serve(of(handler_colour, run), telemetry=observer.telemetry)
+    server = serve(of(handler_stack, run), telemetry=observer.telemetry)
     server.done(create(server))
     server.stop()
     (failed,) = observer.runs
@@ -393,13 +393,13 @@ def test_a_handler_that_makes_no_progress_is_an_error(serve: Serve, observer: Ob
 
 
 def test_what_a_handler_does_is_inside_of_its_run(
-    serve: Serve, observer: Observer, handler_colour: str
+    serve: Serve, observer: Observer, handler_stack: str
 ) -> None:
     def run(request: Any, op: Any) -> Instance:
         with observer.tracer.start_as_current_span("the work"):
             return Instance()
 
-    server = serve(of(handler_colour, run), telemetry=observer.telemetry)
+    server = serve(of(handler_stack, run), telemetry=observer.telemetry)
     server.done(create(server))
     server.stop()
     (run_span,) = observer.runs
@@ -407,15 +407,15 @@ def test_what_a_handler_does_is_inside_of_its_run(
 
 
 def test_the_targets_of_a_batch_are_inside_of_its_run(
-    serve: Serve, observer: Observer, handler_colour: str
+    serve: Serve, observer: Observer, handler_stack: str
 ) -> None:
     def spanned(what: str, target: str) -> None:
         with observer.tracer.start_as_current_span(f"{what} {target}"):
             if (what, target) == ("create", "b"):
                 raise lro_grpc.LroError("no b", code=lro_grpc.Code.ABORTED)
 
-    create_one = coloured(handler_colour, functools.partial(spanned, "create"))
-    delete_one = coloured(handler_colour, functools.partial(spanned, "delete"))
+    create_one = stacked(handler_stack, functools.partial(spanned, "create"))
+    delete_one = stacked(handler_stack, functools.partial(spanned, "delete"))
 
     def run(_: Any, request: Any, op: Any) -> Any:
         with observer.tracer.start_as_current_span("the batch"):
@@ -427,7 +427,7 @@ def test_the_targets_of_a_batch_are_inside_of_its_run(
             await op.batch(["a", "b"], create=create_one, delete=delete_one)
         return Instance()
 
-    servicer = fleet("CreateInstance", run if handler_colour == "def" else run_async)
+    servicer = fleet("CreateInstance", run if handler_stack == "def" else run_async)
     server = serve(servicer, telemetry=observer.telemetry)
     server.done(create(server))
     server.stop()

@@ -15,7 +15,6 @@ from server_harness import (
     PARENT,
     SECONDS,
     Instance,
-    coloured,
     errors_logged,
     fleet,
     metadata_of,
@@ -24,6 +23,7 @@ from server_harness import (
     serving,
     serving_bare,
     serving_unstarted,
+    stacked,
 )
 
 import lro_grpc
@@ -45,11 +45,11 @@ async def done_at_once(self: Any, request: Any, op: Any) -> Any:
     return Instance(name="done")
 
 
-def start_up_error(colour: str, declared: Declared, servicer: Any, add: Any = None) -> str:
+def start_up_error(stack: str, declared: Declared, servicer: Any, add: Any = None) -> str:
     """Returns the text of the error with which the start-up ends."""
     with (
         pytest.raises(lro_grpc.ConfigurationError) as raised,
-        serving(colour, servicer, add=add or declared.add),
+        serving(stack, servicer, add=add or declared.add),
     ):
         pass
     assert raised.value.domain == "lro-grpc"
@@ -65,11 +65,9 @@ def adder(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("name", ["Make", "BatchCreateThings"])
-def test_without_operation_info(colour: str, adder: str, name: str) -> None:
+def test_without_operation_info(stack: str, adder: str, name: str) -> None:
     declared = Declared({name: Rpc(info=None)})
-    message = start_up_error(
-        colour, declared, marked(**{name: never_run}), getattr(declared, adder)
-    )
+    message = start_up_error(stack, declared, marked(**{name: never_run}), getattr(declared, adder))
     assert declared.method(name) in message
     assert declared.file in message
     assert "option (google.longrunning.operation_info) = {" in message
@@ -85,10 +83,10 @@ def test_without_operation_info(colour: str, adder: str, name: str) -> None:
     ],
 )
 def test_with_half_an_operation_info(
-    colour: str, info: tuple[str, str], missing: str, there: str
+    stack: str, info: tuple[str, str], missing: str, there: str
 ) -> None:
     declared = Declared({"Make": Rpc(info=info)})
-    message = start_up_error(colour, declared, marked(Make=never_run))
+    message = start_up_error(stack, declared, marked(Make=never_run))
     assert declared.method("Make") in message
     assert f'{missing}: "' in message
     assert f'{there}: "' not in message
@@ -102,10 +100,10 @@ def test_with_half_an_operation_info(
     ],
 )
 def test_with_a_type_that_nobody_has_imported(
-    colour: str, info: tuple[str, str], field: str, name: str
+    stack: str, info: tuple[str, str], field: str, name: str
 ) -> None:
     declared = Declared({"Make": Rpc(info=info)})
-    message = start_up_error(colour, declared, marked(Make=never_run))
+    message = start_up_error(stack, declared, marked(Make=never_run))
     assert declared.method("Make") in message
     assert field in message
     assert name in message
@@ -113,9 +111,9 @@ def test_with_a_type_that_nobody_has_imported(
     assert declared.file in message
 
 
-def test_a_method_that_returns_no_operation(colour: str, adder: str) -> None:
+def test_a_method_that_returns_no_operation(stack: str, adder: str) -> None:
     declared = Declared({"Make": Rpc(output="Thing")})
-    message = start_up_error(colour, declared, marked(Make=never_run), getattr(declared, adder))
+    message = start_up_error(stack, declared, marked(Make=never_run), getattr(declared, adder))
     assert declared.method("Make") in message
     assert f"{declared.package}.Thing" in message
     assert "google.longrunning.Operation" in message
@@ -130,23 +128,23 @@ def test_a_method_that_returns_no_operation(colour: str, adder: str) -> None:
     ],
     ids=["server", "client", "both"],
 )
-def test_a_method_that_streams(colour: str, adder: str, rpc: Rpc) -> None:
+def test_a_method_that_streams(stack: str, adder: str, rpc: Rpc) -> None:
     """S2: the response of a long-running method does not stream."""
     declared = Declared({"Make": rpc})
-    message = start_up_error(colour, declared, marked(Make=never_run), getattr(declared, adder))
+    message = start_up_error(stack, declared, marked(Make=never_run), getattr(declared, adder))
     assert declared.method("Make") in message
     assert "stream" in message
 
 
-def test_the_wrong_method_among_right_ones_is_named(colour: str) -> None:
+def test_the_wrong_method_among_right_ones_is_named(stack: str) -> None:
     declared = Declared({"Make": Rpc(), "Break": Rpc(info=None), "Mend": Rpc()})
     servicer = marked(Make=never_run, Break=never_run, Mend=never_run)
-    message = start_up_error(colour, declared, servicer)
+    message = start_up_error(stack, declared, servicer)
     assert declared.method("Break") in message
     assert declared.method("Make") not in message
 
 
-def test_a_service_that_no_imported_module_declares(colour: str) -> None:
+def test_a_service_that_no_imported_module_declares(stack: str) -> None:
     """Its types cannot be known; were it let through, each call would fail instead."""
     handler = grpc.unary_unary_rpc_method_handler(marked(Make=never_run).Make)
     generic = grpc.method_handlers_generic_handler("nobody.knows.v1.Things", {"Make": handler})
@@ -157,7 +155,7 @@ def test_a_service_that_no_imported_module_declares(colour: str) -> None:
 
     with (
         pytest.raises(lro_grpc.ConfigurationError, match=r"/nobody\.knows\.v1\.Things/Make"),
-        serving(colour, object(), add=add),
+        serving(stack, object(), add=add),
     ):
         pass
 
@@ -209,10 +207,10 @@ def test_every_method_of_google_longrunning_operations_is_served(serve: Serve) -
 
 
 @pytest.mark.parametrize("handler", ["def", "async def"])
-def test_on_a_bare_server_a_marked_method_says_what_to_do(colour: str, handler: str) -> None:
+def test_on_a_bare_server_a_marked_method_says_what_to_do(stack: str, handler: str) -> None:
     """Nobody has called attach: the call fails, and its text says so."""
-    servicer = fleet("CreateInstance", coloured(handler, lambda self, request, op: Instance()))
-    with serving_bare(colour, servicer) as stub:
+    servicer = fleet("CreateInstance", stacked(handler, lambda self, request, op: Instance()))
+    with serving_bare(stack, servicer) as stub:
         request = fleet_service_pb2.CreateInstanceRequest(parent=PARENT)
         failure = refused(lambda: stub.CreateInstance(request, timeout=SECONDS))
     assert "attach" in failure.message
@@ -258,8 +256,8 @@ class MixedAsync(Mixed):
         return Instance(name=request.name)
 
 
-def test_plain_methods_of_the_same_servicer_are_served_as_ever(serve: Serve, colour: str) -> None:
-    server = serve(Mixed() if colour == "sync" else MixedAsync())
+def test_plain_methods_of_the_same_servicer_are_served_as_ever(serve: Serve, stack: str) -> None:
+    server = serve(Mixed() if stack == "sync" else MixedAsync())
     get = fleet_service_pb2.GetInstanceRequest
     assert server.fleet.GetInstance(get(name="i"), timeout=SECONDS).name == "i"
     failure = refused(lambda: server.fleet.GetInstance(get(name="none"), timeout=SECONDS))
@@ -273,14 +271,14 @@ def test_plain_methods_of_the_same_servicer_are_served_as_ever(serve: Serve, col
     assert nothing.code is grpc.StatusCode.UNIMPLEMENTED
 
 
-@pytest.mark.parametrize("colour", ["aio"], indirect=True)
+@pytest.mark.parametrize("stack", ["aio"], indirect=True)
 def test_a_plain_def_on_grpc_aio_is_served_as_ever(serve: Serve) -> None:
     server = serve(Mixed())
     get = fleet_service_pb2.GetInstanceRequest
     assert server.fleet.GetInstance(get(name="i"), timeout=SECONDS).name == "i"
 
 
-def test_a_service_without_any_marked_method_goes_through(serve: Serve, colour: str) -> None:
+def test_a_service_without_any_marked_method_goes_through(serve: Serve, stack: str) -> None:
     declared = Declared(
         {
             "Look": Rpc(info=None, output="Thing"),
@@ -310,7 +308,7 @@ def test_a_service_without_any_marked_method_goes_through(serve: Serve, colour: 
             yield thing(name="one")
             yield thing(name="two")
 
-    server = serve(Sync() if colour == "sync" else Async(), add=declared.add)
+    server = serve(Sync() if stack == "sync" else Async(), add=declared.add)
     for method in ("Look", "Start"):
         assert thing.FromString(server.call(declared.method(method), b"")).name == "looked"
     watched = server.channel.unary_stream(declared.method("Watch"))(b"", timeout=SECONDS)
@@ -337,7 +335,7 @@ def test_two_services_on_one_server(serve: Serve) -> None:
         assert thing.name == declared.package
 
 
-def test_two_servicers_of_one_class_keep_their_own_state(serve: Serve, colour: str) -> None:
+def test_two_servicers_of_one_class_keep_their_own_state(serve: Serve, stack: str) -> None:
     class Named(fleet_service_pb2_grpc.FleetServiceServicer):
         def __init__(self, name: str) -> None:
             self.name = name
@@ -351,7 +349,7 @@ def test_two_servicers_of_one_class_keep_their_own_state(serve: Serve, colour: s
             return lro_grpc.Prepared(target=self.name)
 
     for name in ("a", "b"):
-        with serving(colour, Named(name)) as server:
+        with serving(stack, Named(name)) as server:
             ended = server.done(server.create().name)
             assert response_of(ended).name == metadata_of(ended).target == name
 
@@ -401,8 +399,8 @@ def test_services_names_what_was_added(serve: Serve) -> None:
         "/lro.v1.OperationControlService/WatchOperation",
     ],
 )
-def test_a_server_whose_operations_were_not_started_says_so(colour: str, method: str) -> None:
-    with serving_unstarted(colour, fleet("CreateInstance", done_at_once)) as call:
+def test_a_server_whose_operations_were_not_started_says_so(stack: str, method: str) -> None:
+    with serving_unstarted(stack, fleet("CreateInstance", done_at_once)) as call:
         failure = refused(lambda: call(method, b""))
     assert failure.code is grpc.StatusCode.UNAVAILABLE
     assert failure.info.reason == "NOT_STARTED"
@@ -412,7 +410,7 @@ def test_a_server_whose_operations_were_not_started_says_so(colour: str, method:
 # add_method: without a generated servicer
 
 
-def test_add_method_serves_without_a_servicer(serve: Serve, handler_colour: str) -> None:
+def test_add_method_serves_without_a_servicer(serve: Serve, handler_stack: str) -> None:
     def run(request: Any, op: Any) -> Any:
         return empty_pb2.Empty()
 
@@ -424,7 +422,7 @@ def test_add_method_serves_without_a_servicer(serve: Serve, handler_colour: str)
     def configure(operations: lro_grpc.Operations) -> None:
         operations.add_method(
             "/acme.things.v2beta1.Things/DeleteThing",
-            coloured(handler_colour, run),
+            stacked(handler_stack, run),
             request=fleet_service_pb2.DeleteInstanceRequest,
             response=empty_pb2.Empty,
             prepare=prepare,
@@ -484,7 +482,7 @@ def test_a_malformed_method_name_is_refused(method: str) -> None:
         operations.add_method(method, lambda request, op: None, request=Instance, response=Instance)
 
 
-def test_what_is_added_twice_is_refused(colour: str) -> None:
+def test_what_is_added_twice_is_refused(stack: str) -> None:
     def twice(servicer: Any, registrar: Any) -> None:
         fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(servicer, registrar)
         fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(servicer, registrar)
@@ -493,7 +491,7 @@ def test_what_is_added_twice_is_refused(colour: str) -> None:
         pytest.raises(
             lro_grpc.ConfigurationError, match=f"/{FLEET}/CreateInstance was added twice"
         ),
-        serving(colour, fleet("CreateInstance", done_at_once), add=twice),
+        serving(stack, fleet("CreateInstance", done_at_once), add=twice),
     ):
         pass
 
@@ -506,27 +504,27 @@ def test_what_is_added_twice_is_refused(colour: str) -> None:
         "/lro.v1.OperationControlService/WatchOperation",
     ],
 )
-def test_add_method_refuses_what_is_served_already(colour: str, method: str) -> None:
+def test_add_method_refuses_what_is_served_already(stack: str, method: str) -> None:
     def configure(operations: lro_grpc.Operations) -> None:
         operations.add_method(method, lambda request, op: None, request=Instance, response=Instance)
 
     with (
         pytest.raises(lro_grpc.ConfigurationError, match="twice"),
-        serving(colour, fleet("CreateInstance", done_at_once), configure=configure),
+        serving(stack, fleet("CreateInstance", done_at_once), configure=configure),
     ):
         pass
 
 
 def test_a_failed_start_up_leaves_nothing_behind(
-    colour: str, file_url: str, caplog: pytest.LogCaptureFixture
+    stack: str, file_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The file is free for the next try."""
     declared = Declared({"Make": Rpc(info=None)})
     with (
         pytest.raises(lro_grpc.ConfigurationError),
-        serving(colour, marked(Make=never_run), add=declared.add, store=file_url),
+        serving(stack, marked(Make=never_run), add=declared.add, store=file_url),
     ):
         pass
-    with serving(colour, fleet("CreateInstance", done_at_once), store=file_url) as server:
+    with serving(stack, fleet("CreateInstance", done_at_once), store=file_url) as server:
         assert server.done(server.create().name).HasField("response")
     assert errors_logged(caplog) == []

@@ -24,13 +24,13 @@ from server_harness import (
     Gate,
     Held,
     Instance,
-    coloured,
     errors_logged,
     fleet,
     in_thread,
     metadata_of,
     refused,
     response_of,
+    stacked,
     wait_request,
 )
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 Serve = Any
 
-async_handler = pytest.mark.parametrize("handler_colour", ["async def"], indirect=True)
+async_handler = pytest.mark.parametrize("handler_stack", ["async def"], indirect=True)
 
 SCRIPT = Path(__file__).with_name("fleet_process.py")
 
@@ -111,10 +111,10 @@ def spawn() -> Iterator[Any]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_a_signal_drains_the_server(
-    colour: str, file_url: str, spawn: Any, serve: Serve, number: signal.Signals
+    stack: str, file_url: str, spawn: Any, serve: Serve, number: signal.Signals
 ) -> None:
     """Every Wait is answered, the running operation is given back and runs again at once."""
-    process = spawn(colour, file_url).listening()
+    process = spawn(stack, file_url).listening()
     name = process.create(instance_id="i").name
     assert process.told("began") == f"{name} 1"
     waiting = process.lro.WaitOperation.future(wait_request(name, 600), timeout=SECONDS)
@@ -141,13 +141,13 @@ def test_a_signal_drains_the_server(
 
 
 @pytest.mark.parametrize(
-    ("colour", "draining"), [("sync", "hold"), ("aio", "hold-async")], indirect=["colour"]
+    ("stack", "draining"), [("sync", "hold"), ("aio", "hold-async")], indirect=["stack"]
 )
 def test_a_drain_is_told_of_before_anything_is_refused(
-    colour: str, file_url: str, spawn: Any, serve: Serve, draining: str
+    stack: str, file_url: str, spawn: Any, serve: Serve, draining: str
 ) -> None:
     """Until ``draining`` has returned, the server serves; a second signal changes nothing then."""
-    process = spawn(colour, file_url, draining).listening()
+    process = spawn(stack, file_url, draining).listening()
     name = process.create(instance_id="i").name
     assert process.told("began") == f"{name} 1"
     waiting = process.lro.WaitOperation.future(wait_request(name, 600), timeout=SECONDS)
@@ -174,9 +174,9 @@ def test_a_drain_is_told_of_before_anything_is_refused(
 
 
 def test_a_draining_that_fails_is_told_and_the_server_drains_all_the_same(
-    colour: str, file_url: str, spawn: Any, serve: Serve
+    stack: str, file_url: str, spawn: Any, serve: Serve
 ) -> None:
-    process = spawn(colour, file_url, "raise").listening()
+    process = spawn(stack, file_url, "raise").listening()
     name = process.create(instance_id="i").name
     assert process.told("began") == f"{name} 1"
     waiting = process.lro.WaitOperation.future(wait_request(name, 600), timeout=SECONDS)
@@ -205,9 +205,9 @@ def test_a_grpc_server_cannot_await_a_draining(file_url: str) -> None:
         operations.run(operations.attach(server), draining=draining)
 
 
-def test_an_exit_in_a_prepare_ends_neither_the_call_nor_the_server(colour: str, spawn: Any) -> None:
+def test_an_exit_in_a_prepare_ends_neither_the_call_nor_the_server(stack: str, spawn: Any) -> None:
     """It is the author's slip, not a decision about the process."""
-    process = spawn(colour, "memory:").listening()
+    process = spawn(stack, "memory:").listening()
     failure = refused(lambda: process.create(instance_id="exit"))
     assert failure.code is grpc.StatusCode.INTERNAL
     assert failure.info.reason == "UNEXPECTED"
@@ -218,10 +218,10 @@ def test_an_exit_in_a_prepare_ends_neither_the_call_nor_the_server(colour: str, 
 
 
 def test_after_a_kill_the_operation_is_taken_over_at_once(
-    colour: str, file_url: str, spawn: Any, serve: Serve
+    stack: str, file_url: str, spawn: Any, serve: Serve
 ) -> None:
     """The lock on the file proves that its former owner is gone (R6)."""
-    process = spawn(colour, file_url).listening()
+    process = spawn(stack, file_url).listening()
     name = process.create().name
     assert process.told("began") == f"{name} 1"
     process.process.kill()
@@ -237,12 +237,12 @@ def test_after_a_kill_the_operation_is_taken_over_at_once(
 
 @async_handler
 def test_a_second_process_on_the_file_is_refused(
-    serve: Serve, held: Held, file_url: str, colour: str, spawn: Any
+    serve: Serve, held: Held, file_url: str, stack: str, spawn: Any
 ) -> None:
     first = serve(held.servicer(), store=file_url)
     name = first.create().name
     held.next()
-    second = spawn(colour, file_url)
+    second = spawn(stack, file_url)
     code, errors = second.ended()
     assert code == 1
     last = errors.strip().splitlines()[-1]
@@ -286,7 +286,7 @@ def test_a_refused_start_leaves_no_thread_behind(file_url: str) -> None:
 # Run in a thread, where Python allows no signal handlers
 
 
-def test_run_ends_when_its_server_is_stopped(colour: str, file_url: str) -> None:
+def test_run_ends_when_its_server_is_stopped(stack: str, file_url: str) -> None:
     """Whoever embeds the server stops it; run then winds the operations up and returns."""
     operations = lro_grpc.Operations(file_url)
     started: futures.Future[Any] = futures.Future()
@@ -298,7 +298,7 @@ def test_run_ends_when_its_server_is_stopped(colour: str, file_url: str) -> None
         )
         return registrar
 
-    if colour == "sync":
+    if stack == "sync":
         server = grpc.server(futures.ThreadPoolExecutor(4))
         registrar = prepare(server)
         port = server.add_insecure_port("127.0.0.1:0")
@@ -409,7 +409,7 @@ def test_what_waits_for_its_turn_runs_after_the_restart(serve: Serve, file_url: 
 
 
 def test_a_checkpoint_is_gone_on_from_after_a_restart(
-    serve: Serve, handler_colour: str, gate: Gate, file_url: str
+    serve: Serve, handler_stack: str, gate: Gate, file_url: str
 ) -> None:
     """A ``def`` and an ``async def`` alike; drained as often as it comes, it loses nothing."""
     began: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -428,9 +428,7 @@ def test_a_checkpoint_is_gone_on_from_after_a_restart(
         await gate.pass_by_async()
         return Instance(name=op.checkpoint_state.decode())
 
-    servicer = fleet(
-        "CreateInstance", run if handler_colour == "def" else run_async, max_attempts=1
-    )
+    servicer = fleet("CreateInstance", run if handler_stack == "def" else run_async, max_attempts=1)
     server = serve(servicer, store=file_url)
     name = server.create().name
     for so_far in (b"", b"1", b"12"):
@@ -467,7 +465,7 @@ def test_a_paused_operation_stays_paused_over_a_restart(serve: Serve, file_url: 
 
 
 def test_what_waits_to_be_tried_again_does_so_after_the_restart(
-    serve: Serve, handler_colour: str, file_url: str
+    serve: Serve, handler_stack: str, file_url: str
 ) -> None:
     """Its failed attempts count on, and the pause it was given holds."""
     clock = ManualClock()
@@ -478,7 +476,7 @@ def test_what_waits_to_be_tried_again_does_so_after_the_restart(
             raise lro_grpc.RetryableError("not now", retry_after=pause)
         raise lro_grpc.RetryableError("never", retry_after=pause)
 
-    servicer = fleet("CreateInstance", coloured(handler_colour, run), max_attempts=2)
+    servicer = fleet("CreateInstance", stacked(handler_stack, run), max_attempts=2)
     first = serve(servicer, store=file_url, clock=clock)
     name = first.create().name
     while metadata_of(first.get(name)).state != state_pb2.JOB_STATE_QUEUED or not (

@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 
 Serve = Any
 
-async_handler = pytest.mark.parametrize("handler_colour", ["async def"], indirect=True)
-on_grpc_server = pytest.mark.parametrize("colour", ["sync"], indirect=True)
-on_grpc_aio = pytest.mark.parametrize("colour", ["aio"], indirect=True)
+async_handler = pytest.mark.parametrize("handler_stack", ["async def"], indirect=True)
+on_grpc_server = pytest.mark.parametrize("stack", ["sync"], indirect=True)
+on_grpc_aio = pytest.mark.parametrize("stack", ["aio"], indirect=True)
 
 PAUSE = 0.1
 """Seconds from one state to the next, but for the terminal one."""
@@ -206,7 +206,7 @@ def test_a_change_that_does_not_show_is_not_sent(serve: Serve, held: Held) -> No
     present = first_of(watched)
     leases = set()
     while len(leases) < 3:
-        leases.add(store.changes.get(timeout=SECONDS).lease_time)
+        leases.add(store.changes.get(timeout=SECONDS).lease_expire_time)
     held.gate.open()
     states, _ = rest_of(watched)
     assert [*states] == [server.get(name)]

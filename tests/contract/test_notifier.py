@@ -9,7 +9,7 @@ import pytest
 
 from lro_grpc._operation import publication
 from lro_grpc._operation.events import Cancel, Delete
-from lro_grpc.stores import Changes, MemoryStore
+from lro_grpc.stores import MemoryStore, Notifier
 from lro_grpc.testing import ManualClock
 
 if TYPE_CHECKING:
@@ -38,25 +38,25 @@ async def stored() -> MemoryStore:
     return store
 
 
-async def cancelled(store: MemoryStore, changes: Changes) -> None:
+async def cancelled(store: MemoryStore, changes: Notifier) -> None:
     await store.apply(NAME, Cancel())  # its attempt has not begun: it is done
 
 
-async def deleted(store: MemoryStore, changes: Changes) -> None:
+async def deleted(store: MemoryStore, changes: Notifier) -> None:
     await store.apply(NAME, Delete())
 
 
-async def drained(store: MemoryStore, changes: Changes) -> None:
+async def drained(store: MemoryStore, changes: Notifier) -> None:
     changes.drain()
 
 
 @pytest.mark.parametrize("end", [cancelled, deleted, drained])
 async def test_an_end_is_kept_back_from_nobody(
-    end: Callable[[MemoryStore, Changes], Coroutine[object, object, None]],
+    end: Callable[[MemoryStore, Notifier], Coroutine[object, object, None]],
 ) -> None:
     """Whether it comes before they wait, or while they do."""
     store = await stored()
-    changes = Changes(store)
+    changes = Notifier(store)
     with changes.watch(NAME) as early, changes.watch(NAME) as late:
         waiting = asyncio.create_task(early.wait(HOUR, pause=HOUR))
         await asyncio.sleep(0)
