@@ -25,7 +25,7 @@ from lro_grpc._operation.metadata import DEFAULT_TYPE
 from lro_grpc._runtime.clock import SystemClock
 from lro_grpc._server.access import Guard
 from lro_grpc._server.decorator import MethodOptions
-from lro_grpc._server.queues import Queues
+from lro_grpc._server.limits import Queues
 from lro_grpc._server.rpc.call import Call, Waiters
 from lro_grpc._server.services.start import Starter
 from lro_grpc.stores import SqliteStore

@@ -13,15 +13,13 @@ from functools import partial
 
 from lro_grpc._engine import time_limits
 from lro_grpc._engine.attempt import Attempt
-from lro_grpc._engine.attempts import Attempts
-from lro_grpc._engine.claim_queue import Backlog
+from lro_grpc._engine.claim_queue import Backlog, Ripening
 from lro_grpc._engine.completer import Outcomes
 from lro_grpc._engine.executor import Run
 from lro_grpc._engine.handler import Handler
-from lro_grpc._engine.leases import Leases
+from lro_grpc._engine.leases import Attempts, Leases
 from lro_grpc._engine.maintenance import Sweep
 from lro_grpc._engine.progress import Reports
-from lro_grpc._engine.ripening import Ripening
 from lro_grpc._errors import (
     AttemptStopped,
     OperationNotFoundError,

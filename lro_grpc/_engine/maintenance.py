@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lro_grpc._engine.attempts import Attempts
+from lro_grpc._engine.leases import Attempts
 from lro_grpc._operation.events import LeaseLost, TimePassed
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Clock

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 
 from lro_grpc._engine.attempt import Attempt
-from lro_grpc._engine.attempts import Attempts
+from lro_grpc._engine.leases import Attempts
 from lro_grpc._errors import UnavailableError
 
 _PAUSE_SECONDS = 0.1

@@ -2,16 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any
 from urllib.parse import quote
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lro_grpc._http import failure
+from lro_grpc._http import responses
 from lro_grpc._http.request import Bounds, Exchange
 from lro_grpc._http.responses import dumped, json_response
-from lro_grpc._http.route import Dialect, Route, Router
+from lro_grpc._http.routing import Dialect, Route, Router
+from lro_grpc._server.operations import Operations
+
+Loop = asyncio.AbstractEventLoop
+
+
+class OnLoop:
+    """Runs an app on the event loop of the operations, whatever loop the HTTP server has.
+
+    They differ where the operations are attached to a ``grpc.server``.
+
+    Args:
+        app: The app.
+        operations: The operations.
+    """
+
+    def __init__(self, app: ASGIApp, operations: Operations) -> None:
+        self._app = app
+        self._operations = operations
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        here, there = asyncio.get_running_loop(), self._operations.loop
+        if there is None or there is here:
+            await self._app(scope, receive, send)
+            return
+        answering = self._app(scope, _from(here, receive), _from(here, send))
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_run(answering), there))
+
+
+def _from(
+    loop: Loop, function: Callable[..., Awaitable[Any]]
+) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Returns a function for another loop that calls one on this loop."""
+
+    async def call(*arguments: Any) -> Any:
+        running = asyncio.run_coroutine_threadsafe(_run(function(*arguments)), loop)
+        return await asyncio.wrap_future(running)
+
+    return call
+
+
+async def _run(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
 
 
 class Gateway:
@@ -60,11 +105,11 @@ class Gateway:
             return found
         allowed = self._router.methods(path)
         if allowed:
-            raise failure.wrong_method(http_method, path, ", ".join(allowed))
-        raise failure.no_route(http_method, path)
+            raise responses.wrong_method(http_method, path, ", ".join(allowed))
+        raise responses.no_route(http_method, path)
 
     def _refusal(self, error: Exception, http_method: str, path: str) -> ASGIApp:
-        status, headers, told = failure.told(error, f"{http_method} {path}")
+        status, headers, told = responses.told(error, f"{http_method} {path}")
         body = dialect_of(path, self._dialects).error_body(told)
         if isinstance(body["error"]["code"], int):
             body["error"]["code"] = status

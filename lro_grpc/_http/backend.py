@@ -11,7 +11,7 @@ from google.longrunning import operations_pb2
 
 from lro_grpc._dialects.view import OperationView
 from lro_grpc._errors import Code, LroError, UnavailableError
-from lro_grpc._http.caller import Caller
+from lro_grpc._http.request import Caller
 from lro_grpc._operation import names
 from lro_grpc._server.operations import Operations
 from lro_grpc._server.rpc.local_calls import Answer

@@ -11,12 +11,11 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from lro_grpc._errors import ConfigurationError
-from lro_grpc._http.app import Gateway
+from lro_grpc._http.app import Gateway, OnLoop
 from lro_grpc._http.backend import Backend, ChannelBackend, LocalBackend
-from lro_grpc._http.loops import OnLoop
 from lro_grpc._http.method_routes import Rules, methods_of, routes
 from lro_grpc._http.request import Bounds
-from lro_grpc._http.route import Dialect
+from lro_grpc._http.routing import Dialect
 from lro_grpc._http.vendors.azure_face import OperationStatus
 from lro_grpc._http.vendors.deployment_manager import DeploymentManager
 from lro_grpc._http.vendors.longrunning import Longrunning

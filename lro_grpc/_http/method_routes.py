@@ -12,12 +12,12 @@ from starlette.types import ASGIApp
 
 from lro_grpc._dialects import canonical_json
 from lro_grpc._errors import ConfigurationError
-from lro_grpc._http import rpc
+from lro_grpc._http import transcoding
 from lro_grpc._http.app import dialect_of
 from lro_grpc._http.backend import Backend
 from lro_grpc._http.request import Exchange
 from lro_grpc._http.responses import dumped, json_response
-from lro_grpc._http.route import Dialect, Route
+from lro_grpc._http.routing import Dialect, Route
 from lro_grpc._http.transcoding import bindings, rule_of
 from lro_grpc._server.jobs.kind import JobKind
 
@@ -81,10 +81,10 @@ def routes(
     for method in methods:
         for binding in bindings(method.rule, method.request) if method.rule is not None else ():
             dialect = dialect_of(binding.template.text, dialects)
-            yield rpc.route(binding, _answering(method, backend, dialect))
+            yield transcoding.route(binding, _answering(method, backend, dialect))
 
 
-def _answering(method: Method, backend: Backend, dialect: Dialect) -> rpc.Answer:
+def _answering(method: Method, backend: Backend, dialect: Dialect) -> transcoding.Answer:
     async def answer(body: bytes, exchange: Exchange) -> ASGIApp:
         answered = (await backend.call(method.name, body, exchange.caller)).body
         if method.response is operations_pb2.Operation:

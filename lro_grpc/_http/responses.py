@@ -8,9 +8,110 @@ from collections.abc import Mapping
 from typing import Any
 
 from google.longrunning import operations_pb2
+from google.rpc import status_pb2
 from starlette.responses import Response
 
-from lro_grpc._dialects import longrunning
+from lro_grpc._dialects import http_status, longrunning
+from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError, cut
+from lro_grpc._runtime.public_error import status_of
+
+
+class HttpError(LroError):
+    """An error whose HTTP status is not the one of its code.
+
+    Args:
+        message: As of any ``LroError``.
+        status: The HTTP status.
+        headers: Headers of the response.
+        **more: See :class:`lro_grpc.LroError`.
+    """
+
+    default_domain = LIBRARY_DOMAIN
+
+    def __init__(
+        self, message: str, *, status: int, headers: Mapping[str, str] | None = None, **more: Any
+    ) -> None:
+        super().__init__(message, **more)
+        self.status = status
+        self.headers = headers or {}
+
+
+def no_route(http_method: str, path: str) -> HttpError:
+    """Returns the error for a path that nothing is at."""
+    return HttpError(
+        f"there is nothing at {cut(path)} to {http_method}; see the API's paths",
+        status=404,
+        code=Code.NOT_FOUND,
+        reason="NO_ROUTE",
+        metadata={"path": cut(path)},
+    )
+
+
+def wrong_method(http_method: str, path: str, allowed: str) -> HttpError:
+    """Returns the error for a path that has other methods.
+
+    Args:
+        http_method: What was sent.
+        path: Where to.
+        allowed: The methods that there are, with commas.
+    """
+    return HttpError(
+        f"{cut(path)} has no {cut(http_method)}; use {allowed}",
+        status=405,
+        headers={"allow": allowed},
+        code=Code.UNIMPLEMENTED,
+        reason="WRONG_METHOD",
+        metadata={"path": cut(path), "method": cut(http_method)},
+    )
+
+
+def too_large(limit: int) -> HttpError:
+    """Returns the error for a body above the limit."""
+    return HttpError(
+        f"the body is larger than {limit} bytes; send less",
+        status=413,
+        headers={"connection": "close"},
+        code=Code.RESOURCE_EXHAUSTED,
+        reason="BODY_TOO_LARGE",
+        metadata={"limit": str(limit)},
+    )
+
+
+def too_slow(seconds: float) -> HttpError:
+    """Returns the error for a body that does not come to its end."""
+    return HttpError(
+        f"the body has not come within {seconds:g} seconds; send it faster",
+        status=408,
+        headers={"connection": "close"},
+        code=Code.DEADLINE_EXCEEDED,
+        reason="BODY_TOO_SLOW",
+        metadata={"seconds": f"{seconds:g}"},
+    )
+
+
+def not_json(content_type: str) -> HttpError:
+    """Returns the error for a body of another media type."""
+    return HttpError(
+        f"the body is {cut(content_type)!r}; send application/json",
+        status=415,
+        code=Code.INVALID_ARGUMENT,
+        reason="NOT_JSON",
+        metadata={"content_type": cut(content_type)},
+    )
+
+
+def told(error: Exception, where: str) -> tuple[int, Mapping[str, str], status_pb2.Status]:
+    """Returns how to answer with an error: the HTTP status, headers, and the Status for the body.
+
+    Args:
+        error: What was raised; of what is no ``LroError``, the log has it and the answer an id.
+        where: What was being done, for the log.
+    """
+    status = status_of(error, where, domain=LIBRARY_DOMAIN)
+    if isinstance(error, HttpError):
+        return error.status, error.headers, status
+    return http_status.OF_CODE[http_status.canonical(status.code)], {}, status
+
 
 _MAX_KEPT = 8 * 1024
 """Bytes of an operation whose JSON is kept."""

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lro.v1 import operation_control_service_pb2
-from lro_grpc._http import failure
+from lro_grpc._http import responses
 from lro_grpc._http.request import Exchange
 from lro_grpc._http.responses import dumped, operation_json
 
@@ -76,7 +76,7 @@ async def _events(
                 yield b": unchanged\n\n" if message == sent else _event(message)
                 sent, message = message, await _next(messages)
         except Exception as error:  # noqa: BLE001 - it is told to the client
-            *_, status = failure.told(error, "server-sent events")
+            *_, status = responses.told(error, "server-sent events")
             yield b"event: status\ndata: " + dumped(error_body(status)) + b"\n\n"
 
 

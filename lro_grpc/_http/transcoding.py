@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,37 @@ from google.api import annotations_pb2, http_pb2
 from google.protobuf import descriptor_pool, json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from starlette.types import ASGIApp
 
 from lro_grpc._errors import ConfigurationError, MalformedRequestError, cut
-from lro_grpc._http.parameters import SYSTEM_PARAMETERS, bad_parameter
-from lro_grpc._http.routing import Template
+from lro_grpc._http.request import SYSTEM_PARAMETERS, Exchange, bad_parameter
+from lro_grpc._http.routing import Route, Template
+
+Answer = Callable[[bytes, Exchange], Awaitable[ASGIApp]]
+"""Answers a request, given the serialized request message."""
+
+
+def routes(rule: http_pb2.HttpRule, request: type[Message], answer: Answer) -> Iterator[Route]:
+    """Gives the routes of a rule.
+
+    Args:
+        rule: Where the method is.
+        request: The type of its request.
+        answer: Answers a request.
+    """
+    for binding in bindings(rule, request):
+        yield route(binding, answer)
+
+
+def route(binding: Binding, answer: Answer) -> Route:
+    """Returns the route of one binding of a rule."""
+
+    async def read(exchange: Exchange, variables: Mapping[str, str]) -> ASGIApp:
+        message = binding.message(variables, exchange.query, await exchange.body())
+        return await answer(message.SerializeToString(), exchange)
+
+    return Route(binding.http_method, binding.template, read)
+
 
 _FROM_TEXT = frozenset(
     f"google.protobuf.{name}"

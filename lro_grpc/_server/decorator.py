@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar, overload
 from lro_grpc._engine.handler import RETRY_BACKOFF
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._runtime.backoff import Backoff
-from lro_grpc._server.times import check_time
+from lro_grpc._runtime.clock import check_time
 
 _MOST = 2**31 - 1
 

@@ -4,12 +4,31 @@ from __future__ import annotations
 
 from google.protobuf.message import Message
 
+from lro_grpc._errors import OperationNotFoundError
 from lro_grpc._operation import names
 from lro_grpc._operation.events import Event
 from lro_grpc._runtime.log import log_asked
 from lro_grpc._server.access import Guard
 from lro_grpc._server.rpc.call import EMPTY, Call, parse
 from lro_grpc._stores.store import Store
+
+
+async def read(store: Store, name: str) -> bytes:
+    """Returns the served bytes of a name; what is stored need not be checked to be a name.
+
+    Args:
+        store: Where the operations are kept.
+        name: As the caller has sent it.
+
+    Raises:
+        InvalidNameError: If it is no operation's name.
+        OperationNotFoundError: If no operation has it.
+    """
+    try:
+        return await store.operation(name)
+    except OperationNotFoundError:
+        names.split(name)
+        raise
 
 
 class Asking:

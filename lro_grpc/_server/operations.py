@@ -26,15 +26,14 @@ from lro_grpc._errors import LIBRARY_DOMAIN, ConfigurationError, UnavailableErro
 from lro_grpc._operation import metadata as conventional
 from lro_grpc._operation import names
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
-from lro_grpc._runtime.clock import Clock, SystemClock
+from lro_grpc._runtime.clock import Clock, SystemClock, check_time
 from lro_grpc._runtime.loop_thread import LoopThread
 from lro_grpc._server.access import Authorize, Guard, Identify
 from lro_grpc._server.decorator import BoundMethod, MethodOptions
 from lro_grpc._server.jobs.create import prepare_of, run_of
 from lro_grpc._server.jobs.kind import JobKind
 from lro_grpc._server.jobs.service import Jobs
-from lro_grpc._server.limits import Limits
-from lro_grpc._server.queues import Queues
+from lro_grpc._server.limits import Limits, Queues
 from lro_grpc._server.rpc import method_types
 from lro_grpc._server.rpc.call import Call, Service, Waiters
 from lro_grpc._server.rpc.handlers import Served, ServedCall, ServedStream, aio_face, sync_face
@@ -43,7 +42,6 @@ from lro_grpc._server.rpc.registrar import AioRegistrar, Services, SyncRegistrar
 from lro_grpc._server.services.control import ControlService
 from lro_grpc._server.services.operations import OperationsService
 from lro_grpc._server.services.start import Starter
-from lro_grpc._server.times import check_time
 from lro_grpc._stores.notifier import Notifier
 from lro_grpc._stores.observed import ObservedStore
 from lro_grpc._stores.open_url import open_url

@@ -18,11 +18,9 @@ from starlette.types import ASGIApp
 from lro_grpc._dialects import azure_face
 from lro_grpc._errors import PermissionDeniedError, cut
 from lro_grpc._http.backend import GET_OPERATION, Backend
-from lro_grpc._http.parameters import single_values
-from lro_grpc._http.request import Exchange
+from lro_grpc._http.request import Exchange, single_values
 from lro_grpc._http.responses import dumped, json_response
-from lro_grpc._http.route import Route
-from lro_grpc._http.routing import Template
+from lro_grpc._http.routing import Route, Template
 from lro_grpc._operation import names
 
 

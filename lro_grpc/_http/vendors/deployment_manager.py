@@ -12,6 +12,7 @@ order is ``creationTimestamp desc``, whether ``orderBy`` says so or nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,13 +24,62 @@ from starlette.types import ASGIApp
 from lro_grpc._dialects import deployment_manager
 from lro_grpc._errors import InvalidArgumentError, OperationNotFoundError, cut
 from lro_grpc._http.backend import GET_OPERATION, LIST_OPERATIONS, Backend
-from lro_grpc._http.deployment_filter import translated
-from lro_grpc._http.parameters import single_values
-from lro_grpc._http.request import Exchange
+from lro_grpc._http.request import Exchange, single_values
 from lro_grpc._http.responses import dumped, json_response
-from lro_grpc._http.route import Route
-from lro_grpc._http.routing import Template
+from lro_grpc._http.routing import Route, Template
 from lro_grpc._operation import names
+
+_FIELDS = {
+    "operationType": "verb",
+    "statusMessage": "status_detail",
+    "insertTime": "create_time",
+    "startTime": "start_time",
+    "endTime": "end_time",
+}
+
+_OPERATORS = {"eq": "=", "ne": "!="}
+
+_STATUS = {
+    "DONE": "done = true",
+    "RUNNING": "(done = false AND start_time:* OR state = CANCELLING)",
+    "PENDING": "(done = false AND NOT start_time:* AND NOT state = CANCELLING)",
+}
+
+_STRING = r'"(?:\\.|[^"\\])*"' + "|" + r"'(?:\\.|[^'\\])*'"
+_COMPARISON = re.compile(
+    rf"(?P<text>{_STRING})|"
+    rf"(?<![\w.])(?P<field>name|status|{'|'.join(_FIELDS)})"
+    r"(?:\s*(?P<operator>!=|<=|>=|=|<|>|:)\s*|\s+(?P<word>eq|ne)\s+)"
+    rf"(?P<value>{_STRING}|[^\s()\"']+)"
+)
+
+
+def translated(text: str, parent: str) -> str:
+    """Returns a filter over the fields of this form as one of google.longrunning.
+
+    What is not of this form stays as it is: the list knows it, or refuses it.
+
+    Args:
+        text: The filter.
+        parent: What the operations' names begin with.
+    """
+
+    def translate(found: re.Match[str]) -> str:
+        if found["text"]:
+            return found[0]
+        field, value = found["field"], found["value"]
+        sign = found["operator"] or _OPERATORS[found["word"]]
+        bare = value.strip("\"'")
+        if field in _FIELDS:
+            return f"{_FIELDS[field]} {sign} {value}"
+        if field == "name" and sign != ":":
+            return f'name {sign} "{names.operation_name(parent, bare)}"'
+        if field == "status" and bare in _STATUS and sign in ("=", "!="):
+            return f"NOT {_STATUS[bare]}" if sign == "!=" else _STATUS[bare]
+        return found[0]
+
+    return _COMPARISON.sub(translate, text)
+
 
 _MOST = 500
 _ORDER = "creationTimestamp desc"

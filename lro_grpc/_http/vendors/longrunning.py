@@ -27,11 +27,11 @@ from starlette.types import ASGIApp
 
 from lro.v1 import operation_control_service_pb2
 from lro_grpc._dialects import canonical_json, longrunning
-from lro_grpc._http import rpc
+from lro_grpc._http import transcoding
 from lro_grpc._http.backend import GET_OPERATION, LIST_OPERATIONS, Backend
 from lro_grpc._http.request import Exchange
 from lro_grpc._http.responses import dumped, json_response, operation_json
-from lro_grpc._http.route import Route
+from lro_grpc._http.routing import Route
 from lro_grpc._http.server_sent_events import event_stream
 from lro_grpc._wire.headers import POLL_AFTER
 
@@ -82,7 +82,7 @@ class Longrunning:
             message = operations_pb2.ListOperationsResponse.FromString(page.body)
             return json_response(dumped(canonical_json.to_json(message)))
 
-        return rpc.routes(rule, operations_pb2.ListOperationsRequest, answer)
+        return transcoding.routes(rule, operations_pb2.ListOperationsRequest, answer)
 
     def _asking(self, verb: str) -> Iterator[Route]:
         """Gives the route of what answers with nothing but that it was heard."""
@@ -93,14 +93,14 @@ class Longrunning:
         }[verb]
         service = _OPERATIONS if verb == "cancel" else _CONTROL
         rule = http_pb2.HttpRule(post=f"{self.prefix}/{_NAME}:{verb}", body="*")
-        return rpc.routes(rule, kind, self._emptily(f"{service}{verb.title()}Operation"))
+        return transcoding.routes(rule, kind, self._emptily(f"{service}{verb.title()}Operation"))
 
     def _deleting(self) -> Iterator[Route]:
         rule = http_pb2.HttpRule(delete=f"{self.prefix}/{_NAME}")
         kind = operations_pb2.DeleteOperationRequest
-        return rpc.routes(rule, kind, self._emptily(f"{_OPERATIONS}DeleteOperation"))
+        return transcoding.routes(rule, kind, self._emptily(f"{_OPERATIONS}DeleteOperation"))
 
-    def _emptily(self, method: str) -> rpc.Answer:
+    def _emptily(self, method: str) -> transcoding.Answer:
         async def answer(body: bytes, exchange: Exchange) -> ASGIApp:
             await self._backend.call(method, body, exchange.caller)
             return json_response(b"{}")
@@ -115,7 +115,7 @@ class Longrunning:
             return json_response(operation_json(found.body), headers=headers)
 
         rule = http_pb2.HttpRule(get=f"{self.prefix}/{_NAME}")
-        return rpc.routes(rule, operations_pb2.GetOperationRequest, answer)
+        return transcoding.routes(rule, operations_pb2.GetOperationRequest, answer)
 
     def _waiting(self) -> Iterator[Route]:
         async def answer(body: bytes, exchange: Exchange) -> ASGIApp:
@@ -126,7 +126,7 @@ class Longrunning:
 
         rule = http_pb2.HttpRule(post=f"{self.prefix}/{_NAME}:wait", body="*")
         rule.additional_bindings.add(get=f"{self.prefix}/{_NAME}:wait")
-        return rpc.routes(rule, operations_pb2.WaitOperationRequest, answer)
+        return transcoding.routes(rule, operations_pb2.WaitOperationRequest, answer)
 
     def _watching(self) -> Iterator[Route]:
         async def answer(body: bytes, exchange: Exchange) -> ASGIApp:
@@ -134,7 +134,7 @@ class Longrunning:
             return await event_stream(states, exchange, self.error_body)
 
         rule = http_pb2.HttpRule(get=f"{self.prefix}/{_NAME}:watch")
-        return rpc.routes(rule, operation_control_service_pb2.WatchOperationRequest, answer)
+        return transcoding.routes(rule, operation_control_service_pb2.WatchOperationRequest, answer)
 
 
 def _seconds(millis: str) -> str:

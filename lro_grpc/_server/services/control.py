@@ -10,8 +10,7 @@ from lro.v1 import operation_control_service_pb2
 from lro_grpc._errors import UnavailableError
 from lro_grpc._operation.events import Pause, Resume
 from lro_grpc._server.access import Guard
-from lro_grpc._server.guarded_store import Asking
-from lro_grpc._server.reading import read
+from lro_grpc._server.guarded_store import Asking, read
 from lro_grpc._server.rpc.call import Call, Service, StreamService, parse
 from lro_grpc._stores.notifier import Notifier
 from lro_grpc._stores.store import Store

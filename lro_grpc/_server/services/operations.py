@@ -15,9 +15,8 @@ from lro_grpc._filtering import parser
 from lro_grpc._operation import names
 from lro_grpc._operation.events import Cancel, Delete
 from lro_grpc._server.access import Guard
-from lro_grpc._server.guarded_store import Asking
+from lro_grpc._server.guarded_store import Asking, read
 from lro_grpc._server.limits import Limits
-from lro_grpc._server.reading import read
 from lro_grpc._server.rpc.call import Call, Service, parse
 from lro_grpc._stores.notifier import Notifier
 from lro_grpc._stores.store import Query, Store

@@ -20,7 +20,7 @@ from lro_grpc._runtime.clock import Clock
 from lro_grpc._runtime.log import log_started
 from lro_grpc._server.access import Guard
 from lro_grpc._server.decorator import MethodOptions, Prepared
-from lro_grpc._server.queues import Queues
+from lro_grpc._server.limits import Queues
 from lro_grpc._server.rpc.call import Call, parse
 from lro_grpc._server.services import aip_names
 from lro_grpc._stores.store import Store, in_progress, request_id_reused
