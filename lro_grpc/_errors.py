@@ -36,9 +36,11 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 from google.longrunning import operations_pb2
-from google.protobuf import any_pb2, symbol_database
-from google.protobuf.message import DecodeError, Message
+from google.protobuf import any_pb2
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
+
+from lro_grpc import _anys
 
 LIBRARY_DOMAIN = "lro-grpc"
 """``ErrorInfo.domain`` of the errors that this package raises by itself."""
@@ -415,9 +417,9 @@ def to_status(error: LroError, *, domain: str = LIBRARY_DOMAIN) -> status_pb2.St
     info = error_details_pb2.ErrorInfo(
         reason=error.reason, domain=error.domain or domain, metadata=error.metadata
     )
-    packed = {info.DESCRIPTOR.full_name: _pack(info)}
+    packed = {info.DESCRIPTOR.full_name: _anys.pack(info)}
     for detail in error.details:
-        one = _pack(detail)
+        one = _anys.pack(detail)
         packed[one.type_url.rpartition("/")[2]] = one
     return status_pb2.Status(code=error.code, message=error.message, details=packed.values())
 
@@ -432,7 +434,7 @@ def from_status(status: status_pb2.Status) -> LroError:
         The error, its details unpacked to their messages. A detail whose type is not known here,
         or whose bytes are broken, stays the ``Any`` that it is.
     """
-    details = tuple(_unpack(one) for one in status.details)
+    details = tuple(_unpacked(one) for one in status.details)
     code = status.code if status.code in _CODES and status.code else Code.UNKNOWN
     info = next((d for d in details if _is_error_info(d)), None)
     kind = LroError
@@ -447,25 +449,13 @@ def _is_error_info(message: Message) -> bool:
     return message.DESCRIPTOR.full_name == "google.rpc.ErrorInfo"
 
 
-def _pack(message: Message) -> any_pb2.Any:
-    if isinstance(message, any_pb2.Any):
-        return message
-    packed = any_pb2.Any()
-    packed.Pack(message)
-    return packed
-
-
-def _unpack(packed: any_pb2.Any) -> Any:
-    try:
-        message = symbol_database.Default().GetSymbol(packed.TypeName())()
-        message.ParseFromString(packed.value)
-    except (KeyError, DecodeError):
-        return packed
-    return message
+def _unpacked(envelope: any_pb2.Any) -> Any:
+    message = _anys.unpack(envelope)
+    return envelope if message is None else message
 
 
 def _metadata_of(operation: operations_pb2.Operation) -> Any:
-    return _unpack(operation.metadata) if operation.HasField("metadata") else None
+    return _unpacked(operation.metadata) if operation.HasField("metadata") else None
 
 
 _CODES = frozenset(Code)

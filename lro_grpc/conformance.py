@@ -28,6 +28,7 @@ from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
 
 from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2
+from lro_grpc import _anys
 from lro_grpc._errors import (
     Code,
     LroError,
@@ -76,8 +77,8 @@ _START = 1_800_000_000_000_000
 """The time at which every test begins, in microseconds since 1970 UTC."""
 
 _InstanceStatus = batch_create_instances_pb2.BatchCreateInstanceStatus
-_RESPONSE = metadata.packed(empty_pb2.Empty())
-_STATE = metadata.packed(empty_pb2.Empty())
+_RESPONSE = _anys.packed_bytes(empty_pb2.Empty())
+_STATE = _anys.packed_bytes(empty_pb2.Empty())
 _TARGET = "projects/p/instances/i"
 _ERROR = to_status(LroError("it broke", code=Code.DATA_LOSS)).SerializeToString()
 _BATCH = batch_create_instances_pb2.BatchCreateInstancesMetadata(

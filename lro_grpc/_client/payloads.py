@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from google.protobuf import any_pb2, descriptor_pool, message_factory
+from google.protobuf import any_pb2
 from google.protobuf.message import DecodeError, Message
 
+from lro_grpc import _anys
 from lro_grpc._errors import Code, OperationCancelledError, OperationFailedError, WrongTypeError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def unpack(
     """
     packed: any_pb2.Any = getattr(operation, field)
     actual = packed.TypeName()
-    kind = declared or class_of(actual)
+    kind = declared or _anys.find_class(actual)
     where = f"the {field} of {operation.name}"
     if kind is None:
         raise WrongTypeError(
@@ -89,12 +90,3 @@ def unpack(
         raise WrongTypeError(
             f"the bytes in {where} are not a {expected!r}: {error}", metadata=values
         ) from error
-
-
-def class_of(full_name: str) -> type[Message] | None:
-    """Returns the class of a message type; None if no imported module defines it."""
-    try:
-        descriptor = descriptor_pool.Default().FindMessageTypeByName(full_name)
-    except KeyError:
-        return None
-    return message_factory.GetMessageClass(descriptor)

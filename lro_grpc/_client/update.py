@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, cast
 from google.protobuf import empty_pb2
 
 from lro.v1 import state_pb2
-from lro_grpc._client.payloads import MetadataT, class_of, unpack
+from lro_grpc import _anys
+from lro_grpc._client.payloads import MetadataT, unpack
 from lro_grpc._errors import Code
 from lro_grpc._operation import lifecycle, metadata
 
@@ -72,7 +73,7 @@ def metadata_of(operation: operations_pb2.Operation, declared: type[MetadataT] |
     """Returns an operation's metadata, or what ``OperationUpdate.metadata`` has in its place."""
     if not operation.HasField("metadata"):
         return cast("MetadataT", (declared or empty_pb2.Empty)())
-    if declared is None and class_of(operation.metadata.TypeName()) is None:
+    if declared is None and _anys.find_class(operation.metadata.TypeName()) is None:
         return cast("MetadataT", operation.metadata)
     return unpack(operation, "metadata", declared)
 

@@ -12,6 +12,7 @@ from google.auth.exceptions import GoogleAuthError, TransportError
 from google.protobuf import any_pb2, json_format, struct_pb2
 from google.rpc import status_pb2
 
+from lro_grpc import _anys
 from lro_grpc._errors import Code, LroError, from_status
 from lro_grpc._wire.rpc_errors import from_rpc_error
 
@@ -84,14 +85,12 @@ def _code(error: exceptions.GoogleAPICallError) -> Code:
 
 def _packed(detail: Any) -> any_pb2.Any:
     """Returns a detail, as google-api-core has it, as it travels in a Status."""
-    if isinstance(detail, any_pb2.Any):
-        return detail
-    packed = any_pb2.Any()
     if isinstance(detail, dict):
         try:
             # The parser takes what it reads out of what it is given.
-            return json_format.ParseDict(copy.deepcopy(detail), packed, ignore_unknown_fields=True)
+            return json_format.ParseDict(
+                copy.deepcopy(detail), any_pb2.Any(), ignore_unknown_fields=True
+            )
         except json_format.ParseError:
             detail = json_format.ParseDict(detail, struct_pb2.Struct())
-    packed.Pack(detail)
-    return packed
+    return _anys.pack(detail)

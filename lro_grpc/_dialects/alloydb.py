@@ -16,10 +16,10 @@ from google.longrunning import operations_pb2
 from google.protobuf.message import DecodeError, Message
 
 from lro.v1 import operation_metadata_pb2
+from lro_grpc import _anys
 from lro_grpc._dialects import canonical_json, longrunning
 from lro_grpc._dialects.view import OperationView, does_not_apply
 from lro_grpc._errors import InvalidArgumentError
-from lro_grpc._operation import metadata
 from lro_grpc._operation.batch_states import UNBEGUN, BatchStates
 from lro_grpc._operation.lifecycle import QUEUED, RUNNING
 from lro_grpc._operation.record import Record
@@ -116,6 +116,6 @@ def _with_type(operation: operations_pb2.Operation, full_name: str) -> operation
             told.ClearField(field.name)
     changed = operations_pb2.Operation()
     changed.CopyFrom(operation)
-    changed.metadata.type_url = metadata.TYPE_URL_PREFIX + full_name
+    changed.metadata.type_url = _anys.TYPE_URL_PREFIX + full_name
     changed.metadata.value = told.SerializeToString(deterministic=True)
     return changed

@@ -8,8 +8,8 @@ from typing import Any
 from google.protobuf import any_pb2, json_format, wrappers_pb2
 from google.protobuf.message import DecodeError, Message
 
-from lro_grpc._errors import ConfigurationError, InvalidArgumentError
-from lro_grpc._operation import metadata
+from lro_grpc import _anys
+from lro_grpc._errors import InvalidArgumentError
 
 _OPAQUE = "/google.protobuf.BytesValue"
 """What is put after the type URL of bytes that are not understood, and taken off their JSON."""
@@ -51,14 +51,13 @@ def _wrap_opaque(message: Message) -> None:
         for inner in messages_in(message):
             _wrap_opaque(inner)
         return
-    try:
-        unpacked = metadata.message_class(message.TypeName()).FromString(message.value)
-    except (ConfigurationError, DecodeError):
+    inside = _anys.unpack(message)
+    if inside is None:
         message.type_url += _OPAQUE
-        unpacked = wrappers_pb2.BytesValue(value=message.value)
+        inside = wrappers_pb2.BytesValue(value=message.value)
     else:
-        _wrap_opaque(unpacked)
-    message.value = unpacked.SerializeToString()
+        _wrap_opaque(inside)
+    message.value = inside.SerializeToString()
 
 
 def messages_in(message: Message) -> Iterator[Message]:

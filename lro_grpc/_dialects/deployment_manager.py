@@ -14,11 +14,11 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from google.longrunning import operations_pb2
-from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from lro.v1 import deployment_operation_pb2
+from lro_grpc import _anys
 from lro_grpc._dialects import canonical_json, http_status, longrunning, times
 from lro_grpc._dialects.view import OperationView, empty_response, ended_with, job_state_of
 from lro_grpc._errors import Code, from_status
@@ -211,14 +211,14 @@ def _entry(error: status_pb2.Status, location: str) -> Operation.ErrorEntry:
 def _status(operation: Operation) -> status_pb2.Status:
     """Returns the first error, with the others among its details."""
     first, *others = (_of_entry(one, operation) for one in operation.error.errors)
-    first.details.extend(map(_packed, others))
+    first.details.extend(map(_anys.pack, others))
     return first
 
 
 def _of_entry(entry: Operation.ErrorEntry, operation: Operation) -> status_pb2.Status:
     code = _code(entry.code) or http_status.code_of(operation.http_error_status_code)
     return status_pb2.Status(
-        code=code, message=entry.message, details=map(_packed, _details(entry))
+        code=code, message=entry.message, details=map(_anys.pack, _details(entry))
     )
 
 
@@ -252,9 +252,3 @@ def _partial_failure(warning: Operation.Warning) -> status_pb2.Status:
 
 def _code(name: str) -> Code | None:
     return Code[name] if name in Code.__members__ and name != Code.OK.name else None
-
-
-def _packed(message: Message) -> any_pb2.Any:
-    packed = any_pb2.Any()
-    packed.Pack(message)
-    return packed

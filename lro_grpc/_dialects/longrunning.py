@@ -14,6 +14,7 @@ from google.longrunning import operations_pb2
 from google.rpc import status_pb2
 
 from lro.v1 import operation_metadata_pb2
+from lro_grpc import _anys
 from lro_grpc._dialects import canonical_json, http_status
 from lro_grpc._dialects.view import OperationView
 from lro_grpc._operation import metadata
@@ -34,7 +35,7 @@ def from_view(view: OperationView) -> operations_pb2.Operation:
     operation = operations_pb2.Operation(
         name=view.name, done=view.done, error=view.error, response=view.response
     )
-    operation.metadata.Pack(told)
+    operation.metadata.CopyFrom(_anys.pack(told))
     return operation
 
 

@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from lro.v1 import operation_metadata_pb2
+from lro_grpc import _anys
 from lro_grpc._dialects import canonical_json
 from lro_grpc._dialects.view import OperationView, empty_response
 from lro_grpc._errors import InvalidArgumentError
@@ -114,7 +115,7 @@ def to_operation(job: Mapping[str, Any], *, name: str = "") -> operations_pb2.Op
     told.cancel_requested = state.number in (CANCELLING, CANCELLED)
     operation.name = name or operation.name
     operation.done = state.terminal
-    operation.metadata.Pack(told)
+    operation.metadata.CopyFrom(_anys.pack(told))
     if not state.terminal:
         operation.ClearField("error")
     elif not state.code:

@@ -8,14 +8,14 @@ from typing import Any
 
 from google.longrunning import operations_pb2
 from google.protobuf import any_pb2, empty_pb2
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import status_pb2
 
+from lro_grpc import _anys
 from lro_grpc._errors import (
     LIBRARY_DOMAIN,
     Code,
-    ConfigurationError,
     InvalidArgumentError,
     LroError,
 )
@@ -89,7 +89,7 @@ class OperationView:
         operation = operations_pb2.Operation.FromString(record.operation)
         return cls(
             **{name: getattr(record, name) for name, field in FIELDS.items() if field.viewed},
-            partial_failures=_partial_failures(_unpacked(operation.metadata)),
+            partial_failures=_partial_failures(_anys.unpack(operation.metadata)),
             error=_error(operation),
             response=_response(operation),
         )
@@ -103,7 +103,7 @@ class OperationView:
         Raises:
             InvalidArgumentError: If a time in the metadata is none that a ``Timestamp`` can hold.
         """
-        message = _unpacked(operation.metadata)
+        message = _anys.unpack(operation.metadata)
         told = {name: _plain(name, value) for name, value in _read(message).items()}
         failures = _partial_failures(message)
         told["state"] = _state(operation, told, partial=bool(failures))
@@ -148,9 +148,7 @@ def job_state_of(words: Lifecycle, number: int) -> int:
 
 def empty_response() -> any_pb2.Any:
     """Returns what stands for the response in a form that only tells that there was one."""
-    packed = any_pb2.Any()
-    packed.Pack(empty_pb2.Empty())
-    return packed
+    return _anys.pack(empty_pb2.Empty())
 
 
 def does_not_apply(view: OperationView, form: str, why: str) -> LroError:
@@ -178,14 +176,6 @@ def _state(operation: operations_pb2.Operation, told: Mapping[str, Any], *, part
     # Of what does not tell whether it was started, clients assume that it was.
     is_running = told.get("start_time", True)
     return RUNNING if is_running else QUEUED
-
-
-def _unpacked(packed: any_pb2.Any) -> Message | None:
-    """Returns the message, or None if its type is not known here or its bytes are broken."""
-    try:
-        return metadata.message_class(packed.TypeName()).FromString(packed.value)
-    except (ConfigurationError, DecodeError):
-        return None
 
 
 def _read(message: Message | None) -> Mapping[str, Any]:

@@ -7,7 +7,8 @@ from typing import Any
 from google.protobuf import any_pb2, wrappers_pb2
 from google.protobuf.message import Message
 
-from lro_grpc._operation.metadata import message_class, packed
+from lro_grpc import _anys
+from lro_grpc._operation.metadata import message_class
 
 _BYTES = wrappers_pb2.BytesValue
 
@@ -19,10 +20,10 @@ def pack(state: Message | bytes) -> bytes:
         TypeError: If it is neither a message nor bytes.
     """
     if isinstance(state, bytes):
-        return packed(_BYTES(value=state))
+        return _anys.packed_bytes(_BYTES(value=state))
     if not isinstance(state, Message):
         raise TypeError(f"the checkpoint is {state!r}; give a protobuf message, or bytes")
-    return packed(state)
+    return _anys.packed_bytes(state)
 
 
 def unpack(stored: bytes) -> Any:

@@ -11,11 +11,11 @@ from typing import Any
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
+from lro_grpc import _anys
 from lro_grpc._engine.attempt import Attempt
 from lro_grpc._engine.context import AsyncOperationContext, OperationContext
 from lro_grpc._engine.handler import Handler
 from lro_grpc._errors import AttemptStopped, Code, RetryableError, StopReason, WrongTypeError
-from lro_grpc._operation import metadata
 from lro_grpc._operation.events import (
     Event,
     Expire,
@@ -145,7 +145,7 @@ def _packed(attempt: Attempt, response: Any) -> bytes:
             f" its operation_info declares {expected.full_name}",
             metadata={"method": attempt.handler.method, "expected": expected.full_name},
         )
-    return metadata.packed(message)
+    return _anys.packed_bytes(message)
 
 
 async def _stopped(attempt: Attempt, error: BaseException) -> Event:

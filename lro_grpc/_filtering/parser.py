@@ -60,11 +60,10 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Union
 
 from google.longrunning import operations_pb2
-from google.protobuf.message import DecodeError, Message
 
 from lro.v1 import state_pb2
-from lro_grpc._errors import Code, ConfigurationError, InvalidFilterError, cut
-from lro_grpc._operation import metadata
+from lro_grpc import _anys
+from lro_grpc._errors import Code, InvalidFilterError, cut
 from lro_grpc._operation.record import SHOWN, Kind, Record
 
 MAX_LENGTH = 4096
@@ -160,9 +159,8 @@ class PartialFailures:
     def matches(self, record: Record) -> bool:
         """Tells whether it is true of a record."""
         served = operations_pb2.Operation.FromString(record.operation).metadata
-        try:
-            message: Message = metadata.message_class(record.metadata_type).FromString(served.value)
-        except (ConfigurationError, DecodeError):
+        message = _anys.unpack(served)
+        if message is None:
             return False  # a type that has gone from the service tells nothing
         field = message.DESCRIPTOR.fields_by_name.get("partial_failures")
         return field is not None and bool(field.is_repeated and getattr(message, field.name))

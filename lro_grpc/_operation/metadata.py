@@ -13,19 +13,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from google.protobuf import any_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2, state_pb2
+from lro_grpc import _anys
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._operation.record import SHOWN, Kind
 
 DEFAULT_TYPE = operation_metadata_pb2.OperationMetadata
 """The metadata type of a method that declares none of its own."""
-
-TYPE_URL_PREFIX = "type.googleapis.com/"
-"""What stands before a message's full name in ``Any.type_url``."""
 
 
 _Fits = Callable[[FieldDescriptor], bool]
@@ -193,20 +190,11 @@ def message_class(full_name: str) -> type[Message]:
     Raises:
         ConfigurationError: If no module that was imported defines it.
     """
-    try:
-        descriptor = descriptor_pool.Default().FindMessageTypeByName(full_name)
-    except KeyError as cause:
+    kind = _anys.find_class(full_name)
+    if kind is None:
         raise ConfigurationError(
             f"the message type {full_name} is not known to this process;"
             " import the _pb2 module that defines it",
             metadata={"type": full_name},
-        ) from cause
-    return message_factory.GetMessageClass(descriptor)
-
-
-def packed(message: Message) -> bytes:
-    """Returns a message as the bytes of the ``Any`` that carries it."""
-    envelope = any_pb2.Any(
-        type_url=TYPE_URL_PREFIX + message.DESCRIPTOR.full_name, value=message.SerializeToString()
-    )
-    return envelope.SerializeToString()
+        )
+    return kind

@@ -9,6 +9,7 @@ from typing import Any
 
 from google.longrunning import operations_pb2
 
+from lro_grpc import _anys
 from lro_grpc._errors import ConfigurationError, OperationNotFoundError
 from lro_grpc._operation import metadata, names
 from lro_grpc._operation.lifecycle import JOB, RUNNING, UPDATING
@@ -138,7 +139,7 @@ def published(
         )
     record = record._replace(**changes)
     operation = operations_pb2.Operation(name=record.name, done=result is not None)
-    operation.metadata.type_url = metadata.TYPE_URL_PREFIX + record.metadata_type
+    operation.metadata.type_url = _anys.TYPE_URL_PREFIX + record.metadata_type
     operation.metadata.value = _metadata(record)
     if result is not None:
         operation.MergeFrom(result)

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from google.longrunning import operations_pb2
 
-from lro_grpc._errors import Code, ConfigurationError
+from lro_grpc import _anys
+from lro_grpc._errors import Code
 from lro_grpc._operation import metadata, record
 from lro_grpc._operation.lifecycle import CANCELLED, CANCELLING, JOB, PENDING, RUNNING, UPDATING
 from lro_grpc._operation.record import CLAIMABLE_STATES, Record
@@ -181,12 +182,11 @@ def _of_served(record: Record) -> Iterator[str]:
         yield f"Get shows the code {operation.error.code}, and it has {record.error_code}"
     if operation.response.TypeName() != record.response_type:
         yield f"Get shows a {operation.response.TypeName()}, and it has a {record.response_type}"
-    if operation.metadata.type_url != metadata.TYPE_URL_PREFIX + record.metadata_type:
+    if operation.metadata.type_url != _anys.TYPE_URL_PREFIX + record.metadata_type:
         yield f"Get shows metadata of the type {operation.metadata.type_url!r}"
         return
-    try:
-        kind = metadata.message_class(record.metadata_type)
-    except ConfigurationError:
+    kind = _anys.find_class(record.metadata_type)
+    if kind is None:
         return  # of another release, which alone can tell what it says
     shown = kind.FromString(operation.metadata.value)
     expected = kind()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2
+from lro_grpc import _anys
 from lro_grpc._errors import Code, LroError, to_status
 from lro_grpc._operation import events as module
 from lro_grpc._operation import metadata, publication
@@ -71,7 +72,7 @@ BATCHES = (
     _batch(_InstanceStatus.READY, _InstanceStatus.DELETING),
 )
 CUSTOM = operation_metadata_pb2.OperationMetadata(attempt=9, status_detail="x").SerializeToString()
-RESPONSE = metadata.packed(empty_pb2.Empty())
+RESPONSE = _anys.packed_bytes(empty_pb2.Empty())
 ERRORS = [
     to_status(LroError("it broke", code=code)).SerializeToString()
     for code in (Code.DATA_LOSS, Code.CANCELLED, Code.UNAVAILABLE)

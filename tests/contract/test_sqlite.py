@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 from google.protobuf import empty_pb2
 
+from lro_grpc import _anys
 from lro_grpc._errors import ConfigurationError, OperationNotFoundError, UnavailableError
 from lro_grpc._filtering.parser import parse
-from lro_grpc._operation import metadata
 from lro_grpc._operation.events import Cancel, Claim, Delete, Report
 from lro_grpc._operation.record import Record
 from lro_grpc.conformance import _LEASE as LEASE
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 from lro_grpc._operation import lifecycle
 
 TIMEOUT = 20
-RESPONSE = metadata.packed(empty_pb2.Empty())
+RESPONSE = _anys.packed_bytes(empty_pb2.Empty())
 
 
 class TestSqliteStore(StoreConformance):

@@ -7,8 +7,9 @@ from google.rpc import error_details_pb2, status_pb2
 from hypothesis import strategies as st
 
 from lro.v1 import operation_metadata_pb2
+from lro_grpc import _anys
 from lro_grpc._errors import Code, LroError, to_status
-from lro_grpc._operation import events, metadata, publication
+from lro_grpc._operation import events, publication
 from lro_grpc._operation.batch_states import BatchStates, Status
 from lro_grpc._operation.lifecycle import BATCH_INSTANCE
 from lro_grpc._operation.record import Record
@@ -24,8 +25,8 @@ TARGETS = (
     "https://example.com/deployments/d?x=1",
 )
 RESPONSES = (
-    metadata.packed(empty_pb2.Empty()),
-    metadata.packed(wrappers_pb2.StringValue(value="x")),
+    _anys.packed_bytes(empty_pb2.Empty()),
+    _anys.packed_bytes(wrappers_pb2.StringValue(value="x")),
 )
 PARTIAL = operation_metadata_pb2.OperationMetadata(
     partial_failures=[status_pb2.Status(code=Code.NOT_FOUND, message="one is gone")]

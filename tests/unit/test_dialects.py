@@ -18,6 +18,7 @@ from lro.v1 import (
     operation_status_pb2,
     state_pb2,
 )
+from lro_grpc import _anys
 from lro_grpc._dialects import (
     alloydb,
     azure_face,
@@ -30,7 +31,6 @@ from lro_grpc._dialects import (
 )
 from lro_grpc._dialects.view import OperationView
 from lro_grpc._errors import Code, InvalidArgumentError, LroError, to_status
-from lro_grpc._operation import metadata
 from lro_grpc._operation.batch_states import BatchStates, Status
 from lro_grpc._operation.events import (
     Cancel,
@@ -82,7 +82,7 @@ WITH_OTHER_DETAILS = to_status(
         details=[error_details_pb2.ResourceInfo(resource_name="i")],
     )
 )
-TEXT = metadata.packed(wrappers_pb2.StringValue(value="x"))
+TEXT = _anys.packed_bytes(wrappers_pb2.StringValue(value="x"))
 CANCELLED_ERROR = to_status(LroError("enough", code=Code.CANCELLED))
 
 

@@ -427,7 +427,10 @@ def test_messages_in_the_metadata_can_be_asked_for():
 
 def test_a_metadata_type_without_partial_failures_has_none():
     for kind in ("google.protobuf.Empty", "gone.from.the.Service"):
-        assert not matches("partial_failures:*", operation=with_failures(1), metadata_type=kind)
+        served = operations_pb2.Operation.FromString(with_failures(1))
+        served.metadata.type_url = f"type.googleapis.com/{kind}"
+        operation = served.SerializeToString()
+        assert not matches("partial_failures:*", operation=operation, metadata_type=kind)
 
 
 def test_values_are_the_records_whatever_the_metadata_type():

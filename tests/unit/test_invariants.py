@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from google.longrunning import operations_pb2
 
+from lro_grpc import _anys
 from lro_grpc._errors import Code, LroError, to_status
 from lro_grpc._operation import lifecycle, metadata, publication
 from lro_grpc._operation.events import (
@@ -25,7 +26,7 @@ from lro_grpc._testing.invariants import Invariants, violations
 
 NOW = 1_800_000_000_000_000
 LEASE = 15_000_000
-RESPONSE = metadata.packed(metadata.DEFAULT_TYPE())
+RESPONSE = _anys.packed_bytes(metadata.DEFAULT_TYPE())
 ERROR = to_status(LroError("it broke", code=Code.DATA_LOSS)).SerializeToString()
 
 

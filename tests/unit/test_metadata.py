@@ -15,6 +15,7 @@ from google.protobuf import (
 )
 
 from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2, state_pb2
+from lro_grpc import _anys
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._operation import metadata
 
@@ -397,8 +398,8 @@ def test_a_packed_message_is_the_any_that_protobuf_itself_makes():
     message = operation_metadata_pb2.OperationMetadata(verb="create")
     expected = any_pb2.Any()
     expected.Pack(message)
-    assert any_pb2.Any.FromString(metadata.packed(message)) == expected
-    empty = any_pb2.Any.FromString(metadata.packed(empty_pb2.Empty()))
+    assert _anys.pack(message) == expected
+    empty = _anys.pack(empty_pb2.Empty())
     assert empty.Is(empty_pb2.Empty.DESCRIPTOR)
 
 

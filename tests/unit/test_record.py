@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2
+from lro_grpc import _anys
 from lro_grpc._errors import (
     Code,
     IllegalTransitionError,
@@ -18,7 +19,7 @@ from lro_grpc._errors import (
     StaleAttemptError,
     to_status,
 )
-from lro_grpc._operation import metadata, publication
+from lro_grpc._operation import publication
 from lro_grpc._operation.events import (
     Cancel,
     Checkpoint,
@@ -56,8 +57,8 @@ from lro_grpc._operation.record import Record
 
 NOW = 1_800_000_000_000_000
 LEASE = 15_000_000
-RESPONSE = metadata.packed(empty_pb2.Empty())
-STATE = metadata.packed(empty_pb2.Empty())
+RESPONSE = _anys.packed_bytes(empty_pb2.Empty())
+STATE = _anys.packed_bytes(empty_pb2.Empty())
 """What a handler keeps in a checkpoint."""
 SECOND = 1_000_000
 _InstanceStatus = batch_create_instances_pb2.BatchCreateInstanceStatus

@@ -11,6 +11,7 @@ from google.protobuf import descriptor_pool, empty_pb2, message_factory
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 
+from lro_grpc import _anys
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._operation import metadata, names
 from lro_grpc._wire.proto_plus import protobuf_class
@@ -181,14 +182,13 @@ class JobKind:
             "Get": self.message,
             "Delete": operations_pb2.Operation,
         }
-        try:
-            request = metadata.message_class(f"{package}{name}Request")
-            response = (
-                metadata.message_class(f"{package}{name}Response")
-                if verb == "List"
-                else responses.get(verb, empty_pb2.Empty)
-            )
-        except ConfigurationError:
+        request = _anys.find_class(f"{package}{name}Request")
+        response = (
+            _anys.find_class(f"{package}{name}Response")
+            if verb == "List"
+            else responses.get(verb, empty_pb2.Empty)
+        )
+        if request is None or response is None:
             return None
         return JobMethod(f"/{self._service}/{name}", request, response)
 

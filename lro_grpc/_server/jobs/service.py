@@ -12,10 +12,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from google.longrunning import operations_pb2
-from google.protobuf import any_pb2, empty_pb2, field_mask_pb2
+from google.protobuf import empty_pb2, field_mask_pb2
 from google.protobuf.message import Message
 
-from lro_grpc import paging
+from lro_grpc import _anys, paging
 from lro_grpc._dialects import vertex_ai
 from lro_grpc._dialects.view import OperationView
 from lro_grpc._errors import (
@@ -26,7 +26,7 @@ from lro_grpc._errors import (
     cut,
 )
 from lro_grpc._filtering import parser
-from lro_grpc._operation import metadata, names
+from lro_grpc._operation import names
 from lro_grpc._operation.events import Cancel, Delete, Event, Pause, Resume
 from lro_grpc._operation.lifecycle import JOB
 from lro_grpc._operation.record import Record
@@ -176,7 +176,7 @@ class Jobs:
         if method.response is self._kind.message:
             return self._shown(record.operation).SerializeToString()
         # It is done already (S11), so nobody asks for the operation under that name again.
-        nothing = any_pb2.Any.FromString(metadata.packed(empty_pb2.Empty()))
+        nothing = _anys.pack(empty_pb2.Empty())
         done = operations_pb2.Operation(name=record.name, done=True, response=nothing)
         return done.SerializeToString()
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from google.longrunning import operations_pb2
 from google.protobuf import descriptor_pool, message_factory
-from google.protobuf.descriptor import Descriptor, MethodDescriptor
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
+from lro_grpc import _anys
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._wire.proto_plus import protobuf_class
 
@@ -75,16 +76,12 @@ def _message_class(
     method: str, descriptor: MethodDescriptor, field: str, name: str
 ) -> type[Message]:
     """Resolves a name of ``operation_info``: in the method's package first, then further out."""
-    pool = descriptor_pool.Default()
     package = descriptor.containing_service.file.package
     scopes = [] if name.startswith(".") else package.split(".")
     for length in range(len(scopes), -1, -1):
-        try:
-            full_name = ".".join([*scopes[:length], name.lstrip(".")])
-            found: Descriptor = pool.FindMessageTypeByName(full_name)
-        except KeyError:
-            continue
-        return message_factory.GetMessageClass(found)
+        found = _anys.find_class(".".join([*scopes[:length], name.lstrip(".")]))
+        if found is not None:
+            return found
     raise _wrong(
         method,
         f"its operation_info names {field}: {name!r}, which no imported module defines;"

@@ -8,13 +8,13 @@ from datetime import timedelta
 from typing import Any
 
 from google.longrunning import operations_pb2
-from google.protobuf import any_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from lro_grpc import _anys
 from lro_grpc._engine.handler import Handler
 from lro_grpc._errors import ConfigurationError, LimitReachedError
-from lro_grpc._operation import metadata, names, publication, record
+from lro_grpc._operation import names, publication, record
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.clock import Clock
 from lro_grpc._runtime.log import log_started
@@ -199,7 +199,7 @@ class Starter:
             occupant = await self._store.exclusive_holder(prepared.target)
             if occupant:
                 raise in_progress(prepared.target, occupant)
-        response = any_pb2.Any.FromString(metadata.packed(protobuf_class(self._handler.response)()))
+        response = _anys.pack(protobuf_class(self._handler.response)())
         return operations_pb2.Operation(done=True, response=response).SerializeToString()
 
 

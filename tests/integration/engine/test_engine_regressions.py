@@ -21,15 +21,16 @@ from engine_world import (
     response_of,
 )
 
+from lro_grpc import _anys
 from lro_grpc._engine.inprocess import InProcessEngine
 from lro_grpc._errors import AttemptStopped, LroError, StaleAttemptError
-from lro_grpc._operation import lifecycle, metadata
+from lro_grpc._operation import lifecycle
 from lro_grpc._operation.events import Claim, LeaseLost, Report, Succeed
 from lro_grpc._operation.record import Record
 from lro_grpc.stores import Query
 
 MICROS = 1_000_000
-ELSEWHERE = metadata.packed(Text(value="elsewhere"))
+ELSEWHERE = _anys.packed_bytes(Text(value="elsewhere"))
 
 
 async def never(request, op):

@@ -23,6 +23,7 @@ from engine_world import (
 )
 
 from lro.v1 import state_pb2
+from lro_grpc import _anys
 from lro_grpc._errors import (
     AttemptStopped,
     Code,
@@ -32,7 +33,7 @@ from lro_grpc._errors import (
     StopReason,
     UnavailableError,
 )
-from lro_grpc._operation import lifecycle, metadata
+from lro_grpc._operation import lifecycle
 from lro_grpc._operation.events import Cancel, Claim, Delete, Heartbeat, LeaseLost, Report, Succeed
 
 STACKS = ["def", "async def"]
@@ -313,7 +314,7 @@ async def test_an_attempt_learns_from_its_heartbeat_that_another_process_has_tak
     await worker.unwound
     assert worker.unwound_by == [(worker.unwinding, StopReason.LEASE_LOST)]
     assert (await world.record(name)).attempt == 2
-    await world.apply(name, Succeed(Report(2), metadata.packed(Text(value="elsewhere"))))
+    await world.apply(name, Succeed(Report(2), _anys.packed_bytes(Text(value="elsewhere"))))
     assert worker.attempts == [1]
 
 
@@ -669,7 +670,7 @@ async def test_a_crashed_process_is_taken_over_at_the_next_start(world, worker):
     await worker.started
     finished = await world.create(method=OTHER_METHOD)
     await world.apply(finished, Claim(int(LEASE * 1e6)))
-    await world.apply(finished, Succeed(Report(1), metadata.packed(Text(value="before"))))
+    await world.apply(finished, Succeed(Report(1), _anys.packed_bytes(Text(value="before"))))
     before = (await world.record(finished)).operation
     first_start = (await world.record(name)).start_time
     await world.crash()
@@ -743,7 +744,11 @@ async def test_a_crashed_engine_reaches_nothing_any_more(world, worker):
     await world.crash()
     await world.start(worker.run)
     await world.until(name, lambda one: one.attempt == 2)
-    for event in (Heartbeat(1, 10**9), Report(1, 99), Succeed(Report(1), metadata.packed(Text()))):
+    for event in (
+        Heartbeat(1, 10**9),
+        Report(1, 99),
+        Succeed(Report(1), _anys.packed_bytes(Text())),
+    ):
         with pytest.raises(StaleAttemptError):
             await world.apply(name, event)
     worker.go_on.set()
