@@ -152,7 +152,7 @@ class LroError(Exception):
         self.metadata: dict[str, str] = {key: str(value) for key, value in values.items()}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Lets any error be copied, and pickled, whatever its constructor takes."""
+        """Makes every error copyable and picklable, whatever arguments its constructor takes."""
         return _bare, (type(self), self.args), self.__dict__
 
 
@@ -163,14 +163,14 @@ def _bare(kind: type[LroError], args: tuple[object, ...]) -> LroError:
 
 
 class RetryableError(LroError):
-    """A handler raises it for what may pass: another attempt begins after a pause.
+    """A handler raises it for a failure that may pass: another attempt begins after a pause.
 
     On the last attempt the operation fails with it.
 
     Args:
-        message: As of any :class:`LroError`; so are ``more``.
+        message: See :class:`LroError`.
         retry_after: How long to wait at least, instead of the method's own backoff.
-        **more: See :class:`LroError`.
+        **more: The other arguments of :class:`LroError`.
 
     Raises:
         TypeError: If ``retry_after`` is no timedelta.
@@ -192,21 +192,21 @@ class InvalidArgumentError(LroError):
 
 
 class InvalidFilterError(InvalidArgumentError):
-    """A list filter that is malformed, or asks what cannot be told (S17)."""
+    """A list filter is malformed, or compares what cannot be compared (S17)."""
 
     default_domain = LIBRARY_DOMAIN
     default_reason = "INVALID_FILTER"
 
 
 class InvalidNameError(InvalidArgumentError):
-    """A text that is not an operation's name, nor a parent's."""
+    """The text is neither an operation's name nor a parent's."""
 
     default_domain = LIBRARY_DOMAIN
     default_reason = "INVALID_NAME"
 
 
 class InvalidPageTokenError(InvalidArgumentError):
-    """A page token that this server did not give, or gave for another request (S13)."""
+    """The page token is not one that this server gave for this request (S13)."""
 
     default_domain = LIBRARY_DOMAIN
     default_reason = "INVALID_PAGE_TOKEN"
@@ -236,7 +236,7 @@ class RequestIdReusedError(LroError):
 
 
 class OperationInProgressError(LroError):
-    """Another operation works on the same target, which one at a time may do (S6)."""
+    """Another operation holds the same target, and only one may at a time (S6)."""
 
     default_code = Code.ABORTED
     default_reason = "OPERATION_IN_PROGRESS"
@@ -244,7 +244,7 @@ class OperationInProgressError(LroError):
 
 
 class PermissionDeniedError(LroError):
-    """The caller may not do this, whether or not what it names exists (S19)."""
+    """The caller may not do this; the answer is the same if the resource does not exist (S19)."""
 
     default_code = Code.PERMISSION_DENIED
     default_reason = "PERMISSION_DENIED"
@@ -252,7 +252,7 @@ class PermissionDeniedError(LroError):
 
 
 class IllegalTransitionError(LroError):
-    """The lifecycle has no such step from the present state (S28); nothing has changed."""
+    """The lifecycle has no such step from the present state; nothing has changed (S28)."""
 
     default_code = Code.FAILED_PRECONDITION
     default_reason = "ILLEGAL_TRANSITION"
@@ -281,7 +281,7 @@ class LimitReachedError(LroError):
 
 
 class StaleAttemptError(LroError):
-    """A write of an attempt that no longer holds the operation (R5); nothing has changed."""
+    """The attempt no longer holds the operation, so its write is refused (R5)."""
 
     default_code = Code.ABORTED
     default_reason = "STALE_ATTEMPT"
@@ -297,7 +297,7 @@ class UnavailableError(LroError):
 
 
 class ConfigurationError(LroError):
-    """The service is put together in a way that cannot work; raised at start-up."""
+    """The service is set up in a way that cannot work; raised at start-up."""
 
     default_code = Code.INTERNAL
     default_reason = "CONFIGURATION"
@@ -313,7 +313,7 @@ class WrongTypeError(LroError):
 
 
 class UnexpectedError(LroError):
-    """A handler raised what it did not mean to; the log has it, under ``metadata["incident"]``."""
+    """A handler raised an unexpected exception; the log has it under ``metadata["incident"]``."""
 
     default_code = Code.INTERNAL
     default_reason = "UNEXPECTED"
@@ -369,8 +369,8 @@ class OperationTimeoutError(LroError, TimeoutError):
     It goes on at the server: wait again, or cancel it.
 
     Attributes:
-        operation: The last state that was seen of it.
-        elapsed: How long the caller has waited.
+        operation: The last state seen.
+        elapsed: The time that the caller has waited.
     """
 
     default_code = Code.DEADLINE_EXCEEDED
@@ -391,12 +391,12 @@ class OperationTimeoutError(LroError, TimeoutError):
 
     @property
     def operation_metadata(self) -> Any:
-        """The metadata in the last state that was seen; see ``OperationFailedError``."""
+        """The metadata of the last state seen; see ``OperationFailedError``."""
         return _metadata_of(self.operation)
 
 
 def cut(text: str) -> str:
-    """Returns a caller's text as an error may repeat it: not at any length."""
+    """Returns a caller's text, shortened so that an error may repeat it."""
     return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."
 
 
@@ -404,7 +404,7 @@ _MAX_SHOWN = 100
 
 
 def to_status(error: LroError, *, domain: str = LIBRARY_DOMAIN) -> status_pb2.Status:
-    """Turns an error into the form in which it travels (S4, S21).
+    """Turns an error into the ``Status`` that carries it to a caller (S4, S21).
 
     Args:
         error: Any error of this package.
@@ -490,5 +490,5 @@ for _kind in list(globals().values()):
         and issubclass(_kind, BaseException)
         and _kind.__module__ == __name__
     ):
-        # Tracebacks and pickles name an error by its public path, which outlives every move.
+        # Tracebacks and pickles then name the public path, which outlives every move.
         _kind.__module__ = "lro_grpc"
