@@ -1,6 +1,16 @@
-"""The fields of an operation, each once: type, meaning, how it may change, where else it shows.
+"""The record of an operation: the one table of its fields.
 
-Columns, invariants, filters, conventional metadata and views are derived from this table.
+The annotation of a field holds its type and a ``Field``: how the value may change, and under
+which names metadata and filters show it. Everything that needs a list of fields derives it from
+here:
+
+* the columns of SQLite's table, and the statements that write them (``sqlite/schema``, ``commit``);
+* the conventional metadata (``metadata``) and the fields of filters (``_filtering/fields``);
+* the view that dialects are made of (``_dialects/view``);
+* the invariants that tests check (``_testing/invariants``).
+
+So a new field is one line and its docstring. A field that a new record may leave unset stands
+behind ``create_time`` and has a default. All times are microseconds since 1970 UTC; 0 is unset.
 """
 
 from __future__ import annotations
@@ -11,7 +21,7 @@ from typing import Annotated, NamedTuple, get_args, get_type_hints
 from lro_grpc._operation.lifecycle import CANCELLING, JOB, QUEUED
 
 
-class Change(enum.Enum):
+class Mutability(enum.Enum):
     """How a value may change while its operation lives."""
 
     FOREVER = "never"
@@ -23,23 +33,24 @@ class Change(enum.Enum):
 
 
 class Kind(enum.Enum):
-    """What a conventional field of metadata holds."""
+    """The type of a conventional field of metadata."""
 
     TEXT, FLAG, NUMBER, TIME, STATE, BATCH = range(6)
 
 
-FOREVER, ONCE, CLEARED, KEPT, RISING, FREE = Change
+FOREVER, ONCE, CLEARED, KEPT, RISING, FREE = Mutability
 TEXT, FLAG, NUMBER, TIME, STATE, BATCH = Kind
 
 
 class Field:
-    """What a record's field is besides its type; its annotation carries it."""
+    """The properties of a record's field; its annotation holds them, next to its type."""
 
     name = ""
+    """Of the field, and of its column."""
     type: type = object
 
     def __init__(
-        self, change: Change, kind: Kind | None = None, *shown_as: str, viewed: bool = False
+        self, change: Mutability, kind: Kind | None = None, *shown_as: str, viewed: bool = False
     ) -> None:
         self.change = change
         self.kind = kind
@@ -47,6 +58,10 @@ class Field:
         """The conventional names in metadata messages and in filters."""
         self.viewed = viewed or bool(shown_as)
         """Whether a view of the operation has it."""
+
+
+CLAIMABLE_STATES = frozenset({QUEUED, CANCELLING})
+"""The states in which a record without a lease waits for an attempt."""
 
 
 class Record(NamedTuple):
@@ -66,74 +81,74 @@ class Record(NamedTuple):
     request_id: Annotated[str, Field(CLEARED, viewed=True)]
     """The caller's idempotency key; empty for none, and once the operation is deleted."""
     fingerprint: Annotated[bytes, Field(FOREVER)]
-    """A hash of the request, by which another one under the same key is told apart."""
+    """A hash of the request: another request under the same ``request_id`` has another one."""
     metadata_type: Annotated[str, Field(FOREVER)]
     """The full name of the metadata message."""
     target: Annotated[str, Field(FOREVER, TEXT, "target")]
     """The resource that the operation is about."""
     verb: Annotated[str, Field(FOREVER, TEXT, "verb")]
-    """What is done to the target, such as ``create``."""
+    """The action on the target, such as ``create``."""
     api_version: Annotated[str, Field(FOREVER, TEXT, "api_version")]
     """The version of the API that the operation was started with, such as ``v1``."""
     caller: Annotated[str, Field(FOREVER, viewed=True)]
-    """Who started it, by the service's own account; empty if that is not known."""
+    """The caller that started it, as the service's ``identify`` names it; empty for unknown."""
     trace_context: Annotated[str, Field(FOREVER)]
-    """What its attempts belong to: a W3C ``traceparent``, and after a space its ``tracestate``."""
+    """The trace of its start: a W3C ``traceparent``, and after a space its ``tracestate``."""
     max_attempts: Annotated[int, Field(FOREVER)]
-    """How many attempts may fail, be lost or get stuck before the operation fails."""
+    """The number of attempts that may fail, lose their lease or get stuck before it fails."""
     pausable: Annotated[bool, Field(FOREVER)]
     """Whether its handler can pause."""
     exclusive_target: Annotated[str, Field(CLEARED)]
-    """The target that no other operation may have meanwhile (S6); empty for none, and when done."""
+    """The target that it has for itself (S6); empty for none, and when it is done."""
     retention: Annotated[int, Field(FOREVER)]
-    """For how long it is kept once it is done, in microseconds."""
+    """The time that it is kept once it is done, in microseconds."""
     deadline_time: Annotated[int, Field(FOREVER)]
-    """When its method's own time limit is over; 0 for none."""
+    """The end of its method's own time limit; 0 for none."""
     create_time: Annotated[int, Field(FOREVER, TIME, "create_time")]
-    """When it was started."""
-    start_time: Annotated[int, Field(ONCE, TIME, "start_time")]
-    """When its first attempt began; never moves."""
-    update_time: Annotated[int, Field(RISING, TIME, "update_time")]
-    """When anything that Get shows last changed."""
-    end_time: Annotated[int, Field(ONCE, TIME, "end_time")]
-    """When it was done."""
-    expire_time: Annotated[int, Field(ONCE, TIME, "expire_time")]
-    """From when on it may be removed; 0 until it is done."""
-    state: Annotated[int, Field(FREE, STATE, "state")]
+    """The time of its start."""
+    start_time: Annotated[int, Field(ONCE, TIME, "start_time")] = 0
+    """The begin of its first attempt."""
+    update_time: Annotated[int, Field(RISING, TIME, "update_time")] = 0
+    """The time of the last change that Get shows."""
+    end_time: Annotated[int, Field(ONCE, TIME, "end_time")] = 0
+    """The time at which it was done."""
+    expire_time: Annotated[int, Field(ONCE, TIME, "expire_time")] = 0
+    """The end of its retention, after which it is removed; 0 until it is done."""
+    state: Annotated[int, Field(FREE, STATE, "state")] = JOB.initial.number
     """A ``lro.v1.JobState``."""
-    attempt: Annotated[int, Field(RISING, NUMBER, "attempt")]
+    attempt: Annotated[int, Field(RISING, NUMBER, "attempt")] = 0
     """The number of the latest attempt: the fencing token. 0 before the first claim."""
-    failed_attempts: Annotated[int, Field(RISING)]
-    """How many attempts ended with an error to retry, without a worker, or stuck."""
-    lease_expire_time: Annotated[int, Field(FREE)]
-    """Until when the latest attempt holds the operation; 0 while no attempt does."""
-    scheduled_time: Annotated[int, Field(FREE)]
-    """Before when no attempt may begin; 0 for no such time."""
+    failed_attempts: Annotated[int, Field(RISING)] = 0
+    """The number of attempts that ended with an error to retry, lost their lease or got stuck."""
+    lease_expire_time: Annotated[int, Field(FREE)] = 0
+    """The end of the latest attempt's lease; 0 while no attempt holds the operation."""
+    scheduled_time: Annotated[int, Field(FREE)] = 0
+    """The earliest begin of the next attempt; 0 for at once."""
     cancel_requested: Annotated[
         bool, Field(RISING, FLAG, "cancel_requested", "requested_cancellation")
-    ]
-    """Whether someone asked to cancel it."""
-    pause_requested: Annotated[bool, Field(FREE, FLAG, "pause_requested")]
-    """Whether someone asked to pause it, and it has not come to where it can."""
-    deleted: Annotated[bool, Field(RISING)]
-    """Whether someone deleted it while it was not done: hidden, but still run to its end."""
-    progress_percent: Annotated[int, Field(RISING, NUMBER, "progress_percent")]
+    ] = False
+    """Whether a caller has asked to cancel it."""
+    pause_requested: Annotated[bool, Field(FREE, FLAG, "pause_requested")] = False
+    """Whether a caller has asked to pause it, and its handler has not yet paused."""
+    deleted: Annotated[bool, Field(RISING)] = False
+    """Whether a caller has deleted it: it is hidden, and still runs to its end."""
+    progress_percent: Annotated[int, Field(RISING, NUMBER, "progress_percent")] = 0
     """0 to 100; never goes back."""
-    status_detail: Annotated[str, Field(FREE, TEXT, "status_detail", "status_message")]
-    """What the handler last said about its progress."""
-    handler_metadata: Annotated[bytes, Field(FREE)]
+    status_detail: Annotated[str, Field(FREE, TEXT, "status_detail", "status_message")] = ""
+    """The handler's latest words on its progress."""
+    handler_metadata: Annotated[bytes, Field(FREE)] = b""
     """The handler's own metadata fields: a serialized message of ``metadata_type``."""
-    checkpoint: Annotated[bytes, Field(KEPT)]
-    """The ``Any`` of the state that a handler goes on from; empty for none."""
-    batch: Annotated[bytes, Field(KEPT, BATCH, "batch_create_instances_metadata")]
+    checkpoint: Annotated[bytes, Field(KEPT)] = b""
+    """The ``Any`` of the state from which the next attempt resumes; empty for none."""
+    batch: Annotated[bytes, Field(KEPT, BATCH, "batch_create_instances_metadata")] = b""
     """The batch's targets and states: a ``lro.v1.BatchCreateInstancesMetadata``; empty for none."""
-    batch_error: Annotated[bytes, Field(KEPT)]
+    batch_error: Annotated[bytes, Field(KEPT)] = b""
     """The ``google.rpc.Status`` of the batch's first failure; empty for none."""
-    error_code: Annotated[int, Field(ONCE)]
+    error_code: Annotated[int, Field(ONCE)] = 0
     """The code of its error; 0 for none."""
-    response_type: Annotated[str, Field(ONCE)]
+    response_type: Annotated[str, Field(ONCE)] = ""
     """The full name of its response's message; empty for none."""
-    operation: Annotated[bytes, Field(FREE)]
+    operation: Annotated[bytes, Field(FREE)] = b""
     """The ``google.longrunning.Operation`` that Get answers with, byte for byte."""
 
     @property
@@ -143,16 +158,16 @@ class Record(NamedTuple):
 
     @property
     def claimable(self) -> bool:
-        """Whether it waits to be run, or to be undone; ``is_ready`` tells from when on it may."""
+        """Whether it waits for an attempt, to run it or to undo it; perhaps for later."""
         return self.state in CLAIMABLE_STATES and not self.lease_expire_time
 
     @property
     def is_to_undo(self) -> bool:
-        """Whether an attempt has left behind what has to be undone, should it end now."""
+        """Whether earlier attempts have made something that has to be undone if it ends now."""
         return bool(self.batch or (self.checkpoint and self.state == CANCELLING))
 
     def is_ready(self, now: int) -> bool:
-        """Whether an attempt may begin."""
+        """Whether an attempt may begin now."""
         return self.claimable and self.scheduled_time <= now and not self.has_expired(now)
 
     def is_overdue(self, now: int) -> bool:
@@ -160,15 +175,14 @@ class Record(NamedTuple):
         return 0 < self.deadline_time <= now
 
     def has_expired(self, now: int) -> bool:
-        """Whether ``TimePassed`` changes it: it is to be removed, or expires in nobody's hands."""
+        """Whether ``TimePassed`` changes it: it is removed, or its time limit is over.
+
+        What an attempt holds or has to undo does not expire here: the attempt ends it.
+        """
         if self.done:
             return 0 < self.expire_time <= now and not self.deleted
-        is_seen_to = self.lease_expire_time or (self.claimable and self.is_to_undo)
-        return self.is_overdue(now) and not is_seen_to
-
-
-CLAIMABLE_STATES = frozenset({QUEUED, CANCELLING})
-"""The states in which a record without a lease waits for an attempt."""
+        has_attempt = self.lease_expire_time or (self.claimable and self.is_to_undo)
+        return self.is_overdue(now) and not has_attempt
 
 
 def _fields() -> dict[str, Field]:
@@ -187,6 +201,6 @@ SHOWN = {shown: field for field in FIELDS.values() for shown in field.shown_as}
 """The fields by the names under which metadata and filters have them."""
 
 
-def that_change(*changes: Change) -> tuple[str, ...]:
+def that_change(*changes: Mutability) -> tuple[str, ...]:
     """Returns the names of the fields that may change in one of these ways."""
     return tuple(field.name for field in FIELDS.values() if field.change in changes)
