@@ -23,6 +23,7 @@ from lro_grpc._client.plan import Call, Pause, Reply, Step, call_steps
 from lro_grpc._client.scheduler import SCHEDULER
 from lro_grpc._runtime.backoff import DEFAULT_RETRY, Retry
 from lro_grpc._runtime.clock import Clock, SystemClock
+from lro_grpc._runtime.steps import async_drive, drive
 from lro_grpc._wire import request_params
 from lro_grpc._wire.method_kinds import (
     LongRunning,
@@ -185,22 +186,18 @@ class ServiceClient(_ServiceClient):
         metadata: CallMetadata,
     ) -> OperationFuture[ResponseT, MetadataT]:
         request = self._identified(request)
-        steps = self._start_steps(rpc, request, timeout)
-        reply: Reply | None = None
-        while True:
-            try:
-                step = steps.send(reply)
-            except StopIteration as end:
-                operation: operations_pb2.Operation = end.value
-                break
+
+        def perform(step: Step) -> Reply | None:
             if isinstance(step, Pause):
                 SCHEDULER.run(self._clock.sleep(step.seconds))
-                continue
+                return None
             assert isinstance(step, Call)
             try:
-                reply = Reply(message=self._call(rpc, request, step.timeout, metadata))
+                return Reply(message=self._call(rpc, request, step.timeout, metadata))
             except Exception as error:  # noqa: BLE001 - it is in the reply
-                reply = Reply(error_of_call(error))
+                return Reply(error_of_call(error))
+
+        operation = drive(self._start_steps(rpc, request, timeout), perform)
         return self.operations.future(operation, response=rpc.response, metadata=rpc.metadata)
 
     def _unary_unary(
@@ -285,23 +282,19 @@ class AsyncServiceClient(_ServiceClient):
         metadata: CallMetadata,
     ) -> AsyncOperationFuture[ResponseT, MetadataT]:
         request = self._identified(request)
-        steps = self._start_steps(rpc, request, timeout)
-        reply: Reply | None = None
-        while True:
-            try:
-                step = steps.send(reply)
-            except StopIteration as end:
-                operation: operations_pb2.Operation = end.value
-                break
+
+        async def perform(step: Step) -> Reply | None:
             if isinstance(step, Pause):
                 await self._clock.sleep(step.seconds)
-                continue
+                return None
             assert isinstance(step, Call)
             try:
                 call = self._call(rpc, request, step.timeout, metadata)
-                reply = Reply(message=await unless_closed(call))
+                return Reply(message=await unless_closed(call))
             except Exception as error:  # noqa: BLE001 - it is in the reply
-                reply = Reply(error_of_call(error))
+                return Reply(error_of_call(error))
+
+        operation = await async_drive(self._start_steps(rpc, request, timeout), perform)
         return self.operations.future(operation, response=rpc.response, metadata=rpc.metadata)
 
     def _unary_unary(

@@ -16,6 +16,7 @@ from lro_grpc._client.watcher import Following
 from lro_grpc._errors import InvalidNameError
 from lro_grpc._runtime import backoff
 from lro_grpc._runtime.clock import Clock, SystemClock
+from lro_grpc._runtime.steps import async_drive
 
 
 class Session:
@@ -82,18 +83,14 @@ class Session:
             clock=self._clock.monotonic,
             random=self._random,
         )
-        reply: plan.Reply | None = None
-        while True:
-            try:
-                step = steps.send(reply)
-            except StopIteration as end:
-                return end.value
-            if isinstance(step, plan.Pause):
-                await self._clock.sleep(step.seconds)
-                reply = None
-            else:
-                assert isinstance(step, plan.Call)
-                reply = await self._connection.call(step)
+        return await async_drive(steps, self._perform)
+
+    async def _perform(self, step: plan.Step) -> plan.Reply | None:
+        if isinstance(step, plan.Pause):
+            await self._clock.sleep(step.seconds)
+            return None
+        assert isinstance(step, plan.Call)
+        return await self._connection.call(step)
 
     def _follow(self, operation: operations_pb2.Operation) -> Following:
         known = operations_pb2.Operation()

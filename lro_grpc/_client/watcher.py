@@ -19,6 +19,7 @@ from lro_grpc._client.connection import Connection
 from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError
 from lro_grpc._runtime import backoff
 from lro_grpc._runtime.clock import Clock
+from lro_grpc._runtime.steps import async_drive
 
 _logger = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ class Following:
         Raises:
             LroError: If the call failed for good.
         """
-        await self._perform_all(plan.look_steps(self.seen), None)
+        await async_drive(plan.look_steps(self.seen), self._perform)
 
     async def states(
         self, timeout: timedelta | None
@@ -187,7 +188,7 @@ class Following:
 
     async def _run(self, steps: plan.Steps) -> None:
         try:
-            await self._perform_all(steps, None)
+            await async_drive(steps, self._perform)
         except LroError as error:
             failure = error
         except asyncio.CancelledError as error:
@@ -216,30 +217,27 @@ class Following:
             timeout=waiter.timeout,
             clock=self._clock.monotonic,
         )
-        await self._perform_all(steps, waiter)
+        await async_drive(steps, functools.partial(self._perform, waiter=waiter))
 
-    async def _perform_all(self, steps: plan.Steps, waiter: _Waiter | None) -> None:
-        reply: plan.Reply | None = None
-        while True:
-            try:
-                step = steps.send(reply)
-            except StopIteration:
-                return
-            match step:
-                case plan.Pause(seconds):
-                    await self._clock.sleep(seconds)
-                    reply = None
-                case plan.Listen(seconds):
-                    assert waiter is not None
-                    reply = await self._listen(waiter, seconds)
-                case plan.Watch():
-                    reply = await self._watch(step)
-                case plan.Call(method=plan.GET):
-                    reply = await self._get_once(step)
-                case plan.Call():
-                    self.seen.due = self._clock.monotonic() + step.hold.total_seconds()
-                    reply = self._taken(await self._connection.call(step))
-                    self.seen.due = math.inf
+    async def _perform(
+        self, step: plan.Step, *, waiter: _Waiter | None = None
+    ) -> plan.Reply | None:
+        match step:
+            case plan.Pause(seconds):
+                await self._clock.sleep(seconds)
+                return None
+            case plan.Listen(seconds):
+                assert waiter is not None
+                return await self._listen(waiter, seconds)
+            case plan.Watch():
+                return await self._watch(step)
+            case plan.Call(method=plan.GET):
+                return await self._get_once(step)
+            case plan.Call():
+                self.seen.due = self._clock.monotonic() + step.hold.total_seconds()
+                reply = self._taken(await self._connection.call(step))
+                self.seen.due = math.inf
+                return reply
 
     async def _listen(self, waiter: _Waiter, seconds: float | None) -> plan.Reply:
         if waiter.failure is None:

@@ -18,6 +18,7 @@ from lro_grpc._runtime.backoff import (
     Backoff,
     Retry,
 )
+from lro_grpc._runtime.steps import drive
 
 
 def test_pauses_grow_to_the_maximum_and_are_fully_jittered() -> None:
@@ -61,24 +62,23 @@ def driven(
     """Returns the calls, the pauses and the outcome of a plan, which is asked with that clock."""
     calls: list[plan.Call] = []
     pauses: list[float] = []
-    reply: plan.Reply | None = None
-    while True:
-        try:
-            step = steps.send(reply)
-        except StopIteration as end:
-            return calls, pauses, end.value
-        except LroError as error:
-            return calls, pauses, error
+
+    def perform(step: plan.Step) -> plan.Reply | None:
         if isinstance(step, plan.Pause):
             pauses.append(step.seconds)
             CLOCK[0] += step.seconds
-            reply = None
-        else:
-            calls.append(step)
-            CLOCK[0] += took
-            code = answers[min(len(calls), len(answers)) - 1]
-            error = LroError("as the test says", code=code) if code else None
-            reply = plan.Reply(error, operations_pb2.Operation(name="operations/1"))
+            return None
+        assert isinstance(step, plan.Call)
+        calls.append(step)
+        CLOCK[0] += took
+        code = answers[min(len(calls), len(answers)) - 1]
+        error = LroError("as the test says", code=code) if code else None
+        return plan.Reply(error, operations_pb2.Operation(name="operations/1"))
+
+    try:
+        return calls, pauses, drive(steps, perform)
+    except LroError as error:
+        return calls, pauses, error
 
 
 CLOCK = [0.0]
