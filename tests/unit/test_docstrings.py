@@ -1,0 +1,41 @@
+"""Everything without an underscore says what it is, below the private folders, too.
+
+ruff's docstring rules hold for public modules only, and take every module of a private folder for
+private. Here a name is judged by itself.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lro_grpc
+
+ROOT = Path(lro_grpc.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def definitions(node: ast.AST) -> Iterator[Definition]:
+    """Yields what has no underscore, in a module and in its classes; nothing within functions."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, Definition) and child.name.startswith("_"):
+            continue
+        if isinstance(child, Definition):
+            yield child
+        if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield from definitions(child)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_what_has_no_underscore_has_a_docstring(file: Path) -> None:
+    """A method may have that of its protocol, if the protocol stands in the same module."""
+    module = ast.parse(file.read_text(encoding="utf-8"))
+    assert ast.get_docstring(module)
+    found = list(definitions(module))
+    documented = {one.name for one in found if ast.get_docstring(one)}
+    assert [one.name for one in found if one.name not in documented] == []
