@@ -1,4 +1,4 @@
-"""Who calls, and whether they may: the service author's own two functions."""
+"""The caller of an RPC, and whether it is allowed: two functions of the service's own decide."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lro_grpc._stores.store import Store
 
 @dataclass(frozen=True, slots=True)
 class KnownOperation:
-    """What an authorization may look at of the operation that a call names."""
+    """The operation that a call names, as far as an authorization may look at it."""
 
     name: str
     """``[{parent}/]operations/{id}``."""
@@ -33,15 +33,15 @@ class KnownOperation:
     target: str
     """The resource that it is about; empty for none."""
     caller: str
-    """Who started it; empty if that is not known."""
+    """The caller that started it; empty if that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a caller asks for, before anything of it is checked."""
+    """The access that an RPC needs, before anything of its request is checked."""
 
     caller: str
-    """Who asks, as ``identify`` has told; empty without one."""
+    """The caller, as ``identify`` returned it; empty without one."""
     permission: str
     """``operations.start``, ``.get``, ``.list``, ``.wait``, ``.watch``, ``.cancel``, ``.delete``,
     ``.pause`` or ``.resume``."""
@@ -53,24 +53,24 @@ class Access:
     request: Message
     """The RPC's request."""
     operation: KnownOperation | None = None
-    """The operation that the call names; None if there is none, and for list and start. Who may
-    not see every operation must not be allowed a get of None, or they can tell what exists."""
+    """The operation that the call names; None if there is none, and for list and start. A caller
+    who may not see every operation must not be allowed a get of None: it would show what exists."""
 
 
 Identify = Callable[[Any], "str | Awaitable[str]"]
-"""Tells who calls, from the RPC's ServicerContext: its metadata, or its peer's certificate."""
+"""Returns the caller, from the RPC's ServicerContext: its metadata, or its peer's certificate."""
 
 Authorize = Callable[[Access], "bool | Awaitable[bool]"]
-"""Tells whether an access is allowed."""
+"""Returns whether an access is allowed."""
 
 
 class Guard:
-    """Lets in who may, before a request is checked and before it shows what exists (S19).
+    """Lets in the callers that may, before a request is checked or shows what exists (S19).
 
     Args:
         store: Where the operations are kept.
-        identify: Tells who calls; a function that does not block, or a coroutine function.
-        authorize: Tells whether they may; likewise. Everyone may without one.
+        identify: Returns the caller; a function that does not block, or a coroutine function.
+        authorize: Returns whether an access is allowed; likewise. Everything is, without one.
         error_domain: ``ErrorInfo.domain`` of their errors that name none; if empty, that of other
             errors of the method that is called.
     """
@@ -98,7 +98,7 @@ class Guard:
         named: bool = True,
         operation: str | None = None,
     ) -> str:
-        """Checks one access, and returns who asks for it.
+        """Checks one access, and returns the caller.
 
         Args:
             permission: See :class:`Access`.
@@ -117,7 +117,7 @@ class Guard:
             return caller
         known = await self._known(resource if operation is None else operation) if named else None
         access = Access(caller, permission, resource, call.method, request, known)
-        if not await self._ask("authorize", self._authorize, access):
+        if not await self._call_hook("authorize", self._authorize, access):
             raise PermissionDeniedError(
                 f"Permission '{permission}' denied on resource '{cut(resource)}'"
                 " (or it might not exist).",
@@ -129,7 +129,7 @@ class Guard:
         if self._identify is None:
             return ""
         context = PrepareContext(call.context)
-        caller = await self._ask("identify", self._identify, context)
+        caller = await self._call_hook("identify", self._identify, context)
         context.raise_if_refused()
         if not isinstance(caller, str):
             raise ConfigurationError(
@@ -137,8 +137,8 @@ class Guard:
             )
         return caller
 
-    async def _ask(self, what: str, hook: Callable[[Any], Any], about: Any) -> Any:
-        """Calls one of the author's functions, and returns what it returns or its result."""
+    async def _call_hook(self, what: str, hook: Callable[[Any], Any], about: Any) -> Any:
+        """Calls one of the service's functions, and returns its answer, awaited if need be."""
         try:
             with no_exit(what):
                 answer = hook(about)

@@ -1,4 +1,4 @@
-"""The mark that makes a servicer's method long-running."""
+"""The decorator that makes a servicer's method long-running."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OPTIONS = "__lro_options__"
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What a ``prepare`` found out about an operation before it is stored."""
+    """The facts of an operation that its ``prepare`` finds before it is stored."""
 
     target: str = ""
     """The resource that the operation is about: ``OperationMetadata.target``."""
@@ -36,7 +36,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class MethodOptions:
-    """What a mark says of its method.
+    """The options of a long-running method.
 
     In a class that derives from a generated servicer it is itself the decorator::
 
@@ -50,8 +50,8 @@ class MethodOptions:
     """How many attempts may fail with an error to retry, lose their worker or get stuck before the
     operation fails. Pauses and drains do not count."""
     retry: Callable[[Exception], bool] | None = None
-    """Tells of an exception that the run has raised whether another attempt may be spared it; a
-    ``RetryableError`` is retried without it."""
+    """Returns whether an exception of the run is worth another attempt; a ``RetryableError`` is
+    retried without it."""
     backoff: Backoff = RETRY_BACKOFF
     """How long to wait between attempts that fail."""
     timeout: timedelta | None = None
@@ -97,7 +97,7 @@ def options_of(run: Callable[..., Any]) -> MethodOptions | None:
 
 @dataclass(frozen=True, slots=True)
 class BoundMethod:
-    """A marked method of one servicer, as the generated adder hands it on."""
+    """A long-running method of one servicer, as the generated adder hands it on."""
 
     run: Callable[[Any, Any], Any]
     """Called with the request and the operation's context."""
@@ -112,14 +112,14 @@ class BoundMethod:
             ConfigurationError: Always: only ``Operations.attach(server)`` knows how to serve it.
         """
         raise ConfigurationError(
-            f"{getattr(self.run, '__qualname__', self.run)} is marked as long-running, and was"
+            f"{getattr(self.run, '__qualname__', self.run)} is a long-running method, and was"
             " added to a bare server; add its servicer to operations.attach(server) instead",
             reason="NOT_ATTACHED",
         )
 
 
-class Method:
-    """A marked function in a servicer's class; see :func:`method`."""
+class LongRunningMethod:
+    """A decorated function in a servicer's class; see :func:`method`."""
 
     def __init__(self, run: Callable[..., Any], options: MethodOptions) -> None:
         self._run = run
@@ -150,7 +150,7 @@ class Method:
 
 
 @overload
-def method(run: Callable[..., Any], /) -> Method: ...
+def method(run: Callable[..., Any], /) -> LongRunningMethod: ...
 
 
 @overload
@@ -167,24 +167,24 @@ def method(
     retention: timedelta | None = None,
     verb: str | None = None,
     api_version: str | None = None,
-) -> Callable[[Callable[..., Any]], Method]: ...
+) -> Callable[[Callable[..., Any]], LongRunningMethod]: ...
 
 
 def method(run: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """Marks a servicer's method as long-running: its RPC starts an operation.
+    """Makes a servicer's method long-running: its RPC starts an operation.
 
     The method takes the request and the operation's context, returns the response that
     ``operation_info`` declares, and may take hours. A ``def`` runs in a thread, an ``async def``
-    in a task; on either kind of server. The mark knows no store and no server.
+    in a task; on either kind of server. The decorator knows no store and no server.
 
     Args:
-        run: The method, when the mark stands without parentheses.
+        run: The method, when the decorator stands without parentheses.
         **options: See :class:`MethodOptions`.
 
     Returns:
-        A :class:`Method`; or the decorator that makes it.
+        A :class:`LongRunningMethod`; or the decorator that makes it.
     """
     chosen = MethodOptions(**options)
     if run is not None:
-        return Method(run, chosen)
-    return lambda function: Method(function, chosen)
+        return LongRunningMethod(run, chosen)
+    return lambda function: LongRunningMethod(function, chosen)

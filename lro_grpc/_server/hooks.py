@@ -1,4 +1,4 @@
-"""What a service author's own functions do, kept from harming the RPC that calls them."""
+"""Calls of a service's own functions, which must not harm the RPC that makes them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def no_exit(what: str) -> Iterator[None]:
     """Makes an error of a ``sys.exit``, which would end the server's event loop.
 
     Args:
-        what: What is called, for the log.
+        what: The function, for the log.
     """
     try:
         yield
@@ -24,13 +24,13 @@ def no_exit(what: str) -> Iterator[None]:
 
 
 async def result_of(answer: Awaitable[T], what: str) -> T:
-    """Awaits what an author's function has returned, in a task of its own.
+    """Awaits what a service's function has returned, in a task of its own.
 
-    So the RPC can tell its own end from a CancelledError that is the author's.
+    So the RPC can distinguish its own end from a CancelledError that is the function's.
 
     Args:
-        answer: What to await.
-        what: What has returned it, for the log.
+        answer: The awaitable that it returned.
+        what: The function that returned it, for the log.
 
     Raises:
         RuntimeError: If it ends in a CancelledError of its own, or calls ``sys.exit``.

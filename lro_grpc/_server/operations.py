@@ -1,4 +1,4 @@
-"""Long-running operations for a gRPC server of either stack."""
+"""Long-running operations for a gRPC server, sync or async."""
 
 from __future__ import annotations
 
@@ -35,8 +35,14 @@ from lro_grpc._server.jobs.kind import JobKind
 from lro_grpc._server.jobs.service import Jobs
 from lro_grpc._server.limits import Limits, Queues
 from lro_grpc._server.rpc import method_types
-from lro_grpc._server.rpc.call import Call, Service, Waiters
-from lro_grpc._server.rpc.handlers import Served, ServedCall, ServedStream, aio_face, sync_face
+from lro_grpc._server.rpc.call import Behavior, Call, Waiters
+from lro_grpc._server.rpc.handlers import (
+    RpcMethod,
+    StreamMethod,
+    UnaryMethod,
+    aio_handler,
+    sync_handler,
+)
 from lro_grpc._server.rpc.local_calls import LocalCalls
 from lro_grpc._server.rpc.registrar import AioRegistrar, Services, SyncRegistrar
 from lro_grpc._server.services.control import ControlService
@@ -52,7 +58,7 @@ _log = logging.getLogger("lro_grpc")
 
 _METHOD = re.compile(r"/\w+(\.\w+)*/\w+", re.ASCII)
 
-Face = Callable[[Served], "grpc.RpcMethodHandler[bytes, bytes]"]
+MakeHandler = Callable[[RpcMethod], "grpc.RpcMethodHandler[bytes, bytes]"]
 
 
 class Operations:
@@ -71,22 +77,22 @@ class Operations:
             raise without one. The name of the method's gRPC service unless given.
         lease: For how long an attempt holds its operation without a heartbeat.
         sweep: How often operations that are lost, overdue or expired are looked for.
-        retention: For how long a done operation is kept, unless its method's mark says it (S7).
+        retention: For how long a done operation is kept, unless its method's options say it (S7).
         max_wait: How long a Wait may last; a longer timeout is clamped to it (P9).
         watch_resend: How often a Watch repeats a state that lasts, so that either side notices when
             the other one is gone. This package's client gives up on one that says nothing for 35
             seconds.
-        poll_after: When a caller who has been told that an operation is not done should ask again
-            (P5): it is in the initial metadata of the Get, as ``lro-poll-after-ms``. Nothing is
+        poll_after: How long a caller that finds an operation not done should wait before the next
+            Get (P5): it is in the initial metadata of the Get, as ``lro-poll-after-ms``. Nothing is
             recommended unless given.
         grace: How long handlers and RPCs are given to end at a shutdown.
-        limits: What the server takes on at most.
-        identify: Tells who calls, from an RPC's ServicerContext: by its metadata, or its peer's
+        limits: The most that the server takes on.
+        identify: Returns the caller, from an RPC's ServicerContext: by its metadata, or its peer's
             certificate. Handlers see it as ``op.caller``. A function that does not block, or a
             coroutine function; it may raise an :class:`LroError`, such as UNAUTHENTICATED.
-        authorize: Tells whether an :class:`Access` is allowed; asked before the request is checked
-            and before it shows what exists (S19), for each RPC and each page (S15). Likewise.
-        telemetry: Is told of the operations as they go on, such as ``lro_grpc.otel.OpenTelemetry``.
+        authorize: Returns whether an :class:`Access` is allowed; called before the request is
+            checked or shows what exists (S19), for each RPC and each page (S15). Likewise.
+        telemetry: Observes the operations as they go on, such as ``lro_grpc.otel.OpenTelemetry``.
         clock: Tells the time of day, and measures leases.
         new_id: Makes the id of an operation. 128 random bits unless given.
 
@@ -125,12 +131,12 @@ class Operations:
         self._store: Store = (
             ObservedStore(opened, telemetry, self._clock.monotonic) if telemetry else opened
         )
-        self._changes = Notifier(self._store)
+        self._notifier = Notifier(self._store)
         self._limits = limits or Limits()
         self._guard = Guard(self._store, identify, authorize, error_domain=error_domain or "")
         service = OperationsService(
             self._store,
-            self._changes,
+            self._notifier,
             self._guard,
             self._limits,
             max_wait=max_wait,
@@ -144,15 +150,17 @@ class Operations:
         self._new_id = new_id or (lambda: names.new_id(os.urandom))
         self._handlers: dict[str, Handler] = {}
         self._starting_jobs: list[str] = []
-        control = ControlService(self._store, self._changes, self._guard, watch_resend=watch_resend)
-        self._methods: dict[str, Served] = {
-            method: ServedCall(method, LIBRARY_DOMAIN, answer)
+        control = ControlService(
+            self._store, self._notifier, self._guard, watch_resend=watch_resend
+        )
+        self._methods: dict[str, RpcMethod] = {
+            method: UnaryMethod(method, LIBRARY_DOMAIN, answer)
             for method, answer in (*service.methods().items(), *control.methods().items())
         }
         for method, stream in control.streams().items():
-            self._methods[method] = ServedStream(method, LIBRARY_DOMAIN, stream)
+            self._methods[method] = StreamMethod(method, LIBRARY_DOMAIN, stream)
         self._jobs: list[tuple[JobKind, Collection[str]]] = []
-        self._services = Services(self._add_marked, self._methods)
+        self._services = Services(self._add_declared, self._methods)
         self._engine: InProcessEngine | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: LoopThread | None = None
@@ -187,7 +195,7 @@ class Operations:
         return tuple(self._jobs)
 
     def local(self) -> LocalCalls:
-        """Returns what calls the operations' own services and methods within this process."""
+        """Returns the calls of the operations' own services and methods within this process."""
         return LocalCalls(
             self._find,
             Waiters(self._limits.waiters, self._telemetry),
@@ -210,24 +218,24 @@ class Operations:
                 below the server's own threads.
 
         Returns:
-            What to add servicers to: it is of the server's own type, takes marked methods for
-            itself and passes everything else through.
+            The registrar to add servicers to: it is of the server's own type, keeps long-running
+            methods to itself and passes everything else through.
         """
         if isinstance(server, grpc.aio.Server):
             waiters = Waiters(self._limits.waiters, self._telemetry)
             streams = Waiters(self._limits.streams, self._telemetry)
             server.add_generic_rpc_handlers(
-                (_Faces(self._find, lambda served: aio_face(served, waiters, streams)),)
+                (_GenericHandler(self._find, lambda method: aio_handler(method, waiters, streams)),)
             )
             return AioRegistrar(server, self._services)
         if max_waiters < 0:
             raise ConfigurationError(f"max_waiters is {max_waiters}; give 0 or a positive number")
         few = Waiters(max_waiters, self._telemetry)
 
-        def face(served: Served) -> grpc.RpcMethodHandler[bytes, bytes]:
-            return sync_face(served, few, self._loop_thread().submit)
+        def handler(method: RpcMethod) -> grpc.RpcMethodHandler[bytes, bytes]:
+            return sync_handler(method, few, self._loop_thread().submit)
 
-        server.add_generic_rpc_handlers((_Faces(self._find, face),))
+        server.add_generic_rpc_handlers((_GenericHandler(self._find, handler),))
         return SyncRegistrar(server, self._services)
 
     def add_method(
@@ -253,8 +261,8 @@ class Operations:
             request: The request's type.
             response: The response's type.
             metadata: The type of ``Operation.metadata``.
-            prepare: As the mark's ``prepare``.
-            options: What a mark would say.
+            prepare: As a decorated method's ``prepare``.
+            options: As the decorator's.
 
         Raises:
             ConfigurationError: If the name is not of that form, or is served already, or a type is
@@ -300,9 +308,9 @@ class Operations:
                 servicer, add it after its jobs.
             collection: What stands in a job's name, and after ``List``; made from the type's name
                 unless given.
-            prepare: As the mark's ``prepare``, but that it is given the job; what it writes into
-                the job is kept.
-            options: What a mark would say of ``run``.
+            prepare: As a decorated method's ``prepare``, but that it is given the job; what it
+                writes into the job is kept.
+            options: As the decorator's, for ``run``.
 
         Raises:
             ConfigurationError: If types or methods are not as described, or one of the methods is
@@ -329,16 +337,16 @@ class Operations:
             )
         for name, service_method in jobs.methods().items():
             self._check_new(name)
-            self._methods[name] = ServedCall(name, LIBRARY_DOMAIN, service_method)
+            self._methods[name] = UnaryMethod(name, LIBRARY_DOMAIN, service_method)
         verbs = [verb for verb, one in kind.methods.items() if one.name in self._methods]
         self._jobs.append((kind, verbs))
 
-    def _find(self, method: str) -> Served | None:
-        """Returns what serves a method, or refuses it while the operations do not run."""
+    def _find(self, method: str) -> RpcMethod | None:
+        """Returns a method that is served, or one that refuses while the operations do not run."""
         found = self._methods.get(method)
         return found if found is None or self._engine is not None else _NOT_STARTED
 
-    def _add_marked(self, method: str, bound: BoundMethod) -> None:
+    def _add_declared(self, method: str, bound: BoundMethod) -> None:
         self._add(method, bound, method_types.types_of(method))
 
     def _add(
@@ -346,15 +354,15 @@ class Operations:
         method: str,
         bound: BoundMethod,
         types: method_types.MethodTypes,
-        answer: Callable[[Service], Service] = lambda start: start,
+        answer: Callable[[Behavior], Behavior] = lambda start: start,
     ) -> None:
         """Serves a long-running method.
 
         Args:
             method: ``/pkg.Service/Method``.
-            bound: How to run it.
+            bound: Runs it.
             types: Its types.
-            answer: Makes of what starts an operation what answers the RPC.
+            answer: Turns the start of an operation into the behavior that answers the RPC.
         """
         if not _METHOD.fullmatch(method):
             raise ConfigurationError(f"{method!r} is not of the form /pkg.Service/Method")
@@ -390,7 +398,7 @@ class Operations:
             self._telemetry,
         )
         self._handlers[method] = handler
-        self._methods[method] = ServedCall(method, handler.error_domain, answer(starter.start))
+        self._methods[method] = UnaryMethod(method, handler.error_domain, answer(starter.start))
 
     def _check_new(self, method: str) -> None:
         if self._engine is not None:
@@ -436,7 +444,7 @@ class Operations:
         assert self._engine is not None, "stop comes after start"
         self._loop = None
         self._engine.stop_claiming()
-        self._changes.drain()
+        self._notifier.drain()
         await stop_server()
         await self._engine.stop(self._grace)
         await self._store.close()
@@ -498,19 +506,19 @@ class Operations:
     ) -> None:
         await self.start()
         grace = self._grace.total_seconds()
-        asked = asyncio.Event()
+        wanted = asyncio.Event()
         loop = asyncio.get_running_loop()
         try:
-            with _on_signals(asked.set, loop):
+            with _on_signals(wanted.set, loop):
                 await server.start()
                 ready()
                 ended = asyncio.create_task(server.wait_for_termination())
-                asking = asyncio.create_task(asked.wait())
-                await asyncio.wait({ended, asking}, return_when=asyncio.FIRST_COMPLETED)
-                asking.cancel()
-                told = draining()
-                if inspect.isawaitable(told):
-                    await told
+                signalled = asyncio.create_task(wanted.wait())
+                await asyncio.wait({ended, signalled}, return_when=asyncio.FIRST_COMPLETED)
+                signalled.cancel()
+                drained = draining()
+                if inspect.isawaitable(drained):
+                    await drained
         finally:
             await self.stop(lambda: server.stop(grace))
 
@@ -518,13 +526,13 @@ class Operations:
         self, server: grpc.Server, ready: Callable[[], object], draining: Callable[[], object]
     ) -> None:
         grace = self._grace.total_seconds()
-        asked = threading.Event()
+        wanted = threading.Event()
         self.start_sync()
         try:
-            with _on_signals(asked.set):
+            with _on_signals(wanted.set):
                 server.start()
                 ready()
-                while not asked.wait(0.2):
+                while not wanted.wait(0.2):
                     if not server.wait_for_termination(0.001):
                         break
                 draining()
@@ -558,18 +566,18 @@ class Operations:
         return self._thread
 
 
-class _Faces(grpc.GenericRpcHandler):
-    """Gives what the operations serve the face of a server's stack."""
+class _GenericHandler(grpc.GenericRpcHandler):
+    """Finds the handlers of the methods that the operations serve, for one server."""
 
-    def __init__(self, find: Callable[[str], Served | None], face: Face) -> None:
+    def __init__(self, find: Callable[[str], RpcMethod | None], make: MakeHandler) -> None:
         self._find = find
-        self._face = face
+        self._make_handler = make
         self._made: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
-        """Returns the face of a method; None if the operations do not serve it."""
+        """Returns the handler of a method; None if the operations do not serve it."""
         method: Any = handler_call_details.method
         return self._made.get(method) or self._make(method)
 
@@ -577,10 +585,10 @@ class _Faces(grpc.GenericRpcHandler):
         found = self._find(method)
         if found is None:
             return None
-        face = self._face(found)
+        handler = self._make_handler(found)
         if found is not _NOT_STARTED:
-            self._made[method] = face
-        return face
+            self._made[method] = handler
+        return handler
 
 
 async def _refuse(body: bytes, call: Call) -> bytes:
@@ -592,17 +600,17 @@ async def _refuse(body: bytes, call: Call) -> bytes:
     )
 
 
-_NOT_STARTED = ServedCall("", LIBRARY_DOMAIN, _refuse)
+_NOT_STARTED = UnaryMethod("", LIBRARY_DOMAIN, _refuse)
 
 
 @contextlib.contextmanager
 def _on_signals(
-    ask: Callable[[], object], loop: asyncio.AbstractEventLoop | None = None
+    drain: Callable[[], object], loop: asyncio.AbstractEventLoop | None = None
 ) -> Iterator[None]:
-    """Asks to wind up on SIGTERM or SIGINT; outside the main thread, Python allows no handlers.
+    """Begins the drain on SIGTERM or SIGINT; outside the main thread, Python allows no handlers.
 
     Args:
-        ask: Is called when a signal has come.
+        drain: Is called when a signal has come.
         loop: The loop that has to wake up for it, if the main thread runs one.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -612,7 +620,7 @@ def _on_signals(
     def handle(number: int, frame: object = None) -> None:
         del frame
         _log.info("%s received; draining", signal.Signals(number).name)
-        ask()
+        drain()
 
     former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in former:

@@ -1,4 +1,4 @@
-"""How a method that creates jobs is a long-running one: what runs it, and what prepares it."""
+"""The run and the prepare of a method that creates jobs, which is a long-running one."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _CREATED_BY = {"parent", "request_id", "validate_only"}
 
 
 def run_of(kind: JobKind, run: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Returns the run of the method that creates jobs, in the stack of the author's own.
+    """Returns the run of the method that creates jobs, sync or async as the service's own is.
 
     Args:
-        kind: What the jobs are.
-        run: The author's own, which is given the job, and the operation.
+        kind: The kind of the jobs.
+        run: The service's own, which is given the job, and the operation.
     """
 
     def job_of(op: Any) -> Any:
@@ -52,12 +52,12 @@ def run_of(kind: JobKind, run: Callable[[Any, Any], Any]) -> Callable[[Any, Any]
 def prepare_of(
     kind: JobKind, create: JobMethod, prepare: Callable[[Any, Any], Any] | None
 ) -> Callable[[Any, Any], Any]:
-    """Returns the prepare of the method that creates jobs, in the stack of the author's own.
+    """Returns the prepare of the method that creates jobs, sync or async as the service's own is.
 
     Args:
-        kind: What the jobs are.
+        kind: The kind of the jobs.
         create: The method.
-        prepare: The author's own, which is given the job, and the RPC's context.
+        prepare: The service's own, which is given the job, and the RPC's context.
     """
     field = kind.field_in(create.request)
 

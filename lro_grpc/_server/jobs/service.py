@@ -34,7 +34,7 @@ from lro_grpc._runtime.log import log_asked
 from lro_grpc._server.access import Guard
 from lro_grpc._server.jobs.kind import LISTED_BY, JobKind, JobMethod
 from lro_grpc._server.limits import Limits
-from lro_grpc._server.rpc.call import EMPTY, Call, Service, parse
+from lro_grpc._server.rpc.call import EMPTY, Behavior, Call, parse
 from lro_grpc._server.services import aip_names
 from lro_grpc._stores.store import Query, Store
 
@@ -45,11 +45,11 @@ class Jobs:
     """The methods of one kind of job, but Create.
 
     Args:
-        kind: What the jobs are.
+        kind: The kind of the jobs.
         started_by: The full name of the method whose operations they are.
         store: Where the operations are kept.
-        guard: Lets in who may.
-        limits: What the server takes on.
+        guard: Lets in the callers that may.
+        limits: The most that the server takes on.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Jobs:
         self._guard = guard
         self._limits = limits
 
-    def methods(self) -> Mapping[str, Service]:
+    def methods(self) -> Mapping[str, Behavior]:
         """Returns the methods that the service has, by their full names."""
         services: dict[str, Callable[[JobMethod, bytes, Call], Coroutine[Any, Any, bytes]]] = {
             "Get": self._get,
@@ -75,7 +75,7 @@ class Jobs:
             if verb in services
         }
 
-    def created(self, start: Service) -> Service:
+    def created(self, start: Behavior) -> Behavior:
         """Returns what answers a Create: a start, whose operation is shown as a job."""
 
         async def create(body: bytes, call: Call) -> bytes:
@@ -91,7 +91,7 @@ class Jobs:
         return self._shown(record.operation).SerializeToString()
 
     async def _ask(self, verb: str, method: JobMethod, body: bytes, call: Call) -> bytes:
-        """Lets an event apply_safely; the job's state tells what comes of it."""
+        """Applies the event of a verb; the job's state tells what comes of it."""
         record = await self._named(verb.lower(), method, body, call)
         return self._answer(method, await self._apply(record, _EVENTS[verb]))
 
@@ -175,7 +175,7 @@ class Jobs:
             return EMPTY
         if method.response is self._kind.message:
             return self._shown(record.operation).SerializeToString()
-        # It is done already (S11), so nobody asks for the operation under that name again.
+        # It is done already (S11), so nobody polls the operation under that name.
         nothing = _anys.pack(empty_pb2.Empty())
         done = operations_pb2.Operation(name=record.name, done=True, response=nothing)
         return done.SerializeToString()
@@ -194,8 +194,8 @@ class Jobs:
     def _filter(self, text: str) -> parser.Filter:
         """Returns a filter that lets jobs of this kind alone through."""
         own = parser.Compare("method", "=", self._started_by)
-        asked = (parser.parse(text).expression,) if text else ()
-        return parser.Filter(text, parser.And((own, *asked)))
+        given = (parser.parse(text).expression,) if text else ()
+        return parser.Filter(text, parser.And((own, *given)))
 
     def _mask(self, request: Any) -> field_mask_pb2.FieldMask | None:
         """Returns the fields to show; None for all of them."""
@@ -218,7 +218,7 @@ def _not_found(name: str) -> OperationNotFoundError:
 
 
 def _without_paging(request: Message) -> str:
-    """Returns a text that tells a list's request from those that ask for something else."""
+    """Returns a text that differs between list requests unless they differ in paging alone."""
     rest = type(request)()
     rest.CopyFrom(request)
     for field in ("page_size", "page_token"):

@@ -1,4 +1,4 @@
-"""An RPC in progress, as far as the service may know of it."""
+"""An RPC in progress, as the service sees it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Waiters:
 
     Args:
         most: How many may at a time.
-        telemetry: Is told how many do.
+        telemetry: Counts them, too.
     """
 
     def __init__(self, most: int, telemetry: Telemetry = NO_TELEMETRY) -> None:
@@ -64,12 +64,12 @@ class Waiters:
 
 
 class Call:
-    """What the service may know of an RPC.
+    """An RPC, as the service sees it.
 
     Args:
-        context: gRPC's own context, of either stack.
+        context: gRPC's own context, sync or async.
         method: The full name of the RPC's method.
-        waiters: Who may wait.
+        waiters: Counts the calls that stay open.
     """
 
     def __init__(self, context: Any, method: str, waiters: Waiters) -> None:
@@ -114,7 +114,7 @@ class Call:
             self._waiters.leave()
 
     async def prepare(self, function: Callable[[Any, Any], Any], request: Any) -> Any:
-        """Calls an author's prepare with the request and a context of its stack.
+        """Calls a ``prepare`` with the request and a context, sync or async as it is itself.
 
         A ``def`` runs in a thread.
 
@@ -132,8 +132,8 @@ class Call:
         return prepared
 
 
-Service = Callable[[bytes, Call], Coroutine[Any, Any, bytes]]
+Behavior = Callable[[bytes, Call], Coroutine[Any, Any, bytes]]
 """One method of a service: the request's bytes in, the answer's out; raises ``LroError``."""
 
-StreamService = Callable[[bytes, Call], AsyncGenerator[bytes, None]]
+StreamBehavior = Callable[[bytes, Call], AsyncGenerator[bytes, None]]
 """One method of a service that answers with a stream; each message is made when it can be sent."""

@@ -1,7 +1,7 @@
-"""The faces that gRPC calls: the two stacks of servers meet the one service here.
+"""Method handlers that gRPC calls: the sync and the async server meet the one service here.
 
-A face turns one method of the service into a method handler of its server's stack, and what the
-service raises into the RPC's status.
+A handler calls one method of the service for its server, and turns what that raises into the RPC's
+status.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from google.rpc import status_pb2
 
 from lro_grpc._errors import LroError, to_status
 from lro_grpc._runtime.public_error import status_of
-from lro_grpc._server.rpc.call import Call, Service, StreamService, Waiters
+from lro_grpc._server.rpc.call import Behavior, Call, StreamBehavior, Waiters
 from lro_grpc._server.rpc.prepare_context import Aborted, Trailers
 
 STATUS_DETAILS = "grpc-status-details-bin"
@@ -40,27 +40,27 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Method:
-    method: str
+    name: str
     """``/pkg.Service/Method``."""
     error_domain: str
-    """``ErrorInfo.domain`` of authors' errors that name none."""
+    """``ErrorInfo.domain`` of errors that name none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ServedCall(_Method):
-    """A method that is served, and gives one answer."""
+class UnaryMethod(_Method):
+    """A method that gives one answer."""
 
-    service: Service
+    behavior: Behavior
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ServedStream(_Method):
-    """A method that is served, and gives a stream of answers."""
+class StreamMethod(_Method):
+    """A method that gives a stream of answers."""
 
-    service: StreamService
+    behavior: StreamBehavior
 
 
-Served = ServedCall | ServedStream
+RpcMethod = UnaryMethod | StreamMethod
 
 
 class Submit(Protocol):
@@ -71,120 +71,120 @@ class Submit(Protocol):
         ...
 
 
-def aio_face(
-    served: Served, waiters: Waiters, streams: Waiters
+def aio_handler(
+    method: RpcMethod, waiters: Waiters, streams: Waiters
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
     """Returns a method handler for a ``grpc.aio`` server.
 
     Args:
-        served: What to serve.
-        waiters: Who may stay open to give one answer later.
-        streams: Who may stay open to give many.
+        method: The method to serve.
+        waiters: Counts the calls that stay open to give one answer later.
+        streams: Counts those that stay open to give many.
     """
-    if isinstance(served, ServedStream):
-        return _aio_stream(served, streams)
-    return _aio_call(served, waiters)
+    if isinstance(method, StreamMethod):
+        return _aio_stream(method, streams)
+    return _aio_call(method, waiters)
 
 
-def sync_face(
-    served: Served, waiters: Waiters, submit: Submit
+def sync_handler(
+    method: RpcMethod, waiters: Waiters, submit: Submit
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
     """Returns a method handler for a ``grpc.server``.
 
     Args:
-        served: What to serve.
-        waiters: Who may hold one of the server's threads for long.
+        method: The method to serve.
+        waiters: Counts the calls that hold one of the server's threads for long.
         submit: Runs a coroutine on the loop of the operations.
     """
-    if isinstance(served, ServedStream):
-        return _sync_stream(served, waiters, submit)
-    return _sync_call(served, waiters, submit)
+    if isinstance(method, StreamMethod):
+        return _sync_stream(method, waiters, submit)
+    return _sync_call(method, waiters, submit)
 
 
-def _aio_call(served: ServedCall, waiters: Waiters) -> grpc.RpcMethodHandler[bytes, bytes]:
-    async def face(body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-        call = Call(context, served.method, waiters)
+def _aio_call(method: UnaryMethod, waiters: Waiters) -> grpc.RpcMethodHandler[bytes, bytes]:
+    async def handle(body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+        call = Call(context, method.name, waiters)
         try:
-            answer = await _or_abort(served.service(body, call), served, context)
+            answer = await _or_abort(method.behavior(body, call), method, context)
         finally:
             call.end()
         if call.headers:
             await context.send_initial_metadata(tuple(call.headers))
         return answer
 
-    return grpc.unary_unary_rpc_method_handler(face)
+    return grpc.unary_unary_rpc_method_handler(handle)
 
 
-def _aio_stream(served: ServedStream, streams: Waiters) -> grpc.RpcMethodHandler[bytes, bytes]:
-    async def face(body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        call = Call(context, served.method, streams)
+def _aio_stream(method: StreamMethod, streams: Waiters) -> grpc.RpcMethodHandler[bytes, bytes]:
+    async def handle(body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        call = Call(context, method.name, streams)
         try:
-            async with contextlib.aclosing(served.service(body, call)) as messages:
+            async with contextlib.aclosing(method.behavior(body, call)) as messages:
                 while True:
-                    message = await _or_abort(anext(messages, None), served, context)
+                    message = await _or_abort(anext(messages, None), method, context)
                     if message is None:
                         return
                     await context.write(message)
         finally:
             call.end()
 
-    return grpc.unary_stream_rpc_method_handler(face)
+    return grpc.unary_stream_rpc_method_handler(handle)
 
 
 async def _or_abort(
     answer: Awaitable[T],
-    served: Served,
+    method: RpcMethod,
     context: grpc.aio.ServicerContext[Any, Any],
 ) -> T:
-    """Awaits what the service answers; what it raises instead ends the RPC."""
+    """Awaits an answer of the service; an error that it raises instead ends the RPC."""
     try:
         return await answer
     except Exception as error:
-        await context.abort(*abortion(error, served.method, served.error_domain))
+        await context.abort(*abortion(error, method.name, method.error_domain))
         raise
 
 
 def _sync_call(
-    served: ServedCall, waiters: Waiters, submit: Submit
+    method: UnaryMethod, waiters: Waiters, submit: Submit
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
     async def serve(body: bytes, call: Call) -> bytes:
         try:
-            return await served.service(body, call)
+            return await method.behavior(body, call)
         finally:
             call.end()
 
-    def face(body: bytes, context: grpc.ServicerContext) -> bytes:
-        call = Call(context, served.method, waiters)
-        with _aborting(served, context):
+    def handle(body: bytes, context: grpc.ServicerContext) -> bytes:
+        call = Call(context, method.name, waiters)
+        with _aborting(method, context):
             answer = _begin(serve(body, call), context, submit).result()
         if call.headers:
             context.send_initial_metadata(tuple(call.headers))
         return answer
 
-    return grpc.unary_unary_rpc_method_handler(face)
+    return grpc.unary_unary_rpc_method_handler(handle)
 
 
 def _sync_stream(
-    served: ServedStream, waiters: Waiters, submit: Submit
+    method: StreamMethod, waiters: Waiters, submit: Submit
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
     async def serve(body: bytes, call: Call, handover: _Handover) -> None:
         try:
-            async with contextlib.aclosing(served.service(body, call)) as messages:
+            async with contextlib.aclosing(method.behavior(body, call)) as messages:
                 async for message in messages:
                     await handover.give(message)
         finally:
             call.end()
 
-    def face(body: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-        call = Call(context, served.method, waiters)
+    def handle(body: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        call = Call(context, method.name, waiters)
         handover = _Handover()
-        with _aborting(served, context):
+        with _aborting(method, context):
             serving = _begin(serve(body, call, handover), context, submit)
             serving.add_done_callback(lambda _: handover.end())
             yield from handover
             serving.result()
 
-    return grpc.unary_stream_rpc_method_handler(face)
+    return grpc.unary_stream_rpc_method_handler(handle)
 
 
 _Taken = concurrent.futures.Future[None]
@@ -230,20 +230,20 @@ def _begin(
 
 
 @contextlib.contextmanager
-def _aborting(served: Served, context: grpc.ServicerContext) -> Iterator[None]:
-    """Ends the RPC by what is raised."""
+def _aborting(method: RpcMethod, context: grpc.ServicerContext) -> Iterator[None]:
+    """Ends the RPC with the error that is raised within."""
     try:
         yield
     except concurrent.futures.CancelledError:
         context.abort(grpc.StatusCode.CANCELLED, "the caller is gone")
-    except Exception as error:  # noqa: BLE001 - it is told to the caller
-        code, message, trailers = abortion(error, served.method, served.error_domain)
+    except Exception as error:  # noqa: BLE001 - the caller sees it
+        code, message, trailers = abortion(error, method.name, method.error_domain)
         context.set_trailing_metadata(trailers)
         context.abort(code, message)
 
 
 def status_of_failure(error: Exception, method: str, domain: str) -> status_pb2.Status:
-    """Returns the Status that tells a caller what was raised.
+    """Returns the Status by which a caller sees an error.
 
     Args:
         error: What was raised.

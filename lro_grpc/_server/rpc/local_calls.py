@@ -1,4 +1,4 @@
-"""What the operations serve, called in their own process: for other protocols than gRPC."""
+"""Calls of the served methods within their own process, for protocols other than gRPC."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError, from_status
 from lro_grpc._server.rpc.call import Call, Waiters
-from lro_grpc._server.rpc.handlers import Served, ServedCall, ServedStream, status_of_failure
+from lro_grpc._server.rpc.handlers import RpcMethod, StreamMethod, UnaryMethod, status_of_failure
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a call has answered."""
+    """The answer of a call."""
 
     body: bytes
     """The serialized message."""
@@ -23,16 +23,16 @@ class Answer:
 
 
 class LocalCalls:
-    """Calls methods on the loop of the operations, and raises what a gRPC caller would be told.
+    """Calls methods on the loop of the operations; raises the errors that a gRPC caller would see.
 
     Args:
-        find: Returns what serves a method; None if nothing does.
-        waiters: Who may stay open to give one answer later.
-        streams: Who may stay open to give many.
+        find: Returns the method of a name; None if it is not served.
+        waiters: Counts the calls that stay open to give one answer later.
+        streams: Counts those that stay open to give many.
     """
 
     def __init__(
-        self, find: Callable[[str], Served | None], waiters: Waiters, streams: Waiters
+        self, find: Callable[[str], RpcMethod | None], waiters: Waiters, streams: Waiters
     ) -> None:
         self._find = find
         self._waiters = waiters
@@ -44,30 +44,30 @@ class LocalCalls:
         Args:
             method: ``/pkg.Service/Method``.
             body: The serialized request.
-            context: What stands in for the RPC's ServicerContext.
+            context: Stands in for the RPC's ServicerContext.
 
         Raises:
             LroError: Whatever the method raises, as its caller may see it.
         """
-        served = self._served(method, ServedCall)
+        served = self._served(method, UnaryMethod)
         call = Call(context, method, self._waiters)
         try:
-            return Answer(await served.service(body, call), call.headers)
+            return Answer(await served.behavior(body, call), call.headers)
         except Exception as error:
-            raise _told(error, served) from error
+            raise _public(error, served) from error
         finally:
             call.end()
 
     async def stream(self, method: str, body: bytes, context: Any) -> AsyncGenerator[bytes, None]:
         """Calls a method that gives a stream of answers; see :meth:`call`."""
-        served = self._served(method, ServedStream)
+        served = self._served(method, StreamMethod)
         call = Call(context, method, self._streams)
         try:
-            async with contextlib.aclosing(served.service(body, call)) as messages:
+            async with contextlib.aclosing(served.behavior(body, call)) as messages:
                 async for message in messages:
                     yield message
         except Exception as error:
-            raise _told(error, served) from error
+            raise _public(error, served) from error
         finally:
             call.end()
 
@@ -83,6 +83,6 @@ class LocalCalls:
         )
 
 
-def _told(error: Exception, served: Served) -> LroError:
-    """Returns what a method has raised as its caller may see it."""
-    return from_status(status_of_failure(error, served.method, served.error_domain))
+def _public(error: Exception, served: RpcMethod) -> LroError:
+    """Returns an error of a method as its caller may see it."""
+    return from_status(status_of_failure(error, served.name, served.error_domain))

@@ -1,4 +1,4 @@
-"""The RPC's context as a ``prepare`` sees it: what it refuses is noted, and done later.
+"""The RPC's context as a ``prepare`` sees it: a refusal is noted, and carried out later.
 
 An abort of gRPC's own cannot be taken back. But a request that was sent twice may be refused only
 because its first sending was faster; then the answer is the operation that this one has started.
@@ -13,7 +13,7 @@ import grpc
 Trailers = tuple[tuple[str, str | bytes], ...]
 
 
-class Aborted(Exception):  # noqa: N818 - it carries an abort, which an author has asked for
+class Aborted(Exception):  # noqa: N818 - it carries an abort, which a prepare has asked for
     """A ``prepare`` has refused its request through the context.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""What stands in for a server when servicers are added: it takes marked methods for itself."""
+"""Stand-ins for a server, to add servicers to: they keep the long-running methods to themselves."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lro_grpc._server.decorator import BoundMethod
 from lro_grpc._server.rpc import method_types
 from lro_grpc._server.rpc.servicer import Servicer
 
-Record = Callable[[str, BoundMethod], None]
-"""Is given each marked method with its full name ``/pkg.Service/Method``."""
+AddMethod = Callable[[str, BoundMethod], None]
+"""Adds a long-running method with its full name ``/pkg.Service/Method``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +27,25 @@ class _Details:
 
 
 class Services:
-    """The services that were added, and the marked methods among theirs.
+    """The services that were added, and the long-running methods among theirs.
 
     Args:
-        record: Is given each marked method.
-        served: The methods that the operations serve, marked or not; a servicer's own give way.
+        add: Adds a long-running method.
+        served: The methods that the operations serve, long-running or not; they win over a
+            servicer's own.
     """
 
-    def __init__(self, record: Record, served: Container[str]) -> None:
+    def __init__(self, add: AddMethod, served: Container[str]) -> None:
         self.names: list[str] = []
         """The services' full names, in the order in which they were added."""
         self.passed: set[str] = set()
         """The methods that were left to their servicers."""
-        self._record = record
+        self._add = add
         self._served = served
-        self._recorded: set[str] = set()
+        self._added: set[str] = set()
 
-    def look_through(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        """Records each marked method of services whose descriptors are known."""
+    def add_long_running(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Adds each long-running method of services whose descriptors are known."""
         for handler in handlers:
             if isinstance(handler, grpc.ServiceRpcHandler):
                 self.names.append(handler.service_name())
@@ -52,14 +53,14 @@ class Services:
                     details: Any = _Details(method)
                     bound = _bound(method, handler.service(details))
                     if bound is not None:
-                        self._recorded.add(method)
-                        self._record(method, bound)
+                        self._added.add(method)
+                        self._add(method, bound)
 
     def without(self, service: str, handlers: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the methods that are not marked, nor served in another way.
+        """Returns the methods that are not long-running, nor served in another way.
 
         Raises:
-            ConfigurationError: If one is marked, but its service's descriptor is not known.
+            ConfigurationError: If one is long-running, but its service's descriptor is not known.
         """
         others = {}
         for name, handler in handlers.items():
@@ -68,9 +69,9 @@ class Services:
                 if method not in self._served:
                     self.passed.add(method)
                     others[name] = handler
-            elif method not in self._recorded:
+            elif method not in self._added:
                 raise ConfigurationError(
-                    f"{method} is marked as long-running, but no imported module declares"
+                    f"{method} is a long-running method, but no imported module declares"
                     f" {service}: import its _pb2 module, or use operations.add_method",
                     reason="UNKNOWN_SERVICE",
                     metadata={"method": method},
@@ -106,11 +107,11 @@ def _streaming(handler: Any) -> Iterator[Any]:
 
 
 class SyncRegistrar(grpc.Server):
-    """A ``grpc.server`` to which servicers with marked methods can be added.
+    """A ``grpc.server`` to which servicers with long-running methods can be added.
 
     Args:
-        server: The server itself; everything but marked methods goes through to it.
-        services: What is added through it.
+        server: The server itself; everything but long-running methods goes through to it.
+        services: Keeps track of what is added through it.
     """
 
     def __init__(self, server: grpc.Server, services: Services) -> None:
@@ -118,12 +119,12 @@ class SyncRegistrar(grpc.Server):
         self._services = services
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
-        """Adds a service; its marked methods are served as long-running ones."""
-        self._services.look_through(generic_rpc_handlers)
+        """Adds a service; its long-running methods start operations."""
+        self._services.add_long_running(generic_rpc_handlers)
         self._server.add_generic_rpc_handlers(generic_rpc_handlers)
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: Any) -> None:
-        """Adds a service's methods but the marked ones."""
+        """Adds a service's methods but the long-running ones."""
         others = self._services.without(service_name, method_handlers)
         self._server.add_registered_method_handlers(service_name, others)
 
@@ -149,11 +150,11 @@ class SyncRegistrar(grpc.Server):
 
 
 class AioRegistrar(grpc.aio.Server):
-    """A ``grpc.aio`` server to which servicers with marked methods can be added.
+    """A ``grpc.aio`` server to which servicers with long-running methods can be added.
 
     Args:
-        server: The server itself; everything but marked methods goes through to it.
-        services: What is added through it.
+        server: The server itself; everything but long-running methods goes through to it.
+        services: Keeps track of what is added through it.
     """
 
     def __init__(self, server: grpc.aio.Server, services: Services) -> None:
@@ -161,12 +162,12 @@ class AioRegistrar(grpc.aio.Server):
         self._services = services
 
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
-        """Adds a service; its marked methods are served as long-running ones."""
-        self._services.look_through(generic_rpc_handlers)
+        """Adds a service; its long-running methods start operations."""
+        self._services.add_long_running(generic_rpc_handlers)
         self._server.add_generic_rpc_handlers(generic_rpc_handlers)
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: Any) -> None:
-        """Adds a service's methods but the marked ones."""
+        """Adds a service's methods but the long-running ones."""
         others: Any = self._services.without(service_name, method_handlers)
         self._server.add_registered_method_handlers(service_name, others)
 

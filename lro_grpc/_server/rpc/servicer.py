@@ -1,4 +1,4 @@
-"""How servicers that derive from a generated one are added to a server."""
+"""Adds servicers that derive from a generated one to a server."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _MAKERS: dict[type[Rpc[Any, Any]], Callable[..., grpc.RpcMethodHandler[Any, Any]
 
 
 class Servicer:
-    """What a service derives from, through the servicer that is generated for it.
+    """The base of a service, through the servicer that is generated for it.
 
     A method that is not overridden is UNIMPLEMENTED. A long-running one is given the operation and
-    returns the response; ``lro_grpc.MethodOptions(…)`` decorates it. Its ``prepare_…`` is asked
-    before anything is stored: what that raises is the RPC's own error (S3). All others are as in
+    returns the response; ``lro_grpc.MethodOptions(…)`` decorates it. Its ``prepare_…`` is called
+    before anything is stored: an error of it is the RPC's own (S3). All others are as in
     gRPC's own servicers, and may raise an ``LroError``, too.
     """
 
@@ -54,7 +54,7 @@ def add_servicer(
 
     Args:
         servicer: The servicer.
-        server: What ``Operations.attach`` has returned.
+        server: The registrar that ``Operations.attach`` has returned.
         rpcs: Has the service's methods as its attributes, by the names of the servicer's.
         *bases: The generated classes, from one of which the servicer derives.
 
@@ -71,7 +71,7 @@ def add_servicer(
             continue
         if not isinstance(rpc, LongRunning):
             behavior = _plain(servicer, behavior, rpc, server)
-        elif not isinstance(behavior, BoundMethod):  # as a mark would have made it
+        elif not isinstance(behavior, BoundMethod):  # as the decorator would have made it
             prepare = _overriding(servicer, f"prepare_{name}", bases)
             behavior = BoundMethod(behavior, prepare, options_of(behavior) or MethodOptions())
         handlers[method] = _handler(rpc, behavior)
@@ -98,7 +98,7 @@ def _handler(rpc: Rpc[Any, Any], behavior: Any) -> grpc.RpcMethodHandler[Any, An
 def _plain(
     servicer: Servicer, behavior: Any, rpc: Rpc[Any, Any], server: grpc.Server | grpc.aio.Server
 ) -> Any:
-    """Returns what gRPC is to call for a method that is not long-running.
+    """Returns the behavior that gRPC is to call for a method that is not long-running.
 
     It is the method, and aborts the RPC with the ``LroError`` that the method may raise.
     """

@@ -11,7 +11,7 @@ from lro_grpc._errors import UnavailableError
 from lro_grpc._operation.events import Pause, Resume
 from lro_grpc._server.access import Guard
 from lro_grpc._server.guarded_store import Asking, read
-from lro_grpc._server.rpc.call import Call, Service, StreamService, parse
+from lro_grpc._server.rpc.call import Behavior, Call, StreamBehavior, parse
 from lro_grpc._stores.notifier import Notifier
 from lro_grpc._stores.store import Store
 
@@ -26,25 +26,25 @@ class ControlService:
 
     Args:
         store: Where the operations are kept.
-        changes: Tells when one has changed.
-        guard: Lets in who may.
+        notifier: Wakes calls that wait for a change.
+        guard: Lets in the callers that may.
         watch_resend: How often a stream repeats a state that does not change.
     """
 
     def __init__(
-        self, store: Store, changes: Notifier, guard: Guard, *, watch_resend: timedelta
+        self, store: Store, notifier: Notifier, guard: Guard, *, watch_resend: timedelta
     ) -> None:
         self._store = store
-        self._changes = changes
+        self._notifier = notifier
         self._guard = guard
         self._asking = Asking(store, guard)
         self._resend = watch_resend.total_seconds()
 
-    def methods(self) -> Mapping[str, Service]:
+    def methods(self) -> Mapping[str, Behavior]:
         """Returns the methods by their full names."""
         return {f"{_SERVICE}PauseOperation": self.pause, f"{_SERVICE}ResumeOperation": self.resume}
 
-    def streams(self) -> Mapping[str, StreamService]:
+    def streams(self) -> Mapping[str, StreamBehavior]:
         """Returns the methods that stream, by their full names."""
         return {f"{_SERVICE}WatchOperation": self.watch}
 
@@ -67,7 +67,7 @@ class ControlService:
         await self._guard.check("operations.watch", request.name, request, call)
         loop = asyncio.get_running_loop()
         sent, resend = b"", 0.0
-        with self._changes.watch(request.name) as watcher:
+        with self._notifier.watch(request.name) as watcher:
             while True:
                 operation = await read(self._store, request.name)
                 call.stay_open()
@@ -77,7 +77,7 @@ class ControlService:
                     if is_done:
                         return
                     sent, resend = operation, loop.time() + self._resend
-                if self._changes.draining:
+                if self._notifier.draining:
                     raise UnavailableError(
                         f"the server goes down, and {request.name} is not done; watch it again"
                     )

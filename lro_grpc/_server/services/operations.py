@@ -17,7 +17,7 @@ from lro_grpc._operation.events import Cancel, Delete
 from lro_grpc._server.access import Guard
 from lro_grpc._server.guarded_store import Asking, read
 from lro_grpc._server.limits import Limits
-from lro_grpc._server.rpc.call import Call, Service, parse
+from lro_grpc._server.rpc.call import Behavior, Call, parse
 from lro_grpc._stores.notifier import Notifier
 from lro_grpc._stores.store import Query, Store
 from lro_grpc._wire.headers import POLL_AFTER
@@ -28,17 +28,18 @@ class OperationsService:
 
     Args:
         store: Where the operations are kept.
-        changes: Tells when one has changed.
-        guard: Lets in who may.
-        limits: What the server takes on.
+        notifier: Wakes calls that wait for a change.
+        guard: Lets in the callers that may.
+        limits: The most that the server takes on.
         max_wait: How long a Wait may last; a longer timeout is clamped to it (P9).
-        poll_after: When to ask again who has been told that an operation is not done (P5).
+        poll_after: How long a caller that finds an operation not done should wait before the next
+            Get (P5).
     """
 
     def __init__(
         self,
         store: Store,
-        changes: Notifier,
+        notifier: Notifier,
         guard: Guard,
         limits: Limits,
         *,
@@ -46,14 +47,14 @@ class OperationsService:
         poll_after: timedelta | None = None,
     ) -> None:
         self._store = store
-        self._changes = changes
+        self._notifier = notifier
         self._guard = guard
         self._asking = Asking(store, guard)
         self._limits = limits
         self._max_wait = max_wait.total_seconds()
         self._poll_after = poll_after
 
-    def methods(self) -> Mapping[str, Service]:
+    def methods(self) -> Mapping[str, Behavior]:
         """Returns the methods by their full names."""
         service = "/google.longrunning.Operations/"
         return {
@@ -112,11 +113,11 @@ class OperationsService:
             limit = min(limit, _seconds(request.timeout))
         loop = asyncio.get_running_loop()
         end = loop.time() + limit
-        with self._changes.watch(request.name) as watcher:
+        with self._notifier.watch(request.name) as watcher:
             while True:
                 operation = await read(self._store, request.name)
                 left = end - loop.time()
-                is_over = left <= 0 or self._changes.draining or _is_done(operation)
+                is_over = left <= 0 or self._notifier.draining or _is_done(operation)
                 if is_over or not call.may_wait():
                     return operation
                 await watcher.wait(left)

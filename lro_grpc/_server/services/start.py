@@ -32,15 +32,15 @@ class Starter:
 
     Args:
         handler: The method's handler.
-        prepare: The author's own check of a request, if there is one.
-        options: What the mark says.
-        retention: For how long a done operation is kept, unless the mark says it.
+        prepare: The service's own check of a request, if there is one.
+        options: The options of its decorator.
+        retention: For how long a done operation is kept, unless the options say it.
         store: Where the operations are kept.
         queues: How many operations may wait.
-        guard: Lets in who may.
+        guard: Lets in the callers that may.
         clock: Tells the time.
         new_id: Makes an operation's id.
-        telemetry: Is told of starts.
+        telemetry: Observes the starts.
     """
 
     def __init__(
@@ -204,7 +204,7 @@ class Starter:
 
 
 def _fingerprint(request: Message, caller: str) -> bytes:
-    """Returns what tells a request from another one: its fields, and who sends it."""
+    """Returns a digest of a request's fields and its caller: the same if it is sent again."""
     digest = hashlib.sha256(request.SerializeToString(deterministic=True))
     return hashlib.sha256(digest.digest() + caller.encode()).digest() if caller else digest.digest()
 

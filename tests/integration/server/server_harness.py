@@ -472,13 +472,17 @@ def _target(_: Any, request: Any, context: Any) -> lro_grpc.Prepared:
 
 
 def fleet(
-    method: str, run: Callable[..., Any], *, prepare: Callable[..., Any] | None = None, **mark: Any
+    method: str,
+    run: Callable[..., Any],
+    *,
+    prepare: Callable[..., Any] | None = None,
+    **options: Any,
 ) -> Any:
-    """Returns a fleet of which one method is marked; ``run`` and ``prepare`` take ``self``."""
-    marked = lro_grpc.method(**mark)(run)
+    """Returns a fleet with one long-running method; ``run`` and ``prepare`` take ``self``."""
+    decorated = lro_grpc.method(**options)(run)
     if prepare is not None:
-        marked.prepare(prepare)
-    return type("Fleet", (fleet_service_pb2_grpc.FleetServiceServicer,), {method: marked})()
+        decorated.prepare(prepare)
+    return type("Fleet", (fleet_service_pb2_grpc.FleetServiceServicer,), {method: decorated})()
 
 
 def stacked(stack: str, function: Callable[..., Any]) -> Callable[..., Any]:

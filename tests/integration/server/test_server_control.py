@@ -315,7 +315,7 @@ def test_who_may_not_is_refused_before_anything_is_known(serve: Serve, method: s
     stepper.open()
 
 
-# Time limits, retries and retention, as a mark sets them.
+# Time limits, retries and retention, as options set them.
 
 
 def test_a_marks_time_limit_ends_an_operation_with_deadline_exceeded(

@@ -153,14 +153,14 @@ def test_a_marked_method_is_as_good(serve: Serve) -> None:
     """For what a type checker need not accept."""
 
     class Marked(Fleet):
-        @lro_grpc.method(verb="marked")
+        @lro_grpc.method(verb="decorated")
         async def CreateInstance(self, request: Any, op: Any) -> Instance:
-            return Instance(name="marked")
+            return Instance(name="decorated")
 
     server = serve(Marked(), add=ADD)
     ended = server.done(server.create(instance_id="i").name)
-    assert response_of(ended).name == "marked"
-    assert metadata_of(ended).verb == "marked"
+    assert response_of(ended).name == "decorated"
+    assert metadata_of(ended).verb == "decorated"
 
 
 def test_its_plain_methods_answer_or_raise(serve: Serve, fleet_with_plain: Any) -> None:

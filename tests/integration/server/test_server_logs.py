@@ -44,7 +44,7 @@ class Log:
         """Returns the lines whose fields name an operation."""
         return [one for one in self._caplog.records if vars(one).get("operation") == name]
 
-    def told(self, name: str) -> list[tuple[str, int, str]]:
+    def lines(self, name: str) -> list[tuple[str, int, str]]:
         """Returns of each line the level, the attempt, and the text without the name."""
         lines = self.of(name)
         assert {vars(one)["method"] for one in lines} == {METHOD}
@@ -60,9 +60,11 @@ class Log:
         return [text for text in texts if "operations/" in text]
 
 
-def of(handler_stack: str, run: Callable[[Any, Any], Any], **mark: Any) -> Any:
+def of(handler_stack: str, run: Callable[[Any, Any], Any], **options: Any) -> Any:
     """Returns a fleet whose handler is a function of this stack."""
-    return fleet("CreateInstance", stacked(handler_stack, lambda _, *told: run(*told)), **mark)
+    return fleet(
+        "CreateInstance", stacked(handler_stack, lambda _, *arguments: run(*arguments)), **options
+    )
 
 
 def test_an_operation_that_succeeds(serve: Serve, handler_stack: str, log: Log) -> None:
@@ -70,7 +72,7 @@ def test_an_operation_that_succeeds(serve: Serve, handler_stack: str, log: Log) 
     name = server.create().name
     server.done(name)
     server.stop()
-    assert sorted(log.told(name), key=lambda line: line[1:]) == [
+    assert sorted(log.lines(name), key=lambda line: line[1:]) == [
         ("DEBUG", 0, "it: started"),
         ("INFO", 1, "it: JOB_STATE_SUCCEEDED"),
         ("DEBUG", 1, "it: attempt 1 begins"),
@@ -88,7 +90,7 @@ def test_an_attempt_that_fails_and_is_retried(serve: Serve, handler_stack: str, 
     name = server.create().name
     server.done(name)
     server.stop()
-    outcomes = [line for line in log.told(name) if line[0] != "DEBUG"]
+    outcomes = [line for line in log.lines(name) if line[0] != "DEBUG"]
     retried = "failed, to be tried again after 0.0 s: the disk is full"
     assert outcomes == [
         ("WARNING", 1, f"it: attempt 1 {retried}"),
@@ -125,8 +127,8 @@ def test_a_cancel(serve: Serve, held: Held, log: Log) -> None:
     server.stop()
     asked = ("INFO", 1, "it: cancel was asked for; it is JOB_STATE_CANCELLING")
     ended = ("INFO", 1, "it: JOB_STATE_CANCELLED: the operation was cancelled")
-    assert [line for line in log.told(running) if line[0] != "DEBUG"] == [asked, ended]
-    assert [line for line in log.told(waiting) if line[0] != "DEBUG"] == [
+    assert [line for line in log.lines(running) if line[0] != "DEBUG"] == [asked, ended]
+    assert [line for line in log.lines(waiting) if line[0] != "DEBUG"] == [
         ("INFO", 0, "it: cancel was asked for; it is JOB_STATE_CANCELLED")
     ]
 
@@ -138,7 +140,7 @@ def test_an_attempt_that_is_stopped_gives_its_operation_back(
     name = server.create().name
     held.next()
     server.stop()
-    assert log.told(name)[-1] == ("INFO", 1, "it: attempt 1 gave it back; it is JOB_STATE_QUEUED")
+    assert log.lines(name)[-1] == ("INFO", 1, "it: attempt 1 gave it back; it is JOB_STATE_QUEUED")
 
 
 def test_an_attempt_that_is_lost(serve: Serve, file_url: str, log: Log) -> None:
@@ -157,10 +159,10 @@ def test_an_attempt_that_is_lost(serve: Serve, file_url: str, log: Log) -> None:
     second = serve(of("def", run), store=file_url)
     second.done(name)
     second.stop()
-    warnings = [line for line in log.told(name) if line[0] == "WARNING"]
+    warnings = [line for line in log.lines(name) if line[0] == "WARNING"]
     assert ("WARNING", 1, "it: attempt 1 lost its worker") in warnings
     assert ("WARNING", 1, "it: attempt 1 ended without an outcome") in warnings
-    assert log.told(name)[-1][1:] == (2, "it: JOB_STATE_SUCCEEDED")
+    assert log.lines(name)[-1][1:] == (2, "it: JOB_STATE_SUCCEEDED")
     assert log.nameless() == []
 
 
@@ -177,7 +179,7 @@ def test_an_operation_that_expires(serve: Serve, held: Held, log: Log) -> None:
     clock.advance(timedelta(minutes=2))
     for name, attempt in ((running, 1), (waiting, 0)):
         server.done(name)
-        level, last, text = log.told(name)[-1]
+        level, last, text = log.lines(name)[-1]
         assert (level, last) == ("INFO", attempt)
         assert text.startswith("it: JOB_STATE_EXPIRED: it was not done within")
     server.stop()

@@ -50,9 +50,9 @@ def service(
     def prepare(self: Any, request: Any, context: Any) -> Any:
         return lro_grpc.Prepared(target=f"{PARENT}/things/t")
 
-    marked = lro_grpc.method(stacked(handler_stack, made))
-    marked.prepare(prepare)
-    servicer = type("Things", (), {"MakeThing": marked})()
+    decorated = lro_grpc.method(stacked(handler_stack, made))
+    decorated.prepare(prepare)
+    servicer = type("Things", (), {"MakeThing": decorated})()
     return declared, servicer, declared.message("Mine")
 
 

@@ -1,4 +1,4 @@
-"""The spans and the metrics of a server whose operations are told to OpenTelemetry."""
+"""The spans and the metrics of a server whose operations OpenTelemetry observes."""
 
 from __future__ import annotations
 
@@ -119,9 +119,11 @@ def create(server: Server, headers: Any = (), **how: Any) -> str:
     return str(operation.name)
 
 
-def of(handler_stack: str, run: Callable[[Any, Any], Any], **mark: Any) -> Any:
+def of(handler_stack: str, run: Callable[[Any, Any], Any], **options: Any) -> Any:
     """Returns a fleet whose handler is a function of this stack."""
-    return fleet("CreateInstance", stacked(handler_stack, lambda _, *told: run(*told)), **mark)
+    return fleet(
+        "CreateInstance", stacked(handler_stack, lambda _, *arguments: run(*arguments)), **options
+    )
 
 
 def carried(span: trace.Span) -> dict[str, str]:

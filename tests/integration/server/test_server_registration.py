@@ -32,8 +32,8 @@ from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 Serve = Any
 
 
-def marked(**methods: Any) -> Any:
-    """Returns a servicer whose methods are marked."""
+def long_running(**methods: Any) -> Any:
+    """Returns a servicer whose methods are long-running."""
     return type("Things", (), {name: lro_grpc.method(run) for name, run in methods.items()})()
 
 
@@ -56,7 +56,7 @@ def start_up_error(stack: str, declared: Declared, servicer: Any, add: Any = Non
     return raised.value.message
 
 
-# A marked method without what it needs stops the start-up (D1, D2, D7)
+# A long-running method without what it needs stops the start-up (D1, D2, D7)
 
 
 @pytest.fixture(params=["present adder", "old adder"])
@@ -67,7 +67,9 @@ def adder(request: pytest.FixtureRequest) -> str:
 @pytest.mark.parametrize("name", ["Make", "BatchCreateThings"])
 def test_without_operation_info(stack: str, adder: str, name: str) -> None:
     declared = Declared({name: Rpc(info=None)})
-    message = start_up_error(stack, declared, marked(**{name: never_run}), getattr(declared, adder))
+    message = start_up_error(
+        stack, declared, long_running(**{name: never_run}), getattr(declared, adder)
+    )
     assert declared.method(name) in message
     assert declared.file in message
     assert "option (google.longrunning.operation_info) = {" in message
@@ -86,7 +88,7 @@ def test_with_half_an_operation_info(
     stack: str, info: tuple[str, str], missing: str, there: str
 ) -> None:
     declared = Declared({"Make": Rpc(info=info)})
-    message = start_up_error(stack, declared, marked(Make=never_run))
+    message = start_up_error(stack, declared, long_running(Make=never_run))
     assert declared.method("Make") in message
     assert f'{missing}: "' in message
     assert f'{there}: "' not in message
@@ -103,7 +105,7 @@ def test_with_a_type_that_nobody_has_imported(
     stack: str, info: tuple[str, str], field: str, name: str
 ) -> None:
     declared = Declared({"Make": Rpc(info=info)})
-    message = start_up_error(stack, declared, marked(Make=never_run))
+    message = start_up_error(stack, declared, long_running(Make=never_run))
     assert declared.method("Make") in message
     assert field in message
     assert name in message
@@ -113,7 +115,9 @@ def test_with_a_type_that_nobody_has_imported(
 
 def test_a_method_that_returns_no_operation(stack: str, adder: str) -> None:
     declared = Declared({"Make": Rpc(output="Thing")})
-    message = start_up_error(stack, declared, marked(Make=never_run), getattr(declared, adder))
+    message = start_up_error(
+        stack, declared, long_running(Make=never_run), getattr(declared, adder)
+    )
     assert declared.method("Make") in message
     assert f"{declared.package}.Thing" in message
     assert "google.longrunning.Operation" in message
@@ -131,14 +135,16 @@ def test_a_method_that_returns_no_operation(stack: str, adder: str) -> None:
 def test_a_method_that_streams(stack: str, adder: str, rpc: Rpc) -> None:
     """S2: the response of a long-running method does not stream."""
     declared = Declared({"Make": rpc})
-    message = start_up_error(stack, declared, marked(Make=never_run), getattr(declared, adder))
+    message = start_up_error(
+        stack, declared, long_running(Make=never_run), getattr(declared, adder)
+    )
     assert declared.method("Make") in message
     assert "stream" in message
 
 
 def test_the_wrong_method_among_right_ones_is_named(stack: str) -> None:
     declared = Declared({"Make": Rpc(), "Break": Rpc(info=None), "Mend": Rpc()})
-    servicer = marked(Make=never_run, Break=never_run, Mend=never_run)
+    servicer = long_running(Make=never_run, Break=never_run, Mend=never_run)
     message = start_up_error(stack, declared, servicer)
     assert declared.method("Break") in message
     assert declared.method("Make") not in message
@@ -146,7 +152,7 @@ def test_the_wrong_method_among_right_ones_is_named(stack: str) -> None:
 
 def test_a_service_that_no_imported_module_declares(stack: str) -> None:
     """Its types cannot be known; were it let through, each call would fail instead."""
-    handler = grpc.unary_unary_rpc_method_handler(marked(Make=never_run).Make)
+    handler = grpc.unary_unary_rpc_method_handler(long_running(Make=never_run).Make)
     generic = grpc.method_handlers_generic_handler("nobody.knows.v1.Things", {"Make": handler})
 
     def add(servicer: Any, server: Any) -> None:
@@ -184,7 +190,7 @@ def test_types_are_found_by_short_and_full_names(
     async def run(self: Any, request: Any, op: Any) -> Any:
         return message_class(expected)(name=f"of {request.name}")
 
-    server = serve(marked(Make=run), add=declared.add)
+    server = serve(long_running(Make=run), add=declared.add)
     started = server.start(declared.method("Make"), declared.message("Ask")(name="x"))
     ended = server.done(started.name)
     assert ended.response.TypeName() == expected
@@ -223,7 +229,7 @@ def test_an_old_style_adder_works(serve: Serve) -> None:
     async def make(self: Any, request: Any, op: Any) -> Any:
         return thing(name=f"made {request.name}")
 
-    servicer = marked(Make=make)
+    servicer = long_running(Make=make)
     servicer.Look = lambda request, context: thing(name=f"saw {request.name}")
     server = serve(servicer, add=declared.add_old_style)
     ask = declared.message("Ask")(name="x")
@@ -322,7 +328,7 @@ def test_two_services_on_one_server(serve: Serve) -> None:
         async def run(self: Any, request: Any, op: Any) -> Any:
             return declared.message("Thing")(name=declared.package)
 
-        return marked(Make=run)
+        return long_running(Make=run)
 
     def add(servicer: Any, registrar: Any) -> None:
         one.add(making(one), registrar)
@@ -383,7 +389,7 @@ def test_services_names_what_was_added(serve: Serve) -> None:
 
     def add(servicer: Any, registrar: Any) -> None:
         fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(servicer, registrar)
-        things = marked(Make=done_at_once)
+        things = long_running(Make=done_at_once)
         things.Look = lambda request, context: None
         declared.add(things, registrar)
 
@@ -522,7 +528,7 @@ def test_a_failed_start_up_leaves_nothing_behind(
     declared = Declared({"Make": Rpc(info=None)})
     with (
         pytest.raises(lro_grpc.ConfigurationError),
-        serving(stack, marked(Make=never_run), add=declared.add, store=file_url),
+        serving(stack, long_running(Make=never_run), add=declared.add, store=file_url),
     ):
         pass
     with serving(stack, fleet("CreateInstance", done_at_once), store=file_url) as server:

@@ -84,9 +84,9 @@ def clock() -> SweptClock:
     return SweptClock()
 
 
-def made(handler_stack: str = "async def", **mark: Any) -> Any:
+def made(handler_stack: str = "async def", **options: Any) -> Any:
     """Returns a fleet whose instances are made at once."""
-    return fleet("CreateInstance", stacked(handler_stack, _run), **mark)
+    return fleet("CreateInstance", stacked(handler_stack, _run), **options)
 
 
 def _run(self: Any, request: Any, op: Any) -> Any:
@@ -131,7 +131,7 @@ def assert_expired(operation: operations_pb2.Operation, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("operations", "mark", "expected"),
+    ("operations", "options", "expected"),
     [
         ({}, {}, 30 * DAY),
         ({"retention": DAY}, {}, DAY),
@@ -147,10 +147,10 @@ def test_a_done_operation_tells_until_when_it_is_kept(
     clock: SweptClock,
     store: str,
     operations: dict[str, Any],
-    mark: dict[str, Any],
+    options: dict[str, Any],
     expected: timedelta,
 ) -> None:
-    server = serve_with(serve, clock, made(**mark), store=store, **operations)
+    server = serve_with(serve, clock, made(**options), store=store, **operations)
     started = server.create()
     assert not metadata_of(started).HasField("expire_time")
     assert kept_for(server.done(started.name)) == expected
@@ -179,8 +179,8 @@ def test_it_is_kept_until_then_and_gone_a_sweep_later(
     def delete(self: Any, request: Any, op: Any) -> Any:
         return empty_pb2.Empty()
 
-    marked = lro_grpc.method(retention=HOUR - MICROSECOND)(stacked(handler_stack, delete))
-    both = type("Both", (type(made(handler_stack)),), {"DeleteInstance": marked})()
+    decorated = lro_grpc.method(retention=HOUR - MICROSECOND)(stacked(handler_stack, delete))
+    both = type("Both", (type(made(handler_stack)),), {"DeleteInstance": decorated})()
     server = serve_with(serve, clock, both, retention=HOUR, store=store)
     name = server.create(request_id="r").name
     request = fleet_service_pb2.DeleteInstanceRequest(name=f"{PARENT}/instances/i")

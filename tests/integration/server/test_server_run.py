@@ -64,19 +64,19 @@ class Process:
 
     def listening(self) -> Process:
         """Returns itself, once it serves."""
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.told('listening')}")
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.reported('listening')}")
         self.fleet = fleet_service_pb2_grpc.FleetServiceStub(self.channel)
         self.lro = operations_pb2_grpc.OperationsStub(self.channel)
         return self
 
-    def told(self, word: str) -> str:
+    def reported(self, word: str) -> str:
         """Returns the rest of the next line, which begins with this word."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line.startswith(word), (line, self.process.stderr and self.process.stderr.read())
         return line.removeprefix(word).strip()
 
-    def tell(self) -> None:
+    def go_on(self) -> None:
         """Lets go on what is held."""
         assert self.process.stdin is not None
         self.process.stdin.write("go on\n")
@@ -116,7 +116,7 @@ def test_a_signal_drains_the_server(
     """Every Wait is answered, the running operation is given back and runs again at once."""
     process = spawn(stack, file_url).listening()
     name = process.create(instance_id="i").name
-    assert process.told("began") == f"{name} 1"
+    assert process.reported("began") == f"{name} 1"
     waiting = process.lro.WaitOperation.future(wait_request(name, 600), timeout=SECONDS)
     process.lro.WaitOperation(wait_request(name, 0), timeout=SECONDS)  # the first is in by then
     process.process.send_signal(number)
@@ -125,7 +125,7 @@ def test_a_signal_drains_the_server(
     assert latest.name == name
     assert not latest.done
     assert metadata_of(latest).state == state_pb2.JOB_STATE_RUNNING
-    assert process.told("drained") == ""
+    assert process.reported("drained") == ""
     code, errors = process.ended()
     assert (code, errors) == (0, "")
 
@@ -149,19 +149,19 @@ def test_a_drain_is_told_of_before_anything_is_refused(
     """Until ``draining`` has returned, the server serves; a second signal changes nothing then."""
     process = spawn(stack, file_url, draining).listening()
     name = process.create(instance_id="i").name
-    assert process.told("began") == f"{name} 1"
+    assert process.reported("began") == f"{name} 1"
     waiting = process.lro.WaitOperation.future(wait_request(name, 600), timeout=SECONDS)
     process.process.send_signal(signal.SIGTERM)
-    assert process.told("draining") == ""
+    assert process.reported("draining") == ""
     late = process.create(instance_id="late").name
-    assert process.told("began") == f"{late} 1"
+    assert process.reported("began") == f"{late} 1"
     assert not waiting.done()
     process.process.send_signal(signal.SIGTERM)
     process.lro.WaitOperation(wait_request(name, 0), timeout=SECONDS)
     assert not waiting.done()
-    process.tell()
+    process.go_on()
     assert not waiting.result(SECONDS).done
-    assert process.told("drained") == ""
+    assert process.reported("drained") == ""
     assert process.ended() == (0, "")
 
     async def run(self: Any, request: Any, op: Any) -> Any:
@@ -178,11 +178,11 @@ def test_a_draining_that_fails_is_told_and_the_server_drains_all_the_same(
 ) -> None:
     process = spawn(stack, file_url, "raise").listening()
     name = process.create(instance_id="i").name
-    assert process.told("began") == f"{name} 1"
+    assert process.reported("began") == f"{name} 1"
     waiting = process.lro.WaitOperation.future(wait_request(name, 600), timeout=SECONDS)
     process.lro.WaitOperation(wait_request(name, 0), timeout=SECONDS)
     process.process.send_signal(signal.SIGTERM)
-    assert process.told("draining") == ""
+    assert process.reported("draining") == ""
     assert not waiting.result(SECONDS).done
     code, errors = process.ended()
     assert code == 1
@@ -206,7 +206,7 @@ def test_a_grpc_server_cannot_await_a_draining(file_url: str) -> None:
 
 
 def test_an_exit_in_a_prepare_ends_neither_the_call_nor_the_server(stack: str, spawn: Any) -> None:
-    """It is the author's slip, not a decision about the process."""
+    """It is a slip of the handler, not a decision about the process."""
     process = spawn(stack, "memory:").listening()
     failure = refused(lambda: process.create(instance_id="exit"))
     assert failure.code is grpc.StatusCode.INTERNAL
@@ -223,7 +223,7 @@ def test_after_a_kill_the_operation_is_taken_over_at_once(
     """The lock on the file proves that its former owner is gone (R6)."""
     process = spawn(stack, file_url).listening()
     name = process.create().name
-    assert process.told("began") == f"{name} 1"
+    assert process.reported("began") == f"{name} 1"
     process.process.kill()
     process.process.wait(SECONDS)
 

@@ -1,4 +1,4 @@
-"""What a mark says of its method, and what it may not say."""
+"""The options of the decorator, and those that it refuses."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ NUMBERS = ["concurrency", "max_attempts"]
     ids=repr,
 )
 def test_a_time_that_cannot_be_is_refused(option: str, value: Any) -> None:
-    for mark in (MethodOptions, lro_grpc.method):
+    for decorator in (MethodOptions, lro_grpc.method):
         with pytest.raises(lro_grpc.ConfigurationError) as raised:
-            mark(**{option: value})
+            decorator(**{option: value})
         assert raised.value.message.startswith(f"{option} is {value!r}; give ")
 
 
@@ -50,9 +50,9 @@ def test_the_shortest_and_the_longest_time(option: str, value: timedelta) -> Non
 @pytest.mark.parametrize("option", NUMBERS)
 @pytest.mark.parametrize("value", [0, -1, 2**31, 1.5, math.inf, "1"], ids=repr)
 def test_a_number_that_cannot_be_is_refused(option: str, value: Any) -> None:
-    for mark in (MethodOptions, lro_grpc.method):
+    for decorator in (MethodOptions, lro_grpc.method):
         with pytest.raises(lro_grpc.ConfigurationError) as raised:
-            mark(**{option: value})
+            decorator(**{option: value})
         assert raised.value.message.startswith(f"{option} is {value!r}; give ")
 
 
@@ -78,25 +78,25 @@ def test_operations_take_no_time_where_it_makes_sense(option: str, may_be_zero: 
         assert may_be_zero
 
 
-def test_a_mark_without_parentheses_takes_options_too() -> None:
+def test_a_decorator_without_parentheses_takes_options_too() -> None:
     """Nothing that was said is dropped."""
-    mark: Any = lro_grpc.method
+    decorator: Any = lro_grpc.method
 
     def run(self: Any, request: Any, op: Any) -> None: ...
 
     with pytest.raises(lro_grpc.ConfigurationError):
-        mark(run, max_attempts=0)
-    assert mark(run, pausable=True).__get__(object()).options.pausable
+        decorator(run, max_attempts=0)
+    assert decorator(run, pausable=True).__get__(object()).options.pausable
 
 
 def test_an_unknown_option_is_refused() -> None:
-    mark: Any = lro_grpc.method
+    decorator: Any = lro_grpc.method
     with pytest.raises(TypeError, match="pauseable"):
-        mark(pauseable=True)
+        decorator(pauseable=True)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="overloads are kept since Python 3.11")
-def test_the_mark_has_the_options_of_its_class_with_their_types_and_defaults() -> None:
+def test_the_decorator_has_the_options_of_its_class_with_their_types_and_defaults() -> None:
     (_, with_options) = typing.get_overloads(lro_grpc.method)
     parameters = inspect.signature(with_options).parameters.values()
     assert {one.kind for one in parameters} == {inspect.Parameter.KEYWORD_ONLY}
