@@ -72,6 +72,7 @@ from lro_grpc._errors import Code
 from lro_grpc._operation.lifecycle import JOB
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.telemetry import CallMetadata
+from lro_grpc._runtime import clock
 
 __all__ = [
     "OpenTelemetry",
@@ -246,7 +247,7 @@ def _outcome(record: Record) -> dict[str, str]:
 
 
 def _seconds(begin: int, end: int) -> float:
-    return max(0, end - begin) / 1_000_000
+    return clock.seconds(max(0, end - begin))
 
 
 def _context_of_call(metadata: CallMetadata) -> context.Context:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import contextvars
 import threading
 import urllib.parse
 import weakref
@@ -20,6 +19,7 @@ from google.protobuf.message import DecodeError
 from lro.v1 import operation_control_service_pb2_grpc
 from lro_grpc._client import plan
 from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError
+from lro_grpc._runtime.threads import start_thread
 from lro_grpc._wire import headers
 from lro_grpc._wire.rpc_errors import from_rpc_error
 
@@ -141,8 +141,7 @@ class ThreadConnection(_ChannelConnection):
             except Exception as error:  # noqa: BLE001 - it is raised where the stream is awaited
                 hand_over(error)
 
-        context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=[read_all], name="lro-watch", daemon=True).start()
+        start_thread("lro-watch", read_all)
         try:
             while (one := await read.get()) is not None:
                 room.release()
@@ -253,8 +252,7 @@ def called_in_thread(function: Callable[[], Any]) -> concurrent.futures.Future[A
         except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
             called.set_exception(error)
 
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=[call], name="lro-call", daemon=True).start()
+    start_thread("lro-call", call)
     return called
 
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import queue
-import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +29,7 @@ from lro_grpc._errors import (
 from lro_grpc._operation.batch_states import BEGUN, UNBEGUN, BatchStates, Status
 from lro_grpc._operation.events import SaveBatch, cancelled_status, expired_status
 from lro_grpc._runtime.public_error import status_of
+from lro_grpc._runtime.threads import start_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,10 +276,7 @@ def drive(
             return
         answer = None
         if isinstance(step, Begin):
-            context = contextvars.copy_context()
-            threading.Thread(
-                target=context.run, args=[run, step], name=step.target, daemon=True
-            ).start()
+            start_thread(step.target, run, step)
         elif isinstance(step, Await):
             answer = ended.get()
         elif attempt.stop_reason is not StopReason.LEASE_LOST:

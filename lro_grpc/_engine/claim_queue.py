@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from lro_grpc._operation.record import Record
-from lro_grpc._runtime.clock import Clock
+from lro_grpc._runtime.clock import Clock, seconds
 from lro_grpc._stores.store import Store
 
 _MAX = 1000
@@ -36,7 +36,7 @@ class Ripening:
             task.add_done_callback(self._timed.discard)
 
     async def _time(self, record: Record) -> None:
-        await self._clock.sleep((record.scheduled_time - self._clock.now()) / 1_000_000)
+        await self._clock.sleep(seconds(record.scheduled_time - self._clock.now()))
         self._ready(record)
 
     async def stop(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from google.protobuf.message import Message
@@ -28,6 +29,7 @@ from lro_grpc._operation.events import (
     cancelled_status,
     expired_status,
 )
+from lro_grpc._runtime.clock import micros
 from lro_grpc._runtime.log import AnyLog
 from lro_grpc._runtime.public_error import status_of
 from lro_grpc._runtime.threads import run_in_thread
@@ -181,7 +183,7 @@ async def _failed(attempt: Attempt, error: BaseException) -> Event:
     if is_worth_it and not is_last:
         pause = pause_after(handler, error, record.failed_attempts, attempt.random)
         report = attempt.take_report(final=True)
-        return Retry(report, status.SerializeToString(), round(pause * 1_000_000))
+        return Retry(report, status.SerializeToString(), micros(timedelta(seconds=pause)))
     return await _ended_with(attempt, status)
 
 

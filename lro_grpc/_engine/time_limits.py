@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lro_grpc._engine.attempt import Attempt
 from lro_grpc._operation.events import Event, Expire, LeaseLost, Release
-from lro_grpc._runtime.clock import Clock
+from lro_grpc._runtime.clock import Clock, seconds
 
 
 async def expire(attempt: Attempt, clock: Clock, patience: float) -> Event | None:
@@ -20,7 +20,7 @@ async def expire(attempt: Attempt, clock: Clock, patience: float) -> Event | Non
         batch that it has begun is left to another attempt to undo.
     """
     while (left := attempt.record.deadline_time - clock.now()) > 0:
-        await clock.sleep(left / 1_000_000)
+        await clock.sleep(seconds(left))
     attempt.time_out()
     await clock.sleep(patience)
     if attempt.is_undoing:

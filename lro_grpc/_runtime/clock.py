@@ -1,4 +1,8 @@
-"""Time, as the engine and the stores are given it."""
+"""Time: the clock that everything else reads, and the units it is counted in.
+
+A time of day is a whole number of microseconds, as records and stores keep it. A pause is a number
+of seconds, as ``asyncio`` takes it. Users give a ``timedelta``. Each is made of another one here.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,24 @@ from typing import Protocol
 
 from lro_grpc._errors import ConfigurationError
 
+Micros = int
+"""Microseconds: since 1970 UTC, or from one time to another."""
+
 LONGEST = timedelta(days=365_000)
-"""A thousand years: what ends then is still a ``google.protobuf.Timestamp``."""
+"""A thousand years: an operation that ends then still fits a ``google.protobuf.Timestamp``."""
 
 
-def check_time(option: str, value: timedelta | None, *, least: timedelta | None = None) -> None:
+def micros(duration: timedelta) -> Micros:
+    """Returns a duration in whole microseconds."""
+    return duration // timedelta.resolution
+
+
+def seconds(duration: Micros) -> float:
+    """Returns a duration in seconds."""
+    return duration / 1_000_000
+
+
+def check_duration(option: str, value: timedelta | None, *, least: timedelta | None = None) -> None:
     """Checks one option.
 
     Args:
@@ -22,7 +39,7 @@ def check_time(option: str, value: timedelta | None, *, least: timedelta | None 
         least: The least value; one microsecond unless given.
 
     Raises:
-        ConfigurationError: If it is no time, or too short or too long.
+        ConfigurationError: If it is no timedelta, or too short or too long.
     """
     least = timedelta.resolution if least is None else least
     if value is None or (isinstance(value, timedelta) and least <= value <= LONGEST):
@@ -36,7 +53,7 @@ def check_time(option: str, value: timedelta | None, *, least: timedelta | None 
 class Clock(Protocol):
     """Tells the time and waits for it to pass."""
 
-    def now(self) -> int:
+    def now(self) -> Micros:
         """Returns the time of day, in microseconds since 1970 UTC."""
         ...
 
@@ -52,7 +69,7 @@ class Clock(Protocol):
 class SystemClock:
     """The clocks of the operating system."""
 
-    def now(self) -> int:
+    def now(self) -> Micros:
         """Returns the time of day, in microseconds since 1970 UTC."""
         return time.time_ns() // 1000
 

@@ -12,6 +12,7 @@ from google.rpc import status_pb2
 from lro_grpc._operation.events import Event, LeaseLost, Retry
 from lro_grpc._operation.lifecycle import JOB
 from lro_grpc._operation.record import Record
+from lro_grpc._runtime.clock import seconds
 
 if TYPE_CHECKING:
     _Adapter = logging.LoggerAdapter[logging.Logger]
@@ -89,7 +90,7 @@ def log_outcome(event: Event, record: Record) -> None:
     elif isinstance(event, Retry):
         OperationLog(record).warning(
             "%s: attempt %d failed, to be tried again after %.1f s: %s",
-            *(name, attempt, event.delay / 1_000_000),
+            *(name, attempt, seconds(event.delay)),
             status_pb2.Status.FromString(event.error).message,
         )
     elif not isinstance(event, LeaseLost):

@@ -1,4 +1,8 @@
-"""Calls that block, from the event loop, each in a daemon thread of its own."""
+"""Calls that block, each in a daemon thread of its own with the context of its caller.
+
+There is no pool: a call may block for as long as it likes without keeping another one waiting. The
+threads are daemons, so that a process ends although one of them is stuck.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +11,38 @@ import contextvars
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lro_grpc._runtime.log import AnyLog
+if TYPE_CHECKING:
+    from lro_grpc._runtime.log import AnyLog
 
 _log = logging.getLogger("lro_grpc")
+
+
+def start_thread(name: str, function: Callable[..., object], *arguments: Any) -> None:
+    """Begins to call a function in a new thread, in a copy of the caller's context.
+
+    Args:
+        name: The thread's name.
+        function: The function; it handles its own errors.
+        *arguments: Its arguments.
+    """
+    context = contextvars.copy_context()
+    threading.Thread(
+        target=context.run, args=[function, *arguments], name=name, daemon=True
+    ).start()
 
 
 async def run_in_thread(
     name: str, function: Callable[..., Any], *arguments: Any, log: AnyLog = _log
 ) -> Any:
-    """Calls a function in a new thread, which nothing waits for when the process ends.
-
-    Its context variables are those of the caller.
+    """Calls a function in a new thread, and waits for it on the event loop.
 
     Args:
         name: The thread's name.
-        function: What to call.
-        *arguments: What to call it with.
-        log: Where to log that it has ended too late.
+        function: The function.
+        *arguments: Its arguments.
+        log: The log for a call that ends only after the loop has.
 
     Returns:
         What the function returns; raises what it raises, but for a ``StopIteration``, which no
@@ -49,8 +66,7 @@ async def run_in_thread(
         if not ended.done():
             ended.set_result((result, error))
 
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=[call], name=name, daemon=True).start()
+    start_thread(name, call)
     result, error = await ended
     if error is not None:
         raise error

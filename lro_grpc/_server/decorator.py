@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar, overload
 from lro_grpc._engine.handler import RETRY_BACKOFF
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._runtime.backoff import Backoff
-from lro_grpc._runtime.clock import check_time
+from lro_grpc._runtime.clock import check_duration
 
 _MOST = 2**31 - 1
 
@@ -81,7 +81,7 @@ class MethodOptions:
                     f"{option} is {value!r}; give a whole number of 1 to {_MOST}"
                 )
         for option in ("timeout", "progress_timeout", "retention"):
-            check_time(option, getattr(self, option))
+            check_duration(option, getattr(self, option))
 
     def __call__(self, run: F) -> F:
         """Decorates a method of a generated servicer, and leaves its type as it is."""

@@ -26,7 +26,7 @@ from lro_grpc._errors import LIBRARY_DOMAIN, ConfigurationError, UnavailableErro
 from lro_grpc._operation import metadata as conventional
 from lro_grpc._operation import names
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
-from lro_grpc._runtime.clock import Clock, SystemClock, check_time
+from lro_grpc._runtime.clock import Clock, SystemClock, check_duration
 from lro_grpc._runtime.loop_thread import LoopThread
 from lro_grpc._server.access import Authorize, Guard, Identify
 from lro_grpc._server.decorator import BoundMethod, MethodOptions
@@ -121,10 +121,10 @@ class Operations:
     ) -> None:
         times = {"lease": lease, "sweep": sweep, "retention": retention}
         for option, time in {**times, "watch_resend": watch_resend}.items():
-            check_time(option, time)
+            check_duration(option, time)
         for option, time in {"max_wait": max_wait, "grace": grace}.items():
-            check_time(option, time, least=timedelta(0))
-        check_time("poll_after", poll_after, least=timedelta(milliseconds=1))
+            check_duration(option, time, least=timedelta(0))
+        check_duration("poll_after", poll_after, least=timedelta(milliseconds=1))
         self._clock = clock or SystemClock()
         self._telemetry = telemetry or NO_TELEMETRY
         opened = open_url(store, self._clock.now) if isinstance(store, str) else store

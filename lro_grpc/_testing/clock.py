@@ -6,6 +6,8 @@ import asyncio
 import threading
 from datetime import datetime, timedelta, timezone
 
+from lro_grpc._runtime.clock import Micros, micros
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -19,12 +21,12 @@ class ManualClock:
     """
 
     def __init__(self, start: datetime = datetime(2030, 1, 1, tzinfo=timezone.utc)) -> None:
-        self._now = (start - _EPOCH) // timedelta(microseconds=1)
+        self._now = micros(start - _EPOCH)
         self._passed = timedelta()
         self._lock = threading.Lock()
         self._sleepers: list[tuple[timedelta, asyncio.Future[None]]] = []
 
-    def now(self) -> int:
+    def now(self) -> Micros:
         """Returns the time of day, in microseconds since 1970 UTC."""
         return self._now
 
@@ -45,7 +47,7 @@ class ManualClock:
     def advance(self, by: timedelta) -> None:
         """Moves the clock forward, and wakes whoever slept until then."""
         with self._lock:
-            self._now += by // timedelta(microseconds=1)
+            self._now += micros(by)
             self._passed += by
             due = [woken for until, woken in self._sleepers if until <= self._passed]
             self._sleepers = [one for one in self._sleepers if one[0] > self._passed]

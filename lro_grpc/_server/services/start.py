@@ -16,7 +16,7 @@ from lro_grpc._engine.handler import Handler
 from lro_grpc._errors import ConfigurationError, LimitReachedError
 from lro_grpc._operation import names, publication, record
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
-from lro_grpc._runtime.clock import Clock
+from lro_grpc._runtime.clock import Clock, micros
 from lro_grpc._runtime.log import log_started
 from lro_grpc._server.access import Guard
 from lro_grpc._server.decorator import MethodOptions, Prepared
@@ -59,7 +59,7 @@ class Starter:
         self._handler = handler
         self._prepare = prepare
         self._options = options
-        self._retention = _micros(options.retention or retention)
+        self._retention = micros(options.retention or retention)
         self._store = store
         self._queues = queues
         self._guard = guard
@@ -123,7 +123,7 @@ class Starter:
             pausable=self._options.pausable,
             exclusive=self._options.exclusive,
             retention=self._retention,
-            timeout=_micros(self._options.timeout or timedelta(0)),
+            timeout=micros(self._options.timeout or timedelta(0)),
             handler_metadata=self._handler_metadata(prepared),
         )
         try:
@@ -207,7 +207,3 @@ def _fingerprint(request: Message, caller: str) -> bytes:
     """Returns a digest of a request's fields and its caller: the same if it is sent again."""
     digest = hashlib.sha256(request.SerializeToString(deterministic=True))
     return hashlib.sha256(digest.digest() + caller.encode()).digest() if caller else digest.digest()
-
-
-def _micros(time: timedelta) -> int:
-    return time // timedelta(microseconds=1)
