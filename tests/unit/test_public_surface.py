@@ -24,6 +24,7 @@ from lro_grpc import _errors
 from lro_grpc._server.rpc import registrar
 
 ROOT = Path(lro_grpc.__file__).parent
+REPOSITORY = Path(__file__).parents[2]
 PUBLIC = sorted(
     {"lro_grpc"} | {f"lro_grpc.{file.stem}" for file in ROOT.glob("*.py") if file.stem[0] != "_"}
 )
@@ -167,6 +168,70 @@ def test_what_a_public_constructor_asks_for_is_public() -> None:
         for word in re.findall(r"\w+", str(parameter.annotation))
     }
     assert asked & ours <= public
+
+
+# What the documentation names
+
+
+DOCUMENTATION = [
+    REPOSITORY / "README.md",
+    *(
+        page
+        for page in sorted((REPOSITORY / "docs").glob("*.md"))
+        if page.name not in ("glossary.md", "dialects.md")
+    ),
+]
+"""The pages for users. Those on how the package is made name what is private, too."""
+
+LOGGERS = {"lro_grpc.handler"}
+"""Names of loggers, which look like those of modules."""
+
+
+def reference() -> dict[str, list[str]]:
+    """Returns what docs/reference.md lists: the names of each module, by the module."""
+    text = (REPOSITORY / "docs" / "reference.md").read_text(encoding="utf-8")
+    modules = re.split(r"^## `(.*)`$", text, flags=re.MULTILINE)[1:]
+    cells = re.compile(r"^\| (`.*?) \|", re.MULTILINE)
+    return {
+        module: [name for cell in cells.findall(body) for name in re.findall(r"`(\w+)`", cell)]
+        for module, body in zip(modules[::2], modules[1::2], strict=True)
+    }
+
+
+def test_the_reference_lists_every_public_module() -> None:
+    assert sorted(reference()) == PUBLIC
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_the_reference_lists_every_public_name(name: str) -> None:
+    assert sorted(reference().get(name, [])) == sorted(surface(name)), "see docs/reference.md"
+
+
+def named_in(page: Path) -> set[str]:
+    """Returns the dotted names below ``lro_grpc`` in a page's code, written out or imported."""
+    text = page.read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", text, re.DOTALL))
+    found = set(re.findall(r"(?<![\w/.])lro_grpc(?:\.\w+)+", code))
+    for module, names in re.findall(r"from (lro_grpc[\w.]*) import ([\w, ]+)", code):
+        found |= {f"{module}.{name.split()[0]}" for name in names.split(",")}
+    return found - LOGGERS
+
+
+def is_public(name: str) -> bool:
+    """Whether a dotted name is a public module, a name of one, or a member of what that names."""
+    first_two = ".".join(name.split(".")[:2])
+    path = first_two if first_two in PUBLIC else "lro_grpc"
+    if name == path:
+        return True
+    attribute, *members = name.removeprefix(f"{path}.").split(".")
+    if attribute not in surface(path):
+        return False
+    return not members or hasattr(getattr(module(path), attribute), members[0])
+
+
+@pytest.mark.parametrize("page", DOCUMENTATION, ids=lambda page: page.name)
+def test_what_the_documentation_names_is_public(page: Path) -> None:
+    assert [name for name in sorted(named_in(page)) if not is_public(name)] == []
 
 
 # What an import brings along
