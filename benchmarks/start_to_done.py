@@ -76,7 +76,7 @@ async def _ours(path: Path) -> float:
     engine = InProcessEngine(store, {handler.method: handler}, clock, options)
     await engine.start()
     done = asyncio.Semaphore(AT_A_TIME)
-    store.subscribe(lambda record: done.release() if record.done else None)
+    store.subscribe(lambda _, record: done.release() if record.done else None)
     queues = Queues(store, JOBS)
     await queues.load(handler.method)
     starter = Starter(

@@ -68,7 +68,7 @@ class Ours(fleet_service_pb2_grpc.FleetServiceServicer):
         await self._may_return.wait()
         return fleet_service_pb2.Instance()
 
-    def _on_change(self, record: Record) -> None:
+    def _on_change(self, _before: Record | None, record: Record) -> None:
         if record.done and not self._told.done():
             self._told.set_result(time.monotonic_ns())
 

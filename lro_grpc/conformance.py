@@ -1087,14 +1087,15 @@ class StoreConformance:
         await store.apply(made.name, Cancel())
         deleted = await store.apply(made.name, Delete())
         assert told.records == [made, claimed, *outcomes, deleted]
-        assert other.records == told.records
+        assert told.befores == [None, made, claimed, outcomes[0], outcomes[1]]
+        assert (other.befores, other.records) == (told.befores, told.records)
 
     @_with_store
     async def test_what_a_listener_is_told_can_be_read(self, store: Store) -> None:
         """A reader that is woken by it sees that change, or a later one (R8)."""
         seen: list[tuple[int, asyncio.Task[Record]]] = []
         store.subscribe(
-            lambda one: seen.append(
+            lambda _, one: seen.append(
                 (one.progress_percent, asyncio.create_task(store.read(one.name)))
             )
         )
@@ -1234,8 +1235,13 @@ class _Told:
     """What a store has told a listener."""
 
     def __init__(self, store: Store) -> None:
+        self.befores: list[Record | None] = []
         self.records: list[Record] = []
-        store.subscribe(self.records.append)
+        store.subscribe(self._note)
+
+    def _note(self, before: Record | None, after: Record) -> None:
+        self.befores.append(before)
+        self.records.append(after)
 
 
 async def _refused(kind: type[LroError], call: Coroutine[Any, Any, object]) -> None:

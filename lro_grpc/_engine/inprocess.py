@@ -146,7 +146,7 @@ class InProcessEngine:
         await asyncio.gather(*self._loops, *limits, return_exceptions=True)
         await self._ripening.stop()
 
-    def _on_change(self, record: Record) -> None:
+    def _on_change(self, _before: Record | None, record: Record) -> None:
         if record.claimable and record.method in self._backlogs:
             if record.scheduled_time:
                 self._ripening.add(record)

@@ -62,7 +62,7 @@ class Queues:
             if entering[key] <= 0:
                 del entering[key]
 
-    def _on_change(self, record: Record) -> None:
+    def _on_change(self, _before: Record | None, record: Record) -> None:
         waiting = self._waiting.get(record.method)
         if waiting is not None:
             self._entering[record.method].pop(_key(record), None)  # it is counted here from now on

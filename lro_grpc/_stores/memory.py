@@ -69,7 +69,7 @@ class MemoryStore:
         if occupant:
             raise in_progress(record.exclusive_target, occupant)
         self._sequence[record.name] = next(self._next)
-        self._keep(record)
+        self._keep(None, record)
         return record
 
     async def apply(self, name: str, event: Event) -> Record:
@@ -88,7 +88,7 @@ class MemoryStore:
                     del self._requests[before.method, before.request_id]
             if before.exclusive_target and not after.exclusive_target:
                 del self._occupants[before.exclusive_target]
-            self._keep(after)
+            self._keep(before, after)
         return after
 
     async def apply_all(self, changes: Sequence[Change]) -> Sequence[Record | LroError]:
@@ -179,7 +179,7 @@ class MemoryStore:
         due = (record.name for record in self._records.values() if record.has_expired(now))
         return list(itertools.islice(due, limit))
 
-    def _keep(self, record: Record) -> None:
+    def _keep(self, before: Record | None, record: Record) -> None:
         if record.deleted and record.done:
             del self._records[record.name], self._sequence[record.name]
         else:
@@ -190,4 +190,4 @@ class MemoryStore:
             if record.exclusive_target:
                 self._occupants[record.exclusive_target] = record.name
         for listener in self._listeners:
-            listener(record)
+            listener(before, record)

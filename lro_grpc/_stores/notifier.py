@@ -90,6 +90,6 @@ class Notifier:
             for watcher in watchers:
                 watcher.notify(urgent=True)
 
-    def _on_change(self, record: Record) -> None:
+    def _on_change(self, _before: Record | None, record: Record) -> None:
         for watcher in self._watchers.get(record.name, ()):
             watcher.notify(urgent=record.done or record.deleted)

@@ -19,8 +19,11 @@ from lro_grpc._filtering.parser import Filter, comparisons
 from lro_grpc._operation.events import Event
 from lro_grpc._operation.record import Record
 
-Listener = Callable[[Record], None]
-"""Is called on the event loop with each record that has changed, once the change is durable."""
+Listener = Callable[[Record | None, Record], None]
+"""Takes a durable change, on the event loop: the record before it (None for a new one), and after.
+
+A change that this store has made reaches its listeners before the call that made it returns.
+"""
 
 Change = tuple[str, Event]
 """What is to apply_safely to which operation, by its name."""

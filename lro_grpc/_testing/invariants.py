@@ -1,4 +1,4 @@
-"""What is true of every record and of every change of one, checked while a store is used.
+"""Checks what is true of every record, and of every change of one, while a store is used.
 
 Watch a store from its beginning, use it in any way, and verify at the end::
 
@@ -21,10 +21,10 @@ from lro_grpc._operation import metadata, record
 from lro_grpc._operation.lifecycle import CANCELLED, CANCELLING, JOB, PENDING, RUNNING, UPDATING
 from lro_grpc._operation.record import CLAIMABLE_STATES, Record
 
-_WORKED_ON = frozenset({PENDING, RUNNING, UPDATING})
+HELD_STATES = frozenset({PENDING, RUNNING, UPDATING})
 """The states in which an attempt holds an operation."""
 
-_HOLDABLE = _WORKED_ON | {CANCELLING}
+_MAY_BE_HELD = HELD_STATES | {CANCELLING}
 """The states in which an attempt may hold an operation."""
 
 _FOREVER = record.that_change(record.FOREVER)
@@ -35,10 +35,10 @@ _RISING = record.that_change(record.RISING)
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A change that must not be."""
+    """A change that breaks an invariant."""
 
     what: str
-    """What is wrong with it."""
+    """The invariant that it breaks."""
     before: Record | None
     """The record before the change; None for one that is seen for the first time."""
     after: Record
@@ -50,31 +50,33 @@ class Violation:
 
 
 class Invariants:
-    """Checks each change that a store tells of, and keeps what was wrong."""
+    """Checks each change that a store announces, and keeps what was wrong."""
 
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
-        """The records as they were last told, deleted ones that still run among them."""
+        """The records after their latest changes, with those that are deleted and still run."""
         self.violations: list[Violation] = []
         self._owners: dict[tuple[str, ...], str] = {}
 
-    def check(self, record: Record, *, missed: bool = False) -> None:
-        """Checks a changed record against what it was; subscribe it to a store.
+    def check(self, before: Record | None, after: Record) -> None:
+        """Checks a change; subscribe it to a store before anything is in it.
 
         Args:
-            record: The record after the change.
-            missed: Whether there may have been other changes before, of which nobody told.
+            before: The record before the change; None for a new one.
+            after: The record after it.
         """
+        if before != self.records.get(after.name):
+            wrong = "its change does not begin where the one before it has ended"
+            self.violations.append(Violation(wrong, before, after))
+        self._keep(before, after, violations(before, after))
+
+    def catch_up(self, record: Record) -> None:
+        """Checks a record that may have changed in ways that were not announced."""
         before = self.records.get(record.name)
-        wrong = [*violations(before, record, missed=missed), *self._own(before, record)]
-        self.violations += [Violation(what, before, record) for what in wrong]
-        if record.deleted and record.done:
-            self.records.pop(record.name, None)
-        else:
-            self.records[record.name] = record
+        self._keep(before, record, violations(before, record, missed=True))
 
     def forget(self, name: str) -> None:
-        """Lets go of an operation that was removed while nobody told."""
+        """Lets go of an operation whose removal was not announced."""
         for one in _owned(self.records.pop(name)):
             self._owners.pop(one, None)
 
@@ -82,13 +84,21 @@ class Invariants:
         """Raises if anything was wrong so far.
 
         Raises:
-            AssertionError: Tells every violation.
+            AssertionError: With every violation.
         """
         if self.violations:
             raise AssertionError("\n".join(map(str, self.violations)))
 
+    def _keep(self, before: Record | None, record: Record, wrong: list[str]) -> None:
+        wrong += self._own(before, record)
+        self.violations += [Violation(what, before, record) for what in wrong]
+        if record.deleted and record.done:
+            self.records.pop(record.name, None)
+        else:
+            self.records[record.name] = record
+
     def _own(self, before: Record | None, after: Record) -> Iterator[str]:
-        """Notes what one operation at a time may have, and checks that only one has it."""
+        """Notes what one operation at a time may have; yields what two of them have."""
         owned = _owned(after)
         for one in _owned(before) - owned if before else ():
             self._owners.pop(one, None)
@@ -115,7 +125,7 @@ def violations(before: Record | None, after: Record, *, missed: bool = False) ->
 
 
 def _owned(record: Record) -> set[tuple[str, ...]]:
-    """Returns what no other operation may have as long as this one has it (S6, S22)."""
+    """Returns the keys that no other operation may have as long as this one has them."""
     owned: set[tuple[str, ...]] = set()
     if record.request_id:
         owned.add(("request_id", record.method, record.parent, record.request_id))
@@ -127,15 +137,15 @@ def _owned(record: Record) -> set[tuple[str, ...]]:
 def _of_record(record: Record) -> Iterator[str]:
     state = JOB.name_of(record.state)
     held = record.lease_expire_time != 0
-    if record.state in _WORKED_ON and not held:
+    if record.state in HELD_STATES and not held:
         yield f"it is {state}, and no attempt holds it"
-    if held and record.state not in _HOLDABLE:
+    if held and record.state not in _MAY_BE_HELD:
         yield f"it is {state}, and attempt {record.attempt} holds it"
     if held and not record.attempt:
         yield "it is held, and was never claimed"
     if record.scheduled_time and (held or record.state not in CLAIMABLE_STATES):
         yield f"it is {state}, and waits to be ready"
-    if record.pause_requested and not (held and record.pausable and record.state in _WORKED_ON):
+    if record.pause_requested and not (held and record.pausable and record.state in HELD_STATES):
         yield f"it is {state}, and is to pause"
     if record.state in (CANCELLING, CANCELLED) and not record.cancel_requested:
         yield f"it is {state}, and nobody has asked to cancel it"
@@ -165,7 +175,7 @@ def _of_times(record: Record) -> Iterator[str]:
 
 
 def _of_served(record: Record) -> Iterator[str]:
-    """Compares what Get answers with to the record."""
+    """Compares the bytes that Get answers with to the record."""
     operation = operations_pb2.Operation.FromString(record.operation)
     if operation.name != record.name:
         yield f"Get shows the name {operation.name!r}"
@@ -187,7 +197,7 @@ def _of_served(record: Record) -> Iterator[str]:
         return
     kind = _anys.find_class(record.metadata_type)
     if kind is None:
-        return  # of another release, which alone can tell what it says
+        return  # of another release, which alone knows the type
     shown = kind.FromString(operation.metadata.value)
     expected = kind()
     expected.CopyFrom(shown)
@@ -223,7 +233,7 @@ def _of_change(before: Record, after: Record) -> Iterator[str]:
 
 
 def _of_step(before: Record, after: Record) -> Iterator[str]:
-    """Checks what holds from one change to the next."""
+    """Checks a single step, with no other change in between."""
     if after.attempt > before.attempt + 1:
         yield f"its attempt has gone from {before.attempt} to {after.attempt}"
     if after.attempt > before.attempt and before.lease_expire_time:
@@ -240,12 +250,12 @@ def _of_step(before: Record, after: Record) -> Iterator[str]:
         yield f"attempt {after.attempt} has failed, and still holds it"
 
 
-def _walked(state: int) -> frozenset[int]:
-    """Returns a state and all that may come after it."""
+def _reachable_from(state: int) -> frozenset[int]:
+    """Returns a state and all that it leads to."""
     found = {state}
     while more := {after for one in found for after in JOB.states[one].next} - found:
         found |= more
     return frozenset(found)
 
 
-_REACHABLE = {state: _walked(state) for state in JOB.states}
+_REACHABLE = {state: _reachable_from(state) for state in JOB.states}

@@ -32,7 +32,7 @@ FAULTS = Faults(before=0.05, after=0.05, delay=0.05, disconnect=0.02, longest_de
 class PatientStore:
     """Asks again until the store answers; what may have happened, it finds out by reading (R11).
 
-    Notifier go to the store one call after the other, so that nobody else's can come between a
+    Changes go to the store one call after the other, so that nobody else's can come between a
     change and the look at what has become of it.
 
     Args:
@@ -52,7 +52,7 @@ class PatientStore:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def _note(self, record: Record) -> None:
+    def _note(self, _before: Record | None, record: Record) -> None:
         if record.deleted and not record.done:
             self._hidden[record.name] = record
         else:

@@ -211,7 +211,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> None:
-        self.store.subscribe(self.told.append)
+        self.store.subscribe(lambda _, after: self.told.append(after))
         self.run(self.store.open())
 
     def teardown(self) -> None:

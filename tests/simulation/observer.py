@@ -86,12 +86,12 @@ class Observer:
         """Takes something that happens, to be a part of the trace."""
         self._trace.update(repr((self._loop.time(), *what)).encode())
 
-    def changed(self, record: Record) -> None:
-        """Takes a change, as the store tells it."""
+    def changed(self, before: Record | None, record: Record) -> None:
+        """Takes a change, as the store announces it."""
         self.note("change", *record[:-1])
         self._totals.changes += 1
-        before = self._invariants.records.get(record.name)
-        self._check(record)
+        self._invariants.check(before, record)
+        self._take(record)
         if record.deleted and not self.may_be_gone(record.name):
             self.problems.append(f"{record.name} was removed, and nobody has asked for it")
         if before is not None:
@@ -111,7 +111,8 @@ class Observer:
                 self.problems.append(f"{name} was stored, and is there no more")
             self._invariants.forget(name)
         for record in found.values():
-            self._check(record, missed=True)
+            self._invariants.catch_up(record)
+            self._take(record)
 
     def begin(self, name: str, attempt: int, process: Process | None) -> None:
         """Takes the begin of a handler: once in an attempt."""
@@ -135,10 +136,10 @@ class Observer:
         latest = max(self.latest_time, self._clock.now())
         return name in self.to_be_deleted or self._expire_times.get(name, inf) <= latest
 
-    def _check(self, record: Record, *, missed: bool = False) -> None:
-        known = len(self._invariants.violations)
-        self._invariants.check(record, missed=missed)
-        self.problems += map(str, self._invariants.violations[known:])
+    def _take(self, record: Record) -> None:
+        """Takes over what the invariants have found, and the record."""
+        self.problems += map(str, self._invariants.violations)
+        self._invariants.violations.clear()
         if record.done:
             self.done_at.setdefault(record.name, self._loop.time())
             self._expire_times[record.name] = record.expire_time

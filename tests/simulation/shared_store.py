@@ -50,7 +50,7 @@ class SharedStore(MemoryStore):
         self._longest_write = longest_write
         self._clients: list[Client] = []
         self._writer: Client | None = None
-        self._told: list[Record] = []
+        self._told: list[tuple[Record | None, Record]] = []
         self.subscribe(self._on_change)
 
     def client(self, process: Process, *, exclusive: bool) -> Client:
@@ -71,7 +71,7 @@ class SharedStore(MemoryStore):
             outcome, told = await self._written(writer, call)
             self._loop.call_soon(arrive, told, outcome, context=writer.process.context)
 
-        def arrive(told: Sequence[Record], outcome: Any) -> None:
+        def arrive(told: Sequence[tuple[Record | None, Record]], outcome: Any) -> None:
             value = _tell(writer, told, outcome, raises=False)
             if answer.done():  # nobody waits for it any more
                 return
@@ -83,7 +83,9 @@ class SharedStore(MemoryStore):
         contextvars.Context().run(self._loop.create_task, travel())  # it belongs to no process
         return await answer
 
-    async def _written(self, writer: Client, call: Write) -> tuple[Any, Sequence[Record]]:
+    async def _written(
+        self, writer: Client, call: Write
+    ) -> tuple[Any, Sequence[tuple[Record | None, Record]]]:
         """Calls the store, which answers without a pause; returns its changes, too."""
         self._writer, self._told = writer, []
         try:
@@ -93,18 +95,26 @@ class SharedStore(MemoryStore):
         finally:
             self._writer = None
 
-    def _on_change(self, record: Record) -> None:
-        self._told.append(record)
+    def _on_change(self, before: Record | None, after: Record) -> None:
+        self._told.append((before, after))
         random = self._loop.random
         for client in self._clients:
             if client is not self._writer and random.random() >= self._lost_notices:
                 delay = random.choice((0.0, 0.01, 0.3))
-                self._loop.call_later(delay, client.notice, record, context=client.process.context)
+                self._loop.call_later(
+                    delay, client.notice, before, after, context=client.process.context
+                )
 
 
-def _tell(writer: Client, told: Sequence[Record], outcome: Any, *, raises: bool = True) -> Any:
-    for record in told:
-        writer.notice(record)
+def _tell(
+    writer: Client,
+    told: Sequence[tuple[Record | None, Record]],
+    outcome: Any,
+    *,
+    raises: bool = True,
+) -> Any:
+    for change in told:
+        writer.notice(*change)
     if raises and isinstance(outcome, LroError):
         raise outcome
     return outcome
@@ -122,9 +132,9 @@ class Client:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def notice(self, record: Record) -> None:
+    def notice(self, before: Record | None, after: Record) -> None:
         for listener in self._listeners:
-            listener(record)
+            listener(before, after)
 
     def subscribe(self, listener: Listener) -> None:
         self._listeners.append(listener)

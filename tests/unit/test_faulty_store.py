@@ -59,7 +59,7 @@ def test_a_call_that_fails_after_has_done_all_and_told_of_it() -> None:
     async def check() -> None:
         store, sound = faulty(after=1.0)
         told: list[Record] = []
-        store.subscribe(told.append)
+        store.subscribe(lambda _, after: told.append(after))
         with pytest.raises(UnavailableError):
             await store.create(RECORD)
         with pytest.raises(UnavailableError):

@@ -151,12 +151,30 @@ def test_changes_that_nobody_told_of_may_lie_between() -> None:
     assert violations(QUEUED, AGAIN, missed=True) == []
 
 
+def test_a_change_that_was_not_announced_is_found() -> None:
+    invariants = Invariants()
+    first = made()
+    claimed = Claim(LEASE).apply(first, NOW)
+    invariants.check(None, first)
+    invariants.check(claimed, Report(1, 50).apply(claimed, NOW))
+    with pytest.raises(AssertionError, match="does not begin where"):
+        invariants.verify()
+
+
+def test_what_was_not_announced_may_be_caught_up_with() -> None:
+    invariants = Invariants()
+    invariants.check(None, QUEUED)
+    invariants.catch_up(AGAIN)
+    invariants.check(AGAIN, Report(AGAIN.attempt, 50).apply(AGAIN, NOW))
+    invariants.verify()
+
+
 @pytest.mark.parametrize("values", [{"request_id": "r"}, {"target": "t", "exclusive": True}])
 def test_what_one_operation_may_have_is_not_anothers(values: dict[str, Any]) -> None:
     invariants = Invariants()
-    invariants.check(made("op-1", **values))
+    invariants.check(None, made("op-1", **values))
     invariants.verify()
-    invariants.check(made("op-2", **values))
+    invariants.check(None, made("op-2", **values))
     with pytest.raises(AssertionError, match="op-1"):
         invariants.verify()
 
@@ -164,10 +182,12 @@ def test_what_one_operation_may_have_is_not_anothers(values: dict[str, Any]) -> 
 def test_what_is_done_or_deleted_leaves_room() -> None:
     invariants = Invariants()
     first = made("op-1", request_id="r", target="t", exclusive=True)
-    invariants.check(first)
-    invariants.check(Delete().apply(Cancel().apply(first, NOW), NOW))
+    cancelled = Cancel().apply(first, NOW)
+    invariants.check(None, first)
+    invariants.check(first, cancelled)
+    invariants.check(cancelled, Delete().apply(cancelled, NOW))
     assert invariants.records == {}
-    invariants.check(made("op-2", request_id="r", target="t", exclusive=True))
+    invariants.check(None, made("op-2", request_id="r", target="t", exclusive=True))
     invariants.forget(made("op-2").name)
-    invariants.check(made("op-3", request_id="r", target="t", exclusive=True))
+    invariants.check(None, made("op-3", request_id="r", target="t", exclusive=True))
     invariants.verify()

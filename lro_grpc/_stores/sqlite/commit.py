@@ -61,8 +61,8 @@ class Batch:
     """The changes of one commit: a view of the records on top of what is stored."""
 
     def __init__(self, connection: sqlite3.Connection, recent: dict[str, Record], now: Now) -> None:
-        self.changed: list[Record] = []
-        """Each record that was changed, once a change, in order."""
+        self.changes: list[tuple[Record | None, Record]] = []
+        """The changes in their order, each as listeners get it: the record before and after."""
         self._connection = connection
         self._recent = recent
         self._now = now
@@ -91,7 +91,7 @@ class Batch:
         if occupant:
             return in_progress(record.exclusive_target, occupant)
         self._new.add(record.name)
-        self._change(record)
+        self._change(None, record)
         return record
 
     def apply(self, name: str, event: Event) -> Record | LroError:
@@ -108,7 +108,7 @@ class Batch:
             if before.exclusive_target and not after.exclusive_target:
                 self._occupants[before.exclusive_target] = ""
                 self._freed.append(name)
-            self._change(after)
+            self._change(before, after)
         return after
 
     def write(self) -> None:
@@ -147,13 +147,13 @@ class Batch:
         while len(self._recent) > MAX_RECENT:
             del self._recent[next(iter(self._recent))]
 
-    def _change(self, record: Record) -> None:
+    def _change(self, before: Record | None, record: Record) -> None:
         self._records[record.name] = record
         if record.request_id:
             self._requests[record.method, record.request_id, record.parent] = record.name
         if record.exclusive_target:
             self._occupants[record.exclusive_target] = record.name
-        self.changed.append(record)
+        self.changes.append((before, record))
 
     def _get(self, name: str) -> Record | None:
         record = self._records.get(name) or self._recent.get(name)

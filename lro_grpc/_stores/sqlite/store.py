@@ -396,7 +396,7 @@ class SqliteStore:
                 self._tell([], [_Result(works[0].done, error=unstorable.error())])
         else:
             batch.remember()
-            self._tell(batch.changed, results)
+            self._tell(batch.changes, results)
         finally:
             self._untold = ()
 
@@ -408,10 +408,12 @@ class SqliteStore:
             self._committer.shutdown()
             raise
 
-    def _tell(self, changed: Sequence[Record], results: Sequence[_Result]) -> None:
-        for record in changed:
+    def _tell(
+        self, changes: Sequence[tuple[Record | None, Record]], results: Sequence[_Result]
+    ) -> None:
+        for before, after in changes:
             for listener in self._listeners:
-                listener(record)
+                listener(before, after)
         for result in results:
             result.tell()
 

@@ -127,7 +127,7 @@ class Link(ForwardingStore):
         raise NotImplementedError
 
     def subscribe(self, listener: Listener) -> None:
-        self._store.subscribe(lambda one: None if self._cut else listener(one))
+        self._store.subscribe(lambda *change: None if self._cut else listener(*change))
 
     async def create(self, record: Record) -> Record:
         raise NotImplementedError

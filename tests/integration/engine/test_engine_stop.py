@@ -762,7 +762,7 @@ async def test_a_deleted_operation_survives_a_crash_and_ends(world, worker):
     await world.apply(name, Delete())
     await world.crash()
     ended = Signal()
-    (await world.open()).subscribe(lambda one: ended.set() if one.done else None)
+    (await world.open()).subscribe(lambda _, one: ended.set() if one.done else None)
     worker.go_on.set()
     await world.start(worker.run)
     assert world.recovered == 1

@@ -298,7 +298,7 @@ async def test_a_deleted_operation_expires_too(world, waiter):
     await world.apply(name, Delete())
     ended = Signal()
     store = await world.open()
-    store.subscribe(lambda one: ended.set() if one.done else None)
+    store.subscribe(lambda _, one: ended.set() if one.done else None)
     await world.pass_time(2)
     await ended
     assert await store.exclusive_holder("t") == ""
@@ -572,7 +572,7 @@ async def test_more_than_fits_into_one_commit_is_removed_by_one_sweep(memory_wor
     memory_world.clock.advance(timedelta(seconds=1))
     store = await memory_world.open()
     gone = []
-    store.subscribe(lambda one: gone.append(one.name))
+    store.subscribe(lambda _, one: gone.append(one.name))
     await memory_world.start()
     await memory_world.pass_time(SWEEP + 0.5)
     assert sorted(gone) == sorted(names)

@@ -560,7 +560,7 @@ def test_the_stores_calls_are_timed(serve: Serve, observer: Observer, store: Any
     server.stop()
     points = observer.points("lro.store.call.duration")
     calls = {dict(key)["lro.store.call"] for key in points}
-    assert {"create", "apply_all", "operation", "held"} <= calls
+    assert {"create", "apply_all", "operation", "leased"} <= calls
     assert points[("lro.store.call", "create"),].count == 1
     refused = ("error.type", "OperationNotFoundError"), ("lro.store.call", "operation")
     assert points[refused].count == 1

@@ -192,7 +192,7 @@ class Noted(MemoryStore):
         self.changes: queue.SimpleQueue[lro_grpc._operation.publication.Record] = (
             queue.SimpleQueue()
         )
-        self.subscribe(self.changes.put)
+        self.subscribe(lambda _, after: self.changes.put(after))
 
 
 @async_handler
