@@ -1,56 +1,55 @@
-"""The message types inside of ``Any``: those of this process, else those of the server."""
+"""Opens ``Any`` by the message types of this process, or else by those of the server.
+
+The server's types are in a pool of their own: the file that it calls ``google/rpc/status.proto``
+need not be the one that this process calls so. A type that is known here is never asked for.
+
+``_TypeSteps`` decides what to look up, as plans that call the reflection service;
+``MessageTypes`` and ``AsyncMessageTypes`` follow these plans.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from google.protobuf import any_pb2, descriptor_pool, json_format, message_factory, wrappers_pb2
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
-from lro_grpc._cli import exit_codes
+from lro_grpc._cli.reflection import AsyncReflection, ReflectedFiles, Reflection, Steps
 from lro_grpc._dialects.canonical_json import messages_in
 from lro_grpc._errors import Code, LroError
+from lro_grpc._runtime.steps import async_drive, drive
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor_pool import DescriptorPool
 
-    from lro_grpc._cli.reflection import Reflection
-
 _ANY = any_pb2.Any.DESCRIPTOR.full_name
 _BYTES = wrappers_pb2.BytesValue
 
+Note = Callable[[str], None]
+"""Receives a sentence for the user on a message that can be shown as bytes only."""
+
 
 class MessageTypes:
-    """Finds message types by name.
-
-    The server's types are in a pool of their own: what it calls ``google/rpc/status.proto`` need
-    not be what this process calls so. A type that is known here is never asked for.
+    """The message types that a server uses.
 
     Args:
-        reflection: The server's files.
+        reflection: The server's reflection service.
+        note: Is called with each reason, once, why a message can be shown as bytes only.
     """
 
-    def __init__(self, reflection: Reflection) -> None:
+    def __init__(self, reflection: Reflection, note: Note) -> None:
         self._reflection = reflection
-        self._remote = descriptor_pool.DescriptorPool(reflection)
-        self._found: dict[str, Descriptor | None] = {}
-        self._noted: set[str] = set()
+        self._steps = _TypeSteps(note)
 
     def unpack(self, packed: any_pb2.Any) -> Message | None:
         """Returns the message inside of an ``Any``.
 
         Returns:
-            None if its type is not known, which is said once on stderr, or its bytes are broken.
+            None if its type is not known or its bytes are broken, which is noted.
         """
-        descriptor = self._find(packed.TypeName())
-        if descriptor is None:
-            return None
-        try:
-            return message_factory.GetMessageClass(descriptor).FromString(packed.value)
-        except DecodeError:
-            self._note(f"what is sent as a {packed.TypeName()} is not one: it is shown as bytes")
-            return None
+        return drive(self._steps.unpack(packed), self._reflection.perform)
 
     def to_dict(self, message: Message) -> dict[str, Any]:
         """Returns a message as protobuf JSON, each ``Any`` in it with its fields.
@@ -58,12 +57,59 @@ class MessageTypes:
         One that cannot be read has its bytes, in base64, as ``value``.
 
         Raises:
-            LroError: If it holds a value that has no JSON form, such as a time after 9999.
+            LroError: DATA_LOSS if it holds a value without a JSON form, such as a time after 9999.
         """
+        return drive(self._steps.to_dict(message), self._reflection.perform)
+
+
+class AsyncMessageTypes:
+    """The message types that a server uses; its methods are those of ``MessageTypes``.
+
+    Args:
+        reflection: The server's reflection service.
+        note: Is called with each reason, once, why a message can be shown as bytes only.
+    """
+
+    def __init__(self, reflection: AsyncReflection, note: Note) -> None:
+        self._reflection = reflection
+        self._steps = _TypeSteps(note)
+
+    async def unpack(self, packed: any_pb2.Any) -> Message | None:
+        """Returns the message inside of an ``Any``, as ``MessageTypes.unpack`` does."""
+        return await async_drive(self._steps.unpack(packed), self._reflection.perform)
+
+    async def to_dict(self, message: Message) -> dict[str, Any]:
+        """Returns a message as protobuf JSON, as ``MessageTypes.to_dict`` does."""
+        return await async_drive(self._steps.to_dict(message), self._reflection.perform)
+
+
+class _TypeSteps:
+    """Looks up types and opens messages, as plans that call the server's reflection service."""
+
+    def __init__(self, note: Note) -> None:
+        self._note = note
+        self._noted: set[str] = set()
+        self._files = ReflectedFiles()
+        self._reflected = descriptor_pool.DescriptorPool(self._files.database)
+        self._found: dict[str, Descriptor | None] = {}
+
+    def unpack(self, packed: any_pb2.Any) -> Steps[Message | None]:
+        descriptor = yield from self._find(packed.TypeName())
+        if descriptor is None:
+            return None
+        try:
+            return message_factory.GetMessageClass(descriptor).FromString(packed.value)
+        except DecodeError:
+            self._note_once(
+                f"what is sent as a {packed.TypeName()} is not one: it is shown as bytes"
+            )
+            return None
+
+    def to_dict(self, message: Message) -> Steps[dict[str, Any]]:
         shown = type(message)()
         shown.CopyFrom(message)
-        self._wrap_unreadable(shown)
         try:
+            yield from self._wrap_unreadable(shown)
             found: dict[str, Any] = json_format.MessageToDict(
                 shown, descriptor_pool=cast("DescriptorPool", _Readable(self._found))
             )
@@ -71,43 +117,46 @@ class MessageTypes:
             raise LroError(f"this has no JSON form: {cause}", code=Code.DATA_LOSS) from cause
         return found
 
-    def _wrap_unreadable(self, message: Message) -> None:
+    def _wrap_unreadable(self, message: Message) -> Steps[None]:
         """Makes each ``Any`` that cannot be read hold the ``BytesValue`` of its bytes."""
         if message.DESCRIPTOR.full_name != _ANY:
             for child in messages_in(message):
-                self._wrap_unreadable(child)
+                yield from self._wrap_unreadable(child)
             return
         packed = cast("any_pb2.Any", message)
-        inside = self.unpack(packed)
+        inside = yield from self.unpack(packed)
         if inside is not None:
-            self._wrap_unreadable(inside)
+            yield from self._wrap_unreadable(inside)
         else:
             inside = _BYTES(value=packed.value)
             if self._found[packed.TypeName()] is not None:
                 packed.type_url += " (unreadable)"
         packed.value = inside.SerializeToString()
 
-    def _find(self, name: str) -> Descriptor | None:
+    def _find(self, name: str) -> Steps[Descriptor | None]:
         if name not in self._found:
-            self._found[name] = _of(descriptor_pool.Default(), name) or self._ask(name)
+            known = _find_in(descriptor_pool.Default(), name)
+            self._found[name] = known or (yield from self._fetch(name))
         return self._found[name]
 
-    def _ask(self, name: str) -> Descriptor | None:
-        found = _of(self._remote, name) if name else None
-        if found is None and name:
-            why = self._reflection.trouble or "nor to the server's reflection service"
-            self._note(f"{name} is not known here, {why}: it is shown as bytes")
+    def _fetch(self, name: str) -> Steps[Descriptor | None]:
+        if not name:
+            return None
+        yield from self._files.fetch(name)
+        found = _find_in(self._reflected, name)
+        if found is None:
+            why = self._files.trouble or "nor to the server's reflection service"
+            self._note_once(f"{name} is not known here, {why}: it is shown as bytes")
         return found
 
-    def _note(self, text: str) -> None:
-        """Prints a line, once."""
+    def _note_once(self, text: str) -> None:
         if text not in self._noted:
             self._noted.add(text)
-            exit_codes.say(text)
+            self._note(text)
 
 
 class _Readable:
-    """Stands for a pool that has every type that was looked for; if not found, as bytes."""
+    """Stands for a pool that has every type that was looked up; one not found, as bytes."""
 
     def __init__(self, found: dict[str, Descriptor | None]) -> None:
         self._found = found
@@ -116,7 +165,7 @@ class _Readable:
         return self._found.get(name) or _BYTES.DESCRIPTOR
 
 
-def _of(pool: DescriptorPool, name: str) -> Descriptor | None:
+def _find_in(pool: DescriptorPool, name: str) -> Descriptor | None:
     try:
         return pool.FindMessageTypeByName(name)
     except (KeyError, TypeError, DecodeError):  # or the files that define it are not in order

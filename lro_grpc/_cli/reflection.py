@@ -1,91 +1,175 @@
-"""What a server's reflection service tells of its message types."""
+"""Fetches the files that define a server's message types from its reflection service.
+
+A message type is made of the file that defines it and of every file that this one imports,
+directly or not. A descriptor pool cannot await a file while it makes a type, so all of them are
+fetched beforehand. ``ReflectedFiles`` decides which call comes next, as a generator of steps, and
+keeps what the answers hold. ``Reflection`` makes these calls on a sync channel,
+``AsyncReflection`` on a channel of ``grpc.aio``.
+
+There are two versions of the service, and a server may have either one. They differ in their names
+only, not in a byte of their messages.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Generator, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import grpc
+import grpc.aio
 from google.protobuf.descriptor_database import DescriptorDatabase
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha.reflection_pb2 import (
     ServerReflectionRequest,
     ServerReflectionResponse,
 )
 
+from lro_grpc._client.connection import CallMetadata
+
 _SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
-"""The newer one first. They differ in their names only, not in a byte of their messages."""
+"""The newer one first."""
 
 _TIMEOUT = 5.0
 
 
-class Reflection(DescriptorDatabase):
-    """The files of a server, fetched as a ``DescriptorPool`` asks for them.
+class Call(NamedTuple):
+    """One call to a reflection service: a step of a plan."""
 
-    A server that does not answer is not asked again.
+    service: str
+    request: ServerReflectionRequest
+
+
+Reply = ServerReflectionResponse | grpc.StatusCode | None
+"""The first response to a call; the code that it failed with; None if it ended without either."""
+
+ResultT = TypeVar("ResultT")
+Steps = Generator[Call, Reply, ResultT]
+"""A plan that makes calls to a reflection service until it has its result."""
+
+
+class ReflectedFiles:
+    """The files that a server's reflection service has answered with.
+
+    A server that has no such service, or that fails to answer, is not asked again. Several plans
+    may go on at a time: they share what they have fetched.
+    """
+
+    def __init__(self) -> None:
+        self.database = DescriptorDatabase()
+        """The files, for a ``DescriptorPool``."""
+        self.trouble = ""
+        """Why the server cannot be asked; empty while it can be."""
+        self._services = list(_SERVICES)
+        self._imports: dict[str, tuple[str, ...]] = {}
+        self._unavailable: set[str] = set()
+
+    def fetch(self, symbol: str) -> Steps[None]:
+        """Adds the file that defines a symbol, and all that it imports, if the server has them."""
+        yield from self._add(ServerReflectionRequest(file_containing_symbol=symbol))
+        while missing := self._missing_imports():
+            for name in missing:
+                yield from self._add(ServerReflectionRequest(file_by_filename=name))
+                if name not in self._imports:
+                    self._unavailable.add(name)
+
+    def _missing_imports(self) -> list[str]:
+        """Returns the imports to fetch, in the order in which they are found."""
+        imported = dict.fromkeys(name for names in self._imports.values() for name in names)
+        return [
+            name for name in imported if name not in self._imports and name not in self._unavailable
+        ]
+
+    def _add(self, request: ServerReflectionRequest) -> Steps[None]:
+        """Adds the files of the server's answer, which may be none."""
+        response = yield from self._answer(request)
+        for data in response.file_descriptor_response.file_descriptor_proto:
+            try:
+                file = FileDescriptorProto.FromString(data)
+            except DecodeError:
+                continue  # its types stay unknown
+            if file.name not in self._imports:
+                self._imports[file.name] = tuple(file.dependency)
+                self.database.Add(file)
+
+    def _answer(self, request: ServerReflectionRequest) -> Steps[ServerReflectionResponse]:
+        while not self.trouble:
+            service = self._services[0]
+            reply = yield Call(service, request)
+            if not isinstance(reply, grpc.StatusCode):
+                return reply or ServerReflectionResponse()  # an empty one names no file
+            self._give_up(service, reply)
+        return ServerReflectionResponse()
+
+    def _give_up(self, service: str, code: grpc.StatusCode) -> None:
+        """Turns to the older version of the service, or leaves it at that."""
+        if service != self._services[0]:
+            return  # another plan has turned to the older one in the meantime
+        if code is not grpc.StatusCode.UNIMPLEMENTED:
+            self.trouble = f"and the server's reflection service answers {code.name}"
+        elif len(self._services) == 1:
+            self.trouble = "and the server has no reflection service"
+        else:
+            del self._services[0]
+
+
+class Reflection:
+    """A server's reflection service, called on a sync channel.
 
     Args:
         channel: The channel to the server.
         call_metadata: gRPC metadata that is sent with every call.
     """
 
-    def __init__(
-        self, channel: grpc.Channel, call_metadata: tuple[tuple[str, str | bytes], ...]
-    ) -> None:
-        super().__init__()
-        self.trouble = ""
-        """Why the server cannot be asked; empty while it can be."""
+    def __init__(self, channel: grpc.Channel, call_metadata: CallMetadata = ()) -> None:
         self._channel = channel
         self._call_metadata = call_metadata
-        self._services = list(_SERVICES)
-        self._files: set[str] = set()
 
-    def FindFileByName(self, name: str) -> FileDescriptorProto:  # noqa: N802 - the base's
-        """Returns a file; KeyError if the server does not know it."""
-        if name not in self._files:
-            self._fetch(ServerReflectionRequest(file_by_filename=name))
-        return super().FindFileByName(name)
-
-    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptorProto:  # noqa: N802
-        """Returns the file that defines a symbol; KeyError if the server does not know it."""
+    def perform(self, call: Call) -> Reply:
+        """Makes a call, and returns the reply to it."""
+        responses: Iterator[ServerReflectionResponse] = _method(self._channel, call.service)(
+            iter([call.request]), timeout=_TIMEOUT, metadata=self._call_metadata
+        )
         try:
-            return super().FindFileContainingSymbol(symbol)
-        except KeyError:
-            self._fetch(ServerReflectionRequest(file_containing_symbol=symbol))
-        return super().FindFileContainingSymbol(symbol)
+            return next(responses, None)
+        except grpc.RpcError as error:
+            return _code(error)
 
-    def _fetch(self, request: ServerReflectionRequest) -> None:
-        """Adds the files of the server's answer, which may be none."""
-        for data in self._ask(request).file_descriptor_response.file_descriptor_proto:
-            file = FileDescriptorProto.FromString(data)
-            if file.name not in self._files:
-                self._files.add(file.name)
-                self.Add(file)
 
-    def _ask(self, request: ServerReflectionRequest) -> ServerReflectionResponse:
-        while not self.trouble:
-            try:
-                return self._call(self._services[0], request)
-            except grpc.RpcError as error:
-                self._give_up(error)
-        return ServerReflectionResponse()
+class AsyncReflection:
+    """A server's reflection service, called on a ``grpc.aio`` channel.
 
-    def _call(self, service: str, request: ServerReflectionRequest) -> ServerReflectionResponse:
-        method = self._channel.stream_stream(
-            f"/{service}/ServerReflectionInfo",
-            request_serializer=ServerReflectionRequest.SerializeToString,
-            response_deserializer=ServerReflectionResponse.FromString,
+    Args:
+        channel: The channel to the server.
+        call_metadata: gRPC metadata that is sent with every call.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, call_metadata: CallMetadata = ()) -> None:
+        self._channel = channel
+        self._call_metadata = call_metadata
+
+    async def perform(self, call: Call) -> Reply:
+        """Makes a call, and returns the reply to it."""
+        responses = _method(self._channel, call.service)(
+            iter([call.request]), timeout=_TIMEOUT, metadata=self._call_metadata
         )
-        answers: Iterator[Any] = method(
-            iter([request]), timeout=_TIMEOUT, metadata=self._call_metadata
-        )
-        return next(answers, ServerReflectionResponse())  # an empty one names no file
+        try:
+            response = await responses.read()
+        except grpc.RpcError as error:
+            return _code(error)
+        finally:
+            responses.cancel()  # one response is all that is wanted
+        return None if response is grpc.aio.EOF else response
 
-    def _give_up(self, error: Any) -> None:
-        """Goes over to the older service, or leaves it at that."""
-        if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
-            self.trouble = f"and the server's reflection service answers {error.code().name}"
-        elif len(self._services) == 1:
-            self.trouble = "and the server has no reflection service"
-        else:
-            del self._services[0]
+
+def _method(channel: Any, service: str) -> Any:
+    return channel.stream_stream(
+        f"/{service}/ServerReflectionInfo",
+        request_serializer=ServerReflectionRequest.SerializeToString,
+        response_deserializer=ServerReflectionResponse.FromString,
+    )
+
+
+def _code(error: Any) -> grpc.StatusCode:
+    code: grpc.StatusCode = error.code()
+    return code

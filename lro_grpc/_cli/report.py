@@ -11,7 +11,8 @@ from rich.text import Text
 
 from lro_grpc._cli.output import Output, print_one, to_yaml
 from lro_grpc._cli.style import Terminal, instance_table, percent, state_text
-from lro_grpc._cli.summary import Summary, summary
+from lro_grpc._cli.summary import Summary
+from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._operation.metadata import DEFAULT_TYPE
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def show(operation: operations_pb2.Operation, types: MessageTypes, output: Outpu
 def _print_report(operation: operations_pb2.Operation, types: MessageTypes) -> None:
     """Prints a line for each thing that the metadata tells, and then what is left as YAML."""
     terminal = Terminal()
-    told = summary(operation, types)
+    told = printable_summary(operation, types)
     terminal.line(Text(told.name, style="bold"))
     for label, value in _lines(told):
         terminal.line(f"  {label:{_LABEL_WIDTH}}", value)

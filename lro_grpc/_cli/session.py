@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from lro_grpc._cli import exit_codes
 from lro_grpc._cli.connection import Connection
 from lro_grpc._cli.message_types import MessageTypes
 from lro_grpc._cli.reflection import Reflection
@@ -30,5 +31,5 @@ def open_session(connection: Connection) -> Iterator[Session]:
         yield Session(
             connection,
             OperationsClient(channel, call_metadata=metadata, retry=None),
-            MessageTypes(Reflection(channel, metadata)),
+            MessageTypes(Reflection(channel, metadata), note=exit_codes.say),
         )

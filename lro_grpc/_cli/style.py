@@ -13,7 +13,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from lro_grpc._cli.summary import Instance
+    from lro_grpc._cli.summary import InstanceSummary
 
 _STYLES = {
     "RUNNING": "cyan",
@@ -74,12 +74,12 @@ def percent(progress: int | None) -> str:
     return "-" if progress is None else f"{progress}%"
 
 
-def short_name(instance: Instance) -> str:
+def short_name(instance: InstanceSummary) -> str:
     """Returns the last part of an instance's name."""
     return instance.name.rpartition("/")[2]
 
 
-def instance_table(batch: Iterable[Instance]) -> Table:
+def instance_table(batch: Iterable[InstanceSummary]) -> Table:
     """Returns the instances of a batch, their states and errors."""
     table = Table("instance", "state", "error", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for one in batch:

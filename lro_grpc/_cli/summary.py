@@ -1,4 +1,7 @@
-"""What can be told of any operation at a glance, whatever its metadata type."""
+"""Summarizes any operation in a few plain values, whatever type its metadata is of.
+
+The texts are as the server has sent them: whoever shows them makes them fit for the place.
+"""
 
 from __future__ import annotations
 
@@ -11,37 +14,35 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2
 
 from lro.v1 import batch_create_instances_pb2
-from lro_grpc._cli.exit_codes import outcome
-from lro_grpc._cli.terminal_text import one_line
-from lro_grpc._operation import lifecycle, metadata
+from lro_grpc._operation import lifecycle
+from lro_grpc._operation import metadata as conventional
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from google.rpc import status_pb2
 
-    from lro_grpc._cli.message_types import MessageTypes
-
 _BatchMetadata = batch_create_instances_pb2.BatchCreateInstancesMetadata
 _PREFIX = "JOB_STATE_"
 
 
 @dataclass(frozen=True, slots=True)
-class Instance:
-    """One target of a batch."""
+class InstanceSummary:
+    """One instance of a batch."""
 
     name: str
     state: str
     error: str
+    """The code and the message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """An operation, as far as its conventional metadata fields tell; the rest is empty or None."""
+    """An operation by its result and conventional metadata; what they lack is empty or None."""
 
     name: str
     state: str
-    """Such as RUNNING; if nothing tells it, NOT_DONE or what the result is."""
+    """Such as RUNNING; without a state in the metadata, NOT_DONE or the kind of its result."""
     done: bool
     error: str
     """The code and the message."""
@@ -53,61 +54,69 @@ class Summary:
     api_version: str
     attempt: int | None
     requested: tuple[str, ...]
-    """What was asked for, and is not to be seen in the state: ``cancel``, ``pause``."""
+    """Requests that the state does not show yet: ``cancel``, ``pause``."""
     create_time: datetime | None
     start_time: datetime | None
     update_time: datetime | None
     end_time: datetime | None
     expire_time: datetime | None
-    batch: tuple[Instance, ...]
+    batch: tuple[InstanceSummary, ...]
 
 
-def summary(operation: operations_pb2.Operation, types: MessageTypes) -> Summary:
-    """Returns what can be told of an operation."""
-    unpacked = types.unpack(operation.metadata) if operation.HasField("metadata") else None
-    told = metadata.read(unpacked) if unpacked is not None else {}
-    state = _state(operation, told)
-    asked = {
-        "cancel": told.get("cancel_requested") and not state.startswith("CANCEL"),
-        "pause": told.get("pause_requested"),
+def summarize(operation: operations_pb2.Operation, metadata: Message | None) -> Summary:
+    """Returns the summary of an operation.
+
+    Args:
+        operation: The operation.
+        metadata: The message inside of its metadata; None if there is none, or its type is unknown.
+    """
+    values = conventional.read(metadata) if metadata is not None else {}
+    state = _state(operation, values)
+    requests = {
+        "cancel": values.get("cancel_requested") and not state.startswith("CANCEL"),
+        "pause": values.get("pause_requested"),
     }
     return Summary(
-        name=one_line(operation.name),
+        name=operation.name,
         state=state,
         done=operation.done,
-        error=_error_line(operation.error) if operation.HasField("error") else "",
-        progress=told.get("progress_percent"),
-        detail=one_line(told.get("status_detail", "")),
-        verb=one_line(told.get("verb", "")),
-        target=one_line(told.get("target", "")),
-        api_version=one_line(told.get("api_version", "")),
-        attempt=told.get("attempt"),
-        requested=tuple(what for what, is_so in asked.items() if is_so),
-        create_time=_time(told, "create_time"),
-        start_time=_time(told, "start_time"),
-        update_time=_time(told, "update_time"),
-        end_time=_time(told, "end_time"),
-        expire_time=_time(told, "expire_time"),
-        batch=_batch(told),
+        error=_error_text(operation.error) if operation.HasField("error") else "",
+        progress=values.get("progress_percent"),
+        detail=values.get("status_detail", ""),
+        verb=values.get("verb", ""),
+        target=values.get("target", ""),
+        api_version=values.get("api_version", ""),
+        attempt=values.get("attempt"),
+        requested=tuple(request for request, is_open in requests.items() if is_open),
+        create_time=_time(values, "create_time"),
+        start_time=_time(values, "start_time"),
+        update_time=_time(values, "update_time"),
+        end_time=_time(values, "end_time"),
+        expire_time=_time(values, "expire_time"),
+        batch=_batch(values),
     )
 
 
-def _error_line(status: status_pb2.Status) -> str:
-    """Returns an error's code and message as one line."""
+def _error_text(status: status_pb2.Status) -> str:
+    """Returns an error's code and message."""
     known = status.code in code_pb2.Code.values()
     code = code_pb2.Code.Name(status.code) if known else str(status.code)
-    return one_line(f"{code}: {status.message}" if status.message else code)
+    return f"{code}: {status.message}" if status.message else code
 
 
-def _state(operation: operations_pb2.Operation, told: Mapping[str, Any]) -> str:
-    state = lifecycle.JOB.states.get(told.get("state", 0))
+def _state(operation: operations_pb2.Operation, values: Mapping[str, Any]) -> str:
+    state = lifecycle.JOB.states.get(values.get("state", 0))
     if state is not None and state.terminal == operation.done:
         return state.name.removeprefix(_PREFIX)
-    return outcome(operation).name if operation.done else "NOT_DONE"
+    if not operation.done:
+        return "NOT_DONE"
+    if not operation.HasField("error"):
+        return "SUCCEEDED"
+    return "CANCELLED" if operation.error.code == code_pb2.CANCELLED else "FAILED"
 
 
-def _time(told: Mapping[str, Any], name: str) -> datetime | None:
-    value = told.get(name)
+def _time(values: Mapping[str, Any], name: str) -> datetime | None:
+    value = values.get(name)
     if value is None or not (value.seconds or value.nanos):
         return None
     try:
@@ -117,8 +126,8 @@ def _time(told: Mapping[str, Any], name: str) -> datetime | None:
     return found
 
 
-def _batch(told: Mapping[str, Any]) -> tuple[Instance, ...]:
-    message: Message | None = told.get("batch")
+def _batch(values: Mapping[str, Any]) -> tuple[InstanceSummary, ...]:
+    message: Message | None = values.get("batch")
     if message is None:
         return ()
     # A server's type of that shape has the same bytes as ours.
@@ -126,9 +135,11 @@ def _batch(told: Mapping[str, Any]) -> tuple[Instance, ...]:
     return tuple(_instance(name, batch.instance_statuses[name]) for name in batch.instance_targets)
 
 
-def _instance(name: str, status: batch_create_instances_pb2.BatchCreateInstanceStatus) -> Instance:
-    return Instance(
-        name=one_line(name),
+def _instance(
+    name: str, status: batch_create_instances_pb2.BatchCreateInstanceStatus
+) -> InstanceSummary:
+    return InstanceSummary(
+        name=name,
         state=lifecycle.BATCH_INSTANCE.name_of(status.state) if status.state else "-",
-        error=_error_line(status.error) if status.HasField("error") else "",
+        error=_error_text(status.error) if status.HasField("error") else "",
     )

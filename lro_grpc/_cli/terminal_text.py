@@ -1,8 +1,31 @@
-"""Text from a server, made fit for a line of output."""
+"""Makes texts from a server fit for a line of a terminal."""
 
 from __future__ import annotations
 
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from lro_grpc._cli.summary import InstanceSummary, Summary, summarize
+
+if TYPE_CHECKING:
+    from google.longrunning import operations_pb2
+
+    from lro_grpc._cli.message_types import MessageTypes
+
 
 def one_line(text: str) -> str:
-    """Returns a text without line breaks, tabs and what else could command a terminal."""
+    """Returns a text without line breaks, tabs and all else that could command a terminal."""
     return "".join(c if c.isprintable() else " " for c in text)
+
+
+def printable_summary(operation: operations_pb2.Operation, types: MessageTypes) -> Summary:
+    """Returns the summary of an operation, each of its texts as one line."""
+    summary = summarize(operation, types.unpack(operation.metadata))
+    batch = tuple(dataclasses.replace(one, **_lines_of(one)) for one in summary.batch)
+    return dataclasses.replace(summary, **_lines_of(summary), batch=batch)
+
+
+def _lines_of(summary: Summary | InstanceSummary) -> dict[str, Any]:
+    """Returns the texts of a summary by the names of their fields, each as one line."""
+    values = {field.name: getattr(summary, field.name) for field in dataclasses.fields(summary)}
+    return {name: one_line(text) for name, text in values.items() if isinstance(text, str)}

@@ -23,7 +23,7 @@ from lro_grpc._cli.exit_codes import Exit, say
 from lro_grpc._cli.message_types import MessageTypes
 from lro_grpc._cli.reflection import Reflection
 from lro_grpc._cli.style import Terminal
-from lro_grpc._cli.summary import summary
+from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._client.future import OperationFuture
 from lro_grpc._dialects import dialect
 from lro_grpc._errors import LroError, OperationFailedError
@@ -55,7 +55,7 @@ class _Demo:
 
     def __init__(self, channel: grpc.Channel, terminal: Terminal) -> None:
         self._fleet = fleet_service_lro.FleetServiceClient(channel)
-        self._types = MessageTypes(Reflection(channel, ()))
+        self._types = MessageTypes(Reflection(channel), note=say)
         self._terminal = terminal
         self._run = uuid.uuid4().hex[:6]
 
@@ -117,7 +117,7 @@ class _Demo:
 
     def _show(self, future: OperationFuture[Any, Any]) -> None:
         states = (future.operation for _ in future.updates())
-        show_states(self._terminal, (summary(state, self._types) for state in states))
+        show_states(self._terminal, (printable_summary(state, self._types) for state in states))
 
 
 @contextlib.contextmanager

@@ -13,7 +13,8 @@ from rich.text import Text
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.output import Output, print_next
 from lro_grpc._cli.style import Terminal, percent, state_text
-from lro_grpc._cli.summary import Summary, summary
+from lro_grpc._cli.summary import Summary
+from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._operation.names import COLLECTION
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def run(
 def _summaries(
     operations: Iterable[operations_pb2.Operation], types: MessageTypes
 ) -> Iterator[Summary]:
-    return (summary(operation, types) for operation in operations)
+    return (printable_summary(operation, types) for operation in operations)
 
 
 def _print_lines(operations: Iterable[Summary]) -> None:

@@ -17,7 +17,8 @@ from lro_grpc._cli.commands.wait import following
 from lro_grpc._cli.exit_codes import Exit, outcome
 from lro_grpc._cli.output import Output, print_next
 from lro_grpc._cli.style import Terminal, instance_table, percent, short_name, state_text
-from lro_grpc._cli.summary import Summary, summary
+from lro_grpc._cli.summary import Summary
+from lro_grpc._cli.terminal_text import printable_summary
 
 if TYPE_CHECKING:
     from lro_grpc._cli.session import Session
@@ -31,7 +32,7 @@ def watch(session: Session, name: str, timeout: timedelta | None, output: Output
     with following(session, name, timeout) as future:
         states = (future.operation for _ in future.updates(timeout))
         if output is Output.TABLE:
-            show_states(Terminal(), (summary(state, session.types) for state in states))
+            show_states(Terminal(), (printable_summary(state, session.types) for state in states))
         else:
             for state in states:
                 print_next(state, session.types, output)
