@@ -11,7 +11,7 @@ import yaml
 if TYPE_CHECKING:
     from google.longrunning import operations_pb2
 
-    from lro_grpc._cli.message_types import MessageTypes
+    from lro_grpc._inspection.message_types import MessageTypes
 
 
 class Output(str, enum.Enum):

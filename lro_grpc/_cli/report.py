@@ -11,14 +11,14 @@ from rich.text import Text
 
 from lro_grpc._cli.output import Output, print_one, to_yaml
 from lro_grpc._cli.style import Terminal, instance_table, percent, state_text
-from lro_grpc._cli.summary import Summary
 from lro_grpc._cli.terminal_text import printable_summary
+from lro_grpc._inspection.summary import Summary
 from lro_grpc._operation.metadata import DEFAULT_TYPE
 
 if TYPE_CHECKING:
     from google.longrunning import operations_pb2
 
-    from lro_grpc._cli.message_types import MessageTypes
+    from lro_grpc._inspection.message_types import MessageTypes
 
 _LABEL_WIDTH = 10
 _OWN_TYPE = DEFAULT_TYPE.DESCRIPTOR.full_name

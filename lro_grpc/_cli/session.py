@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from lro_grpc._cli import exit_codes
 from lro_grpc._cli.connection import Connection
-from lro_grpc._cli.message_types import MessageTypes
-from lro_grpc._cli.reflection import Reflection
 from lro_grpc._client.operations import OperationsClient
+from lro_grpc._inspection.message_types import MessageTypes
+from lro_grpc._inspection.reflection import Reflection
 
 
 @dataclass(frozen=True, slots=True)

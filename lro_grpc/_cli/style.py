@@ -13,7 +13,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from lro_grpc._cli.summary import InstanceSummary
+    from lro_grpc._inspection.summary import InstanceSummary
 
 _STYLES = {
     "RUNNING": "cyan",

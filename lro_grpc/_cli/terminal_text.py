@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from lro_grpc._cli.summary import InstanceSummary, Summary, summarize
+from lro_grpc._inspection.summary import InstanceSummary, Summary, summarize
 
 if TYPE_CHECKING:
     from google.longrunning import operations_pb2
 
-    from lro_grpc._cli.message_types import MessageTypes
+    from lro_grpc._inspection.message_types import MessageTypes
 
 
 def one_line(text: str) -> str:

@@ -24,6 +24,7 @@ LAYERS = [
     {"_stores"},
     {"_engine"},
     {"_server", "_client"},
+    {"_inspection"},
     {"lro_grpc", "conformance", "dialects", "filtering", "otel", "stores", "stubs"},
     {"_example", "_http", "_cli", "_codegen", "_compat", "_testing"},
     {"compat", "example", "http", "testing"},

@@ -20,14 +20,14 @@ from lro.example.v1 import fleet_service_lro, fleet_service_pb2
 from lro_grpc._cli.commands.serve import PARENT, assemble
 from lro_grpc._cli.commands.watch import show_states
 from lro_grpc._cli.exit_codes import Exit, say
-from lro_grpc._cli.message_types import MessageTypes
-from lro_grpc._cli.reflection import Reflection
 from lro_grpc._cli.style import Terminal
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._client.future import OperationFuture
 from lro_grpc._dialects import dialect
 from lro_grpc._errors import LroError, OperationFailedError
 from lro_grpc._example.service import FleetService
+from lro_grpc._inspection.message_types import MessageTypes
+from lro_grpc._inspection.reflection import Reflection
 from lro_grpc._runtime.loop_thread import LoopThread
 from lro_grpc._server.operations import Operations
 

@@ -13,15 +13,15 @@ from rich.text import Text
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.output import Output, print_next
 from lro_grpc._cli.style import Terminal, percent, state_text
-from lro_grpc._cli.summary import Summary
 from lro_grpc._cli.terminal_text import printable_summary
+from lro_grpc._inspection.summary import Summary
 from lro_grpc._operation.names import COLLECTION
 
 if TYPE_CHECKING:
     from google.longrunning import operations_pb2
 
-    from lro_grpc._cli.message_types import MessageTypes
     from lro_grpc._cli.session import Session
+    from lro_grpc._inspection.message_types import MessageTypes
 
 _PAGE_SIZE = 500
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))

@@ -17,8 +17,8 @@ from lro_grpc._cli.commands.wait import following
 from lro_grpc._cli.exit_codes import Exit, outcome
 from lro_grpc._cli.output import Output, print_next
 from lro_grpc._cli.style import Terminal, instance_table, percent, short_name, state_text
-from lro_grpc._cli.summary import Summary
 from lro_grpc._cli.terminal_text import printable_summary
+from lro_grpc._inspection.summary import Summary
 
 if TYPE_CHECKING:
     from lro_grpc._cli.session import Session

@@ -16,9 +16,9 @@ from google.protobuf import any_pb2, descriptor_pool, json_format, message_facto
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
-from lro_grpc._cli.reflection import AsyncReflection, ReflectedFiles, Reflection, Steps
 from lro_grpc._dialects.canonical_json import messages_in
 from lro_grpc._errors import Code, LroError
+from lro_grpc._inspection.reflection import AsyncReflection, ReflectedFiles, Reflection, Steps
 from lro_grpc._runtime.steps import async_drive, drive
 
 if TYPE_CHECKING:
