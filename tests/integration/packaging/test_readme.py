@@ -6,7 +6,6 @@ import contextlib
 import re
 import socket
 import subprocess
-import sys
 import textwrap
 import venv
 import zipfile
@@ -120,14 +119,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT]
-    subprocess.run(command, check=True, capture_output=True, timeout=200)
-    return next(folder.glob("*.whl"))
 
 
 def test_your_own_service_works_as_the_readme_tells_it(wheel: Path, tmp_path: Path) -> None:

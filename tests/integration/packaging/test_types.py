@@ -1,0 +1,98 @@
+"""Type checkers' view of the public names, from the installed wheel: mypy's and pyright's.
+
+The names are loaded when they are asked for, by a function that a type checker must not see: it
+would take every name for one of the package's, and would know the type of none.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import site
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+import lro_grpc
+
+pytestmark = [pytest.mark.codegen, pytest.mark.timeout(300)]
+
+PUBLIC = ["lro_grpc"] + [
+    f"lro_grpc.{file.stem}"
+    for file in sorted(Path(lro_grpc.__file__).parent.glob("*.py"))
+    if file.stem[0] != "_"
+]
+NAMES = [f"{path}.{name}" for path in PUBLIC for name in importlib.import_module(path).__all__]
+
+
+@pytest.fixture(scope="module")
+def consumer(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of a user: the wheel in an environment of its own, and a file that names it all.
+
+    What the wheel depends on, and the stubs of that, comes from the environment of the tests, so
+    that nothing has to be fetched.
+    """
+    folder = tmp_path_factory.mktemp("consumer")
+    venv.create(folder / "env", symlinks=True)
+    packages = next((folder / "env").glob("lib/*/site-packages"))
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", packages]
+    subprocess.run([*pip, wheel], check=True, timeout=100)
+    (packages / "tests.pth").write_text("\n".join(site.getsitepackages()))
+    imports = "".join(f"import {path}\n" for path in PUBLIC)
+    (folder / "all_names.py").write_text(
+        imports + "".join(f"reveal_type({name})\n" for name in NAMES)
+    )
+    (folder / "no_name.py").write_text("import lro_grpc\n\nlro_grpc.Nothing\n")
+    return folder
+
+
+def mypy(consumer: Path, file: str) -> str:
+    python = consumer / "env" / "bin" / "python"
+    options = ["--strict", "--config-file=", f"--python-executable={python}", "--no-pretty"]
+    return run(consumer, "mypy", *options, "--cache-dir=cache", file)
+
+
+def pyright(consumer: Path, file: str) -> list[dict[str, object]]:
+    python = consumer / "env" / "bin" / "python"
+    (consumer / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}')
+    said = run(consumer, "basedpyright", "--outputjson", f"--pythonpath={python}", file)
+    return json.loads(said)["generalDiagnostics"]  # type: ignore[no-any-return]
+
+
+def run(consumer: Path, checker: str, *arguments: str) -> str:
+    command = [sys.executable, "-m", checker, *arguments]
+    environment = {"PATH": "/usr/bin:/bin"}  # nothing in it leads to another lro_grpc
+    done = subprocess.run(
+        command, cwd=consumer, env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode in (0, 1), done.stderr
+    return done.stdout
+
+
+def test_mypy_knows_the_type_of_each_public_name(consumer: Path) -> None:
+    lines = mypy(consumer, "all_names.py").splitlines()
+    types = [re.search(r'note: Revealed type is "(.*)"$', line) for line in lines[:-1]]
+    assert all(types), "\n".join(lines)
+    assert len(types) == len(NAMES)
+    untyped = [name for name, one in zip(NAMES, types, strict=True) if one and one[1] == "Any"]
+    assert untyped == []
+
+
+def test_pyright_knows_the_type_of_each_public_name(consumer: Path) -> None:
+    """The parameters of a generic class are unknown until it is used."""
+    found = pyright(consumer, "all_names.py")
+    assert [one for one in found if one["severity"] != "information"] == []
+    assert len(found) == len(NAMES)
+    messages = [re.sub(r"type\[\w+\[(Unknown[, ]*)+\]\]", "", str(one["message"])) for one in found]
+    untyped = [message for message in messages if re.search(r'Unknown|is "Any"', message)]
+    assert untyped == []
+
+
+def test_a_name_that_is_not_there_is_an_error_for_both(consumer: Path) -> None:
+    assert 'error: Module has no attribute "Nothing"' in mypy(consumer, "no_name.py")
+    errors = [one for one in pyright(consumer, "no_name.py") if one["severity"] == "error"]
+    assert any('"Nothing" is not a known attribute' in str(one["message"]) for one in errors)
