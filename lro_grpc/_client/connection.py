@@ -8,27 +8,21 @@ import contextlib
 import threading
 import urllib.parse
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import grpc
 import grpc.aio
 from google.longrunning import operations_pb2, operations_pb2_grpc
-from google.protobuf.message import DecodeError
 
 from lro.v1 import operation_control_service_pb2_grpc
-from lro_grpc._client import plan
-from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError
+from lro_grpc._client import grpc_quirks, plan
 from lro_grpc._runtime.threads import start_thread
 from lro_grpc._wire import headers
-from lro_grpc._wire.rpc_errors import from_rpc_error
 
 CallMetadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
 _ROUTING_HEADER = "x-goog-request-params"
-
-_LONGEST = 1e9
-"""The longest deadline, some thirty years; gRPC takes a far longer one for one that is over."""
 
 _unimplemented: weakref.WeakKeyDictionary[Any, plan.Unimplemented] = weakref.WeakKeyDictionary()
 """What is known of each channel's server, whichever of its clients has learned it."""
@@ -79,8 +73,7 @@ class ThreadConnection(_ChannelConnection):
 
     def __init__(self, channel: grpc.Channel, call_metadata: CallMetadata) -> None:
         super().__init__(channel, call_metadata)
-        # An interceptor may wait for what it intercepts, though the call is a future.
-        self._is_intercepted = type(channel).__module__ != "grpc._channel"
+        self._may_block = grpc_quirks.may_block(channel)
 
     async def call(self, call: plan.Call) -> plan.Reply:
         """Makes a unary call; its error is in the reply."""
@@ -93,25 +86,23 @@ class ThreadConnection(_ChannelConnection):
 
         def begin() -> Any:
             future = self._method(call.method).future(
-                call.request, timeout=_seconds(call), **self._how(call.request)
+                call.request, timeout=grpc_quirks.deadline(call.timeout), **self._how(call.request)
             )
             future.add_done_callback(end)
             return future
 
         try:
-            rpc = await _in_thread(begin) if self._is_intercepted else begin()
+            rpc = await _in_thread(begin) if self._may_block else begin()
         except Exception as error:  # noqa: BLE001 - it is in the reply
-            return plan.Reply(error_of_call(error))
+            return plan.Reply(grpc_quirks.error_of_call(error))
         try:
             await ended.wait()
         finally:
             rpc.cancel()
         try:
-            message = rpc.result()
-        except grpc.FutureCancelledError:
-            return plan.Reply(error_of_call(ValueError("it was closed during the call")))
+            message = grpc_quirks.result_of(rpc)
         except Exception as error:  # noqa: BLE001 - it is in the reply
-            return plan.Reply(error_of_call(error))
+            return plan.Reply(grpc_quirks.error_of_call(error))
         return plan.Reply(message=message, poll_after=_poll_after(rpc.initial_metadata()))
 
     async def watch(self, watch: plan.Watch) -> AsyncGenerator[operations_pb2.Operation, None]:
@@ -132,7 +123,7 @@ class ThreadConnection(_ChannelConnection):
                 stream = self._control.WatchOperation(watch.request, **self._how(watch.request))
                 streams.append(stream)
                 if is_over.is_set():
-                    _cancel(stream)
+                    grpc_quirks.cancel_stream(stream)
                 for response in stream:
                     if is_over.is_set():
                         break
@@ -146,12 +137,12 @@ class ThreadConnection(_ChannelConnection):
             while (one := await read.get()) is not None:
                 room.release()
                 if isinstance(one, Exception):
-                    raise error_of_call(one) from one
+                    raise grpc_quirks.error_of_call(one) from one
                 yield one
         finally:
             is_over.set()
             for stream in streams:
-                _cancel(stream)
+                grpc_quirks.cancel_stream(stream)
             room.release(2)
 
 
@@ -162,62 +153,24 @@ class AsyncConnection(_ChannelConnection):
         """Makes a unary call; its error is in the reply."""
         try:
             rpc = self._method(call.method)(
-                call.request, timeout=_seconds(call), **self._how(call.request)
+                call.request, timeout=grpc_quirks.deadline(call.timeout), **self._how(call.request)
             )
-            message = await unless_closed(rpc)
+            message = await grpc_quirks.await_call(rpc)
             return plan.Reply(message=message, poll_after=_poll_after(await rpc.initial_metadata()))
         except Exception as error:  # noqa: BLE001 - it is in the reply
-            return plan.Reply(error_of_call(error))
+            return plan.Reply(grpc_quirks.error_of_call(error))
 
     async def watch(self, watch: plan.Watch) -> AsyncGenerator[operations_pb2.Operation, None]:
         """Yields what a WatchOperation sends."""
         try:
             stream = self._control.WatchOperation(watch.request, **self._how(watch.request))
             try:
-                while (one := await unless_closed(stream.read())) is not grpc.aio.EOF:
+                while (one := await grpc_quirks.await_call(stream.read())) is not grpc.aio.EOF:
                     yield one.operation
             finally:
                 stream.cancel()
         except Exception as error:
-            raise error_of_call(error) from error
-
-
-def error_of_call(error: Exception) -> LroError:
-    """Returns what an error means with which a call has ended, or could not begin."""
-    if isinstance(error, grpc.RpcError) and hasattr(error, "code"):
-        return from_rpc_error(error)
-    if isinstance(error, (ValueError, grpc.aio.UsageError)) and "closed" in str(error):
-        found = LroError(
-            f"the channel of this client cannot be used any more: {error}",
-            code=Code.FAILED_PRECONDITION,
-            reason="CHANNEL_CLOSED",
-            domain=LIBRARY_DOMAIN,
-        )
-    elif isinstance(error, DecodeError):
-        found = LroError(str(error), code=Code.INTERNAL)
-    else:
-        found = LroError(f"the channel, or its interceptor, raised {error!r}", code=Code.UNKNOWN)
-    found.__cause__ = error
-    return found
-
-
-async def unless_closed(rpc: Awaitable[Any]) -> Any:
-    """Awaits a call; a channel that is closed meanwhile cancels the call, and not its caller."""
-    calling = asyncio.ensure_future(rpc)
-    try:
-        await asyncio.wait([calling])
-    except asyncio.CancelledError:
-        calling.cancel()
-        raise
-    if calling.cancelled():
-        raise grpc.aio.UsageError("it was closed during the call")
-    if (message := calling.result()) is None:  # grpc.aio's way to say it
-        raise DecodeError("the server's answer is no message of its type")
-    return message
-
-
-def _seconds(call: plan.Call) -> float | None:
-    return None if call.timeout is None else min(call.timeout.total_seconds(), _LONGEST)
+            raise grpc_quirks.error_of_call(error) from error
 
 
 def _poll_after(metadata: Any) -> float | None:
@@ -226,12 +179,6 @@ def _poll_after(metadata: Any) -> float | None:
         if key == headers.POLL_AFTER and isinstance(value, str) and value.isdecimal():
             return int(value[:12]) / 1000  # more digits are more than anyone waits
     return None
-
-
-def _cancel(stream: Any) -> None:
-    """Ends a stream; what an interceptor has put in its place may have to end by itself."""
-    if hasattr(stream, "cancel"):
-        stream.cancel()
 
 
 def called_in_thread(function: Callable[[], Any]) -> concurrent.futures.Future[Any]:

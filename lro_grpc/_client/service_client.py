@@ -14,9 +14,10 @@ from google.longrunning import operations_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from lro_grpc._client import grpc_quirks
 from lro_grpc._client.async_future import AsyncOperationFuture
 from lro_grpc._client.async_operations import AsyncOperationsClient
-from lro_grpc._client.connection import CallMetadata, error_of_call, unless_closed
+from lro_grpc._client.connection import CallMetadata
 from lro_grpc._client.future import OperationFuture
 from lro_grpc._client.operations import OperationsClient
 from lro_grpc._client.plan import Call, Pause, Reply, Step, call_steps
@@ -195,7 +196,7 @@ class ServiceClient(_ServiceClient):
             try:
                 return Reply(message=self._call(rpc, request, step.timeout, metadata))
             except Exception as error:  # noqa: BLE001 - it is in the reply
-                return Reply(error_of_call(error))
+                return Reply(grpc_quirks.error_of_call(error))
 
         operation = drive(self._start_steps(rpc, request, timeout), perform)
         return self.operations.future(operation, response=rpc.response, metadata=rpc.metadata)
@@ -290,9 +291,9 @@ class AsyncServiceClient(_ServiceClient):
             assert isinstance(step, Call)
             try:
                 call = self._call(rpc, request, step.timeout, metadata)
-                return Reply(message=await unless_closed(call))
+                return Reply(message=await grpc_quirks.await_call(call))
             except Exception as error:  # noqa: BLE001 - it is in the reply
-                return Reply(error_of_call(error))
+                return Reply(grpc_quirks.error_of_call(error))
 
         operation = await async_drive(self._start_steps(rpc, request, timeout), perform)
         return self.operations.future(operation, response=rpc.response, metadata=rpc.metadata)
