@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import inspect
-import logging
+import functools
 import os
 import re
-import signal
-import sys
-import threading
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, overload
 
@@ -21,27 +15,28 @@ from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 
 from lro_grpc._engine.handler import Handler
-from lro_grpc._engine.inprocess import EngineOptions, InProcessEngine
-from lro_grpc._errors import LIBRARY_DOMAIN, ConfigurationError, UnavailableError
+from lro_grpc._engine.inprocess import EngineOptions
+from lro_grpc._errors import LIBRARY_DOMAIN, ConfigurationError
 from lro_grpc._operation import metadata as conventional
 from lro_grpc._operation import names
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.clock import Clock, SystemClock, check_duration
-from lro_grpc._runtime.loop_thread import LoopThread
 from lro_grpc._server.access import Authorize, Guard, Identify
 from lro_grpc._server.decorator import BoundMethod, MethodOptions
 from lro_grpc._server.jobs.create import prepare_of, run_of
 from lro_grpc._server.jobs.kind import JobKind
 from lro_grpc._server.jobs.service import Jobs
+from lro_grpc._server.lifespan import Lifespan
 from lro_grpc._server.limits import Limits, Queues
 from lro_grpc._server.rpc import method_types
-from lro_grpc._server.rpc.call import Behavior, Call, Waiters
+from lro_grpc._server.rpc.call import Behavior, Waiters
 from lro_grpc._server.rpc.handlers import (
+    NOT_STARTED,
+    AioHandlers,
     RpcMethod,
     StreamMethod,
+    SyncHandlers,
     UnaryMethod,
-    aio_handler,
-    sync_handler,
 )
 from lro_grpc._server.rpc.local_calls import LocalCalls
 from lro_grpc._server.rpc.registrar import AioRegistrar, Services, SyncRegistrar
@@ -54,14 +49,10 @@ from lro_grpc._stores.open_url import open_url
 from lro_grpc._stores.store import Store
 from lro_grpc._wire.proto_plus import protobuf_class
 
-_log = logging.getLogger("lro_grpc")
-
 _METHOD = re.compile(r"/\w+(\.\w+)*/\w+", re.ASCII)
 
-MakeHandler = Callable[[RpcMethod], "grpc.RpcMethodHandler[bytes, bytes]"]
 
-
-class Operations:
+class Operations(Lifespan):
     """The operations of one gRPC server: stores them, runs them and serves them.
 
     Attach it to a server before servicers are added, and run it in place of the server::
@@ -125,14 +116,19 @@ class Operations:
         for option, time in {"max_wait": max_wait, "grace": grace}.items():
             check_duration(option, time, least=timedelta(0))
         check_duration("poll_after", poll_after, least=timedelta(milliseconds=1))
-        self._clock = clock or SystemClock()
+        clock = clock or SystemClock()
         self._telemetry = telemetry or NO_TELEMETRY
-        opened = open_url(store, self._clock.now) if isinstance(store, str) else store
-        self._store: Store = (
-            ObservedStore(opened, telemetry, self._clock.monotonic) if telemetry else opened
-        )
-        self._notifier = Notifier(self._store)
+        opened = open_url(store, clock.now) if isinstance(store, str) else store
+        observed: Store = ObservedStore(opened, telemetry, clock.monotonic) if telemetry else opened
         self._limits = limits or Limits()
+        super().__init__(
+            observed,
+            Notifier(observed),
+            Queues(observed, self._limits.queue),
+            clock,
+            EngineOptions(lease=lease, sweep=sweep, telemetry=telemetry or NO_TELEMETRY),
+            grace,
+        )
         self._guard = Guard(self._store, identify, authorize, error_domain=error_domain or "")
         service = OperationsService(
             self._store,
@@ -142,14 +138,9 @@ class Operations:
             max_wait=max_wait,
             poll_after=poll_after,
         )
-        self._queues = Queues(self._store, self._limits.queue)
         self._retention = retention
         self._error_domain = error_domain
-        self._engine_options = EngineOptions(lease=lease, sweep=sweep, telemetry=self._telemetry)
-        self._grace = grace
-        self._new_id = new_id or (lambda: names.new_id(os.urandom))
-        self._handlers: dict[str, Handler] = {}
-        self._starting_jobs: list[str] = []
+        self._new_id = new_id or functools.partial(names.new_id, os.urandom)
         control = ControlService(
             self._store, self._notifier, self._guard, watch_resend=watch_resend
         )
@@ -161,11 +152,6 @@ class Operations:
             self._methods[method] = StreamMethod(method, LIBRARY_DOMAIN, stream)
         self._jobs: list[tuple[JobKind, Collection[str]]] = []
         self._services = Services(self._add_declared, self._methods)
-        self._engine: InProcessEngine | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: LoopThread | None = None
-        self.recovered = 0
-        """Operations that a former process had in its hands, taken over by ``start``."""
 
     @property
     def services(self) -> Sequence[str]:
@@ -176,11 +162,6 @@ class Operations:
     def store(self) -> Store:
         """Where the operations are kept."""
         return self._store
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop that they run on; None before the start, and from the drain on."""
-        return self._loop
 
     @property
     def requests(self) -> Mapping[str, type[Message]]:
@@ -224,18 +205,13 @@ class Operations:
         if isinstance(server, grpc.aio.Server):
             waiters = Waiters(self._limits.waiters, self._telemetry)
             streams = Waiters(self._limits.streams, self._telemetry)
-            server.add_generic_rpc_handlers(
-                (_GenericHandler(self._find, lambda method: aio_handler(method, waiters, streams)),)
-            )
+            handlers = AioHandlers(self._find, waiters, streams)
+            server.add_generic_rpc_handlers((handlers,))
             return AioRegistrar(server, self._services)
         if max_waiters < 0:
             raise ConfigurationError(f"max_waiters is {max_waiters}; give 0 or a positive number")
         few = Waiters(max_waiters, self._telemetry)
-
-        def handler(method: RpcMethod) -> grpc.RpcMethodHandler[bytes, bytes]:
-            return sync_handler(method, few, self._loop_thread().submit)
-
-        server.add_generic_rpc_handlers((_GenericHandler(self._find, handler),))
+        server.add_generic_rpc_handlers((SyncHandlers(self._find, few, self._submit),))
         return SyncRegistrar(server, self._services)
 
     def add_method(
@@ -344,7 +320,7 @@ class Operations:
     def _find(self, method: str) -> RpcMethod | None:
         """Returns a method that is served, or one that refuses while the operations do not run."""
         found = self._methods.get(method)
-        return found if found is None or self._engine is not None else _NOT_STARTED
+        return found if found is None or self._has_started else NOT_STARTED
 
     def _add_declared(self, method: str, bound: BoundMethod) -> None:
         self._add(method, bound, method_types.types_of(method))
@@ -401,7 +377,7 @@ class Operations:
         self._methods[method] = UnaryMethod(method, handler.error_domain, answer(starter.start))
 
     def _check_new(self, method: str) -> None:
-        if self._engine is not None:
+        if self._has_started:
             raise ConfigurationError(f"{method} comes too late; add it before the start")
         if method in self._methods:
             raise ConfigurationError(f"{method} was added twice; add its servicer once")
@@ -409,229 +385,3 @@ class Operations:
             raise ConfigurationError(
                 f"{method} is served by a servicer that was added before; add that after it"
             )
-
-    async def start(self) -> None:
-        """Opens the store, takes over what a former process has left, and begins to run.
-
-        ``run`` does it; call it yourself only where you start and stop the server yourself.
-
-        Raises:
-            ConfigurationError: If the store cannot be opened, or what starts jobs is missing.
-        """
-        for method in self._starting_jobs:
-            if method not in self._handlers:
-                raise ConfigurationError(f"{method} is to start jobs, and is not served; add it")
-        await self._store.open()
-        engine = InProcessEngine(self._store, self._handlers, self._clock, self._engine_options)
-        try:
-            for method in self._handlers:
-                await self._queues.load(method)
-            self.recovered = await engine.start()
-        except BaseException:
-            await self._store.close()
-            raise
-        self._engine = engine
-        self._loop = asyncio.get_running_loop()
-
-    async def stop(self, stop_server: Callable[[], Awaitable[object]]) -> None:
-        """Winds up: no new attempts, who waits answered, the server stopped, leases released.
-
-        A Wait is answered with the latest state. A Watch is sent it, and ends with UNAVAILABLE.
-
-        Args:
-            stop_server: Stops the gRPC server and returns when it has.
-        """
-        assert self._engine is not None, "stop comes after start"
-        self._loop = None
-        self._engine.stop_claiming()
-        self._notifier.drain()
-        await stop_server()
-        await self._engine.stop(self._grace)
-        await self._store.close()
-
-    @overload
-    def run(
-        self,
-        server: grpc.aio.Server,
-        *,
-        ready: Callable[[], object] = ...,
-        draining: Callable[[], object] = ...,
-    ) -> Coroutine[Any, Any, None]: ...
-
-    @overload
-    def run(
-        self,
-        server: grpc.Server,
-        *,
-        ready: Callable[[], object] = ...,
-        draining: Callable[[], object] = ...,
-    ) -> None: ...
-
-    def run(
-        self,
-        server: Any,
-        *,
-        ready: Callable[[], object] = lambda: None,
-        draining: Callable[[], object] = lambda: None,
-    ) -> Any:
-        """Starts the operations and the server, and drains both on SIGTERM or SIGINT.
-
-        Args:
-            server: The server that was attached, or its registrar.
-            ready: Is called once both have started.
-            draining: Is called when the drain begins, before anything is refused: the place to
-                set a health check to NOT_SERVING. On ``grpc.aio`` it may be a coroutine function.
-
-        Returns:
-            On a ``grpc.aio`` server a coroutine that ends after the drain; on a ``grpc.server``
-            None, after the drain.
-
-        Raises:
-            ConfigurationError: If the store cannot be opened, or ``draining`` not be called.
-        """
-        if isinstance(server, grpc.aio.Server):
-            return self._run_aio(server, ready, draining)
-        if inspect.iscoroutinefunction(draining):
-            raise ConfigurationError(
-                "draining is a coroutine function, which a grpc.server has nobody to await;"
-                " give a function"
-            )
-        return self._run_sync(server, ready, draining)
-
-    async def _run_aio(
-        self,
-        server: grpc.aio.Server,
-        ready: Callable[[], object],
-        draining: Callable[[], object],
-    ) -> None:
-        await self.start()
-        grace = self._grace.total_seconds()
-        wanted = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        try:
-            with _on_signals(wanted.set, loop):
-                await server.start()
-                ready()
-                ended = asyncio.create_task(server.wait_for_termination())
-                signalled = asyncio.create_task(wanted.wait())
-                await asyncio.wait({ended, signalled}, return_when=asyncio.FIRST_COMPLETED)
-                signalled.cancel()
-                drained = draining()
-                if inspect.isawaitable(drained):
-                    await drained
-        finally:
-            await self.stop(lambda: server.stop(grace))
-
-    def _run_sync(
-        self, server: grpc.Server, ready: Callable[[], object], draining: Callable[[], object]
-    ) -> None:
-        grace = self._grace.total_seconds()
-        wanted = threading.Event()
-        self.start_sync()
-        try:
-            with _on_signals(wanted.set):
-                server.start()
-                ready()
-                while not wanted.wait(0.2):
-                    if not server.wait_for_termination(0.001):
-                        break
-                draining()
-        finally:
-            self.stop_sync(lambda: server.stop(grace).wait())
-
-    def start_sync(self) -> None:
-        """Does what ``start`` does, for a ``grpc.server`` that you start yourself."""
-        thread = self._loop_thread()
-        try:
-            thread.run(self.start())
-        except BaseException:
-            self._thread = None
-            thread.close()
-            raise
-
-    def stop_sync(self, stop_server: Callable[[], object]) -> None:
-        """Does what ``stop`` does, for a ``grpc.server``.
-
-        Args:
-            stop_server: Stops the gRPC server and returns when it has.
-        """
-        thread = self._loop_thread()
-        thread.run(self.stop(lambda: asyncio.to_thread(stop_server)))
-        thread.close()
-        self._thread = None
-
-    def _loop_thread(self) -> LoopThread:
-        if self._thread is None:
-            self._thread = LoopThread()
-        return self._thread
-
-
-class _GenericHandler(grpc.GenericRpcHandler):
-    """Finds the handlers of the methods that the operations serve, for one server."""
-
-    def __init__(self, find: Callable[[str], RpcMethod | None], make: MakeHandler) -> None:
-        self._find = find
-        self._make_handler = make
-        self._made: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
-
-    def service(
-        self, handler_call_details: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
-        """Returns the handler of a method; None if the operations do not serve it."""
-        method: Any = handler_call_details.method
-        return self._made.get(method) or self._make(method)
-
-    def _make(self, method: str) -> grpc.RpcMethodHandler[bytes, bytes] | None:
-        found = self._find(method)
-        if found is None:
-            return None
-        handler = self._make_handler(found)
-        if found is not _NOT_STARTED:
-            self._made[method] = handler
-        return handler
-
-
-async def _refuse(body: bytes, call: Call) -> bytes:
-    del body, call
-    raise UnavailableError(
-        "the operations of this server were not started: run it with operations.run(server),"
-        " or call operations.start() first",
-        reason="NOT_STARTED",
-    )
-
-
-_NOT_STARTED = UnaryMethod("", LIBRARY_DOMAIN, _refuse)
-
-
-@contextlib.contextmanager
-def _on_signals(
-    drain: Callable[[], object], loop: asyncio.AbstractEventLoop | None = None
-) -> Iterator[None]:
-    """Begins the drain on SIGTERM or SIGINT; outside the main thread, Python allows no handlers.
-
-    Args:
-        drain: Is called when a signal has come.
-        loop: The loop that has to wake up for it, if the main thread runs one.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(number: int, frame: object = None) -> None:
-        del frame
-        _log.info("%s received; draining", signal.Signals(number).name)
-        drain()
-
-    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    for number in former:
-        if loop is not None and sys.platform != "win32":
-            loop.add_signal_handler(number, handle, number)
-        else:
-            signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            if loop is not None and sys.platform != "win32":
-                loop.remove_signal_handler(number)
-            signal.signal(number, handler)

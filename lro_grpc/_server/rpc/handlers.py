@@ -1,7 +1,21 @@
-"""Method handlers that gRPC calls: the sync and the async server meet the one service here.
+"""Method handlers that gRPC calls: a sync and an async server meet the one service here.
 
-A handler calls one method of the service for its server, and turns what that raises into the RPC's
-status.
+The services know no server. Each of their methods is a coroutine function (or an async generator)
+from the request's bytes to the answer's, and raises an ``LroError``. It runs on the one event loop
+of the operations. The differences between the two kinds of gRPC server end here:
+
+* ``grpc.aio`` calls a handler **on that loop**: it awaits the method, and aborts by an await. When
+  the caller has gone, gRPC cancels the handler, and with it the method.
+* ``grpc.server`` calls a handler **in a thread of its pool**: it submits the method to the loop,
+  and blocks until the answer is there. gRPC cannot cancel a thread, so a callback of the RPC
+  cancels the method on the loop. A stream is handed over one message at a time: the method goes on
+  when the thread comes back for more, so a slow reader holds up nothing but its own stream.
+
+On either, an error becomes a ``google.rpc.Status`` once, in :func:`abortion`: an ``LroError`` as it
+is, anything else as INTERNAL with an incident that the log explains.
+
+Handlers are found by name for each RPC (``GenericRpcHandler``), for methods may be added after
+``attach``; each is made once.
 """
 
 from __future__ import annotations
@@ -10,16 +24,16 @@ import asyncio
 import concurrent.futures
 import contextlib
 import queue
-from collections.abc import Awaitable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
-from lro_grpc._errors import LroError, to_status
+from lro_grpc._errors import LIBRARY_DOMAIN, LroError, UnavailableError, to_status
 from lro_grpc._runtime.public_error import status_of
 from lro_grpc._server.rpc.call import Behavior, Call, StreamBehavior, Waiters
 from lro_grpc._server.rpc.prepare_context import Aborted, Trailers
@@ -71,70 +85,100 @@ class Submit(Protocol):
         ...
 
 
-def aio_handler(
-    method: RpcMethod, waiters: Waiters, streams: Waiters
-) -> grpc.RpcMethodHandler[bytes, bytes]:
-    """Returns a method handler for a ``grpc.aio`` server.
+async def _refuse(body: bytes, call: Call) -> bytes:
+    del body, call
+    raise UnavailableError(
+        "the operations of this server were not started: run it with operations.run(server),"
+        " or call operations.start() first",
+        reason="NOT_STARTED",
+    )
+
+
+NOT_STARTED = UnaryMethod("", LIBRARY_DOMAIN, _refuse)
+"""Stands in for every method until the operations have started."""
+
+
+Find = Callable[[str], RpcMethod | None]
+"""Returns the method of a full name; None if it is not served."""
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
+
+
+class _Handlers(grpc.GenericRpcHandler):
+    """Finds the handlers of the methods that are served, for one server."""
+
+    def __init__(self, find: Find) -> None:
+        self._find = find
+        self._made: dict[str, Handler] = {}
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
+        """Returns the handler of a method; None if it is not served here."""
+        name: Any = handler_call_details.method
+        return self._made.get(name) or self._make(name)
+
+    def _make(self, name: str) -> Handler | None:
+        method = self._find(name)
+        if method is None:
+            return None
+        handler = self._stream(method) if isinstance(method, StreamMethod) else self._unary(method)
+        if method is not NOT_STARTED:
+            self._made[name] = handler
+        return handler
+
+    def _unary(self, method: UnaryMethod) -> Handler:
+        """Returns the handler of a method that gives one answer."""
+        raise NotImplementedError
+
+    def _stream(self, method: StreamMethod) -> Handler:
+        """Returns the handler of a method that gives a stream of answers."""
+        raise NotImplementedError
+
+
+class AioHandlers(_Handlers):
+    """The handlers of a ``grpc.aio`` server.
 
     Args:
-        method: The method to serve.
+        find: Returns the method of a full name; None if it is not served.
         waiters: Counts the calls that stay open to give one answer later.
         streams: Counts those that stay open to give many.
     """
-    if isinstance(method, StreamMethod):
-        return _aio_stream(method, streams)
-    return _aio_call(method, waiters)
 
+    def __init__(self, find: Find, waiters: Waiters, streams: Waiters) -> None:
+        super().__init__(find)
+        self._waiters = waiters
+        self._streams = streams
 
-def sync_handler(
-    method: RpcMethod, waiters: Waiters, submit: Submit
-) -> grpc.RpcMethodHandler[bytes, bytes]:
-    """Returns a method handler for a ``grpc.server``.
+    def _unary(self, method: UnaryMethod) -> Handler:
+        async def handle(body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+            call = Call(context, method.name, self._waiters)
+            try:
+                answer = await _or_abort(method.behavior(body, call), method, context)
+            finally:
+                call.end()
+            if call.headers:
+                await context.send_initial_metadata(tuple(call.headers))
+            return answer
 
-    Args:
-        method: The method to serve.
-        waiters: Counts the calls that hold one of the server's threads for long.
-        submit: Runs a coroutine on the loop of the operations.
-    """
-    if isinstance(method, StreamMethod):
-        return _sync_stream(method, waiters, submit)
-    return _sync_call(method, waiters, submit)
+        return grpc.unary_unary_rpc_method_handler(handle)
 
+    def _stream(self, method: StreamMethod) -> Handler:
+        async def handle(body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            call = Call(context, method.name, self._streams)
+            try:
+                async with contextlib.aclosing(method.behavior(body, call)) as messages:
+                    while True:
+                        message = await _or_abort(anext(messages, None), method, context)
+                        if message is None:
+                            return
+                        await context.write(message)
+            finally:
+                call.end()
 
-def _aio_call(method: UnaryMethod, waiters: Waiters) -> grpc.RpcMethodHandler[bytes, bytes]:
-    async def handle(body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-        call = Call(context, method.name, waiters)
-        try:
-            answer = await _or_abort(method.behavior(body, call), method, context)
-        finally:
-            call.end()
-        if call.headers:
-            await context.send_initial_metadata(tuple(call.headers))
-        return answer
-
-    return grpc.unary_unary_rpc_method_handler(handle)
-
-
-def _aio_stream(method: StreamMethod, streams: Waiters) -> grpc.RpcMethodHandler[bytes, bytes]:
-    async def handle(body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        call = Call(context, method.name, streams)
-        try:
-            async with contextlib.aclosing(method.behavior(body, call)) as messages:
-                while True:
-                    message = await _or_abort(anext(messages, None), method, context)
-                    if message is None:
-                        return
-                    await context.write(message)
-        finally:
-            call.end()
-
-    return grpc.unary_stream_rpc_method_handler(handle)
+        return grpc.unary_stream_rpc_method_handler(handle)
 
 
 async def _or_abort(
-    answer: Awaitable[T],
-    method: RpcMethod,
-    context: grpc.aio.ServicerContext[Any, Any],
+    answer: Awaitable[T], method: RpcMethod, context: grpc.aio.ServicerContext[Any, Any]
 ) -> T:
     """Awaits an answer of the service; an error that it raises instead ends the RPC."""
     try:
@@ -144,47 +188,69 @@ async def _or_abort(
         raise
 
 
-def _sync_call(
-    method: UnaryMethod, waiters: Waiters, submit: Submit
-) -> grpc.RpcMethodHandler[bytes, bytes]:
-    async def serve(body: bytes, call: Call) -> bytes:
-        try:
-            return await method.behavior(body, call)
-        finally:
-            call.end()
+class SyncHandlers(_Handlers):
+    """The handlers of a ``grpc.server``.
 
-    def handle(body: bytes, context: grpc.ServicerContext) -> bytes:
-        call = Call(context, method.name, waiters)
-        with _aborting(method, context):
-            answer = _begin(serve(body, call), context, submit).result()
-        if call.headers:
-            context.send_initial_metadata(tuple(call.headers))
-        return answer
+    Args:
+        find: Returns the method of a full name; None if it is not served.
+        waiters: Counts the calls that hold one of the server's threads for long.
+        submit: Runs a coroutine on the loop of the operations.
+    """
 
-    return grpc.unary_unary_rpc_method_handler(handle)
+    def __init__(self, find: Find, waiters: Waiters, submit: Submit) -> None:
+        super().__init__(find)
+        self._waiters = waiters
+        self._submit = submit
 
+    def _unary(self, method: UnaryMethod) -> Handler:
+        async def serve(body: bytes, call: Call) -> bytes:
+            try:
+                return await method.behavior(body, call)
+            finally:
+                call.end()
 
-def _sync_stream(
-    method: StreamMethod, waiters: Waiters, submit: Submit
-) -> grpc.RpcMethodHandler[bytes, bytes]:
-    async def serve(body: bytes, call: Call, handover: _Handover) -> None:
-        try:
-            async with contextlib.aclosing(method.behavior(body, call)) as messages:
-                async for message in messages:
-                    await handover.give(message)
-        finally:
-            call.end()
+        def handle(body: bytes, context: grpc.ServicerContext) -> bytes:
+            call = Call(context, method.name, self._waiters)
+            with _aborting(method, context):
+                answer = self._begin(serve(body, call), context).result()
+            if call.headers:
+                context.send_initial_metadata(tuple(call.headers))
+            return answer
 
-    def handle(body: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-        call = Call(context, method.name, waiters)
-        handover = _Handover()
-        with _aborting(method, context):
-            serving = _begin(serve(body, call, handover), context, submit)
-            serving.add_done_callback(lambda _: handover.end())
-            yield from handover
-            serving.result()
+        return grpc.unary_unary_rpc_method_handler(handle)
 
-    return grpc.unary_stream_rpc_method_handler(handle)
+    def _stream(self, method: StreamMethod) -> Handler:
+        async def serve(body: bytes, call: Call, handover: _Handover) -> None:
+            try:
+                async with contextlib.aclosing(method.behavior(body, call)) as messages:
+                    async for message in messages:
+                        await handover.give(message)
+            finally:
+                call.end()
+
+        def handle(body: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+            call = Call(context, method.name, self._waiters)
+            handover = _Handover()
+            with _aborting(method, context):
+                serving = self._begin(serve(body, call, handover), context)
+                serving.add_done_callback(lambda _: handover.end())
+                yield from handover
+                serving.result()
+
+        return grpc.unary_stream_rpc_method_handler(handle)
+
+    def _begin(
+        self, answer: Coroutine[Any, Any, T], context: grpc.ServicerContext
+    ) -> concurrent.futures.Future[T]:
+        """Begins to answer; when the RPC is over, the rest of it is dropped."""
+        answering = self._submit(answer)
+
+        def drop() -> None:
+            answering.cancel()  # does nothing to an answer that was given
+
+        if not context.add_callback(drop):
+            drop()
+        return answering
 
 
 _Taken = concurrent.futures.Future[None]
@@ -213,20 +279,6 @@ class _Handover:
             yield message
             if taken.set_running_or_notify_cancel():  # it is not, if the RPC is over
                 taken.set_result(None)
-
-
-def _begin(
-    answer: Coroutine[Any, Any, T], context: grpc.ServicerContext, submit: Submit
-) -> concurrent.futures.Future[T]:
-    """Begins to answer; when the RPC is over, the rest of it is dropped."""
-    answering = submit(answer)
-
-    def drop() -> None:
-        answering.cancel()  # does nothing to an answer that was given
-
-    if not context.add_callback(drop):
-        drop()
-    return answering
 
 
 @contextlib.contextmanager

@@ -1,0 +1,295 @@
+"""The lifespan of operations beside their gRPC server: start, run, drain; sync and async.
+
+**The start** opens the store before the server listens: a process that cannot have the store must
+not take calls. Then it takes over the operations that a former process has left, and begins to
+claim.
+
+**The drain** takes everything apart in the order in which one part needs the next:
+
+1. The loop is given away no more: a gateway in front answers 503 from now on.
+2. No operation is claimed any more. Attempts go on; a start that still arrives is stored, and left
+   in the queue to whichever process comes next.
+3. The calls that wait are answered, for they could last longer than any grace: a Wait with the
+   latest state, a Watch with that and UNAVAILABLE.
+4. The server stops: it refuses new calls, and gives those in progress the grace.
+5. The attempts get the grace, and are then stopped. Their leases are released, so that the next
+   process need not wait until they are over.
+6. The store is closed, last, for attempts write until they end.
+
+Attempts are stopped after the server, not beside it: until then a Get may still see one end well.
+
+**One loop.** Everything runs on one event loop: that of the ``grpc.aio`` server, or, for a
+``grpc.server``, which has none, one in a thread of its own. The sync methods are the async ones,
+run there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import inspect
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from datetime import timedelta
+from typing import Any, TypeVar, overload
+
+import grpc
+import grpc.aio
+
+from lro_grpc._engine.handler import Handler
+from lro_grpc._engine.inprocess import EngineOptions, InProcessEngine
+from lro_grpc._errors import ConfigurationError
+from lro_grpc._runtime.clock import Clock
+from lro_grpc._runtime.loop_thread import LoopThread
+from lro_grpc._server.limits import Queues
+from lro_grpc._stores.notifier import Notifier
+from lro_grpc._stores.store import Store
+
+_log = logging.getLogger("lro_grpc")
+
+T = TypeVar("T")
+
+
+class Lifespan:
+    """Starts, runs and drains operations.
+
+    Args:
+        store: Where the operations are kept.
+        notifier: Wakes the calls that wait, for the drain.
+        queues: The operations that wait, to be found at the start.
+        clock: Tells the time.
+        engine_options: Options of the engine.
+        grace: How long handlers and RPCs are given to end at a shutdown.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        notifier: Notifier,
+        queues: Queues,
+        clock: Clock,
+        engine_options: EngineOptions,
+        grace: timedelta,
+    ) -> None:
+        self._store = store
+        self._notifier = notifier
+        self._queues = queues
+        self._clock = clock
+        self._engine_options = engine_options
+        self._grace = grace
+        self._handlers: dict[str, Handler] = {}
+        """The long-running methods by their full names; complete at the start."""
+        self._starting_jobs: list[str] = []
+        """Methods that have to be among them."""
+        self._engine: InProcessEngine | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: LoopThread | None = None
+        self.recovered = 0
+        """Operations that a former process had in its hands, taken over by ``start``."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that they run on; None before the start, and from the drain on."""
+        return self._loop
+
+    @property
+    def _has_started(self) -> bool:
+        return self._engine is not None
+
+    async def start(self) -> None:
+        """Opens the store, takes over the operations of a former process, and begins to run them.
+
+        ``run`` does it; call it yourself only where you start and stop the server yourself.
+
+        Raises:
+            ConfigurationError: If the store cannot be opened, or no method that starts the jobs is
+                served.
+        """
+        for method in self._starting_jobs:
+            if method not in self._handlers:
+                raise ConfigurationError(f"{method} is to start jobs, and is not served; add it")
+        await self._store.open()
+        engine = InProcessEngine(self._store, self._handlers, self._clock, self._engine_options)
+        try:
+            for method in self._handlers:
+                await self._queues.load(method)
+            self.recovered = await engine.start()
+        except BaseException:
+            await self._store.close()
+            raise
+        self._engine = engine
+        self._loop = asyncio.get_running_loop()
+
+    async def stop(self, stop_server: Callable[[], Awaitable[object]]) -> None:
+        """Drains: no new attempts, waiting calls answered, the server stopped, leases released.
+
+        A Wait is answered with the latest state. A Watch is sent it, and ends with UNAVAILABLE.
+
+        Args:
+            stop_server: Stops the gRPC server and returns when it has.
+        """
+        assert self._engine is not None, "stop comes after start"
+        self._loop = None
+        self._engine.stop_claiming()
+        self._notifier.drain()
+        await stop_server()
+        await self._engine.stop(self._grace)
+        await self._store.close()
+
+    @overload
+    def run(
+        self,
+        server: grpc.aio.Server,
+        *,
+        ready: Callable[[], object] = ...,
+        draining: Callable[[], object] = ...,
+    ) -> Coroutine[Any, Any, None]: ...
+
+    @overload
+    def run(
+        self,
+        server: grpc.Server,
+        *,
+        ready: Callable[[], object] = ...,
+        draining: Callable[[], object] = ...,
+    ) -> None: ...
+
+    def run(
+        self,
+        server: Any,
+        *,
+        ready: Callable[[], object] = lambda: None,
+        draining: Callable[[], object] = lambda: None,
+    ) -> Any:
+        """Starts the operations and the server, and drains both on SIGTERM or SIGINT.
+
+        Args:
+            server: The server that was attached, or its registrar.
+            ready: Is called once both have started.
+            draining: Is called when the drain begins, before anything is refused: the place to
+                set a health check to NOT_SERVING. On ``grpc.aio`` it may be a coroutine function.
+
+        Returns:
+            On a ``grpc.aio`` server a coroutine that ends after the drain; on a ``grpc.server``
+            None, after the drain.
+
+        Raises:
+            ConfigurationError: If the store cannot be opened, or ``draining`` not be called.
+        """
+        if isinstance(server, grpc.aio.Server):
+            return self._run_aio(server, ready, draining)
+        if inspect.iscoroutinefunction(draining):
+            raise ConfigurationError(
+                "draining is a coroutine function, which a grpc.server has nobody to await;"
+                " give a function"
+            )
+        return self._run_sync(server, ready, draining)
+
+    async def _run_aio(
+        self,
+        server: grpc.aio.Server,
+        ready: Callable[[], object],
+        draining: Callable[[], object],
+    ) -> None:
+        await self.start()
+        grace = self._grace.total_seconds()
+        wanted = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        try:
+            with _on_signals(wanted.set, loop):
+                await server.start()
+                ready()
+                ended = asyncio.create_task(server.wait_for_termination())
+                signalled = asyncio.create_task(wanted.wait())
+                await asyncio.wait({ended, signalled}, return_when=asyncio.FIRST_COMPLETED)
+                signalled.cancel()
+                drained = draining()
+                if inspect.isawaitable(drained):
+                    await drained
+        finally:
+            await self.stop(lambda: server.stop(grace))
+
+    def _run_sync(
+        self, server: grpc.Server, ready: Callable[[], object], draining: Callable[[], object]
+    ) -> None:
+        grace = self._grace.total_seconds()
+        wanted = threading.Event()
+        self.start_sync()
+        try:
+            with _on_signals(wanted.set):
+                server.start()
+                ready()
+                while not wanted.wait(0.2):
+                    if not server.wait_for_termination(0.001):
+                        break
+                draining()
+        finally:
+            self.stop_sync(lambda: server.stop(grace).wait())
+
+    def start_sync(self) -> None:
+        """Does what ``start`` does, for a ``grpc.server`` that you start yourself."""
+        thread = self._loop_thread()
+        try:
+            thread.run(self.start())
+        except BaseException:
+            self._thread = None
+            thread.close()
+            raise
+
+    def stop_sync(self, stop_server: Callable[[], object]) -> None:
+        """Does what ``stop`` does, for a ``grpc.server``.
+
+        Args:
+            stop_server: Stops the gRPC server and returns when it has.
+        """
+        thread = self._loop_thread()
+        thread.run(self.stop(lambda: asyncio.to_thread(stop_server)))
+        thread.close()
+        self._thread = None
+
+    def _submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Begins to run a coroutine on the loop of a ``grpc.server``'s operations."""
+        return self._loop_thread().submit(coroutine)
+
+    def _loop_thread(self) -> LoopThread:
+        if self._thread is None:
+            self._thread = LoopThread()
+        return self._thread
+
+
+@contextlib.contextmanager
+def _on_signals(
+    drain: Callable[[], object], loop: asyncio.AbstractEventLoop | None = None
+) -> Iterator[None]:
+    """Begins the drain on SIGTERM or SIGINT; outside the main thread, Python allows no handlers.
+
+    Args:
+        drain: Is called when a signal has come.
+        loop: The loop that has to wake up for it, if the main thread runs one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: object = None) -> None:
+        del frame
+        _log.info("%s received; draining", signal.Signals(number).name)
+        drain()
+
+    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in former:
+        if loop is not None and sys.platform != "win32":
+            loop.add_signal_handler(number, handle, number)
+        else:
+            signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            if loop is not None and sys.platform != "win32":
+                loop.remove_signal_handler(number)
+            signal.signal(number, handler)
