@@ -17,7 +17,7 @@ from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.output import Output
 from lro_grpc._cli.session import Session
 from lro_grpc._client.plan import RPC_TIMEOUT
-from lro_grpc._dialects import dialect
+from lro_grpc._dialects import registry
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -145,8 +145,8 @@ def _list(
 
 
 def _known_form(form: str | None) -> str | None:
-    if form is not None and form not in dialect.FORMS:
-        raise typer.BadParameter(f"{form!r} is not one of {', '.join(dialect.FORMS)}")
+    if form is not None and form not in registry.FORMS:
+        raise typer.BadParameter(f"{form!r} is not one of {', '.join(registry.FORMS)}")
     return form
 
 
@@ -160,9 +160,9 @@ def _get(
         str | None,
         typer.Option(
             "--as",
-            metavar="|".join(dialect.FORMS),
+            metavar="|".join(registry.FORMS),
             callback=_known_form,
-            autocompletion=lambda: list(dialect.FORMS),
+            autocompletion=lambda: list(registry.FORMS),
             help="Show it in one of the documented forms, as that form's JSON.",
         ),
     ] = None,

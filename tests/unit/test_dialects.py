@@ -24,9 +24,9 @@ from lro_grpc._dialects import (
     azure_face,
     canonical_json,
     deployment_manager,
-    dialect,
     http_status,
     longrunning,
+    registry,
     vertex_ai,
 )
 from lro_grpc._dialects.view import OperationView
@@ -393,7 +393,7 @@ def test_what_is_no_operation_status_is_refused(values: dict[str, Any], says: st
 def test_a_status_needs_the_time_of_the_creation() -> None:
     operation = operations_pb2.Operation(name="operations/x")
     with pytest.raises(LroError, match="operations/x has no form operation-status") as caught:
-        dialect.to_json(operation, "operation-status")
+        registry.to_json(operation, "operation-status")
     assert caught.value.reason == "FORM_DOES_NOT_APPLY"
 
 
@@ -582,7 +582,7 @@ def test_an_operation_of_unknown_metadata_tells_its_result() -> None:
         operation = operations_pb2.Operation(name="operations/x", metadata=unknown, **values)
         told = OperationView.of_operation(operation)
         assert (told.state, told.progress_percent) == (state, None)
-        shown = dialect.to_json(operation, "deployment-manager")
+        shown = registry.to_json(operation, "deployment-manager")
         assert shown["status"] == ("DONE" if values else "RUNNING")
         assert longrunning.to_json(operation)["metadata"] == {
             "@type": "type.googleapis.com/no.Such",
@@ -641,7 +641,7 @@ def test_a_time_that_is_none_is_refused() -> None:
 
 def test_each_form_has_a_name() -> None:
     operation = longrunning.from_record(FAILED_BATCH)
-    shown = {form: dialect.to_json(operation, form) for form in dialect.FORMS}
+    shown = {form: registry.to_json(operation, form) for form in registry.FORMS}
     assert list(shown) == ["longrunning", "job", "operation-status", "deployment-manager", "batch"]
     assert shown["longrunning"] == json_format.MessageToDict(operation)
     assert shown["job"] == vertex_ai.from_record(FAILED_BATCH)
@@ -654,7 +654,7 @@ def test_each_form_has_a_name() -> None:
 
 def test_there_is_no_form_of_another_name() -> None:
     with pytest.raises(InvalidArgumentError, match="expected one of longrunning, job"):
-        dialect.to_json(operations_pb2.Operation(), "xml")
+        registry.to_json(operations_pb2.Operation(), "xml")
 
 
 # Errors of calls.

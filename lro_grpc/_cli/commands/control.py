@@ -11,7 +11,7 @@ from lro_grpc._cli.exit_codes import Exit, tell
 from lro_grpc._cli.output import Output, print_value
 from lro_grpc._cli.report import show
 from lro_grpc._cli.terminal_text import one_line
-from lro_grpc._dialects import dialect
+from lro_grpc._dialects import registry
 from lro_grpc._errors import LroError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def get(session: Session, name: str, timeout: timedelta, output: Output, form: s
     if form is None:
         show(operation, session.types, output)
     else:
-        print_value(dialect.to_json(operation, form), output)
+        print_value(registry.to_json(operation, form), output)
     return Exit.SUCCEEDED
 
 

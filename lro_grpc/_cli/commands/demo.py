@@ -23,7 +23,7 @@ from lro_grpc._cli.exit_codes import Exit, say
 from lro_grpc._cli.style import Terminal
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._client.future import OperationFuture
-from lro_grpc._dialects import dialect
+from lro_grpc._dialects import registry
 from lro_grpc._errors import LroError, OperationFailedError
 from lro_grpc._example.service import FleetService
 from lro_grpc._inspection.message_types import MessageTypes
@@ -63,9 +63,9 @@ class _Demo:
         """Makes a batch that fails, then an instance and its snapshot; ends with the five forms."""
         batch = self._failing_batch()
         self._snapshot(self._instance())
-        for form in dialect.FORMS:
+        for form in registry.FORMS:
             self._head(f"The batch again, as `lro get --as {form}` shows it")
-            self._terminal.line(json.dumps(dialect.to_json(batch, form), indent=2))
+            self._terminal.line(json.dumps(registry.to_json(batch, form), indent=2))
 
     def _failing_batch(self) -> operations_pb2.Operation:
         self._head("A batch of four databases; the third has a broken schema")

@@ -15,7 +15,7 @@ from lro_process import Lro
 from server_harness import PARENT, metadata_of
 
 from lro.v1 import state_pb2
-from lro_grpc._dialects import dialect
+from lro_grpc._dialects import registry
 
 if TYPE_CHECKING:
     from conftest import World
@@ -225,7 +225,7 @@ def test_delete(world: World) -> None:
     )
 
 
-@pytest.mark.parametrize("form", dialect.FORMS)
+@pytest.mark.parametrize("form", registry.FORMS)
 def test_get_shows_a_batch_in_each_documented_form(world: World, form: str) -> None:
     name = world.batch()
     world.fleet.may_go_on.set()
@@ -234,7 +234,7 @@ def test_get_shows_a_batch_in_each_documented_form(world: World, form: str) -> N
     shown = world.lro("get", name, "--as", form)
 
     assert shown.returncode == 0
-    assert json.loads(shown.stdout) == dialect.to_json(done, form)
+    assert json.loads(shown.stdout) == registry.to_json(done, form)
 
 
 def test_a_form_that_an_operation_does_not_have_is_one_line(world: World) -> None:
