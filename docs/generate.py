@@ -1,9 +1,9 @@
-"""Writes the tables and diagrams of ``docs/dialects.md``, or tells that they are stale.
+"""Writes the tables and diagrams of ``docs/dialects.md``, or fails if they are stale.
 
 They stand between ``<!-- generated: NAME -->`` and ``<!-- generated: end -->``; the text around
 them is written by hand. The states come from the schema's ``(lro.v1.state)`` options, the fields
-from the forms themselves: one fact of an operation is changed, and what then differs in the JSON of
-a form is where the form tells it.
+from the dialects themselves: one value of an operation is changed, and the places in a dialect's
+JSON that then differ are where it shows that value.
 """
 
 # ruff: noqa: T201  (a command prints)
@@ -22,8 +22,8 @@ from typing import Any
 from google.protobuf import wrappers_pb2
 from google.rpc import status_pb2
 
-from lro_grpc._dialects import alloydb, azure_face, deployment_manager, longrunning, vertex_ai
-from lro_grpc._dialects.view import OperationView, empty_response
+from lro_grpc._dialects.losses import NOT_SHOWN, lost_in
+from lro_grpc._dialects.view import empty_response
 from lro_grpc._errors import Code, LroError, to_status
 from lro_grpc._operation import lifecycle
 from lro_grpc._operation.batch_states import BatchStates, Status
@@ -37,25 +37,17 @@ from lro_grpc._operation.lifecycle import (
     RUNNING,
     SUCCEEDED,
 )
+from lro_grpc.dialects import DIALECTS, OperationView
 
 DOCUMENT = Path(__file__).resolve().with_name("dialects.md")
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- generated: end -->)", re.DOTALL)
-
-FORMS = {
-    "longrunning": longrunning,
-    "batch": alloydb,
-    "job": vertex_ai,
-    "status": azure_face,
-    "deployment": deployment_manager,
-}
-"""The forms by the names of their blocks."""
 
 
 def main() -> int:
     """Runs the command line and returns its exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare, and fail on a difference")
-    parser.add_argument("--document", type=Path, default=DOCUMENT, help="what to write to")
+    parser.add_argument("--document", type=Path, default=DOCUMENT, help="the file to write to")
     arguments = parser.parse_args()
     present = arguments.document.read_text(encoding="utf-8")
     fresh = _BLOCK.sub(lambda found: f"{found[1]}\n{BLOCKS[found[2]]()}\n\n{found[3]}", present)
@@ -71,7 +63,7 @@ def main() -> int:
 
 
 def states() -> str:
-    """Returns the table of what each state is called in each form."""
+    """Returns the table of the states, by their names in each dialect."""
     rows = [
         [
             f"`{short(state)}`",
@@ -81,11 +73,11 @@ def states() -> str:
         ]
         for state in JOB.states.values()
     ]
-    return table(["job", "longrunning", "operation-status", "deployment-manager"], rows)
+    return table(["vertex_ai", "longrunning", "azure_face", "deployment_manager"], rows)
 
 
 def result(state: lifecycle.State) -> str:
-    """Returns how an operation in this state shows in google.longrunning."""
+    """Returns an operation in this state as google.longrunning shows it."""
     if not state.terminal:
         return "`done: false`"
     if not state.code:
@@ -98,10 +90,10 @@ def owns_code(state: lifecycle.State) -> bool:
     return state.code is Code.UNKNOWN
 
 
-def words(form: lifecycle.Lifecycle, state: lifecycle.State) -> str:
-    """Returns the word of a form for a state, or the two that it may have."""
+def words(dialect: lifecycle.Lifecycle, state: lifecycle.State) -> str:
+    """Returns the word of a dialect for a state, or the two that it may have."""
     known = [OperationView(name="", state=state.number, start_time=time) for time in (0, 1)]
-    early, late = (form.word_for(one.state, started=one.started).name for one in known)
+    early, late = (dialect.word_for(one.state, started=one.started).name for one in known)
     return f"`{early}`" if early == late else f"`{early}`; `{late}` once it has begun"
 
 
@@ -143,30 +135,31 @@ def mermaid(lines: list[str]) -> str:
 
 
 def fields() -> str:
-    """Returns the table of where each form tells what."""
+    """Returns the table of the places where each dialect shows a value."""
     rows = [
-        [fact, *(", ".join(f"`{path}`" for path in told(form, fact)) or "–" for form in FORMS)]
-        for fact in CHANGES
+        [
+            value,
+            *(", ".join(f"`{path}`" for path in places(name, value)) or "–" for name in DIALECTS),
+        ]
+        for value in CHANGES
     ]
-    names = ["longrunning", "batch", "job", "operation-status", "deployment-manager"]
-    return table(["", *names], rows)
+    return table(["", *DIALECTS], rows)
 
 
-def told(form: str, fact: str) -> list[str]:
-    """Returns the paths in the JSON of a form that differ when one fact does."""
+def places(dialect: str, value: str) -> list[str]:
+    """Returns the paths in the JSON of a dialect that differ when one value does."""
     found: set[str] = set()
-    for known in CHANGES[fact]:
-        before, after = (dict(leaves(shown(form, one))) for one in known)
+    for pair in CHANGES[value]:
+        before, after = (dict(leaves(shown(dialect, one))) for one in pair)
         found |= {
             path for path in before.keys() | after.keys() if before.get(path) != after.get(path)
         }
     return sorted(found)
 
 
-def shown(form: str, view: OperationView) -> dict[str, Any]:
-    """Returns the JSON of a form."""
-    json: dict[str, Any] = FORMS[form].to_json(FORMS[form].from_view(view))
-    return json
+def shown(dialect: str, view: OperationView) -> dict[str, Any]:
+    """Returns the JSON of a dialect."""
+    return DIALECTS[dialect].to_json(DIALECTS[dialect].from_view(view))
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -182,17 +175,17 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 _WHOLE = ("response", "instanceStatuses")
-"""What a path does not lead into."""
+"""Values that no path leads into."""
 
 
 def batch_with(state: Status.State.ValueType, failed: str = "") -> bytes:
     """Returns a batch of two instances: the first in this state, or one failed."""
-    told = BatchStates.begin(["i/1", "i/2"])
+    batch = BatchStates.begin(["i/1", "i/2"])
     if failed:
-        told.move(failed, Status.CREATING, Status.FAILED, error=error())
+        batch.move(failed, Status.CREATING, Status.FAILED, error=error())
     elif state != Status.PENDING_CREATE:
-        told.move("i/1", state)
-    return told.serialized()
+        batch.move("i/1", state)
+    return batch.serialized()
 
 
 def error(code: Code = Code.ABORTED, message: str = "m", reason: str = "THIS") -> status_pb2.Status:
@@ -224,7 +217,7 @@ _BARE = replace(_BEGUN, target="", start_time=0, progress_percent=100)
 
 
 def changed(known: OperationView, **values: Any) -> list[tuple[OperationView, OperationView]]:
-    """Returns a pair of view, the second with other values."""
+    """Returns a pair of views, the second with other values."""
     return [(known, replace(known, **values))]
 
 
@@ -264,18 +257,18 @@ CHANGES: Mapping[str, list[tuple[OperationView, OperationView]]] = {
     "caller": changed(_BEGUN, caller="user@example.com"),
     "request id": changed(_BEGUN, request_id="r"),
 }
-"""OperationView by what people call them, and two operations that differ in nothing else."""
+"""Values by what people call them, and pairs of operations that differ in nothing else."""
 
 
 # Losses.
 
 
-def lost(form: str) -> str:
-    """Returns the list of what does not come back from a form."""
-    losses = FORMS[form].LOST
-    untold = [f"`{fact}`" for fact, becomes in losses.items() if becomes == "not told"]
-    told = [f"`{fact}`: {becomes}." for fact, becomes in losses.items() if becomes != "not told"]
-    return "\n".join(f"* {line}" for line in [f"Not told: {', '.join(untold)}.", *told])
+def lost(dialect: str) -> str:
+    """Returns the list of the fields that do not come back from a dialect."""
+    losses = lost_in(dialect)
+    missing = ", ".join(f"`{field}`" for field, becomes in losses.items() if becomes == NOT_SHOWN)
+    changed = [f"`{field}`: {why}." for field, why in losses.items() if why != NOT_SHOWN]
+    return "\n".join(f"* {line}" for line in [f"Not shown: {missing}.", *changed])
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -288,13 +281,13 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "states": states,
     "fields": fields,
     "longrunning_diagram": diagram_of_results,
-    "batch_diagram": partial(diagram, BATCH_INSTANCE),
-    "job_diagram": partial(diagram, JOB),
-    "status_diagram": partial(diagram, OPERATION_STATUS),
-    "deployment_diagram": partial(diagram, DEPLOYMENT_OPERATION),
-    **{f"{form}_lost": partial(lost, form) for form in FORMS},
+    "alloydb_diagram": partial(diagram, BATCH_INSTANCE),
+    "vertex_ai_diagram": partial(diagram, JOB),
+    "azure_face_diagram": partial(diagram, OPERATION_STATUS),
+    "deployment_manager_diagram": partial(diagram, DEPLOYMENT_OPERATION),
+    **{f"{dialect}_lost": partial(lost, dialect) for dialect in DIALECTS},
 }
-"""What can stand in the document, by name."""
+"""The blocks that the document may have, by name."""
 
 
 if __name__ == "__main__":

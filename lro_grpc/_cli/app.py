@@ -17,7 +17,7 @@ from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.output import Output
 from lro_grpc._cli.session import Session
 from lro_grpc._client.plan import RPC_TIMEOUT
-from lro_grpc._dialects import registry
+from lro_grpc._dialects.registry import DIALECTS
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -144,10 +144,10 @@ def _list(
     )
 
 
-def _known_form(form: str | None) -> str | None:
-    if form is not None and form not in registry.FORMS:
-        raise typer.BadParameter(f"{form!r} is not one of {', '.join(registry.FORMS)}")
-    return form
+def _known_dialect(dialect: str | None) -> str | None:
+    if dialect is not None and dialect not in DIALECTS:
+        raise typer.BadParameter(f"{dialect!r} is not one of {', '.join(DIALECTS)}")
+    return dialect
 
 
 @app.command("get")
@@ -156,20 +156,20 @@ def _get(
     session: Session,
     name: Name,
     output: Format = Output.TABLE,
-    form: Annotated[
+    dialect: Annotated[
         str | None,
         typer.Option(
             "--as",
-            metavar="|".join(registry.FORMS),
-            callback=_known_form,
-            autocompletion=lambda: list(registry.FORMS),
-            help="Show it in one of the documented forms, as that form's JSON.",
+            metavar="|".join(DIALECTS),
+            callback=_known_dialect,
+            autocompletion=lambda: list(DIALECTS),
+            help="Show it as the JSON of this dialect.",
         ),
     ] = None,
     timeout: CallTimeout = None,
 ) -> Exit:
     """Show an operation."""
-    return control.get(session, name, timeout or RPC_TIMEOUT, output, form)
+    return control.get(session, name, timeout or RPC_TIMEOUT, output, dialect)
 
 
 @app.command("wait")

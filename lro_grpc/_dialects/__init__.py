@@ -1,3 +1,3 @@
-"""One operation in its five documented forms, a module each."""
+"""Five documented ways to show an operation, a module each, named by its vendor."""
 
 from __future__ import annotations

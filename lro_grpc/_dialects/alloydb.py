@@ -1,14 +1,13 @@
-"""Dialect 1: the operation of AlloyDB's BatchCreateInstances, which tells of each instance.
+"""The operation of AlloyDB's BatchCreateInstances, with a state for each instance.
 
 It is a ``google.longrunning.Operation`` with a ``google.cloud.alloydb.v1.OperationMetadata``, whose
 bytes are those of fields 1 to 8 of ``lro.v1.OperationMetadata``: nothing here needs AlloyDB's
-package. :data:`LOST` lists what does not come back from it.
+package.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,23 +21,8 @@ from lro_grpc._dialects.view import OperationView, does_not_apply
 from lro_grpc._errors import InvalidArgumentError
 from lro_grpc._operation.batch_states import UNBEGUN, BatchStates
 from lro_grpc._operation.lifecycle import QUEUED, RUNNING
-from lro_grpc._operation.record import Record
 
-LOST: Mapping[str, str] = {
-    "method": "not told",
-    "caller": "not told",
-    "request_id": "not told",
-    "state": "told by the instances, cancel_requested and the outcome: QUEUED until one is begun,"
-    " then RUNNING or CANCELLING; what has expired has failed",
-    "start_time": "not told",
-    "update_time": "not told",
-    "expire_time": "not told",
-    "attempt": "not told",
-    "pause_requested": "not told",
-    "progress_percent": "not told",
-    "partial_failures": "not told: a batch is all or nothing",
-}
-"""The view that do not come back from this form, and what becomes of them."""
+NAME = "alloydb"
 
 METADATA_TYPE = "google.cloud.alloydb.v1.OperationMetadata"
 """The full name of the metadata message."""
@@ -49,7 +33,7 @@ _LAST_FIELD = 8
 _ANY_VERSION = re.compile(r"google\.cloud\.alloydb\.v\w+\.OperationMetadata")
 
 _NAMES = {"statusDetail": "statusMessage", "cancelRequested": "requestedCancellation"}
-"""What AlloyDB's JSON calls differently."""
+"""The names in AlloyDB's JSON that differ from ours."""
 
 
 def from_view(view: OperationView) -> operations_pb2.Operation:
@@ -59,13 +43,8 @@ def from_view(view: OperationView) -> operations_pb2.Operation:
         LroError: FAILED_PRECONDITION if the operation is no batch.
     """
     if not view.batch:
-        raise does_not_apply(view, "batch", "it is no batch, or has not begun one")
+        raise does_not_apply(view, NAME, "it is no batch, or has not begun one")
     return _with_type(longrunning.from_view(view), METADATA_TYPE)
-
-
-def from_record(record: Record) -> operations_pb2.Operation:
-    """Returns the operation that a record is; see :func:`from_view`."""
-    return from_view(OperationView.of_record(record))
 
 
 def to_operation(operation: operations_pb2.Operation) -> operations_pb2.Operation:
@@ -84,12 +63,12 @@ def to_operation(operation: operations_pb2.Operation) -> operations_pb2.Operatio
 def to_json(operation: operations_pb2.Operation) -> dict[str, Any]:
     """Returns the operation as JSON, its metadata under AlloyDB's names."""
     shown = canonical_json.to_json(_conventional(operation))
-    told = {_NAMES.get(key, key): value for key, value in shown["metadata"].items()}
-    batch = told.get("batchCreateInstancesMetadata", {})
+    metadata = {_NAMES.get(key, key): value for key, value in shown["metadata"].items()}
+    batch = metadata.get("batchCreateInstancesMetadata", {})
     if statuses := batch.get("instanceStatuses"):  # a map has no order, and the targets have one
         order = (one for one in [*batch.get("instanceTargets", []), *statuses] if one in statuses)
         batch["instanceStatuses"] = {target: statuses[target] for target in order}
-    return {**shown, "metadata": {**told, "@type": operation.metadata.type_url}}
+    return {**shown, "metadata": {**metadata, "@type": operation.metadata.type_url}}
 
 
 def _conventional(operation: operations_pb2.Operation) -> operations_pb2.Operation:
@@ -110,12 +89,14 @@ def _conventional(operation: operations_pb2.Operation) -> operations_pb2.Operati
 
 def _with_type(operation: operations_pb2.Operation, full_name: str) -> operations_pb2.Operation:
     """Returns the operation with its metadata as the other type, cut to what the two share."""
-    told: Message = operation_metadata_pb2.OperationMetadata.FromString(operation.metadata.value)
-    for field in told.DESCRIPTOR.fields:
+    metadata: Message = operation_metadata_pb2.OperationMetadata.FromString(
+        operation.metadata.value
+    )
+    for field in metadata.DESCRIPTOR.fields:
         if field.number > _LAST_FIELD:
-            told.ClearField(field.name)
+            metadata.ClearField(field.name)
     changed = operations_pb2.Operation()
     changed.CopyFrom(operation)
     changed.metadata.type_url = _anys.TYPE_URL_PREFIX + full_name
-    changed.metadata.value = told.SerializeToString(deterministic=True)
+    changed.metadata.value = metadata.SerializeToString(deterministic=True)
     return changed

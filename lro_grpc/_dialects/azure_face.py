@@ -1,11 +1,7 @@
-"""Dialect 3: the ``OperationStatus`` of Azure Face: one of four words, two times and one text.
-
-:data:`LOST` lists what does not come back from it.
-"""
+"""The ``OperationStatus`` of Azure Face: one of four words, two times and one text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from google.longrunning import operations_pb2
@@ -16,31 +12,8 @@ from lro_grpc._dialects import canonical_json, http_status, longrunning, times
 from lro_grpc._dialects.view import OperationView, does_not_apply, empty_response, job_state_of
 from lro_grpc._errors import Code
 from lro_grpc._operation.lifecycle import FAILED, JOB, OPERATION_STATUS
-from lro_grpc._operation.record import Record
 
-LOST: Mapping[str, str] = {
-    "name": "in the URL alone",
-    "method": "not told",
-    "caller": "not told",
-    "request_id": "not told",
-    "state": "four words: PENDING is notstarted; what is updating, paused or being cancelled is"
-    " running, or notstarted as long as it never ran; what was cancelled or has expired is failed",
-    "target": "told as resourceLocation, and only on success",
-    "verb": "not told",
-    "api_version": "not told",
-    "start_time": "not told",
-    "expire_time": "not told",
-    "attempt": "not told",
-    "cancel_requested": "not told",
-    "pause_requested": "not told",
-    "progress_percent": "not told",
-    "status_detail": "not told",
-    "batch": "not told",
-    "partial_failures": "not told",
-    "error": "only its message; the code becomes UNKNOWN",
-    "response": "not told; an Empty stands in its place",
-}
-"""The view that do not come back from this form, and what becomes of them."""
+NAME = "azure_face"
 
 
 def from_view(view: OperationView) -> operation_status_pb2.OperationStatus:
@@ -50,7 +23,7 @@ def from_view(view: OperationView) -> operation_status_pb2.OperationStatus:
         LroError: FAILED_PRECONDITION if the time of the creation is not known.
     """
     if not view.create_time:
-        raise does_not_apply(view, "operation-status", "its metadata tells no create_time")
+        raise does_not_apply(view, NAME, "its metadata has no create_time")
     word = OPERATION_STATUS.word_for(view.state, started=view.started)
     status = operation_status_pb2.OperationStatus(
         status=operation_status_pb2.OperationStatusType.Value(word.name),
@@ -65,22 +38,17 @@ def from_view(view: OperationView) -> operation_status_pb2.OperationStatus:
     return status
 
 
-def from_record(record: Record) -> operation_status_pb2.OperationStatus:
-    """Returns the status of the operation that a record is."""
-    return from_view(OperationView.of_record(record))
-
-
 def to_operation(
     status: operation_status_pb2.OperationStatus, *, name: str = ""
 ) -> operations_pb2.Operation:
-    """Returns the operation that a status is of.
+    """Returns the operation of a status.
 
     Args:
         status: The status.
-        name: The operation's name, which is in the URL of the status and not in the status.
+        name: The operation's name; the status has none, its URL has.
 
     Raises:
-        InvalidArgumentError: If the status has no word, or a time is none.
+        InvalidArgumentError: If the status or a time is not a valid one.
     """
     state = job_state_of(OPERATION_STATUS, status.status)
     update_time = times.parsed("last_action_time", status.last_action_time)
@@ -104,7 +72,7 @@ def to_json(status: operation_status_pb2.OperationStatus) -> dict[str, Any]:
 
 
 def error_body(error: status_pb2.Status) -> dict[str, Any]:
-    """Returns the JSON of an HTTP response that refuses a call."""
+    """Returns the JSON body of an error response."""
     return {
         "error": {"code": http_status.canonical(error.code).name, "message": error.message},
     }

@@ -12,18 +12,18 @@ from lro_grpc import _anys
 from lro_grpc._errors import InvalidArgumentError
 
 _OPAQUE = "/google.protobuf.BytesValue"
-"""What is put after the type URL of bytes that are not understood, and taken off their JSON."""
+"""A suffix of the type URL of bytes that are not understood; their JSON is without it."""
 
 
 def to_json(message: Message) -> dict[str, Any]:
-    """Returns a message as the mapping that its JSON is of.
+    """Returns the JSON of a message, as a mapping.
 
     An ``Any`` whose type is not known here, or whose bytes are broken, is shown as ``@type`` and
     ``value``, its bytes in base64: one detail that is not understood hides nothing else.
 
     Raises:
-        InvalidArgumentError: If the message holds what JSON has no form for, such as a time that is
-            out of range.
+        InvalidArgumentError: If JSON cannot express the message, such as a time that is out of
+            range.
     """
     try:
         return _to_dict(message)
@@ -31,7 +31,7 @@ def to_json(message: Message) -> dict[str, Any]:
         copy = type(message)()
         copy.CopyFrom(message)
         _wrap_opaque(copy)
-        shown: dict[str, Any] = _without_marks(_to_dict(copy))
+        shown: dict[str, Any] = _without_opaque(_to_dict(copy))
         return shown
 
 
@@ -46,7 +46,7 @@ def _to_dict(message: Message) -> dict[str, Any]:
 
 
 def _wrap_opaque(message: Message) -> None:
-    """Makes the bytes of each ``Any`` that cannot be unpacked a ``BytesValue``."""
+    """Makes each ``Any`` that cannot be unpacked one of a ``BytesValue`` that holds its bytes."""
     if not isinstance(message, any_pb2.Any):
         for inner in messages_in(message):
             _wrap_opaque(inner)
@@ -73,12 +73,12 @@ def messages_in(message: Message) -> Iterator[Message]:
             yield from value.values()
 
 
-def _without_marks(shown: Any) -> Any:
+def _without_opaque(shown: Any) -> Any:
     if isinstance(shown, list):
-        return [_without_marks(one) for one in shown]
+        return [_without_opaque(one) for one in shown]
     if not isinstance(shown, dict):
         return shown
-    clean = {key: _without_marks(value) for key, value in shown.items()}
+    clean = {key: _without_opaque(value) for key, value in shown.items()}
     type_url = str(clean.get("@type", "")).removesuffix(_OPAQUE)
     if "/" in type_url:
         clean["@type"] = type_url

@@ -1,15 +1,14 @@
-"""Dialect 4: the ``Operation`` of Cloud Deployment Manager v2.
+"""The ``Operation`` of Cloud Deployment Manager v2.
 
 The operations of its project P are those of the parent ``projects/P/locations/global``. Its names
-are only the last part of ours, its links hold all of it. :data:`LOST` lists what does not come back
-from it.
+are only the last part of ours; its links hold all of it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -25,41 +24,19 @@ from lro_grpc._errors import Code, from_status
 from lro_grpc._operation import names
 from lro_grpc._operation.batch_states import BatchStates, Status
 from lro_grpc._operation.lifecycle import CANCELLED, DEPLOYMENT_OPERATION, PARTIALLY_SUCCEEDED
-from lro_grpc._operation.record import Record
 
-LOST: Mapping[str, str] = {
-    "name": "what is under projects/P/global comes back under projects/P/locations/global",
-    "target": "what is under projects/P/global comes back under projects/P/locations/global",
-    "method": "not told",
-    "caller": "told as user, which an operation has no place for",
-    "request_id": "told as clientOperationId, which an operation has no place for",
-    "state": "three words, and on DONE the error and the warnings: what is updating, paused or"
-    " being cancelled is RUNNING, or PENDING as long as it never ran; what has expired has failed",
-    "api_version": "in the URL alone",
-    "update_time": "not told but by the end",
-    "expire_time": "not told",
-    "attempt": "not told",
-    "cancel_requested": "not told but by the error CANCELLED",
-    "pause_requested": "not told",
-    "progress_percent": "100 on DONE, whatever it was when the operation failed",
-    "batch": "not told but by the errors of the instances that failed",
-    "partial_failures": "told as warnings, without their details",
-    "error": "its ErrorInfo, Help, LocalizedMessage and DebugInfo, and no other details; further"
-    " errors, of instances that failed, become details of the first",
-    "response": "not told; an Empty stands in its place",
-}
-"""The view that do not come back from this form, and what becomes of them."""
+NAME = "deployment_manager"
 
 Operation = deployment_operation_pb2.DeploymentOperation
 
 _BASE = "/deploymentmanager/v2/"
-"""What stands in a link between the server and the name."""
+"""The part of a link between the server and the name."""
 
 _PATH_CHARACTERS = "/-._~!$&'()*+,;=:@"
-"""What may stand in a link's path as it is (RFC 3986)."""
+"""The characters that a link's path may have unencoded (RFC 3986)."""
 
 _CODE_KEY = "code"
-"""Under which key a warning tells the code of the failure that it is of."""
+"""The key of the failure's code among the data of its warning."""
 
 
 def parent_of(project: str) -> str:
@@ -73,12 +50,12 @@ def number_of(name: str) -> int:
 
 
 def from_view(view: OperationView, *, public_url: str = "") -> Operation:
-    """Returns the operation in this form.
+    """Returns the operation as Deployment Manager shows it.
 
     Args:
         view: The operation.
-        public_url: What the links begin with, such as ``https://example.com``. They are relative
-            to the server unless it is given.
+        public_url: The beginning of all links, such as ``https://example.com``. Unless it is
+            given, links are relative to the server.
     """
     word = DEPLOYMENT_OPERATION.word_for(view.state, started=view.started)
     operation = Operation(
@@ -108,16 +85,11 @@ def from_view(view: OperationView, *, public_url: str = "") -> Operation:
     return operation
 
 
-def from_record(record: Record, *, public_url: str = "") -> Operation:
-    """Returns the operation that a record is; see :func:`from_view`."""
-    return from_view(OperationView.of_record(record), public_url=public_url)
-
-
 def to_operation(operation: Operation) -> operations_pb2.Operation:
-    """Returns the operation that this form is of.
+    """Returns the operation of a Deployment Manager operation.
 
     Raises:
-        InvalidArgumentError: If it has no status, or a time is none.
+        InvalidArgumentError: If its status or a time is not a valid one.
     """
     state = job_state_of(DEPLOYMENT_OPERATION, operation.status)
     done = DEPLOYMENT_OPERATION.is_terminal(operation.status)
@@ -152,7 +124,7 @@ def to_json(operation: Operation) -> dict[str, Any]:
 
 
 def error_body(error: status_pb2.Status) -> dict[str, Any]:
-    """Returns the JSON of an HTTP response that refuses a call."""
+    """Returns the JSON body of an error response."""
     code = http_status.canonical(error.code)
     entry = {"message": error.message, "domain": "global", "reason": code.name}
     return {
@@ -173,7 +145,7 @@ def _link(public_url: str, name: str) -> str:
 
 
 def _name(link: str) -> str:
-    """Returns the name of the resource that a link leads to; a link of others is a name itself."""
+    """Returns the name of the resource that a link leads to; a link elsewhere is its own name."""
     _, is_ours, path = link.partition(_BASE)
     if not is_ours:
         return link
@@ -181,7 +153,7 @@ def _name(link: str) -> str:
 
 
 def _errors(error: status_pb2.Status, batch: BatchStates) -> Iterator[Operation.ErrorEntry]:
-    """Returns the error that ended the operation, then those of the instances that failed."""
+    """Yields the error that ended the operation, then those of the instances that failed."""
     failed = [(one, batch.error_of(one)) for one in batch.among(frozenset({Status.FAILED}))]
     first = next((target for target, own in failed if own == error), "")
     yield _entry(error, first)

@@ -1,4 +1,4 @@
-"""The canonical codes as HTTP has them: a status number, and its words."""
+"""The canonical codes as HTTP has them: a status number, and its phrase."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OF_CODE: Mapping[Code, int] = MappingProxyType(
         Code.UNAUTHENTICATED: 401,
     }
 )
-"""The HTTP status of each code, as ``google/rpc/code.proto`` has it."""
+"""The HTTP status of each code, as ``google/rpc/code.proto`` lists it."""
 
 
 def canonical(code: int) -> Code:

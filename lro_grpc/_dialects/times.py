@@ -1,4 +1,4 @@
-"""Times as the text of RFC 3339, in the ways in which the documented forms write it."""
+"""Times as the text of RFC 3339, as the dialects write it."""
 
 from __future__ import annotations
 

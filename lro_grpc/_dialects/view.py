@@ -1,4 +1,4 @@
-"""What all forms of an operation are made of."""
+"""An operation whatever its dialect: every dialect is made from this view, and leads back to it."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ from lro_grpc._operation.record import FIELDS, Record
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationView:
-    """What is known of an operation, whatever form it came in.
+    """All that is known of an operation, whatever dialect it came in.
 
-    Times are microseconds since 1970 UTC, and 0 stands for one that is unset or not known; so does
-    an empty text. The names are those of :class:`lro_grpc._operation.publication.Record`.
+    Times are microseconds since 1970 UTC. 0 stands for a time that is unset or not known, and so
+    does an empty text. The names are those of a record.
     """
 
     name: str
     state: int
-    """A ``lro.v1.JobState``; derived from the rest if the operation does not tell it."""
+    """A ``lro.v1.JobState``; derived from the rest if the operation does not have it."""
     method: str = ""
     """``/pkg.Service/Method``. Only the server that has the operation knows it."""
     caller: str = ""
@@ -64,10 +64,10 @@ class OperationView:
     cancel_requested: bool = False
     pause_requested: bool = False
     progress_percent: int | None = None
-    """0 to 100; None if the operation does not tell it."""
+    """0 to 100; None if it is not known."""
     status_detail: str = ""
     batch: bytes = b""
-    """A serialized ``lro.v1.BatchCreateInstancesMetadata``; empty for what is no batch."""
+    """A serialized ``lro.v1.BatchCreateInstancesMetadata``; empty for none."""
     partial_failures: tuple[status_pb2.Status, ...] = ()
     """Failures of parts that do not fail the whole."""
     error: status_pb2.Status | None = None
@@ -80,12 +80,12 @@ class OperationView:
 
     @property
     def started(self) -> bool:
-        """Whether it was ever worked on, as far as is known."""
-        return bool(self.start_time) or self.state in _WORKED_ON
+        """Whether an attempt has ever begun, as far as is known."""
+        return bool(self.start_time) or self.state in STARTED_STATES
 
     @classmethod
     def of_record(cls, record: Record) -> OperationView:
-        """Returns what the server knows of its own operation."""
+        """Returns the view of a server on its own operation."""
         operation = operations_pb2.Operation.FromString(record.operation)
         return cls(
             **{name: getattr(record, name) for name, field in FIELDS.items() if field.viewed},
@@ -96,27 +96,27 @@ class OperationView:
 
     @classmethod
     def of_operation(cls, operation: operations_pb2.Operation) -> OperationView:
-        """Returns what an operation tells: its result, and the conventional fields of its metadata.
+        """Returns the view of a client: the result, and the conventional fields of the metadata.
 
-        Metadata of a type that is not known here tells nothing.
+        Of metadata whose type is not known here, nothing is read.
 
         Raises:
-            InvalidArgumentError: If a time in the metadata is none that a ``Timestamp`` can hold.
+            InvalidArgumentError: If a time in the metadata is out of range.
         """
         message = _anys.unpack(operation.metadata)
-        told = {name: _plain(name, value) for name, value in _read(message).items()}
+        known = {name: _plain(name, value) for name, value in _read(message).items()}
         failures = _partial_failures(message)
-        told["state"] = _state(operation, told, partial=bool(failures))
+        known["state"] = _state(operation, known, partial=bool(failures))
         return cls(
             name=operation.name,
             partial_failures=failures,
             error=_error(operation),
             response=_response(operation),
-            **told,
+            **known,
         )
 
 
-_WORKED_ON = frozenset({RUNNING, UPDATING, CANCELLING})
+STARTED_STATES = frozenset({RUNNING, UPDATING, CANCELLING})
 """The states that an operation is in only after an attempt has begun."""
 
 
@@ -127,54 +127,54 @@ def ended_with(code: int) -> int:
     return FAILED if code else SUCCEEDED
 
 
-def job_state_of(words: Lifecycle, number: int) -> int:
-    """Returns the first ``JobState`` that a word of another form represents.
+def job_state_of(lifecycle: Lifecycle, number: int) -> int:
+    """Returns the first ``JobState`` that a state of another dialect represents.
 
     Args:
-        words: The words of that form.
-        number: The word's number.
+        lifecycle: The states of that dialect.
+        number: The state's number.
 
     Raises:
-        InvalidArgumentError: If it is the number of no word.
+        InvalidArgumentError: If no state has that number.
     """
-    if number not in words.states:
-        names = ", ".join(state.name for state in words.states.values())
+    if number not in lifecycle.states:
+        names = ", ".join(state.name for state in lifecycle.states.values())
         raise InvalidArgumentError(
-            f"{number} is no status of {words.name}; expected one of {names}",
+            f"{number} is no status of {lifecycle.name}; expected one of {names}",
             metadata={"status": str(number)},
         )
-    return words.states[number].represents[0]
+    return lifecycle.states[number].represents[0]
 
 
 def empty_response() -> any_pb2.Any:
-    """Returns what stands for the response in a form that only tells that there was one."""
+    """Returns an Empty: the response where a dialect shows only that there was one."""
     return _anys.pack(empty_pb2.Empty())
 
 
-def does_not_apply(view: OperationView, form: str, why: str) -> LroError:
-    """Returns the error for an operation that a form cannot show."""
+def does_not_apply(view: OperationView, dialect: str, why: str) -> LroError:
+    """Returns the error for an operation that a dialect cannot show."""
     return LroError(
-        f"{view.name} has no form {form}: {why}",
+        f"{view.name} cannot be shown as {dialect}: {why}",
         code=Code.FAILED_PRECONDITION,
         reason="FORM_DOES_NOT_APPLY",
         domain=LIBRARY_DOMAIN,
-        metadata={"operation": view.name, "form": form},
+        metadata={"operation": view.name, "form": dialect},
     )
 
 
-def _state(operation: operations_pb2.Operation, told: Mapping[str, Any], *, partial: bool) -> int:
-    """Returns the state that the metadata tells, or else the one that the rest stands for."""
-    state: int = told.get("state", 0)
+def _state(operation: operations_pb2.Operation, known: Mapping[str, Any], *, partial: bool) -> int:
+    """Returns the state in the metadata, or else the one that the rest stands for."""
+    state: int = known.get("state", 0)
     if state in JOB.states and JOB.is_terminal(state) == operation.done:
         return state
     if operation.done:
         if partial and not operation.HasField("error"):
             return PARTIALLY_SUCCEEDED
         return ended_with(operation.error.code)
-    if told.get("cancel_requested"):
+    if known.get("cancel_requested"):
         return CANCELLING
-    # Of what does not tell whether it was started, clients assume that it was.
-    is_running = told.get("start_time", True)
+    # Metadata without a start time says nothing of the start: clients assume that it was started.
+    is_running = known.get("start_time", True)
     return RUNNING if is_running else QUEUED
 
 

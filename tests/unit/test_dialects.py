@@ -1,10 +1,12 @@
-"""Each form by example: what it looks like, what it loses, and what it refuses."""
+"""Each dialect by example: what it shows, what it loses, and what it refuses."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 from google.longrunning import operations_pb2
@@ -26,9 +28,10 @@ from lro_grpc._dialects import (
     deployment_manager,
     http_status,
     longrunning,
-    registry,
     vertex_ai,
 )
+from lro_grpc._dialects.losses import lost_in
+from lro_grpc._dialects.registry import DIALECTS, to_json
 from lro_grpc._dialects.view import OperationView
 from lro_grpc._errors import Code, InvalidArgumentError, LroError, to_status
 from lro_grpc._operation.batch_states import BatchStates, Status
@@ -57,9 +60,6 @@ from lro_grpc._operation.lifecycle import (
     SUCCEEDED,
 )
 from lro_grpc._operation.record import Record
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 DEPLOYMENT = "projects/p/locations/global/deployments/d"
 ERROR = to_status(
@@ -107,6 +107,10 @@ def after(*events: Event, start: Record | None = None) -> Record:
     return one
 
 
+def view(record: Record) -> OperationView:
+    return OperationView.of_record(record)
+
+
 HALF = Report(1, 50, "half")
 QUEUED_ONE = started()
 RUNNING_ONE = after(Claim(LEASE), HALF)
@@ -117,7 +121,7 @@ EXPIRED_ONE = after(Claim(LEASE), Expire(HALF))
 
 
 def batch(*states: Any, first_error: status_pb2.Status = ERROR) -> bytes:
-    told = BatchStates.begin([f"instances/i{number}" for number in range(1, len(states) + 1)])
+    instances = BatchStates.begin([f"instances/i{number}" for number in range(1, len(states) + 1)])
     ways = {
         Status.PENDING_CREATE: (),
         Status.READY: (Status.CREATING, Status.READY),
@@ -128,11 +132,11 @@ def batch(*states: Any, first_error: status_pb2.Status = ERROR) -> bytes:
         Status.FAILED: (Status.FAILED,),
     }
     errors = iter([first_error, *[status_pb2.Status(code=10, message="not begun")] * len(states)])
-    for target, state in zip(told.targets, states, strict=True):
+    for target, state in zip(instances.targets, states, strict=True):
         if ways[state]:
             error = next(errors) if state == Status.FAILED else None
-            told.move(target, *ways[state], error=error)
-    return told.serialized()
+            instances.move(target, *ways[state], error=error)
+    return instances.serialized()
 
 
 FAILED_BATCH = after(
@@ -140,13 +144,13 @@ FAILED_BATCH = after(
     SaveBatch(HALF, batch(*[Status.ROLLED_BACK] * 2, *[Status.FAILED] * 2), b""),
     Fail(Report(1), ERROR.SerializeToString()),
 )
-"""The documented example of dialect 1: four instances, of which the third fails."""
+"""The documented example of AlloyDB: four instances, of which the third fails."""
 
 
 # What is lost.
 
-RICH: dict[ModuleType, list[Record]] = {
-    form: [
+RICH: dict[str, list[Record]] = {
+    name: [
         RUNNING_ONE,
         SUCCEEDED_ONE,
         FAILED_ONE,
@@ -160,7 +164,8 @@ RICH: dict[ModuleType, list[Record]] = {
         FAILED_BATCH,
         started(parent="projects/p/global", target="projects/p/global/deployments/d"),
     ]
-    for form in (longrunning, vertex_ai, azure_face, deployment_manager)
+    for name in DIALECTS
+    if name != "alloydb"
 }
 PARTIAL_ONE = after(Claim(LEASE), Succeed(Report(1, handler_metadata=PARTIAL), TEXT, partial=True))
 WITH_DETAILS_OF_PARTS = operation_metadata_pb2.OperationMetadata(partial_failures=[ERROR])
@@ -169,7 +174,7 @@ for records in RICH.values():
     records.append(
         after(Claim(LEASE), Succeed(Report(1, handler_metadata=own), TEXT, partial=True))
     )
-RICH[alloydb] = [
+RICH["alloydb"] = [
     FAILED_BATCH,
     after(Claim(LEASE), SaveBatch(HALF, batch(Status.READY), b""), Pause()),
     after(
@@ -180,26 +185,26 @@ RICH[alloydb] = [
 ]
 
 
-@pytest.mark.parametrize("form", RICH, ids=lambda form: form.__name__.rpartition(".")[2])
-def test_what_is_listed_as_lost_is_lost(form: ModuleType) -> None:
+@pytest.mark.parametrize("name", DIALECTS)
+def test_what_is_listed_as_lost_is_lost(name: str) -> None:
     """And nothing else: test_dialects_properties.py tries that of all that can happen."""
     differing = set()
-    for record in RICH[form]:
-        known = OperationView.of_record(record)
-        back = OperationView.of_operation(form.to_operation(form.from_record(record)))
+    for record in RICH[name]:
+        known, dialect = view(record), DIALECTS[name]
+        back = OperationView.of_operation(dialect.to_operation(dialect.from_view(known)))
         differing |= {
-            name
-            for name in OperationView.__dataclass_fields__
-            if getattr(known, name) != getattr(back, name)
+            field
+            for field in OperationView.__dataclass_fields__
+            if getattr(known, field) != getattr(back, field)
         }
-    assert differing == set(form.LOST)
+    assert differing == set(lost_in(name))
 
 
-# Dialect 1.
+# AlloyDB.
 
 
 def test_a_batch_that_fails_shows_as_documented() -> None:
-    shown = alloydb.to_json(alloydb.from_record(FAILED_BATCH))
+    shown = alloydb.to_json(alloydb.from_view(view(FAILED_BATCH)))
     statuses = shown["metadata"]["batchCreateInstancesMetadata"]["instanceStatuses"]
     assert [(target, status["state"]) for target, status in statuses.items()] == [
         ("instances/i1", "ROLLED_BACK"),
@@ -214,19 +219,19 @@ def test_a_batch_that_fails_shows_as_documented() -> None:
     assert shown["error"]["message"] == "no such image"
 
 
-def test_the_state_of_a_batch_is_told_by_its_instances() -> None:
+def test_the_state_of_a_batch_follows_from_its_instances() -> None:
     for states, state in (([Status.PENDING_CREATE] * 2, QUEUED), ([Status.READY] * 2, RUNNING)):
         one = after(Claim(LEASE), SaveBatch(HALF, batch(*states), b""))
-        back = alloydb.to_operation(alloydb.from_record(one))
+        back = alloydb.to_operation(alloydb.from_view(view(one)))
         assert OperationView.of_operation(back).state == state
     one = after(Claim(LEASE), SaveBatch(HALF, batch(Status.READY), b""), Cancel())
-    back = alloydb.to_operation(alloydb.from_record(one))
+    back = alloydb.to_operation(alloydb.from_view(view(one)))
     assert OperationView.of_operation(back).state == CANCELLING
 
 
-def test_what_is_no_batch_has_no_form_of_one() -> None:
-    with pytest.raises(LroError, match=f"{RUNNING_ONE.name} has no form batch") as caught:
-        alloydb.from_record(RUNNING_ONE)
+def test_what_is_no_batch_is_not_shown_as_one() -> None:
+    with pytest.raises(LroError, match=f"{RUNNING_ONE.name} cannot be shown as alloydb") as caught:
+        alloydb.from_view(view(RUNNING_ONE))
     assert caught.value.code == Code.FAILED_PRECONDITION
     assert caught.value.reason == "FORM_DOES_NOT_APPLY"
 
@@ -244,18 +249,18 @@ def test_metadata_of_others_is_no_batch(own: any_pb2.Any) -> None:
         alloydb.to_operation(operations_pb2.Operation(name="operations/x", metadata=own))
 
 
-# Dialect 2.
+# Vertex AI.
 
 
 def test_a_job_shows_as_documented() -> None:
     name = "projects/p/locations/l/customJobs/1"
-    assert vertex_ai.from_record(QUEUED_ONE, name=name) == {
+    assert vertex_ai.from_view(view(QUEUED_ONE), name=name) == {
         "name": name,
         "state": "JOB_STATE_QUEUED",
         "createTime": "2027-01-15T08:00:00Z",
         "updateTime": "2027-01-15T08:00:00Z",
     }
-    failed = vertex_ai.from_record(FAILED_ONE)
+    failed = vertex_ai.from_view(view(FAILED_ONE))
     assert failed == {
         "name": FAILED_ONE.name,
         "state": "JOB_STATE_FAILED",
@@ -265,7 +270,7 @@ def test_a_job_shows_as_documented() -> None:
         "updateTime": "2027-01-15T08:00:03Z",
         "error": json_format.MessageToDict(ERROR),
     }
-    partial = vertex_ai.from_record(PARTIAL_ONE)
+    partial = vertex_ai.from_view(view(PARTIAL_ONE))
     assert partial["partialFailures"] == [{"code": 5, "message": "one is gone"}]
 
 
@@ -273,8 +278,8 @@ def test_a_job_of_any_state_comes_back() -> None:
     for number, state in state_pb2.JobState.items():
         if state:
             back = vertex_ai.to_operation({"name": "operations/x", "state": number})
-            told = OperationView.of_operation(back)
-            assert told.state == state
+            known = OperationView.of_operation(back)
+            assert known.state == state
             assert back.done == (back.WhichOneof("result") is not None)
 
 
@@ -327,35 +332,35 @@ def test_what_is_no_job_is_refused_and_left_as_it_was(job: dict[str, Any]) -> No
     assert json.dumps(job) == before
 
 
-# Dialect 3.
+# Azure Face.
 
 
 def test_an_operation_status_shows_as_documented() -> None:
-    assert azure_face.to_json(azure_face.from_record(QUEUED_ONE)) == {
+    assert azure_face.to_json(azure_face.from_view(view(QUEUED_ONE))) == {
         "status": "notstarted",
         "createdTime": "2027-01-15T08:00:00.0000000Z",
         "lastActionTime": "2027-01-15T08:00:00.0000000Z",
     }
-    assert azure_face.to_json(azure_face.from_record(SUCCEEDED_ONE)) == {
+    assert azure_face.to_json(azure_face.from_view(view(SUCCEEDED_ONE))) == {
         "status": "succeeded",
         "createdTime": "2027-01-15T08:00:00.0000000Z",
         "lastActionTime": "2027-01-15T08:00:03.0000000Z",
         "resourceLocation": f"/{DEPLOYMENT}",
     }
-    failed = azure_face.to_json(azure_face.from_record(FAILED_ONE))
+    failed = azure_face.to_json(azure_face.from_view(view(FAILED_ONE)))
     assert failed["message"] == "no such image"
     wordless = after(Claim(LEASE), Fail(HALF, status_pb2.Status(code=5).SerializeToString()))
-    assert azure_face.from_record(wordless).message == "NOT_FOUND"
+    assert azure_face.from_view(view(wordless)).message == "NOT_FOUND"
 
 
 def test_the_words_of_what_waits_again_do_not_go_back() -> None:
-    assert azure_face.from_record(after(Pause())).status == operation_status_pb2.notstarted
+    assert azure_face.from_view(view(after(Pause()))).status == operation_status_pb2.notstarted
     for again in (
         after(Claim(LEASE), Release(Report(1))),
         after(Claim(LEASE), Pause(), Release(Report(1))),
         after(Claim(LEASE), Cancel()),
     ):
-        assert azure_face.from_record(again).status == operation_status_pb2.running
+        assert azure_face.from_view(view(again)).status == operation_status_pb2.running
 
 
 def test_the_documented_operation_status_comes_back() -> None:
@@ -366,10 +371,10 @@ def test_the_documented_operation_status_comes_back() -> None:
         resource_location="/snapshots/e58b3f08-1e8b-4165-81df-aa9858f233dc",
     )
     operation = azure_face.to_operation(status, name="operations/x")
-    told = OperationView.of_operation(operation)
-    assert (told.name, told.state) == ("operations/x", SUCCEEDED)
-    assert told.target == "snapshots/e58b3f08-1e8b-4165-81df-aa9858f233dc"
-    again = azure_face.from_view(told)
+    known = OperationView.of_operation(operation)
+    assert (known.name, known.state) == ("operations/x", SUCCEEDED)
+    assert known.target == "snapshots/e58b3f08-1e8b-4165-81df-aa9858f233dc"
+    again = azure_face.from_view(known)
     status.created_time = "2018-12-25T11:41:02.2331410Z"  # a Timestamp of ours has microseconds
     status.last_action_time = "2018-12-25T11:51:27.8705690Z"
     assert again == status
@@ -392,16 +397,16 @@ def test_what_is_no_operation_status_is_refused(values: dict[str, Any], says: st
 
 def test_a_status_needs_the_time_of_the_creation() -> None:
     operation = operations_pb2.Operation(name="operations/x")
-    with pytest.raises(LroError, match="operations/x has no form operation-status") as caught:
-        registry.to_json(operation, "operation-status")
+    with pytest.raises(LroError, match="operations/x cannot be shown as azure_face") as caught:
+        to_json(operation, "azure_face")
     assert caught.value.reason == "FORM_DOES_NOT_APPLY"
 
 
-# Dialect 4.
+# Deployment Manager.
 
 
 def test_a_deployment_operation_shows_as_documented() -> None:
-    made = deployment_manager.from_record(SUCCEEDED_ONE, public_url="https://x.example/")
+    made = deployment_manager.from_view(view(SUCCEEDED_ONE), public_url="https://x.example/")
     base = "https://x.example/deploymentmanager/v2/projects/p/global"
     digests = [
         hashlib.sha256(name.encode()).hexdigest()[:16] for name in (SUCCEEDED_ONE.name, DEPLOYMENT)
@@ -435,19 +440,19 @@ def test_a_deployment_operation_shows_as_documented() -> None:
     ],
 )
 def test_a_target_is_a_link_and_comes_back(target: str, link: str) -> None:
-    made = deployment_manager.from_record(started(target=target))
+    made = deployment_manager.from_view(view(started(target=target)))
     assert made.target_link == link
     assert (made.target_id != 0) == (target != "")
     assert OperationView.of_operation(deployment_manager.to_operation(made)).target == target
 
 
 def test_no_progress_shows_as_0() -> None:
-    shown = deployment_manager.to_json(deployment_manager.from_record(QUEUED_ONE))
+    shown = deployment_manager.to_json(deployment_manager.from_view(view(QUEUED_ONE)))
     assert (shown["status"], shown["progress"]) == ("PENDING", 0)
 
 
 def test_a_failure_shows_as_documented() -> None:
-    shown = deployment_manager.to_json(deployment_manager.from_record(FAILED_ONE))
+    shown = deployment_manager.to_json(deployment_manager.from_view(view(FAILED_ONE)))
     assert shown["error"] == {
         "errors": [
             {
@@ -468,10 +473,10 @@ def test_a_failure_shows_as_documented() -> None:
         ]
     }
     assert (shown["httpErrorStatusCode"], shown["httpErrorMessage"]) == (404, "NOT FOUND")
-    cancelled = deployment_manager.from_record(CANCELLED_ONE)
+    cancelled = deployment_manager.from_view(view(CANCELLED_ONE))
     assert cancelled.error.errors[0].code == "CANCELLED"
     assert cancelled.http_error_status_code == 499
-    assert deployment_manager.from_record(EXPIRED_ONE).http_error_status_code == 504
+    assert deployment_manager.from_view(view(EXPIRED_ONE)).http_error_status_code == 504
 
 
 @pytest.mark.parametrize("code", [code for code in Code if code is not Code.OK])
@@ -479,12 +484,12 @@ def test_every_code_comes_back(code: Code) -> None:
     """HTTP has one status for several codes; the name of the code makes the difference."""
     error = to_status(LroError("it broke", code=code))
     one = after(Claim(LEASE), Fail(HALF, error.SerializeToString()))
-    made = deployment_manager.from_record(one)
+    made = deployment_manager.from_view(view(one))
     assert deployment_manager.to_operation(made).error == error
 
 
 def test_each_instance_that_failed_is_an_error() -> None:
-    made = deployment_manager.from_record(FAILED_BATCH)
+    made = deployment_manager.from_view(view(FAILED_BATCH))
     assert [(one.location, one.code, one.message) for one in made.error.errors] == [
         ("instances/i3", "NOT_FOUND", "no such image"),
         ("instances/i4", "ABORTED", "not begun"),
@@ -496,7 +501,7 @@ def test_each_instance_that_failed_is_an_error() -> None:
 
 
 def test_failures_of_parts_are_warnings() -> None:
-    shown = deployment_manager.to_json(deployment_manager.from_record(PARTIAL_ONE))
+    shown = deployment_manager.to_json(deployment_manager.from_view(view(PARTIAL_ONE)))
     assert shown["warnings"] == [
         {
             "code": "PARTIAL_SUCCESS",
@@ -546,11 +551,11 @@ def test_the_documented_deployment_operation_comes_back() -> None:
         end_time="2019-04-29T11:09:38.176-07:00",
         self_link=f"{base}/operations/operation-1",
     )
-    told = OperationView.of_operation(deployment_manager.to_operation(operation))
-    assert told.name == "projects/example-project/locations/global/operations/operation-1"
-    assert told.target == "projects/example-project/locations/global/deployments/wordpress-1"
-    assert (told.verb, told.state, told.progress_percent) == ("insert", SUCCEEDED, 100)
-    assert told.end_time - told.create_time == 65_986_000
+    known = OperationView.of_operation(deployment_manager.to_operation(operation))
+    assert known.name == "projects/example-project/locations/global/operations/operation-1"
+    assert known.target == "projects/example-project/locations/global/deployments/wordpress-1"
+    assert (known.verb, known.state, known.progress_percent) == ("insert", SUCCEEDED, 100)
+    assert known.end_time - known.create_time == 65_986_000
 
 
 def test_without_links_a_name_is_all_there_is() -> None:
@@ -580,9 +585,9 @@ def test_an_operation_of_unknown_metadata_tells_its_result() -> None:
         ({"done": True, "error": status_pb2.Status(code=4)}, FAILED),
     ):
         operation = operations_pb2.Operation(name="operations/x", metadata=unknown, **values)
-        told = OperationView.of_operation(operation)
-        assert (told.state, told.progress_percent) == (state, None)
-        shown = registry.to_json(operation, "deployment-manager")
+        known = OperationView.of_operation(operation)
+        assert (known.state, known.progress_percent) == (state, None)
+        shown = to_json(operation, "deployment_manager")
         assert shown["status"] == ("DONE" if values else "RUNNING")
         assert longrunning.to_json(operation)["metadata"] == {
             "@type": "type.googleapis.com/no.Such",
@@ -604,19 +609,19 @@ def test_an_operation_of_unknown_metadata_tells_its_result() -> None:
         ({"state": EXPIRED}, True, EXPIRED),
     ],
 )
-def test_a_state_that_cannot_be_is_told_by_the_rest(
+def test_a_state_that_cannot_be_follows_from_the_rest(
     values: dict[str, Any], done: bool, state: int
 ) -> None:
-    told = operation_metadata_pb2.OperationMetadata()
+    metadata = operation_metadata_pb2.OperationMetadata()
     json_values = {key: value for key, value in values.items() if key == "start_time"}
-    json_format.ParseDict(json_values, told)
-    told.MergeFrom(
+    json_format.ParseDict(json_values, metadata)
+    metadata.MergeFrom(
         operation_metadata_pb2.OperationMetadata(
             **{key: value for key, value in values.items() if key not in json_values}
         )
     )
     operation = operations_pb2.Operation(name="operations/x", done=done)
-    operation.metadata.Pack(told)
+    operation.metadata.Pack(metadata)
     assert OperationView.of_operation(operation).state == state
 
 
@@ -626,10 +631,10 @@ def test_a_result_before_the_end_is_none() -> None:
 
 
 def test_a_time_that_is_none_is_refused() -> None:
-    told = operation_metadata_pb2.OperationMetadata()
-    told.create_time.seconds = 10**15
+    metadata = operation_metadata_pb2.OperationMetadata()
+    metadata.create_time.seconds = 10**15
     operation = operations_pb2.Operation(name="operations/x")
-    operation.metadata.Pack(told)
+    operation.metadata.Pack(metadata)
     with pytest.raises(InvalidArgumentError, match="create_time"):
         OperationView.of_operation(operation)
     with pytest.raises(InvalidArgumentError, match="has no JSON"):
@@ -639,28 +644,38 @@ def test_a_time_that_is_none_is_refused() -> None:
 # By name.
 
 
-def test_each_form_has_a_name() -> None:
-    operation = longrunning.from_record(FAILED_BATCH)
-    shown = {form: registry.to_json(operation, form) for form in registry.FORMS}
-    assert list(shown) == ["longrunning", "job", "operation-status", "deployment-manager", "batch"]
+def test_each_dialect_has_the_name_of_its_module() -> None:
+    modules = (longrunning, alloydb, vertex_ai, azure_face, deployment_manager)
+    assert list(DIALECTS) == [one.__name__.rpartition(".")[2] for one in modules]
+    operation = longrunning.from_view(view(FAILED_BATCH))
+    shown = {name: to_json(operation, name) for name in DIALECTS}
     assert shown["longrunning"] == json_format.MessageToDict(operation)
-    assert shown["job"] == vertex_ai.from_record(FAILED_BATCH)
-    assert shown["operation-status"]["status"] == "failed"
-    assert shown["deployment-manager"]["status"] == "DONE"
-    assert "user" not in shown["deployment-manager"]  # only its server knows
-    batch = alloydb.to_json(alloydb.from_record(FAILED_BATCH))
-    assert shown["batch"] == batch
+    assert shown["vertex_ai"] == vertex_ai.from_view(view(FAILED_BATCH))
+    assert shown["azure_face"]["status"] == "failed"
+    assert shown["deployment_manager"]["status"] == "DONE"
+    assert "user" not in shown["deployment_manager"]  # only its server knows
+    batch = alloydb.to_json(alloydb.from_view(view(FAILED_BATCH)))
+    assert shown["alloydb"] == batch
 
 
-def test_there_is_no_form_of_another_name() -> None:
-    with pytest.raises(InvalidArgumentError, match="expected one of longrunning, job"):
-        registry.to_json(operations_pb2.Operation(), "xml")
+def test_there_is_no_dialect_of_another_name() -> None:
+    with pytest.raises(InvalidArgumentError, match="expected one of longrunning, alloydb"):
+        to_json(operations_pb2.Operation(), "xml")
+
+
+def test_the_code_in_the_document_runs() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "dialects.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
+    names: dict[str, Any] = {"operation": longrunning.from_view(view(SUCCEEDED_ONE))}
+    exec(block, names)
+    assert names["message"].target_link.endswith("/projects/p/global/deployments/d")
+    assert "lro_grpc._" not in block
 
 
 # Errors of calls.
 
 
-def test_a_call_that_is_refused_is_answered_in_the_vendors_form() -> None:
+def test_a_call_that_is_refused_is_answered_as_the_vendor_does() -> None:
     error = to_status(LroError("no such operation", code=Code.NOT_FOUND, domain="d.example"))
     google = longrunning.error_body(error)["error"]
     assert (google["code"], google["status"]) == (404, "NOT_FOUND")
@@ -693,12 +708,12 @@ def test_http_has_words_for_every_code() -> None:
 def test_what_cannot_be_unpacked_is_shown_as_it_is_and_hides_nothing_else() -> None:
     unknown = any_pb2.Any(type_url="type.googleapis.com/no.Such", value=b"abc")
     broken = any_pb2.Any(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\xff")
-    told = operation_metadata_pb2.OperationMetadata(progress_percent=3)
-    told.partial_failures.add(details=[unknown])
-    told.batch_create_instances_metadata.instance_statuses["a"].error.details.append(unknown)
-    told.details.Pack(wrappers_pb2.BytesValue(value=b"q"))
+    metadata = operation_metadata_pb2.OperationMetadata(progress_percent=3)
+    metadata.partial_failures.add(details=[unknown])
+    metadata.batch_create_instances_metadata.instance_statuses["a"].error.details.append(unknown)
+    metadata.details.Pack(wrappers_pb2.BytesValue(value=b"q"))
     operation = operations_pb2.Operation(error=status_pb2.Status(details=[broken]))
-    operation.metadata.Pack(told)
+    operation.metadata.Pack(metadata)
     before = operation.SerializeToString(deterministic=True)
     as_it_is = {"@type": "type.googleapis.com/no.Such", "value": "YWJj"}
     shown = canonical_json.to_json(operation)

@@ -1,4 +1,4 @@
-"""Whatever happens to an operation, each form of it keeps to what its documents say."""
+"""Whatever happens to an operation, each dialect shows it as its documents say."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
+from google.longrunning import operations_pb2
 from google.protobuf import json_format
 from hypothesis import given, settings
 from operation_histories import histories
 
 from lro.v1 import batch_create_instances_pb2
 from lro_grpc._dialects import alloydb, azure_face, deployment_manager, longrunning, vertex_ai
+from lro_grpc._dialects.dialect import Dialect
+from lro_grpc._dialects.losses import lost_in
+from lro_grpc._dialects.registry import DIALECTS
 from lro_grpc._dialects.view import OperationView
 from lro_grpc._errors import Code
 from lro_grpc._operation.lifecycle import (
@@ -25,17 +29,9 @@ from lro_grpc._operation.lifecycle import (
 from lro_grpc._operation.record import Record
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from lro_grpc._operation.lifecycle import Lifecycle
 
-FORMS = [
-    longrunning,
-    alloydb,
-    vertex_ai,
-    azure_face,
-    deployment_manager,
-]
+Operation = operations_pb2.Operation
 InstanceStatus = batch_create_instances_pb2.BatchCreateInstanceStatus
 
 whatever_happens = settings(max_examples=50, deadline=None)
@@ -56,24 +52,24 @@ def in_order(times: list[str]) -> bool:
     return there == sorted(there)
 
 
-# Dialect 5.
+# google.longrunning.
 
 
 @whatever_happens
 @given(histories())
 def test_longrunning_is_done_when_it_has_a_result(history: list[Record]) -> None:
     for record in history:
-        stored, made = longrunning.from_record(record), longrunning.from_view(view(record))
+        stored, made = Operation.FromString(record.operation), longrunning.from_view(view(record))
         assert stored == made  # for records whose metadata is of the library's own type
         result = made.WhichOneof("result")
         assert made.done == (result is not None)
-        told = OperationView.of_operation(made)
-        assert made.done == bool(told.end_time)
-        assert told.create_time <= (told.end_time or told.create_time)
+        known = OperationView.of_operation(made)
+        assert made.done == bool(known.end_time)
+        assert known.create_time <= (known.end_time or known.create_time)
         if result == "error":
             assert made.error.code != 0
             assert (made.error.code == Code.CANCELLED) == (record.state == CANCELLED)
-            assert told.cancel_requested or made.error.code != Code.CANCELLED
+            assert known.cancel_requested or made.error.code != Code.CANCELLED
 
 
 @whatever_happens
@@ -89,26 +85,26 @@ def test_longrunning_stays_what_it_was_made_for_and_as_it_ended(history: list[Re
         assert not was.done
 
 
-# Dialect 1.
+# AlloyDB.
 
 
 @whatever_happens
 @given(histories(batch=True))
-def test_batch_tells_of_each_instance(history: list[Record]) -> None:
+def test_batch_shows_each_instance(history: list[Record]) -> None:
     for record in history:
         if not record.batch:
             continue
-        told = batch_of(record)
-        assert list(told.instance_targets) == ["i/b", "i/a"]
-        assert told.instance_statuses.keys() <= set(told.instance_targets)
-        for status in told.instance_statuses.values():
+        batch = batch_of(record)
+        assert list(batch.instance_targets) == ["i/b", "i/a"]
+        assert batch.instance_statuses.keys() <= set(batch.instance_targets)
+        for status in batch.instance_statuses.values():
             assert status.HasField("error") == (status.state == InstanceStatus.FAILED)
             assert status.error_msg == status.error.message
             state = BATCH_INSTANCE.states[status.state]
             assert state.terminal or state.final_when_done or not record.done
         if record.done:
-            ready = [one.state == InstanceStatus.READY for one in told.instance_statuses.values()]
-            made = alloydb.from_record(record)
+            ready = [one.state == InstanceStatus.READY for one in batch.instance_statuses.values()]
+            made = alloydb.from_view(view(record))
             assert all(ready) if made.HasField("response") else not any(ready)
 
 
@@ -118,39 +114,39 @@ def test_batch_json_has_the_names_of_alloydb(history: list[Record]) -> None:
     for record in history:
         if not record.batch:
             continue
-        shown = alloydb.to_json(alloydb.from_record(record))
-        told = shown["metadata"]
-        assert told["@type"].endswith("/google.cloud.alloydb.v1.OperationMetadata")
-        assert told.keys() <= {
+        shown = alloydb.to_json(alloydb.from_view(view(record)))
+        metadata = shown["metadata"]
+        assert metadata["@type"].endswith("/google.cloud.alloydb.v1.OperationMetadata")
+        assert metadata.keys() <= {
             *("@type", "createTime", "endTime", "target", "verb", "statusMessage"),
             *("requestedCancellation", "apiVersion", "batchCreateInstancesMetadata"),
         }
-        assert told.get("statusMessage", "") == record.status_detail
-        assert told.get("requestedCancellation", False) == record.cancel_requested
+        assert metadata.get("statusMessage", "") == record.status_detail
+        assert metadata.get("requestedCancellation", False) == record.cancel_requested
 
 
 def batch_of(record: Record) -> Any:
-    made = alloydb.from_record(record)
-    told = OperationView.of_operation(alloydb.to_operation(made)).batch
-    return batch_create_instances_pb2.BatchCreateInstancesMetadata.FromString(told)
+    made = alloydb.from_view(view(record))
+    known = OperationView.of_operation(alloydb.to_operation(made)).batch
+    return batch_create_instances_pb2.BatchCreateInstancesMetadata.FromString(known)
 
 
-# Dialect 2.
+# Vertex AI.
 
 
 @whatever_happens
 @given(histories())
 def test_job_has_an_error_and_times_as_its_state_says(history: list[Record]) -> None:
     for record in history:
-        job = vertex_ai.from_record(record)
+        job = vertex_ai.from_view(view(record))
         assert job["state"] == JOB.states[record.state].name
         assert ("error" in job) == (record.state in (FAILED, CANCELLED))
         if record.state == CANCELLED:
             assert job["error"]["code"] == Code.CANCELLED
         assert ("endTime" in job) == record.done
         assert ("startTime" in job) == bool(record.attempt)
-        told = OperationView.of_operation(vertex_ai.to_operation(job))
-        times = [told.create_time, told.start_time, told.end_time, told.update_time]
+        known = OperationView.of_operation(vertex_ai.to_operation(job))
+        times = [known.create_time, known.start_time, known.end_time, known.update_time]
         assert times == [
             *(record.create_time, record.start_time, record.end_time, record.update_time)
         ]
@@ -160,21 +156,21 @@ def test_job_has_an_error_and_times_as_its_state_says(history: list[Record]) -> 
 @given(histories())
 def test_job_goes_on_and_starts_once(history: list[Record]) -> None:
     for before, after in steps(history):
-        was, now = vertex_ai.from_record(before), vertex_ai.from_record(after)
+        was, now = vertex_ai.from_view(view(before)), vertex_ai.from_view(view(after))
         assert was["name"] == now["name"]
         assert was["createTime"] == now["createTime"]
         assert was.get("startTime", now.get("startTime")) == now.get("startTime")
         assert not JOB.is_terminal(before.state)
 
 
-# Dialect 3.
+# Azure Face.
 
 
 @whatever_happens
 @given(histories())
-def test_operation_status_tells_one_thing_by_each_word(history: list[Record]) -> None:
+def test_operation_status_says_one_thing_by_each_word(history: list[Record]) -> None:
     for record in history:
-        shown = azure_face.to_json(azure_face.from_record(record))
+        shown = azure_face.to_json(azure_face.from_view(view(record)))
         assert shown["createdTime"] <= shown["lastActionTime"]
         assert ("message" in shown) == (shown["status"] == "failed")
         assert (shown.get("resourceLocation", "") != "") == (
@@ -187,20 +183,20 @@ def test_operation_status_tells_one_thing_by_each_word(history: list[Record]) ->
 @given(histories())
 def test_operation_status_never_goes_back(history: list[Record]) -> None:
     for before, after in steps(history):
-        was, now = azure_face.from_record(before), azure_face.from_record(after)
+        was, now = azure_face.from_view(view(before)), azure_face.from_view(view(after))
         check_never_back(OPERATION_STATUS, was.status, now.status)
         assert was.created_time == now.created_time
         assert was.last_action_time <= now.last_action_time
 
 
-# Dialect 4.
+# Deployment Manager.
 
 
 @whatever_happens
 @given(histories())
 def test_deployment_operation_is_as_its_status_says(history: list[Record]) -> None:
     for record in history:
-        made = deployment_manager.from_record(record)
+        made = deployment_manager.from_view(view(record))
         shown = deployment_manager.to_json(made)
         done = shown["status"] == "DONE"
         assert 0 <= shown["progress"] <= 100
@@ -212,7 +208,7 @@ def test_deployment_operation_is_as_its_status_says(history: list[Record]) -> No
         assert in_order([made.insert_time, made.start_time, made.end_time])
         failed = bool(shown.get("error", {}).get("errors"))
         assert ("httpErrorStatusCode" in shown) == ("httpErrorMessage" in shown) == failed
-        # The documented rule by which a client tells success.
+        # The documented rule by which a client knows success.
         assert (done and shown["progress"] == 100 and not failed) == (
             record.done and not record.error_code
         )
@@ -222,7 +218,7 @@ def test_deployment_operation_is_as_its_status_says(history: list[Record]) -> No
 @given(histories())
 def test_deployment_operation_never_goes_back(history: list[Record]) -> None:
     for before, after in steps(history):
-        was, now = (deployment_manager.from_record(one) for one in (before, after))
+        was, now = (deployment_manager.from_view(view(one)) for one in (before, after))
         check_never_back(DEPLOYMENT_OPERATION, was.status, now.status)
         assert was.progress <= now.progress
         constant = ("kind", "id", "name", "self_link", "target_link", "target_id", "user")
@@ -236,45 +232,46 @@ def test_deployment_operation_never_goes_back(history: list[Record]) -> None:
 @whatever_happens
 @given(histories())
 def test_nothing_is_lost_but_what_is_listed(history: list[Record]) -> None:
-    for record, form in itertools.product(history, FORMS):
-        if form is not alloydb:
-            assert lost(form, record) <= set(form.LOST)
+    for record, name in itertools.product(history, DIALECTS):
+        if name != "alloydb":
+            assert lost(name, record) <= set(lost_in(name))
 
 
 @whatever_happens
 @given(histories(batch=True))
 def test_of_a_batch_nothing_is_lost_but_what_is_listed(history: list[Record]) -> None:
-    for record, form in itertools.product(history, FORMS):
+    for record, name in itertools.product(history, DIALECTS):
         if record.batch:
-            assert lost(form, record) <= set(form.LOST)
+            assert lost(name, record) <= set(lost_in(name))
 
 
 @whatever_happens
 @given(histories(batch=True))
 def test_what_came_back_is_an_operation_that_loses_no_more(history: list[Record]) -> None:
-    for record, form in itertools.product(history, FORMS):
-        if record.batch or form is not alloydb:
-            made = form.from_record(record)
-            back = form.to_operation(made)
+    for record, dialect in itertools.product(history, DIALECTS.values()):
+        if record.batch or dialect is not alloydb:
+            made = dialect.from_view(view(record))
+            back = dialect.to_operation(made)
             assert back.done == record.done == (back.WhichOneof("result") is not None)
             assert (
                 back.error.code != Code.CANCELLED
                 or OperationView.of_operation(back).cancel_requested
             )
-            again = form.from_view(OperationView.of_operation(back))
-            twice = form.from_view(OperationView.of_operation(form.to_operation(again)))
-            assert form.to_json(again) == form.to_json(twice)
+            again = dialect.from_view(OperationView.of_operation(back))
+            twice = dialect.from_view(OperationView.of_operation(dialect.to_operation(again)))
+            assert dialect.to_json(again) == dialect.to_json(twice)
 
 
 @whatever_happens
 @given(histories())
 def test_json_is_read_as_what_it_was_written_of(history: list[Record]) -> None:
-    for record, form in itertools.product(history, (longrunning, azure_face, deployment_manager)):
-        made = form.from_record(record)
-        shown = form.to_json(made)
+    dialects: tuple[Dialect[Any], ...] = (longrunning, azure_face, deployment_manager)
+    for record, dialect in itertools.product(history, dialects):
+        made = dialect.from_view(view(record))
+        shown = dialect.to_json(made)
         read = json_format.Parse(json.dumps(shown), type(made)())
         assert (
-            form.to_json(read) == shown
+            dialect.to_json(read) == shown
         )  # the bytes in an Any may have their maps in another order
 
 
@@ -282,9 +279,9 @@ def view(record: Record) -> OperationView:
     return OperationView.of_record(record)
 
 
-def lost(form: ModuleType, record: Record) -> set[str]:
-    """Returns the names of the view that differ after the way there and back."""
-    known = OperationView.of_record(record)
-    back = OperationView.of_operation(form.to_operation(form.from_record(record)))
-    names = OperationView.__dataclass_fields__
-    return {name for name in names if getattr(known, name) != getattr(back, name)}
+def lost(name: str, record: Record) -> set[str]:
+    """Returns the fields of the view that differ after the way there and back."""
+    known, dialect = view(record), DIALECTS[name]
+    back = OperationView.of_operation(dialect.to_operation(dialect.from_view(known)))
+    fields = OperationView.__dataclass_fields__
+    return {field for field in fields if getattr(known, field) != getattr(back, field)}

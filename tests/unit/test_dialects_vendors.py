@@ -1,4 +1,4 @@
-"""The forms as the vendors' own message types read them.
+"""The dialects as the vendors' own message types read them.
 
 The vendors' packages are imported by the fixtures, so that this file can be collected without
 them.
@@ -37,11 +37,15 @@ def held(*events: Event) -> Record:
 
 
 def failed_batch() -> Record:
-    told = BatchStates.begin(["i/1", "i/2"])
-    told.move("i/1", Status.CREATING, Status.READY, Status.DELETING, Status.ROLLED_BACK)
-    told.move("i/2", Status.CREATING, Status.FAILED, error=ERROR)
-    saved = SaveBatch(Report(1), told.serialized(), b"")
+    instances = BatchStates.begin(["i/1", "i/2"])
+    instances.move("i/1", Status.CREATING, Status.READY, Status.DELETING, Status.ROLLED_BACK)
+    instances.move("i/2", Status.CREATING, Status.FAILED, error=ERROR)
+    saved = SaveBatch(Report(1), instances.serialized(), b"")
     return held(saved, Fail(Report(1), ERROR.SerializeToString()))
+
+
+def view(record: Record) -> OperationView:
+    return OperationView.of_record(record)
 
 
 RECORDS = {
@@ -77,7 +81,7 @@ def face() -> Any:
 
 
 def test_alloydb_reads_the_batch(alloydb: Any) -> None:
-    operation = alloydb_dialect.from_record(failed_batch())
+    operation = alloydb_dialect.from_view(view(failed_batch()))
     theirs = alloydb.OperationMetadata.pb(alloydb.OperationMetadata())
     assert operation.metadata.Unpack(theirs)
     statuses = theirs.batch_create_instances_metadata.instance_statuses
@@ -89,7 +93,7 @@ def test_alloydb_reads_the_batch(alloydb: Any) -> None:
 
 
 def test_alloydb_reads_the_json_of_the_batch(alloydb: Any) -> None:
-    operation = alloydb_dialect.from_record(failed_batch())
+    operation = alloydb_dialect.from_view(view(failed_batch()))
     theirs = alloydb.OperationMetadata.pb(alloydb.OperationMetadata())
     shown = alloydb_dialect.to_json(operation)["metadata"]
     assert shown.pop("@type") == f"type.googleapis.com/{theirs.DESCRIPTOR.full_name}"
@@ -105,8 +109,8 @@ def test_aiplatform_reads_the_job(aiplatform: Any, record: Record) -> None:
     name = "projects/p/locations/l/customJobs/1"
     kind = type(aiplatform.CustomJob.pb(aiplatform.CustomJob()))
     filled = kind(name=name, display_name="mine")
-    vertex_ai.fill(filled, OperationView.of_record(record))
-    shown = vertex_ai.from_record(record, name=name)
+    vertex_ai.fill(filled, view(record))
+    shown = vertex_ai.from_view(view(record), name=name)
     shown.pop("partialFailures", None)  # the other kinds of job have it
     read = json_format.ParseDict({**shown, "displayName": "mine"}, kind())
     assert read == filled
@@ -117,7 +121,7 @@ def test_aiplatform_reads_the_job(aiplatform: Any, record: Record) -> None:
 
 @each_record
 def test_azure_reads_the_status(face: Any, record: Record) -> None:
-    shown = azure_face.to_json(azure_face.from_record(record))
+    shown = azure_face.to_json(azure_face.from_view(view(record)))
     theirs = face.OperationStatus.deserialize(shown)
     assert theirs.status is face.OperationStatusType(shown["status"])
     assert theirs.created_time.timestamp() == record.create_time / 1_000_000

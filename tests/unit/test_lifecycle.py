@@ -140,7 +140,7 @@ def test_the_lifecycle_of_a_target_is_that_of_dialect_1():
     assert [one.name for one in BATCH_INSTANCE.states.values() if one.final_when_done] == ["READY"]
 
 
-def test_the_words_of_dialects_3_and_4_never_go_back():
+def test_the_words_of_azure_face_and_deployment_manager_never_go_back():
     assert table(OPERATION_STATUS) == {
         "notstarted": {"running", "failed"},
         "running": {"succeeded", "failed"},

@@ -372,7 +372,7 @@ def test_the_metadata_of_alloydb_is_filled_batch_included():
 
 @pytest.mark.vendors
 def test_a_job_state_of_aiplatform_is_known_by_its_values():
-    """``CustomJob`` has the enum of dialect 2, under a name of its own."""
+    """``CustomJob`` has the states of ``JobState``, under a name of its own."""
     aiplatform = pytest.importorskip("google.cloud.aiplatform_v1.types")
     message = aiplatform.CustomJob.pb()()
     metadata.fill(message, Values())

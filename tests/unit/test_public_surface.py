@@ -175,11 +175,7 @@ def test_what_a_public_constructor_asks_for_is_public() -> None:
 
 DOCUMENTATION = [
     REPOSITORY / "README.md",
-    *(
-        page
-        for page in sorted((REPOSITORY / "docs").glob("*.md"))
-        if page.name not in ("glossary.md", "dialects.md")
-    ),
+    *(page for page in sorted((REPOSITORY / "docs").glob("*.md")) if page.name != "glossary.md"),
 ]
 """The pages for users. Those on how the package is made name what is private, too."""
 

@@ -249,7 +249,7 @@ def test_success_ends_with_the_response_and_100_percent():
 
 
 def test_partial_success_is_a_state_of_its_own_unless_it_was_cancelled():
-    """CANCELLING -> SUCCEEDED: dialect 2 has no other way."""
+    """CANCELLING -> SUCCEEDED: Vertex AI has no other way."""
     assert held(Succeed(Report(1), RESPONSE, partial=True)).state == PARTIALLY_SUCCEEDED
     one = held(Cancel(), Succeed(Report(1), RESPONSE, partial=True))
     assert (one.state, one.cancel_requested) == (SUCCEEDED, True)
@@ -635,7 +635,7 @@ def test_what_is_held_expires_by_its_worker_alone():
 
 
 def test_in_cancelling_a_time_limit_ends_failed_with_code_4():
-    """Dialect 2 has no way from CANCELLING to EXPIRED."""
+    """Vertex AI has no way from CANCELLING to EXPIRED."""
     one = after(Claim(LEASE), Cancel(), Expire(Report(1)), start=limited())
     assert (one.state, served(one).error.code) == (FAILED, Code.DEADLINE_EXCEEDED)
     assert shown(one).cancel_requested
@@ -781,7 +781,7 @@ def test_a_write_of_another_attempt_is_refused(attempt):
         assert caught.value.metadata == {"operation": one.name, "attempt": str(attempt)}
 
 
-# Whatever happens: the invariants of dialects 5 and 2.
+# Whatever happens: the invariants of google.longrunning and Vertex AI.
 
 ATTEMPT = st.sampled_from([0, 0, 0, 0, 0, 0, -1, 1])  # mostly the present one
 PERCENT = st.none() | st.integers(-5, 120)

@@ -11,20 +11,22 @@ from lro_grpc._cli.exit_codes import Exit, tell
 from lro_grpc._cli.output import Output, print_value
 from lro_grpc._cli.report import show
 from lro_grpc._cli.terminal_text import one_line
-from lro_grpc._dialects import registry
+from lro_grpc._dialects.registry import to_json
 from lro_grpc._errors import LroError
 
 if TYPE_CHECKING:
     from lro_grpc._cli.session import Session
 
 
-def get(session: Session, name: str, timeout: timedelta, output: Output, form: str | None) -> Exit:
-    """Prints an operation, or the form of it that is asked for."""
+def get(
+    session: Session, name: str, timeout: timedelta, output: Output, dialect: str | None
+) -> Exit:
+    """Prints an operation, in a dialect if one is given."""
     operation = session.client.get(name, timeout=timeout)
-    if form is None:
+    if dialect is None:
         show(operation, session.types, output)
     else:
-        print_value(registry.to_json(operation, form), output)
+        print_value(to_json(operation, dialect), output)
     return Exit.SUCCEEDED
 
 

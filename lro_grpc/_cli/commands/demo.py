@@ -23,7 +23,7 @@ from lro_grpc._cli.exit_codes import Exit, say
 from lro_grpc._cli.style import Terminal
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._client.future import OperationFuture
-from lro_grpc._dialects import registry
+from lro_grpc._dialects.registry import DIALECTS, to_json
 from lro_grpc._errors import LroError, OperationFailedError
 from lro_grpc._example.service import FleetService
 from lro_grpc._inspection.message_types import MessageTypes
@@ -60,12 +60,12 @@ class _Demo:
         self._run = uuid.uuid4().hex[:6]
 
     def run(self) -> None:
-        """Makes a batch that fails, then an instance and its snapshot; ends with the five forms."""
+        """Makes a batch that fails, an instance and its snapshot; ends with the five dialects."""
         batch = self._failing_batch()
         self._snapshot(self._instance())
-        for form in registry.FORMS:
-            self._head(f"The batch again, as `lro get --as {form}` shows it")
-            self._terminal.line(json.dumps(registry.to_json(batch, form), indent=2))
+        for dialect in DIALECTS:
+            self._head(f"The batch again, as `lro get --as {dialect}` shows it")
+            self._terminal.line(json.dumps(to_json(batch, dialect), indent=2))
 
     def _failing_batch(self) -> operations_pb2.Operation:
         self._head("A batch of four databases; the third has a broken schema")

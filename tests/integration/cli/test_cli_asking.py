@@ -15,7 +15,7 @@ from lro_process import Lro
 from server_harness import PARENT, metadata_of
 
 from lro.v1 import state_pb2
-from lro_grpc._dialects import registry
+from lro_grpc._dialects.registry import DIALECTS, to_json
 
 if TYPE_CHECKING:
     from conftest import World
@@ -225,28 +225,28 @@ def test_delete(world: World) -> None:
     )
 
 
-@pytest.mark.parametrize("form", registry.FORMS)
-def test_get_shows_a_batch_in_each_documented_form(world: World, form: str) -> None:
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_get_shows_a_batch_in_each_dialect(world: World, dialect: str) -> None:
     name = world.batch()
     world.fleet.may_go_on.set()
     done = world.done(name)
 
-    shown = world.lro("get", name, "--as", form)
+    shown = world.lro("get", name, "--as", dialect)
 
     assert shown.returncode == 0
-    assert json.loads(shown.stdout) == registry.to_json(done, form)
+    assert json.loads(shown.stdout) == to_json(done, dialect)
 
 
-def test_a_form_that_an_operation_does_not_have_is_one_line(world: World) -> None:
+def test_a_dialect_that_cannot_show_an_operation_is_one_line(world: World) -> None:
     name = world.create()
     world.done(name)
 
-    refused = world.lro("get", name, "--as", "batch")
+    refused = world.lro("get", name, "--as", "alloydb")
 
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr.startswith("lro: FAILED_PRECONDITION: ")
     assert refused.stderr.count("\n") == 1
 
 
-def test_a_form_that_nobody_has_documented_is_wrong_usage(world: World) -> None:
+def test_an_unknown_dialect_is_wrong_usage(world: World) -> None:
     assert world.lro("get", "operations/1", "--as", "xml").returncode == 2

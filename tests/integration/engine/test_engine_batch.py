@@ -1,4 +1,4 @@
-"""Batches: several targets made as one operation, all or nothing (dialect 1)."""
+"""Batches: several targets made as one operation, all or nothing, as AlloyDB has them."""
 
 from __future__ import annotations
 

@@ -230,7 +230,7 @@ async def test_an_attempt_that_is_claimed_just_before_the_end_is_stopped_at_it(w
 
 
 async def test_a_cancelled_operation_whose_time_is_over_has_failed(world, stack):
-    """Its handler was told to stop, and has not: FAILED with code 4, as dialect 2 has it."""
+    """Its handler was told to stop, and has not: FAILED with code 4, as Vertex AI has it."""
     waiter = Waiter(stack, deaf=True)
     await world.start(waiter.run)
     name = await world.create(timeout=2 * SECOND)
