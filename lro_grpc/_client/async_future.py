@@ -56,7 +56,7 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
 
         Arguments, result and errors are those of ``OperationFuture.result``.
         """
-        await self._following.wait(timeout)
+        await self._watcher.wait(timeout)
         return self._result()
 
     async def exception(self, timeout: timedelta | None = None) -> LroError | None:
@@ -64,12 +64,12 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
 
         Arguments, result and errors are those of ``OperationFuture.exception``.
         """
-        await self._following.wait(timeout)
+        await self._watcher.wait(timeout)
         return self._exception()
 
     async def done(self) -> bool:
         """Takes a fresh look, as ``OperationFuture.done``: at most one Get."""
-        await self._following.look()
+        await self._watcher.refresh()
         return self.operation.done
 
     async def running(self) -> bool:
@@ -107,7 +107,7 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
 
         Arguments, updates and errors are those of ``OperationFuture.updates``.
         """
-        async with contextlib.aclosing(self._following.states(timeout)) as states:
+        async with contextlib.aclosing(self._watcher.states(timeout)) as states:
             async for operation in states:
                 yield self._update(operation)
 
@@ -141,7 +141,7 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
     ) -> None:
         fields = {"operation": self.name}
         try:
-            await self._following.wait(None)
+            await self._watcher.wait(None)
         except LroError as error:
             _logger.debug("the wait for %s ended with %r", self.name, error, extra=fields)
         try:

@@ -100,7 +100,7 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
             LroError: If the call failed for good.
         """
         if not self.operation.done:
-            SCHEDULER.run(self._following.look())
+            SCHEDULER.run(self._watcher.refresh())
         return self.operation.done
 
     def running(self) -> bool:
@@ -174,7 +174,7 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
         if self.operation.done:
             yield self._update(self.operation)
             return
-        states = self._following.states(timeout)
+        states = self._watcher.states(timeout)
 
         async def following() -> operations_pb2.Operation | None:
             return await anext(states, None)
@@ -232,10 +232,10 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
     def _wait(self, timeout: timedelta | None) -> None:
         check_timeout(timeout)
         if not self.operation.done:
-            SCHEDULER.run(self._following.wait(timeout))
+            SCHEDULER.run(self._watcher.wait(timeout))
 
     async def _ended(self) -> ResponseT:
-        await self._following.wait(None)
+        await self._watcher.wait(None)
         return self._result()
 
 

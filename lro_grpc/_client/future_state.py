@@ -25,7 +25,7 @@ class FutureState(Generic[ResponseT, MetadataT]):
         metadata: type[MetadataT] | None,
     ) -> None:
         self._session = session
-        self._following = session.following(operation)
+        self._watcher = session.watcher(operation)
         self._response_type = response
         self._metadata_type = metadata
 
@@ -37,7 +37,7 @@ class FutureState(Generic[ResponseT, MetadataT]):
     @property
     def operation(self) -> operations_pb2.Operation:
         """The latest state that was seen of the operation; only to be read. Makes no RPC."""
-        return self._following.seen.operation
+        return self._watcher.snapshot.operation
 
     @property
     def metadata(self) -> MetadataT | None:

@@ -1,10 +1,51 @@
-"""How an operation is followed: backoff schedules, and the plans that decide every step.
+"""The two plans of the client: one follows an operation for all who wait, one waits for each.
 
-A plan is a generator of steps. Whoever drives it performs the step that it yields and sends back
-a ``Reply``; the plan returns when there is no more to do, and raises when it cannot go on. Sync
-and async clients drive the same plans. Nothing here calls, sleeps or reads a clock of its own.
+A plan is a generator of steps (``_runtime/steps.py``): it decides, and the watcher that performs
+its steps calls, sleeps and reads the time. So the sync and the async client share every decision,
+and a test runs hours of them in virtual time.
 
-Times of the clock are seconds as floats; it may start anywhere but never goes back.
+**Two plans, one snapshot.** ``follow_steps`` runs once for an operation, while anybody waits for
+it, and makes the calls that a server may hold: ten waiters cost as many of them as one.
+``wait_steps`` runs once for each waiter, and mostly sleeps until there is an update. The two meet
+in the ``Snapshot`` alone: every answer goes into it, every waiter reads it. Before each call the
+follower asks anew until when anybody waits, and whether anybody wants updates on the way; so
+waiters come and go without a word to it.
+
+**The call to make.** The first row that the server can serve:
+
+============  =================  ==============================================
+wanted        call               held by the server
+============  =================  ==============================================
+updates       WatchOperation     until the end; it sends every change
+updates       WaitOperation      for at most 1 s, so that changes are seen
+the end       WaitOperation      for at most 30 s
+either        GetOperation       not at all; a pause lies between two of them
+============  =================  ==============================================
+
+Those who want the end alone are served by Wait even where there is a Watch: it costs one message
+instead of one for each change.
+
+**Methods that a server lacks.** Only Get is required (P6). A Watch or a Wait that is answered
+UNIMPLEMENTED is not tried again for ten minutes, by any client of the same channel. What refuses a
+Watch with another error, such as a proxy that lets no stream through, may still let a Wait
+through: that goes next, and the Watch rests for 30 s.
+
+**Errors.** UNAVAILABLE is waited out. DEADLINE_EXCEEDED means "not done yet", and a Get goes next,
+which a server that let a Wait run into its deadline may still answer. CANCELLED comes from a
+server that shuts down, and is believed when it is repeated. Any other error ends the plan, and so
+the wait of all; that of a Watch only if a Wait or a Get has it, too.
+
+**Pauses.** A call that the server held is followed by the next at once. One that it answered at
+once, done or not (P9), is followed by a pause, which grows from call to call (C8) unless the server
+names it; so no server makes the client a busy loop.
+
+**The last poll.** Pauses are up to 5 s, and a server that is slow or away may answer none of the
+shared calls in time. So a waiter whose timeout is near makes a Get of its own, early enough for the
+answer: 0.2 s before the end, or a fifth of a shorter timeout. It makes none if something was
+answered since then, and puts it off for a Wait whose answer is due by then. So no wait reports a
+timeout for an operation that was done a second ago, and none takes longer than its timeout.
+
+All times are seconds of a clock that may start anywhere and never goes back.
 """
 
 from __future__ import annotations
@@ -25,31 +66,31 @@ from lro_grpc._runtime.backoff import DEFAULT_RETRY, Backoff, Retry
 RPC_TIMEOUT = timedelta(seconds=10)
 """The deadline of a call that is to be answered at once (P13)."""
 
-_HOLD = 30.0
-"""The longest Wait: short enough for idle limits on the way and to notice a dead peer."""
-_GLANCE = 1.0
-"""The longest Wait while someone wants to see what changes, and the server has no Watch."""
-_HOLD_GRACE = 5.0
-"""How much longer than it was asked to hold a Wait may take before it is given up."""
-_HELD = 1.0
+_LONG_WAIT = 30.0
+"""The longest Wait: short enough for idle limits on the way, and to notice a dead peer."""
+_SHORT_WAIT = 1.0
+"""The longest Wait while anybody wants updates, and the server has no Watch."""
+_WAIT_DEADLINE_MARGIN = 5.0
+"""The time that a Wait may take beyond the one that the server may hold it."""
+_HELD_FROM = 1.0
 """A call that took this long was held by the server: the next may follow without a pause."""
-_SILENCE = 35.0
-"""A Watch that tells nothing for this long is given up; servers repeat themselves more often."""
-_SHUNNED = 30.0
-"""How long a Watch that did not work out is not tried again."""
-_LAST_POLL = 0.2
-"""How long before the deadline the last poll begins, so that its answer comes within it."""
-_MEMORY = 600.0
+_WATCH_IDLE_TIMEOUT = 35.0
+"""A Watch that sends nothing for this long is given up; servers repeat themselves more often."""
+_WATCH_COOL_DOWN = 30.0
+"""How long a Watch that was refused is not tried again."""
+_LAST_POLL_LEAD = 0.2
+"""How long before the end of a wait its last poll begins, so that the answer comes in time."""
+_UNIMPLEMENTED_FOR = 600.0
 """How long a method that was answered UNIMPLEMENTED is not tried again."""
-_MOST_CANCELLED = 3
+_MOST_CANCELLED_IN_A_ROW = 3
 """How often in a row a server may answer CANCELLED, as one that shuts down does."""
-_SHORTEST_POLL, _LONGEST_POLL = 0.01, 3600.0
-"""The pauses that a server may ask for."""
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 3600.0
+"""The bounds of the pause that a server may ask for."""
 
 WATCH, WAIT, GET = "WatchOperation", "WaitOperation", "GetOperation"
 
 _TRANSIENT = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED})
-_NO_NEWS = _TRANSIENT | {Code.CANCELLED}
+_INCONCLUSIVE = _TRANSIENT | {Code.CANCELLED}
 
 
 class Unimplemented:
@@ -63,16 +104,16 @@ class Unimplemented:
 
     def add(self, method: str, now: float) -> None:
         """Remembers that the server does not have the method."""
-        self._until[method] = now + _MEMORY
+        self._until[method] = now + _UNIMPLEMENTED_FOR
 
     def has(self, method: str, now: float) -> bool:
-        """Tells whether the method is not worth trying."""
+        """Whether the method is not worth trying."""
         return now < self._until.get(method, now)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Call:
-    """One unary RPC; as a step of following an operation: make it and keep what it returns."""
+    """A step: make one unary RPC."""
 
     method: str
     """The RPC's name, such as ``GetOperation``."""
@@ -80,72 +121,72 @@ class Call:
     """Its request."""
     timeout: timedelta | None
     """Its deadline, from now; None for none."""
-    hold: timedelta = timedelta(0)
-    """For how long the server may hold it."""
+    server_wait: timedelta = timedelta(0)
+    """The longest time for which the request lets the server hold it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Watch:
-    """A step: watch the operation and keep every state that is sent, until the stream ends.
+    """A step: make one WatchOperation, and take in every state until the stream ends.
 
-    A stream that is silent for too long is given up, with DEADLINE_EXCEEDED.
+    A stream that is idle for too long is given up, with DEADLINE_EXCEEDED.
     """
 
     request: operation_control_service_pb2.WatchOperationRequest
-    """The request of ``WatchOperation``."""
-    silence: float
-    """How many seconds is too long."""
+    """Its request."""
+    idle_timeout: float
+    """How many seconds are too long."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Pause:
-    """A step: do nothing for a while, or until the operation is done."""
+class Sleep:
+    """A step: let time pass. It has no reply."""
 
     seconds: float
     """How long, above zero."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Listen:
-    """A step: wait until the operation is done, the server has told a state, or the time is over.
+class AwaitUpdate:
+    """A step of a waiter: sleep until the server has answered, or the time is over.
 
-    The reply has the error that ends the following, if one does.
+    The reply has the error that ended the follower, if one did.
     """
 
     seconds: float | None
-    """How long; None for as long as it takes."""
+    """The longest time; None for as long as it takes."""
 
 
-Step: TypeAlias = "Call | Watch | Pause | Listen"
+Step: TypeAlias = "Call | Watch | Sleep | AwaitUpdate"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reply:
-    """What came of a step."""
+    """The outcome of a step."""
 
     error: LroError | None = None
-    """What the RPC ended with, if not with OK."""
+    """The error that the RPC ended with; None if it ended with OK."""
     message: Any = None
-    """What a ``Call`` returned."""
+    """The response of a ``Call``."""
     poll_after: float | None = None
-    """After how many seconds the server wants the next Get, if it has said so."""
+    """The seconds after which the server wants the next Get, if it says so."""
 
 
 Steps: TypeAlias = "Generator[Step, Reply | None, None]"
 
 
 @dataclasses.dataclass(slots=True)
-class Seen:
-    """What is known of an operation that is followed; kept up to date by who performs the steps."""
+class Snapshot:
+    """What is known of an operation now; its watcher keeps it up to date."""
 
     operation: operations_pb2.Operation
     """The latest state that was seen."""
-    answered: float = -math.inf
-    """When the server last told a state."""
-    due: float = math.inf
-    """Until when a call that the server may hold is to be answered, if one is on its way."""
-    trouble: LroError | None = None
-    """What the latest call ended with, if it was not answered."""
+    answered_at: float = -math.inf
+    """The time of the server's latest answer."""
+    answer_due: float = math.inf
+    """The time at which the server is to answer a call that it holds; infinite without one."""
+    error: LroError | None = None
+    """The error of the latest call; None if it was answered."""
 
 
 def get_call(name: str, timeout: timedelta | None) -> Call:
@@ -153,12 +194,12 @@ def get_call(name: str, timeout: timedelta | None) -> Call:
     return Call(GET, operations_pb2.GetOperationRequest(name=name), timeout)
 
 
-def wait_call(name: str, hold: timedelta | None, timeout: timedelta | None) -> Call:
-    """Asks for the state of an operation once it is done, or after ``hold`` (P9)."""
+def wait_call(name: str, server_wait: timedelta | None, timeout: timedelta | None) -> Call:
+    """Asks for the state of an operation once it is done, or after ``server_wait`` (P9)."""
     request = operations_pb2.WaitOperationRequest(name=name)
-    if hold is not None:
-        request.timeout.FromTimedelta(hold)
-    return Call(WAIT, request, timeout, hold or timedelta(0))
+    if server_wait is not None:
+        request.timeout.FromTimedelta(server_wait)
+    return Call(WAIT, request, timeout, server_wait or timedelta(0))
 
 
 def call_steps(
@@ -177,10 +218,10 @@ def call_steps(
         random: Gives numbers uniform in [0, 1).
 
     Returns:
-        What the RPC returned.
+        The RPC's response.
 
     Raises:
-        LroError: What it ended with.
+        LroError: The error that the last attempt ended with.
     """
     end = None if call.timeout is None else clock() + call.timeout.total_seconds()
     attempts, codes = (retry.attempts, retry.codes) if retry else (1, frozenset())
@@ -199,74 +240,172 @@ def call_steps(
                 raise reply.error
             call = dataclasses.replace(call, timeout=timedelta(seconds=left))
         if pause > 0:
-            yield Pause(pause)
+            yield Sleep(pause)
     raise AssertionError("the last attempt returns or raises")
 
 
-def look_steps(seen: Seen, timeout: timedelta = RPC_TIMEOUT) -> Steps:
-    """Plans one look at an operation: one Get, or nothing if it is known to be done.
+def refresh_steps(snapshot: Snapshot, timeout: timedelta = RPC_TIMEOUT) -> Steps:
+    """Plans one refresh of a snapshot: one Get, or nothing if the operation is known to be done.
 
-    A transient error is no news, so it is no error either; nor is CANCELLED, the word of a server
-    that shuts down.
+    A server that is away or shuts down leaves the snapshot as it is; that is no error.
 
     Args:
-        seen: What is known of the operation.
+        snapshot: What is known of the operation.
         timeout: The deadline of the call.
 
     Raises:
-        LroError: What the call ended with, unless that is no news.
+        LroError: Any other error that the call ended with.
     """
-    if not seen.operation.done:
-        reply = yield get_call(seen.operation.name, timeout)
-        if reply and reply.error and reply.error.code not in _NO_NEWS:
+    if not snapshot.operation.done:
+        reply = yield get_call(snapshot.operation.name, timeout)
+        if reply and reply.error and reply.error.code not in _INCONCLUSIVE:
             raise reply.error
 
 
-def wait_steps(
-    seen: Seen,
+def follow_steps(
+    snapshot: Snapshot,
     *,
-    enough: Callable[[], bool],
+    wants_updates: Callable[[], bool],
+    until: Callable[[], float],
+    backoff: Backoff,
+    unimplemented: Unimplemented,
+    clock: Callable[[], float],
+    random: Callable[[], float],
+) -> Steps:
+    """Plans the calls that follow an operation until it is done, on behalf of all who wait.
+
+    Args:
+        snapshot: What is known of the operation.
+        wants_updates: Tells whether anybody wants to see the changes on the way.
+        until: Gives the time until which anybody waits.
+        backoff: The pauses.
+        unimplemented: The methods that the server lacks; the plan adds those that it finds.
+        clock: Gives the present time in seconds.
+        random: Gives numbers uniform in [0, 1).
+
+    Raises:
+        LroError: The error that a call ended with, if it is not one to wait out.
+    """
+    name = snapshot.operation.name
+    pauses = backoff.pauses(random)
+    watch_from = clock()
+    timed_out = watch_refused = False
+    cancelled_in_a_row = 0
+    while not snapshot.operation.done:
+        now = clock()
+        left = until() - now
+        if left <= 0:  # The last polls are up to those who wait.
+            yield Sleep(_LAST_POLL_LEAD)
+            continue
+        step, server_wait = _next_step(
+            name,
+            can_watch=wants_updates()
+            and now >= watch_from
+            and not watch_refused
+            and not unimplemented.has(WATCH, now),
+            can_wait=not unimplemented.has(WAIT, now),
+            timed_out=timed_out,
+            server_wait=min(_SHORT_WAIT if wants_updates() else _LONG_WAIT, left),
+        )
+        reply = yield step
+        assert reply is not None
+        if snapshot.operation.done:
+            return
+        ended = clock()
+        code = reply.error.code if reply.error else Code.OK
+        timed_out = code is Code.DEADLINE_EXCEEDED
+        cancelled_in_a_row = cancelled_in_a_row + 1 if code is Code.CANCELLED else 0
+
+        if code is Code.UNIMPLEMENTED and not (isinstance(step, Call) and step.method == GET):
+            unimplemented.add(WATCH if isinstance(step, Watch) else WAIT, ended)
+            continue
+        was_held = server_wait > 0 and ended - now >= min(_HELD_FROM, server_wait) * 0.9
+        if isinstance(step, Watch) and snapshot.answered_at < now:
+            was_held = False  # The server has but taken its time to refuse it.
+        is_transient = code in _TRANSIENT or 0 < cancelled_in_a_row <= _MOST_CANCELLED_IN_A_ROW
+        watch_refused = isinstance(step, Watch) and not was_held
+        if watch_refused and not is_transient:
+            watch_from = ended + _WATCH_COOL_DOWN
+            continue
+        if reply.error and not is_transient and not isinstance(step, Watch):
+            raise reply.error
+        if was_held:
+            pauses = backoff.pauses(random)
+        if not was_held or code is Code.UNAVAILABLE:
+            pause = next(pauses)
+            if reply.poll_after is not None:
+                pause = min(max(reply.poll_after, _SHORTEST_PAUSE), _LONGEST_PAUSE)
+                pause *= 1 + random() / 10  # so that the pollers of one server do not come at once
+            if pause > 0:
+                yield Sleep(pause)
+
+
+def _next_step(
+    name: str, *, can_watch: bool, can_wait: bool, timed_out: bool, server_wait: float
+) -> tuple[Watch | Call, float]:
+    """Returns the best call that there is, and for how many seconds the server may hold it."""
+    if can_watch and not timed_out:
+        request = operation_control_service_pb2.WatchOperationRequest(name=name)
+        return Watch(request, _WATCH_IDLE_TIMEOUT), math.inf
+    if can_wait and not timed_out:
+        limit = timedelta(seconds=server_wait + _WAIT_DEADLINE_MARGIN)
+        return wait_call(name, timedelta(seconds=server_wait), limit), server_wait
+    return get_call(name, RPC_TIMEOUT), 0.0
+
+
+def wait_steps(
+    snapshot: Snapshot,
+    *,
+    is_satisfied: Callable[[], bool],
     start: float,
     timeout: timedelta | None,
     clock: Callable[[], float],
 ) -> Steps:
-    """Plans one waiter's wait for an operation that is followed: its time, and its last poll.
+    """Plans the wait of one waiter, with its last poll.
 
     Args:
-        seen: What is known of the operation.
-        enough: Tells whether the waiter has what it waits for.
-        start: When the wait began.
+        snapshot: What is known of the operation.
+        is_satisfied: Tells whether the waiter has what it waits for.
+        start: The time at which the wait began.
         timeout: How long to wait from then on; None for as long as it takes.
         clock: Gives the present time in seconds.
 
     Raises:
-        OperationTimeoutError: If it is not enough in time: up to 0.2 s before the timeout is
-            over, when the last poll says so, and never after it.
-        LroError: What ended the following of the operation.
+        OperationTimeoutError: If the waiter is not satisfied in time: up to 0.2 s before the
+            timeout is over, when the last poll says so, and never after it.
+        LroError: The error that ended the follower.
     """
     end, last = deadlines(start, timeout)
 
-    def listen(until: float) -> Steps:
-        while not enough() and (now := clock()) < until:
-            reply = yield Listen(None if until == math.inf else until - now)
+    def await_updates(until: float) -> Steps:
+        while not is_satisfied() and (now := clock()) < until:
+            reply = yield AwaitUpdate(None if until == math.inf else until - now)
             if reply and reply.error:
                 raise reply.error
-            if seen.answered >= last:
+            if snapshot.answered_at >= last:
                 return
 
-    yield from listen(last)
-    if seen.due <= last:  # A call that is to be answered by now is as good as a last poll.
-        yield from listen((last + end) / 2)
-    if not enough() and seen.answered < last and (left := end - clock()) > 0:
-        yield get_call(seen.operation.name, min(RPC_TIMEOUT, timedelta(seconds=left)))
-    if not enough():
-        message = f"{seen.operation.name} is not done after {timeout}; wait again, or cancel it"
-        if seen.trouble is not None:
-            code = seen.trouble.code.name
-            message += f" (the last call ended with {code}: {seen.trouble.message})"
+    yield from await_updates(last)
+    if snapshot.answer_due <= last:  # An answer that is due by now is as good as a last poll.
+        yield from await_updates((last + end) / 2)
+    if not is_satisfied() and snapshot.answered_at < last and (left := end - clock()) > 0:
+        yield get_call(snapshot.operation.name, min(RPC_TIMEOUT, timedelta(seconds=left)))
+    if not is_satisfied():
+        message = f"{snapshot.operation.name} is not done after {timeout}; wait again, or cancel it"
+        if snapshot.error is not None:
+            code = snapshot.error.code.name
+            message += f" (the last call ended with {code}: {snapshot.error.message})"
         raise OperationTimeoutError(
-            message, operation=seen.operation, elapsed=timedelta(seconds=clock() - start)
-        ) from seen.trouble
+            message, operation=snapshot.operation, elapsed=timedelta(seconds=clock() - start)
+        ) from snapshot.error
+
+
+def deadlines(start: float, timeout: timedelta | None) -> tuple[float, float]:
+    """Returns when a wait is over, and when its last poll is due, by the clock of ``start``."""
+    if timeout is None:
+        return math.inf, math.inf
+    seconds = timeout.total_seconds()
+    return start + seconds, start + seconds - min(_LAST_POLL_LEAD, seconds / 5)
 
 
 def check_timeout(timeout: object) -> None:
@@ -277,112 +416,3 @@ def check_timeout(timeout: object) -> None:
     """
     if timeout is not None and not isinstance(timeout, timedelta):
         raise TypeError(f"timeout is {timeout!r}; give a datetime.timedelta, or None")
-
-
-def deadlines(start: float, timeout: timedelta | None) -> tuple[float, float]:
-    """Returns when a wait is over, and when its last poll is due, by the clock of ``start``."""
-    if timeout is None:
-        return math.inf, math.inf
-    seconds = timeout.total_seconds()
-    return start + seconds, start + seconds - min(_LAST_POLL, seconds / 5)
-
-
-def follow_steps(
-    seen: Seen,
-    *,
-    changes: Callable[[], bool],
-    until: Callable[[], float],
-    backoff: Backoff,
-    unimplemented: Unimplemented,
-    clock: Callable[[], float],
-    random: Callable[[], float],
-) -> Steps:
-    """Plans how an operation is followed until it is done: by Watch, else by Wait, else by Get.
-
-    Watch is for those who want to see what changes on the way. Who waits for the end only is
-    served by Wait, which costs one message instead of one for each change. A server may lack
-    either (P6), and may end them early (P9): what it did not hold is repeated after growing
-    pauses (C8), and a Watch is left alone for a while. UNAVAILABLE is tried again after a pause,
-    DEADLINE_EXCEEDED only says "not done yet", and CANCELLED, the word of a server that shuts
-    down, is believed when it is repeated. Any other error of a Watch counts only if a Wait has
-    it too.
-
-    Args:
-        seen: What is known of the operation.
-        changes: Tells whether anybody wants to see what changes.
-        until: Tells until when anybody waits.
-        backoff: The pauses.
-        unimplemented: What is known of the server; what it does not have is added.
-        clock: Gives the present time in seconds.
-        random: Gives numbers uniform in [0, 1).
-
-    Raises:
-        LroError: What a call ended with, if that is not transient.
-    """
-    name = seen.operation.name
-    pauses = backoff.pauses(random)
-    watches_from = clock()
-    overdue = turned_away = False
-    cancelled = 0
-    while not seen.operation.done:
-        now = clock()
-        left = until() - now
-        if left <= 0:  # The last polls are up to those who wait.
-            yield Pause(_LAST_POLL)
-            continue
-        step, hold = _next_step(
-            name,
-            watches=changes()
-            and now >= watches_from
-            and not turned_away
-            and not unimplemented.has(WATCH, now),
-            waits=not unimplemented.has(WAIT, now),
-            overdue=overdue,
-            hold=min(_GLANCE if changes() else _HOLD, left),
-        )
-        reply = yield step
-        assert reply is not None
-        if seen.operation.done:
-            return
-        answered = clock()
-        code = reply.error.code if reply.error else Code.OK
-        # A server that let a call run into its deadline may still answer a Get.
-        overdue = code is Code.DEADLINE_EXCEEDED
-        cancelled = cancelled + 1 if code is Code.CANCELLED else 0
-
-        if code is Code.UNIMPLEMENTED and not (isinstance(step, Call) and step.method == GET):
-            unimplemented.add(WATCH if isinstance(step, Watch) else WAIT, answered)
-            continue
-        was_held = hold > 0 and answered - now >= min(_HELD, hold) * 0.9
-        if isinstance(step, Watch) and seen.answered < now:
-            was_held = False  # The server has but taken its time to refuse it.
-        passes = code in _TRANSIENT or 0 < cancelled <= _MOST_CANCELLED
-        # What stands between may let no stream through, and still let a Wait.
-        turned_away = isinstance(step, Watch) and not was_held
-        if isinstance(step, Watch) and not passes and not was_held:
-            watches_from = answered + _SHUNNED
-            continue
-        if reply.error and not passes and not isinstance(step, Watch):
-            raise reply.error
-        if was_held:
-            pauses = backoff.pauses(random)
-        if not was_held or code is Code.UNAVAILABLE:
-            pause = next(pauses)
-            if reply.poll_after is not None:
-                pause = min(max(reply.poll_after, _SHORTEST_POLL), _LONGEST_POLL)
-                pause *= 1 + random() / 10
-            if pause > 0:
-                yield Pause(pause)
-
-
-def _next_step(
-    name: str, *, watches: bool, waits: bool, overdue: bool, hold: float
-) -> tuple[Watch | Call, float]:
-    """Returns the best call that there is, and for how many seconds the server may hold it."""
-    if watches and not overdue:
-        request = operation_control_service_pb2.WatchOperationRequest(name=name)
-        return Watch(request, _SILENCE), math.inf
-    if waits and not overdue:
-        limit = timedelta(seconds=hold + _HOLD_GRACE)
-        return wait_call(name, timedelta(seconds=hold), limit), hold
-    return get_call(name, RPC_TIMEOUT), 0.0

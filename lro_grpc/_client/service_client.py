@@ -20,7 +20,7 @@ from lro_grpc._client.async_operations import AsyncOperationsClient
 from lro_grpc._client.connection import CallMetadata
 from lro_grpc._client.future import OperationFuture
 from lro_grpc._client.operations import OperationsClient
-from lro_grpc._client.plan import Call, Pause, Reply, Step, call_steps
+from lro_grpc._client.plan import Call, Reply, Sleep, Step, call_steps
 from lro_grpc._client.scheduler import SCHEDULER
 from lro_grpc._runtime.backoff import DEFAULT_RETRY, Retry
 from lro_grpc._runtime.clock import Clock, SystemClock
@@ -189,7 +189,7 @@ class ServiceClient(_ServiceClient):
         request = self._identified(request)
 
         def perform(step: Step) -> Reply | None:
-            if isinstance(step, Pause):
+            if isinstance(step, Sleep):
                 SCHEDULER.run(self._clock.sleep(step.seconds))
                 return None
             assert isinstance(step, Call)
@@ -285,7 +285,7 @@ class AsyncServiceClient(_ServiceClient):
         request = self._identified(request)
 
         async def perform(step: Step) -> Reply | None:
-            if isinstance(step, Pause):
+            if isinstance(step, Sleep):
                 await self._clock.sleep(step.seconds)
                 return None
             assert isinstance(step, Call)

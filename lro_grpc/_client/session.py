@@ -1,4 +1,4 @@
-"""How a client calls its server, and the operations that it follows there."""
+"""A client's session with its server: single calls, retried, and a watcher for each operation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from google.longrunning import operations_pb2
 
 from lro_grpc._client import plan
 from lro_grpc._client.connection import Connection
-from lro_grpc._client.watcher import Following
+from lro_grpc._client.watcher import Watcher
 from lro_grpc._errors import InvalidNameError
 from lro_grpc._runtime import backoff
 from lro_grpc._runtime.clock import Clock, SystemClock
@@ -20,13 +20,13 @@ from lro_grpc._runtime.steps import async_drive
 
 
 class Session:
-    """A connection, and how the client is to use it.
+    """The connection of one client, with the policies by which the client uses it.
 
     Args:
         connection: The server.
         backoff: The pauses between polls, and after UNAVAILABLE.
         retry: When a single call is made again.
-        clock: Tells the time.
+        clock: The clock.
         random: Gives numbers uniform in [0, 1).
     """
 
@@ -45,12 +45,10 @@ class Session:
         self._clock = clock or SystemClock()
         self._random = random
         self._lock = threading.Lock()
-        self._followings: weakref.WeakValueDictionary[str, Following] = (
-            weakref.WeakValueDictionary()
-        )
+        self._watchers: weakref.WeakValueDictionary[str, Watcher] = weakref.WeakValueDictionary()
 
-    def following(self, operation: operations_pb2.Operation) -> Following:
-        """Returns what follows an operation: the same for all that ask while it is in use.
+    def watcher(self, operation: operations_pb2.Operation) -> Watcher:
+        """Returns the watcher of an operation: the same one for all while any of them keeps it.
 
         Args:
             operation: What is known of the operation; it stays the caller's own.
@@ -61,21 +59,21 @@ class Session:
         if not operation.name and not operation.done:
             raise InvalidNameError("an operation without a name, and not done, cannot be followed")
         with self._lock:
-            following = self._followings.get(operation.name)
-            if following is None or operation.done:
-                following = self._follow(operation)
-                self._followings[operation.name] = following
-            return following
+            watcher = self._watchers.get(operation.name)
+            if watcher is None or operation.done:
+                watcher = self._new_watcher(operation)
+                self._watchers[operation.name] = watcher
+            return watcher
 
     async def call(self, call: plan.Call, *, once: bool = False) -> Any:
-        """Makes a call, again where that is right (C2), and returns what it returns.
+        """Makes a single call, with retries (C2), and returns the RPC's response.
 
         Args:
             call: The call.
-            once: Whether to make it once only: it is not the same when it is repeated, or waits.
+            once: Whether to make it once only: it is not safe to repeat, or it waits.
 
         Raises:
-            LroError: What the call ended with.
+            LroError: The error that the call ended with.
         """
         steps = plan.call_steps(
             call,
@@ -86,16 +84,16 @@ class Session:
         return await async_drive(steps, self._perform)
 
     async def _perform(self, step: plan.Step) -> plan.Reply | None:
-        if isinstance(step, plan.Pause):
+        if isinstance(step, plan.Sleep):
             await self._clock.sleep(step.seconds)
             return None
         assert isinstance(step, plan.Call)
         return await self._connection.call(step)
 
-    def _follow(self, operation: operations_pb2.Operation) -> Following:
+    def _new_watcher(self, operation: operations_pb2.Operation) -> Watcher:
         known = operations_pb2.Operation()
         known.CopyFrom(operation)
-        return Following(
+        return Watcher(
             self._connection,
             known,
             backoff=self._backoff,

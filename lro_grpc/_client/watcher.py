@@ -1,4 +1,24 @@
-"""One operation that is followed: what is known of it, and who waits for what."""
+"""The watcher of an operation: performs both plans of ``plan.py``, for all who wait.
+
+**One event loop.** All of a watcher runs on one loop: the scheduler's for threads, the caller's in
+asyncio. So nothing here has a lock, and whatever lies between two awaits is atomic.
+
+**Who performs which steps.** The follower has a task of its own. It begins with the first waiter
+and ends with the last, together with the call that it makes: there is no call while nobody waits.
+The steps of a waiter are performed where it waits; cancelling it disturbs no other. A waiter that
+is the first to want updates has the follower begin anew, for a Wait of 30 s would keep it from a
+Watch.
+
+**One Get at a time.** The follower, last polls and refreshes may want a Get at the same moment.
+They share the one that is on its way, each with its own deadline; the last that gives up cancels
+it.
+
+**States never go back.** Answers arrive in any order. A done operation stays done, and the answer
+to a Get that began before the latest answer counts only if it says "done".
+
+**Errors.** The error that ends the follower is raised by every waiter, as a copy: a traceback
+belongs to one thread. The next wait begins anew, with a new follower.
+"""
 
 from __future__ import annotations
 
@@ -26,42 +46,42 @@ _logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(eq=False, slots=True)
 class _Waiter:
-    """One who waits."""
+    """A wait for the operation."""
 
     start: float
-    """Since when, by the clock."""
+    """The time at which it began."""
     timeout: timedelta | None
-    """For how long; None for as long as it takes."""
-    changes: bool
-    """Whether for changes, or for the end only."""
-    news: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
-    """Is set when there is something to look at."""
+    """How long it may take; None for as long as it takes."""
+    wants_updates: bool
+    """Whether it is for every change, or for the end alone."""
+    updated: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    """Set with each answer of the server, and when the follower fails."""
     failure: LroError | None = None
-    """What has ended the following."""
+    """The error that ended the follower, as this waiter's own copy."""
 
 
 @dataclasses.dataclass(eq=False, slots=True)
-class _Get:
-    """A Get that is on its way, and shared by all who want one meanwhile."""
+class _SharedGet:
+    """A Get that is on its way, shared by all who want one meanwhile."""
 
     began: float
-    """When, by the clock."""
+    """The time at which it was made."""
     calling: asyncio.Task[plan.Reply]
-    """Returns what comes of it."""
+    """The call."""
     sharers: int = 0
-    """How many wait for it."""
+    """The number of those who wait for it."""
 
 
-class Following:
-    """An operation as a client sees it. All who wait for it share the calls that are made.
+class Watcher:
+    """One operation of a server, watched for all who wait for it through one client.
 
-    Calls are made only while someone waits.
+    Its ``snapshot`` is what is known of the operation.
 
     Args:
         connection: The server.
         operation: What is known of the operation.
         backoff: The pauses between polls, and after UNAVAILABLE.
-        clock: Tells the time.
+        clock: The clock.
         random: Gives numbers uniform in [0, 1).
     """
 
@@ -74,16 +94,16 @@ class Following:
         clock: Clock,
         random: Callable[[], float],
     ) -> None:
-        self.seen = plan.Seen(operation)
+        self.snapshot = plan.Snapshot(operation)
         self._connection = connection
         self._backoff = backoff
         self._clock = clock
         self._random = random
         self._waiters: set[_Waiter] = set()
         self._task: asyncio.Task[None] | None = None
-        self._get: _Get | None = None
+        self._get: _SharedGet | None = None
         self._version = 0
-        self._is_current = False
+        self._is_streaming = False
 
     async def wait(self, timeout: timedelta | None) -> None:
         """Returns when the operation is done.
@@ -93,62 +113,62 @@ class Following:
             LroError: If a call failed for good.
         """
         plan.check_timeout(timeout)
-        if self.seen.operation.done:
+        if self.snapshot.operation.done:
             return
-        waiter = self._join(timeout, changes=False)
+        waiter = self._join(timeout, wants_updates=False)
         try:
             await self._wait_until(self._is_done, waiter)
         finally:
             self._leave(waiter)
 
-    async def look(self) -> None:
-        """Takes a fresh look: at most one Get.
+    async def refresh(self) -> None:
+        """Brings the snapshot up to date, by one Get unless the operation is known to be done.
 
         Raises:
             LroError: If the call failed for good.
         """
-        await async_drive(plan.look_steps(self.seen), self._perform)
+        await async_drive(plan.refresh_steps(self.snapshot), self._perform)
 
     async def states(
         self, timeout: timedelta | None
     ) -> AsyncGenerator[operations_pb2.Operation, None]:
-        """Yields the present state, then the latest whenever it has changed, the last one last.
+        """Yields the present state, then the latest one after each change, up to the done one.
 
         Raises:
             OperationTimeoutError: If the operation is not done in time.
             LroError: If a call failed for good.
         """
         plan.check_timeout(timeout)
-        if self.seen.operation.done:
-            yield self.seen.operation
+        if self.snapshot.operation.done:
+            yield self.snapshot.operation
             return
-        waiter = self._join(timeout, changes=True)
+        waiter = self._join(timeout, wants_updates=True)
         version: int | None = None
         try:  # No "with", for its generator would be closed in whatever thread collects garbage.
             while True:
-                await self._wait_until(functools.partial(self._has_news, version, waiter), waiter)
-                version, operation = self._version, self.seen.operation
+                await self._wait_until(functools.partial(self._has_update, version, waiter), waiter)
+                version, operation = self._version, self.snapshot.operation
                 yield operation
                 if operation.done:
                     return
         finally:
             self._leave(waiter)
 
-    def _has_news(self, version: int | None, waiter: _Waiter) -> bool:
-        """Tells whether there is a state after that version; after None, one that is present."""
+    def _has_update(self, version: int | None, waiter: _Waiter) -> bool:
+        """Whether there is a state after that version; after None, one that is of now."""
         if version is None:
-            return self._is_current or self.seen.answered >= waiter.start
+            return self._is_streaming or self.snapshot.answered_at >= waiter.start
         return self._version > version
 
     def _is_done(self) -> bool:
-        return self.seen.operation.done
+        return self.snapshot.operation.done
 
-    def _join(self, timeout: timedelta | None, *, changes: bool) -> _Waiter:
-        """Follows the operation until the waiter leaves."""
-        waiter = _Waiter(self._clock.monotonic(), timeout, changes)
-        watches = self._wants_changes() or self._is_current
+    def _join(self, timeout: timedelta | None, *, wants_updates: bool) -> _Waiter:
+        """Adds a waiter; the operation is followed until it leaves."""
+        waiter = _Waiter(self._clock.monotonic(), timeout, wants_updates)
+        watches = self._wants_updates() or self._is_streaming
         self._waiters.add(waiter)
-        if self._task is None or (changes and not watches):
+        if self._task is None or (wants_updates and not watches):
             self._follow()
         return waiter
 
@@ -157,19 +177,19 @@ class Following:
         if not self._waiters:
             self._stop()
 
-    def _wants_changes(self) -> bool:
-        return any(waiter.changes for waiter in self._waiters)
+    def _wants_updates(self) -> bool:
+        return any(waiter.wants_updates for waiter in self._waiters)
 
     def _until(self) -> float:
-        """Returns until when anybody waits, without the last polls."""
+        """Returns the time until which anybody waits; the last polls come after it."""
         ends = (plan.deadlines(one.start, one.timeout)[1] for one in self._waiters)
         return max(ends, default=-math.inf)
 
     def _follow(self) -> None:
         self._stop()
         steps = plan.follow_steps(
-            self.seen,
-            changes=self._wants_changes,
+            self.snapshot,
+            wants_updates=self._wants_updates,
             until=self._until,
             backoff=self._backoff,
             unimplemented=self._connection.unimplemented,
@@ -179,12 +199,12 @@ class Following:
         self._task = asyncio.get_running_loop().create_task(self._run(steps))
 
     def _stop(self) -> None:
-        """Ends the following, and the call that it makes."""
+        """Ends the follower, and the call that it makes."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
-            self._is_current = False
-            self.seen.due = math.inf
+            self._is_streaming = False
+            self.snapshot.answer_due = math.inf
 
     async def _run(self, steps: plan.Steps) -> None:
         try:
@@ -194,25 +214,25 @@ class Following:
         except asyncio.CancelledError as error:
             if self._task is not asyncio.current_task():
                 raise
-            # Not by _stop(), but by one who has cancelled all tasks that there were.
-            message = f"cannot follow {self.seen.operation.name}: the task of it was cancelled"
+            # Not by _stop(), which forgets the task: say by asyncio.run(), which cancels all tasks.
+            message = f"cannot follow {self.snapshot.operation.name}: the task of it was cancelled"
             failure = LroError(message, code=Code.CANCELLED)
             failure.__cause__ = error
         except Exception as error:
-            _logger.exception("cannot follow %s", self.seen.operation.name)
-            failure = LroError(f"cannot follow {self.seen.operation.name}: {error!r}")
+            _logger.exception("cannot follow %s", self.snapshot.operation.name)
+            failure = LroError(f"cannot follow {self.snapshot.operation.name}: {error!r}")
             failure.__cause__ = error
         else:
             return
         self._task = None
         for waiter in self._waiters:
-            waiter.failure = _copy(failure)
-        self._tell()
+            waiter.failure = _copy_of(failure)
+        self._notify()
 
-    async def _wait_until(self, enough: Callable[[], bool], waiter: _Waiter) -> None:
+    async def _wait_until(self, is_satisfied: Callable[[], bool], waiter: _Waiter) -> None:
         steps = plan.wait_steps(
-            self.seen,
-            enough=enough,
+            self.snapshot,
+            is_satisfied=is_satisfied,
             start=waiter.start,
             timeout=waiter.timeout,
             clock=self._clock.monotonic,
@@ -223,26 +243,28 @@ class Following:
         self, step: plan.Step, *, waiter: _Waiter | None = None
     ) -> plan.Reply | None:
         match step:
-            case plan.Pause(seconds):
+            case plan.Sleep(seconds):
                 await self._clock.sleep(seconds)
                 return None
-            case plan.Listen(seconds):
+            case plan.AwaitUpdate(seconds):
                 assert waiter is not None
-                return await self._listen(waiter, seconds)
+                return await self._await_update(waiter, seconds)
             case plan.Watch():
                 return await self._watch(step)
             case plan.Call(method=plan.GET):
-                return await self._get_once(step)
+                return await self._share_get(step)
             case plan.Call():
-                self.seen.due = self._clock.monotonic() + step.hold.total_seconds()
-                reply = self._taken(await self._connection.call(step))
-                self.seen.due = math.inf
+                self.snapshot.answer_due = (
+                    self._clock.monotonic() + step.server_wait.total_seconds()
+                )
+                reply = self._take_in(await self._connection.call(step))
+                self.snapshot.answer_due = math.inf
                 return reply
 
-    async def _listen(self, waiter: _Waiter, seconds: float | None) -> plan.Reply:
+    async def _await_update(self, waiter: _Waiter, seconds: float | None) -> plan.Reply:
         if waiter.failure is None:
-            waiter.news.clear()
-            await self._within(seconds, waiter.news.wait())
+            waiter.updated.clear()
+            await self._ends_within(seconds, waiter.updated.wait())
         return plan.Reply(waiter.failure)
 
     async def _watch(self, step: plan.Watch) -> plan.Reply:
@@ -250,37 +272,37 @@ class Following:
         try:
             async with contextlib.aclosing(states):
                 while True:
-                    following = asyncio.ensure_future(anext(states, None))
-                    if not await self._within(step.silence, following):
-                        message = f"the Watch was silent for {step.silence:g} s"
+                    reading = asyncio.ensure_future(anext(states, None))
+                    if not await self._ends_within(step.idle_timeout, reading):
+                        message = f"the Watch was silent for {step.idle_timeout:g} s"
                         error = LroError(message, code=Code.DEADLINE_EXCEEDED)
-                        return self._taken(plan.Reply(error))
-                    if (operation := following.result()) is None:
+                        return self._take_in(plan.Reply(error))
+                    if (operation := reading.result()) is None:
                         return plan.Reply()
-                    taken = self._taken(plan.Reply(message=operation))
+                    taken = self._take_in(plan.Reply(message=operation))
                     if taken.error is not None:
                         return taken
-                    self._is_current = True
+                    self._is_streaming = True
         except LroError as error:
-            return self._taken(plan.Reply(error))
+            return self._take_in(plan.Reply(error))
         finally:
-            if self._task is asyncio.current_task():  # if not, another may watch by now
-                self._is_current = False
+            if self._task is asyncio.current_task():  # else another follower may stream by now
+                self._is_streaming = False
 
-    async def _get_once(self, call: plan.Call) -> plan.Reply:
-        """Makes a Get, or waits for the one that is on its way."""
+    async def _share_get(self, call: plan.Call) -> plan.Reply:
+        """Makes a Get, or waits for the one that is on its way already."""
         assert call.timeout is not None
         if self._get is None or self._get.calling.done():
             calling = asyncio.get_running_loop().create_task(self._connection.call(call))
-            self._get = _Get(self._clock.monotonic(), calling)
+            self._get = _SharedGet(self._clock.monotonic(), calling)
         get = self._get
         get.sharers += 1
         try:
-            if await self._within(call.timeout.total_seconds(), asyncio.shield(get.calling)):
+            if await self._ends_within(call.timeout.total_seconds(), asyncio.shield(get.calling)):
                 reply = get.calling.result()
                 if reply.error is not None and get.sharers > 1:
-                    reply = plan.Reply(_copy(reply.error))
-                return self._taken(reply, asked=get.began)
+                    reply = plan.Reply(_copy_of(reply.error))
+                return self._take_in(reply, requested_at=get.began)
             return plan.Reply(LroError("no answer in time", code=Code.DEADLINE_EXCEEDED))
         finally:
             get.sharers -= 1
@@ -289,8 +311,8 @@ class Following:
                 if self._get is get:
                     self._get = None
 
-    async def _within(self, seconds: float | None, awaitable: Awaitable[object]) -> bool:
-        """Waits for something as long as that, and tells whether it has ended in time."""
+    async def _ends_within(self, seconds: float | None, awaitable: Awaitable[object]) -> bool:
+        """Waits for at most that long, and returns whether the awaitable has ended by then."""
         awaited = asyncio.ensure_future(awaitable)
         time = None if seconds is None else asyncio.ensure_future(self._clock.sleep(seconds))
         both = [one for one in (awaited, time) if one]
@@ -302,23 +324,23 @@ class Following:
                 one.cancel()
             await asyncio.gather(*both, return_exceptions=True)
 
-    def _taken(self, reply: plan.Reply, *, asked: float = math.inf) -> plan.Reply:
-        """Takes in what a call has returned.
+    def _take_in(self, reply: plan.Reply, *, requested_at: float = math.inf) -> plan.Reply:
+        """Updates the snapshot by the reply to a call, and returns the reply.
 
         Args:
-            reply: What it has returned.
-            asked: When a Get was made, which tells the state of about that time.
+            reply: The reply; becomes an error if its message is about another operation.
+            requested_at: The time at which a Get was made: its state is of then, or later.
         """
         try:
             if reply.error is None:
-                self._learn(reply.message, is_late=asked < self.seen.answered)
+                self._update(reply.message, is_stale=requested_at < self.snapshot.answered_at)
         except LroError as error:
             reply = plan.Reply(error)
-        self.seen.trouble = reply.error
+        self.snapshot.error = reply.error
         return reply
 
-    def _learn(self, operation: operations_pb2.Operation, *, is_late: bool) -> None:
-        known = self.seen.operation
+    def _update(self, operation: operations_pb2.Operation, *, is_stale: bool) -> None:
+        known = self.snapshot.operation
         if operation.name != known.name:
             raise LroError(
                 f"the server returned {operation.name!r} when asked for {known.name!r}",
@@ -327,20 +349,19 @@ class Following:
                 domain=LIBRARY_DOMAIN,
                 metadata={"expected": known.name, "actual": operation.name},
             )
-        self.seen.answered = self._clock.monotonic()
-        # Answers may arrive in any order, but no state goes back to an earlier one.
-        if not known.done and (operation.done or not is_late) and operation != known:
-            self.seen.operation = operation
+        self.snapshot.answered_at = self._clock.monotonic()
+        if not known.done and (operation.done or not is_stale) and operation != known:
+            self.snapshot.operation = operation
             self._version += 1
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for waiter in self._waiters:
-            waiter.news.set()
+            waiter.updated.set()
 
 
-def _copy(error: LroError) -> LroError:
-    """Returns an error for one more to raise: a traceback is of one thread."""
+def _copy_of(error: LroError) -> LroError:
+    """Returns an error for one more thread or task to raise, with a traceback of its own."""
     copied = copy.copy(error)
     copied.__cause__ = error.__cause__
     return copied

@@ -1,4 +1,4 @@
-"""How operations are followed, in virtual time, with servers that are functions of the call."""
+"""A watcher and its plans in virtual time, with servers that are functions of the call."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class World:
-    """A server that is a function of the call, and the one operation that is followed there.
+    """A server that is a function of the call, and the one operation that is watched there.
 
     The server answers (seconds, answer). An answer that takes longer than the call's deadline is
     DEADLINE_EXCEEDED at the deadline, as gRPC has it. It lacks WatchOperation unless ``watch``
@@ -103,12 +103,12 @@ class World:
 
     @property
     def operation(self) -> operations_pb2.Operation:
-        return self.following.seen.operation
+        return self.watcher.snapshot.operation
 
     def restart(self, operation: operations_pb2.Operation | None = None) -> None:
-        """Forgets what was seen of the operation."""
+        """Begins with a new watcher, which has seen nothing of the operation."""
         session = Session(self, backoff=self.backoff, clock=self, random=lambda: self.random)
-        self.following = session.following(operation or running())
+        self.watcher = session.watcher(operation or running())
 
     def close(self) -> None:
         assert not asyncio.all_tasks(self.loop)
@@ -133,17 +133,17 @@ class World:
         if backoff:
             self.backoff = backoff
             self.restart()
-        self.run(self.following.wait(timeout))
+        self.run(self.watcher.wait(timeout))
 
-    def look(self) -> None:
-        self.run(self.following.look())
+    def refresh(self) -> None:
+        self.run(self.watcher.refresh())
 
     def states(self, timeout: timedelta | None = None) -> list[tuple[float, int]]:
         """Returns when which step was seen; 99 is done."""
 
         async def collect() -> list[tuple[float, int]]:
             found = []
-            async for one in self.following.states(timeout):
+            async for one in self.watcher.states(timeout):
                 found.append((round(self.now - 1000, 3), step_of(one)))
             return found
 
@@ -244,11 +244,11 @@ def test_a_done_operation_needs_no_step() -> None:
     world = World(scripted())
     world.restart(done())
     world.wait()
-    world.look()
+    world.refresh()
     assert world.calls == []
 
 
-def test_one_wait_is_enough_for_a_short_operation() -> None:
+def test_a_short_operation_takes_one_wait() -> None:
     world = honest(10)
     world.wait()
     assert world.methods == [WAIT]
@@ -408,16 +408,16 @@ def test_the_longest_timeout_is_no_problem() -> None:
 
 
 @pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED])
-def test_a_look_takes_a_transient_error_for_no_news(code: Code) -> None:
+def test_a_refresh_passes_over_a_transient_error(code: Code) -> None:
     world = World(scripted((0.01, failed(code))))
-    world.look()
+    world.refresh()
     assert world.methods == [GET]
 
 
-def test_a_look_raises_any_other_error() -> None:
+def test_a_refresh_raises_any_other_error() -> None:
     world = World(scripted((0.01, failed(Code.NOT_FOUND))))
     with pytest.raises(LroError, match="as the test says"):
-        world.look()
+        world.refresh()
 
 
 ANSWERS = st.one_of(
@@ -449,7 +449,7 @@ def test_ten_who_wait_share_the_calls_and_each_has_its_own_time() -> None:
     world = honest(45)
 
     async def ten() -> list[Any]:
-        waits = [world.following.wait(timedelta(seconds=5 * n)) for n in range(1, 11)]
+        waits = [world.watcher.wait(timedelta(seconds=5 * n)) for n in range(1, 11)]
         return await asyncio.gather(*waits, return_exceptions=True)
 
     outcomes = world.run(ten())
@@ -466,7 +466,7 @@ def test_the_last_polls_of_those_whose_time_ends_together_are_one() -> None:
     world = honest(1e6, has_wait=False)
 
     async def ten() -> list[Any]:
-        waits = [world.following.wait(timedelta(seconds=0.5)) for _ in range(10)]
+        waits = [world.watcher.wait(timedelta(seconds=0.5)) for _ in range(10)]
         return await asyncio.gather(*waits, return_exceptions=True)
 
     world.random = 0.999
@@ -480,7 +480,7 @@ def test_no_call_goes_on_when_nobody_waits() -> None:
     world = honest(1e6)
 
     async def give_up() -> None:
-        task = asyncio.ensure_future(world.following.wait(None))
+        task = asyncio.ensure_future(world.watcher.wait(None))
         await asyncio.sleep(1)
         assert world.open == 1
         task.cancel()
@@ -490,12 +490,12 @@ def test_no_call_goes_on_when_nobody_waits() -> None:
     world.run(give_up())
 
 
-def test_an_error_that_ends_the_following_is_told_to_all_and_the_next_wait_begins_anew() -> None:
+def test_an_error_that_ends_the_follower_is_raised_by_all_and_the_next_wait_begins_anew() -> None:
     answers = iter([failed(Code.PERMISSION_DENIED), done()])
     world = World(lambda call: (0.01, next(answers)))
 
     async def three() -> list[Any]:
-        waits = [world.following.wait(None) for _ in range(3)]
+        waits = [world.watcher.wait(None) for _ in range(3)]
         return await asyncio.gather(*waits, return_exceptions=True)
 
     codes = [one.code for one in world.run(three())]
@@ -508,9 +508,9 @@ def test_every_waiter_has_an_error_of_its_own() -> None:
     world = World(lambda call: (0.01, failed(Code.PERMISSION_DENIED)))
 
     async def six() -> list[Any]:
-        waits = [world.following.wait(None) for _ in range(3)]
-        looks = [world.following.look() for _ in range(3)]
-        return await asyncio.gather(*waits, *looks, return_exceptions=True)
+        waits = [world.watcher.wait(None) for _ in range(3)]
+        refreshes = [world.watcher.refresh() for _ in range(3)]
+        return await asyncio.gather(*waits, *refreshes, return_exceptions=True)
 
     errors = world.run(six())
     assert {one.code for one in errors} == {Code.PERMISSION_DENIED}
@@ -521,7 +521,7 @@ def test_when_every_other_task_is_cancelled_a_wait_does_not_go_on_for_ever() -> 
     world = honest(1e6)
 
     async def cancel_all_but_the_wait() -> None:
-        waiting = asyncio.ensure_future(world.following.wait(None))
+        waiting = asyncio.ensure_future(world.watcher.wait(None))
         await asyncio.sleep(1)
         for task in asyncio.all_tasks() - {waiting, asyncio.current_task()}:
             task.cancel()
@@ -536,17 +536,17 @@ def test_a_get_that_was_given_up_takes_no_other_along(turns: int) -> None:
     world = honest(10, has_wait=False)
     world.unimplemented.add(WAIT, world.now)
 
-    async def look_then_wait() -> None:
-        given_up = asyncio.ensure_future(world.following.look())
+    async def refresh_then_wait() -> None:
+        given_up = asyncio.ensure_future(world.watcher.refresh())
         await asyncio.sleep(0.005)
         given_up.cancel()
         for _ in range(turns):
             await asyncio.sleep(0)
-        looking = asyncio.ensure_future(world.following.look())
-        await world.following.wait(timedelta(seconds=100))
-        await looking
+        refreshing = asyncio.ensure_future(world.watcher.refresh())
+        await world.watcher.wait(timedelta(seconds=100))
+        await refreshing
 
-    world.run(look_then_wait())
+    world.run(refresh_then_wait())
     assert world.operation.done
 
 
@@ -601,7 +601,7 @@ def test_the_states_of_a_done_operation_are_one_and_need_no_call() -> None:
     assert world.methods == []
 
 
-def test_the_first_state_is_one_that_the_server_has_told_though_it_is_the_known_one() -> None:
+def test_the_first_state_comes_from_the_server_though_it_is_the_known_one() -> None:
     world = World(scripted(), watch=three_steps)
     world.restart(running(step=1))
     assert world.states() == [(0.01, 1), (1.01, 2), (2.01, 3), (3.01, 99)]
@@ -612,7 +612,7 @@ def test_who_is_slow_sees_the_latest_and_never_misses_the_end() -> None:
 
     async def slow() -> list[int]:
         found = []
-        async for one in world.following.states(None):
+        async for one in world.watcher.states(None):
             found.append(step_of(one))
             await asyncio.sleep(2.5)
         return found
@@ -624,13 +624,13 @@ def test_those_who_watch_and_those_who_wait_share_one_stream() -> None:
     world = World(scripted((99, running())), watch=three_steps)
 
     async def all_of_them() -> None:
-        async def look_on() -> None:
-            async for _ in world.following.states(None):
+        async def consume() -> None:
+            async for _ in world.watcher.states(None):
                 pass
 
-        waiting = asyncio.ensure_future(world.following.wait(None))
+        waiting = asyncio.ensure_future(world.watcher.wait(None))
         await asyncio.sleep(0.5)
-        await asyncio.gather(look_on(), look_on(), waiting, world.following.wait(None))
+        await asyncio.gather(consume(), consume(), waiting, world.watcher.wait(None))
 
     world.run(all_of_them())
     assert world.methods == [WAIT, WATCH]  # the Wait was there before anyone wanted changes
@@ -715,7 +715,7 @@ def test_where_no_stream_gets_through_a_wait_may() -> None:
     assert [step for _, step in world.states()] == [1, 2, 3, 4, 5, 99]
 
 
-def test_a_watch_that_falls_silent_is_given_up() -> None:
+def test_a_watch_that_falls_idle_is_given_up() -> None:
     world = World(scripted((0.01, done())), watch=lambda: [(1, running(step=1)), (1e6, done())])
     assert world.states() == [(1, 1), (36.01, 99)]
     assert world.methods == [WATCH, GET]
@@ -741,16 +741,16 @@ def test_another_operations_name_in_a_watch_is_an_error() -> None:
 def test_a_get_that_is_answered_late_takes_nothing_back() -> None:
     world = World(lambda call: (1.5, running(step=1)), watch=three_steps)
 
-    async def look_in_between() -> list[int]:
+    async def refresh_in_between() -> list[int]:
         seen = []
-        async for one in world.following.states(None):
+        async for one in world.watcher.states(None):
             seen.append(step_of(one))
             if seen == [1]:
-                looking = asyncio.ensure_future(world.following.look())
-        await looking
+                refreshing = asyncio.ensure_future(world.watcher.refresh())
+        await refreshing
         return seen
 
-    assert world.run(look_in_between()) == [1, 2, 3, 99]
+    assert world.run(refresh_in_between()) == [1, 2, 3, 99]
 
 
 @given(

@@ -59,12 +59,12 @@ def test_a_retry_needs_an_attempt() -> None:
 def driven(
     steps: Any, answers: list[Code | None], *, took: float = 0.0
 ) -> tuple[list[plan.Call], list[float], Any]:
-    """Returns the calls, the pauses and the outcome of a plan, which is asked with that clock."""
+    """Returns the calls, the pauses and the outcome of a plan, of which each call takes so long."""
     calls: list[plan.Call] = []
     pauses: list[float] = []
 
     def perform(step: plan.Step) -> plan.Reply | None:
-        if isinstance(step, plan.Pause):
+        if isinstance(step, plan.Sleep):
             pauses.append(step.seconds)
             CLOCK[0] += step.seconds
             return None
