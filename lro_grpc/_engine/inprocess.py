@@ -19,7 +19,7 @@ from lro_grpc._engine.executor import Run
 from lro_grpc._engine.handler import Handler
 from lro_grpc._engine.leases import Attempts, Leases
 from lro_grpc._engine.maintenance import Sweep
-from lro_grpc._engine.progress import Reports
+from lro_grpc._engine.progress_writer import Reports
 from lro_grpc._errors import (
     AttemptStopped,
     OperationNotFoundError,
