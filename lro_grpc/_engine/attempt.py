@@ -26,7 +26,7 @@ from lro_grpc._operation.events import Event, Report
 from lro_grpc._operation.metadata import message_class
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.telemetry import Telemetry
-from lro_grpc._runtime.clock import Clock
+from lro_grpc._runtime.clock import Clock, micros
 from lro_grpc._runtime.log import OperationLog
 from lro_grpc._stores.store import Store
 
@@ -72,7 +72,7 @@ class Attempt:
         self.loop = asyncio.get_running_loop()
         self.cancel_requested = record.cancel_requested
         self.pause_requested = record.pause_requested
-        claim_time = record.lease_expire_time - int(lease * 1_000_000)
+        claim_time = record.lease_expire_time - micros(lease)
         self.is_timed_out = record.is_to_undo and record.is_overdue(claim_time)
         """Whether the operation's own time is over."""
         self.claimed_to_undo = record.cancel_requested or self.is_timed_out
@@ -91,7 +91,7 @@ class Attempt:
         self._clock = clock
         self._lease = lease
         self._claimed_at = claimed_at
-        self.beaten(claimed_at)
+        self.lease_renewed(claimed_at)
         self._on_report = on_report
         self._lock = threading.Lock()
         self._metadata: Message | None = None
@@ -167,11 +167,11 @@ class Attempt:
             detail.encode()
         self.last_progress = self._clock.monotonic()
         with self._lock:
-            told = self._latest
+            former = self._latest
             self._latest = Report(
                 self.number,
-                told.progress_percent if percent is None else max(0, min(100, int(percent))),
-                told.status_detail if detail is None else detail,
+                former.progress_percent if percent is None else max(0, min(100, int(percent))),
+                former.status_detail if detail is None else detail,
                 self._metadata.SerializeToString() if self._metadata is not None else None,
             )
         self.report_again()
@@ -250,7 +250,7 @@ class Attempt:
         if self.stop_reason is not None:
             raise AttemptStopped(self.stop_reason)
 
-    def beaten(self, sent_at: float) -> None:
+    def lease_renewed(self, sent_at: float) -> None:
         """Notes that the claim or a heartbeat was stored.
 
         Args:

@@ -1,92 +1,112 @@
-"""Which operations of one method wait for an attempt, as far as this process knows."""
+"""Names of the operations that wait for an attempt, as far as this process knows them.
+
+The queue holds hints, not truth: the store decides who gets an operation, when it is claimed. So a
+name may be wrong, and may be missing; neither does harm, as long as the store is asked at times.
+
+Each method starts out unknown: its first names are read from the store. From then on the store's
+listeners add what becomes claimable, and no read is needed, which is what makes a start fast. A
+method is unknown again when more waits than is kept here, when a read was as long as its limit, and
+at each sweep, for a notice may have been lost (R9). Then its next names are read once more.
+
+A delayed operation, such as a retry, is timed here, and joins the queue at its scheduled time. Of
+those beyond the first thousand the sweep takes care: they are claimable for the store by then.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Clock, seconds
 from lro_grpc._stores.store import Store
 
-_MAX = 1000
-"""Operations that are timed one by one at most; of more, the sweep takes care."""
+_MAX_NAMES = 1000
+"""Names of one method that are kept here at most."""
+
+_MAX_DELAYED = 1000
+"""Operations that are timed one by one at most."""
 
 
-class Ripening:
-    """Tells of operations once they are ready.
+class ClaimQueue:
+    """Names to try and claim, by method, oldest first.
 
     Args:
+        store: Where the operations are kept.
         clock: Tells the time.
-        ready: Is called with each.
+        methods: The methods whose operations are claimed here.
+        on_ready: Is called when there is something more to try.
     """
 
-    def __init__(self, clock: Clock, ready: Callable[[Record], None]) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, methods: Iterable[str], on_ready: Callable[[], None]
+    ) -> None:
+        self._store = store
         self._clock = clock
-        self._ready = ready
-        self._timed: set[asyncio.Task[None]] = set()
+        self._on_ready = on_ready
+        self._names: dict[str, deque[str]] = {method: deque() for method in methods}
+        self._unknown = set(self._names)
+        self._delayed: set[asyncio.Task[None]] = set()
         self._stopped = False
 
-    def add(self, record: Record) -> None:
-        """Adds an operation that waits for its ``scheduled_time``."""
-        if len(self._timed) < _MAX and not self._stopped:
-            task = asyncio.create_task(self._time(record))
-            self._timed.add(task)
-            task.add_done_callback(self._timed.discard)
+    def may_have(self, method: str) -> bool:
+        """Tells whether an operation of the method may wait."""
+        return method in self._unknown or bool(self._names[method])
 
-    async def _time(self, record: Record) -> None:
+    def add(self, record: Record) -> None:
+        """Adds an operation that is claimable, now or at its ``scheduled_time``."""
+        if record.method not in self._names:
+            return
+        if not record.scheduled_time:
+            self._add(record)
+        elif len(self._delayed) < _MAX_DELAYED and not self._stopped:
+            task = asyncio.create_task(self._add_later(record))
+            self._delayed.add(task)
+            task.add_done_callback(self._delayed.discard)
+
+    async def _add_later(self, record: Record) -> None:
         await self._clock.sleep(seconds(record.scheduled_time - self._clock.now()))
-        self._ready(record)
+        self._add(record)
+
+    def _add(self, record: Record) -> None:
+        names = self._names[record.method]
+        if len(names) < _MAX_NAMES and record.method not in self._unknown:
+            names.append(record.name)
+        else:
+            self._unknown.add(record.method)
+        self._on_ready()
+
+    def read_again(self, method: str) -> None:
+        """Lets the method's next names be read from the store, whatever is known here."""
+        self._unknown.add(method)
+        self._on_ready()
+
+    def read_all_again(self) -> None:
+        """Lets the next names of every method be read from the store."""
+        self._unknown.update(self._names)
+        self._on_ready()
+
+    async def take(self, method: str, limit: int) -> list[str]:
+        """Returns names of the method to try, at most as many as the limit.
+
+        Raises:
+            UnavailableError: If the store cannot answer.
+        """
+        known = self._names[method]
+        if method not in self._unknown:
+            return [known.popleft() for _ in range(min(limit, len(known)))]
+        known.clear()
+        self._unknown.discard(method)
+        names = await self._store.claimable({method: limit})
+        if len(names) == limit:
+            self._unknown.add(method)
+        return list(names)
 
     async def stop(self) -> None:
-        """Tells of no more."""
+        """Adds no delayed operation any more."""
         self._stopped = True
-        timed = list(self._timed)
-        for task in timed:
+        delayed = list(self._delayed)
+        for task in delayed:
             task.cancel()
-        await asyncio.gather(*timed, return_exceptions=True)
-
-
-_MAX_HINTS = 1000
-
-
-class Backlog:
-    """Names to try and claim, oldest first.
-
-    What the store told of by itself is tried without asking it again. When there was more than
-    fits, the store is asked. A name may be wrong; the claim decides.
-
-    Args:
-        method: ``/pkg.Service/Method``.
-    """
-
-    def __init__(self, method: str) -> None:
-        self._method = method
-        self._hints: deque[str] = deque()
-        self._ask = True
-
-    def __bool__(self) -> bool:
-        """Whether anything may wait."""
-        return self._ask or bool(self._hints)
-
-    def add(self, name: str) -> None:
-        """Notes an operation that waits."""
-        if len(self._hints) < _MAX_HINTS and not self._ask:
-            self._hints.append(name)
-        else:
-            self._ask = True
-
-    def ask_again(self) -> None:
-        """Lets the store be asked next time, whatever is known here."""
-        self._ask = True
-
-    async def take(self, store: Store, limit: int) -> list[str]:
-        """Returns names to try, at most as many as the limit."""
-        if not self._ask:
-            return [self._hints.popleft() for _ in range(min(limit, len(self._hints)))]
-        self._hints.clear()
-        self._ask = False
-        names = await store.claimable({self._method: limit})
-        self._ask = self._ask or len(names) == limit
-        return list(names)
+        await asyncio.gather(*delayed, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What has come of attempts, on its way to the store."""
+"""Stores the outcomes of attempts in groups."""
 
 from __future__ import annotations
 
@@ -18,26 +18,32 @@ from lro_grpc._stores.store import Store
 _log = logging.getLogger("lro_grpc")
 
 _RETRY_SECONDS = 0.5
-"""After the store could not answer, it is asked again this much later."""
+"""The pause before the store is asked again, after it could not answer."""
+
+Outcome = tuple[Attempt, Event]
 
 
-class Outcomes:
+class Completer:
     """Stores outcomes, those of one turn of the event loop together.
+
+    An outcome is stored once, or not at all. Where the store's answer was lost, it is stored again:
+    if the first write did arrive, the fence refuses the second one. Where the lease runs out first,
+    the outcome is dropped, for the operation may be another attempt's by now (R5, R10).
 
     Args:
         store: Where the operations are kept.
         clock: Waits while the store cannot answer.
-        let_go: Is called once for each attempt, with what its outcome has made of the operation;
-            with None if that is no longer the attempt's.
+        release: Is called once for each attempt, with the operation after its outcome; with None
+            if that is no longer the attempt's.
     """
 
     def __init__(
-        self, store: Store, clock: Clock, let_go: Callable[[Attempt, Record | None], None]
+        self, store: Store, clock: Clock, release: Callable[[Attempt, Record | None], None]
     ) -> None:
         self._store = store
         self._clock = clock
-        self._let_go = let_go
-        self._new: list[tuple[Attempt, Event]] = []
+        self._release = release
+        self._new: list[Outcome] = []
         self._storing: set[asyncio.Task[None]] = set()
 
     def add(self, attempt: Attempt, outcome: Event | Exception) -> None:
@@ -60,14 +66,13 @@ class Outcomes:
             self._storing.add(storing)
             storing.add_done_callback(self._storing.discard)
 
-    async def _store_all(self, outcomes: Sequence[tuple[Attempt, Event]]) -> None:
+    async def _store_all(self, outcomes: Sequence[Outcome]) -> None:
         """Stores outcomes, through an outage of the store if there is one."""
         while outcomes:
             changes = [(attempt.name, event) for attempt, event in outcomes]
             try:
                 answers = await self._store.apply_all(changes)
             except UnavailableError as error:
-                # They may have been stored all the same; then the fence refuses the next try.
                 _log.warning("%s; trying again", error)
                 outcomes = self._still_held(outcomes)
                 await self._clock.sleep(_RETRY_SECONDS)
@@ -75,32 +80,28 @@ class Outcomes:
                 pairs = zip(outcomes, answers, strict=True)
                 outcomes = [again for one, answer in pairs if (again := self._settle(one, answer))]
 
-    def _still_held(
-        self, outcomes: Sequence[tuple[Attempt, Event]]
-    ) -> Sequence[tuple[Attempt, Event]]:
+    def _still_held(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         over = {attempt for attempt, _ in outcomes if attempt.lease_is_over}
         for attempt in over:
-            self._let_go(attempt, None)
+            self._release(attempt, None)
         return [one for one in outcomes if one[0] not in over]
 
-    def _settle(
-        self, outcome: tuple[Attempt, Event], answer: Record | LroError
-    ) -> tuple[Attempt, Event] | None:
+    def _settle(self, outcome: Outcome, answer: Record | LroError) -> Outcome | None:
         """Notes what the store has answered; returns what to store instead, if anything."""
         attempt, event = outcome
         if isinstance(answer, Record):
             log_outcome(event, answer)
-            self._let_go(attempt, answer)
+            self._release(attempt, answer)
             return None
         attempt.log.warning("%s: attempt %d ended: %s", *(attempt.name, attempt.number, answer))
         if isinstance(answer, UnexpectedError) and not isinstance(event, Fail):
             return attempt, _failure(attempt, answer)
-        self._let_go(attempt, None)
+        self._release(attempt, None)
         return None
 
 
 def _failure(attempt: Attempt, error: Exception) -> Event:
-    """Returns what to store in place of an outcome that cannot be, or could not be told."""
+    """Returns the failure to store in place of an outcome that was refused, or never came."""
     where = f"{attempt.handler.method} in {attempt.name}"
     cause = error.__cause__ or error
     status = status_of(cause, where, domain=attempt.handler.error_domain, log=attempt.log)

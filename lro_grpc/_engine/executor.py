@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 from google.protobuf.message import Message
@@ -72,7 +71,7 @@ def pause_after(
     return next(itertools.islice(pauses, failed_attempts, None))
 
 
-class Run(asyncio.Task[Event]):
+class Executor(asyncio.Task[Event]):
     """The task of one attempt; its result is the event that tells the outcome.
 
     It ends with ``AttemptStopped`` if the operation is no longer the attempt's, and is cancelled
@@ -85,12 +84,12 @@ class Run(asyncio.Task[Event]):
     def __init__(self, attempt: Attempt) -> None:
         super().__init__(_outcome(attempt), loop=attempt.loop, name=attempt.name)
         self.attempt = attempt
-        self.was_told_to_end = False
+        self.cancel_called = False
         """Whether someone has called ``cancel``, so that a CancelledError is not the handler's."""
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Interrupts the handler, or whatever else the task awaits."""
-        self.was_told_to_end = True
+        self.cancel_called = True
         return super().cancel(msg)
 
 
@@ -156,7 +155,7 @@ async def _stopped(attempt: Attempt, error: BaseException) -> Event:
         reason = error.reason
     if reason is None:
         task = asyncio.current_task()
-        if isinstance(task, Run) and task.was_told_to_end:
+        if isinstance(task, Executor) and task.cancel_called:
             raise error  # not by the engine, which would have given a reason: the loop ends
         return await _failed(attempt, error)
     if reason is StopReason.LEASE_LOST:
@@ -183,12 +182,12 @@ async def _failed(attempt: Attempt, error: BaseException) -> Event:
     if is_worth_it and not is_last:
         pause = pause_after(handler, error, record.failed_attempts, attempt.random)
         report = attempt.take_report(final=True)
-        return Retry(report, status.SerializeToString(), micros(timedelta(seconds=pause)))
+        return Retry(report, status.SerializeToString(), micros(pause))
     return await _ended_with(attempt, status)
 
 
 async def _ended_with(attempt: Attempt, error: status_pb2.Status) -> Event:
-    return await _undone(attempt, error, lambda told: Fail(told, error.SerializeToString()))
+    return await _undone(attempt, error, lambda report: Fail(report, error.SerializeToString()))
 
 
 async def _undone(

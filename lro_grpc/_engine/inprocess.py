@@ -13,13 +13,13 @@ from functools import partial
 
 from lro_grpc._engine import time_limits
 from lro_grpc._engine.attempt import Attempt
-from lro_grpc._engine.claim_queue import Backlog, Ripening
-from lro_grpc._engine.completer import Outcomes
-from lro_grpc._engine.executor import Run
+from lro_grpc._engine.claim_queue import ClaimQueue
+from lro_grpc._engine.completer import Completer
+from lro_grpc._engine.executor import Executor
 from lro_grpc._engine.handler import Handler
 from lro_grpc._engine.leases import Attempts, Leases
-from lro_grpc._engine.maintenance import Sweep
-from lro_grpc._engine.progress_writer import Reports
+from lro_grpc._engine.maintenance import Maintenance
+from lro_grpc._engine.progress_writer import ProgressWriter
 from lro_grpc._errors import (
     AttemptStopped,
     OperationNotFoundError,
@@ -30,7 +30,7 @@ from lro_grpc._errors import (
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
-from lro_grpc._runtime.clock import Clock
+from lro_grpc._runtime.clock import Clock, micros
 from lro_grpc._runtime.log import log_claimed, log_done, log_outcome
 from lro_grpc._stores.store import Store
 
@@ -72,13 +72,12 @@ class InProcessEngine:
         self._clock = clock
         self._options = options
         self._lease = options.lease.total_seconds()
-        self._backlogs = {method: Backlog(method) for method in handlers}
         self._free = {method: handler.slots for method, handler in handlers.items()}
         self._attempts = Attempts(store)
         self._leases = Leases(self._attempts, clock, self._lease)
-        self._sweep = Sweep(store, self._attempts, clock)
-        self._ripening = Ripening(clock, self._note_claimable)
-        self._outcomes = Outcomes(store, clock, self._let_go)
+        self._maintenance = Maintenance(store, clock, self._attempts.hold)
+        self._queue = ClaimQueue(store, clock, handlers, self._wake_up)
+        self._completer = Completer(store, clock, self._release)
         self._runs: dict[asyncio.Task[Event], Attempt] = {}
         self._limits: dict[Attempt, list[asyncio.Task[None]]] = {}
         self._seen_early: dict[str, Record] = {}
@@ -94,13 +93,13 @@ class InProcessEngine:
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._claiming = asyncio.Lock()
-        self._reports = Reports(self._attempts)
+        self._progress_writer = ProgressWriter(self._attempts)
         self._store.subscribe(self._on_change)
-        recovered = await self._sweep.take_over() if self._store.exclusive else 0
+        recovered = await self._maintenance.take_over() if self._store.exclusive else 0
         self._wake.set()
         loops = (
             self._claim,
-            self._reports.store,
+            self._progress_writer.store,
             self._leases.renew,
             self._leases.watch,
             self._sweep_all,
@@ -131,7 +130,7 @@ class InProcessEngine:
             attempt.stop(StopReason.SHUTDOWN)
         limits = [task for tasks in self._limits.values() for task in tasks]
         for task in limits:
-            task.cancel()  # who is told to unwind may be silent, and late
+            task.cancel()  # a handler that unwinds may make no progress, and be late
         if self._runs:
             left = max(0.0, end - self._loop.time())
             _, stuck = await asyncio.wait(self._runs, timeout=left)
@@ -140,18 +139,15 @@ class InProcessEngine:
                 attempt.log.warning("%s did not stop within %s", attempt.name, grace)
                 attempt.stop(StopReason.LEASE_LOST)
                 run.cancel()
-        await self._outcomes.flush(grace.total_seconds())
+        await self._completer.flush(grace.total_seconds())
         for task in self._loops:
             task.cancel()
         await asyncio.gather(*self._loops, *limits, return_exceptions=True)
-        await self._ripening.stop()
+        await self._queue.stop()
 
     def _on_change(self, _before: Record | None, record: Record) -> None:
-        if record.claimable and record.method in self._backlogs:
-            if record.scheduled_time:
-                self._ripening.add(record)
-            else:
-                self._note_claimable(record)
+        if record.claimable:
+            self._queue.add(record)
         if record.lease_expire_time:
             attempt = self._attempts.of(record.name, record.attempt)
             if attempt is not None:
@@ -159,8 +155,7 @@ class InProcessEngine:
             else:
                 self._seen_early[record.name] = record  # it may be one that is being claimed
 
-    def _note_claimable(self, record: Record) -> None:
-        self._backlogs[record.method].add(record.name)
+    def _wake_up(self) -> None:
         self._wake.set()
 
     async def _survive(self, forever: Callable[[], Awaitable[None]]) -> None:
@@ -179,18 +174,17 @@ class InProcessEngine:
         """Begins attempts wherever a method has both a free slot and something that waits."""
         await self._wake.wait()
         self._wake.clear()
-        claim = Claim(int(self._lease * 1_000_000))
-        for method, backlog in self._backlogs.items():
+        claim = Claim(micros(self._lease))
+        for method in self._handlers:
             async with self._claiming:
-                if not backlog or not self._free[method] or self._stopping:
+                if not self._queue.may_have(method) or not self._free[method] or self._stopping:
                     continue
                 try:
-                    names = await backlog.take(self._store, self._free[method])
+                    names = await self._queue.take(method, self._free[method])
                     claimed_at = self._clock.monotonic()
                     outcomes = await self._store.apply_all([(name, claim) for name in names])
                 except BaseException:
-                    backlog.ask_again()
-                    self._wake.set()
+                    self._queue.read_again(method)
                     raise
                 for name, outcome in zip(names, outcomes, strict=True):
                     if isinstance(outcome, Record) and outcome.lease_expire_time:
@@ -201,7 +195,7 @@ class InProcessEngine:
                         fields = {"operation": name, "method": method}
                         _log.error("%s cannot be claimed: %s", name, outcome, extra=fields)
                 self._seen_early.clear()
-            if backlog and self._free[method]:
+            if self._queue.may_have(method) and self._free[method]:
                 self._wake.set()  # there is more, after the other methods
 
     def _begin(self, record: Record, claimed_at: float) -> None:
@@ -215,17 +209,17 @@ class InProcessEngine:
             claimed_at=claimed_at,
             random=self._options.random,
             telemetry=self._options.telemetry,
-            on_report=self._reports.note,
+            on_report=self._progress_writer.add,
         )
         log_claimed(record)
         self._free[record.method] -= 1
         self._attempts.add(attempt)
-        run = Run(attempt)
+        run = Executor(attempt)
         self._runs[run] = attempt
         run.add_done_callback(self._ended)
         if attempt.lease_is_over:  # the answer to the claim was that late: another one may have it
             attempt.stop(StopReason.LEASE_LOST)
-        elif self._stopping:  # it was claimed while the engine was told to stop
+        elif self._stopping:  # it was claimed while the engine was asked to stop
             attempt.stop(StopReason.SHUTDOWN)
         else:
             early = self._seen_early.get(record.name)
@@ -275,11 +269,11 @@ class InProcessEngine:
             attempt.log.warning(
                 "%s: attempt %d ended without an outcome", attempt.name, attempt.number
             )
-            self._let_go(attempt, None)
+            self._release(attempt, None)
         else:
-            self._outcomes.add(attempt, error if isinstance(error, Exception) else run.result())
+            self._completer.add(attempt, error if isinstance(error, Exception) else run.result())
 
-    def _let_go(self, attempt: Attempt, record: Record | None) -> None:
+    def _release(self, attempt: Attempt, record: Record | None) -> None:
         """Makes room for another attempt, after one with an outcome or without."""
         attempt.end(record)
         self._free[attempt.record.method] += 1
@@ -289,7 +283,6 @@ class InProcessEngine:
     async def _sweep_all(self) -> None:
         """Sees to what time does to operations, and to notices that were lost (R9)."""
         await self._clock.sleep(self._options.sweep.total_seconds())
-        for backlog in self._backlogs.values():
-            backlog.ask_again()
-        self._wake.set()
-        await self._sweep.run()
+        self._queue.read_all_again()
+        await self._maintenance.rescue()
+        await self._maintenance.expire_and_prune()

@@ -8,7 +8,7 @@ from lro_grpc._engine.attempt import Attempt
 from lro_grpc._errors import LroError, StopReason
 from lro_grpc._operation.events import Event, Heartbeat
 from lro_grpc._operation.record import Record
-from lro_grpc._runtime.clock import Clock
+from lro_grpc._runtime.clock import Clock, micros
 from lro_grpc._stores.store import Leased, Store
 
 
@@ -46,12 +46,12 @@ class Attempts:
         attempt = self._by_name.get(name)
         return attempt if attempt is not None and attempt.number == number else None
 
-    def is_healthy(self, held: Leased) -> bool:
-        """Whether it is one of these, whose lease is over by the time of day at most."""
-        attempt = self.of(held.name, held.attempt)
+    def hold(self, leased: Leased) -> bool:
+        """Tells whether one of these holds an operation, by this process's own clock."""
+        attempt = self.of(leased.name, leased.attempt)
         return attempt is not None and not attempt.lease_is_over
 
-    async def tell(self, attempts: Sequence[Attempt], events: Sequence[Event]) -> None:
+    async def apply_all(self, attempts: Sequence[Attempt], events: Sequence[Event]) -> None:
         """Stores one event of each of some attempts; stops those that turn out not to be held.
 
         Raises:
@@ -92,11 +92,11 @@ class Leases:
         await self._clock.sleep(self._pause)
         self._pause = 0.0
         held = [one for one in self._attempts if one.stop_reason is not StopReason.LEASE_LOST]
-        beats = [Heartbeat(one.number, int(self._lease * 1_000_000)) for one in held]
+        beats = [Heartbeat(one.number, micros(self._lease)) for one in held]
         sent_at = self._clock.monotonic()
-        await self._attempts.tell(held, beats)
+        await self._attempts.apply_all(held, beats)
         for attempt in held:
-            attempt.beaten(sent_at)
+            attempt.lease_renewed(sent_at)
         self._pause = self._lease / 3
 
     async def watch(self) -> None:

@@ -1,51 +1,62 @@
-"""Time that has passed over operations: leases, time limits, retentions."""
+"""Finds the operations that time has passed over: lost, overdue, or kept for long enough."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from lro_grpc._engine.leases import Attempts
 from lro_grpc._operation.events import LeaseLost, TimePassed
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Clock
 from lro_grpc._runtime.log import log_done, log_outcome
-from lro_grpc._stores.store import Store
+from lro_grpc._stores.store import Leased, Store
 
 _MAX_AT_ONCE = 500
 """Operations that expire, or are removed, in one commit at most."""
 
 
-class Sweep:
-    """Sees to what is lost, overdue or kept for long enough.
+class Maintenance:
+    """Rescues lost operations, expires overdue ones, and prunes old ones.
+
+    Every process that shares a store does so. The events are refused where another process has
+    been faster, so none has to know of the others.
 
     Args:
         store: Where the operations are kept.
-        attempts: The attempts of this process.
         clock: Tells the time.
+        is_held: Tells whether this process still holds an operation whose lease is over by the
+            time of day. A clock that was set forward must not cost an attempt its operation.
     """
 
-    def __init__(self, store: Store, attempts: Attempts, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, is_held: Callable[[Leased], bool]) -> None:
         self._store = store
-        self._attempts = attempts
         self._clock = clock
+        self._is_held = is_held
 
     async def take_over(self) -> int:
-        """Takes what a process holds that is known to be gone; returns how many operations."""
-        held = await self._store.leased()
-        await self._lose([(one.name, LeaseLost(one.attempt, proven=True)) for one in held])
-        return len(held)
+        """Rescues what a former process held that is known to be gone; returns how many."""
+        leased = await self._store.leased()
+        await self._lose([(one.name, LeaseLost(one.attempt, proven=True)) for one in leased])
+        return len(leased)
 
-    async def run(self) -> None:
-        """Looks once at everything.
+    async def rescue(self) -> None:
+        """Takes operations from attempts whose lease is over, for another one to go on (R6).
 
         Raises:
             UnavailableError: If the store cannot answer.
         """
-        held = await self._store.leased(until=self._clock.now())
-        lost = [one for one in held if not self._attempts.is_healthy(one)]
+        leased = await self._store.leased(until=self._clock.now())
+        lost = [one for one in leased if not self._is_held(one)]
         if lost:
             await self._lose([(one.name, LeaseLost(one.attempt)) for one in lost])
+
+    async def expire_and_prune(self) -> None:
+        """Ends operations whose own time is over, and removes those whose retention is.
+
+        Raises:
+            UnavailableError: If the store cannot answer.
+        """
         former: Sequence[str] = ()
+        # The same names twice are refused ones: the next round may have more luck with them.
         while (due := await self._store.expired(_MAX_AT_ONCE)) and due != former:
             for record in await self._store.apply_all([(name, TimePassed()) for name in due]):
                 if isinstance(record, Record) and record.done and not record.deleted:

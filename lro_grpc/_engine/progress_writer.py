@@ -1,4 +1,4 @@
-"""What handlers say of their progress, on its way to the store."""
+"""Stores the progress of attempts in groups, ten times a second at most."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _PAUSE_SECONDS = 0.1
 """Progress is stored at most this often."""
 
 
-class Reports:
-    """Stores what attempts have to report, many at a time. Made on the event loop.
+class ProgressWriter:
+    """Stores the latest progress of every attempt that has said something. Made on the event loop.
 
     Args:
         attempts: The attempts that hold their operations.
@@ -23,16 +23,16 @@ class Reports:
     def __init__(self, attempts: Attempts) -> None:
         self._attempts = attempts
         self._loop = asyncio.get_running_loop()
-        self._told: dict[Attempt, None] = {}  # in the order in which they spoke
+        self._waiting: dict[Attempt, None] = {}  # in the order in which they spoke
         self._any = asyncio.Event()
 
-    def note(self, attempt: Attempt) -> None:
-        """Notes that an attempt has something to report; from any thread."""
+    def add(self, attempt: Attempt) -> None:
+        """Adds an attempt whose progress is to be stored; from any thread."""
         with contextlib.suppress(RuntimeError):  # the server has stopped; its thread goes on
-            self._loop.call_soon_threadsafe(self._note, attempt)
+            self._loop.call_soon_threadsafe(self._add, attempt)
 
-    def _note(self, attempt: Attempt) -> None:
-        self._told[attempt] = None
+    def _add(self, attempt: Attempt) -> None:
+        self._waiting[attempt] = None
         self._any.set()
 
     async def store(self) -> None:
@@ -43,10 +43,10 @@ class Reports:
         """
         await self._any.wait()
         self._any.clear()
-        told, self._told = self._told, {}
-        held = [one for one in told if one in self._attempts]
+        waiting, self._waiting = self._waiting, {}
+        held = [one for one in waiting if one in self._attempts]
         try:
-            await self._attempts.tell(held, [one.take_report() for one in held])
+            await self._attempts.apply_all(held, [one.take_report() for one in held])
         except UnavailableError:
             for attempt in held:
                 attempt.report_again()

@@ -20,9 +20,11 @@ LONGEST = timedelta(days=365_000)
 """A thousand years: an operation that ends then still fits a ``google.protobuf.Timestamp``."""
 
 
-def micros(duration: timedelta) -> Micros:
-    """Returns a duration in whole microseconds."""
-    return duration // timedelta.resolution
+def micros(duration: timedelta | float) -> Micros:
+    """Returns a duration, given as such or in seconds, in whole microseconds."""
+    if isinstance(duration, timedelta):
+        return duration // timedelta.resolution
+    return round(duration * 1_000_000)
 
 
 def seconds(duration: Micros) -> float:
