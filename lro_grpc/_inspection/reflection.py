@@ -66,7 +66,10 @@ class ReflectedFiles:
 
     def fetch(self, symbol: str) -> Steps[None]:
         """Adds the file that defines a symbol, and all that it imports, if the server has them."""
-        yield from self._add(ServerReflectionRequest(file_containing_symbol=symbol))
+        try:
+            self.database.FindFileContainingSymbol(symbol)
+        except KeyError:
+            yield from self._add(ServerReflectionRequest(file_containing_symbol=symbol))
         while missing := self._missing_imports():
             for name in missing:
                 yield from self._add(ServerReflectionRequest(file_by_filename=name))
@@ -128,7 +131,7 @@ class Reflection:
     def perform(self, call: Call) -> Reply:
         """Makes a call, and returns the reply to it."""
         responses: Iterator[ServerReflectionResponse] = _method(self._channel, call.service)(
-            iter([call.request]), timeout=_TIMEOUT, metadata=self._call_metadata
+            call.request, timeout=_TIMEOUT, metadata=self._call_metadata
         )
         try:
             return next(responses, None)
@@ -151,7 +154,7 @@ class AsyncReflection:
     async def perform(self, call: Call) -> Reply:
         """Makes a call, and returns the reply to it."""
         responses = _method(self._channel, call.service)(
-            iter([call.request]), timeout=_TIMEOUT, metadata=self._call_metadata
+            call.request, timeout=_TIMEOUT, metadata=self._call_metadata
         )
         try:
             response = await responses.read()
@@ -163,7 +166,9 @@ class AsyncReflection:
 
 
 def _method(channel: Any, service: str) -> Any:
-    return channel.stream_stream(
+    # The method takes a stream. One request is the same on the wire if the call takes one only, and
+    # goes out at once: grpc.aio calls it INTERNAL if a server ends a stream that is yet to be sent.
+    return channel.unary_stream(
         f"/{service}/ServerReflectionInfo",
         request_serializer=ServerReflectionRequest.SerializeToString,
         response_deserializer=ServerReflectionResponse.FromString,

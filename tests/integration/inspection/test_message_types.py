@@ -1,0 +1,166 @@
+"""The types of a server's messages, by its reflection service, sync and on ``grpc.aio``."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+import pytest
+from foreign_server import Fault, Launch, Weight, launch, packed, serving_foreign
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2
+
+from lro_grpc import Code, LroError
+from lro_grpc._inspection.message_types import AsyncMessageTypes, MessageTypes
+from lro_grpc._inspection.reflection import AsyncReflection, Reflection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from google.protobuf.message import Message
+
+NO_SERVICE = "is not known here, and the server has no reflection service: it is shown as bytes"
+
+
+class Inspector:
+    """Opens messages with one ``MessageTypes``, or the async twin of it."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self.target = ""
+        self.metadata: tuple[tuple[str, str], ...] = ()
+        self.notes: list[str] = []
+
+    def unpack(self, *messages: any_pb2.Any) -> list[Message | None]:
+        """Returns the messages inside, all opened at a time where that is possible."""
+        return self._run("unpack", messages)
+
+    def to_dict(self, *messages: Message) -> list[dict[str, Any]]:
+        return self._run("to_dict", messages)
+
+    def _run(self, method: str, messages: tuple[Message, ...]) -> list[Any]:
+        if self._kind == "async":
+            return asyncio.run(self._run_async(method, messages))
+        with grpc.insecure_channel(self.target) as channel:
+            types = MessageTypes(Reflection(channel, self.metadata), self.notes.append)
+            return [getattr(types, method)(message) for message in messages]
+
+    async def _run_async(self, method: str, messages: tuple[Message, ...]) -> list[Any]:
+        async with grpc.aio.insecure_channel(self.target) as channel:
+            types = AsyncMessageTypes(AsyncReflection(channel, self.metadata), self.notes.append)
+            return await asyncio.gather(*(getattr(types, method)(one) for one in messages))
+
+
+@pytest.fixture(params=["sync", "async"])
+def inspector(request: pytest.FixtureRequest) -> Iterator[Inspector]:
+    return Inspector(request.param)
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_a_type_of_the_server_is_found(inspector: Inspector, version: str) -> None:
+    with serving_foreign(version) as foreign:
+        inspector.target = foreign.target
+        (found,) = inspector.unpack(packed(Launch(pad="39A", weight=Weight(kilograms=7))))
+    assert found is not None
+    assert (found.pad, found.weight.kilograms) == ("39A", 7)
+    assert inspector.notes == []
+
+
+def test_its_imports_are_fetched_one_by_one_where_the_server_sends_them_so(
+    inspector: Inspector,
+) -> None:
+    with serving_foreign("v1") as foreign:
+        foreign.is_terse = True
+        inspector.target = foreign.target
+        (shown,) = inspector.to_dict(launch())
+        assert foreign.requests.count("reflection") == 4  # the file, and three that it imports
+    assert shown["response"]["payload"]["kilograms"] == "5"
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_types_that_are_looked_up_at_the_same_time_are_all_found(
+    inspector: Inspector, version: str
+) -> None:
+    with serving_foreign(version) as foreign:
+        foreign.is_terse = True
+        inspector.target = foreign.target
+        messages = [Launch(), Fault(part="valve"), Weight(kilograms=3), Launch(pad="39A")]
+        found = inspector.unpack(*map(packed, messages))
+    assert [one and type(one).DESCRIPTOR.full_name for one in found] == [
+        message.DESCRIPTOR.full_name for message in messages
+    ]
+    assert inspector.notes == []
+
+
+def test_a_known_type_is_not_asked_for(inspector: Inspector) -> None:
+    known = error_details_pb2.ErrorInfo(reason="KNOWN")
+    with serving_foreign("v1") as foreign:
+        inspector.target = foreign.target
+        assert inspector.unpack(packed(known)) == [known]
+        assert foreign.requests == []
+
+
+def test_without_reflection_a_note_says_once_that_a_type_is_unknown(inspector: Inspector) -> None:
+    with serving_foreign() as foreign:
+        inspector.target = foreign.target
+        found = inspector.unpack(packed(Fault()), packed(Fault(part="valve")))
+    assert found == [None, None]
+    assert inspector.notes == [f"acme.jobs.v1.Fault {NO_SERVICE}"]
+
+
+def test_a_server_without_reflection_is_asked_twice_and_never_again(inspector: Inspector) -> None:
+    with serving_foreign() as foreign:
+        inspector.target = foreign.target
+        shown = inspector.to_dict(launch())
+    assert shown[0]["response"]["value"]
+    assert inspector.notes == [
+        f"acme.jobs.v1.{name} {NO_SERVICE}" for name in ("LaunchMetadata", "Launch")
+    ]
+
+
+def test_a_refusal_is_noted_with_its_code(inspector: Inspector) -> None:
+    with serving_foreign("v1") as foreign:
+        foreign.has_secret_types = True
+        inspector.target = foreign.target
+        assert inspector.unpack(packed(Fault())) == [None]
+    assert "the server's reflection service answers PERMISSION_DENIED" in inspector.notes[0]
+
+
+def test_bytes_that_are_not_of_their_type_are_noted(inspector: Inspector) -> None:
+    with serving_foreign("v1") as foreign:
+        inspector.target = foreign.target
+        broken = any_pb2.Any(type_url="type.googleapis.com/acme.jobs.v1.Fault", value=b"\xff")
+        assert inspector.unpack(broken) == [None]
+    assert inspector.notes == [
+        "what is sent as a acme.jobs.v1.Fault is not one: it is shown as bytes"
+    ]
+
+
+def test_each_call_has_the_metadata(inspector: Inspector) -> None:
+    with serving_foreign("v1") as foreign:
+        inspector.target = foreign.target
+        inspector.metadata = (("authorization", "Bearer x"),)
+        inspector.unpack(packed(Fault()))
+        assert [one["authorization"] for one in foreign.metadata] == ["Bearer x"]
+
+
+def test_a_value_without_a_json_form_is_an_error(inspector: Inspector) -> None:
+    late = any_pb2.Any(type_url="type.googleapis.com/google.protobuf.Timestamp")
+    late.value = b"\x08\xff\xff\xff\xff\xff\xff\xff\x7f"
+    with serving_foreign() as foreign:
+        inspector.target = foreign.target
+        with pytest.raises(LroError, match="this has no JSON form") as caught:
+            inspector.to_dict(late)
+    assert caught.value.code is Code.DATA_LOSS
+
+
+def test_messages_packed_too_deep_have_no_json_form(inspector: Inspector) -> None:
+    deep = any_pb2.Any()
+    for _ in range(2_000):
+        deep = packed(deep)
+    with serving_foreign() as foreign:
+        inspector.target = foreign.target
+        with pytest.raises(LroError, match="this has no JSON form"):
+            inspector.to_dict(deep)
