@@ -20,6 +20,7 @@ from lro_grpc._errors import (
     IllegalTransitionError,
     LroError,
     StaleAttemptError,
+    UnexpectedError,
     to_status,
 )
 from lro_grpc._operation.batch_states import BatchStates
@@ -473,3 +474,19 @@ def _ended_batch(record: Record, error: status_pb2.Status) -> bytes:
     states = BatchStates(record.batch)
     states.abandon(error)
     return states.serialized()
+
+
+def apply_safely(event: Event, record: Record, now: int) -> Record | LroError:
+    """Applies an event, and returns the record as it is then or why it did not apply_safely.
+
+    An event that raises what it should not has not happened either, and says so as an
+    ``UnexpectedError``, whose cause is what it raised.
+    """
+    try:
+        return event.apply(record, now)
+    except LroError as error:
+        return error
+    except Exception as cause:  # noqa: BLE001 - a bug in one event must not touch the others
+        failed = UnexpectedError(f"{type(event).__name__} on {record.name} has raised {cause!r}")
+        failed.__cause__ = cause
+        return failed

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from lro_grpc._errors import LroError
 from lro_grpc._operation import names
-from lro_grpc._operation.events import Event
+from lro_grpc._operation.events import Event, apply_safely
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.store import (
@@ -20,7 +20,6 @@ from lro_grpc._stores.store import (
     Now,
     Page,
     Query,
-    apply_safely,
     check_same_request,
     in_progress,
     name_taken,

@@ -12,7 +12,6 @@ from lro_grpc._errors import (
     LroError,
     OperationInProgressError,
     RequestIdReusedError,
-    UnexpectedError,
     cut,
 )
 from lro_grpc._filtering.parser import Filter, comparisons
@@ -253,22 +252,6 @@ def in_progress(target: str, occupant: str) -> OperationInProgressError:
         " wait until it is done, or cancel it",
         metadata={"target": cut(target), "operation": occupant},
     )
-
-
-def apply_safely(event: Event, record: Record, now: int) -> Record | LroError:
-    """Applies an event, and returns the record as it is then or why it did not apply_safely.
-
-    An event that raises what it should not has not happened either, and says so as an
-    ``UnexpectedError``, whose cause is what it raised.
-    """
-    try:
-        return event.apply(record, now)
-    except LroError as error:
-        return error
-    except Exception as cause:  # noqa: BLE001 - a bug in one event must not touch the others
-        failed = UnexpectedError(f"{type(event).__name__} on {record.name} has raised {cause!r}")
-        failed.__cause__ = cause
-        return failed
 
 
 def check_same_request(stored: Record, record: Record) -> Record:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from lro_grpc._errors import LroError, OperationNotFoundError, UnavailableError
+from lro_grpc._operation.events import apply_safely
 from lro_grpc._operation.publication import not_found
-from lro_grpc._stores.store import apply_safely
 from lro_grpc._testing.faulty_store import Faults, FaultyStore
 from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import MemoryStore, SqliteStore

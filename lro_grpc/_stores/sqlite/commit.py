@@ -7,11 +7,11 @@ import sqlite3
 from collections.abc import Collection
 
 from lro_grpc._errors import LroError, UnexpectedError
-from lro_grpc._operation.events import Event
+from lro_grpc._operation.events import Event, apply_safely
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import FREE, KEPT, ONCE, RISING, Record, that_change
 from lro_grpc._stores.sqlite.schema import COLUMNS, record_of
-from lro_grpc._stores.store import Now, apply_safely, check_same_request, in_progress, name_taken
+from lro_grpc._stores.store import Now, check_same_request, in_progress, name_taken
 
 MAX_RECENT = 10_000
 """Records that are kept at hand at most; a record that is not there is read from the file."""
