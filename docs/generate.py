@@ -93,7 +93,7 @@ def owns_code(state: lifecycle.State) -> bool:
 def words(dialect: lifecycle.Lifecycle, state: lifecycle.State) -> str:
     """Returns the word of a dialect for a state, or the two that it may have."""
     known = [OperationView(name="", state=state.number, start_time=time) for time in (0, 1)]
-    early, late = (dialect.word_for(one.state, started=one.started).name for one in known)
+    early, late = (dialect.state_for(one.state, started=one.started).name for one in known)
     return f"`{early}`" if early == late else f"`{early}`; `{late}` once it has begun"
 
 

@@ -24,7 +24,7 @@ def from_view(view: OperationView) -> operation_status_pb2.OperationStatus:
     """
     if not view.create_time:
         raise does_not_apply(view, NAME, "its metadata has no create_time")
-    word = OPERATION_STATUS.word_for(view.state, started=view.started)
+    word = OPERATION_STATUS.state_for(view.state, started=view.started)
     status = operation_status_pb2.OperationStatus(
         status=operation_status_pb2.OperationStatusType.Value(word.name),
         created_time=times.with_seven_digits(view.create_time),

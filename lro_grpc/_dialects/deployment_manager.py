@@ -57,7 +57,7 @@ def from_view(view: OperationView, *, public_url: str = "") -> Operation:
         public_url: The beginning of all links, such as ``https://example.com``. Unless it is
             given, links are relative to the server.
     """
-    word = DEPLOYMENT_OPERATION.word_for(view.state, started=view.started)
+    word = DEPLOYMENT_OPERATION.state_for(view.state, started=view.started)
     operation = Operation(
         kind="deploymentmanager#operation",
         id=number_of(view.name),

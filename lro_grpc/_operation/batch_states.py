@@ -13,14 +13,14 @@ Status = batch_create_instances_pb2.BatchCreateInstanceStatus
 Message = batch_create_instances_pb2.BatchCreateInstancesMetadata
 
 UNBEGUN = frozenset({Status.STATE_UNSPECIFIED, Status.PENDING_CREATE})
-"""Not picked up yet."""
+"""The states of a target that waits."""
 
 BEGUN = frozenset({Status.CREATING, Status.READY, Status.DELETING})
-"""There, or perhaps there: what a rollback has to delete."""
+"""The states of a target that exists, or may exist: a rollback deletes it."""
 
 
 class BatchStates:
-    """What has become of each target, in the order of the request.
+    """The state of each target, in the order of the request.
 
     Args:
         stored: The serialized message.
@@ -31,14 +31,14 @@ class BatchStates:
 
     @classmethod
     def begin(cls, targets: Sequence[str]) -> BatchStates:
-        """Returns the states of a batch of which nothing was picked up yet."""
+        """Returns the states of a new batch: each target waits."""
         message = Message(instance_targets=targets)
         for target in targets:
             message.instance_statuses[target].state = Status.PENDING_CREATE
         return cls(message.SerializeToString())
 
     def serialized(self) -> bytes:
-        """Returns the message as it is to be stored."""
+        """Returns the message, serialized for the record."""
         return self._message.SerializeToString(deterministic=True)
 
     @property
@@ -79,7 +79,7 @@ class BatchStates:
             status.error_msg = error.message
 
     def abandon(self, error: status_pb2.Status) -> None:
-        """Fails every target that is not at an end, for nobody is left to go on with it."""
+        """Fails every target that has not ended, for no attempt will go on with it."""
         for target in self.among(UNBEGUN | {Status.CREATING, Status.DELETING}):
             self.move(target, Status.FAILED, error=error)
         for target in self.among(frozenset({Status.READY})):

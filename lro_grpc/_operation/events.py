@@ -1,8 +1,31 @@
-"""What happens to an operation: events, each a pure transition of its record.
+"""Events: all that can happen to an operation, each a pure transition of its record.
 
-An event applied to a record at a time gives the next record, or an error and no change. Nothing
-here reads a clock or does I/O: whoever arbitrates (a store) calls ``event.apply(record, now)`` on
-the latest record and keeps what it returns. Times are microseconds since 1970 UTC.
+``event.apply(record, now)`` returns the next record, the very same record if nothing changes, or
+raises an error. Nothing here reads a clock or does I/O: the store calls it with its latest record
+and its time, and keeps the result. An event may be applied more than once, to several versions of
+the record, before a store keeps one result. Times are microseconds since 1970 UTC.
+
+Three parties make events:
+
+* An attempt: ``Claim`` begins it and counts ``record.attempt``, the fencing token, up. Each of its
+  later events carries that number, and is refused with a ``StaleAttemptError`` unless the number is
+  still the record's and the lease has not been taken from it (R5). ``Heartbeat``, ``Report``,
+  ``SaveBatch``, ``Checkpoint`` and ``SetUpdating`` keep the lease; the others end the attempt.
+* A caller: ``Cancel``, ``Pause``, ``Resume`` and ``Delete``. While an attempt holds the operation
+  they leave a request in the record, which the attempt follows.
+* Time: ``LeaseLost`` ends an attempt whose worker is gone or stuck; ``TimePassed`` expires or
+  removes an operation that no attempt holds.
+
+An attempt that ends without an outcome leaves the operation in one of four ways (``_unheld``):
+
+=====================  ==========================================================
+state, requests        next state
+=====================  ==========================================================
+CANCELLING, to undo    CANCELLING: the next attempt undoes
+CANCELLING, else       CANCELLED
+pause requested        PAUSED
+otherwise              QUEUED, not before ``scheduled_time``
+=====================  ==========================================================
 """
 
 from __future__ import annotations
@@ -43,23 +66,39 @@ from lro_grpc._operation.record import Record
 
 
 class Event(Protocol):
-    """Something that happens to an operation."""
+    """One thing that can happen to an operation."""
 
     def apply(self, record: Record, now: int) -> Record:
         """Returns the record after the event; the very same one if nothing changes.
 
         Raises:
-            LroError: If the event cannot apply_safely to this record; nothing has changed.
+            LroError: If the event is refused; nothing has changed.
         """
         ...
 
 
+def apply_safely(event: Event, record: Record, now: int) -> Record | LroError:
+    """Returns the record after an event, or the error with which it is refused.
+
+    Whatever else an event raises, by a bug, refuses it, too: as the cause of an
+    ``UnexpectedError``. So a store may apply many events, and none touches the others.
+    """
+    try:
+        return event.apply(record, now)
+    except LroError as error:
+        return error
+    except Exception as cause:  # noqa: BLE001 - a bug in one event must not touch the others
+        failed = UnexpectedError(f"{type(event).__name__} on {record.name} has raised {cause!r}")
+        failed.__cause__ = cause
+        return failed
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker takes the operation: a new attempt begins. One that is overdue expires instead."""
+    """A worker takes the operation: a new attempt begins. An overdue one expires instead."""
 
     lease: int
-    """For how long the worker holds it without a heartbeat, in microseconds."""
+    """The time that the worker holds it without a heartbeat, in microseconds."""
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
@@ -84,7 +123,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """A worker says that it is alive, and holds the operation for another lease."""
+    """A living worker renews its lease."""
 
     attempt: int
     lease: int
@@ -98,7 +137,7 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A handler tells how far it is; ``None`` leaves a value as it was."""
+    """A handler reports its progress; ``None`` leaves a value as it was."""
 
     attempt: int
     progress_percent: int | None = None
@@ -108,25 +147,25 @@ class Report:
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
         _fence(record, self.attempt)
-        reported = self.told(record)
-        return record if reported == record else published(reported, now)
+        merged = self.merged(record)
+        return record if merged == record else published(merged, now)
 
-    def told(self, record: Record) -> Record:
+    def merged(self, record: Record) -> Record:
         """Returns the record with these values, not yet published."""
-        told: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         if self.progress_percent is not None:
             percent = max(record.progress_percent, min(self.progress_percent, 100))
-            told["progress_percent"] = percent
+            fields["progress_percent"] = percent
         if self.status_detail is not None:
-            told["status_detail"] = self.status_detail
+            fields["status_detail"] = self.status_detail
         if self.handler_metadata is not None:
-            told["handler_metadata"] = self.handler_metadata
-        return record._replace(**told) if told else record
+            fields["handler_metadata"] = self.handler_metadata
+        return record._replace(**fields) if fields else record
 
 
 @dataclass(frozen=True, slots=True)
 class SaveBatch:
-    """A batch has come further."""
+    """Targets of a batch have changed their states."""
 
     report: Report
     batch: bytes
@@ -137,14 +176,14 @@ class SaveBatch:
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
         _fence(record, self.report.attempt)
-        told = self.report.told(record)
+        merged = self.report.merged(record)
         first = record.batch_error or self.batch_error  # it stays, whatever fails later
-        return published(told, now, batch=self.batch, batch_error=first)
+        return published(merged, now, batch=self.batch, batch_error=first)
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A handler has come to a state that a later attempt can go on from."""
+    """A handler saves a state from which a later attempt can resume."""
 
     report: Report
     checkpoint: bytes
@@ -153,13 +192,12 @@ class Checkpoint:
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
         _fence(record, self.report.attempt)
-        told = self.report.told(record)
-        return published(told, now, checkpoint=self.checkpoint)
+        return published(self.report.merged(record), now, checkpoint=self.checkpoint)
 
 
 @dataclass(frozen=True, slots=True)
 class SetUpdating:
-    """A handler begins to change what it works on, or has done so. In CANCELLING it shows not."""
+    """A handler begins to change its target, or has done so; in CANCELLING the state stays."""
 
     report: Report
     updating: bool
@@ -169,7 +207,7 @@ class SetUpdating:
         _fence(record, self.report.attempt)
         state = UPDATING if self.updating else RUNNING
         path = () if record.state in (CANCELLING, state) else (state,)
-        return published(self.report.told(record), now, path=path)
+        return published(self.report.merged(record), now, path=path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,14 +218,14 @@ class Succeed:
     response: bytes
     """The serialized ``Any`` that holds the response."""
     partial: bool = False
-    """Whether the handler's metadata tells of partial failures."""
+    """Whether the handler's metadata lists partial failures."""
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
         _fence(record, self.report.attempt)
         partial = self.partial and record.state != CANCELLING
         return published(
-            self.report.told(record),
+            self.report.merged(record),
             now,
             operations_pb2.Operation(response=any_pb2.Any.FromString(self.response)),
             path=(PARTIALLY_SUCCEEDED if partial else SUCCEEDED,),
@@ -197,7 +235,7 @@ class Succeed:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """The handler has failed. The code CANCELLED makes it a cancellation, whoever asked for it."""
+    """The handler has failed. With the code CANCELLED the operation is cancelled, asked or not."""
 
     report: Report
     error: bytes
@@ -207,28 +245,28 @@ class Fail:
         """See :class:`Event`."""
         _fence(record, self.report.attempt)
         error = status_pb2.Status.FromString(self.error)
-        return _failed_or_cancelled(self.report.told(record), now, error)
+        return _failed_or_cancelled(self.report.merged(record), now, error)
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The handler has failed with an error that a later attempt may be spared.
+    """The handler has failed, and a later attempt may succeed.
 
-    On the last attempt the operation fails with it.
+    On the last attempt the operation fails.
     """
 
     report: Report
     error: bytes
     """The serialized ``google.rpc.Status``."""
     delay: int
-    """For how long no attempt may begin, in microseconds; not beyond the method's time limit."""
+    """The pause before the next attempt, in microseconds; cut at the method's time limit."""
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
         _fence(record, self.report.attempt)
-        failed = _failed_once(self.report.told(record))
+        failed = _failed_once(self.report.merged(record))
         if failed.failed_attempts < failed.max_attempts:
-            # What is overdue is undone, or expires, however long it was to wait.
+            # At its deadline the operation is undone, or expires: a longer pause must not hide it.
             latest = failed.deadline_time or LAST_TIME
             return _unheld(failed, now, scheduled_time=min(now + max(0, self.delay), latest))
         return _failed_or_cancelled(failed, now, status_pb2.Status.FromString(self.error))
@@ -236,38 +274,38 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Expire:
-    """The method's time limit is over, and the handler has stopped or is given up."""
+    """The method's time limit is over, and the handler has stopped or is given up on."""
 
     report: Report
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
         _fence(record, self.report.attempt)
-        return _expired(self.report.told(record), now)
+        return _expired(self.report.merged(record), now)
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A worker gives the operation back unharmed: it goes down, or the handler has paused."""
+    """A worker gives the operation back: it shuts down, or the handler has paused."""
 
     report: Report
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
         _fence(record, self.report.attempt)
-        return _unheld(self.report.told(record), now)
+        return _unheld(self.report.merged(record), now)
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseLost:
-    """A worker is gone, or stuck. Lost on the last attempt, the operation fails (R3)."""
+    """A worker is gone, or its handler stuck. On the last attempt the operation fails (R3)."""
 
     attempt: int
-    """The attempt that was seen to be lost; another one has nothing to do with it."""
+    """The lost attempt; a later one keeps its lease."""
     proven: bool = False
-    """Whether the worker is known to be gone, whatever is left of its lease."""
+    """Whether the worker is known to be gone, though its lease may not be over."""
     stuck: bool = False
-    """Whether the worker is there, but its handler makes no progress."""
+    """Whether the worker lives, and its handler makes no progress."""
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
@@ -291,7 +329,7 @@ class LeaseLost:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Someone asks to cancel the operation. A done one stays as it is (P8)."""
+    """A caller cancels the operation. A done one stays as it is (P8)."""
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
@@ -312,7 +350,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Someone asks to pause the operation, which it does when its handler comes to where it can."""
+    """A caller pauses the operation: at once, or when the handler that runs reaches a pause."""
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
@@ -324,7 +362,7 @@ class Pause:
         if not record.pausable:
             raise IllegalTransitionError(
                 f"{record.name} cannot be paused: the handler of {record.method} does not say that"
-                " it can; mark it with pausable=True",
+                " it can; give the method pausable=True",
                 metadata={"operation": record.name, "method": record.method},
             )
         if record.lease_expire_time:
@@ -334,7 +372,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Someone asks to go on with what was paused, or is asked to pause."""
+    """A caller resumes a paused operation, or takes the request to pause back."""
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
@@ -348,7 +386,7 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class TimePassed:
-    """Time has passed: what nobody holds may expire, and what was kept long enough goes (S29)."""
+    """Expires an operation that no attempt holds, and removes one after its retention (S29)."""
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
@@ -363,9 +401,9 @@ class TimePassed:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Someone is no longer interested. What is not done runs on, unseen (P7).
+    """A caller deletes the operation. One that is not done runs on, hidden (P7).
 
-    So does what is paused, for nobody could resume it any more.
+    A paused one is queued again, for no caller could resume it any more.
     """
 
     def apply(self, record: Record, now: int) -> Record:
@@ -430,7 +468,7 @@ def _failed_once(record: Record) -> Record:
 
 
 def _unheld(record: Record, now: int, *, scheduled_time: int = 0) -> Record:
-    """Takes the record from its worker: to be claimed again, or ended if nothing is to undo."""
+    """Takes the record from its worker, as the table at the top says."""
     if record.state == CANCELLING:
         if record.is_to_undo:
             return published(record, now, lease_expire_time=0, scheduled_time=scheduled_time)
@@ -443,7 +481,7 @@ def _unheld(record: Record, now: int, *, scheduled_time: int = 0) -> Record:
 
 
 def _failed_or_cancelled(record: Record, now: int, error: status_pb2.Status) -> Record:
-    """Ends the record with a handler's error, whose code tells which of the two it is (P8)."""
+    """Ends the record with a handler's error: CANCELLED if that is its code, else FAILED (P8)."""
     ended = _cancelled if error.code == Code.CANCELLED else _failed
     return ended(record, now, error)
 
@@ -468,25 +506,9 @@ def _failed(record: Record, now: int, error: status_pb2.Status) -> Record:
 
 
 def _ended_batch(record: Record, error: status_pb2.Status) -> bytes:
-    """Returns the batch of an operation that ends with an error: no target is left as it stood."""
+    """Returns the batch of an operation that ends with an error: each target has ended, too."""
     if not record.batch:
         return b""
     states = BatchStates(record.batch)
     states.abandon(error)
     return states.serialized()
-
-
-def apply_safely(event: Event, record: Record, now: int) -> Record | LroError:
-    """Applies an event, and returns the record as it is then or why it did not apply_safely.
-
-    An event that raises what it should not has not happened either, and says so as an
-    ``UnexpectedError``, whose cause is what it raised.
-    """
-    try:
-        return event.apply(record, now)
-    except LroError as error:
-        return error
-    except Exception as cause:  # noqa: BLE001 - a bug in one event must not touch the others
-        failed = UnexpectedError(f"{type(event).__name__} on {record.name} has raised {cause!r}")
-        failed.__cause__ = cause
-        return failed

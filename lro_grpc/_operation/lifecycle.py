@@ -1,4 +1,11 @@
-"""The state machines of the schema, read from its ``(lro.v1.state)`` options."""
+"""The state machines of the schema, read from its ``(lro.v1.state)`` options.
+
+The schema is the one place that says which step is legal: each value of an enum lists the values
+that may come right after it, and whether it is initial or terminal. ``JOB`` is the lifecycle of
+every operation, ``BATCH_INSTANCE`` that of one target of a batch; their transitions are checked.
+The enums of other dialects have fewer states: each of theirs represents several of ``JOB``, and an
+operation shows the one that represents its own state (``state_for``).
+"""
 
 from __future__ import annotations
 
@@ -14,15 +21,12 @@ from lro.v1 import (
     operation_status_pb2,
     state_pb2,
 )
-from lro_grpc._errors import (
-    Code,
-    IllegalTransitionError,
-)
+from lro_grpc._errors import Code, IllegalTransitionError
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One state of a lifecycle: what its ``StateRule`` says, names resolved to numbers."""
+    """One state of a lifecycle: its ``StateRule``, with names resolved to numbers."""
 
     name: str
     """The enum value's name."""
@@ -37,9 +41,9 @@ class State:
     next: frozenset[int]
     """The states that may come right after it."""
     code: Code
-    """What ends here ends with this code, unless the failure has one of its own."""
+    """The code of an operation that ends here, unless its error has one of its own."""
     represents: tuple[int, ...]
-    """The values of ``JobState`` that this word of another dialect stands for."""
+    """The values of ``JobState`` that a state of another dialect stands for."""
 
 
 class Lifecycle:
@@ -57,7 +61,9 @@ class Lifecycle:
         }
         self.initial: State = next(state for state in self.states.values() if state.initial)
         """The state in which a lifecycle begins."""
-        self._words = {job: state for state in self.states.values() for job in state.represents}
+        self._by_job_state = {
+            job: state for state in self.states.values() for job in state.represents
+        }
 
     def name_of(self, number: int) -> str:
         """Returns a state's name, or its number as text if the schema does not know it."""
@@ -82,11 +88,18 @@ class Lifecycle:
                     metadata={"from": self.name_of(current), "to": self.name_of(following)},
                 )
 
-    def word_for(self, job_state: int, *, started: bool) -> State:
-        """Returns the state of this dialect that stands for a ``JobState``.
+    def reachable_from(self, number: int) -> frozenset[int]:
+        """Returns a state and every state that may come after it, by however many steps."""
+        found = {number}
+        while more := {after for one in found for after in self.states[one].next} - found:
+            found |= more
+        return frozenset(found)
 
-        Until an operation is over, the word only tells whether it was ever started, so that it
-        never goes back: not when the operation is paused, nor when it is queued again.
+    def state_for(self, job_state: int, *, started: bool) -> State:
+        """Returns the state of this dialect that represents a ``JobState``.
+
+        Until an operation is done, it depends only on whether the operation was ever started: so
+        it never goes back, neither when the operation is paused nor when it is queued again.
 
         Args:
             job_state: Any ``JobState`` but the zero value.
@@ -94,7 +107,7 @@ class Lifecycle:
         """
         if not JOB.is_terminal(job_state):
             job_state = state_pb2.JOB_STATE_RUNNING if started else state_pb2.JOB_STATE_QUEUED
-        return self._words[job_state]
+        return self._by_job_state[job_state]
 
 
 def _state(value: EnumValueDescriptor, numbers: Mapping[str, int]) -> State:

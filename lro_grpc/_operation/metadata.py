@@ -24,21 +24,23 @@ from lro_grpc._operation.record import SHOWN, Kind
 DEFAULT_TYPE = operation_metadata_pb2.OperationMetadata
 """The metadata type of a method that declares none of its own."""
 
-
 _Fits = Callable[[FieldDescriptor], bool]
+"""Whether a field of a message can hold a value."""
+
 _Write = Callable[[Message, str, Any], None]
+"""Writes a value to the field of a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Convention:
-    """How one conventional value is recognised in a message, and written to it."""
+    """A conventional value: the record's field, and the way into a field of a message."""
 
     value: str
-    fits: Callable[[FieldDescriptor], bool]
-    write: Callable[[Message, str, Any], None]
+    fits: _Fits
+    write: _Write
 
 
-def _is(*types: int) -> Callable[[FieldDescriptor], bool]:
+def _is(*types: int) -> _Fits:
     return lambda field: not _repeated(field) and field.type in types
 
 
@@ -48,13 +50,13 @@ def _is_time(field: FieldDescriptor) -> bool:
 
 
 def _is_job_state(field: FieldDescriptor) -> bool:
-    """Any enum that has each value of ``JobState`` under the same name and number will do."""
+    """Accepts any enum that has each value of ``JobState`` under the same name and number."""
     kind = None if _repeated(field) else field.enum_type
     return kind is not None and _has_values(kind, state_pb2.JobState.DESCRIPTOR)
 
 
 def _is_batch(field: FieldDescriptor) -> bool:
-    """Any message that has each field of ours, so that our bytes say the same in it."""
+    """Accepts any message that has each field of ours, so that our bytes mean the same in it."""
     kind = _message_type(field)
     return kind is not None and _covers(kind, _BATCH)
 
@@ -127,9 +129,9 @@ _CONVENTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What to write into a message of one type; made once, for it is used with every change."""
+    """The fields of one message type to write; made once, for every change of a record needs it."""
 
-    fields: tuple[tuple[str, Callable[[Message, str, Any], None]], ...]
+    fields: tuple[tuple[str, _Write], ...]
     values: Callable[[Any], tuple[Any, ...]]
 
 

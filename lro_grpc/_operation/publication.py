@@ -1,4 +1,8 @@
-"""The stored operation: an immutable value, and the bytes that it is served as.
+"""Makes and changes records, together with the bytes that Get answers with.
+
+Those bytes are stored next to the fields they are made of, so that a read makes no message. Every
+change that Get shows goes through ``published``: it checks the steps, keeps ``update_time`` from
+going back, and makes the bytes anew.
 
 All times are microseconds since 1970 UTC; 0 stands for unset.
 """
@@ -16,10 +20,10 @@ from lro_grpc._operation.lifecycle import JOB, RUNNING, UPDATING
 from lro_grpc._operation.record import Record
 
 DEFAULT_RETENTION = 30 * 24 * 3600 * 1_000_000
-"""For how long a done operation is kept unless its method says otherwise: 30 days (S7)."""
+"""The retention of an operation whose method sets none: 30 days (S7)."""
 
 LAST_TIME = 253_402_300_799_999_999
-"""The end of the year 9999, after which a ``Timestamp`` shows nothing; 64 bits hold it, too."""
+"""The end of the year 9999: a ``Timestamp`` holds no later time."""
 
 
 def create(
@@ -46,9 +50,9 @@ def create(
 ) -> Record:
     """Returns a new record, QUEUED and not yet stored.
 
-    With ``exclusive`` no other operation may have the target meanwhile (S6). ``timeout`` is how
-    long it may take from now on, in microseconds; 0 stands for any time. ``handler_metadata``
-    is what the handler's own metadata fields are to begin with.
+    With ``exclusive`` no other operation may have the target meanwhile (S6). ``timeout`` is its
+    time limit from now on, in microseconds; 0 stands for none. ``handler_metadata`` holds the
+    first values of the handler's own metadata fields.
     """
     record = Record(
         name=names.operation_name(parent, operation_id),
@@ -101,10 +105,10 @@ def published(
     """
     if path:
         if record.state == UPDATING and path[0] != RUNNING:
-            path = (RUNNING, *path)  # what comes while it is updating comes right after it
+            path = (RUNNING, *path)  # whatever ends UPDATING ends it first
         JOB.check(record.state, *path)
         changes["state"] = path[-1]
-    now = max(now, record.update_time)  # a clock that is set back must not be seen in a record
+    now = max(now, record.update_time)  # a clock may be set back; update_time never goes back
     changes["update_time"] = now
     if result is not None:
         changes.update(
@@ -127,7 +131,7 @@ def published(
 
 
 def _metadata(record: Record) -> bytes:
-    """Returns the metadata message, serialized; as it was if its type has gone from the service."""
+    """Returns the serialized metadata; the former one if the service no longer has its type."""
     try:
         kind = metadata.message_class(record.metadata_type)
     except ConfigurationError:

@@ -1,4 +1,4 @@
-"""What an observer is told of operations, as they go on."""
+"""The protocols of an observer of operations, and the observer that does nothing."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Protocol
 from lro_grpc._operation.record import Record
 
 CallMetadata = Callable[[], Iterable[tuple[str, "str | bytes"]]]
-"""Returns the metadata that an RPC came with."""
+"""Returns the metadata of an RPC."""
 
 
 class AttemptTelemetry(Protocol):
     """One attempt, as an observer follows it. Called on the event loop, but for ``current``."""
 
     def current(self) -> AbstractContextManager[object]:
-        """Makes it the attempt that whatever runs inside the context is a part of."""
+        """Returns a context; whatever runs inside it is a part of the attempt."""
         ...
 
     def failed(self, error: BaseException, code: int) -> None:
-        """Is told what the attempt has failed with, whether or not another one follows.
+        """Takes the error of the attempt, whether or not another attempt follows.
 
         Args:
             error: What was raised.
@@ -30,7 +30,7 @@ class AttemptTelemetry(Protocol):
         ...
 
     def ended(self, record: Record | None, seconds: float) -> None:
-        """Is told that the attempt is over; of several calls the first one counts.
+        """Takes the end of the attempt; of several calls the first one counts.
 
         Args:
             record: What its outcome has made of the operation; None if it has none: it has lost
@@ -56,7 +56,7 @@ class Telemetry(Protocol):
         ...
 
     def attempt(self, record: Record) -> AttemptTelemetry:
-        """Is told that an attempt begins.
+        """Takes the begin of an attempt.
 
         Args:
             record: The operation, right after its claim.
@@ -64,7 +64,7 @@ class Telemetry(Protocol):
         ...
 
     def changed(self, before: Record | None, after: Record) -> None:
-        """Is told what this process has changed, once that is durable.
+        """Takes a change that this process has made, once it is durable.
 
         Args:
             before: The operation before the change; None for a new one.
@@ -73,17 +73,17 @@ class Telemetry(Protocol):
         ...
 
     def answered(self, call: str, seconds: float, error: BaseException | None) -> None:
-        """Is told that the store has answered.
+        """Takes the duration of a call of the store.
 
         Args:
-            call: The method of :class:`lro_grpc._stores.Store` that was called.
+            call: The method of :class:`lro_grpc.stores.Store` that was called.
             seconds: How long it has taken.
             error: What the call has raised.
         """
         ...
 
     def waiting(self, change: int) -> None:
-        """Is told how many more RPCs stay open to wait; negative when they end."""
+        """Takes the number of further RPCs that stay open to wait; negative when they end."""
         ...
 
 

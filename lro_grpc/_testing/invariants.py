@@ -27,6 +27,9 @@ HELD_STATES = frozenset({PENDING, RUNNING, UPDATING})
 _MAY_BE_HELD = HELD_STATES | {CANCELLING}
 """The states in which an attempt may hold an operation."""
 
+_REACHABLE = {state: JOB.reachable_from(state) for state in JOB.states}
+"""Each state's successors, by however many steps, and itself."""
+
 _FOREVER = record.that_change(record.FOREVER)
 _ONCE = record.that_change(record.ONCE)
 _KEPT = record.that_change(record.KEPT)
@@ -248,14 +251,3 @@ def _of_step(before: Record, after: Record) -> Iterator[str]:
         yield f"its failed_attempts are {after.failed_attempts}, after {before.failed_attempts}"
     if after.failed_attempts > before.failed_attempts and after.lease_expire_time:
         yield f"attempt {after.attempt} has failed, and still holds it"
-
-
-def _reachable_from(state: int) -> frozenset[int]:
-    """Returns a state and all that it leads to."""
-    found = {state}
-    while more := {after for one in found for after in JOB.states[one].next} - found:
-        found |= more
-    return frozenset(found)
-
-
-_REACHABLE = {state: _reachable_from(state) for state in JOB.states}

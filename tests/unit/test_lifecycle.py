@@ -34,16 +34,6 @@ def job(name: str) -> int:
     return state_pb2.JobState.Value(f"JOB_STATE_{name}")
 
 
-def reachable(machine: Lifecycle, start: int) -> set[int]:
-    """Every state on some way from a state, that one included."""
-    found, left = {start}, [start]
-    while left:
-        for following in machine.states[left.pop()].next - found:
-            found.add(following)
-            left.append(following)
-    return found
-
-
 # Proofs on the schema.
 
 
@@ -54,7 +44,7 @@ def test_one_state_is_the_first(machine):
 
 @each(ALL)
 def test_every_value_but_the_zero_is_reachable(machine):
-    assert reachable(machine, machine.initial.number) == set(machine.states)
+    assert machine.reachable_from(machine.initial.number) == set(machine.states)
 
 
 @each(ALL)
@@ -66,7 +56,7 @@ def test_the_zero_value_is_no_state(machine):
 @each(ALL)
 def test_every_state_has_a_way_to_one_in_which_an_operation_can_be_done(machine):
     for state in machine.states.values():
-        ends = [machine.states[number] for number in reachable(machine, state.number)]
+        ends = [machine.states[number] for number in machine.reachable_from(state.number)]
         assert any(one.terminal or one.final_when_done for one in ends), state.name
 
 
@@ -220,7 +210,7 @@ WORDS = {
 )
 def test_the_word_tells_the_end_or_whether_it_was_ever_started(state, started):
     unfinished = ("running", "RUNNING") if started else ("notstarted", "PENDING")
-    words = tuple(one.word_for(job(state), started=started).name for one in DIALECTS)
+    words = tuple(one.state_for(job(state), started=started).name for one in DIALECTS)
     assert words == WORDS.get(state, unfinished)
 
 
@@ -231,12 +221,12 @@ def test_the_word_never_goes_back_whatever_the_operation_does(machine):
     for state, started in itertools.product(JOB.states, (False, True)):
         if not started and state not in unstarted:
             continue
-        word = machine.word_for(state, started=started)
+        word = machine.state_for(state, started=started)
         for following in JOB.states[state].next:
             now_started = started or following == job("RUNNING")
             if not now_started and following == job("SUCCEEDED"):
                 continue  # nothing succeeds that was never started
-            later = machine.word_for(following, started=now_started)
+            later = machine.state_for(following, started=now_started)
             assert later == word or later.number in machine.states[word.number].next
 
 
