@@ -1,0 +1,50 @@
+"""Schedules of pauses, and what a schedule may not be."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import timedelta
+
+import pytest
+
+from lro_grpc._runtime.backoff import (
+    DEFAULT_BACKOFF,
+    DEPLOYMENT_MANAGER_BACKOFF,
+    Backoff,
+    Retry,
+)
+
+
+def test_pauses_grow_to_the_maximum_and_are_fully_jittered() -> None:
+    backoff = Backoff(initial=timedelta(seconds=1), multiplier=2, maximum=timedelta(seconds=5))
+    assert list(itertools.islice(backoff.pauses(lambda: 1.0), 5)) == [1, 2, 4, 5, 5]
+    assert list(itertools.islice(backoff.pauses(lambda: 0.5), 3)) == [0.5, 1, 2]
+    assert list(itertools.islice(backoff.pauses(lambda: 0.0), 2)) == [0, 0]
+
+
+def test_pauses_do_not_overflow() -> None:
+    last = next(itertools.islice(DEFAULT_BACKOFF.pauses(lambda: 1.0), 100_000, None))
+    assert last == 5
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"initial": timedelta(0)},
+        {"multiplier": 0.5},
+        {"maximum": timedelta(milliseconds=1)},
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="0 < initial"):
+        Backoff(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_schedule_that_deployment_manager_documents() -> None:
+    pauses = DEPLOYMENT_MANAGER_BACKOFF.pauses(lambda: 0.123)
+    assert list(itertools.islice(pauses, 8)) == [5, 10, 20, 40, 80, 160, 180, 180]
+
+
+def test_a_retry_needs_an_attempt() -> None:
+    with pytest.raises(ValueError, match="at least one attempt"):
+        Retry(attempts=0)
