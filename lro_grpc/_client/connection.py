@@ -6,7 +6,6 @@ import asyncio
 import concurrent.futures
 import contextlib
 import threading
-import urllib.parse
 import weakref
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Protocol, TypeAlias
@@ -18,11 +17,9 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from lro.v1 import operation_control_service_pb2_grpc
 from lro_grpc._client import grpc_quirks, plan
 from lro_grpc._runtime.threads import start_thread
-from lro_grpc._wire import headers
+from lro_grpc._wire import headers, request_params
 
 CallMetadata: TypeAlias = Sequence[tuple[str, str | bytes]]
-
-_ROUTING_HEADER = "x-goog-request-params"
 
 _unimplemented: weakref.WeakKeyDictionary[Any, plan.Unimplemented] = weakref.WeakKeyDictionary()
 """What is known of each channel's server, whichever of its clients has learned it."""
@@ -63,8 +60,7 @@ class _ChannelConnection:
 
     def _how(self, request: Any) -> dict[str, Any]:
         name: str = getattr(request, "name", "")
-        # As Google's own clients encode it: a slash stays a slash (C4).
-        routing = ((_ROUTING_HEADER, f"name={urllib.parse.quote(name)}"),) if name else ()
+        routing = request_params.header({"name": name} if name else {})
         return {"metadata": self._call_metadata + routing}
 
 

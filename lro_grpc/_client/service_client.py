@@ -89,7 +89,7 @@ class _ServiceClient:
         metadata: CallMetadata,
     ) -> Any:
         """Makes a call with one request; returns what gRPC gives for it."""
-        routed = (*self._call_metadata, *metadata, *request_params.header(rpc.path, request))
+        routed = (*self._call_metadata, *metadata, *request_params.header_for(rpc.path, request))
         return self._send(rpc, request, timeout, routed)
 
     def _stream(

@@ -1,4 +1,4 @@
-"""The one place that turns an error of Google's clients into an error of this package."""
+"""Errors of Google's clients, turned into errors of this package."""
 
 from __future__ import annotations
 
@@ -13,35 +13,16 @@ from google.protobuf import any_pb2, json_format, struct_pb2
 from google.rpc import status_pb2
 
 from lro_grpc import _anys
+from lro_grpc._dialects import http_status
 from lro_grpc._errors import Code, LroError, from_status
-from lro_grpc._wire.rpc_errors import from_rpc_error
-
-_OF_HTTP = {
-    400: Code.INVALID_ARGUMENT,
-    401: Code.UNAUTHENTICATED,
-    403: Code.PERMISSION_DENIED,
-    404: Code.NOT_FOUND,
-    408: Code.DEADLINE_EXCEEDED,
-    409: Code.ABORTED,
-    429: Code.RESOURCE_EXHAUSTED,
-    499: Code.CANCELLED,
-    500: Code.INTERNAL,
-    501: Code.UNIMPLEMENTED,
-    502: Code.UNAVAILABLE,
-    503: Code.UNAVAILABLE,
-    504: Code.DEADLINE_EXCEEDED,
-}
-"""As ``google/rpc/code.proto`` has it, from the other side, and what gateways answer by themselves.
-
-409 may be ALREADY_EXISTS as well, and 400 FAILED_PRECONDITION or OUT_OF_RANGE.
-"""
+from lro_grpc._wire.rpc_errors import code_of, from_rpc_error
 
 
 def from_api_error(error: BaseException) -> LroError:
-    """Turns what a call through a Google client raised into an LroError.
+    """Turns any exception that a call through a Google client raised into an LroError.
 
     Args:
-        error: Whatever it is.
+        error: The exception.
 
     Returns:
         An error with code, reason, domain, metadata and details, as the server has sent them over
@@ -77,10 +58,8 @@ def _error_of(error: BaseException) -> LroError:
 
 def _code(error: exceptions.GoogleAPICallError) -> Code:
     if isinstance(error.grpc_status_code, grpc.StatusCode):
-        return Code(error.grpc_status_code.value[0])
-    status = error.code or 0
-    fallback = {4: Code.FAILED_PRECONDITION, 5: Code.INTERNAL}.get(status // 100, Code.UNKNOWN)
-    return _OF_HTTP.get(status, fallback)
+        return code_of(error.grpc_status_code)
+    return http_status.code_of_response(error.code or 0)
 
 
 def _packed(detail: Any) -> any_pb2.Any:

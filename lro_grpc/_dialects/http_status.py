@@ -42,6 +42,16 @@ def code_of(status: int) -> Code:
     return next((code for code, one in OF_CODE.items() if one == status), Code.UNKNOWN)
 
 
+def code_of_response(status: int) -> Code:
+    """Returns the code for the HTTP status of a response that names none itself.
+
+    Where several codes have the status, it is the one that a client can expect: INTERNAL for 500,
+    and ABORTED for 409. Gateways answer 408 and 502 by themselves.
+    """
+    fallback = {4: Code.FAILED_PRECONDITION, 5: Code.INTERNAL}.get(status // 100, Code.UNKNOWN)
+    return _OF_RESPONSE.get(status, fallback)
+
+
 def phrase(status: int) -> str:
     """Returns the words of an HTTP status, such as ``Not Found``."""
     return _CANCELLED if status == OF_CODE[Code.CANCELLED] else HTTPStatus(status).phrase
@@ -49,3 +59,11 @@ def phrase(status: int) -> str:
 
 _CANCELLED = "Client Closed Request"
 """The words of 499, which is not in the standard and so not in ``http.HTTPStatus`` either."""
+
+_OF_RESPONSE: Mapping[int, Code] = {
+    **{status: code_of(status) for code, status in OF_CODE.items() if code != Code.OK},
+    408: Code.DEADLINE_EXCEEDED,
+    409: Code.ABORTED,
+    500: Code.INTERNAL,
+    502: Code.UNAVAILABLE,
+}

@@ -1,7 +1,7 @@
-"""The header by which a server's front end routes a call: what a request says of it (C4).
+"""The header ``x-goog-request-params``, by which a server's front end routes a call (C4).
 
-It is ``x-goog-request-params``, as AIP-4222 has it: from ``google.api.routing`` if the method has
-that, else from the variables in the path of its ``google.api.http``.
+AIP-4222 says what is in it: the fields that ``google.api.routing`` names if the method has that
+option, else the variables in the path of its ``google.api.http``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from google.api import annotations_pb2, routing_pb2
 from google.protobuf import descriptor_pool
 from google.protobuf.message import Message
 
-HEADER = "x-goog-request-params"
+from lro_grpc._wire import headers
 
 _HTTP: Any = annotations_pb2.http
 _ROUTING: Any = routing_pb2.routing
@@ -26,16 +26,18 @@ _VARIABLE = re.compile(r"\{\s*([\w.]+)\s*(?:=([^}]*))?\}")
 
 @dataclass(frozen=True, slots=True)
 class _Parameter:
-    """What one field may tell."""
+    """A parameter of the header, and the request's field that it comes from."""
 
     key: str
+    """The parameter's name."""
     field: str
+    """The field's path."""
     pattern: re.Pattern[str]
     """Matches the field's value, with the parameter's value in its group."""
 
 
-def header(method: str, request: Message) -> tuple[tuple[str, str], ...]:
-    """Returns the metadata that routes a call; none if the request tells nothing.
+def header_for(method: str, request: Message) -> tuple[tuple[str, str], ...]:
+    """Returns the metadata that routes a call; none if the request has no value for it.
 
     Args:
         method: ``/pkg.Service/Method`` of a service whose _pb2 module was imported.
@@ -46,15 +48,19 @@ def header(method: str, request: Message) -> tuple[tuple[str, str], ...]:
         matched = parameter.pattern.fullmatch(_value(request, parameter.field))
         if matched and matched[1]:
             found[parameter.key] = matched[1]
-    return ((HEADER, encoded(found)),) if found else ()
+    return header(found)
 
 
-def encoded(parameters: Mapping[str, str]) -> str:
-    """Returns the header's value, in the encoding of Google's own clients: a slash stays one."""
-    return "&".join(
+def header(parameters: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Returns parameters as the metadata of a call; none for no parameters.
+
+    They are encoded as by Google's own clients, which leave a slash as it is.
+    """
+    encoded = "&".join(
         f"{urllib.parse.quote(key)}={urllib.parse.quote(value)}"
         for key, value in parameters.items()
     )
+    return ((headers.REQUEST_PARAMS, encoded),) if parameters else ()
 
 
 @functools.cache
@@ -95,5 +101,5 @@ def _regex(template: str) -> str:
 
 def _value(request: Any, path: str) -> str:
     for field in path.split("."):
-        request = getattr(request, field, "")  # a field that is misspelt tells nothing
+        request = getattr(request, field, "")  # a name that is misspelt has no value
     return str(request)

@@ -1,22 +1,23 @@
-"""The one place that turns an error of an RPC into an error of this package."""
+"""Errors on their way over gRPC: an RPC's code, its message, and a Status in trailing metadata."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
-from lro_grpc._errors import LroError, from_status
+from lro_grpc._errors import Code, LroError, from_status
+from lro_grpc._wire import headers
 
 if TYPE_CHECKING:
     import grpc
 
-_DETAILS_KEY = "grpc-status-details-bin"
-
 
 def from_rpc_error(error: grpc.RpcError) -> LroError:
-    """Turns what a call on a channel, sync or async, raised into an LroError.
+    """Turns the error that a call on a channel, sync or async, raised into an LroError.
 
     Args:
         error: An error of a finished call: it has ``code()``, ``details()`` and
@@ -27,21 +28,36 @@ def from_rpc_error(error: grpc.RpcError) -> LroError:
         ``google.rpc.Status`` in the trailing metadata (AIP-193). Without a Status, or with one
         that is broken or contradicts the RPC's code, the reason is the code's name.
     """
-    found = _error_of(error)
+    code = code_of(error.code())
+    trailers: Any = error.trailing_metadata() or ()
+    status = status_in(trailers, code)
+    if status is not None:
+        found = from_status(status)
+    else:
+        found = LroError(error.details() or "the server gave no message", code=code)
     found.__cause__ = error
     return found
 
 
-def _error_of(error: grpc.RpcError) -> LroError:
-    code = error.code().value[0]
-    trailing: Any = error.trailing_metadata() or ()
-    for key, value in trailing:
-        if key != _DETAILS_KEY:
-            continue
-        try:
-            status = status_pb2.Status.FromString(value)
-        except DecodeError:
-            continue
-        if status.code == code:
-            return from_status(status)
-    return LroError(error.details() or "the server gave no message", code=code)
+def code_of(status_code: grpc.StatusCode) -> Code:
+    """Returns gRPC's own constant as a Code: the same number, with the same name."""
+    return Code(status_code.value[0])
+
+
+def status_in(trailers: Iterable[tuple[str, Any]], code: int) -> status_pb2.Status | None:
+    """Returns the Status in a call's trailing metadata.
+
+    Args:
+        trailers: The trailing metadata.
+        code: The call's code.
+
+    Returns:
+        The first Status with that code; None if there is none, or if its bytes are broken.
+    """
+    for key, value in trailers:
+        if key == headers.STATUS_DETAILS and isinstance(value, bytes):
+            with contextlib.suppress(DecodeError):
+                status = status_pb2.Status.FromString(value)
+                if status.code == code:
+                    return status
+    return None

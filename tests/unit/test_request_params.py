@@ -1,4 +1,4 @@
-"""What a request says of where it belongs (C4), by AIP-4222 and google/api/routing.proto."""
+"""The routing header of a request (C4), by AIP-4222 and google/api/routing.proto."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from google.api import annotations_pb2, http_pb2, routing_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from lro_grpc._wire.request_params import header
+from lro_grpc._wire.request_params import header_for
 
 _numbers = itertools.count(1)
 
@@ -39,7 +39,7 @@ def routed(request: dict[str, str], http: Any = None, routing: Any = None) -> st
     pool.AddSerializedFile(file.SerializeToString())
     kind: Any = message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.Ask"))
     sent = kind(**request)
-    found = dict(header(f"/{package}.Things/Make", sent))
+    found = dict(header_for(f"/{package}.Things/Make", sent))
     assert found.keys() <= {"x-goog-request-params"}
     return found.get("x-goog-request-params")
 

@@ -30,24 +30,20 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
-from lro_grpc._errors import LIBRARY_DOMAIN, LroError, UnavailableError, to_status
+from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError, UnavailableError, to_status
 from lro_grpc._runtime.public_error import status_of
 from lro_grpc._server.rpc.call import Behavior, Call, StreamBehavior, Waiters
 from lro_grpc._server.rpc.prepare_context import Aborted, Trailers
-
-STATUS_DETAILS = "grpc-status-details-bin"
-"""The trailing metadata that carries a serialized ``google.rpc.Status``."""
+from lro_grpc._wire import headers
+from lro_grpc._wire.rpc_errors import code_of, status_in
 
 _MAX_STATUS_BYTES = 4096
 """A Status that is larger travels with its ErrorInfo alone: peers limit the size of trailers."""
 
 _MAX_MESSAGE = 1000
 """Characters of such a Status' message."""
-
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 T = TypeVar("T")
 
@@ -304,13 +300,9 @@ def status_of_failure(error: Exception, method: str, domain: str) -> status_pb2.
     """
     if not isinstance(error, Aborted):
         return status_of(error, method, domain=domain)
-    code: int = error.code.value[0]
-    for key, value in error.trailers:
-        with contextlib.suppress(DecodeError):
-            status = status_pb2.Status.FromString(value if isinstance(value, bytes) else b"")
-            if key == STATUS_DETAILS and status.code == code:
-                return status
-    return to_status(LroError(error.details, code=code), domain=domain)
+    code = code_of(error.code)
+    status = status_in(error.trailers, code)
+    return status or to_status(LroError(error.details, code=code), domain=domain)
 
 
 def abortion(error: Exception, method: str, domain: str) -> tuple[grpc.StatusCode, str, Trailers]:
@@ -325,9 +317,9 @@ def abortion(error: Exception, method: str, domain: str) -> tuple[grpc.StatusCod
         return error.code, error.details, error.trailers
     status = _that_fits(status_of_failure(error, method, domain))
     return (
-        _CODES[status.code],
+        grpc.StatusCode[Code(status.code).name],
         status.message,
-        ((STATUS_DETAILS, status.SerializeToString()),),
+        ((headers.STATUS_DETAILS, status.SerializeToString()),),
     )
 
 
