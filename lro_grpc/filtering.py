@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from lro_grpc._filtering.parser import MAX_DEPTH, MAX_LENGTH, MAX_TERMS, Filter
+from lro_grpc._filtering.expression import Filter
+from lro_grpc._filtering.parser import MAX_DEPTH, MAX_LENGTH, MAX_TERMS
 
 __all__ = ["MAX_DEPTH", "MAX_LENGTH", "MAX_TERMS", "Filter"]

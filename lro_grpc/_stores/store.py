@@ -14,7 +14,7 @@ from lro_grpc._errors import (
     RequestIdReusedError,
     cut,
 )
-from lro_grpc._filtering.parser import Filter, comparisons
+from lro_grpc._filtering.expression import Filter, comparisons
 from lro_grpc._operation.events import Event
 from lro_grpc._operation.record import Record
 

@@ -15,18 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lro.v1 import operation_metadata_pb2, state_pb2
-from lro_grpc._filtering.parser import (
-    MAX_DEPTH,
-    MAX_TERMS,
-    And,
-    Compare,
-    Filter,
-    Like,
-    Not,
-    Or,
-    PartialFailures,
-    parse,
-)
+from lro_grpc._filtering.expression import And, Compare, Filter, Like, Not, Or, PartialFailures
+from lro_grpc._filtering.parser import MAX_DEPTH, MAX_TERMS, parse
 from lro_grpc._operation import publication
 from lro_grpc._operation.lifecycle import JOB
 from lro_grpc.conformance import _METHOD as METHOD

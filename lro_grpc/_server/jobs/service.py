@@ -25,7 +25,7 @@ from lro_grpc._errors import (
     OperationNotFoundError,
     cut,
 )
-from lro_grpc._filtering import parser
+from lro_grpc._filtering import expression, parser
 from lro_grpc._operation import names
 from lro_grpc._operation.events import Cancel, Delete, Event, Pause, Resume
 from lro_grpc._operation.lifecycle import JOB
@@ -191,11 +191,11 @@ class Jobs:
         shown: Message = job
         return shown
 
-    def _filter(self, text: str) -> parser.Filter:
+    def _filter(self, text: str) -> expression.Filter:
         """Returns a filter that lets jobs of this kind alone through."""
-        own = parser.Compare("method", "=", self._started_by)
+        own = expression.Compare("method", "=", self._started_by)
         given = (parser.parse(text).expression,) if text else ()
-        return parser.Filter(text, parser.And((own, *given)))
+        return expression.Filter(text, expression.And((own, *given)))
 
     def _mask(self, request: Any) -> field_mask_pb2.FieldMask | None:
         """Returns the fields to show; None for all of them."""

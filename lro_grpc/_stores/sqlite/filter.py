@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from lro_grpc._filtering.parser import And, Compare, Expression, Like, Not, PartialFailures
+from lro_grpc._filtering.expression import And, Compare, Expression, Like, Not, PartialFailures
 from lro_grpc._operation.lifecycle import JOB
 
 _MAX_DEPTH = 16

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lro_grpc._errors import ConfigurationError, LroError, UnavailableError
-from lro_grpc._filtering.parser import And, Compare, Like
+from lro_grpc._filtering.expression import And, Compare, Like
 from lro_grpc._operation.events import Event
 from lro_grpc._operation.lifecycle import CANCELLING
 from lro_grpc._operation.publication import not_found

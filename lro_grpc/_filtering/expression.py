@@ -1,0 +1,139 @@
+"""The expression that a filter means: a tree that matches records."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Union
+
+from google.longrunning import operations_pb2
+
+from lro_grpc import _anys
+from lro_grpc._operation.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """All of the parts; of none, true."""
+
+    parts: tuple[Expression, ...]
+
+    def matches(self, record: Record) -> bool:
+        """Tells whether it is true of a record."""
+        return all(part.matches(record) for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """At least one of the parts."""
+
+    parts: tuple[Expression, ...]
+
+    def matches(self, record: Record) -> bool:
+        """Tells whether it is true of a record."""
+        return any(part.matches(record) for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The opposite."""
+
+    part: Expression
+
+    def matches(self, record: Record) -> bool:
+        """Tells whether it is true of a record."""
+        return not self.part.matches(record)
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """A record's value beside another one of its type; texts in the order of code points."""
+
+    column: str
+    """The name of a field of ``Record``, or ``done``."""
+    comparator: str
+    """One of ``= != < <= > >=``."""
+    value: str | int | bytes
+
+    def matches(self, record: Record) -> bool:
+        """Tells whether it is true of a record."""
+        return bool(_COMPARATORS[self.comparator](getattr(record, self.column), self.value))
+
+
+@dataclass(frozen=True, slots=True)
+class Like:
+    """A record's text has these parts in this order, and any text between them."""
+
+    column: str
+    """The name of a field of ``Record``."""
+    parts: tuple[str, ...]
+    """Two at least: the text begins with the first and ends with the last."""
+    fold: bool = False
+    """Whether A to Z in the record's text count as a to z; those of the parts are so already."""
+
+    def matches(self, record: Record) -> bool:
+        """Tells whether it is true of a record."""
+        text = getattr(record, self.column)
+        if self.fold:
+            text = text.translate(_FOLDED)
+        first, *middle, last = self.parts
+        place, end = len(first), len(text) - len(last)
+        if place > end or not text.startswith(first) or not text.endswith(last):
+            return False
+        for part in middle:
+            found = text.find(part, place, end)
+            if found < 0:
+                return False
+            place = found + len(part)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class PartialFailures:
+    """The served metadata lists failures of parts."""
+
+    def matches(self, record: Record) -> bool:
+        """Tells whether it is true of a record."""
+        served = operations_pb2.Operation.FromString(record.operation).metadata
+        message = _anys.unpack(served)
+        if message is None:
+            return False  # a type that has gone from the service tells nothing
+        field = message.DESCRIPTOR.fields_by_name.get("partial_failures")
+        return field is not None and bool(field.is_repeated and getattr(message, field.name))
+
+
+Expression = Union[And, Or, Not, Compare, Like, PartialFailures]  # noqa: UP007 - is evaluated
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A filter that is well formed."""
+
+    text: str
+    expression: Expression
+
+    def matches(self, record: Record) -> bool:
+        """Tells whether a record is to be listed."""
+        return self.expression.matches(record)
+
+
+def comparisons(expression: Expression) -> int:
+    """Returns how many comparisons an expression makes with a record at most."""
+    if isinstance(expression, Not):
+        return comparisons(expression.part)
+    if isinstance(expression, (And, Or)):
+        return sum(map(comparisons, expression.parts))
+    return len(expression.parts) if isinstance(expression, Like) else 1
+
+
+_COMPARATORS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+_FOLDED = {letter: letter + 32 for letter in range(ord("A"), ord("Z") + 1)}
