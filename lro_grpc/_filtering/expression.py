@@ -12,6 +12,18 @@ from google.longrunning import operations_pb2
 from lro_grpc import _anys
 from lro_grpc._operation.record import Record
 
+_COMPARATORS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+_FOLDED = {letter: letter + 32 for letter in range(ord("A"), ord("Z") + 1)}
+"""From the letters A to Z to a to z."""
+
 
 @dataclass(frozen=True, slots=True)
 class And:
@@ -20,7 +32,7 @@ class And:
     parts: tuple[Expression, ...]
 
     def matches(self, record: Record) -> bool:
-        """Tells whether it is true of a record."""
+        """Whether it is true of a record."""
         return all(part.matches(record) for part in self.parts)
 
 
@@ -31,7 +43,7 @@ class Or:
     parts: tuple[Expression, ...]
 
     def matches(self, record: Record) -> bool:
-        """Tells whether it is true of a record."""
+        """Whether it is true of a record."""
         return any(part.matches(record) for part in self.parts)
 
 
@@ -42,13 +54,13 @@ class Not:
     part: Expression
 
     def matches(self, record: Record) -> bool:
-        """Tells whether it is true of a record."""
+        """Whether it is true of a record."""
         return not self.part.matches(record)
 
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """A record's value beside another one of its type; texts in the order of code points."""
+    """A record's value compared with another of its type; texts in the order of code points."""
 
     column: str
     """The name of a field of ``Record``, or ``done``."""
@@ -57,23 +69,28 @@ class Compare:
     value: str | int | bytes
 
     def matches(self, record: Record) -> bool:
-        """Tells whether it is true of a record."""
+        """Whether it is true of a record."""
         return bool(_COMPARATORS[self.comparator](getattr(record, self.column), self.value))
 
 
 @dataclass(frozen=True, slots=True)
 class Like:
-    """A record's text has these parts in this order, and any text between them."""
+    """A record's text that has these parts in this order, and any text between them."""
 
     column: str
     """The name of a field of ``Record``."""
     parts: tuple[str, ...]
     """Two at least: the text begins with the first and ends with the last."""
     fold: bool = False
-    """Whether A to Z in the record's text count as a to z; those of the parts are so already."""
+    """Whether A to Z in the record's text count as a to z; the parts have no A to Z then."""
+
+    @classmethod
+    def containing(cls, column: str, parts: tuple[str, ...]) -> Like:
+        """Returns the search for these parts anywhere in a text, whatever the case of A to Z."""
+        return cls(column, ("", *(part.translate(_FOLDED) for part in parts), ""), fold=True)
 
     def matches(self, record: Record) -> bool:
-        """Tells whether it is true of a record."""
+        """Whether it is true of a record."""
         text = getattr(record, self.column)
         if self.fold:
             text = text.translate(_FOLDED)
@@ -91,14 +108,14 @@ class Like:
 
 @dataclass(frozen=True, slots=True)
 class PartialFailures:
-    """The served metadata lists failures of parts."""
+    """Metadata, as it is served, that lists failures of parts."""
 
     def matches(self, record: Record) -> bool:
-        """Tells whether it is true of a record."""
+        """Whether it is true of a record."""
         served = operations_pb2.Operation.FromString(record.operation).metadata
         message = _anys.unpack(served)
         if message is None:
-            return False  # a type that has gone from the service tells nothing
+            return False  # the service no longer has the type
         field = message.DESCRIPTOR.fields_by_name.get("partial_failures")
         return field is not None and bool(field.is_repeated and getattr(message, field.name))
 
@@ -114,7 +131,7 @@ class Filter:
     expression: Expression
 
     def matches(self, record: Record) -> bool:
-        """Tells whether a record is to be listed."""
+        """Whether a record is to be listed."""
         return self.expression.matches(record)
 
 
@@ -125,15 +142,3 @@ def comparisons(expression: Expression) -> int:
     if isinstance(expression, (And, Or)):
         return sum(map(comparisons, expression.parts))
     return len(expression.parts) if isinstance(expression, Like) else 1
-
-
-_COMPARATORS: Mapping[str, Callable[[Any, Any], Any]] = {
-    "=": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-
-_FOLDED = {letter: letter + 32 for letter in range(ord("A"), ord("Z") + 1)}

@@ -11,18 +11,18 @@ from typing import NamedTuple
 from lro.v1 import state_pb2
 from lro_grpc._errors import Code, cut
 from lro_grpc._filtering.expression import (
-    _FOLDED,
     And,
     Compare,
     Expression,
     Like,
     Not,
+    Or,
     PartialFailures,
 )
 from lro_grpc._operation.record import SHOWN, Kind
 
 
-class _Value(NamedTuple):
+class Value(NamedTuple):
     """A value, without its quotes and escapes."""
 
     parts: tuple[str, ...]
@@ -30,13 +30,12 @@ class _Value(NamedTuple):
 
     @property
     def text(self) -> str:
+        """All of it, each ``*`` as it was written."""
         return "*".join(self.parts)
 
 
-# What a restriction means, for each kind of field.
-
-_Meaning = Callable[[str, str, _Value], Expression]
-"""Makes an expression of column, comparator and value; a ValueError says what is wrong."""
+_Meaning = Callable[[str, str, Value], Expression]
+"""Makes an expression of column, comparator and value; a ValueError describes the mistake."""
 
 _EQUALITY = ("=", "!=", ":")
 _ORDER = (*_EQUALITY, "<", "<=", ">", ">=")
@@ -44,7 +43,7 @@ _ORDER = (*_EQUALITY, "<", "<=", ">", ">=")
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What fields of one kind have in common."""
+    """A kind of field: the comparators that it has, and what they mean."""
 
     comparators: tuple[str, ...]
     meaning: _Meaning
@@ -53,12 +52,20 @@ class _Kind:
     """Whether the default stands for unset, so that nothing is true of it."""
 
 
-class _Field(NamedTuple):
+class Field(NamedTuple):
+    """A field that a filter may name."""
+
     kind: _Kind
     column: str
+    """The name of a field of ``Record``, or ``done``."""
 
-    def restrict(self, comparator: str, value: _Value) -> Expression:
-        """Returns what a restriction means; a ValueError says what is wrong with it."""
+    @property
+    def is_flag(self) -> bool:
+        """Whether it is true or false."""
+        return self.kind is _FLAG
+
+    def restrict(self, comparator: str, value: Value) -> Expression:
+        """Returns the meaning of a restriction; a ValueError describes the mistake in it."""
         present = self.present()
         if comparator == ":" and value.parts == ("", ""):
             return present
@@ -69,7 +76,7 @@ class _Field(NamedTuple):
         return And((present, meant)) if self.kind.optional else meant
 
     def present(self) -> Expression:
-        """Returns the question whether there is a value other than the default."""
+        """Returns the restriction to records with a value other than the default."""
         if self.column == "partial_failures":
             return PartialFailures()
         return Compare(self.column, "!=", self.kind.default)
@@ -82,24 +89,19 @@ def _read_by(read: Callable[[str], int]) -> _Meaning:
     )
 
 
-def _text(column: str, comparator: str, value: _Value) -> Expression:
+def _text(column: str, comparator: str, value: Value) -> Expression:
     if comparator == ":":
-        return _containing(column, value)
+        return Like.containing(column, value.parts)
     if len(value.parts) > 1 and comparator in ("=", "!="):
         like = Like(column, value.parts)
         return like if comparator == "=" else Not(like)
     return Compare(column, comparator, value.text)
 
 
-def _containing(column: str, value: _Value) -> Expression:
-    folded = (part.translate(_FOLDED) for part in value.parts)
-    return Like(column, ("", *folded, ""), fold=True)
-
-
-def _type(column: str, comparator: str, value: _Value) -> Expression:
-    """A record has the full name; a type URL is that after its last slash."""
+def _type(column: str, comparator: str, value: Value) -> Expression:
+    """Compares full names: that of a type URL is the part after its last slash."""
     full_name = value.text.rpartition("/")[2]
-    return _text(column, comparator, _Value(tuple(full_name.split("*"))))
+    return _text(column, comparator, Value(tuple(full_name.split("*"))))
 
 
 def _flag(text: str) -> int:
@@ -167,7 +169,7 @@ _STATE = _Kind(_EQUALITY, _read_by(_state))
 
 
 def _message(default: str | int | bytes) -> _Kind:
-    """Returns the kind of a message, which the column with this default tells of."""
+    """Returns the kind of a message: present if its column has another value than this default."""
     return _Kind((), _text, default)
 
 
@@ -181,30 +183,38 @@ _BY_KIND = {
 }
 _CONVENTIONAL = {
     **{
-        shown: _Field(_BY_KIND[field.kind], field.name)
+        shown: Field(_BY_KIND[field.kind], field.name)
         for shown, field in SHOWN.items()
         if field.kind is not None
     },
-    "partial_failures": _Field(_message(0), "partial_failures"),
+    "partial_failures": Field(_message(0), "partial_failures"),
 }
 
 _OWN = {
-    "name": _Field(_TEXT, "name"),
-    "done": _Field(_FLAG, "done"),
-    "error": _Field(_message(0), "error_code"),
-    "error.code": _Field(_CODE, "error_code"),
-    "response": _Field(_message(""), "response_type"),
-    "response.@type": _Field(_TYPE, "response_type"),
-    "response.type_url": _Field(_TYPE, "response_type"),
-    "metadata.@type": _Field(_TYPE, "metadata_type"),
-    "metadata.type_url": _Field(_TYPE, "metadata_type"),
+    "name": Field(_TEXT, "name"),
+    "done": Field(_FLAG, "done"),
+    "error": Field(_message(0), "error_code"),
+    "error.code": Field(_CODE, "error_code"),
+    "response": Field(_message(""), "response_type"),
+    "response.@type": Field(_TYPE, "response_type"),
+    "response.type_url": Field(_TYPE, "response_type"),
+    "metadata.@type": Field(_TYPE, "metadata_type"),
+    "metadata.type_url": Field(_TYPE, "metadata_type"),
 }
 
-_FIELDS: Mapping[str, _Field] = {
+FIELDS: Mapping[str, Field] = {
     **_OWN,
     **_CONVENTIONAL,
     **{f"metadata.{name}": field for name, field in _CONVENTIONAL.items()},
 }
+"""The fields by all their names."""
+
+SHORT_NAMES = (*_OWN, *_CONVENTIONAL)
+"""The names without a ``metadata.`` that may be left out."""
 
 _SEARCHED = ("name", "target", "verb", "status_detail")
-"""The columns in which a value alone is looked for."""
+
+
+def search(value: Value) -> Expression:
+    """Returns the meaning of a value without a field: it is part of a text that people look for."""
+    return Or(tuple(Like.containing(column, value.parts) for column in _SEARCHED))

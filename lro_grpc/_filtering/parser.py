@@ -1,4 +1,4 @@
-r"""List filters (AIP-160): a text becomes an expression tree, which matches records.
+r"""Reads the filters of lists (AIP-160): a text becomes an expression that matches records.
 
 ::
 
@@ -7,10 +7,10 @@ r"""List filters (AIP-160): a text becomes an expression tree, which matches rec
     error.code = NOT_FOUND OR error.code = ABORTED
     target = "projects/p/*" -status_detail:"waiting for quota"
 
-**Operators.** ``OR`` binds tighter than ``AND``: ``a AND b OR c`` is ``a AND (b OR c)``. What
-stands side by side is joined as by ``AND``. ``NOT`` and ``-`` negate what comes next. The three
-words are in capitals; in small letters they are text to look for. A value may be several, in
-parentheses: ``state = (QUEUED OR PAUSED)``. There are no functions.
+**Operators.** ``OR`` binds tighter than ``AND``: ``a AND b OR c`` is ``a AND (b OR c)``. Parts
+side by side are joined as by ``AND``. ``NOT`` and ``-`` negate the next part. The three words are
+in capitals; in small letters they are text to look for. Several values stand in parentheses:
+``state = (QUEUED OR PAUSED)``. There are no functions.
 
 **Values** stand bare, or in double or single quotes, where ``\`` takes a quote, a ``*`` or another
 ``\`` as it is.
@@ -26,17 +26,17 @@ number   with a whole number of 64 bits
 code     with the name or the number of a canonical code
 state    with the name of a ``JobState``, ``JOB_STATE_`` left out or not, by ``= != :`` only
 flag     with ``true`` or ``false``, by ``= != :`` only
-message  not at all; only ``:*`` can be asked
+message  not at all; only ``:*`` works
 =======  ========================================================================================
 
-``:*`` asks whether a field of any kind has a value other than its default. But for that, and for
+``:*`` matches if a field of any kind has a value other than its default. Otherwise, except for
 texts and types, ``:`` is ``=``.
 
 **Fields.** ``name`` (text), ``done`` (flag), ``error`` (message), ``error.code`` (code),
 ``response`` (message), ``response.@type``, ``metadata.@type`` (type; ``type_url`` instead of
-``@type`` will do), and those that the server tells of every operation, whatever its metadata type,
-with or without ``metadata.`` before them: ``create_time``, ``start_time``, ``update_time``,
-``end_time``, ``expire_time`` (time), ``target``, ``verb``, ``api_version``, ``status_detail`` or
+``@type`` will do), and the fields that every operation has, whatever its metadata type, with or
+without ``metadata.`` before them: ``create_time``, ``start_time``, ``update_time``, ``end_time``,
+``expire_time`` (time), ``target``, ``verb``, ``api_version``, ``status_detail`` or
 ``status_message`` (text), ``cancel_requested`` or ``requested_cancellation``, ``pause_requested``
 (flag), ``progress_percent``, ``attempt`` (number), ``state`` (state),
 ``batch_create_instances_metadata``, ``partial_failures`` (message).
@@ -45,7 +45,7 @@ with or without ``metadata.`` before them: ``create_time``, ``start_time``, ``up
 response that is not there match nothing, not even ``!=``; but ``NOT`` of that is true.
 
 **A value alone** is looked for in name, target, verb and status_detail, as ``:`` does. The name of
-a flag alone is refused, for it is meant otherwise; in quotes it is text.
+a flag alone is refused, because it looks like a comparison; in quotes it is text.
 
 **Limits.** 4096 characters, parentheses 50 deep, 200 values; each ``*`` in a value counts as one.
 """
@@ -56,23 +56,8 @@ import re
 from typing import NamedTuple
 
 from lro_grpc._errors import InvalidFilterError, cut
-from lro_grpc._filtering.expression import (
-    And,
-    Expression,
-    Filter,
-    Not,
-    Or,
-)
-from lro_grpc._filtering.fields import (
-    _CONVENTIONAL,
-    _FIELDS,
-    _FLAG,
-    _OWN,
-    _SEARCHED,
-    _containing,
-    _Field,
-    _Value,
-)
+from lro_grpc._filtering.expression import And, Expression, Filter, Not, Or
+from lro_grpc._filtering.fields import FIELDS, SHORT_NAMES, Field, Value, search
 
 MAX_LENGTH = 4096
 """Characters in a filter at most."""
@@ -110,10 +95,12 @@ def _invalid(text: str, position: int, problem: str) -> InvalidFilterError:
     )
 
 
-# The grammar: a text becomes tokens, and those an expression.
+# A text becomes tokens, and the tokens an expression.
 
 
 class _Token(NamedTuple):
+    """The smallest part of a filter."""
+
     kind: str
     """Its group in the pattern, or itself if it is a symbol; ``end`` after the last one."""
     text: str
@@ -165,6 +152,13 @@ def _tokens(text: str) -> list[_Token]:
     return [*tokens, _Token("end", "", place, spaced=True)]
 
 
+class _Restricted(NamedTuple):
+    """The field and the comparator before a value."""
+
+    field: Field
+    comparator: str
+
+
 class _Parser:
     """Goes through the tokens once; each method takes those of one rule of the grammar."""
 
@@ -176,7 +170,7 @@ class _Parser:
         self._terms = 0
 
     def filter(self) -> Expression:
-        """Takes all of it."""
+        """Takes all tokens."""
         if self._token.kind == "end":
             return And(())
         expression = self._expression(None)
@@ -247,15 +241,15 @@ class _Parser:
         comparator = self._take("comparator") if of is None else None
         if comparator is None:
             return self._value_of(of, member, first)
-        field = _FIELDS.get(member.text)
+        field = FIELDS.get(member.text)
         if field is None:
-            fields = ", ".join((*_OWN, *_CONVENTIONAL))
-            problem = f"there is no field {cut(member.text)!r}; the fields are {fields}"
+            names = ", ".join(SHORT_NAMES)
+            problem = f"there is no field {cut(member.text)!r}; the fields are {names}"
             raise self._error(first, problem)
         return self._simple(_Restricted(field, comparator.text))
 
-    def _value_of(self, of: _Restricted | None, value: _Value, at: _Token) -> Expression:
-        """What a value means where it stands: after a comparator, or alone."""
+    def _value_of(self, of: _Restricted | None, value: Value, at: _Token) -> Expression:
+        """Returns the meaning of a value in its place: after a comparator, or alone."""
         self._terms += len(value.parts)
         if self._terms > MAX_TERMS:
             raise self._error(at, f"it has more than {MAX_TERMS} values and wildcards")
@@ -265,11 +259,11 @@ class _Parser:
             except ValueError as cause:
                 raise self._error(at, str(cause)) from cause
         name = value.text
-        if at.kind == "text" and name in _FIELDS and _FIELDS[name].kind is _FLAG:
+        if at.kind == "text" and name in FIELDS and FIELDS[name].is_flag:
             raise self._error(at, f'compare this flag, {name} = true, or look for "{name}"')
-        return Or(tuple(_containing(column, value) for column in _SEARCHED))
+        return search(value)
 
-    def _member(self) -> _Value:
+    def _member(self) -> Value:
         """``value {. field}``: a value, or the name of a field."""
         token = self._take("text") or self._take("string")
         if token is None:
@@ -283,10 +277,10 @@ class _Parser:
             parts = [*parts[:-1], f"{parts[-1]}.{first}", *rest]
         if self._token.kind == "(" and not self._token.spaced:
             raise self._error(self._token, "there are no functions; put a space before (")
-        return _Value(tuple(parts))
+        return Value(tuple(parts))
 
     def _parts(self, token: _Token) -> list[str]:
-        """Returns what a token stands for, split at each ``*``."""
+        """Returns the text that a token stands for, split at each ``*``."""
         if token.kind != "string":
             return token.text.split("*")
         parts = [""]
@@ -309,10 +303,3 @@ class _Parser:
 
     def _error(self, token: _Token, problem: str) -> InvalidFilterError:
         return _invalid(self._text, token.position, problem)
-
-
-class _Restricted(NamedTuple):
-    """What stands before a value: the field and how it is compared."""
-
-    field: _Field
-    comparator: str

@@ -438,7 +438,7 @@ def test_values_are_the_records_whatever_the_metadata_type():
     assert matches("metadata.target = t attempt = 3", **values)
 
 
-def test_what_is_told_in_the_served_metadata_is_what_is_matched():
+def test_the_served_metadata_is_what_is_matched():
     """Of an operation that has come its way: the fields of both say the same."""
     running = Claim(15 * SECOND).apply(new(), NOON + SECOND)
     failed = Fail(
@@ -625,7 +625,7 @@ def test_an_empty_text_is_a_value():
         ("verb = (a OR (b)", 17, "expected )"),
     ],
 )
-def test_what_cannot_be_told_is_refused_with_its_place(text, position, word):
+def test_a_malformed_filter_is_refused_with_its_place(text, position, word):
     """S17: an invalid filter is INVALID_ARGUMENT."""
     with pytest.raises(InvalidFilterError) as caught:
         parse(text)
