@@ -23,8 +23,8 @@ from lro_grpc._engine.inprocess import EngineOptions, InProcessEngine
 from lro_grpc._operation import names
 from lro_grpc._operation.metadata import DEFAULT_TYPE
 from lro_grpc._runtime.clock import SystemClock
-from lro_grpc._server.access import Guard
 from lro_grpc._server.decorator import MethodOptions
+from lro_grpc._server.guarded_store import GuardedStore
 from lro_grpc._server.limits import Queues
 from lro_grpc._server.rpc.call import Call, Waiters
 from lro_grpc._server.services.start import Starter
@@ -84,9 +84,8 @@ async def _ours(path: Path) -> float:
         None,
         MethodOptions(),
         timedelta(days=30),
-        store,
+        GuardedStore(store),
         queues,
-        Guard(store),
         clock,
         lambda: names.new_id(os.urandom),
     )

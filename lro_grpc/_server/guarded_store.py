@@ -1,57 +1,157 @@
-"""How a caller asks for something to apply_safely to an operation: the same way for every event."""
+"""The store behind its guard: the one way in which the services reach operations.
+
+A service holds no store. Each of its calls is let in first, with what it asks for and before its
+request is looked into (S19); only then does it have the store to work with. So the order is the
+same everywhere, and work before the guard cannot be written:
+
+1. the guard: whoever is not allowed learns neither whether a name is well formed nor whether
+   anything has it;
+2. the request: what is malformed is INVALID_ARGUMENT, whether or not anything is there;
+3. the store: only now NOT_FOUND can be the answer.
+"""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 from google.protobuf.message import Message
 
-from lro_grpc._errors import OperationNotFoundError
+from lro_grpc._errors import (
+    ConfigurationError,
+    LroError,
+    OperationNotFoundError,
+    PermissionDeniedError,
+    cut,
+)
 from lro_grpc._operation import names
 from lro_grpc._operation.events import Event
+from lro_grpc._operation.record import Record
 from lro_grpc._runtime.log import log_asked
-from lro_grpc._server.access import Guard
+from lro_grpc._server.access import Access, Authorize, Identify, KnownOperation
+from lro_grpc._server.hooks import no_exit, result_of
 from lro_grpc._server.rpc.call import EMPTY, Call, parse
+from lro_grpc._server.rpc.prepare_context import PrepareContext
 from lro_grpc._stores.store import Store
 
 
-async def read(store: Store, name: str) -> bytes:
-    """Returns the served bytes of a name; what is stored need not be checked to be a name.
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A call that was let in, and the store for it."""
 
-    Args:
-        store: Where the operations are kept.
-        name: As the caller has sent it.
+    caller: str
+    """The caller, as ``identify`` returned it; empty without one."""
+    store: Store
 
-    Raises:
-        InvalidNameError: If it is no operation's name.
-        OperationNotFoundError: If no operation has it.
-    """
-    try:
-        return await store.operation(name)
-    except OperationNotFoundError:
-        names.split(name)
-        raise
-
-
-class Asking:
-    """Lets events apply_safely at a caller's request.
-
-    Args:
-        store: Where the operations are kept.
-        guard: Lets in who may.
-    """
-
-    def __init__(self, store: Store, guard: Guard) -> None:
-        self._store = store
-        self._guard = guard
-
-    async def ask(
-        self, permission: str, kind: type[Message], event: Event, body: bytes, call: Call
-    ) -> bytes:
-        """Answers an RPC that names an operation, by an event that happens to it.
+    async def operation(self, name: str) -> bytes:
+        """Returns the served bytes of a name; a name that is stored need not be checked.
 
         Args:
-            permission: See :class:`lro_grpc._server.access.Access`.
+            name: As the caller has sent it.
+
+        Raises:
+            InvalidNameError: If it is no operation's name.
+            OperationNotFoundError: If no operation has it.
+        """
+        try:
+            return await self.store.operation(name)
+        except OperationNotFoundError:
+            names.split(name)
+            raise
+
+    async def read(self, name: str) -> Record:
+        """Returns the record of a name; see :meth:`operation`."""
+        try:
+            return await self.store.read(name)
+        except OperationNotFoundError:
+            names.split(name)
+            raise
+
+    async def apply(self, name: str, event: Event) -> Record:
+        """Applies an event that the caller requests, and returns the record as it is then.
+
+        Raises:
+            InvalidNameError: If it is no operation's name.
+            LroError: If the event cannot happen; nothing has changed.
+        """
+        names.split(name)
+        record = await self.store.apply(name, event)
+        log_asked(event, record)
+        return record
+
+
+class GuardedStore:
+    """A store that lets in the calls that may.
+
+    Args:
+        store: The store itself.
+        identify: Returns the caller; a function that does not block, or a coroutine function.
+        authorize: Returns whether an access is allowed; likewise. Everything is, without one.
+        error_domain: ``ErrorInfo.domain`` of their errors that name none; if empty, that of other
+            errors of the method that is called.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        identify: Identify | None = None,
+        authorize: Authorize | None = None,
+        *,
+        error_domain: str = "",
+    ) -> None:
+        self._store = store
+        self._error_domain = error_domain
+        self._identify = identify
+        self._authorize = authorize
+
+    async def admit(
+        self,
+        permission: str,
+        resource: str,
+        request: Message,
+        call: Call,
+        *,
+        named: bool = True,
+        operation: str | None = None,
+    ) -> Admitted:
+        """Lets in a call, or refuses it.
+
+        Args:
+            permission: See :class:`Access`.
+            resource: See :class:`Access`.
+            request: The RPC's request.
+            call: The RPC.
+            named: Whether the call names an operation.
+            operation: The operation's name, where it is not the resource.
+
+        Raises:
+            PermissionDeniedError: If it is not allowed: the same whether or not the resource is
+                there.
+        """
+        caller = await self._caller(call)
+        if self._authorize is None:
+            return Admitted(caller, self._store)
+        known = await self._known(resource if operation is None else operation) if named else None
+        access = Access(caller, permission, resource, call.method, request, known)
+        if not await self._call_hook("authorize", self._authorize, access):
+            raise PermissionDeniedError(
+                f"Permission '{permission}' denied on resource '{cut(resource)}'"
+                " (or it might not exist).",
+                metadata={"permission": permission, "resource": cut(resource)},
+            )
+        return Admitted(caller, self._store)
+
+    async def command(
+        self, permission: str, kind: type[Message], event: Event, body: bytes, call: Call
+    ) -> bytes:
+        """Answers an RPC whose request names an operation, by an event that happens to that.
+
+        Args:
+            permission: See :class:`Access`.
             kind: The request's type; its ``name`` is the operation's.
-            event: What is to apply_safely.
+            event: The event.
             body: The RPC's body.
             call: The RPC.
 
@@ -60,7 +160,35 @@ class Asking:
         """
         request = parse(kind, body)
         name: str = getattr(request, "name")  # noqa: B009 - a Message has no fields of its own
-        await self._guard.check(permission, name, request, call)
-        names.split(name)
-        log_asked(event, await self._store.apply(name, event))
+        admitted = await self.admit(permission, name, request, call)
+        await admitted.apply(name, event)
         return EMPTY
+
+    async def _caller(self, call: Call) -> str:
+        if self._identify is None:
+            return ""
+        context = PrepareContext(call.context)
+        caller = await self._call_hook("identify", self._identify, context)
+        context.raise_if_refused()
+        if not isinstance(caller, str):
+            raise ConfigurationError(
+                f"identify returned {type(caller).__qualname__}; return the caller as a text"
+            )
+        return caller
+
+    async def _call_hook(self, what: str, hook: Callable[[Any], Any], about: Any) -> Any:
+        """Calls one of the service's functions, and returns its answer, awaited if need be."""
+        try:
+            with no_exit(what):
+                answer = hook(about)
+            return await result_of(answer, what) if inspect.isawaitable(answer) else answer
+        except LroError as error:
+            error.domain = error.domain or self._error_domain
+            raise
+
+    async def _known(self, name: str) -> KnownOperation | None:
+        try:
+            record = await self._store.read(name)
+        except OperationNotFoundError:
+            return None
+        return KnownOperation(record.name, record.method, record.target, record.caller)

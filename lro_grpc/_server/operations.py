@@ -21,8 +21,9 @@ from lro_grpc._operation import metadata as conventional
 from lro_grpc._operation import names
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.clock import Clock, SystemClock, check_duration
-from lro_grpc._server.access import Authorize, Guard, Identify
+from lro_grpc._server.access import Authorize, Identify
 from lro_grpc._server.decorator import BoundMethod, MethodOptions
+from lro_grpc._server.guarded_store import GuardedStore
 from lro_grpc._server.jobs.create import prepare_of, run_of
 from lro_grpc._server.jobs.kind import JobKind
 from lro_grpc._server.jobs.service import Jobs
@@ -129,11 +130,10 @@ class Operations(Lifespan):
             EngineOptions(lease=lease, sweep=sweep, telemetry=telemetry or NO_TELEMETRY),
             grace,
         )
-        self._guard = Guard(self._store, identify, authorize, error_domain=error_domain or "")
+        self._guarded = GuardedStore(observed, identify, authorize, error_domain=error_domain or "")
         service = OperationsService(
-            self._store,
+            self._guarded,
             self._notifier,
-            self._guard,
             self._limits,
             max_wait=max_wait,
             poll_after=poll_after,
@@ -141,9 +141,7 @@ class Operations(Lifespan):
         self._retention = retention
         self._error_domain = error_domain
         self._new_id = new_id or functools.partial(names.new_id, os.urandom)
-        control = ControlService(
-            self._store, self._notifier, self._guard, watch_resend=watch_resend
-        )
+        control = ControlService(self._guarded, self._notifier, watch_resend=watch_resend)
         self._methods: dict[str, RpcMethod] = {
             method: UnaryMethod(method, LIBRARY_DOMAIN, answer)
             for method, answer in (*service.methods().items(), *control.methods().items())
@@ -295,14 +293,14 @@ class Operations(Lifespan):
         kind = JobKind(service, job, collection)
         if run is None and started_by is not None:
             self._starting_jobs.append(started_by)
-            jobs = Jobs(kind, started_by, self._store, self._guard, self._limits)
+            jobs = Jobs(kind, started_by, self._guarded, self._limits)
         elif run is None or started_by is not None:
             raise ConfigurationError(
                 f"the jobs of {service} need either run, or started_by; give one of them"
             )
         else:
             create = kind.to_create()
-            jobs = Jobs(kind, create.name, self._store, self._guard, self._limits)
+            jobs = Jobs(kind, create.name, self._guarded, self._limits)
             self._add(
                 create.name,
                 BoundMethod(
@@ -366,9 +364,8 @@ class Operations(Lifespan):
             bound.prepare,
             bound.options,
             self._retention,
-            self._store,
+            self._guarded,
             self._queues,
-            self._guard,
             self._clock,
             self._new_id,
             self._telemetry,

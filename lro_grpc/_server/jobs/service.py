@@ -30,13 +30,12 @@ from lro_grpc._operation import names
 from lro_grpc._operation.events import Cancel, Delete, Event, Pause, Resume
 from lro_grpc._operation.lifecycle import JOB
 from lro_grpc._operation.record import Record
-from lro_grpc._runtime.log import log_asked
-from lro_grpc._server.access import Guard
+from lro_grpc._server.guarded_store import Admitted, GuardedStore
 from lro_grpc._server.jobs.kind import LISTED_BY, JobKind, JobMethod
 from lro_grpc._server.limits import Limits
 from lro_grpc._server.rpc.call import EMPTY, Behavior, Call, parse
 from lro_grpc._server.services import aip_names
-from lro_grpc._stores.store import Query, Store
+from lro_grpc._stores.store import Query
 
 _EVENTS: Mapping[str, Event] = {"Cancel": Cancel(), "Pause": Pause(), "Resume": Resume()}
 
@@ -47,18 +46,14 @@ class Jobs:
     Args:
         kind: The kind of the jobs.
         started_by: The full name of the method whose operations they are.
-        store: Where the operations are kept.
-        guard: Lets in the callers that may.
+        store: The operations, behind the guard.
         limits: The most that the server takes on.
     """
 
-    def __init__(
-        self, kind: JobKind, started_by: str, store: Store, guard: Guard, limits: Limits
-    ) -> None:
+    def __init__(self, kind: JobKind, started_by: str, store: GuardedStore, limits: Limits) -> None:
         self._kind = kind
         self._started_by = started_by
         self._store = store
-        self._guard = guard
         self._limits = limits
 
     def methods(self) -> Mapping[str, Behavior]:
@@ -87,41 +82,41 @@ class Jobs:
         return create
 
     async def _get(self, method: JobMethod, body: bytes, call: Call) -> bytes:
-        record = await self._named("get", method, body, call)
+        _, record = await self._named("get", method, body, call)
         return self._shown(record.operation).SerializeToString()
 
     async def _ask(self, verb: str, method: JobMethod, body: bytes, call: Call) -> bytes:
         """Applies the event of a verb; the job's state tells what comes of it."""
-        record = await self._named(verb.lower(), method, body, call)
-        return self._answer(method, await self._apply(record, _EVENTS[verb]))
+        admitted, record = await self._named(verb.lower(), method, body, call)
+        return self._answer(method, await self._apply(admitted, record, _EVENTS[verb]))
 
     async def _delete(self, method: JobMethod, body: bytes, call: Call) -> bytes:
         """Forgets a job that is done; unlike an operation, no other is left to run on unseen."""
-        record = await self._named("delete", method, body, call)
+        admitted, record = await self._named("delete", method, body, call)
         if not record.done:
             name, state = self._kind.name_of(record.name), JOB.name_of(record.state)
             raise IllegalTransitionError(
                 f"{name} cannot be deleted: it is {state}; cancel it, and wait until it is done",
                 metadata={"name": name, "state": state},
             )
-        return self._answer(method, await self._apply(record, Delete()))
+        return self._answer(method, await self._apply(admitted, record, Delete()))
 
     async def _list(self, method: JobMethod, body: bytes, call: Call) -> bytes:
         """Returns a page of a parent's jobs, newest first (S12 to S16)."""
         request: Any = parse(method.request, body)
         parent: str = getattr(request, "parent", "")
-        await self._guard.check("operations.list", parent, request, call, named=False)
+        admitted = await self._store.admit("operations.list", parent, request, call, named=False)
         aip_names.check_fields(request, LISTED_BY)
         if parent:
             names.check_parent(parent)
         mask = self._mask(request)
         size = paging.page_size(getattr(request, "page_size", 0), most=self._limits.page_size)
-        tokens = paging.PageTokens(self._store.signing_secret)
+        tokens = paging.PageTokens(admitted.store.signing_secret)
         token: str = getattr(request, "page_token", "")
         arguments = (method.name, _without_paging(request))
         position = tokens.read(token, *arguments) if token else b""
         query = Query(parent, self._filter(getattr(request, "filter", "")))
-        page = await self._store.page(query, position=position, size=size)
+        page = await admitted.store.page(query, position=position, size=size)
         response: Any = method.response()
         listed = getattr(response, self._kind.field_in(method.response, repeated=True))
         for operation in page.operations:
@@ -135,8 +130,10 @@ class Jobs:
         answer: bytes = response.SerializeToString()
         return answer
 
-    async def _named(self, what: str, method: JobMethod, body: bytes, call: Call) -> Record:
-        """Returns the operation of the job that a request names, if the caller may do this to it.
+    async def _named(
+        self, what: str, method: JobMethod, body: bytes, call: Call
+    ) -> tuple[Admitted, Record]:
+        """Lets in a call, and returns the operation of the job that its request names.
 
         Raises:
             InvalidNameError: If it is not a job's name.
@@ -150,24 +147,24 @@ class Jobs:
             operation = self._kind.operation_of(name)
         except InvalidNameError as error:
             malformed = error
-        await self._guard.check(f"operations.{what}", name, request, call, operation=operation)
+        admitted = await self._store.admit(
+            f"operations.{what}", name, request, call, operation=operation
+        )
         if malformed is not None:
             raise malformed
         try:
-            record = await self._store.read(operation)
+            record = await admitted.read(operation)
         except OperationNotFoundError as cause:
             raise _not_found(name) from cause
         if record.method != self._started_by:
             raise _not_found(name)
-        return record
+        return admitted, record
 
-    async def _apply(self, record: Record, event: Event) -> Record:
+    async def _apply(self, admitted: Admitted, record: Record, event: Event) -> Record:
         try:
-            changed = await self._store.apply(record.name, event)
+            return await admitted.apply(record.name, event)
         except OperationNotFoundError as cause:  # it was deleted meanwhile
             raise _not_found(self._kind.name_of(record.name)) from cause
-        log_asked(event, changed)
-        return changed
 
     def _answer(self, method: JobMethod, record: Record) -> bytes:
         """Returns what a method answers that has changed a job, or deleted it."""

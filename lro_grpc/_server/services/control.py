@@ -9,11 +9,9 @@ from datetime import timedelta
 from lro.v1 import operation_control_service_pb2
 from lro_grpc._errors import UnavailableError
 from lro_grpc._operation.events import Pause, Resume
-from lro_grpc._server.access import Guard
-from lro_grpc._server.guarded_store import Asking, read
+from lro_grpc._server.guarded_store import GuardedStore
 from lro_grpc._server.rpc.call import Behavior, Call, StreamBehavior, parse
 from lro_grpc._stores.notifier import Notifier
-from lro_grpc._stores.store import Store
 
 _SERVICE = "/lro.v1.OperationControlService/"
 
@@ -25,19 +23,14 @@ class ControlService:
     """Pausing, resuming and watching.
 
     Args:
-        store: Where the operations are kept.
+        store: The operations, behind the guard.
         notifier: Wakes calls that wait for a change.
-        guard: Lets in the callers that may.
         watch_resend: How often a stream repeats a state that does not change.
     """
 
-    def __init__(
-        self, store: Store, notifier: Notifier, guard: Guard, *, watch_resend: timedelta
-    ) -> None:
+    def __init__(self, store: GuardedStore, notifier: Notifier, *, watch_resend: timedelta) -> None:
         self._store = store
         self._notifier = notifier
-        self._guard = guard
-        self._asking = Asking(store, guard)
         self._resend = watch_resend.total_seconds()
 
     def methods(self) -> Mapping[str, Behavior]:
@@ -51,12 +44,12 @@ class ControlService:
     async def pause(self, body: bytes, call: Call) -> bytes:
         """Asks to pause an operation; its state tells when it has (S28)."""
         kind = operation_control_service_pb2.PauseOperationRequest
-        return await self._asking.ask("operations.pause", kind, Pause(), body, call)
+        return await self._store.command("operations.pause", kind, Pause(), body, call)
 
     async def resume(self, body: bytes, call: Call) -> bytes:
         """Puts a paused operation back into the queue, or takes back a pause."""
         kind = operation_control_service_pb2.ResumeOperationRequest
-        return await self._asking.ask("operations.resume", kind, Resume(), body, call)
+        return await self._store.command("operations.resume", kind, Resume(), body, call)
 
     async def watch(self, body: bytes, call: Call) -> AsyncGenerator[bytes, None]:
         """Streams the latest state of an operation after each change, up to the terminal one.
@@ -64,12 +57,12 @@ class ControlService:
         A state is read when the one before it is sent: whoever reads slowly is sent fewer.
         """
         request = parse(operation_control_service_pb2.WatchOperationRequest, body)
-        await self._guard.check("operations.watch", request.name, request, call)
+        admitted = await self._store.admit("operations.watch", request.name, request, call)
         loop = asyncio.get_running_loop()
         sent, resend = b"", 0.0
         with self._notifier.watch(request.name) as watcher:
             while True:
-                operation = await read(self._store, request.name)
+                operation = await admitted.operation(request.name)
                 call.stay_open()
                 if operation != sent or loop.time() >= resend:
                     response, is_done = _response(operation)

@@ -14,12 +14,11 @@ from lro_grpc._errors import InvalidArgumentError, cut
 from lro_grpc._filtering import parser
 from lro_grpc._operation import names
 from lro_grpc._operation.events import Cancel, Delete
-from lro_grpc._server.access import Guard
-from lro_grpc._server.guarded_store import Asking, read
+from lro_grpc._server.guarded_store import GuardedStore
 from lro_grpc._server.limits import Limits
 from lro_grpc._server.rpc.call import Behavior, Call, parse
 from lro_grpc._stores.notifier import Notifier
-from lro_grpc._stores.store import Query, Store
+from lro_grpc._stores.store import Query
 from lro_grpc._wire.headers import POLL_AFTER
 
 
@@ -27,9 +26,8 @@ class OperationsService:
     """The five methods of google.longrunning.Operations.
 
     Args:
-        store: Where the operations are kept.
+        store: The operations, behind the guard.
         notifier: Wakes calls that wait for a change.
-        guard: Lets in the callers that may.
         limits: The most that the server takes on.
         max_wait: How long a Wait may last; a longer timeout is clamped to it (P9).
         poll_after: How long a caller that finds an operation not done should wait before the next
@@ -38,9 +36,8 @@ class OperationsService:
 
     def __init__(
         self,
-        store: Store,
+        store: GuardedStore,
         notifier: Notifier,
-        guard: Guard,
         limits: Limits,
         *,
         max_wait: timedelta,
@@ -48,8 +45,6 @@ class OperationsService:
     ) -> None:
         self._store = store
         self._notifier = notifier
-        self._guard = guard
-        self._asking = Asking(store, guard)
         self._limits = limits
         self._max_wait = max_wait.total_seconds()
         self._poll_after = poll_after
@@ -68,8 +63,8 @@ class OperationsService:
     async def get(self, body: bytes, call: Call) -> bytes:
         """Returns the latest state of an operation."""
         request = parse(operations_pb2.GetOperationRequest, body)
-        await self._guard.check("operations.get", request.name, request, call)
-        operation = await read(self._store, request.name)
+        admitted = await self._store.admit("operations.get", request.name, request, call)
+        operation = await admitted.operation(request.name)
         if self._poll_after is not None and not _is_done(operation):
             call.headers.append((POLL_AFTER, str(self._poll_after // timedelta(milliseconds=1))))
         return operation
@@ -77,17 +72,19 @@ class OperationsService:
     async def list(self, body: bytes, call: Call) -> bytes:
         """Returns a page of a parent's operations, newest first (S12 to S18)."""
         request = parse(operations_pb2.ListOperationsRequest, body)
-        await self._guard.check("operations.list", request.name, request, call, named=False)
+        admitted = await self._store.admit(
+            "operations.list", request.name, request, call, named=False
+        )
         if request.name != names.COLLECTION:
             names.check_parent(request.name)
         size = paging.page_size(request.page_size, most=self._limits.page_size)
-        tokens = paging.PageTokens(self._store.signing_secret)
+        tokens = paging.PageTokens(admitted.store.signing_secret)
         arguments = (request.name, request.filter, str(request.return_partial_success))
         position = b""
         if request.page_token:
             position = tokens.read(request.page_token, *arguments)
         query = _query(request)
-        page = await self._store.page(query, position=position, size=size)
+        page = await admitted.store.page(query, position=position, size=size)
         answer = operations_pb2.ListOperationsResponse()
         answer.operations.extend(map(operations_pb2.Operation.FromString, page.operations))
         if page.position:
@@ -97,17 +94,17 @@ class OperationsService:
     async def cancel(self, body: bytes, call: Call) -> bytes:
         """Asks to cancel an operation; the operation's state tells what comes of it (P8)."""
         kind = operations_pb2.CancelOperationRequest
-        return await self._asking.ask("operations.cancel", kind, Cancel(), body, call)
+        return await self._store.command("operations.cancel", kind, Cancel(), body, call)
 
     async def delete(self, body: bytes, call: Call) -> bytes:
         """Forgets an operation; one that is not done runs on, unseen (P7)."""
         kind = operations_pb2.DeleteOperationRequest
-        return await self._asking.ask("operations.delete", kind, Delete(), body, call)
+        return await self._store.command("operations.delete", kind, Delete(), body, call)
 
     async def wait(self, body: bytes, call: Call) -> bytes:
         """Returns the latest state of an operation, when it is done or the time is over (P9)."""
         request = parse(operations_pb2.WaitOperationRequest, body)
-        await self._guard.check("operations.wait", request.name, request, call)
+        admitted = await self._store.admit("operations.wait", request.name, request, call)
         limit = min(self._max_wait, _patience(call.time_remaining()))
         if request.HasField("timeout"):
             limit = min(limit, _seconds(request.timeout))
@@ -115,7 +112,7 @@ class OperationsService:
         end = loop.time() + limit
         with self._notifier.watch(request.name) as watcher:
             while True:
-                operation = await read(self._store, request.name)
+                operation = await admitted.operation(request.name)
                 left = end - loop.time()
                 is_over = left <= 0 or self._notifier.draining or _is_done(operation)
                 if is_over or not call.may_wait():

@@ -18,12 +18,12 @@ from lro_grpc._operation import names, publication, record
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.clock import Clock, micros
 from lro_grpc._runtime.log import log_started
-from lro_grpc._server.access import Guard
 from lro_grpc._server.decorator import MethodOptions, Prepared
+from lro_grpc._server.guarded_store import Admitted, GuardedStore
 from lro_grpc._server.limits import Queues
 from lro_grpc._server.rpc.call import Call, parse
 from lro_grpc._server.services import aip_names
-from lro_grpc._stores.store import Store, in_progress, request_id_reused
+from lro_grpc._stores.store import in_progress, request_id_reused
 from lro_grpc._wire.proto_plus import as_declared, protobuf_class, protobuf_message
 
 
@@ -35,9 +35,8 @@ class Starter:
         prepare: The service's own check of a request, if there is one.
         options: The options of its decorator.
         retention: For how long a done operation is kept, unless the options say it.
-        store: Where the operations are kept.
+        store: The operations, behind the guard.
         queues: How many operations may wait.
-        guard: Lets in the callers that may.
         clock: Tells the time.
         new_id: Makes an operation's id.
         telemetry: Observes the starts.
@@ -49,9 +48,8 @@ class Starter:
         prepare: Callable[[Any, Any], Any] | None,
         options: MethodOptions,
         retention: timedelta,
-        store: Store,
+        store: GuardedStore,
         queues: Queues,
-        guard: Guard,
         clock: Clock,
         new_id: Callable[[], str],
         telemetry: Telemetry = NO_TELEMETRY,
@@ -62,7 +60,6 @@ class Starter:
         self._retention = micros(options.retention or retention)
         self._store = store
         self._queues = queues
-        self._guard = guard
         self._clock = clock
         self._new_id = new_id
         self._telemetry = telemetry
@@ -86,26 +83,27 @@ class Starter:
             The serialized Operation.
         """
         request: Any = parse(self._request, body)
-        caller = await self._guard.check(
+        admitted = await self._store.admit(
             "operations.start", self._resource(request), request, call, named=False
         )
+        caller = admitted.caller
         request_id: str = request.request_id if self._has_request_id else ""
         fingerprint = _fingerprint(request, caller) if request_id else b""
-        for one in await self._earlier(request_id):
+        for one in await self._earlier(admitted, request_id):
             if one.fingerprint == fingerprint:
                 return one.operation
         try:
             prepared = await self._prepared(request, call)
         except Exception as refusal:
             # The same request may have got here first, and changed what prepare looks at.
-            for one in await self._earlier(request_id):
+            for one in await self._earlier(admitted, request_id):
                 if one.fingerprint == fingerprint:
                     return one.operation
                 if one.parent == self._parent(Prepared(), request):
                     raise request_id_reused(one, caller=caller) from refusal
             raise
         if self._has_validate_only and request.validate_only:
-            return await self._validated(prepared)
+            return await self._validated(admitted, prepared)
         made = publication.create(
             parent=self._parent(prepared, request),
             operation_id=self._new_id(),
@@ -131,9 +129,10 @@ class Starter:
                 self._queues.entry(made),
                 self._telemetry.starting(made, call.metadata) as new,
             ):
-                stored = await self._store.create(new)
+                stored = await admitted.store.create(new)
         except LimitReachedError:
-            for one in await self._earlier(request_id):  # it may have filled the queue itself
+            # The same request may have filled the queue itself.
+            for one in await self._earlier(admitted, request_id):
                 if one.fingerprint == fingerprint:
                     return one.operation
             raise
@@ -146,10 +145,10 @@ class Starter:
         named = (getattr(request, field) for field in self._parent_fields)
         return next(filter(None, named), self._handler.method)
 
-    async def _earlier(self, request_id: str) -> Sequence[record.Record]:
+    async def _earlier(self, admitted: Admitted, request_id: str) -> Sequence[record.Record]:
         if not request_id:
             return ()
-        return await self._store.find_request(self._handler.method, request_id)
+        return await admitted.store.find_request(self._handler.method, request_id)
 
     async def _prepared(self, request: Message, call: Call) -> Prepared:
         declared = as_declared(request, self._handler.request)
@@ -193,10 +192,10 @@ class Starter:
             names.check_parent(parent)
         return parent
 
-    async def _validated(self, prepared: Prepared) -> bytes:
+    async def _validated(self, admitted: Admitted, prepared: Prepared) -> bytes:
         """Returns a done operation without a name and with an empty response (S8)."""
         if self._options.exclusive:
-            occupant = await self._store.exclusive_holder(prepared.target)
+            occupant = await admitted.store.exclusive_holder(prepared.target)
             if occupant:
                 raise in_progress(prepared.target, occupant)
         response = _anys.pack(protobuf_class(self._handler.response)())

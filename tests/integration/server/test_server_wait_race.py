@@ -11,7 +11,7 @@ from google.longrunning import operations_pb2
 from lro.v1 import operation_control_service_pb2
 from lro_grpc._operation import publication
 from lro_grpc._operation.events import Cancel
-from lro_grpc._server.access import Guard
+from lro_grpc._server.guarded_store import GuardedStore
 from lro_grpc._server.limits import Limits
 from lro_grpc._server.rpc.call import Call, Waiters
 from lro_grpc._server.services.control import ControlService
@@ -68,7 +68,7 @@ def test_an_end_that_comes_while_a_wait_reads_is_not_missed() -> None:
     async def wait() -> bytes:
         store, name = await stored()
         service = OperationsService(
-            store, Notifier(store), Guard(store), Limits(), max_wait=timedelta(hours=1)
+            GuardedStore(store), Notifier(store), Limits(), max_wait=timedelta(hours=1)
         )
         call = Call(Caller(), "/google.longrunning.Operations/WaitOperation", Waiters(1))
         request = operations_pb2.WaitOperationRequest(name=name)
@@ -81,7 +81,7 @@ def test_an_end_that_comes_while_a_watch_reads_is_not_missed() -> None:
     async def watch() -> list[bytes]:
         store, name = await stored()
         service = ControlService(
-            store, Notifier(store), Guard(store), watch_resend=timedelta(hours=1)
+            GuardedStore(store), Notifier(store), watch_resend=timedelta(hours=1)
         )
         call = Call(Caller(), "/lro.v1.OperationControlService/WatchOperation", Waiters(1))
         request = operation_control_service_pb2.WatchOperationRequest(name=name)
