@@ -18,8 +18,6 @@ from pathlib import Path
 
 from benchmarks.figure import Figure
 from lro.example.v1 import fleet_service_pb2
-from lro_grpc._engine.handler import Handler
-from lro_grpc._engine.inprocess import EngineOptions, InProcessEngine
 from lro_grpc._operation import names
 from lro_grpc._operation.metadata import DEFAULT_TYPE
 from lro_grpc._runtime.clock import SystemClock
@@ -28,6 +26,7 @@ from lro_grpc._server.guarded_store import GuardedStore
 from lro_grpc._server.limits import Queues
 from lro_grpc._server.rpc.call import Call, Waiters
 from lro_grpc._server.services.start import Starter
+from lro_grpc.engines import Handler, InProcess, Workbench
 from lro_grpc.stores import SqliteStore
 
 JOBS = 15_000
@@ -72,8 +71,9 @@ async def _ours(path: Path) -> float:
     clock = SystemClock()
     store = SqliteStore(path, clock.now)
     await store.open()
-    options = EngineOptions(lease=timedelta(seconds=15), sweep=timedelta(seconds=5))
-    engine = InProcessEngine(store, {handler.method: handler}, clock, options)
+    lease, sweep = timedelta(seconds=15), timedelta(seconds=5)
+    workbench = Workbench(store, {handler.method: handler}, clock, lease=lease, sweep=sweep)
+    engine = InProcess(workbench)
     await engine.start()
     done = asyncio.Semaphore(AT_A_TIME)
     store.subscribe(lambda _, record: done.release() if record.done else None)

@@ -7,7 +7,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
@@ -307,6 +307,22 @@ class Attempt:
         except RuntimeError as cause:
             raise AttemptStopped(StopReason.SHUTDOWN) from cause
         written.result()
+
+
+async def write_all(store: Store, attempts: Sequence[Attempt], events: Sequence[Event]) -> None:
+    """Stores one event of each of some attempts; stops those that have lost their operation.
+
+    Raises:
+        UnavailableError: If the store cannot answer.
+    """
+    if not attempts:
+        return
+    changes = [(one.name, event) for one, event in zip(attempts, events, strict=True)]
+    for attempt, answer in zip(attempts, await store.apply_all(changes), strict=True):
+        if isinstance(answer, Record):
+            attempt.see(answer)
+        else:
+            attempt.stop(StopReason.LEASE_LOST)
 
 
 def _settle(written: concurrent.futures.Future[None], writing: asyncio.Task[None]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 
-from lro_grpc._engine.attempt import Attempt
-from lro_grpc._engine.leases import Attempts
+from lro_grpc._engine.attempt import Attempt, write_all
 from lro_grpc._errors import UnavailableError
+from lro_grpc._stores.store import Store
 
 _PAUSE_SECONDS = 0.1
 """Progress is stored at most this often."""
@@ -17,10 +18,12 @@ class ProgressWriter:
     """Stores the latest progress of every attempt that has said something. Made on the event loop.
 
     Args:
-        attempts: The attempts that hold their operations.
+        store: Where the operations are kept.
+        attempts: The attempts of this process, by their operations' names.
     """
 
-    def __init__(self, attempts: Attempts) -> None:
+    def __init__(self, store: Store, attempts: Mapping[str, Attempt]) -> None:
+        self._store = store
         self._attempts = attempts
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[Attempt, None] = {}  # in the order in which they spoke
@@ -44,9 +47,9 @@ class ProgressWriter:
         await self._any.wait()
         self._any.clear()
         waiting, self._waiting = self._waiting, {}
-        held = [one for one in waiting if one in self._attempts]
+        held = [one for one in waiting if self._attempts.get(one.name) is one]
         try:
-            await self._attempts.apply_all(held, [one.take_report() for one in held])
+            await write_all(self._store, held, [one.take_report() for one in held])
         except UnavailableError:
             for attempt in held:
                 attempt.report_again()

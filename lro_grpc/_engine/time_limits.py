@@ -1,48 +1,73 @@
-"""The time limits of an attempt: each stops it, and tells what to store if it does not stop."""
+"""Time limits of an attempt: each stops its handler, and gives the attempt up if that goes on.
+
+There are two: the operation's deadline, and the longest time without progress. A handler that is
+stopped has the time of one lease to unwind. After that its operation is taken from it, with an
+event of the limit's own, and whatever the handler still does comes to nothing: a thread cannot be
+ended from outside, but the fence refuses what it writes.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
 from lro_grpc._engine.attempt import Attempt
+from lro_grpc._errors import AttemptStopped, StopReason
 from lro_grpc._operation.events import Event, Expire, LeaseLost, Release
 from lro_grpc._runtime.clock import Clock, seconds
+from lro_grpc._runtime.log import log_outcome
 
 
-async def expire(attempt: Attempt, clock: Clock, patience: float) -> Event | None:
-    """Stops an attempt when the operation's own time is over.
+def watch(attempt: Attempt, clock: Clock, margin: float) -> Sequence[asyncio.Task[None]]:
+    """Begins to watch the time limits of an attempt, if it has any.
 
     Args:
         attempt: The attempt.
         clock: Tells the time.
-        patience: Seconds that the handler is given to stop.
+        margin: Seconds that the handler is given to stop.
 
     Returns:
-        What gives the attempt up; None if it still undoes its batch, which is not cut short. A
-        batch that it has begun is left to another attempt to undo.
+        A task for each limit; cancel it once the attempt is over.
     """
+    limits: list[Coroutine[Any, Any, None]] = []
+    if attempt.record.deadline_time and not attempt.claimed_to_undo:
+        limits.append(_expire(attempt, clock, margin))
+    if attempt.handler.progress_timeout is not None:
+        longest = attempt.handler.progress_timeout.total_seconds()
+        limits.append(_lose_stuck(attempt, clock, longest, margin))
+    return [asyncio.create_task(limit) for limit in limits]
+
+
+async def _expire(attempt: Attempt, clock: Clock, margin: float) -> None:
+    """Stops an attempt when the operation's own time is over."""
     while (left := attempt.record.deadline_time - clock.now()) > 0:
         await clock.sleep(seconds(left))
     attempt.time_out()
-    await clock.sleep(patience)
+    await clock.sleep(margin)
     if attempt.is_undoing:
-        return None
+        return  # what undoes a batch is not cut short
     report = attempt.take_report()
-    return Release(report) if attempt.record.batch else Expire(report)
+    # A batch that it has begun is left to another attempt to undo.
+    await _give_up(attempt, Release(report) if attempt.record.batch else Expire(report))
 
 
-async def lose_stuck(attempt: Attempt, clock: Clock, limit: float, patience: float) -> Event:
-    """Stops an attempt that has made no progress for too long.
-
-    Args:
-        attempt: The attempt.
-        clock: Measures the time.
-        limit: Seconds without progress.
-        patience: Seconds that the handler is given to stop.
-
-    Returns:
-        What gives the attempt up.
-    """
-    while (left := attempt.last_progress + limit - clock.monotonic()) > 0:
+async def _lose_stuck(attempt: Attempt, clock: Clock, longest: float, margin: float) -> None:
+    """Stops an attempt that has made no progress for too long."""
+    while (left := attempt.last_progress + longest - clock.monotonic()) > 0:
         await clock.sleep(left)
     attempt.call_stuck()
-    await clock.sleep(patience)
-    return LeaseLost(attempt.number, stuck=True)
+    await clock.sleep(margin)
+    await _give_up(attempt, LeaseLost(attempt.number, stuck=True))
+
+
+async def _give_up(attempt: Attempt, event: Event) -> None:
+    attempt.log.warning(
+        "%s: attempt %d does not stop, and is given up", attempt.name, attempt.number
+    )
+    with contextlib.suppress(AttemptStopped):
+        await attempt.write(event)
+        log_outcome(event, attempt.record)
+    attempt.end(None)
+    attempt.stop(StopReason.LEASE_LOST)

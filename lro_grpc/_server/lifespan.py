@@ -33,17 +33,16 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar, overload
 
 import grpc
 import grpc.aio
 
+from lro_grpc._engine.engine import Engine
 from lro_grpc._engine.handler import Handler
-from lro_grpc._engine.inprocess import EngineOptions, InProcessEngine
 from lro_grpc._errors import ConfigurationError
-from lro_grpc._runtime.clock import Clock
 from lro_grpc._runtime.loop_thread import LoopThread
 from lro_grpc._server.limits import Queues
 from lro_grpc._stores.notifier import Notifier
@@ -61,8 +60,7 @@ class Lifespan:
         store: Where the operations are kept.
         notifier: Wakes the calls that wait, for the drain.
         queues: The operations that wait, to be found at the start.
-        clock: Tells the time.
-        engine_options: Options of the engine.
+        make_engine: Makes the engine of the handlers, by their methods, at the start.
         grace: How long handlers and RPCs are given to end at a shutdown.
     """
 
@@ -71,21 +69,19 @@ class Lifespan:
         store: Store,
         notifier: Notifier,
         queues: Queues,
-        clock: Clock,
-        engine_options: EngineOptions,
+        make_engine: Callable[[Mapping[str, Handler]], Engine],
         grace: timedelta,
     ) -> None:
         self._store = store
         self._notifier = notifier
         self._queues = queues
-        self._clock = clock
-        self._engine_options = engine_options
+        self._make_engine = make_engine
         self._grace = grace
         self._handlers: dict[str, Handler] = {}
         """The long-running methods by their full names; complete at the start."""
         self._starting_jobs: list[str] = []
         """Methods that have to be among them."""
-        self._engine: InProcessEngine | None = None
+        self._engine: Engine | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: LoopThread | None = None
         self.recovered = 0
@@ -113,7 +109,7 @@ class Lifespan:
             if method not in self._handlers:
                 raise ConfigurationError(f"{method} is to start jobs, and is not served; add it")
         await self._store.open()
-        engine = InProcessEngine(self._store, self._handlers, self._clock, self._engine_options)
+        engine = self._make_engine(self._handlers)
         try:
             for method in self._handlers:
                 await self._queues.load(method)

@@ -15,7 +15,8 @@ from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 
 from lro_grpc._engine.handler import Handler
-from lro_grpc._engine.inprocess import EngineOptions
+from lro_grpc._engine.inprocess import InProcess
+from lro_grpc._engine.workbench import Workbench
 from lro_grpc._errors import LIBRARY_DOMAIN, ConfigurationError
 from lro_grpc._operation import metadata as conventional
 from lro_grpc._operation import names
@@ -117,17 +118,24 @@ class Operations(Lifespan):
         for option, time in {"max_wait": max_wait, "grace": grace}.items():
             check_duration(option, time, least=timedelta(0))
         check_duration("poll_after", poll_after, least=timedelta(milliseconds=1))
-        clock = clock or SystemClock()
+        self._clock = clock = clock or SystemClock()
         self._telemetry = telemetry or NO_TELEMETRY
         opened = open_url(store, clock.now) if isinstance(store, str) else store
         observed: Store = ObservedStore(opened, telemetry, clock.monotonic) if telemetry else opened
         self._limits = limits or Limits()
+
+        def make_engine(handlers: Mapping[str, Handler]) -> InProcess:
+            return InProcess(
+                Workbench(
+                    observed, handlers, clock, lease=lease, sweep=sweep, telemetry=self._telemetry
+                )
+            )
+
         super().__init__(
             observed,
             Notifier(observed),
             Queues(observed, self._limits.queue),
-            clock,
-            EngineOptions(lease=lease, sweep=sweep, telemetry=telemetry or NO_TELEMETRY),
+            make_engine,
             grace,
         )
         self._guarded = GuardedStore(observed, identify, authorize, error_domain=error_domain or "")

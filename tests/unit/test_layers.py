@@ -25,7 +25,7 @@ LAYERS = [
     {"_engine"},
     {"_server", "_client"},
     {"_inspection"},
-    {"lro_grpc", "conformance", "dialects", "filtering", "otel", "stores", "stubs"},
+    {"lro_grpc", "conformance", "dialects", "engines", "filtering", "otel", "stores", "stubs"},
     {"_example", "_http", "_cli", "_codegen", "_compat", "_testing"},
     {"compat", "example", "http", "testing"},
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from datetime import timedelta
@@ -14,12 +15,11 @@ from google.protobuf import any_pb2, wrappers_pb2
 from google.rpc import error_details_pb2
 
 from lro.v1 import operation_metadata_pb2
-from lro_grpc._engine.handler import Handler
-from lro_grpc._engine.inprocess import EngineOptions, InProcessEngine
-from lro_grpc._errors import LroError
+from lro_grpc import Clock, LroError
 from lro_grpc._operation import publication
 from lro_grpc._operation.events import Cancel, Event, Pause, Resume
 from lro_grpc._operation.record import Record
+from lro_grpc.engines import Engine, Handler, InProcess, Workbench
 from lro_grpc.stores import Change, ForwardingStore, Listener, Notifier, Store
 from lro_grpc.testing import ManualClock
 
@@ -29,10 +29,28 @@ METHOD = "/test.v1.Tests/Run"
 OTHER_METHOD = "/test.v1.Tests/RunOther"
 LEASE, SWEEP = 15.0, 4.0
 """In seconds, of the world's clock."""
-OPTIONS = EngineOptions(lease=timedelta(seconds=LEASE), sweep=timedelta(seconds=SWEEP))
 
 Text = wrappers_pb2.StringValue
 """The type of requests and responses."""
+
+
+def in_process(
+    store: Store,
+    handlers: Sequence[Handler],
+    clock: Clock,
+    random: Callable[[], float] = random.random,
+) -> InProcess:
+    """Returns an engine with the lease and the sweep of these tests."""
+    return InProcess(
+        Workbench(
+            store,
+            {one.method: one for one in handlers},
+            clock,
+            lease=timedelta(seconds=LEASE),
+            sweep=timedelta(seconds=SWEEP),
+            random=random,
+        )
+    )
 
 
 def handler(
@@ -176,7 +194,7 @@ class World:
         self._make_store = make_store
         self._store: Store | None = None
         self._changes: Notifier
-        self._engine: InProcessEngine | None = None
+        self._engine: Engine | None = None
         self._count = itertools.count(1)
 
     async def open(self) -> Store:
@@ -191,15 +209,13 @@ class World:
         self,
         *handlers: Callable[[Any, Any], Any] | Handler,
         before_claimable: Callable[[], None] = lambda: None,
-        options: EngineOptions = OPTIONS,
+        random: Callable[[], float] = random.random,
         through: Callable[[Store], Store] = lambda store: store,
-    ) -> InProcessEngine:
+    ) -> Engine:
         """Starts an engine; a bare function is the handler of ``METHOD``."""
         self.link = Link(through(await self.open()), before_claimable)
         made = [one if isinstance(one, Handler) else handler(one) for one in handlers]
-        self._engine = InProcessEngine(
-            self.link, {one.method: one for one in made}, self.clock, options
-        )
+        self._engine = in_process(self.link, made, self.clock, random)
         self.recovered = await self._engine.start()
         return self._engine
 

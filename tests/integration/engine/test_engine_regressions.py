@@ -12,17 +12,16 @@ from random import Random
 import pytest
 from engine_world import (
     LEASE,
-    METHOD,
-    OPTIONS,
     OTHER_METHOD,
+    SWEEP,
     Signal,
     Text,
     handler,
+    in_process,
     response_of,
 )
 
 from lro_grpc import _anys
-from lro_grpc._engine.inprocess import InProcessEngine
 from lro_grpc._errors import AttemptStopped, LroError, StaleAttemptError
 from lro_grpc._operation import lifecycle
 from lro_grpc._operation.events import Claim, LeaseLost, Report, Succeed
@@ -170,10 +169,7 @@ async def test_of_fifty_engines_exactly_one_runs_each_operation(memory_world):
         return Text()
 
     store = await memory_world.open()
-    engines = [
-        InProcessEngine(store, {METHOD: handler(work)}, memory_world.clock, OPTIONS)
-        for _ in range(50)
-    ]
+    engines = [in_process(store, [handler(work)], memory_world.clock) for _ in range(50)]
     for engine in engines:
         await engine.start()
     names = [await memory_world.create() for _ in range(200)]
@@ -221,7 +217,7 @@ async def test_operations_that_are_overdue_do_not_keep_the_engine_busy(world):
     await world.start(handler(work, concurrency=2))
     name = await world.create()
     assert response_of(await world.done(name)) == "run"
-    await world.pass_time(OPTIONS.sweep.total_seconds() + 1)
+    await world.pass_time(SWEEP + 1)
     assert {(await world.record(one)).state for one in overdue} == {lifecycle.EXPIRED}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import math
 import random
 from datetime import timedelta
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 from engine_world import (
-    OPTIONS,
     SWEEP,
     Signal,
     Text,
@@ -62,11 +60,6 @@ async def waits(world: Any, name: str, failed: int = 1) -> Any:
 
 def backoff(seconds: float, maximum: float = 1000.0) -> Backoff:
     return Backoff(timedelta(seconds=seconds), 2.0, timedelta(seconds=maximum))
-
-
-def drawing(*numbers: float) -> Any:
-    """Options under which the pauses are drawn from these numbers."""
-    return dataclasses.replace(OPTIONS, random=iter(numbers).__next__)
 
 
 # Which errors.
@@ -136,7 +129,7 @@ async def test_a_predicate_is_not_asked_about_what_is_no_error(memory_world):
 
 async def test_no_attempt_begins_before_its_pause_is_over(world):
     flaky = Flaky(RetryableError("busy"))
-    await world.start(handler(flaky.run, backoff=backoff(20)), options=drawing(0.5))
+    await world.start(handler(flaky.run, backoff=backoff(20)), random=iter([0.5]).__next__)
     name = await world.create()
     assert (await waits(world, name)).scheduled_time == world.clock.now() + 10_000_000
     await world.pass_time(9.5)
@@ -149,8 +142,7 @@ async def test_no_attempt_begins_before_its_pause_is_over(world):
 async def test_pauses_grow_up_to_the_maximum_with_full_jitter(memory_world):
     numbers = random.Random(7)
     flaky = Flaky(*[RetryableError("busy")] * 5)
-    options = dataclasses.replace(OPTIONS, random=numbers.random)
-    await memory_world.start(handler(flaky.run, backoff=backoff(2, 10)), options=options)
+    await memory_world.start(handler(flaky.run, backoff=backoff(2, 10)), random=numbers.random)
     name = await memory_world.create()
     pauses = []
     for failed in range(1, 6):

@@ -1,0 +1,37 @@
+"""The seam between a server and its engine: how operations get to their handlers.
+
+A server starts an engine, later lets it claim no more, and in the end stops it. An engine decides
+which operations this process claims, and when. Whatever it claims, it gives to a
+:class:`~lro_grpc._engine.workbench.Workbench`, which does all the rest. The store alone arbitrates
+between engines, of whatever kind and in however many processes: an engine may ask for an operation
+twice, or for one that is no longer there to be had, and need remember nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Protocol
+
+
+class Engine(Protocol):
+    """Claims operations, for their handlers to be run. Lives on one event loop."""
+
+    async def start(self) -> int:
+        """Takes over what a former process has left, and begins to claim.
+
+        Returns:
+            How many operations a former process had in its hands.
+        """
+        ...
+
+    def stop_claiming(self) -> None:
+        """Begins no more attempts; those that run go on."""
+        ...
+
+    async def stop(self, grace: timedelta) -> None:
+        """Stops every attempt, and gives back the operations of those that end within the grace.
+
+        Args:
+            grace: The time that handlers are given to unwind.
+        """
+        ...

@@ -1,0 +1,266 @@
+"""Holds the attempts of one process, whatever engine has chosen what to claim.
+
+An engine says which operations to claim, by name. For each that it gets, the workbench begins an
+attempt and sees to the rest until the attempt is over:
+
+* A claim is answered with a lease. ``Leases`` renews it, and ends the attempt where it cannot.
+* An ``Executor`` runs the handler, and makes one event of how it ended: the outcome.
+* The ``Completer`` stores outcomes, the ``ProgressWriter`` what handlers say on the way; both in
+  groups, for a commit costs far more than what is in it.
+* ``time_limits`` stops attempts whose time is over, and gives up those that go on regardless.
+* ``Maintenance`` does the same for operations that no living process holds.
+
+Two rules hold the parts together. There is one attempt of an operation here at most: a later claim
+of the same name proves that the former attempt has lost its lease. And each attempt is released
+exactly once, when its outcome is stored or cannot be: then the engine that claimed it is called.
+
+Between the commit of a claim and its answer, others may already ask something of the operation,
+and the store's listeners hear of it before there is an attempt to pass it on to. So what is heard
+while a claim is under way is kept until the attempts of that claim have begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+
+from lro_grpc._engine import time_limits
+from lro_grpc._engine.attempt import Attempt
+from lro_grpc._engine.completer import Completer
+from lro_grpc._engine.executor import Executor
+from lro_grpc._engine.handler import Handler
+from lro_grpc._engine.leases import Leases
+from lro_grpc._engine.maintenance import Maintenance
+from lro_grpc._engine.progress_writer import ProgressWriter
+from lro_grpc._errors import LroError, StopReason
+from lro_grpc._operation.events import Claim, Event
+from lro_grpc._operation.record import Record
+from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
+from lro_grpc._runtime.background import repeat
+from lro_grpc._runtime.clock import Clock, micros
+from lro_grpc._runtime.log import log_claimed, log_done
+from lro_grpc._stores.store import Leased, Store
+
+_log = logging.getLogger("lro_grpc")
+
+OnRelease = Callable[[Record | None], None]
+"""Is called with an operation after its attempt; with None if the attempt has lost it."""
+
+
+class Workbench:
+    """Claims operations by name, and runs their handlers. Lives on one event loop.
+
+    Args:
+        store: An open store.
+        handlers: The handlers, by their methods' full names.
+        clock: Measures leases and sweeps.
+        lease: For how long an attempt holds its operation without a heartbeat.
+        sweep: The pause between two searches for what is lost, overdue or expired.
+        random: Gives numbers uniform in [0, 1), for the pauses between attempts.
+        telemetry: Observes the attempts.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        handlers: Mapping[str, Handler],
+        clock: Clock,
+        *,
+        lease: timedelta,
+        sweep: timedelta,
+        random: Callable[[], float] = random.random,
+        telemetry: Telemetry = NO_TELEMETRY,
+    ) -> None:
+        self.store = store
+        self.handlers = handlers
+        self.clock = clock
+        self.sweep = sweep.total_seconds()
+        """Seconds between two sweeps."""
+        self.is_stopping = False
+        """Whether no more attempts are to begin."""
+        self._lease = lease.total_seconds()
+        self._random = random
+        self._telemetry = telemetry
+        self._attempts: dict[str, Attempt] = {}
+        """The latest attempt of each operation that this process holds."""
+        self._on_release: dict[Attempt, OnRelease] = {}
+        self._running: set[Executor] = set()
+        self._limits: dict[Attempt, Sequence[asyncio.Task[None]]] = {}
+        self._claims: set[asyncio.Future[None]] = set()
+        self._heard: dict[str, Record] = {}
+        """What was heard of operations while a claim was under way."""
+        self._leases = Leases(store, self._attempts, clock, self._lease)
+        self._maintenance = Maintenance(store, clock, self._holds)
+        self._completer = Completer(store, clock, self._release)
+        self._loops: list[asyncio.Task[None]] = []
+
+    async def start(self) -> int:
+        """Takes over what a former process has left, and begins to keep leases and time limits.
+
+        Returns:
+            How many operations a former process had in its hands.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._progress_writer = ProgressWriter(self.store, self._attempts)
+        self.store.subscribe(self._on_change)
+        recovered = await self._maintenance.take_over() if self.store.exclusive else 0
+        rounds = (
+            self._progress_writer.store,
+            self._leases.renew,
+            self._leases.watch,
+            self._maintain,
+        )
+        self._loops = [asyncio.create_task(repeat(one, self.clock)) for one in rounds]
+        return recovered
+
+    async def claim(
+        self, names: Sequence[str], on_release: OnRelease
+    ) -> Sequence[Record | LroError]:
+        """Claims operations, and begins an attempt of each that it gets.
+
+        Args:
+            names: The operations' names.
+            on_release: Is called once for each attempt that has begun, when it is over.
+
+        Returns:
+            What the store has answered to each claim: the operation, with a lease if an attempt
+            has begun, and without one if it was overdue and has expired; or the refusal.
+
+        Raises:
+            UnavailableError: If the store cannot answer.
+        """
+        under_way = self._loop.create_future()
+        self._claims.add(under_way)
+        try:
+            claim = Claim(micros(self._lease))
+            claimed_at = self.clock.monotonic()
+            answers = await self.store.apply_all([(name, claim) for name in names])
+            for answer in answers:
+                if isinstance(answer, Record) and answer.lease_expire_time:
+                    self._begin(answer, claimed_at, on_release)
+                elif isinstance(answer, Record):
+                    log_done(answer)
+            return answers
+        finally:
+            self._claims.discard(under_way)
+            under_way.set_result(None)
+            if not self._claims:
+                self._heard.clear()
+
+    def stop_claiming(self) -> None:
+        """Begins no more attempts: one whose claim is under way ends before its handler starts."""
+        self.is_stopping = True
+
+    async def stop(self, grace: timedelta) -> None:
+        """Stops every attempt, and gives back the operations of those that end within the grace.
+
+        The operation of a thread that goes on regardless stays this process's until its lease
+        is over.
+
+        Args:
+            grace: The time that handlers are given to unwind.
+        """
+        self.stop_claiming()
+        end = self._loop.time() + grace.total_seconds()
+        if self._claims:  # what is being claimed becomes an attempt first
+            _, late = await asyncio.wait(self._claims, timeout=grace.total_seconds())
+            if late:
+                _log.warning("the store did not answer a claim within %s", grace)
+        for attempt in list(self._attempts.values()):
+            attempt.stop(StopReason.SHUTDOWN)
+        limits = [task for tasks in self._limits.values() for task in tasks]
+        for task in limits:
+            task.cancel()  # a handler that unwinds may make no progress, and be late
+        if self._running:
+            left = max(0.0, end - self._loop.time())
+            _, stuck = await asyncio.wait(self._running, timeout=left)
+            for executor in stuck:
+                attempt = executor.attempt
+                attempt.log.warning("%s did not stop within %s", attempt.name, grace)
+                attempt.stop(StopReason.LEASE_LOST)
+                executor.cancel()
+        await self._completer.flush(grace.total_seconds())
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, *limits, return_exceptions=True)
+
+    def _begin(self, record: Record, claimed_at: float, on_release: OnRelease) -> None:
+        attempt = Attempt(
+            record,
+            self.handlers[record.method],
+            self.store,
+            self.clock,
+            lease=self._lease,
+            claimed_at=claimed_at,
+            random=self._random,
+            telemetry=self._telemetry,
+            on_report=self._progress_writer.add,
+        )
+        log_claimed(record)
+        former = self._attempts.get(record.name)
+        if former is not None:
+            former.stop(StopReason.LEASE_LOST)
+        self._attempts[record.name] = attempt
+        self._on_release[attempt] = on_release
+        executor = Executor(attempt)
+        self._running.add(executor)
+        executor.add_done_callback(self._executed)
+        if attempt.lease_is_over:  # the answer to the claim was that late: another one may have it
+            attempt.stop(StopReason.LEASE_LOST)
+        elif self.is_stopping:
+            attempt.stop(StopReason.SHUTDOWN)
+        else:
+            heard = self._heard.get(record.name)
+            if heard is not None and heard.attempt == record.attempt:
+                attempt.see(heard)
+            if record.deadline_time or attempt.handler.progress_timeout is not None:
+                self._limits[attempt] = time_limits.watch(attempt, self.clock, self._lease)
+
+    def _executed(self, executor: asyncio.Task[Event]) -> None:
+        """Passes on what has come of a handler's run."""
+        assert isinstance(executor, Executor)
+        attempt = executor.attempt
+        self._running.discard(executor)
+        for task in self._limits.pop(attempt, ()):
+            task.cancel()
+        error = None if executor.cancelled() else executor.exception()
+        was_stopped = executor.cancelled() or (error and not isinstance(error, Exception))
+        if was_stopped or attempt.stop_reason is StopReason.LEASE_LOST:
+            attempt.log.warning(
+                "%s: attempt %d ended without an outcome", attempt.name, attempt.number
+            )
+            self._release(attempt, None)
+        else:
+            outcome = error if isinstance(error, Exception) else executor.result()
+            self._completer.add(attempt, outcome)
+
+    def _release(self, attempt: Attempt, record: Record | None) -> None:
+        """Lets go of an attempt, with the operation after its outcome, or without one."""
+        attempt.end(record)
+        if self._attempts.get(attempt.name) is attempt:
+            del self._attempts[attempt.name]
+        self._on_release.pop(attempt)(record)
+
+    def _on_change(self, _before: Record | None, record: Record) -> None:
+        if not record.lease_expire_time:
+            return
+        attempt = self._attempts.get(record.name)
+        if attempt is not None and attempt.number == record.attempt:
+            attempt.see(record)
+        elif self._claims:
+            self._heard[record.name] = record
+
+    def _holds(self, leased: Leased) -> bool:
+        """Tells whether an operation is held here, by this process's own clock."""
+        attempt = self._attempts.get(leased.name)
+        return (
+            attempt is not None and attempt.number == leased.attempt and not attempt.lease_is_over
+        )
+
+    async def _maintain(self) -> None:
+        await self.clock.sleep(self.sweep)
+        await self._maintenance.rescue()
+        await self._maintenance.expire_and_prune()

@@ -1,0 +1,15 @@
+"""Engines: how the operations of a server get to their handlers, and what an engine is made of.
+
+A server runs handlers in its own process, by :class:`InProcess`. An engine of one's own implements
+:class:`Engine`, and gives what it claims to a :class:`Workbench`, which runs the
+:class:`Handler` of the operation's method and sees to leases, time limits, progress and outcomes.
+"""
+
+from __future__ import annotations
+
+from lro_grpc._engine.engine import Engine
+from lro_grpc._engine.handler import Handler
+from lro_grpc._engine.inprocess import InProcess
+from lro_grpc._engine.workbench import Workbench
+
+__all__ = ["Engine", "Handler", "InProcess", "Workbench"]
