@@ -185,6 +185,7 @@ class Operations(Lifespan):
         """Returns the calls of the operations' own services and methods within this process."""
         return LocalCalls(
             self._find,
+            self._guarded,
             Waiters(self._limits.waiters, self._telemetry),
             Waiters(self._limits.streams, self._telemetry),
         )

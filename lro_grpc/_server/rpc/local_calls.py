@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from google.longrunning import operations_pb2
+
 from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError, from_status
+from lro_grpc._operation.record import Record
+from lro_grpc._server.guarded_store import GuardedStore
 from lro_grpc._server.rpc.call import Call, Waiters
-from lro_grpc._server.rpc.handlers import RpcMethod, StreamMethod, UnaryMethod, status_of_failure
+from lro_grpc._server.rpc.handlers import Find, StreamMethod, UnaryMethod, status_of_failure
+
+_GET = "/google.longrunning.Operations/GetOperation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +32,15 @@ class LocalCalls:
     """Calls methods on the loop of the operations; raises the errors that a gRPC caller would see.
 
     Args:
-        find: Returns the method of a name; None if it is not served.
+        find: Returns the method of a full name; None if it is not served.
+        store: The operations, behind the guard.
         waiters: Counts the calls that stay open to give one answer later.
         streams: Counts those that stay open to give many.
     """
 
-    def __init__(
-        self, find: Callable[[str], RpcMethod | None], waiters: Waiters, streams: Waiters
-    ) -> None:
+    def __init__(self, find: Find, store: GuardedStore, waiters: Waiters, streams: Waiters) -> None:
         self._find = find
+        self._store = store
         self._waiters = waiters
         self._streams = streams
 
@@ -51,25 +57,35 @@ class LocalCalls:
         """
         served = self._served(method, UnaryMethod)
         call = Call(context, method, self._waiters)
-        try:
+        with _public_errors(call, served.error_domain):
             return Answer(await served.behavior(body, call), call.headers)
-        except Exception as error:
-            raise _public(error, served) from error
-        finally:
-            call.end()
 
     async def stream(self, method: str, body: bytes, context: Any) -> AsyncGenerator[bytes, None]:
         """Calls a method that gives a stream of answers; see :meth:`call`."""
         served = self._served(method, StreamMethod)
         call = Call(context, method, self._streams)
-        try:
+        with _public_errors(call, served.error_domain):
             async with contextlib.aclosing(served.behavior(body, call)) as messages:
                 async for message in messages:
                     yield message
-        except Exception as error:
-            raise _public(error, served) from error
-        finally:
-            call.end()
+
+    async def get(self, name: str, context: Any) -> Record:
+        """Returns the record of an operation, to a caller that may get the operation.
+
+        It is read once, and holds more than GetOperation answers with.
+
+        Args:
+            name: The operation's name, as the caller has sent it.
+            context: Stands in for the RPC's ServicerContext.
+
+        Raises:
+            LroError: Whatever GetOperation raises, as its caller may see it.
+        """
+        request = operations_pb2.GetOperationRequest(name=name)
+        call = Call(context, _GET, self._waiters)
+        with _public_errors(call, LIBRARY_DOMAIN):
+            admitted = await self._store.admit("operations.get", name, request, call)
+            return await admitted.read(name)
 
     def _served(self, method: str, kind: type[Any]) -> Any:
         served = self._find(method)
@@ -83,6 +99,12 @@ class LocalCalls:
         )
 
 
-def _public(error: Exception, served: RpcMethod) -> LroError:
-    """Returns an error of a method as its caller may see it."""
-    return from_status(status_of_failure(error, served.name, served.error_domain))
+@contextlib.contextmanager
+def _public_errors(call: Call, domain: str) -> Iterator[None]:
+    """Ends a call, and raises its error as the caller may see it."""
+    try:
+        yield
+    except Exception as error:
+        raise from_status(status_of_failure(error, call.method, domain)) from error
+    finally:
+        call.end()
