@@ -30,8 +30,8 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
 
     Made by ``AsyncOperationsClient.future`` and ``AsyncOperationsClient.attach``. May be awaited
     any number of times, and by many tasks of one event loop at once: all that wait for one
-    operation, through one client, share its calls. ``asyncio.ensure_future`` and whatever else
-    takes an awaitable takes it.
+    operation, through one client, share its calls. It fits ``asyncio.ensure_future`` and any other
+    function that takes an awaitable.
 
     Nothing is cancelled by forgetting a future, by a timeout, or by cancelling a task that awaits
     it: the operation lives at the server.
@@ -68,16 +68,16 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
         return self._exception()
 
     async def done(self) -> bool:
-        """Takes a fresh look, as ``OperationFuture.done``: at most one Get."""
+        """Whether the operation is done, by at most one Get, as ``OperationFuture.done``."""
         await self._watcher.refresh()
         return self.operation.done
 
     async def running(self) -> bool:
-        """Tells whether the operation is not done, with a look as by ``done()``."""
+        """Whether the operation is not done; refreshed as by ``done()``."""
         return not await self.done()
 
     async def cancelled(self) -> bool:
-        """Tells whether the operation ended by being cancelled, with a look as by ``done()``."""
+        """Whether the operation ended by being cancelled; refreshed as by ``done()``."""
         await self.done()
         return self._is_cancelled()
 
@@ -97,13 +97,13 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
         await self._session.call(resume_call(self.name, RPC_TIMEOUT), once=True)
 
     async def delete(self) -> None:
-        """Tells the server that the operation is of no more interest; does not cancel it (P7)."""
+        """Has the server forget the operation, which goes on if it is not done (P7)."""
         await self._session.call(delete_call(self.name, RPC_TIMEOUT))
 
     async def updates(
         self, timeout: timedelta | None = None
     ) -> AsyncIterator[OperationUpdate[MetadataT]]:
-        """Yields what the operation looks like now, and again whenever that has changed.
+        """Yields the operation's present state, and each further one.
 
         Arguments, updates and errors are those of ``OperationFuture.updates``.
         """
@@ -124,10 +124,10 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
     def add_done_callback(
         self, callback: Callable[[AsyncOperationFuture[ResponseT, MetadataT]], object]
     ) -> None:
-        """Has a function called once, with this future, when the wait for the operation is over.
+        """Adds a function to call once, with this future, when the wait for the operation is over.
 
-        It is called from a task of the running event loop, never at once, also if the operation
-        is done already. The rest is as for ``OperationFuture.add_done_callback``.
+        It is called in a task of the running event loop, never at once, also if the operation is
+        done already. The rest is as for ``OperationFuture.add_done_callback``.
 
         Raises:
             RuntimeError: If no event loop is running.

@@ -15,9 +15,10 @@ from lro_grpc._client.calls import (
     next_request,
     pause_call,
     resume_call,
+    single_wait_call,
 )
 from lro_grpc._client.connection import AsyncConnection, CallMetadata
-from lro_grpc._client.plan import RPC_TIMEOUT, get_call, wait_call
+from lro_grpc._client.plan import RPC_TIMEOUT, get_call
 from lro_grpc._client.session import Session
 from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, DEFAULT_RETRY, Backoff, Retry
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 class AsyncOperationsClient:
     """Follows operations of any server that has google.longrunning.Operations.
 
-    Every method is that of ``OperationsClient``, which tells arguments, results and errors.
+    Every method is that of ``OperationsClient``, with its arguments, results and errors.
 
     Args:
         channel: The channel on which the operations were started; it stays the caller's to close.
@@ -42,7 +43,7 @@ class AsyncOperationsClient:
         backoff: The pauses between polls, and after UNAVAILABLE.
         retry: When a single call that failed is made again; None for never. A wait, and a resume,
             which is not the same when it is repeated, are made once in any case.
-        clock: Tells the time, and waits for it to pass; for tests.
+        clock: The clock; for tests.
         random: Gives numbers uniform in [0, 1); for tests.
     """
 
@@ -96,9 +97,8 @@ class AsyncOperationsClient:
         self, name: str, *, timeout: timedelta | None = None
     ) -> operations_pb2.Operation:
         """Makes one WaitOperation call; a future's ``result()`` makes as many as it takes."""
-        deadline = None if timeout is None else timeout + RPC_TIMEOUT
         operation: operations_pb2.Operation = await self._session.call(
-            wait_call(name, timeout, deadline), once=True
+            single_wait_call(name, timeout), once=True
         )
         return operation
 
@@ -112,7 +112,7 @@ class AsyncOperationsClient:
         return_partial_success: bool = False,
         timeout: timedelta | None = RPC_TIMEOUT,
     ) -> AsyncOperationPager:
-        """Lists operations, for ``async for``; not awaited, for it makes no RPC by itself."""
+        """Lists operations, for ``async for``. It is not awaited, for it makes no RPC by itself."""
         request = operations_pb2.ListOperationsRequest(
             name=parent,
             filter=filter,
@@ -127,7 +127,7 @@ class AsyncOperationsClient:
         await self._session.call(cancel_call(name, timeout))
 
     async def delete(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
-        """Tells the server that an operation is of no more interest; does not cancel it (P7)."""
+        """Has the server forget an operation, which goes on if it is not done (P7)."""
         await self._session.call(delete_call(name, timeout))
 
     async def pause(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:

@@ -1,4 +1,4 @@
-"""The calls that a client makes for its user; those that a wait is made of are in ``polling``."""
+"""The single calls of a client; those that its plans make are in ``plan``."""
 
 from __future__ import annotations
 
@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING
 from google.longrunning import operations_pb2
 
 from lro.v1 import operation_control_service_pb2
-from lro_grpc._client.plan import Call
+from lro_grpc._client.plan import RPC_TIMEOUT, Call, wait_call
 
 if TYPE_CHECKING:
     from datetime import timedelta
+
+
+def single_wait_call(name: str, timeout: timedelta | None) -> Call:
+    """Asks once for the state of an operation when it is done, or after the timeout (P9).
+
+    The call's own deadline leaves the server time to answer after that.
+    """
+    return wait_call(name, timeout, None if timeout is None else timeout + RPC_TIMEOUT)
 
 
 def cancel_call(name: str, timeout: timedelta | None) -> Call:
@@ -46,7 +54,7 @@ def next_request(
     """Returns the request for the page after this one; None at the end (S14)."""
     if not page.next_page_token:
         return None
-    following = operations_pb2.ListOperationsRequest()
-    following.CopyFrom(request)
-    following.page_token = page.next_page_token
-    return following
+    next_one = operations_pb2.ListOperationsRequest()
+    next_one.CopyFrom(request)
+    next_one.page_token = page.next_page_token
+    return next_one

@@ -1,4 +1,4 @@
-"""One channel to a server of operations: every RPC that a client makes goes through here."""
+"""Connections to a server of operations: they perform the steps of plans that are RPCs."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from lro_grpc._wire import headers, request_params
 CallMetadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
 _unimplemented: weakref.WeakKeyDictionary[Any, plan.Unimplemented] = weakref.WeakKeyDictionary()
-"""What is known of each channel's server, whichever of its clients has learned it."""
+"""The methods that the server of each channel lacks, whichever client has found it out."""
 
 
 class Connection(Protocol):
-    """What following operations needs of a server. Awaited on one event loop."""
+    """The RPCs that a watcher and single calls need of a server. Awaited on one event loop."""
 
     unimplemented: plan.Unimplemented
-    """What is known of the server."""
+    """The methods that the server lacks."""
 
     async def call(self, call: plan.Call) -> plan.Reply:
         """Makes a unary call; its error is in the reply."""
         ...
 
     def watch(self, watch: plan.Watch) -> AsyncGenerator[operations_pb2.Operation, None]:
-        """Yields what a WatchOperation sends.
+        """Yields the states that a WatchOperation sends.
 
         Raises:
-            LroError: What the stream ended with, if not with OK.
+            LroError: The error that the stream ended with, if not with OK.
         """
         ...
 
 
 class _ChannelConnection:
-    """What the connections over either kind of channel share: the stubs, and the headers."""
+    """The part that connections over both kinds of channel share: the stubs, and the metadata."""
 
     def __init__(
         self, channel: grpc.Channel | grpc.aio.Channel, call_metadata: CallMetadata
@@ -58,14 +58,14 @@ class _ChannelConnection:
     def _method(self, name: str) -> Any:
         return getattr(self._operations, name, None) or getattr(self._control, name)
 
-    def _how(self, request: Any) -> dict[str, Any]:
+    def _metadata(self, request: Any) -> CallMetadata:
         name: str = getattr(request, "name", "")
         routing = request_params.header({"name": name} if name else {})
-        return {"metadata": self._call_metadata + routing}
+        return self._call_metadata + routing
 
 
 class ThreadConnection(_ChannelConnection):
-    """A connection over a ``grpc.Channel``, awaited all the same: nothing here blocks the loop."""
+    """A connection over a ``grpc.Channel``. It is awaited all the same, and blocks no loop."""
 
     def __init__(self, channel: grpc.Channel, call_metadata: CallMetadata) -> None:
         super().__init__(channel, call_metadata)
@@ -77,12 +77,14 @@ class ThreadConnection(_ChannelConnection):
         ended = asyncio.Event()
 
         def end(_: object) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is gone, and with it who waited
+            with contextlib.suppress(RuntimeError):  # the loop is gone, and the waiter with it
                 loop.call_soon_threadsafe(ended.set)
 
         def begin() -> Any:
             future = self._method(call.method).future(
-                call.request, timeout=grpc_quirks.deadline(call.timeout), **self._how(call.request)
+                call.request,
+                timeout=grpc_quirks.deadline(call.timeout),
+                metadata=self._metadata(call.request),
             )
             future.add_done_callback(end)
             return future
@@ -102,7 +104,7 @@ class ThreadConnection(_ChannelConnection):
         return plan.Reply(message=message, poll_after=_poll_after(rpc.initial_metadata()))
 
     async def watch(self, watch: plan.Watch) -> AsyncGenerator[operations_pb2.Operation, None]:
-        """Yields what a WatchOperation sends; a thread reads it, one state ahead at most."""
+        """Yields the states that a WatchOperation sends; a thread reads one ahead at most."""
         loop = asyncio.get_running_loop()
         read: asyncio.Queue[Any] = asyncio.Queue()
         room = threading.Semaphore(1)
@@ -111,12 +113,14 @@ class ThreadConnection(_ChannelConnection):
 
         def hand_over(one: object) -> None:
             room.acquire()
-            with contextlib.suppress(RuntimeError):  # the loop is gone, and with it who watched
+            with contextlib.suppress(RuntimeError):  # the loop is gone, and the waiter with it
                 loop.call_soon_threadsafe(read.put_nowait, one)
 
         def read_all() -> None:
             try:
-                stream = self._control.WatchOperation(watch.request, **self._how(watch.request))
+                stream = self._control.WatchOperation(
+                    watch.request, metadata=self._metadata(watch.request)
+                )
                 streams.append(stream)
                 if is_over.is_set():
                     grpc_quirks.cancel_stream(stream)
@@ -149,7 +153,9 @@ class AsyncConnection(_ChannelConnection):
         """Makes a unary call; its error is in the reply."""
         try:
             rpc = self._method(call.method)(
-                call.request, timeout=grpc_quirks.deadline(call.timeout), **self._how(call.request)
+                call.request,
+                timeout=grpc_quirks.deadline(call.timeout),
+                metadata=self._metadata(call.request),
             )
             message = await grpc_quirks.await_call(rpc)
             return plan.Reply(message=message, poll_after=_poll_after(await rpc.initial_metadata()))
@@ -157,9 +163,11 @@ class AsyncConnection(_ChannelConnection):
             return plan.Reply(grpc_quirks.error_of_call(error))
 
     async def watch(self, watch: plan.Watch) -> AsyncGenerator[operations_pb2.Operation, None]:
-        """Yields what a WatchOperation sends."""
+        """Yields the states that a WatchOperation sends."""
         try:
-            stream = self._control.WatchOperation(watch.request, **self._how(watch.request))
+            stream = self._control.WatchOperation(
+                watch.request, metadata=self._metadata(watch.request)
+            )
             try:
                 while (one := await grpc_quirks.await_call(stream.read())) is not grpc.aio.EOF:
                     yield one.operation
@@ -178,13 +186,13 @@ def _poll_after(metadata: Any) -> float | None:
 
 
 def called_in_thread(function: Callable[[], Any]) -> concurrent.futures.Future[Any]:
-    """Calls what may block in a thread of its own: there may be any number that block at a time.
+    """Calls a function that may block in a thread of its own, in the caller's context.
 
     Args:
-        function: What to call, in the context of the caller.
+        function: The function.
 
     Returns:
-        Its result to be; a call cannot be cancelled.
+        The future of its result; the call cannot be cancelled.
     """
     called: concurrent.futures.Future[Any] = concurrent.futures.Future()
     called.set_running_or_notify_cancel()
@@ -200,7 +208,7 @@ def called_in_thread(function: Callable[[], Any]) -> concurrent.futures.Future[A
 
 
 async def _in_thread(begin: Callable[[], Any]) -> Any:
-    """Begins a call in a thread; one that is begun too late is cancelled."""
+    """Begins a call in a thread; cancels it if it begins after the caller has given up."""
     begun = called_in_thread(begin)
     try:
         return await asyncio.wrap_future(begun)

@@ -92,9 +92,9 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
         return self._exception()
 
     def done(self) -> bool:
-        """Takes a fresh look: at most one Get, and none once the operation is known to be done.
+        """Whether the operation is done, by one Get unless it is known to be.
 
-        A server that is away is no news: the answer is then what was seen last.
+        While the server is away, the answer is that of the latest state that was seen.
 
         Raises:
             LroError: If the call failed for good.
@@ -104,18 +104,18 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
         return self.operation.done
 
     def running(self) -> bool:
-        """Tells whether the operation is not done, with a look as by ``done()``."""
+        """Whether the operation is not done; refreshed as by ``done()``."""
         return not self.done()
 
     def cancelled(self) -> bool:
-        """Tells whether the operation ended by being cancelled, with a look as by ``done()``."""
+        """Whether the operation ended by being cancelled; refreshed as by ``done()``."""
         self.done()
         return self._is_cancelled()
 
     def cancel(self) -> bool:
         """Asks the server to cancel the operation.
 
-        It is a request: the operation may still succeed. ``result()`` tells (P8, C8).
+        It is a request: the operation may still succeed, as ``result()`` shows then (P8, C8).
 
         Returns:
             True if the server took the request; False, without an RPC, if the operation is known
@@ -130,7 +130,7 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
         return True
 
     def pause(self) -> None:
-        """Asks the server to pause the operation; its state tells when it has.
+        """Asks the server to pause the operation; its state shows when it is paused.
 
         Raises:
             LroError: If the call failed: FAILED_PRECONDITION if the operation cannot be paused,
@@ -147,7 +147,7 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
         SCHEDULER.run(self._session.call(resume_call(self.name, RPC_TIMEOUT), once=True))
 
     def delete(self) -> None:
-        """Tells the server that the operation is of no more interest; does not cancel it (P7).
+        """Has the server forget the operation, which goes on if it is not done (P7).
 
         Raises:
             LroError: If the call failed; UNIMPLEMENTED if the server cannot delete (P6).
@@ -155,12 +155,11 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
         SCHEDULER.run(self._session.call(delete_call(self.name, RPC_TIMEOUT)))
 
     def updates(self, timeout: timedelta | None = None) -> Iterator[OperationUpdate[MetadataT]]:
-        """Yields what the operation looks like now, and again whenever that has changed.
+        """Yields the operation's present state, and each further one.
 
-        The server pushes the changes (``WatchOperation``), where it can; one that has only
-        WaitOperation is asked every second, and another is polled. What comes between two
-        updates may be left out, the end never is: the last update is ``done``. It raises no error
-        of the operation, that is up to ``result()``.
+        A server with ``WatchOperation`` pushes them; one with WaitOperation alone is called every
+        second, and any other is polled. A slow reader may miss states in between, but never the
+        last one, which is ``done``. An error of the operation is raised by ``result()`` alone.
 
         Args:
             timeout: How long to go on in all; None for as long as it takes.
@@ -176,34 +175,33 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
             return
         states = self._watcher.states(timeout)
 
-        async def following() -> operations_pb2.Operation | None:
+        async def next_state() -> operations_pb2.Operation | None:
             return await anext(states, None)
 
         try:
-            while (operation := SCHEDULER.run(following())) is not None:
+            while (operation := SCHEDULER.run(next_state())) is not None:
                 yield self._update(operation)
         finally:
-            # What is closed at the interpreter's very end finds no thread, and can begin none.
+            # At the interpreter's very end there is no thread, and none can begin.
             if not sys.is_finalizing():
                 SCHEDULER.submit(_close(states))
 
     def concurrent(self) -> concurrent.futures.Future[ResponseT]:
         """Returns a future of the standard library that ends as ``result()`` does.
 
-        For ``concurrent.futures.wait`` and whatever else takes one; in asyncio,
-        ``asyncio.wrap_future`` makes it awaitable. Cancelling it ends the wait, not the
-        operation.
+        It fits ``concurrent.futures.wait`` and the like; in asyncio, ``asyncio.wrap_future``
+        makes it awaitable. Cancelling it ends the wait, not the operation.
         """
         return SCHEDULER.submit(self._ended())
 
     def add_done_callback(
         self, callback: Callable[[OperationFuture[ResponseT, MetadataT]], object]
     ) -> None:
-        """Has a function called once, with this future, when the wait for the operation is over.
+        """Adds a function to call once, with this future, when the wait for the operation is over.
 
-        It is called from a daemon thread, also if the operation is done already. An error that it
-        raises is logged and keeps no other callback from being called. Should a call to the
-        server fail for good, the callbacks are called too; ``result()`` then tries again.
+        It is called in a daemon thread, also if the operation is done already. An error that it
+        raises is logged, and the other callbacks are called all the same. They are called, too, if
+        a call to the server fails for good; ``result()`` then tries again.
         """
         with self._lock:
             self._callbacks.append(callback)

@@ -1,4 +1,4 @@
-"""What a future knows of its operation, and all that follows from that without a call."""
+"""The state that a future has of its operation, and all that follows from it without a call."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class FutureState(Generic[ResponseT, MetadataT]):
     def metadata(self) -> MetadataT | None:
         """The operation's metadata in the latest state that was seen; None if it has none.
 
-        Makes no RPC: ``done()`` takes a fresh look, and ``updates()`` shows every change.
+        Makes no RPC: ``done()`` refreshes it, and ``updates()`` shows every change.
 
         Raises:
             WrongTypeError: If it is not a message of the declared type.
@@ -64,7 +64,7 @@ class FutureState(Generic[ResponseT, MetadataT]):
         return self._update(self.operation).progress_percent
 
     def __repr__(self) -> str:
-        """Names the operation, and tells whether it is known to be done."""
+        """Names the operation, and says whether it is known to be done."""
         known = "done" if self.operation.done else "not done"
         return f"<{type(self).__name__} of {self.name}, {known} when last seen>"
 
@@ -72,8 +72,8 @@ class FutureState(Generic[ResponseT, MetadataT]):
         return update_of(operation, self._metadata_type)
 
     def _result(self) -> ResponseT:
-        # None for an operation that has no result (P2); typed as if there were always one, for
-        # a service either provides results or it does not.
+        # It is None for an operation without a result (P2). The type leaves that out, for a
+        # service provides a result for each of its operations, or for none.
         return cast("ResponseT", outcome(self.operation, self._response_type))
 
     def _exception(self) -> LroError | None:

@@ -61,7 +61,7 @@ async def await_call(call: Awaitable[Any]) -> Any:
     """Awaits a call of ``grpc.aio``, or one read of a stream, and returns the message.
 
     Two outcomes of such a call look like something else, and become errors here. Closing the
-    channel cancels the call, which the task that awaits it cannot tell from being cancelled
+    channel cancels the call, which looks to the task that awaits it as if it were cancelled
     itself. Bytes that are no message of the declared type come as None; a ``grpc.Channel``
     raises an ``RpcError`` with INTERNAL.
 
@@ -94,13 +94,13 @@ def cancel_stream(stream: Any) -> None:
 
 
 def error_of_call(error: Exception) -> LroError:
-    """Returns the LroError for whatever a call has raised, at its begin or at its end.
+    """Returns the LroError for an exception that a call raised as it began, or ended.
 
     * An ``RpcError`` has a code only if it comes from gRPC itself; the class, which interceptors
       raise as well, has none.
     * On a closed channel a call cannot begin: a ``grpc.Channel`` raises a ``ValueError``,
       ``grpc.aio`` a ``UsageError``. Both classes stand for other mistakes, too, and only the text
-      tells that the channel "is closed".
+      says that the channel "is closed".
     * Anything else comes from an interceptor, or from metadata that gRPC refuses.
     """
     if isinstance(error, grpc.RpcError) and hasattr(error, "code"):

@@ -14,10 +14,11 @@ from lro_grpc._client.calls import (
     next_request,
     pause_call,
     resume_call,
+    single_wait_call,
 )
 from lro_grpc._client.connection import CallMetadata, ThreadConnection
 from lro_grpc._client.future import OperationFuture
-from lro_grpc._client.plan import RPC_TIMEOUT, Call, get_call, wait_call
+from lro_grpc._client.plan import RPC_TIMEOUT, Call, get_call
 from lro_grpc._client.scheduler import SCHEDULER
 from lro_grpc._client.session import Session
 from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, DEFAULT_RETRY, Backoff, Retry
@@ -41,7 +42,7 @@ class OperationsClient:
         backoff: The pauses between polls, and after UNAVAILABLE.
         retry: When a single call that failed is made again; None for never. A wait, and a resume,
             which is not the same when it is repeated, are made once in any case.
-        clock: Tells the time, and waits for it to pass; for tests.
+        clock: The clock; for tests.
         random: Gives numbers uniform in [0, 1); for tests.
     """
 
@@ -73,10 +74,10 @@ class OperationsClient:
         """Returns the future of an operation that a method has returned. Makes no RPC.
 
         Args:
-            operation: What the method returned.
+            operation: The operation that the method returned.
             response: The type of the message inside ``Operation.response``, as the method's
-                ``operation_info`` declares it (P11). Without it, whatever type the ``Any`` names,
-                if an imported module defines it.
+                ``operation_info`` declares it (P11). Without it, the type that the ``Any`` names,
+                if an imported module defines that.
             metadata: The same for ``Operation.metadata``.
 
         Raises:
@@ -118,9 +119,7 @@ class OperationsClient:
                 NOT_FOUND if there is no such operation, UNIMPLEMENTED if the server does not
                 have the method (P6).
         """
-        operation: operations_pb2.Operation = SCHEDULER.run(
-            self._session.call(get_call(name, timeout))
-        )
+        operation: operations_pb2.Operation = self._call(get_call(name, timeout))
         return operation
 
     def wait(self, name: str, *, timeout: timedelta | None = None) -> operations_pb2.Operation:
@@ -134,10 +133,7 @@ class OperationsClient:
         Returns:
             The latest state, done or not: a server may answer before the timeout (P9).
         """
-        deadline = None if timeout is None else timeout + RPC_TIMEOUT
-        operation: operations_pb2.Operation = SCHEDULER.run(
-            self._session.call(wait_call(name, timeout, deadline), once=True)
-        )
+        operation: operations_pb2.Operation = self._call(single_wait_call(name, timeout), once=True)
         return operation
 
     def list(
@@ -156,7 +152,7 @@ class OperationsClient:
             parent: The parent resource: ``ListOperationsRequest.name``.
             filter: An expression as in AIP-160.
             page_size: The most operations in one page; zero for the server's default.
-            page_token: Where to begin: the ``next_page_token`` of an earlier page.
+            page_token: The page to begin with: the ``next_page_token`` of an earlier one.
             return_partial_success: Whether parts that cannot be reached may be missing: a page's
                 ``unreachable`` names them (P10).
             timeout: The deadline of each call; None for none.
@@ -184,7 +180,7 @@ class OperationsClient:
         self._call(cancel_call(name, timeout))
 
     def delete(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
-        """Tells the server that an operation is of no more interest; does not cancel it (P7).
+        """Has the server forget an operation, which goes on if it is not done (P7).
 
         Args:
             name: The operation's name.

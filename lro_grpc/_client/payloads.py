@@ -1,4 +1,4 @@
-"""What an operation's ``Any`` fields hold, as messages of the declared types."""
+"""The messages inside an operation's ``Any`` fields, as the declared types."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ else:
 def outcome(
     operation: operations_pb2.Operation, response: type[ResponseT] | None
 ) -> ResponseT | None:
-    """Returns what a finished operation resulted in.
+    """Returns the response of an operation that is done, or raises its error.
 
     Args:
         operation: An operation that is done.
@@ -53,7 +53,7 @@ def outcome(
 
 
 def is_cancelled(operation: operations_pb2.Operation) -> bool:
-    """Tells whether the operation ended by being cancelled (P8)."""
+    """Whether the operation ended by being cancelled (P8)."""
     return bool(operation.done and operation.error.code == Code.CANCELLED)
 
 
@@ -63,7 +63,7 @@ def unpack(
     """Returns the message inside ``Operation.response`` or ``Operation.metadata``.
 
     Args:
-        operation: Where to look.
+        operation: The operation.
         field: ``response`` or ``metadata``; it is set.
         declared: The type that it must have; None for the one that its type URL names.
 

@@ -1,4 +1,9 @@
-"""The one thread in which the waits of all clients for threads go on."""
+"""The thread in which the sync clients of a process do all their waiting.
+
+A future of a sync client blocks its caller, but the calls and pauses of all of them are tasks of
+one event loop, which a daemon thread runs while there are any. So the sync and the async client
+share the code that waits, and those who wait for one operation share its calls.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +19,11 @@ _IDLE_SECONDS = 5.0
 
 
 class Scheduler:
-    """An event loop in a daemon thread, which is there while there is something to do."""
+    """An event loop in a daemon thread, which begins when it is needed and ends when idle."""
 
     def __init__(self) -> None:
-        # Reentrant, for wherever it is held the garbage collector may end an abandoned iteration.
+        # Reentrant: the garbage collector may end an abandoned iteration, which submits its close,
+        # in a thread that holds the lock already.
         self._lock = threading.RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.current_thread()
@@ -27,7 +33,7 @@ class Scheduler:
         """Runs a coroutine, in the caller's context, and returns what it returns.
 
         Raises:
-            RuntimeError: In the scheduler's own thread, where nothing may wait.
+            RuntimeError: In the scheduler's own thread, which would wait for itself.
         """
         if threading.current_thread() is self._thread and self._loop is not None:
             coroutine.close()

@@ -1,4 +1,4 @@
-"""What generated clients of services are made of: their long-running methods return futures."""
+"""The bases of generated clients, whose long-running methods return futures."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ from lro_grpc._wire.method_kinds import (
 T_co = TypeVar("T_co", covariant=True)
 
 AsyncRequests: TypeAlias = AsyncIterator[RequestT] | Iterator[RequestT] | None
-"""What a streaming call on a ``grpc.aio.Channel`` takes; None to ``write`` them one by one."""
+"""The requests of a streaming call on a ``grpc.aio.Channel``; None to ``write`` them one by one."""
 
-_MAKERS: dict[type[Rpc[Any, Any]], str] = {
+_CHANNEL_METHODS: dict[type[Rpc[Any, Any]], str] = {
     LongRunning: "unary_unary",
     UnaryUnary: "unary_unary",
     UnaryStream: "unary_stream",
@@ -53,7 +53,7 @@ _MAKERS: dict[type[Rpc[Any, Any]], str] = {
 
 
 class CallIterator(grpc.Call, Iterator[T_co]):
-    """What gRPC gives for a method that answers with a stream: the responses, and the call."""
+    """The call of a method that answers with a stream, and the iterator of its responses."""
 
 
 def random_uuid() -> str:
@@ -62,7 +62,7 @@ def random_uuid() -> str:
 
 
 class _ServiceClient:
-    """What both stacks share: how a call is made of a request."""
+    """The part that the sync and the async client share: it makes a call of a request."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class _ServiceClient:
         timeout: timedelta | None,
         metadata: CallMetadata,
     ) -> Any:
-        """Makes a call with one request; returns what gRPC gives for it."""
+        """Makes a call with one request, and returns gRPC's own object for it."""
         routed = (*self._call_metadata, *metadata, *request_params.header_for(rpc.path, request))
         return self._send(rpc, request, timeout, routed)
 
@@ -99,45 +99,46 @@ class _ServiceClient:
         timeout: timedelta | None,
         metadata: CallMetadata,
     ) -> Any:
-        """Makes a call with many requests, which no header can speak of."""
+        """Makes a call with many requests, for which there is no routing header."""
         return self._send(rpc, requests, timeout, (*self._call_metadata, *metadata))
 
     def _send(
         self,
         rpc: Rpc[Any, Any],
-        sent: Any,
+        request: Any,
         timeout: timedelta | None,
         metadata: CallMetadata,
     ) -> Any:
         call = self._multi_callables.get(rpc.path)
         if call is None:
-            is_long = isinstance(rpc, LongRunning)
-            answer = operations_pb2.Operation if is_long else rpc.response
-            call = self._multi_callables[rpc.path] = getattr(self._channel, _MAKERS[type(rpc)])(
+            is_long_running = isinstance(rpc, LongRunning)
+            response = operations_pb2.Operation if is_long_running else rpc.response
+            make = getattr(self._channel, _CHANNEL_METHODS[type(rpc)])
+            call = self._multi_callables[rpc.path] = make(
                 rpc.path,
                 request_serializer=rpc.request.SerializeToString,
-                response_deserializer=answer.FromString,
+                response_deserializer=response.FromString,
             )
         seconds = None if timeout is None else timeout.total_seconds()
-        return call(sent, timeout=seconds, metadata=metadata)
+        return call(request, timeout=seconds, metadata=metadata)
 
-    def _identified(self, request: RequestT) -> RequestT:
+    def _with_request_id(self, request: RequestT) -> RequestT:
         """Returns the request, or a copy with a ``request_id`` if that is unset (C7)."""
-        if not _can_be_identified(request) or _is_identified(request):
+        if not _takes_request_id(request) or _has_request_id(request):
             return request
         copy: Any = type(request)()
         copy.CopyFrom(request)
         copy.request_id = self._new_request_id()
-        identified: RequestT = copy
-        return identified
+        with_id: RequestT = copy
+        return with_id
 
     def _start_steps(
         self, rpc: LongRunning[Any, Any, Any], request: Message, timeout: timedelta | None
     ) -> Generator[Step, Reply | None, operations_pb2.Operation]:
-        """Plans a start; only what a ``request_id`` makes safe to repeat is tried again (C2)."""
+        """Plans a start; it is tried again only if a ``request_id`` makes that safe (C2)."""
         return call_steps(
             Call(rpc.path, request, timeout),
-            retry=self._retry if _is_identified(request) else None,
+            retry=self._retry if _has_request_id(request) else None,
             clock=self._clock.monotonic,
             random=self._random,
         )
@@ -146,10 +147,10 @@ class _ServiceClient:
 class ServiceClient(_ServiceClient):
     """A client of one service, on a ``grpc.Channel``.
 
-    Every method takes a request and returns what gRPC's own stub would, and raises what that
-    would; but a long-running method returns an :class:`OperationFuture`, and raises an
-    :class:`LroError`. A string field ``request_id`` that is empty is filled with a UUID4, in a copy
-    of the request, so that a start can be repeated and still start one operation.
+    Every method takes a request, and returns and raises the same as gRPC's own stub; but a
+    long-running method returns an :class:`OperationFuture`, and raises an :class:`LroError`. A
+    string field ``request_id`` that is empty is filled with a UUID4, in a copy of the request, so
+    that a start can be repeated and still start one operation.
 
     Args:
         channel: The service's channel; it stays the caller's to close.
@@ -158,7 +159,7 @@ class ServiceClient(_ServiceClient):
             given.
         retry: When a start that has a ``request_id`` is made again; None for never (C2, C3).
         new_request_id: Makes a ``request_id``.
-        clock: Tells the time, and waits for it to pass; for tests.
+        clock: The clock; for tests.
         random: Gives numbers uniform in [0, 1); for tests.
 
     Attributes:
@@ -186,7 +187,7 @@ class ServiceClient(_ServiceClient):
         timeout: timedelta | None,
         metadata: CallMetadata,
     ) -> OperationFuture[ResponseT, MetadataT]:
-        request = self._identified(request)
+        request = self._with_request_id(request)
 
         def perform(step: Step) -> Reply | None:
             if isinstance(step, Sleep):
@@ -208,7 +209,7 @@ class ServiceClient(_ServiceClient):
         timeout: timedelta | None,
         metadata: CallMetadata,
     ) -> ResponseT:
-        response: ResponseT = self._call(rpc, self._identified(request), timeout, metadata)
+        response: ResponseT = self._call(rpc, self._with_request_id(request), timeout, metadata)
         return response
 
     def _unary_stream(
@@ -219,7 +220,7 @@ class ServiceClient(_ServiceClient):
         metadata: CallMetadata,
     ) -> CallIterator[ResponseT]:
         responses: CallIterator[ResponseT] = self._call(
-            rpc, self._identified(request), timeout, metadata
+            rpc, self._with_request_id(request), timeout, metadata
         )
         return responses
 
@@ -254,7 +255,7 @@ class AsyncServiceClient(_ServiceClient):
             given.
         retry: When a start that has a ``request_id`` is made again; None for never (C2, C3).
         new_request_id: Makes a ``request_id``.
-        clock: Tells the time, and waits for it to pass; for tests.
+        clock: The clock; for tests.
         random: Gives numbers uniform in [0, 1); for tests.
 
     Attributes:
@@ -282,7 +283,7 @@ class AsyncServiceClient(_ServiceClient):
         timeout: timedelta | None,
         metadata: CallMetadata,
     ) -> AsyncOperationFuture[ResponseT, MetadataT]:
-        request = self._identified(request)
+        request = self._with_request_id(request)
 
         async def perform(step: Step) -> Reply | None:
             if isinstance(step, Sleep):
@@ -306,7 +307,7 @@ class AsyncServiceClient(_ServiceClient):
         metadata: CallMetadata,
     ) -> grpc.aio.UnaryUnaryCall[RequestT, ResponseT]:
         call: grpc.aio.UnaryUnaryCall[RequestT, ResponseT] = self._call(
-            rpc, self._identified(request), timeout, metadata
+            rpc, self._with_request_id(request), timeout, metadata
         )
         return call
 
@@ -318,7 +319,7 @@ class AsyncServiceClient(_ServiceClient):
         metadata: CallMetadata,
     ) -> grpc.aio.UnaryStreamCall[RequestT, ResponseT]:
         call: grpc.aio.UnaryStreamCall[RequestT, ResponseT] = self._call(
-            rpc, self._identified(request), timeout, metadata
+            rpc, self._with_request_id(request), timeout, metadata
         )
         return call
 
@@ -347,10 +348,10 @@ class AsyncServiceClient(_ServiceClient):
         return call
 
 
-def _can_be_identified(request: Message) -> bool:
+def _takes_request_id(request: Message) -> bool:
     field = request.DESCRIPTOR.fields_by_name.get("request_id")
     return field is not None and field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated
 
 
-def _is_identified(request: Any) -> bool:
-    return _can_be_identified(request) and bool(request.request_id)
+def _has_request_id(request: Any) -> bool:
+    return _takes_request_id(request) and bool(request.request_id)

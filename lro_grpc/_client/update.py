@@ -1,4 +1,4 @@
-"""What an operation looks like at one moment."""
+"""Updates: the state of an operation at one moment, as its metadata has it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class OperationUpdate(Generic[MetadataT]):
-    """What an operation looks like at one moment, as far as its metadata tells.
+    """The state of an operation at one moment.
 
-    The fields but the first two come from the conventional fields of the metadata's type,
-    whichever it has; see ``lro_grpc._operation.metadata``.
+    All fields but the first two come from the conventional fields of its metadata, as far as the
+    type has them; see ``lro_grpc._operation.metadata``.
     """
 
     name: str
@@ -33,11 +33,11 @@ class OperationUpdate(Generic[MetadataT]):
     """Its ``lro.v1.JobState``: ``state.name`` is such as ``JOB_STATE_RUNNING``. If the metadata has
     no such field: SUCCEEDED, FAILED or CANCELLED of an operation that is done, else None."""
     progress_percent: int | None
-    """How much of it is done, 0 to 100; None if the metadata does not tell."""
+    """The part of it that is done, 0 to 100; None if the metadata does not have it."""
     status_detail: str
-    """What it does right now, for people; empty if the metadata does not tell."""
+    """Its present activity, for people; empty if the metadata does not have it."""
     attempt: int | None
-    """How often it was begun; None if the metadata does not tell."""
+    """The number of its attempts so far; None if the metadata does not have it."""
     metadata: MetadataT
     """The metadata: an empty message of the declared type if the operation has none yet, and a
     ``google.protobuf.Empty`` if no type was declared either. If none was, and no imported module
@@ -47,7 +47,7 @@ class OperationUpdate(Generic[MetadataT]):
 def update_of(
     operation: operations_pb2.Operation, declared: type[MetadataT] | None
 ) -> OperationUpdate[MetadataT]:
-    """Returns what an operation looks like.
+    """Returns the update that an operation amounts to.
 
     Args:
         operation: The operation.
@@ -70,7 +70,7 @@ def update_of(
 
 
 def metadata_of(operation: operations_pb2.Operation, declared: type[MetadataT] | None) -> MetadataT:
-    """Returns an operation's metadata, or what ``OperationUpdate.metadata`` has in its place."""
+    """Returns an operation's metadata, or its substitute as in ``OperationUpdate.metadata``."""
     if not operation.HasField("metadata"):
         return cast("MetadataT", (declared or empty_pb2.Empty)())
     if declared is None and _anys.find_class(operation.metadata.TypeName()) is None:
@@ -82,11 +82,11 @@ def _state(operation: operations_pb2.Operation, number: Any) -> lifecycle.State 
     if number not in lifecycle.JOB.states:
         if not operation.done:
             return None
-        number = _OUTCOMES.get(operation.error.code, state_pb2.JOB_STATE_FAILED)
+        number = _STATES_OF_CODES.get(operation.error.code, state_pb2.JOB_STATE_FAILED)
     return lifecycle.JOB.states[number]
 
 
-_OUTCOMES: dict[int, int] = {
+_STATES_OF_CODES: dict[int, int] = {
     Code.OK: state_pb2.JOB_STATE_SUCCEEDED,
     Code.CANCELLED: state_pb2.JOB_STATE_CANCELLED,
 }

@@ -1,9 +1,9 @@
 """The watcher of an operation: performs both plans of ``plan.py``, for all who wait.
 
 **One event loop.** All of a watcher runs on one loop: the scheduler's for threads, the caller's in
-asyncio. So nothing here has a lock, and whatever lies between two awaits is atomic.
+asyncio. So nothing here has a lock, and the code between two awaits is atomic.
 
-**Who performs which steps.** The follower has a task of its own. It begins with the first waiter
+**Steps.** The follower has a task of its own. It begins with the first waiter
 and ends with the last, together with the call that it makes: there is no call while nobody waits.
 The steps of a waiter are performed where it waits; cancelling it disturbs no other. A waiter that
 is the first to want updates has the follower begin anew, for a Wait of 30 s would keep it from a
@@ -144,7 +144,7 @@ class Watcher:
             return
         waiter = self._join(timeout, wants_updates=True)
         version: int | None = None
-        try:  # No "with", for its generator would be closed in whatever thread collects garbage.
+        try:  # No "with": the collector of garbage would close its generator in any thread.
             while True:
                 await self._wait_until(functools.partial(self._has_update, version, waiter), waiter)
                 version, operation = self._version, self.snapshot.operation

@@ -1,3 +1,3 @@
-"""Values on their way over gRPC."""
+"""The forms in which values travel over gRPC: metadata, errors, methods and their messages."""
 
 from __future__ import annotations

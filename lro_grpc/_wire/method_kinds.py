@@ -1,4 +1,4 @@
-"""A service's methods as generated code declares them, for clients and servers alike."""
+"""The kinds of a service's methods, as generated code declares them for clients and servers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Rpc(Generic[RequestT, ResponseT]):
     path: str
     """``/pkg.Service/Method``."""
     request: type[RequestT]
-    """What it takes; each of them, if it takes a stream."""
+    """The type of its request; of each one, if it takes a stream."""
     response: type[ResponseT]
-    """What it answers; each of them, if it answers with a stream."""
+    """The type of its response; of each one, if it answers with a stream."""
 
 
 class UnaryUnary(Rpc[RequestT, ResponseT]):
@@ -50,7 +50,7 @@ class StreamStream(Rpc[RequestT, ResponseT]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LongRunning(Rpc[RequestT, ResponseT], Generic[RequestT, ResponseT, MetadataT]):
-    """A method that starts an operation; ``response`` is what the operation ends with."""
+    """A method that starts an operation; ``response`` is the type inside ``Operation.response``."""
 
     metadata: type[MetadataT]
-    """What ``Operation.metadata`` holds."""
+    """The type inside ``Operation.metadata``."""

@@ -1,7 +1,7 @@
 """Message types as a service declares them: protobuf's own classes, or proto-plus classes.
 
 A proto-plus class, as the Google Cloud packages have them, wraps a message of protobuf's own. It
-is known by what it offers; proto-plus itself is not needed.
+is recognized by its methods, so that proto-plus itself is not needed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lro_grpc._errors import ConfigurationError
 
 
 def protobuf_class(declared: type[Any]) -> type[Message]:
-    """Returns the protobuf class of a declared type: itself, or what a proto-plus class wraps.
+    """Returns the protobuf class of a declared type: itself, or the one that it wraps.
 
     Raises:
         ConfigurationError: If it is neither.
