@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import graphlib
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -97,6 +98,12 @@ def part_of(module: str) -> str:
 
 def layer_of(module: str) -> int:
     return next(n for n, layer in enumerate(LAYERS) if part_of(module) in layer)
+
+
+def test_the_architecture_page_has_the_same_layers():
+    page = Path(__file__).parents[2] / "ARCHITECTURE.md"
+    rows = re.findall(r"^\| (`.*?) \|", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert [set(re.findall(r"`(\w+)`", row)) for row in rows[: len(LAYERS)]] == LAYERS
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -1,0 +1,60 @@
+"""Documents: what they name is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("tests/*.md")],
+)
+INSIDE = [
+    page
+    for page in PAGES
+    if page.name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "glossary.md", "conformance.md")
+    or page.parent.name in ("design", "tests")
+]
+"""The pages on how the package is made."""
+
+MODULES = {path.name for folder in ("lro_grpc", "tests") for path in (ROOT / folder).rglob("*.py")}
+
+
+def without_blocks(page: Path) -> str:
+    return re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """Returns the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", without_blocks(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def ids(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_what_a_page_links_to_is_there(page: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", without_blocks(page))
+    for target, _, anchor in (link.partition("#") for link in links if "://" not in link):
+        there = (page.parent / target).resolve() if target else page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", INSIDE, ids=ids)
+def test_the_files_and_folders_that_a_page_names_are_there(page: Path) -> None:
+    """Each by its path from the root or from the page's folder; a module by its name alone, too."""
+    named = re.findall(r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.py)`", page.read_text(encoding="utf-8"))
+    missing = [
+        name
+        for name in named
+        if not name.startswith(("google/", "projects/"))
+        and not (ROOT / name).exists()
+        and not (page.parent / name).exists()
+        and name not in MODULES
+    ]
+    assert missing == []
