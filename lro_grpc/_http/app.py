@@ -11,9 +11,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lro_grpc._http import responses
-from lro_grpc._http.request import Bounds, Exchange
+from lro_grpc._http.request import BodyLimits, HttpRequest
 from lro_grpc._http.responses import dumped, json_response
-from lro_grpc._http.routing import Dialect, Route, Router
+from lro_grpc._http.routing import Route, Router, VendorApi
 from lro_grpc._server.operations import Operations
 
 Loop = asyncio.AbstractEventLoop
@@ -60,20 +60,20 @@ async def _run(awaitable: Awaitable[Any]) -> Any:
 
 
 class Gateway:
-    """An ASGI app that answers each request in the dialect of its path.
+    """An ASGI app that answers each request in the api of its path.
 
     Args:
-        dialects: The dialects. A path that begins with the prefix of none has the first one's
+        apis: The apis. A path that begins with the prefix of none has the first one's
             errors.
         methods: The routes of authors' methods.
         bounds: What a request may ask.
     """
 
     def __init__(
-        self, dialects: Sequence[Dialect], methods: Iterable[Route], bounds: Bounds
+        self, apis: Sequence[VendorApi], methods: Iterable[Route], bounds: BodyLimits
     ) -> None:
-        self._dialects = dialects
-        own = [route for dialect in dialects for route in dialect.routes()]
+        self._apis = apis
+        own = [route for api in apis for route in api.routes()]
         self._router = Router([*own, *methods])
         self._bounds = bounds
 
@@ -93,7 +93,7 @@ class Gateway:
         http_method, path = scope["method"], _path(scope)
         try:
             route, variables = self._route(http_method, path)
-            return await route.answer(Exchange(scope, receive, self._bounds), variables)
+            return await route.answer(HttpRequest(scope, receive, self._bounds), variables)
         except ClientDisconnect:
             raise
         except Exception as error:  # noqa: BLE001 - it is told to the client
@@ -110,16 +110,16 @@ class Gateway:
 
     def _refusal(self, error: Exception, http_method: str, path: str) -> ASGIApp:
         status, headers, told = responses.told(error, f"{http_method} {path}")
-        body = dialect_of(path, self._dialects).error_body(told)
+        body = api_of(path, self._apis).error_body(told)
         if isinstance(body["error"]["code"], int):
             body["error"]["code"] = status
         return json_response(dumped(body), status=status, headers=headers)
 
 
-def dialect_of(path: str, dialects: Sequence[Dialect]) -> Dialect:
-    """Returns the dialect in whose prefix a path is, or else the first one."""
-    inside = (one for one in dialects if path.startswith(f"{one.prefix}/"))
-    return max(inside, key=lambda one: len(one.prefix), default=dialects[0])
+def api_of(path: str, apis: Sequence[VendorApi]) -> VendorApi:
+    """Returns the api in whose prefix a path is, or else the first one."""
+    inside = (one for one in apis if path.startswith(f"{one.prefix}/"))
+    return max(inside, key=lambda one: len(one.prefix), default=apis[0])
 
 
 def _path(scope: Scope) -> str:

@@ -14,9 +14,9 @@ from lro_grpc._errors import ConfigurationError
 from lro_grpc._http.app import Gateway, OnLoop
 from lro_grpc._http.backend import Backend, ChannelBackend, LocalBackend
 from lro_grpc._http.method_routes import Rules, methods_of, routes
-from lro_grpc._http.request import Bounds
-from lro_grpc._http.routing import Dialect
-from lro_grpc._http.vendors.azure_face import OperationStatus
+from lro_grpc._http.request import BodyLimits
+from lro_grpc._http.routing import VendorApi
+from lro_grpc._http.vendors.azure_face import AzureFace
 from lro_grpc._http.vendors.deployment_manager import DeploymentManager
 from lro_grpc._http.vendors.longrunning import Longrunning
 from lro_grpc._server.jobs.kind import JobKind
@@ -77,13 +77,13 @@ def gateway(
         backend = ChannelBackend(channel)
         kinds = [(kind, list(kind.methods)) for kind in jobs]
         methods = methods_of(starts or {}, kinds, rules or {}, prefix)
-    dialects: list[Dialect] = [
+    apis: list[VendorApi] = [
         Longrunning(backend, prefix),
-        OperationStatus(backend, public_url),
+        AzureFace(backend, public_url),
         DeploymentManager(backend, public_url),
     ]
-    bounds = Bounds(max_body, body_timeout.total_seconds())
-    app: ASGIApp = Gateway(dialects, routes(methods, backend, dialects), bounds)
+    bounds = BodyLimits(max_body, body_timeout.total_seconds())
+    app: ASGIApp = Gateway(apis, routes(methods, backend, apis), bounds)
     if operations is not None:
         app = OnLoop(app, operations)
     if allow_origins:

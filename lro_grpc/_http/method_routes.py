@@ -13,11 +13,11 @@ from starlette.types import ASGIApp
 from lro_grpc._dialects import canonical_json
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._http import transcoding
-from lro_grpc._http.app import dialect_of
+from lro_grpc._http.app import api_of
 from lro_grpc._http.backend import Backend
-from lro_grpc._http.request import Exchange
+from lro_grpc._http.request import HttpRequest
 from lro_grpc._http.responses import dumped, json_response
-from lro_grpc._http.routing import Dialect, Route
+from lro_grpc._http.routing import Route, VendorApi
 from lro_grpc._http.transcoding import bindings, rule_of
 from lro_grpc._server.jobs.kind import JobKind
 
@@ -69,26 +69,26 @@ def methods_of(
 
 
 def routes(
-    methods: Sequence[Method], backend: Backend, dialects: Sequence[Dialect]
+    methods: Sequence[Method], backend: Backend, apis: Sequence[VendorApi]
 ) -> Iterator[Route]:
     """Gives the routes of methods.
 
     Args:
         methods: The methods.
         backend: What serves them.
-        dialects: In which an operation is shown, by the path of the method that has started it.
+        apis: In which an operation is shown, by the path of the method that has started it.
     """
     for method in methods:
         for binding in bindings(method.rule, method.request) if method.rule is not None else ():
-            dialect = dialect_of(binding.template.text, dialects)
-            yield transcoding.route(binding, _answering(method, backend, dialect))
+            api = api_of(binding.template.text, apis)
+            yield transcoding.route(binding, _answering(method, backend, api))
 
 
-def _answering(method: Method, backend: Backend, dialect: Dialect) -> transcoding.Answer:
-    async def answer(body: bytes, exchange: Exchange) -> ASGIApp:
-        answered = (await backend.call(method.name, body, exchange.caller)).body
+def _answering(method: Method, backend: Backend, api: VendorApi) -> transcoding.Answer:
+    async def answer(body: bytes, http_request: HttpRequest) -> ASGIApp:
+        answered = (await backend.call(method.name, body, http_request.caller)).body
         if method.response is operations_pb2.Operation:
-            return await dialect.started(answered)
+            return await api.started(answered)
         return json_response(dumped(canonical_json.to_json(method.response.FromString(answered))))
 
     return answer

@@ -122,7 +122,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class BodyLimits:
     """What a request may ask of the gateway."""
 
     body: int
@@ -131,7 +131,7 @@ class Bounds:
     """How long a body may take to come."""
 
 
-class Exchange:
+class HttpRequest:
     """A request that is to be answered.
 
     Args:
@@ -140,7 +140,7 @@ class Exchange:
         bounds: How large and how slow that may be.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, bounds: Bounds) -> None:
+    def __init__(self, scope: Scope, receive: Receive, bounds: BodyLimits) -> None:
         self.caller = Caller(scope)
         self._scope = scope
         self._receive = receive

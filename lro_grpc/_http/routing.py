@@ -25,7 +25,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from lro_grpc._errors import ConfigurationError, MalformedRequestError, cut
-from lro_grpc._http.request import Exchange
+from lro_grpc._http.request import HttpRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,11 @@ class Route:
 
     http_method: str
     template: Template
-    answer: Callable[[Exchange, Mapping[str, str]], Awaitable[ASGIApp]]
+    answer: Callable[[HttpRequest, Mapping[str, str]], Awaitable[ASGIApp]]
     """Is given a request and what the template has found in its path."""
 
 
-class Dialect(Protocol):
+class VendorApi(Protocol):
     """One vendor's way of showing operations over HTTP."""
 
     prefix: str

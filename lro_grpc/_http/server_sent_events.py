@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lro.v1 import operation_control_service_pb2
 from lro_grpc._http import responses
-from lro_grpc._http.request import Exchange
+from lro_grpc._http.request import HttpRequest
 from lro_grpc._http.responses import dumped, operation_json
 
 ErrorBody = Callable[[status_pb2.Status], "dict[str, Any]"]
@@ -38,26 +38,26 @@ _START = {
 
 
 async def event_stream(
-    messages: AsyncGenerator[bytes, None], exchange: Exchange, error_body: ErrorBody
+    messages: AsyncGenerator[bytes, None], http_request: HttpRequest, error_body: ErrorBody
 ) -> ASGIApp:
     """Returns a response that sends each state as an event, and ends after the terminal one.
 
     Args:
         messages: Serialized ``lro.v1.WatchOperationResponse`` messages.
-        exchange: The request.
+        http_request: The request.
         error_body: Makes the data of a ``status`` event.
 
     Raises:
         LroError: What comes in place of the first message.
     """
-    if exchange.headers.get("last-event-id") == _LAST_ID:
+    if http_request.headers.get("last-event-id") == _LAST_ID:
         return Response(status_code=204)
-    first = await exchange.unless_gone(_next(messages))
+    first = await http_request.unless_gone(_next(messages))
 
     async def respond(scope: Scope, receive: Receive, send: Send) -> None:
         del scope, receive
         async with contextlib.aclosing(_events(first, messages, error_body)) as events:
-            await exchange.unless_gone(_send_all(events, send))
+            await http_request.unless_gone(_send_all(events, send))
 
     return respond
 

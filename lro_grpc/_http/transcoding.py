@@ -14,10 +14,10 @@ from google.protobuf.message import Message
 from starlette.types import ASGIApp
 
 from lro_grpc._errors import ConfigurationError, MalformedRequestError, cut
-from lro_grpc._http.request import SYSTEM_PARAMETERS, Exchange, bad_parameter
+from lro_grpc._http.request import SYSTEM_PARAMETERS, HttpRequest, bad_parameter
 from lro_grpc._http.routing import Route, Template
 
-Answer = Callable[[bytes, Exchange], Awaitable[ASGIApp]]
+Answer = Callable[[bytes, HttpRequest], Awaitable[ASGIApp]]
 """Answers a request, given the serialized request message."""
 
 
@@ -36,9 +36,9 @@ def routes(rule: http_pb2.HttpRule, request: type[Message], answer: Answer) -> I
 def route(binding: Binding, answer: Answer) -> Route:
     """Returns the route of one binding of a rule."""
 
-    async def read(exchange: Exchange, variables: Mapping[str, str]) -> ASGIApp:
-        message = binding.message(variables, exchange.query, await exchange.body())
-        return await answer(message.SerializeToString(), exchange)
+    async def read(http_request: HttpRequest, variables: Mapping[str, str]) -> ASGIApp:
+        message = binding.message(variables, http_request.query, await http_request.body())
+        return await answer(message.SerializeToString(), http_request)
 
     return Route(binding.http_method, binding.template, read)
 

@@ -18,13 +18,13 @@ from starlette.types import ASGIApp
 from lro_grpc._dialects import azure_face
 from lro_grpc._errors import PermissionDeniedError, cut
 from lro_grpc._http.backend import GET_OPERATION, Backend
-from lro_grpc._http.request import Exchange, single_values
+from lro_grpc._http.request import HttpRequest, single_values
 from lro_grpc._http.responses import dumped, json_response
 from lro_grpc._http.routing import Route, Template
 from lro_grpc._operation import names
 
 
-class OperationStatus:
+class AzureFace:
     """The dialect of Azure Face.
 
     Args:
@@ -53,13 +53,13 @@ class OperationStatus:
         headers = {"operation-location": where} if name else None
         return Response(status_code=202, headers=headers)
 
-    async def _get(self, exchange: Exchange, variables: Mapping[str, str]) -> ASGIApp:
+    async def _get(self, http_request: HttpRequest, variables: Mapping[str, str]) -> ASGIApp:
         operation_id = variables["operation_id"]
-        single_values(exchange.query, ())
+        single_values(http_request.query, ())
         request = operations_pb2.GetOperationRequest(name=await self._backend.find(operation_id))
         try:
             found = await self._backend.call(
-                GET_OPERATION, request.SerializeToString(), exchange.caller
+                GET_OPERATION, request.SerializeToString(), http_request.caller
             )
         except PermissionDeniedError as cause:
             raise _denied(operation_id) from cause

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp
 from lro_grpc._dialects import deployment_manager
 from lro_grpc._errors import InvalidArgumentError, OperationNotFoundError, cut
 from lro_grpc._http.backend import GET_OPERATION, LIST_OPERATIONS, Backend
-from lro_grpc._http.request import Exchange, single_values
+from lro_grpc._http.request import HttpRequest, single_values
 from lro_grpc._http.responses import dumped, json_response
 from lro_grpc._http.routing import Route, Template
 from lro_grpc._operation import names
@@ -115,16 +115,16 @@ class DeploymentManager:
         is_there = operations_pb2.Operation.FromString(operation).name
         return json_response(dumped(await self._form(operation)) if is_there else b"{}")
 
-    async def _get(self, exchange: Exchange, variables: Mapping[str, str]) -> ASGIApp:
-        single_values(exchange.query, ("header.bypassBillingFilter",))
+    async def _get(self, http_request: HttpRequest, variables: Mapping[str, str]) -> ASGIApp:
+        single_values(http_request.query, ("header.bypassBillingFilter",))
         parent = _parent(variables["project"])
         name = names.operation_name(parent, variables["operation"])
         request = operations_pb2.GetOperationRequest(name=name).SerializeToString()
-        found = await self._backend.call(GET_OPERATION, request, exchange.caller)
+        found = await self._backend.call(GET_OPERATION, request, http_request.caller)
         return json_response(dumped(await self._form(found.body)))
 
-    async def _list(self, exchange: Exchange, variables: Mapping[str, str]) -> ASGIApp:
-        asked = single_values(exchange.query, (*_PARAMETERS, "header.bypassBillingFilter"))
+    async def _list(self, http_request: HttpRequest, variables: Mapping[str, str]) -> ASGIApp:
+        asked = single_values(http_request.query, (*_PARAMETERS, "header.bypassBillingFilter"))
         if asked.get("orderBy", _ORDER) not in (_ORDER, ""):
             raise InvalidArgumentError(
                 f"orderBy is {cut(asked['orderBy'])!r}; the one order that there is is {_ORDER!r}"
@@ -137,7 +137,7 @@ class DeploymentManager:
             page_token=asked.get("pageToken", ""),
         )
         answer = await self._backend.call(
-            LIST_OPERATIONS, request.SerializeToString(), exchange.caller
+            LIST_OPERATIONS, request.SerializeToString(), http_request.caller
         )
         page = operations_pb2.ListOperationsResponse.FromString(answer.body)
         forms = []

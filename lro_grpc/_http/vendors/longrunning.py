@@ -29,7 +29,7 @@ from lro.v1 import operation_control_service_pb2
 from lro_grpc._dialects import canonical_json, longrunning
 from lro_grpc._http import transcoding
 from lro_grpc._http.backend import GET_OPERATION, LIST_OPERATIONS, Backend
-from lro_grpc._http.request import Exchange
+from lro_grpc._http.request import HttpRequest
 from lro_grpc._http.responses import dumped, json_response, operation_json
 from lro_grpc._http.routing import Route
 from lro_grpc._http.server_sent_events import event_stream
@@ -77,8 +77,8 @@ class Longrunning:
         for other in others:
             rule.additional_bindings.add(get=f"{self.prefix}/{other}")
 
-        async def answer(body: bytes, exchange: Exchange) -> ASGIApp:
-            page = await self._backend.call(LIST_OPERATIONS, body, exchange.caller)
+        async def answer(body: bytes, http_request: HttpRequest) -> ASGIApp:
+            page = await self._backend.call(LIST_OPERATIONS, body, http_request.caller)
             message = operations_pb2.ListOperationsResponse.FromString(page.body)
             return json_response(dumped(canonical_json.to_json(message)))
 
@@ -101,15 +101,15 @@ class Longrunning:
         return transcoding.routes(rule, kind, self._emptily(f"{_OPERATIONS}DeleteOperation"))
 
     def _emptily(self, method: str) -> transcoding.Answer:
-        async def answer(body: bytes, exchange: Exchange) -> ASGIApp:
-            await self._backend.call(method, body, exchange.caller)
+        async def answer(body: bytes, http_request: HttpRequest) -> ASGIApp:
+            await self._backend.call(method, body, http_request.caller)
             return json_response(b"{}")
 
         return answer
 
     def _getting(self) -> Iterator[Route]:
-        async def answer(body: bytes, exchange: Exchange) -> ASGIApp:
-            found = await self._backend.call(GET_OPERATION, body, exchange.caller)
+        async def answer(body: bytes, http_request: HttpRequest) -> ASGIApp:
+            found = await self._backend.call(GET_OPERATION, body, http_request.caller)
             hint = dict(found.headers).get(POLL_AFTER, "")
             headers = {"retry-after": _seconds(hint)} if hint.isdecimal() else None
             return json_response(operation_json(found.body), headers=headers)
@@ -118,10 +118,10 @@ class Longrunning:
         return transcoding.routes(rule, operations_pb2.GetOperationRequest, answer)
 
     def _waiting(self) -> Iterator[Route]:
-        async def answer(body: bytes, exchange: Exchange) -> ASGIApp:
+        async def answer(body: bytes, http_request: HttpRequest) -> ASGIApp:
             method = f"{_OPERATIONS}WaitOperation"
-            waiting = self._backend.call(method, body, exchange.caller, waits=True)
-            found = await exchange.unless_gone(waiting)
+            waiting = self._backend.call(method, body, http_request.caller, waits=True)
+            found = await http_request.unless_gone(waiting)
             return json_response(operation_json(found.body))
 
         rule = http_pb2.HttpRule(post=f"{self.prefix}/{_NAME}:wait", body="*")
@@ -129,9 +129,9 @@ class Longrunning:
         return transcoding.routes(rule, operations_pb2.WaitOperationRequest, answer)
 
     def _watching(self) -> Iterator[Route]:
-        async def answer(body: bytes, exchange: Exchange) -> ASGIApp:
-            states = self._backend.stream(f"{_CONTROL}WatchOperation", body, exchange.caller)
-            return await event_stream(states, exchange, self.error_body)
+        async def answer(body: bytes, http_request: HttpRequest) -> ASGIApp:
+            states = self._backend.stream(f"{_CONTROL}WatchOperation", body, http_request.caller)
+            return await event_stream(states, http_request, self.error_body)
 
         rule = http_pb2.HttpRule(get=f"{self.prefix}/{_NAME}:watch")
         return transcoding.routes(rule, operation_control_service_pb2.WatchOperationRequest, answer)
