@@ -13,50 +13,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from lro_grpc._http import responses
 from lro_grpc._http.request import BodyLimits, HttpRequest
 from lro_grpc._http.responses import dumped, json_response
-from lro_grpc._http.routing import Route, Router, VendorApi
+from lro_grpc._http.routing import Route, Router, VendorApi, api_of
 from lro_grpc._server.operations import Operations
-
-Loop = asyncio.AbstractEventLoop
-
-
-class OnLoop:
-    """Runs an app on the event loop of the operations, whatever loop the HTTP server has.
-
-    They differ where the operations are attached to a ``grpc.server``.
-
-    Args:
-        app: The app.
-        operations: The operations.
-    """
-
-    def __init__(self, app: ASGIApp, operations: Operations) -> None:
-        self._app = app
-        self._operations = operations
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request."""
-        here, there = asyncio.get_running_loop(), self._operations.loop
-        if there is None or there is here:
-            await self._app(scope, receive, send)
-            return
-        answering = self._app(scope, _from(here, receive), _from(here, send))
-        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_run(answering), there))
-
-
-def _from(
-    loop: Loop, function: Callable[..., Awaitable[Any]]
-) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """Returns a function for another loop that calls one on this loop."""
-
-    async def call(*arguments: Any) -> Any:
-        running = asyncio.run_coroutine_threadsafe(_run(function(*arguments)), loop)
-        return await asyncio.wrap_future(running)
-
-    return call
-
-
-async def _run(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable
 
 
 class Gateway:
@@ -116,15 +74,52 @@ class Gateway:
         return json_response(dumped(body), status=status, headers=headers)
 
 
-def api_of(path: str, apis: Sequence[VendorApi]) -> VendorApi:
-    """Returns the api in whose prefix a path is, or else the first one."""
-    inside = (one for one in apis if path.startswith(f"{one.prefix}/"))
-    return max(inside, key=lambda one: len(one.prefix), default=apis[0])
-
-
 def _path(scope: Scope) -> str:
     """Returns the path as it was sent, percent-encoded, below where the app is mounted."""
     raw = scope.get("raw_path")
     path = raw.decode("latin-1") if raw is not None else quote(scope["path"])
     root = scope.get("root_path", "")
     return path[len(root) :] if root and path.startswith(f"{root}/") else path
+
+
+class OnLoop:
+    """Runs an app on the event loop of the operations, whatever loop the HTTP server has.
+
+    They differ where the operations are attached to a ``grpc.server``.
+
+    Args:
+        app: The app.
+        operations: The operations.
+    """
+
+    def __init__(self, app: ASGIApp, operations: Operations) -> None:
+        self._app = app
+        self._operations = operations
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        here, there = asyncio.get_running_loop(), self._operations.loop
+        if there is None or there is here:
+            await self._app(scope, receive, send)
+            return
+        answering = self._app(scope, _from(here, receive), _from(here, send))
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_run(answering), there))
+
+
+Loop = asyncio.AbstractEventLoop
+
+
+def _from(
+    loop: Loop, function: Callable[..., Awaitable[Any]]
+) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Returns a function for another loop that calls one on this loop."""
+
+    async def call(*arguments: Any) -> Any:
+        running = asyncio.run_coroutine_threadsafe(_run(function(*arguments)), loop)
+        return await asyncio.wrap_future(running)
+
+    return call
+
+
+async def _run(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable

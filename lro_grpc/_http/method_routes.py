@@ -13,11 +13,10 @@ from starlette.types import ASGIApp
 from lro_grpc._dialects import canonical_json
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._http import transcoding
-from lro_grpc._http.app import api_of
 from lro_grpc._http.backend import Backend
 from lro_grpc._http.request import HttpRequest
 from lro_grpc._http.responses import dumped, json_response
-from lro_grpc._http.routing import Route, VendorApi
+from lro_grpc._http.routing import Route, VendorApi, api_of
 from lro_grpc._http.transcoding import bindings, rule_of
 from lro_grpc._server.jobs.kind import JobKind
 

@@ -16,6 +16,48 @@ from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError, cut
 from lro_grpc._runtime.public_error import status_of
 
 
+def json_response(
+    body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Returns a response.
+
+    Args:
+        body: JSON.
+        status: The HTTP status.
+        headers: Headers besides those of any response.
+    """
+    return Response(
+        body, status, {**_HEADERS, **headers} if headers else _HEADERS, "application/json"
+    )
+
+
+_HEADERS = {"cache-control": "no-store"}
+
+
+def dumped(value: Any) -> bytes:
+    """Returns a mapping as JSON, on one line."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def operation_json(operation: bytes) -> bytes:
+    """Returns the JSON of a serialized Operation, on one line.
+
+    An operation is asked for again and again while nothing changes: so what was made is kept.
+    """
+    return _kept(operation) if len(operation) <= _MAX_KEPT else _made(operation)
+
+
+def _made(operation: bytes) -> bytes:
+    return dumped(longrunning.to_json(operations_pb2.Operation.FromString(operation)))
+
+
+_MAX_KEPT = 8 * 1024
+"""Bytes of an operation whose JSON is kept."""
+
+
+_kept = functools.lru_cache(maxsize=1024)(_made)
+
+
 class HttpError(LroError):
     """An error whose HTTP status is not the one of its code.
 
@@ -34,6 +76,19 @@ class HttpError(LroError):
         super().__init__(message, **more)
         self.status = status
         self.headers = headers or {}
+
+
+def told(error: Exception, where: str) -> tuple[int, Mapping[str, str], status_pb2.Status]:
+    """Returns how to answer with an error: the HTTP status, headers, and the Status for the body.
+
+    Args:
+        error: What was raised; of what is no ``LroError``, the log has it and the answer an id.
+        where: What was being done, for the log.
+    """
+    status = status_of(error, where, domain=LIBRARY_DOMAIN)
+    if isinstance(error, HttpError):
+        return error.status, error.headers, status
+    return http_status.OF_CODE[http_status.canonical(status.code)], {}, status
 
 
 def no_route(http_method: str, path: str) -> HttpError:
@@ -98,57 +153,3 @@ def not_json(content_type: str) -> HttpError:
         reason="NOT_JSON",
         metadata={"content_type": cut(content_type)},
     )
-
-
-def told(error: Exception, where: str) -> tuple[int, Mapping[str, str], status_pb2.Status]:
-    """Returns how to answer with an error: the HTTP status, headers, and the Status for the body.
-
-    Args:
-        error: What was raised; of what is no ``LroError``, the log has it and the answer an id.
-        where: What was being done, for the log.
-    """
-    status = status_of(error, where, domain=LIBRARY_DOMAIN)
-    if isinstance(error, HttpError):
-        return error.status, error.headers, status
-    return http_status.OF_CODE[http_status.canonical(status.code)], {}, status
-
-
-_MAX_KEPT = 8 * 1024
-"""Bytes of an operation whose JSON is kept."""
-
-_HEADERS = {"cache-control": "no-store"}
-
-
-def json_response(
-    body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
-    """Returns a response.
-
-    Args:
-        body: JSON.
-        status: The HTTP status.
-        headers: Headers besides those of any response.
-    """
-    return Response(
-        body, status, {**_HEADERS, **headers} if headers else _HEADERS, "application/json"
-    )
-
-
-def dumped(value: Any) -> bytes:
-    """Returns a mapping as JSON, on one line."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def operation_json(operation: bytes) -> bytes:
-    """Returns the JSON of a serialized Operation, on one line.
-
-    An operation is asked for again and again while nothing changes: so what was made is kept.
-    """
-    return _kept(operation) if len(operation) <= _MAX_KEPT else _made(operation)
-
-
-def _made(operation: bytes) -> bytes:
-    return dumped(longrunning.to_json(operations_pb2.Operation.FromString(operation)))
-
-
-_kept = functools.lru_cache(maxsize=1024)(_made)

@@ -61,6 +61,12 @@ class VendorApi(Protocol):
         ...
 
 
+def api_of(path: str, apis: Sequence[VendorApi]) -> VendorApi:
+    """Returns the api in whose prefix a path is, or else the first one."""
+    inside = (one for one in apis if path.startswith(f"{one.prefix}/"))
+    return max(inside, key=lambda one: len(one.prefix), default=apis[0])
+
+
 class Router:
     """Finds the route of a request.
 
@@ -85,18 +91,6 @@ class Router:
     def methods(self, path: str) -> Sequence[str]:
         """Returns the HTTP methods that a path has routes for."""
         return sorted(method for method in self._routes if self.find(method, path))
-
-
-_LITERAL = r"[\w.~%!$&'()+,;=@-]+"
-_ITEM = rf"\*\*|\*|{_LITERAL}"
-_PART = re.compile(
-    rf"/(?:(?P<item>{_ITEM})|"
-    rf"\{{(?P<field>[a-z_]\w*(?:\.[a-z_]\w*)*)(?:=(?P<items>(?:{_ITEM})(?:/(?:{_ITEM}))*))?\}})",
-    re.ASCII,
-)
-_VERB = re.compile(rf":{_LITERAL}", re.ASCII)
-_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_SLASH = re.compile(r"(%2[Ff])")
 
 
 class Template:
@@ -164,6 +158,18 @@ def verb_of(path: str) -> str:
         return ""
     _, colon, verb = path.rpartition("/")[2].partition(":")
     return colon + verb
+
+
+_LITERAL = r"[\w.~%!$&'()+,;=@-]+"
+_ITEM = rf"\*\*|\*|{_LITERAL}"
+_PART = re.compile(
+    rf"/(?:(?P<item>{_ITEM})|"
+    rf"\{{(?P<field>[a-z_]\w*(?:\.[a-z_]\w*)*)(?:=(?P<items>(?:{_ITEM})(?:/(?:{_ITEM}))*))?\}})",
+    re.ASCII,
+)
+_VERB = re.compile(rf":{_LITERAL}", re.ASCII)
+_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_SLASH = re.compile(r"(%2[Ff])")
 
 
 def _pattern(item: str) -> str:

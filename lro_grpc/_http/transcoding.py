@@ -43,16 +43,6 @@ def route(binding: Binding, answer: Answer) -> Route:
     return Route(binding.http_method, binding.template, read)
 
 
-_FROM_TEXT = frozenset(
-    f"google.protobuf.{name}"
-    for name in (
-        *("Timestamp", "Duration", "FieldMask", "StringValue", "BytesValue", "BoolValue"),
-        *("Int32Value", "UInt32Value", "Int64Value", "UInt64Value", "FloatValue", "DoubleValue"),
-    )
-)
-"""Messages that are one text in JSON, and so may be a query parameter."""
-
-
 @dataclass(frozen=True, slots=True)
 class Binding:
     """One way to call a method over HTTP."""
@@ -233,6 +223,16 @@ def _path(descriptor: Any, dotted: str) -> list[FieldDescriptor]:
         path.append(field)
         descriptor = field.message_type
     return path
+
+
+_FROM_TEXT = frozenset(
+    f"google.protobuf.{name}"
+    for name in (
+        *("Timestamp", "Duration", "FieldMask", "StringValue", "BytesValue", "BoolValue"),
+        *("Int32Value", "UInt32Value", "Int64Value", "UInt64Value", "FloatValue", "DoubleValue"),
+    )
+)
+"""Messages that are one text in JSON, and so may be a query parameter."""
 
 
 def _value(name: str, field: FieldDescriptor, texts: Sequence[str]) -> Any:
