@@ -1,4 +1,4 @@
-"""What makes a command of a function."""
+"""Makes a command that connects to a server of a function."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from lro_grpc._cli.connection import Connection
 from lro_grpc._cli.session import open_session
 
 
-def connecting(command: Callable[..., exit_codes.Exit]) -> Callable[..., None]:
-    """Gives a function the options of a Connection, and a Session as its first argument.
+def connecting(function: Callable[..., exit_codes.Exit]) -> Callable[..., None]:
+    """Returns a command that calls a function with a session in place of its first parameter.
 
-    What the function returns, or the error that it raises, ends the command.
+    The command has the options of ``Connection`` beside the function's own parameters. Whatever the
+    function returns or raises ends the command.
     """
-    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+    _, *own = inspect.signature(function, eval_str=True).parameters.values()
     hints = typing.get_type_hints(Connection, include_extras=True)
     shared = [
         field.replace(annotation=hints[field.name])
         for field in inspect.signature(Connection).parameters.values()
     ]
 
-    @functools.wraps(command)
-    def run(**given: Any) -> None:
-        connection = Connection(**{field.name: given.pop(field.name) for field in shared})
+    @functools.wraps(function)
+    def command(**values: Any) -> None:
+        connection = Connection(**{field.name: values.pop(field.name) for field in shared})
 
         def work() -> exit_codes.Exit:
             with open_session(connection) as session:
-                return command(session, **given)
+                return function(session, **values)
 
-        raise typer.Exit(exit_codes.end(work, connection))
+        raise typer.Exit(exit_codes.run(work, connection))
 
-    run.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
-    return run
+    command.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
+    return command

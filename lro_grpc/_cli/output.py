@@ -1,12 +1,15 @@
-"""The formats that a command can print operations in."""
+"""Prints operations on stdout, as JSON or YAML, and messages on stderr."""
 
 from __future__ import annotations
 
 import enum
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import yaml
+
+from lro_grpc._cli.terminal_text import one_line
 
 if TYPE_CHECKING:
     from google.longrunning import operations_pb2
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Output(str, enum.Enum):
-    """What ``--output`` takes."""
+    """The values of ``--output``."""
 
     TABLE = "table"
     JSON = "json"
@@ -28,7 +31,7 @@ def print_one(operation: operations_pb2.Operation, types: MessageTypes, output: 
 
 
 def print_value(value: Any, output: Output) -> None:
-    """Prints a JSON value, as YAML if that is asked for, and else indented."""
+    """Prints a JSON value: as YAML for ``Output.YAML``, else as indented JSON."""
     if output is Output.YAML:
         print(to_yaml(value), end="")
     else:
@@ -37,15 +40,20 @@ def print_value(value: Any, output: Output) -> None:
 
 def print_next(operation: operations_pb2.Operation, types: MessageTypes, output: Output) -> None:
     """Prints an operation as one of many: a line of JSON, or a YAML document after its ``---``."""
-    found = types.to_dict(operation)
+    value = types.to_dict(operation)
     if output is Output.JSON:
-        print(json.dumps(found), flush=True)
+        print(json.dumps(value), flush=True)
     else:
-        print(f"---\n{to_yaml(found)}", end="", flush=True)
+        print(f"---\n{to_yaml(value)}", end="", flush=True)
 
 
 def to_yaml(value: Any) -> str:
     """Returns a JSON value as block YAML."""
-    plain = json.loads(json.dumps(value))  # protobuf's own kinds of dict are none of YAML's
+    plain = json.loads(json.dumps(value))  # YAML does not know protobuf's own kinds of dict
     text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
     return text
+
+
+def print_message(text: str) -> None:
+    """Prints a line on stderr, in the name of the command."""
+    print(f"lro: {one_line(text)}", file=sys.stderr)

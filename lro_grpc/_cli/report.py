@@ -1,4 +1,4 @@
-"""One operation for people, as ``lro get`` and ``lro wait`` print it."""
+"""Prints one operation for people, as ``lro get`` and ``lro wait`` do."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from lro_grpc._inspection.message_types import MessageTypes
 
 _LABEL_WIDTH = 10
-_OWN_TYPE = DEFAULT_TYPE.DESCRIPTOR.full_name
-_SAID_ELSEWHERE = {
+_DEFAULT_TYPE = DEFAULT_TYPE.DESCRIPTOR.full_name
+_IN_SUMMARY = {
     *("@type", "createTime", "startTime", "updateTime", "endTime", "expireTime"),
     *("target", "verb", "apiVersion", "statusDetail", "progressPercent", "state", "attempt"),
     *("cancelRequested", "pauseRequested", "batchCreateInstancesMetadata"),
 }
-"""The fields of ``lro.v1.OperationMetadata`` that the lines at the top tell of."""
+"""The fields of ``lro.v1.OperationMetadata`` that the lines at the top show."""
 
 
 def show(operation: operations_pb2.Operation, types: MessageTypes, output: Output) -> None:
-    """Prints an operation in the format that was asked for."""
+    """Prints an operation in a format."""
     if output is Output.TABLE:
         _print_report(operation, types)
     else:
@@ -39,56 +39,56 @@ def show(operation: operations_pb2.Operation, types: MessageTypes, output: Outpu
 
 
 def _print_report(operation: operations_pb2.Operation, types: MessageTypes) -> None:
-    """Prints a line for each thing that the metadata tells, and then what is left as YAML."""
+    """Prints a line for each value of the summary, and the rest of the operation as YAML."""
     terminal = Terminal()
-    told = printable_summary(operation, types)
-    terminal.line(Text(told.name, style="bold"))
-    for label, value in _lines(told):
+    summary = printable_summary(operation, types)
+    terminal.line(Text(summary.name, style="bold"))
+    for label, value in _lines(summary):
         terminal.line(f"  {label:{_LABEL_WIDTH}}", value)
-    if told.batch:
+    if summary.batch:
         terminal.line("  batch")
-        terminal.table(instance_table(told.batch), indent=4)
+        terminal.table(instance_table(summary.batch), indent=4)
     for label, message in _messages(types.to_dict(operation)):
         terminal.line(f"  {label}")
         terminal.line(textwrap.indent(to_yaml(message), "    ").rstrip())
 
 
-def _lines(told: Summary) -> Iterator[tuple[str, str | Text]]:
-    """Yields the label and the value of all that is told."""
-    state = state_text(told.state)
-    state.append("".join(f", {what} requested" for what in told.requested), style="not bold")
+def _lines(summary: Summary) -> Iterator[tuple[str, str | Text]]:
+    """Yields the label and the text of each value that is there."""
+    state = state_text(summary.state)
+    state.append("".join(f", {one} requested" for one in summary.requested), style="not bold")
     yield "state", state
-    if told.progress is not None:
-        yield "progress", percent(told.progress)
+    if summary.progress is not None:
+        yield "progress", percent(summary.progress)
     yield from (
         (label, value)
         for label, value in (
-            ("detail", told.detail),
-            ("verb", told.verb),
-            ("target", told.target),
-            ("API", told.api_version),
-            ("attempt", str(told.attempt or "")),
-            ("created", _utc(told.create_time)),
-            ("started", _utc(told.start_time)),
-            ("updated", _utc(told.update_time)),
-            ("ended", _utc(told.end_time)),
-            ("expires", _utc(told.expire_time)),
-            ("error", told.error),
+            ("detail", summary.detail),
+            ("verb", summary.verb),
+            ("target", summary.target),
+            ("API", summary.api_version),
+            ("attempt", str(summary.attempt or "")),
+            ("created", _utc(summary.create_time)),
+            ("started", _utc(summary.start_time)),
+            ("updated", _utc(summary.update_time)),
+            ("ended", _utc(summary.end_time)),
+            ("expires", _utc(summary.expire_time)),
+            ("error", summary.error),
         )
         if value
     )
 
 
 def _messages(operation: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yields what the lines at the top do not tell."""
+    """Yields the messages of an operation, without the fields that the lines at the top show."""
     details = operation.get("error", {}).get("details")
     if details:
         yield "error details", details
     if "response" in operation:
         yield "response", operation["response"]
     metadata = operation.get("metadata", {})
-    if metadata.get("@type", "").rpartition("/")[2] == _OWN_TYPE:
-        metadata = {k: v for k, v in metadata.items() if k not in _SAID_ELSEWHERE}
+    if metadata.get("@type", "").rpartition("/")[2] == _DEFAULT_TYPE:
+        metadata = {k: v for k, v in metadata.items() if k not in _IN_SUMMARY}
     if metadata:
         yield "metadata", metadata
 

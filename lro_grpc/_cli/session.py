@@ -1,4 +1,4 @@
-"""A command's time with a server."""
+"""A command's session with a server."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lro_grpc._cli import exit_codes
 from lro_grpc._cli.connection import Connection
+from lro_grpc._cli.output import print_message
 from lro_grpc._client.operations import OperationsClient
 from lro_grpc._inspection.message_types import MessageTypes
 from lro_grpc._inspection.reflection import Reflection
@@ -20,7 +20,7 @@ class Session:
     connection: Connection
     client: OperationsClient
     types: MessageTypes
-    """The types of what the server sends."""
+    """The types of the messages that the server sends."""
 
 
 @contextlib.contextmanager
@@ -31,5 +31,5 @@ def open_session(connection: Connection) -> Iterator[Session]:
         yield Session(
             connection,
             OperationsClient(channel, call_metadata=metadata, retry=None),
-            MessageTypes(Reflection(channel, metadata), note=exit_codes.say),
+            MessageTypes(Reflection(channel, metadata), note=print_message),
         )

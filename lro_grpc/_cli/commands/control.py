@@ -3,26 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import Annotated
+
+import typer
 
 from lro_grpc._cli.commands.wait import wait
-from lro_grpc._cli.exit_codes import Exit, tell
+from lro_grpc._cli.exit_codes import Exit, print_error
 from lro_grpc._cli.output import Output, print_value
+from lro_grpc._cli.parameters import CallTimeout, Format, Name, Names, UnfinishedNames
 from lro_grpc._cli.report import show
+from lro_grpc._cli.session import Session
 from lro_grpc._cli.terminal_text import one_line
-from lro_grpc._dialects.registry import to_json
+from lro_grpc._client.plan import RPC_TIMEOUT
+from lro_grpc._dialects.registry import DIALECTS, to_json
 from lro_grpc._errors import LroError
 
-if TYPE_CHECKING:
-    from lro_grpc._cli.session import Session
+
+def _known_dialect(dialect: str | None) -> str | None:
+    """Reads ``--as``."""
+    if dialect is not None and dialect not in DIALECTS:
+        raise typer.BadParameter(f"{dialect!r} is not one of {', '.join(DIALECTS)}")
+    return dialect
 
 
 def get(
-    session: Session, name: str, timeout: timedelta, output: Output, dialect: str | None
+    session: Session,
+    name: Name,
+    output: Format = Output.TABLE,
+    dialect: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="|".join(DIALECTS),
+            callback=_known_dialect,
+            autocompletion=lambda: list(DIALECTS),
+            help="Show it as the JSON of this dialect.",
+        ),
+    ] = None,
+    timeout: CallTimeout = None,
 ) -> Exit:
     """Prints an operation, in a dialect if one is given."""
-    operation = session.client.get(name, timeout=timeout)
+    operation = session.client.get(name, timeout=timeout or RPC_TIMEOUT)
     if dialect is None:
         show(operation, session.types, output)
     else:
@@ -30,59 +51,66 @@ def get(
     return Exit.SUCCEEDED
 
 
-def cancel(session: Session, names: Iterable[str], timeout: timedelta, *, waits: bool) -> Exit:
-    """Asks to cancel operations, and waits for what comes of it if that is wished."""
+def cancel(
+    session: Session,
+    names: UnfinishedNames,
+    waits: Annotated[
+        bool, typer.Option("--wait", help="Wait until they are done, and exit with the outcome.")
+    ] = False,
+    timeout: CallTimeout = None,
+) -> Exit:
+    """Requests the cancellation of operations, and may wait for their ends."""
 
-    def one(name: str) -> Exit:
-        session.client.cancel(name, timeout=timeout)
+    def cancel_one(name: str) -> Exit:
+        session.client.cancel(name, timeout=timeout or RPC_TIMEOUT)
         if waits:
-            return wait(session, name, None, Output.TABLE)
-        return _say("asked to cancel {}; `lro wait {}` tells what comes of it", name)
+            return wait(session, name)
+        return _print_done("asked to cancel {}; `lro wait {}` tells what comes of it", name)
 
-    return _each(session, names, one)
-
-
-def pause(session: Session, names: Iterable[str], timeout: timedelta) -> Exit:
-    """Asks to pause operations."""
-
-    def one(name: str) -> Exit:
-        session.client.pause(name, timeout=timeout)
-        return _say("asked to pause {}; `lro get {}` tells whether it has", name)
-
-    return _each(session, names, one)
+    return _for_each(session, names, cancel_one)
 
 
-def resume(session: Session, names: Iterable[str], timeout: timedelta) -> Exit:
+def pause(session: Session, names: UnfinishedNames, timeout: CallTimeout = None) -> Exit:
+    """Requests pauses of operations."""
+
+    def pause_one(name: str) -> Exit:
+        session.client.pause(name, timeout=timeout or RPC_TIMEOUT)
+        return _print_done("asked to pause {}; `lro get {}` tells whether it has", name)
+
+    return _for_each(session, names, pause_one)
+
+
+def resume(session: Session, names: UnfinishedNames, timeout: CallTimeout = None) -> Exit:
     """Lets paused operations go on."""
 
-    def one(name: str) -> Exit:
-        session.client.resume(name, timeout=timeout)
-        return _say("resumed {}; `lro watch {}` shows how it goes on", name)
+    def resume_one(name: str) -> Exit:
+        session.client.resume(name, timeout=timeout or RPC_TIMEOUT)
+        return _print_done("resumed {}; `lro watch {}` shows how it goes on", name)
 
-    return _each(session, names, one)
+    return _for_each(session, names, resume_one)
 
 
-def delete(session: Session, names: Iterable[str], timeout: timedelta) -> Exit:
+def delete(session: Session, names: Names, timeout: CallTimeout = None) -> Exit:
     """Deletes operations, which does not cancel them."""
 
-    def one(name: str) -> Exit:
-        session.client.delete(name, timeout=timeout)
-        return _say("deleted {}", name)
+    def delete_one(name: str) -> Exit:
+        session.client.delete(name, timeout=timeout or RPC_TIMEOUT)
+        return _print_done("deleted {}", name)
 
-    return _each(session, names, one)
+    return _for_each(session, names, delete_one)
 
 
-def _each(session: Session, names: Iterable[str], one: Callable[[str], Exit]) -> Exit:
+def _for_each(session: Session, names: Iterable[str], one: Callable[[str], Exit]) -> Exit:
     """Deals with every name, whatever comes of the others; returns the highest exit code."""
     codes = []
     for name in names:
         try:
             codes.append(one(name))
         except LroError as error:
-            codes.append(tell(error, session.connection))
+            codes.append(print_error(error, session.connection))
     return max(codes)
 
 
-def _say(sentence: str, name: str) -> Exit:
+def _print_done(sentence: str, name: str) -> Exit:
     print(sentence.replace("{}", one_line(name)), flush=True)
     return Exit.SUCCEEDED

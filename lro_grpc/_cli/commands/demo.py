@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import grpc
+import typer
 from google.longrunning import operations_pb2
 from rich.text import Text
 
-from lro.example.v1 import fleet_service_lro, fleet_service_pb2
-from lro_grpc._cli.commands.serve import PARENT, assemble
-from lro_grpc._cli.commands.watch import show_states
-from lro_grpc._cli.exit_codes import Exit, say
+import lro_grpc
+from lro.example.v1 import fleet_service_pb2
+from lro_grpc._cli.commands.watch import show_updates
+from lro_grpc._cli.exit_codes import Exit
+from lro_grpc._cli.output import print_message
+from lro_grpc._cli.server import PARENT, example_fleet, make_server
 from lro_grpc._cli.style import Terminal
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._client.future import OperationFuture
 from lro_grpc._dialects.registry import DIALECTS, to_json
 from lro_grpc._errors import LroError, OperationFailedError
-from lro_grpc._example.service import FleetService
 from lro_grpc._inspection.message_types import MessageTypes
 from lro_grpc._inspection.reflection import Reflection
 from lro_grpc._runtime.loop_thread import LoopThread
-from lro_grpc._server.operations import Operations
 
 _ROWS = 500_000
 
@@ -37,7 +37,16 @@ _GOOD_SCHEMA = "CREATE TABLE orders (id INTEGER PRIMARY KEY, customer TEXT NOT N
 _BAD_SCHEMA = "CREATE TABLE orders (id INTEGER PRIMARY KEY, total REAL CHECK (total >));"
 
 
-def run(target: str) -> None:
+def demo(
+    target: Annotated[
+        str,
+        typer.Option(
+            envvar="LRO_TARGET",
+            help="A server started with `lro serve`; the demo starts its own without it.",
+            metavar="HOST:PORT",
+        ),
+    ] = "",
+) -> None:
     """Runs the demo against a server, or against one of its own; exits with 1 if it fails."""
     terminal = Terminal()
     try:
@@ -46,16 +55,19 @@ def run(target: str) -> None:
             channel = stack.enter_context(grpc.insecure_channel(address))
             _Demo(channel, terminal).run()
     except (LroError, grpc.RpcError) as error:
-        say(f"the demo cannot go on: {error}")
-        sys.exit(Exit.FAILED)
+        print_message(f"the demo cannot go on: {error}")
+        raise typer.Exit(Exit.FAILED) from error
 
 
 class _Demo:
     """A caller of the fleet service."""
 
     def __init__(self, channel: grpc.Channel, terminal: Terminal) -> None:
+        # Not at the top: the stubs load the whole server, for which no other command has to wait.
+        from lro.example.v1 import fleet_service_lro
+
         self._fleet = fleet_service_lro.FleetServiceClient(channel)
-        self._types = MessageTypes(Reflection(channel), note=say)
+        self._types = MessageTypes(Reflection(channel), note=print_message)
         self._terminal = terminal
         self._run = uuid.uuid4().hex[:6]
 
@@ -116,8 +128,8 @@ class _Demo:
         self._terminal.line(Text(text, style="bold"))
 
     def _show(self, future: OperationFuture[Any, Any]) -> None:
-        states = (future.operation for _ in future.updates())
-        show_states(self._terminal, (printable_summary(state, self._types) for state in states))
+        updates = (future.operation for _ in future.updates())
+        show_updates(self._terminal, (printable_summary(one, self._types) for one in updates))
 
 
 @contextlib.contextmanager
@@ -126,14 +138,9 @@ def _own_server(terminal: Terminal) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="lro-demo-") as folder:
         store = f"sqlite:///{folder}/operations.db"
         thread = LoopThread()
-        operations = Operations(store, grace=timedelta(seconds=2))
-        fleet = FleetService(Path(folder))
+        operations = lro_grpc.Operations(store, grace=timedelta(seconds=2))
         server, port, _ = thread.run(
-            assemble(
-                operations,
-                lambda it: fleet_service_lro.add_FleetServiceServicer_to_server(fleet, it),
-                "127.0.0.1:0",
-            )
+            make_server(operations, example_fleet(Path(folder)), "127.0.0.1:0")
         )
         thread.run(operations.start())
         thread.run(server.start())

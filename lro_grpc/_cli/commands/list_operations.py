@@ -4,44 +4,70 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.table import Table
 from rich.text import Text
 
+from lro_grpc._cli import shell_completion
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.output import Output, print_next
+from lro_grpc._cli.parameters import CallTimeout, Format
+from lro_grpc._cli.session import Session
 from lro_grpc._cli.style import Terminal, percent, state_text
 from lro_grpc._cli.terminal_text import printable_summary
+from lro_grpc._client.plan import RPC_TIMEOUT
 from lro_grpc._inspection.summary import Summary
 from lro_grpc._operation.names import COLLECTION
 
 if TYPE_CHECKING:
     from google.longrunning import operations_pb2
 
-    from lro_grpc._cli.session import Session
     from lro_grpc._inspection.message_types import MessageTypes
 
 _PAGE_SIZE = 500
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
-def run(
+def list_operations(
     session: Session,
-    parent: str,
-    *,
-    filter_text: str,
-    limit: int | None,
-    page_size: int | None,
-    timeout: timedelta,
-    output: Output,
+    parent: Annotated[
+        str,
+        typer.Argument(
+            metavar="PARENT",
+            help=(
+                "The operations' parent, such as projects/p/locations/l, with - for any;"
+                " `operations` for those without one."
+            ),
+            autocompletion=shell_completion.parents,
+        ),
+    ],
+    filter_text: Annotated[
+        str,
+        typer.Option(
+            "--filter",
+            metavar="TEXT",
+            help="Which ones, as in AIP-160: state = RUNNING AND verb = create.",
+        ),
+    ] = "",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="The most operations to list; all unless given.")
+    ] = None,
+    page_size: Annotated[
+        int | None, typer.Option(min=1, help="The most operations to ask for in one call.")
+    ] = None,
+    output: Format = Output.TABLE,
+    timeout: CallTimeout = None,
 ) -> Exit:
     """Prints the operations of a parent, in the server's order, as the pages come."""
     size = page_size or min(limit or _PAGE_SIZE, _PAGE_SIZE)
-    pager = session.client.list(parent, filter=filter_text, page_size=size, timeout=timeout)
+    pager = session.client.list(
+        parent, filter=filter_text, page_size=size, timeout=timeout or RPC_TIMEOUT
+    )
     operations: Iterator[operations_pb2.Operation] = itertools.islice(pager, limit)
-    # The first is asked for now, so that an error comes before anything is printed.
+    # The first is fetched now, so that an error comes before anything is printed.
     operations = itertools.chain(list(itertools.islice(operations, 1)), operations)
     terminal = Terminal()
     if output is not Output.TABLE:
@@ -61,7 +87,7 @@ def _summaries(
 
 
 def _print_lines(operations: Iterable[Summary]) -> None:
-    """Prints a line for each, with tabs between the columns: for other programs."""
+    """Prints a line for each operation, with tabs between the columns: for other programs."""
     print("NAME", "STATE", "PROGRESS", "VERB", "TARGET", "CREATED", "DETAIL", sep="\t")
     for one in operations:
         created = one.create_time.isoformat() if one.create_time else ""
@@ -72,7 +98,7 @@ def _print_lines(operations: Iterable[Summary]) -> None:
 def _print_tables(
     terminal: Terminal, parent: str, operations: Iterator[Summary], rows: int
 ) -> None:
-    """Prints tables of so many rows, with what all their names begin with above them."""
+    """Prints a table for every so many rows, below the prefix that all its names share."""
     while chunk := list(itertools.islice(operations, rows)):
         prefix = f"{parent}/{COLLECTION}/"
         if not all(one.name.startswith(prefix) for one in chunk):
@@ -88,7 +114,7 @@ def _table(operations: Iterable[Summary], prefix: str) -> Table:
         table.add_column(name, no_wrap=True)
     for name in ("%", "age"):
         table.add_column(name, no_wrap=True, justify="right")
-    for name in ("what", "detail"):  # these give way where the terminal is narrow
+    for name in ("what", "detail"):  # these are cut where the terminal is narrow
         table.add_column(name)
     now = datetime.now(timezone.utc)
     parent = prefix.removesuffix(f"/{COLLECTION}/")

@@ -1,4 +1,4 @@
-"""``lro serve``: a grpc.aio server with health, reflection and operations."""
+"""``lro serve``: serves a user's servicers, or the example fleet, until a signal comes."""
 
 from __future__ import annotations
 
@@ -6,132 +6,145 @@ import asyncio
 import contextlib
 import importlib
 import os
-import ssl
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import grpc
-import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+import typer
 
-from lro.example.v1 import fleet_service_lro
+import lro_grpc
+from lro_grpc._cli.connection import DEFAULT_TARGET
+from lro_grpc._cli.exit_codes import Exit
+from lro_grpc._cli.output import print_message
+from lro_grpc._cli.server import PARENT, AddServicers, example_fleet, make_server, read_credentials
 from lro_grpc._errors import ConfigurationError
-from lro_grpc._example.service import FleetService
-from lro_grpc._server.operations import Operations
 
 
-@dataclass(frozen=True, slots=True)
-class ServeTls:
-    """What makes a server's TLS.
-
-    Raises:
-        ConfigurationError: If the files do not go together.
-    """
-
-    cert: Path | None = None
-    """The server's certificate, and those between it and its authority (PEM)."""
-    key: Path | None = None
-    """The certificate's private key (PEM)."""
-    client_ca: Path | None = None
-    """The authorities of the clients (PEM): a client without a certificate is refused."""
-
-    def __post_init__(self) -> None:
-        """Checks what gRPC would not tell before the first client comes."""
-        if (self.cert is None) != (self.key is None):
-            raise ConfigurationError("TLS needs both --tls-cert and --tls-key; give the other one")
-        if self.client_ca is not None and self.cert is None:
-            raise ConfigurationError("--tls-client-ca needs --tls-cert and --tls-key")
-        if self.cert is None:
-            return
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        try:
-            context.load_cert_chain(self.cert, self.key)
-        except ssl.SSLError as cause:
-            raise ConfigurationError(
-                f"{self.cert} and {self.key} are not a certificate and its key in PEM: {cause}"
-            ) from cause
-        try:
-            context.load_verify_locations(self.client_ca or self.cert)
-        except ssl.SSLError as cause:
-            raise ConfigurationError(
-                f"{self.client_ca} is no certificate in PEM: {cause}"
-            ) from cause
-
-    def credentials(self) -> grpc.ServerCredentials | None:
-        """Returns what gRPC needs; None without TLS."""
-        if self.cert is None or self.key is None:
-            return None
-        authorities = self.client_ca.read_bytes() if self.client_ca else None
-        return grpc.ssl_server_credentials(
-            [(self.key.read_bytes(), self.cert.read_bytes())],
-            root_certificates=authorities,
-            require_client_auth=authorities is not None,
-        )
-
-
-AddServicers = Callable[[Any], object]
-"""Adds servicers to a server, or to what stands in for it."""
-
-PARENT = "projects/demo/locations/local"
-"""Where the example's instances live when nobody says otherwise."""
-
-
-def run(
-    service: str | None,
-    listen: str,
-    store: str,
-    data: Path | None,
-    http: str,
-    public_url: str,
-    tls: tuple[Path | None, Path | None, Path | None],
+def serve(
+    service: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODULE:ATTRIBUTE]",
+            help="A callable (server) -> None that adds servicers; the example fleet without it.",
+        ),
+    ] = None,
+    listen: Annotated[str, typer.Option(help="Where to listen.", metavar="HOST:PORT")] = (
+        DEFAULT_TARGET
+    ),
+    store: Annotated[
+        str, typer.Option(help="Where operations are kept: sqlite:///FILE or memory:.")
+    ] = "sqlite:///operations.db",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="The example fleet's databases: STORE.d/ by default, a temporary one for memory:."
+        ),
+    ] = None,
+    http: Annotated[
+        str, typer.Option(help="Where to listen for HTTP; nowhere without it.", metavar="HOST:PORT")
+    ] = "",
+    public_url: Annotated[
+        str, typer.Option(help="What links in HTTP answers begin with.", metavar="URL")
+    ] = "",
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="The server's certificate (PEM), for TLS; HTTP stays plain.",
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="The private key of --tls-cert (PEM)."),
+    ] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="The authorities of clients (PEM): who shows no certificate of theirs is refused.",
+        ),
+    ] = None,
 ) -> None:
-    """Serves until it is told to stop; exits with 2 and one line if it cannot start."""
+    """Serves until a signal stops it; exits with 2 and one line if it cannot start."""
+
+    async def run(add: AddServicers) -> None:
+        operations = lro_grpc.Operations(store)
+        server, port, checks = await make_server(operations, add, listen, credentials)
+        address = f"{_host(listen)}:{port}"
+        async with _serving_http(operations, http, public_url) as http_port:
+
+            def print_banner() -> None:
+                print(f"listening on   {address}")
+                if http:
+                    print(f"over HTTP on   {_host(http)}:{http_port}")
+                print(f"operations in  {store}")
+                print(f"recovered      {operations.recovered}")
+                print(f"try            {_proposal(service, address, is_secure)}", flush=True)
+
+            await operations.run(
+                server, ready=print_banner, draining=checks.enter_graceful_shutdown
+            )
+
     try:
-        credentials = ServeTls(*tls).credentials()
+        credentials = read_credentials(tls_cert, tls_key, tls_client_ca)
+        is_secure = credentials is not None
         with _servicers(service, store, data) as add:
-            next_command = _next_command(service, listen, is_secure=credentials is not None)
-            serving = _serve(add, listen, store, next_command, http, public_url, credentials)
-            asyncio.run(serving)
+            asyncio.run(run(add))
     except ConfigurationError as error:
-        print(f"lro: {error.message}", file=sys.stderr)
-        sys.exit(2)
+        print_message(error.message)
+        raise typer.Exit(Exit.USAGE) from error
 
 
-async def _serve(
-    add: AddServicers,
-    listen: str,
-    store: str,
-    next_command: str,
-    http: str,
-    public_url: str,
-    credentials: grpc.ServerCredentials | None,
-) -> None:
-    operations = Operations(store)
-    server, port, checks = await assemble(operations, add, listen, credentials)
-    async with _over_http(operations, http, public_url) as http_port:
+@contextlib.contextmanager
+def _servicers(service: str | None, store: str, data: Path | None) -> Iterator[AddServicers]:
+    """Gives the callable that adds a user's servicers, or the example's."""
+    if service is not None:
+        yield _load(service)
+        return
+    with contextlib.ExitStack() as stack:
+        folder = data or _default_data(store) or Path(stack.enter_context(_temporary()))
+        folder.mkdir(parents=True, exist_ok=True)
+        yield example_fleet(folder)
 
-        def banner() -> None:
-            host = listen.rpartition(":")[0]
-            print(f"listening on   {host}:{port}")
-            if http:
-                print(f"over HTTP on   {http.rpartition(':')[0]}:{http_port}")
-            print(f"operations in  {store}")
-            print(f"recovered      {operations.recovered}")
-            print(f"try            {next_command.replace(listen, f'{host}:{port}')}", flush=True)
 
-        await operations.run(server, ready=banner, draining=checks.enter_graceful_shutdown)
+def _load(service: str) -> AddServicers:
+    """Returns the callable that ``MODULE:ATTRIBUTE`` names, of a module in this folder, too."""
+    module_name, separator, attribute = service.partition(":")
+    if not (module_name and separator and attribute):
+        raise ConfigurationError(f"{service!r} is not of the form MODULE:ATTRIBUTE")
+    sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ModuleNotFoundError, AttributeError) as cause:
+        raise ConfigurationError(f"{service}: {cause}") from cause
+    if not callable(found):
+        raise ConfigurationError(
+            f"{service} is {found!r}; give a callable (server) -> None that adds servicers"
+        )
+    add: AddServicers = found
+    return add
+
+
+def _default_data(store: str) -> Path | None:
+    scheme, _, path = store.partition(":///")
+    return Path(f"{path}.d") if scheme == "sqlite" and path else None
+
+
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="lro-fleet-")
 
 
 @contextlib.asynccontextmanager
-async def _over_http(
-    operations: Operations, address: str, public_url: str
+async def _serving_http(
+    operations: lro_grpc.Operations, address: str, public_url: str
 ) -> AsyncIterator[int | None]:
-    """Serves the operations over HTTP, if there is an address for it, and gives the port."""
+    """Serves the operations over HTTP too, and gives the port; None without an address."""
     if not address:
         yield None
         return
@@ -146,97 +159,14 @@ async def _over_http(
         yield port
 
 
-async def assemble(
-    operations: Operations,
-    add: AddServicers,
-    listen: str,
-    credentials: grpc.ServerCredentials | None = None,
-) -> tuple[grpc.aio.Server, int, health.aio.HealthServicer]:
-    """Makes a server that is ready to start, with health and reflection for what it serves.
-
-    Args:
-        operations: The operations to attach.
-        add: Adds the servicers.
-        listen: ``HOST:PORT``; port 0 for any.
-        credentials: With which to listen; None for no TLS.
-
-    Returns:
-        The server, its port and its health checks.
-
-    Raises:
-        ConfigurationError: If the address cannot be listened on.
-    """
-    # Without so_reuseport a second server on the port fails, instead of sharing its traffic.
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    registrar = operations.attach(server)
-    add(registrar)
-    services = ("google.longrunning.Operations", *operations.services)
-    checks = health.aio.HealthServicer()
-    for name in services:
-        await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    reflection.enable_server_reflection(
-        (*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server
-    )
-    try:
-        if credentials is None:
-            port = server.add_insecure_port(listen)
-        else:
-            port = server.add_secure_port(listen, credentials)
-    except RuntimeError as cause:
-        raise ConfigurationError(
-            f"cannot listen on {listen}; is another server running there?"
-        ) from cause
-    return server, port, checks
+def _host(listen: str) -> str:
+    return listen.rpartition(":")[0]
 
 
-@contextlib.contextmanager
-def _servicers(service: str | None, store: str, data: Path | None) -> Iterator[AddServicers]:
-    if service is not None:
-        yield _load(service)
-        return
-    with contextlib.ExitStack() as stack:
-        path = data or _default_data(store) or Path(stack.enter_context(_temporary()))
-        path.mkdir(parents=True, exist_ok=True)
-        yield lambda server: fleet_service_lro.add_FleetServiceServicer_to_server(
-            FleetService(path), server
-        )
-
-
-def _default_data(store: str) -> Path | None:
-    scheme, _, path = store.partition(":///")
-    return Path(f"{path}.d") if scheme == "sqlite" and path else None
-
-
-def _temporary() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="lro-fleet-")
-
-
-def _load(service: str) -> AddServicers:
-    """Returns the callable that ``MODULE:ATTRIBUTE`` names, looked for in this folder too."""
-    module_name, separator, attribute = service.partition(":")
-    if not (module_name and separator and attribute):
-        raise ConfigurationError(f"{service!r} is not of the form MODULE:ATTRIBUTE")
-    sys.path.insert(0, os.getcwd())
-    try:
-        found: Any = importlib.import_module(module_name)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except ModuleNotFoundError as cause:
-        raise ConfigurationError(f"{service}: {cause}") from cause
-    except AttributeError as cause:
-        raise ConfigurationError(f"{service}: {cause}") from cause
-    if not callable(found):
-        raise ConfigurationError(
-            f"{service} is {found!r}; give a callable (server) -> None that adds servicers"
-        )
-    add: AddServicers = found
-    return add
-
-
-def _next_command(service: str | None, listen: str, *, is_secure: bool) -> str:
+def _proposal(service: str | None, address: str, is_secure: bool) -> str:
+    """Returns a command to try on the server."""
     if is_secure:
-        return f"lro list {PARENT} --target {listen} --tls"
+        return f"lro list {PARENT} --target {address} --tls"
     if service is None:
-        return f"lro demo --target {listen}"
-    return f"lro list operations --target {listen}"
+        return f"lro demo --target {address}"
+    return f"lro list operations --target {address}"

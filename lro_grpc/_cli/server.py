@@ -1,0 +1,117 @@
+"""Makes the gRPC server of ``lro serve`` and ``lro demo``: operations, health, reflection, TLS."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+import lro_grpc
+from lro_grpc._errors import ConfigurationError
+
+AddServicers = Callable[[Any], object]
+"""Adds servicers to a server, or to what stands in for it."""
+
+PARENT = "projects/demo/locations/local"
+"""The parent of the example's instances in the demo and in what ``lro serve`` proposes."""
+
+
+def example_fleet(folder: Path) -> AddServicers:
+    """Returns the callable that adds the example fleet, with its databases in a folder."""
+    # Not at the top: it loads the whole server, for which no other command has to wait.
+    from lro.example.v1 import fleet_service_lro
+    from lro_grpc._example.service import FleetService
+
+    fleet = FleetService(folder)
+    return lambda server: fleet_service_lro.add_FleetServiceServicer_to_server(fleet, server)
+
+
+async def make_server(
+    operations: lro_grpc.Operations,
+    add: AddServicers,
+    listen: str,
+    credentials: grpc.ServerCredentials | None = None,
+) -> tuple[grpc.aio.Server, int, health.aio.HealthServicer]:
+    """Makes a server that is ready to start, with health and reflection for its services.
+
+    Args:
+        operations: The operations to attach.
+        add: Adds the servicers.
+        listen: ``HOST:PORT``; port 0 for any.
+        credentials: The server's TLS; None for none.
+
+    Returns:
+        The server, its port and its health checks.
+
+    Raises:
+        ConfigurationError: If the address cannot be listened on.
+    """
+    # Without so_reuseport a second server on the port fails, instead of sharing its traffic.
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    registrar = operations.attach(server)
+    add(registrar)
+    services = ("google.longrunning.Operations", *operations.services)
+    checks = health.aio.HealthServicer()
+    for name in services:
+        await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    reflection.enable_server_reflection(
+        (*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+    )
+    try:
+        if credentials is None:
+            port = server.add_insecure_port(listen)
+        else:
+            port = server.add_secure_port(listen, credentials)
+    except RuntimeError as cause:
+        raise ConfigurationError(
+            f"cannot listen on {listen}; is another server running there?"
+        ) from cause
+    return server, port, checks
+
+
+def read_credentials(
+    cert: Path | None, key: Path | None, client_ca: Path | None
+) -> grpc.ServerCredentials | None:
+    """Reads the files of a server's TLS, and checks what gRPC would not before a client comes.
+
+    Args:
+        cert: The server's certificate, and those between it and its authority (PEM).
+        key: The certificate's private key (PEM).
+        client_ca: The authorities of the clients (PEM): a client without a certificate is refused.
+
+    Returns:
+        The credentials; None without files.
+
+    Raises:
+        ConfigurationError: If the files do not go together.
+    """
+    if (cert is None) != (key is None):
+        raise ConfigurationError("TLS needs both --tls-cert and --tls-key; give the other one")
+    if client_ca is not None and cert is None:
+        raise ConfigurationError("--tls-client-ca needs --tls-cert and --tls-key")
+    if cert is None or key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(cert, key)
+    except ssl.SSLError as cause:
+        raise ConfigurationError(
+            f"{cert} and {key} are not a certificate and its key in PEM: {cause}"
+        ) from cause
+    try:
+        context.load_verify_locations(client_ca or cert)
+    except ssl.SSLError as cause:
+        raise ConfigurationError(f"{client_ca} is no certificate in PEM: {cause}") from cause
+    authorities = client_ca.read_bytes() if client_ca else None
+    return grpc.ssl_server_credentials(
+        [(key.read_bytes(), cert.read_bytes())],
+        root_certificates=authorities,
+        require_client_auth=authorities is not None,
+    )
