@@ -58,3 +58,12 @@ def test_the_files_and_folders_that_a_page_names_are_there(page: Path) -> None:
         and name not in MODULES
     ]
     assert missing == []
+
+
+def test_the_map_of_the_tests_has_every_folder_and_every_helper() -> None:
+    tests = ROOT / "tests"
+    rows = set(re.findall(r"^\| `(.*?)`", (tests / "README.md").read_text(), re.MULTILINE))
+    files = [path.relative_to(tests) for path in tests.rglob("*.py")]
+    folders = {f"{path.parent}/" for path in files if path.name.startswith("test_")}
+    helpers = {str(path) for path in files if not path.match("test_*.py")}
+    assert rows == folders | {path for path in helpers if not path.endswith("conftest.py")}
