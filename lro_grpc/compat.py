@@ -11,13 +11,13 @@ one has updates, progress, details and honest timeouts::
 
 Responses and metadata are of the very types that the client declares, proto-plus or protobuf.
 
-Google's clients have no call that tells of changes or waits for the end, so the operation is
-polled: through the wrapped object, with the client's own credentials and transport. A server that
-has WaitOperation or WatchOperation is waited for at the server, if the client's channel is given::
+Google's clients have no call that sends changes or waits for the end, so the operation is polled:
+through the wrapped object, with the client's own credentials and transport. A server that has
+WaitOperation or WatchOperation is waited for at the server, if the client's channel is given::
 
     future = compat.future(client.create_cluster(request), channel=client.transport.grpc_channel)
 
-The wrapped object may be used beside the future; neither tells the other what it has seen.
+The wrapped object may be used beside the future; neither sees the states that the other has seen.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What generated code imports, besides ``lro_grpc`` itself. Not for anyone else."""
+"""The names that generated ``*_lro.py`` modules import, besides ``lro_grpc`` itself.
+
+Users commit such modules, so these names stay. They are not for use by hand.
+"""
 
 from __future__ import annotations
 

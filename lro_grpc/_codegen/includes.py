@@ -29,7 +29,7 @@ def include_directory() -> Iterator[Path]:
     """Makes an include directory for protoc, and removes it at the end.
 
     Yields:
-        A directory with what ``google_include_directory`` holds and this project's ``lro/v1``.
+        A directory with the protos of ``google_include_directory`` and this project's ``lro/v1``.
 
     Raises:
         FileNotFoundError: If a package's protos are missing from the installation.

@@ -54,7 +54,7 @@ def main() -> int:
     """Reads a request from stdin and writes the response to stdout, as protoc wants it.
 
     Returns:
-        The exit code: what is wrong with the protos is in the response, and no failure.
+        The exit code. It is 0 for wrong protos, too: their errors are in the response.
     """
     parser = argparse.ArgumentParser(
         prog="protoc-gen-lro-grpc",
@@ -72,7 +72,7 @@ def main() -> int:
 
 
 def respond(request: plugin_pb2.CodeGeneratorRequest) -> plugin_pb2.CodeGeneratorResponse:
-    """Returns the modules for the protos of a request, or what is wrong with them."""
+    """Returns the modules for the protos of a request, or their errors."""
     response = plugin_pb2.CodeGeneratorResponse(
         supported_features=(
             plugin_pb2.CodeGeneratorResponse.FEATURE_PROTO3_OPTIONAL
@@ -100,7 +100,7 @@ def respond(request: plugin_pb2.CodeGeneratorRequest) -> plugin_pb2.CodeGenerato
 
 
 def _against(parameter: str) -> Schema | None:
-    """Returns what the option of that name stands for; None without it."""
+    """Returns the protos that the option ``against`` names; None without it."""
     found = None
     for option in filter(None, parameter.split(",")):
         name, _, value = option.partition("=")

@@ -1,4 +1,4 @@
-"""The text of a ``…_lro.py``: declarations alone, for what they do is in ``lro_grpc.stubs``."""
+"""The text of a ``…_lro.py`` module. It declares; the behavior is that of ``lro_grpc.stubs``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RESERVED = (
     "operations",  # of the runtime's clients
     *("Any", "AsyncIterator", "Iterator", "grpc", "lro_grpc", "stubs", "timedelta"),
 )
-"""Names that no method has: a type checker looks for those of types in the class first."""
+"""Names that no method gets: a type checker looks for the names of types in the class first."""
 
 
 def output_file(file: str) -> str:
@@ -40,13 +40,13 @@ def render(file: str, services: Iterable[Service]) -> str:
 
 
 class _Names:
-    """Gives each thing a name of its own, that Python allows."""
+    """A scope of names: each is given once, and is allowed in Python."""
 
     def __init__(self, taken: Collection[str] = ()) -> None:
         self._taken = set(taken)
 
     def new(self, wanted: str) -> str:
-        """Returns a name: the one that is wanted, or with underscores behind it."""
+        """Returns the wanted name, with underscores appended until it is free."""
         while wanted in self._taken or keyword.iskeyword(wanted):
             wanted += "_"
         self._taken.add(wanted)
@@ -72,11 +72,11 @@ class _Imports:
             for module, name in zip(modules, last, strict=True)
         }
         self._unused = "" if own in used else self._names[own]
-        """The file's own module, if only its descriptor has to be there."""
+        """The file's own module, if it is imported for its descriptor alone."""
 
     @property
     def names(self) -> Collection[str]:
-        """What the modules are called."""
+        """The modules' names in the code."""
         return self._names.values()
 
     def statements(self) -> list[str]:
@@ -103,7 +103,7 @@ class _Imports:
         return [f"{one}  # noqa: F401" if self._unused in one.split() else one for one in found]
 
     def assignments(self) -> list[str]:
-        """Returns what takes the place of statements that Python would not understand."""
+        """Returns assignments for the modules that an import statement cannot name."""
         return [
             f'{name} = importlib.import_module("{module}")'
             for module, name in self._names.items()
@@ -111,13 +111,13 @@ class _Imports:
         ]
 
     def annotation(self, message: MessageType) -> str:
-        """Returns what a message's class is called in an annotation."""
+        """Returns a message's class as an annotation names it."""
         if _has_keyword(".".join((_module_of(message.file, "_pb2"), *message.path))):
             return "Any"
         return ".".join((self._name(message), *message.path))
 
     def expression(self, message: MessageType) -> str:
-        """Returns what a message's class is called in code."""
+        """Returns a message's class as code names it."""
         found = self._name(message)
         for part in message.path:
             is_keyword = keyword.iskeyword(part)
@@ -129,19 +129,19 @@ class _Imports:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stack:
-    """What differs between threads and asyncio."""
+class _Mode:
+    """The sync or the async mode of generated classes: the words that differ."""
 
     prefix: str
-    """Of the classes' names."""
+    """The prefix of the classes' names."""
     define: str
-    """Begins the definition of what waits."""
-    where: str
-    """Says what the class is for."""
+    """The beginning of a method that waits."""
+    runs_on: str
+    """The word for it in the class's docstring."""
 
 
-_SYNC = _Stack("", "def", "threads")
-_ASYNC = _Stack("Async", "async def", "asyncio")
+_SYNC = _Mode("", "def", "threads")
+_ASYNC = _Mode("Async", "async def", "asyncio")
 
 
 class _Type:
@@ -152,10 +152,10 @@ class _Type:
         self._arguments = arguments
 
     def lines(self, before: str, after: str) -> list[str]:
-        """Returns the lines of an annotation, with what stands around it."""
+        """Returns the lines of an annotation, between the text before and after it."""
         if not self._arguments:
             return [f"{before}{self._name}{after}"]
-        return _broken(f"{before}{self._name}[", self._arguments, f"]{after}")
+        return _bracketed(f"{before}{self._name}[", self._arguments, f"]{after}")
 
 
 class _Rendering:
@@ -166,13 +166,13 @@ class _Rendering:
         self._imports = imports
         self._table = names.new(f"_{service.name}")
         self._clients = {
-            stack: names.new(f"{stack.prefix}{service.name}Client") for stack in (_SYNC, _ASYNC)
+            mode: names.new(f"{mode.prefix}{service.name}Client") for mode in (_SYNC, _ASYNC)
         }
         self._servicers = {
-            stack: names.new(f"{stack.prefix}{service.name}Servicer") for stack in (_SYNC, _ASYNC)
+            mode: names.new(f"{mode.prefix}{service.name}Servicer") for mode in (_SYNC, _ASYNC)
         }
         self._adder = names.new(f"add_{service.name}Servicer_to_server")
-        # The hooks come first: the runtime finds them by the name of their method.
+        # The prepare hooks get their names first, for the runtime finds them by those.
         long_running = [method for method in service.methods if method.operation_types]
         hooks = [_hook(_public(method.name)) for method in long_running]
         members = _Names((*_RESERVED, *imports.names, *hooks))
@@ -182,8 +182,8 @@ class _Rendering:
         """Returns the definitions, in the module's order."""
         return [
             self._rpcs(),
-            *(self._client(stack) for stack in (_SYNC, _ASYNC)),
-            *(self._servicer(stack) for stack in (_SYNC, _ASYNC)),
+            *(self._client(mode) for mode in (_SYNC, _ASYNC)),
+            *(self._servicer(mode) for mode in (_SYNC, _ASYNC)),
             self._add(),
         ]
 
@@ -200,106 +200,112 @@ class _Rendering:
             ]
         return "\n".join(lines)
 
-    def _client(self, stack: _Stack) -> str:
-        about = f"Calls {self._service.full_name}, for {stack.where}."
-        base = f"stubs.{stack.prefix}ServiceClient"
+    def _client(self, mode: _Mode) -> str:
+        summary = f"Calls {self._service.full_name}, for {mode.runs_on}."
+        base = f"stubs.{mode.prefix}ServiceClient"
         lines = [
-            f"class {self._clients[stack]}({base}):",
-            *_docstring(about, self._service.comment, indent=4),
+            f"class {self._clients[mode]}({base}):",
+            *_docstring(summary, self._service.comment, indent=4),
         ]
         for method in self._service.methods:
-            lines += ["", *self._call(method, stack)]
+            lines += ["", *self._call(method, mode)]
         return "\n".join(lines)
 
-    def _call(self, method: Method, stack: _Stack) -> list[str]:
+    def _call(self, method: Method, mode: _Mode) -> list[str]:
         request = self._imports.annotation(method.request)
-        define, argument, taken, default = "def", "request", _Type(request), ""
+        define, argument, argument_type, default = "def", "request", _Type(request), ""
         if method.operation_types:
-            define = stack.define
-            how = "start"
+            define = mode.define
+            base_method = "start"
             types = map(self._imports.annotation, method.operation_types)
-            answer = _Type(f"lro_grpc.{stack.prefix}OperationFuture", *types)
+            answer = _Type(f"lro_grpc.{mode.prefix}OperationFuture", *types)
         else:
-            how = _shape(method)
-            answer = self._answer(method, stack)
+            base_method = _shape(method)
+            answer = self._answer(method, mode)
         if method.client_streaming:
             argument = "requests"
-            taken = _Type("Iterator", request)
-            if stack is _ASYNC:
-                taken, default = _Type("stubs.AsyncRequests", request), " = None"
+            argument_type = _Type("Iterator", request)
+            if mode is _ASYNC:
+                argument_type, default = _Type("stubs.AsyncRequests", request), " = None"
         rpc = f"{self._table}.{self._names[method.name]}"
         awaiting = "await " if define == "async def" else ""
         return [
             f"    {define} {self._names[method.name]}(",
             "        self,",
-            *taken.lines(f"        {argument}: ", f"{default},"),
+            *argument_type.lines(f"        {argument}: ", f"{default},"),
             "        *,",
             "        timeout: timedelta | None = None,",
             "        metadata: stubs.CallMetadata = (),",
             *answer.lines("    ) -> ", ":"),
             *_docstring(method.comment or f"Calls {method.path}.", indent=8),
-            *_called(f"        return {awaiting}self._{how}", rpc, argument, "timeout", "metadata"),
+            *_call_lines(
+                f"        return {awaiting}self._{base_method}",
+                rpc,
+                argument,
+                "timeout",
+                "metadata",
+            ),
         ]
 
-    def _answer(self, method: Method, stack: _Stack) -> _Type:
-        """Returns what a call of a plain method gives: the same as that of gRPC's own stub."""
+    def _answer(self, method: Method, mode: _Mode) -> _Type:
+        """Returns the type of a plain method's call: the one of gRPC's own stub."""
         request, output = map(self._imports.annotation, (method.request, method.output))
-        if stack is _ASYNC:
+        if mode is _ASYNC:
             return _Type(f"grpc.aio.{_kind(method)}Call", request, output)
         return _Type("stubs.CallIterator", output) if method.server_streaming else _Type(output)
 
-    def _servicer(self, stack: _Stack) -> str:
-        about = f"Serves {self._service.full_name}, on {stack.where}."
+    def _servicer(self, mode: _Mode) -> str:
+        summary = f"Serves {self._service.full_name}, on {mode.runs_on}."
         lines = [
-            f"class {self._servicers[stack]}(stubs.{stack.prefix}Servicer):",
-            *_docstring(about, self._service.comment, indent=4),
+            f"class {self._servicers[mode]}(stubs.{mode.prefix}Servicer):",
+            *_docstring(summary, self._service.comment, indent=4),
         ]
         for method in self._service.methods:
-            lines += ["", *self._serve(method, stack)]
+            lines += ["", *self._serve(method, mode)]
             if method.operation_types:
-                lines += ["", *self._prepare(method, stack)]
+                lines += ["", *self._prepare(method, mode)]
         return "\n".join(lines)
 
-    def _serve(self, method: Method, stack: _Stack) -> list[str]:
+    def _serve(self, method: Method, mode: _Mode) -> list[str]:
         request = self._imports.annotation(method.request)
-        define, argument, taken = stack.define, "request", _Type(request)
+        define, argument, argument_type = mode.define, "request", _Type(request)
         if method.operation_types:
             output, metadata = map(self._imports.annotation, method.operation_types)
-            operation = _Type(f"lro_grpc.{stack.prefix}OperationContext", metadata)
+            operation = _Type(f"lro_grpc.{mode.prefix}OperationContext", metadata)
             context = operation.lines("        op: ", ",")
         else:
             output = self._imports.annotation(method.output)
-            context = self._context(stack, request, output)
+            context = self._context(mode, request, output)
         answer = _Type(output)
         if method.client_streaming:
-            argument, taken = "requests", _Type(f"{stack.prefix}Iterator", request)
+            argument, argument_type = "requests", _Type(f"{mode.prefix}Iterator", request)
         if method.server_streaming:
-            answer = _Type(f"{stack.prefix}Iterator", output)
+            answer = _Type(f"{mode.prefix}Iterator", output)
             define = "def"  # an async generator is called, and not awaited
         return [
             f"    {define} {self._names[method.name]}(",
             "        self,",
-            *taken.lines(f"        {argument}: ", ","),
+            *argument_type.lines(f"        {argument}: ", ","),
             *context,
             *answer.lines("    ) -> ", ":"),
             *_docstring(method.comment or f"Serves {method.path}.", indent=8),
             "        raise NotImplementedError",
         ]
 
-    def _prepare(self, method: Method, stack: _Stack) -> list[str]:
+    def _prepare(self, method: Method, mode: _Mode) -> list[str]:
         request = self._imports.annotation(method.request)
         return [
-            f"    {stack.define} {_hook(self._names[method.name])}(",
+            f"    {mode.define} {_hook(self._names[method.name])}(",
             "        self,",
             f"        request: {request},",
-            *self._context(stack, request, "Any"),
+            *self._context(mode, request, "Any"),
             "    ) -> lro_grpc.Prepared | None:",
-            f'        """Refuses a request of {method.name}, or names what it is about."""',
+            f'        """Refuses a request of {method.name}, or names its target."""',
             "        return None",
         ]
 
-    def _context(self, stack: _Stack, request: str, output: str) -> list[str]:
-        if stack is _SYNC:
+    def _context(self, mode: _Mode, request: str, output: str) -> list[str]:
+        if mode is _SYNC:
             return ["        context: grpc.ServicerContext,"]
         return _Type("grpc.aio.ServicerContext", request, output).lines("        context: ", ",")
 
@@ -313,8 +319,8 @@ class _Rendering:
                 servicer,
                 "    server: grpc.Server | grpc.aio.Server,",
                 ") -> None:",
-                '    """Adds a servicer to what ``Operations.attach`` has returned."""',
-                *_called(
+                '    """Adds a servicer to the object that ``Operations.attach`` returns."""',
+                *_call_lines(
                     "    stubs.add_servicer",
                     "servicer",
                     "server",
@@ -358,12 +364,12 @@ def _has_keyword(path: str) -> bool:
 
 
 def _public(name: str) -> str:
-    """Returns what a method is called; names with an underscore in front are the runtime's own."""
+    """Returns a method's name in Python, where those of the runtime begin with an underscore."""
     return f"rpc{name}" if name.startswith("_") else name
 
 
 def _hook(name: str) -> str:
-    """Returns the name of what prepares a method."""
+    """Returns the name of a method's prepare hook."""
     return f"prepare_{name}"
 
 
@@ -394,13 +400,13 @@ def _docstring(*paragraphs: str, indent: int) -> list[str]:
     return [f"{' ' * indent}{line}" if line else "" for line in lines]
 
 
-def _called(function: str, *arguments: str) -> list[str]:
+def _call_lines(function: str, *arguments: str) -> list[str]:
     """Returns the lines of a call."""
-    return _broken(f"{function}(", arguments, ")")
+    return _bracketed(f"{function}(", arguments, ")")
 
 
-def _broken(begin: str, items: tuple[str, ...], end: str) -> list[str]:
-    """Returns what stands in brackets, in as many lines as it takes."""
+def _bracketed(begin: str, items: tuple[str, ...], end: str) -> list[str]:
+    """Returns items in brackets, in as many lines as they take."""
     margin = " " * (len(begin) - len(begin.lstrip()))
     joined = ", ".join(items)
     if len(begin + joined + end) <= _WIDTH:

@@ -1,4 +1,4 @@
-"""What the AIPs ask of a proto with long-running methods: D1 to D7, and S2.
+"""Rules of the AIPs for protos with long-running methods: D1 to D7, and S2.
 
 A method that has a reason to break a rule says so in its comment, in a paragraph of its own::
 
@@ -34,7 +34,7 @@ class Violation:
     line: int
     rule: str
     message: str
-    """What is wrong, and what to do."""
+    """The mistake, and the way to correct it."""
     may_be_allowed: bool = True
 
     def __str__(self) -> str:
@@ -45,33 +45,33 @@ class Violation:
 def violations(
     schema: Schema, files: Iterable[str], *, against: Schema | None = None
 ) -> list[Violation]:
-    """Returns what the methods of some files break, in the order of the files.
+    """Returns the rules that the methods of some files break, in the order of the files.
 
     Args:
         schema: Has the files.
         files: Their names.
-        against: What clients of the services were made from before; None to leave out D5.
+        against: The protos of the last release; None to leave out D5.
     """
-    former = {method.path: method for method in against.all_methods()} if against else {}
+    previous = {method.path: method for method in against.all_methods()} if against else {}
     return [
         violation
         for file in files
         for service in schema.services(file)
         for method in service.methods
         if method.package != _OWN_SERVICES
-        for violation in sorted(_not_allowed(schema, method, former.get(method.path), former))
+        for violation in sorted(_not_allowed(schema, method, previous.get(method.path), previous))
     ]
 
 
 def without_directives(comment: str) -> str:
-    """Returns a comment as it is meant for readers of the generated code."""
+    """Returns a comment without its directives, for readers of the generated code."""
     return re.sub(r"\n{3,}", "\n\n", _DIRECTIVE.sub("", comment)).strip("\n")
 
 
 def _not_allowed(
-    schema: Schema, method: Method, former: Method | None, known: object
+    schema: Schema, method: Method, previous: Method | None, known: object
 ) -> Iterator[Violation]:
-    broken = list(_broken(schema, method, former))
+    broken = list(_broken(schema, method, previous))
     allowed = set()
     for directive in _DIRECTIVE.findall(method.comment):
         found = _ALLOWANCE.fullmatch(" ".join(directive.split()))
@@ -94,7 +94,7 @@ def _not_allowed(
             yield violation
 
 
-def _broken(schema: Schema, method: Method, former: Method | None) -> Iterator[Violation]:
+def _broken(schema: Schema, method: Method, previous: Method | None) -> Iterator[Violation]:
     info = method.info
     returns_operation = method.output.full_name == OPERATION
     if info is None and returns_operation:
@@ -125,8 +125,8 @@ def _broken(schema: Schema, method: Method, former: Method | None) -> Iterator[V
         yield from _wrong_response(method, info.response, info.line)
     if info.metadata is not None:
         yield from _wrong_metadata(method, info.metadata, info.line)
-    if former is not None and former.info is not None:
-        yield from _changed(method, info, former.info)
+    if previous is not None and previous.info is not None:
+        yield from _changed(method, info, previous.info)
 
 
 def _unnamed(method: Method, info: OperationInfo) -> Iterator[Violation]:
@@ -224,12 +224,12 @@ def _wrong_metadata(method: Method, metadata: MessageType, line: int) -> Iterato
         )
 
 
-def _changed(method: Method, info: OperationInfo, former: OperationInfo) -> Iterator[Violation]:
+def _changed(method: Method, info: OperationInfo, previous: OperationInfo) -> Iterator[Violation]:
     for field, now, before in (
-        ("response_type", _full(info.response, info.response_type), former.response),
-        ("metadata_type", _full(info.metadata, info.metadata_type), former.metadata),
+        ("response_type", _full(info.response, info.response_type), previous.response),
+        ("metadata_type", _full(info.metadata, info.metadata_type), previous.metadata),
     ):
-        was = _full(before, getattr(former, field))
+        was = _full(before, getattr(previous, field))
         if was and now != was:
             yield _at(
                 method,
@@ -252,5 +252,5 @@ def _at(
     line: int | None = None,
     may_be_allowed: bool = True,
 ) -> Violation:
-    said = f"{method.name}: {message}"
-    return Violation(method.file, method.line if line is None else line, rule, said, may_be_allowed)
+    text = f"{method.name}: {message}"
+    return Violation(method.file, method.line if line is None else line, rule, text, may_be_allowed)

@@ -1,4 +1,4 @@
-"""The protos that protoc hands to its plugins, as far as long-running methods are concerned."""
+"""The protos that protoc hands to its plugins, as far as long-running methods need them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class MessageType:
 
 @dataclass(frozen=True, slots=True)
 class OperationInfo:
-    """A method's ``google.longrunning.operation_info``: names, and what they stand for."""
+    """A method's ``google.longrunning.operation_info``: names, and the messages they stand for."""
 
     response_type: str
     metadata_type: str
@@ -132,7 +132,7 @@ class Schema:
                 yield from service.methods
 
     def imports(self, file_name: str) -> set[str]:
-        """Returns the files whose messages a file may name: itself, and what it imports."""
+        """Returns the files whose messages a file may name: itself, and its imports."""
         seen = {file_name}
         left = list(self._files[file_name].dependency)
         while left:
@@ -148,7 +148,7 @@ class Schema:
 
         Args:
             name: Relative, full, or full with a leading dot.
-            package: Where it is said.
+            package: The package in which the name stands.
         """
         if name.startswith("."):
             return self._messages.get(name[1:])
@@ -197,7 +197,7 @@ class Schema:
 
 
 class _Locations:
-    """Where the elements of a file stand in its text, by their paths of field numbers."""
+    """The places of a file's elements in its text, by their paths of field numbers."""
 
     def __init__(self, file: descriptor_pb2.FileDescriptorProto) -> None:
         self._found: dict[tuple[int, ...], descriptor_pb2.SourceCodeInfo.Location] = {}
@@ -205,7 +205,7 @@ class _Locations:
             self._found.setdefault(tuple(location.path), location)
 
     def line(self, *path: int) -> int:
-        """Returns an element's line, from 1 on, or that of what it is in; 0 if none is known."""
+        """Returns the line of an element, or of the one around it, from 1 on; 0 if unknown."""
         while path and path not in self._found:
             # An option that is set by its parts has no place as a whole.
             parts = [one for one in self._found if one[: len(path)] == path]

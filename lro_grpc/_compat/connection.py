@@ -1,4 +1,4 @@
-"""The server, as it is reached through an operation of google-api-core."""
+"""Connections to a server through an operation of google-api-core, in place of a channel."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ class WrappedConnection(ABC):
 
     @abstractmethod
     async def _run(self, method: str, function: Callable[[], Any]) -> Any:
-        """Makes the call, and returns what it returns."""
+        """Makes the call, and returns its response."""
 
 
 class ThreadWrappedConnection(WrappedConnection):
     """A connection through an ``Operation``, whose calls block: each has a thread of its own.
 
-    Such a call cannot be cancelled. A Get that nobody waits for any more goes on, and the next one
-    waits for its answer: so a server that is slower than every wait is still heard.
+    Such a call cannot be cancelled. A Get whose waiters have gone goes on, and the next one waits
+    for its answer; so even the answer of a server that is slower than every wait arrives.
     """
 
     def __init__(self, wrapped: Wrapped) -> None:
@@ -82,7 +82,7 @@ class AsyncWrappedConnection(WrappedConnection):
 def _reply(running: asyncio.Future[Any], method: str) -> plan.Reply:
     if not running.done():
         error = LroError(f"{method} was not answered in time", code=Code.DEADLINE_EXCEEDED)
-    elif running.cancelled():  # by nobody here: a channel does it when it is closed
+    elif running.cancelled():  # not from here: grpc.aio does so when a channel is closed
         error = LroError(f"the Google client gave up {method}; is it closed?", code=Code.UNKNOWN)
     elif (raised := running.exception()) is not None:
         error = from_api_error(raised)

@@ -17,6 +17,7 @@ from lro_grpc._client.session import Session
 from lro_grpc._compat.connection import AsyncWrappedConnection, ThreadWrappedConnection
 from lro_grpc._compat.wrapped import parts_of
 from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, Backoff
+from lro_grpc._wire import proto_plus
 
 if TYPE_CHECKING:
     import grpc
@@ -35,7 +36,7 @@ T = TypeVar("T")
 
 
 class _DeclaredTypes(FutureState[ResponseT, MetadataT]):
-    """A future whose types may be proto-plus classes, which stand around a protobuf message."""
+    """A future whose types may be proto-plus classes, which wrap a protobuf message."""
 
     def __init__(
         self,
@@ -44,7 +45,7 @@ class _DeclaredTypes(FutureState[ResponseT, MetadataT]):
         response: type[ResponseT] | None,
         metadata: type[MetadataT] | None,
     ) -> None:
-        super().__init__(session, operation, _protobuf(response), _protobuf(metadata))
+        super().__init__(session, operation, _unwrapped(response), _unwrapped(metadata))
         self._declared_response = response
         self._declared_metadata = metadata
 
@@ -82,23 +83,23 @@ def future(
     channel: grpc.Channel | None = None,
     backoff: Backoff = DEFAULT_BACKOFF,
 ) -> OperationFuture[R, M]:
-    """Turns what a Google client returned for an operation into a future.
+    """Turns the operation that a Google client returned into a future.
 
     Makes no RPC. Get and Cancel go through the wrapped object: with the client's credentials and
     transport, gRPC or REST, but without its repetitions and its deadline of ten minutes, for the
     future has better ones. Pause, Resume and Delete are UNIMPLEMENTED.
 
-    An error of a call is an LroError with the server's code, reason and details, whatever exception
-    of google-api-core it was.
+    An error of a call is an LroError with the server's code, reason and details, and never an
+    exception of google-api-core.
 
     Args:
-        operation: What the client returned.
+        operation: The operation that the client returned.
         response: The type of the response, for type checkers: a proto-plus or a protobuf class. The
             one that the client declares unless given.
         metadata: The type of the metadata, in the same manner. If the client declares none either,
             the one that the type URL names.
         channel: The client's channel, such as ``client.transport.grpc_channel``. The future then
-            makes all calls over it, and so has all that the server has: WatchOperation,
+            makes all calls over it, and so can use every method of the server: WatchOperation,
             WaitOperation, Pause, Resume, Delete.
         backoff: The pauses between polls, and after UNAVAILABLE.
 
@@ -107,7 +108,7 @@ def future(
         ``OperationFailedError`` has the metadata as a protobuf message.
 
     Raises:
-        TypeError: If it is something else than an ``Operation``.
+        TypeError: If the operation is of another class than ``Operation``.
         ConfigurationError: If this version of google-api-core keeps an operation's parts in
             another way.
         InvalidNameError: If the operation has no name and is not done.
@@ -134,7 +135,7 @@ def async_future(
     channel: grpc.aio.Channel | None = None,
     backoff: Backoff = DEFAULT_BACKOFF,
 ) -> AsyncOperationFuture[R, M]:
-    """Turns what an async Google client returned for an operation into a future.
+    """Turns the operation that an async Google client returned into a future.
 
     Arguments, result and errors are those of ``future``.
     """
@@ -153,16 +154,11 @@ def async_future(
     )
 
 
-def _is_proto_plus(kind: Any) -> bool:
-    """Tells it as google-api-core does: by the method that returns the protobuf class."""
-    return callable(getattr(kind, "pb", None))
+def _unwrapped(declared: Any) -> Any:
+    return None if declared is None else proto_plus.protobuf_class(declared)
 
 
-def _protobuf(kind: Any) -> Any:
-    return kind.pb() if _is_proto_plus(kind) else kind
-
-
-def _as_declared(kind: Any, message: T) -> T:
-    if message is None or not _is_proto_plus(kind):
+def _as_declared(declared: Any, message: T) -> T:
+    if message is None or declared is None:
         return message
-    return cast("T", kind.wrap(message))
+    return cast("T", proto_plus.as_declared(cast("Message", message), declared))

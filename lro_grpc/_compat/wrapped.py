@@ -1,8 +1,8 @@
-"""What this package takes from an operation of google-api-core.
+"""The parts of an operation of google-api-core, and calls of them without repetitions.
 
-All that is not public there is used here and nowhere else: ``_refresh``, ``_cancel``,
-``_result_type`` and ``_metadata_type``, which are the arguments of the constructor under their own
-names. They are the same in google-api-core 2.25 and 2.44.
+Only this module uses names that are not public there: ``_refresh``, ``_cancel``, ``_result_type``
+and ``_metadata_type``, which hold the constructor's arguments of those names. They are the same in
+google-api-core 2.25 and 2.44.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def once(function: Callable[..., Any], timeout: timedelta | None) -> Callable[[]
 
     Args:
         function: ``Wrapped.refresh`` or ``Wrapped.cancel``: any function, but mostly a partial one
-            of a client's method. It is given a deadline, and told not to repeat itself, only if it
-            takes that.
+            of a client's method. It gets a deadline, and ``retry=None``, only if it has such
+            parameters.
         timeout: The deadline; None for the function's own.
     """
     made = functools.partial(function)  # of a partial function, an equal one

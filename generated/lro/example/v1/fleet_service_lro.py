@@ -272,7 +272,7 @@ class FleetServiceServicer(stubs.Servicer):
         request: fleet_service_pb2.CreateInstanceRequest,
         context: grpc.ServicerContext,
     ) -> lro_grpc.Prepared | None:
-        """Refuses a request of CreateInstance, or names what it is about."""
+        """Refuses a request of CreateInstance, or names its target."""
         return None
 
     def BatchCreateInstances(
@@ -294,7 +294,7 @@ class FleetServiceServicer(stubs.Servicer):
         request: fleet_service_pb2.BatchCreateInstancesRequest,
         context: grpc.ServicerContext,
     ) -> lro_grpc.Prepared | None:
-        """Refuses a request of BatchCreateInstances, or names what it is about."""
+        """Refuses a request of BatchCreateInstances, or names its target."""
         return None
 
     def GetInstance(
@@ -334,7 +334,7 @@ class FleetServiceServicer(stubs.Servicer):
         request: fleet_service_pb2.TakeSnapshotRequest,
         context: grpc.ServicerContext,
     ) -> lro_grpc.Prepared | None:
-        """Refuses a request of TakeSnapshot, or names what it is about."""
+        """Refuses a request of TakeSnapshot, or names its target."""
         return None
 
     def DeleteInstance(
@@ -353,7 +353,7 @@ class FleetServiceServicer(stubs.Servicer):
         request: fleet_service_pb2.DeleteInstanceRequest,
         context: grpc.ServicerContext,
     ) -> lro_grpc.Prepared | None:
-        """Refuses a request of DeleteInstance, or names what it is about."""
+        """Refuses a request of DeleteInstance, or names its target."""
         return None
 
 
@@ -379,7 +379,7 @@ class AsyncFleetServiceServicer(stubs.AsyncServicer):
         request: fleet_service_pb2.CreateInstanceRequest,
         context: grpc.aio.ServicerContext[fleet_service_pb2.CreateInstanceRequest, Any],
     ) -> lro_grpc.Prepared | None:
-        """Refuses a request of CreateInstance, or names what it is about."""
+        """Refuses a request of CreateInstance, or names its target."""
         return None
 
     async def BatchCreateInstances(
@@ -401,7 +401,7 @@ class AsyncFleetServiceServicer(stubs.AsyncServicer):
         request: fleet_service_pb2.BatchCreateInstancesRequest,
         context: grpc.aio.ServicerContext[fleet_service_pb2.BatchCreateInstancesRequest, Any],
     ) -> lro_grpc.Prepared | None:
-        """Refuses a request of BatchCreateInstances, or names what it is about."""
+        """Refuses a request of BatchCreateInstances, or names its target."""
         return None
 
     async def GetInstance(
@@ -445,7 +445,7 @@ class AsyncFleetServiceServicer(stubs.AsyncServicer):
         request: fleet_service_pb2.TakeSnapshotRequest,
         context: grpc.aio.ServicerContext[fleet_service_pb2.TakeSnapshotRequest, Any],
     ) -> lro_grpc.Prepared | None:
-        """Refuses a request of TakeSnapshot, or names what it is about."""
+        """Refuses a request of TakeSnapshot, or names its target."""
         return None
 
     async def DeleteInstance(
@@ -464,7 +464,7 @@ class AsyncFleetServiceServicer(stubs.AsyncServicer):
         request: fleet_service_pb2.DeleteInstanceRequest,
         context: grpc.aio.ServicerContext[fleet_service_pb2.DeleteInstanceRequest, Any],
     ) -> lro_grpc.Prepared | None:
-        """Refuses a request of DeleteInstance, or names what it is about."""
+        """Refuses a request of DeleteInstance, or names its target."""
         return None
 
 
@@ -472,7 +472,7 @@ def add_FleetServiceServicer_to_server(
     servicer: FleetServiceServicer | AsyncFleetServiceServicer,
     server: grpc.Server | grpc.aio.Server,
 ) -> None:
-    """Adds a servicer to what ``Operations.attach`` has returned."""
+    """Adds a servicer to the object that ``Operations.attach`` returns."""
     stubs.add_servicer(
         servicer, server, _FleetService, FleetServiceServicer, AsyncFleetServiceServicer
     )
