@@ -1,4 +1,4 @@
-"""What a server takes on at most."""
+"""Limits of a server, and the places of a queue that has one."""
 
 from __future__ import annotations
 
@@ -15,12 +15,45 @@ from lro_grpc._stores.store import Store
 _ALL = 2**63 - 1
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most that a server takes on; above it the answer is RESOURCE_EXHAUSTED unless said here.
+
+    How many attempts of a method run at a time is an option of the method (``concurrency``); the
+    rest waits in the queue. How large a request may be is an option of the gRPC server
+    (``grpc.max_receive_message_length``, 4 MiB unless set).
+
+    Raises:
+        ConfigurationError: If one of them is not positive.
+    """
+
+    queue: int = 10_000
+    """Operations of one method that wait for an attempt; a start above it is refused."""
+    waiters: int = 50_000
+    """Wait calls that a ``grpc.aio`` server holds open; above it a Wait answers at once (P9)."""
+    streams: int = 10_000
+    """Watch calls that a ``grpc.aio`` server holds open; a Watch above it is refused."""
+    page_size: int = paging.MAX_PAGE_SIZE
+    """Operations on a page; a larger ``page_size`` is clamped to it (S12)."""
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value < 1:
+                raise ConfigurationError(f"the limit {field.name} is {value}; give a positive one")
+
+
 class Queues:
-    """The operations of each method that wait, as far as the store has told.
+    """Counts the operations of each method that wait for an attempt, and refuses more than may.
+
+    An operation takes its place before it is stored, not after: else all starts that are on their
+    way at once would find the same place free. Once the store announces it, it is counted by its
+    name, and no longer as on its way.
 
     Args:
         store: Where the operations are kept.
-        limit: How many of one method may wait.
+        limit: The most operations of one method that may wait.
     """
 
     def __init__(self, store: Store, limit: int) -> None:
@@ -31,7 +64,7 @@ class Queues:
         store.subscribe(self._on_change)
 
     async def load(self, method: str) -> None:
-        """Finds the operations of a method that wait from before."""
+        """Finds the operations of a method that wait already, at the start of the server."""
         self._entering[method] = Counter()
         waiting = await self._store.claimable({method: _ALL}, ready=False)
         self._waiting[method] = set(waiting)
@@ -40,7 +73,7 @@ class Queues:
     def entry(self, record: Record) -> Iterator[None]:
         """Keeps a place for an operation while it is stored.
 
-        The same request, sent twice at once, has one place.
+        The same request, sent twice at once, takes one place.
 
         Raises:
             LimitReachedError: If as many wait as may.
@@ -65,39 +98,10 @@ class Queues:
     def _on_change(self, _before: Record | None, record: Record) -> None:
         waiting = self._waiting.get(record.method)
         if waiting is not None:
-            self._entering[record.method].pop(_key(record), None)  # it is counted here from now on
+            self._entering[record.method].pop(_key(record), None)  # counted by name from now on
             (waiting.add if record.claimable else waiting.discard)(record.name)
 
 
 def _key(record: Record) -> str | bytes:
-    """Returns what the start of an operation has in common with the same one sent again."""
+    """Returns a key that a start shares with the same request sent again."""
     return record.fingerprint or record.name
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a server takes on at most; each answered by RESOURCE_EXHAUSTED unless it says otherwise.
-
-    How many attempts of a method run at a time is in its mark (``concurrency``); the rest waits in
-    the queue. How large a request may be is the gRPC server's own option
-    (``grpc.max_receive_message_length``, 4 MiB unless set).
-
-    Raises:
-        ConfigurationError: If one of them is not positive.
-    """
-
-    queue: int = 10_000
-    """Operations of one method that wait for an attempt; a start above it is refused."""
-    waiters: int = 50_000
-    """Wait calls that a ``grpc.aio`` server holds open; above it a Wait answers at once (P9)."""
-    streams: int = 10_000
-    """Watch calls that a ``grpc.aio`` server holds open; a Watch above it is refused."""
-    page_size: int = paging.MAX_PAGE_SIZE
-    """Operations on a page; a larger ``page_size`` is clamped to it (S12)."""
-
-    def __post_init__(self) -> None:
-        """Checks the numbers."""
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value < 1:
-                raise ConfigurationError(f"the limit {field.name} is {value}; give a positive one")

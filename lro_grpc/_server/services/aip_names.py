@@ -1,4 +1,4 @@
-"""What a request and its method's name tell of an operation, by the conventions of the AIPs."""
+"""Facts of an operation that the names of its method and request give away, by the AIPs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LOCATION = re.compile(r"projects/[^/]+/locations/[^/]+(?=/|$)")
 
 
 def verb_of(method: str) -> str:
-    """Returns what a method does: ``create``, ``batchCreate``, or for others ``takeSnapshot``.
+    """Returns the verb of a method: ``create``, ``batchCreate``, or for others ``takeSnapshot``.
 
     Args:
         method: ``/pkg.Service/Method``.
