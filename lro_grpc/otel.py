@@ -49,13 +49,18 @@ name                                instrument     unit           attributes
 ``lro.operation.attempt.duration``  histogram      s              method, state, ``error.type``
 ``lro.operation.attempt.active``    updowncounter  {attempt}      method
 ``lro.operation.waiter.active``     updowncounter  {call}
+``lro.operation.wait.duration``     histogram      s              ``lro.wait.end``
 ``lro.store.call.duration``         histogram      s              ``lro.store.call``, ``error.type``
 ==================================  =============  =============  =================================
 
 ``method`` and ``state`` stand for ``lro.operation.method`` and ``lro.operation.state``; the
 operation's name is in no metric. ``duration`` is from the start until the operation is done,
 ``queue.duration`` from when an attempt could begin until it does. Waiters are the RPCs that stay
-open in WaitOperation and WatchOperation. ``lro.store.call`` is a method of
+open in WaitOperation and WatchOperation. ``wait.duration`` is of each WaitOperation that was
+answered; ``lro.wait.end`` says why it was: the operation is ``done``; the ``timeout`` of the
+request is over; so is the ``deadline`` of the RPC, but for the time that the answer takes; so is
+the server's ``max_wait``; the server is in its ``drain``; or there was ``no_place`` for one more
+call that waits. ``lro.store.call`` is a method of
 ``lro_grpc._stores.Store``; its ``error.type`` is the exception's class.
 """
 
@@ -84,6 +89,7 @@ _METHOD = "lro.operation.method"
 _ATTEMPT = "lro.operation.attempt"
 _STATE = "lro.operation.state"
 _CALL = "lro.store.call"
+_WAIT_END = "lro.wait.end"
 _ERROR = "error.type"
 
 _LONG = (0.01, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600, 14400, 43200, 86400)
@@ -137,6 +143,9 @@ class OpenTelemetry:
         )
         self._waiters = meter.create_up_down_counter(
             "lro.operation.waiter.active", "{call}", "RPCs that stay open to wait."
+        )
+        self._wait_duration = seconds(
+            "lro.operation.wait.duration", _LONG, "How long a WaitOperation waits."
         )
         self._call_duration = seconds(
             "lro.store.call.duration", _SHORT, "How long the store takes to answer."
@@ -192,6 +201,10 @@ class OpenTelemetry:
     def waiting(self, change: int) -> None:
         """See :class:`lro_grpc._operation.telemetry.Telemetry`."""
         self._waiters.add(change)
+
+    def wait_ended(self, reason: str, seconds: float) -> None:
+        """See :class:`lro_grpc._operation.telemetry.Telemetry`."""
+        self._wait_duration.record(seconds, {_WAIT_END: reason})
 
 
 class _Attempt:

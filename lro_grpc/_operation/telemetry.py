@@ -86,6 +86,16 @@ class Telemetry(Protocol):
         """Takes the number of further RPCs that stay open to wait; negative when they end."""
         ...
 
+    def wait_ended(self, reason: str, seconds: float) -> None:
+        """Takes the end of a WaitOperation that is answered.
+
+        Args:
+            reason: Why it was answered: ``done``, ``timeout``, ``deadline``, ``max_wait``,
+                ``drain`` or ``no_place``.
+            seconds: How long it has waited.
+        """
+        ...
+
 
 class _NoAttemptTelemetry:
     _nowhere = contextlib.nullcontext()
@@ -118,6 +128,9 @@ class _NoTelemetry:
         pass
 
     def waiting(self, change: int) -> None:
+        pass
+
+    def wait_ended(self, reason: str, seconds: float) -> None:
         pass
 
 

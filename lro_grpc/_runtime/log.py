@@ -62,6 +62,19 @@ def log_claimed(record: Record) -> None:
         OperationLog(record).debug("%s: attempt %d begins", record.name, record.attempt)
 
 
+def log_wait_ended(name: str, reason: str, seconds: float) -> None:
+    """Logs why a Wait was answered.
+
+    Args:
+        name: The operation's name.
+        reason: Why it was.
+        seconds: How long it has waited.
+    """
+    if _log.isEnabledFor(logging.DEBUG):
+        fields = {"operation": name, "wait_end": reason}
+        _log.debug("%s: a Wait ended after %.3f s: %s", name, seconds, reason, extra=fields)
+
+
 def log_done(record: Record) -> None:
     """Tells how an operation has ended."""
     if not _log.isEnabledFor(logging.INFO):

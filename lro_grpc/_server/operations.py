@@ -145,6 +145,7 @@ class Operations(Lifespan):
             self._limits,
             max_wait=max_wait,
             poll_after=poll_after,
+            telemetry=self._telemetry,
         )
         self._retention = retention
         self._error_domain = error_domain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -14,12 +15,31 @@ from lro_grpc._errors import InvalidArgumentError, cut
 from lro_grpc._filtering import parser
 from lro_grpc._operation import names
 from lro_grpc._operation.events import Cancel, Delete
+from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
+from lro_grpc._runtime.log import log_wait_ended
 from lro_grpc._server.guarded_store import GuardedStore
 from lro_grpc._server.limits import Limits
 from lro_grpc._server.rpc.call import Behavior, Call, parse
 from lro_grpc._stores.notifier import Notifier
 from lro_grpc._stores.store import Query
 from lro_grpc._wire.headers import POLL_AFTER
+
+
+class WaitEnd(enum.Enum):
+    """A reason for which a Wait is answered; the first that holds."""
+
+    DONE = "done"
+    """The operation is done."""
+    DRAIN = "drain"
+    """The server goes down; the caller should wait again, elsewhere."""
+    TIMEOUT = "timeout"
+    """The request's own timeout is over."""
+    DEADLINE = "deadline"
+    """The RPC's deadline is near: what is left is for the answer to arrive in."""
+    MAX_WAIT = "max_wait"
+    """The most that the server lets a Wait last is over."""
+    NO_PLACE = "no_place"
+    """As many calls wait as may; this one is answered at once."""
 
 
 class OperationsService:
@@ -32,6 +52,7 @@ class OperationsService:
         max_wait: How long a Wait may last; a longer timeout is clamped to it (P9).
         poll_after: How long a caller that finds an operation not done should wait before the next
             Get (P5).
+        telemetry: Observes the ends of Waits.
     """
 
     def __init__(
@@ -42,12 +63,14 @@ class OperationsService:
         *,
         max_wait: timedelta,
         poll_after: timedelta | None = None,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._store = store
         self._notifier = notifier
         self._limits = limits
         self._max_wait = max_wait.total_seconds()
         self._poll_after = poll_after
+        self._telemetry = telemetry
 
     def methods(self) -> Mapping[str, Behavior]:
         """Returns the methods by their full names."""
@@ -105,19 +128,33 @@ class OperationsService:
         """Returns the latest state of an operation, when it is done or the time is over (P9)."""
         request = parse(operations_pb2.WaitOperationRequest, body)
         admitted = await self._store.admit("operations.wait", request.name, request, call)
-        limit = min(self._max_wait, _patience(call.time_remaining()))
+        time_limits = {
+            WaitEnd.DEADLINE: _before_deadline(call.time_remaining()),
+            WaitEnd.MAX_WAIT: self._max_wait,
+        }
         if request.HasField("timeout"):
-            limit = min(limit, _seconds(request.timeout))
-        loop = asyncio.get_running_loop()
-        end = loop.time() + limit
+            time_limits = {WaitEnd.TIMEOUT: _seconds(request.timeout), **time_limits}
+        shortest = min(time_limits, key=time_limits.__getitem__)
+        begin = asyncio.get_running_loop().time()
+        end = begin + time_limits[shortest]
         with self._notifier.watch(request.name) as watcher:
             while True:
                 operation = await admitted.operation(request.name)
-                left = end - loop.time()
-                is_over = left <= 0 or self._notifier.draining or _is_done(operation)
-                if is_over or not call.may_wait():
-                    return operation
-                await watcher.wait(left)
+                now = asyncio.get_running_loop().time()
+                if _is_done(operation):
+                    reason = WaitEnd.DONE
+                elif self._notifier.draining:
+                    reason = WaitEnd.DRAIN
+                elif now >= end:
+                    reason = shortest
+                elif not call.may_wait():
+                    reason = WaitEnd.NO_PLACE
+                else:
+                    await watcher.wait(end - now)
+                    continue
+                log_wait_ended(request.name, reason.value, now - begin)
+                self._telemetry.wait_ended(reason.value, now - begin)
+                return operation
 
 
 def _query(request: operations_pb2.ListOperationsRequest) -> Query:
@@ -138,8 +175,8 @@ def _is_done(operation: bytes) -> bool:
     return operations_pb2.Operation.FromString(operation).done
 
 
-def _patience(remaining: float | None) -> float:
-    """Returns how long to wait under a deadline, with a margin in which the answer gets there."""
+def _before_deadline(remaining: float | None) -> float:
+    """Returns how long to wait under a deadline: less a margin in which the answer arrives."""
     if remaining is None:
         return float("inf")
     return remaining - min(0.5, max(0.02, remaining / 10))

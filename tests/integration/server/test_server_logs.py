@@ -45,8 +45,8 @@ class Log:
         return [one for one in self._caplog.records if vars(one).get("operation") == name]
 
     def lines(self, name: str) -> list[tuple[str, int, str]]:
-        """Returns of each line the level, the attempt, and the text without the name."""
-        lines = self.of(name)
+        """Returns the level, the attempt, and the text without the name; not those of Waits."""
+        lines = [one for one in self.of(name) if not hasattr(one, "wait_end")]
         assert {vars(one)["method"] for one in lines} == {METHOD}
         return [
             (one.levelname, vars(one)["attempt"], one.getMessage().replace(name, "it"))

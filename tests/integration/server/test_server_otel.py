@@ -548,6 +548,7 @@ def test_what_runs_and_who_waits_is_counted(serve: Serve, observer: Observer, he
         "lro.operation.attempt.duration": "s",
         "lro.operation.attempt.active": "{attempt}",
         "lro.operation.waiter.active": "{call}",
+        "lro.operation.wait.duration": "s",
         "lro.store.call.duration": "s",
     }
 
