@@ -1,0 +1,179 @@
+"""A workbench under another engine than the in-process one: one that claims a single, named one."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from engine_world import (
+    LEASE,
+    SWEEP,
+    Link,
+    Signal,
+    Text,
+    World,
+    handler,
+    response_of,
+)
+
+from lro_grpc import Code, LroError, OperationNotFoundError, StaleAttemptError, UnavailableError
+from lro_grpc._operation import lifecycle
+from lro_grpc.engines import Handler, Workbench
+from lro_grpc.stores import Record
+
+
+class ByName:
+    """Runs a named operation, when it is asked to, and returns what has become of it."""
+
+    def __init__(self, workbench: Workbench) -> None:
+        self._workbench = workbench
+
+    async def start(self) -> int:
+        return await self._workbench.start()
+
+    def stop_claiming(self) -> None:
+        self._workbench.stop_claiming()
+
+    async def stop(self, grace: timedelta) -> None:
+        await self._workbench.stop(grace)
+
+    async def run(self, name: str) -> Record | LroError | None:
+        released = asyncio.get_running_loop().create_future()
+        (answer,) = await self._workbench.claim([name], released.set_result)
+        if isinstance(answer, LroError) or not answer.lease_expire_time:
+            return answer
+        outcome: Record | None = await released
+        return outcome
+
+
+async def by_name(world: World, one: Handler) -> ByName:
+    world.link = Link(await world.open(), lambda: None)
+    engine = ByName(
+        Workbench(
+            world.link,
+            {one.method: one},
+            world.clock,
+            lease=timedelta(seconds=LEASE),
+            sweep=timedelta(seconds=SWEEP),
+        )
+    )
+    await engine.start()
+    world._engine = engine
+    return engine
+
+
+async def test_nothing_is_claimed_but_by_name(world):
+    engine = await by_name(world, handler(lambda request, op: request))
+    first, second = await world.create("a"), await world.create("b")
+    outcome = await engine.run(second)
+    assert isinstance(outcome, Record)
+    assert outcome.done
+    assert response_of(await world.get(second)) == "b"
+    await world.pass_time(2 * SWEEP)
+    assert (await world.record(first)).state == lifecycle.QUEUED
+
+
+async def test_the_engine_gets_the_operation_after_its_attempt(world):
+    def work(request, op):
+        raise LroError("no", code=Code.NOT_FOUND)
+
+    engine = await by_name(world, handler(work))
+    outcome = await engine.run(await world.create())
+    assert isinstance(outcome, Record)
+    assert outcome.error_code == Code.NOT_FOUND
+
+
+async def test_a_claim_that_is_refused_is_answered_with_the_refusal(world):
+    entered, go_on = Signal(), Signal()
+
+    async def work(request, op):
+        entered.set()
+        await go_on
+        return Text()
+
+    engine = await by_name(world, handler(work))
+    name = await world.create()
+    running = asyncio.create_task(engine.run(name))
+    await entered
+    assert isinstance(await engine.run(name), StaleAttemptError)
+    assert isinstance(await engine.run("operations/none"), OperationNotFoundError)
+    go_on.set()
+    outcome = await running
+    assert isinstance(outcome, Record)
+    assert outcome.done
+
+
+async def test_an_overdue_operation_is_answered_as_expired(world):
+    engine = await by_name(world, handler(lambda request, op: request))
+    name = await world.create(timeout=1_000_000)
+    world.clock.advance(timedelta(seconds=1))
+    outcome = await engine.run(name)
+    assert isinstance(outcome, Record)
+    assert outcome.error_code == Code.DEADLINE_EXCEEDED
+
+
+async def test_an_attempt_that_has_lost_its_operation_is_released_without_an_outcome(world):
+    entered = Signal()
+
+    async def work(request, op):
+        entered.set()
+        await asyncio.Event().wait()
+
+    engine = await by_name(world, handler(work))
+    running = asyncio.create_task(engine.run(await world.create()))
+    await entered
+
+    async def unavailable(events):
+        raise UnavailableError("away")
+
+    world.link.before = unavailable
+    world.clock.advance(timedelta(seconds=LEASE))
+    assert await running is None
+
+
+@pytest.mark.parametrize("ask", ["cancel", "pause"])
+async def test_a_wish_that_comes_before_the_answer_to_the_claim_is_heard(world, ask):
+    async def work(request, op):
+        await op.checkpoint()
+        await asyncio.Event().wait()
+
+    engine = await by_name(world, handler(work))
+    name = await world.create(pausable=True)
+
+    async def meanwhile(events):
+        world.link.after = ignore
+        await getattr(world, ask)(name)
+
+    async def ignore(events):
+        pass
+
+    world.link.after = meanwhile
+    outcome = await engine.run(name)
+    assert isinstance(outcome, Record)
+    ends = {"cancel": lifecycle.CANCELLED, "pause": lifecycle.PAUSED}
+    assert outcome.state == ends[ask]
+
+
+async def test_a_claim_under_way_at_the_stop_is_given_back(world):
+    sent, go_on = Signal(), Signal()
+
+    async def slow(events):
+        world.link.before = at_once
+        sent.set()
+        await go_on
+
+    async def at_once(events):
+        pass
+
+    engine = await by_name(world, handler(lambda request, op: request))
+    name = await world.create()
+    world.link.before = slow
+    running = asyncio.create_task(engine.run(name))
+    await sent
+    stopping = asyncio.create_task(engine.stop(timedelta(seconds=5)))
+    go_on.set()
+    await stopping
+    outcome = await running
+    assert isinstance(outcome, Record)
+    assert (outcome.state, outcome.lease_expire_time) == (lifecycle.QUEUED, 0)
