@@ -1,8 +1,24 @@
-"""Batches: several targets created as one operation, all or nothing.
+"""Creates several targets as one operation, all or nothing.
 
-The plan is a generator of steps, and knows neither threads nor tasks; two drivers carry it out.
-Each change of a target's state is stored before what follows from it begins, so that an attempt
-can go on where a former one was lost.
+**Written ahead.** Each target's state is stored before what follows from it begins: CREATING before
+``create`` is called, DELETING before ``delete`` is. So whatever attempt comes next knows from the
+record which targets may exist, and none is left behind when a worker dies in the middle. The price
+is that a call which was cut off is made once more, so both must cope with what it left.
+
+**Forward, then back.** ``_create_all`` has up to ``parallelism`` targets under way at a time. The
+first failure ends it, and so does a cancel or the deadline: no further target is begun, those under
+way are awaited, and ``_undo_all`` deletes what exists, newest first. A stop that is about this
+attempt alone, such as a shutdown, ends the walk in either direction: the states stay as they are,
+and the next attempt goes on from them.
+
+**Stopped or failed?** A target that was interrupted raises as one that has failed. The difference
+is who interrupted it: while the attempt is being stopped, anything that is no ``Exception`` counts
+as the stop. In a cancelled operation, an interrupted target of this attempt is FAILED, because
+``create`` cleans up after itself; one whose creation an earlier attempt began may exist, and is
+deleted.
+
+**The plan** is a generator of steps, and knows neither threads nor tasks; it decides, and the
+performers at the end of this module do as it says, with a thread or a task for each target.
 """
 
 from __future__ import annotations
@@ -29,17 +45,18 @@ from lro_grpc._errors import (
 from lro_grpc._operation.batch_states import BEGUN, UNBEGUN, BatchStates, Status
 from lro_grpc._operation.events import SaveBatch, cancelled_status, expired_status
 from lro_grpc._runtime.public_error import status_of
+from lro_grpc._runtime.steps import async_drive, drive
 from lro_grpc._runtime.threads import start_thread
 
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """Store the states as they are now."""
+    """Stores the states as they are now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Begin to create or to delete a target, and go on."""
+    """Begins to create or to delete a target, and goes on."""
 
     target: str
     undo: bool
@@ -47,12 +64,12 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Await:
-    """Wait until one of those begun has ended, and send what became of it."""
+    """Waits until one of the begun targets has ended; the reply is an ``Ended``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What became of a target that was begun."""
+    """The end of a target that was begun: created or deleted, or the error why not."""
 
     target: str
     error: BaseException | None
@@ -102,13 +119,13 @@ class Batch:
     def saved(self) -> SaveBatch:
         """Returns the event that stores the states as they are now."""
         return SaveBatch(
-            self._attempt.take_report(),
+            self._attempt.progress.take(),
             self._states.serialized(),
             self._error.SerializeToString(),
         )
 
     def plan(self) -> Plan:
-        """Creates every target, or undoes what was begun.
+        """Creates every target, or undoes those that were begun.
 
         Raises:
             LroError: The first failure, once everything is rolled back.
@@ -116,11 +133,11 @@ class Batch:
                 rolled back, else with the states left for the next attempt.
         """
         yield from self._create_all()
-        if self._failed or (self._attempt.ending and not self._attempt.is_stuck):
+        if self._failed or (self._ending and not self._attempt.stopping.is_stuck):
             yield from self._undo_all()
             if self._failed:
                 raise from_status(self._error)
-            raise AttemptStopped(self._attempt.ending or StopReason.CANCEL)
+            raise AttemptStopped(self._ending or StopReason.CANCEL)
         self._attempt.raise_if_stopped()
 
     def undo_plan(self, error: status_pb2.Status) -> Plan:
@@ -168,8 +185,8 @@ class Batch:
             self._states.move(ended.target, Status.FAILED, error=error)
             if not self._failed:
                 self._error.CopyFrom(error)
-        elif self._attempt.ending and ended.target not in self._cut_off:
-            # What it has begun, it has cleaned up itself; not so what an earlier attempt has.
+        elif self._ending and ended.target not in self._cut_off:
+            # One of this attempt has cleaned up after itself; one of an earlier attempt has not.
             self._states.move(ended.target, Status.FAILED, error=self._ending_status())
 
     def _undo_all(self) -> Plan:
@@ -213,17 +230,21 @@ class Batch:
         return self._error.code != 0
 
     @property
+    def _ending(self) -> StopReason | None:
+        return self._attempt.ending.reason
+
+    @property
     def _stopped(self) -> bool:
         return self._attempt.stop_reason is not None
 
     @property
     def _interrupted(self) -> bool:
-        return self._stopped or self._attempt.ending is not None
+        return self._stopped or self._ending is not None
 
     def _is_stop(self, error: BaseException) -> bool:
-        """Whether a target was stopped with the attempt, and has not failed by itself.
+        """Tells whether a target was stopped with the attempt, and has not failed by itself.
 
-        What was stopped keeps its state: for the next attempt, or to be undone after a cancel.
+        A stopped target keeps its state: for the next attempt, or to be undone after a cancel.
         """
         return not isinstance(error, Exception) and self._interrupted
 
@@ -232,7 +253,7 @@ class Batch:
         return status_of(error, where, domain=self._domain, log=self._attempt.log)
 
     def _ending_status(self) -> status_pb2.Status:
-        if self._attempt.ending is StopReason.TIMEOUT:
+        if self._ending is StopReason.TIMEOUT:
             return expired_status(self._attempt.record)
         return cancelled_status()
 
@@ -250,14 +271,14 @@ class Batch:
         return to_status(error)
 
 
-def drive(
+def drive_batch(
     plan: Plan,
     batch: Batch,
     attempt: Attempt,
     create: Callable[[str], object],
     delete: Callable[[str], object],
 ) -> None:
-    """Carries out a plan with a thread for each target begun."""
+    """Performs the steps of a plan with a thread for each target begun."""
     ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
 
     def run(step: Begin) -> None:
@@ -268,30 +289,27 @@ def drive(
         else:
             ended.put(Ended(step.target, None))
 
-    answer: Ended | None = None
-    while True:
-        try:
-            step = plan.send(answer)
-        except StopIteration:
-            return
-        answer = None
+    def perform(step: Step) -> Ended | None:
+        if isinstance(step, Await):
+            return ended.get()
         if isinstance(step, Begin):
             start_thread(step.target, run, step)
-        elif isinstance(step, Await):
-            answer = ended.get()
         elif attempt.stop_reason is not StopReason.LEASE_LOST:
             with contextlib.suppress(AttemptStopped):  # lost: the plan sees it, and winds up
                 attempt.write_from_thread(batch.saved())
+        return None
+
+    drive(plan, perform)
 
 
-async def drive_async(
+async def async_drive_batch(
     plan: Plan,
     batch: Batch,
     attempt: Attempt,
     create: Callable[[str], Awaitable[object]],
     delete: Callable[[str], Awaitable[object]],
 ) -> None:
-    """Carries out a plan with a task for each target begun."""
+    """Performs the steps of a plan with a task for each target begun."""
     ended: asyncio.Queue[Ended] = asyncio.Queue()
     tasks: set[asyncio.Task[None]] = set()
 
@@ -303,32 +321,30 @@ async def drive_async(
         else:
             ended.put_nowait(Ended(step.target, None))
 
-    async def uninterrupted(step: Coroutine[Any, Any, Any]) -> Any:
+    async def uninterrupted(waited_for: Coroutine[Any, Any, Any]) -> Any:
         """Awaits to the end; a stop of the attempt is passed on to the targets begun."""
-        waiting = asyncio.ensure_future(step)
+        waiting = asyncio.ensure_future(waited_for)
         while not waiting.done():
             try:
                 await asyncio.wait({waiting})
             except asyncio.CancelledError:
                 for task in tasks:
                     task.cancel()
-                if attempt.stop_reason is None and not attempt.ending:
+                if attempt.stop_reason is None and not attempt.ending.reason:
                     raise  # the loop itself ends
         return waiting.result()
 
-    answer: Ended | None = None
-    while True:
-        try:
-            step = plan.send(answer)
-        except StopIteration:
-            return
-        answer = None
+    async def perform(step: Step) -> Ended | None:
+        if isinstance(step, Await):
+            one: Ended = await uninterrupted(ended.get())
+            return one
         if isinstance(step, Begin):
             task = asyncio.create_task(run(step), name=step.target)
             tasks.add(task)
             task.add_done_callback(tasks.discard)
-        elif isinstance(step, Await):
-            answer = await uninterrupted(ended.get())
         elif attempt.stop_reason is not StopReason.LEASE_LOST:
             with contextlib.suppress(AttemptStopped):  # lost: the plan sees it, and winds up
                 await uninterrupted(attempt.write(batch.saved()))
+        return None
+
+    await async_drive(plan, perform)

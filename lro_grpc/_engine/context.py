@@ -12,7 +12,7 @@ from google.rpc import status_pb2
 
 from lro_grpc._engine import checkpoint
 from lro_grpc._engine.attempt import Attempt
-from lro_grpc._engine.batch import Batch, drive, drive_async
+from lro_grpc._engine.batch import Batch, async_drive_batch, drive_batch
 from lro_grpc._errors import AttemptStopped, StopReason
 from lro_grpc._operation.events import Checkpoint, SetUpdating
 from lro_grpc._runtime.log import handlers_log
@@ -89,18 +89,20 @@ class _Context(Generic[MetadataT_co]):
         failures that stand in ``partial_failures`` at the end make the operation
         PARTIALLY_SUCCEEDED.
         """
-        metadata: MetadataT_co = as_declared(self._attempt.metadata, self._attempt.handler.metadata)
+        metadata: MetadataT_co = as_declared(
+            self._attempt.progress.metadata, self._attempt.handler.metadata
+        )
         return metadata
 
     @property
     def cancel_requested(self) -> bool:
         """Whether someone asked to cancel the operation."""
-        return self._attempt.cancel_requested
+        return self._attempt.ending.cancel_requested
 
     @property
     def pause_requested(self) -> bool:
         """Whether someone asked to pause: the next ``checkpoint`` does it."""
-        return self._attempt.pause_requested
+        return self._attempt.ending.pause_requested
 
     @property
     def stop_reason(self) -> StopReason | None:
@@ -116,7 +118,7 @@ class _Context(Generic[MetadataT_co]):
             percent: 0 to 100; clamped, and never shown going back. Unchanged unless given.
             detail: What is being done, for a person. Unchanged unless given.
         """
-        self._attempt.report(percent, detail)
+        self._attempt.progress.say(percent, detail)
 
     def raise_if_stopped(self) -> None:
         """Lets a handler unwind at a place of its choice.
@@ -130,11 +132,12 @@ class _Context(Generic[MetadataT_co]):
         """Returns what a checkpoint has to store, if anything."""
         attempt = self._attempt
         attempt.raise_if_stopped()
-        if attempt.claimed_to_undo and attempt.ending and not attempt.leaves_a_batch:
-            raise AttemptStopped(attempt.ending)
+        ending = attempt.ending
+        if ending.claimed_to_undo and ending.reason and not attempt.leaves_a_batch:
+            raise AttemptStopped(ending.reason)
         if state is None:
             return None
-        return Checkpoint(attempt.take_report(final=True), checkpoint.pack(state))
+        return Checkpoint(attempt.progress.take(final=True), checkpoint.pack(state))
 
     def _after_checkpoint(self) -> None:
         self._attempt.pause_here()
@@ -150,8 +153,8 @@ class _Context(Generic[MetadataT_co]):
 
     def _update(self, detail: str | None = None) -> SetUpdating:
         """Returns what shows whether the handler is in a block of ``updating``."""
-        self._attempt.report(None, detail)
-        return SetUpdating(self._attempt.take_report(final=True), self._updates > 0)
+        self._attempt.progress.say(None, detail)
+        return SetUpdating(self._attempt.progress.take(final=True), self._updates > 0)
 
 
 class OperationContext(_Context[MetadataT_co]):
@@ -230,10 +233,10 @@ class OperationContext(_Context[MetadataT_co]):
         attempt = self._attempt
         batch = Batch(attempt, targets, parallelism)
         attempt.batch_is_driven = True
-        drive(batch.plan(), batch, attempt, create, delete)
+        drive_batch(batch.plan(), batch, attempt, create, delete)
 
         def undo(error: status_pb2.Status) -> None:
-            drive(batch.undo_plan(error), batch, attempt, create, delete)
+            drive_batch(batch.undo_plan(error), batch, attempt, create, delete)
 
         attempt.undo = undo
 
@@ -287,9 +290,9 @@ class AsyncOperationContext(_Context[MetadataT_co]):
         attempt = self._attempt
         batch = Batch(attempt, targets, parallelism)
         attempt.batch_is_driven = True
-        await drive_async(batch.plan(), batch, attempt, create, delete)
+        await async_drive_batch(batch.plan(), batch, attempt, create, delete)
 
         async def undo(error: status_pb2.Status) -> None:
-            await drive_async(batch.undo_plan(error), batch, attempt, create, delete)
+            await async_drive_batch(batch.undo_plan(error), batch, attempt, create, delete)
 
         attempt.undo = undo

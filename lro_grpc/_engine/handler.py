@@ -1,14 +1,17 @@
-"""What the engine knows of a long-running method: how to run it, and its types."""
+"""A long-running method as the engine knows it: its function, its types, its limits."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from google.protobuf.message import Message
+
 from lro_grpc._runtime.backoff import Backoff
+from lro_grpc._wire.proto_plus import parser_of, protobuf_class
 
 DEFAULT_THREADS = 16
 """Attempts of one method at a time in one process, for a ``def`` handler."""
@@ -22,16 +25,19 @@ RETRY_BACKOFF = Backoff(timedelta(seconds=1), 2.0, timedelta(minutes=1))
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """The run of one method, found by the method's full name.
+    """One long-running method, found by its full name.
 
-    The types are those of the method's ``operation_info``, or as its author has declared them:
-    protobuf's own classes, or proto-plus classes. The run is given and returns the very same.
+    The types are those of the method's ``operation_info``, or those that the service declares:
+    protobuf's own classes, or proto-plus classes. The function takes and returns the very same.
+
+    Raises:
+        ConfigurationError: If a type is no message type.
     """
 
     method: str
     """``/pkg.Service/Method``."""
     run: Callable[[Any, Any], Any]
-    """Called with the request and the context; a function, or a coroutine function."""
+    """The function, or coroutine function, of the request and the context."""
     request: type[Any]
     """The request's type."""
     response: type[Any]
@@ -41,20 +47,35 @@ class Handler:
     error_domain: str
     """``ErrorInfo.domain`` of the handler's errors that name none."""
     concurrency: int | None = None
-    """Attempts at a time in one process; the default of the handler's stack unless given."""
+    """Attempts at a time in one process; None for 16 threads or 1000 tasks."""
     retry: Callable[[Exception], bool] | None = None
     """Tells whether an error that ``run`` raised is worth another attempt."""
     backoff: Backoff = RETRY_BACKOFF
-    """How long to wait between attempts that fail."""
+    """The pauses between attempts that fail."""
     progress_timeout: timedelta | None = None
-    """For how long an attempt may say nothing before it counts as lost; None for any time."""
+    """For how long an attempt may make no progress before it counts as lost; None for any time."""
+    is_async: bool = field(init=False)
+    """Whether ``run`` is a coroutine function."""
+    slots: int = field(init=False)
+    """Attempts at a time in one process."""
+    request_class: type[Message] = field(init=False, repr=False)
+    """Protobuf's own class of the request's type."""
+    response_class: type[Message] = field(init=False, repr=False)
+    """Protobuf's own class of the response's type."""
+    metadata_class: type[Message] = field(init=False, repr=False)
+    """Protobuf's own class of the metadata's type."""
+    parse_request: Callable[[bytes], Any] = field(init=False, repr=False)
+    """Returns a serialized request as an object of its type."""
 
-    @property
-    def is_async(self) -> bool:
-        """Whether ``run`` is a coroutine function."""
-        return inspect.iscoroutinefunction(self.run)
-
-    @property
-    def slots(self) -> int:
-        """Attempts at a time in one process."""
-        return self.concurrency or (DEFAULT_TASKS if self.is_async else DEFAULT_THREADS)
+    def __post_init__(self) -> None:
+        is_async = inspect.iscoroutinefunction(self.run)
+        derived = {
+            "is_async": is_async,
+            "slots": self.concurrency or (DEFAULT_TASKS if is_async else DEFAULT_THREADS),
+            "request_class": protobuf_class(self.request),
+            "response_class": protobuf_class(self.response),
+            "metadata_class": protobuf_class(self.metadata),
+            "parse_request": parser_of(self.request),
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)

@@ -49,9 +49,9 @@ class ProgressWriter:
         waiting, self._waiting = self._waiting, {}
         held = [one for one in waiting if self._attempts.get(one.name) is one]
         try:
-            await write_all(self._store, held, [one.take_report() for one in held])
+            await write_all(self._store, held, [one.progress.take() for one in held])
         except UnavailableError:
             for attempt in held:
-                attempt.report_again()
+                attempt.progress.store_again()
             raise
         await asyncio.sleep(_PAUSE_SECONDS)

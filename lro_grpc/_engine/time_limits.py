@@ -32,7 +32,7 @@ def watch(attempt: Attempt, clock: Clock, margin: float) -> Sequence[asyncio.Tas
         A task for each limit; cancel it once the attempt is over.
     """
     limits: list[Coroutine[Any, Any, None]] = []
-    if attempt.record.deadline_time and not attempt.claimed_to_undo:
+    if attempt.record.deadline_time and not attempt.ending.claimed_to_undo:
         limits.append(_expire(attempt, clock, margin))
     if attempt.handler.progress_timeout is not None:
         longest = attempt.handler.progress_timeout.total_seconds()
@@ -46,16 +46,16 @@ async def _expire(attempt: Attempt, clock: Clock, margin: float) -> None:
         await clock.sleep(seconds(left))
     attempt.time_out()
     await clock.sleep(margin)
-    if attempt.is_undoing:
+    if attempt.stopping.is_undoing:
         return  # what undoes a batch is not cut short
-    report = attempt.take_report()
+    report = attempt.progress.take()
     # A batch that it has begun is left to another attempt to undo.
     await _give_up(attempt, Release(report) if attempt.record.batch else Expire(report))
 
 
 async def _lose_stuck(attempt: Attempt, clock: Clock, longest: float, margin: float) -> None:
     """Stops an attempt that has made no progress for too long."""
-    while (left := attempt.last_progress + longest - clock.monotonic()) > 0:
+    while (left := attempt.progress.last_time + longest - clock.monotonic()) > 0:
         await clock.sleep(left)
     attempt.call_stuck()
     await clock.sleep(margin)

@@ -195,9 +195,8 @@ class Workbench:
             self.clock,
             lease=self._lease,
             claimed_at=claimed_at,
-            random=self._random,
             telemetry=self._telemetry,
-            on_report=self._progress_writer.add,
+            on_progress=self._progress_writer.add,
         )
         log_claimed(record)
         former = self._attempts.get(record.name)
@@ -205,7 +204,7 @@ class Workbench:
             former.stop(StopReason.LEASE_LOST)
         self._attempts[record.name] = attempt
         self._on_release[attempt] = on_release
-        executor = Executor(attempt)
+        executor = Executor(attempt, self._random)
         self._running.add(executor)
         executor.add_done_callback(self._executed)
         if attempt.lease_is_over:  # the answer to the claim was that late: another one may have it

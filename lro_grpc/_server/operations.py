@@ -49,7 +49,6 @@ from lro_grpc._stores.notifier import Notifier
 from lro_grpc._stores.observed import ObservedStore
 from lro_grpc._stores.open_url import open_url
 from lro_grpc._stores.store import Store
-from lro_grpc._wire.proto_plus import protobuf_class
 
 _METHOD = re.compile(r"/\w+(\.\w+)*/\w+", re.ASCII)
 
@@ -173,9 +172,7 @@ class Operations(Lifespan):
     @property
     def requests(self) -> Mapping[str, type[Message]]:
         """The request types of the methods that start operations, by the methods' full names."""
-        return {
-            method: protobuf_class(handler.request) for method, handler in self._handlers.items()
-        }
+        return {method: handler.request_class for method, handler in self._handlers.items()}
 
     @property
     def jobs(self) -> Sequence[tuple[JobKind, Collection[str]]]:

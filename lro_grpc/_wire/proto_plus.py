@@ -6,7 +6,8 @@ is recognized by its methods, so that proto-plus itself is not needed.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeGuard
 
 from google.protobuf.message import Message
 
@@ -19,7 +20,7 @@ def protobuf_class(declared: type[Any]) -> type[Message]:
     Raises:
         ConfigurationError: If it is neither.
     """
-    if isinstance(declared, type) and issubclass(declared, Message):
+    if _is_protobuf(declared):
         return declared
     wrapped: Any = declared.pb() if _is_proto_plus(declared) else None
     if wrapped is None:
@@ -28,6 +29,16 @@ def protobuf_class(declared: type[Any]) -> type[Message]:
             " class all of whose modules were imported"
         )
     return wrapped  # type: ignore[no-any-return]
+
+
+def parser_of(declared: type[Any]) -> Callable[[bytes], Any]:
+    """Returns a function that makes an object of a declared type from its serialized message.
+
+    Raises:
+        ConfigurationError: If it is no message type.
+    """
+    parse = protobuf_class(declared).FromString
+    return parse if _is_protobuf(declared) else lambda serialized: declared.wrap(parse(serialized))
 
 
 def as_declared(message: Message, declared: type[Any]) -> Any:
@@ -44,6 +55,10 @@ def protobuf_message(value: Any) -> Any:
     """Returns the message that a proto-plus object wraps; any other object as it is."""
     kind = type(value)
     return kind.pb(value) if not isinstance(value, Message) and _is_proto_plus(kind) else value
+
+
+def _is_protobuf(kind: Any) -> TypeGuard[type[Message]]:
+    return isinstance(kind, type) and issubclass(kind, Message)
 
 
 def _is_proto_plus(kind: Any) -> bool:

@@ -24,7 +24,7 @@ from lro_grpc._server.limits import Queues
 from lro_grpc._server.rpc.call import Call, parse
 from lro_grpc._server.services import aip_names
 from lro_grpc._stores.store import in_progress, request_id_reused
-from lro_grpc._wire.proto_plus import as_declared, protobuf_class, protobuf_message
+from lro_grpc._wire.proto_plus import as_declared, protobuf_message
 
 
 class Starter:
@@ -63,8 +63,8 @@ class Starter:
         self._clock = clock
         self._new_id = new_id
         self._telemetry = telemetry
-        self._request = protobuf_class(handler.request)
-        self._metadata = protobuf_class(handler.metadata)
+        self._request = handler.request_class
+        self._metadata = handler.metadata_class
         kinds = {f.name: f.type for f in self._request.DESCRIPTOR.fields if not f.is_repeated}
         self._has_request_id = kinds.get("request_id") == FieldDescriptor.TYPE_STRING
         self._has_validate_only = kinds.get("validate_only") == FieldDescriptor.TYPE_BOOL
@@ -151,8 +151,11 @@ class Starter:
         return await admitted.store.find_request(self._handler.method, request_id)
 
     async def _prepared(self, request: Message, call: Call) -> Prepared:
-        declared = as_declared(request, self._handler.request)
-        prepared = await call.prepare(self._prepare, declared) if self._prepare else None
+        prepared = None
+        if self._prepare is not None:
+            kind = self._handler.request
+            declared = request if kind is self._request else as_declared(request, kind)
+            prepared = await call.prepare(self._prepare, declared)
         if prepared is not None and not isinstance(prepared, Prepared):
             raise ConfigurationError(
                 f"the prepare of {self._handler.method} returned {type(prepared).__qualname__};"
@@ -198,7 +201,7 @@ class Starter:
             occupant = await admitted.store.exclusive_holder(prepared.target)
             if occupant:
                 raise in_progress(prepared.target, occupant)
-        response = _anys.pack(protobuf_class(self._handler.response)())
+        response = _anys.pack(self._handler.response_class())
         return operations_pb2.Operation(done=True, response=response).SerializeToString()
 
 

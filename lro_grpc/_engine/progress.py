@@ -1,0 +1,107 @@
+"""What a handler has said last of its progress, until it is stored.
+
+A handler speaks from its own thread, as often as it likes, and never waits for the store. So only
+the latest of everything is kept here, and the engine is told once that there is something new; it
+takes it away when it next writes. A report always has all that was said so far, be it stored or
+not: a write that was lost is made good by the next one, and the outcome brings everything along.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.message import Message
+
+from lro_grpc._operation.events import Report
+from lro_grpc._operation.metadata import message_class
+from lro_grpc._operation.record import Record
+from lro_grpc._runtime.clock import Clock
+
+
+class Progress:
+    """The latest progress of one attempt. May be used from any thread.
+
+    Args:
+        record: The record right after the claim.
+        clock: Measures the time without progress.
+        on_news: Is called, from the handler's thread, when there is something to store again.
+    """
+
+    def __init__(self, record: Record, clock: Clock, on_news: Callable[[], None]) -> None:
+        self._record = record
+        self._clock = clock
+        self._on_news = on_news
+        self._lock = threading.Lock()
+        self._metadata: Message | None = None
+        self._latest = Report(record.attempt)
+        self._has_news = False
+        self.last_time = clock.monotonic()
+        """When progress was last made, by the clock's ``monotonic``."""
+
+    @property
+    def metadata(self) -> Any:
+        """The handler's own metadata message; starts as the attempt before has left it."""
+        if self._metadata is None:
+            kind = message_class(self._record.metadata_type)  # a later release may declare another
+            self._metadata = kind.FromString(self._record.handler_metadata)
+        return self._metadata
+
+    @property
+    def has_partial_failures(self) -> bool:
+        """Whether the handler's metadata has partial failures."""
+        touched = self._metadata is not None or self._record.handler_metadata
+        return bool(touched and getattr(self.metadata, "partial_failures", ()))
+
+    def say(self, percent: float | None, detail: str | None) -> None:
+        """Keeps the latest progress, to be stored soon.
+
+        Raises:
+            TypeError: If the detail is no text, or the percentage no number.
+            ValueError: If they cannot be stored: not a finite number, not Unicode.
+        """
+        if detail is not None:
+            if not isinstance(detail, str):
+                raise TypeError(f"the detail is {detail!r}; give a text")
+            detail.encode()
+        self.touch()
+        with self._lock:
+            former = self._latest
+            self._latest = Report(
+                former.attempt,
+                former.progress_percent if percent is None else max(0, min(100, int(percent))),
+                former.status_detail if detail is None else detail,
+                self._metadata.SerializeToString() if self._metadata is not None else None,
+            )
+        self.store_again()
+
+    def touch(self) -> None:
+        """Notes that the handler has made progress."""
+        self.last_time = self._clock.monotonic()
+
+    def store_again(self) -> None:
+        """Lets the latest progress be stored soon, though it may have been before."""
+        with self._lock:
+            had_news, self._has_news = self._has_news, True
+        if not had_news:
+            self._on_news()
+
+    def stored(self, report: Report) -> None:
+        """Notes that a report was stored: if there is a later one, it has to be stored again."""
+        if report is not self._latest:
+            self.store_again()
+
+    def take(self, *, final: bool = False) -> Report:
+        """Returns the latest of everything that the handler has said, be it stored or not.
+
+        Args:
+            final: Whether the handler is through, so that its metadata may be read.
+        """
+        with self._lock:
+            self._has_news = False
+            if final and self._metadata is not None:
+                handler_metadata = self._metadata.SerializeToString()
+                self._latest = dataclasses.replace(self._latest, handler_metadata=handler_metadata)
+            return self._latest
