@@ -22,9 +22,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class BatchCreateInstanceStatus(_message.Message):
-    """Tells how far one instance of a batch is.
+    """Gives the status of one instance of a batch.
 
-    Bytes and JSON are those of
+    Bytes and JSON are those of AlloyDB's
     `google.cloud.alloydb.v1.BatchCreateInstanceStatus`.
     """
 
@@ -37,13 +37,13 @@ class BatchCreateInstanceStatus(_message.Message):
     class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[BatchCreateInstanceStatus._State.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         STATE_UNSPECIFIED: BatchCreateInstanceStatus._State.ValueType  # 0
-        """Tells nothing about the state. Some servers say it of an instance that
-        they have not picked yet; this one says PENDING_CREATE.
+        """Stands for no state. Some servers send it for an instance that they have
+        not picked yet; this one sends PENDING_CREATE.
         """
         PENDING_CREATE: BatchCreateInstanceStatus._State.ValueType  # 1
         """Waits to be picked."""
         READY: BatchCreateInstanceStatus._State.ValueType  # 2
-        """Was created and can be used. It stays so only if the whole batch does."""
+        """Was created and can be used. It stays only if the whole batch does."""
         CREATING: BatchCreateInstanceStatus._State.ValueType  # 3
         """Is being created."""
         DELETING: BatchCreateInstanceStatus._State.ValueType  # 4
@@ -61,13 +61,13 @@ class BatchCreateInstanceStatus(_message.Message):
         """Names the states of one instance in a batch."""
 
     STATE_UNSPECIFIED: BatchCreateInstanceStatus.State.ValueType  # 0
-    """Tells nothing about the state. Some servers say it of an instance that
-    they have not picked yet; this one says PENDING_CREATE.
+    """Stands for no state. Some servers send it for an instance that they have
+    not picked yet; this one sends PENDING_CREATE.
     """
     PENDING_CREATE: BatchCreateInstanceStatus.State.ValueType  # 1
     """Waits to be picked."""
     READY: BatchCreateInstanceStatus.State.ValueType  # 2
-    """Was created and can be used. It stays so only if the whole batch does."""
+    """Was created and can be used. It stays only if the whole batch does."""
     CREATING: BatchCreateInstanceStatus.State.ValueType  # 3
     """Is being created."""
     DELETING: BatchCreateInstanceStatus.State.ValueType  # 4
@@ -88,7 +88,7 @@ class BatchCreateInstanceStatus(_message.Message):
     class _InstanceTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[BatchCreateInstanceStatus._InstanceType.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         INSTANCE_TYPE_UNSPECIFIED: BatchCreateInstanceStatus._InstanceType.ValueType  # 0
-        """Tells nothing about the kind: the service has only one, or did not say."""
+        """Stands for no kind: the service has only one, or has not given it."""
         PRIMARY: BatchCreateInstanceStatus._InstanceType.ValueType  # 1
         """Takes reads and writes."""
         READ_POOL: BatchCreateInstanceStatus._InstanceType.ValueType  # 2
@@ -100,7 +100,7 @@ class BatchCreateInstanceStatus(_message.Message):
         """Names the kinds of instance."""
 
     INSTANCE_TYPE_UNSPECIFIED: BatchCreateInstanceStatus.InstanceType.ValueType  # 0
-    """Tells nothing about the kind: the service has only one, or did not say."""
+    """Stands for no kind: the service has only one, or has not given it."""
     PRIMARY: BatchCreateInstanceStatus.InstanceType.ValueType  # 1
     """Takes reads and writes."""
     READ_POOL: BatchCreateInstanceStatus.InstanceType.ValueType  # 2
@@ -115,14 +115,16 @@ class BatchCreateInstanceStatus(_message.Message):
     state: Global___BatchCreateInstanceStatus.State.ValueType
     """Gives the present state. Set by the server."""
     error_msg: _builtins.str
-    """Repeats `error.message`, for clients that know only this older field. Set
+    """Repeats `error.message`, for clients that know this older field only. Set
     by the server; empty while `error` is unset.
     """
     type: Global___BatchCreateInstanceStatus.InstanceType.ValueType
     """Gives the kind of instance. Set by the server from the request."""
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """Tells why the instance is FAILED. Set by the server, and on no other state."""
+        """Gives the reason why the instance is FAILED. Set by the server in this
+        state, and in no other.
+        """
 
     def __init__(
         self,
@@ -142,9 +144,9 @@ Global___BatchCreateInstanceStatus: _TypeAlias = BatchCreateInstanceStatus  # no
 
 @_typing.final
 class BatchCreateInstancesMetadata(_message.Message):
-    """Tells how far a batch of instances is, one by one.
+    """Gives the status of each instance of a batch.
 
-    Bytes and JSON are those of
+    Bytes and JSON are those of AlloyDB's
     `google.cloud.alloydb.v1.BatchCreateInstancesMetadata`.
     """
 

@@ -23,13 +23,13 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class DeploymentOperation(_message.Message):
-    """Describes an operation in the JSON form that Cloud Deployment Manager v2
+    """Describes an operation in the JSON that Cloud Deployment Manager v2
     documents.
 
-    Only its JSON is shared with that service, which has no public protobuf form;
-    the fields that belong to Compute Engine alone are left out. The server sets
-    every field. Times are text, so that every digit and the zone are kept as
-    they came.
+    The JSON alone is shared with that service, which has no public protobuf
+    messages; the fields that belong to Compute Engine alone are left out. The
+    server sets every field. Times are text, so that every digit and the zone
+    stay as they were.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -41,34 +41,34 @@ class DeploymentOperation(_message.Message):
     class _StatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[DeploymentOperation._Status.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         STATUS_UNSPECIFIED: DeploymentOperation._Status.ValueType  # 0
-        """Tells nothing about the state. It takes the number 0, whose word proto3
-        leaves out of JSON.
+        """Stands for no state. It takes the number 0, whose word proto3 leaves out
+        of JSON.
         """
         PENDING: DeploymentOperation._Status.ValueType  # 1
-        """Waits: nothing was done yet."""
+        """Waits for the work to begin."""
         RUNNING: DeploymentOperation._Status.ValueType  # 2
         """Is being worked on, or was and will be again."""
         DONE: DeploymentOperation._Status.ValueType  # 3
-        """Has ended, well or not: `error` tells which."""
+        """Has ended: with a failure if `error` is set, else with success."""
 
     class Status(_Status, metaclass=_StatusEnumTypeWrapper):
         """Names the states of an operation."""
 
     STATUS_UNSPECIFIED: DeploymentOperation.Status.ValueType  # 0
-    """Tells nothing about the state. It takes the number 0, whose word proto3
-    leaves out of JSON.
+    """Stands for no state. It takes the number 0, whose word proto3 leaves out
+    of JSON.
     """
     PENDING: DeploymentOperation.Status.ValueType  # 1
-    """Waits: nothing was done yet."""
+    """Waits for the work to begin."""
     RUNNING: DeploymentOperation.Status.ValueType  # 2
     """Is being worked on, or was and will be again."""
     DONE: DeploymentOperation.Status.ValueType  # 3
-    """Has ended, well or not: `error` tells which."""
+    """Has ended: with a failure if `error` is set, else with success."""
 
     @_typing.final
     class Error(_message.Message):
-        """Holds what went wrong. An operation that succeeded has none, or an empty
-        one.
+        """Holds the errors of an operation. One that succeeded has none, or an empty
+        list.
         """
 
         DESCRIPTOR: _descriptor.Descriptor
@@ -108,14 +108,14 @@ class DeploymentOperation(_message.Message):
         if it is neither.
         """
         message: _builtins.str
-        """Tells in words what went wrong."""
+        """Describes the error in words."""
         @_builtins.property
         def arguments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
             """Lists values that the message mentions. Empty by default."""
 
         @_builtins.property
         def debug_info(self) -> _error_details_pb2.DebugInfo:
-            """Holds what helps to find the fault in the server. Unset by default."""
+            """Holds help to find the fault in the server. Unset by default."""
 
         @_builtins.property
         def error_details(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeploymentOperation.ErrorDetail]:
@@ -153,7 +153,7 @@ class DeploymentOperation(_message.Message):
 
         @_builtins.property
         def help(self) -> _error_details_pb2.Help:
-            """Gives links that help to mend it."""
+            """Gives links that help to correct it."""
 
         @_builtins.property
         def localized_message(self) -> _error_details_pb2.LocalizedMessage:
@@ -161,7 +161,7 @@ class DeploymentOperation(_message.Message):
 
         @_builtins.property
         def quota_info(self) -> Global___DeploymentOperation.QuotaExceededInfo:
-            """Tells which quota was exceeded."""
+            """Names the quota that was exceeded."""
 
         def __init__(
             self,
@@ -231,7 +231,7 @@ class DeploymentOperation(_message.Message):
 
     @_typing.final
     class QuotaExceededInfo(_message.Message):
-        """Tells which quota was exceeded."""
+        """Describes the quota that was exceeded."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -242,7 +242,7 @@ class DeploymentOperation(_message.Message):
         class _RolloutStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[DeploymentOperation.QuotaExceededInfo._RolloutStatus.ValueType], _builtins.type):
             DESCRIPTOR: _descriptor.EnumDescriptor
             ROLLOUT_STATUS_UNSPECIFIED: DeploymentOperation.QuotaExceededInfo._RolloutStatus.ValueType  # 0
-            """Tells nothing: no new limit is on its way."""
+            """Stands for no stage: no new limit is on its way."""
             IN_PROGRESS: DeploymentOperation.QuotaExceededInfo._RolloutStatus.ValueType  # 1
             """The limit is about to become `future_limit`."""
 
@@ -250,7 +250,7 @@ class DeploymentOperation(_message.Message):
             """Names the stages of bringing a new limit into force."""
 
         ROLLOUT_STATUS_UNSPECIFIED: DeploymentOperation.QuotaExceededInfo.RolloutStatus.ValueType  # 0
-        """Tells nothing: no new limit is on its way."""
+        """Stands for no stage: no new limit is on its way."""
         IN_PROGRESS: DeploymentOperation.QuotaExceededInfo.RolloutStatus.ValueType  # 1
         """The limit is about to become `future_limit`."""
 
@@ -291,10 +291,10 @@ class DeploymentOperation(_message.Message):
         is on its way.
         """
         rollout_status: Global___DeploymentOperation.QuotaExceededInfo.RolloutStatus.ValueType
-        """Tells how far the limit to come is."""
+        """Gives the stage that the limit to come has reached."""
         @_builtins.property
         def dimensions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-            """Tells what the quota is counted by, such as the region."""
+            """Gives the dimensions that the quota is counted by, such as the region."""
 
         def __init__(
             self,
@@ -325,7 +325,7 @@ class DeploymentOperation(_message.Message):
         class _CodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[DeploymentOperation.Warning._Code.ValueType], _builtins.type):
             DESCRIPTOR: _descriptor.EnumDescriptor
             CODE_UNSPECIFIED: DeploymentOperation.Warning._Code.ValueType  # 0
-            """Tells nothing about the kind."""
+            """Stands for no kind."""
             DEPRECATED_RESOURCE_USED: DeploymentOperation.Warning._Code.ValueType  # 1
             """A resource that is deprecated was linked to."""
             NO_RESULTS_ON_PAGE: DeploymentOperation.Warning._Code.ValueType  # 2
@@ -341,7 +341,7 @@ class DeploymentOperation(_message.Message):
             NEXT_HOP_CANNOT_IP_FORWARD: DeploymentOperation.Warning._Code.ValueType  # 7
             """The instance of the route's next hop cannot forward IP packets."""
             NEXT_HOP_NOT_RUNNING: DeploymentOperation.Warning._Code.ValueType  # 8
-            """The instance of the route's next hop does not run."""
+            """The instance of the route's next hop is not running."""
             INJECTED_KERNELS_DEPRECATED: DeploymentOperation.Warning._Code.ValueType  # 9
             """An injected kernel was used, which is deprecated."""
             REQUIRED_TOS_AGREEMENT: DeploymentOperation.Warning._Code.ValueType  # 10
@@ -355,7 +355,7 @@ class DeploymentOperation(_message.Message):
             NOT_CRITICAL_ERROR: DeploymentOperation.Warning._Code.ValueType  # 14
             """An error was passed over because it is not critical."""
             CLEANUP_FAILED: DeploymentOperation.Warning._Code.ValueType  # 15
-            """What a failed operation left behind could not be removed."""
+            """Resources that a failed operation left behind could not be removed."""
             FIELD_VALUE_OVERRIDEN: DeploymentOperation.Warning._Code.ValueType  # 16
             """The value of a field was replaced. Deprecated by the service."""
             RESOURCE_IN_USE_BY_OTHER_RESOURCE_WARNING: DeploymentOperation.Warning._Code.ValueType  # 17
@@ -391,9 +391,9 @@ class DeploymentOperation(_message.Message):
             INVALID_HEALTH_CHECK_FOR_DYNAMIC_WIEGHTED_LB: DeploymentOperation.Warning._Code.ValueType  # 31
             """A weighted load balancer has a health check of a kind it cannot use."""
             LIST_OVERHEAD_QUOTA_EXCEED: DeploymentOperation.Warning._Code.ValueType  # 32
-            """A list left out resources, for its filter dropped too many."""
+            """A list left out resources because its filter dropped too many."""
             QUOTA_INFO_UNAVAILABLE: DeploymentOperation.Warning._Code.ValueType  # 33
-            """Quotas could not be told."""
+            """The quotas could not be read."""
             RESOURCE_USES_GLOBAL_DNS: DeploymentOperation.Warning._Code.ValueType  # 34
             """A resource uses global DNS or can lead to one that does."""
             RATE_LIMIT_EXCEEDED: DeploymentOperation.Warning._Code.ValueType  # 35
@@ -401,23 +401,23 @@ class DeploymentOperation(_message.Message):
             UPCOMING_MAINTENANCES_UNAVAILABLE: DeploymentOperation.Warning._Code.ValueType  # 36
             """The maintenance plan of a resource is not available."""
             RESERVED_ENTRY_136: DeploymentOperation.Warning._Code.ValueType  # 37
-            """The service holds this word free for a later warning."""
+            """The service reserves this name for a later warning."""
             RESERVED_ENTRY_139: DeploymentOperation.Warning._Code.ValueType  # 38
-            """The service holds this word free for a later warning."""
+            """The service reserves this name for a later warning."""
             RESERVED_ENTRY_141: DeploymentOperation.Warning._Code.ValueType  # 39
-            """The service holds this word free for a later warning."""
+            """The service reserves this name for a later warning."""
             RESERVED_ENTRY_142: DeploymentOperation.Warning._Code.ValueType  # 40
-            """The service holds this word free for a later warning."""
+            """The service reserves this name for a later warning."""
             RESERVED_ENTRY_143: DeploymentOperation.Warning._Code.ValueType  # 41
-            """The service holds this word free for a later warning."""
+            """The service reserves this name for a later warning."""
 
         class Code(_Code, metaclass=_CodeEnumTypeWrapper):
-            """Names the kinds of warning. The words are the service's own; their
-            numbers are of this schema.
+            """Names the kinds of warning. The names are the service's own; the numbers
+            are this schema's.
             """
 
         CODE_UNSPECIFIED: DeploymentOperation.Warning.Code.ValueType  # 0
-        """Tells nothing about the kind."""
+        """Stands for no kind."""
         DEPRECATED_RESOURCE_USED: DeploymentOperation.Warning.Code.ValueType  # 1
         """A resource that is deprecated was linked to."""
         NO_RESULTS_ON_PAGE: DeploymentOperation.Warning.Code.ValueType  # 2
@@ -433,7 +433,7 @@ class DeploymentOperation(_message.Message):
         NEXT_HOP_CANNOT_IP_FORWARD: DeploymentOperation.Warning.Code.ValueType  # 7
         """The instance of the route's next hop cannot forward IP packets."""
         NEXT_HOP_NOT_RUNNING: DeploymentOperation.Warning.Code.ValueType  # 8
-        """The instance of the route's next hop does not run."""
+        """The instance of the route's next hop is not running."""
         INJECTED_KERNELS_DEPRECATED: DeploymentOperation.Warning.Code.ValueType  # 9
         """An injected kernel was used, which is deprecated."""
         REQUIRED_TOS_AGREEMENT: DeploymentOperation.Warning.Code.ValueType  # 10
@@ -447,7 +447,7 @@ class DeploymentOperation(_message.Message):
         NOT_CRITICAL_ERROR: DeploymentOperation.Warning.Code.ValueType  # 14
         """An error was passed over because it is not critical."""
         CLEANUP_FAILED: DeploymentOperation.Warning.Code.ValueType  # 15
-        """What a failed operation left behind could not be removed."""
+        """Resources that a failed operation left behind could not be removed."""
         FIELD_VALUE_OVERRIDEN: DeploymentOperation.Warning.Code.ValueType  # 16
         """The value of a field was replaced. Deprecated by the service."""
         RESOURCE_IN_USE_BY_OTHER_RESOURCE_WARNING: DeploymentOperation.Warning.Code.ValueType  # 17
@@ -483,9 +483,9 @@ class DeploymentOperation(_message.Message):
         INVALID_HEALTH_CHECK_FOR_DYNAMIC_WIEGHTED_LB: DeploymentOperation.Warning.Code.ValueType  # 31
         """A weighted load balancer has a health check of a kind it cannot use."""
         LIST_OVERHEAD_QUOTA_EXCEED: DeploymentOperation.Warning.Code.ValueType  # 32
-        """A list left out resources, for its filter dropped too many."""
+        """A list left out resources because its filter dropped too many."""
         QUOTA_INFO_UNAVAILABLE: DeploymentOperation.Warning.Code.ValueType  # 33
-        """Quotas could not be told."""
+        """The quotas could not be read."""
         RESOURCE_USES_GLOBAL_DNS: DeploymentOperation.Warning.Code.ValueType  # 34
         """A resource uses global DNS or can lead to one that does."""
         RATE_LIMIT_EXCEEDED: DeploymentOperation.Warning.Code.ValueType  # 35
@@ -493,15 +493,15 @@ class DeploymentOperation(_message.Message):
         UPCOMING_MAINTENANCES_UNAVAILABLE: DeploymentOperation.Warning.Code.ValueType  # 36
         """The maintenance plan of a resource is not available."""
         RESERVED_ENTRY_136: DeploymentOperation.Warning.Code.ValueType  # 37
-        """The service holds this word free for a later warning."""
+        """The service reserves this name for a later warning."""
         RESERVED_ENTRY_139: DeploymentOperation.Warning.Code.ValueType  # 38
-        """The service holds this word free for a later warning."""
+        """The service reserves this name for a later warning."""
         RESERVED_ENTRY_141: DeploymentOperation.Warning.Code.ValueType  # 39
-        """The service holds this word free for a later warning."""
+        """The service reserves this name for a later warning."""
         RESERVED_ENTRY_142: DeploymentOperation.Warning.Code.ValueType  # 40
-        """The service holds this word free for a later warning."""
+        """The service reserves this name for a later warning."""
         RESERVED_ENTRY_143: DeploymentOperation.Warning.Code.ValueType  # 41
-        """The service holds this word free for a later warning."""
+        """The service reserves this name for a later warning."""
 
         @_typing.final
         class Datum(_message.Message):
@@ -533,7 +533,7 @@ class DeploymentOperation(_message.Message):
         code: Global___DeploymentOperation.Warning.Code.ValueType
         """Gives the kind of warning."""
         message: _builtins.str
-        """Tells in words what the warning is about."""
+        """Describes the warning in words."""
         @_builtins.property
         def data(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeploymentOperation.Warning.Datum]:
             """Lists the values that belong to the warning. Empty by default."""
@@ -553,7 +553,7 @@ class DeploymentOperation(_message.Message):
 
     @_typing.final
     class Details(_message.Message):
-        """Tells more about how the operation went."""
+        """Describes the course of the operation."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -581,10 +581,10 @@ class DeploymentOperation(_message.Message):
         MESSAGE_FIELD_NUMBER: _builtins.int
         DATA_FIELD_NUMBER: _builtins.int
         message: _builtins.str
-        """Tells it in words."""
+        """Describes it in words."""
         @_builtins.property
         def data(self) -> _containers.MessageMap[_builtins.str, _struct_pb2.Value]:
-            """Tells it in a form for programs."""
+            """Describes it in a form for programs."""
 
         def __init__(
             self,
@@ -633,7 +633,7 @@ class DeploymentOperation(_message.Message):
     slashes.
     """
     operation_type: _builtins.str
-    """Names what the operation does, such as "insert"."""
+    """Names the action of the operation, such as "insert"."""
     target_link: _builtins.str
     """Gives the URL of the resource that the operation works on."""
     target_id: _builtins.int
@@ -641,27 +641,27 @@ class DeploymentOperation(_message.Message):
     status: Global___DeploymentOperation.Status.ValueType
     """Gives the present state."""
     status_message: _builtins.str
-    """Tells in words what is going on. Empty by default."""
+    """Describes in words the work at present. Empty by default."""
     user: _builtins.str
-    """Names who started the operation, such as "user@example.com"."""
+    """Names the user that started the operation, such as "user@example.com"."""
     progress: _builtins.int
-    """Tells how much is done, in percent, from 0 to 100. It never goes back, need
-    not be linear, and is 100 once the operation is DONE. Unset means that the
-    server tells no progress, which 0 does not.
+    """Gives the progress in percent, from 0 to 100. It never goes back, need not
+    be linear, and is 100 once the operation is DONE. Unset, unlike 0, means
+    that the progress is not known.
     """
     insert_time: _builtins.str
-    """Tells when the operation was asked for, as RFC 3339 text."""
+    """Gives the time of the request, as RFC 3339 text."""
     start_time: _builtins.str
-    """Tells when work on it began, as RFC 3339 text. Empty until then."""
+    """Gives the time at which the work began, as RFC 3339 text. Empty until then."""
     end_time: _builtins.str
-    """Tells when it ended, as RFC 3339 text. Empty until then."""
+    """Gives the time at which it ended, as RFC 3339 text. Empty until then."""
     http_error_status_code: _builtins.int
     """Gives the HTTP status that belongs to the failure, such as 404. 0, the
     default, without an error.
     """
     http_error_message: _builtins.str
-    """Gives the words of that HTTP status, such as "NOT FOUND". Empty without an
-    error.
+    """Gives the reason phrase of that HTTP status, such as "NOT FOUND". Empty
+    without an error.
     """
     client_operation_id: _builtins.str
     """Repeats the request id that the caller gave. Empty if it gave none."""
@@ -678,20 +678,20 @@ class DeploymentOperation(_message.Message):
     operation_group_id: _builtins.str
     """Names the group that the operation belongs to. Empty by default."""
     creation_timestamp: _builtins.str
-    """Tells when the operation was created, as RFC 3339 text. Deprecated by the
-    service: read `insert_time`.
+    """Gives the time at which the operation was created, as RFC 3339 text.
+    Deprecated by the service: read `insert_time`.
     """
     @_builtins.property
     def error(self) -> Global___DeploymentOperation.Error:
-        """Tells what went wrong. Unset while nothing has."""
+        """Describes the failure. Unset unless the operation has failed."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeploymentOperation.Warning]:
-        """Lists what went wrong without failing the operation. Empty by default."""
+        """Lists the warnings, which do not fail the operation. Empty by default."""
 
     @_builtins.property
     def details(self) -> Global___DeploymentOperation.Details:
-        """Tells more about how the operation went. Unset by default."""
+        """Describes the course of the operation. Unset by default."""
 
     def __init__(
         self,

@@ -27,8 +27,8 @@ if _version_not_supported:
 
 
 class OperationControlServiceStub(object):
-    """Controls operations beyond what `google.longrunning.Operations` offers:
-    pauses, resumes and watches those that it serves.
+    """Pauses, resumes and watches the operations that
+    `google.longrunning.Operations` serves.
     """
 
     def __init__(self, channel):
@@ -55,16 +55,16 @@ class OperationControlServiceStub(object):
 
 
 class OperationControlServiceServicer(object):
-    """Controls operations beyond what `google.longrunning.Operations` offers:
-    pauses, resumes and watches those that it serves.
+    """Pauses, resumes and watches the operations that
+    `google.longrunning.Operations` serves.
     """
 
     def PauseOperation(self, request, context):
-        """Asks an operation to pause, and returns at once. The pause takes effect
-        when the operation reaches a point where it can; until then its metadata
-        has `pause_requested`. Pausing one that is paused changes nothing. Fails
-        with FAILED_PRECONDITION if the method that started the operation cannot be
-        paused, or if the operation is cancelling or done.
+        """Requests a pause of an operation, and returns at once. The pause takes
+        effect when the operation reaches a point where it can; until then its
+        metadata has `pause_requested`. Pausing a paused operation changes nothing.
+        Fails with FAILED_PRECONDITION if the method that started the operation
+        cannot be paused, or if the operation is cancelling or done.
         See https://google.aip.dev/151.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -73,7 +73,7 @@ class OperationControlServiceServicer(object):
 
     def ResumeOperation(self, request, context):
         """Puts a paused operation back into the queue, or takes back a pause that has
-        not taken effect. Fails with FAILED_PRECONDITION if there is neither.
+        not taken effect yet. Fails with FAILED_PRECONDITION if there is neither.
         See https://google.aip.dev/151.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -81,13 +81,13 @@ class OperationControlServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchOperation(self, request, context):
-        """Streams an operation: its present state at once, then the latest state
-        after each change, and the terminal one last, upon which the stream ends.
-        States in between may be left out, the terminal one never is. A state that
-        lasts is repeated now and then. Fails with NOT_FOUND also when the operation
-        is deleted meanwhile, with RESOURCE_EXHAUSTED if too many watch, and with
-        UNAVAILABLE when the server goes down. To go on after a broken stream, watch
-        again.
+        """Streams an operation: its present state at once, the latest state after
+        each change, and the terminal state at the end of the stream. States in
+        between may be left out; the terminal one never is. A state that lasts is
+        repeated now and then. Fails with NOT_FOUND also when the operation is
+        deleted meanwhile, with RESOURCE_EXHAUSTED if there are too many watches,
+        and with UNAVAILABLE when the server goes down. To go on after a broken
+        stream, watch again.
         See https://google.aip.dev/151.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -121,8 +121,8 @@ def add_OperationControlServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OperationControlService(object):
-    """Controls operations beyond what `google.longrunning.Operations` offers:
-    pauses, resumes and watches those that it serves.
+    """Pauses, resumes and watches the operations that
+    `google.longrunning.Operations` serves.
     """
 
     @staticmethod

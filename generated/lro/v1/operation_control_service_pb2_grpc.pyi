@@ -28,8 +28,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class OperationControlServiceStub:
-    """Controls operations beyond what `google.longrunning.Operations` offers:
-    pauses, resumes and watches those that it serves.
+    """Pauses, resumes and watches the operations that
+    `google.longrunning.Operations` serves.
     """
 
     @_typing.overload
@@ -37,63 +37,63 @@ class OperationControlServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> OperationControlServiceAsyncStub: ...
     PauseOperation: _grpc.UnaryUnaryMultiCallable[_operation_control_service_pb2.PauseOperationRequest, _empty_pb2.Empty]
-    """Asks an operation to pause, and returns at once. The pause takes effect
-    when the operation reaches a point where it can; until then its metadata
-    has `pause_requested`. Pausing one that is paused changes nothing. Fails
-    with FAILED_PRECONDITION if the method that started the operation cannot be
-    paused, or if the operation is cancelling or done.
+    """Requests a pause of an operation, and returns at once. The pause takes
+    effect when the operation reaches a point where it can; until then its
+    metadata has `pause_requested`. Pausing a paused operation changes nothing.
+    Fails with FAILED_PRECONDITION if the method that started the operation
+    cannot be paused, or if the operation is cancelling or done.
     See https://google.aip.dev/151.
     """
     ResumeOperation: _grpc.UnaryUnaryMultiCallable[_operation_control_service_pb2.ResumeOperationRequest, _empty_pb2.Empty]
     """Puts a paused operation back into the queue, or takes back a pause that has
-    not taken effect. Fails with FAILED_PRECONDITION if there is neither.
+    not taken effect yet. Fails with FAILED_PRECONDITION if there is neither.
     See https://google.aip.dev/151.
     """
     WatchOperation: _grpc.UnaryStreamMultiCallable[_operation_control_service_pb2.WatchOperationRequest, _operation_control_service_pb2.WatchOperationResponse]
-    """Streams an operation: its present state at once, then the latest state
-    after each change, and the terminal one last, upon which the stream ends.
-    States in between may be left out, the terminal one never is. A state that
-    lasts is repeated now and then. Fails with NOT_FOUND also when the operation
-    is deleted meanwhile, with RESOURCE_EXHAUSTED if too many watch, and with
-    UNAVAILABLE when the server goes down. To go on after a broken stream, watch
-    again.
+    """Streams an operation: its present state at once, the latest state after
+    each change, and the terminal state at the end of the stream. States in
+    between may be left out; the terminal one never is. A state that lasts is
+    repeated now and then. Fails with NOT_FOUND also when the operation is
+    deleted meanwhile, with RESOURCE_EXHAUSTED if there are too many watches,
+    and with UNAVAILABLE when the server goes down. To go on after a broken
+    stream, watch again.
     See https://google.aip.dev/151.
     """
 
 @_typing.type_check_only
 class OperationControlServiceAsyncStub(OperationControlServiceStub):
-    """Controls operations beyond what `google.longrunning.Operations` offers:
-    pauses, resumes and watches those that it serves.
+    """Pauses, resumes and watches the operations that
+    `google.longrunning.Operations` serves.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     PauseOperation: _aio.UnaryUnaryMultiCallable[_operation_control_service_pb2.PauseOperationRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Asks an operation to pause, and returns at once. The pause takes effect
-    when the operation reaches a point where it can; until then its metadata
-    has `pause_requested`. Pausing one that is paused changes nothing. Fails
-    with FAILED_PRECONDITION if the method that started the operation cannot be
-    paused, or if the operation is cancelling or done.
+    """Requests a pause of an operation, and returns at once. The pause takes
+    effect when the operation reaches a point where it can; until then its
+    metadata has `pause_requested`. Pausing a paused operation changes nothing.
+    Fails with FAILED_PRECONDITION if the method that started the operation
+    cannot be paused, or if the operation is cancelling or done.
     See https://google.aip.dev/151.
     """
     ResumeOperation: _aio.UnaryUnaryMultiCallable[_operation_control_service_pb2.ResumeOperationRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Puts a paused operation back into the queue, or takes back a pause that has
-    not taken effect. Fails with FAILED_PRECONDITION if there is neither.
+    not taken effect yet. Fails with FAILED_PRECONDITION if there is neither.
     See https://google.aip.dev/151.
     """
     WatchOperation: _aio.UnaryStreamMultiCallable[_operation_control_service_pb2.WatchOperationRequest, _operation_control_service_pb2.WatchOperationResponse]  # type: ignore[assignment]
-    """Streams an operation: its present state at once, then the latest state
-    after each change, and the terminal one last, upon which the stream ends.
-    States in between may be left out, the terminal one never is. A state that
-    lasts is repeated now and then. Fails with NOT_FOUND also when the operation
-    is deleted meanwhile, with RESOURCE_EXHAUSTED if too many watch, and with
-    UNAVAILABLE when the server goes down. To go on after a broken stream, watch
-    again.
+    """Streams an operation: its present state at once, the latest state after
+    each change, and the terminal state at the end of the stream. States in
+    between may be left out; the terminal one never is. A state that lasts is
+    repeated now and then. Fails with NOT_FOUND also when the operation is
+    deleted meanwhile, with RESOURCE_EXHAUSTED if there are too many watches,
+    and with UNAVAILABLE when the server goes down. To go on after a broken
+    stream, watch again.
     See https://google.aip.dev/151.
     """
 
 class OperationControlServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Controls operations beyond what `google.longrunning.Operations` offers:
-    pauses, resumes and watches those that it serves.
+    """Pauses, resumes and watches the operations that
+    `google.longrunning.Operations` serves.
     """
 
     @_abc_1.abstractmethod
@@ -102,11 +102,11 @@ class OperationControlServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operation_control_service_pb2.PauseOperationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Asks an operation to pause, and returns at once. The pause takes effect
-        when the operation reaches a point where it can; until then its metadata
-        has `pause_requested`. Pausing one that is paused changes nothing. Fails
-        with FAILED_PRECONDITION if the method that started the operation cannot be
-        paused, or if the operation is cancelling or done.
+        """Requests a pause of an operation, and returns at once. The pause takes
+        effect when the operation reaches a point where it can; until then its
+        metadata has `pause_requested`. Pausing a paused operation changes nothing.
+        Fails with FAILED_PRECONDITION if the method that started the operation
+        cannot be paused, or if the operation is cancelling or done.
         See https://google.aip.dev/151.
         """
 
@@ -117,7 +117,7 @@ class OperationControlServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Puts a paused operation back into the queue, or takes back a pause that has
-        not taken effect. Fails with FAILED_PRECONDITION if there is neither.
+        not taken effect yet. Fails with FAILED_PRECONDITION if there is neither.
         See https://google.aip.dev/151.
         """
 
@@ -127,13 +127,13 @@ class OperationControlServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operation_control_service_pb2.WatchOperationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_operation_control_service_pb2.WatchOperationResponse], _abc.AsyncIterator[_operation_control_service_pb2.WatchOperationResponse]]:
-        """Streams an operation: its present state at once, then the latest state
-        after each change, and the terminal one last, upon which the stream ends.
-        States in between may be left out, the terminal one never is. A state that
-        lasts is repeated now and then. Fails with NOT_FOUND also when the operation
-        is deleted meanwhile, with RESOURCE_EXHAUSTED if too many watch, and with
-        UNAVAILABLE when the server goes down. To go on after a broken stream, watch
-        again.
+        """Streams an operation: its present state at once, the latest state after
+        each change, and the terminal state at the end of the stream. States in
+        between may be left out; the terminal one never is. A state that lasts is
+        repeated now and then. Fails with NOT_FOUND also when the operation is
+        deleted meanwhile, with RESOURCE_EXHAUSTED if there are too many watches,
+        and with UNAVAILABLE when the server goes down. To go on after a broken
+        stream, watch again.
         See https://google.aip.dev/151.
         """
 

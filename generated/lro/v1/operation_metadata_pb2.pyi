@@ -29,8 +29,9 @@ class OperationMetadata(_message.Message):
     `google.longrunning.Operation.metadata`, and the server sets every field.
 
     Fields 1 to 7 have the bytes and the JSON of
-    `google.cloud.common.OperationMetadata`, field 8 those of
-    `google.cloud.alloydb.v1.OperationMetadata`: clients of either can read it.
+    `google.cloud.common.OperationMetadata`, and field 8 has those of
+    `google.cloud.alloydb.v1.OperationMetadata`, so that clients of either one
+    can read it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -57,11 +58,11 @@ class OperationMetadata(_message.Message):
     "projects/p/locations/l/instances/i". Constant; empty if there is none.
     """
     verb: _builtins.str
-    """Names what the operation does to its target, such as "create". Constant."""
+    """Names the action on the target, such as "create". Constant."""
     status_detail: _builtins.str
-    """Tells in words what is going on. Empty if the service said nothing."""
+    """Describes in words the work at present. Empty if the service does not."""
     cancel_requested: _builtins.bool
-    """Tells whether a client asked to cancel. Once true, it stays true. An
+    """Is true once a client has requested a cancellation, and stays true. An
     operation that was cancelled has an error of code CANCELLED; one that
     finished first has this and its own result.
     """
@@ -72,55 +73,57 @@ class OperationMetadata(_message.Message):
     state: _state_pb2.JobState.ValueType
     """Gives the present state."""
     progress_percent: _builtins.int
-    """Tells how much is done, in percent, from 0 (the default) to 100. It never
-    goes back, need not be linear, and is no guide to the time that is left.
+    """Gives the progress in percent, from 0 (the default) to 100. It never goes
+    back, need not be linear, and is no guide to the time that is left.
     """
     attempt: _builtins.int
-    """Counts the times that a worker took up the operation, from 1. 0, the
-    default, until the first one does.
+    """Counts the attempts, each by a worker that took up the operation, from 1.
+    0, the default, until the first one.
     """
     pause_requested: _builtins.bool
-    """Tells whether a client asked to pause and the operation has not reached a
-    point where it can. False once it is PAUSED, resumed or done.
+    """Is true while a client has requested a pause and the operation has not
+    reached a point where it can. False once it is PAUSED, resumed or done.
     """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """Tells when the operation was created. Always set, and constant."""
+        """Gives the time at which the operation was created. Always set, and
+        constant.
+        """
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """Tells when the operation ended. Unset until it is done."""
+        """Gives the time at which the operation ended. Unset until it is done."""
 
     @_builtins.property
     def batch_create_instances_metadata(self) -> _batch_create_instances_pb2.BatchCreateInstancesMetadata:
-        """Tells how far each instance of a batch is. Unset unless the operation
+        """Gives the status of each instance of a batch. Unset unless the operation
         works on a batch.
         """
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """Tells when the operation was RUNNING for the first time. Unset until then;
-        later attempts keep it.
+        """Gives the time at which the operation was RUNNING for the first time. Unset
+        until then; later attempts keep it.
         """
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """Tells when the operation last changed. Always set; it never goes back."""
+        """Gives the time of the last change. Always set; it never goes back."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """Tells from when on a done operation may be removed; it is kept at least
-        until then. Unset until it is done.
+        """Gives the time until which a done operation is kept at least; it may be
+        removed afterwards. Unset until it is done.
         """
 
     @_builtins.property
     def partial_failures(self) -> _containers.RepeatedCompositeFieldContainer[_status_pb2.Status]:
-        """Lists failures of parts that do not fail the whole. Empty by default."""
+        """Lists failures of parts that did not fail the whole. Empty by default."""
 
     @_builtins.property
     def details(self) -> _any_pb2.Any:
-        """Holds whatever else the service tells, as a message of its own. Unset by
-        default.
+        """Holds a message of the service's own, for anything that has no field here.
+        Unset by default.
         """
 
     def __init__(

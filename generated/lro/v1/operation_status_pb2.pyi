@@ -24,11 +24,11 @@ class _OperationStatusType:
 class _OperationStatusTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OperationStatusType.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     OPERATION_STATUS_TYPE_UNSPECIFIED: _OperationStatusType.ValueType  # 0
-    """Tells nothing about the status. It takes the number 0, whose word proto3
-    leaves out of JSON.
+    """Stands for no status. It takes the number 0, whose word proto3 leaves out
+    of JSON.
     """
     notstarted: _OperationStatusType.ValueType  # 1
-    """Waits: nothing was done yet."""
+    """Waits for the work to begin."""
     running: _OperationStatusType.ValueType  # 2
     """Is being worked on, or was and will be again."""
     succeeded: _OperationStatusType.ValueType  # 3
@@ -40,11 +40,11 @@ class OperationStatusType(_OperationStatusType, metaclass=_OperationStatusTypeEn
     """Names the status words. They are lower case because the documented JSON is."""
 
 OPERATION_STATUS_TYPE_UNSPECIFIED: OperationStatusType.ValueType  # 0
-"""Tells nothing about the status. It takes the number 0, whose word proto3
-leaves out of JSON.
+"""Stands for no status. It takes the number 0, whose word proto3 leaves out
+of JSON.
 """
 notstarted: OperationStatusType.ValueType  # 1
-"""Waits: nothing was done yet."""
+"""Waits for the work to begin."""
 running: OperationStatusType.ValueType  # 2
 """Is being worked on, or was and will be again."""
 succeeded: OperationStatusType.ValueType  # 3
@@ -55,10 +55,10 @@ Global___OperationStatusType: _TypeAlias = OperationStatusType  # noqa: Y015
 
 @_typing.final
 class OperationStatus(_message.Message):
-    """Tells the status of an operation in the JSON form that Azure Face documents.
+    """Describes an operation in the JSON that Azure Face documents.
 
-    Only its JSON is shared with that service, which has no protobuf form. Times
-    are text, so that every digit and the zone are kept as they came.
+    The JSON alone is shared with that service, which has no protobuf messages.
+    Times are text, so that every digit and the zone stay as they were.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -71,21 +71,21 @@ class OperationStatus(_message.Message):
     status: Global___OperationStatusType.ValueType
     """Gives the status word. Set by the server, always."""
     created_time: _builtins.str
-    """Tells when the operation was created, as RFC 3339 text. Set by the server,
-    always, and constant.
+    """Gives the time at which the operation was created, as RFC 3339 text. Set by
+    the server, always, and constant.
     """
     last_action_time: _builtins.str
-    """Tells when the operation last did something, as RFC 3339 text. Set by the
-    server; empty until it is first known, and never going back. Once the
-    operation is done, it is the time at which it ended.
+    """Gives the time of the last action on the operation, as RFC 3339 text. Set
+    by the server; empty until it is first known, and never going back. Once
+    the operation is done, it is the time at which it ended.
     """
     resource_location: _builtins.str
     """Gives the path of the resource that was made. Set by the server on success
-    only; empty otherwise.
+    only; else empty.
     """
     message: _builtins.str
-    """Tells in words why the operation failed. Set by the server on failure only;
-    empty otherwise.
+    """Describes in words why the operation failed. Set by the server on failure
+    only; else empty.
     """
     def __init__(
         self,

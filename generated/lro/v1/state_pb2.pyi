@@ -29,7 +29,7 @@ class _JobState:
 class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     JOB_STATE_UNSPECIFIED: _JobState.ValueType  # 0
-    """Tells nothing about the state. No operation is ever in it."""
+    """Stands for no state. No operation is ever in it."""
     JOB_STATE_QUEUED: _JobState.ValueType  # 1
     """Waits for a worker: just created, or released, retried or resumed."""
     JOB_STATE_PENDING: _JobState.ValueType  # 2
@@ -41,27 +41,28 @@ class _JobStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobState.Val
     JOB_STATE_FAILED: _JobState.ValueType  # 5
     """Has ended with an error. UNKNOWN is its code when the failure names none."""
     JOB_STATE_CANCELLING: _JobState.ValueType  # 6
-    """Was asked to stop and is stopping; it may still end otherwise."""
+    """Is stopping because a client has requested it; it may still end otherwise."""
     JOB_STATE_CANCELLED: _JobState.ValueType  # 7
-    """Has ended because it was asked to stop."""
+    """Has ended because a client has requested it."""
     JOB_STATE_PAUSED: _JobState.ValueType  # 8
     """Holds no worker until it is resumed."""
     JOB_STATE_EXPIRED: _JobState.ValueType  # 9
     """Has ended because its time was up."""
     JOB_STATE_UPDATING: _JobState.ValueType  # 10
-    """Changes what it works on while it runs, and is then running again."""
+    """Is being updated while it runs; it is RUNNING again afterwards."""
     JOB_STATE_PARTIALLY_SUCCEEDED: _JobState.ValueType  # 11
     """Has ended with a response although parts of it failed."""
 
 class JobState(_JobState, metaclass=_JobStateEnumTypeWrapper):
-    """Names the states of an operation. This is the main lifecycle: the other
-    documented forms are told in its terms.
+    """Names the states of an operation. This is the main lifecycle: the states of
+    the vendors' dialects stand for states of this one.
 
-    Names and numbers are those of `google.cloud.aiplatform.v1.JobState`.
+    Names and numbers are those of Vertex AI's
+    `google.cloud.aiplatform.v1.JobState`.
     """
 
 JOB_STATE_UNSPECIFIED: JobState.ValueType  # 0
-"""Tells nothing about the state. No operation is ever in it."""
+"""Stands for no state. No operation is ever in it."""
 JOB_STATE_QUEUED: JobState.ValueType  # 1
 """Waits for a worker: just created, or released, retried or resumed."""
 JOB_STATE_PENDING: JobState.ValueType  # 2
@@ -73,25 +74,25 @@ JOB_STATE_SUCCEEDED: JobState.ValueType  # 4
 JOB_STATE_FAILED: JobState.ValueType  # 5
 """Has ended with an error. UNKNOWN is its code when the failure names none."""
 JOB_STATE_CANCELLING: JobState.ValueType  # 6
-"""Was asked to stop and is stopping; it may still end otherwise."""
+"""Is stopping because a client has requested it; it may still end otherwise."""
 JOB_STATE_CANCELLED: JobState.ValueType  # 7
-"""Has ended because it was asked to stop."""
+"""Has ended because a client has requested it."""
 JOB_STATE_PAUSED: JobState.ValueType  # 8
 """Holds no worker until it is resumed."""
 JOB_STATE_EXPIRED: JobState.ValueType  # 9
 """Has ended because its time was up."""
 JOB_STATE_UPDATING: JobState.ValueType  # 10
-"""Changes what it works on while it runs, and is then running again."""
+"""Is being updated while it runs; it is RUNNING again afterwards."""
 JOB_STATE_PARTIALLY_SUCCEEDED: JobState.ValueType  # 11
 """Has ended with a response although parts of it failed."""
 Global___JobState: _TypeAlias = JobState  # noqa: Y015
 
 @_typing.final
 class StateRule(_message.Message):
-    """Describes one state of a lifecycle: where it may stand and what follows it.
+    """Describes one state of a lifecycle: its place in it, and its next states.
 
     The rules on the values of one enum are that enum's whole lifecycle. A value
-    without a rule is no state: it stands for "not told".
+    without a rule is no state: it stands for one that is not known.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -107,10 +108,11 @@ class StateRule(_message.Message):
     has it.
     """
     terminal: _builtins.bool
-    """Marks a state that nothing follows."""
+    """Marks a state that no other state follows."""
     final_when_done: _builtins.bool
-    """Marks a state that may stand when the operation is done although it is not
-    terminal: until then, something may still follow it.
+    """Marks a state that is final if the operation is done, although another one
+    may follow it until then. An instance of a batch that is READY, for
+    example, may still be rolled back while the batch goes on.
     """
     code: _code_pb2.Code
     """Gives the code of `google.longrunning.Operation.error` for an operation
@@ -125,8 +127,8 @@ class StateRule(_message.Message):
 
     @_builtins.property
     def represents(self) -> _containers.RepeatedScalarFieldContainer[Global___JobState.ValueType]:
-        """Lists the states of the main lifecycle that this value is the word for, in
-        an enum that has fewer words. Empty on `JobState` itself.
+        """Lists the states of `JobState` that this value stands for, in the enum of a
+        vendor's dialect, which has fewer states. Empty on `JobState` itself.
         """
 
     def __init__(

@@ -94,8 +94,8 @@ class FleetServiceClient(stubs.ServiceClient):
     ]:
         """Creates several instances, all of them or none: when one fails, those that
         were created are deleted again. The operation's response is a
-        `BatchCreateInstancesResponse`; its metadata tells how far each instance
-        is.
+        `BatchCreateInstancesResponse`; its metadata gives the status of each
+        instance.
 
         See https://google.aip.dev/233.
         """
@@ -187,8 +187,8 @@ class AsyncFleetServiceClient(stubs.AsyncServiceClient):
     ]:
         """Creates several instances, all of them or none: when one fails, those that
         were created are deleted again. The operation's response is a
-        `BatchCreateInstancesResponse`; its metadata tells how far each instance
-        is.
+        `BatchCreateInstancesResponse`; its metadata gives the status of each
+        instance.
 
         See https://google.aip.dev/233.
         """
@@ -282,8 +282,8 @@ class FleetServiceServicer(stubs.Servicer):
     ) -> fleet_service_pb2.BatchCreateInstancesResponse:
         """Creates several instances, all of them or none: when one fails, those that
         were created are deleted again. The operation's response is a
-        `BatchCreateInstancesResponse`; its metadata tells how far each instance
-        is.
+        `BatchCreateInstancesResponse`; its metadata gives the status of each
+        instance.
 
         See https://google.aip.dev/233.
         """
@@ -389,8 +389,8 @@ class AsyncFleetServiceServicer(stubs.AsyncServicer):
     ) -> fleet_service_pb2.BatchCreateInstancesResponse:
         """Creates several instances, all of them or none: when one fails, those that
         were created are deleted again. The operation's response is a
-        `BatchCreateInstancesResponse`; its metadata tells how far each instance
-        is.
+        `BatchCreateInstancesResponse`; its metadata gives the status of each
+        instance.
 
         See https://google.aip.dev/233.
         """

@@ -33,7 +33,7 @@ class Instance(_message.Message):
     class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Instance._State.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         STATE_UNSPECIFIED: Instance._State.ValueType  # 0
-        """Tells nothing about the state. No instance is ever in it."""
+        """Stands for no state. No instance is ever in it."""
         CREATING: Instance._State.ValueType  # 1
         """Is being built and cannot be used yet."""
         READY: Instance._State.ValueType  # 2
@@ -45,7 +45,7 @@ class Instance(_message.Message):
         """Names the states of an instance."""
 
     STATE_UNSPECIFIED: Instance.State.ValueType  # 0
-    """Tells nothing about the state. No instance is ever in it."""
+    """Stands for no state. No instance is ever in it."""
     CREATING: Instance.State.ValueType  # 1
     """Is being built and cannot be used yet."""
     READY: Instance.State.ValueType  # 2
@@ -66,9 +66,9 @@ class Instance(_message.Message):
     """
     schema_sql: _builtins.str
     """Gives the SQL that makes the database, in SQLite's dialect; it may have
-    several statements. Set by the caller. It is run as it is, by the
-    operation: a mistake in it fails the operation. Empty, the default, makes
-    an empty database.
+    several statements. Set by the caller. The operation runs it as it is: a
+    mistake in it fails the operation. Empty, the default, makes an empty
+    database.
     """
     seed_rows: _builtins.int
     """Gives the number of rows that are put into the first table of the schema,
@@ -83,7 +83,7 @@ class Instance(_message.Message):
     """Gives the present state. Set by the server."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """Tells when the creation of the instance began. Set by the server."""
+        """Gives the time at which the creation began. Set by the server."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class Snapshot(_message.Message):
     """Gives the size of the copy in bytes. Set by the server."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """Tells when the copy was complete. Set by the server."""
+        """Gives the time at which the copy was complete. Set by the server."""
 
     def __init__(
         self,

@@ -85,10 +85,10 @@ class FleetServiceServicer(object):
     def BatchCreateInstances(self, request, context):
         """Creates several instances, all of them or none: when one fails, those that
         were created are deleted again. The operation's response is a
-        `BatchCreateInstancesResponse`; its metadata tells how far each instance
-        is.
+        `BatchCreateInstancesResponse`; its metadata gives the status of each
+        instance.
 
-        lro-grpc: allow D6 because lro.v1.OperationMetadata tells of a batch in a
+        lro-grpc: allow D6 because lro.v1.OperationMetadata describes a batch in a
         field of its own, as AlloyDB's does.
 
         See https://google.aip.dev/233.

@@ -43,10 +43,10 @@ class FleetServiceStub:
     BatchCreateInstances: _grpc.UnaryUnaryMultiCallable[_fleet_service_pb2.BatchCreateInstancesRequest, _operations_pb2.Operation]
     """Creates several instances, all of them or none: when one fails, those that
     were created are deleted again. The operation's response is a
-    `BatchCreateInstancesResponse`; its metadata tells how far each instance
-    is.
+    `BatchCreateInstancesResponse`; its metadata gives the status of each
+    instance.
 
-    lro-grpc: allow D6 because lro.v1.OperationMetadata tells of a batch in a
+    lro-grpc: allow D6 because lro.v1.OperationMetadata describes a batch in a
     field of its own, as AlloyDB's does.
 
     See https://google.aip.dev/233.
@@ -85,10 +85,10 @@ class FleetServiceAsyncStub(FleetServiceStub):
     BatchCreateInstances: _aio.UnaryUnaryMultiCallable[_fleet_service_pb2.BatchCreateInstancesRequest, _operations_pb2.Operation]  # type: ignore[assignment]
     """Creates several instances, all of them or none: when one fails, those that
     were created are deleted again. The operation's response is a
-    `BatchCreateInstancesResponse`; its metadata tells how far each instance
-    is.
+    `BatchCreateInstancesResponse`; its metadata gives the status of each
+    instance.
 
-    lro-grpc: allow D6 because lro.v1.OperationMetadata tells of a batch in a
+    lro-grpc: allow D6 because lro.v1.OperationMetadata describes a batch in a
     field of its own, as AlloyDB's does.
 
     See https://google.aip.dev/233.
@@ -136,10 +136,10 @@ class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_operations_pb2.Operation, _abc.Awaitable[_operations_pb2.Operation]]:
         """Creates several instances, all of them or none: when one fails, those that
         were created are deleted again. The operation's response is a
-        `BatchCreateInstancesResponse`; its metadata tells how far each instance
-        is.
+        `BatchCreateInstancesResponse`; its metadata gives the status of each
+        instance.
 
-        lro-grpc: allow D6 because lro.v1.OperationMetadata tells of a batch in a
+        lro-grpc: allow D6 because lro.v1.OperationMetadata describes a batch in a
         field of its own, as AlloyDB's does.
 
         See https://google.aip.dev/233.
