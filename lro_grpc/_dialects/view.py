@@ -87,9 +87,11 @@ class OperationView:
     def of_record(cls, record: Record) -> OperationView:
         """Returns the view of a server on its own operation."""
         operation = operations_pb2.Operation.FromString(record.operation)
+        # They are part of the handler's own metadata, and most handlers have none.
+        own = _anys.unpack(operation.metadata) if record.handler_metadata else None
         return cls(
             **{name: getattr(record, name) for name, field in FIELDS.items() if field.viewed},
-            partial_failures=_partial_failures(_anys.unpack(operation.metadata)),
+            partial_failures=_partial_failures(own),
             error=_error(operation),
             response=_response(operation),
         )

@@ -1,4 +1,4 @@
-"""What the gateway stands in front of: operations in this process, or a server behind a channel."""
+"""The operations behind a gateway: those of this process, or of a server behind a channel."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GET_OPERATION = "/google.longrunning.Operations/GetOperation"
 LIST_OPERATIONS = "/google.longrunning.Operations/ListOperations"
 
 _SECONDS = 60.0
-"""How long a server may take to answer a call that does not wait for anything."""
+"""The longest that a server may take to answer a call that waits for nothing."""
 
 
 class Backend(Protocol):
@@ -41,13 +41,17 @@ class Backend(Protocol):
         Args:
             method: ``/pkg.Service/Method``.
             body: The serialized request.
-            caller: Who calls.
+            caller: The caller.
             waits: Whether the answer may take as long as an operation does.
         """
         ...
 
     def stream(self, method: str, body: bytes, caller: Caller) -> AsyncGenerator[bytes, None]:
         """Calls a method that gives a stream of answers."""
+        ...
+
+    async def get(self, name: str, caller: Caller) -> OperationView:
+        """Returns all that is known of an operation, to a caller that may get it."""
         ...
 
     async def view(self, operation: operations_pb2.Operation) -> OperationView:
@@ -61,7 +65,8 @@ class Backend(Protocol):
     async def find(self, operation_id: str) -> str:
         """Returns the name of the operation with an id; if there is none, one that is not known.
 
-        It tells what exists: call a method with the name, and show the caller what that says.
+        Nobody is asked whether the caller may know that it exists: get the operation, and answer
+        with the outcome of that.
         """
         ...
 
@@ -87,6 +92,10 @@ class LocalBackend:
     def stream(self, method: str, body: bytes, caller: Caller) -> AsyncGenerator[bytes, None]:
         self._check_running()
         return self._calls.stream(method, body, caller)
+
+    async def get(self, name: str, caller: Caller) -> OperationView:
+        self._check_running()
+        return OperationView.of_record(await self._calls.get(name, caller))
 
     async def view(self, operation: operations_pb2.Operation) -> OperationView:
         return OperationView.of_record(await self._operations.store.read(operation.name))
@@ -119,7 +128,7 @@ class ChannelBackend:
         try:
             answer: bytes = await call
         except grpc.aio.AioRpcError as error:
-            raise _told(error) from error
+            raise _public(error) from error
         headers = await call.initial_metadata()
         return Answer(answer, [(key, value) for key, value in headers if isinstance(value, str)])
 
@@ -130,21 +139,29 @@ class ChannelBackend:
             async for message in call:
                 yield message
         except grpc.aio.AioRpcError as error:
-            raise _told(error) from error
+            raise _public(error) from error
         finally:
             call.cancel()
+
+    async def get(self, name: str, caller: Caller) -> OperationView:
+        request = operations_pb2.GetOperationRequest(name=name)
+        answer = await self.call(GET_OPERATION, request.SerializeToString(), caller)
+        return await self.view(operations_pb2.Operation.FromString(answer.body))
 
     async def view(self, operation: operations_pb2.Operation) -> OperationView:
         return OperationView.of_operation(operation)
 
     async def find(self, operation_id: str) -> str:
-        """Returns the name without a parent: nobody else can be asked for an id alone."""
+        """Returns the name without a parent: the server cannot be asked for an id alone."""
         return names.operation_name("", operation_id)
 
 
-def _told(error: grpc.aio.AioRpcError) -> LroError:
-    """Returns what to tell of an error; that of a connection names hosts that callers know not."""
-    told = from_rpc_error(error)
-    if told.code is Code.UNAVAILABLE and not told.details:
+def _public(error: grpc.aio.AioRpcError) -> LroError:
+    """Returns an error of the server as a caller of the gateway may see it.
+
+    An error of the connection names hosts and addresses, which are not the caller's to know.
+    """
+    public = from_rpc_error(error)
+    if public.code is Code.UNAVAILABLE and not public.details:
         return UnavailableError("the server behind the gateway is away; try again later")
-    return told
+    return public

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from lro_grpc._dialects import azure_face
 from lro_grpc._errors import PermissionDeniedError, cut
-from lro_grpc._http.backend import GET_OPERATION, Backend
+from lro_grpc._http.backend import Backend
 from lro_grpc._http.request import HttpRequest, single_values
 from lro_grpc._http.responses import dumped, json_response
 from lro_grpc._http.routing import Route, Template
@@ -56,16 +56,12 @@ class AzureFace:
     async def _get(self, http_request: HttpRequest, variables: Mapping[str, str]) -> ASGIApp:
         operation_id = variables["operation_id"]
         single_values(http_request.query, ())
-        request = operations_pb2.GetOperationRequest(name=await self._backend.find(operation_id))
+        name = await self._backend.find(operation_id)
         try:
-            found = await self._backend.call(
-                GET_OPERATION, request.SerializeToString(), http_request.caller
-            )
+            view = await self._backend.get(name, http_request.caller)
         except PermissionDeniedError as cause:
             raise _denied(operation_id) from cause
-        operation = operations_pb2.Operation.FromString(found.body)
-        status = azure_face.from_view(await self._backend.view(operation))
-        return json_response(dumped(azure_face.to_json(status)))
+        return json_response(dumped(azure_face.to_json(azure_face.from_view(view))))
 
 
 def _denied(operation_id: str) -> PermissionDeniedError:

@@ -22,8 +22,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from lro_grpc._dialects import deployment_manager
+from lro_grpc._dialects.view import OperationView
 from lro_grpc._errors import InvalidArgumentError, OperationNotFoundError, cut
-from lro_grpc._http.backend import GET_OPERATION, LIST_OPERATIONS, Backend
+from lro_grpc._http.backend import LIST_OPERATIONS, Backend
 from lro_grpc._http.request import HttpRequest, single_values
 from lro_grpc._http.responses import dumped, json_response
 from lro_grpc._http.routing import Route, Template
@@ -60,16 +61,16 @@ class DeploymentManager:
 
     async def started(self, operation: bytes) -> Response:
         """Returns the operation; an empty object, if the request was only validated."""
-        is_there = operations_pb2.Operation.FromString(operation).name
-        return json_response(dumped(await self._form(operation)) if is_there else b"{}")
+        made = operations_pb2.Operation.FromString(operation)
+        if not made.name:
+            return json_response(b"{}")
+        return json_response(dumped(self._json(await self._backend.view(made))))
 
     async def _get(self, http_request: HttpRequest, variables: Mapping[str, str]) -> ASGIApp:
         single_values(http_request.query, ("header.bypassBillingFilter",))
         parent = _parent(variables["project"])
         name = names.operation_name(parent, variables["operation"])
-        request = operations_pb2.GetOperationRequest(name=name).SerializeToString()
-        found = await self._backend.call(GET_OPERATION, request, http_request.caller)
-        return json_response(dumped(await self._form(found.body)))
+        return json_response(dumped(self._json(await self._backend.get(name, http_request.caller))))
 
     async def _list(self, http_request: HttpRequest, variables: Mapping[str, str]) -> ASGIApp:
         asked = single_values(http_request.query, (*_PARAMETERS, "header.bypassBillingFilter"))
@@ -88,21 +89,20 @@ class DeploymentManager:
             LIST_OPERATIONS, request.SerializeToString(), http_request.caller
         )
         page = operations_pb2.ListOperationsResponse.FromString(answer.body)
-        forms = []
+        shown = []
         for operation in page.operations:
             try:
-                forms.append(await self._form(operation.SerializeToString()))
+                shown.append(self._json(await self._backend.view(operation)))
             except OperationNotFoundError:
                 continue  # it is gone since the page was made
-        body: dict[str, Any] = {"operations": forms}
+        body: dict[str, Any] = {"operations": shown}
         if page.next_page_token:
             body["nextPageToken"] = page.next_page_token
         return json_response(dumped(body))
 
-    async def _form(self, operation: bytes) -> dict[str, Any]:
-        view = await self._backend.view(operations_pb2.Operation.FromString(operation))
-        form = deployment_manager.from_view(view, public_url=self._public_url)
-        return deployment_manager.to_json(form)
+    def _json(self, view: OperationView) -> dict[str, Any]:
+        operation = deployment_manager.from_view(view, public_url=self._public_url)
+        return deployment_manager.to_json(operation)
 
 
 def _parent(project: str) -> str:

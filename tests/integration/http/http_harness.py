@@ -22,6 +22,7 @@ import lro_grpc
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 from lro_grpc._http.gateway import gateway
 from lro_grpc._http.listening import listening
+from lro_grpc.stores import Store
 
 SECONDS = 15
 """How long a test waits for what is bound to happen, before it fails."""
@@ -178,7 +179,7 @@ def serving(
     servicer: Any = None,
     *,
     options: Mapping[str, Any] | None = None,
-    store: str = "memory:",
+    store: str | Store = "memory:",
     **how: Any,
 ) -> Iterator[Gatewayed]:
     """Serves while the context lasts.

@@ -8,6 +8,9 @@ import pytest
 from google.api import http_pb2
 from http_harness import FLEET, Http, done
 
+from lro_grpc._runtime.clock import SystemClock
+from lro_grpc.stores import ForwardingStore, Record, open_url
+
 PROJECT = "/deploymentmanager/v2/projects/p/global"
 PARENT = "projects/p/locations/global"
 RULES = {
@@ -60,7 +63,7 @@ def test_cancellation(http):
     assert ended(http, operation)["error"]["errors"][0]["code"] == "CANCELLED"
 
 
-def test_the_caller_and_the_request_are_told_where_they_are_known(where, serve, fleet):
+def test_the_caller_and_the_request_id_are_shown_where_they_are_known(where, serve, fleet):
     """Which is not behind a channel."""
 
     def identify(context):
@@ -80,6 +83,31 @@ def names(http: Http, query: str = "") -> list[str]:
     return [one["name"] for one in http.get(f"{PROJECT}/operations{query}").ok["operations"]]
 
 
+class CountingStore(ForwardingStore):
+    """Remembers the names that were read."""
+
+    def __init__(self) -> None:
+        super().__init__(open_url("memory:", SystemClock().now))
+        self.names: list[str] = []
+
+    async def read(self, name: str) -> Record:
+        self.names.append(name)
+        return await super().read(name)
+
+    async def operation(self, name: str) -> bytes:
+        self.names.append(name)
+        return await super().operation(name)
+
+
+def test_an_operation_is_read_once(serve):
+    store = CountingStore()
+    http = serve(options={"rules": RULES}, store=store)
+    operation = started(http)
+    store.names.clear()
+    assert http.get(f"{PROJECT}/operations/{operation['name']}").ok["name"] == operation["name"]
+    assert store.names == [f"{PARENT}/operations/{operation['name']}"]
+
+
 def test_a_list_is_paged(http):
     made = [started(http, f"i{n}")["name"] for n in range(5)]
     path = f"{PROJECT}/operations?maxResults=2&orderBy=creationTimestamp%20desc&alt=json"
@@ -97,7 +125,7 @@ def test_a_list_is_paged(http):
     assert len(names(http, "?maxResults=0")) == 5
 
 
-def test_a_list_is_filtered_by_the_words_of_this_form(http, fleet):
+def test_a_list_is_filtered_by_the_words_of_this_dialect(http, fleet):
     bad = started(http, "bad")
     fleet.gate.set()
     ended(http, bad)
