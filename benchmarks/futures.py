@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmarks.figure import Figure
-from benchmarks.following import FUTURES, MEASURED
+from benchmarks.futures_process import FUTURES, MEASURED
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _figures(kind: str) -> Iterator[Figure]:
 
 def _cost(kind: str) -> Cost:
     with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.waiting", "ours"],
+        [sys.executable, "-m", "benchmarks.waiters_server", "ours"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -77,7 +77,7 @@ def _cost(kind: str) -> Cost:
         try:
             print("port", file=server.stdin, flush=True)
             target = f"127.0.0.1:{json.loads(server.stdout.readline())}"
-            command = [sys.executable, "-m", "benchmarks.following", kind, target]
+            command = [sys.executable, "-m", "benchmarks.futures_process", kind, target]
             with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
                 assert client.stdout is not None
                 cost = json.loads(client.stdout.readline())["cost"]

@@ -77,7 +77,7 @@ def _median(rounds: list[Round]) -> Round:
 
 
 def _round(kind: str) -> Round:
-    command = [sys.executable, "-m", "benchmarks.waiting", kind]
+    command = [sys.executable, "-m", "benchmarks.waiters_server", kind]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
