@@ -54,7 +54,7 @@ def serving() -> Iterator[Server]:
 
 
 class Fleet(fleet_service_pb2_grpc.FleetServiceServicer):
-    """Its instances take as many seconds as their id says, and tell at what moment it was."""
+    """Its instances take as many seconds as their id says, and carry the moment of their end."""
 
     @method(concurrency=1000)
     async def CreateInstance(self, request, op):

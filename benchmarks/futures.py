@@ -21,7 +21,7 @@ class Cost:
     cpu: float
     """Of the client while nothing happens, in percent of one processor."""
     last: float
-    """From the first end that was told until the last was seen, in seconds."""
+    """From the first end until the last was seen, in seconds."""
 
 
 def measure() -> list[Figure]:
@@ -82,8 +82,8 @@ def _cost(kind: str) -> Cost:
                 assert client.stdout is not None
                 cost = json.loads(client.stdout.readline())["cost"]
                 print("finish", file=server.stdin, flush=True)
-                told = json.loads(server.stdout.readline())["told"]
+                first_end = json.loads(server.stdout.readline())["first_end"]
                 seen = json.loads(client.stdout.readline())["last"]
-            return Cost(**cost, last=(seen - told) / 1e9)
+            return Cost(**cost, last=(seen - first_end) / 1e9)
         finally:
             server.terminate()

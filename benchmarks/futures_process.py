@@ -74,9 +74,9 @@ def _in_threads(
         time.sleep(SETTLES)
         cpu = time.process_time()
         time.sleep(MEASURED)
-        _tell(cost=_cost(before, time.process_time() - cpu))
+        _report(cost=_cost(before, time.process_time() - cpu))
         concurrent.futures.wait(waiting)
-        _tell(last=time.monotonic_ns())
+        _report(last=time.monotonic_ns())
         assert all(one.result() == _Instance() for one in waiting)
 
 
@@ -92,9 +92,9 @@ async def _in_tasks(
         await asyncio.sleep(SETTLES)
         cpu = time.process_time()
         await asyncio.sleep(MEASURED)
-        _tell(cost=_cost(before, time.process_time() - cpu))
+        _report(cost=_cost(before, time.process_time() - cpu))
         await asyncio.wait(waiting)
-        _tell(last=time.monotonic_ns())
+        _report(last=time.monotonic_ns())
         assert all([await one == _Instance() for one in waiting])
 
 
@@ -106,7 +106,7 @@ def _cost(before: int, cpu: float) -> dict[str, float]:
     }
 
 
-def _tell(**what: object) -> None:
+def _report(**what: object) -> None:
     print(json.dumps(what), flush=True)
 
 

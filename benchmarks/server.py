@@ -35,7 +35,7 @@ class Server:
 
 
 class Fleet(fleet_service_pb2_grpc.FleetServiceServicer):
-    """Its instances tell, as their size, at what moment they were done."""
+    """Its instances carry, as their size, the moment at which they were done."""
 
     @method
     async def CreateInstance(self, request, op):

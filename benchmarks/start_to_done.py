@@ -139,7 +139,7 @@ def _write(path: Path, work: queue.SimpleQueue, loop: asyncio.AbstractEventLoop)
         for statement, arguments, _ in items:
             connection.execute(statement, arguments)
         connection.execute("COMMIT")
-        loop.call_soon_threadsafe(lambda told=items: [one[2].set_result(None) for one in told])
+        loop.call_soon_threadsafe(lambda ended=items: [one[2].set_result(None) for one in ended])
         if item is not None:
             item = work.get()
     connection.close()

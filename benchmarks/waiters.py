@@ -1,7 +1,7 @@
 """Many callers in WaitOperation, each on its own operation, beside a bare ``grpc.aio`` server.
 
 The bare server stores nothing, so the time to wake them is taken from the moment that ours has
-stored the ends and tells of them; the time with the storing is shown besides.
+stored and published the ends; the time with the storing is shown besides.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ ROUNDS = 3
 class Round:
     memory: float
     """Of the server, for each waiter, in KiB."""
-    since_told: float
-    """From the first end that was told until the last waiter was answered, in seconds."""
-    since_asked: float
-    """The same from when the operations were let end."""
+    since_first_end: float
+    """From the first end that was published until the last waiter was answered, in seconds."""
+    since_release: float
+    """The same from the release of all handlers."""
 
 
 def measure() -> list[Figure]:
@@ -54,17 +54,17 @@ def measure() -> list[Figure]:
             meets=lambda _, ratio: ratio <= 1.5,
         ),
         Figure(
-            what=f"{WAITERS:,} ends, stored and told, to the last waiter's answer",
-            ours=ours.since_told,
-            baseline=bare.since_told,
+            what=f"{WAITERS:,} published ends, to the last waiter's answer",
+            ours=ours.since_first_end,
+            baseline=bare.since_first_end,
             unit="s",
             goal="≤ 2 × an Event a name",
             meets=lambda _, ratio: ratio <= 2,
         ),
         Figure(
             what=f"{WAITERS:,} handlers let return to the last waiter's answer",
-            ours=ours.since_asked,
-            baseline=bare.since_asked,
+            ours=ours.since_release,
+            baseline=bare.since_release,
             unit="s",
             goal="(shown; the baseline stores nothing)",
             meets=lambda *_: True,
@@ -106,7 +106,7 @@ async def _wait_for_all(ask: Callable[[str], Any]) -> Round:
                 wait = operations.WaitOperation(operations_pb2.WaitOperationRequest(name=name))
                 wait.add_done_callback(lambda _: answered.append(time.monotonic_ns()))
                 waits.append(wait)
-            # Its answer tells that the server has taken up the calls before it.
+            # Its answer shows that the server has taken up the calls before it.
             await operations.GetOperation(operations_pb2.GetOperationRequest(name=names[0]))
         memory = ask("memory") - before
         assert not answered
@@ -114,8 +114,8 @@ async def _wait_for_all(ask: Callable[[str], Any]) -> Round:
         assert all([(await wait).done for wait in waits])
     return Round(
         memory=memory / WAITERS,
-        since_told=(answered[-1] - moments["told"]) / 1e9,
-        since_asked=(answered[-1] - moments["asked"]) / 1e9,
+        since_first_end=(answered[-1] - moments["first_end"]) / 1e9,
+        since_release=(answered[-1] - moments["released"]) / 1e9,
     )
 
 

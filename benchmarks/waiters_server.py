@@ -1,4 +1,4 @@
-"""One process with one server, ours or bare, whose operations end all at once when it is told.
+"""One process with one server, ours or bare, whose operations end all at once on request.
 
 It answers each line on its standard input with a line of JSON.
 """
@@ -44,7 +44,7 @@ class Ours(fleet_service_pb2_grpc.FleetServiceServicer):
     def __init__(self, folder: str) -> None:
         self._store = SqliteStore(Path(folder, "operations.db"), SystemClock().now)
         self._may_return = asyncio.Event()
-        self._told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._first_end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._store.subscribe(self._on_change)
 
     async def start(self) -> int:
@@ -60,7 +60,7 @@ class Ours(fleet_service_pb2_grpc.FleetServiceServicer):
 
     async def finish(self) -> int:
         self._may_return.set()
-        return await self._told
+        return await self._first_end
 
     @method(concurrency=CONCURRENCY)
     async def CreateInstance(self, request, op):
@@ -69,8 +69,8 @@ class Ours(fleet_service_pb2_grpc.FleetServiceServicer):
         return fleet_service_pb2.Instance()
 
     def _on_change(self, _before: Record | None, record: Record) -> None:
-        if record.done and not self._told.done():
-            self._told.set_result(time.monotonic_ns())
+        if record.done and not self._first_end.done():
+            self._first_end.set_result(time.monotonic_ns())
 
 
 class Bare(fleet_service_pb2_grpc.FleetServiceServicer, operations_pb2_grpc.OperationsServicer):
@@ -92,10 +92,10 @@ class Bare(fleet_service_pb2_grpc.FleetServiceServicer, operations_pb2_grpc.Oper
         for operation in self._operations.values():
             operation.done = True
             operation.response.Pack(fleet_service_pb2.Instance())
-        told = time.monotonic_ns()
+        first_end = time.monotonic_ns()
         for ended in self._ended.values():
             ended.set()
-        return told
+        return first_end
 
     async def CreateInstance(self, request, context):
         del context
@@ -129,8 +129,8 @@ async def _answer(line: str, server: Server, port: int) -> Any:
         return port
     if line == "memory":
         return resident()
-    asked = time.monotonic_ns()
-    return {"asked": asked, "told": await server.finish()}
+    released = time.monotonic_ns()
+    return {"released": released, "first_end": await server.finish()}
 
 
 if __name__ == "__main__":
