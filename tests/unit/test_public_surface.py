@@ -1,4 +1,4 @@
-"""What a user may import, from where, and what comes along with it."""
+"""The names that a user may import, where they are documented, and what an import loads."""
 
 from __future__ import annotations
 
@@ -273,7 +273,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("plain", "asynchronous"), PAIRS, ids=lambda kind: kind.__name__)
-def test_both_colours_have_the_same_members(plain: type, asynchronous: type) -> None:
+def test_sync_and_async_have_the_same_members(plain: type, asynchronous: type) -> None:
     assert asynchronous.__name__ == f"Async{plain.__name__}"
     ours, theirs = public_members(plain), public_members(asynchronous)
     assert set(ours) == set(theirs)
@@ -294,7 +294,7 @@ def test_contexts_differ_only_in_what_must_be_awaited(name: str) -> None:
     assert waits or name == "updating" or other is plain  # what need not wait is the very same
 
 
-def test_the_harness_is_the_same_in_both_stacks() -> None:
+def test_the_harness_is_the_same_sync_and_async() -> None:
     serve, serve_async = lro_grpc.testing.serve, lro_grpc.testing.serve_async
     assert parameters(serve) == parameters(serve_async)
     served, async_served = lro_grpc.testing.Served, lro_grpc.testing.AsyncServed
@@ -302,7 +302,7 @@ def test_the_harness_is_the_same_in_both_stacks() -> None:
 
 
 @pytest.mark.parametrize("name", ["start", "stop"])
-def test_operations_have_the_same_calls_in_both_stacks(name: str) -> None:
+def test_operations_have_the_same_calls_sync_and_async(name: str) -> None:
     plain = getattr(lro_grpc.Operations, f"{name}_sync")
     assert parameters(plain) == parameters(getattr(lro_grpc.Operations, name))
 

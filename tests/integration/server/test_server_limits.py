@@ -1,4 +1,4 @@
-"""What a server takes on at most: the queue, waiters, streams and pages (DESIGN §4)."""
+"""What a server takes on at most: the queue, waiters, streams and pages."""
 
 from __future__ import annotations
 

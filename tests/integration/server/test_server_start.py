@@ -112,7 +112,7 @@ def test_an_operations_name_is_under_its_parent_and_unguessable(
         assert len(operation_id) == 3 + 26
 
 
-# The parent of the name (DESIGN §3), and the conventional fields
+# The parent of the name, and the conventional fields
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Watch: the states of an operation as a stream, up to the terminal one (DESIGN §4)."""
+"""Watch: the states of an operation as a stream, up to the terminal one."""
 
 from __future__ import annotations
 
