@@ -1,4 +1,4 @@
-"""The entry point of ``lro``: it needs no extra to say which one is missing."""
+"""The entry point of ``lro``, which needs no extra itself to say that one is missing."""
 
 from __future__ import annotations
 

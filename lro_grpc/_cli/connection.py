@@ -1,4 +1,4 @@
-"""How a server is reached: the options that the commands share."""
+"""The connection to a server, as options that commands share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _metadata_of_environment() -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """Where a server is and how to speak to it; each field is an option of the command line.
+    """The address of a server, its TLS and metadata; each field is an option of a command.
 
     Raises:
         typer.BadParameter: If the values do not make a connection.
@@ -85,7 +85,7 @@ class Connection:
     ]
 
     def __post_init__(self) -> None:
-        """Checks what can be checked without the server."""
+        """Checks the values, as far as that needs no server."""
         if not self.target:
             raise typer.BadParameter("give HOST:PORT, not an empty text", param_hint="--target")
         if (self.cert is None) != (self.key is None):
@@ -132,5 +132,5 @@ def _pair(text: str) -> tuple[str, str | bytes]:
 
 
 def _bad_metadata(text: str, why: str) -> typer.BadParameter:
-    # The value may be a secret: what is before it tells which one is meant.
+    # The value may be a secret, and the key alone says which option is wrong.
     return typer.BadParameter(f"{text.partition('=')[0]!r} {why}", param_hint="--metadata")

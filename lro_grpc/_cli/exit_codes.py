@@ -83,7 +83,7 @@ _HINTS = {
 
 
 def _hint(error: LroError, connection: Connection) -> str:
-    """Returns what to look at or to try; empty if the error says it all."""
+    """Returns a hint at the cause or at a remedy; empty if the error says it all."""
     if error.code is Code.UNAVAILABLE:
         return _connection_hint(error.message, connection)
     if error.code is Code.UNIMPLEMENTED:
@@ -92,9 +92,9 @@ def _hint(error: LroError, connection: Connection) -> str:
 
 
 def _connection_hint(message: str, connection: Connection) -> str:
-    """Returns what may stand in the way of a connection.
+    """Returns a hint at the reason why there is no connection.
 
-    gRPC has one code for all of it: only the words of its message differ, and they change.
+    gRPC has one code for all reasons: only the words of its messages differ, and they may change.
     """
     listening = f"is a server listening on {connection.target}?"
     if "http1.x" in message:

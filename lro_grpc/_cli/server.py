@@ -16,10 +16,10 @@ import lro_grpc
 from lro_grpc._errors import ConfigurationError
 
 AddServicers = Callable[[Any], object]
-"""Adds servicers to a server, or to what stands in for it."""
+"""Adds servicers to a server, or to the registrar that takes its place."""
 
 PARENT = "projects/demo/locations/local"
-"""The parent of the example's instances in the demo and in what ``lro serve`` proposes."""
+"""The parent of the demo's instances."""
 
 
 def example_fleet(folder: Path) -> AddServicers:
@@ -79,7 +79,7 @@ async def make_server(
 def read_credentials(
     cert: Path | None, key: Path | None, client_ca: Path | None
 ) -> grpc.ServerCredentials | None:
-    """Reads the files of a server's TLS, and checks what gRPC would not before a client comes.
+    """Reads the files of a server's TLS, and checks them: gRPC would not until a client comes.
 
     Args:
         cert: The server's certificate, and those between it and its authority (PEM).

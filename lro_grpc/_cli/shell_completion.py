@@ -1,4 +1,4 @@
-"""Names for the shell to complete, asked of the server."""
+"""Proposes names for the shell to complete, from the operations of the server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT = timedelta(seconds=1)
 _MOST = 500
-"""The most operations of one parent that are looked at."""
+"""The most operations of one parent that are read."""
 _ANYWHERE = ["projects", "-", "locations", "-"]
 
 
@@ -42,7 +42,7 @@ def parents(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def _found(context: typer.Context, incomplete: str) -> Iterator[operations_pb2.Operation]:
-    """Yields the operations that may be meant; none where the server does not tell in time."""
+    """Yields the operations that may be meant; none if the server does not answer in time."""
     options = [field.name for field in dataclasses.fields(Connection)]
     given = {name: value for name in options if (value := context.params.get(name))}
     try:
@@ -57,7 +57,7 @@ def _found(context: typer.Context, incomplete: str) -> Iterator[operations_pb2.O
 
 
 def _parents(incomplete: str) -> list[str]:
-    """Returns what to list: all that the whole segments of the text leave open is any.
+    """Returns the parents to list, with ``-`` for each segment that is not complete yet.
 
     So ``projects/p/loc`` may become an operation of any location of ``projects/p``.
     """

@@ -1,4 +1,4 @@
-"""How the commands look on a terminal. Where there is none, colours are left out by rich."""
+"""Colours and tables on a terminal. For a file or a pipe, rich leaves the colours out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ _STYLES = {
     "EXPIRED": "red",
 }
 
-
 _UNLIMITED = 1 << 16
 
 
@@ -40,7 +39,7 @@ class Terminal(Console):
 
     def __init__(self) -> None:
         self.is_live: bool = sys.stdout.isatty()
-        """Whether someone looks on."""
+        """Whether it is a terminal, and not a file or a pipe."""
         width = None if self.is_live else _UNLIMITED
         super().__init__(highlight=False, markup=False, emoji=False, width=width)
 
@@ -49,7 +48,7 @@ class Terminal(Console):
         self.print(*parts, soft_wrap=True)
 
     def table(self, table: Table, indent: int = 0) -> None:
-        """Prints a table; without the spaces behind its rows where nobody looks on."""
+        """Prints a table; in a file or a pipe without the spaces at the ends of its rows."""
         indented = Padding(table, (0, 0, 0, indent), expand=False)
         if self.is_live:
             self.print(indented)
@@ -60,7 +59,7 @@ class Terminal(Console):
             self.line(line.rstrip())
 
     def on_broken_pipe(self) -> NoReturn:
-        """Leaves it to the command's end."""
+        """Raises an error, which ends the command; rich would exit itself."""
         raise BrokenPipeError
 
 

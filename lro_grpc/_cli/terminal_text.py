@@ -1,4 +1,4 @@
-"""Makes texts from a server fit for a line of a terminal."""
+"""Makes a server's texts fit for a terminal: each is one line, and commands nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is inside an instance: builds a SQLite database from a caller's schema, and copies one."""
+"""Builds the SQLite database of an instance from a caller's schema, and copies it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from lro_grpc import Code, LroError, StopReason
 _ROWS_A_STEP = 10_000
 _PAGES_A_STEP = 64
 _PAGE_BYTES = 4096
-_INSTRUCTIONS_A_LOOK = 10_000
-"""How often a running statement looks whether it has to stop: some thousand times a second."""
+_INSTRUCTIONS_A_CHECK = 10_000
+"""A running statement checks this often whether it has to stop: some thousand times a second."""
 
 
 class Work(Protocol):
-    """What work tells and asks while it goes on: a part of ``lro_grpc.OperationContext``."""
+    """The part of ``lro_grpc.OperationContext`` that work on a database needs."""
 
     @property
     def id(self) -> str:
-        """The same in every attempt at this work, and in no other's."""
+        """The same in every attempt at this work, and different for any other work."""
         ...
 
     @property
@@ -43,18 +43,18 @@ class Work(Protocol):
         ...
 
     def progress(self, percent: float | None = None, detail: str | None = None) -> None:
-        """Tells how far the work is."""
+        """Reports the progress of the work."""
         ...
 
 
 def build(path: Path, instance: fleet_service_pb2.Instance, *, max_bytes: int, work: Work) -> None:
-    """Makes a database of a schema, and fills its first table.
+    """Makes a database by a schema, and fills its first table.
 
     Args:
-        path: The file, which does not exist yet. What stands there after an error is of no use.
-        instance: Has the name, the schema and the number of rows.
-        max_bytes: How large the database may become.
-        work: Is told how many rows there are.
+        path: The file, which does not exist yet. After an error, it is of no use.
+        instance: The instance, with its name, schema and number of rows.
+        max_bytes: The largest size that the database may grow to.
+        work: The work, whose progress is the number of rows so far.
 
     Raises:
         LroError: INVALID_ARGUMENT for a broken schema or one without a table to fill,
@@ -63,12 +63,12 @@ def build(path: Path, instance: fleet_service_pb2.Instance, *, max_bytes: int, w
     """
     with _opened(path) as connection:
         connection.execute(f"PRAGMA max_page_count = {max(1, max_bytes // _PAGE_BYTES)}")
-        # From here on it runs what a stranger wrote: triggers and checks run with the rows.
+        # From here on, a stranger's SQL runs: triggers and checks run with the rows, too.
         connection.set_authorizer(_authorize)
-        connection.set_progress_handler(lambda: work.stop_reason is not None, _INSTRUCTIONS_A_LOOK)
+        connection.set_progress_handler(lambda: work.stop_reason is not None, _INSTRUCTIONS_A_CHECK)
         with _refusing(instance, work, Code.INVALID_ARGUMENT, "INVALID_SCHEMA"):
             work.progress(0, "running the schema")
-            if "\0" in instance.schema_sql:  # Python 3.10 would leave out what comes after it
+            if "\0" in instance.schema_sql:  # Python 3.10 would leave out the text after it
                 raise sqlite3.ProgrammingError("schema_sql has a null character")
             connection.executescript(instance.schema_sql)
             connection.commit()
@@ -83,7 +83,7 @@ def copy(source: Path, target: Path, work: Work) -> None:
     Args:
         source: The database.
         target: The copy, which does not exist yet.
-        work: Is told how many pages are copied.
+        work: The work, whose progress is the number of pages so far.
     """
 
     def report(status: int, remaining: int, total: int) -> None:
@@ -92,7 +92,7 @@ def copy(source: Path, target: Path, work: Work) -> None:
         copied = total - remaining
         work.progress(100 * copied / max(1, total), f"copied {copied:,} of {total:,} pages")
 
-    address = f"{source.absolute().as_uri()}?mode=rw"  # the default makes what is missing
+    address = f"{source.absolute().as_uri()}?mode=rw"  # the default mode makes a missing file
     with (
         contextlib.closing(sqlite3.connect(address, uri=True)) as original,
         _opened(target) as duplicate,
@@ -101,7 +101,7 @@ def copy(source: Path, target: Path, work: Work) -> None:
 
 
 def out_of_room(name: str) -> LroError:
-    """Returns the error for what does not fit into the fleet's quota."""
+    """Returns the error for a resource that does not fit into the fleet's quota."""
     message = f"there is no room for {name} in the fleet's quota; delete instances to make some"
     violation = error_details_pb2.QuotaFailure.Violation(subject="fleet", description=message)
     return LroError(
@@ -115,7 +115,7 @@ def out_of_room(name: str) -> LroError:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Opens a database that is thrown away unless it gets complete: it needs no journal on disk."""
+    """Opens a database that is discarded unless it gets complete: it needs no journal on disk."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = MEMORY")
         connection.execute("PRAGMA synchronous = OFF")
@@ -147,19 +147,19 @@ def _refusing(
         yield
     except sqlite3.Error as cause:
         work.raise_if_stopped()  # then the statement was not wrong, but interrupted
-        said = str(cause)
-        if said == "database or disk is full":
+        sqlite_text = str(cause)
+        if sqlite_text == "database or disk is full":
             raise out_of_room(instance.name) from cause
         hint = "correct schema_sql and create it again"
-        if "authoriz" in said:
+        if "authoriz" in sqlite_text:
             hint = "leave out ATTACH, VACUUM, load_extension and PRAGMAs that set anything but " + (
                 ", ".join(_HARMLESS_PRAGMAS)
             )
         raise LroError(
-            f'SQLite says "{said}" while it builds {instance.name}; {hint}',
+            f'SQLite says "{sqlite_text}" while it builds {instance.name}; {hint}',
             code=code,
             reason=reason,
-            metadata={"instance": instance.name, "sqlite": said},
+            metadata={"instance": instance.name, "sqlite": sqlite_text},
         ) from cause
 
 
@@ -182,22 +182,22 @@ def _seed(connection: sqlite3.Connection, instance: fleet_service_pb2.Instance, 
     ).fetchall()
     into = _quoted(table[0])
     names = ", ".join(_quoted(name) for name, _ in columns)
-    marks = ", ".join("?" for _ in columns)
-    insert = f"INSERT INTO {into} ({names}) VALUES ({marks})"  # noqa: S608 - the names are quoted
-    made = [_values(*column) for column in columns]
+    placeholders = ", ".join("?" for _ in columns)
+    insert = f"INSERT INTO {into} ({names}) VALUES ({placeholders})"  # noqa: S608 - the names are quoted
+    make_values = [_value_maker(*column) for column in columns]
     (existing,) = connection.execute(f"SELECT count(*) FROM {into}").fetchone()  # noqa: S608
     for begin in range(0, instance.seed_rows, _ROWS_A_STEP):
         work.raise_if_stopped()
         end = min(begin + _ROWS_A_STEP, instance.seed_rows)
         numbers = range(existing + begin + 1, existing + end + 1)
         with connection:
-            connection.executemany(insert, ([make(n) for make in made] for n in numbers))
+            connection.executemany(insert, ([make(n) for make in make_values] for n in numbers))
         share = 100 * end / instance.seed_rows
         work.progress(share, f"inserted {end:,} of {instance.seed_rows:,} rows")
 
 
-def _values(name: str, declared: str) -> Callable[[int], object]:
-    """Returns what makes a column's value in the n-th row: of its affinity, and never the same.
+def _value_maker(name: str, declared: str) -> Callable[[int], object]:
+    """Returns a function that makes the n-th value of a column: of its affinity, and unique.
 
     The order of the rules is SQLite's own (datatype3.html, section 3.1).
     """

@@ -1,4 +1,4 @@
-"""The fleet: instances and snapshots as directories, and nothing of gRPC.
+"""The fleet: instances and snapshots as directories, without a word of gRPC.
 
 A resource is a directory, and its state is the directory's name; one rename moves it on, so that
 the state is right after any crash::
@@ -7,8 +7,8 @@ the state is right after any crash::
     instances/orders/                             READY
     instances/.{random}.orders.deleting/          DELETING
 
-In it are the database, ``data.db``, and ``resource.json``, which tells what was asked for and by
-which operation.
+A directory holds the database, ``data.db``, and ``resource.json``: the resource as it was
+requested, and the operation that makes it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from lro_grpc._example.database import Work
 from lro_grpc._example.names import Name
 
 QUOTA = 8 << 30
-"""How many bytes the files of a fleet may have together."""
+"""The most bytes that the files of a fleet may have together."""
 
 _DATABASE = "data.db"
 _RECORD = "resource.json"
@@ -44,12 +44,12 @@ _STATES = {"": _Instance.READY, ".partial": _Instance.CREATING, ".deleting": _In
 class Fleet:
     """The instances and snapshots in one directory.
 
-    What runs for long can be called again after a crash, with the same ``work.id``: it goes on
-    from what it finds, and leaves what it would have left.
+    A long-running method can be called again after a crash, with the same ``work.id``: it continues
+    from the files that it finds, and ends as if it had not been interrupted.
 
     Args:
         data: The directory; made with the first instance.
-        quota: How many bytes the files in it may have together.
+        quota: The most bytes that the files in it may have together.
     """
 
     def __init__(self, data: Path, *, quota: int = QUOTA) -> None:
@@ -74,7 +74,7 @@ class Fleet:
 
     def find(self, name: Name) -> _Instance | None:
         """Returns an instance, usable or not; None if there is none."""
-        return self._look(name, self._unfinished(name))
+        return self._read(name, self._unfinished(name))
 
     def page(self, parent: str, *, after: str, size: int) -> tuple[list[_Instance], str]:
         """Returns some instances of a location, in the order of their ids.
@@ -82,7 +82,7 @@ class Fleet:
         Args:
             parent: The location.
             after: The id after which to begin; empty for the first.
-            size: How many to return at most.
+            size: The most instances to return.
 
         Returns:
             The instances, and the id after which the next page begins; empty if there is none.
@@ -92,7 +92,7 @@ class Fleet:
         finished = {one.name for one in _directories(folder) if "." not in one.name}
         ids = sorted(one for one in finished.union(unfinished) if one > after)
         names = [Name(parent, "instances", one) for one in ids[:size]]
-        found = [self._look(name, unfinished.get(name.id, [])) for name in names]
+        found = [self._read(name, unfinished.get(name.id, [])) for name in names]
         last = names[-1].id if len(ids) > size else ""
         return [instance for instance in found if instance is not None], last
 
@@ -124,7 +124,7 @@ class Fleet:
         Args:
             name: Its name.
             wanted: Its schema and number of rows.
-            work: Is told how far it is.
+            work: The work, which its progress is reported to.
 
         Raises:
             LroError: ALREADY_EXISTS if the name is taken by now; or as ``database.build`` does.
@@ -148,7 +148,7 @@ class Fleet:
         Args:
             source: The instance.
             name: The snapshot's name.
-            work: Is told how far it is.
+            work: The work, which its progress is reported to.
 
         Raises:
             LroError: ALREADY_EXISTS if the name is taken by now, NOT_FOUND if the instance is gone.
@@ -167,7 +167,7 @@ class Fleet:
         return json_format.ParseDict(resource, fleet_service_pb2.Snapshot())
 
     def delete(self, name: Name) -> None:
-        """Deletes an instance in any state, if it is there.
+        """Deletes an instance in any state, if it exists.
 
         A build that goes on is cut off: it finds that its directory is gone, and fails.
         """
@@ -175,7 +175,7 @@ class Fleet:
         _discard(self._path(name), name)
 
     def undo(self, name: Name, work: Work) -> None:
-        """Removes what ``create`` has made, finished or not, in any attempt at this work."""
+        """Removes the instance that ``create`` has made, finished or not, in any attempt."""
         self._discard_unfinished(name, of=work)
         path = self._path(name)
         if _made_by(path) == work.id:
@@ -203,10 +203,10 @@ class Fleet:
             _sync(folder)
             if folder == self._data:
                 break
-        self._discard_unfinished(name)  # whoever else was building it has lost
+        self._discard_unfinished(name)  # any other build of it has lost
 
     def _is_made(self, name: Name, work: Work) -> bool:
-        """Tells whether an attempt at this work has finished the resource.
+        """Returns whether an attempt at this work has finished the resource.
 
         Raises:
             LroError: ALREADY_EXISTS, if another work has.
@@ -228,10 +228,10 @@ class Fleet:
     def _unfinished(self, name: Name) -> list[Path]:
         return _unfinished(self._path(name).parent).get(name.id, [])
 
-    def _look(self, name: Name, unfinished: list[Path]) -> _Instance | None:
-        """Returns an instance, finished or among what was unfinished a moment ago.
+    def _read(self, name: Name, unfinished: list[Path]) -> _Instance | None:
+        """Returns an instance: the finished one, or one that was unfinished a moment ago.
 
-        In this order: what is finished meanwhile is found where it is then.
+        The finished one comes first, so that an instance that is finished meanwhile is not missed.
         """
         with contextlib.suppress(FileNotFoundError):
             return _read_instance(self._path(name))
@@ -240,7 +240,7 @@ class Fleet:
         directory = min(unfinished, key=_state_of)
         try:
             return _read_instance(directory)
-        except FileNotFoundError:  # it has only just begun, or is near its end
+        except FileNotFoundError:  # it has only just begun, or is about to end
             return _Instance(name=str(name), state=_state_of(directory))
 
     def _get_ready(self, name: Name) -> _Instance:
@@ -287,7 +287,7 @@ def _deleted_meanwhile(name: Name) -> LroError:
 
 
 def _unfinished(folder: Path) -> dict[str, list[Path]]:
-    """Returns the directories of what is being created or deleted, by the resources' ids."""
+    """Returns the directories of resources that are created or deleted now, by their ids."""
     found: dict[str, list[Path]] = {}
     for directory in _directories(folder):
         if directory.suffix and directory.suffix in _STATES:
@@ -304,7 +304,7 @@ def _directories(folder: Path) -> list[Path]:
 
 
 def _discard(directory: Path, name: Name) -> None:
-    """Removes a directory, if it is there; the rename comes first, so that none is seen half."""
+    """Removes a directory, if it exists; renames it first, so that no reader sees half of it."""
     doomed = directory.with_name(f".{uuid.uuid4().hex}.{name.id}.deleting")
     with contextlib.suppress(FileNotFoundError):  # gone, or someone else is removing it
         directory.rename(doomed)
@@ -326,7 +326,7 @@ def _read_record(directory: Path) -> tuple[str, dict[str, object]]:
 
 
 def _made_by(directory: Path) -> str | None:
-    """Returns the operation that has made a directory; None if there is none."""
+    """Returns the operation that has made a directory; None if there is no directory."""
     try:
         return _read_record(directory)[0]
     except FileNotFoundError:

@@ -15,7 +15,7 @@ _ID_RULE = "1 to 63 of a-z, 0-9 and '-', beginning with a letter and not ending 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """The name of an instance or a snapshot. Made by the functions below only, which check it."""
+    """The name of an instance or a snapshot; only the functions below make one, and check it."""
 
     parent: str
     """``projects/{project}/locations/{location}``."""
@@ -28,7 +28,7 @@ class Name:
         return f"{self.parent}/{self.collection}/{self.id}"
 
     def under(self, data: Path) -> Path:
-        """Returns where the resource is; no checked segment leads out of ``data``."""
+        """Returns the path of the resource; no checked segment leads out of ``data``."""
         return data.joinpath(*str(self).split("/"))
 
 
@@ -48,8 +48,8 @@ def new_name(parent: str, collection: str, resource_id: str, field: str) -> Name
     Args:
         parent: The location, checked already.
         collection: ``instances`` or ``snapshots``.
-        resource_id: What the caller has chosen.
-        field: The field it stands in, for the error.
+        resource_id: The id that the caller has chosen.
+        field: The field of the request that holds it, for the error.
 
     Raises:
         LroError: INVALID_ARGUMENT, if the id is not one.

@@ -21,8 +21,8 @@ from lro_grpc._example.names import Name
 class FleetService(fleet_service_lro.FleetServiceServicer):
     """Manages a fleet of SQLite databases, on a ``grpc.server`` or a ``grpc.aio.server``.
 
-    Its methods are ``def``, because they block on files. Those that are given an operation do the
-    work, which may take long; the ``prepare_…`` ones refuse what is wrong from the start.
+    Its methods are ``def``, because they block on files. Those with an operation context do the
+    work, which may take long; the ``prepare_…`` ones refuse a request that is wrong from the start.
 
     Args:
         data: The directory of the databases; made with the first one.
@@ -37,7 +37,7 @@ class FleetService(fleet_service_lro.FleetServiceServicer):
         request: fleet_service_pb2.CreateInstanceRequest,
         op: lro_grpc.OperationContext[OperationMetadata],
     ) -> fleet_service_pb2.Instance:
-        """Builds a database; a later attempt begins anew, or finds it built."""
+        """Builds a database; a later attempt begins anew, or finds it finished."""
         return self._fleet.create(names.instance_name(op.target), request.instance, op)
 
     def prepare_CreateInstance(
@@ -76,7 +76,7 @@ class FleetService(fleet_service_lro.FleetServiceServicer):
     def prepare_BatchCreateInstances(
         self, request: fleet_service_pb2.BatchCreateInstancesRequest, context: grpc.ServicerContext
     ) -> lro_grpc.Prepared:
-        """Refuses the batch for any reason to refuse one of its requests."""
+        """Refuses a batch if any of its requests is to be refused."""
         del context
         self._fleet.check_new(*_names_of(request))
         return lro_grpc.Prepared(target=request.parent)
@@ -105,7 +105,7 @@ class FleetService(fleet_service_lro.FleetServiceServicer):
         request: fleet_service_pb2.DeleteInstanceRequest,
         op: lro_grpc.OperationContext[OperationMetadata],
     ) -> empty_pb2.Empty:
-        """Deletes a database; one that a former attempt has deleted is no error."""
+        """Deletes a database; if an earlier attempt has deleted it, that is no error."""
         del op
         self._fleet.delete(names.instance_name(request.name))
         return empty_pb2.Empty()
@@ -113,7 +113,7 @@ class FleetService(fleet_service_lro.FleetServiceServicer):
     def prepare_DeleteInstance(
         self, request: fleet_service_pb2.DeleteInstanceRequest, context: grpc.ServicerContext
     ) -> lro_grpc.Prepared:
-        """Refuses an instance that is not there."""
+        """Refuses an instance that does not exist."""
         del context
         instance = self._fleet.get(names.instance_name(request.name))
         return lro_grpc.Prepared(target=instance.name)
@@ -145,7 +145,7 @@ class FleetService(fleet_service_lro.FleetServiceServicer):
 
 @dataclass(frozen=True, slots=True)
 class _Share:
-    """One instance's share in the work of a batch."""
+    """The work on one instance of a batch: its progress is a share of the batch's."""
 
     op: lro_grpc.OperationContext[OperationMetadata]
     name: Name

@@ -1,6 +1,6 @@
 """Summarizes any operation in a few plain values, whatever type its metadata is of.
 
-The texts are as the server has sent them: whoever shows them makes them fit for the place.
+The texts are as the server has sent them, so each place that shows them makes them fit for itself.
 """
 
 from __future__ import annotations

@@ -134,6 +134,17 @@ def test_no_module_imports_itself_in_a_circle():
     sorter.prepare()  # a CycleError names the circle
 
 
+@pytest.mark.parametrize("module", [one for one in MODULES if part_of(one) == "_example"])
+def test_the_example_imports_only_public_modules(module):
+    """As a user's own service does."""
+    private = {
+        one
+        for one in imports_of(module) & MODULES.keys()
+        if part_of(one).startswith("_") and part_of(one) != "_example"
+    }
+    assert private == set()
+
+
 def test_the_package_itself_needs_its_core_dependencies_only():
     """So that ``import lro_grpc`` works without an extra: grpcio, protobuf, the common protos."""
     seen: set[str] = set()

@@ -1,4 +1,4 @@
-"""The command as its users have it: a process with arguments, an environment and an exit code."""
+"""Runs the command as its users do: a process with arguments, an environment, an exit code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 COMMAND = [sys.executable, "-m", "lro_grpc._cli"]
 SECONDS = 60
-"""How long a process may take, before its test fails."""
+"""A test fails if a process takes longer than this."""
 
 
 class Lro:
@@ -56,7 +56,7 @@ class Lro:
                     process.kill()
 
     def on_terminal(self, *arguments: str, columns: int = 120) -> tuple[int, str]:
-        """Returns the exit code, and all that was written to a terminal of that width."""
+        """Returns the exit code, and the output on a terminal of that width."""
         main, side = pty.openpty()
         environment = {**self._environment, "COLUMNS": str(columns), "TERM": "xterm"}
         with subprocess.Popen(

@@ -25,7 +25,7 @@ MOON = "projects/acme/locations/moon"
 ESCAPE = "\x1b"
 
 
-def test_a_list_is_lines_with_tabs_where_nobody_looks_on(world: World) -> None:
+def test_a_list_in_a_pipe_is_lines_with_tabs(world: World) -> None:
     first = world.done(world.create(instance_id="x" * 60))
     second = world.done(world.create("fail"))
     result = world.lro("list", PARENT, COLUMNS="40")
@@ -85,7 +85,7 @@ def test_a_filter_is_the_servers_affair(world: World) -> None:
     assert [line.split("\t")[0] for line in result.stdout.splitlines()] == ["NAME", failed.name]
 
 
-def test_a_bad_filter_is_told_in_the_servers_words(world: World) -> None:
+def test_a_bad_filter_is_reported_in_the_servers_words(world: World) -> None:
     result = world.lro("list", PARENT, "--filter", "state = (")
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("lro: INVALID_ARGUMENT: filter 'state = (', character 10")
@@ -113,7 +113,7 @@ def test_a_list_asks_for_no_more_pages_than_it_prints(
     assert [request.page_size for request in lists] == asked
 
 
-def test_what_no_metadata_tells_is_left_out(foreign: Foreign) -> None:
+def test_values_that_the_metadata_lacks_are_left_out(foreign: Foreign) -> None:
     bare = operations_pb2.Operation(name=f"{MOON}/operations/bare")
     over = operations_pb2.Operation(name=f"{MOON}/operations/over", done=True)
     over.error.code = 1
@@ -138,7 +138,7 @@ def test_text_of_a_server_commands_no_terminal(foreign: Foreign) -> None:
     assert "UNKNOWN:  [2J[red]  lro: all is well" in written
 
 
-def test_get_shows_what_there_is_to_know(world: World) -> None:
+def test_get_shows_the_whole_summary(world: World) -> None:
     succeeded, failed = (world.done(world.create(schema)).name for schema in ("", "fail"))
     shown = world.lro("get", succeeded).stdout
     assert shown.startswith(f"{succeeded}\n  state      SUCCEEDED\n  progress   100%\n")
@@ -205,7 +205,7 @@ def test_pause_and_resume(world: World) -> None:
     assert world.done(name).HasField("response")
 
 
-def test_a_pause_out_of_place_is_told_in_one_line(world: World) -> None:
+def test_a_pause_out_of_place_is_refused_in_one_line(world: World) -> None:
     name = world.done(world.create()).name
     for command in ("pause", "resume"):
         result = world.lro(command, name)

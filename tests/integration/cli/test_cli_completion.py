@@ -1,4 +1,4 @@
-"""What the shell is told to complete, by the protocol of typer's own scripts."""
+"""The names that the shell completes, by the protocol of typer's own scripts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def completed(lro: Lro, line: str) -> list[str]:
-    """Returns what would take the place of the last word of a line."""
+    """Returns the proposals for the last word of a line."""
     words = line.split(" ")
     result = lro(_LRO_COMPLETE="complete_bash", COMP_WORDS=line, COMP_CWORD=str(len(words) - 1))
     assert (result.returncode, result.stderr) == (0, "")
@@ -41,7 +41,7 @@ def test_a_name_is_completed_within_its_parent(world: World) -> None:
 
 
 @pytest.mark.parametrize("command", ["wait", "watch", "cancel", "pause", "resume"])
-def test_what_is_done_is_not_proposed_where_there_is_nothing_left_to_do(
+def test_done_operations_are_not_proposed_where_nothing_is_left_to_do(
     world: World, command: str
 ) -> None:
     world.done(world.create())
@@ -77,7 +77,7 @@ def test_the_connection_of_the_line_is_used(foreign: Foreign) -> None:
         "lro get --ca-cert no-such-file ",
     ],
 )
-def test_what_is_in_the_way_is_passed_over_in_silence(line: str) -> None:
+def test_errors_propose_nothing_and_print_nothing(line: str) -> None:
     assert completed(Lro("127.0.0.1:1"), line) == []
 
 

@@ -1,4 +1,4 @@
-"""How ``lro`` reaches a server, and what it says if it does not."""
+"""The connection of ``lro`` to a server, and the line that says why there is none."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def one_line(result: subprocess.CompletedProcess[str], code: int) -> str:
-    """Returns the error, which is all that was printed."""
+    """Returns the error, which has to be all that was printed."""
     assert (result.returncode, result.stdout) == (code, "")
     assert len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith("lro: ")
@@ -112,7 +112,7 @@ def test_files_that_are_no_certificates(foreign: Foreign, tmp_path: Path) -> Non
     assert "are --ca-cert, --cert and --key PEM files" in one_line(result, 1)
 
 
-def test_a_server_that_is_not_there() -> None:
+def test_a_server_that_does_not_exist() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{closed.getsockname()[1]}"
@@ -140,26 +140,26 @@ def test_a_server_that_never_answers() -> None:
         (grpc.StatusCode.INTERNAL, 1, "no\n"),
     ],
 )
-def test_what_a_server_refuses_is_one_line(
+def test_a_refusal_is_one_line(
     foreign: Foreign, code: grpc.StatusCode, exit_code: int, advice: str
 ) -> None:
     foreign.refusal = (code, "no")
     for command in ("get", "wait", "watch", "list"):
-        told = one_line(Lro(foreign.target)(command, "operations/x"), exit_code)
-        assert told.startswith(f"lro: {code.name}: no")
-        assert told.rstrip().endswith(advice.rstrip())
+        error = one_line(Lro(foreign.target)(command, "operations/x"), exit_code)
+        assert error.startswith(f"lro: {code.name}: no")
+        assert error.rstrip().endswith(advice.rstrip())
 
 
 @pytest.mark.parametrize("command", ["cancel", "delete", "pause", "resume"])
-def test_what_a_server_does_not_have_is_one_line(foreign: Foreign, command: str) -> None:
-    told = one_line(Lro(foreign.target)(command, "operations/x"), 1)
-    assert told.startswith("lro: UNIMPLEMENTED: ")
-    assert told.endswith(f"(the server at {foreign.target} does not offer this)\n")
+def test_a_missing_rpc_is_one_line(foreign: Foreign, command: str) -> None:
+    error = one_line(Lro(foreign.target)(command, "operations/x"), 1)
+    assert error.startswith("lro: UNIMPLEMENTED: ")
+    assert error.endswith(f"(the server at {foreign.target} does not offer this)\n")
 
 
 def test_lines_of_a_servers_message_become_one(foreign: Foreign) -> None:
-    told = one_line(Lro(foreign.target)("get", "operations/x"), 1)
-    assert told.startswith("lro: NOT_FOUND: no operations/x anywhere (try ")
+    error = one_line(Lro(foreign.target)("get", "operations/x"), 1)
+    assert error.startswith("lro: NOT_FOUND: no operations/x anywhere (try ")
 
 
 def test_metadata_is_sent_with_each_call(foreign: Foreign) -> None:
@@ -205,7 +205,7 @@ def test_a_wrong_name_is_wrong_usage(world: World) -> None:
 
 
 @pytest.mark.parametrize("output", ["table", "json", "yaml"])
-def test_a_reader_that_has_enough_is_no_error(foreign: Foreign, output: str) -> None:
+def test_a_reader_that_stops_reading_is_no_error(foreign: Foreign, output: str) -> None:
     foreign.put(*(launch(number) for number in range(2000)))  # more than a pipe holds
     with Lro(foreign.target).started(
         "list", "projects/acme/locations/moon", "--output", output
@@ -217,7 +217,7 @@ def test_a_reader_that_has_enough_is_no_error(foreign: Foreign, output: str) -> 
 
 
 @pytest.mark.parametrize("command", ["list", "get", "wait", "watch"])
-def test_nor_is_one_that_is_not_there_at_all(foreign: Foreign, command: str) -> None:
+def test_a_closed_output_is_no_error(foreign: Foreign, command: str) -> None:
     read, write = os.pipe()
     os.close(read)
     with Lro(foreign.target).started(command, foreign.put(launch()), stdout=write) as process:

@@ -30,14 +30,14 @@ def test_the_exit_code_is_the_outcome(
 
 
 @pytest.mark.parametrize("command", ["wait", "watch"])
-def test_what_was_cancelled_exits_with_3(world: World, command: str) -> None:
+def test_a_cancelled_operation_exits_with_3(world: World, command: str) -> None:
     name = world.create("hold")
     world.server.cancel(name)
     assert world.lro(command, name).returncode == 3
 
 
 @pytest.mark.parametrize("command", ["wait", "watch"])
-def test_a_timeout_exits_with_4_and_says_of_what(world: World, command: str) -> None:
+def test_a_timeout_exits_with_4_and_names_the_operation(world: World, command: str) -> None:
     name = world.create("hold")
     result = world.lro(command, name, "--timeout", "0.2")
     assert result.returncode == 4
@@ -55,7 +55,7 @@ def test_wait_shows_one_operation(world: World, output: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["wait", "watch"])
-def test_what_does_not_exist_is_an_error_at_once(world: World, command: str) -> None:
+def test_an_operation_that_does_not_exist_is_an_error_at_once(world: World, command: str) -> None:
     result = world.lro(command, "operations/missing")
     assert result.returncode == 1
     assert result.stderr.startswith("lro: NOT_FOUND: ")
@@ -76,12 +76,12 @@ def test_watch_prints_a_line_for_each_change(world: World) -> None:
     with world.lro.started("watch", name) as process:
         begun = read_until(process, "RUNNING  50%  creating two").splitlines()
         world.fleet.may_go_on.set()
-        rest, told = process.communicate(timeout=SECONDS)
+        rest, stderr = process.communicate(timeout=SECONDS)
     assert begun[-4:-1] == ["  one  READY", "  two  CREATING", "  three  PENDING_CREATE"]
     assert rest.splitlines()[-1].startswith("FAILED  50%  RESOURCE_EXHAUSTED: no room")
     assert "  one  ROLLED_BACK" in rest.splitlines()
     assert "  two  FAILED  RESOURCE_EXHAUSTED: no room" in rest.splitlines()
-    assert (process.returncode, told) == (1, "")
+    assert (process.returncode, stderr) == (1, "")
 
 
 def test_watch_as_json_prints_each_state_and_the_last_one_is_done(world: World) -> None:
@@ -121,11 +121,11 @@ def test_watch_shows_an_operation_of_a_server_that_has_only_get(version: str) ->
         with Lro(foreign.target).started("watch", name) as process:
             first = read_until(process, "NOT_DONE")
             foreign.put(launch())
-            rest, told = process.communicate(timeout=SECONDS)
+            rest, stderr = process.communicate(timeout=SECONDS)
     detail = "  60%  fuelling" if version else ""
     assert (first + rest).splitlines() == [f"NOT_DONE{detail}", f"SUCCEEDED{detail}"]
     assert process.returncode == 0
-    assert ("LaunchMetadata is not known here" in told) == (not version)
+    assert ("LaunchMetadata is not known here" in stderr) == (not version)
 
 
 @pytest.mark.parametrize("command", ["wait", "watch"])
@@ -136,9 +136,9 @@ def test_ctrl_c_leaves_the_operation_alone_and_says_so(command: str) -> None:
         with Lro(foreign.target).started(command, name) as process:
             assert asked.wait(SECONDS)  # it is in the middle of polling
             process.send_signal(signal.SIGINT)
-            _, told = process.communicate(timeout=SECONDS)
+            _, stderr = process.communicate(timeout=SECONDS)
     assert process.returncode == 130
-    assert told == (
+    assert stderr == (
         "lro: operations/x goes on;"
         " see `lro watch operations/x`, or end it with `lro cancel operations/x`\n"
     )

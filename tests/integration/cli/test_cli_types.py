@@ -1,4 +1,4 @@
-"""What ``lro`` shows of messages whose types it does not know."""
+"""The messages that ``lro`` shows though it does not know their types."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_files_that_come_one_by_one_are_put_together(foreign: Foreign) -> None:
     assert foreign.requests.count("reflection") > 1
 
 
-def test_so_are_the_details_of_an_error_and_what_is_packed_twice() -> None:
+def test_details_of_an_error_and_messages_packed_twice_are_shown_as_their_fields() -> None:
     operation = launch()
     operation.error.code = 9
     operation.error.details.append(packed(error_details_pb2.ErrorInfo(reason="LEAK")))

@@ -104,7 +104,7 @@ def test_sigterm_drains_and_ends_with_success(tmp_path: Path) -> None:
         assert served.process.wait(timeout=20) == 0
 
 
-def test_the_health_check_tells_of_a_drain(tmp_path: Path) -> None:
+def test_the_health_check_shows_a_drain(tmp_path: Path) -> None:
     with serving(cwd=tmp_path) as served, grpc.insecure_channel(served.target) as channel:
         watches = [
             health_pb2_grpc.HealthStub(channel).Watch(
@@ -121,7 +121,7 @@ def test_the_health_check_tells_of_a_drain(tmp_path: Path) -> None:
         assert served.process.wait(timeout=20) == 0
 
 
-def test_the_banner_tells_how_many_operations_were_recovered(tmp_path: Path) -> None:
+def test_the_banner_has_the_number_of_recovered_operations(tmp_path: Path) -> None:
     with serving(cwd=tmp_path) as served, grpc.insecure_channel(served.target) as channel:
         schema = "CREATE TABLE t (a INTEGER);"
         operation = create(channel, "big", schema_sql=schema, seed_rows=1_000_000_000)
@@ -169,15 +169,15 @@ def test_a_service_that_cannot_be_loaded_is_one_line(
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_port_in_use_is_told_without_a_traceback(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_without_a_traceback(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         result = run("serve", "--listen", listen, "--store", "memory:", cwd=tmp_path)
     assert result.returncode == 2
-    told = result.stderr.splitlines()  # gRPC's own log may stand before it
-    assert told[-1] == f"lro: cannot listen on {listen}; is another server running there?"
+    errors = result.stderr.splitlines()  # gRPC's own log may stand before it
+    assert errors[-1] == f"lro: cannot listen on {listen}; is another server running there?"
     assert "Traceback" not in result.stderr
 
 
@@ -218,7 +218,7 @@ def test_without_its_extra_the_command_prints_the_pip_line(tmp_path: Path, missi
 
 
 def test_over_http(tmp_path: Path) -> None:
-    """Where the banner says; until the drain has ended."""
+    """On the address in the banner, until the drain has ended."""
     options = ("--http", "127.0.0.1:0", "--public-url", "https://example.com")
     with serving(*options, cwd=tmp_path) as served:
         label, _, address = served.banner[1].strip().rpartition(" ")
@@ -238,7 +238,7 @@ def test_http_without_its_extra_is_one_line(tmp_path: Path) -> None:
     assert result.stderr == "lro: --http needs starlette: pip install 'lro-grpc[http]'\n"
 
 
-def test_an_http_port_in_use_is_told_without_a_traceback(tmp_path: Path) -> None:
+def test_an_http_port_in_use_is_reported_without_a_traceback(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         result = run("serve", "--listen", "127.0.0.1:0", "--http", address, cwd=tmp_path)
@@ -254,7 +254,7 @@ def test_reflection_and_operations_share_one_stub(tmp_path: Path) -> None:
         assert list(page.operations) == []
 
 
-def test_a_server_with_a_certificate_lets_in_who_has_one_of_its_authority(tmp_path: Path) -> None:
+def test_a_server_with_a_client_authority_admits_its_clients_only(tmp_path: Path) -> None:
     authority, stranger = Authority(), Authority()
     ca, cert, key = authority.client_files(tmp_path, "server")
     tls = ("--tls-cert", cert, "--tls-key", key, "--tls-client-ca", ca)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Where the fleet is; it makes the directory itself."""
+    """The directory of the fleet, which makes it itself."""
     return tmp_path / "fleet"
 
 
@@ -24,13 +24,13 @@ def fleet(data: Path) -> Fleet:
 
 
 @pytest.fixture(params=["sync", "aio"])
-def stack(request: pytest.FixtureRequest) -> str:
+def kind(request: pytest.FixtureRequest) -> str:
     """``grpc.server`` or ``grpc.aio.server``."""
-    stack: str = request.param
-    return stack
+    kind: str = request.param
+    return kind
 
 
 @pytest.fixture
-def server(stack: str, data: Path) -> Iterator[Server]:
-    with serving(stack, data) as server:
+def server(kind: str, data: Path) -> Iterator[Server]:
+    with serving(kind, data) as server:
         yield server

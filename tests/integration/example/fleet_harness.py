@@ -1,4 +1,4 @@
-"""Work without an operation, for the fleet alone; and a server of either stack for the service."""
+"""Work without an operation, for the fleet alone; and a sync or async server for the service."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SECONDS = 15
-"""How long a test waits for what is bound to happen, before it fails."""
+"""A test fails if it waits longer than this."""
 
 PARENT = "projects/p/locations/l"
 TABLE = "CREATE TABLE goods (id INTEGER PRIMARY KEY, title TEXT NOT NULL);"
@@ -34,7 +34,7 @@ Instance = fleet_service_pb2.Instance
 
 
 class Work:
-    """Work that no operation stands behind.
+    """Work without an operation; keeps the progress that it reports.
 
     Args:
         operation: Its id.
@@ -50,16 +50,16 @@ class Work:
     ) -> None:
         self.id = operation
         self.attempt = attempt
-        self.told: list[tuple[float | None, str | None]] = []
+        self.reports: list[tuple[float | None, str | None]] = []
         self.stopped = False
-        self.looks_left: int | None = None
+        self.checks_left: int | None = None
         self._on_progress = on_progress
 
     @property
     def stop_reason(self) -> lro_grpc.StopReason | None:
-        if self.looks_left is not None:
-            self.looks_left -= 1
-            self.stopped = self.stopped or self.looks_left < 0
+        if self.checks_left is not None:
+            self.checks_left -= 1
+            self.stopped = self.stopped or self.checks_left < 0
         return lro_grpc.StopReason.CANCEL if self.stopped else None
 
     def raise_if_stopped(self) -> None:
@@ -67,12 +67,12 @@ class Work:
             raise lro_grpc.AttemptStopped(lro_grpc.StopReason.CANCEL)
 
     def progress(self, percent: float | None = None, detail: str | None = None) -> None:
-        self.told.append((percent, detail))
+        self.reports.append((percent, detail))
         self._on_progress(detail or "")
 
 
 def on_disk(data: Path) -> list[str]:
-    """Returns what the fleet has on disk: files, and directories of resources in any state."""
+    """Returns the files of a fleet, and its directories of resources in any state."""
     return sorted(
         path.relative_to(data).as_posix()
         for path in data.rglob("*")
@@ -81,7 +81,7 @@ def on_disk(data: Path) -> list[str]:
 
 
 class Server:
-    """A running server, its stubs, and shorthands for what every test calls."""
+    """A running server, its stubs, and shorthands for the calls of the tests."""
 
     def __init__(self, data: Path, port: int) -> None:
         self.data = data
@@ -147,19 +147,19 @@ class Server:
     def until(
         self,
         operation: operations_pb2.Operation,
-        holds: Callable[[operation_metadata_pb2.OperationMetadata], object],
+        predicate: Callable[[operation_metadata_pb2.OperationMetadata], object],
     ) -> None:
-        """Watches an operation until something holds; at most 200 Waits of 50 ms."""
+        """Waits until the metadata satisfies a predicate; at most 200 Waits of 50 ms."""
         for _ in range(200):
             seen = self.wait(operation, 0.05)
-            if holds(metadata_of(seen)):
+            if predicate(metadata_of(seen)):
                 return
             assert not seen.done, f"it ended before: {seen}"
         pytest.fail(f"it never held: {seen}")
 
 
 @contextlib.contextmanager
-def serving(stack: str, data: Path, store: str = "memory:") -> Iterator[Server]:
+def serving(kind: str, data: Path, store: str = "memory:") -> Iterator[Server]:
     """Serves a fleet on ``grpc.server`` ("sync") or ``grpc.aio.server`` ("aio")."""
     operations = lro_grpc.Operations(store, grace=timedelta(seconds=5))
 
@@ -169,7 +169,7 @@ def serving(stack: str, data: Path, store: str = "memory:") -> Iterator[Server]:
         port: int = server.add_insecure_port("127.0.0.1:0")
         return port
 
-    with _sync(operations, attach) if stack == "sync" else _aio(operations, attach) as port:
+    with _sync(operations, attach) if kind == "sync" else _aio(operations, attach) as port:
         server = Server(data, port)
         with server.channel:
             yield server

@@ -109,7 +109,7 @@ def test_a_new_instance_is_a_database(fleet: Fleet, data: Path) -> None:
     ]
     assert rows_of(data, ORDERS, "SELECT title FROM goods WHERE id = 7") == [("title 7",)]
     assert rows_of(data, ORDERS, "PRAGMA integrity_check") == [("ok",)]
-    assert work.told == [
+    assert work.reports == [
         (0, "running the schema"),
         (40, "inserted 10,000 of 25,000 rows"),
         (80, "inserted 20,000 of 25,000 rows"),
@@ -207,7 +207,7 @@ def test_ordinary_tables_take_rows(fleet: Fleet, data: Path, sql: str) -> None:
         ),
     ],
 )
-def test_what_sqlite_refuses(
+def test_sql_that_sqlite_refuses(
     fleet: Fleet, data: Path, sql: str, code: Code, reason: str, said: str
 ) -> None:
     with pytest.raises(LroError) as caught:
@@ -269,7 +269,7 @@ def test_sql_stays_in_its_own_file(fleet: Fleet, data: Path, tmp_path: Path, sql
 )
 def test_a_stop_ends_endless_sql(fleet: Fleet, data: Path, sql: str) -> None:
     work = Work()
-    work.looks_left = 100
+    work.checks_left = 100
     with pytest.raises(AttemptStopped):
         fleet.create(ORDERS, wanted(sql, 1), work)
     assert on_disk(data) == []
@@ -282,7 +282,7 @@ def test_a_stop_is_seen_between_steps(fleet: Fleet, data: Path) -> None:
     work = Work(on_progress=stop)
     with pytest.raises(AttemptStopped):
         fleet.create(ORDERS, wanted(rows=10**12), work)
-    assert work.told[-1][1] == f"inserted 20,000 of {10**12:,} rows"
+    assert work.reports[-1][1] == f"inserted 20,000 of {10**12:,} rows"
     assert on_disk(data) == []
 
 
@@ -306,11 +306,13 @@ def test_a_build_is_kept_within_the_quota(data: Path) -> None:
 # Later attempts
 
 
-def test_a_second_attempt_finds_what_the_first_has_finished(fleet: Fleet, data: Path) -> None:
+def test_a_second_attempt_finds_the_instance_that_the_first_has_finished(
+    fleet: Fleet, data: Path
+) -> None:
     made = fleet.create(ORDERS, wanted(rows=3), Work())
     again = Work(attempt=2)
     assert fleet.create(ORDERS, wanted(rows=3), again) == made
-    assert again.told == []
+    assert again.reports == []
     with pytest.raises(LroError) as caught:
         fleet.create(ORDERS, wanted(rows=3), Work("op-2"))
     assert caught.value.code is Code.ALREADY_EXISTS
@@ -390,7 +392,7 @@ def leave_behind(data: Path, directory: str) -> None:
     (path / "data.db").write_bytes(b"half")
 
 
-def test_a_later_attempt_removes_what_earlier_ones_have_left(fleet: Fleet, data: Path) -> None:
+def test_a_later_attempt_removes_the_leftovers_of_earlier_ones(fleet: Fleet, data: Path) -> None:
     leave_behind(data, ".op-1-1.orders.partial")
     leave_behind(data, ".op-1-2.orders.partial")
     with pytest.raises(LroError, match="syntax error"):
@@ -398,7 +400,9 @@ def test_a_later_attempt_removes_what_earlier_ones_have_left(fleet: Fleet, data:
     assert on_disk(data) == []
 
 
-def test_who_finishes_removes_what_dead_operations_have_left(fleet: Fleet, data: Path) -> None:
+def test_a_finished_build_removes_the_leftovers_of_dead_operations(
+    fleet: Fleet, data: Path
+) -> None:
     leave_behind(data, ".op-9-1.orders.partial")
     leave_behind(data, ".0123.orders.deleting")
     leave_behind(data, ".op-9-1.orders-2.partial")
@@ -437,7 +441,7 @@ def test_an_instance_can_be_deleted_while_it_is_built(fleet: Fleet, data: Path) 
     assert on_disk(data) == []
 
 
-def test_undo_removes_what_its_own_work_has_made(fleet: Fleet, data: Path) -> None:
+def test_undo_removes_the_instance_of_its_own_work_only(fleet: Fleet, data: Path) -> None:
     fleet.undo(ORDERS, Work())  # nothing there yet
     fleet.create(ORDERS, wanted(), Work())
     fleet.undo(ORDERS, Work("op-2"))
@@ -462,8 +466,8 @@ def test_a_snapshot_is_a_copy(fleet: Fleet, data: Path) -> None:
     assert snapshot.size_bytes == size == fleet.get(ORDERS).size_bytes
     assert dump(data, COPY) == dump(data, ORDERS)
     pages = size // 4096
-    assert work.told[0] == (100 * 64 / pages, f"copied 64 of {pages} pages")
-    assert work.told[-1] == (100, f"copied {pages} of {pages} pages")
+    assert work.reports[0] == (100 * 64 / pages, f"copied 64 of {pages} pages")
+    assert work.reports[-1] == (100, f"copied {pages} of {pages} pages")
     assert fleet.snapshot(ORDERS, COPY, Work(attempt=2)) == snapshot
     fleet.delete(ORDERS)
     assert fleet.snapshot(ORDERS, COPY, Work(attempt=3)) == snapshot
@@ -505,18 +509,18 @@ def test_a_stopped_snapshot_leaves_nothing(fleet: Fleet, data: Path) -> None:
     work = Work(on_progress=stop)
     with pytest.raises(AttemptStopped):
         fleet.snapshot(ORDERS, COPY, work)
-    assert len(work.told) == 1
+    assert len(work.reports) == 1
     assert on_disk(data) == before
 
 
-def test_a_snapshot_of_what_is_gone(fleet: Fleet, data: Path) -> None:
+def test_a_snapshot_of_a_deleted_instance(fleet: Fleet, data: Path) -> None:
     with pytest.raises(LroError) as caught:
         fleet.snapshot(ORDERS, COPY, Work())
     assert caught.value.code is Code.NOT_FOUND
     assert on_disk(data) == []
 
 
-def test_a_copy_of_what_is_gone_does_not_make_it(tmp_path: Path) -> None:
+def test_a_copy_of_a_missing_database_does_not_make_it(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError):
         database.copy(tmp_path / "gone.db", tmp_path / "copy.db", Work())
     assert not (tmp_path / "gone.db").exists()
@@ -539,7 +543,7 @@ def test_two_snapshots_of_one_name_leave_the_faster(fleet: Fleet, data: Path) ->
 # Pages
 
 
-def test_pages_are_in_order_and_tell_what_follows(fleet: Fleet) -> None:
+def test_pages_are_in_order_and_name_the_next(fleet: Fleet) -> None:
     for one in ("c", "a", "d", "b"):
         name = names.new_name(PARENT, "instances", one, "instance_id")
         fleet.create(name, wanted(), Work())

@@ -1,4 +1,4 @@
-"""The fleet's service on real servers of both stacks, called with the generated stubs."""
+"""The fleet's service on real servers, sync and async, called with the generated stubs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def states_of(operation: Any) -> dict[str, str]:
 
 
 def test_create(server: Server) -> None:
-    """S10: done means that the instance is there, and is what was asked for."""
+    """S10: done means that the instance exists, and is as it was requested."""
     ended = server.done(server.create("orders", rows=12_345))
     made = response_of(ended, Instance())
     assert made == server.get("orders")
@@ -122,7 +122,7 @@ def test_the_same_request_again_is_the_same_operation(server: Server) -> None:
 
 
 def test_cancel_while_rows_are_inserted(server: Server) -> None:
-    """S9: meanwhile the instance can be seen, and that it cannot be used yet."""
+    """S9: meanwhile the instance is visible, and so is that it cannot be used yet."""
     started = server.create("orders", rows=10**12)
     server.until(started, lambda seen: seen.status_detail.startswith("inserted "))
     building = server.get("orders")
@@ -137,12 +137,12 @@ def test_cancel_while_rows_are_inserted(server: Server) -> None:
     assert refused(lambda: server.get("orders")).code == Code.NOT_FOUND
 
 
-def test_a_build_goes_on_after_a_restart(stack: str, data: Path, tmp_path: Path) -> None:
+def test_a_build_goes_on_after_a_restart(kind: str, data: Path, tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path / 'operations.db'}"
-    with serving(stack, data, store) as server:
+    with serving(kind, data, store) as server:
         started = server.create("orders", rows=400_000)
         server.until(started, lambda seen: seen.status_detail.startswith("inserted "))
-    with serving(stack, data, store) as server:
+    with serving(kind, data, store) as server:
         ended = server.done(started)
         assert metadata_of(ended).attempt == 2
         assert response_of(ended, Instance()) == server.get("orders")
@@ -214,7 +214,7 @@ def test_snapshot(server: Server) -> None:
 
 
 def test_delete(server: Server) -> None:
-    """P3: there is nothing to return, so the response is an Empty."""
+    """P3: the method has nothing to return, so the response is an Empty."""
     server.done(server.create("orders"))
     server.done(server.snapshot("orders", "monday"))
     ended = server.done(server.delete("orders"))
@@ -283,7 +283,7 @@ def test_a_malformed_request(server: Server, rpc: str, message: Any, field: str)
     assert on_disk(server.data) == []
 
 
-def test_what_is_not_there(server: Server) -> None:
+def test_a_resource_that_does_not_exist(server: Server) -> None:
     """S20."""
     for call in (
         lambda: server.get("nobody"),
@@ -296,7 +296,7 @@ def test_what_is_not_there(server: Server) -> None:
         assert (info.domain, info.metadata) == (DOMAIN, {"name": NOBODY})
 
 
-def test_what_is_there_already(server: Server) -> None:
+def test_a_resource_that_exists_already(server: Server) -> None:
     server.done(server.create("orders"))
     for call in (
         lambda: server.create("orders"),

@@ -120,7 +120,7 @@ def launch(number: int = 1, *, done: bool = True) -> operations_pb2.Operation:
 
 
 class Foreign(operations_pb2_grpc.OperationsServicer):
-    """Keeps what a test puts in, and what it was asked."""
+    """Serves the operations that a test puts in, and records the requests."""
 
     def __init__(self) -> None:
         self.target = ""
@@ -128,10 +128,10 @@ class Foreign(operations_pb2_grpc.OperationsServicer):
         self.requests: list[Any] = []
         self.metadata: list[dict[str, Any]] = []
         self.refusal: tuple[grpc.StatusCode, str] | None = None
-        """What every call ends with."""
+        """The error that every call ends with."""
         self._expected = (0, threading.Event())
         self.has_secret_types = False
-        """Whether reflection is refused to all."""
+        """Whether reflection is refused to everyone."""
         self.is_terse = False
         """Whether reflection sends a file without those that it imports."""
 
@@ -141,7 +141,7 @@ class Foreign(operations_pb2_grpc.OperationsServicer):
         return operations[-1].name
 
     def expect(self, calls: int) -> threading.Event:
-        """Returns what is set when that many calls have come."""
+        """Returns an event that is set when that many calls have come."""
         come = threading.Event()
         self._expected = (calls, come)
         return come
@@ -171,7 +171,7 @@ class Foreign(operations_pb2_grpc.OperationsServicer):
 
 
 class _Reflection(reflection.ReflectionServicer):
-    """Reflection for those who send the right metadata."""
+    """The reflection service, which a test can make refuse or answer file by file."""
 
     def __init__(self, foreign: Foreign) -> None:
         super().__init__(("google.longrunning.Operations",), pool=POOL)
