@@ -18,7 +18,7 @@ from lro_grpc._errors import ConfigurationError
 AddServicers = Callable[[Any], object]
 """Adds servicers to a server, or to the registrar that takes its place."""
 
-PARENT = "projects/demo/locations/local"
+DEMO_PARENT = "projects/demo/locations/local"
 """The parent of the demo's instances."""
 
 

@@ -1,10 +1,10 @@
 """Opens ``Any`` by the message types of this process, or else by those of the server.
 
-The server's types are in a pool of their own: the file that it calls ``google/rpc/status.proto``
-need not be the one that this process calls so. A type that is known here is never asked for.
+The server's types are in a pool of their own, because its ``google/rpc/status.proto``, for example,
+may differ from that of this process. The server is never asked for a type that is known here.
 
-``_TypeSteps`` decides what to look up, as plans that call the reflection service;
-``MessageTypes`` and ``AsyncMessageTypes`` follow these plans.
+``_TypeSteps`` has the plans, which look up types by calls to the reflection service.
+``MessageTypes`` and ``AsyncMessageTypes`` drive them, and have the same methods.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _ANY = any_pb2.Any.DESCRIPTOR.full_name
 _BYTES = wrappers_pb2.BytesValue
 
 Note = Callable[[str], None]
-"""Receives a sentence for the user on a message that can be shown as bytes only."""
+"""Receives a sentence for the user."""
 
 
 class MessageTypes:
-    """The message types that a server uses.
+    """The message types that a server uses, on a sync channel.
 
     Args:
         reflection: The server's reflection service.
-        note: Is called with each reason, once, why a message can be shown as bytes only.
+        note: Receives each reason, once, why a message can be shown as bytes only.
     """
 
     def __init__(self, reflection: Reflection, note: Note) -> None:
@@ -63,11 +63,11 @@ class MessageTypes:
 
 
 class AsyncMessageTypes:
-    """The message types that a server uses; its methods are those of ``MessageTypes``.
+    """The message types that a server uses, on a ``grpc.aio`` channel.
 
     Args:
         reflection: The server's reflection service.
-        note: Is called with each reason, once, why a message can be shown as bytes only.
+        note: Receives each reason, once, why a message can be shown as bytes only.
     """
 
     def __init__(self, reflection: AsyncReflection, note: Note) -> None:
@@ -84,7 +84,7 @@ class AsyncMessageTypes:
 
 
 class _TypeSteps:
-    """Looks up types and opens messages, as plans that call the server's reflection service."""
+    """The plans that both twins drive, and the types that these have found so far."""
 
     def __init__(self, note: Note) -> None:
         self._note = note
@@ -156,7 +156,7 @@ class _TypeSteps:
 
 
 class _Readable:
-    """Stands for a pool that has every type that was looked up; one not found, as bytes."""
+    """A pool for ``json_format``: has the types that were found, and bytes for all others."""
 
     def __init__(self, found: dict[str, Descriptor | None]) -> None:
         self._found = found

@@ -38,7 +38,7 @@ class InstanceSummary:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """An operation by its result and conventional metadata; what they lack is empty or None."""
+    """An operation's result and conventional metadata; a missing value is empty or None."""
 
     name: str
     state: str
@@ -54,7 +54,7 @@ class Summary:
     api_version: str
     attempt: int | None
     requested: tuple[str, ...]
-    """Requests that the state does not show yet: ``cancel``, ``pause``."""
+    """The requests that the state does not show yet: ``cancel``, ``pause``."""
     create_time: datetime | None
     start_time: datetime | None
     update_time: datetime | None
@@ -130,7 +130,7 @@ def _batch(values: Mapping[str, Any]) -> tuple[InstanceSummary, ...]:
     message: Message | None = values.get("batch")
     if message is None:
         return ()
-    # A server's type of that shape has the same bytes as ours.
+    # It may be a type of the server's own, which has the same bytes as this one.
     batch = _BatchMetadata.FromString(message.SerializeToString())
     return tuple(_instance(name, batch.instance_statuses[name]) for name in batch.instance_targets)
 

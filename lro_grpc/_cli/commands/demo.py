@@ -21,7 +21,7 @@ from lro.example.v1 import fleet_service_pb2
 from lro_grpc._cli.commands.watch import show_updates
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.output import print_message
-from lro_grpc._cli.server import PARENT, example_fleet, make_server
+from lro_grpc._cli.server import DEMO_PARENT, example_fleet, make_server
 from lro_grpc._cli.style import Terminal
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._client.future import OperationFuture
@@ -84,14 +84,14 @@ class _Demo:
         schemas = [_GOOD_SCHEMA, _GOOD_SCHEMA, _BAD_SCHEMA, _GOOD_SCHEMA]
         requests = [
             fleet_service_pb2.CreateInstanceRequest(
-                parent=PARENT,
+                parent=DEMO_PARENT,
                 instance_id=f"shop-{self._run}-{number}",
                 instance=fleet_service_pb2.Instance(schema_sql=schema, seed_rows=_ROWS),
             )
             for number, schema in enumerate(schemas, start=1)
         ]
         future = self._fleet.BatchCreateInstances(
-            fleet_service_pb2.BatchCreateInstancesRequest(parent=PARENT, requests=requests)
+            fleet_service_pb2.BatchCreateInstancesRequest(parent=DEMO_PARENT, requests=requests)
         )
         self._show(future)
         try:
@@ -104,7 +104,7 @@ class _Demo:
         self._head("One database that succeeds")
         future = self._fleet.CreateInstance(
             fleet_service_pb2.CreateInstanceRequest(
-                parent=PARENT,
+                parent=DEMO_PARENT,
                 instance_id=f"ledger-{self._run}",
                 instance=fleet_service_pb2.Instance(schema_sql=_GOOD_SCHEMA, seed_rows=2 * _ROWS),
             )

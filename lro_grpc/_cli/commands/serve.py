@@ -18,7 +18,13 @@ import lro_grpc
 from lro_grpc._cli.connection import DEFAULT_TARGET
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.output import print_message
-from lro_grpc._cli.server import PARENT, AddServicers, example_fleet, make_server, read_credentials
+from lro_grpc._cli.server import (
+    DEMO_PARENT,
+    AddServicers,
+    example_fleet,
+    make_server,
+    read_credentials,
+)
 from lro_grpc._errors import ConfigurationError
 
 
@@ -166,7 +172,7 @@ def _host(listen: str) -> str:
 def _proposal(service: str | None, address: str, is_secure: bool) -> str:
     """Returns a command to try on the server."""
     if is_secure:
-        return f"lro list {PARENT} --target {address} --tls"
+        return f"lro list {DEMO_PARENT} --target {address} --tls"
     if service is None:
         return f"lro demo --target {address}"
     return f"lro list operations --target {address}"
