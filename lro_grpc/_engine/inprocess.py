@@ -18,7 +18,6 @@ from lro_grpc._engine.claim_queue import ClaimQueue
 from lro_grpc._engine.workbench import Workbench
 from lro_grpc._errors import OperationNotFoundError, StaleAttemptError
 from lro_grpc._operation.record import Record
-from lro_grpc._runtime.background import repeat
 
 _log = logging.getLogger("lro_grpc")
 
@@ -32,12 +31,10 @@ class InProcess:
 
     def __init__(self, workbench: Workbench) -> None:
         self._workbench = workbench
-        self._clock = workbench.clock
         self._queue = ClaimQueue(
             workbench.store, workbench.clock, workbench.handlers, self._wake_up
         )
         self._free = {method: handler.slots for method, handler in workbench.handlers.items()}
-        self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> int:
         """Takes over what a former process has left, and begins to claim.
@@ -49,10 +46,8 @@ class InProcess:
         self._workbench.store.subscribe(self._on_change)
         recovered = await self._workbench.start()
         self._wake_up()
-        self._loops = [
-            asyncio.create_task(repeat(self._fill_slots, self._clock)),
-            asyncio.create_task(repeat(self._read_again, self._clock)),
-        ]
+        self._workbench.repeat(self._fill_slots)
+        self._workbench.repeat(self._read_again)
         return recovered
 
     def stop_claiming(self) -> None:
@@ -66,9 +61,6 @@ class InProcess:
             grace: The time that handlers are given to unwind.
         """
         await self._workbench.stop(grace)
-        for task in self._loops:
-            task.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
         await self._queue.stop()
 
     def _on_change(self, _before: Record | None, record: Record) -> None:
@@ -115,5 +107,5 @@ class InProcess:
 
     async def _read_again(self) -> None:
         """Finds what waits although its notice was lost (R9)."""
-        await self._clock.sleep(self._workbench.sweep)
+        await self._workbench.clock.sleep(self._workbench.sweep)
         self._queue.read_all_again()

@@ -24,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 
 from lro_grpc._engine import time_limits
@@ -35,16 +35,18 @@ from lro_grpc._engine.handler import Handler
 from lro_grpc._engine.leases import Leases
 from lro_grpc._engine.maintenance import Maintenance
 from lro_grpc._engine.progress_writer import ProgressWriter
-from lro_grpc._errors import LroError, StopReason
+from lro_grpc._errors import LroError, StopReason, UnavailableError
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
-from lro_grpc._runtime.background import repeat
 from lro_grpc._runtime.clock import Clock, micros
 from lro_grpc._runtime.log import log_claimed, log_done
 from lro_grpc._stores.store import Leased, Store
 
 _log = logging.getLogger("lro_grpc")
+
+_RETRY_SECONDS = 0.5
+"""The pause after a round of work that has failed."""
 
 OnRelease = Callable[[Record | None], None]
 """Is called with an operation after its attempt; with None if the attempt has lost it."""
@@ -107,14 +109,30 @@ class Workbench:
         self._progress_writer = ProgressWriter(self.store, self._attempts)
         self.store.subscribe(self._on_change)
         recovered = await self._maintenance.take_over() if self.store.exclusive else 0
-        rounds = (
-            self._progress_writer.store,
-            self._leases.renew,
-            self._leases.watch,
-            self._maintain,
-        )
-        self._loops = [asyncio.create_task(repeat(one, self.clock)) for one in rounds]
+        self.repeat(self._progress_writer.store)
+        self.repeat(self._leases.renew)
+        self.repeat(self._leases.watch)
+        self.repeat(self._maintain)
         return recovered
+
+    def repeat(self, one_round: Callable[[], Awaitable[None]]) -> None:
+        """Repeats a round of work until the workbench is stopped, whatever happens in one of them.
+
+        Args:
+            one_round: The round; it waits by itself until there is something to do.
+        """
+        self._loops.append(asyncio.create_task(self._repeat(one_round)))
+
+    async def _repeat(self, one_round: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await one_round()
+            except UnavailableError as error:
+                _log.warning("%s; trying again", error)
+                await self.clock.sleep(_RETRY_SECONDS)
+            except Exception:  # noqa: BLE001 - one bad round must not end the engine
+                _log.exception("the engine met an unexpected error; going on")
+                await self.clock.sleep(_RETRY_SECONDS)
 
     async def claim(
         self, names: Sequence[str], on_release: OnRelease
