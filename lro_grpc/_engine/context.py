@@ -1,4 +1,4 @@
-"""What a handler is given: the operation that it runs, in either stack."""
+"""The operation as its handler sees it: one class for ``def``, one for ``async def``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ else:
 
 
 class _Context(Generic[MetadataT_co]):
-    """What both stacks have in common: everything that need not wait."""
+    """The part that is the same for both: everything that need not wait."""
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
@@ -49,12 +49,12 @@ class _Context(Generic[MetadataT_co]):
 
     @property
     def target(self) -> str:
-        """The resource that the operation is about, as ``prepare`` named it."""
+        """The resource that the operation is about, as ``prepare`` has named it."""
         return self._attempt.record.target
 
     @property
     def caller(self) -> str:
-        """Who started the operation, as ``Operations(identify=…)`` told; empty if it is not set."""
+        """The caller who started it, as ``identify`` has named it; empty if that is not set."""
         return self._attempt.record.caller
 
     @property
@@ -84,10 +84,9 @@ class _Context(Generic[MetadataT_co]):
     def metadata(self) -> MetadataT_co:
         """The operation's metadata message, for the fields that are the handler's own (P4).
 
-        What is written here is stored with the next ``progress``, ``batch`` step or outcome. The
-        conventional fields are filled by the library, whatever stands in them here. Partial
-        failures that stand in ``partial_failures`` at the end make the operation
-        PARTIALLY_SUCCEEDED.
+        Its fields are stored with the next ``progress``, ``batch`` step or outcome. The library
+        fills the conventional fields, whatever stands in them here. If there are partial failures
+        in ``partial_failures`` at the end, the operation is PARTIALLY_SUCCEEDED.
         """
         metadata: MetadataT_co = as_declared(
             self._attempt.progress.metadata, self._attempt.handler.metadata
@@ -110,13 +109,13 @@ class _Context(Generic[MetadataT_co]):
         return self._attempt.stop_reason
 
     def progress(self, percent: float | None = None, detail: str | None = None) -> None:
-        """Tells how far the handler is: a plain call that never waits.
+        """Reports how far the handler is: a plain call that never waits.
 
         The latest values are stored within 200 ms, and with the outcome.
 
         Args:
             percent: 0 to 100; clamped, and never shown going back. Unchanged unless given.
-            detail: What is being done, for a person. Unchanged unless given.
+            detail: The present step, for a person to read. Unchanged unless given.
         """
         self._attempt.progress.say(percent, detail)
 
@@ -129,7 +128,7 @@ class _Context(Generic[MetadataT_co]):
         self._attempt.raise_if_stopped()
 
     def _before_checkpoint(self, state: Message | bytes | None) -> Checkpoint | None:
-        """Returns what a checkpoint has to store, if anything."""
+        """Returns the event that stores a checkpoint; None if it has no state."""
         attempt = self._attempt
         attempt.raise_if_stopped()
         ending = attempt.ending
@@ -152,7 +151,7 @@ class _Context(Generic[MetadataT_co]):
             self._updates -= 1
 
     def _update(self, detail: str | None = None) -> SetUpdating:
-        """Returns what shows whether the handler is in a block of ``updating``."""
+        """Returns the event that shows whether the handler is in a block of ``updating``."""
         self._attempt.progress.say(None, detail)
         return SetUpdating(self._attempt.progress.take(final=True), self._updates > 0)
 
@@ -161,15 +160,15 @@ class OperationContext(_Context[MetadataT_co]):
     """The operation, for a ``def`` handler, which runs in a thread of its own."""
 
     def checkpoint(self, state: Message | bytes | None = None) -> None:
-        """Stores what a later attempt can go on from, and pauses here if someone asked to.
+        """Stores a state for a later attempt to go on from, and pauses here if someone asked to.
 
-        Whoever takes the operation up next, after a pause, a crash or a retry, finds the state in
+        The next attempt, after a pause, a crash or a retry, finds the state in
         ``checkpoint_state``. Keep it small: it is written with each change of the operation.
 
-        A cancel of an operation that is paused, or waits, and has such a state begins one more
-        attempt, for the handler to undo what it has done: ``cancel_requested`` is true there from
-        the beginning, and a ``checkpoint`` ends it; one that comes before a ``batch`` that is to be
-        rolled back does not.
+        If an operation with such a state is cancelled while it is paused, or waits, one more
+        attempt begins, for the handler to undo its work. There ``cancel_requested`` is true from
+        the beginning, and the first ``checkpoint`` ends the attempt, unless it comes before a
+        ``batch`` that is to be rolled back.
 
         Args:
             state: A protobuf message or bytes. Unless given, the state stays as it was.
@@ -188,7 +187,7 @@ class OperationContext(_Context[MetadataT_co]):
         """Shows the operation as UPDATING inside the block, and as RUNNING after it.
 
         Args:
-            detail: What is being done, as in ``progress``.
+            detail: The present step, as in ``progress``.
 
         Raises:
             AttemptStopped: If the operation is no longer this attempt's.
@@ -212,11 +211,11 @@ class OperationContext(_Context[MetadataT_co]):
     ) -> None:
         """Creates several targets, all or nothing, and returns when every one is READY.
 
-        On the first failure nothing more is begun; what was created is deleted again, newest
-        first. A cancel does the same, and so does an error that the handler raises later on. The
-        states stand in ``batch_create_instances_metadata``,
-        and a later attempt goes on from them: it may call ``create`` or ``delete`` once more for a
-        target whose former call was cut off, so both must cope with what that call left behind.
+        On the first failure nothing more is begun, and the created targets are deleted again,
+        newest first. A cancel does the same, and so does an error that the handler raises later on.
+        The states stand in ``batch_create_instances_metadata``, and a later attempt goes on from
+        them: it may call ``create`` or ``delete`` once more for a target whose former call was cut
+        off, so both must cope with the leftovers of that call.
 
         Args:
             targets: The targets' resource names, in the order in which to create them. They must
@@ -245,7 +244,7 @@ class AsyncOperationContext(_Context[MetadataT_co]):
     """The operation, for an ``async def`` handler."""
 
     async def checkpoint(self, state: Message | bytes | None = None) -> None:
-        """Stores what a later attempt can go on from; see :meth:`OperationContext.checkpoint`.
+        """Stores a state for a later attempt; see :meth:`OperationContext.checkpoint`.
 
         Args:
             state: A protobuf message or bytes. Unless given, the state stays as it was.
@@ -260,7 +259,7 @@ class AsyncOperationContext(_Context[MetadataT_co]):
         """Shows the operation as UPDATING inside the block, and as RUNNING after it.
 
         Args:
-            detail: What is being done, as in ``progress``.
+            detail: The present step, as in ``progress``.
         """
         try:
             with self._in_update():

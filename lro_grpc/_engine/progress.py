@@ -1,9 +1,9 @@
-"""What a handler has said last of its progress, until it is stored.
+"""Keeps the latest progress of one attempt, until it is stored.
 
 A handler speaks from its own thread, as often as it likes, and never waits for the store. So only
-the latest of everything is kept here, and the engine is told once that there is something new; it
-takes it away when it next writes. A report always has all that was said so far, be it stored or
-not: a write that was lost is made good by the next one, and the outcome brings everything along.
+the latest of everything is kept here, and the engine is woken once for it; it takes a report when
+it next writes. A report has all that was said so far, be it stored or not: the next one makes good
+a write that was lost, and the outcome brings everything along.
 """
 
 from __future__ import annotations

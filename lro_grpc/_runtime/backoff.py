@@ -21,7 +21,7 @@ class Backoff:
     initial: timedelta = timedelta(milliseconds=100)
     """The ceiling of the first pause."""
     multiplier: float = 1.2
-    """What each further ceiling is multiplied by."""
+    """The factor between a ceiling and the next one."""
     maximum: timedelta = timedelta(seconds=5)
     """The highest ceiling."""
     jitter: bool = True
@@ -49,7 +49,7 @@ left, twenty polls in the first 10 s see an end about a tenth of the operation's
 then on there is one each 2.5 s."""
 
 DEPLOYMENT_MANAGER_BACKOFF = Backoff(timedelta(seconds=5), 2, timedelta(seconds=180), jitter=False)
-"""What Deployment Manager's documentation asks of its clients: 5, 10, 20 … up to 180 s."""
+"""The schedule that Deployment Manager's documentation asks for: 5, 10, 20 … up to 180 s."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,11 +61,11 @@ class Retry:
     """
 
     codes: frozenset[Code] = frozenset({Code.UNAVAILABLE})
-    """The codes that are worth it."""
+    """The codes that are worth another attempt."""
     backoff: Backoff = Backoff(timedelta(seconds=0.5), 2, timedelta(seconds=10))
     """The pauses between the attempts."""
     attempts: int = 5
-    """How many there are at most, the first one included."""
+    """Attempts at most, the first one included."""
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
@@ -73,4 +73,4 @@ class Retry:
 
 
 DEFAULT_RETRY = Retry()
-"""What Google's clients do for Get, List, Cancel and Delete (P13)."""
+"""The habit of Google's clients for Get, List, Cancel and Delete (P13)."""

@@ -1,4 +1,4 @@
-"""The log of operations: each line carries as fields which operation and attempt it is about."""
+"""The log of operations: each line names its operation and its attempt, in its fields."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class OperationLog(_Adapter):
 
     Args:
         record: The operation, in its present attempt.
-        log: Where the lines go.
+        log: The log that the lines go to.
     """
 
     def __init__(self, record: Record, log: logging.Logger = _log) -> None:
@@ -40,7 +40,7 @@ class OperationLog(_Adapter):
     def process(
         self, msg: Any, kwargs: MutableMapping[str, Any]
     ) -> tuple[Any, MutableMapping[str, Any]]:
-        """Adds the fields to those of the line itself, which ``LoggerAdapter`` would drop."""
+        """Adds the fields to those of the line itself; ``LoggerAdapter`` would drop the latter."""
         kwargs["extra"] = {**(kwargs.get("extra") or {}), **(self.extra or {})}
         return msg, kwargs
 
@@ -51,13 +51,13 @@ def handlers_log(record: Record) -> OperationLog:
 
 
 def log_started(record: Record) -> None:
-    """Tells that an operation was started."""
+    """Logs the start of an operation."""
     if _log.isEnabledFor(logging.DEBUG):
         OperationLog(record).debug("%s: started", record.name)
 
 
 def log_claimed(record: Record) -> None:
-    """Tells that an attempt begins."""
+    """Logs the beginning of an attempt."""
     if _log.isEnabledFor(logging.DEBUG):
         OperationLog(record).debug("%s: attempt %d begins", record.name, record.attempt)
 
@@ -76,7 +76,7 @@ def log_wait_ended(name: str, reason: str, seconds: float) -> None:
 
 
 def log_done(record: Record) -> None:
-    """Tells how an operation has ended."""
+    """Logs the end of an operation."""
     if not _log.isEnabledFor(logging.INFO):
         return
     name, state, log = record.name, JOB.name_of(record.state), OperationLog(record)
@@ -88,10 +88,10 @@ def log_done(record: Record) -> None:
 
 
 def log_outcome(event: Event, record: Record) -> None:
-    """Tells what has come of an attempt.
+    """Logs the end of an attempt.
 
     Args:
-        event: What has happened to it.
+        event: The event that ended it.
         record: The operation after that.
     """
     name, attempt = record.name, record.attempt
@@ -111,11 +111,11 @@ def log_outcome(event: Event, record: Record) -> None:
         OperationLog(record).info("%s: attempt %d gave it back; it is %s", name, attempt, state)
 
 
-def log_asked(event: Event, record: Record) -> None:
-    """Tells what a caller has asked for.
+def log_request(event: Event, record: Record) -> None:
+    """Logs a caller's request.
 
     Args:
-        event: What was asked for.
+        event: The event that the caller has asked for.
         record: The operation after that.
     """
     what, state = type(event).__name__.lower(), JOB.name_of(record.state)

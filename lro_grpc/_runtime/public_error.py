@@ -1,4 +1,4 @@
-"""What a handler's exception tells its caller, and what only the log may have."""
+"""Turns an exception into the Status that a caller may see; the rest is for the log alone."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def status_of(
     put into a Status, is logged under a new id, and the caller is given that id and nothing more.
 
     Args:
-        error: What was raised.
-        where: What was being done, for the log.
+        error: The exception.
+        where: The method and the operation in which it was raised, for the log.
         domain: ``ErrorInfo.domain`` for an error that names none.
-        log: Where to log it.
+        log: The log for an unexpected one.
     """
     if isinstance(error, LroError):
         try:

@@ -29,7 +29,7 @@ from lro_grpc._errors import (
 from lro_grpc._operation import names
 from lro_grpc._operation.events import Event
 from lro_grpc._operation.record import Record
-from lro_grpc._runtime.log import log_asked
+from lro_grpc._runtime.log import log_request
 from lro_grpc._server.access import Access, Authorize, Identify, KnownOperation
 from lro_grpc._server.hooks import no_exit, result_of
 from lro_grpc._server.rpc.call import EMPTY, Call, parse
@@ -78,7 +78,7 @@ class Admitted:
         """
         names.split(name)
         record = await self.store.apply(name, event)
-        log_asked(event, record)
+        log_request(event, record)
         return record
 
 

@@ -26,7 +26,7 @@ from lro_grpc._errors import AttemptStopped, Code, LroError, StopReason, Unavail
 from lro_grpc._operation import lifecycle
 from lro_grpc._operation.events import Claim, LeaseLost, SaveBatch
 
-STACKS = ["def", "async def"]
+KEYWORDS = ["def", "async def"]
 A, B, C, D = TARGETS = [f"projects/p/instances/i{n}" for n in range(1, 5)]
 
 READY, CREATING, DELETING = "READY", "CREATING", "DELETING"
@@ -34,16 +34,16 @@ FAILED, ROLLED_BACK, PENDING = "FAILED", "ROLLED_BACK", "PENDING_CREATE"
 
 
 class Fleet:
-    """Creates and deletes targets as a test tells it to, in either stack.
+    """Creates and deletes targets as a test says, sync or async.
 
     A target in ``gates`` waits there, and looks whether it has to stop; one in ``failures`` then
     fails with what stands there. ``exists`` is what there is in the end.
     """
 
-    def __init__(self, stack: str, targets: list[str] = TARGETS, parallelism: int = 1) -> None:
+    def __init__(self, keyword: str, targets: list[str] = TARGETS, parallelism: int = 1) -> None:
         self.targets = targets
         self.parallelism = parallelism
-        self.run = self._run if stack == "def" else self._run_async
+        self.run = self._run if keyword == "def" else self._run_async
         self.create_gates: dict[str, Signal] = {}
         self.delete_gates: dict[str, Signal] = {}
         self.create_failures: dict[str, BaseException] = {}
@@ -144,7 +144,7 @@ class Fleet:
         self.exists.discard(target)
 
 
-@pytest.fixture(params=STACKS)
+@pytest.fixture(params=KEYWORDS)
 def fleet(request: pytest.FixtureRequest) -> Fleet:
     return Fleet(request.param)
 
@@ -192,10 +192,10 @@ async def test_targets_are_picked_in_order_and_each_state_is_stored_first(world,
     await world.done(name)
 
 
-@pytest.mark.parametrize("stack", STACKS)
-async def test_as_many_targets_are_created_at_a_time_as_asked_for(world, stack):
+@pytest.mark.parametrize("keyword", KEYWORDS)
+async def test_as_many_targets_are_created_at_a_time_as_asked_for(world, keyword):
     targets = [f"i{n}" for n in range(7)]
-    fleet = Fleet(stack, targets, parallelism=3)
+    fleet = Fleet(keyword, targets, parallelism=3)
     fleet.create_gates = {target: Signal() for target in targets}
     await world.start(fleet.run)
     name = await world.create()
@@ -355,9 +355,9 @@ async def test_a_handler_may_catch_the_error_and_tell_it_in_its_own_words(world)
 # What cannot be.
 
 
-@pytest.mark.parametrize("stack", STACKS)
-async def test_a_target_that_stands_there_twice_fails_before_anything_is_begun(world, stack):
-    fleet = Fleet(stack, TARGETS)
+@pytest.mark.parametrize("keyword", KEYWORDS)
+async def test_a_target_that_stands_there_twice_fails_before_anything_is_begun(world, keyword):
+    fleet = Fleet(keyword, TARGETS)
     fleet.targets = [A, B, A]
     await world.start(fleet.run)
     done = await world.done(await world.create())

@@ -23,11 +23,11 @@ from lro_grpc._operation import lifecycle
 from lro_grpc._operation.events import Cancel, Checkpoint, Claim, Pause, Report
 
 LEASE = 15_000_000
-STACKS = ["def", "async def"]
+KEYWORDS = ["def", "async def"]
 
 
-@pytest.fixture(params=STACKS)
-def stack(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=KEYWORDS)
+def keyword(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
@@ -37,8 +37,8 @@ class Stepper:
     Its state is the number of the steps that are done, as text.
     """
 
-    def __init__(self, stack: str, steps: int = 3) -> None:
-        self.run = self._run if stack == "def" else self._run_async
+    def __init__(self, keyword: str, steps: int = 3) -> None:
+        self.run = self._run if keyword == "def" else self._run_async
         self.began = [Signal() for _ in range(steps)]
         self.go_on = [Signal() for _ in range(steps)]
         self.seen: list[Any] = []
@@ -90,8 +90,8 @@ class Stepper:
 
 
 @pytest.fixture
-def stepper(stack: str) -> Stepper:
-    return Stepper(stack)
+def stepper(keyword: str) -> Stepper:
+    return Stepper(keyword)
 
 
 async def paused_after_a_step(world: Any, stepper: Stepper, **more: Any) -> str:
@@ -138,7 +138,7 @@ async def test_a_state_survives_a_drain_which_counts_as_no_failure(world, steppe
     assert stepper.seen == [None, b"1"]
 
 
-async def test_a_state_survives_an_error_that_is_retried(world, stack):
+async def test_a_state_survives_an_error_that_is_retried(world, keyword):
     seen = []
 
     def first(op):
@@ -157,7 +157,7 @@ async def test_a_state_survives_an_error_that_is_retried(world, stack):
             raise RetryableError("busy")
         return Text(value="made it")
 
-    await world.start(work if stack == "def" else work_async)
+    await world.start(work if keyword == "def" else work_async)
     name = await world.create()
     await world.until(name, lambda one: one.scheduled_time)
     await world.pass_time(2)
@@ -186,7 +186,7 @@ async def test_a_state_is_a_message_or_bytes_and_is_found_in_the_same_attempt_to
 
 
 @pytest.mark.parametrize("state", ["text", 5, {"a": 1}, bytearray(b"x"), Text])
-async def test_a_state_of_another_type_is_refused_to_the_handler(memory_world, stack, state):
+async def test_a_state_of_another_type_is_refused_to_the_handler(memory_world, keyword, state):
     met = []
 
     def work(request, op):
@@ -201,7 +201,7 @@ async def test_a_state_of_another_type_is_refused_to_the_handler(memory_world, s
             met.append("stored")
         return Text(value=repr(op.checkpoint_state))
 
-    await memory_world.start(work if stack == "def" else work_async)
+    await memory_world.start(work if keyword == "def" else work_async)
     done = await memory_world.done(await memory_world.create())
     assert (response_of(done), met) == ("None", [])
 
@@ -267,7 +267,7 @@ async def test_a_resumed_operation_goes_on_from_its_checkpoint(world, stepper):
     assert not metadata_of(done).pause_requested
 
 
-async def test_a_checkpoint_without_a_state_pauses_too(world, stack):
+async def test_a_checkpoint_without_a_state_pauses_too(world, keyword):
     reached = Signal()
 
     def work(request, op):
@@ -283,7 +283,7 @@ async def test_a_checkpoint_without_a_state_pauses_too(world, stack):
             await asyncio.sleep(0)
         return Text(value=f"attempt {op.attempt}")
 
-    await world.start(work if stack == "def" else work_async)
+    await world.start(work if keyword == "def" else work_async)
     name = await world.create(pausable=True)
     await reached
     await world.pause(name)
@@ -292,7 +292,7 @@ async def test_a_checkpoint_without_a_state_pauses_too(world, stack):
     assert response_of(await world.done(name)) == "attempt 2"
 
 
-async def test_a_handler_can_clean_up_while_it_pauses(world, stack):
+async def test_a_handler_can_clean_up_while_it_pauses(world, keyword):
     """It is unwound once, by the exception alone: what it awaits then is not interrupted."""
     started, asked, cleaned = Signal(), Signal(), Signal()
 
@@ -315,7 +315,7 @@ async def test_a_handler_can_clean_up_while_it_pauses(world, stack):
             op.progress(detail="cleaned")
             cleaned.set()
 
-    await world.start(work if stack == "def" else work_async)
+    await world.start(work if keyword == "def" else work_async)
     name = await world.create(pausable=True)
     await started
     await world.pause(name)
@@ -336,7 +336,7 @@ async def test_a_pause_that_is_taken_back_in_time_does_not_happen(world, stepper
     assert response_of(await world.done(name)) == "attempt 1"
 
 
-async def test_a_handler_that_never_comes_to_a_checkpoint_does_not_pause(world, stack):
+async def test_a_handler_that_never_comes_to_a_checkpoint_does_not_pause(world, keyword):
     started, asked = Signal(), Signal()
     seen = []
 
@@ -352,7 +352,7 @@ async def test_a_handler_that_never_comes_to_a_checkpoint_does_not_pause(world, 
         seen.append((op.pause_requested, op.stop_reason))
         return Text(value="done")
 
-    await world.start(work if stack == "def" else work_async)
+    await world.start(work if keyword == "def" else work_async)
     name = await world.create(pausable=True)
     await started
     await world.pause(name)
@@ -376,8 +376,8 @@ async def test_an_operation_that_waits_is_paused_at_once(world, stepper):
     assert response_of(await world.done(name)) == "attempt 1"
 
 
-async def test_a_paused_operation_takes_no_slot(world, stack):
-    stepper = Stepper(stack)
+async def test_a_paused_operation_takes_no_slot(world, keyword):
+    stepper = Stepper(keyword)
     await world.start(handler(stepper.run, concurrency=1))
     name = await paused_after_a_step(world, stepper)
     stepper.let_go()
@@ -447,8 +447,8 @@ async def test_a_handler_may_come_to_its_checkpoint_in_a_group_of_tasks(world, h
     assert ended.state == (lifecycle.PAUSED if how == "pause" else lifecycle.CANCELLED)
 
 
-async def test_pausing_and_resuming_over_and_over_costs_no_attempts(world, stack):
-    stepper = Stepper(stack, steps=6)
+async def test_pausing_and_resuming_over_and_over_costs_no_attempts(world, keyword):
+    stepper = Stepper(keyword, steps=6)
     await world.start(stepper.run)
     name = await world.create(pausable=True, max_attempts=1)
     for step in range(5):
@@ -503,7 +503,7 @@ async def test_a_cancel_of_a_paused_operation_has_its_handler_undo_it(world, ste
     assert stepper.stopped[1:] == [(AttemptStopped, None)]
 
 
-async def test_a_cancel_of_a_paused_operation_without_a_state_ends_it_at_once(world, stack):
+async def test_a_cancel_of_a_paused_operation_without_a_state_ends_it_at_once(world, keyword):
     reached = Signal()
 
     def work(request, op):
@@ -517,7 +517,7 @@ async def test_a_cancel_of_a_paused_operation_without_a_state_ends_it_at_once(wo
             await op.checkpoint()
             await asyncio.sleep(0)
 
-    await world.start(work if stack == "def" else work_async)
+    await world.start(work if keyword == "def" else work_async)
     name = await world.create(pausable=True)
     await reached
     await world.pause(name)
@@ -560,7 +560,7 @@ async def test_an_attempt_that_undoes_survives_a_crash(world, stepper):
     assert stepper.undone.is_set()
 
 
-async def test_a_checkpoint_does_not_keep_an_undo_from_the_batch_behind_it(world, stack):
+async def test_a_checkpoint_does_not_keep_an_undo_from_the_batch_behind_it(world, keyword):
     """The batch is rolled back, though the handler comes by a checkpoint before it."""
     reached, go_on = Signal(), Signal()
     deleted = []
@@ -587,7 +587,7 @@ async def test_a_checkpoint_does_not_keep_an_undo_from_the_batch_behind_it(world
         await op.checkpoint(b"made")
         return Text()
 
-    await world.start(work if stack == "def" else work_async)
+    await world.start(work if keyword == "def" else work_async)
     name = await world.create(pausable=True)
     await reached
     await world.pause(name)
@@ -600,7 +600,7 @@ async def test_a_checkpoint_does_not_keep_an_undo_from_the_batch_behind_it(world
     assert states_of(done) == ["ROLLED_BACK", "ROLLED_BACK"]
 
 
-async def test_a_pause_asked_for_while_a_batch_is_created_comes_after_it(world, stack):
+async def test_a_pause_asked_for_while_a_batch_is_created_comes_after_it(world, keyword):
     reached, go_on = Signal(), Signal()
     created = []
 
@@ -627,7 +627,7 @@ async def test_a_pause_asked_for_while_a_batch_is_created_comes_after_it(world, 
         await op.checkpoint(b"made")
         return Text(value=f"attempt {op.attempt}")
 
-    await world.start(work if stack == "def" else work_async)
+    await world.start(work if keyword == "def" else work_async)
     name = await world.create(pausable=True)
     await reached
     await world.pause(name)
@@ -642,7 +642,7 @@ async def test_a_pause_asked_for_while_a_batch_is_created_comes_after_it(world, 
 # Updating.
 
 
-async def test_updating_shows_inside_its_block_and_not_after_it(world, stack):
+async def test_updating_shows_inside_its_block_and_not_after_it(world, keyword):
     inside, left, out, end = Signal(), Signal(), Signal(), Signal()
 
     def work(request, op):
@@ -661,7 +661,7 @@ async def test_updating_shows_inside_its_block_and_not_after_it(world, stack):
         await end
         return Text()
 
-    await world.start(work if stack == "def" else work_async)
+    await world.start(work if keyword == "def" else work_async)
     name = await world.create()
     await inside
     shown = metadata_of(await world.get(name))
@@ -673,7 +673,7 @@ async def test_updating_shows_inside_its_block_and_not_after_it(world, stack):
     await world.done(name)
 
 
-async def test_updating_is_left_by_an_error_that_the_handler_survives(world, stack):
+async def test_updating_is_left_by_an_error_that_the_handler_survives(world, keyword):
     out, end = Signal(), Signal()
 
     def work(request, op):
@@ -691,7 +691,7 @@ async def test_updating_is_left_by_an_error_that_the_handler_survives(world, sta
         await end
         return Text()
 
-    await world.start(work if stack == "def" else work_async)
+    await world.start(work if keyword == "def" else work_async)
     name = await world.create()
     await out
     assert metadata_of(await world.get(name)).state == lifecycle.RUNNING
@@ -699,7 +699,7 @@ async def test_updating_is_left_by_an_error_that_the_handler_survives(world, sta
     await world.done(name)
 
 
-async def test_blocks_of_updating_follow_each_other_and_stand_in_each_other(world, stack):
+async def test_blocks_of_updating_follow_each_other_and_stand_in_each_other(world, keyword):
     steps = [Signal() for _ in range(3)]
     go_on = [Signal() for _ in range(3)]
 
@@ -729,7 +729,7 @@ async def test_blocks_of_updating_follow_each_other_and_stand_in_each_other(worl
             await go_on[2]
         return Text()
 
-    await world.start(work if stack == "def" else work_async)
+    await world.start(work if keyword == "def" else work_async)
     name = await world.create()
     seen = []
     for step, more in zip(steps, go_on, strict=True):

@@ -107,7 +107,7 @@ async def test_an_operation_longer_than_ten_leases_runs_once_beside_another_work
 async def test_a_zombie_finishes_in_vain(world):
     """Unfenced queues take the outcome of a worker that was given up long ago (R5)."""
     started, frozen, thaw = Signal(), Signal(), Signal()
-    told = []
+    sent = []
 
     async def work(request, op):
         started.set()
@@ -123,7 +123,7 @@ async def test_a_zombie_finishes_in_vain(world):
         await thaw
 
     async def listen(events):
-        told.extend(events)
+        sent.extend(events)
 
     world.link.before = freeze
     world.link.after = listen
@@ -134,7 +134,7 @@ async def test_a_zombie_finishes_in_vain(world):
     held = await world.record(name)
     thaw.set()
     await world.pass_time(1)
-    assert told  # what it has sent has arrived
+    assert sent  # what it has sent has arrived
     assert await world.record(name) == held
     await world.apply(name, Succeed(Report(2), ELSEWHERE))
     await world.pass_time(LEASE)

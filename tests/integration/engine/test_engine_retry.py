@@ -25,14 +25,14 @@ from lro_grpc._operation import lifecycle
 from lro_grpc._operation.events import Claim, Delete, Release, Report, Retry
 from lro_grpc._runtime.backoff import Backoff
 
-STACKS = ["def", "async def"]
+KEYWORDS = ["def", "async def"]
 
 
 class Flaky:
     """A handler that raises what it is given, one after the other, and then succeeds."""
 
-    def __init__(self, *errors: BaseException, stack: str = "async def") -> None:
-        self.run = self._run if stack == "def" else self._run_async
+    def __init__(self, *errors: BaseException, keyword: str = "async def") -> None:
+        self.run = self._run if keyword == "def" else self._run_async
         self._errors = list(errors)
         self.attempts: list[int] = []
 
@@ -46,8 +46,8 @@ class Flaky:
         return self._run(request, op)
 
 
-@pytest.fixture(params=STACKS)
-def stack(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=KEYWORDS)
+def keyword(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
@@ -65,8 +65,8 @@ def backoff(seconds: float, maximum: float = 1000.0) -> Backoff:
 # Which errors.
 
 
-async def test_a_retryable_error_begins_another_attempt(world, stack):
-    flaky = Flaky(RetryableError("busy"), stack=stack)
+async def test_a_retryable_error_begins_another_attempt(world, keyword):
+    flaky = Flaky(RetryableError("busy"), keyword=keyword)
     await world.start(flaky.run)
     name = await world.create()
     waiting = await waits(world, name)
@@ -77,16 +77,16 @@ async def test_a_retryable_error_begins_another_attempt(world, stack):
     assert metadata_of(done).attempt == 2
 
 
-async def test_any_other_error_is_final(world, stack):
-    flaky = Flaky(UnavailableError("gone"), stack=stack)
+async def test_any_other_error_is_final(world, keyword):
+    flaky = Flaky(UnavailableError("gone"), keyword=keyword)
     await world.start(flaky.run)
     done = await world.done(await world.create())
     assert done.error.code == Code.UNAVAILABLE
     assert flaky.attempts == [1]
 
 
-async def test_the_marks_predicate_says_which_errors_are_retried(world, stack):
-    flaky = Flaky(ConnectionResetError("reset"), KeyError("k"), stack=stack)
+async def test_the_marks_predicate_says_which_errors_are_retried(world, keyword):
+    flaky = Flaky(ConnectionResetError("reset"), KeyError("k"), keyword=keyword)
     await world.start(
         handler(flaky.run, retry=lambda error: isinstance(error, ConnectionResetError))
     )
@@ -221,8 +221,8 @@ async def test_a_clock_that_is_set_forward_lets_a_retry_begin(world):
     assert response_of(await world.done(name)) == "attempt 2"
 
 
-async def test_an_operation_that_waits_for_a_retry_takes_no_slot(world, stack):
-    flaky = Flaky(RetryableError("busy", retry_after=timedelta(hours=1)), stack=stack)
+async def test_an_operation_that_waits_for_a_retry_takes_no_slot(world, keyword):
+    flaky = Flaky(RetryableError("busy", retry_after=timedelta(hours=1)), keyword=keyword)
     await world.start(handler(flaky.run, concurrency=1))
     name = await world.create()
     await waits(world, name)
@@ -263,14 +263,14 @@ async def test_a_retry_after_that_is_no_timedelta_fails_the_handler_by_name(worl
 
 
 @pytest.mark.parametrize("most", [1, 3])
-async def test_the_last_attempt_fails_with_the_handlers_own_error(world, stack, most):
+async def test_the_last_attempt_fails_with_the_handlers_own_error(world, keyword, most):
     error = RetryableError(
         "the quota is used up",
         code=Code.RESOURCE_EXHAUSTED,
         reason="QUOTA",
         retry_after=timedelta(seconds=0.5),
     )
-    flaky = Flaky(*[error] * 5, stack=stack)
+    flaky = Flaky(*[error] * 5, keyword=keyword)
     await world.start(flaky.run)
     name = await world.create(max_attempts=most)
     for failed in range(1, most):
@@ -352,7 +352,7 @@ async def test_an_outage_between_two_attempts_loses_neither(world):
 
 
 async def test_a_retry_whose_commit_was_not_answered_counts_once(world):
-    """R11: the fence tells that it was stored."""
+    """R11: the fence shows that it was stored."""
     flaky = Flaky(RetryableError("busy"))
     await world.start(flaky.run)
     failures = iter([True])
@@ -375,8 +375,8 @@ async def test_a_retry_whose_commit_was_not_answered_counts_once(world):
 class Batcher:
     """Creates a batch, and then raises what it is given; notes what it creates and deletes."""
 
-    def __init__(self, stack: str, *errors: Exception, fail_at: str = "") -> None:
-        self.run = self._run if stack == "def" else self._run_async
+    def __init__(self, keyword: str, *errors: Exception, fail_at: str = "") -> None:
+        self.run = self._run if keyword == "def" else self._run_async
         self.created: list[str] = []
         self.deleted: list[str] = []
         self._errors = list(errors)
@@ -407,8 +407,8 @@ class Batcher:
         return Text(value=f"attempt {op.attempt}")
 
 
-async def test_a_retry_keeps_the_batch_that_was_created(world, stack):
-    batcher = Batcher(stack, RetryableError("busy", retry_after=timedelta(seconds=1)))
+async def test_a_retry_keeps_the_batch_that_was_created(world, keyword):
+    batcher = Batcher(keyword, RetryableError("busy", retry_after=timedelta(seconds=1)))
     await world.start(batcher.run)
     name = await world.create()
     await waits(world, name)
@@ -420,8 +420,8 @@ async def test_a_retry_keeps_the_batch_that_was_created(world, stack):
     assert states_of(done) == ["READY", "READY"]
 
 
-async def test_a_batch_that_has_failed_is_rolled_back_and_not_retried(world, stack):
-    batcher = Batcher(stack, fail_at="b")
+async def test_a_batch_that_has_failed_is_rolled_back_and_not_retried(world, keyword):
+    batcher = Batcher(keyword, fail_at="b")
     await world.start(batcher.run)
     done = await world.done(await world.create())
     assert (done.error.code, done.error.message) == (Code.UNAVAILABLE, "busy")
@@ -430,10 +430,10 @@ async def test_a_batch_that_has_failed_is_rolled_back_and_not_retried(world, sta
     assert metadata_of(done).attempt == 1
 
 
-async def test_the_last_attempt_that_fails_rolls_its_batch_back(world, stack):
+async def test_the_last_attempt_that_fails_rolls_its_batch_back(world, keyword):
     """All or nothing: an error to retry is final when there is no further attempt."""
     errors = [RetryableError("busy", retry_after=timedelta(seconds=0.5))] * 2
-    batcher = Batcher(stack, *errors)
+    batcher = Batcher(keyword, *errors)
     await world.start(batcher.run)
     name = await world.create(max_attempts=2)
     await waits(world, name)
@@ -444,8 +444,8 @@ async def test_the_last_attempt_that_fails_rolls_its_batch_back(world, stack):
     assert states_of(done) == ["ROLLED_BACK", "ROLLED_BACK"]
 
 
-async def test_a_cancel_of_an_operation_that_waits_with_a_batch_rolls_it_back_at_once(world, stack):
-    batcher = Batcher(stack, RetryableError("busy", retry_after=timedelta(hours=1)))
+async def test_a_cancel_of_one_that_waits_with_a_batch_rolls_it_back_at_once(world, keyword):
+    batcher = Batcher(keyword, RetryableError("busy", retry_after=timedelta(hours=1)))
     await world.start(batcher.run)
     name = await world.create()
     await waits(world, name)
@@ -504,7 +504,7 @@ async def test_an_engine_that_stops_leaves_no_retry_behind(world):
     await engine.stop(timedelta(seconds=5))
     await waits(world, name)
     before = asyncio.all_tasks()
-    await world.apply(name, Delete())  # the store still tells of its changes
+    await world.apply(name, Delete())  # the store still notifies of its changes
     assert asyncio.all_tasks() == before
 
 
@@ -516,9 +516,9 @@ async def test_a_retry_is_no_release_and_counts_where_a_drain_does_not(world):
     assert (await world.record(name)).failed_attempts == 1
 
 
-async def test_a_retry_waits_for_no_longer_than_its_time_limit_to_undo(world, stack):
+async def test_a_retry_waits_for_no_longer_than_its_time_limit_to_undo(world, keyword):
     """The batch is rolled back when the time is over, not when the next attempt would begin."""
-    batcher = Batcher(stack, RetryableError("busy", retry_after=timedelta(hours=1)))
+    batcher = Batcher(keyword, RetryableError("busy", retry_after=timedelta(hours=1)))
     await world.start(batcher.run)
     name = await world.create(timeout=30_000_000)
     await waits(world, name)

@@ -27,27 +27,27 @@ from lro_grpc._errors import Code, LroError, UnavailableError
 from lro_grpc._operation import lifecycle, publication, record
 from lro_grpc._operation.events import Delete, Report, SaveBatch
 
-STACKS = ["def", "async def"]
+KEYWORDS = ["def", "async def"]
 
 
-def in_stack(stack: str, work: Any) -> Any:
-    """A handler of that stack which does the work, a plain function."""
+def defined_with(keyword: str, work: Any) -> Any:
+    """A handler of that keyword which does the work, a plain function."""
 
     async def run_async(request: Any, op: Any) -> Any:
         return work(request, op)
 
-    return work if stack == "def" else run_async
+    return work if keyword == "def" else run_async
 
 
-@pytest.mark.parametrize("stack", STACKS)
-async def test_a_handler_gets_its_request_and_gives_the_response(world, stack):
+@pytest.mark.parametrize("keyword", KEYWORDS)
+async def test_a_handler_gets_its_request_and_gives_the_response(world, keyword):
     seen = []
 
     def work(request, op):
         seen.append((op.name, op.id, op.target, op.attempt, op.cancel_requested, op.stop_reason))
         return Text(value=request.value.upper())
 
-    await world.start(in_stack(stack, work))
+    await world.start(defined_with(keyword, work))
     name = await world.create("hello", target="projects/p/things/t", verb="create")
     done = await world.done(name)
     assert response_of(done) == "HELLO"
@@ -61,7 +61,7 @@ async def test_a_handler_gets_its_request_and_gives_the_response(world, stack):
 
 async def test_operations_that_wait_when_the_engine_starts_are_run(world):
     names = [await world.create(str(n)) for n in range(5)]
-    await world.start(in_stack("async def", lambda request, op: request))
+    await world.start(defined_with("async def", lambda request, op: request))
     assert [response_of(await world.done(name)) for name in names] == ["0", "1", "2", "3", "4"]
     assert world.recovered == 0
 
@@ -69,27 +69,27 @@ async def test_operations_that_wait_when_the_engine_starts_are_run(world):
 # Progress.
 
 
-@pytest.mark.parametrize("stack", STACKS)
-async def test_progress_is_stored_while_the_handler_runs(world, stack):
-    told, go_on = Signal(), Signal()
+@pytest.mark.parametrize("keyword", KEYWORDS)
+async def test_progress_is_stored_while_the_handler_runs(world, keyword):
+    reported, go_on = Signal(), Signal()
 
     def work(request, op):
         op.progress(10, "allocating")
         op.progress(20)
-        told.set()
+        reported.set()
         go_on.wait()
         return Text()
 
     async def work_async(request, op):
         op.progress(10, "allocating")
         op.progress(20)
-        told.set()
+        reported.set()
         await go_on
         return Text()
 
-    await world.start(work if stack == "def" else work_async)
+    await world.start(work if keyword == "def" else work_async)
     name = await world.create()
-    await told
+    await reported
     seen = await world.until(name, lambda one: one.progress_percent == 20)
     assert seen.status_detail == "allocating"
     assert seen.state == lifecycle.RUNNING
@@ -117,16 +117,16 @@ async def test_progress_is_clamped_and_never_goes_back(world):
     name = await world.create()
     seen = []
     for percent, gate in gates.items():
-        told = await world.until(name, functools.partial(_says, str(percent)))
-        seen.append(told.progress_percent)
+        shown = await world.until(name, functools.partial(_says, str(percent)))
+        seen.append(shown.progress_percent)
         gate.set()
     seen.append(metadata_of(await world.done(name)).progress_percent)
     assert seen == [0, 70, 70, 100]
 
 
 @pytest.mark.parametrize("fails", [False, True])
-@pytest.mark.parametrize("stack", STACKS)
-async def test_the_outcome_carries_the_last_progress_and_the_metadata(world, stack, fails):
+@pytest.mark.parametrize("keyword", KEYWORDS)
+async def test_the_outcome_carries_the_last_progress_and_the_metadata(world, keyword, fails):
     def work(request, op):
         op.progress(30, "nearly there")
         op.metadata.details.Pack(Text(value="mine"))
@@ -134,7 +134,7 @@ async def test_the_outcome_carries_the_last_progress_and_the_metadata(world, sta
             raise LroError("not quite", code=Code.ABORTED)
         return Text()
 
-    await world.start(in_stack(stack, work))
+    await world.start(defined_with(keyword, work))
     done = metadata_of(await world.done(await world.create()))
     mine = Text()
     assert done.details.Unpack(mine)
@@ -157,22 +157,22 @@ async def test_partial_failures_in_the_metadata_make_a_partial_success(world):
 
 async def test_what_a_handler_writes_into_a_conventional_field_is_not_shown(world):
     """They are the library's: no end before the end, no cancel that nobody asked for."""
-    told, go_on = Signal(), Signal()
+    reported, go_on = Signal(), Signal()
 
     async def work(request, op):
         op.metadata.end_time.FromSeconds(1)
         op.metadata.cancel_requested = True
         op.metadata.state = state_pb2.JOB_STATE_FAILED
         op.metadata.attempt = 7
-        op.progress(detail="told")
-        told.set()
+        op.progress(detail="said")
+        reported.set()
         await go_on
         return Text()
 
     await world.start(work)
     name = await world.create()
-    await told
-    await world.until(name, lambda one: one.status_detail == "told")
+    await reported
+    await world.until(name, lambda one: one.status_detail == "said")
     shown = metadata_of(await world.get(name))
     go_on.set()
     assert (shown.state, shown.attempt) == (state_pb2.JOB_STATE_RUNNING, 1)
@@ -183,8 +183,8 @@ async def test_what_a_handler_writes_into_a_conventional_field_is_not_shown(worl
 # Failures.
 
 
-@pytest.mark.parametrize("stack", STACKS)
-async def test_an_lro_error_fails_the_operation_with_its_code_and_details(world, stack):
+@pytest.mark.parametrize("keyword", KEYWORDS)
+async def test_an_lro_error_fails_the_operation_with_its_code_and_details(world, keyword):
     details = [
         error_details_pb2.BadRequest(field_violations=[{"field": "size", "description": "big"}]),
         error_details_pb2.RetryInfo(retry_delay={"seconds": 5}),
@@ -199,7 +199,7 @@ async def test_an_lro_error_fails_the_operation_with_its_code_and_details(world,
             details=details,
         )
 
-    await world.start(in_stack(stack, work))
+    await world.start(defined_with(keyword, work))
     done = await world.done(await world.create())
     assert (done.error.code, done.error.message) == (Code.OUT_OF_RANGE, "size is 9; give at most 8")
     info, *others = done.error.details
@@ -229,11 +229,11 @@ UNEXPECTED = {
 
 
 @pytest.mark.parametrize("error", UNEXPECTED.values(), ids=UNEXPECTED)
-@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("keyword", KEYWORDS)
 async def test_an_unexpected_exception_is_internal_and_only_the_log_has_it(
-    world, stack, error, caplog
+    world, keyword, error, caplog
 ):
-    await world.start(in_stack(stack, _raise(error)))
+    await world.start(defined_with(keyword, _raise(error)))
     with caplog.at_level(logging.ERROR, "lro_grpc"):
         done = await asyncio.wait_for(world.done(await world.create()), 1)
     assert done.error.code == Code.INTERNAL
@@ -255,10 +255,10 @@ WRONG = {
 
 
 @pytest.mark.parametrize("response", WRONG.values(), ids=WRONG)
-@pytest.mark.parametrize("stack", STACKS)
-async def test_a_response_of_another_type_is_internal_and_says_which(world, stack, response):
+@pytest.mark.parametrize("keyword", KEYWORDS)
+async def test_a_response_of_another_type_is_internal_and_says_which(world, keyword, response):
     """P3: the response is of the type that the method declares, or there is none."""
-    await world.start(in_stack(stack, lambda request, op: response))
+    await world.start(defined_with(keyword, lambda request, op: response))
     done = await world.done(await world.create())
     assert done.error.code == Code.INTERNAL
     info = info_of(done.error.details)
@@ -302,7 +302,7 @@ async def test_a_handlers_mistake_ends_its_operation_at_once_and_no_other(world,
 
 
 async def test_a_request_that_cannot_be_read_fails_the_operation(world):
-    await world.start(in_stack("def", lambda request, op: request))
+    await world.start(defined_with("def", lambda request, op: request))
     name = await world.create()
     store = await world.open()
     broken = publication.create(
@@ -322,7 +322,7 @@ async def test_metadata_of_another_type_than_before_does_not_keep_an_operation_f
     """A new release may have changed the method's metadata_type (P11)."""
 
     async def work(request, op):
-        op.metadata.status_detail = "told"
+        op.metadata.status_detail = "said"
         op.progress(5)
         await Signal()
 
@@ -337,8 +337,8 @@ async def test_metadata_of_another_type_than_before_does_not_keep_an_operation_f
 # Slots.
 
 
-@pytest.mark.parametrize("stack", STACKS)
-async def test_a_method_runs_as_many_attempts_as_it_has_slots(world, stack):
+@pytest.mark.parametrize("keyword", KEYWORDS)
+async def test_a_method_runs_as_many_attempts_as_it_has_slots(world, keyword):
     running, most, started, go_on = 0, 0, Signal(), Signal()
     names = []
 
@@ -364,7 +364,7 @@ async def test_a_method_runs_as_many_attempts_as_it_has_slots(world, stack):
         return Text()
 
     await world.start(
-        handler(work if stack == "def" else work_async, concurrency=3),
+        handler(work if keyword == "def" else work_async, concurrency=3),
         handler(lambda request, op: Text(), method=OTHER_METHOD),
     )
     names = [await world.create() for _ in range(10)]
@@ -406,7 +406,7 @@ async def test_a_busy_method_does_not_keep_another_from_running(sqlite_world):
             await world.create()
 
     await world.start(
-        in_stack("async def", lambda request, op: Text()), handler(other, method=OTHER_METHOD)
+        defined_with("async def", lambda request, op: Text()), handler(other, method=OTHER_METHOD)
     )
     busy = [asyncio.create_task(keep_busy()) for _ in range(10)]
     await world.create(method=OTHER_METHOD)
@@ -434,7 +434,7 @@ async def test_operations_that_cannot_be_claimed_do_not_keep_others_from_running
 
 
 async def test_an_operation_of_an_unknown_method_waits(world):
-    await world.start(in_stack("def", lambda request, op: Text()))
+    await world.start(defined_with("def", lambda request, op: Text()))
     unknown = await world.create(method=OTHER_METHOD)
     await world.done(await world.create())
     assert (await world.record(unknown)).state == lifecycle.QUEUED
@@ -465,7 +465,7 @@ async def test_a_deleted_operation_is_run_to_its_end(world):
 
 
 async def test_the_default_metadata_is_a_message_of_this_schema(world):
-    await world.start(in_stack("def", lambda request, op: Text()))
+    await world.start(defined_with("def", lambda request, op: Text()))
     done = await world.done(await world.create())
     assert done.metadata.Is(operation_metadata_pb2.OperationMetadata.DESCRIPTOR)
 

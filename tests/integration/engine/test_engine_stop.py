@@ -36,14 +36,14 @@ from lro_grpc._errors import (
 from lro_grpc._operation import lifecycle
 from lro_grpc._operation.events import Cancel, Claim, Delete, Heartbeat, LeaseLost, Report, Succeed
 
-STACKS = ["def", "async def"]
+KEYWORDS = ["def", "async def"]
 
 
 class Worker:
-    """A handler that waits until it is let go, and tells what it meets."""
+    """A handler that waits until it is let go, and keeps what it meets."""
 
-    def __init__(self, stack: str = "async def") -> None:
-        self.run = self._run if stack == "def" else self._run_async
+    def __init__(self, keyword: str = "async def") -> None:
+        self.run = self._run if keyword == "def" else self._run_async
         self.started = Signal()
         self.go_on = Signal()
         self.unwound = Signal()
@@ -76,11 +76,11 @@ class Worker:
 
     @property
     def unwinding(self) -> type[BaseException]:
-        """What a stop looks like in this stack."""
+        """The exception that a stop raises in this handler."""
         return AttemptStopped if self.run == self._run else asyncio.CancelledError
 
 
-@pytest.fixture(params=STACKS)
+@pytest.fixture(params=KEYWORDS)
 def worker(request: pytest.FixtureRequest) -> Worker:
     return Worker(request.param)
 
@@ -138,7 +138,7 @@ async def test_a_handler_may_finish_in_spite_of_a_cancel(world):
 
 
 async def test_a_handler_may_fail_while_it_is_cancelled(world):
-    """A real error is told, not covered by the cancel."""
+    """A real error is published, not covered by the cancel."""
     started = Signal()
 
     async def work(request, op):
@@ -157,8 +157,8 @@ async def test_a_handler_may_fail_while_it_is_cancelled(world):
     assert metadata_of(done).state == state_pb2.JOB_STATE_FAILED
 
 
-@pytest.mark.parametrize("stack", STACKS)
-async def test_a_handler_can_clean_up_while_it_is_cancelled(world, stack):
+@pytest.mark.parametrize("keyword", KEYWORDS)
+async def test_a_handler_can_clean_up_while_it_is_cancelled(world, keyword):
     started, cleaned = Signal(), Signal()
 
     def work(request, op):
@@ -178,7 +178,7 @@ async def test_a_handler_can_clean_up_while_it_is_cancelled(world, stack):
             op.progress(detail="cleaned")
             cleaned.set()
 
-    await world.start(work if stack == "def" else work_async)
+    await world.start(work if keyword == "def" else work_async)
     name = await world.create()
     await started
     await world.cancel(name)
@@ -452,12 +452,12 @@ async def test_an_outcome_that_was_stored_unknown_to_its_worker_is_not_stored_tw
 
 
 async def test_progress_told_in_an_outage_is_stored_after_it(world):
-    told, go_on = Signal(), Signal()
+    reported, go_on = Signal(), Signal()
     failed = Signal()
 
     async def work(request, op):
         op.progress(40, "copying")
-        told.set()
+        reported.set()
         await go_on
         return Text()
 
@@ -687,22 +687,22 @@ async def test_a_crashed_process_is_taken_over_at_the_next_start(world, worker):
 
 
 async def test_progress_survives_a_crash_and_does_not_go_back(world):
-    told = [Signal(), Signal()]
+    reported = [Signal(), Signal()]
 
     async def work(request, op):
         op.metadata.details.Pack(Text(value=f"{op.metadata.details.value!r}"[:20] + "+"))
         op.progress(60 if op.attempt == 1 else 10, f"attempt {op.attempt}")
-        told[op.attempt - 1].set()
+        reported[op.attempt - 1].set()
         await Signal()
 
     await world.start(work)
     name = await world.create()
-    await told[0]
+    await reported[0]
     await world.until(name, lambda one: one.status_detail == "attempt 1")
     handler_metadata = (await world.record(name)).handler_metadata
     await world.crash()
     await world.start(work)
-    await told[1]
+    await reported[1]
     second = await world.until(name, lambda one: one.status_detail == "attempt 2")
     assert second.progress_percent == 60
     assert (

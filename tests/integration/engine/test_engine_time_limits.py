@@ -1,4 +1,4 @@
-"""A method's time limit, and the longest silence of an attempt."""
+"""A method's time limit, and the longest time without progress of an attempt."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ from lro_grpc._operation import lifecycle
 from lro_grpc._operation.batch_states import UNBEGUN, BatchStates
 from lro_grpc._operation.events import Delete
 
-STACKS = ["def", "async def"]
+KEYWORDS = ["def", "async def"]
 SECOND = 1_000_000
 
 
-@pytest.fixture(params=STACKS)
-def stack(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=KEYWORDS)
+def keyword(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
 class Waiter:
-    """A handler that waits until it is let go, and tells what stops it; deaf, it never looks."""
+    """A handler that waits until it is let go, and keeps what stops it; deaf, it never looks."""
 
-    def __init__(self, stack: str, *, deaf: bool = False) -> None:
-        self.run = self._run if stack == "def" else self._run_async
+    def __init__(self, keyword: str, *, deaf: bool = False) -> None:
+        self.run = self._run if keyword == "def" else self._run_async
         self._deaf = deaf
         self.started = Signal()
         self.go_on = Signal()
@@ -81,8 +81,8 @@ class Waiter:
 
 
 @pytest.fixture
-def waiter(stack: str) -> Waiter:
-    return Waiter(stack)
+def waiter(keyword: str) -> Waiter:
+    return Waiter(keyword)
 
 
 def is_expired(operation: Any) -> bool:
@@ -110,8 +110,8 @@ async def test_an_operation_that_was_never_claimed_expires(world, waiter):
     assert waiter.attempts == [1]
 
 
-async def test_an_operation_that_runs_is_stopped_and_expires(world, stack):
-    waiter = Waiter(stack)
+async def test_an_operation_that_runs_is_stopped_and_expires(world, keyword):
+    waiter = Waiter(keyword)
     await world.start(waiter.run)
     name = await world.create(timeout=6 * SECOND)
     await waiter.started
@@ -121,7 +121,7 @@ async def test_an_operation_that_runs_is_stopped_and_expires(world, stack):
     done = await world.done(name)
     assert is_expired(done)
     assert "6 s" in done.error.message
-    kind = AttemptStopped if stack == "def" else asyncio.CancelledError
+    kind = AttemptStopped if keyword == "def" else asyncio.CancelledError
     assert waiter.stopped_by == [(kind, StopReason.TIMEOUT)]
 
 
@@ -145,7 +145,7 @@ async def test_a_handler_that_ends_in_time_is_not_touched(world, waiter):
 
 
 async def test_a_handler_may_finish_although_its_time_is_over(world):
-    """What it has done all the same is told, as with a cancel."""
+    """Its result all the same is published, as with a cancel."""
     started = Signal()
 
     async def work(request, op):
@@ -162,9 +162,9 @@ async def test_a_handler_may_finish_although_its_time_is_over(world):
     assert response_of(await world.done(name)) == "made it"
 
 
-async def test_a_handler_that_does_not_stop_is_given_up_and_keeps_its_slot(world, stack):
+async def test_a_handler_that_does_not_stop_is_given_up_and_keeps_its_slot(world, keyword):
     """A thread cannot be killed: nothing that it still does counts (R5)."""
-    waiter = Waiter(stack, deaf=True)
+    waiter = Waiter(keyword, deaf=True)
     await world.start(handler(waiter.run, concurrency=1))
     name = await world.create(timeout=2 * SECOND)
     await waiter.started
@@ -229,9 +229,9 @@ async def test_an_attempt_that_is_claimed_just_before_the_end_is_stopped_at_it(w
     assert is_expired(await world.done(name))
 
 
-async def test_a_cancelled_operation_whose_time_is_over_has_failed(world, stack):
-    """Its handler was told to stop, and has not: FAILED with code 4, as Vertex AI has it."""
-    waiter = Waiter(stack, deaf=True)
+async def test_a_cancelled_operation_whose_time_is_over_has_failed(world, keyword):
+    """Its handler was asked to stop, and has not: FAILED with code 4, as Vertex AI has it."""
+    waiter = Waiter(keyword, deaf=True)
     await world.start(waiter.run)
     name = await world.create(timeout=2 * SECOND)
     await waiter.started
@@ -310,8 +310,8 @@ async def test_a_deleted_operation_expires_too(world, waiter):
 class Batcher:
     """Creates a batch, waiting in the middle and after it; notes what it creates and deletes."""
 
-    def __init__(self, stack: str, *, wait_in: str = "") -> None:
-        self.run = self._run if stack == "def" else self._run_async
+    def __init__(self, keyword: str, *, wait_in: str = "") -> None:
+        self.run = self._run if keyword == "def" else self._run_async
         self.wait_in = wait_in
         self.reached = Signal()
         self.go_on = Signal()
@@ -356,8 +356,8 @@ class Batcher:
         return Text(value=f"attempt {op.attempt}")
 
 
-async def test_a_batch_that_was_created_is_rolled_back(world, stack):
-    batcher = Batcher(stack)
+async def test_a_batch_that_was_created_is_rolled_back(world, keyword):
+    batcher = Batcher(keyword)
     await world.start(batcher.run)
     name = await world.create(timeout=2 * SECOND)
     await batcher.reached
@@ -368,8 +368,8 @@ async def test_a_batch_that_was_created_is_rolled_back(world, stack):
     assert states_of(done) == ["ROLLED_BACK"] * 3
 
 
-async def test_a_batch_that_is_half_created_is_rolled_back(world, stack):
-    batcher = Batcher(stack, wait_in="b")
+async def test_a_batch_that_is_half_created_is_rolled_back(world, keyword):
+    batcher = Batcher(keyword, wait_in="b")
     await world.start(batcher.run)
     name = await world.create(timeout=2 * SECOND)
     await batcher.reached
@@ -408,9 +408,9 @@ async def test_a_batch_whose_creation_does_not_stop_is_rolled_back_by_another_at
     assert states_of(done) == ["ROLLED_BACK", "ROLLED_BACK", "FAILED"]
 
 
-async def test_a_rollback_is_not_cut_short(world, stack):
+async def test_a_rollback_is_not_cut_short(world, keyword):
     """However long it takes; and what was created does not stay for ever."""
-    batcher = Batcher(stack)
+    batcher = Batcher(keyword)
     batcher.delete_on = Signal()
     await world.start(batcher.run)
     name = await world.create(timeout=2 * SECOND)
@@ -425,8 +425,8 @@ async def test_a_rollback_is_not_cut_short(world, stack):
     assert states_of(done) == ["ROLLED_BACK"] * 3
 
 
-async def test_a_rollback_for_a_cancel_is_not_cut_short_by_the_time_limit(world, stack):
-    batcher = Batcher(stack)
+async def test_a_rollback_for_a_cancel_is_not_cut_short_by_the_time_limit(world, keyword):
+    batcher = Batcher(keyword)
     batcher.delete_on = Signal()
     await world.start(batcher.run)
     name = await world.create(timeout=2 * SECOND)
@@ -441,9 +441,9 @@ async def test_a_rollback_for_a_cancel_is_not_cut_short_by_the_time_limit(world,
 
 
 @pytest.mark.parametrize("wait_in", ["", "b"])
-async def test_a_batch_of_an_operation_that_nobody_holds_is_rolled_back(world, stack, wait_in):
+async def test_a_batch_of_an_operation_that_nobody_holds_is_rolled_back(world, keyword, wait_in):
     """One more attempt is begun for that, though the time is over."""
-    batcher = Batcher(stack, wait_in=wait_in)
+    batcher = Batcher(keyword, wait_in=wait_in)
     await world.start(batcher.run)
     name = await world.create(timeout=6 * SECOND)
     await batcher.reached
@@ -610,7 +610,7 @@ async def test_the_last_attempt_that_is_silent_fails_with_aborted(world, waiter)
     assert info_of(done.error.details).reason == "NO_PROGRESS"
 
 
-async def test_a_silent_handler_that_does_not_stop_is_fenced(world, stack):
+async def test_a_silent_handler_that_does_not_stop_is_fenced(world, keyword):
     """Another attempt begins beside it; nothing that the first one still says counts."""
     deaf, go_on, second, end, refused = Signal(), Signal(), Signal(), Signal(), Signal()
     met = []
@@ -647,7 +647,7 @@ async def test_a_silent_handler_that_does_not_stop_is_fenced(world, stack):
         await end
         return Text(value=f"attempt {op.attempt}")
 
-    run = work if stack == "def" else work_async
+    run = work if keyword == "def" else work_async
     await world.start(handler(run, progress_timeout=timedelta(seconds=6)))
     name = await world.create()
     await deaf
@@ -675,7 +675,7 @@ async def test_a_stuck_thread_keeps_its_slot(world):
 
 
 @pytest.mark.parametrize("sign", ["progress", "checkpoint", "updating", "batch"])
-async def test_any_sign_of_the_handler_counts(world, stack, sign):
+async def test_any_sign_of_the_handler_counts(world, keyword, sign):
     steps = [Signal() for _ in range(4)]
     said = [Signal() for _ in range(4)]
 
@@ -720,7 +720,7 @@ async def test_any_sign_of_the_handler_counts(world, stack, sign):
             done.set()
         return Text(value=f"attempt {op.attempt}")
 
-    run = work if stack == "def" else work_async
+    run = work if keyword == "def" else work_async
     await world.start(handler(run, progress_timeout=timedelta(seconds=6)))
     name = await world.create()
     await world.until(name, lambda one: one.attempt)
@@ -739,7 +739,7 @@ def _has_picked(number: int, one: Any) -> bool:
     return len(states.targets) - len(states.among(UNBEGUN)) >= number
 
 
-async def test_a_drain_is_no_silence(world, stack):
+async def test_a_drain_is_no_silence(world, keyword):
     """A handler that takes its time to unwind has not failed by that."""
     started, stopping, go_on = Signal(), Signal(), Signal()
 
@@ -759,7 +759,7 @@ async def test_a_drain_is_no_silence(world, stack):
             stopping.set()
             await go_on
 
-    run = work if stack == "def" else work_async
+    run = work if keyword == "def" else work_async
     engine = await world.start(handler(run, progress_timeout=timedelta(seconds=2)))
     name = await world.create(max_attempts=1)
     await started
