@@ -43,7 +43,7 @@ class MemoryStore:
         self._records: dict[str, Record] = {}
         self._sequence: dict[str, int] = {}
         self._requests: dict[tuple[str, str], dict[str, str]] = {}  # -> parent -> name
-        self._occupants: dict[str, str] = {}  # exclusive_target -> name
+        self._exclusive_holders: dict[str, str] = {}  # exclusive_target -> name
         self._next = itertools.count(1)
         self._listeners: list[Listener] = []
 
@@ -64,9 +64,9 @@ class MemoryStore:
             return check_same_request(self._records[stored], record)
         if record.name in self._records:
             raise name_taken(record.name)
-        occupant = await self.exclusive_holder(record.exclusive_target)
-        if occupant:
-            raise in_progress(record.exclusive_target, occupant)
+        holder = await self.exclusive_holder(record.exclusive_target)
+        if holder:
+            raise in_progress(record.exclusive_target, holder)
         self._sequence[record.name] = next(self._next)
         self._keep(None, record)
         return record
@@ -86,7 +86,7 @@ class MemoryStore:
                 if not of_request:
                     del self._requests[before.method, before.request_id]
             if before.exclusive_target and not after.exclusive_target:
-                del self._occupants[before.exclusive_target]
+                del self._exclusive_holders[before.exclusive_target]
             self._keep(before, after)
         return after
 
@@ -147,7 +147,7 @@ class MemoryStore:
 
     async def exclusive_holder(self, target: str) -> str:
         """Returns the operation that has a target for itself; empty for none."""
-        return self._occupants.get(target, "")
+        return self._exclusive_holders.get(target, "")
 
     async def claimable(self, limits: Mapping[str, int], *, ready: bool = True) -> Sequence[str]:
         """Returns the operations that wait for an attempt, oldest first."""
@@ -187,6 +187,6 @@ class MemoryStore:
                 of_request = self._requests.setdefault((record.method, record.request_id), {})
                 of_request[record.parent] = record.name
             if record.exclusive_target:
-                self._occupants[record.exclusive_target] = record.name
+                self._exclusive_holders[record.exclusive_target] = record.name
         for listener in self._listeners:
             listener(before, record)

@@ -245,12 +245,12 @@ def name_taken(name: str) -> LroError:
     )
 
 
-def in_progress(target: str, occupant: str) -> OperationInProgressError:
+def in_progress(target: str, holder: str) -> OperationInProgressError:
     """Returns the error for a new record whose target an operation has for itself (S6)."""
     return OperationInProgressError(
-        f"{occupant} works on {target!r}, which one operation at a time may do;"
+        f"{holder} works on {target!r}, which one operation at a time may do;"
         " wait until it is done, or cancel it",
-        metadata={"target": cut(target), "operation": occupant},
+        metadata={"target": cut(target), "operation": holder},
     )
 
 

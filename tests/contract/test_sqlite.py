@@ -230,7 +230,7 @@ def test_a_refused_file_is_let_go_of(path, what):
 
 async def test_commits_are_synchronous_and_go_to_a_write_ahead_log(path):
     async with opened(path) as store:
-        pragma = store._writer.execute
+        pragma = store._write_connection.execute
         assert pragma("PRAGMA journal_mode").fetchone() == ("wal",)
         assert pragma("PRAGMA synchronous").fetchone() == (2,)  # FULL
 
@@ -250,7 +250,7 @@ async def test_what_was_answered_survives_the_loss_of_the_process(path, tmp_path
 async def test_concurrent_changes_share_commits_and_are_all_answered(path):
     async with opened(path) as store:
         commits = []
-        store._writer.set_trace_callback(
+        store._write_connection.set_trace_callback(
             lambda sql: commits.append(sql) if sql == "COMMIT" else None
         )
         made = await asyncio.gather(*(store.create(new(f"op-{n}")) for n in range(2500)))
@@ -388,7 +388,7 @@ async def test_a_poisoned_event_does_not_touch_the_others_of_apply_all(path):
 async def test_a_database_that_is_locked_is_unavailable_and_recovers(path):
     """R10."""
     async with opened(path) as store:
-        store._writer.execute("PRAGMA busy_timeout = 0")
+        store._write_connection.execute("PRAGMA busy_timeout = 0")
         made = await store.create(new())
         with sqlite3.connect(path, isolation_level=None) as intruder:
             intruder.execute("BEGIN IMMEDIATE")
@@ -413,7 +413,7 @@ async def test_a_cancelled_caller_does_not_disturb_the_others(path):
 
 
 async def test_changes_find_records_that_were_not_kept_at_hand(path, monkeypatch):
-    monkeypatch.setattr("lro_grpc._stores.sqlite.commit.MAX_RECENT", 3)
+    monkeypatch.setattr("lro_grpc._stores.sqlite.recent.MAX_RECORDS", 3)
     async with opened(path) as store:
         made = [await store.create(new(f"op-{n}", request_id=f"r{n}")) for n in range(20)]
         for one in made:
@@ -440,7 +440,7 @@ def plan_of(path: Path, call: Callable[[SqliteStore], object]) -> str:
 
     async def check() -> None:
         async with opened(path) as store:
-            for connection in (store._reader, store._writer):
+            for connection in (store._read_connection, store._write_connection):
                 connection.set_trace_callback(statements.append)
             await call(store)
 

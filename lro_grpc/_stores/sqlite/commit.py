@@ -1,4 +1,8 @@
-"""The changes of one commit, applied to records in memory and written once each."""
+"""The changes of one commit: applied to records in memory, then each record written once.
+
+Ten changes of one operation, in one commit, cost one UPDATE. A change sees the changes before it in
+the same commit, whose records lie over those at hand and over the file's rows.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,12 @@ from lro_grpc._errors import LroError, UnexpectedError
 from lro_grpc._operation.events import Event, apply_safely
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import FREE, KEPT, ONCE, RISING, Record, that_change
+from lro_grpc._stores.sqlite.recent import RecentRecords
 from lro_grpc._stores.sqlite.schema import COLUMNS, record_of
 from lro_grpc._stores.store import Now, check_same_request, in_progress, name_taken
 
-MAX_RECENT = 10_000
-"""Records that are kept at hand at most; a record that is not there is read from the file."""
-
-# Fields that are cleared, and ``deleted``, are written by statements of their own, so that the
-# indexes over them rest.
+# Fields that are cleared, and ``deleted``, change once at most: by statements of their own, so that
+# all other updates leave the indexes over them alone.
 _CHANGING = tuple(name for name in that_change(ONCE, KEPT, RISING, FREE) if name != "deleted")
 _MUTABLE = operator.attrgetter(*_CHANGING, "name")
 
@@ -25,7 +27,7 @@ _INSERT = f"INSERT INTO operations ({COLUMNS}) VALUES ({', '.join('?' * len(Reco
 _UPDATE = f"UPDATE operations SET {', '.join(f'{c} = ?' for c in _CHANGING)} WHERE name = ?"
 _HIDE = "UPDATE operations SET deleted = 1, request_id = '' WHERE name = ?"
 
-_FREE = "UPDATE operations SET exclusive_target = '' WHERE name = ?"
+_FREE_TARGET = "UPDATE operations SET exclusive_target = '' WHERE name = ?"
 
 BY_EXCLUSIVE_TARGET = (
     "SELECT name FROM operations WHERE exclusive_target = ? AND exclusive_target <> ''"
@@ -37,11 +39,11 @@ _BY_REQUEST = (
 )
 
 
-class Unstorable(Exception):  # noqa: N818 - it never leaves this package
-    """A record holds a value that SQLite cannot store, by a bug of who has made it."""
+class UnstorableError(Exception):
+    """A record holds a value that SQLite cannot store, by a bug in the event that made it."""
 
-    def error(self) -> UnexpectedError:
-        """Returns what to tell who has asked for it."""
+    def public(self) -> UnexpectedError:
+        """Returns the error for the caller of the event."""
         failed = UnexpectedError(f"a record cannot be stored: {self.__cause__!r}")
         failed.__cause__ = self.__cause__
         return failed
@@ -57,10 +59,16 @@ _UNSTORABLE = (
 )
 
 
-class Batch:
-    """The changes of one commit: a view of the records on top of what is stored."""
+class Commit:
+    """The changes of one commit, on top of the records that are stored.
 
-    def __init__(self, connection: sqlite3.Connection, recent: dict[str, Record], now: Now) -> None:
+    Args:
+        connection: The connection, in a transaction.
+        recent: The records at hand.
+        now: Returns the time in microseconds since 1970 UTC.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, recent: RecentRecords, now: Now) -> None:
         self.changes: list[tuple[Record | None, Record]] = []
         """The changes in their order, each as listeners get it: the record before and after."""
         self._connection = connection
@@ -69,7 +77,7 @@ class Batch:
         self._records: dict[str, Record] = {}
         self._new: set[str] = set()
         self._requests: dict[tuple[str, str, str], str] = {}
-        self._occupants: dict[str, str] = {}
+        self._exclusive_holders: dict[str, str] = {}
         self._freed: list[str] = []
 
     @property
@@ -77,25 +85,27 @@ class Batch:
         """The operations that were changed."""
         return self._records.keys()
 
-    def create(self, record: Record) -> Record | LroError:
-        """Adds a record, unless its ``request_id`` was used before."""
+    @property
+    def records(self) -> Collection[Record]:
+        """The records that were changed, as they are after the last change."""
+        return self._records.values()
+
+    def create(self, record: Record) -> Record:
+        """Adds a record; see :meth:`lro_grpc._stores.store.Store.create`."""
         stored = self._by_request(record) if record.request_id else None
         if stored is not None:
-            try:
-                return check_same_request(stored, record)
-            except LroError as error:
-                return error
+            return check_same_request(stored, record)
         if self._has(record.name):
-            return name_taken(record.name)
-        occupant = self._occupant(record.exclusive_target)
-        if occupant:
-            return in_progress(record.exclusive_target, occupant)
+            raise name_taken(record.name)
+        holder = self._exclusive_holder(record.exclusive_target)
+        if holder:
+            raise in_progress(record.exclusive_target, holder)
         self._new.add(record.name)
         self._change(None, record)
         return record
 
     def apply(self, name: str, event: Event) -> Record | LroError:
-        """Applies an event to the record of a name."""
+        """Applies an event to the record of a name; returns that record, or the error."""
         before = self._get(name)
         if before is None:
             return not_found(name)
@@ -106,7 +116,7 @@ class Batch:
             if before.request_id and not after.request_id:
                 self._requests[before.method, before.request_id, before.parent] = ""
             if before.exclusive_target and not after.exclusive_target:
-                self._occupants[before.exclusive_target] = ""
+                self._exclusive_holders[before.exclusive_target] = ""
                 self._freed.append(name)
             self._change(before, after)
         return after
@@ -115,44 +125,33 @@ class Batch:
         """Writes each record that was changed, as it is now.
 
         Raises:
-            Unstorable: If one of them holds a value that SQLite has no type for.
+            UnstorableError: If one of them holds a value that SQLite cannot store.
         """
         try:
             self._write()
         except _UNSTORABLE as cause:
-            raise Unstorable from cause
+            raise UnstorableError from cause
 
     def _write(self) -> None:
         records = self._records.values()
-        # What makes room comes first: a new record may use a request_id, or a target, that is free
-        # since.
+        # First the rows that give up a unique value: a new record of this commit may have it now.
         deleted = [record for record in records if record.deleted]
         gone = [(record.name,) for record in deleted if record.done]
         self._connection.executemany("DELETE FROM operations WHERE name = ?", gone)
         hidden = [(record.name,) for record in deleted if not record.done]
         self._connection.executemany(_HIDE, hidden)
-        self._connection.executemany(_FREE, [(name,) for name in self._freed])
+        self._connection.executemany(_FREE_TARGET, [(name,) for name in self._freed])
         new = [record for record in records if record.name in self._new and not _is_gone(record)]
         self._connection.executemany(_INSERT, new)
         known = [record for record in records if record.name not in self._new]
         self._connection.executemany(_UPDATE, map(_MUTABLE, known))
-
-    def remember(self) -> None:
-        """Keeps the records at hand: they are what is read and changed next."""
-        for name, record in self._records.items():
-            if _is_gone(record):
-                self._recent.pop(name, None)
-            else:
-                self._recent[name] = record
-        while len(self._recent) > MAX_RECENT:
-            del self._recent[next(iter(self._recent))]
 
     def _change(self, before: Record | None, record: Record) -> None:
         self._records[record.name] = record
         if record.request_id:
             self._requests[record.method, record.request_id, record.parent] = record.name
         if record.exclusive_target:
-            self._occupants[record.exclusive_target] = record.name
+            self._exclusive_holders[record.exclusive_target] = record.name
         self.changes.append((before, record))
 
     def _get(self, name: str) -> Record | None:
@@ -164,7 +163,7 @@ class Batch:
         return None if _is_gone(record) else record
 
     def _has(self, name: str) -> bool:
-        if name in self._records or name in self._recent:
+        if name in self._records or self._recent.get(name):
             return True
         query = "SELECT 1 FROM operations WHERE name = ?"
         return self._connection.execute(query, (name,)).fetchone() is not None
@@ -177,14 +176,14 @@ class Batch:
             name = row[0] if row else ""
         return self._get(name) if name else None
 
-    def _occupant(self, target: str) -> str:
+    def _exclusive_holder(self, target: str) -> str:
         """Returns the operation that has a target for itself; empty for none."""
         if not target:
             return ""
-        if target not in self._occupants:
+        if target not in self._exclusive_holders:
             row = self._connection.execute(BY_EXCLUSIVE_TARGET, (target,)).fetchone()
-            self._occupants[target] = row[0] if row else ""
-        return self._occupants[target]
+            self._exclusive_holders[target] = row[0] if row else ""
+        return self._exclusive_holders[target]
 
 
 def _is_gone(record: Record) -> bool:

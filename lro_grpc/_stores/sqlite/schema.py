@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._operation.record import CLAIMABLE_STATES, FIELDS, Record
+from lro_grpc._stores.sqlite.connection import transaction
 
 COLUMNS = ", ".join(Record._fields)
 STATES = ", ".join(str(state) for state in sorted(CLAIMABLE_STATES))
@@ -89,18 +89,6 @@ def signing_secret_of(connection: sqlite3.Connection) -> bytes:
     connection.execute(statement, (os.urandom(32),))
     (value,) = connection.execute("SELECT value FROM secrets WHERE name = 'page token'").fetchone()
     return bytes(value)
-
-
-@contextlib.contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Surrounds a transaction, which the caller commits; an exception rolls it back."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def record_of(row: Sequence[Any]) -> Record:

@@ -1,0 +1,65 @@
+"""A connection to the file: how it is opened, read from, and changed in transactions."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lro_grpc._errors import UnavailableError
+
+_BUSY_SECONDS = 0.1
+"""The longest time that another program's lock on the file may hold up the event loop."""
+
+
+def connect(file: Path) -> sqlite3.Connection:
+    """Opens a connection, on which a commit is on the disk when it returns (R1).
+
+    With a write-ahead log, readers go on while another connection commits. Any thread may use the
+    connection, one at a time.
+    """
+    connection = sqlite3.connect(
+        file, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def fetch(
+    connection: sqlite3.Connection, query: str, *parameters: str | int | bytes
+) -> list[tuple[Any, ...]]:
+    """Returns the rows of a query.
+
+    Raises:
+        UnavailableError: If SQLite cannot answer.
+    """
+    try:
+        return connection.execute(query, parameters).fetchall()
+    except sqlite3.Error as cause:
+        raise unavailable(cause) from cause
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Surrounds a transaction, which the caller commits; an exception rolls it back."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def unavailable(cause: sqlite3.Error) -> UnavailableError:
+    """Returns the error for a call that SQLite has failed."""
+    error = UnavailableError(f"the store cannot answer: {cause}", reason="STORE_UNAVAILABLE")
+    error.__cause__ = cause
+    return error

@@ -1,0 +1,62 @@
+"""The records of recent changes, as their listeners have seen them.
+
+A writer finds what it changes here and need not read it; a reader finds here what it would have to
+read. And it is here that reads and listeners agree. A commit is in the file a moment before the
+event loop learns that it is durable and calls the listeners. A read of the file in that moment
+would answer with the new state, and the next read, of the record at hand, with the old one again:
+but what Get answers never goes back (R8), and whoever is woken by a listener reads that change or
+a later one. Hence the rule of all reads:
+
+    **A record that is at hand wins over its row.**
+
+What that takes of each party:
+
+* The writer puts a commit's records here only when it is durable, in the same step of the event
+  loop in which it calls the listeners: no read comes between.
+* A read of one operation looks here first (``SqliteStore.read``, ``operation``).
+* A read of many rows replaces each row by the record at hand, and asks the filter of that record
+  (``pages``). A row that the commit under way has moved out of the filter would be missing: hence
+  ``committing``, the names that a page looks at besides.
+* After an error of SQLite nobody knows whether the commit has happened: all is dropped, and the
+  file is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from lro_grpc._operation.record import Record
+
+MAX_RECORDS = 10_000
+"""Records at hand at most; the oldest go first, and are read from the file when they are needed."""
+
+
+class RecentRecords:
+    """Records by their names; see the module."""
+
+    def __init__(self) -> None:
+        self.committing: Collection[str] = ()
+        """The operations whose rows may be ahead of their records here."""
+        self._records: dict[str, Record] = {}
+
+    def __len__(self) -> int:
+        """Returns the number of records."""
+        return len(self._records)
+
+    def get(self, name: str) -> Record | None:
+        """Returns the record of a name, if it is at hand."""
+        return self._records.get(name)
+
+    def keep(self, records: Iterable[Record]) -> None:
+        """Takes the records of a durable commit."""
+        for record in records:
+            if record.deleted and record.done:
+                self._records.pop(record.name, None)
+            else:
+                self._records[record.name] = record
+        while len(self._records) > MAX_RECORDS:
+            del self._records[next(iter(self._records))]
+
+    def clear(self) -> None:
+        """Drops all records."""
+        self._records.clear()

@@ -1,0 +1,191 @@
+"""Writes changes in groups: one task, one commit for all the calls that wait.
+
+The task takes the calls that wait, applies their changes to records in memory (``commit``), writes
+each record that has changed once, and has a thread do the COMMIT: that alone waits for the disk,
+and the event loop goes on meanwhile. The calls that arrive during a commit are the next group; so
+the slower the disk, the larger the groups, and a thousand calls cost about as much as one.
+
+When the commit is durable, the records of the group are put at hand, its listeners are called with
+each change in order, and then its callers get their answers: in one step of the event loop, for
+the rule in ``recent``.
+
+======================  ==========================================================================
+what goes wrong         what becomes of the group
+======================  ==========================================================================
+a change is refused     its error is its answer; the others are not touched
+a bug raises            its caller gets that; the others are not touched
+a record is unstorable  all is rolled back, and each call is made again in a commit of its own, so
+                        that one caller alone gets the error
+SQLite raises           all is rolled back, and every caller gets UNAVAILABLE. A COMMIT that has
+                        raised may have happened: the records at hand are dropped
+a caller is cancelled   its changes are made, and announced; its answer is dropped
+the event loop ends     the commit under way is waited for, for a connection must not be closed
+                        under it; the calls that wait, and all later ones, get UNAVAILABLE
+the store is closed     all calls that wait are made first; later ones get UNAVAILABLE
+======================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from lro_grpc._errors import UnavailableError
+from lro_grpc._operation.record import Record
+from lro_grpc._stores.sqlite.commit import Commit, UnstorableError
+from lro_grpc._stores.sqlite.connection import transaction, unavailable
+from lro_grpc._stores.sqlite.recent import RecentRecords
+from lro_grpc._stores.store import Listener, Now
+
+T = TypeVar("T")
+
+_MAX_CALLS = 1000
+"""Calls in one commit at most, so that the first of them need not wait for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call that waits: the changes that it makes, and the future of its answer."""
+
+    change: Callable[[Commit], Any]
+    answer: asyncio.Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The answer to a call, to be given when its commit is durable."""
+
+    future: asyncio.Future[Any]
+    value: Any = None
+    error: Exception | None = None
+
+    def give(self) -> None:
+        if self.future.done():  # its caller was cancelled meanwhile
+            return
+        if self.error is None:
+            self.future.set_result(self.value)
+        else:
+            self.future.set_exception(self.error)
+
+
+class Writer:
+    """The one task, and the one connection, that change the file.
+
+    Args:
+        connection: The connection; nothing else may use it.
+        recent: Gets the records of each commit.
+        listeners: Get each change; may grow.
+        now: Returns the time in microseconds since 1970 UTC.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        recent: RecentRecords,
+        listeners: Sequence[Listener],
+        now: Now,
+    ) -> None:
+        self._connection = connection
+        self._recent = recent
+        self._listeners = listeners
+        self._now = now
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[_Call] = deque()
+        self._more = asyncio.Event()
+        self._closing = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lro-sqlite")
+        self._task = asyncio.create_task(self._run(), name="lro-sqlite")
+
+    async def write(self, change: Callable[[Commit], T]) -> T:
+        """Makes changes in the next commit, and returns what ``change`` returns.
+
+        Args:
+            change: Makes the changes; is called again if the first commit comes to nothing.
+
+        Raises:
+            UnavailableError: If the store is closed, or SQLite fails.
+            Exception: The error that ``change`` raises.
+        """
+        if self._closing:
+            raise _closed()
+        answer: asyncio.Future[T] = self._loop.create_future()
+        self._waiting.append(_Call(change, answer))
+        self._more.set()
+        return await answer
+
+    async def close(self) -> None:
+        """Makes the calls that wait, and ends."""
+        self._closing = True
+        self._more.set()
+        await self._task
+        self._thread.shutdown()
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting or not self._closing:
+                if not self._waiting:
+                    self._more.clear()
+                    await self._more.wait()
+                number = min(len(self._waiting), _MAX_CALLS)
+                await self._commit([self._waiting.popleft() for _ in range(number)])
+        finally:
+            self._closing = True  # the loop may end before anyone has closed the store
+            self._finish([], [_Answer(call.answer, error=_closed()) for call in self._waiting])
+
+    async def _commit(self, calls: Sequence[_Call]) -> None:
+        """Makes calls in one commit, and answers them."""
+        commit = Commit(self._connection, self._recent, self._now)
+        try:
+            with transaction(self._connection):
+                answers = [_made(call, commit) for call in calls]
+                commit.write()
+                self._recent.committing = commit.names
+                await self._wait_for_disk()
+        except sqlite3.Error as error:
+            self._recent.clear()
+            self._finish([], [_Answer(call.answer, error=unavailable(error)) for call in calls])
+        except UnstorableError as unstorable:
+            if len(calls) > 1:
+                for call in calls:
+                    await self._commit([call])
+            else:
+                self._finish([], [_Answer(calls[0].answer, error=unstorable.public())])
+        else:
+            self._recent.keep(commit.records)
+            self._finish(commit.changes, answers)
+        finally:
+            self._recent.committing = ()
+
+    async def _wait_for_disk(self) -> None:
+        try:
+            await self._loop.run_in_executor(self._thread, self._connection.execute, "COMMIT")
+        except asyncio.CancelledError:  # the loop ends: the commit must be over before the rest
+            self._thread.shutdown()
+            raise
+
+    def _finish(
+        self, changes: Sequence[tuple[Record | None, Record]], answers: Sequence[_Answer]
+    ) -> None:
+        for change in changes:
+            for listener in self._listeners:
+                listener(*change)
+        for answer in answers:
+            answer.give()
+
+
+def _made(call: _Call, commit: Commit) -> _Answer:
+    try:
+        return _Answer(call.answer, value=call.change(commit))
+    except sqlite3.Error:
+        raise  # the transaction cannot go on: no call of the group has happened
+    except Exception as error:  # noqa: BLE001 - it is the answer to this call, and to no other
+        return _Answer(call.answer, error=error)
+
+
+def _closed() -> UnavailableError:
+    return UnavailableError("the store is closed", reason="STORE_UNAVAILABLE")
