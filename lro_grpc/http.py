@@ -1,4 +1,4 @@
-"""Operations over HTTP, in the forms that vendors' own clients speak; needs the extra ``http``."""
+"""Operations over HTTP, as vendors' own clients speak it; needs the extra ``http``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ASGI app: finds a request's route, and answers it or refuses it."""
+"""The ASGI app: finds the route of a request, and answers with its response or with an error."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ from lro_grpc._server.operations import Operations
 
 
 class Gateway:
-    """An ASGI app that answers each request in the api of its path.
+    """An ASGI app that answers each request as the vendor of its path does.
 
     Args:
-        apis: The apis. A path that begins with the prefix of none has the first one's
-            errors.
-        methods: The routes of authors' methods.
-        bounds: What a request may ask.
+        apis: The vendors' APIs. A path below the prefix of none has the errors of the first.
+        methods: The routes of the service's own methods.
+        limits: The limits of a body.
     """
 
     def __init__(
-        self, apis: Sequence[VendorApi], methods: Iterable[Route], bounds: BodyLimits
+        self, apis: Sequence[VendorApi], methods: Iterable[Route], limits: BodyLimits
     ) -> None:
         self._apis = apis
         own = [route for api in apis for route in api.routes()]
         self._router = Router([*own, *methods])
-        self._bounds = bounds
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -45,17 +44,17 @@ class Gateway:
             response = await self._answer(scope, receive)
             await response(scope, receive, send)
         except ClientDisconnect:
-            pass  # nobody is there to be answered
+            pass  # there is nobody to answer
 
     async def _answer(self, scope: Scope, receive: Receive) -> ASGIApp:
         http_method, path = scope["method"], _path(scope)
         try:
             route, variables = self._route(http_method, path)
-            return await route.answer(HttpRequest(scope, receive, self._bounds), variables)
+            return await route.answer(HttpRequest(scope, receive, self._limits), variables)
         except ClientDisconnect:
             raise
-        except Exception as error:  # noqa: BLE001 - it is told to the client
-            return self._refusal(error, http_method, path)
+        except Exception as error:  # noqa: BLE001 - the client sees it
+            return self._error_response(error, http_method, path)
 
     def _route(self, http_method: str, path: str) -> tuple[Route, Mapping[str, str]]:
         found = self._router.find(http_method, path)
@@ -66,12 +65,12 @@ class Gateway:
             raise responses.wrong_method(http_method, path, ", ".join(allowed))
         raise responses.no_route(http_method, path)
 
-    def _refusal(self, error: Exception, http_method: str, path: str) -> ASGIApp:
-        status, headers, told = responses.told(error, f"{http_method} {path}")
-        body = api_of(path, self._apis).error_body(told)
+    def _error_response(self, error: Exception, http_method: str, path: str) -> ASGIApp:
+        http_status, headers, status = responses.http_error(error, f"{http_method} {path}")
+        body = api_of(path, self._apis).error_body(status)
         if isinstance(body["error"]["code"], int):
-            body["error"]["code"] = status
-        return json_response(dumped(body), status=status, headers=headers)
+            body["error"]["code"] = http_status
+        return json_response(dumped(body), status=http_status, headers=headers)
 
 
 def _path(scope: Scope) -> str:
@@ -83,9 +82,10 @@ def _path(scope: Scope) -> str:
 
 
 class OnLoop:
-    """Runs an app on the event loop of the operations, whatever loop the HTTP server has.
+    """Runs an app on the event loop of the operations, whichever loop the HTTP server has.
 
-    They differ where the operations are attached to a ``grpc.server``.
+    The two differ if the operations are attached to a ``grpc.server``: their loop then has a thread
+    of its own.
 
     Args:
         app: The app.
@@ -102,24 +102,19 @@ class OnLoop:
         if there is None or there is here:
             await self._app(scope, receive, send)
             return
-        answering = self._app(scope, _from(here, receive), _from(here, send))
-        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_run(answering), there))
+        on_there = _on_loop(there, self._app)
+        await on_there(scope, _on_loop(here, receive), _on_loop(here, send))
 
 
-Loop = asyncio.AbstractEventLoop
-
-
-def _from(
-    loop: Loop, function: Callable[..., Awaitable[Any]]
+def _on_loop(
+    loop: asyncio.AbstractEventLoop, function: Callable[..., Awaitable[Any]]
 ) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """Returns a function for another loop that calls one on this loop."""
+    """Returns a function, for any loop, that calls another one on its own loop."""
 
     async def call(*arguments: Any) -> Any:
-        running = asyncio.run_coroutine_threadsafe(_run(function(*arguments)), loop)
-        return await asyncio.wrap_future(running)
+        async def run() -> Any:
+            return await function(*arguments)
+
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run(), loop))
 
     return call
-
-
-async def _run(awaitable: Awaitable[Any]) -> Any:
-    return await awaitable

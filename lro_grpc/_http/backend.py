@@ -36,7 +36,7 @@ class Backend(Protocol):
     async def call(
         self, method: str, body: bytes, caller: Caller, *, waits: bool = False
     ) -> Answer:
-        """Calls a method that gives one answer.
+        """Calls a method with one answer.
 
         Args:
             method: ``/pkg.Service/Method``.
@@ -47,7 +47,7 @@ class Backend(Protocol):
         ...
 
     def stream(self, method: str, body: bytes, caller: Caller) -> AsyncGenerator[bytes, None]:
-        """Calls a method that gives a stream of answers."""
+        """Calls a method with a stream of answers."""
         ...
 
     async def get(self, name: str, caller: Caller) -> OperationView:

@@ -1,4 +1,4 @@
-"""What puts a gateway together."""
+"""Puts a gateway together: a backend, the vendors' APIs in front of it, and the app."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def gateway(
         app = gateway(operations)
         app = gateway(channel=grpc.aio.insecure_channel("127.0.0.1:50051"))
 
-    ``identify`` and ``authorize`` of the operations hold here too: what they are given as metadata
-    are the request's headers. A server behind a channel is sent them as metadata.
+    ``identify`` and ``authorize`` of the operations hold here, too, with the request's headers as
+    metadata. A server behind a channel gets the headers as metadata.
 
     Args:
         operations: The operations, once their methods are added.
@@ -52,19 +52,21 @@ def gateway(
         starts: The long-running methods of that server, ``/pkg.Service/Method``, and the types of
             their requests. Those of ``operations`` are known.
         jobs: The kinds of jobs of that server. Those of ``operations`` are known.
-        rules: Where long-running methods and those of jobs are, by their full names. Unless given,
-            their ``google.api.http`` annotations tell; without one, jobs are where the AIPs put
-            them, and a long-running method is not reached over HTTP.
-        prefix: What the paths of google.longrunning begin with.
-        public_url: What links in answers begin with, such as ``https://example.com``; they are
+        rules: The paths of long-running methods and of those of jobs, by the methods' full names.
+            A method without a rule is where its ``google.api.http`` annotation puts it; without
+            an annotation, a job's method is where the AIPs put it, and a long-running method is
+            not reached over HTTP.
+        prefix: The beginning of the paths of google.longrunning.
+        public_url: The beginning of links in responses, such as ``https://example.com``; links are
             relative to the server unless given.
         allow_origins: The origins whose pages may call (CORS), such as ``https://example.com``;
             none unless given.
-        max_body: How many bytes a request's body may have.
-        body_timeout: How long it may take to come.
+        max_body: The most bytes of a request's body.
+        body_timeout: The longest time that a body may take to arrive.
 
     Raises:
-        ConfigurationError: If there is nothing to stand in front of, or a rule cannot be.
+        ConfigurationError: If neither operations nor a channel is given, or both, or a rule is
+            malformed.
     """
     if (operations is None) == (channel is None):
         raise ConfigurationError("give the gateway either operations or a channel")
@@ -82,8 +84,8 @@ def gateway(
         AzureFace(backend, public_url),
         DeploymentManager(backend, public_url),
     ]
-    bounds = BodyLimits(max_body, body_timeout.total_seconds())
-    app: ASGIApp = Gateway(apis, routes(methods, backend, apis), bounds)
+    limits = BodyLimits(max_body, body_timeout.total_seconds())
+    app: ASGIApp = Gateway(apis, routes(methods, backend, apis), limits)
     if operations is not None:
         app = OnLoop(app, operations)
     if allow_origins:

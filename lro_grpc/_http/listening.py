@@ -1,4 +1,4 @@
-"""An HTTP server for an ASGI app: in the event loop that is there, or in a thread of its own."""
+"""An HTTP server for an ASGI app: on the running event loop, or in a thread of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lro_grpc._runtime.loop_thread import LoopThread
 
 
 class _Server(uvicorn.Server):
-    """One that leaves the process' signals to whoever runs the operations."""
+    """A server that leaves the process' signals to the program that runs the operations."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -32,7 +32,7 @@ async def listening(
     Args:
         app: The app.
         address: ``HOST:PORT``; port 0 for any.
-        grace: How long requests are given to end at the end.
+        grace: The time that requests have to end at the shutdown.
 
     Yields:
         The port.

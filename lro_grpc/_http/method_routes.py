@@ -1,4 +1,4 @@
-"""Authors' own methods over HTTP: those that start operations, and those of jobs."""
+"""The routes of the service's own methods: those that start operations, and those of jobs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Method:
     request: type[Message]
     response: type[Message]
     rule: http_pb2.HttpRule | None
-    """Where it is; None for nowhere."""
+    """Its paths; None if it is not reached over HTTP."""
 
 
 def methods_of(
@@ -46,11 +46,12 @@ def methods_of(
     Args:
         starts: The request types of the methods that start operations, by the methods' names.
         jobs: Kinds of jobs, and of each the verbs of its methods.
-        rules: Where methods are, by their names; unless given, as their annotation says.
-        prefix: What paths begin with of jobs' methods that have no annotation.
+        rules: The paths of methods, by the methods' names. A method without a rule is where its
+            annotation puts it.
+        prefix: The beginning of the paths of jobs' methods that have no annotation.
 
     Raises:
-        ConfigurationError: If there is a rule for another method.
+        ConfigurationError: If there is a rule for a method that there is not.
     """
     found = {
         name: Method(name, request, operations_pb2.Operation, rules.get(name) or rule_of(name))
@@ -74,27 +75,27 @@ def routes(
 
     Args:
         methods: The methods.
-        backend: What serves them.
-        apis: In which an operation is shown, by the path of the method that has started it.
+        backend: Calls the methods.
+        apis: The vendors' APIs. The one of a method's path answers with the started operation.
     """
     for method in methods:
         for binding in bindings(method.rule, method.request) if method.rule is not None else ():
             api = api_of(binding.template.text, apis)
-            yield transcoding.route(binding, _answering(method, backend, api))
+            yield transcoding.route(binding, _answer_of(method, backend, api))
 
 
-def _answering(method: Method, backend: Backend, api: VendorApi) -> transcoding.Answer:
-    async def answer(body: bytes, http_request: HttpRequest) -> ASGIApp:
-        answered = (await backend.call(method.name, body, http_request.caller)).body
+def _answer_of(method: Method, backend: Backend, api: VendorApi) -> transcoding.Answer:
+    async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
+        answer = (await backend.call(method.name, body, http_request.caller)).body
         if method.response is operations_pb2.Operation:
-            return await api.started(answered)
-        return json_response(dumped(canonical_json.to_json(method.response.FromString(answered))))
+            return await api.started(answer)
+        return json_response(dumped(canonical_json.to_json(method.response.FromString(answer))))
 
-    return answer
+    return respond
 
 
 def _rule_of_job(kind: JobKind, verb: str, prefix: str) -> http_pb2.HttpRule:
-    """Returns where the AIPs put a method of jobs (AIP-131 to 136)."""
+    """Returns the path at which the AIPs put a method of jobs (AIP-131 to 136)."""
     collection = f"{prefix}/{{parent=**}}/{kind.collection}"
     name = f"{prefix}/{{name=**/{kind.collection}/*}}"
     if verb == "Create":

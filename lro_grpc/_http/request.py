@@ -1,4 +1,4 @@
-"""One HTTP request, as far as a route may know of it."""
+"""One HTTP request: its query, its body within limits, and its caller."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """What a request may ask of the gateway."""
+    """The limits of a request's body."""
 
-    body: int
-    """Bytes of a body at most."""
+    size: int
+    """The most bytes of a body."""
     seconds: float
-    """How long a body may take to come."""
+    """The longest time that a body may take to arrive."""
 
 
 class HttpRequest:
     """A request that is to be answered.
 
     Args:
-        scope: The request, as ASGI tells it.
+        scope: The request, as ASGI describes it.
         receive: Receives its body.
-        bounds: How large and how slow that may be.
+        limits: The limits of the body.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, bounds: BodyLimits) -> None:
+    def __init__(self, scope: Scope, receive: Receive, limits: BodyLimits) -> None:
         self.caller = Caller(scope)
         self._scope = scope
         self._receive = receive
-        self._bounds = bounds
+        self._limits = limits
 
     @property
     def query(self) -> Sequence[tuple[str, str]]:
@@ -55,24 +55,24 @@ class HttpRequest:
         return Headers(scope=self._scope)
 
     async def body(self) -> bytes:
-        """Returns the body, which is JSON as far as its headers tell.
+        """Returns the body, which is JSON by its headers.
 
         Raises:
-            HttpError: If it is something else, or too large, or does not come.
+            HttpError: If it is something else, or too large, or does not arrive.
             ClientDisconnect: If the client is gone.
         """
         headers = self.headers
         length = headers.get("content-length", "")
         # HTTP/2 needs neither of the two headers; a request of HTTP/1 without them has no body.
-        is_marked = length or "transfer-encoding" in headers
-        if not is_marked and self._scope["http_version"].startswith("1"):
+        has_body = length or "transfer-encoding" in headers
+        if not has_body and self._scope["http_version"].startswith("1"):
             return b""
-        if length.isdecimal() and int(length) > self._bounds.body:
-            raise responses.too_large(self._bounds.body)
+        if length.isdecimal() and int(length) > self._limits.size:
+            raise responses.too_large(self._limits.size)
         try:
-            body = await asyncio.wait_for(self._read(), self._bounds.seconds)
+            body = await asyncio.wait_for(self._read(), self._limits.seconds)
         except asyncio.TimeoutError as cause:
-            raise responses.too_slow(self._bounds.seconds) from cause
+            raise responses.too_slow(self._limits.seconds) from cause
         content_type = headers.get("content-type", "application/json")
         media_type = content_type.partition(";")[0].strip().lower()
         if body and not (media_type == "application/json" or media_type.endswith("+json")):
@@ -86,8 +86,8 @@ class HttpRequest:
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
             body += message.get("body", b"")
-            if len(body) > self._bounds.body:
-                raise responses.too_large(self._bounds.body)
+            if len(body) > self._limits.size:
+                raise responses.too_large(self._limits.size)
             if not message.get("more_body", False):
                 return bytes(body)
 
@@ -95,7 +95,7 @@ class HttpRequest:
         """Awaits an answer that may take long; ends it when the client is gone.
 
         Args:
-            answer: What to await, once the body is read.
+            answer: Makes the answer. The body has been read by then.
 
         Raises:
             ClientDisconnect: If the client is gone.
@@ -124,7 +124,7 @@ class Caller:
     ``auth_context`` is empty.
 
     Args:
-        scope: The request, as ASGI tells it.
+        scope: The request, as ASGI describes it.
     """
 
     def __init__(self, scope: Scope) -> None:
@@ -136,7 +136,7 @@ class Caller:
         return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
 
     def metadata(self) -> Sequence[tuple[str, str]]:
-        """Returns the headers that a gRPC server is to be told."""
+        """Returns the headers to send on to a gRPC server."""
         return [
             (name, value)
             for name, value in self.invocation_metadata()
@@ -144,7 +144,7 @@ class Caller:
         ]
 
     def peer(self) -> str:
-        """Returns the client's address, in the form of gRPC's own."""
+        """Returns the client's address, written as gRPC writes it."""
         client: Any = self._scope.get("client")
         if not client:
             return ""
@@ -152,7 +152,7 @@ class Caller:
         return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
 
     def peer_identities(self) -> None:
-        """Returns None: nobody is told by a certificate."""
+        """Returns None: no certificate names the caller."""
 
     def peer_identity_key(self) -> None:
         """Returns None, as ``peer_identities``."""
@@ -187,18 +187,18 @@ SYSTEM_PARAMETERS = frozenset(
     | {"$unique", "access_token", "alt", "bearer_token", "callback", "fields", "key"}
     | {"oauth_token", "prettyPrint", "quotaUser", "uploadType", "upload_protocol"}
 )
-"""Query parameters that Google's clients send with any request: they are no fields."""
+"""Query parameters that Google's clients send with any request; they are no fields."""
 
 
 def single_values(query: Sequence[tuple[str, str]], known: Collection[str]) -> dict[str, str]:
-    """Returns the query parameters of a request but for those that Google's clients always send.
+    """Returns the values of the query parameters, without those that Google's clients always send.
 
     Args:
         query: All parameters.
-        known: Those that there are.
+        known: The names of the parameters that there are.
 
     Raises:
-        MalformedRequestError: If one is not known, or given twice.
+        MalformedRequestError: If a parameter is not known, or given twice.
     """
     found: dict[str, str] = {}
     for name, text in query:
@@ -212,8 +212,8 @@ def single_values(query: Sequence[tuple[str, str]], known: Collection[str]) -> d
     return found
 
 
-def bad_parameter(name: str, what: str) -> MalformedRequestError:
-    """Returns the error for a parameter, by its name and what is wrong with it."""
+def bad_parameter(name: str, problem: str) -> MalformedRequestError:
+    """Returns the error for a parameter, by its name and the problem with it."""
     return MalformedRequestError(
-        f"the parameter {cut(name)!r} {what}", metadata={"parameter": cut(name)}
+        f"the parameter {cut(name)!r} {problem}", metadata={"parameter": cut(name)}
     )

@@ -1,4 +1,4 @@
-"""What the gateway answers: JSON."""
+"""The responses of the gateway: JSON, and errors with their HTTP status."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def json_response(
     Args:
         body: JSON.
         status: The HTTP status.
-        headers: Headers besides those of any response.
+        headers: More headers than every response has.
     """
     return Response(
         body, status, {**_HEADERS, **headers} if headers else _HEADERS, "application/json"
@@ -42,20 +42,20 @@ def dumped(value: Any) -> bytes:
 def operation_json(operation: bytes) -> bytes:
     """Returns the JSON of a serialized Operation, on one line.
 
-    An operation is asked for again and again while nothing changes: so what was made is kept.
+    Clients poll an operation while nothing changes, so recent JSON is cached.
     """
-    return _kept(operation) if len(operation) <= _MAX_KEPT else _made(operation)
+    return _cached(operation) if len(operation) <= _MAX_CACHED else _uncached(operation)
 
 
-def _made(operation: bytes) -> bytes:
+def _uncached(operation: bytes) -> bytes:
     return dumped(longrunning.to_json(operations_pb2.Operation.FromString(operation)))
 
 
-_MAX_KEPT = 8 * 1024
-"""Bytes of an operation whose JSON is kept."""
+_MAX_CACHED = 8 * 1024
+"""The most bytes of an operation whose JSON is cached."""
 
 
-_kept = functools.lru_cache(maxsize=1024)(_made)
+_cached = functools.lru_cache(maxsize=1024)(_uncached)
 
 
 class HttpError(LroError):
@@ -78,12 +78,12 @@ class HttpError(LroError):
         self.headers = headers or {}
 
 
-def told(error: Exception, where: str) -> tuple[int, Mapping[str, str], status_pb2.Status]:
-    """Returns how to answer with an error: the HTTP status, headers, and the Status for the body.
+def http_error(error: Exception, where: str) -> tuple[int, Mapping[str, str], status_pb2.Status]:
+    """Returns an error as HTTP has it: the HTTP status, headers, and the Status for the body.
 
     Args:
-        error: What was raised; of what is no ``LroError``, the log has it and the answer an id.
-        where: What was being done, for the log.
+        error: The error. If it is no ``LroError``, the log has it, and the client sees an id only.
+        where: The place of the error, for the log.
     """
     status = status_of(error, where, domain=LIBRARY_DOMAIN)
     if isinstance(error, HttpError):
@@ -92,7 +92,7 @@ def told(error: Exception, where: str) -> tuple[int, Mapping[str, str], status_p
 
 
 def no_route(http_method: str, path: str) -> HttpError:
-    """Returns the error for a path that nothing is at."""
+    """Returns the error for a path without a route."""
     return HttpError(
         f"there is nothing at {cut(path)} to {http_method}; see the API's paths",
         status=404,
@@ -106,9 +106,9 @@ def wrong_method(http_method: str, path: str, allowed: str) -> HttpError:
     """Returns the error for a path that has other methods.
 
     Args:
-        http_method: What was sent.
-        path: Where to.
-        allowed: The methods that there are, with commas.
+        http_method: The method of the request.
+        path: Its path.
+        allowed: The methods that the path has, with commas.
     """
     return HttpError(
         f"{cut(path)} has no {cut(http_method)}; use {allowed}",
@@ -133,7 +133,7 @@ def too_large(limit: int) -> HttpError:
 
 
 def too_slow(seconds: float) -> HttpError:
-    """Returns the error for a body that does not come to its end."""
+    """Returns the error for a body that does not arrive in time."""
     return HttpError(
         f"the body has not come within {seconds:g} seconds; send it faster",
         status=408,

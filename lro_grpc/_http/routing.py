@@ -1,4 +1,4 @@
-"""Path templates of ``google.api.http``, matched with the paths of requests.
+"""Finds the route of a path, by the path templates of ``google.api.http``.
 
 ::
 
@@ -8,8 +8,8 @@
 
 ``*`` stands for one segment, ``**`` for any number of them, also none. There may be one ``**``, not
 only at the end as in Google's own grammar: the routes of google.longrunning need that. In a path,
-what follows the first colon in the last segment is a verb, never part of a value; a colon that is
-none is percent-encoded.
+the verb begins at the first colon of the last segment, and is never part of a value; any other
+colon is percent-encoded.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ class Route:
     http_method: str
     template: Template
     answer: Callable[[HttpRequest, Mapping[str, str]], Awaitable[ASGIApp]]
-    """Is given a request and what the template has found in its path."""
+    """Answers a request, given the values of the template's variables in its path."""
 
 
 class VendorApi(Protocol):
-    """One vendor's way of showing operations over HTTP."""
+    """One vendor's HTTP API for operations: its routes, and the shape of its answers."""
 
     prefix: str
-    """What its paths begin with."""
+    """The beginning of all its paths."""
 
     def routes(self) -> Iterable[Route]:
         """Returns its routes; where several match, the first one answers."""
         ...
 
     def error_body(self, status: status_pb2.Status) -> dict[str, Any]:
-        """Returns the JSON of a refusal."""
+        """Returns the JSON body of an error response."""
         ...
 
     async def started(self, operation: bytes) -> Response:
@@ -62,7 +62,7 @@ class VendorApi(Protocol):
 
 
 def api_of(path: str, apis: Sequence[VendorApi]) -> VendorApi:
-    """Returns the api in whose prefix a path is, or else the first one."""
+    """Returns the API with the longest prefix of a path, or else the first one."""
     inside = (one for one in apis if path.startswith(f"{one.prefix}/"))
     return max(inside, key=lambda one: len(one.prefix), default=apis[0])
 
@@ -81,7 +81,7 @@ class Router:
             of_method.setdefault(route.template.verb, []).append(route)
 
     def find(self, http_method: str, path: str) -> tuple[Route, Mapping[str, str]] | None:
-        """Returns a route and what its template has found in the path; None for no route."""
+        """Returns a route and the values of its variables; None for no route."""
         for route in self._routes.get(http_method, {}).get(verb_of(path), ()):
             variables = route.template.match(path)
             if variables is not None:
@@ -94,13 +94,13 @@ class Router:
 
 
 class Template:
-    """One template.
+    """A path template, ready to match paths.
 
     Args:
         text: The template.
 
     Raises:
-        ConfigurationError: If it is not of the form above.
+        ConfigurationError: If it is none by the grammar above.
     """
 
     def __init__(self, text: str) -> None:
@@ -131,9 +131,9 @@ class Template:
     def match(self, path: str) -> Mapping[str, str] | None:
         """Returns the values of the variables, by the paths of their fields; None for no match.
 
-        Literals match as they stand in the template only. In values the percent-encoding is
-        undone: of a variable that is one segment all of it, of any other but ``%2F``, so that what
-        was encoded never becomes a separator.
+        Literals match only as they stand in the template. Values are percent-decoded: those of one
+        segment wholly; those of several all but ``%2F``, so that an encoded slash never becomes a
+        separator.
 
         Args:
             path: The path as it was sent, percent-encoded and without a query.

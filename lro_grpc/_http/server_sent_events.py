@@ -1,9 +1,9 @@
 """Server-sent events: the states of an operation for a browser's ``EventSource``.
 
 Each state is a ``message`` event whose data is the JSON of the Operation. The terminal one has the
-id ``done``, with which an ``EventSource`` comes again, and is then told with 204 to come no more. A
-failure in between is a ``status`` event, its data the JSON of a refusal. A comment says now and
-then that the connection still stands.
+id ``done``: an ``EventSource`` that connects again sends it, and 204 makes it stop. A failure in
+between is a ``status`` event, its data the JSON body of an error response. A comment now and then
+shows that the connection is alive.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lro_grpc._http.request import HttpRequest
 from lro_grpc._http.responses import dumped, operation_json
 
 ErrorBody = Callable[[status_pb2.Status], "dict[str, Any]"]
-"""Returns the JSON of a refusal."""
+"""Returns the JSON body of an error response."""
 
 _LAST_ID = "done"
 
@@ -48,7 +48,7 @@ async def event_stream(
         error_body: Makes the data of a ``status`` event.
 
     Raises:
-        LroError: What comes in place of the first message.
+        LroError: If the stream fails before its first message.
     """
     if http_request.headers.get("last-event-id") == _LAST_ID:
         return Response(status_code=204)
@@ -75,8 +75,8 @@ async def _events(
             while message is not None:
                 yield b": unchanged\n\n" if message == sent else _event(message)
                 sent, message = message, await _next(messages)
-        except Exception as error:  # noqa: BLE001 - it is told to the client
-            *_, status = responses.told(error, "server-sent events")
+        except Exception as error:  # noqa: BLE001 - the client sees it
+            *_, status = responses.http_error(error, "server-sent events")
             yield b"event: status\ndata: " + dumped(error_body(status)) + b"\n\n"
 
 

@@ -1,4 +1,4 @@
-"""From an HTTP request to an RPC's request message, as ``google/api/http.proto`` says."""
+"""Makes an RPC's request message of an HTTP request, by the rules of ``google/api/http.proto``."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Answer = Callable[[bytes, HttpRequest], Awaitable[ASGIApp]]
 
 
 def routes(rule: http_pb2.HttpRule, request: type[Message], answer: Answer) -> Iterator[Route]:
-    """Gives the routes of a rule.
+    """Yields the routes of a rule.
 
     Args:
-        rule: Where the method is.
+        rule: The paths of the method.
         request: The type of its request.
         answer: Answers a request.
     """
@@ -51,22 +51,22 @@ class Binding:
     """Such as ``POST``."""
     template: Template
     body: str
-    """The field that the body is; ``*`` for the request itself, empty for none."""
+    """The field that the body fills; ``*`` for the whole request, empty for none."""
     request: type[Message]
     """The type of the method's request."""
 
     def message(
         self, variables: Mapping[str, str], query: Sequence[tuple[str, str]], body: bytes
     ) -> Message:
-        """Returns the request message that an HTTP request is of.
+        """Returns the request message of an HTTP request.
 
         Args:
-            variables: What the template has found in the path.
+            variables: The values of the template's variables in the path.
             query: The query parameters.
             body: The body.
 
         Raises:
-            MalformedRequestError: If it is of none.
+            MalformedRequestError: If the request is not one of this method.
         """
         message = self.request()
         if body and not self.body:
@@ -113,14 +113,14 @@ class Binding:
 
 
 def bindings(rule: http_pb2.HttpRule, request: type[Message]) -> Iterator[Binding]:
-    """Gives what a rule and its additional bindings say.
+    """Yields the bindings of a rule: its own, and its additional ones.
 
     Args:
-        rule: An ``google.api.http`` annotation.
+        rule: A ``google.api.http`` annotation.
         request: The type of the method's request.
 
     Raises:
-        ConfigurationError: If it names a path or a field that cannot be.
+        ConfigurationError: If its path is malformed, or it names a field that there is not.
     """
     pattern = rule.WhichOneof("pattern")
     if pattern is None:
@@ -160,14 +160,14 @@ def rule_of(method: str) -> http_pb2.HttpRule | None:
 
 
 def _parsed(body: bytes) -> Any:
-    """Returns what a body is the JSON of."""
+    """Returns the value that a body is the JSON of."""
     try:
         value = json.loads(
             body.decode(), object_pairs_hook=_without_duplicates, parse_constant=_no_constant
         )
         if b"\\ud" in body.lower():  # half of a surrogate pair, perhaps, which is no text
             json.dumps(value, ensure_ascii=False).encode()
-        return value  # noqa: TRY300 - it is what the try is about
+        return value  # noqa: TRY300 - the try is about it
     except (ValueError, RecursionError) as cause:
         raise MalformedRequestError(f"the body is not JSON: {cause}") from cause
 
@@ -184,7 +184,7 @@ def _no_constant(word: str) -> None:
 
 
 def _set(message: Message, value: Any) -> None:
-    """Sets the fields of a message that its JSON tells."""
+    """Sets the fields that a message's JSON has."""
     kind = message.DESCRIPTOR.full_name
     is_object = not kind.startswith("google.protobuf.") or kind == "google.protobuf.Struct"
     if is_object and not isinstance(value, dict):
@@ -198,7 +198,7 @@ def _set(message: Message, value: Any) -> None:
 
 
 def _set_variable(message: Message, field: str, text: str) -> None:
-    """Sets the field of a variable; what the body says of it does not count."""
+    """Sets the field of a variable; it overrides the body's value."""
     if "." not in field and isinstance(getattr(message, field), str):
         try:
             setattr(message, field, text)
@@ -232,7 +232,7 @@ _FROM_TEXT = frozenset(
         *("Int32Value", "UInt32Value", "Int64Value", "UInt64Value", "FloatValue", "DoubleValue"),
     )
 )
-"""Messages that are one text in JSON, and so may be a query parameter."""
+"""Messages whose JSON is one text, so that a query parameter can be one."""
 
 
 def _value(name: str, field: FieldDescriptor, texts: Sequence[str]) -> Any:

@@ -1,3 +1,3 @@
-"""Routes of the vendors' own services."""
+"""The HTTP APIs of the vendors' own services."""
 
 from __future__ import annotations

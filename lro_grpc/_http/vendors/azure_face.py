@@ -1,8 +1,8 @@
-"""Dialect 3 over HTTP: the routes of Azure Face.
+"""The HTTP API of Azure Face.
 
 ``GET /face/v1.0/operations/{id}`` answers with the status of an operation, found by its id alone. A
-method that starts operations at ``/face/v1.0/…``, by its ``google.api.http`` rule, answers 202 with
-``Operation-Location`` in place of the operation.
+method that starts operations at ``/face/v1.0/…``, by its ``google.api.http`` rule, answers with 202
+and ``Operation-Location`` in place of the operation.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from lro_grpc._operation import names
 
 
 class AzureFace:
-    """The dialect of Azure Face.
+    """The routes of Azure Face.
 
     Args:
-        backend: What has the operations.
-        public_url: What links begin with; they are relative to the server if it is empty.
+        backend: The operations.
+        public_url: The beginning of links; they are relative to the server if it is empty.
     """
 
     prefix = "/face/v1.0"
@@ -43,14 +43,14 @@ class AzureFace:
         yield Route("GET", Template(f"{self.prefix}/operations/{{operation_id}}"), self._get)
 
     def error_body(self, status: status_pb2.Status) -> dict[str, Any]:
-        """Returns the JSON of a refusal."""
+        """Returns the JSON body of an error response."""
         return azure_face.error_body(status)
 
     async def started(self, operation: bytes) -> Response:
-        """Returns 202, and where the status is; nowhere, if the request was only validated."""
+        """Returns 202 with the URL of the status; with none if the request was only validated."""
         name = operations_pb2.Operation.FromString(operation).name
-        where = f"{self._public_url}{self.prefix}/operations/{name.rpartition('/')[2]}"
-        headers = {"operation-location": where} if name else None
+        location = f"{self._public_url}{self.prefix}/operations/{name.rpartition('/')[2]}"
+        headers = {"operation-location": location} if name else None
         return Response(status_code=202, headers=headers)
 
     async def _get(self, http_request: HttpRequest, variables: Mapping[str, str]) -> ASGIApp:
@@ -65,7 +65,7 @@ class AzureFace:
 
 
 def _denied(operation_id: str) -> PermissionDeniedError:
-    """Returns a refusal that tells no name, which only an operation that exists has (S19)."""
+    """Returns an error without the full name, which would show that the operation exists (S19)."""
     name = names.operation_name("", operation_id)
     return PermissionDeniedError(
         f"Permission 'operations.get' denied on resource '{cut(name)}' (or it might not exist)."

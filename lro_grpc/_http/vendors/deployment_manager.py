@@ -1,13 +1,13 @@
-"""Dialect 4 over HTTP: the routes of Cloud Deployment Manager v2.
+"""The HTTP API of Cloud Deployment Manager v2.
 
 ``GET /deploymentmanager/v2/projects/{project}/global/operations/{operation}`` answers with an
-operation of the parent ``projects/{project}/locations/global``, and without its last part with a
-page of them. A method that starts operations below ``/deploymentmanager/v2``, by its
-``google.api.http`` rule, answers with the operation in this form.
+operation of the parent ``projects/{project}/locations/global``, and the path without its last part
+with a page of them. A method that starts operations below ``/deploymentmanager/v2``, by its
+``google.api.http`` rule, answers with the operation in this dialect.
 
-**List.** ``maxResults`` (0 to 500), ``pageToken``, and ``filter``: as of google.longrunning, see
-:mod:`lro_grpc._filtering.parser`, and the names of this form in place of some of its fields. The
-order is ``creationTimestamp desc``, whether ``orderBy`` says so or nothing.
+**List.** ``maxResults`` (0 to 500), ``pageToken``, and ``filter``: that of google.longrunning, see
+:mod:`lro_grpc._filtering.parser`, with this dialect's names in place of some fields. The order is
+``creationTimestamp desc``, whether ``orderBy`` is that or unset.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from lro_grpc._http.responses import dumped, json_response
 from lro_grpc._http.routing import Route, Template
 from lro_grpc._operation import names
 
-_MOST = 500
+_MAX_RESULTS = 500
 _ORDER = "creationTimestamp desc"
 _PARAMETERS = ("filter", "maxResults", "orderBy", "pageToken", "returnPartialSuccess")
 
 
 class DeploymentManager:
-    """The dialect of Deployment Manager.
+    """The routes of Deployment Manager.
 
     Args:
-        backend: What has the operations.
-        public_url: What links begin with; they are relative to the server if it is empty.
+        backend: The operations.
+        public_url: The beginning of links; they are relative to the server if it is empty.
     """
 
     prefix = "/deploymentmanager/v2"
@@ -56,7 +56,7 @@ class DeploymentManager:
         yield Route("GET", Template(f"{collection}/{{operation}}"), self._get)
 
     def error_body(self, status: status_pb2.Status) -> dict[str, Any]:
-        """Returns the JSON of a refusal."""
+        """Returns the JSON body of an error response."""
         return deployment_manager.error_body(status)
 
     async def started(self, operation: bytes) -> Response:
@@ -73,17 +73,18 @@ class DeploymentManager:
         return json_response(dumped(self._json(await self._backend.get(name, http_request.caller))))
 
     async def _list(self, http_request: HttpRequest, variables: Mapping[str, str]) -> ASGIApp:
-        asked = single_values(http_request.query, (*_PARAMETERS, "header.bypassBillingFilter"))
-        if asked.get("orderBy", _ORDER) not in (_ORDER, ""):
+        parameters = single_values(http_request.query, (*_PARAMETERS, "header.bypassBillingFilter"))
+        order = parameters.get("orderBy", "")
+        if order not in (_ORDER, ""):
             raise InvalidArgumentError(
-                f"orderBy is {cut(asked['orderBy'])!r}; the one order that there is is {_ORDER!r}"
+                f"orderBy is {cut(order)!r}; the one order that there is is {_ORDER!r}"
             )
         parent = _parent(variables["project"])
         request = operations_pb2.ListOperationsRequest(
             name=parent,
-            filter=translated(asked.get("filter", ""), parent),
-            page_size=_page_size(asked.get("maxResults", "")),
-            page_token=asked.get("pageToken", ""),
+            filter=_translated(parameters.get("filter", ""), parent),
+            page_size=_page_size(parameters.get("maxResults", "")),
+            page_token=parameters.get("pageToken", ""),
         )
         answer = await self._backend.call(
             LIST_OPERATIONS, request.SerializeToString(), http_request.caller
@@ -94,7 +95,7 @@ class DeploymentManager:
             try:
                 shown.append(self._json(await self._backend.view(operation)))
             except OperationNotFoundError:
-                continue  # it is gone since the page was made
+                continue  # it has gone since the page was made
         body: dict[str, Any] = {"operations": shown}
         if page.next_page_token:
             body["nextPageToken"] = page.next_page_token
@@ -113,9 +114,11 @@ def _parent(project: str) -> str:
 
 def _page_size(text: str) -> int:
     if not text:
-        return _MOST
-    if not (text.isascii() and text.isdecimal() and int(text[:5]) <= _MOST):
-        raise InvalidArgumentError(f"maxResults is {cut(text)!r}; give a number of 0 to {_MOST}")
+        return _MAX_RESULTS
+    if not (text.isascii() and text.isdecimal() and int(text[:5]) <= _MAX_RESULTS):
+        raise InvalidArgumentError(
+            f"maxResults is {cut(text)!r}; give a number of 0 to {_MAX_RESULTS}"
+        )
     return int(text)
 
 
@@ -144,14 +147,14 @@ _COMPARISON = re.compile(
 )
 
 
-def translated(text: str, parent: str) -> str:
-    """Returns a filter over the fields of this form as one of google.longrunning.
+def _translated(text: str, parent: str) -> str:
+    """Returns a filter over this dialect's fields as one of google.longrunning.
 
-    What is not of this form stays as it is: the list knows it, or refuses it.
+    All else stays as it is: the list knows it, or refuses it.
 
     Args:
         text: The filter.
-        parent: What the operations' names begin with.
+        parent: The parent of the operations.
     """
 
     def translate(found: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""Dialect 5 over HTTP: the routes of google.longrunning, and more of the same kind (P14).
+"""The HTTP API of google.longrunning, and more routes of the same kind (P14).
 
 ========================================  =========================================================
 ``GET {prefix}/{name}``                   the operation
@@ -41,11 +41,11 @@ _NAME = "{name=**/operations/*}"
 
 
 class Longrunning:
-    """The dialect of google.longrunning.
+    """The routes of google.longrunning.
 
     Args:
-        backend: What has the operations.
-        prefix: What the paths begin with, such as ``/v1``.
+        backend: The operations.
+        prefix: The beginning of the paths, such as ``/v1``.
     """
 
     def __init__(self, backend: Backend, prefix: str) -> None:
@@ -54,25 +54,26 @@ class Longrunning:
 
     def routes(self) -> Iterator[Route]:
         """Returns the routes."""
-        # By the proto, then by Google's own client, to which "operations" is a parent like others.
-        yield from self._listing("{name=operations}", "{name=operations}/operations")
-        yield from self._getting()
-        yield from self._listing("{name=**}/operations")
-        yield from self._deleting()
+        # The path of the proto, and that of Google's own client, which takes "operations" for a
+        # parent like any other.
+        yield from self._list("{name=operations}", "{name=operations}/operations")
+        yield from self._get()
+        yield from self._list("{name=**}/operations")
+        yield from self._delete()
         for verb in ("cancel", "pause", "resume"):
-            yield from self._asking(verb)
-        yield from self._waiting()
-        yield from self._watching()
+            yield from self._command(verb)
+        yield from self._wait()
+        yield from self._watch()
 
     def error_body(self, status: status_pb2.Status) -> dict[str, Any]:
-        """Returns the JSON of a refusal."""
+        """Returns the JSON body of an error response."""
         return longrunning.error_body(status)
 
     async def started(self, operation: bytes) -> Response:
-        """Returns the operation, as the answer of the method that has started it."""
+        """Returns the operation, as the response of the method that has started it."""
         return json_response(operation_json(operation))
 
-    def _listing(self, path: str, *others: str) -> Iterator[Route]:
+    def _list(self, path: str, *others: str) -> Iterator[Route]:
         rule = http_pb2.HttpRule(get=f"{self.prefix}/{path}")
         for other in others:
             rule.additional_bindings.add(get=f"{self.prefix}/{other}")
@@ -84,8 +85,8 @@ class Longrunning:
 
         return transcoding.routes(rule, operations_pb2.ListOperationsRequest, answer)
 
-    def _asking(self, verb: str) -> Iterator[Route]:
-        """Gives the route of what answers with nothing but that it was heard."""
+    def _command(self, verb: str) -> Iterator[Route]:
+        """Yields the route of a method that answers with an Empty."""
         kind: type[Message] = {
             "cancel": operations_pb2.CancelOperationRequest,
             "pause": operation_control_service_pb2.PauseOperationRequest,
@@ -93,21 +94,23 @@ class Longrunning:
         }[verb]
         service = _OPERATIONS if verb == "cancel" else _CONTROL
         rule = http_pb2.HttpRule(post=f"{self.prefix}/{_NAME}:{verb}", body="*")
-        return transcoding.routes(rule, kind, self._emptily(f"{service}{verb.title()}Operation"))
+        return transcoding.routes(
+            rule, kind, self._empty_answer(f"{service}{verb.title()}Operation")
+        )
 
-    def _deleting(self) -> Iterator[Route]:
+    def _delete(self) -> Iterator[Route]:
         rule = http_pb2.HttpRule(delete=f"{self.prefix}/{_NAME}")
         kind = operations_pb2.DeleteOperationRequest
-        return transcoding.routes(rule, kind, self._emptily(f"{_OPERATIONS}DeleteOperation"))
+        return transcoding.routes(rule, kind, self._empty_answer(f"{_OPERATIONS}DeleteOperation"))
 
-    def _emptily(self, method: str) -> transcoding.Answer:
+    def _empty_answer(self, method: str) -> transcoding.Answer:
         async def answer(body: bytes, http_request: HttpRequest) -> ASGIApp:
             await self._backend.call(method, body, http_request.caller)
             return json_response(b"{}")
 
         return answer
 
-    def _getting(self) -> Iterator[Route]:
+    def _get(self) -> Iterator[Route]:
         async def answer(body: bytes, http_request: HttpRequest) -> ASGIApp:
             found = await self._backend.call(GET_OPERATION, body, http_request.caller)
             hint = dict(found.headers).get(POLL_AFTER, "")
@@ -117,7 +120,7 @@ class Longrunning:
         rule = http_pb2.HttpRule(get=f"{self.prefix}/{_NAME}")
         return transcoding.routes(rule, operations_pb2.GetOperationRequest, answer)
 
-    def _waiting(self) -> Iterator[Route]:
+    def _wait(self) -> Iterator[Route]:
         async def answer(body: bytes, http_request: HttpRequest) -> ASGIApp:
             method = f"{_OPERATIONS}WaitOperation"
             waiting = self._backend.call(method, body, http_request.caller, waits=True)
@@ -128,7 +131,7 @@ class Longrunning:
         rule.additional_bindings.add(get=f"{self.prefix}/{_NAME}:wait")
         return transcoding.routes(rule, operations_pb2.WaitOperationRequest, answer)
 
-    def _watching(self) -> Iterator[Route]:
+    def _watch(self) -> Iterator[Route]:
         async def answer(body: bytes, http_request: HttpRequest) -> ASGIApp:
             states = self._backend.stream(f"{_CONTROL}WatchOperation", body, http_request.caller)
             return await event_stream(states, http_request, self.error_body)
@@ -138,5 +141,5 @@ class Longrunning:
 
 
 def _seconds(millis: str) -> str:
-    """Returns the whole seconds after which so many milliseconds are over."""
+    """Returns milliseconds as whole seconds, rounded up."""
     return str(math.ceil(int(millis) / 1000))
