@@ -1,4 +1,23 @@
-"""The start of an operation: from a request to a stored record, once for a ``request_id``."""
+"""The start of an operation: from a request to a stored record, once for a ``request_id``.
+
+A caller that has had no answer sends its request again, under the same ``request_id``. It must get
+the operation that the first one has started, whatever has happened since (S22). The same request is
+the one with the same fingerprint: its fields, and its caller. Hence the order:
+
+1. **The guard**, before anything of the request is checked (S19).
+2. **The same request, sent before**: its operation is the answer, as it is now. This comes before
+   ``prepare``, for the first request may have made the very thing that lets ``prepare`` refuse:
+   "that instance exists".
+3. **``prepare``**, the service's own check. Its error is the RPC's own, and nothing is stored (S3).
+   But if it refuses, step 2 is repeated: the same request may have overtaken this one in between.
+   An operation of another request under the id makes it a ``RequestIdReusedError``, as in step 5.
+4. **``validate_only``** ends here, with an operation that has no name and is stored nowhere (S8).
+5. **The store** decides: of the same requests at once, it keeps one, and gives it to all of them;
+   another request under the same id is refused there. The steps before only look.
+
+A full queue refuses at step 5, but not a request whose operation has taken the last place itself;
+so there, too, the same request is looked for once more.
+"""
 
 from __future__ import annotations
 
@@ -89,9 +108,8 @@ class Starter:
         caller = admitted.caller
         request_id: str = request.request_id if self._has_request_id else ""
         fingerprint = _fingerprint(request, caller) if request_id else b""
-        for one in await self._earlier(admitted, request_id):
-            if one.fingerprint == fingerprint:
-                return one.operation
+        if same := await self._same(admitted, request_id, fingerprint):
+            return same.operation
         try:
             prepared = await self._prepared(request, call)
         except Exception as refusal:
@@ -132,20 +150,27 @@ class Starter:
                 stored = await admitted.store.create(new)
         except LimitReachedError:
             # The same request may have filled the queue itself.
-            for one in await self._earlier(admitted, request_id):
-                if one.fingerprint == fingerprint:
-                    return one.operation
+            if same := await self._same(admitted, request_id, fingerprint):
+                return same.operation
             raise
         if stored.name == made.name:
             log_started(stored)
         return stored.operation
 
     def _resource(self, request: Message) -> str:
-        """Returns what a start is about, as far as the request says it by itself."""
+        """Returns the resource of a start, as far as the request names one by itself."""
         named = (getattr(request, field) for field in self._parent_fields)
         return next(filter(None, named), self._handler.method)
 
+    async def _same(
+        self, admitted: Admitted, request_id: str, fingerprint: bytes
+    ) -> record.Record | None:
+        """Returns the operation that the same request has started; None if there is none."""
+        earlier = await self._earlier(admitted, request_id)
+        return next((one for one in earlier if one.fingerprint == fingerprint), None)
+
     async def _earlier(self, admitted: Admitted, request_id: str) -> Sequence[record.Record]:
+        """Returns the operations that requests under the id have started, one a parent at most."""
         if not request_id:
             return ()
         return await admitted.store.find_request(self._handler.method, request_id)
