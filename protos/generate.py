@@ -1,4 +1,4 @@
-"""Writes the stubs of ``protos/`` into ``generated/``, or tells how the two differ.
+"""Writes the stubs of ``protos/`` into ``generated/``, or prints how the two differ.
 
 It must work when the stubs are missing or broken, and so imports nothing that imports them.
 """
