@@ -37,7 +37,7 @@ Timestamp = timestamp_pb2.Timestamp
 QUICK = lro_grpc.Backoff(initial=timedelta(milliseconds=10), maximum=timedelta(milliseconds=50))
 SOON = {"initial": 0.01, "maximum": 0.1}
 SHORT = timedelta(seconds=0.3)
-ENOUGH = timedelta(seconds=30)
+LONG = timedelta(seconds=30)
 
 __protobuf__ = proto.module(package="lro.test.compat", manifest={"Box", "BoxMetadata"})
 
@@ -236,7 +236,7 @@ def ended(response: Any, metadata: Any = None) -> operations_pb2.Operation:
     return one
 
 
-# What an operation tells
+# Results, metadata and updates
 
 
 def test_a_future_gives_response_and_metadata(side: Side, server: Server) -> None:
@@ -254,7 +254,7 @@ def test_updates_show_what_changes(side: Side, server: Server) -> None:
     started = server.start("held")
     future = future_of(side, started)
     server.operations.CancelOperation(operations_pb2.CancelOperationRequest(name=started.name))
-    updates = side.items(future.updates(ENOUGH))
+    updates = side.items(future.updates(LONG))
     assert updates[-1].done
     assert updates[-1].state.name == "JOB_STATE_CANCELLED"
     assert all(isinstance(update.metadata, OperationMetadata) for update in updates)
@@ -368,7 +368,7 @@ def test_a_server_slower_than_every_wait_is_still_heard() -> None:
     assert arrived.acquire(blocking=False)
     assert not arrived.acquire(blocking=False)
     released.set()
-    assert future.result(ENOUGH) == Instance(name="i")
+    assert future.result(LONG) == Instance(name="i")
 
 
 def test_a_server_that_stays_away_is_a_timeout(side: Side, server: Server) -> None:
@@ -467,7 +467,7 @@ def test_what_passes_is_waited_out(side: Side, passing: Exception) -> None:
         return one
 
     future = made_of(side, side.refresh(answer))
-    assert side.run(future.result(ENOUGH)) == Instance(name="i")
+    assert side.run(future.result(LONG)) == Instance(name="i")
 
 
 def raising(error: Exception) -> Callable[[], Any]:
@@ -501,7 +501,7 @@ def test_what_does_not_pass_has_a_code_and_its_cause(
 ) -> None:
     future = made_of(side, side.refresh(raising(error)))
     with pytest.raises(lro_grpc.LroError, match="no") as raised:
-        side.run(future.result(ENOUGH))
+        side.run(future.result(LONG))
     assert raised.value.code is code
     assert raised.value.__cause__ is error
 
@@ -532,7 +532,7 @@ def test_a_channel_that_is_closed_ends_the_wait(side: Side, server: Server) -> N
     future = future_of(side, server.start("held"))
     side.run(side.channel.close())
     with pytest.raises(lro_grpc.LroError):
-        side.run(future.result(ENOUGH))
+        side.run(future.result(LONG))
 
 
 def test_a_channel_that_is_closed_during_a_call_ends_the_wait() -> None:

@@ -21,15 +21,15 @@ def routed(request: dict[str, str], http: Any = None, routing: Any = None) -> st
     package = f"test.routing{next(_numbers)}"
     file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package)
     file.syntax = "proto3"
-    inner, ask = file.message_type.add(name="Inner"), file.message_type.add(name="Ask")
+    inner, outer = file.message_type.add(name="Inner"), file.message_type.add(name="Request")
     string = descriptor_pb2.FieldDescriptorProto.TYPE_STRING
     inner.field.add(name="name", number=1, type=string, label=1)
     for number, name in enumerate(("table_name", "app_profile_id", "parent"), start=1):
-        ask.field.add(name=name, number=number, type=string, label=1)
-    ask.field.add(name="inner", number=9, type=11, type_name=f".{package}.Inner", label=1)
-    ask.field.add(name="shard", number=10, type=5, label=1)
+        outer.field.add(name=name, number=number, type=string, label=1)
+    outer.field.add(name="inner", number=9, type=11, type_name=f".{package}.Inner", label=1)
+    outer.field.add(name="shard", number=10, type=5, label=1)
     method = file.service.add(name="Things").method.add(name="Make")
-    method.input_type = method.output_type = f".{package}.Ask"
+    method.input_type = method.output_type = f".{package}.Request"
     options: Any = method.options.Extensions
     if http is not None:
         options[annotations_pb2.http].CopyFrom(http)
@@ -37,7 +37,7 @@ def routed(request: dict[str, str], http: Any = None, routing: Any = None) -> st
         options[routing_pb2.routing].CopyFrom(routing)
     pool = descriptor_pool.Default()
     pool.AddSerializedFile(file.SerializeToString())
-    kind: Any = message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.Ask"))
+    kind: Any = message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.Request"))
     sent = kind(**request)
     found = dict(header_for(f"/{package}.Things/Make", sent))
     assert found.keys() <= {"x-goog-request-params"}
@@ -74,8 +74,8 @@ def test_the_variables_of_a_path_are_sent(http: http_pb2.HttpRule) -> None:
 
 def test_several_variables_nested_ones_and_numbers() -> None:
     http = http_pb2.HttpRule(post="/v1/{inner.name=things/*}/{shard}:make")
-    asked: Any = {"inner": {"name": "things/a b"}, "shard": 7}
-    assert routed(asked, http) == "inner.name=things/a%20b&shard=7"
+    request: Any = {"inner": {"name": "things/a b"}, "shard": 7}
+    assert routed(request, http) == "inner.name=things/a%20b&shard=7"
 
 
 def test_keys_and_values_are_url_encoded_but_for_slashes() -> None:
@@ -118,12 +118,12 @@ def test_keys_and_values_are_url_encoded_but_for_slashes() -> None:
     ],
 )
 def test_a_routing_rule(parameters: list[tuple[str, str]], expected: str | None) -> None:
-    asked = {"table_name": TABLE, "app_profile_id": "profiles/prof_qux"}
-    assert routed(asked, routing=rule(*parameters)) == expected
+    request = {"table_name": TABLE, "app_profile_id": "profiles/prof_qux"}
+    assert routed(request, routing=rule(*parameters)) == expected
 
 
 def test_a_routing_rule_stands_for_the_path_altogether() -> None:
     http = http_pb2.HttpRule(get="/v1/{parent=projects/*}/things")
-    asked = {"parent": "projects/p"}
-    assert routed(asked, http, rule(("table_name", "{key=**}"))) is None
-    assert routed(asked, http, rule()) is None
+    request = {"parent": "projects/p"}
+    assert routed(request, http, rule(("table_name", "{key=**}"))) is None
+    assert routed(request, http, rule()) is None

@@ -1,4 +1,4 @@
-"""A hand-written server of operations that does what a test tells it to."""
+"""A hand-written server of operations, scripted by its test."""
 
 from __future__ import annotations
 
@@ -158,14 +158,14 @@ class FakeOperations(
     ) -> Iterable[operations_pb2.Operation]:
         sent: list[operations_pb2.Operation] = []
 
-        def has_news() -> bool:
+        def has_update() -> bool:
             is_over = self._closed or not context.is_active()
             return is_over or sent[-1:] != [self._get(request, context)]
 
         context.add_callback(self._notify)
         while not sent or not sent[-1].done:
             with self._changed:
-                self._changed.wait_for(has_news)
+                self._changed.wait_for(has_update)
                 if self._closed or not context.is_active():
                     return
                 sent.append(self._get(request, context))

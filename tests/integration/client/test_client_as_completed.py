@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sides import Side
 
 RESPONSE = Timestamp(seconds=7)
-ENOUGH, SHORT = timedelta(seconds=20), timedelta(seconds=0.2)
+LONG, SHORT = timedelta(seconds=20), timedelta(seconds=0.2)
 NAMES = [f"operations/{number}" for number in range(4)]
 
 
@@ -66,14 +66,14 @@ def finish_when_all_wait(fake: FakeOperations, number: int) -> None:
 def test_a_wait_for_all(side: Side, fake: FakeOperations, futures: list[Any]) -> None:
     finish(fake, 0, 1, 2)
     finish(fake, 3, error=5)
-    assert wait(side, futures, timeout=ENOUGH) == (set(futures), set())
-    assert wait(side, futures, timeout=ENOUGH, return_when=ALL_COMPLETED) == (set(futures), set())
+    assert wait(side, futures, timeout=LONG) == (set(futures), set())
+    assert wait(side, futures, timeout=LONG, return_when=ALL_COMPLETED) == (set(futures), set())
     assert fake.calls == [WAIT] * 4
 
 
 def test_a_wait_for_the_first(side: Side, fake: FakeOperations, futures: list[Any]) -> None:
     finish_when_all_wait(fake, 2)
-    found = wait(side, futures, timeout=ENOUGH, return_when=FIRST_COMPLETED)
+    found = wait(side, futures, timeout=LONG, return_when=FIRST_COMPLETED)
     assert found == ({futures[2]}, set(futures) - {futures[2]})
     for _ in range(4):  # no call goes on for the rest
         side.until_gone(fake, WAIT)
@@ -81,7 +81,7 @@ def test_a_wait_for_the_first(side: Side, fake: FakeOperations, futures: list[An
 
 def test_a_wait_for_the_first_error(side: Side, fake: FakeOperations, futures: list[Any]) -> None:
     finish(fake, 1, error=5)
-    done, not_done = wait(side, futures, timeout=ENOUGH, return_when=FIRST_EXCEPTION)
+    done, not_done = wait(side, futures, timeout=LONG, return_when=FIRST_EXCEPTION)
     assert (done, not_done) == ({futures[1]}, set(futures) - {futures[1]})
     with pytest.raises(OperationFailedError):
         side.run(futures[1].result())
@@ -103,17 +103,17 @@ def test_the_longest_time_there_is(side: Side, fake: FakeOperations, futures: li
 
 def test_a_call_that_fails_for_good_is_over_too(side: Side, fake: FakeOperations) -> None:
     future = side.client().attach("operations/unknown")
-    assert wait(side, [future], timeout=ENOUGH) == ({future}, set())
+    assert wait(side, [future], timeout=LONG) == ({future}, set())
     with pytest.raises(LroError):
-        side.run(future.result(ENOUGH))
+        side.run(future.result(LONG))
 
 
 def test_twice_the_same_future_is_once(
     side: Side, fake: FakeOperations, futures: list[Any]
 ) -> None:
     finish(fake, 0, 1, 2, 3)
-    assert wait(side, futures * 2, timeout=ENOUGH) == (set(futures), set())
-    assert len(side.items(as_completed(side, futures * 2, timeout=ENOUGH))) == len(futures)
+    assert wait(side, futures * 2, timeout=LONG) == (set(futures), set())
+    assert len(side.items(as_completed(side, futures * 2, timeout=LONG))) == len(futures)
 
 
 def test_none_at_all(side: Side) -> None:
@@ -130,7 +130,7 @@ def test_a_return_when_that_does_not_exist(side: Side, futures: list[Any]) -> No
 def test_they_come_as_they_are_completed(
     side: Side, fake: FakeOperations, futures: list[Any]
 ) -> None:
-    coming = as_completed(side, iter(futures), timeout=ENOUGH)
+    coming = as_completed(side, iter(futures), timeout=LONG)
     for number in (2, 0, 3, 1):
         finish(fake, number)
         assert side.next(coming) is futures[number]
@@ -170,7 +170,7 @@ def test_standard_futures_may_be_among_them(
     assert found == (set(futures), {other})
     assert not other.done()
     other.set_result(1)
-    assert set(side.items(as_completed(side, everything, timeout=ENOUGH))) == set(everything)
+    assert set(side.items(as_completed(side, everything, timeout=LONG))) == set(everything)
 
 
 # --- what the standard library makes of them ---
@@ -255,7 +255,7 @@ def test_a_callback_may_wait_for_another_future(server: FakeServer) -> None:
     called, found = threading.Event(), []
 
     def callback(_: Any) -> None:
-        found.append(client.attach(NAMES[1]).result(ENOUGH))
+        found.append(client.attach(NAMES[1]).result(LONG))
         called.set()
 
     with grpc.insecure_channel(server.target) as channel:

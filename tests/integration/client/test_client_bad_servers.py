@@ -36,7 +36,7 @@ RESPONSE = Timestamp(seconds=7)
 ENDED = operation(response=RESPONSE)
 OTHER = operation("operations/2", response=RESPONSE)
 UNKNOWN = any_pb2.Any(type_url="type.googleapis.com/nowhere.Nothing")
-ENOUGH, SHORT = timedelta(seconds=20), timedelta(seconds=0.15)
+LONG, SHORT = timedelta(seconds=20), timedelta(seconds=0.15)
 
 METHODS = (WATCH, WAIT, GET)
 """In the order in which a client tries them."""
@@ -223,7 +223,7 @@ def port(make: Callable[[], Any]) -> Callable[..., Any]:
 
 def cuts_during(how: Cut, *, mends: bool) -> Callable[..., Any]:
     def begin(server: FakeServer, method: str) -> Any:
-        # The one that is called as it is cut is held; any other tells the end.
+        # The call during which it is cut is held; any other returns the done operation.
         server.fake.script(method, server.fake.hang)
         server.fake.put(ENDED)
         return bad_ports.cut_during(server, method, how, mends=mends)
@@ -252,7 +252,7 @@ ROWS = [
         GOES_ON,
         is_away_for_a_minute,
         how=FAST,
-        timeout=100 * ENOUGH,
+        timeout=100 * LONG,
     ),
     Row(
         "is a `grpc.aio` server that stops, and another takes its place",
@@ -304,7 +304,7 @@ ROWS = [
         from_now_on((WATCH,), lambda fake, method: fake.hang),
         methods=(WATCH,),
         how=FAST,
-        timeout=100 * ENOUGH,
+        timeout=100 * LONG,
     ),
     Row(
         "accepts connections, and says nothing",
@@ -498,15 +498,15 @@ def test_each_bad_server_has_its_documented_outcome(
         elif expected == WRONG_TYPE:
             for _ in range(2):
                 with pytest.raises(WrongTypeError, match=r"nowhere\.Nothing"):
-                    follow(side, future, ENOUGH)
+                    follow(side, future, LONG)
         elif expected.startswith("`LroError`"):
             with pytest.raises(LroError) as caught:
-                follow(side, future, ENOUGH)
+                follow(side, future, LONG)
             code = caught.value.code.name
             reason = "" if caught.value.reason == code else caught.value.reason
             assert fails(code, reason) == expected
         else:
-            follow(side, future, row.timeout or ENOUGH)
+            follow(side, future, row.timeout or LONG)
             if row.result != WRONG_TYPE:
                 assert side.run(future.result()) == (None if row.result == NONE else RESPONSE)
     assert len(server.fake.calls) < 100  # no busy loop

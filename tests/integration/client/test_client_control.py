@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-ENOUGH = timedelta(seconds=20)
+LONG = timedelta(seconds=20)
 QUICK_RETRY = Retry(backoff=Backoff(initial=timedelta(milliseconds=1)), attempts=3)
 Instance, Metadata = fleet_service_pb2.Instance, operation_metadata_pb2.OperationMetadata
 
@@ -57,7 +57,7 @@ def test_what_is_the_same_when_it_is_repeated_is_repeated(
 
 
 class Fleet(fleet_service_pb2_grpc.FleetServiceServicer):
-    """Makes a step of progress whenever it is told to."""
+    """Makes a step of progress on each request of the test."""
 
     def __init__(self) -> None:
         self.steps: queue.Queue[int] = queue.Queue()
@@ -114,7 +114,7 @@ def seen(side: Side, updates: Any, **wanted: Any) -> Any:
 
 def test_the_progress_of_our_own_server_is_pushed(ours: Side, fleet: Fleet) -> None:
     future = started(ours)
-    updates = future.updates(ENOUGH)
+    updates = future.updates(LONG)
     seen(ours, updates, state="JOB_STATE_RUNNING")
     for percent in (10, 60):
         fleet.steps.put(percent)
@@ -125,12 +125,12 @@ def test_the_progress_of_our_own_server_is_pushed(ours: Side, fleet: Fleet) -> N
     fleet.steps.put(100)
     last = ours.items(updates)[-1]
     assert (last.state.name, last.state.terminal, last.done) == ("JOB_STATE_SUCCEEDED", True, True)
-    assert ours.run(future.result(ENOUGH)) == Instance(size_bytes=100)
+    assert ours.run(future.result(LONG)) == Instance(size_bytes=100)
 
 
 def test_our_own_server_pauses_and_resumes(ours: Side, fleet: Fleet) -> None:
     future = started(ours)
-    updates = future.updates(ENOUGH)
+    updates = future.updates(LONG)
     fleet.steps.put(30)
     seen(ours, updates, progress=30)
     ours.run(future.pause())
@@ -139,21 +139,21 @@ def test_our_own_server_pauses_and_resumes(ours: Side, fleet: Fleet) -> None:
     assert seen(ours, updates, state="JOB_STATE_RUNNING").attempt == 2
     fleet.steps.put(100)
     assert ours.items(updates)[-1].done
-    assert ours.run(future.result(ENOUGH)) == Instance(size_bytes=100)
+    assert ours.run(future.result(LONG)) == Instance(size_bytes=100)
     with pytest.raises(LroError) as caught:
         ours.run(future.pause())
     assert caught.value.code is Code.FAILED_PRECONDITION
 
 
 def test_our_own_server_cancels(ours: Side) -> None:
-    """C8: a cancel is a request; the state tells."""
+    """C8: a cancel is a request; the state shows whether it is met."""
     future = started(ours)
-    updates = future.updates(ENOUGH)
+    updates = future.updates(LONG)
     ours.next(updates)
     assert ours.run(future.cancel())
     assert ours.items(updates)[-1].state.name == "JOB_STATE_CANCELLED"
     with pytest.raises(OperationCancelledError):
-        ours.run(future.result(ENOUGH))
+        ours.run(future.result(LONG))
 
 
 def test_our_own_server_deletes(ours: Side, fleet: Fleet) -> None:
@@ -162,6 +162,6 @@ def test_our_own_server_deletes(ours: Side, fleet: Fleet) -> None:
     assert not ours.run(future.done())
     ours.run(future.delete())
     with pytest.raises(LroError) as caught:
-        ours.run(future.result(ENOUGH))
+        ours.run(future.result(LONG))
     assert caught.value.code is Code.NOT_FOUND
     fleet.steps.put(100)

@@ -35,7 +35,7 @@ CreateInstanceRequest = fleet_service_pb2.CreateInstanceRequest
 
 
 class FakeFleet(fleet_service_pb2_grpc.FleetServiceServicer):
-    """Notes what it is sent; refuses as often as it is told to, then starts or answers."""
+    """Records its calls; refuses a number of them, then starts an operation or answers."""
 
     def __init__(self) -> None:
         self.requests: list[Any] = []

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sides import Side
 
 RESPONSE = Timestamp(seconds=7)
-ENOUGH = timedelta(seconds=20)
+LONG = timedelta(seconds=20)
 INFO = error_details_pb2.ErrorInfo(reason="GONE", domain="x.test", metadata={"disk": "1"})
 HELP = error_details_pb2.Help(links=[error_details_pb2.Help.Link(url="https://x.test")])
 
@@ -46,7 +46,7 @@ def test_sync_and_async_have_drifted_apart(side: Side, fake: FakeOperations) -> 
     """A failed operation is NotFound in one, and a bare GoogleAPICallError in the other."""
     fake.put(gone())
     with pytest.raises(OperationFailedError) as caught:
-        side.run(side.client().attach("operations/1").result(ENOUGH))
+        side.run(side.client().attach("operations/1").result(LONG))
     assert type(caught.value) is OperationFailedError
     assert caught.value.code is Code.NOT_FOUND
     assert caught.value.message == "the disk is full"
@@ -55,7 +55,7 @@ def test_sync_and_async_have_drifted_apart(side: Side, fake: FakeOperations) -> 
 
 def test_error_info_and_the_other_details_are_lost(side: Side, fake: FakeOperations) -> None:
     fake.put(gone())
-    error = side.run(side.client().attach("operations/1").exception(ENOUGH))
+    error = side.run(side.client().attach("operations/1").exception(LONG))
     assert error.details == (INFO, HELP)
     assert error.metadata == {"disk": "1"}
 
@@ -73,7 +73,7 @@ def test_from_grpc_cannot_poll_at_all(side: Side, fake: FakeOperations) -> None:
     raw = side.run(started()) if side.is_async else asyncio.run(started())
     fake.script(GET, operation(), operation())
     fake.put(operation(response=RESPONSE))
-    assert side.run(side.client().future(raw, response=Timestamp).result(ENOUGH)) == RESPONSE
+    assert side.run(side.client().future(raw, response=Timestamp).result(LONG)) == RESPONSE
     assert fake.count(GET) == 4
 
 
@@ -82,7 +82,7 @@ def test_after_a_type_mismatch_the_second_result_is_none(side: Side, fake: FakeO
     future = side.client().attach("operations/1", response=Duration)
     for _ in range(3):
         with pytest.raises(WrongTypeError):
-            side.run(future.result(ENOUGH))
+            side.run(future.result(LONG))
 
 
 def test_a_timeout_comes_late_because_a_poll_is_slow(side: Side, fake: FakeOperations) -> None:
@@ -125,7 +125,7 @@ def test_ten_waiters_make_ten_polls(side: Side, fake: FakeOperations) -> None:
     client = side.client()
     futures = [client.attach("operations/1") for _ in range(10)]
     fake.script(GET, *[operation()] * 4, operation(response=RESPONSE))
-    results = side.together([lambda one=one: one.result(ENOUGH) for one in futures])
+    results = side.together([lambda one=one: one.result(LONG) for one in futures])
     assert results == [RESPONSE] * 10
     assert fake.count(GET) == 5
 
@@ -151,7 +151,7 @@ def test_default_polling_adds_seconds_to_an_operation(side: Side, fake: FakeOper
     finishing = threading.Thread(target=finish)
     finishing.start()
     future = side.client(backoff=DEFAULT_BACKOFF).attach("operations/1")
-    assert side.run(future.result(ENOUGH)) == RESPONSE
+    assert side.run(future.result(LONG)) == RESPONSE
     finishing.join()
     assert fake.calls == [WAIT]
 
@@ -163,6 +163,6 @@ def test_the_metadata_list_of_the_caller_grows_with_each_poll(
     fake.script(GET, *[operation()] * 5)
     fake.put(operation(response=RESPONSE))
     mine: list[tuple[str, str | bytes]] = [("x-mine", "1")]
-    side.run(side.client(call_metadata=mine).attach("operations/1").result(ENOUGH))
+    side.run(side.client(call_metadata=mine).attach("operations/1").result(LONG))
     assert mine == [("x-mine", "1")]
     assert fake.count(GET) == 6

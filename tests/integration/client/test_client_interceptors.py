@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 RESPONSE = Timestamp(seconds=7)
-ENOUGH = timedelta(seconds=20)
+LONG = timedelta(seconds=20)
 USER: contextvars.ContextVar[str] = contextvars.ContextVar("USER", default="nobody")
 
 
@@ -88,7 +88,7 @@ def test_many_futures_wait_at_once_though_an_interceptor_blocks(
     for name in names:
         server.fake.put(operation(name))
     with client_of(server, OnUnary(do)) as client, futures.ThreadPoolExecutor(20) as pool:
-        waiting = [pool.submit(client.attach(name).result, ENOUGH) for name in names]
+        waiting = [pool.submit(client.attach(name).result, LONG) for name in names]
         for _ in names:
             assert server.fake.arrived[WAIT].acquire(timeout=10)
         for name in names:
@@ -103,11 +103,11 @@ def test_updates_are_pushed_though_an_interceptor_holds_the_stream(
 ) -> None:
     with client_of(server, OnStream(do)) as client:
         server.fake.put(operation())
-        updates = client.attach("operations/1").updates(ENOUGH)
+        updates = client.attach("operations/1").updates(LONG)
         assert not next(updates).done
         other = client.attach("operations/2")  # nothing else has to wait for the stream
         server.fake.put(operation("operations/2", response=RESPONSE))
-        assert other.result(ENOUGH) == RESPONSE
+        assert other.result(LONG) == RESPONSE
         server.fake.put(operation(response=RESPONSE))
         assert [one.done for one in updates] == [True]
     assert server.fake.count(WATCH) == 1
@@ -118,7 +118,7 @@ def test_a_stream_that_an_interceptor_has_made_uncancellable_ends_with_a_state_t
 ) -> None:
     with client_of(server, OnStream(makes_a_generator_of_it)) as client:
         server.fake.put(operation())
-        updates = client.attach("operations/1").updates(ENOUGH)
+        updates = client.attach("operations/1").updates(LONG)
         next(updates)
         updates.close()
         for number in range(1, 100):  # the close takes its time
@@ -136,7 +136,7 @@ def test_an_interceptor_that_raises_is_told_of(server: FakeServer, error: Except
     server.fake.put(operation())
     with client_of(server, OnUnary(raises), OnStream(raises)) as client:
         future = client.attach("operations/1")
-        for call in (future.result, future.done, lambda: list(future.updates(ENOUGH))):
+        for call in (future.result, future.done, lambda: list(future.updates(LONG))):
             with pytest.raises(LroError, match=r"interceptor.*no token") as caught:
                 call()
             assert caught.value.code is Code.UNKNOWN
@@ -163,9 +163,9 @@ def test_an_interceptor_sees_the_context_of_the_caller(server: FakeServer) -> No
     server.fake.put(operation(response=RESPONSE))
     with client_of(server, OnUnary(looks), OnStream(looks)) as client:
         for user, call in [
-            ("ada", lambda future: future.result(ENOUGH)),
+            ("ada", lambda future: future.result(LONG)),
             ("bob", lambda future: future.done()),
-            ("cid", lambda future: list(future.updates(ENOUGH))),
+            ("cid", lambda future: list(future.updates(LONG))),
             ("eve", lambda future: future.delete()),
         ]:
             contextvars.copy_context().run(call_as, user, call, client.attach("operations/1"))
@@ -214,11 +214,11 @@ def test_async_interceptors_see_the_context_of_the_caller_and_may_wait(
         async with grpc.aio.insecure_channel(server.target, interceptors=interceptors) as channel:
             client = AsyncOperationsClient(channel)
             USER.set("ada")
-            assert await client.attach("operations/1").result(ENOUGH) == RESPONSE
+            assert await client.attach("operations/1").result(LONG) == RESPONSE
             USER.set("bob")
             assert await client.attach("operations/1").done()
             USER.set("cid")
-            updates = [one async for one in client.attach("operations/1").updates(ENOUGH)]
+            updates = [one async for one in client.attach("operations/1").updates(LONG)]
             assert [one.done for one in updates] == [True]
 
     asyncio.run(main())

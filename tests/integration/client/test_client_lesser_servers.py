@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 RESPONSE = Timestamp(seconds=7)
-ENOUGH = timedelta(seconds=20)
+LONG = timedelta(seconds=20)
 
 
 class OnlyGet(operations_pb2_grpc.OperationsServicer):
@@ -74,13 +74,13 @@ def side(request: pytest.FixtureRequest, servicer: OnlyGet) -> Iterator[Side]:
 
 def test_a_result(side: Side, servicer: OnlyGet) -> None:
     future = side.client().attach("operations/1", response=Timestamp)
-    assert side.run(future.result(ENOUGH)) == RESPONSE
+    assert side.run(future.result(LONG)) == RESPONSE
     assert servicer.gets == (0 if isinstance(servicer, NoWatch) else 4)
 
 
 def test_updates(side: Side, servicer: OnlyGet) -> None:
     future = side.client().attach("operations/1", metadata=Timestamp)
-    updates = side.items(future.updates(ENOUGH))
+    updates = side.items(future.updates(LONG))
     assert [one.metadata.seconds for one in updates] == [1, 2, 3, 4]
     assert [one.done for one in updates] == [False, False, False, True]
     assert servicer.gets == (0 if isinstance(servicer, NoWatch) else 4)
@@ -123,7 +123,7 @@ def test_a_server_may_ask_for_shorter_pauses_than_the_client_would_make(
     """P5."""
     patient = Backoff(initial=timedelta(hours=1), maximum=timedelta(hours=1), jitter=False)
     future = side.client(backoff=patient).attach("operations/1")
-    assert side.run(future.result(ENOUGH)) == RESPONSE
+    assert side.run(future.result(LONG)) == RESPONSE
 
 
 @pytest.mark.parametrize("servicer", [partial(Hinting, "60000")], indirect=True)

@@ -20,7 +20,7 @@ from lro_grpc._client.operations import OperationsClient
 from lro_grpc._errors import Code
 
 RESPONSE = Timestamp(seconds=7)
-ENOUGH = timedelta(seconds=20)
+LONG = timedelta(seconds=20)
 
 BEGINNING = """
 import os, sys, grpc
@@ -64,7 +64,7 @@ def test_an_interrupt_ends_a_wait_and_the_client_goes_on(
         process.send_signal(signal.SIGINT)
         assert server.fake.gone[method].acquire(timeout=20)
         out, err = process.communicate(timeout=20)
-    # On a busy machine asyncio tells, in its debug mode, that a callback took long.
+    # On a busy machine asyncio logs, in its debug mode, that a callback took long.
     rest = [line for line in err.splitlines() if not line.startswith("Executing <")]
     assert (out, rest) == ("interrupted\noperations/1\n", [])
     assert process.returncode == 0
@@ -118,8 +118,8 @@ def test_many_threads_use_one_client(server: FakeServer) -> None:
         def use(name: str) -> bool:
             future = client.attach(name, response=Timestamp)
             assert future.done()
-            assert [one.done for one in client.attach(name).updates(ENOUGH)] == [True]
-            return future.result(ENOUGH) == RESPONSE
+            assert [one.done for one in client.attach(name).updates(LONG)] == [True]
+            return future.result(LONG) == RESPONSE
 
         with futures.ThreadPoolExecutor(25) as pool:
             assert all(pool.map(use, names * 2))
@@ -130,8 +130,8 @@ def test_many_threads_use_one_future(server: FakeServer) -> None:
     with grpc.insecure_channel(server.target) as channel:
         future = OperationsClient(channel).attach("operations/1")
         with futures.ThreadPoolExecutor(20) as pool:
-            results = [pool.submit(future.result, ENOUGH) for _ in range(10)]
-            updates = [pool.submit(list, future.updates(ENOUGH)) for _ in range(10)]
+            results = [pool.submit(future.result, LONG) for _ in range(10)]
+            updates = [pool.submit(list, future.updates(LONG)) for _ in range(10)]
             assert server.fake.arrived[WATCH].acquire(timeout=10)
             server.fake.put(operation(response=RESPONSE))
             assert [one.result() for one in results] == [RESPONSE] * 10
@@ -158,10 +158,10 @@ def test_two_clients_of_one_channel_share_what_is_known_of_the_server(server: Fa
     with grpc.insecure_channel(server.target) as channel:
         for _ in range(2):
             client = OperationsClient(channel)
-            assert client.attach("operations/1").result(ENOUGH) == RESPONSE
+            assert client.attach("operations/1").result(LONG) == RESPONSE
     assert server.fake.calls == [WAIT, GET, GET]
     with grpc.insecure_channel(server.target) as channel:
-        assert OperationsClient(channel).attach("operations/1").result(ENOUGH) == RESPONSE
+        assert OperationsClient(channel).attach("operations/1").result(LONG) == RESPONSE
     assert server.fake.calls[3:] == [WAIT, GET]
 
 
@@ -173,7 +173,7 @@ def test_the_thread_of_the_client_ends_when_there_is_nothing_to_do(server: FakeS
         (thread,) = (one for one in threading.enumerate() if one.name == "lro-client")
         thread.join(30)
         assert not thread.is_alive()
-        assert client.attach("operations/1").result(ENOUGH) == RESPONSE
+        assert client.attach("operations/1").result(LONG) == RESPONSE
 
 
 def test_a_wait_in_the_very_thread_that_waits_for_all_is_an_error(
@@ -188,11 +188,11 @@ def test_a_wait_in_the_very_thread_that_waits_for_all_is_an_error(
 
         def wait_there(_: object) -> None:
             try:
-                other.result(ENOUGH)
+                other.result(LONG)
             finally:
                 tried.set()
 
         client.attach("operations/1").concurrent().add_done_callback(wait_there)
         assert tried.wait(10)
-        assert client.attach("operations/1").result(ENOUGH) == RESPONSE
+        assert client.attach("operations/1").result(LONG) == RESPONSE
     assert "add_done_callback" in caplog.text

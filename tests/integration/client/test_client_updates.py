@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sides import Side
 
 RESPONSE = Timestamp(seconds=7)
-ENOUGH = timedelta(seconds=20)
+LONG = timedelta(seconds=20)
 
 
 def step(number: int, **more: Any) -> operations_pb2.Operation:
@@ -33,7 +33,7 @@ def test_the_present_state_comes_first_then_each_change_and_the_end_last(
     side: Side, fake: FakeOperations
 ) -> None:
     fake.put(step(1))
-    updates = side.client().attach("operations/1", metadata=Timestamp).updates(ENOUGH)
+    updates = side.client().attach("operations/1", metadata=Timestamp).updates(LONG)
     assert side.next(updates).metadata.seconds == 1
     for number in (2, 3):
         fake.put(step(number))
@@ -47,9 +47,9 @@ def test_the_present_state_comes_first_then_each_change_and_the_end_last(
 def test_updates_and_a_result_share_what_was_seen(side: Side, fake: FakeOperations) -> None:
     fake.put(operation(response=RESPONSE))
     future = side.client().attach("operations/1")
-    assert [one.done for one in side.items(future.updates(ENOUGH))] == [True]
-    assert [one.done for one in side.items(future.updates(ENOUGH))] == [True]
-    assert side.run(future.result(ENOUGH)) == RESPONSE
+    assert [one.done for one in side.items(future.updates(LONG))] == [True]
+    assert [one.done for one in side.items(future.updates(LONG))] == [True]
+    assert side.run(future.result(LONG)) == RESPONSE
     assert fake.calls == [WATCH]
 
 
@@ -115,7 +115,7 @@ def test_updates_in_many_tasks_of_many_operations(server: FakeServer) -> None:
             client = AsyncOperationsClient(channel)
 
             async def follow(name: str) -> list[bool]:
-                return [one.done async for one in client.attach(name).updates(ENOUGH)]
+                return [one.done async for one in client.attach(name).updates(LONG)]
 
             following = [asyncio.ensure_future(follow(name)) for name in names]
             for _ in names:
@@ -142,7 +142,7 @@ OURS = operation_metadata_pb2.OperationMetadata(
 
 def update_of(side: Side, fake: FakeOperations, one: Any, declared: Any = None) -> Any:
     fake.put(one)
-    updates = side.client().attach("operations/1", metadata=declared).updates(ENOUGH)
+    updates = side.client().attach("operations/1", metadata=declared).updates(LONG)
     update = side.next(updates)
     side.end(updates)
     return update
@@ -197,7 +197,7 @@ def test_metadata_of_another_type_than_declared_is_an_error(
 ) -> None:
     fake.put(step(1))
     with pytest.raises(WrongTypeError):
-        side.items(side.client().attach("operations/1", metadata=Duration).updates(ENOUGH))
+        side.items(side.client().attach("operations/1", metadata=Duration).updates(LONG))
     side.until_gone(fake, WATCH)
 
 
@@ -224,9 +224,9 @@ def test_a_wait_that_was_there_before_is_given_up_for_a_watch(
     async def main() -> None:
         async with grpc.aio.insecure_channel(server.target) as channel:
             future = AsyncOperationsClient(channel).attach("operations/1")
-            waiting = asyncio.ensure_future(future.result(ENOUGH))
+            waiting = asyncio.ensure_future(future.result(LONG))
             await asyncio.to_thread(server.fake.arrived[WAIT].acquire)
-            updates = future.updates(ENOUGH)
+            updates = future.updates(LONG)
             await anext(updates)
             server.fake.put(operation(response=RESPONSE))
             assert await waiting == RESPONSE

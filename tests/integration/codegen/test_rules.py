@@ -230,7 +230,7 @@ def test_a_change_may_be_allowed(respond: Respond, release: Any) -> None:
     comment = allowing("lro-grpc: allow D5 because nobody calls it yet.")
     now = zoo(rpc("Feed", "Animal", comment=comment))
     assert complaints(respond(now, f"against={old}")) == []
-    assert complaints(respond(now)) == []  # without a comparison nobody can tell
+    assert complaints(respond(now)) == []  # only a comparison can show it
 
 
 @pytest.mark.parametrize(
