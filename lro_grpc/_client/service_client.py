@@ -119,8 +119,7 @@ class _ServiceClient:
                 request_serializer=rpc.request.SerializeToString,
                 response_deserializer=response.FromString,
             )
-        seconds = None if timeout is None else timeout.total_seconds()
-        return call(request, timeout=seconds, metadata=metadata)
+        return call(request, timeout=grpc_quirks.deadline(timeout), metadata=metadata)
 
     def _with_request_id(self, request: RequestT) -> RequestT:
         """Returns the request, or a copy with a ``request_id`` if that is unset (C7)."""

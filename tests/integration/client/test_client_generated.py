@@ -110,7 +110,7 @@ def client(side: Any, **how: Any) -> Any:
 
 
 def get(side: Any, fleets: Any, name: str, **how: Any) -> Instance:
-    """Calls a plain method, where a stub of that stack may be called."""
+    """Calls a plain method, on the event loop of an async client."""
     wanted = fleet_service_pb2.GetInstanceRequest(name=name)
     if not side.is_async:
         instance: Instance = fleets.GetInstance(wanted, **how)
@@ -298,3 +298,10 @@ def test_the_operations_are_followed_by_the_client_that_is_given(side: Any) -> N
     operations = side.client()
     assert client(side, operations=operations).operations is operations
     assert isinstance(client(side).operations, type(operations))
+
+
+def test_the_longest_timeout_is_a_deadline_to_come(side: Any) -> None:
+    fleets = client(side)
+    assert get(side, fleets, "i", timeout=timedelta.max) == Instance(name="i")
+    future = side.run(fleets.CreateInstance(request(), timeout=timedelta.max))
+    assert side.run(future.result()) == Instance(name="made")
