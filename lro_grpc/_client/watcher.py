@@ -100,10 +100,12 @@ class Watcher:
         self._clock = clock
         self._random = random
         self._waiters: set[_Waiter] = set()
-        self._task: asyncio.Task[None] | None = None
+        self._follower: asyncio.Task[None] | None = None
         self._get: _SharedGet | None = None
         self._version = 0
+        """Rises with each new state."""
         self._is_streaming = False
+        """Whether a Watch is open, and has sent a state: the snapshot is then of now."""
 
     async def wait(self, timeout: timedelta | None) -> None:
         """Returns when the operation is done.
@@ -144,7 +146,7 @@ class Watcher:
             return
         waiter = self._join(timeout, wants_updates=True)
         version: int | None = None
-        try:  # No "with": the collector of garbage would close its generator in any thread.
+        try:  # No "with": garbage collection would close a context manager in any thread.
             while True:
                 await self._wait_until(functools.partial(self._has_update, version, waiter), waiter)
                 version, operation = self._version, self.snapshot.operation
@@ -168,53 +170,53 @@ class Watcher:
         waiter = _Waiter(self._clock.monotonic(), timeout, wants_updates)
         watches = self._wants_updates() or self._is_streaming
         self._waiters.add(waiter)
-        if self._task is None or (wants_updates and not watches):
-            self._follow()
+        if self._follower is None or (wants_updates and not watches):
+            self._start_follower()
         return waiter
 
     def _leave(self, waiter: _Waiter) -> None:
         self._waiters.discard(waiter)
         if not self._waiters:
-            self._stop()
+            self._stop_follower()
 
     def _wants_updates(self) -> bool:
         return any(waiter.wants_updates for waiter in self._waiters)
 
-    def _until(self) -> float:
+    def _followed_until(self) -> float:
         """Returns the time until which anybody waits; the last polls come after it."""
         ends = (plan.deadlines(one.start, one.timeout)[1] for one in self._waiters)
         return max(ends, default=-math.inf)
 
-    def _follow(self) -> None:
-        self._stop()
+    def _start_follower(self) -> None:
+        self._stop_follower()
         steps = plan.follow_steps(
             self.snapshot,
             wants_updates=self._wants_updates,
-            until=self._until,
+            until=self._followed_until,
             backoff=self._backoff,
             unimplemented=self._connection.unimplemented,
             clock=self._clock.monotonic,
             random=self._random,
         )
-        self._task = asyncio.get_running_loop().create_task(self._run(steps))
+        self._follower = asyncio.get_running_loop().create_task(self._run_follower(steps))
 
-    def _stop(self) -> None:
+    def _stop_follower(self) -> None:
         """Ends the follower, and the call that it makes."""
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
+        if self._follower is not None:
+            self._follower.cancel()
+            self._follower = None
             self._is_streaming = False
             self.snapshot.answer_due = math.inf
 
-    async def _run(self, steps: plan.Steps) -> None:
+    async def _run_follower(self, steps: plan.Steps) -> None:
         try:
             await async_drive(steps, self._perform)
         except LroError as error:
             failure = error
         except asyncio.CancelledError as error:
-            if self._task is not asyncio.current_task():
+            if self._follower is not asyncio.current_task():
                 raise
-            # Not by _stop(), which forgets the task: say by asyncio.run(), which cancels all tasks.
+            # It was not _stop_follower(), which forgets the task, but say asyncio.run() at its end.
             message = f"cannot follow {self.snapshot.operation.name}: the task of it was cancelled"
             failure = LroError(message, code=Code.CANCELLED)
             failure.__cause__ = error
@@ -224,7 +226,7 @@ class Watcher:
             failure.__cause__ = error
         else:
             return
-        self._task = None
+        self._follower = None
         for waiter in self._waiters:
             waiter.failure = _copy_of(failure)
         self._notify()
@@ -286,7 +288,7 @@ class Watcher:
         except LroError as error:
             return self._take_in(plan.Reply(error))
         finally:
-            if self._task is asyncio.current_task():  # else another follower may stream by now
+            if self._follower is asyncio.current_task():  # else another follower may stream by now
                 self._is_streaming = False
 
     async def _share_get(self, call: plan.Call) -> plan.Reply:
