@@ -97,7 +97,7 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
         await self._session.call(resume_call(self.name, RPC_TIMEOUT), once=True)
 
     async def delete(self) -> None:
-        """Has the server forget the operation, which goes on if it is not done (P7)."""
+        """Asks the server to forget the operation; this does not cancel it (P7)."""
         await self._session.call(delete_call(self.name, RPC_TIMEOUT))
 
     async def updates(

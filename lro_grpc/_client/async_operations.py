@@ -127,7 +127,7 @@ class AsyncOperationsClient:
         await self._session.call(cancel_call(name, timeout))
 
     async def delete(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
-        """Has the server forget an operation, which goes on if it is not done (P7)."""
+        """Asks the server to forget an operation; this does not cancel it (P7)."""
         await self._session.call(delete_call(name, timeout))
 
     async def pause(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:

@@ -147,7 +147,7 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
         SCHEDULER.run(self._session.call(resume_call(self.name, RPC_TIMEOUT), once=True))
 
     def delete(self) -> None:
-        """Has the server forget the operation, which goes on if it is not done (P7).
+        """Asks the server to forget the operation; this does not cancel it (P7).
 
         Raises:
             LroError: If the call failed; UNIMPLEMENTED if the server cannot delete (P6).

@@ -1,8 +1,7 @@
-"""Quirks of grpcio: what its client side does, and its documentation does not say.
+"""Quirks of grpcio: behavior of its client side that its documentation does not mention.
 
 Each stands here once, with the reason why this package cares. All were seen with grpcio 1.76.0,
-the lowest version that this package takes, and with 1.85.3. The rest of the client may rely on
-what these functions promise, whichever kind of channel it uses and whoever has closed it.
+the lowest version that this package takes, and with 1.85.3.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def deadline(timeout: timedelta | None) -> float | None:
 
 
 def may_block(channel: grpc.Channel) -> bool:
-    """Tells whether a call's ``future()`` may block the thread that makes it.
+    """Whether a call's ``future()`` may block the thread that makes it.
 
     On a plain channel it never does. On one of ``grpc.intercept_channel`` the interceptors run
     first, in the same thread, and may wait for the call that they intercept. No public attribute
@@ -46,7 +45,7 @@ def may_block(channel: grpc.Channel) -> bool:
 
 
 def result_of(call: Any) -> Any:
-    """Returns the message of a future that has ended; raises what the call ended with.
+    """Returns the message of a future that has ended; raises the error that the call ended with.
 
     A future that somebody else has cancelled, say an interceptor, raises a
     ``FutureCancelledError``, which is no ``RpcError``.
@@ -68,7 +67,7 @@ async def await_call(call: Awaitable[Any]) -> Any:
     Raises:
         UsageError: If the channel was closed meanwhile.
         DecodeError: If the answer is no message.
-        RpcError: What the call ended with.
+        RpcError: The error that the call ended with.
     """
     calling = asyncio.ensure_future(call)
     try:

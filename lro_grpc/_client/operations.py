@@ -180,7 +180,7 @@ class OperationsClient:
         self._call(cancel_call(name, timeout))
 
     def delete(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
-        """Has the server forget an operation, which goes on if it is not done (P7).
+        """Asks the server to forget an operation; this does not cancel it (P7).
 
         Args:
             name: The operation's name.

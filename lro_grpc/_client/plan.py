@@ -177,7 +177,7 @@ Steps: TypeAlias = "Generator[Step, Reply | None, None]"
 
 @dataclasses.dataclass(slots=True)
 class Snapshot:
-    """What is known of an operation now; its watcher keeps it up to date."""
+    """The latest knowledge of an operation; its watcher keeps it up to date."""
 
     operation: operations_pb2.Operation
     """The latest state that was seen."""
@@ -250,7 +250,7 @@ def refresh_steps(snapshot: Snapshot, timeout: timedelta = RPC_TIMEOUT) -> Steps
     A server that is away or shuts down leaves the snapshot as it is; that is no error.
 
     Args:
-        snapshot: What is known of the operation.
+        snapshot: The snapshot of the operation.
         timeout: The deadline of the call.
 
     Raises:
@@ -275,9 +275,9 @@ def follow_steps(
     """Plans the calls that follow an operation until it is done, on behalf of all who wait.
 
     Args:
-        snapshot: What is known of the operation.
-        wants_updates: Tells whether anybody wants to see the changes on the way.
-        until: Gives the time until which anybody waits.
+        snapshot: The snapshot of the operation.
+        wants_updates: Returns whether anybody wants to see the changes on the way.
+        until: Returns the time until which anybody waits.
         backoff: The pauses.
         unimplemented: The methods that the server lacks; the plan adds those that it finds.
         clock: Gives the present time in seconds.
@@ -364,8 +364,8 @@ def wait_steps(
     """Plans the wait of one waiter, with its last poll.
 
     Args:
-        snapshot: What is known of the operation.
-        is_satisfied: Tells whether the waiter has what it waits for.
+        snapshot: The snapshot of the operation.
+        is_satisfied: Returns whether the wait may end.
         start: The time at which the wait began.
         timeout: How long to wait from then on; None for as long as it takes.
         clock: Gives the present time in seconds.
@@ -409,7 +409,7 @@ def deadlines(start: float, timeout: timedelta | None) -> tuple[float, float]:
 
 
 def check_timeout(timeout: object) -> None:
-    """Checks what a caller has given as a timeout.
+    """Checks a timeout that a caller has given.
 
     Raises:
         TypeError: If it is neither a ``timedelta`` nor None.

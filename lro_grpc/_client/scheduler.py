@@ -30,7 +30,7 @@ class Scheduler:
         self._begun = 0
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine, in the caller's context, and returns what it returns.
+        """Runs a coroutine, in the caller's context, and returns its result.
 
         Raises:
             RuntimeError: In the scheduler's own thread, which would wait for itself.

@@ -51,7 +51,7 @@ class Session:
         """Returns the watcher of an operation: the same one for all while any of them keeps it.
 
         Args:
-            operation: What is known of the operation; it stays the caller's own.
+            operation: Its latest known state; the message stays the caller's own.
 
         Raises:
             InvalidNameError: If the operation has no name and is not done.

@@ -75,11 +75,11 @@ class _SharedGet:
 class Watcher:
     """One operation of a server, watched for all who wait for it through one client.
 
-    Its ``snapshot`` is what is known of the operation.
+    Its ``snapshot`` is the latest knowledge of the operation.
 
     Args:
         connection: The server.
-        operation: What is known of the operation.
+        operation: Its latest known state.
         backoff: The pauses between polls, and after UNAVAILABLE.
         clock: The clock.
         random: Gives numbers uniform in [0, 1).

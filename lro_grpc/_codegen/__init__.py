@@ -1,3 +1,3 @@
-"""Code generation: what protoc needs, protoc itself, and the plugin for typed clients."""
+"""Code generation: protoc with its include directory, and the plugin for typed clients."""
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def _packed(detail: Any) -> any_pb2.Any:
     """Returns a detail, as google-api-core has it, as it travels in a Status."""
     if isinstance(detail, dict):
         try:
-            # The parser takes what it reads out of what it is given.
+            # The parser removes from its argument the parts that it has read.
             return json_format.ParseDict(
                 copy.deepcopy(detail), any_pb2.Any(), ignore_unknown_fields=True
             )

@@ -54,7 +54,7 @@ DEPLOYMENT_MANAGER_BACKOFF = Backoff(timedelta(seconds=5), 2, timedelta(seconds=
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Retry:
-    """When a single call that ended with an error is made again (C2, C3).
+    """The policy by which a single call that failed is made again (C2, C3).
 
     Raises:
         ValueError: If there is to be less than one attempt.
@@ -73,4 +73,4 @@ class Retry:
 
 
 DEFAULT_RETRY = Retry()
-"""The habit of Google's clients for Get, List, Cancel and Delete (P13)."""
+"""The policy of Google's clients for Get, List, Cancel and Delete (P13)."""

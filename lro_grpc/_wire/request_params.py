@@ -1,7 +1,7 @@
 """The header ``x-goog-request-params``, by which a server's front end routes a call (C4).
 
-AIP-4222 says what is in it: the fields that ``google.api.routing`` names if the method has that
-option, else the variables in the path of its ``google.api.http``.
+By AIP-4222 it has the fields that ``google.api.routing`` names if the method has that option, else
+the variables in the path of its ``google.api.http``.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _implicit(rule: Any) -> Iterator[_Parameter]:
 
 
 def _regex(template: str) -> str:
-    """Returns what a template of segments matches: ``*`` is one of them, ``**`` any number."""
+    """Returns a template of segments as a pattern: ``*`` is one of them, ``**`` any number."""
     pattern = re.escape(template)
     pattern = pattern.replace(r"/\*\*", r"(?:/.*)?").replace(r"\*\*", r".*")
     return pattern.replace(r"\*", r"[^/]+")
