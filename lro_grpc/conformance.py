@@ -1091,6 +1091,18 @@ class StoreConformance:
         assert (other.befores, other.records) == (told.befores, told.records)
 
     @_with_store
+    async def test_a_listener_that_was_removed_is_called_no_more(self, store: Store) -> None:
+        """And the others are."""
+        records: list[Record] = []
+        remove = store.subscribe(lambda _, after: records.append(after))
+        other = _Told(store)
+        made = await store.create(self.record())
+        remove()
+        ended = await store.apply(made.name, Cancel())
+        assert records == [made]
+        assert other.records == [made, ended]
+
+    @_with_store
     async def test_what_a_listener_is_told_can_be_read(self, store: Store) -> None:
         """A reader that is woken by it sees that change, or a later one (R8)."""
         seen: list[tuple[int, asyncio.Task[Record]]] = []

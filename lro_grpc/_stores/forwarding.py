@@ -41,9 +41,9 @@ class ForwardingStore:
         """Closes the store."""
         await self._store.close()
 
-    def subscribe(self, listener: Listener) -> None:
-        """Adds a listener to the store."""
-        self._store.subscribe(listener)
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Adds a listener to the store, and returns what removes it."""
+        return self._store.subscribe(listener)
 
     async def create(self, record: Record) -> Record:
         """Stores a new record, unless its ``request_id`` was used before."""

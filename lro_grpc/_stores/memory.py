@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from lro_grpc._errors import LroError
 from lro_grpc._operation import names
@@ -53,9 +53,10 @@ class MemoryStore:
     async def close(self) -> None:
         """Does nothing: the records stay for the next ``open``."""
 
-    def subscribe(self, listener: Listener) -> None:
-        """Adds a listener."""
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Adds a listener, and returns what removes it."""
         self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
     async def create(self, record: Record) -> Record:
         """Stores a new record, unless its ``request_id`` was used before."""

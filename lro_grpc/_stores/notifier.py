@@ -1,4 +1,20 @@
-"""Wakes those who wait for an operation to change."""
+"""Wakes the calls that wait for an operation to change.
+
+A watcher learns that its operation has changed, and not what has changed; then it reads the store.
+That is the whole idea, and the rest follows:
+
+* It reads the latest state, never one that a later change has made old, however slow it is; and a
+  slow one costs a flag, for nothing is queued for it.
+* A notice may be early, double, or of a change that the reader does not show: it costs a read.
+* A notice may be lost, as those of a shared store may: so a watcher also reads every
+  ``_POLL_SECONDS`` (R9).
+* No change comes between the read and the wait: ``watch`` first, then read. A store calls its
+  listeners before a read shows the change to be over, so a change after the read wakes the watcher.
+
+A watcher may hold changes back, to read less often while an operation reports progress (``pause``).
+An end is urgent and is never held back: of the operation, by its outcome or a delete, or of the
+server. While nothing is watched, the notifier does not listen to the store.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +26,11 @@ from lro_grpc._operation.record import Record
 from lro_grpc._stores.store import Store
 
 _POLL_SECONDS = 10.0
-"""A watcher looks by itself this often, so that no lost notice can keep it for ever (R9)."""
+"""The longest time between two reads of a watcher, whatever notices it gets."""
 
 
 class Watcher:
-    """One who waits. It is told that something has changed, not what: so nothing adds up."""
+    """One call that waits for one operation; see the module."""
 
     def __init__(self) -> None:
         self._waker: asyncio.Future[None] | None = None
@@ -22,21 +38,21 @@ class Watcher:
         self._urgent = False
 
     def notify(self, *, urgent: bool) -> None:
-        """Tells that the operation has changed.
+        """Notes that the operation has changed.
 
         Args:
-            urgent: Whether it is not to be kept back.
+            urgent: Whether the change is not to be held back.
         """
         self._changed = True
         self._urgent = self._urgent or urgent
         self._wake()
 
     async def wait(self, timeout: float, *, pause: float = 0.0) -> None:
-        """Returns after the next change since the last call, or when it is time to look anyway.
+        """Returns after the next change since the last call, or when it is time to read anyway.
 
         Args:
             timeout: In seconds.
-            pause: For how many seconds a change that is not urgent is kept back.
+            pause: The seconds for which a change that is not urgent is held back.
         """
         loop = asyncio.get_running_loop()
         begin = loop.time() + pause
@@ -59,22 +75,21 @@ class Notifier:
     """Watchers by the names of their operations.
 
     Args:
-        store: The store whose changes are told.
+        store: The store to listen to.
     """
 
     def __init__(self, store: Store) -> None:
         self.draining = False
-        """Whether nobody is to wait any more."""
+        """Whether the server stops, so that no call is to wait any more."""
+        self._store = store
         self._watchers: dict[str, set[Watcher]] = {}
-        store.subscribe(self._on_change)
 
     @contextlib.contextmanager
     def watch(self, name: str) -> Iterator[Watcher]:
-        """Gives a watcher that sees every change from now on: so read after, not before.
-
-        The end of the operation is urgent, and so are its removal and the drain.
-        """
+        """Gives a watcher that is woken by every change from now on; read the operation after."""
         watcher = Watcher()
+        if not self._watchers:
+            self._unsubscribe = self._store.subscribe(self._on_change)
         self._watchers.setdefault(name, set()).add(watcher)
         try:
             yield watcher
@@ -82,9 +97,11 @@ class Notifier:
             self._watchers[name].discard(watcher)
             if not self._watchers[name]:
                 del self._watchers[name]
+            if not self._watchers:
+                self._unsubscribe()
 
     def drain(self) -> None:
-        """Wakes every watcher, whatever it waits for; nobody is to wait again."""
+        """Wakes every watcher at once, and says that no call is to wait again."""
         self.draining = True
         for watchers in self._watchers.values():
             for watcher in watchers:

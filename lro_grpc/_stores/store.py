@@ -128,8 +128,12 @@ class Store(Protocol):
         """Finishes what was begun and lets go of the store."""
         ...
 
-    def subscribe(self, listener: Listener) -> None:
-        """Adds a listener; it must neither block nor raise."""
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Adds a listener, which must neither block nor raise.
+
+        Returns:
+            A function that removes the listener; no listener may call it.
+        """
         ...
 
     async def create(self, record: Record) -> Record:

@@ -58,8 +58,8 @@ class PatientStore:
         else:
             self._hidden.pop(record.name, None)
 
-    def subscribe(self, listener: Listener) -> None:
-        self._store.subscribe(listener)
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        return self._store.subscribe(listener)
 
     async def create(self, record: Record) -> Record:
         async with self._turn:

@@ -1,4 +1,4 @@
-"""Who waits for an operation is woken when it changes."""
+"""A call that waits for an operation is woken when it notifier."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import pytest
 
 from lro_grpc._operation import publication
 from lro_grpc._operation.events import Cancel, Delete
-from lro_grpc.stores import MemoryStore, Notifier
+from lro_grpc.stores import ForwardingStore, MemoryStore, Notifier
 from lro_grpc.testing import ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+
+    from lro_grpc.stores import Listener
 
 HANGS = 5.0
 """Seconds after which a watcher that should be woken at once is given up."""
@@ -38,28 +40,57 @@ async def stored() -> MemoryStore:
     return store
 
 
-async def cancelled(store: MemoryStore, changes: Notifier) -> None:
+async def cancelled(store: MemoryStore, notifier: Notifier) -> None:
     await store.apply(NAME, Cancel())  # its attempt has not begun: it is done
 
 
-async def deleted(store: MemoryStore, changes: Notifier) -> None:
+async def deleted(store: MemoryStore, notifier: Notifier) -> None:
     await store.apply(NAME, Delete())
 
 
-async def drained(store: MemoryStore, changes: Notifier) -> None:
-    changes.drain()
+async def drained(store: MemoryStore, notifier: Notifier) -> None:
+    notifier.drain()
 
 
 @pytest.mark.parametrize("end", [cancelled, deleted, drained])
-async def test_an_end_is_kept_back_from_nobody(
+async def test_an_end_is_held_back_from_no_watcher(
     end: Callable[[MemoryStore, Notifier], Coroutine[object, object, None]],
 ) -> None:
     """Whether it comes before they wait, or while they do."""
     store = await stored()
-    changes = Notifier(store)
-    with changes.watch(NAME) as early, changes.watch(NAME) as late:
+    notifier = Notifier(store)
+    with notifier.watch(NAME) as early, notifier.watch(NAME) as late:
         waiting = asyncio.create_task(early.wait(HOUR, pause=HOUR))
         await asyncio.sleep(0)
-        await end(store, changes)
+        await end(store, notifier)
         await asyncio.wait_for(late.wait(HOUR, pause=HOUR), HANGS)
         await asyncio.wait_for(waiting, HANGS)
+
+
+async def test_it_listens_to_the_store_while_something_is_watched() -> None:
+    store = Counting()
+    notifier = Notifier(store)
+    assert store.listeners == 0
+    with notifier.watch(NAME), notifier.watch("operations/op-2"):
+        assert store.listeners == 1
+    assert store.listeners == 0
+    with notifier.watch(NAME):
+        assert store.listeners == 1
+
+
+class Counting(ForwardingStore):
+    """A store that counts its listeners."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryStore(ManualClock().now))
+        self.listeners = 0
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        unsubscribe = super().subscribe(listener)
+        self.listeners += 1
+
+        def end() -> None:
+            unsubscribe()
+            self.listeners -= 1
+
+        return end

@@ -136,8 +136,9 @@ class Client:
         for listener in self._listeners:
             listener(before, after)
 
-    def subscribe(self, listener: Listener) -> None:
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
         self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
     async def create(self, record: Record) -> Record:
         return await self._store.write(self, lambda: self._store.create(record))

@@ -62,8 +62,11 @@ _UNSTORABLE = (
 class Commit:
     """The changes of one commit, on top of the records that are stored.
 
+    The context of a commit is its transaction, which the writer commits inside; an error rolls it
+    back.
+
     Args:
-        connection: The connection, in a transaction.
+        connection: The writer's connection.
         recent: The records at hand.
         now: Returns the time in microseconds since 1970 UTC.
     """
@@ -79,6 +82,16 @@ class Commit:
         self._requests: dict[tuple[str, str, str], str] = {}
         self._exclusive_holders: dict[str, str] = {}
         self._freed: list[str] = []
+
+    def __enter__(self) -> Commit:
+        """Begins the transaction."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Rolls the transaction back unless it is committed."""
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
 
     @property
     def names(self) -> Collection[str]:

@@ -1,10 +1,8 @@
-"""A connection to the file: how it is opened, read from, and changed in transactions."""
+"""Connections to the file: how they are opened and read from, and SQLite's errors."""
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +42,6 @@ def fetch(
         return connection.execute(query, parameters).fetchall()
     except sqlite3.Error as cause:
         raise unavailable(cause) from cause
-
-
-@contextlib.contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Surrounds a transaction, which the caller commits; an exception rolls it back."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def unavailable(cause: sqlite3.Error) -> UnavailableError:

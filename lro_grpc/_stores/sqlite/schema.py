@@ -10,7 +10,6 @@ from typing import Any
 
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._operation.record import CLAIMABLE_STATES, FIELDS, Record
-from lro_grpc._stores.sqlite.connection import transaction
 
 COLUMNS = ", ".join(Record._fields)
 STATES = ", ".join(str(state) for state in sorted(CLAIMABLE_STATES))
@@ -76,11 +75,11 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
             metadata={"path": str(path), "version": str(version)},
         )
     if not version:
-        with transaction(connection):
+        with connection:  # commits at its end; an error rolls back
+            connection.execute("BEGIN IMMEDIATE")
             for statement in _SCHEMA:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {_VERSION}")
-            connection.execute("COMMIT")
 
 
 def signing_secret_of(connection: sqlite3.Connection) -> bytes:

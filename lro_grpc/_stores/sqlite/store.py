@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +117,10 @@ class SqliteStore:
         self._recent.clear()
         self._lock.release()
 
-    def subscribe(self, listener: Listener) -> None:
-        """Adds a listener."""
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Adds a listener, and returns what removes it."""
         self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
     async def create(self, record: Record) -> Record:
         """Stores a new record, unless its ``request_id`` was used before."""

@@ -38,7 +38,7 @@ from typing import Any, TypeVar
 from lro_grpc._errors import UnavailableError
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.sqlite.commit import Commit, UnstorableError
-from lro_grpc._stores.sqlite.connection import transaction, unavailable
+from lro_grpc._stores.sqlite.connection import unavailable
 from lro_grpc._stores.sqlite.recent import RecentRecords
 from lro_grpc._stores.store import Listener, Now
 
@@ -139,9 +139,8 @@ class Writer:
 
     async def _commit(self, calls: Sequence[_Call]) -> None:
         """Makes calls in one commit, and answers them."""
-        commit = Commit(self._connection, self._recent, self._now)
         try:
-            with transaction(self._connection):
+            with Commit(self._connection, self._recent, self._now) as commit:
                 answers = [_made(call, commit) for call in calls]
                 commit.write()
                 self._recent.committing = commit.names

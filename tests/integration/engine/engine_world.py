@@ -144,8 +144,8 @@ class Link(ForwardingStore):
     async def close(self) -> None:
         raise NotImplementedError
 
-    def subscribe(self, listener: Listener) -> None:
-        self._store.subscribe(lambda *change: None if self._cut else listener(*change))
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        return self._store.subscribe(lambda *change: None if self._cut else listener(*change))
 
     async def create(self, record: Record) -> Record:
         raise NotImplementedError

@@ -307,8 +307,9 @@ def test_a_negative_timeout_is_refused(serve: Serve, seconds: int, nanos: int) -
 class Mute(MemoryStore):
     """A store each of whose notices is lost."""
 
-    def subscribe(self, listener: Any) -> None:
+    def subscribe(self, listener: Any) -> Any:
         """Takes the listener's name, and never calls."""
+        return lambda: None
 
 
 @async_handler

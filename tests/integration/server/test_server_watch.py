@@ -232,8 +232,9 @@ class Mute(MemoryStore):
     def __init__(self) -> None:
         super().__init__(lambda: time.time_ns() // 1000)
 
-    def subscribe(self, listener: Any) -> None:
+    def subscribe(self, listener: Any) -> Any:
         """Takes the listener's name, and never calls."""
+        return lambda: None
 
 
 @async_handler
