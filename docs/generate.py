@@ -235,8 +235,8 @@ CHANGES: Mapping[str, list[tuple[OperationView, OperationView]]] = {
     "status detail": changed(_BEGUN, status_detail="half"),
     "progress": changed(_BEGUN, progress_percent=51),
     "attempt": changed(_BEGUN, attempt=2),
-    "asked to cancel": changed(_BEGUN, cancel_requested=True),
-    "asked to pause": changed(_BEGUN, pause_requested=True),
+    "cancel requested": changed(_BEGUN, cancel_requested=True),
+    "pause requested": changed(_BEGUN, pause_requested=True),
     "instances": [
         *changed(_BEGUN, batch=batch_with(Status.PENDING_CREATE)),
         (

@@ -318,7 +318,7 @@ def test_partial_failures_are_the_jobs_own(client: Any, awaited: Any) -> None:
 
 
 def test_a_gateway_in_a_process_of_its_own(served: testing.Served) -> None:
-    """It reaches the server through a channel, and is told there which jobs there are."""
+    """It reaches the server through a channel, and learns there which jobs there are."""
 
     async def listed_by_the_vendor() -> list[str]:
         async with grpc.aio.insecure_channel(served.target) as channel:

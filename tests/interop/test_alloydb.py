@@ -33,7 +33,7 @@ RULES = {
         body="requests",
     )
 }
-"""Where the method is over HTTP; the package has no descriptor that tells it."""
+"""The path of the method over HTTP, which no descriptor in the package has."""
 
 SDKS = {
     "google-cloud-alloydb (gRPC)": over_grpc(
@@ -268,11 +268,11 @@ def test_protobufs_own_classes_will_do() -> None:
     response = alloydb_v1.BatchCreateInstancesResponse.pb()
     metadata = alloydb_v1.OperationMetadata.pb()
 
-    def create_nothing(asked: Any, op: lro_grpc.OperationContext[Any]) -> Any:
-        assert type(asked) is request
+    def create_nothing(given: Any, op: lro_grpc.OperationContext[Any]) -> Any:
+        assert type(given) is request
         assert type(op.metadata) is metadata
         op.metadata.upgrade_cluster_status.cancellable = True
-        return response(instances=[{"name": asked.parent}])
+        return response(instances=[{"name": given.parent}])
 
     def configure(operations: lro_grpc.Operations) -> None:
         operations.add_method(

@@ -131,7 +131,7 @@ def test_failure(snapshot: Any, service: Snapshots) -> None:
 
 @pytest.mark.case("cancel")
 def test_what_others_cancel_has_failed(snapshot: Any, served: testing.Served) -> None:
-    """The form has no word for it, and no call."""
+    """Azure Face has no word for it, and no call."""
     operation_id = taken(snapshot, "src")
     client = lro_grpc.OperationsClient(served.channel, call_metadata=[(KEY, "key")])
     client.cancel(f"operations/{operation_id}")

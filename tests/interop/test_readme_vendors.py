@@ -1,4 +1,4 @@
-"""What the README tells of vendors' messages and of jobs, with the vendors' own SDKs."""
+"""The README's examples of vendors' messages and of jobs, with the vendors' own SDKs."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def test_the_readmes_batch_and_job() -> None:
             transport=alloydb.AlloyDBAdminGrpcTransport(channel=served.channel)
         )
         cluster = f"{PARENT}/clusters/c"
-        asked = [{"parent": cluster, "instance_id": one} for one in ("a", "b")]
+        creations = [{"parent": cluster, "instance_id": one} for one in ("a", "b")]
         lro = admin.batch_create_instances(
-            {"parent": cluster, "requests": {"create_instance_requests": asked}}
+            {"parent": cluster, "requests": {"create_instance_requests": creations}}
         )
         assert served.client.wait(lro.operation.name).done
         names = [f"{cluster}/instances/{one}" for one in ("a", "b")]

@@ -197,7 +197,7 @@ def serving(
     ready: futures.Future[tuple[int, asyncio.AbstractEventLoop]] = futures.Future()
     over = threading.Event()
     drained = threading.Event()
-    asked: list[asyncio.Event] = []
+    stages: list[asyncio.Event] = []
 
     def prepare(server: Any) -> int:
         registrar = operations.attach(server)
@@ -208,7 +208,7 @@ def serving(
 
     async def serve_http(app: Any, drain: Callable[[], Any]) -> None:
         draining, stopping = asyncio.Event(), asyncio.Event()
-        asked.extend((draining, stopping))
+        stages.extend((draining, stopping))
         async with listening(app, "127.0.0.1:0") as port:
             ready.set_result((port, asyncio.get_running_loop()))
             await draining.wait()
@@ -258,13 +258,13 @@ def serving(
     port, loop = ready.result(SECONDS)
 
     def drain() -> None:
-        loop.call_soon_threadsafe(asked[0].set)
+        loop.call_soon_threadsafe(stages[0].set)
         assert drained.wait(SECONDS)
 
     try:
         yield Gatewayed(port, operations, drain)
     finally:
         drain()
-        loop.call_soon_threadsafe(asked[1].set)
+        loop.call_soon_threadsafe(stages[1].set)
         assert over.wait(SECONDS)
         assert failed == []

@@ -1,4 +1,4 @@
-"""Azure Face's routes: an operation by its id alone, and starts that tell where it is."""
+"""Azure Face's routes: an operation by its id alone, and starts that answer with its URL."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_an_operation_without_a_parent_is_found_too(serve):
 
 
 def test_an_id_that_several_operations_have_is_found_by_none(serve):
-    """They are told apart by their names; it would be anybody's guess."""
+    """Only their whole names differ: either would be a guess."""
     http = serve(options={"rules": RULES}, new_id=lambda: "same")
     for parent in (PARENT, "projects/q/locations/l"):
         started_at = http.post("/face/v1.0/snapshots", {"parent": parent, "instanceId": "a"})

@@ -1,4 +1,4 @@
-"""What is no request of the API is refused in the form of its path's API, and changes nothing."""
+"""A request that the API has not is refused as its vendor refuses it, and changes nothing."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def http(server: Http, caplog: pytest.LogCaptureFixture) -> Iterator[Http]:
 
 
 def check(reply, path: str, status: int, code: str) -> dict:
-    """Checks that a refusal has the form of its path's API, and returns it."""
+    """Checks that a refusal is shaped as the vendor of its path has it, and returns it."""
     assert reply.status == status, reply
     error = reply.json.pop("error")
     assert "Traceback" not in reply.body.decode()

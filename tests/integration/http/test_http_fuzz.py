@@ -126,9 +126,9 @@ def test_any_request(app, caplog, method, path, query, body):
     if status == 202:
         assert headers[b"operation-location"].startswith(b"/face/v1.0/operations/op-")
         return
-    told = json.loads(answer)
-    assert (status == 200) == ("error" not in told)
+    body_json = json.loads(answer)
+    assert (status == 200) == ("error" not in body_json)
     assert status in (200, 400, 404, 405, 413), answer
     if status != 200:
-        assert told["error"]["message"]
+        assert body_json["error"]["message"]
         assert len(answer) < 2000

@@ -141,7 +141,7 @@ def test_a_start_is_once_for_a_request_id(serve):
 
 
 def test_a_start_that_is_refused_is_the_answer_itself(serve):
-    """By an abort of the author's prepare; nothing is stored (S3)."""
+    """By an abort of the service's prepare; nothing is stored (S3)."""
     http = serve()
     reply = http.post(f"/v1/{PARENT}/instances?instanceId=refused", {})
     assert reply.status == 400
@@ -167,7 +167,7 @@ def test_prefix(serve):
 
 
 def test_who_calls_is_told_by_the_headers(serve):
-    """Of two callers each sees only what it has started, and cannot tell what else there is."""
+    """Of two callers each sees only what it has started, and cannot find out what else there is."""
 
     def identify(context):
         headers = dict(context.invocation_metadata())
@@ -221,9 +221,9 @@ def test_other_origins_may_not_call_unless_they_are_named(serve):
 def test_an_origin_that_is_named_may_call(serve):
     http = serve(options={"allow_origins": ["https://page.example"]})
     asking = {"Origin": "https://page.example", "Access-Control-Request-Method": "DELETE"}
-    asked = http.send("OPTIONS", "/v1/operations/x", headers=asking)
-    assert asked.status == 200
-    assert asked.headers["access-control-allow-origin"] == "https://page.example"
+    answer = http.send("OPTIONS", "/v1/operations/x", headers=asking)
+    assert answer.status == 200
+    assert answer.headers["access-control-allow-origin"] == "https://page.example"
     reply = http.get("/v1/operations/x", headers={"Origin": "https://page.example"})
     assert reply.status == 404
     assert reply.headers["access-control-allow-origin"] == "https://page.example"

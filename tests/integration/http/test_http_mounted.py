@@ -23,7 +23,7 @@ def http() -> Iterator[Http]:
     with testing.serve(fleet, add) as served:
         app = Starlette(
             routes=[
-                Route("/", lambda request: PlainTextResponse("the author's own")),
+                Route("/", lambda request: PlainTextResponse("the app's own")),
                 Mount("/api", gateway(served.operations)),
             ]
         )
@@ -33,7 +33,7 @@ def http() -> Iterator[Http]:
 
 
 def test_its_paths_begin_where_it_is_mounted(http):
-    assert http.get("/").body == b"the author's own"
+    assert http.get("/").body == b"the app's own"
     name = http.post(f"/api/v1/{PARENT}/instances?instanceId=a", {}).ok["name"]
     assert http.get(f"/api/v1/{name}").ok["name"] == name
     assert next(http.events(f"/api/v1/{name}:watch"))["data"]

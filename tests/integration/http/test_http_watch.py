@@ -89,7 +89,7 @@ def test_who_is_gone_holds_no_place(serve):
 
 
 def until_free(http: Http, path: str) -> bool:
-    """Tries again and again, for the server is told of the end in its own time."""
+    """Tries again and again, for the server learns of the end in its own time."""
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         with http.connect() as connection:
