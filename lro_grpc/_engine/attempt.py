@@ -223,18 +223,16 @@ class Attempt:
         Raises:
             AttemptStopped: As ``write``; also if the event loop is gone, and with it the engine.
         """
-        written: concurrent.futures.Future[None] = concurrent.futures.Future()
-        writing: list[asyncio.Task[None]] = []  # the loop itself keeps no task alive
-
-        def begin() -> None:
-            writing.append(self.loop.create_task(self.write(event)))
-            writing[0].add_done_callback(functools.partial(_settle, written))
-
+        writing = self.write(event)
         try:
-            self.loop.call_soon_threadsafe(begin)
-        except RuntimeError as cause:
+            written = asyncio.run_coroutine_threadsafe(writing, self.loop)
+        except RuntimeError as cause:  # the loop is closed
+            writing.close()
             raise AttemptStopped(StopReason.SHUTDOWN) from cause
-        written.result()
+        try:
+            written.result()
+        except concurrent.futures.CancelledError as cause:  # the loop ends
+            raise AttemptStopped(StopReason.SHUTDOWN) from cause
 
 
 async def write_all(store: Store, attempts: Sequence[Attempt], events: Sequence[Event]) -> None:
@@ -251,12 +249,3 @@ async def write_all(store: Store, attempts: Sequence[Attempt], events: Sequence[
             attempt.see(answer)
         else:
             attempt.stop(StopReason.LEASE_LOST)
-
-
-def _settle(written: concurrent.futures.Future[None], writing: asyncio.Task[None]) -> None:
-    if writing.cancelled():
-        written.set_exception(AttemptStopped(StopReason.SHUTDOWN))
-    elif (error := writing.exception()) is not None:
-        written.set_exception(error)
-    else:
-        written.set_result(None)

@@ -7,7 +7,7 @@ from google.protobuf import empty_pb2
 
 from lro.v1 import operation_metadata_pb2
 from lro_grpc._errors import ConfigurationError
-from lro_grpc._wire.proto_plus import as_declared, protobuf_class, protobuf_message
+from lro_grpc._wire.proto_plus import as_declared, parser_of, protobuf_class, protobuf_message
 
 OurMetadata = operation_metadata_pb2.OperationMetadata
 
@@ -19,10 +19,41 @@ def test_protobufs_own_class_is_what_it_is():
     assert protobuf_message(message) is message
 
 
+def test_a_serialized_message_is_parsed_into_protobufs_own_class():
+    message = OurMetadata(verb="create")
+    assert parser_of(OurMetadata)(message.SerializeToString()) == message
+
+
+class Wrapped:
+    """Offers what a proto-plus class does."""
+
+    meta = None
+
+    def __init__(self, message: OurMetadata):
+        self.message = message
+
+    @classmethod
+    def pb(cls) -> type[OurMetadata]:
+        return OurMetadata
+
+    @classmethod
+    def wrap(cls, message: OurMetadata) -> Wrapped:
+        return cls(message)
+
+
+def test_a_serialized_message_is_parsed_into_its_declared_class():
+    message = OurMetadata(verb="create")
+    parsed = parser_of(Wrapped)(message.SerializeToString())
+    assert type(parsed) is Wrapped
+    assert parsed.message == message
+
+
 @pytest.mark.parametrize("declared", [None, str, OurMetadata(), "lro.v1.OperationMetadata"])
 def test_what_is_no_message_type_is_refused(declared: Any):
     with pytest.raises(ConfigurationError, match="is not a message type"):
         protobuf_class(declared)
+    with pytest.raises(ConfigurationError, match="is not a message type"):
+        parser_of(declared)
 
 
 @pytest.mark.parametrize("value", [None, "text", 3, OurMetadata])
