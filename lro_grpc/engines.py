@@ -1,8 +1,8 @@
-"""Engines: how the operations of a server get to their handlers, and what an engine is made of.
+"""Engines: the way of operations to their handlers, and the parts that an engine is made of.
 
 A server runs handlers in its own process, by :class:`InProcess`. An engine of one's own implements
-:class:`Engine`, and gives what it claims to a :class:`Workbench`, which runs the
-:class:`Handler` of the operation's method and sees to leases, time limits, progress and outcomes.
+:class:`Engine`, and names operations to a :class:`Workbench`. That claims them, runs the
+:class:`Handler` of each one's method, and sees to leases, time limits, progress and outcomes.
 """
 
 from __future__ import annotations

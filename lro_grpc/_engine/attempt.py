@@ -6,23 +6,24 @@ late it is; all else here serves to end it early and in good order.
 
 **Three values**, one for each question. ``stopping`` (a ``StopState``): has this attempt to stop,
 and why? ``ending`` (an ``Ending``): is its operation to end or to rest, whatever becomes of the
-attempt? ``progress``: what has the handler said last?
+attempt? ``progress`` (a ``Progress``): how far has the handler come?
 
-**How a handler is stopped.** Whoever has a reason calls ``stop``. If the reason is accepted, the
-task of an ``async def`` handler is cancelled. A thread cannot be interrupted: a ``def`` handler
-finds the reason when it next asks for it, or writes. ``task`` is set only while something may be
-interrupted, so that no cancel ever hits the code that makes an outcome of how the handler ended.
+**The stop of a handler.** Each part of the engine that has a reason calls ``stop``. If the reason
+is accepted, the task of an ``async def`` handler is cancelled. A thread cannot be interrupted: a
+``def`` handler finds the reason when it next asks for it, or writes. ``task`` is set only while
+something may be interrupted, so that no cancel ever hits the code that makes the outcome.
 
 **The lease.** It is measured from before the claim or the heartbeat was sent, and by a tenth less
 than it is long: it ends here before it ends in the store. See ``leases``.
 
 **Writes.** ``write`` stores an event, and goes on through an outage of the store for as long as the
-lease lasts. If the fence refuses it, the attempt has lost its operation, and stops. An event whose
-answer was lost is stored again: a state does no harm twice, and the fence refuses what has ended
-the attempt already.
+lease lasts. If the fence refuses the event, the attempt has lost its operation, and stops. An event
+whose answer was lost is stored again: a state does no harm twice, and the fence refuses an event of
+an attempt that was ended by the first write.
 
-**Threads.** Everything is called on the event loop, but for ``progress``, ``pause_here``,
-``raise_if_stopped`` and ``write_from_thread``, which are for the handler, wherever it runs.
+**Threads.** The event loop calls everything but ``progress``, ``pause_here``, ``begin_undo``,
+``raise_if_stopped`` and ``write_from_thread``. These are for the handler, wherever it runs; the
+lock is for them. Any thread may read the values.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Attempt:
         record: The record right after its claim.
         handler: The method's handler.
         store: Where the operation is kept.
-        clock: Measures what is left of the lease.
+        clock: Measures the lease.
         lease: Seconds for which a claim or a heartbeat holds the operation.
         claimed_at: The clock's ``monotonic`` before the claim was sent.
         telemetry: Observes the attempt.
@@ -146,7 +147,7 @@ class Attempt:
             return self.stopping.give(reason)
 
     def see(self, record: Record) -> None:
-        """Notes what others have asked of the operation meanwhile."""
+        """Notes the wishes of others for the operation."""
         if self.ending.see(record):
             self.stop(StopReason.CANCEL)
 
@@ -161,7 +162,7 @@ class Attempt:
         self.stop(StopReason.TIMEOUT)
 
     def begin_undo(self) -> None:
-        """Begins to undo a batch; what ends the operation does not stop that."""
+        """Begins to undo a batch; neither a cancel nor the deadline stops that."""
         with self._lock:
             self.stopping.begin_undo()
 

@@ -3,7 +3,7 @@
 **Written ahead.** Each target's state is stored before what follows from it begins: CREATING before
 ``create`` is called, DELETING before ``delete`` is. So whatever attempt comes next knows from the
 record which targets may exist, and none is left behind when a worker dies in the middle. The price
-is that a call which was cut off is made once more, so both must cope with what it left.
+is that a call which was cut off is made once more, so both must cope with its leftovers.
 
 **Forward, then back.** ``_create_all`` has up to ``parallelism`` targets under way at a time. The
 first failure ends it, and so does a cancel or the deadline: no further target is begun, those under
@@ -11,11 +11,10 @@ way are awaited, and ``_undo_all`` deletes what exists, newest first. A stop tha
 attempt alone, such as a shutdown, ends the walk in either direction: the states stay as they are,
 and the next attempt goes on from them.
 
-**Stopped or failed?** A target that was interrupted raises as one that has failed. The difference
-is who interrupted it: while the attempt is being stopped, anything that is no ``Exception`` counts
-as the stop. In a cancelled operation, an interrupted target of this attempt is FAILED, because
-``create`` cleans up after itself; one whose creation an earlier attempt began may exist, and is
-deleted.
+**Stopped or failed?** A target that was interrupted raises as one that has failed. While the
+attempt is being stopped, anything that is no ``Exception`` counts as the stop. In a cancelled
+operation, an interrupted target of this attempt is FAILED, because ``create`` cleans up after
+itself; one whose creation an earlier attempt began may exist, and is deleted.
 
 **The plan** is a generator of steps, and knows neither threads nor tasks; it decides, and the
 performers at the end of this module do as it says, with a thread or a task for each target.

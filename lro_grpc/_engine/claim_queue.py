@@ -1,15 +1,16 @@
 """Names of the operations that wait for an attempt, as far as this process knows them.
 
-The queue holds hints, not truth: the store decides who gets an operation, when it is claimed. So a
-name may be wrong, and may be missing; neither does harm, as long as the store is asked at times.
+The queue holds hints, not truth: the store decides which attempt gets an operation, when it is
+claimed. So a name may be wrong, and may be missing; neither does harm, as long as the store is
+asked at times.
 
 Each method starts out unknown: its first names are read from the store. From then on the store's
-listeners add what becomes claimable, and no read is needed, which is what makes a start fast. A
+listeners add each operation that becomes claimable, and no read is needed: so a start is fast. A
 method is unknown again when more waits than is kept here, when a read was as long as its limit, and
 at each sweep, for a notice may have been lost (R9). Then its next names are read once more.
 
-A delayed operation, such as a retry, is timed here, and joins the queue at its scheduled time. Of
-those beyond the first thousand the sweep takes care: they are claimable for the store by then.
+A delayed operation, such as a retry, is timed here, and joins the queue at its scheduled time. The
+sweep finds those beyond the first thousand: the store lists an operation once its time has come.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class Completer:
         return [one for one in outcomes if one[0] not in over]
 
     def _settle(self, outcome: Outcome, answer: Record | LroError) -> Outcome | None:
-        """Notes what the store has answered; returns what to store instead, if anything."""
+        """Takes the answer to an outcome; returns the outcome to store instead of a refused one."""
         attempt, event = outcome
         if isinstance(answer, Record):
             log_outcome(event, answer)

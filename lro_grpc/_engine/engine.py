@@ -17,7 +17,7 @@ class Engine(Protocol):
     """Claims operations, for their handlers to be run. Lives on one event loop."""
 
     async def start(self) -> int:
-        """Takes over what a former process has left, and begins to claim.
+        """Takes over the operations of a former process, and begins to claim.
 
         Returns:
             How many operations a former process had in its hands.

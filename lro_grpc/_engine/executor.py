@@ -1,9 +1,10 @@
 """Executes the handler of one attempt, and makes an event of how it ends: the outcome.
 
 A handler returns, raises, or unwinds because it was stopped; ``stop_state`` has the outcome for
-each reason to stop. An operation that ends with an error leaves no batch behind: what its handler
-has created is undone first, and that may be stopped in turn. A stop wins over an error that it
-may have caused: a handler that unwinds raises all sorts of things.
+each reason to stop. An operation that ends with an error leaves no batch behind: the targets that
+its handler has created are deleted first, and that may be stopped in turn. An error of the
+handler's own counts as one even while it is being stopped: only ``AttemptStopped`` and a
+cancellation are taken for the stop.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class Executor(asyncio.Task[Event]):
             await self._interrupt_no_more()
 
     async def _interrupt_no_more(self) -> None:
-        """Ends what a stop may interrupt; one that came too late must not end the task itself."""
+        """Takes back the task that a stop may cancel; a late stop must not end the task itself."""
         self.attempt.task = None
         if self.attempt.stop_reason or self.attempt.ending.reason:
             with contextlib.suppress(asyncio.CancelledError):

@@ -3,8 +3,8 @@
 One loop claims. It sleeps until something has changed: an operation became claimable, an attempt
 has ended and left its slot, or it is time to read the store again. Then it goes once through the
 methods and claims for each as many operations as there are free slots, in one write; a method that
-could use more has its turn after the others, so that none starves. Whoever waits in vain for a
-notice that was lost waits for a sweep at most (R9).
+could use more has its turn after the others, so that none starves. An operation whose notice was
+lost waits for a sweep at most (R9).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class InProcess:
     """Claims operations for the handlers of its own process.
 
     Args:
-        workbench: The workbench that takes what is claimed.
+        workbench: The workbench that claims and runs the operations.
     """
 
     def __init__(self, workbench: Workbench) -> None:
@@ -37,7 +37,7 @@ class InProcess:
         self._free = {method: handler.slots for method, handler in workbench.handlers.items()}
 
     async def start(self) -> int:
-        """Takes over what a former process has left, and begins to claim.
+        """Takes over the operations of a former process, and begins to claim.
 
         Returns:
             How many operations a former process had in its hands.
@@ -106,6 +106,6 @@ class InProcess:
         self._wake_up()
 
     async def _read_again(self) -> None:
-        """Finds what waits although its notice was lost (R9)."""
+        """Finds the operations whose notice was lost (R9)."""
         await self._workbench.clock.sleep(self._workbench.sweep)
         self._queue.read_all_again()

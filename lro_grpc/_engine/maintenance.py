@@ -33,7 +33,7 @@ class Maintenance:
         self._is_held = is_held
 
     async def take_over(self) -> int:
-        """Rescues what a former process held that is known to be gone; returns how many."""
+        """Rescues the operations of a former process that is known to be gone; returns how many."""
         leased = await self._store.leased()
         await self._lose([(one.name, LeaseLost(one.attempt, proven=True)) for one in leased])
         return len(leased)

@@ -39,7 +39,7 @@ class ProgressWriter:
         self._any.set()
 
     async def store(self) -> None:
-        """Stores what was said since the last call, once there is something.
+        """Stores the progress since the last call, once there is some.
 
         Raises:
             UnavailableError: If the store cannot answer; it is stored later.

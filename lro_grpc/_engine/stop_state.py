@@ -95,7 +95,7 @@ class Ending:
 
     @classmethod
     def at_claim(cls, record: Record, claim_time: int) -> Ending:
-        """Returns what is asked of an operation when an attempt begins.
+        """Returns the wishes for an operation when an attempt begins.
 
         Args:
             record: The operation right after its claim.
@@ -117,7 +117,7 @@ class Ending:
         return StopReason.TIMEOUT if self.is_timed_out else None
 
     def see(self, record: Record) -> bool:
-        """Notes what is asked of the operation by now; returns whether a cancel is new.
+        """Notes the wishes for the operation by now; returns whether a cancel is new.
 
         A pause can be taken back. A cancel cannot, and it no longer matters to a done operation.
         """

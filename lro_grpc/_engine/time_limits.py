@@ -3,7 +3,7 @@
 There are two: the operation's deadline, and the longest time without progress. A handler that is
 stopped has the time of one lease to unwind. After that its operation is taken from it, with an
 event of the limit's own, and whatever the handler still does comes to nothing: a thread cannot be
-ended from outside, but the fence refuses what it writes.
+ended from outside, but the fence refuses its events.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ async def _expire(attempt: Attempt, clock: Clock, margin: float) -> None:
     attempt.time_out()
     await clock.sleep(margin)
     if attempt.stopping.is_undoing:
-        return  # what undoes a batch is not cut short
+        return  # the rollback of a batch is not cut short
     report = attempt.progress.take()
     # A batch that it has begun is left to another attempt to undo.
     await _give_up(attempt, Release(report) if attempt.record.batch else Expire(report))

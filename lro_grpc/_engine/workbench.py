@@ -1,12 +1,12 @@
-"""Holds the attempts of one process, whatever engine has chosen what to claim.
+"""Holds the attempts of one process, whatever engine has chosen their operations.
 
 An engine says which operations to claim, by name. For each that it gets, the workbench begins an
 attempt and sees to the rest until the attempt is over:
 
 * A claim is answered with a lease. ``Leases`` renews it, and ends the attempt where it cannot.
 * An ``Executor`` runs the handler, and makes one event of how it ended: the outcome.
-* The ``Completer`` stores outcomes, the ``ProgressWriter`` what handlers say on the way; both in
-  groups, for a commit costs far more than what is in it.
+* The ``Completer`` stores outcomes, the ``ProgressWriter`` progress on the way; both in groups, for
+  a commit costs far more than the rows in it.
 * ``time_limits`` stops attempts whose time is over, and gives up those that go on regardless.
 * ``Maintenance`` does the same for operations that no living process holds.
 
@@ -15,8 +15,8 @@ of the same name proves that the former attempt has lost its lease. And each att
 exactly once, when its outcome is stored or cannot be: then the engine that claimed it is called.
 
 Between the commit of a claim and its answer, others may already ask something of the operation,
-and the store's listeners hear of it before there is an attempt to pass it on to. So what is heard
-while a claim is under way is kept until the attempts of that claim have begun.
+and the store's listeners hear of it before there is an attempt to pass it on to. So the records
+heard while a claim is under way are kept until the attempts of that claim have begun.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Workbench:
         handlers: The handlers, by their methods' full names.
         clock: Measures leases and sweeps.
         lease: For how long an attempt holds its operation without a heartbeat.
-        sweep: The pause between two searches for what is lost, overdue or expired.
+        sweep: The pause between two rounds of maintenance.
         random: Gives numbers uniform in [0, 1), for the pauses between attempts.
         telemetry: Observes the attempts.
     """
@@ -77,8 +77,11 @@ class Workbench:
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self.store = store
+        """Where the operations are kept."""
         self.handlers = handlers
+        """The handlers, by their methods' full names."""
         self.clock = clock
+        """Measures leases and sweeps."""
         self.sweep = sweep.total_seconds()
         """Seconds between two sweeps."""
         self.is_stopping = False
@@ -93,14 +96,14 @@ class Workbench:
         self._limits: dict[Attempt, Sequence[asyncio.Task[None]]] = {}
         self._claims: set[asyncio.Future[None]] = set()
         self._heard: dict[str, Record] = {}
-        """What was heard of operations while a claim was under way."""
+        """The records that were heard of while a claim was under way."""
         self._leases = Leases(store, self._attempts, clock, self._lease)
         self._maintenance = Maintenance(store, clock, self._holds)
         self._completer = Completer(store, clock, self._release)
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> int:
-        """Takes over what a former process has left, and begins to keep leases and time limits.
+        """Takes over the operations of a former process, and begins to keep leases and time limits.
 
         Returns:
             How many operations a former process had in its hands.
@@ -183,7 +186,7 @@ class Workbench:
         """
         self.stop_claiming()
         end = self._loop.time() + grace.total_seconds()
-        if self._claims:  # what is being claimed becomes an attempt first
+        if self._claims:  # they become attempts first
             _, late = await asyncio.wait(self._claims, timeout=grace.total_seconds())
             if late:
                 _log.warning("the store did not answer a claim within %s", grace)
@@ -237,7 +240,7 @@ class Workbench:
                 self._limits[attempt] = time_limits.watch(attempt, self.clock, self._lease)
 
     def _executed(self, executor: asyncio.Task[Event]) -> None:
-        """Passes on what has come of a handler's run."""
+        """Passes on the outcome of a run, or releases an attempt that has none."""
         assert isinstance(executor, Executor)
         attempt = executor.attempt
         self._running.discard(executor)

@@ -118,5 +118,5 @@ def log_request(event: Event, record: Record) -> None:
         event: The event that the caller has asked for.
         record: The operation after that.
     """
-    what, state = type(event).__name__.lower(), JOB.name_of(record.state)
-    OperationLog(record).info("%s: %s was asked for; it is %s", record.name, what, state)
+    request, state = type(event).__name__.lower(), JOB.name_of(record.state)
+    OperationLog(record).info("%s: %s was asked for; it is %s", record.name, request, state)

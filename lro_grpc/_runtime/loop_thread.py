@@ -24,7 +24,7 @@ class LoopThread:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine on the loop, and returns what it returns."""
+        """Runs a coroutine on the loop, and returns its result."""
         return self.submit(coroutine).result()
 
     def close(self) -> None:

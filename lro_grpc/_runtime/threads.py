@@ -45,8 +45,8 @@ async def run_in_thread(
         log: The log for a call that ends only after the loop has.
 
     Returns:
-        What the function returns; raises what it raises, but for a ``StopIteration``, which no
-        coroutine can raise and which becomes a ``RuntimeError``.
+        The function's result; its error is raised, but for a ``StopIteration``, which no coroutine
+        can raise and which becomes a ``RuntimeError``.
     """
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
