@@ -33,16 +33,16 @@ class Completer:
     Args:
         store: Where the operations are kept.
         clock: Waits while the store cannot answer.
-        release: Is called once for each attempt, with the operation after its outcome; with None
+        on_end: Is called once for each attempt, with the operation after its outcome; with None
             if that is no longer the attempt's.
     """
 
     def __init__(
-        self, store: Store, clock: Clock, release: Callable[[Attempt, Record | None], None]
+        self, store: Store, clock: Clock, on_end: Callable[[Attempt, Record | None], None]
     ) -> None:
         self._store = store
         self._clock = clock
-        self._release = release
+        self._on_end = on_end
         self._new: list[Outcome] = []
         self._storing: set[asyncio.Task[None]] = set()
 
@@ -83,7 +83,7 @@ class Completer:
     def _still_held(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         over = {attempt for attempt, _ in outcomes if attempt.lease_is_over}
         for attempt in over:
-            self._release(attempt, None)
+            self._on_end(attempt, None)
         return [one for one in outcomes if one[0] not in over]
 
     def _settle(self, outcome: Outcome, answer: Record | LroError) -> Outcome | None:
@@ -91,12 +91,12 @@ class Completer:
         attempt, event = outcome
         if isinstance(answer, Record):
             log_outcome(event, answer)
-            self._release(attempt, answer)
+            self._on_end(attempt, answer)
             return None
         attempt.log.warning("%s: attempt %d ended: %s", *(attempt.name, attempt.number, answer))
         if isinstance(answer, UnexpectedError) and not isinstance(event, Fail):
             return attempt, _failure(attempt, answer)
-        self._release(attempt, None)
+        self._on_end(attempt, None)
         return None
 
 

@@ -11,7 +11,7 @@ attempt and sees to the rest until the attempt is over:
 * ``Maintenance`` does the same for operations that no living process holds.
 
 Two rules hold the parts together. There is one attempt of an operation here at most: a later claim
-of the same name proves that the former attempt has lost its lease. And each attempt is released
+of the same name proves that the former attempt has lost its lease. And each attempt ends
 exactly once, when its outcome is stored or cannot be: then the engine that claimed it is called.
 
 Between the commit of a claim and its answer, others may already ask something of the operation,
@@ -48,7 +48,7 @@ _log = logging.getLogger("lro_grpc")
 _RETRY_SECONDS = 0.5
 """The pause after a round of work that has failed."""
 
-OnRelease = Callable[[Record | None], None]
+OnEnd = Callable[[Record | None], None]
 """Is called with an operation after its attempt; with None if the attempt has lost it."""
 
 
@@ -91,7 +91,7 @@ class Workbench:
         self._telemetry = telemetry
         self._attempts: dict[str, Attempt] = {}
         """The latest attempt of each operation that this process holds."""
-        self._on_release: dict[Attempt, OnRelease] = {}
+        self._on_end: dict[Attempt, OnEnd] = {}
         self._running: set[Executor] = set()
         self._limits: dict[Attempt, Sequence[asyncio.Task[None]]] = {}
         self._claims: set[asyncio.Future[None]] = set()
@@ -99,7 +99,7 @@ class Workbench:
         """The records that were heard of while a claim was under way."""
         self._leases = Leases(store, self._attempts, clock, self._lease)
         self._maintenance = Maintenance(store, clock, self._holds)
-        self._completer = Completer(store, clock, self._release)
+        self._completer = Completer(store, clock, self._end)
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> int:
@@ -137,14 +137,12 @@ class Workbench:
                 _log.exception("the engine met an unexpected error; going on")
                 await self.clock.sleep(_RETRY_SECONDS)
 
-    async def claim(
-        self, names: Sequence[str], on_release: OnRelease
-    ) -> Sequence[Record | LroError]:
+    async def claim(self, names: Sequence[str], on_end: OnEnd) -> Sequence[Record | LroError]:
         """Claims operations, and begins an attempt of each that it gets.
 
         Args:
             names: The operations' names.
-            on_release: Is called once for each attempt that has begun, when it is over.
+            on_end: Is called once for each attempt that has begun, when it is over.
 
         Returns:
             What the store has answered to each claim: the operation, with a lease if an attempt
@@ -161,7 +159,7 @@ class Workbench:
             answers = await self.store.apply_all([(name, claim) for name in names])
             for answer in answers:
                 if isinstance(answer, Record) and answer.lease_expire_time:
-                    self._begin(answer, claimed_at, on_release)
+                    self._begin(answer, claimed_at, on_end)
                 elif isinstance(answer, Record):
                     log_done(answer)
             return answers
@@ -208,7 +206,7 @@ class Workbench:
             task.cancel()
         await asyncio.gather(*self._loops, *limits, return_exceptions=True)
 
-    def _begin(self, record: Record, claimed_at: float, on_release: OnRelease) -> None:
+    def _begin(self, record: Record, claimed_at: float, on_end: OnEnd) -> None:
         attempt = Attempt(
             record,
             self.handlers[record.method],
@@ -224,7 +222,7 @@ class Workbench:
         if former is not None:
             former.stop(StopReason.LEASE_LOST)
         self._attempts[record.name] = attempt
-        self._on_release[attempt] = on_release
+        self._on_end[attempt] = on_end
         executor = Executor(attempt, self._random)
         self._running.add(executor)
         executor.add_done_callback(self._executed)
@@ -240,7 +238,7 @@ class Workbench:
                 self._limits[attempt] = time_limits.watch(attempt, self.clock, self._lease)
 
     def _executed(self, executor: asyncio.Task[Event]) -> None:
-        """Passes on the outcome of a run, or releases an attempt that has none."""
+        """Passes on the outcome of a run, or ends an attempt that has none."""
         assert isinstance(executor, Executor)
         attempt = executor.attempt
         self._running.discard(executor)
@@ -252,17 +250,17 @@ class Workbench:
             attempt.log.warning(
                 "%s: attempt %d ended without an outcome", attempt.name, attempt.number
             )
-            self._release(attempt, None)
+            self._end(attempt, None)
         else:
             outcome = error if isinstance(error, Exception) else executor.result()
             self._completer.add(attempt, outcome)
 
-    def _release(self, attempt: Attempt, record: Record | None) -> None:
+    def _end(self, attempt: Attempt, record: Record | None) -> None:
         """Lets go of an attempt, with the operation after its outcome, or without one."""
         attempt.end(record)
         if self._attempts.get(attempt.name) is attempt:
             del self._attempts[attempt.name]
-        self._on_release.pop(attempt)(record)
+        self._on_end.pop(attempt)(record)
 
     def _on_change(self, _before: Record | None, record: Record) -> None:
         if not record.lease_expire_time:

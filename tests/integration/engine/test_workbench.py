@@ -39,11 +39,11 @@ class ByName:
         await self._workbench.stop(grace)
 
     async def run(self, name: str) -> Record | LroError | None:
-        released = asyncio.get_running_loop().create_future()
-        (answer,) = await self._workbench.claim([name], released.set_result)
+        ended = asyncio.get_running_loop().create_future()
+        (answer,) = await self._workbench.claim([name], ended.set_result)
         if isinstance(answer, LroError) or not answer.lease_expire_time:
             return answer
-        outcome: Record | None = await released
+        outcome: Record | None = await ended
         return outcome
 
 
@@ -113,7 +113,7 @@ async def test_an_overdue_operation_is_answered_as_expired(world):
     assert outcome.error_code == Code.DEADLINE_EXCEEDED
 
 
-async def test_an_attempt_that_has_lost_its_operation_is_released_without_an_outcome(world):
+async def test_an_attempt_that_has_lost_its_operation_ends_without_an_outcome(world):
     entered = Signal()
 
     async def work(request, op):
