@@ -44,10 +44,9 @@ class InProcess:
         """
         self._wake = asyncio.Event()
         self._workbench.store.subscribe(self._on_change)
-        recovered = await self._workbench.start()
+        recovered = await self._workbench.start(self._queue.read_all_again)
         self._wake_up()
         self._workbench.repeat(self._fill_slots)
-        self._workbench.repeat(self._read_again)
         return recovered
 
     def stop_claiming(self) -> None:
@@ -104,8 +103,3 @@ class InProcess:
         del outcome
         self._free[method] += 1
         self._wake_up()
-
-    async def _read_again(self) -> None:
-        """Finds the operations whose notice was lost (R9)."""
-        await self._workbench.clock.sleep(self._workbench.sweep)
-        self._queue.read_all_again()

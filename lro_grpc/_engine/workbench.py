@@ -52,6 +52,10 @@ OnEnd = Callable[[Record | None], None]
 """Is called with an operation after its attempt; with None if the attempt has lost it."""
 
 
+def _nothing() -> None:
+    pass
+
+
 class Workbench:
     """Claims operations by name, and runs their handlers. Lives on one event loop.
 
@@ -60,7 +64,7 @@ class Workbench:
         handlers: The handlers, by their methods' full names.
         clock: Measures leases and sweeps.
         lease: For how long an attempt holds its operation without a heartbeat.
-        sweep: The pause between two rounds of maintenance.
+        sweep: The pause between two sweeps, for what is lost, overdue or past its retention.
         random: Gives numbers uniform in [0, 1), for the pauses between attempts.
         telemetry: Observes the attempts.
     """
@@ -82,11 +86,10 @@ class Workbench:
         """The handlers, by their methods' full names."""
         self.clock = clock
         """Measures leases and sweeps."""
-        self.sweep = sweep.total_seconds()
-        """Seconds between two sweeps."""
         self.is_stopping = False
         """Whether no more attempts are to begin."""
         self._lease = lease.total_seconds()
+        self._sweep_pause = sweep.total_seconds()
         self._random = random
         self._telemetry = telemetry
         self._attempts: dict[str, Attempt] = {}
@@ -102,20 +105,24 @@ class Workbench:
         self._completer = Completer(store, clock, self._end)
         self._loops: list[asyncio.Task[None]] = []
 
-    async def start(self) -> int:
+    async def start(self, on_sweep: Callable[[], None] = _nothing) -> int:
         """Takes over the operations of a former process, and begins to keep leases and time limits.
+
+        Args:
+            on_sweep: Is called when a sweep begins, to look for work whose notice was lost (R9).
 
         Returns:
             How many operations a former process had in its hands.
         """
         self._loop = asyncio.get_running_loop()
+        self._on_sweep = on_sweep
         self._progress_writer = ProgressWriter(self.store, self._attempts)
         self.store.subscribe(self._on_change)
         recovered = await self._maintenance.take_over() if self.store.exclusive else 0
         self.repeat(self._progress_writer.store)
         self.repeat(self._leases.renew)
         self.repeat(self._leases.watch)
-        self.repeat(self._maintain)
+        self.repeat(self._sweep)
         return recovered
 
     def repeat(self, one_round: Callable[[], Awaitable[None]]) -> None:
@@ -278,7 +285,8 @@ class Workbench:
             attempt is not None and attempt.number == leased.attempt and not attempt.lease_is_over
         )
 
-    async def _maintain(self) -> None:
-        await self.clock.sleep(self.sweep)
+    async def _sweep(self) -> None:
+        await self.clock.sleep(self._sweep_pause)
+        self._on_sweep()
         await self._maintenance.rescue()
         await self._maintenance.expire_and_prune()

@@ -28,9 +28,13 @@ class ByName:
 
     def __init__(self, workbench: Workbench) -> None:
         self._workbench = workbench
+        self.sweeps = 0
 
     async def start(self) -> int:
-        return await self._workbench.start()
+        return await self._workbench.start(self._count)
+
+    def _count(self) -> None:
+        self.sweeps += 1
 
     def stop_claiming(self) -> None:
         self._workbench.stop_claiming()
@@ -82,6 +86,14 @@ async def test_the_engine_gets_the_operation_after_its_attempt(world):
     outcome = await engine.run(await world.create())
     assert isinstance(outcome, Record)
     assert outcome.error_code == Code.NOT_FOUND
+
+
+async def test_the_engine_is_called_at_each_sweep(world):
+    engine = await by_name(world, handler(lambda request, op: request))
+    assert engine.sweeps == 0
+    for number in (1, 2):
+        await world.pass_time(SWEEP + 1)
+        assert engine.sweeps == number
 
 
 async def test_a_claim_that_is_refused_is_answered_with_the_refusal(world):
