@@ -1,4 +1,4 @@
-"""Everything without an underscore says what it is, below the private folders, too.
+"""Everything without an underscore has a docstring, below the private folders, too.
 
 ruff's docstring rules hold for public modules only, and take every module of a private folder for
 private. Here a name is judged by itself.
@@ -39,3 +39,10 @@ def test_what_has_no_underscore_has_a_docstring(file: Path) -> None:
     found = list(definitions(module))
     documented = {one.name for one in found if ast.get_docstring(one)}
     assert [one.name for one in found if one.name not in documented] == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_module_is_introduced_by_a_noun_or_a_verb(file: Path) -> None:
+    """A question gives the reader no name for the module."""
+    docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    assert docstring.split()[0] not in ("What", "How", "Who", "Which")
