@@ -11,26 +11,26 @@ from typing import Any
 import typer
 
 from lro_grpc._cli import exit_codes
-from lro_grpc._cli.connection import Connection
+from lro_grpc._cli.connection import ConnectionOptions
 from lro_grpc._cli.session import open_session
 
 
 def connecting(function: Callable[..., exit_codes.Exit]) -> Callable[..., None]:
     """Returns a command that calls a function with a session in place of its first parameter.
 
-    The command has the options of ``Connection`` beside the function's own parameters. Whatever the
-    function returns or raises ends the command.
+    The command has the fields of ``ConnectionOptions`` as options, beside the function's own
+    parameters. The exit code or the error that the function ends with ends the command.
     """
     _, *own = inspect.signature(function, eval_str=True).parameters.values()
-    hints = typing.get_type_hints(Connection, include_extras=True)
+    hints = typing.get_type_hints(ConnectionOptions, include_extras=True)
     shared = [
         field.replace(annotation=hints[field.name])
-        for field in inspect.signature(Connection).parameters.values()
+        for field in inspect.signature(ConnectionOptions).parameters.values()
     ]
 
     @functools.wraps(function)
     def command(**values: Any) -> None:
-        connection = Connection(**{field.name: values.pop(field.name) for field in shared})
+        connection = ConnectionOptions(**{field.name: values.pop(field.name) for field in shared})
 
         def work() -> exit_codes.Exit:
             with open_session(connection) as session:

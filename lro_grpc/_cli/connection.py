@@ -35,7 +35,7 @@ def _metadata_of_environment() -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Connection:
+class ConnectionOptions:
     """The address of a server, its TLS and metadata; each field is an option of a command.
 
     Raises:

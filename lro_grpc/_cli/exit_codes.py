@@ -14,7 +14,7 @@ from lro_grpc._cli.output import print_message
 from lro_grpc._errors import Code, LroError, OperationTimeoutError
 
 if TYPE_CHECKING:
-    from lro_grpc._cli.connection import Connection
+    from lro_grpc._cli.connection import ConnectionOptions
 
 
 class Exit(enum.IntEnum):
@@ -43,7 +43,7 @@ def outcome(operation: operations_pb2.Operation) -> Exit:
     return Exit.CANCELLED if operation.error.code == Code.CANCELLED else Exit.FAILED
 
 
-def run(work: Callable[[], Exit], connection: Connection) -> Exit:
+def run(work: Callable[[], Exit], connection: ConnectionOptions) -> Exit:
     """Does the work of a command; an error becomes a line on stderr, and never a traceback."""
     try:
         code = work()
@@ -62,7 +62,7 @@ def run(work: Callable[[], Exit], connection: Connection) -> Exit:
     return code
 
 
-def print_error(error: LroError, connection: Connection) -> Exit:
+def print_error(error: LroError, connection: ConnectionOptions) -> Exit:
     """Prints an error with a hint, if there is one, and returns the exit code for it."""
     if isinstance(error, OperationTimeoutError):
         print_message(error.message)
@@ -82,7 +82,7 @@ _HINTS = {
 }
 
 
-def _hint(error: LroError, connection: Connection) -> str:
+def _hint(error: LroError, connection: ConnectionOptions) -> str:
     """Returns a hint at the cause or at a remedy; empty if the error says it all."""
     if error.code is Code.UNAVAILABLE:
         return _connection_hint(error.message, connection)
@@ -91,7 +91,7 @@ def _hint(error: LroError, connection: Connection) -> str:
     return _HINTS.get(error.code, "")
 
 
-def _connection_hint(message: str, connection: Connection) -> str:
+def _connection_hint(message: str, connection: ConnectionOptions) -> str:
     """Returns a hint at the reason why there is no connection.
 
     gRPC has one code for all reasons: only the words of its messages differ, and they may change.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from lro_grpc._cli.connection import Connection
+from lro_grpc._cli.connection import ConnectionOptions
 from lro_grpc._cli.session import open_session
 from lro_grpc._errors import LroError
 from lro_grpc._operation.names import COLLECTION
@@ -43,10 +43,10 @@ def parents(context: typer.Context, incomplete: str) -> list[str]:
 
 def _found(context: typer.Context, incomplete: str) -> Iterator[operations_pb2.Operation]:
     """Yields the operations that may be meant; none if the server does not answer in time."""
-    options = [field.name for field in dataclasses.fields(Connection)]
+    options = [field.name for field in dataclasses.fields(ConnectionOptions)]
     given = {name: value for name in options if (value := context.params.get(name))}
     try:
-        connection = Connection(**{"metadata": [], **given})
+        connection = ConnectionOptions(**{"metadata": [], **given})
     except typer.BadParameter:  # the command line is not right yet
         return
     with open_session(connection) as session:

@@ -12,7 +12,7 @@ from lro_grpc._cli.exit_codes import Exit, print_error
 from lro_grpc._cli.output import Output, print_value
 from lro_grpc._cli.parameters import CallTimeout, Format, Name, Names, UnfinishedNames
 from lro_grpc._cli.report import show
-from lro_grpc._cli.session import Session
+from lro_grpc._cli.session import CommandSession
 from lro_grpc._cli.terminal_text import one_line
 from lro_grpc._client.plan import RPC_TIMEOUT
 from lro_grpc._dialects.registry import DIALECTS, to_json
@@ -27,7 +27,7 @@ def _known_dialect(dialect: str | None) -> str | None:
 
 
 def get(
-    session: Session,
+    session: CommandSession,
     name: Name,
     output: Format = Output.TABLE,
     dialect: Annotated[
@@ -52,7 +52,7 @@ def get(
 
 
 def cancel(
-    session: Session,
+    session: CommandSession,
     names: UnfinishedNames,
     waits: Annotated[
         bool, typer.Option("--wait", help="Wait until they are done, and exit with the outcome.")
@@ -70,7 +70,7 @@ def cancel(
     return _for_each(session, names, cancel_one)
 
 
-def pause(session: Session, names: UnfinishedNames, timeout: CallTimeout = None) -> Exit:
+def pause(session: CommandSession, names: UnfinishedNames, timeout: CallTimeout = None) -> Exit:
     """Requests pauses of operations."""
 
     def pause_one(name: str) -> Exit:
@@ -80,7 +80,7 @@ def pause(session: Session, names: UnfinishedNames, timeout: CallTimeout = None)
     return _for_each(session, names, pause_one)
 
 
-def resume(session: Session, names: UnfinishedNames, timeout: CallTimeout = None) -> Exit:
+def resume(session: CommandSession, names: UnfinishedNames, timeout: CallTimeout = None) -> Exit:
     """Lets paused operations go on."""
 
     def resume_one(name: str) -> Exit:
@@ -90,7 +90,7 @@ def resume(session: Session, names: UnfinishedNames, timeout: CallTimeout = None
     return _for_each(session, names, resume_one)
 
 
-def delete(session: Session, names: Names, timeout: CallTimeout = None) -> Exit:
+def delete(session: CommandSession, names: Names, timeout: CallTimeout = None) -> Exit:
     """Deletes operations, which does not cancel them."""
 
     def delete_one(name: str) -> Exit:
@@ -100,7 +100,7 @@ def delete(session: Session, names: Names, timeout: CallTimeout = None) -> Exit:
     return _for_each(session, names, delete_one)
 
 
-def _for_each(session: Session, names: Iterable[str], one: Callable[[str], Exit]) -> Exit:
+def _for_each(session: CommandSession, names: Iterable[str], one: Callable[[str], Exit]) -> Exit:
     """Deals with every name, whatever comes of the others; returns the highest exit code."""
     codes = []
     for name in names:

@@ -15,7 +15,7 @@ from lro_grpc._cli import shell_completion
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.output import Output, print_next
 from lro_grpc._cli.parameters import CallTimeout, Format
-from lro_grpc._cli.session import Session
+from lro_grpc._cli.session import CommandSession
 from lro_grpc._cli.style import Terminal, percent, state_text
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._client.plan import RPC_TIMEOUT
@@ -32,7 +32,7 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def list_operations(
-    session: Session,
+    session: CommandSession,
     parent: Annotated[
         str,
         typer.Argument(

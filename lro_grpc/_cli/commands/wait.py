@@ -11,7 +11,7 @@ from lro_grpc._cli.exit_codes import Exit, outcome
 from lro_grpc._cli.output import Output, print_message
 from lro_grpc._cli.parameters import Format, UnfinishedName, WaitTimeout
 from lro_grpc._cli.report import show
-from lro_grpc._cli.session import Session
+from lro_grpc._cli.session import CommandSession
 from lro_grpc._cli.terminal_text import one_line
 from lro_grpc._client.plan import RPC_TIMEOUT
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def wait(
-    session: Session,
+    session: CommandSession,
     name: UnfinishedName,
     output: Format = Output.TABLE,
     timeout: WaitTimeout = None,
@@ -36,7 +36,7 @@ def wait(
 
 @contextlib.contextmanager
 def open_future(
-    session: Session, name: str, timeout: timedelta | None
+    session: CommandSession, name: str, timeout: timedelta | None
 ) -> Iterator[OperationFuture[Message, Message]]:
     """Gives the future of an operation; if the user interrupts, says that the operation goes on.
 

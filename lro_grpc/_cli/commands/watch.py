@@ -16,7 +16,7 @@ from lro_grpc._cli.commands.wait import open_future
 from lro_grpc._cli.exit_codes import Exit, outcome
 from lro_grpc._cli.output import Output, print_next
 from lro_grpc._cli.parameters import Format, UnfinishedName, WaitTimeout
-from lro_grpc._cli.session import Session
+from lro_grpc._cli.session import CommandSession
 from lro_grpc._cli.style import Terminal, instance_table, percent, short_name, state_text
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._inspection.summary import Summary
@@ -26,7 +26,7 @@ _REFRESH_PER_SECOND = 10
 
 
 def watch(
-    session: Session,
+    session: CommandSession,
     name: UnfinishedName,
     output: Format = Output.TABLE,
     timeout: WaitTimeout = None,
