@@ -27,8 +27,9 @@ class Prepared:
     target: str = ""
     """The resource that the operation is about: ``OperationMetadata.target``."""
     parent: str | None = None
-    """What the operation's name begins with. Unless given, the ``projects/*/locations/*`` that
-    ``target``, or ``parent`` or ``name`` in the request, begins with; else none."""
+    """The parent, with which the operation's name begins. Unless given, the
+    ``projects/*/locations/*`` that ``target``, or ``parent`` or ``name`` in the request, begins
+    with; else none."""
     metadata: Any = None
     """The handler's own fields of the operation's metadata, to begin with: a message of the
     method's metadata type."""
@@ -47,26 +48,27 @@ class MethodOptions:
     concurrency: int | None = None
     """Attempts at a time in one process; 16 for a ``def``, 1000 for an ``async def`` unless set."""
     max_attempts: int = 10
-    """How many attempts may fail with an error to retry, lose their worker or get stuck before the
+    """Attempts that may fail with an error to retry, lose their worker or get stuck before the
     operation fails. Pauses and drains do not count."""
     retry: Callable[[Exception], bool] | None = None
     """Returns whether an exception of the run is worth another attempt; a ``RetryableError`` is
     retried without it."""
     backoff: Backoff = RETRY_BACKOFF
-    """How long to wait between attempts that fail."""
+    """The pauses between attempts that fail."""
     timeout: timedelta | None = None
-    """How long an operation may take, from its start on and with all pauses: then it ends EXPIRED
-    with DEADLINE_EXCEEDED. Any time unless set."""
+    """The time that an operation may take, from its start on and with all pauses: then it ends
+    EXPIRED with DEADLINE_EXCEEDED. Any time unless set."""
     progress_timeout: timedelta | None = None
-    """For how long an attempt may give no sign (``progress``, ``checkpoint``, a batch's step): then
-    it counts as lost, and the next one begins. Any time unless set."""
+    """The time for which an attempt may give no sign (``progress``, ``checkpoint``, a batch's
+    step): then it counts as lost, and the next one begins. Any time unless set."""
     pausable: bool = False
-    """Whether the run calls ``op.checkpoint`` now and then, where it can pause."""
+    """True if the run calls ``op.checkpoint`` now and then, where it can pause."""
     exclusive: bool = False
-    """Whether one exclusive operation at a time may have the ``Prepared.target``: another start is
+    """True if one exclusive operation at a time may have the ``Prepared.target``: another start is
     refused with ABORTED (S6)."""
     retention: timedelta | None = None
-    """For how long a done operation is kept; as ``Operations(retention=…)`` says unless set."""
+    """The time for which a done operation is kept; that of ``Operations(retention=…)`` unless
+    set."""
     verb: str | None = None
     """``OperationMetadata.verb``; made from the method's name unless set."""
     api_version: str | None = None

@@ -1,7 +1,7 @@
 """The store behind its guard: the one way in which the services reach operations.
 
-A service holds no store. Each of its calls is let in first, with what it asks for and before its
-request is looked into (S19); only then does it have the store to work with. So the order is the
+A service holds no store. Each of its calls is let in first, for the access that it needs, before
+its request is checked (S19); only then does it have the store to work with. So the order is the
 same everywhere, and work before the guard cannot be written:
 
 1. the guard: whoever is not allowed learns neither whether a name is well formed nor whether

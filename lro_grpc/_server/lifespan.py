@@ -61,7 +61,7 @@ class Lifespan:
         notifier: Wakes the calls that wait, for the drain.
         queues: The operations that wait, to be found at the start.
         make_engine: Makes the engine of the handlers, by their methods, at the start.
-        grace: How long handlers and RPCs are given to end at a shutdown.
+        grace: The time that handlers and RPCs are given to end at a shutdown.
     """
 
     def __init__(
@@ -165,9 +165,10 @@ class Lifespan:
 
         Args:
             server: The server that was attached, or its registrar.
-            ready: Is called once both have started.
-            draining: Is called when the drain begins, before anything is refused: the place to
-                set a health check to NOT_SERVING. On ``grpc.aio`` it may be a coroutine function.
+            ready: A function to call once both have started.
+            draining: A function to call when the drain begins, before anything is refused: the
+                place to set a health check to NOT_SERVING. On ``grpc.aio`` it may be a coroutine
+                function.
 
         Returns:
             On a ``grpc.aio`` server a coroutine that ends after the drain; on a ``grpc.server``
@@ -227,7 +228,7 @@ class Lifespan:
             self.stop_sync(lambda: server.stop(grace).wait())
 
     def start_sync(self) -> None:
-        """Does what ``start`` does, for a ``grpc.server`` that you start yourself."""
+        """Starts as ``start`` does, for a ``grpc.server`` that you start yourself."""
         thread = self._loop_thread()
         try:
             thread.run(self.start())
@@ -237,7 +238,7 @@ class Lifespan:
             raise
 
     def stop_sync(self, stop_server: Callable[[], object]) -> None:
-        """Does what ``stop`` does, for a ``grpc.server``.
+        """Stops as ``stop`` does, for a ``grpc.server``.
 
         Args:
             stop_server: Stops the gRPC server and returns when it has.
@@ -264,7 +265,7 @@ def _on_signals(
     """Begins the drain on SIGTERM or SIGINT; outside the main thread, Python allows no handlers.
 
     Args:
-        drain: Is called when a signal has come.
+        drain: Called when a signal has come.
         loop: The loop that has to wake up for it, if the main thread runs one.
     """
     if threading.current_thread() is not threading.main_thread():

@@ -67,17 +67,18 @@ class Operations(Lifespan):
             ``sqlite:////folder/file.db`` (absolute) or ``memory:``.
         error_domain: ``ErrorInfo.domain`` of errors that handlers, ``identify`` and ``authorize``
             raise without one. The name of the method's gRPC service unless given.
-        lease: For how long an attempt holds its operation without a heartbeat.
-        sweep: How often operations that are lost, overdue or expired are looked for.
-        retention: For how long a done operation is kept, unless its method's options say it (S7).
-        max_wait: How long a Wait may last; a longer timeout is clamped to it (P9).
-        watch_resend: How often a Watch repeats a state that lasts, so that either side notices when
-            the other one is gone. This package's client gives up on one that says nothing for 35
-            seconds.
-        poll_after: How long a caller that finds an operation not done should wait before the next
-            Get (P5): it is in the initial metadata of the Get, as ``lro-poll-after-ms``. Nothing is
-            recommended unless given.
-        grace: How long handlers and RPCs are given to end at a shutdown.
+        lease: The time for which an attempt holds its operation without a heartbeat.
+        sweep: The interval at which lost, overdue and expired operations are looked for.
+        retention: The time for which a done operation is kept, unless its method's options give
+            another (S7).
+        max_wait: The longest that a Wait may last; a longer timeout is clamped to it (P9).
+        watch_resend: The interval at which a Watch repeats a state that lasts, so that either side
+            notices when the other one is gone. This package's client gives up on one that sends
+            nothing for 35 seconds.
+        poll_after: The pause before the next Get that is recommended to a caller whose operation
+            is not done (P5): it is in the initial metadata of the Get, as ``lro-poll-after-ms``.
+            Nothing is recommended unless given.
+        grace: The time that handlers and RPCs are given to end at a shutdown.
         limits: The most that the server takes on.
         identify: Returns the caller, from an RPC's ServicerContext: by its metadata, or its peer's
             certificate. Handlers see it as ``op.caller``. A function that does not block, or a
@@ -85,7 +86,7 @@ class Operations(Lifespan):
         authorize: Returns whether an :class:`Access` is allowed; called before the request is
             checked or shows what exists (S19), for each RPC and each page (S15). Likewise.
         telemetry: Observes the operations as they go on, such as ``lro_grpc.otel.OpenTelemetry``.
-        clock: Tells the time of day, and measures leases.
+        clock: Gives the time of day, and measures leases.
         new_id: Makes the id of an operation. 128 random bits unless given.
 
     Raises:
@@ -161,12 +162,12 @@ class Operations(Lifespan):
 
     @property
     def services(self) -> Sequence[str]:
-        """The full names of the services that were added through what ``attach`` returns."""
+        """The full names of the services that were added through a registrar of ``attach``."""
         return tuple(self._services.names)
 
     @property
     def store(self) -> Store:
-        """Where the operations are kept."""
+        """The store of the operations."""
         return self._store
 
     @property
@@ -199,8 +200,8 @@ class Operations(Lifespan):
 
         Args:
             server: A ``grpc.aio`` server or a ``grpc.server`` that is not started yet.
-            max_waiters: On a ``grpc.server``, how many Wait and Watch calls may hold one of its
-                threads; above it a Wait answers at once (P9), and a Watch is refused. Keep it
+            max_waiters: On a ``grpc.server``, the most Wait and Watch calls that may hold one of
+                its threads; above it a Wait answers at once (P9), and a Watch is refused. Keep it
                 below the server's own threads.
 
         Returns:
@@ -233,7 +234,7 @@ class Operations(Lifespan):
         """Serves a long-running method without a generated servicer.
 
         The types may be those of a vendor's package, protobuf's own classes or proto-plus classes:
-        handler and prepare are given, and return, what is declared here; so is ``op.metadata``.
+        handler and prepare are given, and return, the types declared here; so is ``op.metadata``.
 
         Args:
             method: ``/pkg.Service/Method``.
@@ -287,8 +288,8 @@ class Operations(Lifespan):
             started_by: In place of ``run``: the long-running method whose operations the jobs are.
                 If its metadata is of the jobs' type, a job is that. Where the service has a
                 servicer, add it after its jobs.
-            collection: What stands in a job's name, and after ``List``; made from the type's name
-                unless given.
+            collection: The collection in a job's name, and after ``List``; made from the type's
+                name unless given.
             prepare: As a decorated method's ``prepare``, but that it is given the job; what it
                 writes into the job is kept.
             options: As the decorator's, for ``run``.

@@ -48,7 +48,7 @@ class JobKind:
     Args:
         service: The full name of the service that has the jobs.
         job: The type of a job: a protobuf class, or a proto-plus class.
-        collection: What stands in a job's name in place of ``operations``; the name of the type
+        collection: The collection in a job's name, in place of ``operations``; the name of the type
             with a small letter and an ``s`` unless given, such as ``trainJobs``.
 
     Raises:
@@ -63,7 +63,7 @@ class JobKind:
         """The protobuf class of it."""
         noun = self.message.DESCRIPTOR.name
         self.collection = collection or f"{noun[:1].lower()}{noun[1:]}s"
-        """What stands in a job's name in place of ``operations``."""
+        """The collection in a job's name, in place of ``operations``."""
         self._service = service
         self._check_job()
         plural = f"{self.collection[:1].upper()}{self.collection[1:]}"

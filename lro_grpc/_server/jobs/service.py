@@ -62,7 +62,7 @@ class Jobs:
             "Get": self._get,
             "List": self._list,
             "Delete": self._delete,
-            **{verb: functools.partial(self._ask, verb) for verb in _EVENTS},
+            **{verb: functools.partial(self._command, verb) for verb in _EVENTS},
         }
         return {
             method.name: functools.partial(services[verb], method)
@@ -85,13 +85,13 @@ class Jobs:
         _, record = await self._named("get", method, body, call)
         return self._shown(record.operation).SerializeToString()
 
-    async def _ask(self, verb: str, method: JobMethod, body: bytes, call: Call) -> bytes:
-        """Applies the event of a verb; the job's state tells what comes of it."""
+    async def _command(self, verb: str, method: JobMethod, body: bytes, call: Call) -> bytes:
+        """Applies the event of a verb; the job's state shows the effect."""
         admitted, record = await self._named(verb.lower(), method, body, call)
         return self._answer(method, await self._apply(admitted, record, _EVENTS[verb]))
 
     async def _delete(self, method: JobMethod, body: bytes, call: Call) -> bytes:
-        """Forgets a job that is done; unlike an operation, no other is left to run on unseen."""
+        """Forgets a job that is done; one that runs is refused, unlike an operation (P7)."""
         admitted, record = await self._named("delete", method, body, call)
         if not record.done:
             name, state = self._kind.name_of(record.name), JOB.name_of(record.state)

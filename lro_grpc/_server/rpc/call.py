@@ -1,4 +1,18 @@
-"""An RPC in progress, as the service sees it."""
+"""An RPC in progress, as the service sees it, whichever kind of server it has come to.
+
+The service is given a :class:`Call` in place of gRPC's context, of which there are two kinds; the
+gateway's calls bring a third. It offers the few things that a service needs: the metadata, the
+deadline, initial metadata to answer with, and the two that follow.
+
+**Places.** A Wait or a Watch stays open for as long as an operation takes, and each of them costs
+its server something: a ``grpc.server`` one of its few threads, ``grpc.aio`` memory. So they are
+counted (:class:`Waiters`). A call takes a place when it begins to wait, not when it arrives: a Wait
+for an operation that is done needs none. It gives its place back at its end, whatever that is.
+Without a free place a Wait answers at once, as it always may (P9); a Watch is refused.
+
+**prepare** runs on behalf of a call, with a context that is sync or async as the function itself
+is, not as the server is: any service runs on either kind.
+"""
 
 from __future__ import annotations
 
@@ -39,13 +53,13 @@ class Waiters:
     """Counts the RPCs that stay open to wait.
 
     Args:
-        most: How many may at a time.
+        most: The most that may stay open at a time.
         telemetry: Counts them, too.
     """
 
     def __init__(self, most: int, telemetry: Telemetry = NO_TELEMETRY) -> None:
         self.most = most
-        """How many may at a time."""
+        """The most that may stay open at a time."""
         self._free = most
         self._telemetry = telemetry
 
@@ -91,7 +105,7 @@ class Call:
         return remaining
 
     def may_wait(self) -> bool:
-        """Whether the RPC may stay open for long: as many may as there are places."""
+        """Returns whether the RPC may stay open for long; takes a place the first time."""
         self._waits = self._waits or self._waiters.enter()
         return self._waits
 
@@ -109,12 +123,12 @@ class Call:
             )
 
     def end(self) -> None:
-        """Gives back what the RPC has held."""
+        """Gives back the place of the RPC, if it has one."""
         if self._waits:
             self._waiters.leave()
 
     async def prepare(self, function: Callable[[Any, Any], Any], request: Any) -> Any:
-        """Calls a ``prepare`` with the request and a context, sync or async as it is itself.
+        """Calls a ``prepare`` with the request and the RPC's context.
 
         A ``def`` runs in a thread.
 

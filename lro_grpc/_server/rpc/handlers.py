@@ -294,8 +294,8 @@ def status_of_failure(error: Exception, method: str, domain: str) -> status_pb2.
     """Returns the Status by which a caller sees an error.
 
     Args:
-        error: What was raised.
-        method: Where, for the log.
+        error: The error that was raised.
+        method: The method that raised it, for the log.
         domain: ``ErrorInfo.domain`` of an error that names none.
     """
     if not isinstance(error, Aborted):
@@ -309,8 +309,8 @@ def abortion(error: Exception, method: str, domain: str) -> tuple[grpc.StatusCod
     """Returns the code, the message and the trailing metadata of an RPC that ends with an error.
 
     Args:
-        error: What was raised.
-        method: Where, for the log.
+        error: The error that was raised.
+        method: The method that raised it, for the log.
         domain: ``ErrorInfo.domain`` of an error that names none.
     """
     if isinstance(error, Aborted):

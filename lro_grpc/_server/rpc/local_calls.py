@@ -53,7 +53,7 @@ class LocalCalls:
             context: Stands in for the RPC's ServicerContext.
 
         Raises:
-            LroError: Whatever the method raises, as its caller may see it.
+            LroError: An error of the method, as its caller may see it.
         """
         served = self._served(method, UnaryMethod)
         call = Call(context, method, self._waiters)
@@ -79,7 +79,7 @@ class LocalCalls:
             context: Stands in for the RPC's ServicerContext.
 
         Raises:
-            LroError: Whatever GetOperation raises, as its caller may see it.
+            LroError: An error of GetOperation, as its caller may see it.
         """
         request = operations_pb2.GetOperationRequest(name=name)
         call = Call(context, _GET, self._waiters)

@@ -1,4 +1,10 @@
-"""Stand-ins for a server, to add servicers to: they keep the long-running methods to themselves."""
+"""Stand-ins for a server, to add servicers to: they keep the long-running methods to themselves.
+
+The adder that gRPC generates for a servicer calls two methods of the server. The first is given the
+whole service as one generic handler: in it the long-running methods are found, and added to the
+operations. The second is given the same handlers by their names: those are left out here, so that
+the server asks the operations' own handlers for them.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from lro_grpc._stores.notifier import Notifier
 _SERVICE = "/lro.v1.OperationControlService/"
 
 _PAUSE_SECONDS = 0.1
-"""The least time from one look at a watched operation to the next, unless it has ended."""
+"""The least time between two reads of a watched operation, unless it has ended."""
 
 
 class ControlService:
@@ -25,7 +25,7 @@ class ControlService:
     Args:
         store: The operations, behind the guard.
         notifier: Wakes calls that wait for a change.
-        watch_resend: How often a stream repeats a state that does not change.
+        watch_resend: The interval at which a stream repeats a state that does not change.
     """
 
     def __init__(self, store: GuardedStore, notifier: Notifier, *, watch_resend: timedelta) -> None:
@@ -42,7 +42,7 @@ class ControlService:
         return {f"{_SERVICE}WatchOperation": self.watch}
 
     async def pause(self, body: bytes, call: Call) -> bytes:
-        """Asks to pause an operation; its state tells when it has (S28)."""
+        """Requests that an operation pause; its state shows when it has (S28)."""
         kind = operation_control_service_pb2.PauseOperationRequest
         return await self._store.command("operations.pause", kind, Pause(), body, call)
 

@@ -49,9 +49,9 @@ class OperationsService:
         store: The operations, behind the guard.
         notifier: Wakes calls that wait for a change.
         limits: The most that the server takes on.
-        max_wait: How long a Wait may last; a longer timeout is clamped to it (P9).
-        poll_after: How long a caller that finds an operation not done should wait before the next
-            Get (P5).
+        max_wait: The longest that a Wait may last; a longer timeout is clamped to it (P9).
+        poll_after: The pause before the next Get that is recommended to a caller whose operation
+            is not done (P5).
         telemetry: Observes the ends of Waits.
     """
 
@@ -115,7 +115,7 @@ class OperationsService:
         return answer.SerializeToString()
 
     async def cancel(self, body: bytes, call: Call) -> bytes:
-        """Asks to cancel an operation; the operation's state tells what comes of it (P8)."""
+        """Requests that an operation be cancelled; its state shows the effect (P8)."""
         kind = operations_pb2.CancelOperationRequest
         return await self._store.command("operations.cancel", kind, Cancel(), body, call)
 
@@ -158,7 +158,7 @@ class OperationsService:
 
 
 def _query(request: operations_pb2.ListOperationsRequest) -> Query:
-    """Returns what a request asks for; with one store, no parent is ever unreachable (S18)."""
+    """Returns the query of a request; with one store, no parent is ever unreachable (S18)."""
     parent = "" if request.name == names.COLLECTION else request.name
     query = Query(parent, parser.parse(request.filter) if request.filter else None)
     if request.return_partial_success and not query.has_wildcard:

@@ -55,8 +55,8 @@ class Starter:
         options: The options of its decorator.
         retention: For how long a done operation is kept, unless the options say it.
         store: The operations, behind the guard.
-        queues: How many operations may wait.
-        clock: Tells the time.
+        queues: Keeps a place in the queue for each start.
+        clock: Gives the time.
         new_id: Makes an operation's id.
         telemetry: Observes the starts.
     """
