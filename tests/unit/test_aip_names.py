@@ -1,4 +1,4 @@
-"""What the AIPs' naming conventions tell of a method and of a request."""
+"""Facts that a method's and a request's names give away, by the AIPs' conventions."""
 
 from __future__ import annotations
 

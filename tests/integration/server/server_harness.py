@@ -1,4 +1,4 @@
-"""A server of either stack under test, called by plain sync code; and handlers that wait."""
+"""A server under test, sync or async, called by plain sync code; and handlers that wait."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SECONDS = 15
-"""How long a test waits for what is bound to happen, before it fails."""
+"""The time that a test waits for an event that must come, before it fails."""
 
 PARENT = "projects/p/locations/l"
 FLEET = "lro.example.v1.FleetService"
@@ -284,7 +284,7 @@ def _begin_aio(
     started: futures.Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = futures.Future()
 
     async def main() -> None:
-        asked = asyncio.Event()
+        wanted = asyncio.Event()
         try:
             server = grpc.aio.server(**how)
             port = prepare(server)
@@ -293,16 +293,16 @@ def _begin_aio(
         except BaseException as error:
             started.set_exception(error)
             raise
-        started.set_result((port, asyncio.get_running_loop(), asked))
-        await asked.wait()
+        started.set_result((port, asyncio.get_running_loop(), wanted))
+        await wanted.wait()
         await operations.stop(lambda: server.stop(grace))
 
     ended = in_thread(lambda: asyncio.run(main()))
-    port, loop, asked = started.result(SECONDS)
+    port, loop, wanted = started.result(SECONDS)
 
     def stop() -> None:
         if not loop.is_closed():
-            loop.call_soon_threadsafe(asked.set)
+            loop.call_soon_threadsafe(wanted.set)
         ended.result(grace + 5)
 
     return port, stop
@@ -345,20 +345,20 @@ def _serving_plainly(stack: str, prepare: Callable[[Any], None]) -> Iterator[grp
         started: futures.Future[Any] = futures.Future()
 
         async def main() -> None:
-            asked = asyncio.Event()
+            wanted = asyncio.Event()
             server = grpc.aio.server()
             prepare(server)
             port = server.add_insecure_port("127.0.0.1:0")
             await server.start()
-            started.set_result((port, asyncio.get_running_loop(), asked))
-            await asked.wait()
+            started.set_result((port, asyncio.get_running_loop(), wanted))
+            await wanted.wait()
             await server.stop(1)
 
         ended = in_thread(lambda: asyncio.run(main()))
-        port, loop, asked = started.result(SECONDS)
+        port, loop, wanted = started.result(SECONDS)
 
         def stop() -> None:
-            loop.call_soon_threadsafe(asked.set)
+            loop.call_soon_threadsafe(wanted.set)
             ended.result(SECONDS)
 
     try:
@@ -385,7 +385,7 @@ def in_thread(function: Callable[[], Any]) -> futures.Future[Any]:
 
 
 class Gate:
-    """What a handler waits at until the test opens it; handlers of both stacks may."""
+    """A gate at which a handler, sync or async, waits until the test opens it."""
 
     def __init__(self) -> None:
         self._open = threading.Event()
@@ -425,7 +425,7 @@ class Gate:
 
 
 class Held:
-    """A handler in either stack that tells when it begins, and ends when its gate is open.
+    """A handler, sync or async, that reports when it begins, and ends when its gate is open.
 
     Its response is an ``Instance`` with the operation's target for a name and the attempt's
     number for its ``seed_rows``.
@@ -541,7 +541,7 @@ def refused(call: Callable[[], object]) -> Failure:
 
 
 def failure_of(error: Any) -> Failure:
-    """Returns what an error of a call tells."""
+    """Returns the parts of a call's error."""
     trailers = dict(tuple(pair) for pair in error.trailing_metadata() or ())
     raw = trailers.get("grpc-status-details-bin")
     status = None if raw is None else status_pb2.Status.FromString(raw)

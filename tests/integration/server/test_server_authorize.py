@@ -1,4 +1,4 @@
-"""Who calls, and what they may: ``identify`` and ``authorize`` (S15, S19, P12)."""
+"""Callers, and their permissions: ``identify`` and ``authorize`` (S15, S19, P12)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ NAMED: dict[str, Callable[[Client, str], object]] = {
     "operations.pause": lambda client, name: client.pause(name),
     "operations.resume": lambda client, name: client.resume(name),
 }
-"""The calls that name an operation, by the permission that each one asks for."""
+"""The calls that name an operation, by the permission that each one needs."""
 
 EVERY: dict[str, Callable[[Client, str], object]] = {
     **NAMED,
@@ -86,14 +86,14 @@ def by_metadata(context: Any) -> str:
 
 
 class Door:
-    """An ``authorize`` that notes what it is asked, and lets in who is not shut out."""
+    """An ``authorize`` that notes each access, and lets in the callers that are not shut out."""
 
     def __init__(self) -> None:
-        self.asked: list[lro_grpc.Access] = []
+        self.accesses: list[lro_grpc.Access] = []
         self.shut: set[str] = set()
 
     def __call__(self, access: lro_grpc.Access) -> bool:
-        self.asked.append(access)
+        self.accesses.append(access)
         return access.permission not in self.shut
 
 
@@ -141,7 +141,7 @@ def names_of_all_kinds(server: Server) -> dict[str, str]:
     return {"there": there, "deleted": deleted, "missing": f"{PARENT}/operations/op-missing"}
 
 
-# What is asked
+# The accesses
 
 
 @pytest.mark.parametrize("permission", EVERY)
@@ -152,12 +152,12 @@ def test_each_call_is_asked_about_once(
     ann = server.client(("caller", "ann"))
     name = server.client(("caller", "bob")).create().name
     server.done(name)
-    del door.asked[:]
+    del door.accesses[:]
     try:
         EVERY[permission](ann, name)
     except grpc.RpcError as error:
         assert error.code() is grpc.StatusCode.FAILED_PRECONDITION  # noqa: PT017 - a done one's
-    (access,) = door.asked
+    (access,) = door.accesses
     assert (access.caller, access.permission) == ("ann", permission)
     assert access.method == METHODS[permission]
     assert access.resource == (name if permission in NAMED else PARENT)
@@ -174,7 +174,7 @@ def test_the_request_can_be_looked_at(serve: Serve, door: Door) -> None:
     name = server.fleet.CreateInstance(request, timeout=SECONDS).name
     server.wait(name, 5)
     server.list(page_size=7)
-    started, waited, listed = (access.request for access in door.asked)
+    started, waited, listed = (access.request for access in door.accesses)
     assert started == request
     assert waited == wait_request(name, 5)
     assert listed == operations_pb2.ListOperationsRequest(name=PARENT, page_size=7)
@@ -206,7 +206,10 @@ def test_a_wait_is_asked_about_once_however_long_it_lasts(serve: Serve, door: Do
     waiting = server.waiting(name)
     held.gate.open()
     assert waiting.result(SECONDS).done
-    assert [access.permission for access in door.asked] == ["operations.start", "operations.wait"]
+    assert [access.permission for access in door.accesses] == [
+        "operations.start",
+        "operations.wait",
+    ]
 
 
 # Who is not let in (S19)
@@ -254,7 +257,7 @@ def test_a_deleted_operation_that_still_runs_is_like_a_missing_one(
     held.next()
     server.delete(name)
     assert refused(lambda: server.get(name)).code is grpc.StatusCode.NOT_FOUND
-    assert door.asked[-1].operation is None
+    assert door.accesses[-1].operation is None
     held.gate.open()
 
 
@@ -498,7 +501,7 @@ def test_an_identify_that_returns_no_text_says_so_and_nothing_else(
 
 
 def seeing_callers() -> tuple[Any, queue.SimpleQueue[tuple[str, int]]]:
-    """Returns a run, of either stack by ``stacked``, and the callers that it has seen."""
+    """Returns a run, sync or async by ``stacked``, and the callers that it has seen."""
     seen: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
 
     def run(self: Any, request: Any, op: Any) -> Any:
@@ -543,7 +546,7 @@ def test_after_a_restart_the_caller_is_who_it_was(
     second = guarded(serve, door, servicer=servicer, store=file_url)
     assert seen.get(timeout=SECONDS) == ("ann", 2)
     second.get(name)
-    assert door.asked[-1].operation == lro_grpc.KnownOperation(
+    assert door.accesses[-1].operation == lro_grpc.KnownOperation(
         name=name, method=CREATE, target=f"{PARENT}/instances/", caller="ann"
     )
 
@@ -568,7 +571,7 @@ def test_an_identify_sees_the_call(serve: Serve, hook_stack: str) -> None:
 
 
 def test_mutual_tls_tells_who_calls(serve: Serve, handler_stack: str, hook_stack: str) -> None:
-    """A ``grpc.server`` and a ``grpc.aio`` one tell of a certificate in the same way."""
+    """A ``grpc.server`` and a ``grpc.aio`` one show a certificate in the same way."""
     authority = Authority()
     run, seen = seeing_callers()
 
@@ -629,7 +632,7 @@ def test_of_two_callers_that_race_for_a_request_id_one_has_it(serve: Serve, stor
 def test_a_caller_whose_own_request_is_refused_in_prepare_learns_nothing_of_the_others(
     serve: Serve, overtaken: bool
 ) -> None:
-    """``prepare`` may refuse what someone else's start has made: then it is the id that is told."""
+    """``prepare`` may refuse what another's start has made: then the error is that of the id."""
     refusing = False
 
     def prepare(self: Any, request: Any, context: Any) -> None:
@@ -715,23 +718,23 @@ def test_who_may_see_only_their_own_cannot_tell_anothers_from_none(
 def test_a_body_that_is_no_request_asks_for_nothing(
     serve: Serve, door: Door, permission: str
 ) -> None:
-    """Nobody can tell what it is about, and it can tell nobody what there is."""
+    """Nobody can know the operation that it is about, and it shows nobody what exists."""
     server = guarded(serve, door)
     failure = refused(lambda: server.call(METHODS[permission], b"\xff\xff"))
     assert failure.info.reason == "MALFORMED_REQUEST"
-    assert door.asked == []
+    assert door.accesses == []
 
 
 def test_a_caller_that_gives_up_while_it_is_asked_about_is_nobodys_failure(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    asked: queue.SimpleQueue[str] = queue.SimpleQueue()
+    resources: queue.SimpleQueue[str] = queue.SimpleQueue()
     left: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     async def authorize(access: lro_grpc.Access) -> bool:
         if access.permission != "operations.get":
             return True
-        asked.put(access.resource)
+        resources.put(access.resource)
         try:
             await asyncio.Event().wait()
         finally:
@@ -743,7 +746,7 @@ def test_a_caller_that_gives_up_while_it_is_asked_about_is_nobodys_failure(
     )
     request = operations_pb2.GetOperationRequest(name="operations/x")
     call = server.lro.GetOperation.future(request, timeout=SECONDS)
-    assert asked.get(timeout=SECONDS) == "operations/x"
+    assert resources.get(timeout=SECONDS) == "operations/x"
     call.cancel()
     assert left.get(timeout=SECONDS) == "operations/x"
     assert server.done(server.create().name).done
@@ -754,7 +757,7 @@ def test_a_caller_that_gives_up_while_it_is_asked_about_is_nobodys_failure(
 def test_a_list_of_many_parents_is_asked_about_as_it_was_sent(
     serve: Serve, door: Door, parent: str
 ) -> None:
-    """Who may see one parent's operations may not see all by that."""
+    """To see one parent's operations is not to see all of them."""
     server = guarded(
         serve, door, authorize=lambda access: access.resource == PARENT or door(access)
     )

@@ -102,8 +102,8 @@ def test_a_pause_comes_about_at_a_checkpoint_and_a_resume_goes_on_from_it(
     name = server.create().name
     control.until(name, RUNNING)
     assert control.pause(name) == empty_pb2.Empty()
-    asked = metadata_of(server.get(name))
-    assert (asked.state, asked.pause_requested) == (RUNNING, True)
+    requested = metadata_of(server.get(name))
+    assert (requested.state, requested.pause_requested) == (RUNNING, True)
     stepper.first.open()
     paused = metadata_of(control.until(name, PAUSED))
     assert (paused.pause_requested, paused.progress_percent, paused.status_detail) == (
@@ -294,10 +294,10 @@ def test_a_body_that_is_no_request_is_malformed(serve: Serve, method: str) -> No
 @pytest.mark.parametrize("method", REQUESTS)
 def test_who_may_not_is_refused_before_anything_is_known(serve: Serve, method: str) -> None:
     """S19: alike for what is there, for what is not, and for what is no name."""
-    asked = []
+    permissions = []
 
     def authorize(access: lro_grpc.Access) -> bool:
-        asked.append(access.permission)
+        permissions.append(access.permission)
         return access.permission == "operations.start"
 
     stepper = Stepper("def")
@@ -311,7 +311,7 @@ def test_who_may_not_is_refused_before_anything_is_known(serve: Serve, method: s
     ((code, _, _),) = answers
     assert code == grpc.StatusCode.PERMISSION_DENIED
     verb = method.removesuffix("Operation").lower()
-    assert asked == ["operations.start", *[f"operations.{verb}"] * 3]
+    assert permissions == ["operations.start", *[f"operations.{verb}"] * 3]
     stepper.open()
 
 

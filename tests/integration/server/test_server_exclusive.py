@@ -89,7 +89,7 @@ def test_of_many_starts_at_once_on_many_targets_each_has_one(
 def test_the_winners_request_sent_again_gives_the_winner(
     serve: Serve, held: Held, store: str
 ) -> None:
-    """At once or later; another request under the same id is told about the id (S22)."""
+    """At once or later; another request under the same id is refused for the id (S22)."""
     server = serve(held.servicer(exclusive=True), store=store)
     answers = together(10, lambda _: server.create(instance_id="i", request_id="r"))
     (winner,) = {one.name for one in answers}
@@ -117,7 +117,7 @@ def test_a_refused_start_leaves_its_request_id_free(serve: Serve, held: Held, st
 
 @async_handler
 def test_other_targets_and_other_methods_are_left_alone(serve: Serve, held: Held) -> None:
-    """A method that is not exclusive asks nobody, and one that is asks every method's targets."""
+    """One that is not exclusive yields to nobody; one that is, to the targets of every method."""
 
     def names_the_target(self: Any, request: Any, context: Any) -> lro_grpc.Prepared:
         return lro_grpc.Prepared(target=request.name)

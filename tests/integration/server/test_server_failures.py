@@ -1,4 +1,4 @@
-"""What becomes of a handler's outcome: the right code, details intact, and the server goes on."""
+"""Outcomes of handlers: the right code, details intact, and the server goes on."""
 
 from __future__ import annotations
 
@@ -116,10 +116,10 @@ def test_a_wrong_response_fails_the_operation_and_tells_which(
     assert not [line for line in errors_logged(caplog) if "incident" in line]
 
 
-# Exceptions that the author did not mean
+# Exceptions that the handler did not mean
 
 
-class Unprintable(Exception):  # noqa: N818 - as an author may name it
+class Unprintable(Exception):  # noqa: N818 - as a service may name it
     def __str__(self) -> str:
         raise RuntimeError("no text")
 
@@ -177,7 +177,7 @@ def test_a_next_too_many_fails_the_operation(fails: Fails) -> None:
     assert error_info(ended.error).reason == "UNEXPECTED"
 
 
-# Errors that the author did mean
+# Errors that the handler did mean
 
 
 def test_an_lro_error_comes_through_with_every_detail(
@@ -290,7 +290,7 @@ def test_error_domain_stands_for_the_services_name(serve: Serve) -> None:
 def test_an_lro_error_that_protobuf_cannot_carry_still_fails_the_operation(
     fails: Fails, message: Any, metadata: Any
 ) -> None:
-    """The author slipped; the operation must end all the same, with the code that was meant."""
+    """The handler slipped; the operation must end all the same, with the code that was meant."""
     ended = fails.run(
         lambda request, op: raise_lro_error(message, lro_grpc.Code.NOT_FOUND, metadata)
     )

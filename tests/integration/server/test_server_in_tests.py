@@ -1,4 +1,4 @@
-"""``lro_grpc.testing.serve``: what the authors of services test theirs with."""
+"""``lro_grpc.testing.serve``, with which services are tested."""
 
 from __future__ import annotations
 

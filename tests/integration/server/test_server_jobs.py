@@ -76,7 +76,7 @@ RPCS: Mapping[str, str] = {
     "DeleteBuildJob": EMPTY,
     "RunBuild": OPERATION,
 }
-"""What each method returns; its request is the message of its name."""
+"""The response of each method; its request is the message of its name."""
 
 _numbers = itertools.count(1)
 

@@ -1,4 +1,4 @@
-"""What a server takes on at most: the queue, waiters, streams and pages."""
+"""The limits of a server: the queue, waiters, streams and pages."""
 
 from __future__ import annotations
 

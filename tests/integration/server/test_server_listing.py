@@ -401,7 +401,7 @@ def test_partial_success_of_one_parent_is_refused(serve: Serve, name: str) -> No
 
 
 def test_a_page_is_never_too_large_for_a_client(serve: Serve) -> None:
-    """A gRPC client refuses more than 4 MiB unless it is told otherwise."""
+    """A gRPC client refuses more than 4 MiB unless it is configured otherwise."""
 
     async def at_length(self: Any, request: Any, op: Any) -> Any:
         raise lro_grpc.LroError("x" * 900_000)

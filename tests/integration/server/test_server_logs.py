@@ -1,4 +1,4 @@
-"""What a server logs of its operations: each line says by its fields which one it is about."""
+"""The log of a server: the fields of each line name its operation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def log(caplog: pytest.LogCaptureFixture) -> Log:
 
 
 class Log:
-    """What was logged."""
+    """The lines that were logged."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         self._caplog = caplog

@@ -93,7 +93,7 @@ def test_cancel_ends_a_running_operation_with_code_1(serve: Serve, held: Held, s
 
 
 def test_cancel_is_seen_at_once(serve: Serve, gate: Any) -> None:
-    """The handler may take its time; who asked is told by the next Get that it is asked for."""
+    """The handler may take its time; the next Get shows that the cancel is requested."""
 
     def run(self: Any, request: Any, op: Any) -> Any:
         gate.block()

@@ -505,7 +505,7 @@ def test_a_request_that_is_sent_twice_starts_once(serve: Serve, observer: Observ
     assert observer.values("lro.operation.started") == {attributes(method=METHOD): 1}
 
 
-def test_who_watches_is_counted(serve: Serve, observer: Observer, held: Held) -> None:
+def test_watches_are_counted(serve: Serve, observer: Observer, held: Held) -> None:
     server = serve(held.servicer(), telemetry=observer.telemetry)
     name = create(server)
     held.next()
@@ -567,7 +567,7 @@ def test_the_stores_calls_are_timed(serve: Serve, observer: Observer, store: Any
     assert points[refused].count == 1
 
 
-def test_no_metric_tells_an_operation_by_name(serve: Serve, observer: Observer) -> None:
+def test_no_metric_names_an_operation(serve: Serve, observer: Observer) -> None:
     server = serve(of("def", lambda *_: Instance()), telemetry=observer.telemetry)
     name = create(server)
     server.done(name)

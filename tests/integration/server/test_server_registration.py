@@ -288,7 +288,7 @@ def test_a_service_without_any_marked_method_goes_through(serve: Serve, stack: s
     declared = Declared(
         {
             "Look": Rpc(info=None, output="Thing"),
-            "Start": Rpc(),  # it returns Operations that its author makes by hand
+            "Start": Rpc(),  # it returns Operations that the service makes by hand
             "Watch": Rpc(info=None, output="Thing", server_streaming=True),
         }
     )

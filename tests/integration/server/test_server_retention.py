@@ -1,4 +1,4 @@
-"""How long an operation is kept once it is done (S7, S29), and how long it may take."""
+"""The time for which a done operation is kept (S7, S29), and the time that one may take."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ _REQUEST = fleet_service_pb2.CreateInstanceRequest(parent=PARENT)
 def test_a_clock_that_is_set_back_takes_nothing_early(
     serve: Serve, clock: SweptClock, store: str
 ) -> None:
-    """What was promised holds by the time of day, as the caller reads it."""
+    """A promise holds by the time of day, as the caller reads it."""
     server = serve_with(serve, clock, made(), retention=HOUR, store=store)
     done = server.done(server.create().name)
     clock.jump(-10 * DAY)
@@ -366,7 +366,7 @@ def test_what_is_overdue_when_its_turn_comes_expires_then(
     )
     names = [server.create().name for _ in range(3)]
     held.next()
-    clock.sweep_after(SWEEP)  # it lets the store be asked again for what waits
+    clock.sweep_after(SWEEP)  # then the queue is read from the store again
     clock.advance(SWEEP - MICROSECOND)
     for name in names:
         assert_expired(server.done(name), 15)

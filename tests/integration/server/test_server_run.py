@@ -368,7 +368,7 @@ def test_stopping_gives_a_def_back_that_looks_whether_it_has_to_stop(
 def test_a_thread_that_goes_on_regardless_keeps_its_operation_until_the_next_start(
     serve: Serve, gate: Any, file_url: str
 ) -> None:
-    """What it does in the end is dropped: the second attempt has the operation (R5)."""
+    """Its late outcome is dropped: the second attempt has the operation (R5)."""
     began = threading.Event()
     returned = threading.Event()
 
@@ -449,7 +449,7 @@ def test_a_paused_operation_stays_paused_over_a_restart(serve: Serve, file_url: 
     running, paused = first.create().name, first.create().name
     held.next()
     first.pause(paused)
-    first.pause(running)  # it is asked to, and has no checkpoint yet
+    first.pause(running)  # requested; it has no checkpoint yet
     first.stop()
 
     second = serve(held.servicer(concurrency=1, pausable=True), store=file_url)

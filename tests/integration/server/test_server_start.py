@@ -65,7 +65,7 @@ def counting(handler_stack: str = "async def") -> tuple[Callable[..., Any], list
 def test_the_start_answers_before_the_handler_is_through(
     serve: Serve, held: Held, store: str
 ) -> None:
-    """What was started can be seen as soon as the start is answered (P12)."""
+    """An operation can be seen as soon as its start is answered (P12)."""
     server = serve(held.servicer(), store=store)
     started = server.create(instance_id="i")
     assert server.names() == [started.name]
@@ -155,7 +155,7 @@ def test_the_parent_is_prepared_or_found_in_target_or_request(
     ],
 )
 def test_no_operation_gets_a_name_that_cannot_be_asked_for(serve: Serve, parent: str) -> None:
-    """What a request's parent holds is the caller's; a name made of it has to be one (P1)."""
+    """A request's parent is the caller's own text; a name made of it has to be one (P1)."""
     run, ran = counting()
     server = serve(fleet("CreateInstance", run))
     try:
@@ -346,7 +346,7 @@ def test_a_prepare_aborts(
 
 
 class _Status(grpc.Status):
-    """What grpc_status.rpc_status.to_status makes."""
+    """A Status as grpc_status.rpc_status.to_status makes it."""
 
     def __init__(self, status: status_pb2.Status) -> None:
         self.code = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -391,7 +391,7 @@ def test_a_prepare_fails_unexpectedly(
 
 
 def test_a_prepare_that_sets_a_code_has_refused_the_start(serve: Serve, prepare_stack: str) -> None:
-    """gRPC's other way to fail an RPC; a caller that is told so must not have started anything."""
+    """gRPC's other way to fail an RPC; a caller that gets it must not have started anything."""
 
     def prepare(request: Any, context: Any) -> Any:
         context.set_code(grpc.StatusCode.PERMISSION_DENIED)
@@ -484,7 +484,7 @@ def test_a_prepare_that_returns_something_else_is_told_so(serve: Serve, prepare_
 
 
 def test_a_prepare_sees_the_call(serve: Serve, prepare_stack: str) -> None:
-    """Its context is the RPC's own: metadata, deadline and peer can be asked for."""
+    """Its context is the RPC's own: it has the metadata, the deadline and the peer."""
     seen: list[Any] = []
 
     def prepare(request: Any, context: Any) -> Any:

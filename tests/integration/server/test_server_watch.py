@@ -70,7 +70,7 @@ def first_of(watched: Any) -> operations_pb2.Operation:
 
 
 class Steps:
-    """A handler that goes one step on, and stores it, each time that it is told to."""
+    """A handler that goes one step on, and stores it, each time that the test lets it."""
 
     def __init__(self, size: int = 0) -> None:
         self._told: list[Gate] = []
