@@ -41,16 +41,16 @@ class Gateway:
             return
         assert scope["type"] == "http", f"the gateway takes no {scope['type']}"
         try:
-            response = await self._answer(scope, receive)
+            response = await self._respond(scope, receive)
             await response(scope, receive, send)
         except ClientDisconnect:
             pass  # there is nobody to answer
 
-    async def _answer(self, scope: Scope, receive: Receive) -> ASGIApp:
+    async def _respond(self, scope: Scope, receive: Receive) -> ASGIApp:
         http_method, path = scope["method"], _path(scope)
         try:
             route, variables = self._route(http_method, path)
-            return await route.answer(HttpRequest(scope, receive, self._limits), variables)
+            return await route.respond(HttpRequest(scope, receive, self._limits), variables)
         except ClientDisconnect:
             raise
         except Exception as error:  # noqa: BLE001 - the client sees it

@@ -1,4 +1,17 @@
-"""Puts a gateway together: a backend, the vendors' APIs in front of it, and the app."""
+"""Puts a gateway together: a backend, the vendors' APIs in front of it, and the app.
+
+The way of a request:
+
+1. ``app`` takes it to the loop of the operations, and finds its route (``routing``).
+2. The route is one of a vendor (``vendors``), or of a method of the service (``method_routes``). It
+   makes the RPC's request message, mostly by the rules of ``google.api.http`` (``transcoding``).
+3. ``backend`` calls the RPC: in this process, or through a channel. The caller's headers are its
+   metadata, so ``identify`` and ``authorize`` hold.
+4. The vendor shows the answer in its dialect (``_dialects``), and ``responses`` sends it.
+
+An error, wherever it was raised, ends in ``app``: the vendor with the prefix of the path gives it a
+body, and its code gives it an HTTP status.
+"""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ Rules = Mapping[str, http_pb2.HttpRule]
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class ServedMethod:
     """A method that may be called over HTTP."""
 
     name: str
@@ -40,7 +40,7 @@ def methods_of(
     jobs: Sequence[tuple[JobKind, Collection[str]]],
     rules: Rules,
     prefix: str,
-) -> Sequence[Method]:
+) -> Sequence[ServedMethod]:
     """Returns all methods.
 
     Args:
@@ -54,14 +54,16 @@ def methods_of(
         ConfigurationError: If there is a rule for a method that there is not.
     """
     found = {
-        name: Method(name, request, operations_pb2.Operation, rules.get(name) or rule_of(name))
+        name: ServedMethod(
+            name, request, operations_pb2.Operation, rules.get(name) or rule_of(name)
+        )
         for name, request in starts.items()
     }
     for kind, verbs in jobs:
         for verb in verbs:
             one = kind.methods[verb]
             rule = rules.get(one.name) or rule_of(one.name) or _rule_of_job(kind, verb, prefix)
-            found[one.name] = Method(one.name, one.request, one.response, rule)
+            found[one.name] = ServedMethod(one.name, one.request, one.response, rule)
     unknown = sorted(rules.keys() - found.keys())
     if unknown:
         raise ConfigurationError(f"there are rules for {unknown}, and no such methods")
@@ -69,9 +71,9 @@ def methods_of(
 
 
 def routes(
-    methods: Sequence[Method], backend: Backend, apis: Sequence[VendorApi]
+    methods: Sequence[ServedMethod], backend: Backend, apis: Sequence[VendorApi]
 ) -> Iterator[Route]:
-    """Gives the routes of methods.
+    """Yields the routes of methods.
 
     Args:
         methods: The methods.
@@ -81,10 +83,10 @@ def routes(
     for method in methods:
         for binding in bindings(method.rule, method.request) if method.rule is not None else ():
             api = api_of(binding.template.text, apis)
-            yield transcoding.route(binding, _answer_of(method, backend, api))
+            yield transcoding.route(binding, _respond_with(method, backend, api))
 
 
-def _answer_of(method: Method, backend: Backend, api: VendorApi) -> transcoding.Answer:
+def _respond_with(method: ServedMethod, backend: Backend, api: VendorApi) -> transcoding.Respond:
     async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
         answer = (await backend.call(method.name, body, http_request.caller)).body
         if method.response is operations_pb2.Operation:

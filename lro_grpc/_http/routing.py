@@ -34,8 +34,8 @@ class Route:
 
     http_method: str
     template: Template
-    answer: Callable[[HttpRequest, Mapping[str, str]], Awaitable[ASGIApp]]
-    """Answers a request, given the values of the template's variables in its path."""
+    respond: Callable[[HttpRequest, Mapping[str, str]], Awaitable[ASGIApp]]
+    """Makes the response, given the values of the template's variables in the path as well."""
 
 
 class VendorApi(Protocol):
@@ -45,7 +45,7 @@ class VendorApi(Protocol):
     """The beginning of all its paths."""
 
     def routes(self) -> Iterable[Route]:
-        """Returns its routes; where several match, the first one answers."""
+        """Returns its routes; where several match, the first one counts."""
         ...
 
     def error_body(self, status: status_pb2.Status) -> dict[str, Any]:

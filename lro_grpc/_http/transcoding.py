@@ -17,30 +17,30 @@ from lro_grpc._errors import ConfigurationError, MalformedRequestError, cut
 from lro_grpc._http.request import SYSTEM_PARAMETERS, HttpRequest, bad_parameter
 from lro_grpc._http.routing import Route, Template
 
-Answer = Callable[[bytes, HttpRequest], Awaitable[ASGIApp]]
-"""Answers a request, given the serialized request message."""
+Respond = Callable[[bytes, HttpRequest], Awaitable[ASGIApp]]
+"""Makes the response to a request, given the serialized request message as well."""
 
 
-def routes(rule: http_pb2.HttpRule, request: type[Message], answer: Answer) -> Iterator[Route]:
+def routes(rule: http_pb2.HttpRule, request: type[Message], respond: Respond) -> Iterator[Route]:
     """Yields the routes of a rule.
 
     Args:
         rule: The paths of the method.
         request: The type of its request.
-        answer: Answers a request.
+        respond: Makes the responses.
     """
     for binding in bindings(rule, request):
-        yield route(binding, answer)
+        yield route(binding, respond)
 
 
-def route(binding: Binding, answer: Answer) -> Route:
+def route(binding: Binding, respond: Respond) -> Route:
     """Returns the route of one binding of a rule."""
 
-    async def read(http_request: HttpRequest, variables: Mapping[str, str]) -> ASGIApp:
+    async def transcode(http_request: HttpRequest, variables: Mapping[str, str]) -> ASGIApp:
         message = binding.message(variables, http_request.query, await http_request.body())
-        return await answer(message.SerializeToString(), http_request)
+        return await respond(message.SerializeToString(), http_request)
 
-    return Route(binding.http_method, binding.template, read)
+    return Route(binding.http_method, binding.template, transcode)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,12 +78,12 @@ class Longrunning:
         for other in others:
             rule.additional_bindings.add(get=f"{self.prefix}/{other}")
 
-        async def answer(body: bytes, http_request: HttpRequest) -> ASGIApp:
+        async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
             page = await self._backend.call(LIST_OPERATIONS, body, http_request.caller)
             message = operations_pb2.ListOperationsResponse.FromString(page.body)
             return json_response(dumped(canonical_json.to_json(message)))
 
-        return transcoding.routes(rule, operations_pb2.ListOperationsRequest, answer)
+        return transcoding.routes(rule, operations_pb2.ListOperationsRequest, respond)
 
     def _command(self, verb: str) -> Iterator[Route]:
         """Yields the route of a method that answers with an Empty."""
@@ -95,33 +95,33 @@ class Longrunning:
         service = _OPERATIONS if verb == "cancel" else _CONTROL
         rule = http_pb2.HttpRule(post=f"{self.prefix}/{_NAME}:{verb}", body="*")
         return transcoding.routes(
-            rule, kind, self._empty_answer(f"{service}{verb.title()}Operation")
+            rule, kind, self._respond_empty(f"{service}{verb.title()}Operation")
         )
 
     def _delete(self) -> Iterator[Route]:
         rule = http_pb2.HttpRule(delete=f"{self.prefix}/{_NAME}")
         kind = operations_pb2.DeleteOperationRequest
-        return transcoding.routes(rule, kind, self._empty_answer(f"{_OPERATIONS}DeleteOperation"))
+        return transcoding.routes(rule, kind, self._respond_empty(f"{_OPERATIONS}DeleteOperation"))
 
-    def _empty_answer(self, method: str) -> transcoding.Answer:
-        async def answer(body: bytes, http_request: HttpRequest) -> ASGIApp:
+    def _respond_empty(self, method: str) -> transcoding.Respond:
+        async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
             await self._backend.call(method, body, http_request.caller)
             return json_response(b"{}")
 
-        return answer
+        return respond
 
     def _get(self) -> Iterator[Route]:
-        async def answer(body: bytes, http_request: HttpRequest) -> ASGIApp:
+        async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
             found = await self._backend.call(GET_OPERATION, body, http_request.caller)
             hint = dict(found.headers).get(POLL_AFTER, "")
             headers = {"retry-after": _seconds(hint)} if hint.isdecimal() else None
             return json_response(operation_json(found.body), headers=headers)
 
         rule = http_pb2.HttpRule(get=f"{self.prefix}/{_NAME}")
-        return transcoding.routes(rule, operations_pb2.GetOperationRequest, answer)
+        return transcoding.routes(rule, operations_pb2.GetOperationRequest, respond)
 
     def _wait(self) -> Iterator[Route]:
-        async def answer(body: bytes, http_request: HttpRequest) -> ASGIApp:
+        async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
             method = f"{_OPERATIONS}WaitOperation"
             waiting = self._backend.call(method, body, http_request.caller, waits=True)
             found = await http_request.unless_gone(waiting)
@@ -129,15 +129,17 @@ class Longrunning:
 
         rule = http_pb2.HttpRule(post=f"{self.prefix}/{_NAME}:wait", body="*")
         rule.additional_bindings.add(get=f"{self.prefix}/{_NAME}:wait")
-        return transcoding.routes(rule, operations_pb2.WaitOperationRequest, answer)
+        return transcoding.routes(rule, operations_pb2.WaitOperationRequest, respond)
 
     def _watch(self) -> Iterator[Route]:
-        async def answer(body: bytes, http_request: HttpRequest) -> ASGIApp:
+        async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
             states = self._backend.stream(f"{_CONTROL}WatchOperation", body, http_request.caller)
             return await event_stream(states, http_request, self.error_body)
 
         rule = http_pb2.HttpRule(get=f"{self.prefix}/{_NAME}:watch")
-        return transcoding.routes(rule, operation_control_service_pb2.WatchOperationRequest, answer)
+        return transcoding.routes(
+            rule, operation_control_service_pb2.WatchOperationRequest, respond
+        )
 
 
 def _seconds(millis: str) -> str:
