@@ -35,7 +35,7 @@ class _Context(Generic[MetadataT_co]):
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
         self._updates = 0
-        """How many blocks of ``updating`` the handler is in."""
+        """The depth of ``updating`` blocks that the handler is in."""
 
     @property
     def name(self) -> str:

@@ -85,7 +85,7 @@ class Signal:
 
     def wait(self) -> None:
         """For a thread."""
-        assert self._event.wait(5), "it did not apply_safely"
+        assert self._event.wait(5), "it did not happen"
 
     def wait_or_stop(self, op: Any) -> None:
         """For a thread that looks now and then whether it has to stop."""

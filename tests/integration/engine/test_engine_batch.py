@@ -704,7 +704,7 @@ async def test_an_attempt_that_has_lost_its_lease_begins_nothing_more(world, fle
 
 
 async def test_an_outage_of_the_store_holds_the_batch_up_and_does_not_fail_it(world, fleet):
-    """What follows from a state begins only once the state is stored (R10)."""
+    """A target is touched only once its state is stored (R10)."""
     failed = Signal()
 
     async def fail(events):

@@ -42,7 +42,7 @@ class Stepper:
         self.began = [Signal() for _ in range(steps)]
         self.go_on = [Signal() for _ in range(steps)]
         self.seen: list[Any] = []
-        """What each attempt has found as its state."""
+        """The state that each attempt has found."""
         self.undone = Signal()
         self.stopped: list[tuple[type[BaseException], StopReason | None]] = []
 
@@ -423,7 +423,7 @@ async def test_a_pause_asked_for_while_the_claim_is_under_way_is_seen(world):
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="needs asyncio.TaskGroup")
 @pytest.mark.parametrize("how", ["pause", "cancel"])
 async def test_a_handler_may_come_to_its_checkpoint_in_a_group_of_tasks(world, how):
-    """What the group raises is a group, and no failure."""
+    """A task group raises a group of errors, which is no failure."""
     started, asked = Signal(), Signal()
 
     async def step(op):

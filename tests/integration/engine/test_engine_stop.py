@@ -1,4 +1,4 @@
-"""What ends an attempt before its handler is through: cancel, lost lease, shutdown, crash."""
+"""The ends of an attempt before its handler is through: cancel, lost lease, shutdown, crash."""
 
 from __future__ import annotations
 

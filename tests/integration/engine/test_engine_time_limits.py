@@ -777,7 +777,7 @@ async def test_a_drain_is_no_silence(world, keyword):
 
 
 async def test_a_silent_undo_is_lost_and_begun_again(world):
-    """What undoes the work may get stuck, too."""
+    """The undoing may get stuck, too."""
     begun = Signal()
     undoing = []
 
