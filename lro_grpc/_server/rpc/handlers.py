@@ -11,7 +11,7 @@ of the operations. The differences between the two kinds of gRPC server end here
   cancels the method on the loop. A stream is handed over one message at a time: the method goes on
   when the thread comes back for more, so a slow reader holds up nothing but its own stream.
 
-On either, an error becomes a ``google.rpc.Status`` once, in :func:`abortion`: an ``LroError`` as it
+On either, an error becomes a ``google.rpc.Status`` once, in :func:`abort_arguments`: an ``LroError`` as it
 is, anything else as INTERNAL with an incident that the log explains.
 
 Handlers are found by name for each RPC (``GenericRpcHandler``), for methods may be added after
@@ -180,7 +180,7 @@ async def _or_abort(
     try:
         return await answer
     except Exception as error:
-        await context.abort(*abortion(error, method.name, method.error_domain))
+        await context.abort(*abort_arguments(error, method.name, method.error_domain))
         raise
 
 
@@ -285,12 +285,12 @@ def _aborting(method: RpcMethod, context: grpc.ServicerContext) -> Iterator[None
     except concurrent.futures.CancelledError:
         context.abort(grpc.StatusCode.CANCELLED, "the caller is gone")
     except Exception as error:  # noqa: BLE001 - the caller sees it
-        code, message, trailers = abortion(error, method.name, method.error_domain)
+        code, message, trailers = abort_arguments(error, method.name, method.error_domain)
         context.set_trailing_metadata(trailers)
         context.abort(code, message)
 
 
-def status_of_failure(error: Exception, method: str, domain: str) -> status_pb2.Status:
+def failure_status(error: Exception, method: str, domain: str) -> status_pb2.Status:
     """Returns the Status by which a caller sees an error.
 
     Args:
@@ -305,7 +305,9 @@ def status_of_failure(error: Exception, method: str, domain: str) -> status_pb2.
     return status or to_status(LroError(error.details, code=code), domain=domain)
 
 
-def abortion(error: Exception, method: str, domain: str) -> tuple[grpc.StatusCode, str, Trailers]:
+def abort_arguments(
+    error: Exception, method: str, domain: str
+) -> tuple[grpc.StatusCode, str, Trailers]:
     """Returns the code, the message and the trailing metadata of an RPC that ends with an error.
 
     Args:
@@ -315,7 +317,7 @@ def abortion(error: Exception, method: str, domain: str) -> tuple[grpc.StatusCod
     """
     if isinstance(error, Aborted):
         return error.code, error.details, error.trailers
-    status = _that_fits(status_of_failure(error, method, domain))
+    status = _trimmed(failure_status(error, method, domain))
     return (
         grpc.StatusCode[Code(status.code).name],
         status.message,
@@ -323,7 +325,7 @@ def abortion(error: Exception, method: str, domain: str) -> tuple[grpc.StatusCod
     )
 
 
-def _that_fits(status: status_pb2.Status) -> status_pb2.Status:
+def _trimmed(status: status_pb2.Status) -> status_pb2.Status:
     """Returns a Status that is small enough for trailing metadata."""
     if status.ByteSize() > _MAX_STATUS_BYTES:
         status.message = status.message[:_MAX_MESSAGE]

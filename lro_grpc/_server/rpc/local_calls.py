@@ -13,7 +13,7 @@ from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError, from_status
 from lro_grpc._operation.record import Record
 from lro_grpc._server.guarded_store import GuardedStore
 from lro_grpc._server.rpc.call import Call, Waiters
-from lro_grpc._server.rpc.handlers import Find, StreamMethod, UnaryMethod, status_of_failure
+from lro_grpc._server.rpc.handlers import Find, StreamMethod, UnaryMethod, failure_status
 
 _GET = "/google.longrunning.Operations/GetOperation"
 
@@ -105,6 +105,6 @@ def _public_errors(call: Call, domain: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise from_status(status_of_failure(error, call.method, domain)) from error
+        raise from_status(failure_status(error, call.method, domain)) from error
     finally:
         call.end()

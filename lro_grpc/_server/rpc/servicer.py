@@ -13,7 +13,7 @@ from google.longrunning import operations_pb2
 
 from lro_grpc._errors import ConfigurationError, LroError
 from lro_grpc._server.decorator import BoundMethod, MethodOptions, options_of
-from lro_grpc._server.rpc.handlers import abortion
+from lro_grpc._server.rpc.handlers import abort_arguments
 from lro_grpc._server.rpc.prepare_context import Trailers
 from lro_grpc._wire.method_kinds import (
     LongRunning,
@@ -116,7 +116,7 @@ def _plain(
     service = rpc.path[1:].partition("/")[0]
 
     def refusal(error: LroError) -> tuple[grpc.StatusCode, str, Trailers]:
-        return abortion(error, rpc.path, service)
+        return abort_arguments(error, rpc.path, service)
 
     @functools.wraps(behavior)
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
