@@ -11,8 +11,7 @@ of the operations. The differences between the two kinds of gRPC server end here
   cancels the method on the loop. A stream is handed over one message at a time: the method goes on
   when the thread comes back for more, so a slow reader holds up nothing but its own stream.
 
-On either, an error becomes a ``google.rpc.Status`` once, in :func:`abort_arguments`: an ``LroError`` as it
-is, anything else as INTERNAL with an incident that the log explains.
+On either, an error becomes the status of the RPC once, in :mod:`lro_grpc._server.rpc.status`.
 
 Handlers are found by name for each RPC (``GenericRpcHandler``), for methods may be added after
 ``attach``; each is made once.
@@ -30,20 +29,10 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
-from google.rpc import status_pb2
 
-from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError, UnavailableError, to_status
-from lro_grpc._runtime.public_error import status_of
+from lro_grpc._errors import LIBRARY_DOMAIN, UnavailableError
 from lro_grpc._server.rpc.call import Behavior, Call, StreamBehavior, Waiters
-from lro_grpc._server.rpc.prepare_context import Aborted, Trailers
-from lro_grpc._wire import headers
-from lro_grpc._wire.rpc_errors import code_of, status_in
-
-_MAX_STATUS_BYTES = 4096
-"""A Status that is larger travels with its ErrorInfo alone: peers limit the size of trailers."""
-
-_MAX_MESSAGE = 1000
-"""Characters of such a Status' message."""
+from lro_grpc._server.rpc.status import abort_arguments
 
 T = TypeVar("T")
 
@@ -288,48 +277,3 @@ def _aborting(method: RpcMethod, context: grpc.ServicerContext) -> Iterator[None
         code, message, trailers = abort_arguments(error, method.name, method.error_domain)
         context.set_trailing_metadata(trailers)
         context.abort(code, message)
-
-
-def failure_status(error: Exception, method: str, domain: str) -> status_pb2.Status:
-    """Returns the Status by which a caller sees an error.
-
-    Args:
-        error: The error that was raised.
-        method: The method that raised it, for the log.
-        domain: ``ErrorInfo.domain`` of an error that names none.
-    """
-    if not isinstance(error, Aborted):
-        return status_of(error, method, domain=domain)
-    code = code_of(error.code)
-    status = status_in(error.trailers, code)
-    return status or to_status(LroError(error.details, code=code), domain=domain)
-
-
-def abort_arguments(
-    error: Exception, method: str, domain: str
-) -> tuple[grpc.StatusCode, str, Trailers]:
-    """Returns the code, the message and the trailing metadata of an RPC that ends with an error.
-
-    Args:
-        error: The error that was raised.
-        method: The method that raised it, for the log.
-        domain: ``ErrorInfo.domain`` of an error that names none.
-    """
-    if isinstance(error, Aborted):
-        return error.code, error.details, error.trailers
-    status = _trimmed(failure_status(error, method, domain))
-    return (
-        grpc.StatusCode[Code(status.code).name],
-        status.message,
-        ((headers.STATUS_DETAILS, status.SerializeToString()),),
-    )
-
-
-def _trimmed(status: status_pb2.Status) -> status_pb2.Status:
-    """Returns a Status that is small enough for trailing metadata."""
-    if status.ByteSize() > _MAX_STATUS_BYTES:
-        status.message = status.message[:_MAX_MESSAGE]
-        del status.details[1:]  # the first one is the ErrorInfo
-    if status.ByteSize() > _MAX_STATUS_BYTES:
-        del status.details[:]
-    return status

@@ -13,7 +13,8 @@ from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError, from_status
 from lro_grpc._operation.record import Record
 from lro_grpc._server.guarded_store import GuardedStore
 from lro_grpc._server.rpc.call import Call, Waiters
-from lro_grpc._server.rpc.handlers import Find, StreamMethod, UnaryMethod, failure_status
+from lro_grpc._server.rpc.handlers import Find, StreamMethod, UnaryMethod
+from lro_grpc._server.rpc.status import failure_status
 
 _GET = "/google.longrunning.Operations/GetOperation"
 
