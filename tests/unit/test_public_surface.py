@@ -203,6 +203,14 @@ def test_the_reference_lists_every_public_name(name: str) -> None:
     assert sorted(reference().get(name, [])) == sorted(surface(name)), "see docs/reference.md"
 
 
+def test_the_reference_gives_each_error_its_code() -> None:
+    text = (REPOSITORY / "docs" / "reference.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`\w+Error`.*?) \| ([A-Z_]+)\b", text, re.MULTILINE)
+    codes = {name: code for names, code in rows for name in re.findall(r"`(\w+)`", names)}
+    assert len(codes) > 15
+    assert {name: getattr(lro_grpc, name).default_code.name for name in codes} == codes
+
+
 def named_in(page: Path) -> set[str]:
     """Returns the dotted names below ``lro_grpc`` in a page's code, written out or imported."""
     text = page.read_text(encoding="utf-8")
