@@ -27,11 +27,11 @@ def parsed(field: str, text: str) -> int:
     """Returns the microseconds since 1970 UTC of a time in any of these ways.
 
     Args:
-        field: What the time is of, for the error.
+        field: The name of the time's field, for the error.
         text: The time, with at most nine digits after the point and any offset; empty for unset.
 
     Raises:
-        InvalidArgumentError: If it is no such time.
+        InvalidArgumentError: If the text is no such time.
     """
     if not text:
         return 0

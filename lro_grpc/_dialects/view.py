@@ -13,12 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import status_pb2
 
 from lro_grpc import _anys
-from lro_grpc._errors import (
-    LIBRARY_DOMAIN,
-    Code,
-    InvalidArgumentError,
-    LroError,
-)
+from lro_grpc._errors import LIBRARY_DOMAIN, Code, InvalidArgumentError, LroError
 from lro_grpc._operation import metadata
 from lro_grpc._operation.lifecycle import (
     CANCELLED,
@@ -49,7 +44,7 @@ class OperationView:
     method: str = ""
     """``/pkg.Service/Method``. Only the server that has the operation knows it."""
     caller: str = ""
-    """Who started it. Only the server that has the operation knows it."""
+    """The caller that started it. Only the server that has the operation knows it."""
     request_id: str = ""
     """The caller's idempotency key. Only the server that has the operation knows it."""
     target: str = ""
@@ -87,7 +82,7 @@ class OperationView:
     def of_record(cls, record: Record) -> OperationView:
         """Returns the view of a server on its own operation."""
         operation = operations_pb2.Operation.FromString(record.operation)
-        # They are part of the handler's own metadata, and most handlers have none.
+        # Failures of parts are in the handler's own metadata, and most handlers have none.
         own = _anys.unpack(operation.metadata) if record.handler_metadata else None
         return cls(
             **{name: getattr(record, name) for name, field in FIELDS.items() if field.viewed},

@@ -42,7 +42,7 @@ _ORDER = (*_EQUALITY, "<", "<=", ">", ">=")
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class _FieldKind:
     """A kind of field: the comparators that it has, and what they mean."""
 
     comparators: tuple[str, ...]
@@ -55,7 +55,7 @@ class _Kind:
 class Field(NamedTuple):
     """A field that a filter may name."""
 
-    kind: _Kind
+    kind: _FieldKind
     column: str
     """The name of a field of ``Record``, or ``done``."""
 
@@ -82,14 +82,14 @@ class Field(NamedTuple):
         return Compare(self.column, "!=", self.kind.default)
 
 
-def _read_by(read: Callable[[str], int]) -> _Meaning:
-    """Returns the meaning for a kind whose values are numbers in a record."""
+def _reading(read: Callable[[str], int]) -> _Meaning:
+    """Returns the meaning of comparators for a kind whose values are numbers in a record."""
     return lambda column, comparator, value: Compare(
         column, "=" if comparator == ":" else comparator, read(value.text)
     )
 
 
-def _text(column: str, comparator: str, value: Value) -> Expression:
+def _compare_text(column: str, comparator: str, value: Value) -> Expression:
     if comparator == ":":
         return Like.containing(column, value.parts)
     if len(value.parts) > 1 and comparator in ("=", "!="):
@@ -98,42 +98,42 @@ def _text(column: str, comparator: str, value: Value) -> Expression:
     return Compare(column, comparator, value.text)
 
 
-def _type(column: str, comparator: str, value: Value) -> Expression:
+def _compare_type(column: str, comparator: str, value: Value) -> Expression:
     """Compares full names: that of a type URL is the part after its last slash."""
     full_name = value.text.rpartition("/")[2]
-    return _text(column, comparator, Value(tuple(full_name.split("*"))))
+    return _compare_text(column, comparator, Value(tuple(full_name.split("*"))))
 
 
-def _flag(text: str) -> int:
+def _read_flag(text: str) -> int:
     if text not in ("true", "false"):
         raise ValueError(f"{cut(text)!r} is neither true nor false")
     return int(text == "true")
 
 
-def _number(text: str) -> int:
+def _read_number(text: str) -> int:
     if not re.fullmatch(r"-?[0-9]{1,19}", text) or not -(2**63) <= int(text) < 2**63:
         raise ValueError(f"{cut(text)!r} is not a whole number of 64 bits")
     return int(text)
 
 
-def _code(text: str) -> int:
+def _read_code(text: str) -> int:
     if text in Code.__members__:
         return int(Code[text])
     try:
-        return _number(text)
+        return _read_number(text)
     except ValueError as cause:
         codes = ", ".join(Code.__members__)
         raise ValueError(f"{cut(text)!r} is no code; give a number or one of {codes}") from cause
 
 
-def _state(text: str) -> int:
+def _read_state(text: str) -> int:
     number = _STATES.get(text.removeprefix(_STATE_PREFIX))
     if number is None:
         raise ValueError(f"{cut(text)!r} is no state; give one of {', '.join(_STATES)}")
     return number
 
 
-def _time(text: str) -> int:
+def _read_time(text: str) -> int:
     found = _RFC_3339.fullmatch(text)
     if found is None:
         raise _no_time(text)
@@ -159,18 +159,18 @@ _RFC_3339 = re.compile(
     r"(?:[Zz]|(?P<sign>[+-])(?P<hours>[01][0-9]|2[0-3]):(?P<minutes>[0-5][0-9]))"
 )
 
-_TEXT = _Kind(_ORDER, _text, default="")
-_TYPE = _Kind(_ORDER, _type, default="", optional=True)
-_NUMBER = _Kind(_ORDER, _read_by(_number))
-_CODE = _Kind(_ORDER, _read_by(_code), optional=True)
-_TIME = _Kind(_ORDER, _read_by(_time), optional=True)
-_FLAG = _Kind(_EQUALITY, _read_by(_flag))
-_STATE = _Kind(_EQUALITY, _read_by(_state))
+_TEXT = _FieldKind(_ORDER, _compare_text, default="")
+_TYPE = _FieldKind(_ORDER, _compare_type, default="", optional=True)
+_NUMBER = _FieldKind(_ORDER, _reading(_read_number))
+_CODE = _FieldKind(_ORDER, _reading(_read_code), optional=True)
+_TIME = _FieldKind(_ORDER, _reading(_read_time), optional=True)
+_FLAG = _FieldKind(_EQUALITY, _reading(_read_flag))
+_STATE = _FieldKind(_EQUALITY, _reading(_read_state))
 
 
-def _message(default: str | int | bytes) -> _Kind:
+def _message(default: str | int | bytes) -> _FieldKind:
     """Returns the kind of a message: present if its column has another value than this default."""
-    return _Kind((), _text, default)
+    return _FieldKind((), _compare_text, default)
 
 
 _BY_KIND = {
@@ -213,8 +213,9 @@ SHORT_NAMES = (*_OWN, *_CONVENTIONAL)
 """The names without a ``metadata.`` that may be left out."""
 
 _SEARCHED = ("name", "target", "verb", "status_detail")
+"""The columns in which a value without a field is looked for."""
 
 
 def search(value: Value) -> Expression:
-    """Returns the meaning of a value without a field: it is part of a text that people look for."""
+    """Returns the meaning of a value without a field: one of these texts contains it."""
     return Or(tuple(Like.containing(column, value.parts) for column in _SEARCHED))
