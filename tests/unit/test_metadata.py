@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +16,8 @@ from google.protobuf import (
 from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2, state_pb2
 from lro_grpc import _anys
 from lro_grpc._errors import ConfigurationError
-from lro_grpc._operation import metadata
+from lro_grpc._operation import metadata, publication
+from lro_grpc._operation.record import FIELDS, Kind
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -33,26 +33,31 @@ BATCH = batch_create_instances_pb2.BatchCreateInstancesMetadata(
 )
 
 
-@dataclass(frozen=True)
-class Values:
-    create_time: int = 1_800_000_000_000_001
-    start_time: int = 1_800_000_000_000_002
-    update_time: int = 1_800_000_000_000_003
-    end_time: int = 1_800_000_000_000_004
-    expire_time: int = 1_800_000_000_000_005
-    target: str = "projects/p/things/t"
-    verb: str = "create"
-    api_version: str = "v1"
-    status_detail: str = "allocating"
-    cancel_requested: bool = True
-    pause_requested: bool = True
-    progress_percent: int = 42
-    state: int = RUNNING
-    attempt: int = 3
-    batch: bytes = BATCH.SerializeToString()
+SAMPLES = {
+    Kind.TEXT: "text",
+    Kind.FLAG: True,
+    Kind.NUMBER: 42,
+    Kind.STATE: RUNNING,
+    Kind.BATCH: BATCH.SerializeToString(),
+}
+CONVENTIONAL = {field.name: field for field in FIELDS.values() if field.kind is not None}
+UNSET = publication.create(
+    parent="",
+    operation_id="op-1",
+    method="/test.v1.Tests/Run",
+    request=b"",
+    metadata_type=metadata.DEFAULT_TYPE.DESCRIPTOR.full_name,
+    now=1,
+)._replace(**{name: field.type() for name, field in CONVENTIONAL.items()})
+"""No conventional value."""
 
-
-UNSET = Values(0, 0, 0, 0, 0, "", "", "", "", False, False, 0, 0, 0, b"")
+FILLED = UNSET._replace(
+    **{
+        name: 1_800_000_000_000_000 + number if field.kind is Kind.TIME else SAMPLES[field.kind]
+        for number, (name, field) in enumerate(CONVENTIONAL.items())
+    }
+)._replace(target="projects/p/things/t", verb="create", api_version="v1", attempt=3)
+"""Every conventional value, each time another one."""
 
 
 def time(micros: int) -> timestamp_pb2.Timestamp:
@@ -105,36 +110,23 @@ def many(field: dict[str, Any]) -> dict[str, Any]:
 
 def test_every_value_is_written_to_the_default_type():
     message = metadata.DEFAULT_TYPE()
-    metadata.fill(message, Values())
-    assert message == operation_metadata_pb2.OperationMetadata(
-        create_time=time(Values.create_time),
-        start_time=time(Values.start_time),
-        update_time=time(Values.update_time),
-        end_time=time(Values.end_time),
-        expire_time=time(Values.expire_time),
-        target="projects/p/things/t",
-        verb="create",
-        api_version="v1",
-        status_detail="allocating",
-        cancel_requested=True,
-        pause_requested=True,
-        progress_percent=42,
-        state=RUNNING,
-        attempt=3,
-        batch_create_instances_metadata=BATCH,
-    )
+    metadata.fill(message, FILLED)
+    for name, field in CONVENTIONAL.items():
+        value = getattr(FILLED, name)
+        written = getattr(message, field.shown_as[0])
+        if field.kind is Kind.TIME:
+            written = written.ToMicroseconds()
+        if field.kind is Kind.BATCH:
+            value = BATCH
+        assert written == value, name
 
 
-@pytest.mark.parametrize("field", fields(Values), ids=lambda field: field.name)
-def test_each_value_has_a_field_of_its_own(field):
+@pytest.mark.parametrize("name", CONVENTIONAL)
+def test_each_value_has_a_field_of_its_own(name):
     message = metadata.DEFAULT_TYPE()
-    only = Values(
-        *(getattr(Values() if one == field else UNSET, one.name) for one in fields(Values))
-    )
-    metadata.fill(message, only)
+    metadata.fill(message, UNSET._replace(**{name: getattr(FILLED, name)}))
     written = [descriptor.name for descriptor, _ in message.ListFields()]
-    expected = "batch_create_instances_metadata" if field.name == "batch" else field.name
-    assert written == [expected]
+    assert written == [CONVENTIONAL[name].shown_as[0]]
 
 
 def test_values_that_are_unset_write_nothing():
@@ -148,16 +140,16 @@ def test_the_handlers_own_fields_are_left_alone():
     message.details.Pack(empty_pb2.Empty())
     message.partial_failures.add(code=5)
     before = metadata.DEFAULT_TYPE.FromString(message.SerializeToString())
-    metadata.fill(message, Values())
+    metadata.fill(message, FILLED)
     assert (message.details, message.partial_failures) == (before.details, before.partial_failures)
 
 
 def test_what_stands_in_a_conventional_field_is_overwritten():
     message = metadata.DEFAULT_TYPE(target="mine", progress_percent=99, create_time=time(1))
     message.batch_create_instances_metadata.instance_targets.append("mine")
-    metadata.fill(message, Values())
+    metadata.fill(message, FILLED)
     expected = metadata.DEFAULT_TYPE()
-    metadata.fill(expected, Values())
+    metadata.fill(expected, FILLED)
     assert message == expected
 
 
@@ -176,30 +168,30 @@ def test_what_stands_in_a_conventional_field_is_taken_away_if_the_value_is_unset
 
 def test_a_type_with_a_few_of_the_fields_gets_those():
     message = made(verb=STRING, progress_percent=INT64, end_time=TIME, own=STRING)
-    metadata.fill(message, Values())
+    metadata.fill(message, FILLED)
     assert {field.name: value for field, value in message.ListFields()} == {
         "verb": "create",
         "progress_percent": 42,
-        "end_time": time(Values.end_time),
+        "end_time": time(FILLED.end_time),
     }
 
 
 def test_both_house_styles_are_known():
     message = made(status_message=STRING, requested_cancellation=BOOL)
-    metadata.fill(message, Values())
-    assert (message.status_message, message.requested_cancellation) == ("allocating", True)
+    metadata.fill(message, FILLED)
+    assert (message.status_message, message.requested_cancellation) == ("text", True)
 
 
 @pytest.mark.parametrize("number", [INT32, INT64, UINT32], ids=["int32", "int64", "uint32"])
 def test_numbers_may_be_of_any_width(number):
     message = made(progress_percent=number, attempt=number)
-    metadata.fill(message, Values())
+    metadata.fill(message, FILLED)
     assert (message.progress_percent, message.attempt) == (42, 3)
 
 
 def test_a_state_and_a_batch_of_this_schema_are_filled():
     message = made(state=STATE, batch_create_instances_metadata=BATCH_FIELD)
-    metadata.fill(message, Values())
+    metadata.fill(message, FILLED)
     assert message.state == RUNNING
     assert message.batch_create_instances_metadata == BATCH
 
@@ -228,7 +220,7 @@ WRONG = {
 )
 def test_a_field_of_another_type_is_the_handlers(name, field):
     message = made(**{name: field, "verb" if name != "verb" else "target": STRING})
-    metadata.fill(message, Values())
+    metadata.fill(message, FILLED)
     assert [descriptor.name for descriptor, _ in message.ListFields()] == [
         "verb" if name != "verb" else "target"
     ]
@@ -293,7 +285,7 @@ def of_a_vendor(text: str) -> Message:
 
 def test_a_batch_that_reads_as_ours_is_filled():
     message: Any = of_a_vendor(VENDOR_BATCH)
-    metadata.fill(message, Values())
+    metadata.fill(message, FILLED)
     batch = message.batch_create_instances_metadata
     assert batch.SerializeToString(deterministic=True) == BATCH.SerializeToString(
         deterministic=True
@@ -325,13 +317,13 @@ def test_a_batch_that_reads_as_ours_is_filled():
 def test_a_batch_that_does_not_read_as_ours_is_the_handlers(ours: str, theirs: str):
     assert VENDOR_BATCH.count(ours) == 1
     message = of_a_vendor(VENDOR_BATCH.replace(ours, theirs))
-    metadata.fill(message, Values())
+    metadata.fill(message, FILLED)
     assert message.ListFields() == []
 
 
 def test_a_message_without_any_of_the_fields_stays_as_it_is():
     message = empty_pb2.Empty()
-    metadata.fill(message, Values())
+    metadata.fill(message, FILLED)
     assert message == empty_pb2.Empty()
 
 
@@ -342,18 +334,18 @@ def test_a_message_without_any_of_the_fields_stays_as_it_is():
 def test_the_common_metadata_of_google_cloud_is_filled():
     common = pytest.importorskip("google.cloud.common.types")
     message = common.OperationMetadata.pb()()
-    metadata.fill(message, Values())
+    metadata.fill(message, FILLED)
     assert {field.name: value for field, value in message.ListFields()} == {
-        "create_time": time(Values.create_time),
-        "end_time": time(Values.end_time),
+        "create_time": time(FILLED.create_time),
+        "end_time": time(FILLED.end_time),
         "target": "projects/p/things/t",
         "verb": "create",
-        "status_detail": "allocating",
+        "status_detail": "text",
         "cancel_requested": True,
         "api_version": "v1",
     }
     ours = metadata.DEFAULT_TYPE()
-    metadata.fill(ours, Values())
+    metadata.fill(ours, FILLED)
     assert ours.SerializeToString().startswith(message.SerializeToString())
 
 
@@ -361,8 +353,8 @@ def test_the_common_metadata_of_google_cloud_is_filled():
 def test_the_metadata_of_alloydb_is_filled_batch_included():
     alloydb = pytest.importorskip("google.cloud.alloydb_v1.types")
     message = alloydb.OperationMetadata.pb()()
-    metadata.fill(message, Values())
-    assert message.status_message == "allocating"
+    metadata.fill(message, FILLED)
+    assert message.status_message == "text"
     assert message.requested_cancellation is True
     assert message.WhichOneof("request_specific") == "batch_create_instances_metadata"
     batch = message.batch_create_instances_metadata
@@ -375,9 +367,9 @@ def test_a_job_state_of_aiplatform_is_known_by_its_values():
     """``CustomJob`` has the states of ``JobState``, under a name of its own."""
     aiplatform = pytest.importorskip("google.cloud.aiplatform_v1.types")
     message = aiplatform.CustomJob.pb()()
-    metadata.fill(message, Values())
+    metadata.fill(message, FILLED)
     assert message.state == RUNNING
-    assert message.create_time == time(Values.create_time)
+    assert message.create_time == time(FILLED.create_time)
 
 
 # Classes and Anys.
@@ -405,6 +397,6 @@ def test_a_packed_message_is_the_any_that_protobuf_itself_makes():
 
 def test_times_keep_their_microseconds():
     message = metadata.DEFAULT_TYPE()
-    metadata.fill(message, Values(create_time=1, end_time=253402300799_999_999))
+    metadata.fill(message, FILLED._replace(create_time=1, end_time=253402300799_999_999))
     assert message.create_time == time(1)
     assert message.end_time.ToMicroseconds() == 253402300799_999_999
