@@ -68,13 +68,9 @@ __all__ = [
     "StoreConformance",
 ]
 
-_METHOD = "/contract.v1.Contract/Run"
 _OTHER_METHOD = "/contract.v1.Contract/RunOther"
-_PARENT = "projects/p/locations/l"
 _LEASE = 15_000_000
 """In microseconds."""
-_START = 1_800_000_000_000_000
-"""The time at which every test begins, in microseconds since 1970 UTC."""
 
 _InstanceStatus = batch_create_instances_pb2.BatchCreateInstanceStatus
 _RESPONSE = _anys.packed_bytes(empty_pb2.Empty())
@@ -155,10 +151,17 @@ def _with_store(
 
 
 class StoreConformance:
-    """What every :class:`lro_grpc._stores.Store` promises, one test a promise."""
+    """The promises of every :class:`lro_grpc.stores.Store`, one test each."""
 
-    time: int = _START
-    """The time that the store is told, in microseconds since 1970 UTC; a test may set it."""
+    METHOD = "/contract.v1.Contract/Run"
+    """The method of the operations that the tests make, unless they say otherwise."""
+    PARENT = "projects/p/locations/l"
+    """The parent of these operations."""
+    START = 1_800_000_000_000_000
+    """The time at which every test begins, in microseconds since 1970 UTC."""
+
+    time: int = START
+    """The time that the store gets, in microseconds since 1970 UTC; a test may set it."""
 
     def make_store(self, now: Now) -> Store:
         """Returns the store to test, not yet open; to be given by the subclass.
@@ -167,7 +170,7 @@ class StoreConformance:
         is closed, and has the same operations.
 
         Args:
-            now: Tells the time in microseconds since 1970 UTC.
+            now: Returns the time in microseconds since 1970 UTC.
         """
         raise NotImplementedError
 
@@ -184,8 +187,8 @@ class StoreConformance:
     def record(self, operation_id: str = "op-1", **values: Any) -> Record:
         """Returns a new record that no store knows yet."""
         chosen: dict[str, Any] = {
-            "parent": _PARENT,
-            "method": _METHOD,
+            "parent": self.PARENT,
+            "method": self.METHOD,
             "request": b"request",
             "metadata_type": metadata.DEFAULT_TYPE.DESCRIPTOR.full_name,
             "now": self.time,
@@ -235,7 +238,7 @@ class StoreConformance:
     async def test_an_unknown_name_is_not_found(self, store: Store) -> None:
         """Nothing can be read of it or apply_safely to it."""
         await store.create(self.record())
-        for name in (f"{_PARENT}/operations/op-2", "operations/op-1", "", "' OR 1 = 1 --"):
+        for name in (f"{self.PARENT}/operations/op-2", "operations/op-1", "", "' OR 1 = 1 --"):
             for call in (store.read(name), store.operation(name), store.apply(name, Cancel())):
                 await _refused(OperationNotFoundError, call)
 
@@ -270,7 +273,7 @@ class StoreConformance:
         answers = await asyncio.gather(*map(store.create, copies))
         assert len({answer.name for answer in answers}) == 1
         assert await self._listed(store) == [answers[0].name]
-        assert list(await store.claimable({_METHOD: 100})) == [answers[0].name]
+        assert list(await store.claimable({self.METHOD: 100})) == [answers[0].name]
 
     @_with_store
     async def test_a_request_id_is_not_reused_for_another_request(self, store: Store) -> None:
@@ -306,14 +309,14 @@ class StoreConformance:
         """And by nothing less, nor once it is deleted."""
         first = await store.create(self.record("op-1", request_id="r", fingerprint=b"f"))
         await store.create(self.record("op-2", fingerprint=b"f"))
-        assert await store.find_request(_METHOD, "r") == [first]
+        assert await store.find_request(self.METHOD, "r") == [first]
         running = await store.apply(first.name, Claim(_LEASE))
-        assert await store.find_request(_METHOD, "r") == [running]
-        for other in ((_METHOD, "s"), (_OTHER_METHOD, "r")):
+        assert await store.find_request(self.METHOD, "r") == [running]
+        for other in ((self.METHOD, "s"), (_OTHER_METHOD, "r")):
             assert await store.find_request(*other) == []
-        assert await store.find_request(_METHOD, "") == []
+        assert await store.find_request(self.METHOD, "") == []
         await store.apply(first.name, Delete())
-        assert await store.find_request(_METHOD, "r") == []
+        assert await store.find_request(self.METHOD, "r") == []
 
     @_with_store
     async def test_an_operation_is_found_by_its_id(self, store: Store) -> None:
@@ -364,12 +367,12 @@ class StoreConformance:
 
     @_with_store
     async def test_a_refused_event_changes_nothing(self, store: Store) -> None:
-        """The operation is what it was, and nobody is told of a change (S28)."""
+        """The operation is what it was, and no change is announced (S28)."""
         made = await store.create(self.record())
-        told = _Told(store)
+        announced = _Announced(store)
         await _refused(StaleAttemptError, store.apply(made.name, Report(1, 50)))
         await self._is(store, made)
-        assert told.records == []
+        assert announced.records == []
 
     @_with_store
     async def test_the_outcomes_of_apply_all_are_apart(self, store: Store) -> None:
@@ -410,12 +413,12 @@ class StoreConformance:
         )
         (claimed,) = [claim for claim in claims if isinstance(claim, Record)]
         assert claimed.attempt == 1
-        told = _Told(store)
+        announced = _Announced(store)
         reports = await asyncio.gather(
             *(store.apply(made.name, Report(1, percent)) for percent in range(1, 101))
         )
         assert [one.progress_percent for one in reports] == list(range(1, 101))
-        assert told.records == reports
+        assert announced.records == reports
 
     # Claim, hold, release.
 
@@ -424,18 +427,18 @@ class StoreConformance:
         """At most as many as asked for, of the methods asked for."""
         made = [
             await store.create(
-                self.record(f"op-{n}", method=_OTHER_METHOD if n % 3 == 0 else _METHOD)
+                self.record(f"op-{n}", method=_OTHER_METHOD if n % 3 == 0 else self.METHOD)
             )
             for n in range(9)
         ]
-        ours = [one.name for one in made if one.method == _METHOD]
+        ours = [one.name for one in made if one.method == self.METHOD]
         others = [one.name for one in made if one.method == _OTHER_METHOD]
-        assert list(await store.claimable({_METHOD: 100})) == ours
-        assert list(await store.claimable({_METHOD: 2})) == ours[:2]
-        both = list(await store.claimable({_METHOD: 3, _OTHER_METHOD: 1}))
+        assert list(await store.claimable({self.METHOD: 100})) == ours
+        assert list(await store.claimable({self.METHOD: 2})) == ours[:2]
+        both = list(await store.claimable({self.METHOD: 3, _OTHER_METHOD: 1}))
         assert [name for name in both if name in ours] == ours[:3]
         assert [name for name in both if name in others] == others[:1]
-        assert list(await store.claimable({_METHOD: 0})) == []
+        assert list(await store.claimable({self.METHOD: 0})) == []
         assert list(await store.claimable({})) == []
         assert list(await store.claimable({"/contract.v1.Contract/Unknown": 1})) == []
 
@@ -446,26 +449,26 @@ class StoreConformance:
         await store.apply(names[0], Claim(_LEASE))
         await store.apply(names[0], Retry(Report(1), b"", delay=5))
         self.time += 4
-        assert list(await store.claimable({_METHOD: 9})) == names[1:]
-        assert list(await store.claimable({_METHOD: 9}, ready=False)) == names
-        assert list(await store.claimable({_METHOD: 1}, ready=False)) == names[:1]
+        assert list(await store.claimable({self.METHOD: 9})) == names[1:]
+        assert list(await store.claimable({self.METHOD: 9}, ready=False)) == names
+        assert list(await store.claimable({self.METHOD: 1}, ready=False)) == names[:1]
         self.time += 1
-        assert list(await store.claimable({_METHOD: 9})) == names
+        assert list(await store.claimable({self.METHOD: 9})) == names
 
     @_with_store
     async def test_a_held_operation_is_not_claimable(self, store: Store) -> None:
         """Until it is given back; then it stands in its old place."""
         names = [(await store.create(self.record(f"op-{n}"))).name for n in range(3)]
         await store.apply(names[0], Claim(_LEASE))
-        assert list(await store.claimable({_METHOD: 9})) == names[1:]
+        assert list(await store.claimable({self.METHOD: 9})) == names[1:]
         assert list(await store.leased()) == [Leased(names[0], 1)]
         await store.apply(names[0], Release(Report(1)))
-        assert list(await store.claimable({_METHOD: 9})) == names
+        assert list(await store.claimable({self.METHOD: 9})) == names
         assert list(await store.leased()) == []
         again = await store.apply(names[0], Claim(_LEASE))
         assert again.attempt == 2
         await store.apply(names[0], Succeed(Report(2), _RESPONSE))
-        assert list(await store.claimable({_METHOD: 9})) == names[1:]
+        assert list(await store.claimable({self.METHOD: 9})) == names[1:]
         assert list(await store.leased()) == []
 
     @_with_store
@@ -497,10 +500,10 @@ class StoreConformance:
         await store.apply(batch, SaveBatch(Report(1), _BATCH, b""))
         await store.apply(batch, Release(Report(1)))
         assert (await store.apply(batch, Cancel())).state == lifecycle.CANCELLING
-        assert list(await store.claimable({_METHOD: 9})) == [batch]
+        assert list(await store.claimable({self.METHOD: 9})) == [batch]
         claimed = await store.apply(batch, Claim(_LEASE))
         assert (claimed.attempt, claimed.cancel_requested) == (2, True)
-        assert list(await store.claimable({_METHOD: 9})) == []
+        assert list(await store.claimable({self.METHOD: 9})) == []
 
     # Fencing (R5) and the one outcome (R4).
 
@@ -528,13 +531,13 @@ class StoreConformance:
             await store.apply(name, Claim(_LEASE))
             done = await store.apply(name, outcome)
             assert operations_pb2.Operation.FromString(done.operation).done
-            told = _Told(store)
+            announced = _Announced(store)
             self.time += 1_000_000
             for event in (Claim(_LEASE), *_writes_of(1), *_writes_of(2)):
                 await _refused(StaleAttemptError, store.apply(name, event))
             assert await store.apply(name, Cancel()) == done
             await self._is(store, done)
-            assert told.records == []
+            assert announced.records == []
 
     @_with_store
     async def test_one_outcome_wins(self, store: Store) -> None:
@@ -584,14 +587,14 @@ class StoreConformance:
         """Nothing changes until it is over, not even the count."""
         made = (await store.create(self.record())).name
         claimed = await store.apply(made, Claim(_LEASE))
-        told = _Told(store)
+        announced = _Announced(store)
         self.time += _LEASE - 1
         assert await store.apply(made, LeaseLost(1)) == claimed
-        assert told.records == []
+        assert announced.records == []
         self.time += 1
         lost = await store.apply(made, LeaseLost(1))
         assert (lost.state, lost.attempt, lost.failed_attempts) == (lifecycle.QUEUED, 1, 1)
-        assert list(await store.claimable({_METHOD: 9})) == [made]
+        assert list(await store.claimable({self.METHOD: 9})) == [made]
 
     @_with_store
     async def test_a_heartbeat_between_look_and_loss_saves_the_attempt(self, store: Store) -> None:
@@ -620,7 +623,7 @@ class StoreConformance:
         ended = await store.apply(name, LeaseLost(5, proven=True))
         operation = operations_pb2.Operation.FromString(ended.operation)
         assert (ended.state, operation.error.code) == (lifecycle.FAILED, Code.ABORTED)
-        assert list(await store.claimable({_METHOD: 9})) == []
+        assert list(await store.claimable({self.METHOD: 9})) == []
 
     # Waiting to be ready, and pausing.
 
@@ -633,11 +636,11 @@ class StoreConformance:
         waits = await store.apply(retried, Retry(Report(1), _ERROR, 5_000_000))
         assert (waits.state, waits.scheduled_time) == (lifecycle.QUEUED, self.time + 5_000_000)
         self.time += 4_999_999
-        assert list(await store.claimable({_METHOD: 9})) == [other.name]
+        assert list(await store.claimable({self.METHOD: 9})) == [other.name]
         await _refused(StaleAttemptError, store.apply(retried, Claim(_LEASE)))
         self.time += 1
-        assert list(await store.claimable({_METHOD: 9})) == [retried, other.name]
-        assert list(await store.claimable({_METHOD: 1})) == [retried]
+        assert list(await store.claimable({self.METHOD: 9})) == [retried, other.name]
+        assert list(await store.claimable({self.METHOD: 1})) == [retried]
         again = await store.apply(retried, Claim(_LEASE))
         assert (again.attempt, again.scheduled_time) == (2, 0)
 
@@ -646,16 +649,16 @@ class StoreConformance:
         """Until it is resumed."""
         name = (await store.create(self.record(pausable=True))).name
         await store.apply(name, Pause())
-        assert list(await store.claimable({_METHOD: 9})) == []
+        assert list(await store.claimable({self.METHOD: 9})) == []
         await _refused(StaleAttemptError, store.apply(name, Claim(_LEASE)))
         await store.apply(name, Resume())
-        assert list(await store.claimable({_METHOD: 9})) == [name]
+        assert list(await store.claimable({self.METHOD: 9})) == [name]
         await store.apply(name, Claim(_LEASE))
         await store.apply(name, Checkpoint(Report(1), _STATE))
         await store.apply(name, Pause())
         paused = await store.apply(name, Release(Report(1)))
         assert (paused.state, paused.checkpoint) == (lifecycle.PAUSED, _STATE)
-        assert list(await store.claimable({_METHOD: 9})) == []
+        assert list(await store.claimable({self.METHOD: 9})) == []
         assert list(await store.leased()) == []
 
     @_with_store
@@ -665,7 +668,7 @@ class StoreConformance:
         for event in (Claim(_LEASE), Checkpoint(Report(1), _STATE), Pause(), Release(Report(1))):
             await store.apply(name, event)
         assert (await store.apply(name, Cancel())).state == lifecycle.CANCELLING
-        assert list(await store.claimable({_METHOD: 9})) == [name]
+        assert list(await store.claimable({self.METHOD: 9})) == [name]
         assert (await store.apply(name, Claim(_LEASE))).attempt == 2
 
     # Exclusive targets (S6).
@@ -789,17 +792,17 @@ class StoreConformance:
         }
         for name, events in asked.items():
             await store.apply_all([(name, event) for event in events])
-        self.time = _START + 9_999_999
+        self.time = self.START + 9_999_999
         assert list(await store.expired(100)) == []
-        self.time = _START + 10_000_000
+        self.time = self.START + 10_000_000
         assert set(await store.expired(100)) == {waits, paused, retried, parked}
         assert len(await store.expired(2)) == 2
-        assert {batch, undone, kept, endless} <= set(await store.claimable({_METHOD: 100}))
+        assert {batch, undone, kept, endless} <= set(await store.claimable({self.METHOD: 100}))
         await store.apply_all([(name, TimePassed()) for name in await store.expired(100)])
         assert list(await store.expired(100)) == []
         for name in (waits, paused, retried):
             assert (await store.read(name)).state == lifecycle.EXPIRED
-        assert parked in await store.claimable({_METHOD: 100})
+        assert parked in await store.claimable({self.METHOD: 100})
         for name in (batch, undone, parked):
             await store.apply(name, Claim(_LEASE))
 
@@ -826,7 +829,7 @@ class StoreConformance:
         assert list(await store.expired(9)) == []
         for call in (store.read(name), store.operation(name), store.apply(name, TimePassed())):
             await _refused(OperationNotFoundError, call)
-        assert await store.find_request(_METHOD, "r") == []
+        assert await store.find_request(self.METHOD, "r") == []
         again = self.record("op-1", request_id="r", fingerprint=b"g")
         assert await store.create(again) == again
         assert await self._listed(store) == [name, running, kept]
@@ -874,7 +877,7 @@ class StoreConformance:
         await store.apply(asked.name, Pause())
         for one in (paused, asked):
             await store.apply(one.name, Delete())
-        assert list(await store.claimable({_METHOD: 9})) == [paused.name]
+        assert list(await store.claimable({self.METHOD: 9})) == [paused.name]
         released = await store.apply(asked.name, Release(Report(1)))
         assert (released.state, released.deleted) == (lifecycle.QUEUED, True)
 
@@ -883,7 +886,7 @@ class StoreConformance:
         """It is claimed, held and lost like any other; with its end it is no more."""
         name = (await store.create(self.record())).name
         await store.apply(name, Delete())
-        assert list(await store.claimable({_METHOD: 9})) == [name]
+        assert list(await store.claimable({self.METHOD: 9})) == [name]
         await store.apply(name, Claim(_LEASE))
         assert list(await store.leased()) == [Leased(name, 1)]
         await store.apply(name, LeaseLost(1, proven=True))
@@ -894,7 +897,7 @@ class StoreConformance:
         await _refused(OperationNotFoundError, store.apply(name, Report(2, 60)))
         await _refused(OperationNotFoundError, store.read(name))
         assert list(await store.leased()) == []
-        assert list(await store.claimable({_METHOD: 9})) == []
+        assert list(await store.claimable({self.METHOD: 9})) == []
 
     # Pages (AIP-158).
 
@@ -908,31 +911,37 @@ class StoreConformance:
             assert [name for page in pages for name in page] == names[::-1]
             assert [len(page) for page in pages[:-1]] == [size] * (len(pages) - 1)
             assert pages[-1] != []
-        page = await store.page(Query(_PARENT), position=b"", size=12)
+        page = await store.page(Query(self.PARENT), position=b"", size=12)
         assert [*page.operations] == [await store.operation(name) for name in names[::-1]]
 
     @_with_store
     async def test_a_page_holds_the_operations_of_exactly_its_parent(self, store: Store) -> None:
         """Not of one above or below it; without a parent, those that have none."""
-        parents = ("", "projects/p", _PARENT, f"{_PARENT}/instances/i", "projects/p/locations/l2")
+        parents = (
+            "",
+            "projects/p",
+            self.PARENT,
+            f"{self.PARENT}/instances/i",
+            "projects/p/locations/l2",
+        )
         for parent in parents:
             await store.create(self.record(parent=parent))
         for parent in parents:
             name = f"{parent}/operations/op-1" if parent else "operations/op-1"
             assert await self._listed(store, parent) == [name]
-        for parent in ("projects", "projects/%", _PARENT.upper(), "' OR 1 = 1 --"):
+        for parent in ("projects", "projects/%", self.PARENT.upper(), "' OR 1 = 1 --"):
             assert await self._listed(store, parent) == []
 
     @_with_store
     async def test_pages_stand_still_while_operations_come_and_go(self, store: Store) -> None:
         """What is new is on no later page; what is deleted, the last one seen too, shifts none."""
         names = [(await store.create(self.record(f"op-{n}"))).name for n in range(6)]
-        first = await store.page(Query(_PARENT), position=b"", size=2)
+        first = await store.page(Query(self.PARENT), position=b"", size=2)
         await store.create(self.record("op-new"))
         await store.apply(names[4], Delete())
         await store.apply(names[3], Delete())
-        second = await store.page(Query(_PARENT), position=first.position, size=2)
-        third = await store.page(Query(_PARENT), position=second.position, size=2)
+        second = await store.page(Query(self.PARENT), position=first.position, size=2)
+        third = await store.page(Query(self.PARENT), position=second.position, size=2)
         assert [_name(one) for one in first.operations] == names[5:3:-1]
         assert [_name(one) for one in second.operations] == names[2:0:-1]
         assert [_name(one) for one in third.operations] == names[:1]
@@ -951,7 +960,7 @@ class StoreConformance:
         records = [await store.read(name) for name in names]
         assert len(records) == 25
         for text in _FILTERS:
-            query = Query(_PARENT, parse(text))
+            query = Query(self.PARENT, parse(text))
             expected = [one.name for one in records if query.matches(one)]
             assert 0 < len(expected) < len(records), text
             for size in (1, 7, 1000):
@@ -977,8 +986,8 @@ class StoreConformance:
         """With each change an operation comes to a list, or leaves it."""
         name = (await store.create(self.record())).name
         queued, running = (
-            Query(_PARENT, parse("state = QUEUED")),
-            Query(_PARENT, parse("state = RUNNING AND progress_percent >= 50")),
+            Query(self.PARENT, parse("state = QUEUED")),
+            Query(self.PARENT, parse("state = RUNNING AND progress_percent >= 50")),
         )
         assert await self._found(store, queued) == [name]
         await store.apply(name, Claim(_LEASE))
@@ -1020,7 +1029,7 @@ class StoreConformance:
         self, store: Store
     ) -> None:
         """What has left the filter shifts nothing; what has come to it shows in its old place."""
-        for parent in (_PARENT, "projects/-/locations/-"):
+        for parent in (self.PARENT, "projects/-/locations/-"):
             await self._stand_still(store, Query(parent, parse("state = QUEUED")), parent[-1])
 
     async def _stand_still(self, store: Store, query: Query, key: str) -> None:
@@ -1040,7 +1049,7 @@ class StoreConformance:
     async def test_a_page_looks_at_so_many_records_at_most(self, store: Store) -> None:
         """It holds what it has found there, maybe nothing, and the next one goes on (S14)."""
         names = [(await store.create(self.record(f"op-{n}"))).name for n in range(10)]
-        for parent in (_PARENT, "projects/-/locations/-"):
+        for parent in (self.PARENT, "projects/-/locations/-"):
             query = Query(parent, parse("name:op-0 OR name:op-5"))
             pages = [page async for page in self._pages(store, 5, query, examined=3)]
             assert pages == [[], [names[5]], [], [names[0]]]
@@ -1051,15 +1060,15 @@ class StoreConformance:
 
     @_with_store
     async def test_a_page_fits_into_a_message(self, store: Store) -> None:
-        """A gRPC client reads 4 MiB unless told otherwise; a larger operation is a page alone."""
+        """A gRPC client reads 4 MiB by default; a larger operation is a page alone."""
         sizes = [10, 1_000_000, 1_000_000, 1_000_000, 1_000_000, 5_000_000, 1_000_000]
         names = [(await store.create(self.record(f"op-{n}"))).name for n, _ in enumerate(sizes)]
         await store.apply_all([(name, Claim(_LEASE)) for name in names])
         for name, size in zip(names, sizes, strict=True):
             await store.apply(name, Report(1, 50, "x" * size))
         for query in (
-            Query(_PARENT),
-            Query(_PARENT, parse("progress_percent = 50")),
+            Query(self.PARENT),
+            Query(self.PARENT, parse("progress_percent = 50")),
             Query("-/-/-/-"),
         ):
             pages = [page async for page in self._pages(store, 1000, query)]
@@ -1068,34 +1077,32 @@ class StoreConformance:
     # Listeners (R9).
 
     @_with_store
-    async def test_listeners_are_told_each_change_once_before_the_answer(
-        self, store: Store
-    ) -> None:
+    async def test_listeners_get_each_change_once_before_the_answer(self, store: Store) -> None:
         """And nothing else: no refusal, no repetition, no event that changes nothing."""
-        told, other = _Told(store), _Told(store)
+        announced, other = _Announced(store), _Announced(store)
         made = await store.create(self.record("op-1", request_id="r", fingerprint=b"f"))
-        assert told.records == [made]
+        assert announced.records == [made]
         await store.create(self.record("op-2", request_id="r", fingerprint=b"f"))
         claimed = await store.apply(made.name, Claim(_LEASE))
-        assert told.records == [made, claimed]
+        assert announced.records == [made, claimed]
         await store.apply(made.name, LeaseLost(1))
         await _refused(StaleAttemptError, store.apply(made.name, Claim(_LEASE)))
         outcomes = await store.apply_all(
             [(made.name, Report(1, 50)), (made.name, Succeed(Report(1), _RESPONSE))]
         )
-        assert told.records == [made, claimed, *outcomes]
+        assert announced.records == [made, claimed, *outcomes]
         await store.apply(made.name, Cancel())
         deleted = await store.apply(made.name, Delete())
-        assert told.records == [made, claimed, *outcomes, deleted]
-        assert told.befores == [None, made, claimed, outcomes[0], outcomes[1]]
-        assert (other.befores, other.records) == (told.befores, told.records)
+        assert announced.records == [made, claimed, *outcomes, deleted]
+        assert announced.befores == [None, made, claimed, outcomes[0], outcomes[1]]
+        assert (other.befores, other.records) == (announced.befores, announced.records)
 
     @_with_store
     async def test_a_listener_that_was_removed_is_called_no_more(self, store: Store) -> None:
         """And the others are."""
         records: list[Record] = []
         remove = store.subscribe(lambda _, after: records.append(after))
-        other = _Told(store)
+        other = _Announced(store)
         made = await store.create(self.record())
         remove()
         ended = await store.apply(made.name, Cancel())
@@ -1103,7 +1110,7 @@ class StoreConformance:
         assert other.records == [made, ended]
 
     @_with_store
-    async def test_what_a_listener_is_told_can_be_read(self, store: Store) -> None:
+    async def test_what_a_listener_gets_can_be_read(self, store: Store) -> None:
         """A reader that is woken by it sees that change, or a later one (R8)."""
         seen: list[tuple[int, asyncio.Task[Record]]] = []
         store.subscribe(
@@ -1129,10 +1136,10 @@ class StoreConformance:
         for event in (Claim(_LEASE), Report(1, 1), Report(1, 2), Succeed(Report(1), _RESPONSE)):
             updates.append((await store.apply(name, event)).update_time)
             self.time -= 3_600_000_000
-        assert updates == [_START + 10_000_000] * 4
+        assert updates == [self.START + 10_000_000] * 4
         done = operations_pb2.Operation.FromString(await store.operation(name))
         shown = operation_metadata_pb2.OperationMetadata.FromString(done.metadata.value)
-        assert shown.end_time.ToMicroseconds() == _START + 10_000_000
+        assert shown.end_time.ToMicroseconds() == self.START + 10_000_000
 
     # Close and open again (R1).
 
@@ -1151,15 +1158,15 @@ class StoreConformance:
             await store.apply(done, Fail(Report(1), _ERROR))
             await store.apply(hidden, Delete())
             records = [await store.read(name) for name in (waiting.name, held, done)]
-            first = await store.page(Query(_PARENT), position=b"", size=1)
+            first = await store.page(Query(self.PARENT), position=b"", size=1)
         async with self.opened() as store:
             assert store.signing_secret == key
             for one in records:
                 await self._is(store, one)
-            rest = await store.page(Query(_PARENT), position=first.position, size=9)
+            rest = await store.page(Query(self.PARENT), position=first.position, size=9)
             assert [_name(one) for one in rest.operations] == [held, waiting.name]
             assert set(await store.leased()) == {Leased(held, 1), Leased(hidden, 1)}
-            assert list(await store.claimable({_METHOD: 9})) == [waiting.name]
+            assert list(await store.claimable({self.METHOD: 9})) == [waiting.name]
             again = self.record("op-5", request_id="r", fingerprint=b"f")
             assert await store.create(again) == waiting
             newest = (await store.create(self.record("op-6"))).name
@@ -1202,9 +1209,9 @@ class StoreConformance:
             assert await store.exclusive_holder(_TARGET) == updating
             again = self.record("op-5", **how)
             await _refused(OperationInProgressError, store.create(again))
-            assert list(await store.claimable({_METHOD: 9})) == []
+            assert list(await store.claimable({self.METHOD: 9})) == []
             self.time += 10_000_000
-            assert list(await store.claimable({_METHOD: 9})) == [retried]
+            assert list(await store.claimable({self.METHOD: 9})) == [retried]
             assert list(await store.expired(9)) == [paused]
             self.time += 10_000_000
             assert set(await store.expired(9)) == {paused, done}
@@ -1225,7 +1232,7 @@ class StoreConformance:
         position = b""
         for _ in range(100):
             page = await store.page(
-                query or Query(_PARENT), position=position, size=size, examined=examined
+                query or Query(self.PARENT), position=position, size=size, examined=examined
             )
             yield [_name(one) for one in page.operations]
             position = page.position
@@ -1239,12 +1246,12 @@ class StoreConformance:
         pages = self._pages(store, size, query, examined)
         return [name async for page in pages for name in page]
 
-    async def _listed(self, store: Store, parent: str = _PARENT) -> list[str]:
+    async def _listed(self, store: Store, parent: str = PARENT) -> list[str]:
         return await self._found(store, Query(parent))
 
 
-class _Told:
-    """What a store has told a listener."""
+class _Announced:
+    """The changes that a store has announced to a listener, in order."""
 
     def __init__(self, store: Store) -> None:
         self.befores: list[Record | None] = []

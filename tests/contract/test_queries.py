@@ -19,14 +19,16 @@ from lro_grpc._filtering.expression import And, Compare, Filter, Like, Not, Or, 
 from lro_grpc._filtering.parser import MAX_DEPTH, MAX_TERMS, parse
 from lro_grpc._operation import publication
 from lro_grpc._operation.lifecycle import JOB
-from lro_grpc.conformance import _METHOD as METHOD
-from lro_grpc.conformance import _START as START
+from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import MemoryStore, Query, SqliteStore, Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from lro_grpc._operation.record import Record
+
+METHOD = StoreConformance.METHOD
+START = StoreConformance.START
 
 # Records, with few values, so that filters hit, and with strange ones.
 

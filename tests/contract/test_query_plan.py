@@ -12,12 +12,13 @@ import pytest
 from lro_grpc._filtering.parser import parse
 from lro_grpc._operation.events import Cancel, Claim, Delete
 from lro_grpc._operation.record import Record
-from lro_grpc.conformance import _LEASE as LEASE
-from lro_grpc.conformance import _METHOD as METHOD
-from lro_grpc.conformance import _PARENT as PARENT
-from lro_grpc.conformance import _START as START
 from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import Query, SqliteStore
+
+LEASE = 15_000_000
+METHOD = StoreConformance.METHOD
+PARENT = StoreConformance.PARENT
+START = StoreConformance.START
 
 NAME = f"{PARENT}/operations/op-1"
 TARGET = f"{PARENT}/instances/i"

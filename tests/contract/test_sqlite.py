@@ -20,10 +20,6 @@ from lro_grpc._errors import ConfigurationError, OperationNotFoundError, Unavail
 from lro_grpc._filtering.parser import parse
 from lro_grpc._operation.events import Cancel, Claim, Delete, Report
 from lro_grpc._operation.record import Record
-from lro_grpc.conformance import _LEASE as LEASE
-from lro_grpc.conformance import _METHOD as METHOD
-from lro_grpc.conformance import _PARENT as PARENT
-from lro_grpc.conformance import _START as START
 from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import Query, SqliteStore, open_url
 
@@ -33,6 +29,11 @@ if TYPE_CHECKING:
 
     from lro_grpc.stores import Now
 from lro_grpc._operation import lifecycle
+
+LEASE = 15_000_000
+METHOD = StoreConformance.METHOD
+PARENT = StoreConformance.PARENT
+START = StoreConformance.START
 
 TIMEOUT = 20
 RESPONSE = _anys.packed_bytes(empty_pb2.Empty())

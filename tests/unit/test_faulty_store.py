@@ -10,9 +10,10 @@ from lro_grpc._errors import OperationNotFoundError, UnavailableError
 from lro_grpc._operation.events import Cancel
 from lro_grpc._operation.record import Record
 from lro_grpc._testing.faulty_store import NO_FAULTS, Faults, FaultyStore
-from lro_grpc.conformance import _START as START
 from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import MemoryStore
+
+START = StoreConformance.START
 
 RECORD = StoreConformance().record()
 
