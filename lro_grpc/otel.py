@@ -22,7 +22,7 @@ conventions allow it for messages that are processed one by one, as operations a
 message's creation, which they ask for, is there as well.
 
 =========================  ======================================================================
-attribute of spans         what it tells
+attribute of spans         meaning
 =========================  ======================================================================
 ``lro.operation.name``     the operation: ``[{parent}/]operations/{id}``
 ``lro.operation.method``   the method that started it: ``{package}.{service}/{method}``

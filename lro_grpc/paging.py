@@ -20,7 +20,7 @@ DEFAULT_PAGE_SIZE = 50
 """Operations on a page when the caller names no size."""
 
 MAX_PAGE_SIZE = 1000
-"""Operations on a page at most, unless a server is told otherwise."""
+"""Operations on a page at most, unless a server has another limit."""
 
 _SIGNATURE_BYTES = 16
 

@@ -42,8 +42,8 @@ class FaultyStore(ForwardingStore):
 
     Opening and closing never fail.
 
-    What a call answers, if it does, is the store's own answer; listeners are told of each change,
-    as the store tells them.
+    What a call answers, if it does, is the store's own answer; listeners get each change,
+    as they get it from the store.
 
     Args:
         store: The store.

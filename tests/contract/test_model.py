@@ -145,7 +145,7 @@ class Model:
 
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
-        self.told: list[Record] = []
+        self.announced: list[Record] = []
 
     def create(self, made: Record) -> Record | LroError:
         for stored in self.records.values():
@@ -184,7 +184,7 @@ class Model:
 
     def _keep(self, before: Record | None, after: Record) -> None:
         assert violations(before, after) == []
-        self.told.append(after)
+        self.announced.append(after)
         self.records[after.name] = after
         if after.deleted and after.done:
             del self.records[after.name]
@@ -204,14 +204,14 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def begin(self) -> None:
         self.now = 1_800_000_000 * SECOND
         self.model = Model()
-        self.told: list[Record] = []
+        self.announced: list[Record] = []
         self.names: list[str] = []
         self.loop = asyncio.new_event_loop()
         self.store = self.make_store()
         self.open()
 
     def open(self) -> None:
-        self.store.subscribe(lambda _, after: self.told.append(after))
+        self.store.subscribe(lambda _, after: self.announced.append(after))
         self.run(self.store.open())
 
     def teardown(self) -> None:
@@ -238,7 +238,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     @precondition(lambda self: self.names)
     @rule(pick=picks, event=events)
-    def apply_safely(self, pick: int, event: Event) -> None:
+    def apply(self, pick: int, event: Event) -> None:
         self.do([self.change(pick, event)])
 
     @precondition(lambda self: self.names)
@@ -277,7 +277,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     @invariant()
     def listeners_were_told_the_same(self) -> None:
         if hasattr(self, "loop"):
-            assert self.told == self.model.told
+            assert self.announced == self.model.announced
 
     @invariant()
     def everything_is_read_the_same(self) -> None:

@@ -113,11 +113,11 @@ QUERIES: dict[str, tuple[Callable[[SqliteStore], Awaitable[object]], set[str]]] 
     ),
     "filtered page": (filtered_page, {"operations_listed"}),
     "next page": (second_page, {"operations_listed"}),
-    "occupant": (lambda store: store.exclusive_holder(TARGET), {"operations_exclusive"}),
+    "exclusive_holder": (lambda store: store.exclusive_holder(TARGET), {"operations_exclusive"}),
     "claimable": (lambda store: store.claimable({METHOD: 50}), {"operations_claimable"}),
-    "held": (lambda store: store.leased(), {"operations_leased"}),
-    "held until": (lambda store: store.leased(until=START), {"operations_leased"}),
-    "due": (lambda store: store.expired(50), {"operations_expiring", "operations_overdue"}),
+    "leased": (lambda store: store.leased(), {"operations_leased"}),
+    "leased until": (lambda store: store.leased(until=START), {"operations_leased"}),
+    "expired": (lambda store: store.expired(50), {"operations_expiring", "operations_overdue"}),
 }
 
 

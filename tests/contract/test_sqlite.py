@@ -226,7 +226,7 @@ def test_a_refused_file_is_let_go_of(path, what):
     assert descriptors(path) == []
 
 
-# Durability (R1): what SQLite itself is told.
+# Durability (R1): the settings of SQLite itself.
 
 
 async def test_commits_are_synchronous_and_go_to_a_write_ahead_log(path):
@@ -455,8 +455,8 @@ def plan_of(path: Path, call: Callable[[SqliteStore], object]) -> str:
 
 HOT = {
     "claimable": (lambda store: store.claimable({METHOD: 5}), "operations_claimable (method=?)"),
-    "held": (lambda store: store.leased(until=START), "operations_leased (lease_expire_time<?)"),
-    "all held": (lambda store: store.leased(), "operations_leased (lease_expire_time<?)"),
+    "leased": (lambda store: store.leased(until=START), "operations_leased (lease_expire_time<?)"),
+    "all leased": (lambda store: store.leased(), "operations_leased (lease_expire_time<?)"),
     "first page": (
         lambda store: store.page(Query(PARENT), position=b"", size=5),
         "operations_listed (parent=? AND sequence>? AND sequence<?)",
@@ -504,10 +504,10 @@ def test_hot_queries_keep_their_index(path, call, index):
     assert "TEMP B-TREE" not in plan  # no sorting: the index has the order
 
 
-# A commit that is not told yet.
+# A commit that is not announced yet.
 
 
-def test_a_list_is_of_what_is_told_though_the_file_is_ahead(path):
+def test_a_list_is_of_what_was_announced_though_the_file_is_ahead(path):
     """As Get is; and a filter is asked of the same state that is served."""
 
     async def check() -> None:
@@ -536,7 +536,7 @@ def test_a_list_is_of_what_is_told_though_the_file_is_ahead(path):
 
 
 def _comes_into_file(path: Path, state: int) -> bool:
-    """Tells whether the operation has a state in the file soon, while the event loop stands."""
+    """Returns whether the operation has a state in the file soon, while the event loop stands."""
     end = time.monotonic() + 0.1
     with contextlib.closing(sqlite3.connect(path)) as connection:
         while time.monotonic() < end:

@@ -1,4 +1,4 @@
-"""What callers have asked of servers and have been told: every call, in real time."""
+"""The calls of servers and their answers, in real time."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Call:
     """The time of day, in nanoseconds."""
     code: grpc.StatusCode | None = None
     """How it ended; None if it had no answer."""
-    told: list[bytes] = field(default_factory=list)
+    answers: list[bytes] = field(default_factory=list)
     """The operations that it was answered with, as they came over the wire."""
 
     def __enter__(self) -> Call:
@@ -57,7 +57,7 @@ class Call:
     @property
     def name(self) -> str:
         """The name of the one operation that it was answered with."""
-        return operations_pb2.Operation.FromString(self.told[0]).name
+        return operations_pb2.Operation.FromString(self.answers[0]).name
 
     @property
     def ok(self) -> bool:

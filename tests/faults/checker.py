@@ -37,7 +37,7 @@ class Verdict:
     doubled: list[str] = field(default_factory=list)
     """Two operations of one request, two outcomes of one operation, two runs of one attempt."""
     backwards: list[str] = field(default_factory=list)
-    """Told as it was before what had been told already."""
+    """Answered as it was before an earlier answer."""
     wrong: list[str] = field(default_factory=list)
     """Ended with what does not follow from the request, or from a cancel; refused for nothing."""
 
@@ -67,7 +67,7 @@ class Version(NamedTuple):
 
 @dataclass(frozen=True)
 class Read:
-    """What one call has told of one operation."""
+    """The answer of one call on one operation."""
 
     begun: int
     ended: int
@@ -79,7 +79,7 @@ def judge(history: History, notes: Mapping[str, Sequence[Run]]) -> Verdict:
     """Returns what is wrong with a history whose last calls have asked for everything once more.
 
     Args:
-        history: What callers were told.
+        history: The calls and their answers.
         notes: What handlers have noted of each operation, in order.
     """
     judge = _Judge(history, notes)
@@ -120,7 +120,7 @@ class _Judge:
     def _all_reads(self) -> dict[str, list[Read]]:
         reads = defaultdict(list)
         for call in self._history.calls:
-            for body in call.told if call.ok else ():
+            for body in call.answers if call.ok else ():
                 reads[self._operation(body).name].append(Read(call.begun, call.ended, body))
             if call.code is grpc.StatusCode.NOT_FOUND and call.what != "start":
                 reads[call.about].append(Read(call.begun, call.ended, None))
@@ -129,7 +129,7 @@ class _Judge:
     def _all_acknowledged(self) -> dict[str, str]:
         """The request_id of each operation that a start was answered with."""
         return {
-            self._operation(call.told[0]).name: call.about
+            self._operation(call.answers[0]).name: call.about
             for call in self._calls["start"]
             if call.ok
         }
@@ -193,14 +193,14 @@ class _Judge:
     def _check_walks(self) -> None:
         """A list has whatever was acknowledged before it was asked for, once."""
         starts = sorted(
-            (call.ended, self._operation(call.told[0]).name)
+            (call.ended, self._operation(call.answers[0]).name)
             for call in self._calls["start"]
             if call.ok
         )
         for walk in self._calls["walk"]:
             if not walk.ok:
                 continue
-            listed = Counter(self._operation(body).name for body in walk.told)
+            listed = Counter(self._operation(body).name for body in walk.answers)
             self.verdict.doubled += [
                 f"{name} is listed {times} times" for name, times in listed.items() if times > 1
             ]
@@ -240,7 +240,7 @@ class _Judge:
                 self.verdict.backwards.append(f"{name} was deleted, and was found later")
 
     def _check_order(self, name: str, reads: list[Read]) -> None:
-        """A read tells no less than any that had ended before it began: a register's order."""
+        """A read shows no less than any that had ended before it began: a register's order."""
         found = [read for read in reads if read.body is not None]
         ended = iter(sorted(found, key=lambda read: read.ended))
         latest = next(ended, None)
@@ -252,17 +252,19 @@ class _Judge:
                     state = seen(self._operation(latest.body)).state
                 floor = Version(*map(max, floor, version))
                 latest = next(ended, None)
-            told = self._version(read.body)
+            shown = self._version(read.body)
             back = [
-                key for key, now, then in zip(told._fields, told, floor, strict=True) if now < then
+                key
+                for key, now, then in zip(shown._fields, shown, floor, strict=True)
+                if now < then
             ]
             now = seen(self._operation(read.body)).state
             if state and now not in REACHABLE[state]:
                 back.append(f"state {JOB.name_of(state)}")
-            if floor.start_time and told.start_time != floor.start_time:
+            if floor.start_time and shown.start_time != floor.start_time:
                 back.append("start_time")
             if back:
-                self.verdict.backwards.append(f"{name}: {back} of {floor}, then {told}")
+                self.verdict.backwards.append(f"{name}: {back} of {floor}, then {shown}")
 
     def _doubled_runs(self, name: str) -> Iterator[str]:
         for attempt, times in Counter(run.attempt for run in self._runs.get(name, ())).items():

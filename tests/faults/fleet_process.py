@@ -1,13 +1,13 @@
 """A fleet of files, served by a process that a test may kill at an exact moment of its work.
 
-The last part of an id tells what is to be done: ``x-noop`` nothing, ``x-20ms`` a file built in
+The last part of an id says what is to be done: ``x-noop`` nothing, ``x-20ms`` a file built in
 20 ms, ``x-5steps`` one built line by line with a checkpoint after each, ``x-retry`` nothing, and in
 every other attempt only, ``x-fail`` one that cannot be built, ``x-stop`` one that is built until it
 is cancelled. Each response follows from its request alone, and is read from the file that was
 built. Every run of a handler, a create, a delete or a step, and every checkpoint that was kept is
 noted in the file ``runs``.
 
-It tells its parent over stdout: ``port N`` right before the store is opened, and ``at POINT`` at
+It reports to its parent on stdout: ``port N`` right before the store is opened, and ``at POINT`` at
 each point where it stands still because ``--hold`` (until its parent writes a line to stdin,
 whatever happens to the attempt) or ``--pause`` (once, until the attempt is stopped) names it. It
 does not outlive its parent, nor two minutes.
@@ -52,7 +52,7 @@ MANY = 1000
 """Attempts, where kills are not to be what ends an operation."""
 
 
-def tell(line: str) -> None:
+def say(line: str) -> None:
     os.write(1, f"{line}\n".encode())
 
 
@@ -80,11 +80,11 @@ class Gates:
                 elif isinstance(step, float):
                     self._nap(op, time.monotonic() + step)
                 elif step in self._hold:
-                    tell(f"at {step}")
+                    say(f"at {step}")
                     self._released.wait()
                 elif step in self._pause:
                     self._pause.remove(step)
-                    tell(f"at {step}")
+                    say(f"at {step}")
                     self._nap(op, FOR_EVER)
 
     async def walk_async(self, steps: Steps[T], op: Any) -> T:
@@ -99,13 +99,13 @@ class Gates:
                 elif isinstance(step, float):
                     await (asyncio.sleep(step) if step < FOR_EVER else asyncio.Event().wait())
                 elif step in self._hold:
-                    tell(f"at {step}")
+                    say(f"at {step}")
                     while not self._released.is_set():
                         with contextlib.suppress(asyncio.CancelledError):
                             await asyncio.sleep(NAP_SECONDS)
                 elif step in self._pause:
                     self._pause.remove(step)
-                    tell(f"at {step}")
+                    say(f"at {step}")
                     await asyncio.Event().wait()
 
     @staticmethod
@@ -303,14 +303,14 @@ class BlockingBatches(Fleet):
 async def serve_aio(operations: lro_grpc.Operations, servicer: Fleet) -> None:
     server = grpc.aio.server()
     fleet_grpc.add_FleetServiceServicer_to_server(servicer, operations.attach(server))
-    tell(f"port {server.add_insecure_port('127.0.0.1:0')}")
+    say(f"port {server.add_insecure_port('127.0.0.1:0')}")
     await operations.run(server)
 
 
 def serve_sync(operations: lro_grpc.Operations, servicer: Fleet) -> None:
     server = grpc.server(futures.ThreadPoolExecutor(16))
     fleet_grpc.add_FleetServiceServicer_to_server(servicer, operations.attach(server))
-    tell(f"port {server.add_insecure_port('127.0.0.1:0')}")
+    say(f"port {server.add_insecure_port('127.0.0.1:0')}")
     operations.run(server)
 
 

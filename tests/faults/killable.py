@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 SCRIPT = Path(__file__).with_name("fleet_process.py")
 GRACE_SECONDS = 12
-"""How long a server waits for what it has told to stop, unless the test says otherwise."""
+"""The time that a server waits for what it stops, unless the test says otherwise."""
 PATIENCE_SECONDS = 30
 """For what happens within milliseconds, however busy the machine is."""
 AT_ONCE_SECONDS = 12

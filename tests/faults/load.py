@@ -1,4 +1,4 @@
-"""Callers that keep a server busy, and note all that they do and are told."""
+"""Callers that keep a server busy, and note all their calls and answers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PATIENCE_SECONDS = 40
 
 @dataclass
 class Board:
-    """What callers tell each other, beside the history of how they have come to know it."""
+    """The knowledge that callers share, beside the history of their calls."""
 
     history: History = field(default_factory=History)
     names: dict[str, str] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class Board:
 
 
 class Caller:
-    """Calls a server until it is told to end.
+    """Calls a server until it has to end.
 
     Args:
         board: What it shares with the others.
@@ -248,7 +248,7 @@ class Caller:
         """Takes the answer of a call, if there is one; a refusal is for the checker to judge."""
         try:
             with call:
-                call.told = [operation.SerializeToString() for operation in ask() or ()]
+                call.answers = [operation.SerializeToString() for operation in ask() or ()]
         except grpc.RpcError:
             if call.is_open:
                 assert call.code in self._open, f"{call} has no answer"

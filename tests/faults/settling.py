@@ -47,7 +47,7 @@ def _ask_for_everything(board: Board, client: Client) -> None:
         starts = [(history.begin("start", one), client.starting(what)) for one, what in requests]
         for call, answer in starts:
             with call:
-                call.told = [answer.result().SerializeToString()]
+                call.answers = [answer.result().SerializeToString()]
             board.acknowledged(call.about, call.name)
     for name in board.unwanted:  # some may be deleted by now; it is for the checker to judge
         with contextlib.suppress(grpc.RpcError), history.begin("cancel", name):
@@ -60,20 +60,20 @@ def _ask_for_everything(board: Board, client: Client) -> None:
         if not operation.done and impatient < MAX_PATIENCE:
             with history.begin("wait", operation.name) as call:
                 ended = client.wait_for(operation.name, AT_ONCE_SECONDS)
-                call.told = [ended.SerializeToString()]
+                call.answers = [ended.SerializeToString()]
             impatient += not ended.done
     for names in _in_parts(list(board.names.values())):
         gets = [(history.begin("get", name), client.getting_bytes(name)) for name in names]
         for call, answer in gets:
             with contextlib.suppress(grpc.RpcError), call:
-                call.told = [answer.result()]
+                call.answers = [answer.result()]
     _walk(board, client)
 
 
 def _walk(board: Board, client: Client) -> list[operations_pb2.Operation]:
     with board.history.begin("walk", PARENT) as call:
         found = client.walk(PARENT)
-        call.told = [operation.SerializeToString() for operation in found]
+        call.answers = [operation.SerializeToString() for operation in found]
     return found
 
 

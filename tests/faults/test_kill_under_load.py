@@ -1,4 +1,4 @@
-"""Faults at random moments under load, and a history of what the callers were told.
+"""Faults at random moments under load, and a history of the answers that the callers got.
 
 ``LRO_FAULT_SEED`` repeats a choice of moments and calls (not their exact timing).
 """

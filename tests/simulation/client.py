@@ -122,7 +122,7 @@ class Client:
         await self._ask("GetOperation", operations_pb2.GetOperationRequest(name=name), DEADLINE)
 
     async def wait(self, name: str, timeout: float | None = None) -> bool:
-        """Waits, and tells whether the operation is done."""
+        """Waits, and returns whether the operation is done."""
         if timeout is None:
             timeout = self._random.choice((0.0, 1.0, 8.0, 25.0))
         request = operations_pb2.WaitOperationRequest(name=name)
@@ -130,7 +130,7 @@ class Client:
         return await self._ask("WaitOperation", request, timeout + DEADLINE)
 
     async def watch(self, name: str, deadline: float | None = None) -> bool:
-        """Watches, and tells whether the operation is done; some read slowly."""
+        """Watches, and returns whether the operation is done; some read slowly."""
         if deadline is None:
             deadline = self._random.choice((1.0, 8.0, 25.0))
         known = self._history.ask(name)
@@ -139,7 +139,7 @@ class Client:
             nonlocal known
             await self._travel()
             operation = control_pb2.WatchOperationResponse.FromString(message).operation
-            known = self._history.told(name, known, operation)
+            known = self._history.answered(name, known, operation)
             if self.loses_answers and self._random.random() < 0.2:
                 await asyncio.sleep(self._random.choice((0.05, 1.0, self._scenario.lease)))
 
@@ -199,7 +199,7 @@ class Client:
                 self._history.not_found(request.name)
             raise
         operation = operations_pb2.Operation.FromString(answer)
-        self._history.told(request.name, known, operation)
+        self._history.answered(request.name, known, operation)
         return operation.done
 
     async def _change(self, method: str, request: Any) -> None:

@@ -93,7 +93,7 @@ class Cluster:
             self._observer.stored(self._in_file())
 
     async def drain(self, place: int) -> bool:
-        """Ends a server in good order; tells whether it has ended by itself."""
+        """Ends a server in good order; returns whether it has ended by itself."""
         draining = self.servers[place].drain()
         await asyncio.wait({draining}, timeout=STOP_SECONDS)
         self.kill(place)
@@ -151,7 +151,7 @@ class Cluster:
         return FaultyStore(store, self._loop.random, self._store_faults, sleep=asyncio.sleep)
 
     def _close_files(self, process: Process) -> bool:
-        """Does what the operating system does; tells whether there was anything to do."""
+        """Does what the operating system does; returns whether there was anything to do."""
         store = self._files.pop(process, None)
         if store is None:
             return False

@@ -107,7 +107,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """Keeps the log out of it, which tells of each fault."""
+    """Keeps the log out of it, which has a line for each fault."""
     logging.disable()
     yield
     logging.disable(logging.NOTSET)

@@ -1,4 +1,4 @@
-"""What clients were told, and whether it can be true."""
+"""Checks whether the answers that clients got can all be true."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Known:
     deleted: bool = False
 
     def after(self, operation: Operation) -> Known:
-        """Returns what is known to who is told of the operation."""
+        """Returns what a client knows that has this answer."""
         shown = shown_of(operation)
         return replace(
             self,
@@ -77,10 +77,10 @@ class History:
         if len(there) > 1:
             self.doubled.add(request_id)
             self.observer.problems.append(f"{request_id} has started {there}")
-        self.told(name, known.get(name, Known()), answer)
+        self.answered(name, known.get(name, Known()), answer)
 
-    def told(self, name: str, before: Known, operation: Operation) -> Known:
-        """Takes an operation, as it was told to someone who knew that much when asking.
+    def answered(self, name: str, before: Known, operation: Operation) -> Known:
+        """Takes the answer to a client that knew that much when it called.
 
         Returns:
             What they know from then on.
@@ -98,7 +98,7 @@ class History:
             wrong.append("an earlier state")
         if operation.done != JOB.is_terminal(shown.state):
             wrong.append("done, or not, in the wrong state")
-        problems = [f"{name} was told as {what}: {before}, then {operation}" for what in wrong]
+        problems = [f"{name} was answered as {what}: {before}, then {operation}" for what in wrong]
         self.observer.problems += problems
         self.known[name] = self.ask(name).after(operation)
         return before.after(operation)
@@ -118,7 +118,7 @@ class History:
         found = set()
         for operation in answers:
             found.add(operation.name)
-            self.told(operation.name, known.get(operation.name, Known()), operation)
+            self.answered(operation.name, known.get(operation.name, Known()), operation)
         missing = {name for name in known.keys() - found if not self.observer.may_be_gone(name)}
         if missing:
             self.lost |= missing

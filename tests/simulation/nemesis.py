@@ -24,7 +24,7 @@ class Nemesis:
         clock: The time of day, to be set.
         scenario: Which faults there are.
         cluster: The servers.
-        observer: Is told what to excuse.
+        observer: Takes what to excuse.
         totals: Where the faults are counted.
     """
 

@@ -101,9 +101,9 @@ class Observer:
             self._check_attempts(record)
 
     def stored(self, records: Iterable[Record]) -> None:
-        """Takes all that is in the store after its process has died: what was told is there (R1).
+        """Takes all that is in the store after its process has died: all that was announced (R1).
 
-        What was not told may be there, too.
+        What was not announced may be there, too.
         """
         found = {record.name: record for record in records}
         for name in self._invariants.records.keys() - found.keys():

@@ -50,7 +50,7 @@ class SharedStore(MemoryStore):
         self._longest_write = longest_write
         self._clients: list[Client] = []
         self._writer: Client | None = None
-        self._told: list[tuple[Record | None, Record]] = []
+        self._changes: list[tuple[Record | None, Record]] = []
         self.subscribe(self._on_change)
 
     def client(self, process: Process, *, exclusive: bool) -> Client:
@@ -60,19 +60,19 @@ class SharedStore(MemoryStore):
         return self._clients[-1]
 
     async def write(self, writer: Client, call: Write) -> Any:
-        """Calls the store for a client, which is told of its changes before it is answered."""
+        """Calls the store for a client, which gets its changes before its answer."""
         if self._loop.random.random() >= self.late_writes:
-            outcome, told = await self._written(writer, call)
-            return _tell(writer, told, outcome)
+            outcome, changes = await self._written(writer, call)
+            return _announce(writer, changes, outcome)
         answer = self._loop.create_future()
 
         async def travel() -> None:
             await asyncio.sleep(self._loop.random.uniform(0, self._longest_write))
-            outcome, told = await self._written(writer, call)
-            self._loop.call_soon(arrive, told, outcome, context=writer.process.context)
+            outcome, changes = await self._written(writer, call)
+            self._loop.call_soon(arrive, changes, outcome, context=writer.process.context)
 
-        def arrive(told: Sequence[tuple[Record | None, Record]], outcome: Any) -> None:
-            value = _tell(writer, told, outcome, raises=False)
+        def arrive(changes: Sequence[tuple[Record | None, Record]], outcome: Any) -> None:
+            value = _announce(writer, changes, outcome, raises=False)
             if answer.done():  # nobody waits for it any more
                 return
             if isinstance(value, LroError):
@@ -87,16 +87,16 @@ class SharedStore(MemoryStore):
         self, writer: Client, call: Write
     ) -> tuple[Any, Sequence[tuple[Record | None, Record]]]:
         """Calls the store, which answers without a pause; returns its changes, too."""
-        self._writer, self._told = writer, []
+        self._writer, self._changes = writer, []
         try:
-            return await call(), self._told
+            return await call(), self._changes
         except LroError as error:
-            return error, self._told
+            return error, self._changes
         finally:
             self._writer = None
 
     def _on_change(self, before: Record | None, after: Record) -> None:
-        self._told.append((before, after))
+        self._changes.append((before, after))
         random = self._loop.random
         for client in self._clients:
             if client is not self._writer and random.random() >= self._lost_notices:
@@ -106,14 +106,14 @@ class SharedStore(MemoryStore):
                 )
 
 
-def _tell(
+def _announce(
     writer: Client,
-    told: Sequence[tuple[Record | None, Record]],
+    changes: Sequence[tuple[Record | None, Record]],
     outcome: Any,
     *,
     raises: bool = True,
 ) -> Any:
-    for change in told:
+    for change in changes:
         writer.notice(*change)
     if raises and isinstance(outcome, LroError):
         raise outcome

@@ -206,7 +206,7 @@ class Workload:
 
     async def _end(self, plan: Plan, op: Any) -> Any:
         if plan.ending == "fail":
-            # An error that a batch is rolled back for may be told by a later attempt.
+            # An error that a batch is rolled back for may be reported by a later attempt.
             by = "" if plan.method == BATCH else f" by attempt {op.attempt}"
             raise LroError(f"failed{by}", code=Code.DATA_LOSS)
         if plan.ending == "break":

@@ -78,12 +78,12 @@ def create(**values: object) -> Record:
 def histories(draw: st.DrawFn, *, batch: bool = False) -> list[Record]:
     """The records of one operation from its start on; a batch begins in the first attempt."""
     one = create(**draw(creations))
-    told, now = [one], NOW
+    records, now = [one], NOW
     if batch:
         one = events.Claim(LEASE).apply(one, now)
         begun = BatchStates.begin(["i/b", "i/a"]).serialized()
         one = events.SaveBatch(events.Report(one.attempt), begun, b"").apply(one, now)
-        told.append(one)
+        records.append(one)
     for _ in range(draw(st.integers(0, 30))):
         if one.done:
             break
@@ -93,8 +93,8 @@ def histories(draw: st.DrawFn, *, batch: bool = False) -> list[Record]:
             one = event.apply(one, now)
         except LroError:
             continue
-        told.append(one)
-    return told
+        records.append(one)
+    return records
 
 
 @st.composite

@@ -56,17 +56,17 @@ def test_a_call_that_fails_before_has_done_nothing() -> None:
     asyncio.run(check())
 
 
-def test_a_call_that_fails_after_has_done_all_and_told_of_it() -> None:
+def test_a_call_that_fails_after_has_done_and_announced_all() -> None:
     async def check() -> None:
         store, sound = faulty(after=1.0)
-        told: list[Record] = []
-        store.subscribe(lambda _, after: told.append(after))
+        records: list[Record] = []
+        store.subscribe(lambda _, after: records.append(after))
         with pytest.raises(UnavailableError):
             await store.create(RECORD)
         with pytest.raises(UnavailableError):
             await store.apply(RECORD.name, Cancel())
         assert (await sound.read(RECORD.name)).done
-        assert len(told) == 2
+        assert len(records) == 2
 
     asyncio.run(check())
 

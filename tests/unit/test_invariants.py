@@ -142,11 +142,11 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("before", "after"), CHANGES.values(), ids=CHANGES)
-def test_a_change_that_must_not_be_is_told(before: Record, after: Record) -> None:
+def test_a_change_that_must_not_be_is_found(before: Record, after: Record) -> None:
     assert violations(before, after) != []
 
 
-def test_changes_that_nobody_told_of_may_lie_between() -> None:
+def test_changes_that_were_not_announced_may_lie_between() -> None:
     assert violations(QUEUED, AGAIN) != []
     assert violations(QUEUED, AGAIN, missed=True) == []
 

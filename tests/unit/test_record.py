@@ -205,9 +205,11 @@ def test_a_report_replaces_what_it_tells_and_leaves_the_rest():
     assert (shown(one).progress_percent, shown(one).status_detail) == (20, "second")
 
 
-@pytest.mark.parametrize(("told", "seen"), [(9, 10), (-5, 10), (11, 11), (100, 100), (1000, 100)])
-def test_progress_is_at_most_100_and_never_goes_back(told, seen):
-    assert held(Report(1, 10), Report(1, told)).progress_percent == seen
+@pytest.mark.parametrize(
+    ("reported", "shown_percent"), [(9, 10), (-5, 10), (11, 11), (100, 100), (1000, 100)]
+)
+def test_progress_is_at_most_100_and_never_goes_back(reported, shown_percent):
+    assert held(Report(1, 10), Report(1, reported)).progress_percent == shown_percent
 
 
 def test_a_report_that_tells_nothing_new_changes_nothing():
@@ -823,33 +825,33 @@ def events(draw, one: Record):
 
 def check_invariants(one: Record) -> None:
     """reference/dialects.md 8.3, items 1, 2 and 4."""
-    operation, told = served(one), shown(one)
+    operation, published = served(one), shown(one)
     outcome = operation.WhichOneof("result")
     assert operation.done == one.done == (outcome is not None)
-    assert operation.done == told.HasField("end_time") == bool(one.end_time)
+    assert operation.done == published.HasField("end_time") == bool(one.end_time)
     assert operation.name == one.name
-    assert told.create_time.ToMicroseconds() == NOW
-    assert told.state == one.state
-    assert told.attempt == one.attempt
+    assert published.create_time.ToMicroseconds() == NOW
+    assert published.state == one.state
+    assert published.attempt == one.attempt
     if outcome == "error":
         assert operation.error.code != 0
         assert not operation.HasField("response")
     cancelled = outcome == "error" and operation.error.code == Code.CANCELLED
     assert cancelled == (one.state == CANCELLED)
     if cancelled or one.state == CANCELLING:
-        assert told.cancel_requested
-    assert 0 <= told.progress_percent <= 100
+        assert published.cancel_requested
+    assert 0 <= published.progress_percent <= 100
     if outcome == "response":
-        assert told.progress_percent == 100
+        assert published.progress_percent == 100
     assert one.create_time <= one.update_time
     assert not one.done or one.create_time <= one.end_time == one.update_time
     assert bool(one.lease_expire_time) <= (one.state in (RUNNING, UPDATING, CANCELLING))
     assert (one.state in (RUNNING, UPDATING)) <= bool(one.lease_expire_time)
-    assert told.pause_requested == one.pause_requested
+    assert published.pause_requested == one.pause_requested
     assert one.pause_requested <= (one.state in (RUNNING, UPDATING))
     assert bool(one.scheduled_time) <= one.claimable
     assert bool(one.exclusive_target) != one.done
-    assert bool(one.expire_time) == one.done == told.HasField("expire_time")
+    assert bool(one.expire_time) == one.done == published.HasField("expire_time")
     assert bool(one.attempt) == bool(one.start_time)
     assert not (one.claimable and one.done)
     assert one.failed_attempts <= one.max_attempts
