@@ -109,7 +109,7 @@ _CARRIED: Mapping[str, Mapping[str, str]] = {
         "deployment_manager": _EMPTY,
     },
 }
-"""What becomes of a field, by dialect."""
+"""The fate of each field, by dialect."""
 
 
 def lost_in(dialect: str) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""What the vendors' clients have in common; and the table of what each of them has been through.
+"""The parts that the tests of all vendors' clients share, and the table of each client's cases.
 
 A test that belongs into the table is marked ``case("success")``. It runs once for each of the
 module's ``SDKS``, whose names are those in the table; or the mark names the one that it is for:

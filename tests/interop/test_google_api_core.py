@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 OperationMetadata = operation_metadata_pb2.OperationMetadata
 
 GRPC, ASYNCIO = "google-api-core (gRPC)", "google-api-core (asyncio)"
-"""What the SDKs are called in the table of them all."""
+"""The names of the SDKs in the table."""
 
 SOON = {"initial": 0.01, "maximum": 0.1}
-"""How often to poll, in seconds; the clients' own defaults begin at one."""
+"""The pause between polls, in seconds; the clients' own defaults begin at one."""
 
 
 def assert_has_no_room(error: exceptions.GoogleAPICallError) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     """Connects a client to a server; the loop is for an asyncio client."""
 
 NOBODY = [("x-user", "nobody")]
-"""What a caller sends who may do nothing."""
+"""The metadata of a caller that may do nothing."""
 
 
 @contextlib.contextmanager

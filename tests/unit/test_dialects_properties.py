@@ -1,4 +1,4 @@
-"""Whatever happens to an operation, each dialect shows it as its documents say."""
+"""Each dialect shows an operation as its documents say, through every history of it."""
 
 from __future__ import annotations
 

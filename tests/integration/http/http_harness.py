@@ -25,7 +25,7 @@ from lro_grpc._http.listening import listening
 from lro_grpc.stores import Store
 
 SECONDS = 15
-"""How long a test waits for what is bound to happen, before it fails."""
+"""The longest that a test waits for an event, before it fails."""
 
 PARENT = "projects/p/locations/l"
 FLEET = "/lro.example.v1.FleetService"

@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is one of the API, and nothing goes wrong in the server."""
+"""Any request has an answer of the API, and nothing goes wrong in the server."""
 
 from __future__ import annotations
 
