@@ -60,7 +60,7 @@ class _Rpcs(grpc.aio.Server):
     def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
         self._handlers += generic_rpc_handlers
 
-    def face(self, method: str) -> Any:
+    def handler(self, method: str) -> Any:
         for handler in self._handlers:
             found = handler.service(SimpleNamespace(method=method))
             if found is not None:
@@ -210,7 +210,7 @@ class SimulatedServer:
         self, method: str, body: bytes, context: _Context, answer: asyncio.Future[bytes]
     ) -> None:
         try:
-            result = await self._rpcs.face(method)(body, context)
+            result = await self._rpcs.handler(method)(body, context)
         except RpcError as failed:
             if not answer.done():
                 answer.set_exception(failed)
