@@ -1,0 +1,34 @@
+"""docs/filters.md: its examples are filters, and its fields and limits are those of the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lro_grpc._filtering.fields import SHORT_NAMES
+from lro_grpc._filtering.parser import parse
+from lro_grpc.filtering import MAX_DEPTH, MAX_LENGTH, MAX_TERMS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "filters.md").read_text(encoding="utf-8")
+EXAMPLES = [
+    *re.findall(r"```filter\n(.*?)```", PAGE, re.DOTALL)[0].splitlines(),
+    *re.findall(r"`([^`\n]* (?:AND|OR) [^`\n]*)`", PAGE),
+]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_is_a_filter(example: str) -> None:
+    parse(example)
+
+
+def test_it_has_every_field() -> None:
+    table = PAGE.split("## Fields")[1].split("## Values")[0]
+    rows = "".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE))
+    assert sorted(re.findall(r"`([^`]*)`", rows)) == sorted(SHORT_NAMES)
+
+
+def test_it_has_the_limits() -> None:
+    limits = PAGE.split("## Limits")[1]
+    assert f"{MAX_LENGTH} characters, parentheses {MAX_DEPTH} deep, {MAX_TERMS} values" in limits
