@@ -22,7 +22,7 @@ from lro_grpc._errors import InvalidArgumentError
 from lro_grpc._operation.batch_states import UNBEGUN, BatchStates
 from lro_grpc._operation.lifecycle import QUEUED, RUNNING
 
-NAME = "alloydb"
+NAME: str = "alloydb"
 
 METADATA_TYPE = "google.cloud.alloydb.v1.OperationMetadata"
 """The full name of the metadata message."""

@@ -13,7 +13,7 @@ from lro_grpc._dialects.view import OperationView, does_not_apply, empty_respons
 from lro_grpc._errors import Code
 from lro_grpc._operation.lifecycle import FAILED, JOB, OPERATION_STATUS
 
-NAME = "azure_face"
+NAME: str = "azure_face"
 
 
 def from_view(view: OperationView) -> operation_status_pb2.OperationStatus:

@@ -25,7 +25,7 @@ from lro_grpc._operation import names
 from lro_grpc._operation.batch_states import BatchStates, Status
 from lro_grpc._operation.lifecycle import CANCELLED, DEPLOYMENT_OPERATION, PARTIALLY_SUCCEEDED
 
-NAME = "deployment_manager"
+NAME: str = "deployment_manager"
 
 Operation = deployment_operation_pb2.DeploymentOperation
 

@@ -17,7 +17,7 @@ from lro_grpc._dialects import canonical_json, http_status
 from lro_grpc._dialects.view import OperationView
 from lro_grpc._operation import metadata
 
-NAME = "longrunning"
+NAME: str = "longrunning"
 
 
 def from_view(view: OperationView) -> operations_pb2.Operation:

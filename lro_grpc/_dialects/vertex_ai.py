@@ -23,7 +23,7 @@ from lro_grpc._errors import InvalidArgumentError
 from lro_grpc._operation import metadata
 from lro_grpc._operation.lifecycle import CANCELLED, CANCELLING, FAILED, JOB
 
-NAME = "vertex_ai"
+NAME: str = "vertex_ai"
 
 _SHARED: Final = ("state", "createTime", "startTime", "endTime", "updateTime", "partialFailures")
 """The fields of a job that ``lro.v1.OperationMetadata`` has under the same names."""
