@@ -236,7 +236,7 @@ class StoreConformance:
 
     @_with_store
     async def test_an_unknown_name_is_not_found(self, store: Store) -> None:
-        """Nothing can be read of it or apply_safely to it."""
+        """Nothing can be read of it, and no event applied to it."""
         await store.create(self.record())
         for name in (f"{self.PARENT}/operations/op-2", "operations/op-1", "", "' OR 1 = 1 --"):
             for call in (store.read(name), store.operation(name), store.apply(name, Cancel())):

@@ -1,4 +1,4 @@
-"""A store that passes every call on to another one: what stands in its way derives from it."""
+"""A store that passes every call on to another: the base of stores that observe or disturb it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class ForwardingStore:
         return await self._call(self._store.read, name)
 
     async def operation(self, name: str) -> bytes:
-        """Returns the served bytes of a name."""
+        """Returns the bytes that Get answers with."""
         return await self._call(self._store.operation, name)
 
     async def find_request(self, method: str, request_id: str) -> Sequence[Record]:
@@ -100,5 +100,5 @@ class ForwardingStore:
     async def _call(
         self, call: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, **options: Any
     ) -> T:
-        """Makes one call of the store's; the place to stand in its way."""
+        """Makes one call of the store; a subclass overrides this to see or change every call."""
         return await call(*arguments, **options)

@@ -1,4 +1,4 @@
-"""A store that lives as long as its process does: for tests, and as the model of the others."""
+"""A store in memory, for tests and for trying out; it lives as long as its process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class MemoryStore:
     """Keeps records in a dictionary; see :class:`lro_grpc._stores.store.Store`.
 
     Args:
-        now: Tells the time in microseconds since 1970 UTC.
+        now: Returns the time in microseconds since 1970 UTC.
     """
 
     exclusive = True
@@ -109,7 +109,7 @@ class MemoryStore:
         return record
 
     async def operation(self, name: str) -> bytes:
-        """Returns the served bytes of a name."""
+        """Returns the bytes that Get answers with."""
         return (await self.read(name)).operation
 
     async def find_request(self, method: str, request_id: str) -> Sequence[Record]:

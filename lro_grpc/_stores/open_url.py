@@ -1,4 +1,4 @@
-"""Stores by the URLs that name them."""
+"""Opens a store by its URL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def open_url(url: str, now: Now) -> Store:
 
     Args:
         url: ``memory:``, ``sqlite:///relative/file.db`` or ``sqlite:////absolute/file.db``.
-        now: Tells the time in microseconds since 1970 UTC.
+        now: Returns the time in microseconds since 1970 UTC.
 
     Raises:
         ConfigurationError: If the URL is none of these.

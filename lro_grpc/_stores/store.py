@@ -1,4 +1,17 @@
-"""The protocol of a store: the only arbiter of what is true of an operation."""
+"""The protocol of a store, and the rules that all stores share.
+
+A store is the one arbiter of operations. It applies events one at a time to the latest record of
+each, keeps what they return, and refuses what they refuse: so two workers never both hold an
+operation, and no request is started twice. Engines and servers keep no state that a store does not
+have; after a crash they begin again from it.
+
+* An answer means that the change is durable. Without an answer it may have happened or not (R11).
+* A listener gets each change before the call that made it returns, and whoever reads after that
+  sees the change or a later one (R8).
+* An event may be applied to several versions of a record before one result is kept: it is pure.
+
+``lro_grpc.conformance`` holds every store to this.
+"""
 
 from __future__ import annotations
 
@@ -25,32 +38,32 @@ A change that this store has made reaches its listeners before the call that mad
 """
 
 Change = tuple[str, Event]
-"""What is to apply_safely to which operation, by its name."""
+"""An operation's name, and the event to apply to it."""
 
 Now = Callable[[], int]
-"""Tells the time in microseconds since 1970 UTC."""
+"""Returns the time in microseconds since 1970 UTC."""
 
 MAX_EXAMINED = 10_000
-"""Records that a store looks at for one page at most."""
+"""The most records that a store looks at for one page."""
 
 MAX_COMPARISONS = 100_000
-"""Comparisons that a filter makes with records for one page at most."""
+"""The most comparisons that a filter makes for one page."""
 
 LAST_SEQUENCE = 2**63 - 1
 """A sequence number beyond those of all records, which count up from 1 as they are created."""
 
 MAX_PAGE_BYTES = 3 * 1024 * 1024
-"""Bytes of operations on a page at most, but for a page of one: a gRPC client reads 4 MiB."""
+"""The most bytes of operations on a page of more than one: a gRPC client reads 4 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a list is to hold."""
+    """The operations that a list holds."""
 
     parent: str
     """The exact parent, empty for none; or one in which a segment ``-`` stands for any segment."""
     filter: Filter | None = None
-    """What they have to match besides."""
+    """The condition on the operations; None for all."""
 
     @property
     def has_wildcard(self) -> bool:
@@ -58,25 +71,25 @@ class Query:
         return "-" in self.parent.split("/")
 
     def matches(self, record: Record) -> bool:
-        """Tells whether the list holds a record; never one that is deleted."""
+        """Returns whether the list holds a record; never one that is deleted."""
         return self.covers(record) and (self.filter is None or self.filter.matches(record))
 
     def examined(self, most: int) -> int:
-        """Returns how many records a page looks at: fewer if the filter has much to compare."""
+        """Returns the number of records that a page looks at: fewer if the filter compares much."""
         each = comparisons(self.filter.expression) if self.filter else 0
         return max(1, min(most, MAX_COMPARISONS // max(1, each)))
 
     def covers(self, record: Record) -> bool:
-        """Tells whether the list holds a record if the filter does not say otherwise."""
+        """Returns whether the list holds a record, filter aside."""
         return not record.deleted and (record.parent == self.parent or self._covers(record.parent))
 
     def _covers(self, parent: str) -> bool:
         if not self.has_wildcard:
             return False
-        asked, segments = self.parent.split("/"), parent.split("/")
-        return len(asked) == len(segments) and all(
+        pattern, segments = self.parent.split("/"), parent.split("/")
+        return len(pattern) == len(segments) and all(
             one == other or (one == "-" and other)
-            for one, other in zip(asked, segments, strict=True)
+            for one, other in zip(pattern, segments, strict=True)
         )
 
 
@@ -87,7 +100,7 @@ class Page:
     operations: Sequence[bytes]
     """Serialized ``google.longrunning.Operation`` messages."""
     position: bytes
-    """Where the next page goes on; empty if this is the last one."""
+    """The begin of the next page; empty if this is the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +112,15 @@ class Leased:
 
 
 class Store(Protocol):
-    """Keeps records, and applies events to them one at a time.
+    """Keeps records, and applies events to them one at a time; see the module.
 
-    Every method is called on one event loop, and only between ``open`` and ``close``. What a
-    method has returned is durable; what it has not returned may or may not have happened. A store
-    that cannot answer raises ``UnavailableError``.
+    Every method is called on one event loop, and only between ``open`` and ``close``. A store that
+    cannot answer raises ``UnavailableError``.
     """
 
     @property
     def exclusive(self) -> bool:
-        """Whether having opened the store proves that whoever had it open before is gone."""
+        """Whether an open store proves that the process that had it open before is gone."""
         ...
 
     @property
@@ -163,7 +175,7 @@ class Store(Protocol):
         """Applies events in their order; the outcome of one does not touch the others.
 
         Returns:
-            For each change the record as it is then, or the error why it did not apply_safely.
+            For each change the record as it is then, or the error with which it was refused.
         """
         ...
 
@@ -176,7 +188,7 @@ class Store(Protocol):
         ...
 
     async def operation(self, name: str) -> bytes:
-        """Returns the served bytes of a name.
+        """Returns the bytes that Get answers with.
 
         Raises:
             OperationNotFoundError: If no operation has the name, or it is deleted.
@@ -202,9 +214,8 @@ class Store(Protocol):
         Args:
             query: What to list.
             position: ``Page.position`` of the page before; empty for the first.
-            size: How many at most; positive.
-            examined: How many records to look at for it at most; positive. ``Query.examined`` may
-                allow for fewer.
+            size: The most operations on it; positive.
+            examined: The most records to look at; positive. ``Query.examined`` may allow fewer.
         """
         ...
 
@@ -216,8 +227,8 @@ class Store(Protocol):
         """Returns the operations that wait for an attempt, oldest first.
 
         Args:
-            limits: For each method to look at, how many at most.
-            ready: Whether only those whose next attempt may begin now.
+            limits: The methods, and the most operations to return of each.
+            ready: Whether to leave out those whose next attempt may not begin yet.
         """
         ...
 
@@ -225,15 +236,15 @@ class Store(Protocol):
         """Returns the operations that an attempt holds.
 
         Args:
-            until: Only those whose lease is over at this time; all of them unless given.
+            until: Leaves out those whose lease is not over at this time; None for none.
         """
         ...
 
     async def expired(self, limit: int) -> Sequence[str]:
-        """Returns operations that ``TimePassed`` would change now: to expire, or to be removed.
+        """Returns operations that ``TimePassed`` changes now: to expire, or to be removed.
 
         Args:
-            limit: How many at most.
+            limit: The most operations to return.
         """
         ...
 
@@ -274,16 +285,16 @@ def request_id_reused(stored: Record, *, caller: str) -> RequestIdReusedError:
 
     Args:
         stored: What was started under it.
-        caller: Who uses it now; what someone else has started is not named to them.
+        caller: The caller that uses it now; what another caller has started is not named.
     """
-    is_theirs = stored.caller == caller
-    started = f", which started {stored.name}" if is_theirs else ""
+    is_own = stored.caller == caller
+    started = f", which started {stored.name}" if is_own else ""
     return RequestIdReusedError(
         f"request_id {cut(stored.request_id)!r} was used for another request of {stored.method}"
         f"{started}; use a new one for a new request",
         metadata={
             "request_id": cut(stored.request_id),
-            **({"operation": stored.name} if is_theirs else {}),
+            **({"operation": stored.name} if is_own else {}),
         },
     )
 
@@ -294,12 +305,12 @@ def sequence_before(position: bytes) -> int:
 
 
 def page_of(found: Iterable[tuple[int, bytes]], size: int, rest: int = 0) -> Page:
-    """Makes a page of what is found, and takes no more of it than that needs.
+    """Makes a page of operations, and takes no more of them than it needs.
 
     Args:
-        found: Operations behind their sequence numbers, the highest first.
-        size: How many at most.
-        rest: The sequence number below which nothing was looked at; 0 if all was.
+        found: The operations with their sequence numbers, the highest first.
+        size: The most operations on the page.
+        rest: The sequence number below which no record was looked at; 0 if all were.
     """
     operations: list[bytes] = []
     taken, last = 0, 0

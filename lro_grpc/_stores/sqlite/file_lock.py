@@ -47,7 +47,7 @@ def _lock(descriptor: int) -> None:
     if sys.platform == "win32":
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except PermissionError as cause:  # which is what Windows calls it
+        except PermissionError as cause:  # the name of the same error on Windows
             raise BlockingIOError(*cause.args) from cause
     else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

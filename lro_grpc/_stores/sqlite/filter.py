@@ -1,6 +1,6 @@
 """Filters as conditions in SQLite's SQL, over a table whose columns are those of ``Record``.
 
-Of a filter's text nothing becomes SQL: columns and comparators are this package's own, and every
+No part of a filter's text becomes SQL: columns and comparators are this package's own, and every
 value is a bound parameter.
 """
 
@@ -20,14 +20,14 @@ _DONE = f"(state IN ({_TERMINAL}))"
 
 
 class Condition(NamedTuple):
-    """What to put behind ``WHERE``."""
+    """A condition, as it stands behind ``WHERE``."""
 
     sql: str
-    """One operand: to be joined by ``AND`` as it is."""
+    """An operand, which ``AND`` may join as it is."""
     parameters: tuple[str | int | bytes, ...] = ()
-    """What its question marks stand for, in order."""
+    """The values of its question marks, in order."""
     exact: bool = True
-    """Whether it is true of the expression's records only; of those it is always true."""
+    """Whether it is true of no other records than the expression matches."""
 
 
 _UNKNOWN = Condition("1", exact=False)
@@ -36,7 +36,7 @@ _UNKNOWN = Condition("1", exact=False)
 def condition(expression: Expression) -> Condition:
     """Returns the condition that is true of every record that an expression matches.
 
-    Where SQL cannot tell, it is true of more records than those, and not ``exact``.
+    Where SQL cannot decide, it is true of more records than those, and not ``exact``.
     """
     return _condition(expression, 0)
 
@@ -52,7 +52,7 @@ def _condition(expression: Expression, depth: int) -> Condition:
         return _UNKNOWN
     if isinstance(expression, Not):
         part = _condition(expression.part, depth + 1)
-        # What is true of too many is, negated, true of too few.
+        # The negation of a condition that is true of too many is true of too few.
         return part._replace(sql=f"NOT ({part.sql})") if part.exact else _UNKNOWN
     parts = (_condition(part, depth + 1) for part in expression.parts)
     return _joined("AND" if isinstance(expression, And) else "OR", parts)
@@ -82,6 +82,6 @@ def _like(like: Like) -> Condition:
         # The length comes first, for of an empty text substr gives NULL.
         sql = f"length({data}) >= ? AND substr({data}, ?) = ?"
         conditions.append(Condition(sql, (length, -len(end), end)))
-    # That the parts inside come one after the other, and apart from the ends, is not asked.
+    # It does not ask that the parts inside come in order, apart from each other and the ends.
     alone = len(inner) + bool(first or last) <= 1
     return _joined("AND", conditions)._replace(exact=alone)

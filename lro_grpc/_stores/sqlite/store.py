@@ -148,7 +148,7 @@ class SqliteStore:
         return record_of(rows[0])
 
     async def operation(self, name: str) -> bytes:
-        """Returns the served bytes of a name."""
+        """Returns the bytes that Get answers with."""
         recent = self._recent_record(name)
         if recent is not None:
             return recent.operation
