@@ -1,4 +1,4 @@
-"""What operations leave on the disk once they have ended."""
+"""Traces that operations leave on the disk once they have ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clients do, over a network that loses answers; each answer goes into the history."""
+"""Clients of a simulation, over a network that loses answers; each answer goes into the history."""
 
 from __future__ import annotations
 

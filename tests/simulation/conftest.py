@@ -1,4 +1,4 @@
-"""Which seeds are run, and what they came to.
+"""Chooses the seeds to run, and sums up their totals.
 
 ``LRO_SIM_SEEDS`` says how many (1000 unless set), and ``LRO_SIM_BASE`` from which number (0 unless
 set, so that a run says something of the code alone; ``random`` for another one each time);

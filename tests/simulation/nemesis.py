@@ -1,4 +1,4 @@
-"""What goes wrong with servers and clocks."""
+"""Faults of servers and of clocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who sees every change at the store, and every step of a handler; and judges them."""
+"""Judges every change at the store, and every step of a handler."""
 
 from __future__ import annotations
 

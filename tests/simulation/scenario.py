@@ -1,4 +1,4 @@
-"""What a seed decides before anything happens: no two runs have the same faults, some have none."""
+"""The choices of a seed, made before a run: no two runs have the same faults, some have none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run, or several, came to."""
+"""The totals of a run, or of several."""
 
 from __future__ import annotations
 

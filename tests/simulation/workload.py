@@ -1,4 +1,4 @@
-"""What the operations of a simulation do, and what is seen of it."""
+"""Work of the operations in a simulation, and the traces that it leaves."""
 
 from __future__ import annotations
 
