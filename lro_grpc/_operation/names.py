@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from lro_grpc._errors import InvalidNameError, cut
 
@@ -12,6 +12,7 @@ COLLECTION = "operations"
 """The collection's id: the last but one segment of a name, and the parent of names without one."""
 
 _ID_BYTES = 16
+_LOCATION = re.compile(r"projects/[^/]+/locations/[^/]+(?=/|$)")
 _MAX_LENGTH = 1024
 _ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}")
 # The characters of a URI path segment (RFC 3986 pchar), and at least one that is not a dot.
@@ -75,3 +76,12 @@ def check_parent(parent: str) -> None:
             f" projects/p/locations/l, of at most {_MAX_LENGTH} characters in all",
             metadata={"parent": cut(parent)},
         )
+
+
+def parent_of(candidates: Iterable[str]) -> str:
+    """Returns the ``projects/*/locations/*`` that the first candidate which has one begins with."""
+    for candidate in candidates:
+        found = _LOCATION.match(candidate)
+        if found:
+            return found.group()
+    return ""

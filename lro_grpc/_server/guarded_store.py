@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import Message
@@ -37,13 +36,15 @@ from lro_grpc._server.rpc.prepare_context import PrepareContext
 from lro_grpc._stores.store import Store
 
 
-@dataclass(frozen=True, slots=True)
 class Admitted:
     """A call that was let in, and the store for it."""
 
-    caller: str
-    """The caller, as ``identify`` returned it; empty without one."""
-    store: Store
+    __slots__ = ("caller", "store")
+
+    def __init__(self, caller: str, store: Store) -> None:
+        self.caller = caller
+        """The caller, as ``identify`` returned it; empty without one."""
+        self.store = store
 
     async def operation(self, name: str) -> bytes:
         """Returns the served bytes of a name; a name that is stored need not be checked.

@@ -144,3 +144,43 @@ def test_a_text_is_split_so_that_it_can_be_joined_again_or_refused(text):
     except InvalidNameError:
         return
     assert names.operation_name(parent, operation_id) == text
+
+
+@pytest.mark.parametrize(
+    ("candidates", "parent"),
+    [
+        (["projects/p/locations/l"], "projects/p/locations/l"),
+        (["projects/p/locations/l/instances/i"], "projects/p/locations/l"),
+        (["projects/p/locations/l/instances/i/backups/b"], "projects/p/locations/l"),
+        (["projects/p/locations/l/locations/m"], "projects/p/locations/l"),
+        (["projects/-/locations/-"], "projects/-/locations/-"),
+        (["projects/example.com:p/locations/l"], "projects/example.com:p/locations/l"),
+        # the first that has one counts: target, then parent, then name
+        (["projects/a/locations/a/x/x", "projects/b/locations/b"], "projects/a/locations/a"),
+        (["instances/i", "projects/b/locations/b"], "projects/b/locations/b"),
+        (["", "", "projects/c/locations/c/instances/i"], "projects/c/locations/c"),
+        # and without one there is none
+        ([], ""),
+        ([""], ""),
+        (["projects/p"], ""),
+        (["projects/p/locations"], ""),
+        (["projects/p/locations/"], ""),
+        (["projects//locations/l"], ""),
+        (["folders/f/locations/l"], ""),
+        (["/projects/p/locations/l"], ""),
+        (["organizations/o/projects/p/locations/l"], ""),
+        (["projects/p/zones/z/locations/l"], ""),
+        (["Projects/p/Locations/l"], ""),
+        (["//fleet.example.com/projects/p/locations/l"], ""),
+    ],
+)
+def test_parent_of(candidates: list[str], parent: str) -> None:
+    assert names.parent_of(candidates) == parent
+
+
+def test_parent_of_looks_no_further_than_it_must() -> None:
+    def candidates() -> object:
+        yield "projects/p/locations/l"
+        raise AssertionError("the second candidate was asked for")
+
+    assert names.parent_of(candidates()) == "projects/p/locations/l"  # type: ignore[arg-type]

@@ -10,8 +10,7 @@ from typing import Any
 from google.protobuf import empty_pb2
 
 from lro_grpc._server.decorator import Prepared
-from lro_grpc._server.jobs.kind import JobKind, JobMethod
-from lro_grpc._server.services import aip_names
+from lro_grpc._server.jobs.kind import JobKind, JobMethod, check_fields
 from lro_grpc._wire.proto_plus import as_declared
 
 _CREATED_BY = {"parent", "request_id", "validate_only"}
@@ -62,7 +61,7 @@ def prepare_of(
     field = kind.field_in(create.request)
 
     def job_of(request: Any) -> Any:
-        aip_names.check_fields(request, _CREATED_BY | {field})
+        check_fields(request, _CREATED_BY | {field})
         job = kind.message()
         job.CopyFrom(getattr(request, field))
         return as_declared(job, kind.job)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 
 from lro_grpc import _anys
-from lro_grpc._errors import ConfigurationError
+from lro_grpc._errors import ConfigurationError, InvalidArgumentError
 from lro_grpc._operation import metadata, names
 from lro_grpc._wire.proto_plus import protobuf_class
 
@@ -202,3 +202,18 @@ def _wrong(method: JobMethod, what: str) -> ConfigurationError:
     return ConfigurationError(
         f"{method.name} cannot be a method of jobs: {what}", metadata={"method": method.name}
     )
+
+
+def check_fields(request: Message, served: Collection[str]) -> None:
+    """Refuses a request with a field that would have no effect.
+
+    Raises:
+        InvalidArgumentError: If a field is set that is not among those served.
+    """
+    for field, _ in request.ListFields():
+        if field.name not in served:
+            raise InvalidArgumentError(
+                f"{request.DESCRIPTOR.name}.{field.name} is not supported; leave it unset",
+                reason="FIELD_NOT_SUPPORTED",
+                metadata={"field": field.name},
+            )

@@ -31,10 +31,9 @@ from lro_grpc._operation.events import Cancel, Delete, Event, Pause, Resume
 from lro_grpc._operation.lifecycle import JOB
 from lro_grpc._operation.record import Record
 from lro_grpc._server.guarded_store import Admitted, GuardedStore
-from lro_grpc._server.jobs.kind import LISTED_BY, JobKind, JobMethod
+from lro_grpc._server.jobs.kind import LISTED_BY, JobKind, JobMethod, check_fields
 from lro_grpc._server.limits import Limits
 from lro_grpc._server.rpc.call import EMPTY, Behavior, Call, parse
-from lro_grpc._server.services import aip_names
 from lro_grpc._stores.store import Query
 
 _EVENTS: Mapping[str, Event] = {"Cancel": Cancel(), "Pause": Pause(), "Resume": Resume()}
@@ -106,7 +105,7 @@ class Jobs:
         request: Any = parse(method.request, body)
         parent: str = getattr(request, "parent", "")
         admitted = await self._store.admit("operations.list", parent, request, call, named=False)
-        aip_names.check_fields(request, LISTED_BY)
+        check_fields(request, LISTED_BY)
         if parent:
             names.check_parent(parent)
         mask = self._mask(request)

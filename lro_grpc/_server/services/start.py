@@ -213,7 +213,7 @@ class Starter:
     def _parent(self, prepared: Prepared, request: Message) -> str:
         if prepared.parent is None:
             named = (getattr(request, field) for field in self._parent_fields)
-            parent = aip_names.parent_of((prepared.target, *named))
+            parent = names.parent_of((prepared.target, *named))
         else:
             parent = prepared.parent
         if parent:
