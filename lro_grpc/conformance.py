@@ -472,7 +472,7 @@ class StoreConformance:
         assert list(await store.leased()) == []
 
     @_with_store
-    async def test_held_tells_whose_lease_is_over(self, store: Store) -> None:
+    async def test_leased_lists_the_leases_that_are_over(self, store: Store) -> None:
         """To the microsecond, heartbeats counted."""
         one = (await store.create(self.record("op-1"))).name
         two = (await store.create(self.record("op-2"))).name

@@ -1,18 +1,18 @@
 """Wakes the calls that wait for an operation to change.
 
-A watcher learns that its operation has changed, and not what has changed; then it reads the store.
-That is the whole idea, and the rest follows:
+A subscription learns that its operation has changed, and not what has changed; then its call reads
+the store. That is the whole idea, and the rest follows:
 
-* It reads the latest state, never one that a later change has made old, however slow it is; and a
-  slow one costs a flag, for nothing is queued for it.
-* A notice may be early, double, or of a change that the reader does not show: it costs a read.
-* A notice may be lost, as those of a shared store may: so a watcher also reads every
-  ``_POLL_SECONDS`` (R9).
+* A call reads the latest state, never one that a later change has made old, however slow it is; and
+  a slow one costs a flag, for nothing is queued for it.
+* A notice may be early, double, or of a change that the call does not show: it costs a read.
+* A notice may be lost, as those of a shared store may: so a call also reads every ``_POLL_SECONDS``
+  (R9).
 * No change comes between the read and the wait: ``watch`` first, then read. A store calls its
-  listeners before a read shows the change to be over, so a change after the read wakes the watcher.
+  listeners before a read shows the change to be over, so a change after the read wakes the call.
 
-A watcher may hold changes back, to read less often while an operation reports progress (``pause``).
-An end is urgent and is never held back: of the operation, by its outcome or a delete, or of the
+A call may hold changes back, to read less often while an operation reports progress (``pause``). An
+end is urgent and is never held back: of the operation, by its outcome or a delete, or of the
 server. While nothing is watched, the notifier does not listen to the store.
 """
 
@@ -26,11 +26,11 @@ from lro_grpc._operation.record import Record
 from lro_grpc._stores.store import Store
 
 _POLL_SECONDS = 10.0
-"""The longest time between two reads of a watcher, whatever notices it gets."""
+"""The longest time between two reads of a call, whatever notices it gets."""
 
 
-class Watcher:
-    """One call that waits for one operation; see the module."""
+class Subscription:
+    """The wait of one call for changes of one operation; see the module."""
 
     def __init__(self) -> None:
         self._waker: asyncio.Future[None] | None = None
@@ -72,7 +72,7 @@ class Watcher:
 
 
 class Notifier:
-    """Watchers by the names of their operations.
+    """Subscriptions by the names of their operations.
 
     Args:
         store: The store to listen to.
@@ -82,31 +82,31 @@ class Notifier:
         self.draining = False
         """Whether the server stops, so that no call is to wait any more."""
         self._store = store
-        self._watchers: dict[str, set[Watcher]] = {}
+        self._subscriptions: dict[str, set[Subscription]] = {}
 
     @contextlib.contextmanager
-    def watch(self, name: str) -> Iterator[Watcher]:
-        """Gives a watcher that is woken by every change from now on; read the operation after."""
-        watcher = Watcher()
-        if not self._watchers:
+    def watch(self, name: str) -> Iterator[Subscription]:
+        """Subscribes to an operation: every change from now on wakes it, so read after this."""
+        subscription = Subscription()
+        if not self._subscriptions:
             self._unsubscribe = self._store.subscribe(self._on_change)
-        self._watchers.setdefault(name, set()).add(watcher)
+        self._subscriptions.setdefault(name, set()).add(subscription)
         try:
-            yield watcher
+            yield subscription
         finally:
-            self._watchers[name].discard(watcher)
-            if not self._watchers[name]:
-                del self._watchers[name]
-            if not self._watchers:
+            self._subscriptions[name].discard(subscription)
+            if not self._subscriptions[name]:
+                del self._subscriptions[name]
+            if not self._subscriptions:
                 self._unsubscribe()
 
     def drain(self) -> None:
-        """Wakes every watcher at once, and says that no call is to wait again."""
+        """Wakes every call at once, and lets none wait again."""
         self.draining = True
-        for watchers in self._watchers.values():
-            for watcher in watchers:
-                watcher.notify(urgent=True)
+        for subscriptions in self._subscriptions.values():
+            for subscription in subscriptions:
+                subscription.notify(urgent=True)
 
     def _on_change(self, _before: Record | None, record: Record) -> None:
-        for watcher in self._watchers.get(record.name, ()):
-            watcher.notify(urgent=record.done or record.deleted)
+        for subscription in self._subscriptions.get(record.name, ()):
+            subscription.notify(urgent=record.done or record.deleted)

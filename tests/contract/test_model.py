@@ -275,7 +275,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     # What is asked.
 
     @invariant()
-    def listeners_were_told_the_same(self) -> None:
+    def listeners_heard_the_same(self) -> None:
         if hasattr(self, "loop"):
             assert self.announced == self.model.announced
 

@@ -234,7 +234,7 @@ def test_every_store_answers_as_the_predicate_does(made, filters, parent, size, 
     asyncio.run(check())
 
 
-def test_every_pattern_is_told_from_every_other():
+def test_every_pattern_is_parted_from_every_other():
     """Where texts end, hold a NUL, or take more than one byte a character."""
     letters = [*itertools.chain(*(itertools.product("aA\xe9\x00", repeat=n) for n in range(4)))]
     made = numbered([plain()._replace(target="".join(one)) for one in letters])
@@ -252,7 +252,7 @@ def test_every_pattern_is_told_from_every_other():
     asyncio.run(check())
 
 
-def test_every_parent_is_told_from_every_other():
+def test_every_parent_is_parted_from_every_other():
     segments = ["a", "b-", "-", "*", "a\x00"]
     parents = ["/".join(one) for n in (1, 2, 3) for one in itertools.product(segments, repeat=n)]
     made = numbered([plain()._replace(parent=one) for one in ("", *parents)])

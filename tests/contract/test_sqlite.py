@@ -261,16 +261,16 @@ async def test_concurrent_changes_share_commits_and_are_all_answered(path):
         assert len(commits) < 100
 
 
-async def test_a_commit_shows_nowhere_before_it_is_told(path, monkeypatch):
+async def test_a_commit_shows_nowhere_before_it_is_announced(path, monkeypatch):
     """Or what one call has shown would go back in the next (R8)."""
     async with opened(path) as store:
         made = await store.create(new(request_id="r", fingerprint=b"f"))
-        committed, may_tell = asyncio.Event(), asyncio.Event()
+        committed, may_announce = asyncio.Event(), asyncio.Event()
 
         async def commit(executor, call, *arguments):
             call(*arguments)
             committed.set()
-            await may_tell.wait()
+            await may_announce.wait()
 
         monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", commit)
         claiming = asyncio.create_task(store.apply(made.name, Claim(LEASE)))
@@ -280,7 +280,7 @@ async def test_a_commit_shows_nowhere_before_it_is_told(path, monkeypatch):
         assert await store.find_request(METHOD, "r") == [made]
         page = await store.page(Query(PARENT), position=b"", size=1)
         assert page.operations == [made.operation]
-        may_tell.set()
+        may_announce.set()
         claimed = await claiming
         assert await store.find_request(METHOD, "r") == [claimed]
 

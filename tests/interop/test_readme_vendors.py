@@ -21,14 +21,14 @@ pytestmark = pytest.mark.vendors
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
-def as_the_readme_tells(operations: lro_grpc.Operations) -> None:
+def as_the_readme_has_it(operations: lro_grpc.Operations) -> None:
     section = README.split("A vendor's own messages, and jobs\n")[1].split("\n## ")[0]
     for block in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
         exec(block, {"operations": operations})
 
 
 def test_the_readmes_batch_and_job() -> None:
-    with serving(as_the_readme_tells) as served:
+    with serving(as_the_readme_has_it) as served:
         admin = alloydb_v1.AlloyDBAdminClient(
             transport=alloydb.AlloyDBAdminGrpcTransport(channel=served.channel)
         )

@@ -135,7 +135,7 @@ def test_no_resource_has_a_request_id() -> None:
 
 
 @enums
-def test_the_zero_value_tells_nothing(enum: EnumDescriptor) -> None:
+def test_the_zero_value_says_nothing(enum: EnumDescriptor) -> None:
     """S28."""
     assert enum.values_by_number[0].name.endswith("_UNSPECIFIED")
 

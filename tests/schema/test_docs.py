@@ -23,7 +23,7 @@ def test_check_is_silent_on_what_was_generated(document: Path) -> None:
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
 
-def test_what_is_stale_is_told_and_mended_and_the_rest_left_alone(document: Path) -> None:
+def test_what_is_stale_is_reported_and_mended_and_the_rest_left_alone(document: Path) -> None:
     fresh = document.read_text()
     words = "[*] --> notstarted"
     assert fresh.count(words) == 1

@@ -110,10 +110,10 @@ def test_deployment_operation_failure_keeps_every_part() -> None:
     assert json_format.MessageToDict(operation) == sample
 
 
-def test_deployment_operation_tells_no_progress_from_none_told() -> None:
-    told = json.loads('{"status": "PENDING", "progress": 0}')
-    operation = json_format.ParseDict(told, deployment_operation_pb2.DeploymentOperation())
-    assert json_format.MessageToDict(operation) == told
+def test_deployment_operation_parts_no_progress_from_none_given() -> None:
+    shown = json.loads('{"status": "PENDING", "progress": 0}')
+    operation = json_format.ParseDict(shown, deployment_operation_pb2.DeploymentOperation())
+    assert json_format.MessageToDict(operation) == shown
     operation.ClearField("progress")
     assert json_format.MessageToDict(operation) == {"status": "PENDING"}
 

@@ -575,7 +575,7 @@ def test_a_project_has_its_operations_under_its_global_location() -> None:
 # Operations of others.
 
 
-def test_an_operation_of_unknown_metadata_tells_its_result() -> None:
+def test_an_operation_of_unknown_metadata_shows_its_result() -> None:
     unknown = any_pb2.Any(type_url="type.googleapis.com/no.Such", value=b"\xff")
     for values, state in (
         ({}, RUNNING),

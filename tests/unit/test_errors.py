@@ -62,7 +62,7 @@ def test_codes_are_the_canonical_ones():
     assert {one.name: one.value for one in Code} == dict(code_pb2.Code.items())
 
 
-def test_an_error_says_what_its_code_says_unless_told_otherwise():
+def test_an_error_says_what_its_code_says_unless_given_otherwise():
     error = LroError("no such disk", code=Code.NOT_FOUND)
     assert (error.code, error.reason, error.domain) == (Code.NOT_FOUND, "NOT_FOUND", "")
     assert (error.message, str(error)) == ("no such disk", "no such disk")
@@ -259,7 +259,7 @@ def test_a_code_that_is_not_canonical_reads_as_unknown(code):
     assert from_status(status_pb2.Status(code=code, message="x")).code is Code.UNKNOWN
 
 
-def test_a_status_without_error_info_is_told_by_its_code():
+def test_a_status_without_error_info_is_known_by_its_code():
     back = from_status(status_pb2.Status(code=7, message="no"))
     assert (back.reason, back.domain, back.metadata) == ("PERMISSION_DENIED", "", {})
 
@@ -331,7 +331,7 @@ def failed(code: int = 8) -> operations_pb2.Operation:
     return operations_pb2.Operation(name="operations/1", done=True, error=to_status(error))
 
 
-def test_a_failed_operation_tells_all_of_its_error():
+def test_a_failed_operation_shows_all_of_its_error():
     operation = failed()
     error = OperationFailedError(operation)
     assert error.operation is operation

@@ -111,7 +111,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("after", WRONG.values(), ids=WRONG)
-def test_a_record_that_must_not_be_is_told(after: Record) -> None:
+def test_a_record_that_must_not_be_is_found(after: Record) -> None:
     assert violations(None, after) != []
 
 

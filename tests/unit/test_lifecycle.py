@@ -208,7 +208,7 @@ WORDS = {
 @pytest.mark.parametrize(
     "state", [one.name.removeprefix("JOB_STATE_") for one in JOB.states.values()]
 )
-def test_the_word_tells_the_end_or_whether_it_was_ever_started(state, started):
+def test_the_word_shows_the_end_or_whether_it_was_ever_started(state, started):
     unfinished = ("running", "RUNNING") if started else ("notstarted", "PENDING")
     words = tuple(one.state_for(job(state), started=started).name for one in DIALECTS)
     assert words == WORDS.get(state, unfinished)

@@ -199,7 +199,7 @@ def test_the_last_loss_fails_with_aborted():
 # Reports.
 
 
-def test_a_report_replaces_what_it_tells_and_leaves_the_rest():
+def test_a_report_replaces_what_it_has_and_leaves_the_rest():
     one = held(Report(1, 10, "first", b""), Report(1, None, "second"), Report(1, 20))
     assert (one.progress_percent, one.status_detail) == (20, "second")
     assert (shown(one).progress_percent, shown(one).status_detail) == (20, "second")
@@ -212,7 +212,7 @@ def test_progress_is_at_most_100_and_never_goes_back(reported, shown_percent):
     assert held(Report(1, 10), Report(1, reported)).progress_percent == shown_percent
 
 
-def test_a_report_that_tells_nothing_new_changes_nothing():
+def test_a_report_that_says_nothing_new_changes_nothing():
     one = held(Report(1, 10, "x"))
     assert Report(1, 10, "x").apply(one, NOW + 99) is one
     assert Report(1).apply(one, NOW + 99) is one

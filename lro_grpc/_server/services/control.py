@@ -60,7 +60,7 @@ class ControlService:
         admitted = await self._store.admit("operations.watch", request.name, request, call)
         loop = asyncio.get_running_loop()
         sent, resend = b"", 0.0
-        with self._notifier.watch(request.name) as watcher:
+        with self._notifier.watch(request.name) as subscription:
             while True:
                 operation = await admitted.operation(request.name)
                 call.stay_open()
@@ -74,7 +74,7 @@ class ControlService:
                     raise UnavailableError(
                         f"the server goes down, and {request.name} is not done; watch it again"
                     )
-                await watcher.wait(resend - loop.time(), pause=_PAUSE_SECONDS)
+                await subscription.wait(resend - loop.time(), pause=_PAUSE_SECONDS)
 
 
 def _response(operation: bytes) -> tuple[bytes, bool]:

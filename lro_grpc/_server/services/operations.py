@@ -137,7 +137,7 @@ class OperationsService:
         shortest = min(time_limits, key=time_limits.__getitem__)
         begin = asyncio.get_running_loop().time()
         end = begin + time_limits[shortest]
-        with self._notifier.watch(request.name) as watcher:
+        with self._notifier.watch(request.name) as subscription:
             while True:
                 operation = await admitted.operation(request.name)
                 now = asyncio.get_running_loop().time()
@@ -150,7 +150,7 @@ class OperationsService:
                 elif not call.may_wait():
                     reason = WaitEnd.NO_PLACE
                 else:
-                    await watcher.wait(end - now)
+                    await subscription.wait(end - now)
                     continue
                 log_wait_ended(request.name, reason.value, now - begin)
                 self._telemetry.wait_ended(reason.value, now - begin)

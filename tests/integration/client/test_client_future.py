@@ -373,7 +373,7 @@ def test_callbacks_are_called_when_the_wait_itself_fails(side: Side, fake: FakeO
     assert caught.value.code is Code.NOT_FOUND
 
 
-def test_an_error_of_the_call_and_one_of_the_operation_are_told_apart(
+def test_an_error_of_the_call_and_one_of_the_operation_differ(
     side: Side, fake: FakeOperations
 ) -> None:
     """C8: NOT_FOUND of a call is no outcome."""

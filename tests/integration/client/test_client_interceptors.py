@@ -129,7 +129,7 @@ def test_a_stream_that_an_interceptor_has_made_uncancellable_ends_with_a_state_t
 
 
 @pytest.mark.parametrize("error", [ValueError("no token"), OSError("no token")])
-def test_an_interceptor_that_raises_is_told_of(server: FakeServer, error: Exception) -> None:
+def test_an_interceptor_that_raises_is_reported(server: FakeServer, error: Exception) -> None:
     def raises(call: Any) -> Any:
         raise error
 
@@ -143,7 +143,7 @@ def test_an_interceptor_that_raises_is_told_of(server: FakeServer, error: Except
             assert caught.value.__cause__ is error
 
 
-def test_an_error_that_is_no_more_than_an_rpc_error_is_told_of(server: FakeServer) -> None:
+def test_an_error_that_is_no_more_than_an_rpc_error_is_reported(server: FakeServer) -> None:
     def raises(call: Any) -> Any:
         raise grpc.RpcError("no token")
 
@@ -227,7 +227,7 @@ def test_async_interceptors_see_the_context_of_the_caller_and_may_wait(
 
 
 @pytest.mark.parametrize("error", [ValueError("no token"), OSError("no token")])
-def test_an_async_interceptor_that_raises_is_told_of(server: FakeServer, error: Exception) -> None:
+def test_an_async_interceptor_that_raises_is_reported(server: FakeServer, error: Exception) -> None:
     class Raising(grpc.aio.UnaryUnaryClientInterceptor):
         async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
             raise error

@@ -198,7 +198,7 @@ def test_buf_generate(respond: Respond, tmp_path: Path, include: Path, plugin: P
     assert (tmp_path / "gen" / MODULE).read_text() == expected
 
 
-def test_help_tells_of_the_options(plugin: Path, tmp_path: Path) -> None:
+def test_help_names_the_options(plugin: Path, tmp_path: Path) -> None:
     done = run(plugin, "--help", cwd=tmp_path, plugin=plugin)
     assert done.returncode == 0
     for said in ("--lro-grpc_out", "against=FILE", "lro-grpc: allow D6 because", "buf.gen.yaml"):

@@ -336,7 +336,7 @@ async def test_rollback_is_as_parallel_as_creation(world, fleet):
     assert states_of(await world.done(name)) == [ROLLED_BACK] * 3 + [FAILED]
 
 
-async def test_a_handler_may_catch_the_error_and_tell_it_in_its_own_words(world):
+async def test_a_handler_may_catch_the_error_and_raise_one_of_its_own(world):
     async def run(request, op):
         async def create(target):
             raise no_room(target)

@@ -240,7 +240,7 @@ async def test_a_retry_in_the_queue_can_be_paused_and_resumed(world):
     assert response_of(await world.done(name)) == "attempt 2"
 
 
-async def test_a_pause_that_cannot_be_told_fails_the_operation(world, caplog):
+async def test_a_pause_that_cannot_be_known_fails_the_operation(world, caplog):
     """A mistake in the method's options must not keep the operation for ever."""
     flaky = Flaky(RetryableError("busy"))
     await world.start(handler(flaky.run, backoff="a minute"))

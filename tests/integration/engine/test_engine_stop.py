@@ -451,7 +451,7 @@ async def test_an_outcome_that_was_stored_unknown_to_its_worker_is_not_stored_tw
     assert worker.attempts == [1]
 
 
-async def test_progress_told_in_an_outage_is_stored_after_it(world):
+async def test_progress_reported_in_an_outage_is_stored_after_it(world):
     reported, go_on = Signal(), Signal()
     failed = Signal()
 

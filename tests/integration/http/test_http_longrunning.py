@@ -115,7 +115,7 @@ def test_parameters_that_google_sends_with_every_call_are_no_fields(serve):
     assert http.get(f"/v1/{name}?$alt=json;enum-encoding=int&alt=json&key=k").ok["name"] == name
 
 
-def test_what_waits_is_told_when_to_ask_again(serve, fleet):
+def test_what_waits_learns_when_to_ask_again(serve, fleet):
     http = serve(poll_after=timedelta(milliseconds=1500))
     name = start(http)
     assert http.get(f"/v1/{name}").headers["retry-after"] == "2"  # never too early
@@ -124,7 +124,7 @@ def test_what_waits_is_told_when_to_ask_again(serve, fleet):
     assert "retry-after" not in http.get(f"/v1/{name}").headers
 
 
-def test_nobody_is_told_when_to_ask_again_unless_that_is_set(serve):
+def test_nobody_learns_when_to_ask_again_unless_that_is_set(serve):
     http = serve()
     assert "retry-after" not in http.get(f"/v1/{start(http)}").headers
 
@@ -166,7 +166,7 @@ def test_prefix(serve):
     assert http.get(f"/v1/{name}").status == 404
 
 
-def test_who_calls_is_told_by_the_headers(serve):
+def test_the_headers_identify_the_caller(serve):
     """Of two callers each sees only what it has started, and cannot find out what else there is."""
 
     def identify(context):

@@ -27,7 +27,7 @@ def test_each_state_is_an_event_and_the_terminal_one_the_last(serve, fleet):
     assert all("done" not in json.loads(one["data"]) for one in between)
 
 
-def test_a_browser_that_has_seen_the_end_is_told_to_come_no_more(serve, fleet):
+def test_a_browser_that_has_seen_the_end_is_asked_to_come_no_more(serve, fleet):
     http = serve()
     fleet.gate.set()
     path = f"/v1/{start(http)}:watch"

@@ -121,7 +121,7 @@ asyncio.run(main())
 """
 
 
-def test_your_own_service_works_as_the_readme_tells_it(wheel: Path, tmp_path: Path) -> None:
+def test_your_own_service_works_as_the_readme_has_it(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "env", with_pip=True)
     bin_ = tmp_path / "env" / "bin"
     check(bin_ / "pip", "install", "--quiet", f"{wheel}[codegen]", cwd=tmp_path)

@@ -216,7 +216,7 @@ def test_a_wait_is_asked_about_once_however_long_it_lasts(serve: Serve, door: Do
 
 
 @any_named
-def test_who_is_denied_cannot_tell_what_exists(
+def test_a_caller_who_is_denied_cannot_learn_what_exists(
     serve: Serve, door: Door, hook_stack: str, store: str, permission: str
 ) -> None:
     server = guarded(serve, door, hook_stack, store=store)
@@ -232,7 +232,7 @@ def test_who_is_denied_cannot_tell_what_exists(
 
 
 @any_named
-def test_who_is_let_in_is_told_what_does_not_exist(
+def test_a_caller_who_is_let_in_learns_what_does_not_exist(
     serve: Serve, door: Door, store: str, permission: str
 ) -> None:
     server = guarded(serve, door, store=store)
@@ -570,7 +570,9 @@ def test_an_identify_sees_the_call(serve: Serve, hook_stack: str) -> None:
     assert remaining > 0
 
 
-def test_mutual_tls_tells_who_calls(serve: Serve, handler_stack: str, hook_stack: str) -> None:
+def test_mutual_tls_identifies_the_caller(
+    serve: Serve, handler_stack: str, hook_stack: str
+) -> None:
     """A ``grpc.server`` and a ``grpc.aio`` one show a certificate in the same way."""
     authority = Authority()
     run, seen = seeing_callers()
@@ -690,7 +692,7 @@ def test_a_policy_of_owners(serve: Serve, hook_stack: str, store: str) -> None:
 
 
 @any_named
-def test_who_may_see_only_their_own_cannot_tell_anothers_from_none(
+def test_a_caller_who_may_see_only_their_own_cannot_part_anothers_from_none(
     serve: Serve, hook_stack: str, store: str, permission: str
 ) -> None:
     def own(access: lro_grpc.Access) -> bool:

@@ -286,7 +286,7 @@ def test_validate_only_makes_the_same_check_and_takes_nothing(
 
 @pytest.mark.parametrize("prepared", [None, lro_grpc.Prepared(), lro_grpc.Prepared(parent=PARENT)])
 @pytest.mark.parametrize("validate_only", [False, True])
-def test_a_prepare_that_names_no_target_is_told_so(
+def test_a_prepare_that_names_no_target_is_refused(
     serve: Serve, handler_stack: str, prepared: Any, validate_only: bool
 ) -> None:
     ran: list[Any] = []

@@ -102,7 +102,7 @@ def raising(error: BaseException) -> Callable[[Any, Any], Any]:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_a_wrong_response_fails_the_operation_and_tells_which(
+def test_a_wrong_response_fails_the_operation_and_is_named(
     fails: Fails, returned: Any, shown: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     ended = fails.run(lambda request, op: returned)

@@ -345,7 +345,7 @@ def test_a_token_of_a_filter_belongs_to_that_filter(second_page: tuple[Any, str]
 
 
 @pytest.mark.parametrize("text", ["(", "done", "size = 3", "state = RUN", "é = ☃", "now()"])
-def test_a_filter_that_cannot_be_told_is_refused(
+def test_a_filter_that_cannot_be_answered_is_refused(
     serve: Serve, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = serve()

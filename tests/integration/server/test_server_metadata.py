@@ -220,7 +220,7 @@ def test_it_survives_a_restart(serve: Serve, handler_stack: str, file_url: str) 
     assert kind.FromString(before.metadata.value).rows == 7
 
 
-def test_a_cancelled_one_tells_so_under_either_name(serve: Serve, gate: Any) -> None:
+def test_a_cancelled_one_says_so_under_either_name(serve: Serve, gate: Any) -> None:
     fields = {
         "cancel_requested": FIELD.TYPE_BOOL,
         "requested_cancellation": FIELD.TYPE_BOOL,

@@ -197,7 +197,7 @@ def test_delete_outlives_the_server(serve: Serve, held: Held, file_url: str) -> 
     held.gate.open()
 
 
-def test_a_waiter_of_an_operation_that_is_deleted_is_told(serve: Serve, held: Held) -> None:
+def test_a_waiter_of_an_operation_that_is_deleted_is_answered(serve: Serve, held: Held) -> None:
     server = serve(held.servicer())
     name = server.create().name
     held.next()

@@ -142,7 +142,7 @@ def assert_expired(operation: operations_pb2.Operation, seconds: float) -> None:
         ({"retention": timedelta(days=365_000)}, {}, timedelta(days=365_000)),
     ],
 )
-def test_a_done_operation_tells_until_when_it_is_kept(
+def test_a_done_operation_shows_until_when_it_is_kept(
     serve: Serve,
     clock: SweptClock,
     store: str,

@@ -143,7 +143,7 @@ def test_a_signal_drains_the_server(
 @pytest.mark.parametrize(
     ("stack", "draining"), [("sync", "hold"), ("aio", "hold-async")], indirect=["stack"]
 )
-def test_a_drain_is_told_of_before_anything_is_refused(
+def test_a_drain_is_announced_before_anything_is_refused(
     stack: str, file_url: str, spawn: Any, serve: Serve, draining: str
 ) -> None:
     """Until ``draining`` has returned, the server serves; a second signal changes nothing then."""
@@ -173,7 +173,7 @@ def test_a_drain_is_told_of_before_anything_is_refused(
     assert response_of(again.done(late)) == Instance(name="late", seed_rows=2)
 
 
-def test_a_draining_that_fails_is_told_and_the_server_drains_all_the_same(
+def test_a_draining_that_fails_is_raised_and_the_server_drains_all_the_same(
     stack: str, file_url: str, spawn: Any, serve: Serve
 ) -> None:
     process = spawn(stack, file_url, "raise").listening()

@@ -81,7 +81,7 @@ def test_the_start_answers_before_the_handler_is_through(
     assert metadata_of(ended).state == state_pb2.JOB_STATE_SUCCEEDED
 
 
-def test_the_metadata_tells_what_is_done_to_what(serve: Serve, held: Held) -> None:
+def test_the_metadata_shows_what_is_done_to_what(serve: Serve, held: Held) -> None:
     server = serve(held.servicer())
     started = metadata_of(server.create(instance_id="i"))
     held.next()
@@ -474,7 +474,7 @@ def test_a_prepares_error_with_more_details_than_trailers_hold_keeps_its_code(
     assert failure.info.reason == "NAMELESS_ROWS"
 
 
-def test_a_prepare_that_returns_something_else_is_told_so(serve: Serve, prepare_stack: str) -> None:
+def test_a_prepare_that_returns_something_else_is_refused(serve: Serve, prepare_stack: str) -> None:
     server, ran = prepared_by(serve, prepare_stack, lambda _, __: "projects/p")
     failure = refused(server.create)
     assert failure.code is grpc.StatusCode.INTERNAL

@@ -73,7 +73,7 @@ class Steps:
     """A handler that goes one step on, and stores it, each time that the test lets it."""
 
     def __init__(self, size: int = 0) -> None:
-        self._told: list[Gate] = []
+        self._poll_after: list[Gate] = []
         self._size = size
         self._number = 0
         self.began: queue.SimpleQueue[Gate] = queue.SimpleQueue()
@@ -554,7 +554,7 @@ def poll_after(server: Server, name: str) -> list[str | bytes]:
     ("after", "header"),
     [(None, []), (timedelta(seconds=1.5), ["1500"]), (timedelta(milliseconds=1), ["1"])],
 )
-def test_a_get_tells_when_to_ask_again_while_that_makes_sense(
+def test_a_get_says_when_to_ask_again_while_that_makes_sense(
     serve: Serve, held: Held, after: timedelta | None, header: list[str]
 ) -> None:
     server = serve(held.servicer(), poll_after=after)
