@@ -33,7 +33,7 @@ import enum
 import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_type_hints
 
 from google.longrunning import operations_pb2
 from google.protobuf import any_pb2
@@ -483,6 +483,9 @@ _OF_THE_LIBRARY: dict[tuple[int, str], type[LroError]] = {
         UnexpectedError,
     )
 }
+
+# Annotations are looked up in a class's module, which is about to be another one.
+LroError.__annotations__.update(get_type_hints(LroError))
 
 for _kind in list(globals().values()):
     if (

@@ -44,8 +44,8 @@ class Access:
     who may not see every operation must not be allowed a get of None: it would show what exists."""
 
 
-Identify = Callable[[Any], "str | Awaitable[str]"]
+Identify = Callable[[Any], str | Awaitable[str]]
 """Returns the caller, from the RPC's ServicerContext: its metadata, or its peer's certificate."""
 
-Authorize = Callable[[Access], "bool | Awaitable[bool]"]
+Authorize = Callable[[Access], bool | Awaitable[bool]]
 """Returns whether an access is allowed."""

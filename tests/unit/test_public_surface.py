@@ -9,6 +9,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+import typing
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -119,6 +120,18 @@ def test_every_error_is_public() -> None:
     ]
     assert set(kinds) <= set(surface("lro_grpc"))
     assert set(surface("lro_grpc")) >= {"Code", "StopReason"}
+
+
+@pytest.mark.parametrize(
+    "annotated",
+    [
+        *(one for name in lro_grpc.__all__ if inspect.isclass(one := getattr(lro_grpc, name))),
+        lro_grpc.Operations.__init__,
+    ],
+)
+def test_types_can_be_resolved_at_run_time(annotated: object) -> None:
+    """Documentation tools do so, in the module that a class says that it is from."""
+    typing.get_type_hints(annotated)
 
 
 def test_a_name_is_importable_from_one_public_path_only() -> None:
