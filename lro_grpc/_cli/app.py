@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lro_grpc._cli.command import connecting
-from lro_grpc._cli.commands import control, demo, list_operations, serve, wait, watch
+from lro_grpc._cli.commands import control, demo, get, list_operations, serve, wait, watch
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -35,7 +35,7 @@ def _lro(
 app.command("list", help="List operations, newest first where the server has them so.")(
     connecting(list_operations.list_operations)
 )
-app.command("get", help="Show an operation.")(connecting(control.get))
+app.command("get", help="Show an operation.")(connecting(get.get))
 app.command("wait", help="Wait until an operation is done, show it, and exit with its outcome.")(
     connecting(wait.wait)
 )

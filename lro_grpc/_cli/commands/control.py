@@ -1,4 +1,4 @@
-"""The commands that make a call for each operation: get, cancel, pause, resume and delete."""
+"""The commands that ask for something to happen to operations: cancel, pause, resume and delete."""
 
 from __future__ import annotations
 
@@ -9,46 +9,11 @@ import typer
 
 from lro_grpc._cli.commands.wait import wait
 from lro_grpc._cli.exit_codes import Exit, print_error
-from lro_grpc._cli.output import Output, print_value
-from lro_grpc._cli.parameters import CallTimeout, Format, Name, Names, UnfinishedNames
-from lro_grpc._cli.report import show
+from lro_grpc._cli.parameters import CallTimeout, Names, UnfinishedNames
 from lro_grpc._cli.session import CommandSession
 from lro_grpc._cli.terminal_text import one_line
 from lro_grpc._client.plan import RPC_TIMEOUT
-from lro_grpc._dialects.registry import DIALECTS, to_json
 from lro_grpc._errors import LroError
-
-
-def _known_dialect(dialect: str | None) -> str | None:
-    """Reads ``--as``."""
-    if dialect is not None and dialect not in DIALECTS:
-        raise typer.BadParameter(f"{dialect!r} is not one of {', '.join(DIALECTS)}")
-    return dialect
-
-
-def get(
-    session: CommandSession,
-    name: Name,
-    output: Format = Output.TABLE,
-    dialect: Annotated[
-        str | None,
-        typer.Option(
-            "--as",
-            metavar="|".join(DIALECTS),
-            callback=_known_dialect,
-            autocompletion=lambda: list(DIALECTS),
-            help="Show it as the JSON of this dialect.",
-        ),
-    ] = None,
-    timeout: CallTimeout = None,
-) -> Exit:
-    """Prints an operation, in a dialect if one is given."""
-    operation = session.client.get(name, timeout=timeout or RPC_TIMEOUT)
-    if dialect is None:
-        show(operation, session.types, output)
-    else:
-        print_value(to_json(operation, dialect), output)
-    return Exit.SUCCEEDED
 
 
 def cancel(
