@@ -32,7 +32,7 @@ from lro_grpc._runtime.log import log_request
 from lro_grpc._server.access import Access, Authorize, Identify, KnownOperation
 from lro_grpc._server.hooks import no_exit, result_of
 from lro_grpc._server.rpc.call import EMPTY, Call, parse
-from lro_grpc._server.rpc.prepare_context import PrepareContext
+from lro_grpc._server.rpc.hook_context import HookContext
 from lro_grpc._stores.store import Store
 
 
@@ -168,7 +168,7 @@ class GuardedStore:
     async def _caller(self, call: Call) -> str:
         if self._identify is None:
             return ""
-        context = PrepareContext(call.context)
+        context = HookContext(call.context)
         caller = await self._call_hook("identify", self._identify, context)
         context.raise_if_refused()
         if not isinstance(caller, str):

@@ -26,7 +26,7 @@ from lro_grpc._errors import LimitReachedError, MalformedRequestError
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.threads import run_in_thread
 from lro_grpc._server.hooks import no_exit, result_of
-from lro_grpc._server.rpc.prepare_context import AsyncPrepareContext, PrepareContext
+from lro_grpc._server.rpc.hook_context import AsyncHookContext, HookContext
 
 EMPTY = b""
 """A serialized ``google.protobuf.Empty``."""
@@ -136,7 +136,7 @@ class Call:
             Aborted: If it has refused the request through the context.
         """
         is_async = inspect.iscoroutinefunction(function)
-        context = (AsyncPrepareContext if is_async else PrepareContext)(self.context)
+        context = (AsyncHookContext if is_async else HookContext)(self.context)
         if is_async:
             prepared = await result_of(function(request, context), "prepare")
         else:

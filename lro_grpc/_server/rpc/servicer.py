@@ -13,7 +13,7 @@ from google.longrunning import operations_pb2
 
 from lro_grpc._errors import ConfigurationError, LroError
 from lro_grpc._server.decorator import BoundMethod, MethodOptions, options_of
-from lro_grpc._server.rpc.prepare_context import Trailers
+from lro_grpc._server.rpc.hook_context import Trailers
 from lro_grpc._server.rpc.status import abort_arguments
 from lro_grpc._wire.method_kinds import (
     LongRunning,

@@ -12,7 +12,7 @@ from google.rpc import status_pb2
 
 from lro_grpc._errors import Code, LroError, to_status
 from lro_grpc._runtime.public_error import status_of
-from lro_grpc._server.rpc.prepare_context import Aborted, Trailers
+from lro_grpc._server.rpc.hook_context import Aborted, Trailers
 from lro_grpc._wire import headers
 from lro_grpc._wire.rpc_errors import code_of, status_in
 

@@ -41,7 +41,7 @@ from lro_grpc._server.decorator import MethodOptions, Prepared
 from lro_grpc._server.guarded_store import Admitted, GuardedStore
 from lro_grpc._server.limits import Queues
 from lro_grpc._server.rpc.call import Call, parse
-from lro_grpc._server.services import aip_names
+from lro_grpc._server.services import method_names
 from lro_grpc._stores.store import in_progress, request_id_reused
 from lro_grpc._wire.proto_plus import as_declared, protobuf_message
 
@@ -91,9 +91,11 @@ class Starter:
             field for field in ("parent", "name") if kinds.get(field) == FieldDescriptor.TYPE_STRING
         ]
         verb = options.verb
-        self._verb = aip_names.verb_of(handler.method) if verb is None else verb
+        self._verb = method_names.verb_of(handler.method) if verb is None else verb
         version = options.api_version
-        self._api_version = aip_names.api_version_of(handler.method) if version is None else version
+        self._api_version = (
+            method_names.api_version_of(handler.method) if version is None else version
+        )
 
     async def start(self, body: bytes, call: Call) -> bytes:
         """Stores an operation for a request, or finds the one that the request has started (S22).

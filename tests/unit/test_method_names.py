@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lro_grpc._server.services.aip_names import api_version_of, verb_of
+from lro_grpc._server.services.method_names import api_version_of, verb_of
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ class Aborted(Exception):  # noqa: N818 - it carries an abort, which a prepare h
         self.trailers = trailers
 
 
-class PrepareContext:
+class HookContext:
     """A ServicerContext for a ``def``; passes everything on but what refuses the request."""
 
     def __init__(self, context: Any) -> None:
@@ -77,7 +77,7 @@ class PrepareContext:
         raise Aborted(code, details, tuple(trailers or ()))
 
 
-class AsyncPrepareContext(PrepareContext):
+class AsyncHookContext(HookContext):
     """A ServicerContext for an ``async def``: aborting is awaited."""
 
     async def abort(
