@@ -603,8 +603,8 @@ class StoreConformance:
         await store.apply(name, Claim(_LEASE))
         self.time += _LEASE
         (seen,) = await store.leased(until=self.time)
-        beaten = await store.apply(name, Heartbeat(1, _LEASE))
-        assert await store.apply(seen.name, LeaseLost(seen.attempt)) == beaten
+        renewed = await store.apply(name, Heartbeat(1, _LEASE))
+        assert await store.apply(seen.name, LeaseLost(seen.attempt)) == renewed
         await store.apply(name, LeaseLost(1, proven=True))
         again = await store.apply(name, Claim(_LEASE))
         await _refused(StaleAttemptError, store.apply(name, LeaseLost(seen.attempt, proven=True)))
@@ -768,7 +768,7 @@ class StoreConformance:
     # What time does: expiry and removal (S7, S29).
 
     @_with_store
-    async def test_due_gives_what_is_overdue_and_nobody_sees_to(self, store: Store) -> None:
+    async def test_expired_gives_what_is_overdue_and_unheld(self, store: Store) -> None:
         """Not what an attempt holds, nor what waits to be undone: that is claimed first."""
         limit: dict[str, Any] = {"timeout": 10_000_000, "pausable": True}
         waits = (await store.create(self.record("op-1", **limit))).name
@@ -783,14 +783,14 @@ class StoreConformance:
         begun = (held, batch, undone, retried, parked)
         await store.apply_all([(name, Claim(_LEASE)) for name in begun])
         saved = SaveBatch(Report(1), _BATCH, b"")
-        asked: dict[str, Sequence[Event]] = {
+        histories: dict[str, Sequence[Event]] = {
             paused: [Pause()],
             batch: [saved, Release(Report(1))],
             undone: [Checkpoint(Report(1), _STATE), Release(Report(1)), Cancel()],
             retried: [Checkpoint(Report(1), _STATE), Retry(Report(1), _ERROR, 3_600_000_000)],
             parked: [saved, Pause(), Release(Report(1))],
         }
-        for name, events in asked.items():
+        for name, events in histories.items():
             await store.apply_all([(name, event) for event in events])
         self.time = self.START + 9_999_999
         assert list(await store.expired(100)) == []
@@ -807,7 +807,7 @@ class StoreConformance:
             await store.apply(name, Claim(_LEASE))
 
     @_with_store
-    async def test_due_gives_what_was_kept_long_enough(self, store: Store) -> None:
+    async def test_expired_gives_what_was_kept_long_enough(self, store: Store) -> None:
         """And TimePassed removes it: its name and its request_id are free then."""
         how: dict[str, Any] = {"request_id": "r", "fingerprint": b"f"}
         made = self.record("op-1", retention=10_000_000, **how)
@@ -871,14 +871,14 @@ class StoreConformance:
     async def test_a_deleted_operation_is_paused_no_more(self, store: Store) -> None:
         """Nobody could resume it (P7)."""
         paused = await store.create(self.record("op-1", pausable=True))
-        asked = await store.create(self.record("op-2", pausable=True))
+        pausing = await store.create(self.record("op-2", pausable=True))
         await store.apply(paused.name, Pause())
-        await store.apply(asked.name, Claim(_LEASE))
-        await store.apply(asked.name, Pause())
-        for one in (paused, asked):
+        await store.apply(pausing.name, Claim(_LEASE))
+        await store.apply(pausing.name, Pause())
+        for one in (paused, pausing):
             await store.apply(one.name, Delete())
         assert list(await store.claimable({self.METHOD: 9})) == [paused.name]
-        released = await store.apply(asked.name, Release(Report(1)))
+        released = await store.apply(pausing.name, Release(Report(1)))
         assert (released.state, released.deleted) == (lifecycle.QUEUED, True)
 
     @_with_store
@@ -1005,7 +1005,7 @@ class StoreConformance:
         )
         made = [await store.create(self.record(parent=parent)) for parent in parents]
         await store.apply((await store.create(self.record("op-2", parent="p/a"))).name, Delete())
-        asked = {
+        covered = {
             "-": ["-", "p", "x-"],
             "p/-": ["p/a", "p/b", "p/-", "p/ab"],
             "-/a": ["p/a", "q/a", "x-/a", "p%/a", "P/a"],
@@ -1017,7 +1017,7 @@ class StoreConformance:
             "x-": ["x-"],
             "p%/-": ["p%/a"],
         }
-        for parent, found in asked.items():
+        for parent, found in covered.items():
             expected = [one.name for one in reversed(made) if one.parent in found]
             for size in (1, 1000):
                 assert await self._found(store, Query(parent), size=size) == expected, parent

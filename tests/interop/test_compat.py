@@ -598,7 +598,7 @@ def test_with_the_clients_channel_the_server_is_waited_at(side: Side, server: Se
     assert raised.value.code is Code.NOT_FOUND
 
 
-def test_the_other_colour_is_refused(side: Side, server: Server) -> None:
+def test_an_operation_of_the_other_stack_is_refused(side: Side, server: Server) -> None:
     google = wrapped(side, server.start("i"))
     other = compat.future if side.is_async else compat.async_future
     with pytest.raises(TypeError, match="async_future" if side.is_async else "for future"):

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 def test_the_floor_is_not_below_what_the_stubs_need(package: str, stubs: str, need: str) -> None:
     texts = [path.read_text() for path in (ROOT / "generated").rglob(stubs)]
     needed = [version for text in texts for version in re.findall(need, text, re.MULTILINE)]
-    assert 0 < len(texts) == len(needed), "a stub does not tell what it needs"
+    assert 0 < len(texts) == len(needed), "a stub does not say which version it needs"
     assert max(map(numbers, needed)) <= floor(package)
 
 

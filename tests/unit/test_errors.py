@@ -55,7 +55,7 @@ def info_in(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
     return info
 
 
-# What an error says.
+# An error.
 
 
 def test_codes_are_the_canonical_ones():

@@ -108,7 +108,7 @@ def test_the_job_lifecycle_is_the_designed_one():
     assert JOB.initial.number == job("QUEUED")
 
 
-def test_cancelling_ends_as_dialect_2_states():
+def test_cancelling_ends_as_vertex_ai_states():
     """CANCELLING -> SUCCEEDED | FAILED | CANCELLED only."""
     assert JOB.states[job("CANCELLING")].next == {
         job("SUCCEEDED"),
@@ -117,7 +117,7 @@ def test_cancelling_ends_as_dialect_2_states():
     }
 
 
-def test_the_lifecycle_of_a_target_is_that_of_dialect_1():
+def test_the_lifecycle_of_a_target_is_that_of_alloydb():
     assert table(BATCH_INSTANCE) == {
         "PENDING_CREATE": {"CREATING", "FAILED"},
         "CREATING": {"READY", "FAILED", "DELETING"},

@@ -99,7 +99,7 @@ def test_what_is_no_name_is_an_invalid_argument(name):
         names.split(name)
     assert caught.value.code is Code.INVALID_ARGUMENT
     assert len(caught.value.message) < 400
-    assert to_status(caught.value).details  # whatever its characters, it can be told
+    assert to_status(caught.value).details  # whatever its characters, they fit into a Status
 
 
 @pytest.mark.parametrize(

@@ -162,9 +162,9 @@ def test_a_claim_of_a_held_or_a_done_operation_is_refused():
 
 def test_a_heartbeat_prolongs_the_lease_and_shows_nowhere():
     one = held()
-    beaten = Heartbeat(1, LEASE).apply(one, NOW + 500)
-    assert beaten.lease_expire_time == NOW + 500 + LEASE
-    assert beaten == one._replace(lease_expire_time=beaten.lease_expire_time)
+    renewed = Heartbeat(1, LEASE).apply(one, NOW + 500)
+    assert renewed.lease_expire_time == NOW + 500 + LEASE
+    assert renewed == one._replace(lease_expire_time=renewed.lease_expire_time)
 
 
 def test_a_release_queues_the_operation_again_and_counts_no_loss():

@@ -85,7 +85,7 @@ async def test_any_other_error_is_final(world, keyword):
     assert flaky.attempts == [1]
 
 
-async def test_the_marks_predicate_says_which_errors_are_retried(world, keyword):
+async def test_the_options_predicate_says_which_errors_are_retried(world, keyword):
     flaky = Flaky(ConnectionResetError("reset"), KeyError("k"), keyword=keyword)
     await world.start(
         handler(flaky.run, retry=lambda error: isinstance(error, ConnectionResetError))

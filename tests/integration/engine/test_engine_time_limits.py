@@ -739,7 +739,7 @@ def _has_picked(number: int, one: Any) -> bool:
     return len(states.targets) - len(states.among(UNBEGUN)) >= number
 
 
-async def test_a_drain_is_no_silence(world, keyword):
+async def test_a_drain_is_not_stuck(world, keyword):
     """A handler that takes its time to unwind has not failed by that."""
     started, stopping, go_on = Signal(), Signal(), Signal()
 

@@ -318,7 +318,7 @@ def test_who_may_not_is_refused_before_anything_is_known(serve: Serve, method: s
 # Time limits, retries and retention, as options set them.
 
 
-def test_a_marks_time_limit_ends_an_operation_with_deadline_exceeded(
+def test_a_methods_time_limit_ends_an_operation_with_deadline_exceeded(
     serve: Serve, stepper: Stepper
 ) -> None:
     server = serve(stepper.servicer(timeout=timedelta(milliseconds=50)))
@@ -327,7 +327,7 @@ def test_a_marks_time_limit_ends_an_operation_with_deadline_exceeded(
     assert metadata_of(done).state == state_pb2.JOB_STATE_EXPIRED
 
 
-def test_a_marks_retention_shows_as_the_time_of_expiry(serve: Serve, stepper: Stepper) -> None:
+def test_a_methods_retention_shows_as_the_time_of_expiry(serve: Serve, stepper: Stepper) -> None:
     stepper.open()
     server = serve(stepper.servicer(retention=timedelta(hours=1)))
     shown = metadata_of(server.done(server.create().name))

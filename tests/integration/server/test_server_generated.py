@@ -149,7 +149,7 @@ def test_what_it_does_not_override_is_unimplemented(serve: Serve, fleet: Any) ->
     assert server.names() == []
 
 
-def test_a_marked_method_is_as_good(serve: Serve) -> None:
+def test_a_decorated_method_is_as_good(serve: Serve) -> None:
     """For what a type checker need not accept."""
 
     class Marked(Fleet):

@@ -213,7 +213,7 @@ def test_every_method_of_google_longrunning_operations_is_served(serve: Serve) -
 
 
 @pytest.mark.parametrize("handler", ["def", "async def"])
-def test_on_a_bare_server_a_marked_method_says_what_to_do(stack: str, handler: str) -> None:
+def test_on_a_bare_server_a_long_running_method_says_what_to_do(stack: str, handler: str) -> None:
     """Nobody has called attach: the call fails, and its text says so."""
     servicer = fleet("CreateInstance", stacked(handler, lambda self, request, op: Instance()))
     with serving_bare(stack, servicer) as stub:
@@ -284,7 +284,7 @@ def test_a_plain_def_on_grpc_aio_is_served_as_ever(serve: Serve) -> None:
     assert server.fleet.GetInstance(get(name="i"), timeout=SECONDS).name == "i"
 
 
-def test_a_service_without_any_marked_method_goes_through(serve: Serve, stack: str) -> None:
+def test_a_service_without_any_long_running_method_goes_through(serve: Serve, stack: str) -> None:
     declared = Declared(
         {
             "Look": Rpc(info=None, output="Thing"),
@@ -360,7 +360,7 @@ def test_two_servicers_of_one_class_keep_their_own_state(serve: Serve, stack: st
             assert response_of(ended).name == metadata_of(ended).target == name
 
 
-def test_a_subclass_overrides_what_its_base_has_marked(serve: Serve) -> None:
+def test_a_subclass_overrides_what_its_base_has_decorated(serve: Serve) -> None:
     class Base(fleet_service_pb2_grpc.FleetServiceServicer):
         @lro_grpc.method
         def CreateInstance(self, request: Any, op: Any) -> Any:
@@ -375,7 +375,7 @@ def test_a_subclass_overrides_what_its_base_has_marked(serve: Serve) -> None:
     assert response_of(server.done(server.create().name)).name == "derived"
 
 
-def test_the_mark_keeps_the_methods_documentation() -> None:
+def test_the_decorator_keeps_the_methods_documentation() -> None:
     class Documented:
         @lro_grpc.method(concurrency=3)
         async def Make(self, request: Any, op: Any) -> Any:

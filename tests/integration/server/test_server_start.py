@@ -204,14 +204,14 @@ def test_the_verb_is_the_methods_own_and_the_parent_is_in_either_field(
     assert operation.name.startswith(f"{PARENT}/operations/op-")
 
 
-def test_the_mark_overrides_verb_and_api_version(serve: Serve) -> None:
+def test_the_options_override_verb_and_api_version(serve: Serve) -> None:
     run, _ = counting()
     server = serve(fleet("CreateInstance", run, verb="conjure", api_version="v9"))
     metadata = metadata_of(server.create())
     assert (metadata.verb, metadata.api_version) == ("conjure", "v9")
 
 
-def test_the_mark_limits_how_many_run_at_a_time(serve: Serve, held: Held) -> None:
+def test_the_options_limit_how_many_run_at_a_time(serve: Serve, held: Held) -> None:
     """S6: what may not run yet may be queued."""
     server = serve(held.servicer(concurrency=2))
     started = [server.create(instance_id=f"i{n}").name for n in range(4)]
@@ -225,7 +225,7 @@ def test_the_mark_limits_how_many_run_at_a_time(serve: Serve, held: Held) -> Non
     assert {held.next(), held.next()} == set(started[2:])
 
 
-def test_the_marks_max_attempts_is_kept_with_the_operation(serve: Serve, file_url: str) -> None:
+def test_the_options_max_attempts_is_kept_with_the_operation(serve: Serve, file_url: str) -> None:
     """Lost on its only attempt, the operation ends ABORTED and does not run again (R3)."""
     stuck = threading.Event()
     ran: queue.SimpleQueue[str] = queue.SimpleQueue()
