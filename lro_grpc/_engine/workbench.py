@@ -148,8 +148,9 @@ class Workbench:
         """Claims operations, and begins an attempt of each that it gets.
 
         Args:
-            names: The operations' names.
-            on_end: Is called once for each attempt that has begun, when it is over.
+            names: The operations' names; each is of a method that has a handler here.
+            on_end: Is called once for each attempt that has begun, when it is over. It must not
+                raise.
 
         Returns:
             What the store has answered to each claim: the operation, with a lease if an attempt
