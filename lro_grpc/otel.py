@@ -61,7 +61,7 @@ answered; ``lro.wait.end`` says why it was: the operation is ``done``; the ``tim
 request is over; so is the ``deadline`` of the RPC, but for the time that the answer takes; so is
 the server's ``max_wait``; the server is in its ``drain``; or there was ``no_place`` for one more
 call that waits. ``lro.store.call`` is a method of
-``lro_grpc._stores.Store``; its ``error.type`` is the exception's class.
+``lro_grpc.stores.Store``; its ``error.type`` is the exception's class.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class OpenTelemetry:
 
     @contextlib.contextmanager
     def starting(self, record: Record, metadata: CallMetadata) -> Iterator[Record]:
-        """See :class:`lro_grpc._operation.telemetry.Telemetry`."""
+        """See :class:`lro_grpc.Telemetry`."""
         method = _method(record)
         with self._tracer.start_as_current_span(
             f"start {method}",
@@ -164,7 +164,7 @@ class OpenTelemetry:
             yield record._replace(trace_context=_current_trace_context())
 
     def attempt(self, record: Record) -> _Attempt:
-        """See :class:`lro_grpc._operation.telemetry.Telemetry`."""
+        """See :class:`lro_grpc.Telemetry`."""
         method = _method(record)
         started = _stored_context(record.trace_context)
         creation = trace.get_current_span(started).get_span_context()
@@ -178,7 +178,7 @@ class OpenTelemetry:
         return _Attempt(span, method, self._active, self._attempt_duration)
 
     def changed(self, before: Record | None, after: Record) -> None:
-        """See :class:`lro_grpc._operation.telemetry.Telemetry`."""
+        """See :class:`lro_grpc.Telemetry`."""
         method = {_METHOD: _method(after)}
         if before is None:
             self._started.add(1, method)
@@ -192,23 +192,23 @@ class OpenTelemetry:
             self._duration.record(_seconds(after.create_time, after.end_time), outcome)
 
     def answered(self, call: str, seconds: float, error: BaseException | None) -> None:
-        """See :class:`lro_grpc._operation.telemetry.Telemetry`."""
+        """See :class:`lro_grpc.Telemetry`."""
         attributes = {_CALL: call}
         if error is not None:
             attributes[_ERROR] = type(error).__qualname__
         self._call_duration.record(seconds, attributes)
 
     def waiting(self, change: int) -> None:
-        """See :class:`lro_grpc._operation.telemetry.Telemetry`."""
+        """See :class:`lro_grpc.Telemetry`."""
         self._waiters.add(change)
 
     def wait_ended(self, reason: str, seconds: float) -> None:
-        """See :class:`lro_grpc._operation.telemetry.Telemetry`."""
+        """See :class:`lro_grpc.Telemetry`."""
         self._wait_duration.record(seconds, {_WAIT_END: reason})
 
 
 class _Attempt:
-    """One attempt; see :class:`lro_grpc._operation.telemetry.AttemptTelemetry`."""
+    """One attempt; see :class:`lro_grpc.AttemptTelemetry`."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """The fields of an operation that do not survive the way into a dialect and back.
 
-One table for all dialects, by the fields of :class:`~lro_grpc._dialects.view.OperationView`. It
+One table for all dialects, by the fields of :class:`~lro_grpc.dialects.OperationView`. It
 lists what a dialect carries. What it does not list is lost in every dialect but ``longrunning``,
 which carries all that has a place in metadata: so a new field needs a row here only if a vendor has
 a place for it.

@@ -2,7 +2,7 @@
 
 A server starts an engine, later lets it claim no more, and in the end stops it. An engine decides
 which operations this process claims, and when. Whatever it claims, it gives to a
-:class:`~lro_grpc._engine.workbench.Workbench`, which does all the rest. The store alone arbitrates
+:class:`~lro_grpc.engines.Workbench`, which does all the rest. The store alone arbitrates
 between engines, of whatever kind and in however many processes: an engine may ask for an operation
 twice, or for one that is no longer there to be had, and need remember nothing.
 """

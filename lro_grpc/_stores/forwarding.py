@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class ForwardingStore:
-    """Passes everything on; see :class:`lro_grpc._stores.store.Store`.
+    """Passes everything on; see :class:`lro_grpc.stores.Store`.
 
     Args:
         store: The store itself.

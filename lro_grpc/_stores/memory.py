@@ -29,7 +29,7 @@ from lro_grpc._stores.store import (
 
 
 class MemoryStore:
-    """Keeps records in a dictionary; see :class:`lro_grpc._stores.store.Store`.
+    """Keeps records in a dictionary; see :class:`lro_grpc.stores.Store`.
 
     Args:
         now: Returns the time in microseconds since 1970 UTC.

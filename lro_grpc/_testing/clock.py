@@ -12,7 +12,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class ManualClock:
-    """Stands still until it is moved; see :class:`lro_grpc._runtime.clock.Clock`.
+    """Stands still until it is moved; see :class:`lro_grpc.Clock`.
 
     It may be moved from any thread.
 

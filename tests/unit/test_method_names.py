@@ -1,4 +1,4 @@
-"""Facts that a method's and a request's names give away, by the AIPs' conventions."""
+"""Verbs and API versions, read from the names of methods by the AIPs."""
 
 from __future__ import annotations
 

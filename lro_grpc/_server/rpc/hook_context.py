@@ -1,4 +1,4 @@
-"""The RPC's context as a ``prepare`` sees it: a refusal is noted, and carried out later.
+"""The RPC's context as ``prepare`` and ``identify`` see it: a refusal is carried out later.
 
 An abort of gRPC's own cannot be taken back. But a request that was sent twice may be refused only
 because its first sending was faster; then the answer is the operation that this one has started.

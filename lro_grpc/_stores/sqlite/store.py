@@ -65,7 +65,7 @@ _OVERDUE = (
 
 
 class SqliteStore:
-    """Keeps records in a SQLite file; see :class:`lro_grpc._stores.store.Store`.
+    """Keeps records in a SQLite file; see :class:`lro_grpc.stores.Store`.
 
     Args:
         path: The file; made when it is missing, in a folder that exists.
