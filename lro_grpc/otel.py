@@ -34,7 +34,7 @@ attribute of spans         meaning
                            ``LEASE_LOST`` if the attempt has lost its operation, or was given up
 =========================  ======================================================================
 
-What a handler raises is recorded as an exception of its run. A cancel is no error of the run.
+An exception that a handler raises is recorded on its run. A cancel is no error of the run.
 
 Metrics
 -------
@@ -55,13 +55,13 @@ name                                instrument     unit           attributes
 
 ``method`` and ``state`` stand for ``lro.operation.method`` and ``lro.operation.state``; the
 operation's name is in no metric. ``duration`` is from the start until the operation is done,
-``queue.duration`` from when an attempt could begin until it does. Waiters are the RPCs that stay
-open in WaitOperation and WatchOperation. ``wait.duration`` is of each WaitOperation that was
+``queue.duration`` from the moment an attempt could begin until it does. Waiters are the RPCs that
+stay open in WaitOperation and WatchOperation. ``wait.duration`` is of each WaitOperation that was
 answered; ``lro.wait.end`` says why it was: the operation is ``done``; the ``timeout`` of the
 request is over; so is the ``deadline`` of the RPC, but for the time that the answer takes; so is
 the server's ``max_wait``; the server is in its ``drain``; or there was ``no_place`` for one more
-call that waits. ``lro.store.call`` is a method of
-``lro_grpc.stores.Store``; its ``error.type`` is the exception's class.
+call that waits. ``lro.store.call`` is a method of ``lro_grpc.stores.Store``; its ``error.type`` is
+the exception's class.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ _w3c = TraceContextTextMapPropagator()
 
 
 class OpenTelemetry:
-    """Tells OpenTelemetry of operations; see the module for the names.
+    """Reports operations to OpenTelemetry; see the module for the names.
 
     Args:
         tracer_provider: Makes the spans; the global one unless given.
@@ -276,7 +276,7 @@ def _context_of_call(metadata: CallMetadata) -> context.Context:
 
 
 def _current_trace_context() -> str:
-    """Returns what a record keeps of the current span: ``traceparent[ tracestate]``."""
+    """Returns the current span as a record keeps it: ``traceparent[ tracestate]``."""
     carrier: dict[str, str] = {}
     _w3c.inject(carrier)
     state = carrier.get("tracestate", "")

@@ -35,7 +35,7 @@ class ManualClock:
         return self._passed.total_seconds()
 
     async def sleep(self, seconds: float) -> None:
-        """Returns when the clock was moved by that much; at once if that is nothing or less."""
+        """Returns once the clock has moved by that much; at once for zero or less."""
         if seconds <= 0:
             await asyncio.sleep(0)
             return
@@ -45,7 +45,7 @@ class ManualClock:
         await woken
 
     def advance(self, by: timedelta) -> None:
-        """Moves the clock forward, and wakes whoever slept until then."""
+        """Moves the clock forward, and wakes every sleeper whose time has come."""
         with self._lock:
             self._now += micros(by)
             self._passed += by

@@ -1,4 +1,4 @@
-"""A service's own server for its tests: real gRPC on 127.0.0.1, operations in memory."""
+"""Serves a service for its own tests: real gRPC on 127.0.0.1, operations in memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _THREADS = 16
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A running server, and what a test needs of it."""
+    """A running server, with all that a test needs to call it."""
 
     target: str
     """The server's address: ``127.0.0.1:PORT``."""
@@ -38,7 +38,7 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class AsyncServed:
-    """A running ``grpc.aio`` server, and what a test needs of it."""
+    """A running ``grpc.aio`` server, with all that a test needs to call it."""
 
     target: str
     """The server's address: ``127.0.0.1:PORT``."""
@@ -70,14 +70,14 @@ def serve(
     []
 
     Args:
-        servicer: A servicer, its long-running methods marked.
+        servicer: A servicer with decorated methods.
         add: Its generated ``add_…Servicer_to_server``.
         configure: Is called with the operations before they start: for ``add_method`` and
             ``add_jobs``.
-        **options: What :class:`lro_grpc.Operations` is to be given besides, such as ``authorize``.
+        **options: Further arguments of :class:`lro_grpc.Operations`, such as ``authorize``.
 
     Yields:
-        What a test needs to call it.
+        The server, with a channel and a client for it.
     """
     clock = ManualClock()
     operations = Operations(**{"store": "memory:", "clock": clock, "grace": _GRACE, **options})
@@ -103,14 +103,14 @@ async def serve_async(
     """Serves a servicer on a ``grpc.aio`` server while the context lasts; see :func:`serve`.
 
     Args:
-        servicer: A servicer, its long-running methods marked.
+        servicer: A servicer with decorated methods.
         add: Its generated ``add_…Servicer_to_server``.
         configure: Is called with the operations before they start: for ``add_method`` and
             ``add_jobs``.
-        **options: What :class:`lro_grpc.Operations` is to be given besides, such as ``authorize``.
+        **options: Further arguments of :class:`lro_grpc.Operations`, such as ``authorize``.
 
     Yields:
-        What a test needs to call it.
+        The server, with a channel and a client for it.
     """
     clock = ManualClock()
     operations = Operations(**{"store": "memory:", "clock": clock, "grace": _GRACE, **options})
@@ -132,7 +132,7 @@ def _prepare(
     add: Callable[[Any, Any], None] | None,
     configure: Callable[[Operations], None] | None,
 ) -> str:
-    """Adds to a server what it is to serve, and returns its address."""
+    """Adds the operations and the servicer to a server, and returns its address."""
     registrar = operations.attach(server)
     if configure is not None:
         configure(operations)
