@@ -242,8 +242,7 @@ class Workbench:
             heard = self._heard.get(record.name)
             if heard is not None and heard.attempt == record.attempt:
                 attempt.see(heard)
-            if record.deadline_time or attempt.handler.progress_timeout is not None:
-                self._limits[attempt] = time_limits.watch(attempt, self.clock, self._lease)
+            self._limits[attempt] = time_limits.watch(attempt, self.clock, self._lease)
 
     def _executed(self, executor: asyncio.Task[Event]) -> None:
         """Passes on the outcome of a run, or ends an attempt that has none."""
