@@ -76,7 +76,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from lro_grpc._errors import Code
 from lro_grpc._operation.lifecycle import JOB
 from lro_grpc._operation.record import Record
-from lro_grpc._operation.telemetry import CallMetadata
+from lro_grpc._operation.telemetry import InvocationMetadata
 from lro_grpc._runtime import clock
 
 __all__ = [
@@ -152,7 +152,7 @@ class OpenTelemetry:
         )
 
     @contextlib.contextmanager
-    def starting(self, record: Record, metadata: CallMetadata) -> Iterator[Record]:
+    def starting(self, record: Record, metadata: InvocationMetadata) -> Iterator[Record]:
         """See :class:`lro_grpc.Telemetry`."""
         method = _method(record)
         with self._tracer.start_as_current_span(
@@ -263,7 +263,7 @@ def _seconds(begin: int, end: int) -> float:
     return clock.seconds(max(0, end - begin))
 
 
-def _context_of_call(metadata: CallMetadata) -> context.Context:
+def _context_of_call(metadata: InvocationMetadata) -> context.Context:
     """Returns the context of the RPC's current span, or else that in its metadata."""
     present = context.get_current()
     if trace.get_current_span(present).get_span_context().is_valid:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class OperationUpdate(Generic[MetadataT]):
     """The state of an operation at one moment.
 
-    All fields but the first two come from the conventional fields of its metadata, as far as the
-    type has them; see ``lro_grpc._operation.metadata``.
+    All fields but the first two come from the conventional fields of its metadata, as far as its
+    type has them; ``lro.v1.OperationMetadata`` has them all.
     """
 
     name: str

@@ -107,7 +107,7 @@ class Record(NamedTuple):
     create_time: Annotated[int, Field(FOREVER, TIME, "create_time")]
     """The time of its start."""
     start_time: Annotated[int, Field(ONCE, TIME, "start_time")] = 0
-    """The begin of its first attempt."""
+    """The beginning of its first attempt."""
     update_time: Annotated[int, Field(RISING, TIME, "update_time")] = 0
     """The time of the last change that Get shows."""
     end_time: Annotated[int, Field(ONCE, TIME, "end_time")] = 0
@@ -123,7 +123,7 @@ class Record(NamedTuple):
     lease_expire_time: Annotated[int, Field(FREE)] = 0
     """The end of the latest attempt's lease; 0 while no attempt holds the operation."""
     scheduled_time: Annotated[int, Field(FREE)] = 0
-    """The earliest begin of the next attempt; 0 for at once."""
+    """The time before which no attempt begins; 0 for none."""
     cancel_requested: Annotated[
         bool, Field(RISING, FLAG, "cancel_requested", "requested_cancellation")
     ] = False

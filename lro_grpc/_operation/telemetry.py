@@ -9,7 +9,7 @@ from typing import Protocol
 
 from lro_grpc._operation.record import Record
 
-CallMetadata = Callable[[], Iterable[tuple[str, "str | bytes"]]]
+InvocationMetadata = Callable[[], Iterable[tuple[str, "str | bytes"]]]
 """Returns the metadata of an RPC."""
 
 
@@ -43,7 +43,9 @@ class AttemptTelemetry(Protocol):
 class Telemetry(Protocol):
     """An observer of a server's operations. Called on the event loop; it must not raise."""
 
-    def starting(self, record: Record, metadata: CallMetadata) -> AbstractContextManager[Record]:
+    def starting(
+        self, record: Record, metadata: InvocationMetadata
+    ) -> AbstractContextManager[Record]:
         """Surrounds the first storing of an operation.
 
         Args:
@@ -56,7 +58,7 @@ class Telemetry(Protocol):
         ...
 
     def attempt(self, record: Record) -> AttemptTelemetry:
-        """Takes the begin of an attempt.
+        """Takes the beginning of an attempt.
 
         Args:
             record: The operation, right after its claim.
@@ -113,7 +115,9 @@ class _NoAttemptTelemetry:
 class _NoTelemetry:
     _no_attempt = _NoAttemptTelemetry()
 
-    def starting(self, record: Record, metadata: CallMetadata) -> AbstractContextManager[Record]:
+    def starting(
+        self, record: Record, metadata: InvocationMetadata
+    ) -> AbstractContextManager[Record]:
         del metadata
         return contextlib.nullcontext(record)
 

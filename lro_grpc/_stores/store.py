@@ -100,7 +100,7 @@ class Page:
     operations: Sequence[bytes]
     """Serialized ``google.longrunning.Operation`` messages."""
     position: bytes
-    """The begin of the next page; empty if this is the last one."""
+    """The beginning of the next page; empty if this is the last one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,9 +156,9 @@ class Model:
                     return error
         if made.name in self.records:
             return name_taken(made.name)
-        occupant = self.exclusive_holder(made.exclusive_target)
-        if occupant:
-            return in_progress(made.exclusive_target, occupant)
+        holder = self.exclusive_holder(made.exclusive_target)
+        if holder:
+            return in_progress(made.exclusive_target, holder)
         self._keep(None, made)
         return made
 

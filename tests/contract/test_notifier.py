@@ -1,4 +1,4 @@
-"""A call that waits for an operation is woken when it notifier."""
+"""A call that waits for an operation is woken when that changes."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class Observer:
             self._take(record)
 
     def begin(self, name: str, attempt: int, process: Process | None) -> None:
-        """Takes the begin of a handler: once in an attempt."""
+        """Takes the beginning of a handler: once in an attempt."""
         self.note("begin", name, attempt)
         if attempt in self._begun[name]:
             self.problems.append(f"attempt {attempt} of {name} was begun twice")

@@ -225,9 +225,9 @@ class Starter:
     async def _validated(self, admitted: Admitted, prepared: Prepared) -> bytes:
         """Returns a done operation without a name and with an empty response (S8)."""
         if self._options.exclusive:
-            occupant = await admitted.store.exclusive_holder(prepared.target)
-            if occupant:
-                raise in_progress(prepared.target, occupant)
+            holder = await admitted.store.exclusive_holder(prepared.target)
+            if holder:
+                raise in_progress(prepared.target, holder)
         response = _anys.pack(self._handler.response_class())
         return operations_pb2.Operation(done=True, response=response).SerializeToString()
 

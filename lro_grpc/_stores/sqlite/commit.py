@@ -104,7 +104,7 @@ class Commit:
         return self._records.values()
 
     def create(self, record: Record) -> Record:
-        """Adds a record; see :meth:`lro_grpc._stores.store.Store.create`."""
+        """Adds a record; see :meth:`lro_grpc.stores.Store.create`."""
         stored = self._by_request(record) if record.request_id else None
         if stored is not None:
             return check_same_request(stored, record)

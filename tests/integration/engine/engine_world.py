@@ -193,7 +193,7 @@ class World:
         self.link: Link
         self._make_store = make_store
         self._store: Store | None = None
-        self._changes: Notifier
+        self._notifier: Notifier
         self._engine: Engine | None = None
         self._count = itertools.count(1)
 
@@ -202,7 +202,7 @@ class World:
         if self._store is None:
             self._store = self._make_store()
             await self._store.open()
-            self._changes = Notifier(self._store)
+            self._notifier = Notifier(self._store)
         return self._store
 
     async def start(
@@ -280,7 +280,7 @@ class World:
 
     async def until(self, name: str, fits: Callable[[Record], bool]) -> Record:
         """Waits for a record to be as the test wants it."""
-        with self._changes.watch(name) as watcher:
+        with self._notifier.watch(name) as watcher:
             while not fits(latest := await self.record(name)):
                 await watcher.wait(1.0)
         return latest
