@@ -54,7 +54,7 @@ from lro_grpc._operation.events import (
     Release,
     Report,
     Resume,
-    Retry,
+    RetryLater,
     SaveBatch,
     SetUpdating,
     Succeed,
@@ -447,7 +447,7 @@ class StoreConformance:
         """It waits all the same, in its old place."""
         names = [(await store.create(self.record(f"op-{n}"))).name for n in range(2)]
         await store.apply(names[0], Claim(_LEASE))
-        await store.apply(names[0], Retry(Report(1), b"", delay=5))
+        await store.apply(names[0], RetryLater(Report(1), b"", delay=5))
         self.time += 4
         assert list(await store.claimable({self.METHOD: 9})) == names[1:]
         assert list(await store.claimable({self.METHOD: 9}, ready=False)) == names
@@ -633,7 +633,7 @@ class StoreConformance:
         retried, other = (await store.create(self.record("op-1"))).name, self.record("op-2")
         await store.create(other)
         await store.apply(retried, Claim(_LEASE))
-        waits = await store.apply(retried, Retry(Report(1), _ERROR, 5_000_000))
+        waits = await store.apply(retried, RetryLater(Report(1), _ERROR, 5_000_000))
         assert (waits.state, waits.scheduled_time) == (lifecycle.QUEUED, self.time + 5_000_000)
         self.time += 4_999_999
         assert list(await store.claimable({self.METHOD: 9})) == [other.name]
@@ -787,7 +787,7 @@ class StoreConformance:
             paused: [Pause()],
             batch: [saved, Release(Report(1))],
             undone: [Checkpoint(Report(1), _STATE), Release(Report(1)), Cancel()],
-            retried: [Checkpoint(Report(1), _STATE), Retry(Report(1), _ERROR, 3_600_000_000)],
+            retried: [Checkpoint(Report(1), _STATE), RetryLater(Report(1), _ERROR, 3_600_000_000)],
             parked: [saved, Pause(), Release(Report(1))],
         }
         for name, events in histories.items():
@@ -1190,7 +1190,7 @@ class StoreConformance:
                 (paused, Checkpoint(Report(1, 10, "half"), _STATE)),
                 (paused, Pause()),
                 (paused, Release(Report(1))),
-                (retried, Retry(Report(1, 5), _ERROR, 5_000_000)),
+                (retried, RetryLater(Report(1, 5), _ERROR, 5_000_000)),
                 (updating, SetUpdating(Report(1), updating=True)),
                 (updating, Pause()),
                 (done, Fail(Report(1), _ERROR)),
@@ -1218,7 +1218,7 @@ class StoreConformance:
             await store.apply(updating, LeaseLost(1, proven=True))
             assert (await store.read(updating)).state == lifecycle.PAUSED
             await store.apply(retried, Claim(_LEASE))
-            ended = await store.apply(retried, Retry(Report(2), _ERROR, 0))
+            ended = await store.apply(retried, RetryLater(Report(2), _ERROR, 0))
             assert ended.state == lifecycle.FAILED
 
     async def _is(self, store: Store, expected: Record) -> None:
@@ -1283,7 +1283,7 @@ def _writes_of(attempt: int) -> Sequence[Event]:
         SetUpdating(report, updating=True),
         Succeed(report, _RESPONSE),
         Fail(report, _ERROR),
-        Retry(report, _ERROR, 0),
+        RetryLater(report, _ERROR, 0),
         Expire(report),
         Release(report),
         LeaseLost(attempt, proven=True),

@@ -54,7 +54,7 @@ from lro_grpc._runtime.clock import Clock, micros
 from lro_grpc._runtime.log import OperationLog
 from lro_grpc._stores.store import Store
 
-_RETRY_SECONDS = 0.2
+_WRITE_PAUSE = 0.2
 """The pause before a write is tried again, after the store could not answer."""
 
 _LEASE_MARGIN = 0.1
@@ -208,7 +208,7 @@ class Attempt:
                 if self.lease_is_over:
                     self.stop(StopReason.LEASE_LOST)
                     raise AttemptStopped(StopReason.LEASE_LOST) from cause
-                await self._clock.sleep(_RETRY_SECONDS)
+                await self._clock.sleep(_WRITE_PAUSE)
             else:
                 self.record = record
                 self.progress.touch()

@@ -17,7 +17,7 @@ from lro_grpc._stores.store import Store
 
 _log = logging.getLogger("lro_grpc")
 
-_RETRY_SECONDS = 0.5
+_OUTAGE_PAUSE = 0.5
 """The pause before the store is asked again, after it could not answer."""
 
 Outcome = tuple[Attempt, Event]
@@ -75,7 +75,7 @@ class Completer:
             except UnavailableError as error:
                 _log.warning("%s; trying again", error)
                 outcomes = self._still_held(outcomes)
-                await self._clock.sleep(_RETRY_SECONDS)
+                await self._clock.sleep(_OUTAGE_PAUSE)
             else:
                 pairs = zip(outcomes, answers, strict=True)
                 outcomes = [again for one, answer in pairs if (again := self._settle(one, answer))]

@@ -30,7 +30,7 @@ from lro_grpc._operation.events import (
     LeaseLost,
     Release,
     Report,
-    Retry,
+    RetryLater,
     Succeed,
     cancelled_status,
     expired_status,
@@ -129,7 +129,7 @@ class Executor(asyncio.Task[Event]):
         if is_worth_it and not is_last:
             pause = _pause_after(handler, error, record.failed_attempts, self._random)
             report = attempt.progress.take(final=True)
-            return Retry(report, status.SerializeToString(), micros(pause))
+            return RetryLater(report, status.SerializeToString(), micros(pause))
         return await self._ended_with(status)
 
     async def _ended_with(self, error: status_pb2.Status) -> Event:

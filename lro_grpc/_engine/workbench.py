@@ -45,7 +45,7 @@ from lro_grpc._stores.store import Leased, Store
 
 _log = logging.getLogger("lro_grpc")
 
-_RETRY_SECONDS = 0.5
+_FAILURE_PAUSE = 0.5
 """The pause after a round of work that has failed."""
 
 OnEnd = Callable[[Record | None], None]
@@ -139,10 +139,10 @@ class Workbench:
                 await one_round()
             except UnavailableError as error:
                 _log.warning("%s; trying again", error)
-                await self.clock.sleep(_RETRY_SECONDS)
+                await self.clock.sleep(_FAILURE_PAUSE)
             except Exception:  # noqa: BLE001 - one bad round must not end the engine
                 _log.exception("the engine met an unexpected error; going on")
-                await self.clock.sleep(_RETRY_SECONDS)
+                await self.clock.sleep(_FAILURE_PAUSE)
 
     async def claim(self, names: Sequence[str], on_end: OnEnd) -> Sequence[Record | LroError]:
         """Claims operations, and begins an attempt of each that it gets.

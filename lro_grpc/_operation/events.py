@@ -249,7 +249,7 @@ class Fail:
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class RetryLater:
     """The handler has failed, and a later attempt may succeed.
 
     On the last attempt the operation fails.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from google.longrunning import operations_pb2
 from google.rpc import status_pb2
 
-from lro_grpc._operation.events import Event, LeaseLost, Retry
+from lro_grpc._operation.events import Event, LeaseLost, RetryLater
 from lro_grpc._operation.lifecycle import JOB
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import seconds
@@ -100,7 +100,7 @@ def log_outcome(event: Event, record: Record) -> None:
         OperationLog(record).warning("%s: attempt %d %s", name, attempt, why)
     if record.done:
         log_done(record)
-    elif isinstance(event, Retry):
+    elif isinstance(event, RetryLater):
         OperationLog(record).warning(
             "%s: attempt %d failed, to be tried again after %.1f s: %s",
             *(name, attempt, seconds(event.delay)),

@@ -111,7 +111,7 @@ def next_events(draw: st.DrawFn, one: Record) -> events.Event:
         report,
         events.SetUpdating(report, updating=True),
         events.SetUpdating(report, updating=False),
-        events.Retry(report, error.SerializeToString(), 0),
+        events.RetryLater(report, error.SerializeToString(), 0),
         events.Release(report),
         events.Cancel(),
         events.Pause(),

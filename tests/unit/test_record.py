@@ -34,7 +34,7 @@ from lro_grpc._operation.events import (
     Release,
     Report,
     Resume,
-    Retry,
+    RetryLater,
     SaveBatch,
     SetUpdating,
     Succeed,
@@ -275,7 +275,7 @@ def test_an_error_of_code_1_is_a_cancellation_whoever_asked(asked):
 def test_an_error_of_code_1_on_the_last_attempt_is_a_cancellation():
     """P8: nothing but a cancelled operation has this code."""
     one = after(
-        Claim(LEASE), Retry(Report(1), error(Code.CANCELLED), 0), start=create(max_attempts=1)
+        Claim(LEASE), RetryLater(Report(1), error(Code.CANCELLED), 0), start=create(max_attempts=1)
     )
     assert (one.state, one.cancel_requested, one.failed_attempts) == (CANCELLED, True, 1)
     assert served(one).error.code == Code.CANCELLED
@@ -343,7 +343,7 @@ def test_a_checkpoint_keeps_its_state_and_what_was_reported_with_it():
     one = held(Checkpoint(Report(1, 10, "half"), STATE))
     assert (one.checkpoint, one.state, one.progress_percent) == (STATE, RUNNING, 10)
     assert STATE not in one.operation  # it is the handler's affair
-    for gone in (Release(Report(1)), LeaseLost(1, proven=True), Retry(Report(1), error(), 0)):
+    for gone in (Release(Report(1)), LeaseLost(1, proven=True), RetryLater(Report(1), error(), 0)):
         assert after(gone, start=one).checkpoint == STATE
 
 
@@ -370,7 +370,7 @@ def test_updating_does_not_show_while_it_is_cancelled():
         (Succeed(Report(1), RESPONSE, partial=True), PARTIALLY_SUCCEEDED),
         (Fail(Report(1), error()), FAILED),
         (Fail(Report(1), error(Code.CANCELLED)), CANCELLED),
-        (Retry(Report(1), error(), 0), QUEUED),
+        (RetryLater(Report(1), error(), 0), QUEUED),
         (Expire(Report(1)), EXPIRED),
         (Release(Report(1)), QUEUED),
         (LeaseLost(1, proven=True), QUEUED),
@@ -417,7 +417,8 @@ def test_a_pause_of_what_is_held_is_asked_for():
 
 
 @pytest.mark.parametrize(
-    "gone", [Release(Report(1)), LeaseLost(1, proven=True), Retry(Report(1), error(), 5 * SECOND)]
+    "gone",
+    [Release(Report(1)), LeaseLost(1, proven=True), RetryLater(Report(1), error(), 5 * SECOND)],
 )
 def test_a_pause_that_is_asked_for_comes_about_when_the_worker_goes(gone):
     one = held_pausable(Pause(), gone)
@@ -528,7 +529,7 @@ def test_a_cancel_of_what_is_paused_undoes_a_state_or_ends_it():
 
 
 def test_an_error_to_retry_puts_it_back_into_the_queue_until_it_is_ready():
-    one = held(Retry(Report(1, 30, "busy"), error(), 5 * SECOND))
+    one = held(RetryLater(Report(1, 30, "busy"), error(), 5 * SECOND))
     assert (one.state, one.lease_expire_time, one.failed_attempts) == (QUEUED, 0, 1)
     assert one.scheduled_time == NOW + 1 + 5 * SECOND
     assert (one.progress_percent, one.status_detail) == (30, "busy")
@@ -541,15 +542,15 @@ def test_an_error_to_retry_puts_it_back_into_the_queue_until_it_is_ready():
 @pytest.mark.parametrize("delay", [0, -1, -(2**70), 2**70])
 def test_a_delay_may_be_any_number(delay):
     """Less than none is none; and more than 64 bits hold never comes."""
-    one = held(Retry(Report(1), error(), delay))
+    one = held(RetryLater(Report(1), error(), delay))
     assert NOW < one.scheduled_time < 2**63
     assert one.is_ready(NOW + 1) == (delay <= 0)
 
 
 def test_the_last_attempt_fails_with_its_own_error():
     one = create(max_attempts=2)
-    one = after(Claim(LEASE), Retry(Report(1), error(), 0), start=one)
-    one = after(Claim(LEASE), Retry(Report(2, 50), error(), 0), start=one)
+    one = after(Claim(LEASE), RetryLater(Report(1), error(), 0), start=one)
+    one = after(Claim(LEASE), RetryLater(Report(2, 50), error(), 0), start=one)
     assert (one.state, one.progress_percent) == (FAILED, 50)
     assert served(one).error == status_pb2.Status.FromString(error())
 
@@ -557,7 +558,7 @@ def test_the_last_attempt_fails_with_its_own_error():
 def test_attempts_that_fail_are_lost_or_stuck_count_and_others_do_not():
     one = pausable(max_attempts=4)
     harmless = [Release(Report(0)), "pause", "updating"]
-    counted = [Retry, LeaseLost, "stuck"]
+    counted = [RetryLater, LeaseLost, "stuck"]
     for what in (*harmless, *counted, *harmless):
         one = after(Claim(LEASE), start=one)
         number = one.attempt
@@ -567,8 +568,8 @@ def test_attempts_that_fail_are_lost_or_stuck_count_and_others_do_not():
             one = after(
                 SetUpdating(Report(number), updating=True), Release(Report(number)), start=one
             )
-        elif what is Retry:
-            one = after(Retry(Report(number), error(), 0), start=one)
+        elif what is RetryLater:
+            one = after(RetryLater(Report(number), error(), 0), start=one)
         elif what is LeaseLost:
             one = after(LeaseLost(number, proven=True), start=one)
         elif what == "stuck":
@@ -590,14 +591,14 @@ def test_a_stuck_attempt_is_lost_though_its_lease_is_not_over():
 
 
 def test_an_error_to_retry_while_cancelling_is_retried_only_to_undo():
-    assert held(Cancel(), Retry(Report(1), error(), 5)).state == CANCELLED
-    undoing = held(checkpoint(), Cancel(), Retry(Report(1), error(), 5 * SECOND))
+    assert held(Cancel(), RetryLater(Report(1), error(), 5)).state == CANCELLED
+    undoing = held(checkpoint(), Cancel(), RetryLater(Report(1), error(), 5 * SECOND))
     assert (undoing.state, undoing.claimable) == (CANCELLING, True)
     assert undoing.scheduled_time == NOW + 1 + 5 * SECOND
 
 
 def test_a_cancel_or_a_pause_takes_the_wait_for_a_retry_away():
-    waits = held_pausable(checkpoint(), Retry(Report(1), error(), 5 * SECOND))
+    waits = held_pausable(checkpoint(), RetryLater(Report(1), error(), 5 * SECOND))
     assert after(Cancel(), start=waits).is_ready(NOW + 1)
     assert after(Pause(), Resume(), start=waits).is_ready(NOW + 1)
 
@@ -614,7 +615,7 @@ END = NOW + 10 * SECOND
 
 def test_what_nobody_has_expires_at_its_end_and_not_before():
     paused = after(Pause(), start=limited(pausable=True))
-    retried = after(Claim(LEASE), Retry(Report(1), error(), 3600 * SECOND), start=limited())
+    retried = after(Claim(LEASE), RetryLater(Report(1), error(), 3600 * SECOND), start=limited())
     for one in (limited(), paused, retried):
         assert TimePassed().apply(one, END - 1) is one
         expired = TimePassed().apply(one, END)
@@ -678,7 +679,7 @@ def test_a_checkpoint_alone_does_not_keep_an_operation_from_expiring():
 
 
 def test_a_retry_waits_no_longer_than_the_time_limit():
-    one = after(Claim(LEASE), Retry(Report(1), error(), 3600 * SECOND), start=limited())
+    one = after(Claim(LEASE), RetryLater(Report(1), error(), 3600 * SECOND), start=limited())
     assert one.scheduled_time == END
 
 
@@ -721,7 +722,7 @@ def test_an_exclusive_target_is_kept_until_the_end_and_no_longer():
         after(Claim(LEASE), start=one),
         after(Claim(LEASE), Delete(), start=one),
         after(Claim(LEASE), Cancel(), start=one),
-        after(Claim(LEASE), Retry(Report(1), error(), 5), start=one),
+        after(Claim(LEASE), RetryLater(Report(1), error(), 5), start=one),
     ):
         assert unended.exclusive_target == one.target
     for ended in (
@@ -772,7 +773,7 @@ def test_a_write_of_another_attempt_is_refused(attempt):
         SetUpdating(report, updating=True),
         Succeed(report, RESPONSE),
         Fail(report, error()),
-        Retry(report, error(), 0),
+        RetryLater(report, error(), 0),
         Expire(report),
         Release(report),
         LeaseLost(attempt, proven=True),
@@ -806,7 +807,7 @@ def events(draw, one: Record):
         "batch": SaveBatch(report, BATCH, b""),
         "succeed": Succeed(report, RESPONSE, draw(st.booleans())),
         "fail": Fail(report, error(draw(st.integers(1, 16)))),
-        "retry": Retry(report, error(), draw(st.sampled_from([0, 1_000_000]))),
+        "retry": RetryLater(report, error(), draw(st.sampled_from([0, 1_000_000]))),
         "expire": Expire(report),
         "checkpoint": Checkpoint(report, STATE),
         "update": SetUpdating(report, draw(st.booleans())),

@@ -22,7 +22,7 @@ from engine_world import (
 
 from lro_grpc._errors import Code, RetryableError, UnavailableError
 from lro_grpc._operation import lifecycle
-from lro_grpc._operation.events import Claim, Delete, Release, Report, Retry
+from lro_grpc._operation.events import Claim, Delete, Release, Report, RetryLater
 from lro_grpc._runtime.backoff import Backoff
 
 KEYWORDS = ["def", "async def"]
@@ -340,7 +340,7 @@ async def test_an_outage_between_two_attempts_loses_neither(world):
     met = Signal()
 
     async def fail(events):
-        if any(isinstance(event, Retry) for event in events) and next(failures, False):
+        if any(isinstance(event, RetryLater) for event in events) and next(failures, False):
             met.set()
             raise UnavailableError("the store is away")
 
@@ -358,7 +358,7 @@ async def test_a_retry_whose_commit_was_not_answered_counts_once(world):
     failures = iter([True])
 
     async def fail(events):
-        if any(isinstance(event, Retry) for event in events) and next(failures, False):
+        if any(isinstance(event, RetryLater) for event in events) and next(failures, False):
             raise UnavailableError("timed out")
 
     world.link.after = fail
@@ -510,7 +510,7 @@ async def test_an_engine_that_stops_leaves_no_retry_behind(world):
 
 async def test_a_retry_is_no_release_and_counts_where_a_drain_does_not(world):
     name = await world.create(max_attempts=2)
-    for event in (Release(Report(1)), Retry(Report(2), b"", 0)):
+    for event in (Release(Report(1)), RetryLater(Report(2), b"", 0)):
         await world.apply(name, Claim(15_000_000))
         await world.apply(name, event)
     assert (await world.record(name)).failed_attempts == 1
