@@ -17,7 +17,6 @@ import typer
 import lro_grpc
 from lro_grpc._cli.connection import DEFAULT_TARGET
 from lro_grpc._cli.exit_codes import Exit
-from lro_grpc._cli.output import print_message
 from lro_grpc._cli.server import (
     DEMO_PARENT,
     AddServicers,
@@ -75,7 +74,7 @@ def serve(
         ),
     ] = None,
 ) -> None:
-    """Serves until a signal stops it; exits with 2 and one line if it cannot start."""
+    """Serves until a signal stops it; exits with 2 and the reason if it cannot start."""
 
     async def run(add: AddServicers) -> None:
         operations = lro_grpc.Operations(store)
@@ -101,7 +100,7 @@ def serve(
         with _servicers(service, store, data) as add:
             asyncio.run(run(add))
     except ConfigurationError as error:
-        print_message(error.message)
+        print(f"lro: {error.message}", file=sys.stderr)  # it may show a proto's missing lines
         raise typer.Exit(Exit.USAGE) from error
 
 

@@ -169,6 +169,18 @@ def test_a_service_that_cannot_be_loaded_is_one_line(
     assert len(result.stderr.splitlines()) == 1
 
 
+def test_the_lines_that_a_proto_lacks_are_lines(tmp_path: Path) -> None:
+    """For a user to copy them."""
+    (tmp_path / "mine.py").write_text(
+        "import lro_grpc\n"
+        "def add(server):\n"
+        "    raise lro_grpc.ConfigurationError('a.proto lacks\\n  option one;\\n  option two;')\n"
+    )
+    result = run("serve", "mine:add", "--store", "memory:", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr == "lro: a.proto lacks\n  option one;\n  option two;\n"
+
+
 def test_a_port_in_use_is_reported_without_a_traceback(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
