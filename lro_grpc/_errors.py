@@ -99,6 +99,10 @@ class AttemptStopped(BaseException):
         super().__init__(f"the attempt was stopped: {reason.value}")
         self.reason = reason
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Makes it copyable and picklable: a handler may meet it in a process of its own."""
+        return type(self), (self.reason,)
+
 
 class LroError(Exception):
     """An error with a canonical code, a machine-readable reason and details.

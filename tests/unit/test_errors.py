@@ -155,7 +155,8 @@ def test_an_error_that_needs_more_than_a_message_can_be_copied_and_pickled(way):
     operation.error.message = "not yours"
     late = _errors.OperationTimeoutError("late", operation=operation, elapsed=timedelta(1))
     limit = _errors.LimitReachedError("full", subject="queue")
-    for error in (_errors.OperationFailedError(operation), late, limit):
+    stopped = AttemptStopped(StopReason.SHUTDOWN)
+    for error in (_errors.OperationFailedError(operation), late, limit, stopped):
         copied = way(error)
         assert type(copied) is type(error)
         assert (str(copied), copied.args) == (str(error), error.args)
