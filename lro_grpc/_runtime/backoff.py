@@ -48,9 +48,6 @@ DEFAULT_BACKOFF = Backoff()
 left, twenty polls in the first 10 s see an end about a tenth of the operation's time late; from
 then on there is one each 2.5 s."""
 
-DEPLOYMENT_MANAGER_BACKOFF = Backoff(timedelta(seconds=5), 2, timedelta(seconds=180), jitter=False)
-"""The schedule that Deployment Manager's documentation asks for: 5, 10, 20 … up to 180 s."""
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Retry:

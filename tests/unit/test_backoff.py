@@ -7,12 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from lro_grpc._runtime.backoff import (
-    DEFAULT_BACKOFF,
-    DEPLOYMENT_MANAGER_BACKOFF,
-    Backoff,
-    Retry,
-)
+from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, Backoff, Retry
 
 
 def test_pauses_grow_to_the_maximum_and_are_fully_jittered() -> None:
@@ -40,8 +35,10 @@ def test_a_schedule_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:
         Backoff(**wrong)  # type: ignore[arg-type]
 
 
-def test_the_schedule_that_deployment_manager_documents() -> None:
-    pauses = DEPLOYMENT_MANAGER_BACKOFF.pauses(lambda: 0.123)
+def test_without_jitter_each_pause_is_its_ceiling() -> None:
+    """As Deployment Manager asks of its pollers: 5, 10, 20 … up to 180 s."""
+    backoff = Backoff(timedelta(seconds=5), 2, timedelta(seconds=180), jitter=False)
+    pauses = backoff.pauses(lambda: 0.123)
     assert list(itertools.islice(pauses, 8)) == [5, 10, 20, 40, 80, 160, 180, 180]
 
 

@@ -73,9 +73,7 @@ class Steps:
     """A handler that goes one step on, and stores it, each time that the test lets it."""
 
     def __init__(self, size: int = 0) -> None:
-        self._poll_after: list[Gate] = []
         self._size = size
-        self._number = 0
         self.began: queue.SimpleQueue[Gate] = queue.SimpleQueue()
 
     async def run(self, request: Any, op: Any) -> Any:
