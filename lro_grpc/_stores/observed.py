@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from lro_grpc._operation.record import Record
 from lro_grpc._operation.telemetry import Telemetry
 from lro_grpc._stores.forwarding import ForwardingStore
 from lro_grpc._stores.store import Store
+
+_log = logging.getLogger("lro_grpc")
 
 T = TypeVar("T")
 
@@ -25,7 +29,13 @@ class ObservedStore(ForwardingStore):
         super().__init__(store)
         self._telemetry = telemetry
         self._monotonic = monotonic
-        self.subscribe(telemetry.changed)
+        self.subscribe(self._on_change)
+
+    def _on_change(self, before: Record | None, after: Record) -> None:
+        try:
+            self._telemetry.changed(before, after)
+        except Exception:  # noqa: BLE001 - the store has committed, and others listen, too
+            _log.exception("telemetry has raised at a change of %s", after.name)
 
     async def _call(
         self, call: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, **options: Any
