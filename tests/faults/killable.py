@@ -254,9 +254,12 @@ class Server(Client):
         self._process.wait(PATIENCE_SECONDS)
 
     def drain(self) -> None:
-        """Asks the process to end, which takes much less than the grace when all goes well."""
+        """Asks the process to end, and returns when it has, in good order.
+
+        Calls that still come in on a busy machine may use up gRPC's grace.
+        """
         self.terminate()
-        self.until_ended(GRACE_SECONDS - 2)
+        self.until_ended(PATIENCE_SECONDS)
 
     def close(self) -> None:
         """Ends what is still there of the process; may be called again."""
