@@ -7,7 +7,7 @@ import random
 import threading
 from typing import TYPE_CHECKING
 
-from killable import Client
+from killable import PATIENCE_SECONDS, Client
 from load import Caller
 from partition import Cut, Network
 
@@ -53,7 +53,7 @@ def one_that_is_drained(site: Site, board: Board, choose: random.Random) -> None
     server = site.serve(**_stacks(choose))
     with _callers(board, choose, [server] * CALLERS):
         _pass(choose, LOAD_SECONDS)
-        server.drain()
+        server.drain(PATIENCE_SECONDS)
     server.close()
 
 
@@ -90,7 +90,7 @@ def one_with_faults(
             server.kill()  # in the middle of the last fault
         else:
             mending.close()
-            server.drain()
+            server.drain(PATIENCE_SECONDS)
     server.close()
 
 
