@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lro_grpc.stores import Listener
 
 HANGS = 5.0
-"""Seconds after which a watcher that should be woken at once is given up."""
+"""Seconds after which a call that should be woken at once is given up."""
 
 HOUR = 3600.0
 NAME = "operations/op-1"
@@ -53,7 +53,7 @@ async def drained(store: MemoryStore, notifier: Notifier) -> None:
 
 
 @pytest.mark.parametrize("end", [cancelled, deleted, drained])
-async def test_an_end_is_held_back_from_no_watcher(
+async def test_an_end_is_held_back_from_no_call(
     end: Callable[[MemoryStore, Notifier], Coroutine[object, object, None]],
 ) -> None:
     """Whether it comes before they wait, or while they do."""

@@ -280,9 +280,9 @@ class World:
 
     async def until(self, name: str, fits: Callable[[Record], bool]) -> Record:
         """Waits for a record to be as the test wants it."""
-        with self._notifier.watch(name) as watcher:
+        with self._notifier.watch(name) as subscription:
             while not fits(latest := await self.record(name)):
-                await watcher.wait(1.0)
+                await subscription.wait(1.0)
         return latest
 
     async def until_in(self, name: str, state: int) -> Record:

@@ -18,7 +18,7 @@ def stack(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(params=["def", "async def"])
-def handler_stack(request: pytest.FixtureRequest) -> str:
+def handler_keyword(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
@@ -30,9 +30,9 @@ def serve(stack: str) -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture
-def held(serve: Callable[..., Server], handler_stack: str) -> Iterator[Held]:
+def held(serve: Callable[..., Server], handler_keyword: str) -> Iterator[Held]:
     """A handler that goes on at the end of the test, before its server is stopped."""
-    held = Held(handler_stack)
+    held = Held(handler_keyword)
     yield held
     held.gate.open()
 

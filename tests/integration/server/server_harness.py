@@ -431,10 +431,10 @@ class Held:
     number for its ``seed_rows``.
     """
 
-    def __init__(self, handler_stack: str) -> None:
+    def __init__(self, handler_keyword: str) -> None:
         self.gate = Gate()
         self.began: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self.run = self._run_async if handler_stack == "async def" else self._run_sync
+        self.run = self._run_async if handler_keyword == "async def" else self._run_sync
 
     def next(self) -> str:
         """Returns the name of the next operation that begins to run."""
@@ -485,9 +485,9 @@ def fleet(
     return type("Fleet", (fleet_service_pb2_grpc.FleetServiceServicer,), {method: decorated})()
 
 
-def stacked(stack: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def defined_with(keyword: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns a plain function as it is, or as an ``async def``."""
-    if stack == "def":
+    if keyword == "def":
         return function
 
     @functools.wraps(function)

@@ -22,11 +22,11 @@ from server_harness import (
     Held,
     Instance,
     Server,
+    defined_with,
     errors_logged,
     fleet,
     refused,
     response_of,
-    stacked,
     together,
     wait_request,
 )
@@ -71,11 +71,11 @@ METHODS = {
 ILL_FORMED = ["", "operations", "operations/", "no/name", f"{PARENT}/operations/a b", "é" * 600]
 
 any_named = pytest.mark.parametrize("permission", NAMED)
-async_handler = pytest.mark.parametrize("handler_stack", ["async def"], indirect=True)
+async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
 
 
 @pytest.fixture(params=["def", "async def"])
-def hook_stack(request: pytest.FixtureRequest) -> str:
+def hook_keyword(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
@@ -102,7 +102,7 @@ def door() -> Door:
     return Door()
 
 
-def guarded(serve: Serve, door: Door, hook_stack: str = "def", **how: Any) -> Server:
+def guarded(serve: Serve, door: Door, hook_keyword: str = "def", **how: Any) -> Server:
     """Serves a fleet whose instances are made at once, behind a door."""
 
     def run(self: Any, request: Any, op: Any) -> Any:
@@ -110,8 +110,8 @@ def guarded(serve: Serve, door: Door, hook_stack: str = "def", **how: Any) -> Se
 
     how.setdefault("servicer", fleet("CreateInstance", run, pausable=True))
     hooks = {
-        "identify": stacked(hook_stack, by_metadata),
-        "authorize": stacked(hook_stack, door),
+        "identify": defined_with(hook_keyword, by_metadata),
+        "authorize": defined_with(hook_keyword, door),
     }
     return serve(how.pop("servicer"), **{**hooks, **how})
 
@@ -146,9 +146,9 @@ def names_of_all_kinds(server: Server) -> dict[str, str]:
 
 @pytest.mark.parametrize("permission", EVERY)
 def test_each_call_is_asked_about_once(
-    serve: Serve, door: Door, hook_stack: str, permission: str
+    serve: Serve, door: Door, hook_keyword: str, permission: str
 ) -> None:
-    server = guarded(serve, door, hook_stack)
+    server = guarded(serve, door, hook_keyword)
     ann = server.client(("caller", "ann"))
     name = server.client(("caller", "bob")).create().name
     server.done(name)
@@ -217,9 +217,9 @@ def test_a_wait_is_asked_about_once_however_long_it_lasts(serve: Serve, door: Do
 
 @any_named
 def test_a_caller_who_is_denied_cannot_learn_what_exists(
-    serve: Serve, door: Door, hook_stack: str, store: str, permission: str
+    serve: Serve, door: Door, hook_keyword: str, store: str, permission: str
 ) -> None:
-    server = guarded(serve, door, hook_stack, store=store)
+    server = guarded(serve, door, hook_keyword, store=store)
     kinds = names_of_all_kinds(server)
     before = server.get(kinds["there"])
     door.shut = {permission}
@@ -291,7 +291,7 @@ def test_a_denied_list_is_refused_before_it_is_looked_at(
 
 
 def test_a_denied_start_stores_nothing_and_prepares_nothing(
-    serve: Serve, door: Door, hook_stack: str, store: str
+    serve: Serve, door: Door, hook_keyword: str, store: str
 ) -> None:
     prepared: list[Any] = []
 
@@ -301,7 +301,7 @@ def test_a_denied_start_stores_nothing_and_prepares_nothing(
 
     door.shut = {"operations.start"}
     servicer = fleet("CreateInstance", lambda self, request, op: Instance(), prepare=prepare)
-    server = guarded(serve, door, hook_stack, servicer=servicer, store=store)
+    server = guarded(serve, door, hook_keyword, servicer=servicer, store=store)
     for fields in ({}, {"request_id": "r"}, {"validate_only": True}):
         failure = refused(lambda: server.create(**fields))  # noqa: B023
         assert failure.status == denied("operations.start", PARENT)
@@ -323,12 +323,12 @@ def test_a_denied_start_cannot_find_out_whether_its_request_id_was_used(
 # Each page (S15)
 
 
-def test_a_page_token_carries_no_authorization(serve: Serve, hook_stack: str) -> None:
+def test_a_page_token_carries_no_authorization(serve: Serve, hook_keyword: str) -> None:
     may = {"ann", "cho"}
-    policy = stacked(
-        hook_stack, lambda access: access.permission == "operations.start" or access.caller in may
+    policy = defined_with(
+        hook_keyword, lambda access: access.permission == "operations.start" or access.caller in may
     )
-    server = guarded(serve, Door(), hook_stack, authorize=policy)
+    server = guarded(serve, Door(), hook_keyword, authorize=policy)
     ann, bob, cho = (server.client(("caller", who)) for who in ("ann", "bob", "cho"))
     names = [ann.create().name for _ in range(3)]
     page = ann.list(page_size=1)
@@ -347,7 +347,7 @@ def test_a_page_token_carries_no_authorization(serve: Serve, hook_stack: str) ->
 @pytest.mark.parametrize("hook", ["identify", "authorize"])
 @pytest.mark.parametrize("permission", EVERY)
 def test_a_hook_refuses_with_an_error_of_its_own(
-    serve: Serve, hook_stack: str, hook: str, permission: str, caplog: pytest.LogCaptureFixture
+    serve: Serve, hook_keyword: str, hook: str, permission: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     prepared: list[Any] = []
 
@@ -364,7 +364,7 @@ def test_a_hook_refuses_with_an_error_of_its_own(
         lambda self, request, op: Instance(),
         prepare=lambda self, request, context: prepared.append(request),
     )
-    server = serve(servicer, **{hook: stacked(hook_stack, fails)})
+    server = serve(servicer, **{hook: defined_with(hook_keyword, fails)})
     failure = refused(lambda: EVERY[permission](server, f"{PARENT}/operations/x"))
     assert (failure.code, failure.message) == (
         grpc.StatusCode.UNAUTHENTICATED,
@@ -377,7 +377,7 @@ def test_a_hook_refuses_with_an_error_of_its_own(
 
 @pytest.mark.parametrize("hook", ["identify", "authorize"])
 def test_an_error_of_a_hook_is_in_the_services_domain_whatever_is_called(
-    serve: Serve, hook_stack: str, hook: str
+    serve: Serve, hook_keyword: str, hook: str
 ) -> None:
     """Its reason and domain are the same everywhere (S21)."""
 
@@ -387,7 +387,7 @@ def test_an_error_of_a_hook_is_in_the_services_domain_whatever_is_called(
     server = serve(
         fleet("CreateInstance", lambda self, request, op: Instance()),
         error_domain="fleet.example.com",
-        **{hook: stacked(hook_stack, fails)},
+        **{hook: defined_with(hook_keyword, fails)},
     )
     for call in EVERY.values():
         info = refused(lambda: call(server, f"{PARENT}/operations/x")).info  # noqa: B023
@@ -397,7 +397,7 @@ def test_an_error_of_a_hook_is_in_the_services_domain_whatever_is_called(
 @pytest.mark.parametrize("hook", ["identify", "authorize"])
 @pytest.mark.parametrize("permission", EVERY)
 def test_a_hook_that_fails_unexpectedly_leaks_nothing_and_lets_nobody_in(
-    serve: Serve, hook_stack: str, hook: str, permission: str, caplog: pytest.LogCaptureFixture
+    serve: Serve, hook_keyword: str, hook: str, permission: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     failing = False
 
@@ -408,7 +408,7 @@ def test_a_hook_that_fails_unexpectedly_leaks_nothing_and_lets_nobody_in(
 
     server = serve(
         fleet("CreateInstance", lambda self, request, op: Instance()),
-        **{hook: stacked(hook_stack, fails)},
+        **{hook: defined_with(hook_keyword, fails)},
     )
     name = server.create().name
     before = server.done(name)
@@ -425,7 +425,7 @@ def test_a_hook_that_fails_unexpectedly_leaks_nothing_and_lets_nobody_in(
 
 @pytest.mark.parametrize("hook", ["identify", "authorize"])
 def test_a_hook_that_exits_ends_neither_the_call_nor_the_server(
-    serve: Serve, hook_stack: str, hook: str
+    serve: Serve, hook_keyword: str, hook: str
 ) -> None:
     exiting = True
 
@@ -436,7 +436,7 @@ def test_a_hook_that_exits_ends_neither_the_call_nor_the_server(
 
     server = serve(
         fleet("CreateInstance", lambda self, request, op: Instance()),
-        **{hook: stacked(hook_stack, leaves)},
+        **{hook: defined_with(hook_keyword, leaves)},
     )
     failure = refused(server.create)
     assert (failure.code, failure.info.reason) == (grpc.StatusCode.INTERNAL, "UNEXPECTED")
@@ -459,7 +459,7 @@ def test_a_hook_that_awaits_what_was_cancelled_fails_its_call_only(serve: Serve,
 
 
 def test_an_identify_may_abort(
-    serve: Serve, hook_stack: str, caplog: pytest.LogCaptureFixture
+    serve: Serve, hook_keyword: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is given a ServicerContext, whose way to refuse it is."""
 
@@ -473,7 +473,7 @@ def test_an_identify_may_abort(
 
     server = serve(
         fleet("CreateInstance", lambda self, request, op: Instance()),
-        identify=refuses if hook_stack == "def" else refuses_async,
+        identify=refuses if hook_keyword == "def" else refuses_async,
     )
     with pytest.raises(grpc.RpcError) as raised:
         server.create()
@@ -485,11 +485,11 @@ def test_an_identify_may_abort(
 
 @pytest.mark.parametrize("wrong", [None, b"hunter2", {"password": "hunter2"}], ids=type)
 def test_an_identify_that_returns_no_text_says_so_and_nothing_else(
-    serve: Serve, hook_stack: str, wrong: Any
+    serve: Serve, hook_keyword: str, wrong: Any
 ) -> None:
     server = serve(
         fleet("CreateInstance", lambda self, request, op: Instance()),
-        identify=stacked(hook_stack, lambda context: wrong),
+        identify=defined_with(hook_keyword, lambda context: wrong),
     )
     failure = refused(server.create)
     assert (failure.code, failure.info.reason) == (grpc.StatusCode.INTERNAL, "CONFIGURATION")
@@ -501,7 +501,7 @@ def test_an_identify_that_returns_no_text_says_so_and_nothing_else(
 
 
 def seeing_callers() -> tuple[Any, queue.SimpleQueue[tuple[str, int]]]:
-    """Returns a run, sync or async by ``stacked``, and the callers that it has seen."""
+    """Returns a run, sync or async by ``defined_with``, and the callers that it has seen."""
     seen: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
 
     def run(self: Any, request: Any, op: Any) -> Any:
@@ -512,12 +512,12 @@ def seeing_callers() -> tuple[Any, queue.SimpleQueue[tuple[str, int]]]:
 
 
 def test_a_handler_sees_who_has_started_it(
-    serve: Serve, handler_stack: str, hook_stack: str, store: str
+    serve: Serve, handler_keyword: str, hook_keyword: str, store: str
 ) -> None:
     run, seen = seeing_callers()
     server = serve(
-        fleet("CreateInstance", stacked(handler_stack, run)),
-        identify=stacked(hook_stack, by_metadata),
+        fleet("CreateInstance", defined_with(handler_keyword, run)),
+        identify=defined_with(hook_keyword, by_metadata),
         store=store,
     )
     for who in ("ann", "bob", ""):
@@ -525,15 +525,15 @@ def test_a_handler_sees_who_has_started_it(
         assert seen.get(timeout=SECONDS) == (who, 1)
 
 
-def test_without_identify_there_is_no_caller(serve: Serve, handler_stack: str) -> None:
+def test_without_identify_there_is_no_caller(serve: Serve, handler_keyword: str) -> None:
     run, seen = seeing_callers()
-    server = serve(fleet("CreateInstance", stacked(handler_stack, run)))
+    server = serve(fleet("CreateInstance", defined_with(handler_keyword, run)))
     server.client(("caller", "ann")).create()
     assert seen.get(timeout=SECONDS) == ("", 1)
 
 
 def test_after_a_restart_the_caller_is_who_it_was(
-    serve: Serve, handler_stack: str, file_url: str, door: Door
+    serve: Serve, handler_keyword: str, file_url: str, door: Door
 ) -> None:
     held = Held("async def")
     first = serve(held.servicer(), store=file_url, identify=by_metadata)
@@ -542,7 +542,7 @@ def test_after_a_restart_the_caller_is_who_it_was(
     first.stop()
 
     run, seen = seeing_callers()
-    servicer = fleet("CreateInstance", stacked(handler_stack, run))
+    servicer = fleet("CreateInstance", defined_with(handler_keyword, run))
     second = guarded(serve, door, servicer=servicer, store=file_url)
     assert seen.get(timeout=SECONDS) == ("ann", 2)
     second.get(name)
@@ -551,7 +551,7 @@ def test_after_a_restart_the_caller_is_who_it_was(
     )
 
 
-def test_an_identify_sees_the_call(serve: Serve, hook_stack: str) -> None:
+def test_an_identify_sees_the_call(serve: Serve, hook_keyword: str) -> None:
     """On ``grpc.server`` too, where it does not run in the RPC's own thread."""
     seen: list[Any] = []
 
@@ -561,7 +561,7 @@ def test_an_identify_sees_the_call(serve: Serve, hook_stack: str) -> None:
 
     server = serve(
         fleet("CreateInstance", lambda self, request, op: Instance()),
-        identify=stacked(hook_stack, identify),
+        identify=defined_with(hook_keyword, identify),
     )
     server.create()
     ((peer, auth, remaining),) = seen
@@ -571,7 +571,7 @@ def test_an_identify_sees_the_call(serve: Serve, hook_stack: str) -> None:
 
 
 def test_mutual_tls_identifies_the_caller(
-    serve: Serve, handler_stack: str, hook_stack: str
+    serve: Serve, handler_keyword: str, hook_keyword: str
 ) -> None:
     """A ``grpc.server`` and a ``grpc.aio`` one show a certificate in the same way."""
     authority = Authority()
@@ -582,9 +582,9 @@ def test_mutual_tls_identifies_the_caller(
         return str(common_name.decode())
 
     server = serve(
-        fleet("CreateInstance", stacked(handler_stack, run)),
-        identify=stacked(hook_stack, identify),
-        authorize=stacked(hook_stack, lambda access: access.caller != "mallory"),
+        fleet("CreateInstance", defined_with(handler_keyword, run)),
+        identify=defined_with(hook_keyword, identify),
+        authorize=defined_with(hook_keyword, lambda access: access.caller != "mallory"),
         tls=(authority.server(), authority.client("ann")),
     )
     name = server.create().name
@@ -670,11 +670,11 @@ class Owners:
         return operation.caller == access.caller or operation.method in methods
 
 
-def test_a_policy_of_owners(serve: Serve, hook_stack: str, store: str) -> None:
+def test_a_policy_of_owners(serve: Serve, hook_keyword: str, store: str) -> None:
     owners = Owners()
     servicer = fleet("CreateInstance", lambda self, request, op: Instance())
     server = guarded(
-        serve, Door(), servicer=servicer, authorize=stacked(hook_stack, owners), store=store
+        serve, Door(), servicer=servicer, authorize=defined_with(hook_keyword, owners), store=store
     )
     ann, bob, admin = (server.client(("caller", who)) for who in ("ann", "bob", "admin"))
     name = ann.create().name
@@ -693,7 +693,7 @@ def test_a_policy_of_owners(serve: Serve, hook_stack: str, store: str) -> None:
 
 @any_named
 def test_a_caller_who_may_see_only_their_own_cannot_part_anothers_from_none(
-    serve: Serve, hook_stack: str, store: str, permission: str
+    serve: Serve, hook_keyword: str, store: str, permission: str
 ) -> None:
     def own(access: lro_grpc.Access) -> bool:
         if access.permission == "operations.start":
@@ -702,7 +702,7 @@ def test_a_caller_who_may_see_only_their_own_cannot_part_anothers_from_none(
 
     servicer = fleet("CreateInstance", lambda self, request, op: Instance(), pausable=True)
     server = guarded(
-        serve, Door(), servicer=servicer, authorize=stacked(hook_stack, own), store=store
+        serve, Door(), servicer=servicer, authorize=defined_with(hook_keyword, own), store=store
     )
     ann, bob = server.client(("caller", "ann")), server.client(("caller", "bob"))
     name = ann.create().name

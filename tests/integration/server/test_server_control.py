@@ -34,10 +34,10 @@ REQUESTS = {"PauseOperation": PauseOperationRequest, "ResumeOperation": ResumeOp
 class Stepper:
     """A handler of two steps, with a checkpoint after the first; a gate holds it up before each."""
 
-    def __init__(self, handler_stack: str) -> None:
+    def __init__(self, handler_keyword: str) -> None:
         self.first = Gate()
         self.second = Gate()
-        self._stack = handler_stack
+        self._keyword = handler_keyword
 
     def servicer(self, **options: Any) -> Any:
         def run(_: Any, request: Any, op: Any) -> Any:
@@ -56,7 +56,7 @@ class Stepper:
             await self.second.pass_by_async()
             return self._made(op)
 
-        chosen = run if self._stack == "def" else run_async
+        chosen = run if self._keyword == "def" else run_async
         return fleet("CreateInstance", chosen, **{"pausable": True, **options})
 
     def open(self) -> None:
@@ -68,8 +68,8 @@ class Stepper:
 
 
 @pytest.fixture
-def stepper(serve: Serve, handler_stack: str) -> Any:
-    stepper = Stepper(handler_stack)
+def stepper(serve: Serve, handler_keyword: str) -> Any:
+    stepper = Stepper(handler_keyword)
     yield stepper
     stepper.open()
 
@@ -343,8 +343,8 @@ def test_the_longest_time_there_is_does_no_harm(
     assert response_of(server.done(server.create().name)).seed_rows == 1
 
 
-@pytest.mark.parametrize("handler_stack", ["def", "async def"])
-def test_a_retryable_error_is_retried(serve: Serve, handler_stack: str, store: str) -> None:
+@pytest.mark.parametrize("handler_keyword", ["def", "async def"])
+def test_a_retryable_error_is_retried(serve: Serve, handler_keyword: str, store: str) -> None:
     def run(self: Any, request: Any, op: Any) -> Any:
         if op.attempt < 3:
             raise lro_grpc.RetryableError("busy", retry_after=timedelta(milliseconds=1))
@@ -353,6 +353,6 @@ def test_a_retryable_error_is_retried(serve: Serve, handler_stack: str, store: s
     async def run_async(self: Any, request: Any, op: Any) -> Any:
         return run(self, request, op)
 
-    chosen = run if handler_stack == "def" else run_async
+    chosen = run if handler_keyword == "def" else run_async
     server = serve(fleet("CreateInstance", chosen), store=store)
     assert response_of(server.done(server.create().name)).seed_rows == 3

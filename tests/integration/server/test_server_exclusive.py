@@ -14,11 +14,11 @@ from server_harness import (
     Gate,
     Held,
     Instance,
+    defined_with,
     fleet,
     metadata_of,
     refused,
     response_of,
-    stacked,
     together,
 )
 
@@ -35,7 +35,7 @@ Serve = Any
 CREATE = f"/{FLEET}/CreateInstance"
 TARGET = f"{PARENT}/instances/i"
 
-async_handler = pytest.mark.parametrize("handler_stack", ["async def"], indirect=True)
+async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
 
 
 def assert_in_progress(call: Callable[[], object], name: str, target: str = TARGET) -> None:
@@ -287,7 +287,7 @@ def test_validate_only_makes_the_same_check_and_takes_nothing(
 @pytest.mark.parametrize("prepared", [None, lro_grpc.Prepared(), lro_grpc.Prepared(parent=PARENT)])
 @pytest.mark.parametrize("validate_only", [False, True])
 def test_a_prepare_that_names_no_target_is_refused(
-    serve: Serve, handler_stack: str, prepared: Any, validate_only: bool
+    serve: Serve, handler_keyword: str, prepared: Any, validate_only: bool
 ) -> None:
     ran: list[Any] = []
 
@@ -300,8 +300,8 @@ def test_a_prepare_that_names_no_target_is_refused(
 
     servicer = fleet(
         "CreateInstance",
-        stacked(handler_stack, run),
-        prepare=stacked(handler_stack, prepare),
+        defined_with(handler_keyword, run),
+        prepare=defined_with(handler_keyword, prepare),
         exclusive=True,
     )
     server = serve(servicer)

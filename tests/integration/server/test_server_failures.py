@@ -12,12 +12,12 @@ from google.rpc import code_pb2, error_details_pb2
 from server_harness import (
     Instance,
     Server,
+    defined_with,
     error_info,
     errors_logged,
     metadata_of,
     response_of,
     serving,
-    stacked,
 )
 
 import lro_grpc
@@ -35,14 +35,14 @@ SERVICE = "test.failures.v1.Failures"
 class Fails:
     """Runs one handler after the other on a server that stays the same."""
 
-    def __init__(self, server: Server, handler_stack: str) -> None:
+    def __init__(self, server: Server, handler_keyword: str) -> None:
         self.server = server
-        self._stack = handler_stack
+        self._keyword = handler_keyword
 
     def run(self, handler: Callable[[Any, Any], Any]) -> operations_pb2.Operation:
         """Starts an operation with this handler, and returns it when it is done."""
         _HANDLERS["next"] = handler
-        method = "Plain" if self._stack == "def" else "Coroutine"
+        method = "Plain" if self._keyword == "def" else "Coroutine"
         name = self.server.start(f"/{SERVICE}/{method}", Instance(name="x")).name
         operation = self.server.wait(name, 3)
         assert operation.done, f"the operation has not ended: {metadata_of(operation)}"
@@ -62,7 +62,7 @@ def shared(request: pytest.FixtureRequest) -> Iterator[Server]:
         for method, stack in (("Plain", "def"), ("Coroutine", "async def")):
             operations.add_method(
                 f"/{SERVICE}/{method}",
-                stacked(stack, _next),
+                defined_with(stack, _next),
                 request=Instance,
                 response=Instance,
             )
@@ -72,9 +72,9 @@ def shared(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 @pytest.fixture
-def fails(shared: Server, handler_stack: str) -> Iterator[Fails]:
+def fails(shared: Server, handler_keyword: str) -> Iterator[Fails]:
     """After each test the server still runs the next operation."""
-    fails = Fails(shared, handler_stack)
+    fails = Fails(shared, handler_keyword)
     yield fails
     assert response_of(fails.run(lambda request, op: Instance(name="fine"))).name == "fine"
 
@@ -318,7 +318,7 @@ def test_progress_that_protobuf_cannot_carry_does_not_hold_the_operation_up(fail
     ids=["surrogate", "int", "bytes", "object"],
 )
 def test_what_sqlite_cannot_hold_harms_no_other_operation(
-    serve: Serve, handler_stack: str, file_url: str, detail: Any
+    serve: Serve, handler_keyword: str, file_url: str, detail: Any
 ) -> None:
     """A metadata type without a place for the detail: then only the store gets to see it."""
 
@@ -330,7 +330,7 @@ def test_what_sqlite_cannot_hold_harms_no_other_operation(
     def configure(operations: lro_grpc.Operations) -> None:
         operations.add_method(
             f"/{SERVICE}/Make",
-            stacked(handler_stack, run),
+            defined_with(handler_keyword, run),
             request=Instance,
             response=Instance,
             metadata=Instance,

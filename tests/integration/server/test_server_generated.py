@@ -101,13 +101,13 @@ FLEETS = {"def": Fleet, "async def": AsyncFleet}
 
 
 @pytest.fixture
-def fleet(handler_stack: str) -> Any:
-    return FLEETS[handler_stack]()
+def fleet(handler_keyword: str) -> Any:
+    return FLEETS[handler_keyword]()
 
 
 @pytest.fixture
-def fleet_with_plain(stack: str, handler_stack: str) -> Any:
-    if handler_stack == "def":
+def fleet_with_plain(stack: str, handler_keyword: str) -> Any:
+    if handler_keyword == "def":
         return Fleet()
     if stack == "sync":
         pytest.skip("a grpc.server cannot await")
@@ -281,11 +281,11 @@ def async_things(thing: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("stack", "handler_stack"), [("sync", "def"), ("aio", "def"), ("aio", "async def")]
+    ("stack", "handler_keyword"), [("sync", "def"), ("aio", "def"), ("aio", "async def")]
 )
-def test_streaming_methods_beside_a_long_running_one(serve: Serve, handler_stack: str) -> None:
+def test_streaming_methods_beside_a_long_running_one(serve: Serve, handler_keyword: str) -> None:
     things = _Things()
-    make = sync_things if handler_stack == "def" else async_things
+    make = sync_things if handler_keyword == "def" else async_things
     server = serve(make(things.thing), add=things.add)
     ask = things.declared.message("Ask")
 

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 from google.longrunning import operations_pb2
-from server_harness import PARENT, Instance, fleet, metadata_of, stacked
+from server_harness import PARENT, Instance, defined_with, fleet, metadata_of
 
 import lro_grpc
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
@@ -20,17 +20,17 @@ ADD = fleet_service_pb2_grpc.add_FleetServiceServicer_to_server
 REQUEST = fleet_service_pb2.CreateInstanceRequest(parent=PARENT, instance_id="i")
 
 
-def servicer(handler_stack: str) -> Any:
+def servicer(handler_keyword: str) -> Any:
     def run(self: Any, request: Any, op: Any) -> Any:
         if not request.instance_id:
             raise lro_grpc.LroError("no id", code=lro_grpc.Code.INVALID_ARGUMENT)
         return Instance(name=request.instance_id)
 
-    return fleet("CreateInstance", stacked(handler_stack, run))
+    return fleet("CreateInstance", defined_with(handler_keyword, run))
 
 
-def test_serve(handler_stack: str) -> None:
-    with testing.serve(servicer(handler_stack), ADD) as served:
+def test_serve(handler_keyword: str) -> None:
+    with testing.serve(servicer(handler_keyword), ADD) as served:
         stub = fleet_service_pb2_grpc.FleetServiceStub(served.channel)
         future = served.client.future(stub.CreateInstance(REQUEST), response=Instance)
         assert future.result(timeout=timedelta(seconds=10)).name == "i"
@@ -43,9 +43,9 @@ def test_serve(handler_stack: str) -> None:
         stub.CreateInstance(REQUEST)
 
 
-def test_serve_async(handler_stack: str) -> None:
+def test_serve_async(handler_keyword: str) -> None:
     async def main() -> None:
-        async with testing.serve_async(servicer(handler_stack), ADD) as served:
+        async with testing.serve_async(servicer(handler_keyword), ADD) as served:
             stub: Any = fleet_service_pb2_grpc.FleetServiceStub(served.channel)
             future = served.client.future(await stub.CreateInstance(REQUEST), response=Instance)
             assert (await future.result(timeout=timedelta(seconds=10))).name == "i"
@@ -80,8 +80,8 @@ def test_what_is_no_servicers_is_configured() -> None:
     asyncio.run(main())
 
 
-def test_the_clock_moves_by_hand_only(handler_stack: str) -> None:
-    with testing.serve(servicer(handler_stack), ADD) as served:
+def test_the_clock_moves_by_hand_only(handler_keyword: str) -> None:
+    with testing.serve(servicer(handler_keyword), ADD) as served:
         stub = fleet_service_pb2_grpc.FleetServiceStub(served.channel)
         started = [stub.CreateInstance(REQUEST) for _ in range(2)]
         served.clock.advance(timedelta(hours=1))
@@ -91,11 +91,11 @@ def test_the_clock_moves_by_hand_only(handler_stack: str) -> None:
         assert times[0] == served.clock.now() - 3_600_000_000
 
 
-def test_a_test_that_fails_stops_the_server_all_the_same(handler_stack: str) -> None:
+def test_a_test_that_fails_stops_the_server_all_the_same(handler_keyword: str) -> None:
     before = set(threading.enumerate())
 
     def failing() -> None:
-        with testing.serve(servicer(handler_stack), ADD) as served:
+        with testing.serve(servicer(handler_keyword), ADD) as served:
             fleet_service_pb2_grpc.FleetServiceStub(served.channel).CreateInstance(REQUEST)
             raise ZeroDivisionError
 
@@ -105,10 +105,10 @@ def test_a_test_that_fails_stops_the_server_all_the_same(handler_stack: str) -> 
     assert "lro-loop" not in left
 
 
-def test_two_at_a_time_know_nothing_of_each_other(handler_stack: str) -> None:
+def test_two_at_a_time_know_nothing_of_each_other(handler_keyword: str) -> None:
     with (
-        testing.serve(servicer(handler_stack), ADD) as one,
-        testing.serve(servicer(handler_stack), ADD) as other,
+        testing.serve(servicer(handler_keyword), ADD) as one,
+        testing.serve(servicer(handler_keyword), ADD) as other,
     ):
         started = fleet_service_pb2_grpc.FleetServiceStub(one.channel).CreateInstance(REQUEST)
         assert one.client.get(started.name).name == started.name
@@ -116,13 +116,13 @@ def test_two_at_a_time_know_nothing_of_each_other(handler_stack: str) -> None:
             other.client.get(started.name)
 
 
-def test_a_servicer_that_cannot_be_served_is_refused(handler_stack: str) -> None:
+def test_a_servicer_that_cannot_be_served_is_refused(handler_keyword: str) -> None:
     def twice(servicer: Any, server: grpc.Server) -> None:
         ADD(servicer, server)
         ADD(servicer, server)
 
     with (
         pytest.raises(lro_grpc.ConfigurationError, match="twice"),
-        testing.serve(servicer(handler_stack), twice),
+        testing.serve(servicer(handler_keyword), twice),
     ):
         pass

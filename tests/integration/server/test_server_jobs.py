@@ -19,10 +19,10 @@ from server_harness import (
     Gate,
     Instance,
     Server,
+    defined_with,
     errors_logged,
     refused,
     serving,
-    stacked,
 )
 
 import lro_grpc
@@ -202,8 +202,8 @@ def jobs_of(answer: Any) -> list[str]:
 # The life of a job
 
 
-def test_a_job_is_done(serve: Serve, builds: Builds, handler_stack: str, store: str) -> None:
-    run = stacked(handler_stack, write)
+def test_a_job_is_done(serve: Serve, builds: Builds, handler_keyword: str, store: str) -> None:
+    run = defined_with(handler_keyword, write)
     server: Server = serve(configure=with_jobs(builds, run), store=store)
     created = builds.create(server, pages=3)
     parent, collection, job_id = created.name.rsplit("/", 2)
@@ -222,12 +222,12 @@ def test_a_job_is_done(serve: Serve, builds: Builds, handler_stack: str, store: 
     assert (shown.text, shown.state, shown.end_time) == (done.text, done.state, done.end_time)
 
 
-def test_a_job_fails(serve: Serve, builds: Builds, handler_stack: str) -> None:
+def test_a_job_fails(serve: Serve, builds: Builds, handler_keyword: str) -> None:
     def run(job: Any, op: Any) -> None:
         job.text = "half"
         raise lro_grpc.LroError("no paper", code=lro_grpc.Code.RESOURCE_EXHAUSTED)
 
-    server = serve(configure=with_jobs(builds, stacked(handler_stack, run)))
+    server = serve(configure=with_jobs(builds, defined_with(handler_keyword, run)))
     done = builds.until(server, builds.create(server), "FAILED")
     assert (done.error.code, done.error.message) == (code_pb2.RESOURCE_EXHAUSTED, "no paper")
     assert done.text == "half"
@@ -330,7 +330,7 @@ def test_a_create_that_only_validates_stores_nothing(serve: Serve, builds: Build
     assert jobs_of(builds.call(server, "ListBuildJobs", parent=PARENT)) == []
 
 
-def test_what_prepare_says_and_writes(serve: Serve, builds: Builds, handler_stack: str) -> None:
+def test_what_prepare_says_and_writes(serve: Serve, builds: Builds, handler_keyword: str) -> None:
     targets = []
 
     def prepare(job: Any, context: Any) -> lro_grpc.Prepared:
@@ -340,7 +340,7 @@ def test_what_prepare_says_and_writes(serve: Serve, builds: Builds, handler_stac
     def run(job: Any, op: Any) -> None:
         targets.append((op.target, job.text))
 
-    server = serve(configure=with_jobs(builds, run, prepare=stacked(handler_stack, prepare)))
+    server = serve(configure=with_jobs(builds, run, prepare=defined_with(handler_keyword, prepare)))
     done = builds.until(server, builds.create(server), "SUCCEEDED")
     assert done.name.startswith("projects/q/buildJobs/")
     assert targets == [("projects/p/books/b", "prepared")]
@@ -582,7 +582,7 @@ def test_who_may_create_and_list(serve: Serve, builds: Builds) -> None:
 
 @pytest.mark.parametrize("run_metadata", ["BuildJob", "lro.v1.OperationMetadata"])
 def test_jobs_of_a_method_that_returns_an_operation(
-    stack: str, handler_stack: str, run_metadata: str
+    stack: str, handler_keyword: str, run_metadata: str
 ) -> None:
     """S25: what runs a job returns an operation."""
     builds = Builds(run_metadata=run_metadata)
@@ -592,7 +592,9 @@ def test_jobs_of_a_method_that_returns_an_operation(
             op.metadata.pages = 7
         return builds.message("Text")(text="done")
 
-    servicer = type("Builder", (), {"RunBuild": lro_grpc.method(stacked(handler_stack, run))})
+    servicer = type(
+        "Builder", (), {"RunBuild": lro_grpc.method(defined_with(handler_keyword, run))}
+    )
     jobs = with_jobs(builds, None, started_by=builds.method("RunBuild"))
 
     def configure(operations: lro_grpc.Operations, add: Callable[[], None]) -> None:

@@ -39,7 +39,7 @@ Serve = Any
 CREATE = f"/{FLEET}/CreateInstance"
 WATCH = "/lro.v1.OperationControlService/WatchOperation"
 
-async_handler = pytest.mark.parametrize("handler_stack", ["async def"], indirect=True)
+async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
 on_grpc_aio = pytest.mark.parametrize("stack", ["aio"], indirect=True)
 on_grpc_server = pytest.mark.parametrize("stack", ["sync"], indirect=True)
 
@@ -281,7 +281,7 @@ def test_a_queue_that_is_longer_than_it_may_be_takes_nothing_until_it_is_short_e
 
 @async_handler
 def test_what_waits_to_be_tried_again_is_in_the_queue(
-    serve: Serve, handler_stack: str, file_url: str
+    serve: Serve, handler_keyword: str, file_url: str
 ) -> None:
     """Before a restart, and after it."""
     ran: queue.SimpleQueue[str] = queue.SimpleQueue()

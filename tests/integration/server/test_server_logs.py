@@ -11,8 +11,8 @@ from server_harness import (
     FLEET,
     Held,
     Instance,
+    defined_with,
     fleet,
-    stacked,
 )
 
 import lro_grpc
@@ -60,15 +60,17 @@ class Log:
         return [text for text in texts if "operations/" in text]
 
 
-def of(handler_stack: str, run: Callable[[Any, Any], Any], **options: Any) -> Any:
-    """Returns a fleet whose handler is a function of this stack."""
+def of(handler_keyword: str, run: Callable[[Any, Any], Any], **options: Any) -> Any:
+    """Returns a fleet whose handler has this keyword."""
     return fleet(
-        "CreateInstance", stacked(handler_stack, lambda _, *arguments: run(*arguments)), **options
+        "CreateInstance",
+        defined_with(handler_keyword, lambda _, *arguments: run(*arguments)),
+        **options,
     )
 
 
-def test_an_operation_that_succeeds(serve: Serve, handler_stack: str, log: Log) -> None:
-    server = serve(of(handler_stack, lambda *_: Instance()))
+def test_an_operation_that_succeeds(serve: Serve, handler_keyword: str, log: Log) -> None:
+    server = serve(of(handler_keyword, lambda *_: Instance()))
     name = server.create().name
     server.done(name)
     server.stop()
@@ -80,13 +82,13 @@ def test_an_operation_that_succeeds(serve: Serve, handler_stack: str, log: Log) 
     assert log.nameless() == []
 
 
-def test_an_attempt_that_fails_and_is_retried(serve: Serve, handler_stack: str, log: Log) -> None:
+def test_an_attempt_that_fails_and_is_retried(serve: Serve, handler_keyword: str, log: Log) -> None:
     def run(request: Any, op: Any) -> Instance:
         if op.attempt < 3:
             raise lro_grpc.RetryableError("the disk is full", retry_after=timedelta(0))
         raise lro_grpc.LroError("no disk", code=lro_grpc.Code.NOT_FOUND)
 
-    server = serve(of(handler_stack, run))
+    server = serve(of(handler_keyword, run))
     name = server.create().name
     server.done(name)
     server.stop()
@@ -101,12 +103,12 @@ def test_an_attempt_that_fails_and_is_retried(serve: Serve, handler_stack: str, 
 
 
 def test_an_unexpected_error_has_its_incident_as_a_field(
-    serve: Serve, handler_stack: str, log: Log
+    serve: Serve, handler_keyword: str, log: Log
 ) -> None:
     def run(request: Any, op: Any) -> Instance:
         raise ZeroDivisionError
 
-    server = serve(of(handler_stack, run))
+    server = serve(of(handler_keyword, run))
     name = server.create().name
     error = server.done(name).error
     server.stop()
@@ -185,12 +187,14 @@ def test_an_operation_that_expires(serve: Serve, held: Held, log: Log) -> None:
     server.stop()
 
 
-def test_a_handlers_own_lines_carry_the_fields(serve: Serve, handler_stack: str, log: Log) -> None:
+def test_a_handlers_own_lines_carry_the_fields(
+    serve: Serve, handler_keyword: str, log: Log
+) -> None:
     def run(request: Any, op: Any) -> Instance:
         op.log.info("half of %s", "it", extra={"rows": 7})
         return Instance()
 
-    server = serve(of(handler_stack, run))
+    server = serve(of(handler_keyword, run))
     name = server.create().name
     server.done(name)
     server.stop()

@@ -8,7 +8,7 @@ import pytest
 from declared import FIELD, Declared, Rpc
 from google.protobuf import timestamp_pb2
 from google.rpc import code_pb2, status_pb2
-from server_harness import PARENT, Instance, stacked
+from server_harness import PARENT, Instance, defined_with
 
 import lro_grpc
 from lro.example.v1 import fleet_service_pb2
@@ -38,7 +38,7 @@ CONVENTIONAL = {
 
 
 def service(
-    handler_stack: str, run: Any, fields: dict[str, int | str]
+    handler_keyword: str, run: Any, fields: dict[str, int | str]
 ) -> tuple[Declared, Any, Any]:
     """Returns a service with this metadata type, its servicer, and the type."""
     declared = Declared({"MakeThing": Rpc(info=("Thing", "Mine"))}, {"Mine": fields})
@@ -50,7 +50,7 @@ def service(
     def prepare(self: Any, request: Any, context: Any) -> Any:
         return lro_grpc.Prepared(target=f"{PARENT}/things/t")
 
-    decorated = lro_grpc.method(stacked(handler_stack, made))
+    decorated = lro_grpc.method(defined_with(handler_keyword, made))
     decorated.prepare(prepare)
     servicer = type("Things", (), {"MakeThing": decorated})()
     return declared, servicer, declared.message("Mine")
@@ -64,14 +64,14 @@ def ended(serve: Serve, declared: Declared, servicer: Any) -> tuple[Any, Any]:
 
 
 def test_conventional_fields_are_filled_and_the_others_are_the_handlers(
-    serve: Serve, handler_stack: str
+    serve: Serve, handler_keyword: str
 ) -> None:
     def run(op: Any) -> None:
         op.metadata.rows = 7
         op.metadata.note = "é"
         op.progress(40, "copying")
 
-    declared, servicer, kind = service(handler_stack, run, CONVENTIONAL)
+    declared, servicer, kind = service(handler_keyword, run, CONVENTIONAL)
     started, done = ended(serve, declared, servicer)
     first = kind.FromString(started.metadata.value)
     assert first.state == state_pb2.JOB_STATE_QUEUED
@@ -96,7 +96,7 @@ def test_conventional_fields_are_filled_and_the_others_are_the_handlers(
 
 
 def test_a_conventional_name_with_another_type_is_the_handlers(
-    serve: Serve, handler_stack: str
+    serve: Serve, handler_keyword: str
 ) -> None:
     fields = {
         "create_time": FIELD.TYPE_STRING,
@@ -119,7 +119,7 @@ def test_a_conventional_name_with_another_type_is_the_handlers(
         op.metadata.state = "nearly there"
         op.progress(90, "copying")
 
-    declared, servicer, kind = service(handler_stack, run, fields)
+    declared, servicer, kind = service(handler_keyword, run, fields)
     _, done = ended(serve, declared, servicer)
     assert done.WhichOneof("result") == "response"
     assert kind.FromString(done.metadata.value) == kind(
@@ -127,7 +127,7 @@ def test_a_conventional_name_with_another_type_is_the_handlers(
     )
 
 
-def test_a_handler_cannot_spoof_what_is_conventional(serve: Serve, handler_stack: str) -> None:
+def test_a_handler_cannot_spoof_what_is_conventional(serve: Serve, handler_keyword: str) -> None:
     def run(op: Any) -> None:
         op.metadata.target = "projects/mine/everything"
         op.metadata.verb = "steal"
@@ -135,7 +135,7 @@ def test_a_handler_cannot_spoof_what_is_conventional(serve: Serve, handler_stack
         op.metadata.create_time.CopyFrom(timestamp_pb2.Timestamp(seconds=1))
         op.metadata.rows = 1
 
-    declared, servicer, kind = service(handler_stack, run, CONVENTIONAL)
+    declared, servicer, kind = service(handler_keyword, run, CONVENTIONAL)
     started, done = ended(serve, declared, servicer)
     last = kind.FromString(done.metadata.value)
     assert last.target == f"{PARENT}/things/t"
@@ -145,25 +145,25 @@ def test_a_handler_cannot_spoof_what_is_conventional(serve: Serve, handler_stack
     assert last.rows == 1
 
 
-def test_a_message_without_any_conventional_field(serve: Serve, handler_stack: str) -> None:
+def test_a_message_without_any_conventional_field(serve: Serve, handler_keyword: str) -> None:
     def run(op: Any) -> None:
         op.metadata.rows += 1
 
     fields = {"rows": FIELD.TYPE_INT64}
-    declared, servicer, kind = service(handler_stack, run, fields)
+    declared, servicer, kind = service(handler_keyword, run, fields)
     started, done = ended(serve, declared, servicer)
     assert kind.FromString(started.metadata.value) == kind()
     assert kind.FromString(done.metadata.value) == kind(rows=1)
 
 
-def test_partial_failures_make_it_partially_succeeded(serve: Serve, handler_stack: str) -> None:
+def test_partial_failures_make_it_partially_succeeded(serve: Serve, handler_keyword: str) -> None:
     """S5: failures that do not end the operation stand in the metadata, as Status."""
     failure = status_pb2.Status(code=code_pb2.NOT_FOUND, message="row 3 is gone")
 
     def run(op: Any) -> None:
         op.metadata.partial_failures.append(failure)
 
-    declared, servicer, kind = service(handler_stack, run, CONVENTIONAL)
+    declared, servicer, kind = service(handler_keyword, run, CONVENTIONAL)
     _, done = ended(serve, declared, servicer)
     assert done.WhichOneof("result") == "response"
     last = kind.FromString(done.metadata.value)
@@ -171,12 +171,12 @@ def test_partial_failures_make_it_partially_succeeded(serve: Serve, handler_stac
     assert list(last.partial_failures) == [failure]
 
 
-def test_what_a_failed_handler_has_written_is_kept(serve: Serve, handler_stack: str) -> None:
+def test_what_a_failed_handler_has_written_is_kept(serve: Serve, handler_keyword: str) -> None:
     def run(op: Any) -> None:
         op.metadata.rows = 3
         raise lro_grpc.LroError("no", code=lro_grpc.Code.ABORTED)
 
-    declared, servicer, kind = service(handler_stack, run, CONVENTIONAL)
+    declared, servicer, kind = service(handler_keyword, run, CONVENTIONAL)
     _, done = ended(serve, declared, servicer)
     last = kind.FromString(done.metadata.value)
     assert done.error.code == code_pb2.ABORTED
@@ -206,11 +206,11 @@ def test_progress_carries_the_handlers_own_fields_while_it_runs(serve: Serve, ga
     server.done(name)
 
 
-def test_it_survives_a_restart(serve: Serve, handler_stack: str, file_url: str) -> None:
+def test_it_survives_a_restart(serve: Serve, handler_keyword: str, file_url: str) -> None:
     def run(op: Any) -> None:
         op.metadata.rows = 7
 
-    declared, servicer, kind = service(handler_stack, run, CONVENTIONAL)
+    declared, servicer, kind = service(handler_keyword, run, CONVENTIONAL)
     first = serve(servicer, add=declared.add, store=file_url)
     name = first.start(declared.method("MakeThing"), declared.message("Ask")()).name
     before = first.done(name)
@@ -241,7 +241,7 @@ def test_a_cancelled_one_says_so_under_either_name(serve: Serve, gate: Any) -> N
     assert last.state == state_pb2.JOB_STATE_CANCELLED
 
 
-def test_any_message_will_do_for_metadata(serve: Serve, handler_stack: str) -> None:
+def test_any_message_will_do_for_metadata(serve: Serve, handler_keyword: str) -> None:
     """Of ``Instance`` only ``create_time`` is conventional; its ``state`` is of another kind."""
 
     def run(request: Any, op: Any) -> Any:
@@ -253,7 +253,7 @@ def test_any_message_will_do_for_metadata(serve: Serve, handler_stack: str) -> N
     def configure(operations: lro_grpc.Operations) -> None:
         operations.add_method(
             "/acme.v1.Things/Make",
-            stacked(handler_stack, run),
+            defined_with(handler_keyword, run),
             request=Instance,
             response=fleet_service_pb2.Snapshot,
             metadata=Instance,

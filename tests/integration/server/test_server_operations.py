@@ -34,7 +34,7 @@ from lro_grpc.stores import MemoryStore
 Serve = Any
 
 on_grpc_server = pytest.mark.parametrize("stack", ["sync"], indirect=True)
-async_handler = pytest.mark.parametrize("handler_stack", ["async def"], indirect=True)
+async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
 
 GET = f"/{OPERATIONS}/GetOperation"
 

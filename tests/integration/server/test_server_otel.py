@@ -27,10 +27,10 @@ from server_harness import (
     SECONDS,
     Held,
     Instance,
+    defined_with,
     fleet,
     in_thread,
     response_of,
-    stacked,
 )
 
 import lro_grpc
@@ -119,10 +119,12 @@ def create(server: Server, headers: Any = (), **how: Any) -> str:
     return str(operation.name)
 
 
-def of(handler_stack: str, run: Callable[[Any, Any], Any], **options: Any) -> Any:
-    """Returns a fleet whose handler is a function of this stack."""
+def of(handler_keyword: str, run: Callable[[Any, Any], Any], **options: Any) -> Any:
+    """Returns a fleet whose handler has this keyword."""
     return fleet(
-        "CreateInstance", stacked(handler_stack, lambda _, *arguments: run(*arguments)), **options
+        "CreateInstance",
+        defined_with(handler_keyword, lambda _, *arguments: run(*arguments)),
+        **options,
     )
 
 
@@ -141,10 +143,10 @@ def parent_id(span: ReadableSpan) -> int | None:
 
 
 def test_an_attempt_is_in_the_trace_of_the_caller(
-    serve: Serve, observer: Observer, handler_stack: str
+    serve: Serve, observer: Observer, handler_keyword: str
 ) -> None:
     server = serve(
-        of(handler_stack, lambda *_: Instance(name="made")), telemetry=observer.telemetry
+        of(handler_keyword, lambda *_: Instance(name="made")), telemetry=observer.telemetry
     )
     with observer.tracer.start_as_current_span("the caller") as caller:
         name = create(server, carried(caller))
@@ -255,9 +257,9 @@ def test_the_span_of_an_instrumented_server_is_the_parent(
 
 
 def test_after_a_restart_the_next_attempt_is_in_the_same_trace(
-    serve: Serve, handler_stack: str, file_url: str
+    serve: Serve, handler_keyword: str, file_url: str
 ) -> None:
-    held = Held(handler_stack)
+    held = Held(handler_keyword)
     first, second = Observer(), Observer()
     before = serve(held.servicer(), store=file_url, telemetry=first.telemetry)
     with first.tracer.start_as_current_span("the caller") as caller:
@@ -281,14 +283,14 @@ def test_after_a_restart_the_next_attempt_is_in_the_same_trace(
 
 
 def test_each_attempt_of_a_retry_is_a_span(
-    serve: Serve, observer: Observer, handler_stack: str
+    serve: Serve, observer: Observer, handler_keyword: str
 ) -> None:
     def run(request: Any, op: Any) -> Instance:
         if op.attempt == 1:
             raise lro_grpc.RetryableError("not yet", retry_after=timedelta(0))
         return Instance()
 
-    server = serve(of(handler_stack, run), telemetry=observer.telemetry)
+    server = serve(of(handler_keyword, run), telemetry=observer.telemetry)
     server.done(create(server))
     server.stop()
 
@@ -320,12 +322,12 @@ def test_each_attempt_of_a_retry_is_a_span(
     ids=["meant", "unexpected"],
 )
 def test_what_a_handler_raises_is_recorded(
-    serve: Serve, observer: Observer, handler_stack: str, error: Exception, code: str
+    serve: Serve, observer: Observer, handler_keyword: str, error: Exception, code: str
 ) -> None:
     def run(request: Any, op: Any) -> Instance:
         raise error
 
-    server = serve(of(handler_stack, run), telemetry=observer.telemetry)
+    server = serve(of(handler_keyword, run), telemetry=observer.telemetry)
     server.done(create(server))
     server.stop()
     (failed,) = observer.runs
@@ -395,13 +397,13 @@ def test_a_handler_that_makes_no_progress_is_an_error(serve: Serve, observer: Ob
 
 
 def test_what_a_handler_does_is_inside_of_its_run(
-    serve: Serve, observer: Observer, handler_stack: str
+    serve: Serve, observer: Observer, handler_keyword: str
 ) -> None:
     def run(request: Any, op: Any) -> Instance:
         with observer.tracer.start_as_current_span("the work"):
             return Instance()
 
-    server = serve(of(handler_stack, run), telemetry=observer.telemetry)
+    server = serve(of(handler_keyword, run), telemetry=observer.telemetry)
     server.done(create(server))
     server.stop()
     (run_span,) = observer.runs
@@ -409,15 +411,15 @@ def test_what_a_handler_does_is_inside_of_its_run(
 
 
 def test_the_targets_of_a_batch_are_inside_of_its_run(
-    serve: Serve, observer: Observer, handler_stack: str
+    serve: Serve, observer: Observer, handler_keyword: str
 ) -> None:
     def spanned(what: str, target: str) -> None:
         with observer.tracer.start_as_current_span(f"{what} {target}"):
             if (what, target) == ("create", "b"):
                 raise lro_grpc.LroError("no b", code=lro_grpc.Code.ABORTED)
 
-    create_one = stacked(handler_stack, functools.partial(spanned, "create"))
-    delete_one = stacked(handler_stack, functools.partial(spanned, "delete"))
+    create_one = defined_with(handler_keyword, functools.partial(spanned, "create"))
+    delete_one = defined_with(handler_keyword, functools.partial(spanned, "delete"))
 
     def run(_: Any, request: Any, op: Any) -> Any:
         with observer.tracer.start_as_current_span("the batch"):
@@ -429,7 +431,7 @@ def test_the_targets_of_a_batch_are_inside_of_its_run(
             await op.batch(["a", "b"], create=create_one, delete=delete_one)
         return Instance()
 
-    servicer = fleet("CreateInstance", run if handler_stack == "def" else run_async)
+    servicer = fleet("CreateInstance", run if handler_keyword == "def" else run_async)
     server = serve(servicer, telemetry=observer.telemetry)
     server.done(create(server))
     server.stop()

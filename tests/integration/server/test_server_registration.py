@@ -15,6 +15,7 @@ from server_harness import (
     PARENT,
     SECONDS,
     Instance,
+    defined_with,
     errors_logged,
     fleet,
     metadata_of,
@@ -23,7 +24,6 @@ from server_harness import (
     serving,
     serving_bare,
     serving_unstarted,
-    stacked,
 )
 
 import lro_grpc
@@ -215,7 +215,7 @@ def test_every_method_of_google_longrunning_operations_is_served(serve: Serve) -
 @pytest.mark.parametrize("handler", ["def", "async def"])
 def test_on_a_bare_server_a_long_running_method_says_what_to_do(stack: str, handler: str) -> None:
     """Nobody has called attach: the call fails, and its text says so."""
-    servicer = fleet("CreateInstance", stacked(handler, lambda self, request, op: Instance()))
+    servicer = fleet("CreateInstance", defined_with(handler, lambda self, request, op: Instance()))
     with serving_bare(stack, servicer) as stub:
         request = fleet_service_pb2.CreateInstanceRequest(parent=PARENT)
         failure = refused(lambda: stub.CreateInstance(request, timeout=SECONDS))
@@ -416,7 +416,7 @@ def test_a_server_whose_operations_were_not_started_says_so(stack: str, method: 
 # add_method: without a generated servicer
 
 
-def test_add_method_serves_without_a_servicer(serve: Serve, handler_stack: str) -> None:
+def test_add_method_serves_without_a_servicer(serve: Serve, handler_keyword: str) -> None:
     def run(request: Any, op: Any) -> Any:
         return empty_pb2.Empty()
 
@@ -428,7 +428,7 @@ def test_add_method_serves_without_a_servicer(serve: Serve, handler_stack: str) 
     def configure(operations: lro_grpc.Operations) -> None:
         operations.add_method(
             "/acme.things.v2beta1.Things/DeleteThing",
-            stacked(handler_stack, run),
+            defined_with(handler_keyword, run),
             request=fleet_service_pb2.DeleteInstanceRequest,
             response=empty_pb2.Empty,
             prepare=prepare,

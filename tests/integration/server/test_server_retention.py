@@ -17,13 +17,13 @@ from server_harness import (
     SECONDS,
     Held,
     Instance,
+    defined_with,
     error_info,
     errors_logged,
     fleet,
     metadata_of,
     refused,
     response_of,
-    stacked,
 )
 
 import lro_grpc
@@ -43,7 +43,7 @@ MICROSECOND = timedelta(microseconds=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 
-async_handler = pytest.mark.parametrize("handler_stack", ["async def"], indirect=True)
+async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
 
 
 class SweptClock(ManualClock):
@@ -84,9 +84,9 @@ def clock() -> SweptClock:
     return SweptClock()
 
 
-def made(handler_stack: str = "async def", **options: Any) -> Any:
+def made(handler_keyword: str = "async def", **options: Any) -> Any:
     """Returns a fleet whose instances are made at once."""
-    return fleet("CreateInstance", stacked(handler_stack, _run), **options)
+    return fleet("CreateInstance", defined_with(handler_keyword, _run), **options)
 
 
 def _run(self: Any, request: Any, op: Any) -> Any:
@@ -172,15 +172,15 @@ def test_failed_and_cancelled_ones_are_kept_as_long(
 
 
 def test_it_is_kept_until_then_and_gone_a_sweep_later(
-    serve: Serve, clock: SweptClock, handler_stack: str, store: str
+    serve: Serve, clock: SweptClock, handler_keyword: str, store: str
 ) -> None:
     """To the microsecond; another one, that is due, shows that there was a sweep."""
 
     def delete(self: Any, request: Any, op: Any) -> Any:
         return empty_pb2.Empty()
 
-    decorated = lro_grpc.method(retention=HOUR - MICROSECOND)(stacked(handler_stack, delete))
-    both = type("Both", (type(made(handler_stack)),), {"DeleteInstance": decorated})()
+    decorated = lro_grpc.method(retention=HOUR - MICROSECOND)(defined_with(handler_keyword, delete))
+    both = type("Both", (type(made(handler_keyword)),), {"DeleteInstance": decorated})()
     server = serve_with(serve, clock, both, retention=HOUR, store=store)
     name = server.create(request_id="r").name
     request = fleet_service_pb2.DeleteInstanceRequest(name=f"{PARENT}/instances/i")
@@ -306,9 +306,9 @@ def test_the_retention_of_its_start_holds_after_a_restart(
 
 
 def test_a_running_operation_expires_when_its_methods_time_is_over(
-    serve: Serve, clock: SweptClock, handler_stack: str, store: str
+    serve: Serve, clock: SweptClock, handler_keyword: str, store: str
 ) -> None:
-    held = Held(handler_stack)
+    held = Held(handler_keyword)
     servicer = held.servicer(timeout=HOUR, retention=DAY)
     server = serve_with(serve, clock, servicer, store=store)
     name = server.create().name

@@ -24,13 +24,13 @@ from server_harness import (
     Gate,
     Held,
     Instance,
+    defined_with,
     errors_logged,
     fleet,
     in_thread,
     metadata_of,
     refused,
     response_of,
-    stacked,
     wait_request,
 )
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 Serve = Any
 
-async_handler = pytest.mark.parametrize("handler_stack", ["async def"], indirect=True)
+async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
 
 SCRIPT = Path(__file__).with_name("fleet_process.py")
 
@@ -409,7 +409,7 @@ def test_what_waits_for_its_turn_runs_after_the_restart(serve: Serve, file_url: 
 
 
 def test_a_checkpoint_is_gone_on_from_after_a_restart(
-    serve: Serve, handler_stack: str, gate: Gate, file_url: str
+    serve: Serve, handler_keyword: str, gate: Gate, file_url: str
 ) -> None:
     """A ``def`` and an ``async def`` alike; drained as often as it comes, it loses nothing."""
     began: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -428,7 +428,9 @@ def test_a_checkpoint_is_gone_on_from_after_a_restart(
         await gate.pass_by_async()
         return Instance(name=op.checkpoint_state.decode())
 
-    servicer = fleet("CreateInstance", run if handler_stack == "def" else run_async, max_attempts=1)
+    servicer = fleet(
+        "CreateInstance", run if handler_keyword == "def" else run_async, max_attempts=1
+    )
     server = serve(servicer, store=file_url)
     name = server.create().name
     for so_far in (b"", b"1", b"12"):
@@ -465,7 +467,7 @@ def test_a_paused_operation_stays_paused_over_a_restart(serve: Serve, file_url: 
 
 
 def test_what_waits_to_be_tried_again_does_so_after_the_restart(
-    serve: Serve, handler_stack: str, file_url: str
+    serve: Serve, handler_keyword: str, file_url: str
 ) -> None:
     """Its failed attempts count on, and the pause it was given holds."""
     clock = ManualClock()
@@ -476,7 +478,7 @@ def test_what_waits_to_be_tried_again_does_so_after_the_restart(
             raise lro_grpc.RetryableError("not now", retry_after=pause)
         raise lro_grpc.RetryableError("never", retry_after=pause)
 
-    servicer = fleet("CreateInstance", stacked(handler_stack, run), max_attempts=2)
+    servicer = fleet("CreateInstance", defined_with(handler_keyword, run), max_attempts=2)
     first = serve(servicer, store=file_url, clock=clock)
     name = first.create().name
     while metadata_of(first.get(name)).state != state_pb2.JOB_STATE_QUEUED or not (

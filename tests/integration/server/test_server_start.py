@@ -21,13 +21,13 @@ from server_harness import (
     Held,
     Instance,
     Server,
+    defined_with,
     elapsed,
     errors_logged,
     fleet,
     metadata_of,
     refused,
     response_of,
-    stacked,
     together,
 )
 
@@ -48,7 +48,7 @@ def done_at_once(self: Any, request: Any, op: Any) -> Any:
     return Instance(name=f"{request.parent}/instances/{request.instance_id}", seed_rows=op.attempt)
 
 
-def counting(handler_stack: str = "async def") -> tuple[Callable[..., Any], list[str]]:
+def counting(handler_keyword: str = "async def") -> tuple[Callable[..., Any], list[str]]:
     """Returns a handler, and the list of the operations that it has run."""
     ran: list[str] = []
 
@@ -56,7 +56,7 @@ def counting(handler_stack: str = "async def") -> tuple[Callable[..., Any], list
         ran.append(op.name)
         return done_at_once(self, request, op)
 
-    return stacked(handler_stack, run), ran
+    return defined_with(handler_keyword, run), ran
 
 
 # From start to done (P1, P2, P12)
@@ -99,9 +99,9 @@ def test_the_metadata_shows_what_is_done_to_what(serve: Serve, held: Held) -> No
 
 
 def test_an_operations_name_is_under_its_parent_and_unguessable(
-    serve: Serve, handler_stack: str
+    serve: Serve, handler_keyword: str
 ) -> None:
-    run, _ = counting(handler_stack)
+    run, _ = counting(handler_keyword)
     server = serve(fleet("CreateInstance", run))
     names = {server.create().name for _ in range(20)}
     assert len(names) == 20
@@ -253,12 +253,12 @@ def test_the_options_max_attempts_is_kept_with_the_operation(serve: Serve, file_
 
 
 @pytest.fixture(params=["def", "async def"])
-def prepare_stack(request: pytest.FixtureRequest) -> str:
+def prepare_keyword(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
 def prepared_by(
-    serve: Serve, prepare_stack: str, prepare: Callable[..., Any]
+    serve: Serve, prepare_keyword: str, prepare: Callable[..., Any]
 ) -> tuple[Server, list[str]]:
     """Serves a fleet whose prepare is this; ``prepare`` takes the request and the context."""
 
@@ -267,24 +267,24 @@ def prepared_by(
         return prepare(request, context)
 
     run, ran = counting()
-    stack = stacked(prepare_stack, bound)
+    stack = defined_with(prepare_keyword, bound)
     return serve(fleet("CreateInstance", run, prepare=stack)), ran
 
 
-def test_a_prepare_that_agrees_names_the_target(serve: Serve, prepare_stack: str) -> None:
+def test_a_prepare_that_agrees_names_the_target(serve: Serve, prepare_keyword: str) -> None:
     server, _ = prepared_by(
-        serve, prepare_stack, lambda request, _: lro_grpc.Prepared(target=request.instance_id)
+        serve, prepare_keyword, lambda request, _: lro_grpc.Prepared(target=request.instance_id)
     )
     assert metadata_of(server.create(instance_id="mine")).target == "mine"
 
 
-def test_a_prepare_may_return_nothing(serve: Serve, prepare_stack: str) -> None:
-    server, _ = prepared_by(serve, prepare_stack, lambda _, __: None)
+def test_a_prepare_may_return_nothing(serve: Serve, prepare_keyword: str) -> None:
+    server, _ = prepared_by(serve, prepare_keyword, lambda _, __: None)
     assert server.done(server.create().name).HasField("response")
 
 
 def test_a_prepare_raises_an_lro_error_with_details(
-    serve: Serve, prepare_stack: str, caplog: pytest.LogCaptureFixture
+    serve: Serve, prepare_keyword: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     violation = error_details_pb2.BadRequest.FieldViolation(field="instance_id", description="no")
     bad_request = error_details_pb2.BadRequest(field_violations=[violation])
@@ -298,7 +298,7 @@ def test_a_prepare_raises_an_lro_error_with_details(
             details=[bad_request],
         )
 
-    server, ran = prepared_by(serve, prepare_stack, prepare)
+    server, ran = prepared_by(serve, prepare_keyword, prepare)
     failure = refused(server.create)
     assert failure.code is grpc.StatusCode.FAILED_PRECONDITION
     assert failure.message == "instance_id 'é' is not allowed"
@@ -313,8 +313,8 @@ def test_a_prepare_raises_an_lro_error_with_details(
     assert errors_logged(caplog) == []
 
 
-def aborting(prepare_stack: str, abort: Callable[[Any], Any]) -> Callable[..., Any]:
-    """Returns a prepare of the stack that aborts: on grpc.aio an ``async def`` awaits it."""
+def aborting(prepare_keyword: str, abort: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Returns a prepare with the keyword that aborts: on grpc.aio an ``async def`` awaits it."""
 
     def plain(self: Any, request: Any, context: Any) -> Any:
         abort(context)
@@ -326,15 +326,15 @@ def aborting(prepare_stack: str, abort: Callable[[Any], Any]) -> Callable[..., A
             await aborted
         raise AssertionError("abort has returned")
 
-    return plain if prepare_stack == "def" else awaiting
+    return plain if prepare_keyword == "def" else awaiting
 
 
 def test_a_prepare_aborts(
-    serve: Serve, prepare_stack: str, caplog: pytest.LogCaptureFixture
+    serve: Serve, prepare_keyword: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     run, ran = counting()
     prepare = aborting(
-        prepare_stack, lambda context: context.abort(grpc.StatusCode.NOT_FOUND, "no such fleet")
+        prepare_keyword, lambda context: context.abort(grpc.StatusCode.NOT_FOUND, "no such fleet")
     )
     server = serve(fleet("CreateInstance", run, prepare=prepare))
     failure = refused(server.create)
@@ -354,12 +354,12 @@ class _Status(grpc.Status):
         self.trailing_metadata = (("grpc-status-details-bin", status.SerializeToString()),)
 
 
-def test_a_prepare_aborts_with_a_status(serve: Serve, prepare_stack: str) -> None:
+def test_a_prepare_aborts_with_a_status(serve: Serve, prepare_keyword: str) -> None:
     info = error_details_pb2.ErrorInfo(reason="NO_ROOM", domain="fleet.example.com")
     status = status_pb2.Status(code=code_pb2.RESOURCE_EXHAUSTED, message="the fleet is full")
     status.details.add().Pack(info)
     run, _ = counting()
-    prepare = aborting(prepare_stack, lambda context: context.abort_with_status(_Status(status)))
+    prepare = aborting(prepare_keyword, lambda context: context.abort_with_status(_Status(status)))
     server = serve(fleet("CreateInstance", run, prepare=prepare))
     failure = refused(server.create)
     assert failure.status == status
@@ -368,12 +368,12 @@ def test_a_prepare_aborts_with_a_status(serve: Serve, prepare_stack: str) -> Non
 
 
 def test_a_prepare_fails_unexpectedly(
-    serve: Serve, prepare_stack: str, caplog: pytest.LogCaptureFixture
+    serve: Serve, prepare_keyword: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def prepare(request: Any, context: Any) -> Any:
         raise RuntimeError("the password is tiger")
 
-    server, ran = prepared_by(serve, prepare_stack, prepare)
+    server, ran = prepared_by(serve, prepare_keyword, prepare)
     failure = refused(server.create)
     assert failure.code is grpc.StatusCode.INTERNAL
     assert failure.info.reason == "UNEXPECTED"
@@ -390,27 +390,29 @@ def test_a_prepare_fails_unexpectedly(
     assert refused(server.create).info.metadata["incident"] != incident  # the server goes on
 
 
-def test_a_prepare_that_sets_a_code_has_refused_the_start(serve: Serve, prepare_stack: str) -> None:
+def test_a_prepare_that_sets_a_code_has_refused_the_start(
+    serve: Serve, prepare_keyword: str
+) -> None:
     """gRPC's other way to fail an RPC; a caller that gets it must not have started anything."""
 
     def prepare(request: Any, context: Any) -> Any:
         context.set_code(grpc.StatusCode.PERMISSION_DENIED)
         context.set_details("not yours")
 
-    server, ran = prepared_by(serve, prepare_stack, prepare)
+    server, ran = prepared_by(serve, prepare_keyword, prepare)
     failure = refused(server.create)
     assert (failure.code, failure.message) == (grpc.StatusCode.PERMISSION_DENIED, "not yours")
     assert server.names() == ran == []
 
 
 def test_a_prepare_that_fails_after_it_has_set_a_code_leaks_nothing(
-    serve: Serve, prepare_stack: str
+    serve: Serve, prepare_keyword: str
 ) -> None:
     def prepare(request: Any, context: Any) -> Any:
         context.set_code(grpc.StatusCode.PERMISSION_DENIED)
         raise RuntimeError("the password is tiger")
 
-    server, ran = prepared_by(serve, prepare_stack, prepare)
+    server, ran = prepared_by(serve, prepare_keyword, prepare)
     failure = refused(server.create)
     assert failure.code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.INTERNAL)
     assert "tiger" not in failure.message
@@ -418,7 +420,7 @@ def test_a_prepare_that_fails_after_it_has_set_a_code_leaks_nothing(
 
 
 def test_a_prepare_that_calls_next_once_too_often_is_answered(
-    serve: Serve, prepare_stack: str
+    serve: Serve, prepare_keyword: str
 ) -> None:
     """``StopIteration`` is what no asyncio future carries; the caller needs an answer still."""
 
@@ -426,7 +428,7 @@ def test_a_prepare_that_calls_next_once_too_often_is_answered(
         if request.instance_id == "bad":
             next(iter(()))
 
-    server, _ = prepared_by(serve, prepare_stack, prepare)
+    server, _ = prepared_by(serve, prepare_keyword, prepare)
     request = fleet_service_pb2.CreateInstanceRequest(parent=PARENT, instance_id="bad")
     failure = refused(lambda: server.fleet.CreateInstance(request, timeout=30))
     assert failure.code is grpc.StatusCode.INTERNAL
@@ -440,19 +442,19 @@ def test_a_prepare_that_calls_next_once_too_often_is_answered(
     ids=["number", "surrogate", "not-a-text"],
 )
 def test_a_prepares_error_that_protobuf_cannot_carry_is_an_error_with_details_still(
-    serve: Serve, prepare_stack: str, message: Any, metadata: Any
+    serve: Serve, prepare_keyword: str, message: Any, metadata: Any
 ) -> None:
     def prepare(request: Any, context: Any) -> Any:
         raise lro_grpc.LroError(message, code=lro_grpc.Code.NOT_FOUND, metadata=metadata)
 
-    server, _ = prepared_by(serve, prepare_stack, prepare)
+    server, _ = prepared_by(serve, prepare_keyword, prepare)
     failure = refused(server.create)
     assert failure.code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INTERNAL)
     assert failure.info.reason
 
 
 def test_a_prepares_error_with_more_details_than_trailers_hold_keeps_its_code(
-    serve: Serve, prepare_stack: str
+    serve: Serve, prepare_keyword: str
 ) -> None:
     """gRPC ends an RPC with RESOURCE_EXHAUSTED, which clients retry, when trailers are too big."""
     violations = [
@@ -468,14 +470,16 @@ def test_a_prepares_error_with_more_details_than_trailers_hold_keeps_its_code(
             details=[error_details_pb2.BadRequest(field_violations=violations)],
         )
 
-    server, _ = prepared_by(serve, prepare_stack, prepare)
+    server, _ = prepared_by(serve, prepare_keyword, prepare)
     failure = refused(server.create)
     assert failure.code is grpc.StatusCode.FAILED_PRECONDITION
     assert failure.info.reason == "NAMELESS_ROWS"
 
 
-def test_a_prepare_that_returns_something_else_is_refused(serve: Serve, prepare_stack: str) -> None:
-    server, ran = prepared_by(serve, prepare_stack, lambda _, __: "projects/p")
+def test_a_prepare_that_returns_something_else_is_refused(
+    serve: Serve, prepare_keyword: str
+) -> None:
+    server, ran = prepared_by(serve, prepare_keyword, lambda _, __: "projects/p")
     failure = refused(server.create)
     assert failure.code is grpc.StatusCode.INTERNAL
     assert "Prepared" in failure.message
@@ -483,7 +487,7 @@ def test_a_prepare_that_returns_something_else_is_refused(serve: Serve, prepare_
     assert ran == []
 
 
-def test_a_prepare_sees_the_call(serve: Serve, prepare_stack: str) -> None:
+def test_a_prepare_sees_the_call(serve: Serve, prepare_keyword: str) -> None:
     """Its context is the RPC's own: it has the metadata, the deadline and the peer."""
     seen: list[Any] = []
 
@@ -491,7 +495,7 @@ def test_a_prepare_sees_the_call(serve: Serve, prepare_stack: str) -> None:
         metadata = dict(tuple(pair) for pair in context.invocation_metadata())
         seen.append((metadata.get("x-tenant"), context.peer(), context.time_remaining()))
 
-    server, _ = prepared_by(serve, prepare_stack, prepare)
+    server, _ = prepared_by(serve, prepare_keyword, prepare)
     request = fleet_service_pb2.CreateInstanceRequest(parent=PARENT)
     server.fleet.CreateInstance(request, timeout=SECONDS, metadata=[("x-tenant", "acme")])
     ((tenant, peer, remaining),) = seen
@@ -634,8 +638,8 @@ def test_a_request_field_of_another_kind_has_no_meaning_here(
 FIRST = {"instance_id": "i", "request_id": "0b9a6b4e-6a1c-4bb0-a8f4-9e7a3ef4d0b1"}
 
 
-def test_the_same_request_is_started_once(serve: Serve, handler_stack: str, store: str) -> None:
-    run, ran = counting(handler_stack)
+def test_the_same_request_is_started_once(serve: Serve, handler_keyword: str, store: str) -> None:
+    run, ran = counting(handler_keyword)
     server = serve(fleet("CreateInstance", run), store=store)
     name = server.create(**FIRST).name
     assert server.create(**FIRST).name == name
@@ -651,9 +655,9 @@ def test_without_a_request_id_each_request_is_a_new_one(serve: Serve, store: str
 
 
 def test_concurrent_duplicates_start_one_operation(
-    serve: Serve, handler_stack: str, store: str
+    serve: Serve, handler_keyword: str, store: str
 ) -> None:
-    run, ran = counting(handler_stack)
+    run, ran = counting(handler_keyword)
     server = serve(fleet("CreateInstance", run), store=store, threads=32)
     answers = together(24, lambda _: server.create(**FIRST))
     (name,) = {answer.name for answer in answers}
@@ -662,9 +666,9 @@ def test_concurrent_duplicates_start_one_operation(
 
 
 def test_many_requests_each_sent_by_several_threads(
-    serve: Serve, handler_stack: str, store: str
+    serve: Serve, handler_keyword: str, store: str
 ) -> None:
-    run, ran = counting(handler_stack)
+    run, ran = counting(handler_keyword)
     server = serve(fleet("CreateInstance", run), store=store, threads=32)
     answers = together(24, lambda n: server.create(instance_id="i", request_id=f"r{n % 6}"))
     names = {n: {a.name for a in answers[n::6]} for n in range(6)}
@@ -742,11 +746,11 @@ def test_the_id_of_a_deleted_operation_is_free_again(serve: Serve, held: Held, s
 class Exists:
     """A service whose prepare refuses what exists already, as AIP-133 wants it."""
 
-    def __init__(self, how: str, prepare_stack: str) -> None:
+    def __init__(self, how: str, prepare_keyword: str) -> None:
         self.existing: set[str] = set()
         self.prepared = 0
         self._how = how
-        self._stack = prepare_stack
+        self._keyword = prepare_keyword
         self.before_check: Callable[[], Any] = lambda: None
 
     def servicer(self) -> Any:
@@ -773,15 +777,15 @@ class Exists:
                         await aborted
                 raise lro_grpc.LroError("taken", code=lro_grpc.Code.ALREADY_EXISTS)
 
-        chosen = prepare if self._stack == "def" else prepare_async
+        chosen = prepare if self._keyword == "def" else prepare_async
         return fleet("CreateInstance", run, prepare=chosen)
 
 
 @pytest.mark.parametrize("how", ["raise", "abort"])
 def test_a_duplicate_after_the_resource_exists_gives_the_first_operation(
-    serve: Serve, prepare_stack: str, how: str
+    serve: Serve, prepare_keyword: str, how: str
 ) -> None:
-    service = Exists(how, prepare_stack)
+    service = Exists(how, prepare_keyword)
     server = serve(service.servicer())
     ended = server.done(server.create(**FIRST).name)
     assert server.create(**FIRST) == ended
@@ -792,10 +796,10 @@ def test_a_duplicate_after_the_resource_exists_gives_the_first_operation(
 
 @pytest.mark.parametrize("how", ["raise", "abort"])
 def test_a_duplicate_that_is_overtaken_in_its_prepare_gives_the_first_operation(
-    serve: Serve, prepare_stack: str, how: str
+    serve: Serve, prepare_keyword: str, how: str
 ) -> None:
     """Both duplicates are in prepare when neither is stored; the second looks too late."""
-    service = Exists(how, prepare_stack)
+    service = Exists(how, prepare_keyword)
     server = serve(service.servicer())
     first_in = threading.Event()
     go_on = threading.Event()
@@ -818,8 +822,8 @@ def test_a_duplicate_that_is_overtaken_in_its_prepare_gives_the_first_operation(
 # validate_only (S8)
 
 
-def test_validate_only_stores_nothing(serve: Serve, handler_stack: str, store: str) -> None:
-    run, ran = counting(handler_stack)
+def test_validate_only_stores_nothing(serve: Serve, handler_keyword: str, store: str) -> None:
+    run, ran = counting(handler_keyword)
     server = serve(fleet("CreateInstance", run), store=store)
     answer = server.create(validate_only=True, **FIRST)
     assert answer.done
@@ -831,8 +835,8 @@ def test_validate_only_stores_nothing(serve: Serve, handler_stack: str, store: s
     assert server.names() == ran == [live.name]
 
 
-def test_validate_only_makes_the_same_checks(serve: Serve, prepare_stack: str) -> None:
-    service = Exists("raise", prepare_stack)
+def test_validate_only_makes_the_same_checks(serve: Serve, prepare_keyword: str) -> None:
+    service = Exists("raise", prepare_keyword)
     server = serve(service.servicer())
     server.done(server.create(instance_id="i").name)
     live = refused(lambda: server.create(instance_id="i"))

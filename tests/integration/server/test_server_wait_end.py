@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Serve = Callable[..., Server]
 
-pytestmark = pytest.mark.parametrize("handler_stack", ["async def"], indirect=True)
+pytestmark = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
 
 
 class Ends:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 Serve = Any
 
-async_handler = pytest.mark.parametrize("handler_stack", ["async def"], indirect=True)
+async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
 on_grpc_server = pytest.mark.parametrize("stack", ["sync"], indirect=True)
 on_grpc_aio = pytest.mark.parametrize("stack", ["aio"], indirect=True)
 
