@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
 from google.rpc import code_pb2
 from server_harness import PARENT, SECONDS, Gate, Instance, fleet, metadata_of, refused, response_of
@@ -19,7 +20,7 @@ from lro.v1 import (
 )
 
 if TYPE_CHECKING:
-    from google.longrunning import operations_pb2
+    from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 Serve = Any
 
@@ -313,6 +314,32 @@ def test_who_may_not_is_refused_before_anything_is_known(serve: Serve, method: s
     verb = method.removesuffix("Operation").lower()
     assert permissions == ["operations.start", *[f"operations.{verb}"] * 3]
     stepper.open()
+
+
+# The schema.
+
+
+@pytest.mark.parametrize(
+    ("service", "rpc"),
+    [
+        (service, rpc)
+        for service in (
+            operations_pb2.DESCRIPTOR.services_by_name["Operations"],
+            operation_control_service_pb2.DESCRIPTOR.services_by_name["OperationControlService"],
+        )
+        for rpc in service.methods
+    ],
+    ids=lambda one: one.name,
+)
+def test_every_rpc_of_the_schema_is_served(
+    serve: Serve, stepper: Stepper, service: ServiceDescriptor, rpc: MethodDescriptor
+) -> None:
+    """An empty request names nothing, so whoever serves it refuses it."""
+    server = serve(stepper.servicer())
+    call = server.channel.unary_stream(f"/{service.full_name}/{rpc.name}")
+    with pytest.raises(grpc.RpcError) as caught:
+        list(call(b"", timeout=SECONDS))
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 # Time limits, retries and retention, as options set them.
