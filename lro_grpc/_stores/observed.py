@@ -1,19 +1,39 @@
-"""A store that reports its changes, and the time that each call takes, to telemetry."""
+"""A store that reports its own changes, and the time that each call takes, to telemetry.
+
+Telemetry counts, so each change is reported once: by the process whose call has made it, though a
+store may announce it to every process that shares it. And telemetry links a count to the trace of
+its cause, so a change is reported in the context of that call. A listener knows what was before a
+change, and neither of these two; the call knows both of these, and only the record that came of it.
+So the two are put together here: what is announced of an operation while a call is about to change
+it is kept, and the call reports of that the change that has led to its answer.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from lro_grpc._errors import LroError
+from lro_grpc._operation.events import Event
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.telemetry import Telemetry
 from lro_grpc._stores.forwarding import ForwardingStore
-from lro_grpc._stores.store import Store
+from lro_grpc._stores.store import Change, Store
 
 _log = logging.getLogger("lro_grpc")
 
 T = TypeVar("T")
+
+
+class _Announced:
+    """The changes of one operation that were announced while calls are about to change it."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.changes: list[tuple[Record | None, Record]] = []
+        """Those that no call has reported: the records before and after."""
 
 
 class ObservedStore(ForwardingStore):
@@ -21,7 +41,7 @@ class ObservedStore(ForwardingStore):
 
     Args:
         store: The store itself.
-        telemetry: Gets the changes, as any listener does, and the duration of each call.
+        telemetry: Gets the changes that this process makes, and the duration of each call.
         monotonic: Returns seconds since some fixed moment; never goes back.
     """
 
@@ -29,13 +49,62 @@ class ObservedStore(ForwardingStore):
         super().__init__(store)
         self._telemetry = telemetry
         self._monotonic = monotonic
+        self._announced: dict[str, _Announced] = {}
         self.subscribe(self._on_change)
 
-    def _on_change(self, before: Record | None, after: Record) -> None:
+    async def create(self, record: Record) -> Record:
+        """Stores a new record, unless its ``request_id`` was used before."""
+        with self._changing([record.name]):
+            stored = await super().create(record)
+            self._report(record.name, stored)
+        return stored
+
+    async def apply(self, name: str, event: Event) -> Record:
+        """Applies one event, and returns the record as it is then."""
+        with self._changing([name]):
+            after = await super().apply(name, event)
+            self._report(name, after)
+        return after
+
+    async def apply_all(self, changes: Sequence[Change]) -> Sequence[Record | LroError]:
+        """Applies events in their order; the outcome of one does not touch the others."""
+        names = [name for name, _ in changes]
+        with self._changing(names):
+            outcomes = await super().apply_all(changes)
+            for name, outcome in zip(names, outcomes, strict=True):
+                if isinstance(outcome, Record):
+                    self._report(name, outcome)
+        return outcomes
+
+    @contextmanager
+    def _changing(self, names: Sequence[str]) -> Iterator[None]:
+        for name in names:
+            self._announced.setdefault(name, _Announced()).calls += 1
         try:
-            self._telemetry.changed(before, after)
-        except Exception:  # noqa: BLE001 - the store has committed, and others listen, too
-            _log.exception("telemetry has raised at a change of %s", after.name)
+            yield
+        finally:
+            for name in names:
+                announced = self._announced[name]
+                announced.calls -= 1
+                if not announced.calls:
+                    del self._announced[name]
+
+    def _on_change(self, before: Record | None, after: Record) -> None:
+        announced = self._announced.get(after.name)
+        if announced is not None:
+            announced.changes.append((before, after))
+
+    def _report(self, name: str, answer: Record) -> None:
+        """Reports the change that a record is the answer to; there is none if nothing changed."""
+        changes = self._announced[name].changes
+        for change in changes:
+            if change[1] == answer:
+                changes.remove(change)
+                try:
+                    self._telemetry.changed(*change)
+                except Exception:  # noqa: BLE001 - it is stored, whatever an observer makes of it
+                    _log.exception("telemetry has raised at a change of %s", name)
+                return
 
     async def _call(
         self, call: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, **options: Any
