@@ -189,5 +189,5 @@ class MemoryStore:
                 of_request[record.parent] = record.name
             if record.exclusive_target:
                 self._exclusive_holders[record.exclusive_target] = record.name
-        for listener in self._listeners:
+        for listener in tuple(self._listeners):
             listener(before, record)

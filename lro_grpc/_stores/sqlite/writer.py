@@ -171,7 +171,7 @@ class Writer:
         self, changes: Sequence[tuple[Record | None, Record]], answers: Sequence[_Answer]
     ) -> None:
         for change in changes:
-            for listener in self._listeners:
+            for listener in tuple(self._listeners):
                 listener(*change)
         for answer in answers:
             answer.give()
