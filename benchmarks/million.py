@@ -28,10 +28,10 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 
 from benchmarks.figure import Figure
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
-from lro_grpc import Operations, method
+from lro_grpc import Operations, _anys, method
 from lro_grpc._operation import names
 from lro_grpc._operation.events import Claim, Report, Succeed
-from lro_grpc._operation.metadata import DEFAULT_TYPE, packed
+from lro_grpc._operation.metadata import DEFAULT_TYPE
 from lro_grpc._operation.publication import create
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import SystemClock
@@ -142,7 +142,7 @@ def _build(path: Path, number: int) -> Sequence[str]:
         now=clock.now(),
     )
     held = Claim(lease=15_000_000).apply(held, clock.now())
-    response = packed(fleet_service_pb2.Instance(name=f"{_PARENT}/instances/i"))
+    response = _anys.packed_bytes(fleet_service_pb2.Instance(name=f"{_PARENT}/instances/i"))
     done = Succeed(Report(attempt=1), response).apply(held, clock.now())
     # In their order, so that the index of names, which are random, is quickly made.
     known = sorted(names.operation_name(_PARENT, names.new_id(os.urandom)) for _ in range(number))
