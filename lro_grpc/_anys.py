@@ -6,8 +6,12 @@ what a type that is not known, or bytes that are no message, mean there.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from google.protobuf import any_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
+
+MessageT = TypeVar("MessageT", bound=Message)
 
 TYPE_URL_PREFIX = "type.googleapis.com/"
 """The text before a message's full name in ``Any.type_url``."""
@@ -33,9 +37,18 @@ def unpack(envelope: any_pb2.Any) -> Message | None:
     if kind is None:
         return None
     try:
-        return kind.FromString(envelope.value)
+        return unpack_as(kind, envelope)
     except DecodeError:
         return None
+
+
+def unpack_as(kind: type[MessageT], envelope: any_pb2.Any) -> MessageT:
+    """Returns the message in an ``Any`` whose type the caller has checked.
+
+    Raises:
+        DecodeError: If its bytes are broken.
+    """
+    return kind.FromString(envelope.value)
 
 
 def find_class(full_name: str) -> type[Message] | None:

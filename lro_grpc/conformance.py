@@ -1138,7 +1138,7 @@ class StoreConformance:
             self.time -= 3_600_000_000
         assert updates == [self.START + 10_000_000] * 4
         done = operations_pb2.Operation.FromString(await store.operation(name))
-        shown = operation_metadata_pb2.OperationMetadata.FromString(done.metadata.value)
+        shown = _anys.unpack_as(operation_metadata_pb2.OperationMetadata, done.metadata)
         assert shown.end_time.ToMicroseconds() == self.START + 10_000_000
 
     # Close and open again (R1).

@@ -35,5 +35,5 @@ def unpack(stored: bytes) -> Any:
     if not stored:
         return None
     envelope = any_pb2.Any.FromString(stored)
-    state: Any = message_class(envelope.TypeName()).FromString(envelope.value)
+    state: Any = _anys.unpack_as(message_class(envelope.TypeName()), envelope)
     return state.value if isinstance(state, _BYTES) else state

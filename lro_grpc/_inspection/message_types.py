@@ -16,6 +16,7 @@ from google.protobuf import any_pb2, descriptor_pool, json_format, message_facto
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
+from lro_grpc import _anys
 from lro_grpc._dialects.canonical_json import messages_in
 from lro_grpc._errors import Code, LroError
 from lro_grpc._inspection.reflection import AsyncReflection, ReflectedFiles, Reflection, Steps
@@ -98,7 +99,7 @@ class _TypeSteps:
         if descriptor is None:
             return None
         try:
-            return message_factory.GetMessageClass(descriptor).FromString(packed.value)
+            return _anys.unpack_as(message_factory.GetMessageClass(descriptor), packed)
         except DecodeError:
             self._note_once(
                 f"what is sent as a {packed.TypeName()} is not one: it is shown as bytes"

@@ -201,7 +201,7 @@ def _of_served(record: Record) -> Iterator[str]:
     kind = _anys.find_class(record.metadata_type)
     if kind is None:
         return  # of another release, which alone knows the type
-    shown = kind.FromString(operation.metadata.value)
+    shown = _anys.unpack_as(kind, operation.metadata)
     expected = kind()
     expected.CopyFrom(shown)
     metadata.fill(expected, record)

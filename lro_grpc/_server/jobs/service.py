@@ -179,9 +179,9 @@ class Jobs:
     def _shown(self, body: bytes) -> Message:
         """Returns the job that a serialized Operation is."""
         operation = operations_pb2.Operation.FromString(body)
-        job: Any = self._kind.message()
-        if operation.metadata.Is(job.DESCRIPTOR):
-            operation.metadata.Unpack(job)
+        kind = self._kind.message
+        is_job = operation.metadata.TypeName() == kind.DESCRIPTOR.full_name
+        job: Any = _anys.unpack_as(kind, operation.metadata) if is_job else kind()
         vertex_ai.fill(job, OperationView.of_operation(operation))
         job.name = self._kind.name_of(operation.name)
         shown: Message = job
