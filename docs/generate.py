@@ -25,9 +25,8 @@ from google.rpc import status_pb2
 from lro_grpc._dialects.losses import NOT_SHOWN, lost_in
 from lro_grpc._dialects.view import empty_response
 from lro_grpc._errors import Code, LroError, to_status
-from lro_grpc._operation import lifecycle
 from lro_grpc._operation.batch_states import BatchStates, Status
-from lro_grpc._operation.lifecycle import (
+from lro_grpc._operation.states import (
     BATCH_INSTANCE,
     DEPLOYMENT_OPERATION,
     FAILED,
@@ -36,6 +35,8 @@ from lro_grpc._operation.lifecycle import (
     QUEUED,
     RUNNING,
     SUCCEEDED,
+    Lifecycle,
+    State,
 )
 from lro_grpc.dialects import DIALECTS, OperationView
 
@@ -76,7 +77,7 @@ def states() -> str:
     return table(["vertex_ai", "longrunning", "azure_face", "deployment_manager"], rows)
 
 
-def result(state: lifecycle.State) -> str:
+def result(state: State) -> str:
     """Returns an operation in this state as google.longrunning shows it."""
     if not state.terminal:
         return "`done: false`"
@@ -85,24 +86,24 @@ def result(state: lifecycle.State) -> str:
     return f"`done`, `error`, code {state.code.name}" + (" or its own" if owns_code(state) else "")
 
 
-def owns_code(state: lifecycle.State) -> bool:
+def owns_code(state: State) -> bool:
     """Tells whether a failure that ends in this state has a code of its own."""
     return state.code is Code.UNKNOWN
 
 
-def words(dialect: lifecycle.Lifecycle, state: lifecycle.State) -> str:
+def words(dialect: Lifecycle, state: State) -> str:
     """Returns the word of a dialect for a state, or the two that it may have."""
     known = [OperationView(name="", state=state.number, start_time=time) for time in (0, 1)]
     early, late = (dialect.state_for(one.state, started=one.started).name for one in known)
     return f"`{early}`" if early == late else f"`{early}`; `{late}` once it has begun"
 
 
-def short(state: lifecycle.State) -> str:
+def short(state: State) -> str:
     """Returns a state's name without the prefix of its enum."""
     return state.name.removeprefix("JOB_STATE_")
 
 
-def diagram(machine: lifecycle.Lifecycle) -> str:
+def diagram(machine: Lifecycle) -> str:
     """Returns the state diagram of a lifecycle."""
     lines = [f"[*] --> {short(machine.initial)}"]
     for state in machine.states.values():

@@ -39,7 +39,7 @@ from lro_grpc._errors import (
     to_status,
 )
 from lro_grpc._filtering.parser import parse
-from lro_grpc._operation import lifecycle, metadata, publication
+from lro_grpc._operation import metadata, publication, states
 from lro_grpc._operation.events import (
     Cancel,
     Checkpoint,
@@ -494,12 +494,12 @@ class StoreConformance:
     ) -> None:
         """One without a worker ends at once, or is claimed once more for its batch."""
         plain = (await store.create(self.record("op-1"))).name
-        assert (await store.apply(plain, Cancel())).state == lifecycle.CANCELLED
+        assert (await store.apply(plain, Cancel())).state == states.CANCELLED
         batch = (await store.create(self.record("op-2"))).name
         await store.apply(batch, Claim(_LEASE))
         await store.apply(batch, SaveBatch(Report(1), _BATCH, b""))
         await store.apply(batch, Release(Report(1)))
-        assert (await store.apply(batch, Cancel())).state == lifecycle.CANCELLING
+        assert (await store.apply(batch, Cancel())).state == states.CANCELLING
         assert list(await store.claimable({self.METHOD: 9})) == [batch]
         claimed = await store.apply(batch, Claim(_LEASE))
         assert (claimed.attempt, claimed.cancel_requested) == (2, True)
@@ -521,7 +521,7 @@ class StoreConformance:
         for event in (*_writes_of(1), *_writes_of(3)):
             await _refused(StaleAttemptError, store.apply(made, event))
         await self._is(store, held)
-        assert (await store.apply(made, Succeed(Report(2), _RESPONSE))).state == lifecycle.SUCCEEDED
+        assert (await store.apply(made, Succeed(Report(2), _RESPONSE))).state == states.SUCCEEDED
 
     @_with_store
     async def test_a_done_operation_never_changes(self, store: Store) -> None:
@@ -562,7 +562,7 @@ class StoreConformance:
             cancel = store.apply(name, Cancel())
             await asyncio.gather(*((cancel, finish) if cancel_first else (finish, cancel)))
             done = await store.read(name)
-            assert (done.state, done.cancel_requested) == (lifecycle.SUCCEEDED, cancel_first)
+            assert (done.state, done.cancel_requested) == (states.SUCCEEDED, cancel_first)
             operation = operations_pb2.Operation.FromString(done.operation)
             assert operation.WhichOneof("result") == "response"
 
@@ -577,7 +577,7 @@ class StoreConformance:
             )
             seen = await store.read(name)
             assert (seen.state, seen.attempt) == (
-                (lifecycle.CANCELLED, 0) if cancel_first else (lifecycle.CANCELLING, 1)
+                (states.CANCELLED, 0) if cancel_first else (states.CANCELLING, 1)
             )
 
     # Lost workers (R3, R6).
@@ -593,7 +593,7 @@ class StoreConformance:
         assert announced.records == []
         self.time += 1
         lost = await store.apply(made, LeaseLost(1))
-        assert (lost.state, lost.attempt, lost.failed_attempts) == (lifecycle.QUEUED, 1, 1)
+        assert (lost.state, lost.attempt, lost.failed_attempts) == (states.QUEUED, 1, 1)
         assert list(await store.claimable({self.METHOD: 9})) == [made]
 
     @_with_store
@@ -618,11 +618,11 @@ class StoreConformance:
             await store.apply(name, Claim(_LEASE))
             await store.apply(name, Release(Report(attempt)))
         await store.apply(name, Claim(_LEASE))
-        assert (await store.apply(name, LeaseLost(4, proven=True))).state == lifecycle.QUEUED
+        assert (await store.apply(name, LeaseLost(4, proven=True))).state == states.QUEUED
         await store.apply(name, Claim(_LEASE))
         ended = await store.apply(name, LeaseLost(5, proven=True))
         operation = operations_pb2.Operation.FromString(ended.operation)
-        assert (ended.state, operation.error.code) == (lifecycle.FAILED, Code.ABORTED)
+        assert (ended.state, operation.error.code) == (states.FAILED, Code.ABORTED)
         assert list(await store.claimable({self.METHOD: 9})) == []
 
     # Waiting to be ready, and pausing.
@@ -634,7 +634,7 @@ class StoreConformance:
         await store.create(other)
         await store.apply(retried, Claim(_LEASE))
         waits = await store.apply(retried, RetryLater(Report(1), _ERROR, 5_000_000))
-        assert (waits.state, waits.scheduled_time) == (lifecycle.QUEUED, self.time + 5_000_000)
+        assert (waits.state, waits.scheduled_time) == (states.QUEUED, self.time + 5_000_000)
         self.time += 4_999_999
         assert list(await store.claimable({self.METHOD: 9})) == [other.name]
         await _refused(StaleAttemptError, store.apply(retried, Claim(_LEASE)))
@@ -657,7 +657,7 @@ class StoreConformance:
         await store.apply(name, Checkpoint(Report(1), _STATE))
         await store.apply(name, Pause())
         paused = await store.apply(name, Release(Report(1)))
-        assert (paused.state, paused.checkpoint) == (lifecycle.PAUSED, _STATE)
+        assert (paused.state, paused.checkpoint) == (states.PAUSED, _STATE)
         assert list(await store.claimable({self.METHOD: 9})) == []
         assert list(await store.leased()) == []
 
@@ -667,7 +667,7 @@ class StoreConformance:
         name = (await store.create(self.record(pausable=True))).name
         for event in (Claim(_LEASE), Checkpoint(Report(1), _STATE), Pause(), Release(Report(1))):
             await store.apply(name, event)
-        assert (await store.apply(name, Cancel())).state == lifecycle.CANCELLING
+        assert (await store.apply(name, Cancel())).state == states.CANCELLING
         assert list(await store.claimable({self.METHOD: 9})) == [name]
         assert (await store.apply(name, Claim(_LEASE))).attempt == 2
 
@@ -801,7 +801,7 @@ class StoreConformance:
         await store.apply_all([(name, TimePassed()) for name in await store.expired(100)])
         assert list(await store.expired(100)) == []
         for name in (waits, paused, retried):
-            assert (await store.read(name)).state == lifecycle.EXPIRED
+            assert (await store.read(name)).state == states.EXPIRED
         assert parked in await store.claimable({self.METHOD: 100})
         for name in (batch, undone, parked):
             await store.apply(name, Claim(_LEASE))
@@ -842,7 +842,7 @@ class StoreConformance:
         await store.apply(name, Delete())
         self.time += 10_000_000
         assert list(await store.expired(9)) == [name]
-        assert (await store.apply(name, TimePassed())).state == lifecycle.EXPIRED
+        assert (await store.apply(name, TimePassed())).state == states.EXPIRED
         assert list(await store.expired(9)) == []
         assert await store.exclusive_holder(_TARGET) == ""
         await _refused(OperationNotFoundError, store.apply(name, TimePassed()))
@@ -879,7 +879,7 @@ class StoreConformance:
             await store.apply(one.name, Delete())
         assert list(await store.claimable({self.METHOD: 9})) == [paused.name]
         released = await store.apply(pausing.name, Release(Report(1)))
-        assert (released.state, released.deleted) == (lifecycle.QUEUED, True)
+        assert (released.state, released.deleted) == (states.QUEUED, True)
 
     @_with_store
     async def test_a_deleted_operation_runs_on_unseen(self, store: Store) -> None:
@@ -893,7 +893,7 @@ class StoreConformance:
         await store.apply(name, Claim(_LEASE))
         await store.apply(name, Report(2, 50))
         ended = await store.apply(name, Succeed(Report(2), _RESPONSE))
-        assert ended.state == lifecycle.SUCCEEDED
+        assert ended.state == states.SUCCEEDED
         await _refused(OperationNotFoundError, store.apply(name, Report(2, 60)))
         await _refused(OperationNotFoundError, store.read(name))
         assert list(await store.leased()) == []
@@ -1201,10 +1201,10 @@ class StoreConformance:
             for one in records:
                 await self._is(store, one)
             assert [one.state for one in records] == [
-                lifecycle.PAUSED,
-                lifecycle.QUEUED,
-                lifecycle.UPDATING,
-                lifecycle.FAILED,
+                states.PAUSED,
+                states.QUEUED,
+                states.UPDATING,
+                states.FAILED,
             ]
             assert await store.exclusive_holder(_TARGET) == updating
             again = self.record("op-5", **how)
@@ -1216,10 +1216,10 @@ class StoreConformance:
             self.time += 10_000_000
             assert set(await store.expired(9)) == {paused, done}
             await store.apply(updating, LeaseLost(1, proven=True))
-            assert (await store.read(updating)).state == lifecycle.PAUSED
+            assert (await store.read(updating)).state == states.PAUSED
             await store.apply(retried, Claim(_LEASE))
             ended = await store.apply(retried, RetryLater(Report(2), _ERROR, 0))
-            assert ended.state == lifecycle.FAILED
+            assert ended.state == states.FAILED
 
     async def _is(self, store: Store, expected: Record) -> None:
         """Asserts that the store has exactly this of an operation."""

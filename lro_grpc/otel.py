@@ -74,8 +74,8 @@ from opentelemetry import context, metrics, propagate, trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from lro_grpc._errors import Code
-from lro_grpc._operation.lifecycle import JOB
 from lro_grpc._operation.record import Record
+from lro_grpc._operation.states import JOB
 from lro_grpc._operation.telemetry import InvocationMetadata
 from lro_grpc._runtime import clock
 

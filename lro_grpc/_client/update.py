@@ -11,7 +11,7 @@ from lro.v1 import state_pb2
 from lro_grpc import _anys
 from lro_grpc._client.payloads import MetadataT, unpack
 from lro_grpc._errors import Code
-from lro_grpc._operation import lifecycle, metadata
+from lro_grpc._operation import metadata, states
 
 if TYPE_CHECKING:
     from google.longrunning import operations_pb2
@@ -29,7 +29,7 @@ class OperationUpdate(Generic[MetadataT]):
     """The operation's name."""
     done: bool
     """Whether it is over; this is then the last update."""
-    state: lifecycle.State | None
+    state: states.State | None
     """Its ``lro.v1.JobState``: ``state.name`` is such as ``JOB_STATE_RUNNING``. If the metadata has
     no such field: SUCCEEDED, FAILED or CANCELLED of an operation that is done, else None."""
     progress_percent: int | None
@@ -78,12 +78,12 @@ def metadata_of(operation: operations_pb2.Operation, declared: type[MetadataT] |
     return unpack(operation, "metadata", declared)
 
 
-def _state(operation: operations_pb2.Operation, number: Any) -> lifecycle.State | None:
-    if number not in lifecycle.JOB.states:
+def _state(operation: operations_pb2.Operation, number: Any) -> states.State | None:
+    if number not in states.JOB.states:
         if not operation.done:
             return None
         number = _STATES_OF_CODES.get(operation.error.code, state_pb2.JOB_STATE_FAILED)
-    return lifecycle.JOB.states[number]
+    return states.JOB.states[number]
 
 
 _STATES_OF_CODES: dict[int, int] = {

@@ -20,7 +20,7 @@ from lro_grpc._dialects import canonical_json, longrunning
 from lro_grpc._dialects.view import OperationView, does_not_apply
 from lro_grpc._errors import InvalidArgumentError
 from lro_grpc._operation.batch_states import UNBEGUN, BatchStates
-from lro_grpc._operation.lifecycle import QUEUED, RUNNING
+from lro_grpc._operation.states import QUEUED, RUNNING
 
 NAME: str = "alloydb"
 

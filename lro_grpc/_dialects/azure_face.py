@@ -11,7 +11,7 @@ from lro.v1 import operation_status_pb2
 from lro_grpc._dialects import canonical_json, http_status, longrunning, times
 from lro_grpc._dialects.view import OperationView, does_not_apply, empty_response, job_state_of
 from lro_grpc._errors import Code
-from lro_grpc._operation.lifecycle import FAILED, JOB, OPERATION_STATUS
+from lro_grpc._operation.states import FAILED, JOB, OPERATION_STATUS
 
 NAME: str = "azure_face"
 

@@ -23,7 +23,7 @@ from lro_grpc._dialects.view import OperationView, empty_response, ended_with, j
 from lro_grpc._errors import Code, from_status
 from lro_grpc._operation import names
 from lro_grpc._operation.batch_states import BatchStates, Status
-from lro_grpc._operation.lifecycle import CANCELLED, DEPLOYMENT_OPERATION, PARTIALLY_SUCCEEDED
+from lro_grpc._operation.states import CANCELLED, DEPLOYMENT_OPERATION, PARTIALLY_SUCCEEDED
 
 NAME: str = "deployment_manager"
 

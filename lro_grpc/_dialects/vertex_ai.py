@@ -21,7 +21,7 @@ from lro_grpc._dialects import canonical_json
 from lro_grpc._dialects.view import OperationView, empty_response
 from lro_grpc._errors import InvalidArgumentError
 from lro_grpc._operation import metadata
-from lro_grpc._operation.lifecycle import CANCELLED, CANCELLING, FAILED, JOB
+from lro_grpc._operation.states import CANCELLED, CANCELLING, FAILED, JOB
 
 NAME: str = "vertex_ai"
 

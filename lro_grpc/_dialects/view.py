@@ -15,7 +15,8 @@ from google.rpc import status_pb2
 from lro_grpc import _anys
 from lro_grpc._errors import LIBRARY_DOMAIN, Code, InvalidArgumentError, LroError
 from lro_grpc._operation import metadata
-from lro_grpc._operation.lifecycle import (
+from lro_grpc._operation.record import FIELDS, Record
+from lro_grpc._operation.states import (
     CANCELLED,
     CANCELLING,
     FAILED,
@@ -27,7 +28,6 @@ from lro_grpc._operation.lifecycle import (
     UPDATING,
     Lifecycle,
 )
-from lro_grpc._operation.record import FIELDS, Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

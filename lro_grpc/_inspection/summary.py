@@ -14,8 +14,8 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2
 
 from lro.v1 import batch_create_instances_pb2
-from lro_grpc._operation import lifecycle
 from lro_grpc._operation import metadata as conventional
+from lro_grpc._operation import states
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,7 +105,7 @@ def _error_text(status: status_pb2.Status) -> str:
 
 
 def _state(operation: operations_pb2.Operation, values: Mapping[str, Any]) -> str:
-    state = lifecycle.JOB.states.get(values.get("state", 0))
+    state = states.JOB.states.get(values.get("state", 0))
     if state is not None and state.terminal == operation.done:
         return state.name.removeprefix(_PREFIX)
     if not operation.done:
@@ -140,6 +140,6 @@ def _instance(
 ) -> InstanceSummary:
     return InstanceSummary(
         name=name,
-        state=lifecycle.BATCH_INSTANCE.name_of(status.state) if status.state else "-",
+        state=states.BATCH_INSTANCE.name_of(status.state) if status.state else "-",
         error=_error_text(status.error) if status.HasField("error") else "",
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from google.rpc import status_pb2
 
 from lro.v1 import batch_create_instances_pb2
-from lro_grpc._operation.lifecycle import BATCH_INSTANCE
+from lro_grpc._operation.states import BATCH_INSTANCE
 
 Status = batch_create_instances_pb2.BatchCreateInstanceStatus
 Message = batch_create_instances_pb2.BatchCreateInstancesMetadata

@@ -47,7 +47,9 @@ from lro_grpc._errors import (
     to_status,
 )
 from lro_grpc._operation.batch_states import BatchStates
-from lro_grpc._operation.lifecycle import (
+from lro_grpc._operation.publication import LAST_TIME, not_found, published
+from lro_grpc._operation.record import Record
+from lro_grpc._operation.states import (
     CANCELLED,
     CANCELLING,
     EXPIRED,
@@ -61,8 +63,6 @@ from lro_grpc._operation.lifecycle import (
     SUCCEEDED,
     UPDATING,
 )
-from lro_grpc._operation.publication import LAST_TIME, not_found, published
-from lro_grpc._operation.record import Record
 
 
 class Event(Protocol):

@@ -16,8 +16,8 @@ from google.longrunning import operations_pb2
 from lro_grpc import _anys
 from lro_grpc._errors import ConfigurationError, OperationNotFoundError
 from lro_grpc._operation import metadata, names
-from lro_grpc._operation.lifecycle import JOB, RUNNING, UPDATING
 from lro_grpc._operation.record import Record
+from lro_grpc._operation.states import JOB, RUNNING, UPDATING
 
 DEFAULT_RETENTION = 30 * 24 * 3600 * 1_000_000
 """The retention of an operation whose method sets none: 30 days (S7)."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 import enum
 from typing import Annotated, NamedTuple, get_args, get_type_hints
 
-from lro_grpc._operation.lifecycle import CANCELLING, JOB, QUEUED
+from lro_grpc._operation.states import CANCELLING, JOB, QUEUED
 
 
 class Mutability(enum.Enum):

@@ -10,8 +10,8 @@ from google.longrunning import operations_pb2
 from google.rpc import status_pb2
 
 from lro_grpc._operation.events import Event, LeaseLost, RetryLater
-from lro_grpc._operation.lifecycle import JOB
 from lro_grpc._operation.record import Record
+from lro_grpc._operation.states import JOB
 from lro_grpc._runtime.clock import seconds
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from google.longrunning import operations_pb2
 from lro_grpc import _anys
 from lro_grpc._errors import Code
 from lro_grpc._operation import metadata, record
-from lro_grpc._operation.lifecycle import CANCELLED, CANCELLING, JOB, PENDING, RUNNING, UPDATING
 from lro_grpc._operation.record import CLAIMABLE_STATES, Record
+from lro_grpc._operation.states import CANCELLED, CANCELLING, JOB, PENDING, RUNNING, UPDATING
 
 HELD_STATES = frozenset({PENDING, RUNNING, UPDATING})
 """The states in which an attempt holds an operation."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lro_grpc._operation import lifecycle, publication
+from lro_grpc._operation import publication, states
 from lro_grpc._operation.events import Cancel, Claim, Report
 from lro_grpc._operation.telemetry import NO_TELEMETRY
 from lro_grpc._stores.observed import ObservedStore
@@ -97,10 +97,10 @@ async def test_a_change_is_reported_once_in_the_context_of_its_caller(
     finally:
         await store.close()
     assert telemetry.changes == [
-        ("starter", True, lifecycle.QUEUED),
-        ("engine", False, lifecycle.RUNNING),
-        ("canceller", False, lifecycle.CANCELLING),
-        ("handler", False, lifecycle.CANCELLING),
+        ("starter", True, states.QUEUED),
+        ("engine", False, states.RUNNING),
+        ("canceller", False, states.CANCELLING),
+        ("handler", False, states.CANCELLING),
     ]
 
 

@@ -18,7 +18,7 @@ from lro.v1 import operation_metadata_pb2, state_pb2
 from lro_grpc._filtering.expression import And, Compare, Filter, Like, Not, Or, PartialFailures
 from lro_grpc._filtering.parser import MAX_DEPTH, MAX_TERMS, parse
 from lro_grpc._operation import publication
-from lro_grpc._operation.lifecycle import JOB
+from lro_grpc._operation.states import JOB
 from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import MemoryStore, Query, SqliteStore, Store
 

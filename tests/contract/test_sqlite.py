@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lro_grpc.stores import Now
-from lro_grpc._operation import lifecycle
+from lro_grpc._operation import states
 
 LEASE = 15_000_000
 METHOD = StoreConformance.METHOD
@@ -516,7 +516,7 @@ def test_a_list_is_of_what_was_announced_though_the_file_is_ahead(path):
             claiming = asyncio.create_task(store.apply(made.name, Claim(LEASE)))
             for _ in range(10):
                 await asyncio.sleep(0)  # the store goes a step further, at last to the commit
-                if _comes_into_file(path, lifecycle.RUNNING):
+                if _comes_into_file(path, states.RUNNING):
                     break
             assert not claiming.done()
             for text, expected in (
@@ -573,7 +573,7 @@ def test_the_stored_operation_is_what_a_record_says(path):
     with sqlite3.connect(path) as connection:
         rows = connection.execute("SELECT operation, state FROM operations").fetchall()
     connection.close()
-    assert rows == [(new().operation, lifecycle.QUEUED)]
+    assert rows == [(new().operation, states.QUEUED)]
 
 
 # Files of other versions.

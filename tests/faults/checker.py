@@ -13,7 +13,7 @@ from google.longrunning import operations_pb2
 from killable import Run, expected, outcome, reason, seen
 
 from lro.example.v1 import fleet_service_pb2 as fleet
-from lro_grpc._operation.lifecycle import JOB
+from lro_grpc._operation.states import JOB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from google.longrunning import operations_pb2
 
 from lro.v1 import operation_metadata_pb2
-from lro_grpc._operation.lifecycle import JOB
+from lro_grpc._operation.states import JOB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -23,7 +23,7 @@ from simulated_server import RpcError, SimulatedClock
 from totals import Totals
 from workload import CONCURRENCY, WORK, Plan, Request, Workload
 
-from lro_grpc._operation.lifecycle import PAUSED
+from lro_grpc._operation.states import PAUSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,8 +11,8 @@ from lro_grpc import _anys
 from lro_grpc._errors import Code, LroError, to_status
 from lro_grpc._operation import events, publication
 from lro_grpc._operation.batch_states import BatchStates, Status
-from lro_grpc._operation.lifecycle import BATCH_INSTANCE
 from lro_grpc._operation.record import Record
+from lro_grpc._operation.states import BATCH_INSTANCE
 
 NOW = 1_800_000_000_000_000
 SECOND = 1_000_000

@@ -48,7 +48,8 @@ from lro_grpc._operation.events import (
     SetUpdating,
     Succeed,
 )
-from lro_grpc._operation.lifecycle import (
+from lro_grpc._operation.record import Record
+from lro_grpc._operation.states import (
     CANCELLED,
     CANCELLING,
     EXPIRED,
@@ -59,7 +60,6 @@ from lro_grpc._operation.lifecycle import (
     RUNNING,
     SUCCEEDED,
 )
-from lro_grpc._operation.record import Record
 
 DEPLOYMENT = "projects/p/locations/global/deployments/d"
 ERROR = to_status(

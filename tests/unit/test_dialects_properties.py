@@ -18,7 +18,8 @@ from lro_grpc._dialects.losses import lost_in
 from lro_grpc._dialects.registry import DIALECTS
 from lro_grpc._dialects.view import OperationView
 from lro_grpc._errors import Code
-from lro_grpc._operation.lifecycle import (
+from lro_grpc._operation.record import Record
+from lro_grpc._operation.states import (
     BATCH_INSTANCE,
     CANCELLED,
     DEPLOYMENT_OPERATION,
@@ -26,10 +27,9 @@ from lro_grpc._operation.lifecycle import (
     JOB,
     OPERATION_STATUS,
 )
-from lro_grpc._operation.record import Record
 
 if TYPE_CHECKING:
-    from lro_grpc._operation.lifecycle import Lifecycle
+    from lro_grpc._operation.states import Lifecycle
 
 Operation = operations_pb2.Operation
 InstanceStatus = batch_create_instances_pb2.BatchCreateInstanceStatus

@@ -12,10 +12,10 @@ from lro.v1 import operation_metadata_pb2, state_pb2
 from lro_grpc._errors import Code, InvalidArgumentError, InvalidFilterError, to_status
 from lro_grpc._filtering import parser as filtering
 from lro_grpc._filtering.parser import parse
-from lro_grpc._operation import lifecycle, metadata, publication
+from lro_grpc._operation import metadata, publication, states
 from lro_grpc._operation.events import Claim, Fail, Report
-from lro_grpc._operation.lifecycle import JOB
 from lro_grpc._operation.record import Record
+from lro_grpc._operation.states import JOB
 
 SECOND = 1_000_000
 NOON = 1_767_268_800 * SECOND
@@ -732,5 +732,5 @@ def test_negating_a_filter_is_its_opposite(text):
     except InvalidFilterError:
         return
     if text.strip():
-        for values in ({}, {"state": lifecycle.RUNNING}, {"name": "x", "error_code": 7}):
+        for values in ({}, {"state": states.RUNNING}, {"name": "x", "error_code": 7}):
             assert matches(f"NOT ({text})", **values) is not found.matches(new(**values))

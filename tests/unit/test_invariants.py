@@ -9,7 +9,7 @@ from google.longrunning import operations_pb2
 
 from lro_grpc import _anys
 from lro_grpc._errors import Code, LroError, to_status
-from lro_grpc._operation import lifecycle, metadata, publication
+from lro_grpc._operation import metadata, publication, states
 from lro_grpc._operation.events import (
     Cancel,
     Claim,
@@ -100,11 +100,11 @@ WRONG = {
     "served under another name": served(QUEUED, name="operations/op-2"),
     "served as done": served(QUEUED, done=True),
     "served as not done": served(DONE, done=False),
-    "served in another state": shown(RUNNING, state=lifecycle.QUEUED),
+    "served in another state": shown(RUNNING, state=states.QUEUED),
     "served with another progress": shown(RUNNING, progress_percent=50),
     "served with another error": FAILED._replace(error_code=Code.ABORTED),
     "failed with the code of a cancel": shown(
-        CANCELLED._replace(state=lifecycle.FAILED), state=lifecycle.FAILED
+        CANCELLED._replace(state=states.FAILED), state=states.FAILED
     ),
     "served with another response": DONE._replace(response_type="x.Y"),
 }

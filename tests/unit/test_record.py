@@ -40,7 +40,8 @@ from lro_grpc._operation.events import (
     Succeed,
     TimePassed,
 )
-from lro_grpc._operation.lifecycle import (
+from lro_grpc._operation.record import Record
+from lro_grpc._operation.states import (
     CANCELLED,
     CANCELLING,
     EXPIRED,
@@ -53,7 +54,6 @@ from lro_grpc._operation.lifecycle import (
     SUCCEEDED,
     UPDATING,
 )
-from lro_grpc._operation.record import Record
 
 NOW = 1_800_000_000_000_000
 LEASE = 15_000_000

@@ -6,7 +6,7 @@ import pytest
 
 from lro_grpc._engine.stop_state import Ending, StopState
 from lro_grpc._errors import StopReason
-from lro_grpc._operation import lifecycle, publication
+from lro_grpc._operation import publication, states
 from lro_grpc._operation.record import Record
 
 CANCEL, PAUSE, TIMEOUT = StopReason.CANCEL, StopReason.PAUSE, StopReason.TIMEOUT
@@ -89,7 +89,7 @@ def running(**fields: object) -> Record:
         now=1_000_000,
         timeout=1_000_000,
     )
-    return made._replace(state=lifecycle.RUNNING, attempt=1, **fields)
+    return made._replace(state=states.RUNNING, attempt=1, **fields)
 
 
 def test_a_cancel_is_new_once() -> None:
@@ -104,7 +104,7 @@ def test_a_cancel_is_new_once() -> None:
 
 def test_a_cancel_of_a_done_operation_is_none() -> None:
     ending = Ending()
-    done = running(cancel_requested=True)._replace(state=lifecycle.SUCCEEDED)
+    done = running(cancel_requested=True)._replace(state=states.SUCCEEDED)
     assert not ending.see(done)
     assert ending.reason is None
 

@@ -28,8 +28,8 @@ from lro_grpc._errors import (
 from lro_grpc._filtering import expression, parser
 from lro_grpc._operation import names
 from lro_grpc._operation.events import Cancel, Delete, Event, Pause, Resume
-from lro_grpc._operation.lifecycle import JOB
 from lro_grpc._operation.record import Record
+from lro_grpc._operation.states import JOB
 from lro_grpc._server.guarded_store import Admitted, GuardedStore
 from lro_grpc._server.jobs.kind import LISTED_BY, JobKind, JobMethod, check_fields
 from lro_grpc._server.limits import Limits

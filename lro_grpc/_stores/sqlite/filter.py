@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from lro_grpc._filtering.expression import And, Compare, Expression, Like, Not, PartialFailures
-from lro_grpc._operation.lifecycle import JOB
+from lro_grpc._operation.states import JOB
 
 _MAX_DEPTH = 16
 """Parentheses in parentheses at most; SQLite's own parser has room for about thirty."""

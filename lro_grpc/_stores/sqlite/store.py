@@ -15,9 +15,9 @@ from typing import Any
 
 from lro_grpc._errors import ConfigurationError, LroError
 from lro_grpc._operation.events import Event
-from lro_grpc._operation.lifecycle import CANCELLING
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
+from lro_grpc._operation.states import CANCELLING
 from lro_grpc._stores.sqlite.commit import BY_EXCLUSIVE_TARGET
 from lro_grpc._stores.sqlite.connection import connect, fetch
 from lro_grpc._stores.sqlite.file_lock import FileLock

@@ -16,7 +16,7 @@ from lro.v1 import operation_metadata_pb2, state_pb2
 from lro_grpc._client.async_operations import AsyncOperationsClient
 from lro_grpc._client.update import OperationUpdate
 from lro_grpc._errors import OperationTimeoutError, WrongTypeError
-from lro_grpc._operation import lifecycle
+from lro_grpc._operation import states
 
 if TYPE_CHECKING:
     from sides import Side
@@ -152,7 +152,7 @@ def test_the_fields_of_an_update_come_from_the_metadata(side: Side, fake: FakeOp
     assert update_of(side, fake, operation(metadata=OURS)) == OperationUpdate(
         name="operations/1",
         done=False,
-        state=lifecycle.JOB.states[state_pb2.JOB_STATE_RUNNING],
+        state=states.JOB.states[state_pb2.JOB_STATE_RUNNING],
         progress_percent=40,
         status_detail="building",
         attempt=3,

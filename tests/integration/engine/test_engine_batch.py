@@ -23,7 +23,7 @@ from google.longrunning import operations_pb2
 from google.rpc import error_details_pb2
 
 from lro_grpc._errors import AttemptStopped, Code, LroError, StopReason, UnavailableError
-from lro_grpc._operation import lifecycle
+from lro_grpc._operation import states
 from lro_grpc._operation.events import Claim, LeaseLost, SaveBatch
 
 KEYWORDS = ["def", "async def"]
@@ -303,7 +303,7 @@ async def test_what_was_begun_when_another_fails_is_finished_and_rolled_back(wor
     await world.start(fleet.run)
     name = await world.create()
     failed = await world.until(name, lambda one: bool(one.batch_error))
-    assert failed.state == lifecycle.RUNNING
+    assert failed.state == states.RUNNING
     assert states_of(await world.get(name)) == [CREATING, FAILED, PENDING, PENDING]
     fleet.create_gates[A].set()
     done = await world.done(name)
@@ -516,7 +516,7 @@ async def test_a_cancel_while_no_worker_has_it_is_undone_by_one_more_attempt(wor
     assert fleet.exists == {A, B}
     await world.open()
     await world.cancel(name)
-    assert (await world.record(name)).state == lifecycle.CANCELLING
+    assert (await world.record(name)).state == states.CANCELLING
     await world.start(fleet.run)
     done = await world.done(name)
     assert done.error.code == Code.CANCELLED
@@ -556,7 +556,7 @@ async def test_a_shutdown_in_the_middle_leaves_the_states_to_the_next_attempt(wo
     await world.stop()
     await world.open()
     assert states_of(await world.get(name)) == [READY, READY, CREATING, PENDING]
-    assert (await world.record(name)).state == lifecycle.QUEUED
+    assert (await world.record(name)).state == states.QUEUED
     assert fleet.deleted() == []
     fleet.create_gates[C].set()
     await world.start(fleet.run)

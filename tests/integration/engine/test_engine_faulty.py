@@ -11,7 +11,7 @@ from engine_world import OTHER_METHOD, Text, World, handler, response_of, states
 
 from lro_grpc._errors import Code, LroError, RetryableError
 from lro_grpc._operation.events import Pause, Resume
-from lro_grpc._operation.lifecycle import PAUSED
+from lro_grpc._operation.states import PAUSED
 from lro_grpc._testing.faulty_store import NO_FAULTS, Faults, FaultyStore
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from lro_grpc._errors import (
     RetryableError,
     StopReason,
 )
-from lro_grpc._operation import lifecycle
+from lro_grpc._operation import states
 from lro_grpc._operation.events import Cancel, Checkpoint, Claim, Pause, Report
 
 LEASE = 15_000_000
@@ -100,7 +100,7 @@ async def paused_after_a_step(world: Any, stepper: Stepper, **more: Any) -> str:
     await stepper.began[0]
     await world.pause(name)
     stepper.go_on[0].set()
-    await world.until_in(name, lifecycle.PAUSED)
+    await world.until_in(name, states.PAUSED)
     return name
 
 
@@ -246,11 +246,11 @@ async def test_a_pause_shows_at_once_and_comes_about_at_the_next_checkpoint(worl
     await stepper.began[0]
     await world.pause(name)
     asked = metadata_of(await world.get(name))
-    assert (asked.state, asked.pause_requested) == (lifecycle.RUNNING, True)
+    assert (asked.state, asked.pause_requested) == (states.RUNNING, True)
     stepper.go_on[0].set()
-    paused = await world.until_in(name, lifecycle.PAUSED)
+    paused = await world.until_in(name, states.PAUSED)
     shown = metadata_of(await world.get(name))
-    assert (shown.state, shown.pause_requested) == (lifecycle.PAUSED, False)
+    assert (shown.state, shown.pause_requested) == (states.PAUSED, False)
     assert (paused.lease_expire_time, paused.failed_attempts) == (0, 0)
     assert stepper.stopped == [(AttemptStopped, StopReason.PAUSE)]
     assert not stepper.began[1].is_set()
@@ -287,7 +287,7 @@ async def test_a_checkpoint_without_a_state_pauses_too(world, keyword):
     name = await world.create(pausable=True)
     await reached
     await world.pause(name)
-    await world.until_in(name, lifecycle.PAUSED)
+    await world.until_in(name, states.PAUSED)
     await world.resume(name)
     assert response_of(await world.done(name)) == "attempt 2"
 
@@ -320,7 +320,7 @@ async def test_a_handler_can_clean_up_while_it_pauses(world, keyword):
     await started
     await world.pause(name)
     asked.set()
-    await world.until_in(name, lifecycle.PAUSED)
+    await world.until_in(name, states.PAUSED)
     assert cleaned.is_set()
     assert metadata_of(await world.get(name)).status_detail == "cleaned"
 
@@ -366,7 +366,7 @@ async def test_a_handler_that_never_comes_to_a_checkpoint_does_not_pause(world, 
 async def test_an_operation_that_waits_is_paused_at_once(world, stepper):
     name = await world.create(pausable=True)
     await world.pause(name)
-    assert (await world.record(name)).state == lifecycle.PAUSED
+    assert (await world.record(name)).state == states.PAUSED
     await world.start(stepper.run)
     other = await world.create()
     stepper.let_go()
@@ -382,7 +382,7 @@ async def test_a_paused_operation_takes_no_slot(world, keyword):
     name = await paused_after_a_step(world, stepper)
     stepper.let_go()
     assert response_of(await world.done(await world.create())) == "attempt 1"
-    assert (await world.record(name)).state == lifecycle.PAUSED
+    assert (await world.record(name)).state == states.PAUSED
 
 
 async def test_a_paused_operation_stays_so_through_restarts(world, stepper):
@@ -392,7 +392,7 @@ async def test_a_paused_operation_stays_so_through_restarts(world, stepper):
     stepper.let_go()
     await world.start(stepper.run)
     await world.pass_time(20)
-    assert (await world.record(name)).state == lifecycle.PAUSED
+    assert (await world.record(name)).state == states.PAUSED
     await world.resume(name)
     assert response_of(await world.done(name)) == "attempt 2"
 
@@ -416,8 +416,8 @@ async def test_a_pause_asked_for_while_the_claim_is_under_way_is_seen(world):
 
     world.link.after = pause
     name = await world.create(pausable=True)
-    paused = await world.until(name, lambda one: one.state == lifecycle.PAUSED or one.done)
-    assert paused.state == lifecycle.PAUSED
+    paused = await world.until(name, lambda one: one.state == states.PAUSED or one.done)
+    assert paused.state == states.PAUSED
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="needs asyncio.TaskGroup")
@@ -443,8 +443,8 @@ async def test_a_handler_may_come_to_its_checkpoint_in_a_group_of_tasks(world, h
     await started
     await world.apply(name, Pause() if how == "pause" else Cancel())
     asked.set()
-    ended = await world.until(name, lambda one: one.done or one.state == lifecycle.PAUSED)
-    assert ended.state == (lifecycle.PAUSED if how == "pause" else lifecycle.CANCELLED)
+    ended = await world.until(name, lambda one: one.done or one.state == states.PAUSED)
+    assert ended.state == (states.PAUSED if how == "pause" else states.CANCELLED)
 
 
 async def test_pausing_and_resuming_over_and_over_costs_no_attempts(world, keyword):
@@ -455,7 +455,7 @@ async def test_pausing_and_resuming_over_and_over_costs_no_attempts(world, keywo
         await stepper.began[step]
         await world.pause(name)
         stepper.go_on[step].set()
-        await world.until_in(name, lifecycle.PAUSED)
+        await world.until_in(name, states.PAUSED)
         await world.resume(name)
     stepper.let_go()
     assert response_of(await world.done(name)) == "attempt 6"
@@ -471,7 +471,7 @@ async def test_a_worker_that_is_lost_with_a_pause_asked_for_leaves_it_paused(wor
     stepper.let_go()
     await world.start(stepper.run)
     shown = metadata_of(await world.get(name))
-    assert (shown.state, shown.pause_requested) == (lifecycle.PAUSED, False)
+    assert (shown.state, shown.pause_requested) == (states.PAUSED, False)
     await world.resume(name)
     assert response_of(await world.done(name)) == "attempt 2"
 
@@ -521,7 +521,7 @@ async def test_a_cancel_of_a_paused_operation_without_a_state_ends_it_at_once(wo
     name = await world.create(pausable=True)
     await reached
     await world.pause(name)
-    await world.until_in(name, lifecycle.PAUSED)
+    await world.until_in(name, states.PAUSED)
     await world.cancel(name)
     done = await world.get(name)
     assert (done.error.code, metadata_of(done).attempt) == (Code.CANCELLED, 1)
@@ -543,7 +543,7 @@ async def test_an_attempt_that_undoes_survives_a_crash(world, stepper):
     name = await paused_after_a_step(world, stepper)
     await world.stop()
     await world.cancel(name)
-    assert (await world.record(name)).state == lifecycle.CANCELLING
+    assert (await world.record(name)).state == states.CANCELLING
     crashed = Signal()
 
     async def stuck(request, op):
@@ -592,7 +592,7 @@ async def test_a_checkpoint_does_not_keep_an_undo_from_the_batch_behind_it(world
     await reached
     await world.pause(name)
     go_on.set()
-    await world.until_in(name, lifecycle.PAUSED)
+    await world.until_in(name, states.PAUSED)
     await world.cancel(name)
     done = await world.done(name)
     assert done.error.code == Code.CANCELLED
@@ -632,7 +632,7 @@ async def test_a_pause_asked_for_while_a_batch_is_created_comes_after_it(world, 
     await reached
     await world.pause(name)
     go_on.set()
-    await world.until_in(name, lifecycle.PAUSED)
+    await world.until_in(name, states.PAUSED)
     assert states_of(await world.get(name)) == ["READY", "READY"]
     await world.resume(name)
     assert response_of(await world.done(name)) == "attempt 2"
@@ -665,10 +665,10 @@ async def test_updating_shows_inside_its_block_and_not_after_it(world, keyword):
     name = await world.create()
     await inside
     shown = metadata_of(await world.get(name))
-    assert (shown.state, shown.status_detail) == (lifecycle.UPDATING, "switching")
+    assert (shown.state, shown.status_detail) == (states.UPDATING, "switching")
     left.set()
     await out
-    assert metadata_of(await world.get(name)).state == lifecycle.RUNNING
+    assert metadata_of(await world.get(name)).state == states.RUNNING
     end.set()
     await world.done(name)
 
@@ -694,7 +694,7 @@ async def test_updating_is_left_by_an_error_that_the_handler_survives(world, key
     await world.start(work if keyword == "def" else work_async)
     name = await world.create()
     await out
-    assert metadata_of(await world.get(name)).state == lifecycle.RUNNING
+    assert metadata_of(await world.get(name)).state == states.RUNNING
     end.set()
     await world.done(name)
 
@@ -737,7 +737,7 @@ async def test_blocks_of_updating_follow_each_other_and_stand_in_each_other(worl
         seen.append(metadata_of(await world.get(name)).state)
         more.set()
     await world.done(name)
-    assert seen == [lifecycle.UPDATING, lifecycle.RUNNING, lifecycle.UPDATING]
+    assert seen == [states.UPDATING, states.RUNNING, states.UPDATING]
 
 
 @pytest.mark.parametrize("end", ["success", "error", "cancel", "retry", "pause"])
@@ -766,10 +766,10 @@ async def test_an_operation_may_end_while_it_is_updating(world, end):
         await world.pause(name)
     go_on.set()
     if end == "pause":
-        await world.until_in(name, lifecycle.PAUSED)
+        await world.until_in(name, states.PAUSED)
         await world.resume(name)
     elif end == "retry":
-        await world.until_in(name, lifecycle.QUEUED)
+        await world.until_in(name, states.QUEUED)
         await world.pass_time(2)
     done = await world.done(name)
     code = {"error": Code.DATA_LOSS, "cancel": Code.CANCELLED}.get(end, 0)
@@ -813,6 +813,6 @@ async def test_a_cancel_comes_before_updating(world):
     await world.cancel(name)
     await stopped
     shown = metadata_of(await world.get(name))
-    assert (shown.state, shown.status_detail) == (lifecycle.CANCELLING, "cleaning up")
+    assert (shown.state, shown.status_detail) == (states.CANCELLING, "cleaning up")
     go_on.set()
     assert (await world.done(name)).error.code == Code.CANCELLED

@@ -23,7 +23,7 @@ from engine_world import (
 
 from lro_grpc import _anys
 from lro_grpc._errors import AttemptStopped, LroError, StaleAttemptError
-from lro_grpc._operation import lifecycle
+from lro_grpc._operation import states
 from lro_grpc._operation.events import Claim, LeaseLost, Report, Succeed
 from lro_grpc._operation.record import Record
 from lro_grpc.stores import Query
@@ -76,7 +76,7 @@ async def test_a_claim_between_the_sweeps_look_and_its_write_stands(world):
 
     name = await lost_elsewhere(world, claim_again)
     held = await world.record(name)
-    assert (held.state, held.attempt, held.failed_attempts) == (lifecycle.RUNNING, 2, 1)
+    assert (held.state, held.attempt, held.failed_attempts) == (states.RUNNING, 2, 1)
     await world.apply(name, Succeed(Report(2), ELSEWHERE))
     assert response_of(await world.get(name)) == "elsewhere"
 
@@ -218,7 +218,7 @@ async def test_operations_that_are_overdue_do_not_keep_the_engine_busy(world):
     name = await world.create()
     assert response_of(await world.done(name)) == "run"
     await world.pass_time(SWEEP + 1)
-    assert {(await world.record(one)).state for one in overdue} == {lifecycle.EXPIRED}
+    assert {(await world.record(one)).state for one in overdue} == {states.EXPIRED}
 
 
 def test_a_thread_that_stores_a_state_when_its_loop_is_gone_is_stopped(

@@ -21,7 +21,7 @@ from engine_world import (
 )
 
 from lro_grpc._errors import Code, RetryableError, UnavailableError
-from lro_grpc._operation import lifecycle
+from lro_grpc._operation import states
 from lro_grpc._operation.events import Claim, Delete, Release, Report, RetryLater
 from lro_grpc._runtime.backoff import Backoff
 
@@ -70,7 +70,7 @@ async def test_a_retryable_error_begins_another_attempt(world, keyword):
     await world.start(flaky.run)
     name = await world.create()
     waiting = await waits(world, name)
-    assert (waiting.state, waiting.done) == (lifecycle.QUEUED, False)
+    assert (waiting.state, waiting.done) == (states.QUEUED, False)
     await world.pass_time(1.5)
     done = await world.done(name)
     assert response_of(done) == "attempt 2"
@@ -235,7 +235,7 @@ async def test_a_retry_in_the_queue_can_be_paused_and_resumed(world):
     name = await world.create(pausable=True)
     await waits(world, name)
     await world.pause(name)
-    assert (await world.record(name)).state == lifecycle.PAUSED
+    assert (await world.record(name)).state == states.PAUSED
     await world.resume(name)
     assert response_of(await world.done(name)) == "attempt 2"
 
@@ -284,7 +284,7 @@ async def test_the_last_attempt_fails_with_the_handlers_own_error(world, keyword
     info = info_of(done.error.details)
     assert (info.reason, info.domain) == ("QUOTA", "test.example")
     assert flaky.attempts == list(range(1, most + 1))
-    assert metadata_of(done).state == lifecycle.FAILED
+    assert metadata_of(done).state == states.FAILED
 
 
 async def test_an_unexpected_error_that_is_retried_to_the_end_leaks_nothing(world):
@@ -477,7 +477,7 @@ async def test_an_error_while_it_is_undone_for_a_cancel_may_be_retried(world):
     await world.crash()
     await world.cancel(name)
     await world.start(work)
-    assert (await waits(world, name, 2)).state == lifecycle.CANCELLING
+    assert (await waits(world, name, 2)).state == states.CANCELLING
     await world.pass_time(2)
     done = await world.done(name)
     assert done.error.code == Code.CANCELLED
@@ -525,5 +525,5 @@ async def test_a_retry_waits_for_no_longer_than_its_time_limit_to_undo(world, ke
     await world.pass_time(30 + SWEEP)
     done = await world.done(name)
     assert done.error.code == Code.DEADLINE_EXCEEDED
-    assert metadata_of(done).state == lifecycle.EXPIRED
+    assert metadata_of(done).state == states.EXPIRED
     assert sorted(batcher.deleted) == ["a", "b"]

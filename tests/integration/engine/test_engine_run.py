@@ -24,7 +24,7 @@ from google.rpc import error_details_pb2
 
 from lro.v1 import operation_metadata_pb2, state_pb2
 from lro_grpc._errors import Code, LroError, UnavailableError
-from lro_grpc._operation import lifecycle, publication, record
+from lro_grpc._operation import publication, record, states
 from lro_grpc._operation.events import Delete, Report, SaveBatch
 
 KEYWORDS = ["def", "async def"]
@@ -92,7 +92,7 @@ async def test_progress_is_stored_while_the_handler_runs(world, keyword):
     await reported
     seen = await world.until(name, lambda one: one.progress_percent == 20)
     assert seen.status_detail == "allocating"
-    assert seen.state == lifecycle.RUNNING
+    assert seen.state == states.RUNNING
     go_on.set()
     done = metadata_of(await world.done(name))
     assert (done.progress_percent, done.status_detail) == (100, "allocating")
@@ -371,7 +371,7 @@ async def test_a_method_runs_as_many_attempts_as_it_has_slots(world, keyword):
     await started
     await world.done(await world.create(method=OTHER_METHOD))  # has slots of its own
     states = [(await world.record(name)).state for name in names]
-    assert states == [lifecycle.RUNNING] * 3 + [lifecycle.QUEUED] * 7
+    assert states == [states.RUNNING] * 3 + [states.QUEUED] * 7
     go_on.set()
     for name in names:
         await world.done(name)
@@ -437,7 +437,7 @@ async def test_an_operation_of_an_unknown_method_waits(world):
     await world.start(defined_with("def", lambda request, op: Text()))
     unknown = await world.create(method=OTHER_METHOD)
     await world.done(await world.create())
-    assert (await world.record(unknown)).state == lifecycle.QUEUED
+    assert (await world.record(unknown)).state == states.QUEUED
     await world.stop()
     await world.start(handler(lambda request, op: Text(), method=OTHER_METHOD))
     assert response_of(await world.done(unknown)) == ""
@@ -455,7 +455,7 @@ async def test_a_deleted_operation_is_run_to_its_end(world):
 
     await world.start(work)
     name = await world.create()
-    await world.until(name, lambda one: one.state == lifecycle.RUNNING)
+    await world.until(name, lambda one: one.state == states.RUNNING)
     await world.apply(name, Delete())
     go_on.set()
     await ran

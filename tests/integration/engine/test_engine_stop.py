@@ -33,7 +33,7 @@ from lro_grpc._errors import (
     StopReason,
     UnavailableError,
 )
-from lro_grpc._operation import lifecycle
+from lro_grpc._operation import states
 from lro_grpc._operation.events import Cancel, Claim, Delete, Heartbeat, LeaseLost, Report, Succeed
 
 KEYWORDS = ["def", "async def"]
@@ -296,7 +296,7 @@ async def test_a_write_of_an_attempt_that_has_lost_its_lease_is_refused(world):
     await started[2]
     go_on[1].set()
     await ended
-    assert (await world.record(name)).state == lifecycle.RUNNING
+    assert (await world.record(name)).state == states.RUNNING
     await world.pass_time(2 * LEASE)  # the end of the former does not stop the new one's heart
     go_on[2].set()
     assert response_of(await world.done(name)) == "attempt 2"
@@ -367,7 +367,7 @@ async def test_an_operation_whose_worker_is_gone_is_taken_over_within_lease_and_
     await world.apply(name, Claim(int(LEASE * 1e6)))
     await world.pass_time(LEASE + 5)
     assert (await world.record(name)).failed_attempts == 1
-    assert (await world.record(name)).state == lifecycle.QUEUED
+    assert (await world.record(name)).state == states.QUEUED
 
 
 async def test_a_thread_that_goes_on_without_its_lease_keeps_its_slot(world):
@@ -527,7 +527,7 @@ async def test_a_shutdown_gives_the_operation_back_and_the_next_process_goes_on(
     await world.open()
     released = await world.record(name)
     assert (released.state, released.failed_attempts, released.lease_expire_time) == (
-        lifecycle.QUEUED,
+        states.QUEUED,
         0,
         0,
     )
@@ -570,7 +570,7 @@ async def test_a_thread_that_does_not_stop_keeps_its_operation(world):
     await started
     await engine.stop(timedelta(seconds=0.05))
     held = await world.record(name)
-    assert (held.state, held.attempt) == (lifecycle.RUNNING, 1)
+    assert (held.state, held.attempt) == (states.RUNNING, 1)
     assert held.lease_expire_time > 0
     go_on.set()
     for _ in range(20):
@@ -628,7 +628,7 @@ async def test_a_handler_claimed_while_the_engine_stops_is_not_started(world, wo
     world.link.after = stop
     name = await world.create()
     await world.until(name, lambda one: one.attempt == 1)
-    await world.until(name, lambda one: one.state == lifecycle.QUEUED)
+    await world.until(name, lambda one: one.state == states.QUEUED)
     assert worker.attempts == []
 
 
@@ -657,7 +657,7 @@ def test_a_loop_that_ends_leaves_its_operations_to_the_next_process(memory_world
         asyncio.run(main())
     worker.go_on.set()
     seen = asyncio.run(world.record("projects/p/locations/l/operations/op-1"))
-    assert (seen.state, seen.attempt) == (lifecycle.RUNNING, 1)
+    assert (seen.state, seen.attempt) == (states.RUNNING, 1)
 
 
 # Crash and recovery (R1, R3).

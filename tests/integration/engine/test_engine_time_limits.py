@@ -28,7 +28,7 @@ from lro_grpc._errors import (
     RetryableError,
     StopReason,
 )
-from lro_grpc._operation import lifecycle
+from lro_grpc._operation import states
 from lro_grpc._operation.batch_states import UNBEGUN, BatchStates
 from lro_grpc._operation.events import Delete
 
@@ -90,7 +90,7 @@ def is_expired(operation: Any) -> bool:
     assert operation.done
     assert operation.error.code == Code.DEADLINE_EXCEEDED
     assert info_of(operation.error.details).reason == "OPERATION_EXPIRED"
-    return metadata_of(operation).state == lifecycle.EXPIRED
+    return metadata_of(operation).state == states.EXPIRED
 
 
 # The method's time limit.
@@ -185,7 +185,7 @@ async def test_the_time_goes_on_while_it_is_paused(world, waiter):
     await world.pause(name)
     await world.start(waiter.run)
     await world.pass_time(5.5)
-    assert (await world.record(name)).state == lifecycle.PAUSED
+    assert (await world.record(name)).state == states.PAUSED
     await world.pass_time(0.5 + SWEEP)
     assert is_expired(await world.get(name))
     assert waiter.attempts == []
@@ -239,7 +239,7 @@ async def test_a_cancelled_operation_whose_time_is_over_has_failed(world, keywor
     await world.pass_time(2 + LEASE + 0.5)
     done = await world.done(name)
     assert done.error.code == Code.DEADLINE_EXCEEDED
-    assert metadata_of(done).state == lifecycle.FAILED
+    assert metadata_of(done).state == states.FAILED
     assert metadata_of(done).cancel_requested
     waiter.go_on.set()
 
@@ -479,7 +479,7 @@ async def test_a_batch_of_a_paused_operation_is_rolled_back(world):
     await made
     await world.pause(name)
     asked.set()
-    await world.until(name, lambda one: one.state == lifecycle.PAUSED)
+    await world.until(name, lambda one: one.state == states.PAUSED)
     assert deleted == []
     await world.pass_time(6 + SWEEP)
     assert is_expired(await world.done(name))
@@ -669,7 +669,7 @@ async def test_a_stuck_thread_keeps_its_slot(world):
     await waiter.started
     await world.pass_time(2 + LEASE + SWEEP)
     lost = await world.record(name)
-    assert (lost.state, lost.attempt) == (lifecycle.QUEUED, 1)
+    assert (lost.state, lost.attempt) == (states.QUEUED, 1)
     waiter.go_on.set()
     assert response_of(await world.done(name)) == "attempt 2"
 
@@ -770,7 +770,7 @@ async def test_a_drain_is_not_stuck(world, keyword):
     await stop
     drained = await world.record(name)
     assert (drained.state, drained.failed_attempts, drained.lease_expire_time) == (
-        lifecycle.QUEUED,
+        states.QUEUED,
         0,
         0,
     )

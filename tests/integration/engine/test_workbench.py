@@ -18,7 +18,7 @@ from engine_world import (
 )
 
 from lro_grpc import Code, LroError, OperationNotFoundError, StaleAttemptError, UnavailableError
-from lro_grpc._operation import lifecycle
+from lro_grpc._operation import states
 from lro_grpc.engines import Handler, Workbench
 from lro_grpc.stores import Record
 
@@ -75,7 +75,7 @@ async def test_nothing_is_claimed_but_by_name(world):
     assert outcome.done
     assert response_of(await world.get(second)) == "b"
     await world.pass_time(2 * SWEEP)
-    assert (await world.record(first)).state == lifecycle.QUEUED
+    assert (await world.record(first)).state == states.QUEUED
 
 
 async def test_the_engine_gets_the_operation_after_its_attempt(world):
@@ -163,7 +163,7 @@ async def test_a_wish_that_comes_before_the_answer_to_the_claim_is_heard(world, 
     world.link.after = meanwhile
     outcome = await engine.run(name)
     assert isinstance(outcome, Record)
-    ends = {"cancel": lifecycle.CANCELLED, "pause": lifecycle.PAUSED}
+    ends = {"cancel": states.CANCELLED, "pause": states.PAUSED}
     assert outcome.state == ends[ask]
 
 
@@ -188,4 +188,4 @@ async def test_a_claim_under_way_at_the_stop_is_given_back(world):
     await stopping
     outcome = await running
     assert isinstance(outcome, Record)
-    assert (outcome.state, outcome.lease_expire_time) == (lifecycle.QUEUED, 0)
+    assert (outcome.state, outcome.lease_expire_time) == (states.QUEUED, 0)

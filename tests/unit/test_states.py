@@ -6,8 +6,8 @@ import pytest
 
 from lro.v1 import state_pb2
 from lro_grpc._errors import Code, IllegalTransitionError
-from lro_grpc._operation import lifecycle
-from lro_grpc._operation.lifecycle import (
+from lro_grpc._operation import states
+from lro_grpc._operation.states import (
     BATCH_INSTANCE,
     DEPLOYMENT_OPERATION,
     JOB,
@@ -231,7 +231,7 @@ def test_the_word_never_goes_back_whatever_the_operation_does(machine):
 
 
 def test_the_lifecycles_are_read_from_the_schemas_own_enums():
-    names = {one.name for one in vars(lifecycle).values() if isinstance(one, Lifecycle)}
+    names = {one.name for one in vars(states).values() if isinstance(one, Lifecycle)}
     assert names == {
         "lro.v1.JobState",
         "lro.v1.BatchCreateInstanceStatus.State",
