@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _IDLE_SECONDS = 5.0
+_SIGNAL_SECONDS = 0.5
+"""The longest time for which the main thread does not look for signals."""
 
 
 class Scheduler:
@@ -43,6 +45,11 @@ class Scheduler:
             )
         running = self.submit(coroutine)
         try:
+            if threading.current_thread() is threading.main_thread():
+                # Python handles a signal here, and a wait without end may not notice one that the
+                # system has given to another thread.
+                while not concurrent.futures.wait([running], _SIGNAL_SECONDS).done:
+                    pass
             return running.result()
         finally:
             running.cancel()  # for a KeyboardInterrupt; it does nothing to one that has ended

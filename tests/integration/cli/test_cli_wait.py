@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from foreign_server import launch, serving_foreign
 from google.longrunning import operations_pb2
-from lro_process import Lro
-from server_harness import SECONDS
+from lro_process import SECONDS, Lro
 
 if TYPE_CHECKING:
     from conftest import World
