@@ -370,8 +370,8 @@ async def test_a_method_runs_as_many_attempts_as_it_has_slots(world, keyword):
     names = [await world.create() for _ in range(10)]
     await started
     await world.done(await world.create(method=OTHER_METHOD))  # has slots of its own
-    states = [(await world.record(name)).state for name in names]
-    assert states == [states.RUNNING] * 3 + [states.QUEUED] * 7
+    found = [(await world.record(name)).state for name in names]
+    assert found == [states.RUNNING] * 3 + [states.QUEUED] * 7
     go_on.set()
     for name in names:
         await world.done(name)
