@@ -85,7 +85,7 @@ def unpack(
     if actual != expected:
         raise WrongTypeError(f"{where} is a {actual!r}, not a {expected!r}", metadata=values)
     try:
-        return cast("MessageT", _anys.unpack_as(kind, packed))
+        return cast("MessageT", kind.FromString(packed.value))
     except DecodeError as error:
         raise WrongTypeError(
             f"the bytes in {where} are not a {expected!r}: {error}", metadata=values
