@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fake_operations import FakeOperations, FakeServer
+from server_harness import is_noise_of_aio
 from sides import Async, Side, Sync
 
 if TYPE_CHECKING:
@@ -31,13 +32,8 @@ def _nothing_is_left_behind(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
             thread.join(10)
             assert not thread.is_alive(), thread.name
     reports = [one for one in caplog.get_records("call") if one.name == "asyncio"]
-    errors = [one for one in reports if one.levelno >= logging.ERROR and not _is_noise(one)]
+    errors = [one for one in reports if one.levelno >= logging.ERROR and not is_noise_of_aio(one)]
     assert [one.getMessage() for one in errors] == []
-
-
-def _is_noise(record: logging.LogRecord) -> bool:
-    """Whether it is what grpc.aio logs when two event loops of a process use it."""
-    return record.exc_info is not None and record.exc_info[0] is BlockingIOError
 
 
 @pytest.fixture
