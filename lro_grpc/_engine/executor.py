@@ -180,10 +180,15 @@ def _is_retryable(handler: Handler, error: BaseException, log: AnyLog) -> bool:
     if handler.retry is None or not isinstance(error, Exception):
         return False
     try:
-        return bool(handler.retry(error))
+        is_worth_it = handler.retry(error)
     except Exception:  # the operation fails with the handler's own error then
         log.exception("the retry predicate of %s has raised", handler.method)
         return False
+    if not isinstance(is_worth_it, bool):  # a coroutine, for one, is true
+        kind = type(is_worth_it).__qualname__
+        log.error("the retry predicate of %s returned %s, not a bool", handler.method, kind)
+        return False
+    return is_worth_it
 
 
 def _pause_after(

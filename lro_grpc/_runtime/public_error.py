@@ -7,7 +7,7 @@ import uuid
 
 from google.rpc import status_pb2
 
-from lro_grpc._errors import LroError, UnexpectedError, to_status
+from lro_grpc._errors import ConfigurationError, LroError, UnexpectedError, to_status
 from lro_grpc._runtime.log import AnyLog
 
 _log = logging.getLogger("lro_grpc")
@@ -18,8 +18,9 @@ def status_of(
 ) -> status_pb2.Status:
     """Returns the Status to show for an exception; never raises.
 
-    An :class:`LroError` is meant to be shown. Anything else, and an ``LroError`` that cannot be
-    put into a Status, is logged under a new id, and the caller is given that id and nothing more.
+    An :class:`LroError` is meant to be shown; a ``ConfigurationError``, which a caller can do
+    nothing about, is logged besides. Anything else, and an ``LroError`` that cannot be put into a
+    Status, is logged under a new id, and the caller is given that id and nothing more.
 
     Args:
         error: The exception.
@@ -27,6 +28,8 @@ def status_of(
         domain: ``ErrorInfo.domain`` for an error that names none.
         log: The log for an unexpected one.
     """
+    if isinstance(error, ConfigurationError):
+        log.error("%s is misconfigured: %s", where, error.message)
     if isinstance(error, LroError):
         try:
             return to_status(error, domain=domain)

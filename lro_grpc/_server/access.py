@@ -48,4 +48,4 @@ Identify = Callable[[Any], str | Awaitable[str]]
 """Returns the caller, from the RPC's ServicerContext: its metadata, or its peer's certificate."""
 
 Authorize = Callable[[Access], bool | Awaitable[bool]]
-"""Returns whether an access is allowed."""
+"""Returns whether an access is allowed: True, or False. Anything else is an error, and denied."""

@@ -130,13 +130,19 @@ class GuardedStore:
         Raises:
             PermissionDeniedError: If it is not allowed: the same whether or not the resource is
                 there.
+            ConfigurationError: If ``authorize`` says neither that it is, nor that it is not.
         """
         caller = await self._caller(call)
         if self._authorize is None:
             return Admitted(caller, self._store)
         known = await self._known(resource if operation is None else operation) if named else None
         access = Access(caller, permission, resource, call.method, request, known)
-        if not await self._call_hook("authorize", self._authorize, access):
+        allowed = await self._call_hook("authorize", self._authorize, access)
+        if not isinstance(allowed, bool):  # "False" and a Future are true
+            raise ConfigurationError(
+                f"authorize returned {type(allowed).__qualname__}; return True or False"
+            )
+        if not allowed:
             raise PermissionDeniedError(
                 f"Permission '{permission}' denied on resource '{cut(resource)}'"
                 " (or it might not exist).",

@@ -108,6 +108,17 @@ async def test_a_predicate_that_raises_leaves_the_handlers_own_error(world, capl
     assert "a bug in the predicate" in caplog.text
 
 
+@pytest.mark.parametrize("answer", ["False", 1, None, object()], ids=type)
+async def test_a_predicate_says_true_to_retry_and_nothing_else_that_is_true(
+    memory_world, caplog, answer
+):
+    flaky = Flaky(UnavailableError("gone"))
+    await memory_world.start(handler(flaky.run, retry=lambda error: answer))
+    done = await memory_world.done(await memory_world.create())
+    assert (done.error.code, flaky.attempts) == (Code.UNAVAILABLE, [1])
+    assert f"returned {type(answer).__qualname__}, not a bool" in caplog.text
+
+
 async def test_a_predicate_is_not_asked_about_what_is_no_error(memory_world):
     """A handler that cancels itself is no failure that may pass."""
     asked = []

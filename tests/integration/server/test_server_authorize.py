@@ -7,6 +7,7 @@ import queue
 import re
 import sys
 from collections.abc import Callable
+from concurrent import futures
 from typing import Any
 
 import grpc
@@ -404,7 +405,7 @@ def test_a_hook_that_fails_unexpectedly_leaks_nothing_and_lets_nobody_in(
     def fails(_: Any) -> Any:
         if failing:
             raise RuntimeError("the password is hunter2")
-        return "ann"
+        return "ann" if hook == "identify" else True
 
     server = serve(
         fleet("CreateInstance", lambda self, request, op: Instance()),
@@ -432,7 +433,7 @@ def test_a_hook_that_exits_ends_neither_the_call_nor_the_server(
     def leaves(_: Any) -> Any:
         if exiting:
             sys.exit(3)
-        return "ann"
+        return "ann" if hook == "identify" else True
 
     server = serve(
         fleet("CreateInstance", lambda self, request, op: Instance()),
@@ -509,6 +510,38 @@ def seeing_callers() -> tuple[Any, queue.SimpleQueue[tuple[str, int]]]:
         return Instance()
 
     return run, seen
+
+
+class _TruthOfItsOwn:
+    def __bool__(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["False", "True", 1, 0, None, (False, "why"), {}, futures.Future(), _TruthOfItsOwn(), object],
+    ids=lambda answer: f"{type(answer).__name__}-{answer!s:.10}",
+)
+def test_an_authorize_allows_by_true_alone_and_denies_by_false_alone(
+    serve: Serve, hook_keyword: str, answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    allowed: Any = True
+    server = serve(
+        fleet("CreateInstance", lambda self, request, op: Instance()),
+        authorize=defined_with(hook_keyword, lambda access: allowed),
+    )
+    name = server.create().name
+    before = server.done(name)
+    allowed = answer
+    returned = f"authorize returned {type(answer).__qualname__}; return True or False"
+    for call in EVERY.values():
+        failure = refused(lambda: call(server, name))  # noqa: B023 - called at once
+        assert (failure.code, failure.info.reason) == (grpc.StatusCode.INTERNAL, "CONFIGURATION")
+        assert failure.message == returned
+    assert [returned in line for line in errors_logged(caplog)] == [True] * len(EVERY)
+    allowed = True
+    assert server.get(name) == before
+    assert server.names() == [name]
 
 
 def test_a_handler_sees_who_has_started_it(
