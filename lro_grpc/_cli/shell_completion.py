@@ -1,9 +1,16 @@
-"""Proposes names for the shell to complete, from the operations of the server."""
+"""Proposes names for the shell to complete, from the operations of the server.
+
+A proposal becomes code: zsh evaluates what it is given, and every shell runs what stands on its
+line once a person presses Enter. So a server's name is proposed only if it is an operation's name,
+and no shell and no option parser sees more in it than a name. A parent may have a ``$`` or a ``(``:
+its operations have to be typed, and quoted.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import islice
@@ -13,7 +20,8 @@ import typer
 
 from lro_grpc._cli.connection import ConnectionOptions
 from lro_grpc._cli.session import open_session
-from lro_grpc._errors import LroError
+from lro_grpc._errors import InvalidNameError, LroError
+from lro_grpc._operation import names
 from lro_grpc._operation.names import COLLECTION
 
 if TYPE_CHECKING:
@@ -22,6 +30,8 @@ if TYPE_CHECKING:
 _TIMEOUT = timedelta(seconds=1)
 _MOST = 500
 """The most operations of one parent that are read."""
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~%+:@/-]*")
+"""A text in which no shell sees more than a word."""
 _ANYWHERE = ["projects", "-", "locations", "-"]
 
 
@@ -37,12 +47,15 @@ def unfinished(context: typer.Context, incomplete: str) -> list[str]:
 
 def parents(context: typer.Context, incomplete: str) -> list[str]:
     """Returns the parents of operations whose names begin with the text."""
-    prefixes = (one.name.rpartition(f"{COLLECTION}/")[0] for one in _found(context, incomplete))
-    return sorted({prefix.removesuffix("/") or COLLECTION for prefix in prefixes})
+    found = {names.split(one.name)[0] for one in _found(context, incomplete)}
+    return sorted(parent or COLLECTION for parent in found)
 
 
 def _found(context: typer.Context, incomplete: str) -> Iterator[operations_pb2.Operation]:
-    """Yields the operations that may be meant; none if the server does not answer in time."""
+    """Yields the operations that may be meant and proposed.
+
+    There are none if the server does not answer in time.
+    """
     options = [field.name for field in dataclasses.fields(ConnectionOptions)]
     given = {name: value for name in options if (value := context.params.get(name))}
     try:
@@ -53,7 +66,16 @@ def _found(context: typer.Context, incomplete: str) -> Iterator[operations_pb2.O
         for parent in _parents(incomplete):
             listed = session.client.list(parent, page_size=_MOST, timeout=_TIMEOUT)
             with contextlib.suppress(LroError):
-                yield from islice(listed, _MOST)
+                yield from (one for one in islice(listed, _MOST) if _is_plain(one.name))
+
+
+def _is_plain(name: str) -> bool:
+    """Tells whether a server's text is an operation's name, and a plain word to every shell."""
+    try:
+        names.split(name)
+    except InvalidNameError:
+        return False
+    return _PLAIN.fullmatch(name) is not None
 
 
 def _parents(incomplete: str) -> list[str]:

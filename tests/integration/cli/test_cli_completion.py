@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from foreign_server import PARENT as MOON
 from foreign_server import launch
+from google.longrunning import operations_pb2
 from lro_process import Lro
 from server_harness import PARENT
 
@@ -21,6 +22,21 @@ def completed(lro: Lro, line: str) -> list[str]:
     result = lro(_LRO_COMPLETE="complete_bash", COMP_WORDS=line, COMP_CWORD=str(len(words) - 1))
     assert (result.returncode, result.stderr) == (0, "")
     return result.stdout.split()
+
+
+def printed(lro: Lro, shell: str, line: str) -> str:
+    """Returns the text that a shell is given for the last word of a line."""
+    words = line.split(" ")
+    result = lro(
+        _LRO_COMPLETE=f"complete_{shell}",
+        COMP_WORDS=line,
+        COMP_CWORD=str(len(words) - 1),
+        _TYPER_COMPLETE_ARGS=line,
+        _TYPER_COMPLETE_WORD_TO_COMPLETE=words[-1],
+        _TYPER_COMPLETE_FISH_ACTION="get-args",
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout
 
 
 @pytest.mark.parametrize(
@@ -65,6 +81,44 @@ def test_the_connection_of_the_line_is_used(foreign: Foreign) -> None:
     nowhere = Lro("127.0.0.1:1", LRO_METADATA="x-user=me")
     assert completed(nowhere, f"lro get --target {foreign.target} {MOON}/") == [name]
     assert foreign.metadata[-1]["x-user"] == "me"
+
+
+HOSTILE = [
+    r"projects/\$(touch pwned)/operations/1",
+    r"projects/\$(reboot)/operations/2",
+    "projects/$(reboot)/operations/3",  # by the grammar of names it is one
+    "projects/`reboot`/operations/4",
+    "projects/'&reboot&'/operations/5",
+    'projects/"));reboot;((/operations/6',
+    "projects/a\x1b]0;owned\x07/operations/7",
+    "projects/a\nreboot/operations/8",
+    "projects/a b/operations/9",
+    "projects/!!/operations/10",
+    "projects/*/operations/11",
+    "projects/\u202egpj/operations/12",
+    "~root/operations/13",
+    "--target=evil.example/operations/14",
+    "-h/operations/15",
+    "=reboot/operations/16",
+    "@args/operations/17",
+    "projects/p/operations/$(reboot)",
+    "operations/",
+    "",
+]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
+@pytest.mark.parametrize("command", ["get", "wait", "list"])
+def test_a_hostile_server_gives_the_shell_nothing_but_plain_names(
+    foreign: Foreign, shell: str, command: str
+) -> None:
+    good = "projects/acme-1/locations/eu_1.x~2/jobs/a@b:c%2F+d/operations/op-1"
+    foreign.put(operations_pb2.Operation(name=good))
+    honest = printed(Lro(foreign.target), shell, f"lro {command} ")
+    for name in HOSTILE:
+        foreign.put(operations_pb2.Operation(name=name))
+    assert "acme-1" in honest
+    assert printed(Lro(foreign.target), shell, f"lro {command} ") == honest
 
 
 @pytest.mark.parametrize(
