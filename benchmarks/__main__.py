@@ -15,6 +15,7 @@ from benchmarks import (
     incumbent,
     million,
     notice,
+    progress,
     start_to_done,
     waiters,
 )
@@ -32,6 +33,7 @@ def main() -> None:
     figures += http_get.measure()
     figures += start_to_done.measure()
     figures += waiters.measure()
+    figures += progress.measure()
     figures += incumbent.measure()
     figures += futures.measure()
     figures += million.measure()

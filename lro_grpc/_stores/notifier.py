@@ -11,9 +11,10 @@ the store. That is the whole idea, and the rest follows:
 * No change comes between the read and the wait: ``watch`` first, then read. A store calls its
   listeners before a read shows the change to be over, so a change after the read wakes the call.
 
-A call may hold changes back, to read less often while an operation reports progress (``pause``). An
-end is urgent and is never held back: of the operation, by its outcome or a delete, or of the
-server. While nothing is watched, the notifier does not listen to the store.
+A call may hold changes back, to read less often while an operation reports progress (``pause``), or
+not be told of them at all (``ends_only``): thousands of calls that wait for ends then sleep through
+all progress. An end is urgent, and wakes every call at once: of the operation, by its outcome or a
+delete, or of the server. While nothing is watched, the notifier does not listen to the store.
 """
 
 from __future__ import annotations
@@ -82,31 +83,42 @@ class Notifier:
         self.draining = False
         """Whether the server stops, so that no call is to wait any more."""
         self._store = store
-        self._subscriptions: dict[str, set[Subscription]] = {}
+        self._subscriptions: dict[tuple[str, bool], set[Subscription]] = {}
+        """By the name of the operation, and whether only its end matters."""
 
     @contextlib.contextmanager
-    def watch(self, name: str) -> Iterator[Subscription]:
-        """Subscribes to an operation: every change from now on wakes it, so read after this."""
-        subscription = Subscription()
+    def watch(self, name: str, *, ends_only: bool = False) -> Iterator[Subscription]:
+        """Subscribes to an operation: every change from now on wakes it, so read after this.
+
+        Args:
+            name: The operation's name.
+            ends_only: Whether only an end is to wake it: of the operation, or of the server.
+        """
+        key, subscription = (name, ends_only), Subscription()
         if not self._subscriptions:
             self._unsubscribe = self._store.subscribe(self._on_change)
-        self._subscriptions.setdefault(name, set()).add(subscription)
+        self._subscriptions.setdefault(key, set()).add(subscription)
         try:
             yield subscription
         finally:
-            self._subscriptions[name].discard(subscription)
-            if not self._subscriptions[name]:
-                del self._subscriptions[name]
+            self._subscriptions[key].discard(subscription)
+            if not self._subscriptions[key]:
+                del self._subscriptions[key]
             if not self._subscriptions:
                 self._unsubscribe()
 
     def drain(self) -> None:
         """Wakes every call at once, and lets none wait again."""
         self.draining = True
-        for subscriptions in self._subscriptions.values():
-            for subscription in subscriptions:
-                subscription.notify(urgent=True)
+        for key in self._subscriptions:
+            self._notify(key, urgent=True)
 
     def _on_change(self, _before: Record | None, record: Record) -> None:
-        for subscription in self._subscriptions.get(record.name, ()):
-            subscription.notify(urgent=record.done or record.deleted)
+        is_end = record.done or record.deleted
+        self._notify((record.name, False), urgent=is_end)
+        if is_end:
+            self._notify((record.name, True), urgent=True)
+
+    def _notify(self, key: tuple[str, bool], *, urgent: bool) -> None:
+        for subscription in self._subscriptions.get(key, ()):
+            subscription.notify(urgent=urgent)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lro_grpc._operation import publication
-from lro_grpc._operation.events import Cancel, Delete
+from lro_grpc._operation.events import Cancel, Claim, Delete
 from lro_grpc.stores import ForwardingStore, MemoryStore, Notifier
 from lro_grpc.testing import ManualClock
 
@@ -64,6 +64,19 @@ async def test_an_end_is_held_back_from_no_call(
         await asyncio.sleep(0)
         await end(store, notifier)
         await asyncio.wait_for(late.wait(HOUR, pause=HOUR), HANGS)
+        await asyncio.wait_for(waiting, HANGS)
+
+
+async def test_progress_wakes_no_call_that_waits_for_an_end() -> None:
+    store = await stored()
+    notifier = Notifier(store)
+    with notifier.watch(NAME, ends_only=True) as of_ends, notifier.watch(NAME) as of_changes:
+        waiting = asyncio.create_task(of_ends.wait(HOUR))
+        await asyncio.sleep(0)
+        await store.apply(NAME, Claim(lease=1))
+        await asyncio.wait_for(of_changes.wait(HOUR), HANGS)
+        assert not waiting.done()
+        await store.apply(NAME, Delete())
         await asyncio.wait_for(waiting, HANGS)
 
 

@@ -137,7 +137,7 @@ class OperationsService:
         shortest = min(time_limits, key=time_limits.__getitem__)
         begin = asyncio.get_running_loop().time()
         end = begin + time_limits[shortest]
-        with self._notifier.watch(request.name) as subscription:
+        with self._notifier.watch(request.name, ends_only=True) as subscription:
             while True:
                 operation = await admitted.operation(request.name)
                 now = asyncio.get_running_loop().time()

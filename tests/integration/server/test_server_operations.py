@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from concurrent import futures
@@ -29,7 +30,7 @@ from server_harness import (
 )
 
 from lro.v1 import state_pb2
-from lro_grpc.stores import MemoryStore
+from lro_grpc.stores import ForwardingStore, MemoryStore
 
 Serve = Any
 
@@ -339,6 +340,38 @@ def test_progress_does_not_end_a_wait(serve: Serve, gate: Any) -> None:
     assert metadata_of(server.get(name)).progress_percent == 50
     gate.open()
     assert waiting.result(SECONDS).done
+
+
+class CountsReads(ForwardingStore):
+    """A store that counts the reads of operations."""
+
+    reads = 0
+
+    async def operation(self, name: str) -> bytes:
+        """Counts one, and passes it on."""
+        self.reads += 1
+        return await super().operation(name)
+
+
+def test_a_wait_sleeps_through_all_progress(serve: Serve, gate: Any) -> None:
+    """It reads when it begins and when the operation ends, however often that has changed."""
+
+    async def run(self: Any, request: Any, op: Any) -> Any:
+        await gate.pass_by_async()
+        for row in range(50):
+            await op.checkpoint(Instance(seed_rows=row))
+            await asyncio.sleep(0)  # a call that was woken would read now
+        return Instance()
+
+    store = CountsReads(MemoryStore(lambda: time.time_ns() // 1000))
+    server = serve(fleet("CreateInstance", run), store=store)
+    name = server.create().name
+    waits = [server.waiting(name) for _ in range(3)]
+    server.wait(name, 0)  # the others are in by then
+    before = store.reads
+    gate.open()
+    assert all(wait.result(SECONDS).done for wait in waits)
+    assert store.reads - before <= 2 * len(waits)
 
 
 @async_handler
