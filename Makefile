@@ -53,6 +53,10 @@ soak: .venv/dev.stamp ## Kill servers 1,000 times under load, and simulate; at m
 	$(BIN)/python tests/faults/soak.py --minutes 16
 	LRO_SIM_BASE=random LRO_SIM_SEEDS=5000 LRO_SIM_SECONDS=120 $(BIN)/python -m pytest -q tests/simulation
 
+.PHONY: siege
+siege: .venv/dev.stamp ## Besiege one server with everything at once, for three minutes
+	$(BIN)/python tests/faults/siege.py --minutes 3
+
 .PHONY: generate
 generate: .venv/dev.stamp ## Write generated/ from protos/, and the tables of docs/
 	$(BIN)/python protos/generate.py
