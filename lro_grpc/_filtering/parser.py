@@ -76,15 +76,6 @@ def parse(text: str) -> Filter:
         InvalidFilterError: If it is malformed, names what does not exist, compares what cannot be
             compared, or is beyond a limit (S17).
     """
-    if len(text) > MAX_LENGTH:
-        raise _invalid(
-            text, MAX_LENGTH, f"it has {len(text)} characters; give {MAX_LENGTH} at most"
-        )
-    try:
-        text.encode()
-    except UnicodeEncodeError as cause:
-        shown = text.encode(errors="replace").decode()
-        raise _invalid(shown, cause.start, "half a surrogate pair is no character") from cause
     return Filter(text, _Parser(text).filter())
 
 
@@ -98,7 +89,7 @@ def _invalid(text: str, position: int, problem: str) -> InvalidFilterError:
 # A text becomes tokens, and the tokens an expression.
 
 
-class _Token(NamedTuple):
+class Token(NamedTuple):
     """The smallest part of a filter."""
 
     kind: str
@@ -108,6 +99,11 @@ class _Token(NamedTuple):
     position: int
     spaced: bool
     """Whether white space comes before it."""
+
+    @property
+    def end(self) -> int:
+        """The position after it."""
+        return self.position + len(self.text)
 
 
 _BARE = r"""[^\s()"',<>=!:\\.]+"""
@@ -128,28 +124,42 @@ _KEYWORDS = ("AND", "OR", "NOT")
 _WORDS = ("text", "string", "keyword")
 
 
-def _tokens(text: str) -> list[_Token]:
-    tokens: list[_Token] = []
+def tokens(text: str) -> list[Token]:
+    """Takes a filter apart; the last token is the end.
+
+    Raises:
+        InvalidFilterError: If it is too long, or has what is part of no filter.
+    """
+    if len(text) > MAX_LENGTH:
+        raise _invalid(
+            text, MAX_LENGTH, f"it has {len(text)} characters; give {MAX_LENGTH} at most"
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as cause:
+        shown = text.encode(errors="replace").decode()
+        raise _invalid(shown, cause.start, "half a surrogate pair is no character") from cause
+    found: list[Token] = []
     place, before, spaced = 0, "", True
     while place < len(text):
-        found = _ARGUMENT.match(text, place) if before in ("comparator", ".") else None
-        found = found or _TOKEN.match(text, place)
-        if found is None and text[place] in "\"'":
+        match = _ARGUMENT.match(text, place) if before in ("comparator", ".") else None
+        match = match or _TOKEN.match(text, place)
+        if match is None and text[place] in "\"'":
             raise _invalid(text, place, f"the {text[place]} that begins here has no end")
-        if found is None:
+        if match is None:
             raise _invalid(text, place, f"unexpected {text[place]!r}; put the value in quotes")
-        kind = str(found.lastgroup)
+        kind = str(match.lastgroup)
         if kind == "symbol":
-            kind = found[0]
-        elif kind == "text" and found[0] in _KEYWORDS:
+            kind = match[0]
+        elif kind == "text" and match[0] in _KEYWORDS:
             kind = "keyword"
         if kind != "space":
             if not spaced and kind in _WORDS and before in _WORDS:
                 raise _invalid(text, place, "put a space before this")
-            tokens.append(_Token(kind, found[0], place, spaced))
+            found.append(Token(kind, match[0], place, spaced))
             before = kind
-        place, spaced = found.end(), kind == "space"
-    return [*tokens, _Token("end", "", place, spaced=True)]
+        place, spaced = match.end(), kind == "space"
+    return [*found, Token("end", "", place, spaced=True)]
 
 
 class _Restricted(NamedTuple):
@@ -164,7 +174,7 @@ class _Parser:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._tokens = _tokens(text)
+        self._tokens = tokens(text)
         self._next = 0
         self._depth = 0
         self._terms = 0
@@ -179,10 +189,10 @@ class _Parser:
         return expression
 
     @property
-    def _token(self) -> _Token:
+    def _token(self) -> Token:
         return self._tokens[self._next]
 
-    def _take(self, kind: str, text: str = "") -> _Token | None:
+    def _take(self, kind: str, text: str = "") -> Token | None:
         """Takes the next token if it is this one."""
         token = self._token
         if token.kind != kind or (text and token.text != text):
@@ -248,7 +258,7 @@ class _Parser:
             raise self._error(first, problem)
         return self._simple(_Restricted(field, comparator.text))
 
-    def _value_of(self, of: _Restricted | None, value: Value, at: _Token) -> Expression:
+    def _value_of(self, of: _Restricted | None, value: Value, at: Token) -> Expression:
         """Returns the meaning of a value in its place: after a comparator, or alone."""
         self._terms += len(value.parts)
         if self._terms > MAX_TERMS:
@@ -268,32 +278,34 @@ class _Parser:
         token = self._take("text") or self._take("string")
         if token is None:
             raise self._unexpected("a value or a field")
-        parts = self._parts(token)
+        parts: list[list[str]] = [[]]
+        self._add(token, parts)
         while self._take("."):
             token = self._take("text") or self._take("string") or self._take("keyword")
             if token is None:
                 raise self._unexpected("a value or a field")
-            first, *rest = self._parts(token)
-            parts = [*parts[:-1], f"{parts[-1]}.{first}", *rest]
+            parts[-1].append(".")
+            self._add(token, parts)
         if self._token.kind == "(" and not self._token.spaced:
             raise self._error(self._token, "there are no functions; put a space before (")
-        return Value(tuple(parts))
+        return Value(tuple(map("".join, parts)))
 
-    def _parts(self, token: _Token) -> list[str]:
-        """Returns the text that a token stands for, split at each ``*``."""
+    def _add(self, token: Token, parts: list[list[str]]) -> None:
+        """Adds the text that a token stands for to the last part; each ``*`` begins another one."""
         if token.kind != "string":
-            return token.text.split("*")
-        parts = [""]
+            first, *others = token.text.split("*")
+            parts[-1].append(first)
+            parts.extend([one] for one in others)
+            return
         for piece in _PIECE.finditer(token.text, 1, len(token.text) - 1):
             if piece["star"]:
-                parts.append("")
+                parts.append([])
             elif not piece["escape"]:
-                parts[-1] += piece[0]
+                parts[-1].append(piece[0])
             elif piece[0][1] in "\\\"'*":
-                parts[-1] += piece[0][1]
+                parts[-1].append(piece[0][1])
             else:
                 raise self._error(token, f"{piece[0]!r} is not an escape; \\\\ stands for \\")
-        return parts
 
     def _unexpected(self, expected: str) -> InvalidFilterError:
         token = self._token
@@ -301,5 +313,5 @@ class _Parser:
         quotes = "; put it in quotes to look for it" if token.kind == "keyword" else ""
         return self._error(token, f"expected {expected}, found {found}{quotes}")
 
-    def _error(self, token: _Token, problem: str) -> InvalidFilterError:
+    def _error(self, token: Token, problem: str) -> InvalidFilterError:
         return _invalid(self._text, token.position, problem)

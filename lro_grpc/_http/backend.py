@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
 import grpc
@@ -10,7 +10,13 @@ import grpc.aio
 from google.longrunning import operations_pb2
 
 from lro_grpc._dialects.view import OperationView
-from lro_grpc._errors import Code, LroError, UnavailableError
+from lro_grpc._errors import (
+    Code,
+    InvalidArgumentError,
+    LroError,
+    OperationNotFoundError,
+    UnavailableError,
+)
 from lro_grpc._http.request import Caller
 from lro_grpc._operation import names
 from lro_grpc._server.operations import Operations
@@ -50,8 +56,31 @@ class Backend(Protocol):
         """Calls a method with a stream of answers."""
         ...
 
-    async def get(self, name: str, caller: Caller) -> OperationView:
-        """Returns all that is known of an operation, to a caller that may get it."""
+    async def get(self, name: str, caller: Caller, check: Callable[[], object]) -> OperationView:
+        """Returns all that is known of an operation, to a caller that may get it.
+
+        Args:
+            name: Its name.
+            caller: The caller.
+            check: Refuses what else the caller has sent: after the guard, and before the
+                operation is looked for (S19).
+        """
+        ...
+
+    async def list(
+        self,
+        parent: str,
+        request: Callable[[], operations_pb2.ListOperationsRequest],
+        caller: Caller,
+    ) -> operations_pb2.ListOperationsResponse:
+        """Returns a page of a parent's operations, to a caller that may list them.
+
+        Args:
+            parent: The parent.
+            request: Returns the request for the page, or refuses what the caller has sent: after
+                the guard (S19).
+            caller: The caller.
+        """
         ...
 
     async def view(self, operation: operations_pb2.Operation) -> OperationView:
@@ -93,9 +122,18 @@ class LocalBackend:
         self._check_running()
         return self._calls.stream(method, body, caller)
 
-    async def get(self, name: str, caller: Caller) -> OperationView:
+    async def get(self, name: str, caller: Caller, check: Callable[[], object]) -> OperationView:
         self._check_running()
-        return OperationView.of_record(await self._calls.get(name, caller))
+        return OperationView.of_record(await self._calls.get(name, caller, check))
+
+    async def list(
+        self,
+        parent: str,
+        request: Callable[[], operations_pb2.ListOperationsRequest],
+        caller: Caller,
+    ) -> operations_pb2.ListOperationsResponse:
+        self._check_running()
+        return await self._calls.list(parent, request, caller)
 
     async def view(self, operation: operations_pb2.Operation) -> OperationView:
         return OperationView.of_record(await self._operations.store.read(operation.name))
@@ -143,10 +181,35 @@ class ChannelBackend:
         finally:
             call.cancel()
 
-    async def get(self, name: str, caller: Caller) -> OperationView:
+    async def get(self, name: str, caller: Caller, check: Callable[[], object]) -> OperationView:
         request = operations_pb2.GetOperationRequest(name=name)
-        answer = await self.call(GET_OPERATION, request.SerializeToString(), caller)
+        try:
+            answer = await self.call(GET_OPERATION, request.SerializeToString(), caller)
+        except OperationNotFoundError:
+            check()
+            raise
+        check()
         return await self.view(operations_pb2.Operation.FromString(answer.body))
+
+    async def list(
+        self,
+        parent: str,
+        request: Callable[[], operations_pb2.ListOperationsRequest],
+        caller: Caller,
+    ) -> operations_pb2.ListOperationsResponse:
+        try:
+            sent = request()
+        except InvalidArgumentError:
+            # The guard is the server's: a list that it lets through shows that the caller may.
+            await self._list(operations_pb2.ListOperationsRequest(name=parent, page_size=1), caller)
+            raise
+        return await self._list(sent, caller)
+
+    async def _list(
+        self, request: operations_pb2.ListOperationsRequest, caller: Caller
+    ) -> operations_pb2.ListOperationsResponse:
+        answer = await self.call(LIST_OPERATIONS, request.SerializeToString(), caller)
+        return operations_pb2.ListOperationsResponse.FromString(answer.body)
 
     async def view(self, operation: operations_pb2.Operation) -> OperationView:
         return OperationView.of_operation(operation)

@@ -139,7 +139,7 @@ class Operations(Lifespan):
             grace,
         )
         self._guarded = GuardedStore(observed, identify, authorize, error_domain=error_domain or "")
-        service = OperationsService(
+        self._service = OperationsService(
             self._guarded,
             self._notifier,
             self._limits,
@@ -153,7 +153,7 @@ class Operations(Lifespan):
         control = ControlService(self._guarded, self._notifier, watch_resend=watch_resend)
         self._methods: dict[str, RpcMethod] = {
             method: UnaryMethod(method, LIBRARY_DOMAIN, answer)
-            for method, answer in (*service.methods().items(), *control.methods().items())
+            for method, answer in (*self._service.methods().items(), *control.methods().items())
         }
         for method, stream in control.streams().items():
             self._methods[method] = StreamMethod(method, LIBRARY_DOMAIN, stream)
@@ -185,6 +185,7 @@ class Operations(Lifespan):
         return LocalCalls(
             self._find,
             self._guarded,
+            self._service.page,
             Waiters(self._limits.waiters, self._telemetry),
             Waiters(self._limits.streams, self._telemetry),
         )

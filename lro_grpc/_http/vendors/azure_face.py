@@ -55,10 +55,11 @@ class AzureFace:
 
     async def _get(self, http_request: HttpRequest, variables: Mapping[str, str]) -> ASGIApp:
         operation_id = variables["operation_id"]
-        single_values(http_request.query, ())
         name = await self._backend.find(operation_id)
         try:
-            view = await self._backend.get(name, http_request.caller)
+            view = await self._backend.get(
+                name, http_request.caller, lambda: single_values(http_request.query, ())
+            )
         except PermissionDeniedError as cause:
             raise _denied(operation_id) from cause
         return json_response(dumped(azure_face.to_json(azure_face.from_view(view))))

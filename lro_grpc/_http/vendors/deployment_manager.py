@@ -6,14 +6,15 @@ with a page of them. A method that starts operations below ``/deploymentmanager/
 ``google.api.http`` rule, answers with the operation in this dialect.
 
 **List.** ``maxResults`` (0 to 500), ``pageToken``, and ``filter``: that of google.longrunning, see
-:mod:`lro_grpc._filtering.parser`, with this dialect's names in place of some fields. The order is
-``creationTimestamp desc``, whether ``orderBy`` is that or unset.
+:mod:`lro_grpc._filtering.parser`, with this dialect's names in place of some fields. The limits of
+filters hold for what was sent, and for what that becomes. The order is ``creationTimestamp desc``,
+whether ``orderBy`` is that or unset.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from google.longrunning import operations_pb2
@@ -24,7 +25,8 @@ from starlette.types import ASGIApp
 from lro_grpc._dialects import deployment_manager
 from lro_grpc._dialects.view import OperationView
 from lro_grpc._errors import InvalidArgumentError, OperationNotFoundError, cut
-from lro_grpc._http.backend import LIST_OPERATIONS, Backend
+from lro_grpc._filtering import parser
+from lro_grpc._http.backend import Backend
 from lro_grpc._http.request import HttpRequest, single_values
 from lro_grpc._http.responses import dumped, json_response
 from lro_grpc._http.routing import Route, Template
@@ -33,6 +35,7 @@ from lro_grpc._operation import names
 _MAX_RESULTS = 500
 _ORDER = "creationTimestamp desc"
 _PARAMETERS = ("filter", "maxResults", "orderBy", "pageToken", "returnPartialSuccess")
+_IGNORED = "header.bypassBillingFilter"
 
 
 class DeploymentManager:
@@ -67,29 +70,18 @@ class DeploymentManager:
         return json_response(dumped(self._json(await self._backend.view(made))))
 
     async def _get(self, http_request: HttpRequest, variables: Mapping[str, str]) -> ASGIApp:
-        single_values(http_request.query, ("header.bypassBillingFilter",))
         parent = _parent(variables["project"])
         name = names.operation_name(parent, variables["operation"])
-        return json_response(dumped(self._json(await self._backend.get(name, http_request.caller))))
+        view = await self._backend.get(
+            name, http_request.caller, lambda: single_values(http_request.query, (_IGNORED,))
+        )
+        return json_response(dumped(self._json(view)))
 
     async def _list(self, http_request: HttpRequest, variables: Mapping[str, str]) -> ASGIApp:
-        parameters = single_values(http_request.query, (*_PARAMETERS, "header.bypassBillingFilter"))
-        order = parameters.get("orderBy", "")
-        if order not in (_ORDER, ""):
-            raise InvalidArgumentError(
-                f"orderBy is {cut(order)!r}; the one order that there is is {_ORDER!r}"
-            )
         parent = _parent(variables["project"])
-        request = operations_pb2.ListOperationsRequest(
-            name=parent,
-            filter=_translated(parameters.get("filter", ""), parent),
-            page_size=_page_size(parameters.get("maxResults", "")),
-            page_token=parameters.get("pageToken", ""),
+        page = await self._backend.list(
+            parent, lambda: _list_request(http_request.query, parent), http_request.caller
         )
-        answer = await self._backend.call(
-            LIST_OPERATIONS, request.SerializeToString(), http_request.caller
-        )
-        page = operations_pb2.ListOperationsResponse.FromString(answer.body)
         shown = []
         for operation in page.operations:
             try:
@@ -110,6 +102,28 @@ def _parent(project: str) -> str:
     if "/" in project:  # it was percent-encoded: the parent of another project, or of none
         raise InvalidArgumentError(f"project is {cut(project)!r}; give its id")
     return deployment_manager.parent_of(project)
+
+
+def _list_request(
+    query: Sequence[tuple[str, str]], parent: str
+) -> operations_pb2.ListOperationsRequest:
+    """Returns the request for a page, of the query's parameters.
+
+    Raises:
+        InvalidArgumentError: If a parameter is not known, or malformed.
+    """
+    parameters = single_values(query, (*_PARAMETERS, _IGNORED))
+    order = parameters.get("orderBy", "")
+    if order not in (_ORDER, ""):
+        raise InvalidArgumentError(
+            f"orderBy is {cut(order)!r}; the one order that there is is {_ORDER!r}"
+        )
+    return operations_pb2.ListOperationsRequest(
+        name=parent,
+        filter=_translated(parameters.get("filter", ""), parent),
+        page_size=_page_size(parameters.get("maxResults", "")),
+        page_token=parameters.get("pageToken", ""),
+    )
 
 
 def _page_size(text: str) -> int:
@@ -138,14 +152,6 @@ _STATUS = {
     "PENDING": "(done = false AND NOT start_time:* AND NOT state = CANCELLING)",
 }
 
-_STRING = r'"(?:\\.|[^"\\])*"' + "|" + r"'(?:\\.|[^'\\])*'"
-_COMPARISON = re.compile(
-    rf"(?P<text>{_STRING})|"
-    rf"(?<![\w.])(?P<field>name|status|{'|'.join(_FIELDS)})"
-    r"(?:\s*(?P<operator>!=|<=|>=|=|<|>|:)\s*|\s+(?P<word>eq|ne)\s+)"
-    rf"(?P<value>{_STRING}|[^\s()\"']+)"
-)
-
 
 def _translated(text: str, parent: str) -> str:
     """Returns a filter over this dialect's fields as one of google.longrunning.
@@ -155,20 +161,57 @@ def _translated(text: str, parent: str) -> str:
     Args:
         text: The filter.
         parent: The parent of the operations.
+
+    Raises:
+        InvalidFilterError: If it is too long, or cannot be taken apart.
     """
+    tokens = parser.tokens(text)
+    translated: list[str] = []
+    place = end = 0  # of the next token, and of the text that is translated
+    while place < len(tokens):
+        length, meaning = _comparison(tokens, place, parent)
+        if length:
+            translated += (text[end : tokens[place].position], meaning)
+            end = tokens[place + length - 1].end
+        place += length or 1
+    return "".join((*translated, text[end:]))
 
-    def translate(found: re.Match[str]) -> str:
-        if found["text"]:
-            return found[0]
-        field, value = found["field"], found["value"]
-        sign = found["operator"] or _OPERATORS[found["word"]]
-        bare = value.strip("\"'")
-        if field in _FIELDS:
-            return f"{_FIELDS[field]} {sign} {value}"
-        if field == "name" and sign != ":":
-            return f'name {sign} "{names.operation_name(parent, bare)}"'
-        if field == "status" and bare in _STATUS and sign in ("=", "!="):
-            return f"NOT {_STATUS[bare]}" if sign == "!=" else _STATUS[bare]
-        return found[0]
 
-    return _COMPARISON.sub(translate, text)
+def _comparison(tokens: Sequence[parser.Token], place: int, parent: str) -> tuple[int, str]:
+    """Returns how many tokens from a place on are to be replaced, and the text in their place."""
+    field, *following = tokens[place : place + 3]
+    is_part = place > 0 and tokens[place - 1].kind == "."
+    if field.kind != "text" or is_part or len(following) < 2:
+        return 0, ""
+    operator, value = following
+    sign = operator.text if operator.kind == "comparator" else _OPERATORS.get(operator.text)
+    if sign is None or value.kind == "end":
+        return 0, ""
+    if field.text in _FIELDS:
+        return 2, f"{_FIELDS[field.text]} {sign}"
+    if value.kind not in ("text", "string"):
+        return 0, ""
+    if field.text == "name" and sign != ":":
+        last = _last_of_value(tokens, place + 2)
+        written = "".join(one.text for one in tokens[place + 2 : last + 1])
+        return last + 1 - place, f"name {sign} {_name(written, parent)}"
+    status = _STATUS.get(value.text.strip("\"'")) if field.text == "status" else None
+    if status is None or sign not in ("=", "!="):
+        return 0, ""
+    return 3, f"NOT {status}" if sign == "!=" else status
+
+
+def _last_of_value(tokens: Sequence[parser.Token], place: int) -> int:
+    """Returns the place of the last token of a value: a bare one goes on after a point."""
+    if tokens[place].kind == "text":
+        while [one.kind for one in tokens[place + 1 : place + 3]] == [".", "text"]:
+            place += 2
+    return place
+
+
+def _name(value: str, parent: str) -> str:
+    """Returns the operation's name, as a value of a filter, for an id as it is written in one."""
+    is_quoted = value[0] in "\"'"
+    quote, operation_id = (value[0], value[1:-1]) if is_quoted else ('"', value)
+    before = re.sub(r"[\\\"'*]", r"\\\g<0>", names.operation_name(parent, ""))
+    return f"{quote}{before}{operation_id}{quote}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,19 @@ from google.longrunning import operations_pb2
 
 from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError, from_status
 from lro_grpc._operation.record import Record
-from lro_grpc._server.guarded_store import GuardedStore
+from lro_grpc._server.guarded_store import Admitted, GuardedStore
 from lro_grpc._server.rpc.call import Call, Waiters
 from lro_grpc._server.rpc.handlers import Find, StreamMethod, UnaryMethod
 from lro_grpc._server.rpc.status import failure_status
 
 _GET = "/google.longrunning.Operations/GetOperation"
+_LIST = "/google.longrunning.Operations/ListOperations"
+
+Page = Callable[
+    [Admitted, operations_pb2.ListOperationsRequest],
+    Coroutine[Any, Any, operations_pb2.ListOperationsResponse],
+]
+"""Returns a page of operations to a caller that was let in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +42,17 @@ class LocalCalls:
     Args:
         find: Returns the method of a full name; None if it is not served.
         store: The operations, behind the guard.
+        page: Returns a page to a caller that was let in.
         waiters: Counts the calls that stay open to give one answer later.
         streams: Counts those that stay open to give many.
     """
 
-    def __init__(self, find: Find, store: GuardedStore, waiters: Waiters, streams: Waiters) -> None:
+    def __init__(
+        self, find: Find, store: GuardedStore, page: Page, waiters: Waiters, streams: Waiters
+    ) -> None:
         self._find = find
         self._store = store
+        self._page = page
         self._waiters = waiters
         self._streams = streams
 
@@ -70,7 +81,7 @@ class LocalCalls:
                 async for message in messages:
                     yield message
 
-    async def get(self, name: str, context: Any) -> Record:
+    async def get(self, name: str, context: Any, check: Callable[[], object]) -> Record:
         """Returns the record of an operation, to a caller that may get the operation.
 
         It is read once, and holds more than GetOperation answers with.
@@ -78,6 +89,7 @@ class LocalCalls:
         Args:
             name: The operation's name, as the caller has sent it.
             context: Stands in for the RPC's ServicerContext.
+            check: Refuses what else the caller has sent; called once the caller is let in.
 
         Raises:
             LroError: An error of GetOperation, as its caller may see it.
@@ -86,7 +98,30 @@ class LocalCalls:
         call = Call(context, _GET, self._waiters)
         with _public_errors(call, LIBRARY_DOMAIN):
             admitted = await self._store.admit("operations.get", name, request, call)
+            check()
             return await admitted.read(name)
+
+    async def list(
+        self,
+        parent: str,
+        request: Callable[[], operations_pb2.ListOperationsRequest],
+        context: Any,
+    ) -> operations_pb2.ListOperationsResponse:
+        """Returns a page of a parent's operations, to a caller that may list them.
+
+        Args:
+            parent: The parent, as the caller has sent it.
+            request: Returns the request for the page, once the caller is let in; may raise.
+            context: Stands in for the RPC's ServicerContext.
+
+        Raises:
+            LroError: An error of ListOperations, as its caller may see it.
+        """
+        call = Call(context, _LIST, self._waiters)
+        with _public_errors(call, LIBRARY_DOMAIN):
+            named = operations_pb2.ListOperationsRequest(name=parent)
+            admitted = await self._store.admit("operations.list", parent, named, call, named=False)
+            return await self._page(admitted, request())
 
     def _served(self, method: str, kind: type[Any]) -> Any:
         served = self._find(method)

@@ -17,7 +17,7 @@ from lro_grpc._operation import names
 from lro_grpc._operation.events import Cancel, Delete
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.log import log_wait_ended
-from lro_grpc._server.guarded_store import GuardedStore
+from lro_grpc._server.guarded_store import Admitted, GuardedStore
 from lro_grpc._server.limits import Limits
 from lro_grpc._server.rpc.call import Behavior, Call, parse
 from lro_grpc._stores.notifier import Notifier
@@ -98,6 +98,12 @@ class OperationsService:
         admitted = await self._store.admit(
             "operations.list", request.name, request, call, named=False
         )
+        return (await self.page(admitted, request)).SerializeToString()
+
+    async def page(
+        self, admitted: Admitted, request: operations_pb2.ListOperationsRequest
+    ) -> operations_pb2.ListOperationsResponse:
+        """Returns the page of a request, for a call that was let in."""
         if request.name != names.COLLECTION:
             names.check_parent(request.name)
         size = paging.page_size(request.page_size, most=self._limits.page_size)
@@ -112,7 +118,7 @@ class OperationsService:
         answer.operations.extend(map(operations_pb2.Operation.FromString, page.operations))
         if page.position:
             answer.next_page_token = tokens.make(page.position, *arguments)
-        return answer.SerializeToString()
+        return answer
 
     async def cancel(self, body: bytes, call: Call) -> bytes:
         """Requests that an operation be cancelled; its state shows the effect (P8)."""

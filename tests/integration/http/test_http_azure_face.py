@@ -123,3 +123,10 @@ def test_through_a_channel_only_names_without_a_parent_are_known(fleet):
         here = http.post("/face/v1.0/snapshots", {"instanceId": "a"})
         assert http.get(here.headers["operation-location"]).status == 200
         fleet.gate.set()
+
+
+def test_a_caller_who_may_not_get_is_told_so_whatever_is_asked(serve):
+    http = serve(options={"rules": RULES}, authorize=lambda access: access.resource[-1] != "x")
+    assert http.get("/face/v1.0/operations/x?unheard=of").status == 403
+    assert http.get("/face/v1.0/operations/y?unheard=of").status == 400
+    assert http.get("/face/v1.0/operations/y").status == 404

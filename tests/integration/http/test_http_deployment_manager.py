@@ -151,6 +151,79 @@ def test_a_filter_that_cannot_be(http):
     assert reply.json["error"]["status"] == "INVALID_ARGUMENT"
 
 
+def test_a_field_of_this_dialect_may_have_several_values(http, fleet):
+    made = started(http)["name"]
+    assert names(http, f"?filter={quote('operationType = (delete OR create)')}") == [made]
+    assert names(http, f"?filter={quote('operationType eq delete')}") == []
+
+
+def test_the_name_of_an_operation_is_a_value_like_any_other(http, fleet):
+    made = started(http)["name"]
+    for text in (f"name = '{made}'", f"name={made}", 'name = "op-*"', "name = op-*", "name:op-"):
+        assert names(http, f"?filter={quote(text)}") == [made], text
+    for text in ('name = "op\\*"', 'name = "a\\"b"', "name = 'a\\'b'", "name = a.b.c", "name:none"):
+        assert names(http, f"?filter={quote(text)}") == [], text
+    other = "/deploymentmanager/v2/projects/a%22b/global/operations?filter=name%20=%20x"
+    assert http.get(other).status == 400  # by the project's name, not by the filter
+    assert "parent" in http.get(other).json["error"]["message"]
+
+
+@pytest.mark.timeout(60)
+def test_a_filter_is_read_in_one_go_however_many_quotes_begin_in_it(http):
+    for piece in ('\\"', "\\'", "\"'", "name", 'name="', "(status="):
+        for begin in ('"', "'", 'name="', "status eq'"):
+            text = begin.replace(" ", "+") + piece * (56_000 // len(piece))
+            reply = http.get(f"{PROJECT}/operations?filter={text}")
+            assert reply.status == 400
+            assert "give 4096 at most" in reply.json["error"]["message"]
+
+
+def test_a_filter_as_long_as_may_be(http, fleet):
+    made = started(http)["name"]
+    text = f'operationType = create AND NOT "{"x" * 4063}"'
+    assert len(text) == 4096
+    assert names(http, f"?filter={quote(text.replace('operationType', 'verb' + ' ' * 9))}") == [
+        made
+    ]
+    assert names(http, f"?filter={quote(text)}") == [made]
+    assert http.get(f"{PROJECT}/operations?filter={quote(text + ' ')}").status == 400
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("filter=(", 'filter="', f"filter={'x' * 5000}", "filter=zone=x", "filter=a&filter=b"),
+        *("maxResults=x", f"maxResults={'9' * 5000}", "pageToken=x", "orderBy=name", "unheard=of"),
+    ],
+)
+def test_a_caller_who_may_not_list_is_told_so_whatever_is_asked(serve, query):
+    asked = []
+
+    def authorize(access):
+        asked.append((access.permission, access.resource))
+        return access.resource != PARENT
+
+    http = serve(options={"rules": RULES}, authorize=authorize)
+    assert http.get(f"{PROJECT}/operations?{query}").status == 403
+    assert asked == [("operations.list", PARENT)]
+    other = http.get(f"/deploymentmanager/v2/projects/q/global/operations?{query}")
+    assert other.status == 400
+
+
+def test_a_caller_who_may_not_get_is_told_so_whatever_is_asked(serve):
+    http = serve(options={"rules": RULES}, authorize=lambda access: access.resource[-1] != "x")
+    assert http.get(f"{PROJECT}/operations/x?unheard=of").status == 403
+    assert http.get(f"{PROJECT}/operations/y?unheard=of").status == 400
+    assert http.get(f"{PROJECT}/operations/y").status == 404
+
+
+def test_the_caller_of_a_list_is_authorized_once(serve):
+    asked = []
+    http = serve(options={"rules": RULES}, authorize=lambda access: not asked.append(access))
+    assert names(http, "?filter=status=DONE") == []
+    assert [one.method for one in asked] == ["/google.longrunning.Operations/ListOperations"]
+
+
 def test_what_was_only_validated_is_no_operation(http):
     assert started(http, validateOnly=True) == {}
     assert names(http) == []
