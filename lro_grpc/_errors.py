@@ -417,6 +417,9 @@ def to_status(error: LroError, *, domain: str = LIBRARY_DOMAIN) -> status_pb2.St
     Returns:
         A Status whose details hold one ``ErrorInfo``, then the error's other details, each type
         once.
+
+    Raises:
+        ValueError: If the code is OK or unknown, for someone has changed it.
     """
     info = error_details_pb2.ErrorInfo(
         reason=error.reason, domain=error.domain or domain, metadata=error.metadata
@@ -425,6 +428,8 @@ def to_status(error: LroError, *, domain: str = LIBRARY_DOMAIN) -> status_pb2.St
     for detail in error.details:
         one = _anys.pack(detail)
         packed[one.type_url.rpartition("/")[2]] = one
+    if Code(error.code) is Code.OK:
+        raise ValueError("an error's code cannot be OK")
     return status_pb2.Status(code=error.code, message=error.message, details=packed.values())
 
 

@@ -43,6 +43,7 @@ from lro_grpc._errors import (
 )
 from lro_grpc._operation.batch_states import BEGUN, UNBEGUN, BatchStates, Status
 from lro_grpc._operation.events import SaveBatch, cancelled_status, expired_status
+from lro_grpc._runtime.interrupts import is_ctrl_c
 from lro_grpc._runtime.public_error import status_of
 from lro_grpc._runtime.steps import async_drive, drive
 from lro_grpc._runtime.threads import start_thread
@@ -315,7 +316,9 @@ async def async_drive_batch(
     async def run(step: Begin) -> None:
         try:
             await (delete if step.undo else create)(step.target)
-        except BaseException as error:  # noqa: BLE001 - the plan decides what it means
+        except BaseException as error:
+            if is_ctrl_c(error):
+                raise  # it is meant for the program
             ended.put_nowait(Ended(step.target, error))
         else:
             ended.put_nowait(Ended(step.target, None))

@@ -36,6 +36,7 @@ from lro_grpc._operation.events import (
     expired_status,
 )
 from lro_grpc._runtime.clock import micros
+from lro_grpc._runtime.interrupts import is_ctrl_c, only_errors
 from lro_grpc._runtime.log import AnyLog
 from lro_grpc._runtime.public_error import status_of
 from lro_grpc._runtime.threads import run_in_thread
@@ -71,9 +72,9 @@ class Executor(asyncio.Task[Event]):
                 response = await self._call()
                 packed = _packed(attempt.handler, response)
                 partial = attempt.progress.has_partial_failures
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # noqa: BLE001 - the operation ends with any error
+            except BaseException as error:
+                if attempt.handler.is_async and is_ctrl_c(error):
+                    raise  # it is meant for the program
                 return await (self._stopped if _is_stop(error) else self._failed)(error)
             return Succeed(attempt.progress.take(final=True), packed, partial)
 
@@ -167,10 +168,11 @@ def _packed(handler: Handler, response: Any) -> bytes:
 
 def _is_stop(error: BaseException) -> bool:
     """Tells whether a handler was unwound, be it out of an ``asyncio.TaskGroup``."""
-    group = getattr(error, "exceptions", ())  # of a BaseExceptionGroup, which Python 3.10 has not
-    return isinstance(error, (AttemptStopped, asyncio.CancelledError)) or (
-        isinstance(group, tuple) and len(group) > 0 and all(map(_is_stop, group))
-    )
+    if isinstance(error, (AttemptStopped, asyncio.CancelledError)):
+        return True
+    # By its name, for Python 3.10 has no BaseExceptionGroup of its own.
+    is_group = any(kind.__name__ == "BaseExceptionGroup" for kind in type(error).__mro__)
+    return is_group and all(map(_is_stop, getattr(error, "exceptions")))  # noqa: B009 - not typed
 
 
 def _is_retryable(handler: Handler, error: BaseException, log: AnyLog) -> bool:
@@ -180,7 +182,8 @@ def _is_retryable(handler: Handler, error: BaseException, log: AnyLog) -> bool:
     if handler.retry is None or not isinstance(error, Exception):
         return False
     try:
-        is_worth_it = handler.retry(error)
+        with only_errors("retry"):
+            is_worth_it = handler.retry(error)
     except Exception:  # the operation fails with the handler's own error then
         log.exception("the retry predicate of %s has raised", handler.method)
         return False

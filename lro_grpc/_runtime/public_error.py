@@ -33,7 +33,7 @@ def status_of(
     if isinstance(error, LroError):
         try:
             return to_status(error, domain=domain)
-        except (TypeError, ValueError) as cause:
+        except Exception as cause:  # noqa: BLE001 - a service may have changed anything in it
             error = cause
     incident = uuid.uuid4().hex
     log.error(

@@ -28,9 +28,10 @@ from lro_grpc._errors import (
 from lro_grpc._operation import names
 from lro_grpc._operation.events import Event
 from lro_grpc._operation.record import Record
+from lro_grpc._runtime.interrupts import only_errors
 from lro_grpc._runtime.log import log_request
 from lro_grpc._server.access import Access, Authorize, Identify, KnownOperation
-from lro_grpc._server.hooks import no_exit, result_of
+from lro_grpc._server.hooks import result_of
 from lro_grpc._server.rpc.call import EMPTY, Call, parse
 from lro_grpc._server.rpc.hook_context import HookContext
 from lro_grpc._stores.store import Store
@@ -186,7 +187,7 @@ class GuardedStore:
     async def _call_hook(self, what: str, hook: Callable[[Any], Any], about: Any) -> Any:
         """Calls one of the service's functions, and returns its answer, awaited if need be."""
         try:
-            with no_exit(what):
+            with only_errors(what):
                 answer = hook(about)
             return await result_of(answer, what) if inspect.isawaitable(answer) else answer
         except LroError as error:

@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable
 from typing import TypeVar
 
+from lro_grpc._runtime.interrupts import only_errors
+
 T = TypeVar("T")
-
-
-@contextlib.contextmanager
-def no_exit(what: str) -> Iterator[None]:
-    """Makes an error of a ``sys.exit``, which would end the server's event loop.
-
-    Args:
-        what: The function, for the log.
-    """
-    try:
-        yield
-    except SystemExit as cause:
-        raise RuntimeError(f"{what} has called sys.exit") from cause
 
 
 async def result_of(answer: Awaitable[T], what: str) -> T:
@@ -33,7 +21,7 @@ async def result_of(answer: Awaitable[T], what: str) -> T:
         what: The function that returned it, for the log.
 
     Raises:
-        RuntimeError: If it ends in a CancelledError of its own, or calls ``sys.exit``.
+        RuntimeError: If it raises what is no error, such as a CancelledError or a ``SystemExit``.
     """
     running = asyncio.create_task(_awaited(answer, what))
     try:
@@ -42,11 +30,13 @@ async def result_of(answer: Awaitable[T], what: str) -> T:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         raise
-    if running.cancelled():
-        raise RuntimeError(f"{what} has awaited what was cancelled")
-    return running.result()
+    with only_errors(what):
+        return running.result()
 
 
 async def _awaited(answer: Awaitable[T], what: str) -> T:
-    with no_exit(what):
+    try:
         return await answer
+    except (KeyboardInterrupt, SystemExit):  # a task would pass them on to the event loop
+        with only_errors(what):
+            raise

@@ -24,8 +24,9 @@ from google.protobuf.message import DecodeError, Message
 
 from lro_grpc._errors import LimitReachedError, MalformedRequestError
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
+from lro_grpc._runtime.interrupts import only_errors
 from lro_grpc._runtime.threads import run_in_thread
-from lro_grpc._server.hooks import no_exit, result_of
+from lro_grpc._server.hooks import result_of
 from lro_grpc._server.rpc.hook_context import AsyncHookContext, HookContext
 
 EMPTY = b""
@@ -140,8 +141,12 @@ class Call:
         if is_async:
             prepared = await result_of(function(request, context), "prepare")
         else:
-            with no_exit("prepare"):
-                prepared = await run_in_thread("lro-prepare", function, request, context)
+
+            def call() -> Any:
+                with only_errors("prepare"):
+                    return function(request, context)
+
+            prepared = await run_in_thread("lro-prepare", call)
         context.raise_if_refused()
         return prepared
 

@@ -36,6 +36,7 @@ from lro_grpc._errors import ConfigurationError, LimitReachedError
 from lro_grpc._operation import names, publication, record
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.clock import Clock, micros
+from lro_grpc._runtime.interrupts import only_errors
 from lro_grpc._runtime.log import log_started
 from lro_grpc._server.decorator import MethodOptions, Prepared
 from lro_grpc._server.guarded_store import Admitted, GuardedStore
@@ -126,7 +127,7 @@ class Starter:
             return await self._validated(admitted, prepared)
         made = publication.create(
             parent=self._parent(prepared, request),
-            operation_id=self._new_id(),
+            operation_id=self._made_id(),
             method=self._handler.method,
             request=body,
             metadata_type=self._metadata.DESCRIPTOR.full_name,
@@ -158,6 +159,10 @@ class Starter:
         if stored.name == made.name:
             log_started(stored)
         return stored.operation
+
+    def _made_id(self) -> str:
+        with only_errors("new_id"):
+            return self._new_id()
 
     def _resource(self, request: Message) -> str:
         """Returns the resource of a start, as far as the request names one by itself."""

@@ -97,9 +97,10 @@ async def test_the_options_predicate_says_which_errors_are_retried(world, keywor
     assert flaky.attempts == [1, 2]
 
 
-async def test_a_predicate_that_raises_leaves_the_handlers_own_error(world, caplog):
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit, KeyboardInterrupt])
+async def test_a_predicate_that_raises_leaves_the_handlers_own_error(world, caplog, kind):
     def retry(error):
-        raise RuntimeError("a bug in the predicate")
+        raise kind("a bug in the predicate")
 
     flaky = Flaky(UnavailableError("gone"))
     await world.start(handler(flaky.run, retry=retry))

@@ -1,5 +1,8 @@
 """A server in a process of its own: ``fleet_process.py STACK STORE-URL [DRAINING]``.
 
+STACK is ``sync``, ``aio``, or ``own-loop`` for one that is started without ``Operations.run``, on a
+loop on which Python's own handler of Ctrl-C stands.
+
 Prints ``listening PORT``, then ``began NAME ATTEMPT`` for each attempt, and ``drained`` at last.
 DRAINING is what its ``draining`` does after it has printed ``draining``: ``hold`` and
 ``hold-async`` wait for a line from stdin, ``raise`` fails.
@@ -8,6 +11,7 @@ DRAINING is what its ``draining`` does after it has printed ``draining``: ``hold
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import Callable
 from concurrent import futures
@@ -27,6 +31,10 @@ class FleetService(fleet_service_pb2_grpc.FleetServiceServicer):
     @lro_grpc.method
     async def CreateInstance(self, request: Any, op: Any) -> Any:
         print("began", op.name, op.attempt, flush=True)
+        if request.instance_id == "interrupt":
+            raise KeyboardInterrupt
+        if request.instance_id == "ctrl-c":
+            signal.raise_signal(signal.SIGINT)
         op.progress(30, "taking for ever")
         await asyncio.Event().wait()
 
@@ -34,6 +42,8 @@ class FleetService(fleet_service_pb2_grpc.FleetServiceServicer):
     def prepare_create_instance(self, request: Any, context: Any) -> None:
         if request.instance_id == "exit":
             sys.exit(3)
+        if request.instance_id == "interrupt-prepare":
+            raise KeyboardInterrupt
 
 
 def hold() -> None:
@@ -74,10 +84,22 @@ def main(stack: str, url: str, draining: str = "nothing") -> None:
     async def serve() -> None:
         await run(grpc.aio.server())
 
+    async def serve_without_run() -> None:
+        server = grpc.aio.server()
+        registrar = operations.attach(server)
+        fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(FleetService(), registrar)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await operations.start()
+        await server.start()
+        print("listening", port, flush=True)
+        await server.wait_for_termination()
+
     if stack == "sync":
         run(grpc.server(futures.ThreadPoolExecutor(8)))
-    else:
+    elif stack == "aio":
         asyncio.run(serve())
+    else:
+        asyncio.new_event_loop().run_until_complete(serve_without_run())
     print("drained", flush=True)
 
 

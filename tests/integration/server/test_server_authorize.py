@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import queue
 import re
-import sys
 from collections.abc import Callable
 from concurrent import futures
 from typing import Any
@@ -424,15 +423,26 @@ def test_a_hook_that_fails_unexpectedly_leaks_nothing_and_lets_nobody_in(
     assert server.names() == [name]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        SystemExit(3),
+        KeyboardInterrupt(),
+        GeneratorExit(),
+        asyncio.CancelledError(),
+        lro_grpc.AttemptStopped(lro_grpc.StopReason.CANCEL),
+    ],
+    ids=lambda error: type(error).__name__,
+)
 @pytest.mark.parametrize("hook", ["identify", "authorize"])
-def test_a_hook_that_exits_ends_neither_the_call_nor_the_server(
-    serve: Serve, hook_keyword: str, hook: str
+def test_a_hook_that_raises_what_is_no_error_ends_neither_the_call_nor_the_server(
+    serve: Serve, hook_keyword: str, hook: str, error: BaseException
 ) -> None:
     exiting = True
 
     def leaves(_: Any) -> Any:
         if exiting:
-            sys.exit(3)
+            raise error
         return "ann" if hook == "identify" else True
 
     server = serve(

@@ -130,6 +130,28 @@ class Bail(BaseException):
     """Such as pytest.exit or trio.Cancelled raise."""
 
 
+class Grouped(Exception):  # noqa: N818 - as a service may name it
+    """Has the attribute of a group, and is none."""
+
+    @property
+    def exceptions(self) -> Any:
+        raise RuntimeError("there are none")
+
+
+class Unborn(lro_grpc.LroError):
+    """Has nothing of what its base sets up."""
+
+    def __init__(self) -> None:
+        pass
+
+
+def changed(**values: Any) -> lro_grpc.LroError:
+    """Returns an error to which someone has set what its constructor would have refused."""
+    error = lro_grpc.LroError("tiger", code=lro_grpc.Code.ABORTED)
+    vars(error).update(values)
+    return error
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -141,8 +163,17 @@ class Bail(BaseException):
         StopAsyncIteration("tiger"),
         GeneratorExit("tiger"),
         SystemExit("tiger"),
+        KeyboardInterrupt("tiger"),
         asyncio.CancelledError("tiger"),
+        RecursionError("tiger"),
+        MemoryError("tiger"),
         Bail("tiger"),
+        Grouped("tiger"),
+        Unborn(),
+        changed(code=0),
+        changed(code=99),
+        changed(details=["tiger"]),
+        changed(details=None),
         Unprintable(),
         BrokenPipeError(32, "tiger"),
     ],

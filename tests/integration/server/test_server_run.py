@@ -25,6 +25,7 @@ from server_harness import (
     Held,
     Instance,
     defined_with,
+    error_info,
     errors_logged,
     fleet,
     in_thread,
@@ -215,6 +216,40 @@ def test_an_exit_in_a_prepare_ends_neither_the_call_nor_the_server(stack: str, s
     process.process.send_signal(signal.SIGTERM)
     code, _ = process.ended()
     assert code == 0
+
+
+def test_a_keyboard_interrupt_of_the_services_own_ends_only_what_has_raised_it(
+    stack: str, file_url: str, spawn: Any
+) -> None:
+    """Ctrl-C is a signal, and the server's handler of it raises nothing."""
+    process = spawn(stack, file_url).listening()
+    name = process.create(instance_id="interrupt").name
+    assert process.reported("began") == f"{name} 1"
+    ended = process.lro.WaitOperation(wait_request(name, 5), timeout=SECONDS)
+    assert error_info(ended.error).reason == "UNEXPECTED"
+    failure = refused(lambda: process.create(instance_id="interrupt-prepare"))
+    assert failure.info.reason == "UNEXPECTED"
+    name = process.create(instance_id="i").name
+    assert process.reported("began") == f"{name} 1"
+    process.process.send_signal(signal.SIGINT)
+    assert process.reported("drained") == ""
+    assert process.ended()[0] == 0
+
+
+def test_ctrl_c_where_python_raises_it_ends_the_program_and_no_operation(
+    file_url: str, spawn: Any, serve: Serve
+) -> None:
+    process = spawn("own-loop", file_url).listening()
+    name = process.create(instance_id="ctrl-c").name
+    assert process.reported("began") == f"{name} 1"
+    _, errors = process.ended()
+    assert errors.strip().endswith("KeyboardInterrupt")
+
+    async def run(self: Any, request: Any, op: Any) -> Any:
+        return Instance(seed_rows=op.attempt)
+
+    again = serve(fleet("CreateInstance", run), store=file_url)
+    assert response_of(again.done(name)).seed_rows == 2
 
 
 def test_after_a_kill_the_operation_is_taken_over_at_once(

@@ -390,6 +390,21 @@ def test_a_prepare_fails_unexpectedly(
     assert refused(server.create).info.metadata["incident"] != incident  # the server goes on
 
 
+def test_a_new_id_that_exits_ends_neither_the_call_nor_the_server(serve: Serve) -> None:
+    ids: Any = iter([SystemExit(3), KeyboardInterrupt(), "op-1"])
+
+    def new_id() -> str:
+        one = next(ids)
+        if isinstance(one, BaseException):
+            raise one
+        return str(one)
+
+    server = serve(fleet("CreateInstance", lambda self, request, op: Instance()), new_id=new_id)
+    for _ in range(2):
+        assert refused(server.create).info.reason == "UNEXPECTED"
+    assert server.create().name.endswith("/op-1")
+
+
 def test_a_prepare_that_sets_a_code_has_refused_the_start(
     serve: Serve, prepare_keyword: str
 ) -> None:
