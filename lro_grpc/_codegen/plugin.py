@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from google.protobuf import descriptor_pb2
 from google.protobuf.compiler import plugin_pb2
 from google.protobuf.message import DecodeError
 
+from lro_grpc._codegen.refusals import uncompilable, unnameable, unreadable
 from lro_grpc._codegen.render import output_file, render
 from lro_grpc._codegen.rules import violations
 from lro_grpc._codegen.schema import Schema
@@ -50,6 +52,17 @@ class OptionError(Exception):
     """The plugin's options are wrong."""
 
 
+class RefusedError(Exception):
+    """Nothing is written for the protos.
+
+    Args:
+        lines: Its heading, and a line for each reason.
+    """
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        super().__init__("\n".join(lines))
+
+
 def main() -> int:
     """Reads a request from stdin and writes the response to stdout, as protoc wants it.
 
@@ -66,7 +79,11 @@ def main() -> int:
     if sys.stdin.isatty():
         print("protoc runs this, with a request on stdin; try --help", file=sys.stderr)
         return 2
-    request = plugin_pb2.CodeGeneratorRequest.FromString(sys.stdin.buffer.read())
+    try:
+        request = plugin_pb2.CodeGeneratorRequest.FromString(sys.stdin.buffer.read())
+    except DecodeError as error:
+        print(f"stdin is no request of protoc ({error}); try --help", file=sys.stderr)
+        return 2
     sys.stdout.buffer.write(respond(request).SerializeToString(deterministic=True))
     return 0
 
@@ -83,20 +100,43 @@ def respond(request: plugin_pb2.CodeGeneratorRequest) -> plugin_pb2.CodeGenerato
     )
     try:
         against = _against(request.parameter)
-    except OptionError as error:
+        modules = _modules(request, against)
+    except (OptionError, RefusedError) as error:
         response.error = str(error)
         return response
+    for file, text in modules.items():
+        response.file.add(name=output_file(file), content=text)
+    return response
+
+
+def _modules(request: plugin_pb2.CodeGeneratorRequest, against: Schema | None) -> dict[str, str]:
+    """Returns the texts of the modules for the protos of a request.
+
+    Raises:
+        RefusedError: If there is none for one of them.
+    """
+    chosen = frozenset(request.file_to_generate)
+    _refuse(text for one in request.proto_file if one.name in chosen for text in unreadable(one))
     schema = Schema(request.proto_file)
     found = violations(schema, request.file_to_generate, against=against)
     if found:
-        lines = ["the protos break rules for long-running methods", *map(str, found)]
-        response.error = "\n".join(lines)
-        return response
-    for file in request.file_to_generate:
-        services = [one for one in schema.services(file) if one.is_long_running]
-        if services:
-            response.file.add(name=output_file(file), content=render(file, services))
-    return response
+        raise RefusedError(["the protos break rules for long-running methods", *map(str, found)])
+    services = {
+        file: [service for service in schema.services(file) if service.is_long_running]
+        for file in request.file_to_generate
+    }
+    services = {file: found for file, found in services.items() if found}
+    _refuse(text for file, found in services.items() for text in unnameable(file, found))
+    modules = {file: render(file, found) for file, found in services.items()}
+    _refuse(text for file, module in modules.items() for text in uncompilable(file, module))
+    return modules
+
+
+def _refuse(reasons: Iterable[str]) -> None:
+    """Refuses the protos if there is a reason to."""
+    found = list(reasons)
+    if found:
+        raise RefusedError(["no Python can be written for the protos", *found])
 
 
 def _against(parameter: str) -> Schema | None:

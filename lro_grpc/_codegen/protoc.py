@@ -29,7 +29,7 @@ def main(args: Sequence[str]) -> int:
         args: The arguments for protoc, as on its command line.
 
     Returns:
-        The exit code of protoc, or 2 if grpc_tools is not installed.
+        The exit code of protoc; 2 if grpc_tools is not installed, or an argument is not UTF-8.
     """
     try:
         # Imported here, for it is optional, and for it changes how every `*_pb2` is imported.
@@ -37,6 +37,10 @@ def main(args: Sequence[str]) -> int:
     except ImportError:
         print("lro protoc needs grpcio-tools: pip install 'lro-grpc[codegen]'", file=sys.stderr)
         return 2
+    for arg in args:
+        if any(0xDC80 <= ord(c) <= 0xDCFF for c in arg):  # bytes of the command line, escaped
+            print(f"lro protoc: the argument {arg!a} is not UTF-8", file=sys.stderr)
+            return 2
     beside = Path(sys.executable).parent
     os.environ["PATH"] = os.pathsep.join([str(beside), os.environ.get("PATH", os.defpath)])
     named = any(arg.startswith(_INCLUDE_OPTIONS) for arg in args)

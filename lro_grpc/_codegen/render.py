@@ -20,7 +20,7 @@ _RESERVED = (
 
 def output_file(file: str) -> str:
     """Returns the path of the module that is written for a proto."""
-    return _module_of(file, "_lro").replace(".", "/") + ".py"
+    return module_of(file, "_lro").replace(".", "/") + ".py"
 
 
 def render(file: str, services: Iterable[Service]) -> str:
@@ -32,7 +32,7 @@ def render(file: str, services: Iterable[Service]) -> str:
     """
     chosen = list(services)
     imports = _Imports(file, chosen)
-    names = _Names()
+    names = _Names(imports.names)
     parts = [_head(file, chosen, imports)]
     for service in chosen:
         parts += _Rendering(service, imports, names).parts()
@@ -47,7 +47,7 @@ class _Names:
 
     def new(self, wanted: str) -> str:
         """Returns the wanted name, with underscores appended until it is free."""
-        while wanted in self._taken or keyword.iskeyword(wanted):
+        while wanted in self._taken or _is_special(wanted):
             wanted += "_"
         self._taken.add(wanted)
         return wanted
@@ -58,12 +58,12 @@ class _Imports:
 
     def __init__(self, file: str, services: Iterable[Service]) -> None:
         used = {
-            _module_of(message.file, "_pb2")
+            module_of(message.file, "_pb2")
             for service in services
             for method in service.methods
             for message in (method.request, *(method.operation_types or (method.output,)))
         }
-        own = _module_of(file, "_pb2")
+        own = module_of(file, "_pb2")
         modules = sorted(used | {own})
         last = [module.rpartition(".")[2] for module in modules]
         names = _Names()
@@ -85,7 +85,7 @@ class _Imports:
         together: dict[str, list[str]] = {}
         for module, name in self._names.items():
             package, _, last = module.rpartition(".")
-            if _has_keyword(module):
+            if _has_special(module):
                 continue
             if package and name == last:
                 together.setdefault(package, []).append(name)
@@ -107,12 +107,12 @@ class _Imports:
         return [
             f'{name} = importlib.import_module("{module}")'
             for module, name in self._names.items()
-            if _has_keyword(module)
+            if _has_special(module)
         ]
 
     def annotation(self, message: MessageType) -> str:
         """Returns a message's class as an annotation names it."""
-        if _has_keyword(".".join((_module_of(message.file, "_pb2"), *message.path))):
+        if _has_special(".".join((module_of(message.file, "_pb2"), *message.path))):
             return "Any"
         return ".".join((self._name(message), *message.path))
 
@@ -120,12 +120,12 @@ class _Imports:
         """Returns a message's class as code names it."""
         found = self._name(message)
         for part in message.path:
-            is_keyword = keyword.iskeyword(part)
-            found = f'getattr({found}, "{part}")' if is_keyword else f"{found}.{part}"
+            is_special = _is_special(part)
+            found = f'getattr({found}, "{part}")' if is_special else f"{found}.{part}"
         return found
 
     def _name(self, message: MessageType) -> str:
-        return self._names[_module_of(message.file, "_pb2")]
+        return self._names[module_of(message.file, "_pb2")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,8 +359,13 @@ def _head(file: str, services: list[Service], imports: _Imports) -> str:
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def _has_keyword(path: str) -> bool:
-    return any(map(keyword.iskeyword, path.split(".")))
+def _has_special(path: str) -> bool:
+    return any(map(_is_special, path.split(".")))
+
+
+def _is_special(name: str) -> bool:
+    """Tells whether code within a class cannot say a name: a keyword, or one that is mangled."""
+    return keyword.iskeyword(name) or (name.startswith("__") and not name.endswith("__"))
 
 
 def _public(name: str) -> str:
@@ -384,7 +389,7 @@ def _shape(method: Method) -> str:
     return f"{words[method.client_streaming]}_{words[method.server_streaming]}"
 
 
-def _module_of(file: str, suffix: str) -> str:
+def module_of(file: str, suffix: str) -> str:
     """Returns the module that protoc's Python generator writes for a proto, by its suffix."""
     stem = file.removesuffix(".protodevel").removesuffix(".proto")
     return stem.replace("-", "_").replace("/", ".") + suffix
@@ -393,11 +398,19 @@ def _module_of(file: str, suffix: str) -> str:
 def _docstring(*paragraphs: str, indent: int) -> list[str]:
     text = "\n\n".join(filter(None, map(without_directives, paragraphs)))
     text = text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    text = "".join(map(_visible, text))
     text += " " if text.endswith('"') else ""
     lines = text.split("\n")
     lines = [f'"""{lines[0]}', *lines[1:]]
     lines = [*lines, '"""'] if len(lines) > 1 else [f'{lines[0]}"""']
     return [f"{' ' * indent}{line}" if line else "" for line in lines]
+
+
+def _visible(character: str) -> str:
+    """Returns a character of a docstring, escaped if it would show as another, or as none."""
+    if character.isprintable() or character in "\n\t":
+        return character
+    return character.encode("unicode_escape").decode()
 
 
 def _call_lines(function: str, *arguments: str) -> list[str]:

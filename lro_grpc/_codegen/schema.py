@@ -15,7 +15,8 @@ OPERATION = "google.longrunning.Operation"
 _OPERATION_INFO: Any = operations_pb2.operation_info
 
 # Field numbers of descriptor.proto, of which the paths of SourceCodeInfo are made.
-_SERVICE, _METHOD, _OPTIONS = 6, 2, 4
+SERVICE = 6
+_METHOD, _OPTIONS = 2, 4
 _INFO = _OPERATION_INFO.number
 
 
@@ -116,9 +117,9 @@ class Schema:
             Service(
                 name=service.name,
                 full_name=_join(file.package, service.name),
-                comment=where.comment(_SERVICE, index),
+                comment=where.comment(SERVICE, index),
                 methods=tuple(
-                    self._method(file, service, method, where, (_SERVICE, index, _METHOD, number))
+                    self._method(file, service, method, where, (SERVICE, index, _METHOD, number))
                     for number, method in enumerate(service.method)
                 ),
             )
