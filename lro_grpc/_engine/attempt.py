@@ -14,16 +14,16 @@ is accepted, the task of an ``async def`` handler is cancelled. A thread cannot 
 something may be interrupted, so that no cancel ever hits the code that makes the outcome.
 
 **The lease.** It is measured from before the claim or the heartbeat was sent, and by a tenth less
-than it is long: it ends here before it ends in the store. See ``leases``.
+than it is long: it ends here before it ends in the store. ``leases`` alone judges by it.
 
 **Writes.** ``write`` stores an event, and goes on through an outage of the store for as long as the
-lease lasts. If the fence refuses the event, the attempt has lost its operation, and stops. An event
-whose answer was lost is stored again: a state does no harm twice, and the fence refuses an event of
-an attempt that was ended by the first write.
+operation is the attempt's. If the fence refuses the event, the attempt has lost its operation, and
+stops. An event whose answer was lost is stored again: a state does no harm twice, and the fence
+refuses an event of an attempt that was ended by the first write.
 
 **Threads.** The event loop calls everything but ``progress``, ``pause_here``, ``begin_undo``,
-``raise_if_stopped`` and ``write_from_thread``. These are for the handler, wherever it runs; the
-lock is for them. Any thread may read the values.
+``raise_if_stopped`` and ``write_from_thread``, which are for the handler, wherever it runs, and
+``lease_renewed``; the lock is for them. Any thread may read the values.
 """
 
 from __future__ import annotations
@@ -205,8 +205,7 @@ class Attempt:
                 self.stop(StopReason.LEASE_LOST)
                 raise AttemptStopped(StopReason.LEASE_LOST) from cause
             except UnavailableError as cause:
-                if self.lease_is_over:
-                    self.stop(StopReason.LEASE_LOST)
+                if self.stop_reason is StopReason.LEASE_LOST:
                     raise AttemptStopped(StopReason.LEASE_LOST) from cause
                 await self._clock.sleep(_WRITE_PAUSE)
             else:

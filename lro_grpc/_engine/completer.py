@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from lro_grpc._engine.attempt import Attempt
-from lro_grpc._errors import LroError, UnavailableError, UnexpectedError
+from lro_grpc._errors import LroError, StopReason, UnavailableError, UnexpectedError
 from lro_grpc._operation.events import Event, Fail, Report
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Clock
@@ -27,7 +27,7 @@ class Completer:
     """Stores outcomes, those of one turn of the event loop together.
 
     An outcome is stored once, or not at all. Where the store's answer was lost, it is stored again:
-    if the first write did arrive, the fence refuses the second one. Where the lease runs out first,
+    if the first write did arrive, the fence refuses the second one. Where the lease is lost first,
     the outcome is dropped, for the operation may be another attempt's by now (R5, R10).
 
     Args:
@@ -81,7 +81,7 @@ class Completer:
                 outcomes = [again for one, answer in pairs if (again := self._settle(one, answer))]
 
     def _still_held(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
-        over = {attempt for attempt, _ in outcomes if attempt.lease_is_over}
+        over = {attempt for attempt, _ in outcomes if attempt.stop_reason is StopReason.LEASE_LOST}
         for attempt in over:
             self._on_end(attempt, None)
         return [one for one in outcomes if one[0] not in over]

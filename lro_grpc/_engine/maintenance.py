@@ -23,8 +23,9 @@ class Maintenance:
     Args:
         store: Where the operations are kept.
         clock: Tells the time.
-        is_held: Tells whether this process still holds an operation whose lease is over by the
-            time of day. A clock that was set forward must not cost an attempt its operation.
+        is_held: Tells whether an operation that an attempt holds is, or may be, in the hands of
+            this process: whatever the time of day, and however long the process has stood still,
+            it does not take an operation from itself.
     """
 
     def __init__(self, store: Store, clock: Clock, is_held: Callable[[Leased], bool]) -> None:
@@ -39,15 +40,19 @@ class Maintenance:
         return len(leased)
 
     async def rescue(self) -> None:
-        """Takes operations from attempts whose lease is over, for another one to go on (R6).
+        """Takes operations from attempts that have lost them, for another one to go on (R6).
+
+        On a shared store those are the attempts whose lease is over. On an exclusive one all that
+        this process does not hold are, such as one whose claim was stored and not answered.
 
         Raises:
             UnavailableError: If the store cannot answer.
         """
-        leased = await self._store.leased(until=self._clock.now())
+        exclusive = self._store.exclusive
+        leased = await self._store.leased(until=None if exclusive else self._clock.now())
         lost = [one for one in leased if not self._is_held(one)]
         if lost:
-            await self._lose([(one.name, LeaseLost(one.attempt)) for one in lost])
+            await self._lose([(one.name, LeaseLost(one.attempt, proven=exclusive)) for one in lost])
 
     async def expire_and_prune(self) -> None:
         """Ends operations whose own time is over, and removes those whose retention is.

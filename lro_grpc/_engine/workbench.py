@@ -3,7 +3,8 @@
 An engine says which operations to claim, by name. For each that it gets, the workbench begins an
 attempt and sees to the rest until the attempt is over:
 
-* A claim is answered with a lease. ``Leases`` renews it, and ends the attempt where it cannot.
+* A claim is answered with a lease. On a store that others share, ``Leases`` renews it, and stops
+  the attempt where it cannot.
 * An ``Executor`` runs the handler, and makes one event of how it ended: the outcome.
 * The ``Completer`` stores outcomes, the ``ProgressWriter`` progress on the way; both in groups, for
   a commit costs far more than the rows in it.
@@ -22,10 +23,12 @@ heard while a claim is under way are kept until the attempts of that claim have 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
+from typing import cast
 
 from lro_grpc._engine import time_limits
 from lro_grpc._engine.attempt import Attempt
@@ -35,13 +38,13 @@ from lro_grpc._engine.handler import Handler
 from lro_grpc._engine.leases import Leases
 from lro_grpc._engine.maintenance import Maintenance
 from lro_grpc._engine.progress_writer import ProgressWriter
-from lro_grpc._errors import LroError, StopReason, UnavailableError
+from lro_grpc._errors import LroError, OperationNotFoundError, StopReason, UnavailableError
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.clock import Clock, micros
 from lro_grpc._runtime.log import log_claimed, log_done
-from lro_grpc._stores.store import Leased, Store
+from lro_grpc._stores.store import Leased, SharedStore, Store
 
 _log = logging.getLogger("lro_grpc")
 
@@ -97,10 +100,11 @@ class Workbench:
         self._on_end: dict[Attempt, OnEnd] = {}
         self._running: set[Executor] = set()
         self._limits: dict[Attempt, Sequence[asyncio.Task[None]]] = {}
-        self._claims: set[asyncio.Future[None]] = set()
+        self._claims: dict[asyncio.Future[None], Sequence[str]] = {}
+        """The claims that are under way: the names of each."""
         self._heard: dict[str, Record] = {}
         """The records that were heard of while a claim was under way."""
-        self._leases = Leases(store, self._attempts, clock, self._lease)
+        self._leases: Leases | None = None
         self._maintenance = Maintenance(store, clock, self._holds)
         self._completer = Completer(store, clock, self._end)
         self._loops: list[asyncio.Task[None]] = []
@@ -119,9 +123,11 @@ class Workbench:
         self._progress_writer = ProgressWriter(self.store, self._attempts)
         self.store.subscribe(self._on_change)
         recovered = await self._maintenance.take_over() if self.store.exclusive else 0
+        if not self.store.exclusive:
+            shared = cast("SharedStore", self.store)
+            self._leases = Leases(shared, self._attempts, self.clock, self._lease)
+            self._leases.start()
         self.repeat(self._progress_writer.store)
-        self.repeat(self._leases.renew)
-        self.repeat(self._leases.watch)
         self.repeat(self._sweep)
         return recovered
 
@@ -160,7 +166,7 @@ class Workbench:
             UnavailableError: If the store cannot answer.
         """
         under_way = self._loop.create_future()
-        self._claims.add(under_way)
+        self._claims[under_way] = names
         try:
             claim = Claim(micros(self._lease))
             claimed_at = self.clock.monotonic()
@@ -172,7 +178,7 @@ class Workbench:
                     log_done(answer)
             return answers
         finally:
-            self._claims.discard(under_way)
+            del self._claims[under_way]
             under_way.set_result(None)
             if not self._claims:
                 self._heard.clear()
@@ -210,6 +216,8 @@ class Workbench:
                 attempt.stop(StopReason.LEASE_LOST)
                 executor.cancel()
         await self._completer.flush(grace.total_seconds())
+        if self._leases is not None:
+            self._leases.stop()
         for task in self._loops:
             task.cancel()
         await asyncio.gather(*self._loops, *limits, return_exceptions=True)
@@ -234,14 +242,13 @@ class Workbench:
         executor = Executor(attempt, self._random)
         self._running.add(executor)
         executor.add_done_callback(self._executed)
-        if attempt.lease_is_over:  # the answer to the claim was that late: another one may have it
-            attempt.stop(StopReason.LEASE_LOST)
-        elif self.is_stopping:
+        is_late = self._leases is not None and attempt.lease_is_over
+        if self.is_stopping or is_late:  # another one may have it by now: it is given back
             attempt.stop(StopReason.SHUTDOWN)
         else:
             heard = self._heard.get(record.name)
-            if heard is not None and heard.attempt == record.attempt:
-                attempt.see(heard)
+            if heard is not None and heard.attempt >= record.attempt:
+                self._see(attempt, heard)
             self._limits[attempt] = time_limits.watch(attempt, self.clock, self._lease)
 
     def _executed(self, executor: asyncio.Task[Event]) -> None:
@@ -270,23 +277,41 @@ class Workbench:
         self._on_end.pop(attempt)(record)
 
     def _on_change(self, _before: Record | None, record: Record) -> None:
-        if not record.lease_expire_time:
-            return
         attempt = self._attempts.get(record.name)
-        if attempt is not None and attempt.number == record.attempt:
-            attempt.see(record)
-        elif self._claims:
+        if attempt is not None and attempt.number <= record.attempt:
+            self._see(attempt, record)
+        if self._claims and record.attempt:
             self._heard[record.name] = record
 
+    def _see(self, attempt: Attempt, record: Record) -> None:
+        """Tells an attempt what has become of its operation."""
+        if attempt.number == record.attempt and record.lease_expire_time:
+            attempt.see(record)
+        else:
+            attempt.stop(StopReason.LEASE_LOST)
+
     def _holds(self, leased: Leased) -> bool:
-        """Tells whether an operation is held here, by this process's own clock."""
+        """Tells whether an operation is held here, or may turn out to be."""
         attempt = self._attempts.get(leased.name)
-        return (
-            attempt is not None and attempt.number == leased.attempt and not attempt.lease_is_over
+        return any(leased.name in names for names in self._claims.values()) or (
+            attempt is not None
+            and attempt.number == leased.attempt
+            and attempt.stop_reason is not StopReason.LEASE_LOST
         )
 
     async def _sweep(self) -> None:
         await self.clock.sleep(self._sweep_pause)
         self._on_sweep()
+        if self.store.exclusive:
+            await self._look_again()
         await self._maintenance.rescue()
         await self._maintenance.expire_and_prune()
+
+    async def _look_again(self) -> None:
+        """Reads what the attempts hold, for a notice may be lost where a commit has failed (R9).
+
+        On a shared store the answers to heartbeats tell it.
+        """
+        for attempt in list(self._attempts.values()):
+            with contextlib.suppress(OperationNotFoundError):  # it was deleted, and goes on
+                self._see(attempt, await self.store.read(attempt.name))

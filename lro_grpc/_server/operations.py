@@ -67,7 +67,8 @@ class Operations(Lifespan):
             ``sqlite:////folder/file.db`` (absolute) or ``memory:``.
         error_domain: ``ErrorInfo.domain`` of errors that handlers, ``identify`` and ``authorize``
             raise without one. The name of the method's gRPC service unless given.
-        lease: The time for which an attempt holds its operation without a heartbeat.
+        lease: The time for which an attempt holds its operation without a heartbeat, on a store
+            that other processes share; and that a handler is given to stop, once it has to.
         sweep: The interval at which lost, overdue and expired operations are looked for.
         retention: The time for which a done operation is kept, unless its method's options give
             another (S7).

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from lro_grpc._errors import LroError
 from lro_grpc._operation.events import Event
 from lro_grpc._operation.record import Record
-from lro_grpc._stores.store import MAX_EXAMINED, Change, Leased, Listener, Page, Query, Store
+from lro_grpc._stores.store import (
+    MAX_EXAMINED,
+    Change,
+    Leased,
+    Listener,
+    Page,
+    Query,
+    SharedStore,
+    Store,
+)
 
 T = TypeVar("T")
 
@@ -96,6 +105,10 @@ class ForwardingStore:
     async def expired(self, limit: int) -> Sequence[str]:
         """Returns operations that are to expire, or to be removed."""
         return await self._call(self._store.expired, limit)
+
+    async def renew(self, leased: Sequence[Leased], lease: int) -> Sequence[Record | LroError]:
+        """Renews leases, if the store is a shared one."""
+        return await self._call(cast("SharedStore", self._store).renew, leased, lease)
 
     async def _call(
         self, call: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, **options: Any

@@ -249,6 +249,28 @@ class Store(Protocol):
         ...
 
 
+class SharedStore(Store, Protocol):
+    """A store that several processes have open at a time: ``exclusive`` is false."""
+
+    async def renew(self, leased: Sequence[Leased], lease: int) -> Sequence[Record | LroError]:
+        """Applies a ``Heartbeat`` to each of some operations that attempts of this process hold.
+
+        It is called on another event loop than everything else, in another thread, while the
+        store's own loop may stand still: so it cannot wait for anything that goes on there, such as
+        a connection that belongs to it. It may be cancelled, and be called again. No listener
+        hears of it.
+
+        Args:
+            leased: The operations, and the attempts that hold them.
+            lease: The time for which they are held from now on, in microseconds.
+
+        Returns:
+            For each operation the record as it is then, or the error with which the heartbeat was
+            refused.
+        """
+        ...
+
+
 def name_taken(name: str) -> LroError:
     """Returns the error for a new record whose name an operation has."""
     return LroError(

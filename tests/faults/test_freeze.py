@@ -1,4 +1,4 @@
-"""A server stands still for longer than the leases of its attempts, and then goes on (R5)."""
+"""A server stands still for longer than the leases of its attempts, and then goes on (R6)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from killable import Site, create, expected, outcome, seen, snapshot
+from killable import Site, create, expected, outcome, snapshot
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -16,7 +16,7 @@ LEASE_SECONDS = 1
 
 
 @pytest.mark.parametrize("stack", ["aio", "sync"])
-def test_attempts_whose_leases_have_run_out_are_followed_by_others_and_have_no_say(
+def test_a_frozen_process_that_alone_has_its_store_loses_no_attempt_however_often(
     site: Site, stack: str
 ) -> None:
     requests: list[Message] = [create(PARENT, "async-noop"), snapshot(PARENT, "def-noop")]
@@ -25,17 +25,28 @@ def test_attempts_whose_leases_have_run_out_are_followed_by_others_and_have_no_s
     started = {server.start(request): request for request in requests}
     server.reach(*points)
 
-    server.freeze()
-    threading.Event().wait(1.5 * LEASE_SECONDS)
-    server.thaw()
+    for _ in range(3):
+        server.freeze()
+        threading.Event().wait(1.5 * LEASE_SECONDS)
+        server.thaw()
+        server.start(create(PARENT, "more-noop"))  # it answers: all that was due has been done
 
-    for name in started:
-        server.get_when(name, lambda operation: seen(operation).attempt > 1)
-    server.release()  # the first attempts' handlers end now, too
+    server.release()
     for name, request in started.items():
-        operation = server.wait(name)
-        assert outcome(operation) == expected(request)
-        attempts = site.attempts(name)
-        assert attempts == list(range(1, seen(operation).attempt + 1))
-        assert server.get(name) == operation
+        assert outcome(server.wait(name)) == expected(request)
+        assert site.attempts(name) == [1]
+    server.drain()
+
+
+def test_a_process_that_is_killed_while_it_is_frozen_is_followed_at_once(site: Site) -> None:
+    request = create(PARENT, "async-noop")
+    frozen = site.serve(lease=3600, hold=["creating/async-noop"])
+    name = frozen.start(request)
+    frozen.reach("creating/async-noop")
+    frozen.freeze()
+    frozen.kill()
+
+    server = site.serve(lease=3600)
+    assert outcome(server.wait(name)) == expected(request)
+    assert site.attempts(name) == [1, 2]
     server.drain()

@@ -92,7 +92,7 @@ class Nemesis:
         process.frozen = True
         await asyncio.sleep(self._a_while())
         self._loop.thaw(process)
-        notices = self._scenario.lease / 20 + 0.5
+        notices = self._scenario.lease * (1 / 3 + 1 / 20) + 0.5  # it beats first, and judges then
         self._observer.excused[process] = self._loop.time() + notices
 
     async def _part(self, place: int) -> None:

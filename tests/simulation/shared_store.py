@@ -7,6 +7,7 @@ import contextvars
 from typing import TYPE_CHECKING, Any
 
 from lro_grpc._errors import LroError
+from lro_grpc._operation.events import Heartbeat
 from lro_grpc.stores import MemoryStore
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from lro_grpc._operation.events import Event
     from lro_grpc._operation.record import Record
-    from lro_grpc.stores import Change, Listener
+    from lro_grpc.stores import Change, Leased, Listener
 
     Write = Callable[[], Awaitable[Any]]
 
@@ -148,3 +149,6 @@ class Client:
 
     async def apply_all(self, changes: Sequence[Change]) -> Sequence[Record | LroError]:
         return await self._store.write(self, lambda: self._store.apply_all(changes))
+
+    async def renew(self, leased: Sequence[Leased], lease: int) -> Sequence[Record | LroError]:
+        return await self.apply_all([(one.name, Heartbeat(one.attempt, lease)) for one in leased])

@@ -12,6 +12,8 @@ from lro_grpc.stores import MemoryStore, SqliteStore
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from lro_grpc.stores import Store
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
@@ -52,4 +54,17 @@ def sqlite_world(tmp_path: Path) -> World:
 def world(request: pytest.FixtureRequest) -> World:
     """Each of them in turn."""
     world: World = request.getfixturevalue(f"{request.param}_world")
+    return world
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def shared_world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
+    """Each of them in turn, as if other processes had the store open, too."""
+
+    def make_store() -> Store:
+        if request.param == "memory":
+            return MemoryStore(world.clock.now)
+        return SqliteStore(tmp_path / "operations.db", world.clock.now)
+
+    world = World(make_store, is_shared=True)
     return world

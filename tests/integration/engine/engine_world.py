@@ -15,12 +15,12 @@ from google.protobuf import any_pb2, wrappers_pb2
 from google.rpc import error_details_pb2
 
 from lro.v1 import operation_metadata_pb2
-from lro_grpc import Clock, LroError
+from lro_grpc import Clock, LroError, StopReason
 from lro_grpc._operation import publication
-from lro_grpc._operation.events import Cancel, Event, Pause, Resume
+from lro_grpc._operation.events import Cancel, Event, Heartbeat, Pause, Resume
 from lro_grpc._operation.record import Record
 from lro_grpc.engines import Engine, Handler, InProcess, Workbench
-from lro_grpc.stores import Change, ForwardingStore, Listener, Notifier, Store
+from lro_grpc.stores import Change, ForwardingStore, Leased, Listener, Notifier, Store
 from lro_grpc.testing import ManualClock
 
 T = TypeVar("T")
@@ -126,9 +126,12 @@ class Link(ForwardingStore):
     answer ends: for the store, the engine's process is dead.
     """
 
-    def __init__(self, store: Store, before_claimable: Callable[[], None]) -> None:
+    def __init__(
+        self, store: Store, before_claimable: Callable[[], None], *, is_shared: bool = False
+    ) -> None:
         super().__init__(store)
         self._before_claimable = before_claimable
+        self._is_shared = is_shared
         self._cut = False
         self.before: Hook = _nothing
         """Is awaited before events are given to the store."""
@@ -137,6 +140,13 @@ class Link(ForwardingStore):
 
     def cut(self) -> None:
         self._cut = True
+
+    @property
+    def exclusive(self) -> bool:
+        return super().exclusive and not self._is_shared
+
+    async def renew(self, leased: Sequence[Leased], lease: int) -> Sequence[Record | LroError]:
+        return await self.apply_all([(one.name, Heartbeat(one.attempt, lease)) for one in leased])
 
     async def open(self) -> None:
         raise NotImplementedError
@@ -186,15 +196,21 @@ async def _nothing(events: Sequence[Event]) -> None:
 
 
 class World:
-    """A store, the engines that a test starts on it, and a client's view of the operations."""
+    """A store, the engines that a test starts on it, and a client's view of the operations.
 
-    def __init__(self, make_store: Callable[[], Store]) -> None:
+    Args:
+        make_store: Makes the store.
+        is_shared: Whether the engines take it for one that other processes have open, too.
+    """
+
+    def __init__(self, make_store: Callable[[], Store], *, is_shared: bool = False) -> None:
         self.clock = WorldClock()
+        self.is_shared = is_shared
         self.link: Link
         self._make_store = make_store
         self._store: Store | None = None
         self._notifier: Notifier
-        self._engine: Engine | None = None
+        self._engine: Any = None
         self._count = itertools.count(1)
 
     async def open(self) -> Store:
@@ -213,7 +229,8 @@ class World:
         through: Callable[[Store], Store] = lambda store: store,
     ) -> Engine:
         """Starts an engine; a bare function is the handler of ``METHOD``."""
-        self.link = Link(through(await self.open()), before_claimable)
+        store = through(await self.open())
+        self.link = Link(store, before_claimable, is_shared=self.is_shared)
         made = [one if isinstance(one, Handler) else handler(one) for one in handlers]
         self._engine = in_process(self.link, made, self.clock, random)
         self.recovered = await self._engine.start()
@@ -231,6 +248,8 @@ class World:
     async def crash(self) -> None:
         """Ends the process as kill -9 does: nothing that the engine still does has an effect."""
         self.link.cut()
+        for attempt in self._engine._workbench._attempts.values():
+            attempt.stop(StopReason.LEASE_LOST)  # a dead handler does nothing more
         self._engine = None
         await self.stop()
 

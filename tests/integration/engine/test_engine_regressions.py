@@ -54,34 +54,34 @@ async def lost_elsewhere(world, meanwhile):
     return name
 
 
-async def test_a_finish_between_the_sweeps_look_and_its_write_stands(world):
+async def test_a_finish_between_the_sweeps_look_and_its_write_stands(shared_world):
     """River #1302: the rescuer overwrote what had completed."""
 
     async def finish(name):
-        await world.apply(name, Succeed(Report(1), ELSEWHERE))
+        await shared_world.apply(name, Succeed(Report(1), ELSEWHERE))
 
-    name = await lost_elsewhere(world, finish)
-    await world.pass_time(2 * LEASE)
-    assert response_of(await world.get(name)) == "elsewhere"
-    ended = await world.record(name)
+    name = await lost_elsewhere(shared_world, finish)
+    await shared_world.pass_time(2 * LEASE)
+    assert response_of(await shared_world.get(name)) == "elsewhere"
+    ended = await shared_world.record(name)
     assert (ended.attempt, ended.failed_attempts) == (1, 0)
 
 
-async def test_a_claim_between_the_sweeps_look_and_its_write_stands(world):
+async def test_a_claim_between_the_sweeps_look_and_its_write_stands(shared_world):
     """River #1302 again: the rescuer took a job from its new worker."""
 
     async def claim_again(name):
-        await world.apply(name, LeaseLost(1))
-        await world.apply(name, Claim(10 * int(LEASE * MICROS)))
+        await shared_world.apply(name, LeaseLost(1))
+        await shared_world.apply(name, Claim(10 * int(LEASE * MICROS)))
 
-    name = await lost_elsewhere(world, claim_again)
-    held = await world.record(name)
+    name = await lost_elsewhere(shared_world, claim_again)
+    held = await shared_world.record(name)
     assert (held.state, held.attempt, held.failed_attempts) == (states.RUNNING, 2, 1)
-    await world.apply(name, Succeed(Report(2), ELSEWHERE))
-    assert response_of(await world.get(name)) == "elsewhere"
+    await shared_world.apply(name, Succeed(Report(2), ELSEWHERE))
+    assert response_of(await shared_world.get(name)) == "elsewhere"
 
 
-async def test_an_operation_longer_than_ten_leases_runs_once_beside_another_worker(memory_world):
+async def test_an_operation_longer_than_ten_leases_runs_once_beside_another_worker(shared_world):
     """River #682: without a heartbeat, what takes long is run twice."""
     started, go_on = Signal(), Signal()
     begun = []
@@ -92,19 +92,19 @@ async def test_an_operation_longer_than_ten_leases_runs_once_beside_another_work
         await go_on
         return Text(value="once")
 
-    first = await memory_world.start(work)
-    await memory_world.start(work)
-    name = await memory_world.create()
+    first = await shared_world.start(work)
+    await shared_world.start(work)
+    name = await shared_world.create()
     await started
-    await memory_world.pass_time(11 * LEASE)
+    await shared_world.pass_time(11 * LEASE)
     go_on.set()
-    done = await memory_world.done(name)
+    done = await shared_world.done(name)
     await first.stop(timedelta(0))
     assert response_of(done) == "once"
     assert begun == [1]
 
 
-async def test_a_zombie_finishes_in_vain(world):
+async def test_a_zombie_finishes_in_vain(shared_world):
     """Unfenced queues take the outcome of a worker that was given up long ago (R5)."""
     started, frozen, thaw = Signal(), Signal(), Signal()
     sent = []
@@ -114,8 +114,8 @@ async def test_a_zombie_finishes_in_vain(world):
         await thaw
         return Text(value="zombie")
 
-    await world.start(work)
-    name = await world.create()
+    await shared_world.start(work)
+    name = await shared_world.create()
     await started
 
     async def freeze(events):
@@ -125,20 +125,20 @@ async def test_a_zombie_finishes_in_vain(world):
     async def listen(events):
         sent.extend(events)
 
-    world.link.before = freeze
-    world.link.after = listen
-    await world.pass_time(LEASE / 2)
+    shared_world.link.before = freeze
+    shared_world.link.after = listen
+    await shared_world.pass_time(LEASE / 2)
     await frozen
-    await world.apply(name, LeaseLost(1, proven=True))
-    await world.apply(name, Claim(10 * int(LEASE * MICROS)))
-    held = await world.record(name)
+    await shared_world.apply(name, LeaseLost(1, proven=True))
+    await shared_world.apply(name, Claim(10 * int(LEASE * MICROS)))
+    held = await shared_world.record(name)
     thaw.set()
-    await world.pass_time(1)
+    await shared_world.pass_time(1)
     assert sent  # what it has sent has arrived
-    assert await world.record(name) == held
-    await world.apply(name, Succeed(Report(2), ELSEWHERE))
-    await world.pass_time(LEASE)
-    assert response_of(await world.get(name)) == "elsewhere"
+    assert await shared_world.record(name) == held
+    await shared_world.apply(name, Succeed(Report(2), ELSEWHERE))
+    await shared_world.pass_time(LEASE)
+    assert response_of(await shared_world.get(name)) == "elsewhere"
 
 
 async def test_of_fifty_claimers_exactly_one_gets_each_attempt(world):

@@ -227,7 +227,7 @@ async def test_a_cancel_that_comes_with_the_claim_reaches_the_handler(world, wor
 # Leases (R5, R6).
 
 
-async def test_a_claim_that_is_answered_too_late_begins_nothing(world):
+async def test_a_claim_that_is_answered_too_late_begins_nothing(shared_world):
     """By then another worker may have the operation (R10)."""
     attempts = []
 
@@ -237,14 +237,14 @@ async def test_a_claim_that_is_answered_too_late_begins_nothing(world):
 
     async def answer_late(events):
         if any(isinstance(event, Claim) for event in events):
-            world.link.after = _nothing
-            world.clock.advance(timedelta(seconds=LEASE))
+            shared_world.link.after = _nothing
+            shared_world.clock.advance(timedelta(seconds=LEASE))
 
-    await world.start(work)
-    world.link.after = answer_late
-    name = await world.create()
-    await world.pass_time(SWEEP + 1)
-    assert response_of(await world.done(name)) == "run"
+    await shared_world.start(work)
+    shared_world.link.after = answer_late
+    name = await shared_world.create()
+    await shared_world.pass_time(SWEEP + 1)
+    assert response_of(await shared_world.done(name)) == "run"
     assert attempts == [2]
 
 
@@ -303,18 +303,18 @@ async def test_a_write_of_an_attempt_that_has_lost_its_lease_is_refused(world):
 
 
 async def test_an_attempt_learns_from_its_heartbeat_that_another_process_has_taken_over(
-    world, worker
+    shared_world, worker
 ):
-    await world.start(worker.run)
-    name = await world.create()
+    await shared_world.start(worker.run)
+    name = await shared_world.create()
     await worker.started
-    store = await world.open()
+    store = await shared_world.open()
     await store.apply_all([(name, LeaseLost(1, proven=True)), (name, Claim(10**9))])
-    await world.pass_time(LEASE / 3 + 1)
+    await shared_world.pass_time(LEASE / 3 + 1)
     await worker.unwound
     assert worker.unwound_by == [(worker.unwinding, StopReason.LEASE_LOST)]
-    assert (await world.record(name)).attempt == 2
-    await world.apply(name, Succeed(Report(2), _anys.packed_bytes(Text(value="elsewhere"))))
+    assert (await shared_world.record(name)).attempt == 2
+    await shared_world.apply(name, Succeed(Report(2), _anys.packed_bytes(Text(value="elsewhere"))))
     assert worker.attempts == [1]
 
 
@@ -332,29 +332,130 @@ async def test_an_attempt_is_stopped_when_a_new_one_begins_in_its_own_process(wo
     assert response_of(await world.done(name)) == "attempt 2"
 
 
-async def test_an_attempt_stops_once_the_store_cannot_renew_its_lease(world, worker):
+async def test_an_attempt_stops_once_the_store_cannot_renew_its_lease(shared_world, worker):
     """By the monotonic clock, a little before the store gives it to another one (R10)."""
-    await world.start(worker.run)
-    name = await world.create()
+    await shared_world.start(worker.run)
+    name = await shared_world.create()
     await worker.started
 
     async def fail(events):
         raise UnavailableError("the store is down")
 
-    await world.pass_time(2 * LEASE)  # its lease was renewed at the very end of this time
-    world.link.before = fail
-    await world.pass_time(LEASE * 0.8)
+    await shared_world.pass_time(2 * LEASE)  # its lease was renewed at the very end of this time
+    shared_world.link.before = fail
+    await shared_world.pass_time(LEASE * 0.8)
     assert worker.unwound_by == []
-    await world.pass_time(LEASE * 0.2)
+    await shared_world.pass_time(LEASE * 0.2)
     await worker.unwound
     assert worker.unwound_by == [(worker.unwinding, StopReason.LEASE_LOST)]
-    world.link.before = _nothing
+    shared_world.link.before = _nothing
     worker.go_on.set()
-    await world.pass_time(10)
+    await shared_world.pass_time(10)
+    assert response_of(await shared_world.done(name)) == "attempt 2"
+
+
+async def test_a_process_that_has_stood_still_beats_first_and_judges_then(shared_world, worker):
+    """The clock says that its lease is over, and the store that the operation is its own."""
+    await shared_world.start(worker.run)
+    name = await shared_world.create()
+    await worker.started
+    shared_world.clock.advance(timedelta(seconds=10 * LEASE))
+    await shared_world.pass_time(2 * SWEEP)
+    assert worker.unwound_by == []
+    worker.go_on.set()
+    assert response_of(await shared_world.done(name)) == "attempt 1"
+    assert worker.attempts == [1]
+
+
+async def test_a_process_that_has_stood_still_and_hears_nothing_judges_by_the_clock(
+    shared_world, worker
+):
+    await shared_world.start(worker.run)
+    await shared_world.create()
+    await worker.started
+
+    async def fail(events):
+        raise UnavailableError("the store is down")
+
+    shared_world.link.before = fail
+    shared_world.clock.advance(timedelta(seconds=10 * LEASE))
+    await shared_world.pass_time(LEASE / 3 - 1)
+    assert worker.unwound_by == []
+    await shared_world.pass_time(2)
+    await worker.unwound
+    assert worker.unwound_by == [(worker.unwinding, StopReason.LEASE_LOST)]
+
+
+@pytest.mark.parametrize("hours", [-5, 0, 24])
+async def test_a_claim_whose_answer_is_lost_is_rescued_whatever_the_time_of_day(world, hours):
+    """Nobody holds the operation then, though it has a lease (R6)."""
+
+    async def work(request, op):
+        return Text(value=f"attempt {op.attempt}")
+
+    async def lose_the_answer(events):
+        if any(isinstance(event, Claim) for event in events):
+            world.link.after = _nothing
+            world.clock.offset += timedelta(hours=hours)
+            raise UnavailableError("the answer is lost")
+
+    await world.start(work)
+    world.link.after = lose_the_answer
+    name = await world.create()
+    await world.pass_time(SWEEP + 1)
     assert response_of(await world.done(name)) == "attempt 2"
 
 
-async def test_an_operation_whose_worker_is_gone_is_taken_over_within_lease_and_sweep(world):
+async def test_a_claim_that_is_answered_late_is_no_lost_one(world, worker):
+    """Nor does a sweep take it away in between, where the store has no other process."""
+
+    async def sweep_first(events):
+        if any(isinstance(event, Claim) for event in events):
+            world.link.after = _nothing
+            await world.pass_time(2 * LEASE)
+
+    await world.start(worker.run)
+    world.link.after = sweep_first
+    name = await world.create()
+    await worker.started
+    worker.go_on.set()
+    assert response_of(await world.done(name)) == "attempt 1"
+
+
+async def test_an_outage_of_a_store_without_other_processes_stops_no_attempt(world, worker):
+    """However long it is: nobody can have taken the operation away (R10)."""
+    await world.start(worker.run)
+    name = await world.create()
+    await worker.started
+
+    async def fail(events):
+        raise UnavailableError("the disk is full")
+
+    world.link.before = fail
+    await world.pass_time(3 * LEASE)
+    worker.go_on.set()
+    await world.pass_time(3 * LEASE)
+    world.link.before = _nothing
+    await world.pass_time(1)
+    assert response_of(await world.done(name)) == "attempt 1"
+    assert worker.attempts == [1]
+
+
+async def test_a_cancel_whose_notice_is_lost_is_found_by_a_sweep(memory_world, worker):
+    """As where a commit is reported as failed, and has happened (R9)."""
+    await memory_world.start(worker.run)
+    name = await memory_world.create()
+    await worker.started
+    store = await memory_world.open()
+    listeners, store._listeners = store._listeners, []
+    await store.apply(name, Cancel())
+    store._listeners = listeners
+    await memory_world.pass_time(SWEEP + 1)
+    assert (await memory_world.done(name)).error.code == Code.CANCELLED
+    assert worker.unwound_by == [(worker.unwinding, StopReason.CANCEL)]
+
+
+async def test_an_operation_whose_worker_is_gone_is_taken_over_within_lease_and_sweep(shared_world):
     """Also one that a dead process on the same store has claimed (R6)."""
     started = Signal()
 
@@ -362,15 +463,15 @@ async def test_an_operation_whose_worker_is_gone_is_taken_over_within_lease_and_
         started.set()
         return Text(value=f"attempt {op.attempt}")
 
-    await world.start(handler(work, method=OTHER_METHOD))
-    name = await world.create()
-    await world.apply(name, Claim(int(LEASE * 1e6)))
-    await world.pass_time(LEASE + 5)
-    assert (await world.record(name)).failed_attempts == 1
-    assert (await world.record(name)).state == states.QUEUED
+    await shared_world.start(handler(work, method=OTHER_METHOD))
+    name = await shared_world.create()
+    await shared_world.apply(name, Claim(int(LEASE * 1e6)))
+    await shared_world.pass_time(LEASE + 5)
+    assert (await shared_world.record(name)).failed_attempts == 1
+    assert (await shared_world.record(name)).state == states.QUEUED
 
 
-async def test_a_thread_that_goes_on_without_its_lease_keeps_its_slot(world):
+async def test_a_thread_that_goes_on_without_its_lease_keeps_its_slot(shared_world):
     """It cannot be ended, and still uses what the slot stands for."""
     started, go_on = [Signal(), Signal()], Signal()
 
@@ -381,17 +482,17 @@ async def test_a_thread_that_goes_on_without_its_lease_keeps_its_slot(world):
             go_on.wait()
         return Text()
 
-    await world.start(handler(work, concurrency=1))
-    stuck = await world.create("0")
+    await shared_world.start(handler(work, concurrency=1))
+    stuck = await shared_world.create("0")
     await started[0]
-    store = await world.open()
+    store = await shared_world.open()
     await store.apply_all([(stuck, LeaseLost(1, proven=True)), (stuck, Claim(10**9))])
-    waiting = await world.create("1")
-    await world.pass_time(LEASE)
-    assert (await world.record(waiting)).attempt == 0
+    waiting = await shared_world.create("1")
+    await shared_world.pass_time(LEASE)
+    assert (await shared_world.record(waiting)).attempt == 0
     go_on.set()
-    assert response_of(await world.done(waiting)) == ""
-    assert (await world.record(stuck)).attempt == 2
+    assert response_of(await shared_world.done(waiting)) == ""
+    assert (await shared_world.record(stuck)).attempt == 2
 
 
 async def test_an_operation_that_was_cancelled_and_deleted_before_its_turn_is_no_error(

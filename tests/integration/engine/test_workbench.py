@@ -52,7 +52,7 @@ class ByName:
 
 
 async def by_name(world: World, one: Handler) -> ByName:
-    world.link = Link(await world.open(), lambda: None)
+    world.link = Link(await world.open(), lambda: None, is_shared=world.is_shared)
     engine = ByName(
         Workbench(
             world.link,
@@ -125,22 +125,22 @@ async def test_an_overdue_operation_is_answered_as_expired(world):
     assert outcome.error_code == Code.DEADLINE_EXCEEDED
 
 
-async def test_an_attempt_that_has_lost_its_operation_ends_without_an_outcome(world):
+async def test_an_attempt_that_has_lost_its_operation_ends_without_an_outcome(shared_world):
     entered = Signal()
 
     async def work(request, op):
         entered.set()
         await asyncio.Event().wait()
 
-    engine = await by_name(world, handler(work))
-    running = asyncio.create_task(engine.run(await world.create()))
+    engine = await by_name(shared_world, handler(work))
+    running = asyncio.create_task(engine.run(await shared_world.create()))
     await entered
 
     async def unavailable(events):
         raise UnavailableError("away")
 
-    world.link.before = unavailable
-    world.clock.advance(timedelta(seconds=LEASE))
+    shared_world.link.before = unavailable
+    await shared_world.pass_time(LEASE)
     assert await running is None
 
 

@@ -1,0 +1,141 @@
+"""A handler that stands still costs no other operation its attempt (R6)."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from concurrent import futures
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from server_harness import SECONDS, Gate, Instance, Server, fleet, response_of
+
+from lro_grpc._operation.events import Heartbeat, LeaseLost, apply_safely
+from lro_grpc._runtime.clock import SystemClock
+from lro_grpc.stores import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lro_grpc import LroError
+    from lro_grpc.stores import Leased, Record
+
+Serve = Any
+
+LEASE_SECONDS = 0.6
+BLOCKED_SECONDS = 3 * LEASE_SECONDS
+LIVENESS = {
+    "lease": timedelta(seconds=LEASE_SECONDS),
+    "sweep": timedelta(seconds=LEASE_SECONDS / 10),
+}
+
+
+class Blocking:
+    """A fleet in which the instance ``blocks`` holds the event loop, and others wait on it."""
+
+    def __init__(self) -> None:
+        self.began: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.held = Gate()
+        self.loop = Gate()
+
+        async def run(_: Any, request: Any, op: Any) -> Any:
+            self.began.put(op.name)
+            if request.instance_id == "blocks":
+                self.loop.block()
+            else:
+                await self.held.pass_by_async()
+            return Instance(name=request.instance_id, seed_rows=op.attempt)
+
+        self.servicer = fleet("CreateInstance", run)
+
+    def block(self, server: Server, *, meanwhile: Callable[[], object] = lambda: None) -> list[str]:
+        """Blocks the loop beside two handlers for three leases; returns all their operations."""
+        names = [server.create(instance_id=f"waits-{number}").name for number in range(2)]
+        for _ in names:
+            self.began.get(timeout=SECONDS)
+        with futures.ThreadPoolExecutor(1) as pool:
+            starting = pool.submit(server.create, instance_id="blocks")
+            self.began.get(timeout=SECONDS)
+            meanwhile()
+            threading.Event().wait(BLOCKED_SECONDS)
+            self.loop.open()
+            return [*names, starting.result(SECONDS).name]
+
+
+@pytest.fixture
+def blocking(serve: Serve) -> Any:
+    blocking = Blocking()
+    yield blocking
+    blocking.loop.open()
+    blocking.held.open()
+
+
+def test_a_handler_that_blocks_the_event_loop_costs_no_operation_its_attempt(
+    serve: Serve, store: str, blocking: Blocking
+) -> None:
+    server = serve(blocking.servicer, store=store, **LIVENESS)
+    names = blocking.block(server)
+    threading.Event().wait(2 * LEASE_SECONDS)  # sweeps, which find nothing to take away
+    blocking.held.open()
+    assert [response_of(server.done(name)).seed_rows for name in names] == [1, 1, 1]
+
+
+class RivalsStore(MemoryStore):
+    """A memory store that another process has open, too: it takes over what has no lease left."""
+
+    exclusive = False
+
+    def __init__(self) -> None:
+        super().__init__(SystemClock().now)
+        self._lock = threading.Lock()
+        self.rescued: list[str] = []
+
+    async def apply(self, name: str, event: Any) -> Record:
+        with self._lock:
+            return await super().apply(name, event)
+
+    async def renew(self, leased: Sequence[Leased], lease: int) -> Sequence[Record | LroError]:
+        with self._lock:
+            return [
+                self._kept(one.name, Heartbeat(one.attempt, lease), self._records[one.name])
+                for one in leased
+            ]
+
+    def rescue(self) -> None:
+        """Does what the sweep of another process does."""
+        with self._lock:
+            for record in list(self._records.values()):
+                after = record
+                if record.lease_expire_time:
+                    after = self._kept(record.name, LeaseLost(record.attempt), record)
+                if after is not record:
+                    self.rescued.append(record.name)
+
+    def _kept(self, name: str, event: Any, before: Record) -> Any:
+        after = apply_safely(event, before, self._now())
+        if isinstance(after, type(before)):
+            self._records[name] = after
+        return after
+
+
+def test_leases_on_a_shared_store_are_renewed_while_the_event_loop_stands_still(
+    serve: Serve, blocking: Blocking
+) -> None:
+    store = RivalsStore()
+    server = serve(blocking.servicer, store=store, **LIVENESS)
+    is_over = threading.Event()
+
+    def take_over() -> None:
+        while not is_over.wait(LEASE_SECONDS / 20):
+            store.rescue()
+
+    rival = threading.Thread(target=take_over)
+    try:
+        names = blocking.block(server, meanwhile=rival.start)
+        blocking.held.open()
+        assert [response_of(server.done(name)).seed_rows for name in names] == [1, 1, 1]
+        assert store.rescued == []
+    finally:
+        is_over.set()
+        rival.join()
