@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from lro_grpc._operation.record import Record
-from lro_grpc._runtime.clock import Clock, seconds
+from lro_grpc._runtime.clock import Clock, Micros, seconds
 from lro_grpc._stores.store import Store
 
 _MAX_NAMES = 1000
@@ -60,22 +60,23 @@ class ClaimQueue:
         if record.method not in self._names:
             return
         if not record.scheduled_time:
-            self._add(record)
+            self._add(record.method, record.name)
         elif len(self._delayed) < _MAX_DELAYED and not self._stopped:
-            task = asyncio.create_task(self._add_later(record))
+            later = self._add_later(record.method, record.name, record.scheduled_time)
+            task = asyncio.create_task(later)  # without the record, which may be large
             self._delayed.add(task)
             task.add_done_callback(self._delayed.discard)
 
-    async def _add_later(self, record: Record) -> None:
-        await self._clock.sleep(seconds(record.scheduled_time - self._clock.now()))
-        self._add(record)
+    async def _add_later(self, method: str, name: str, scheduled_time: Micros) -> None:
+        await self._clock.sleep(seconds(scheduled_time - self._clock.now()))
+        self._add(method, name)
 
-    def _add(self, record: Record) -> None:
-        names = self._names[record.method]
-        if len(names) < _MAX_NAMES and record.method not in self._unknown:
-            names.append(record.name)
+    def _add(self, method: str, name: str) -> None:
+        names = self._names[method]
+        if len(names) < _MAX_NAMES and method not in self._unknown:
+            names.append(name)
         else:
-            self._unknown.add(record.method)
+            self._unknown.add(method)
         self._on_ready()
 
     def read_again(self, method: str) -> None:

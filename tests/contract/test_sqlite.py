@@ -3,12 +3,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+import tracemalloc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,7 @@ from google.protobuf import empty_pb2
 from lro_grpc import _anys
 from lro_grpc._errors import ConfigurationError, OperationNotFoundError, UnavailableError
 from lro_grpc._filtering.parser import parse
-from lro_grpc._operation.events import Cancel, Claim, Delete, Report
+from lro_grpc._operation.events import Cancel, Checkpoint, Claim, Delete, Report
 from lro_grpc._operation.record import Record
 from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import Query, SqliteStore, open_url
@@ -425,6 +427,44 @@ async def test_changes_find_records_that_were_not_kept_at_hand(path, monkeypatch
         with pytest.raises(OperationNotFoundError):
             await store.apply(made[1].name, Cancel())
         assert (await store.apply(made[0].name, Report(1, 5))).progress_percent == 5
+
+
+async def test_large_records_at_hand_are_bounded_by_their_bytes(path):
+    """Whatever of them is large, and however often it changes."""
+    megabyte = 1024 * 1024
+    tracemalloc.start()
+    try:
+        async with opened(path) as store:
+            names = []
+            for number in range(100):
+                record = new(f"op-{number}", request=random.randbytes(megabyte))
+                names.append((await store.create(record)).name)
+                del record
+                await store.apply(names[-1], Claim(LEASE))
+                checkpoint = random.randbytes(megabyte // 2)
+                await store.apply(names[-1], Checkpoint(Report(1), checkpoint))
+            held, _ = tracemalloc.get_traced_memory()
+            assert held < 80 * megabyte
+            for name in names:
+                assert len((await store.read(name)).request) == megabyte
+                assert (await store.apply(name, Report(1, 5))).progress_percent == 5
+            held, _ = tracemalloc.get_traced_memory()
+            assert held < 80 * megabyte
+    finally:
+        tracemalloc.stop()
+
+
+async def test_a_record_that_is_larger_than_all_that_is_kept_at_hand_is_read_from_the_file(
+    path, monkeypatch
+):
+    monkeypatch.setattr("lro_grpc._stores.sqlite.recent.MAX_BYTES", 1000)
+    async with opened(path) as store:
+        large = await store.create(new("op-large", request=b"x" * 2000))
+        small = await store.create(new("op-small"))
+        assert len(store._recent) == 1
+        claimed = await store.apply(large.name, Claim(LEASE))
+        assert await store.read(large.name) == claimed
+        assert await store.read(small.name) == small
 
 
 # Indexes.

@@ -23,12 +23,18 @@ What that takes of each party:
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection, Iterable
 
-from lro_grpc._operation.record import Record
+from lro_grpc._operation.record import FIELDS, Record
 
 MAX_RECORDS = 10_000
 """Records at hand at most; the oldest go first, and are read from the file when they are needed."""
+
+MAX_BYTES = 64 * 1024 * 1024
+"""The most bytes of requests, answers and the like in the records at hand."""
+
+_bytes_of = operator.attrgetter(*(field.name for field in FIELDS.values() if field.type is bytes))
 
 
 class RecentRecords:
@@ -38,6 +44,8 @@ class RecentRecords:
         self.committing: Collection[str] = ()
         """The operations whose rows may be ahead of their records here."""
         self._records: dict[str, Record] = {}
+        self._sizes: dict[str, int] = {}
+        self._bytes = 0
 
     def __len__(self) -> int:
         """Returns the number of records."""
@@ -51,12 +59,26 @@ class RecentRecords:
         """Takes the records of a durable commit."""
         for record in records:
             if record.deleted and record.done:
-                self._records.pop(record.name, None)
+                self._drop(record.name)
             else:
+                size = _size(record)
+                self._bytes += size - self._sizes.get(record.name, 0)
+                self._sizes[record.name] = size
                 self._records[record.name] = record
-        while len(self._records) > MAX_RECORDS:
-            del self._records[next(iter(self._records))]
+        while len(self._records) > MAX_RECORDS or self._bytes > MAX_BYTES:
+            self._drop(next(iter(self._records)))
 
     def clear(self) -> None:
         """Drops all records."""
         self._records.clear()
+        self._sizes.clear()
+        self._bytes = 0
+
+    def _drop(self, name: str) -> None:
+        self._records.pop(name, None)
+        self._bytes -= self._sizes.pop(name, 0)
+
+
+def _size(record: Record) -> int:
+    """Returns the bytes of what may be large; the texts are in ``operation``, too."""
+    return sum(map(len, _bytes_of(record)))
