@@ -54,12 +54,14 @@ if TYPE_CHECKING:
     from lro_grpc._server.decorator import MethodOptions, Prepared, method
     from lro_grpc._server.limits import Limits
     from lro_grpc._server.operations import Operations
+    from lro_grpc._server.rpc.hook_context import AsyncPrepareContext, PrepareContext
 
 __all__ = [
     "Access",
     "AsyncOperationContext",
     "AsyncOperationFuture",
     "AsyncOperationsClient",
+    "AsyncPrepareContext",
     "AttemptStopped",
     "AttemptTelemetry",
     "Backoff",
@@ -88,6 +90,7 @@ __all__ = [
     "Operations",
     "OperationsClient",
     "PermissionDeniedError",
+    "PrepareContext",
     "Prepared",
     "RequestIdReusedError",
     "Retry",
@@ -110,6 +113,7 @@ _HOMES = {
     "AsyncOperationContext": "_engine.context",
     "AsyncOperationFuture": "_client.async_future",
     "AsyncOperationsClient": "_client.async_operations",
+    "AsyncPrepareContext": "_server.rpc.hook_context",
     "AttemptStopped": "_errors",
     "AttemptTelemetry": "_operation.telemetry",
     "Backoff": "_runtime.backoff",
@@ -138,6 +142,7 @@ _HOMES = {
     "Operations": "_server.operations",
     "OperationsClient": "_client.operations",
     "PermissionDeniedError": "_errors",
+    "PrepareContext": "_server.rpc.hook_context",
     "Prepared": "_server.decorator",
     "RequestIdReusedError": "_errors",
     "Retry": "_runtime.backoff",

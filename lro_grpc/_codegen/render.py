@@ -33,9 +33,8 @@ def render(file: str, services: Iterable[Service]) -> str:
     chosen = list(services)
     imports = _Imports(file, chosen)
     names = _Names(imports.names)
-    parts = [_head(file, chosen, imports)]
-    for service in chosen:
-        parts += _Rendering(service, imports, names).parts()
+    parts = [part for one in chosen for part in _Rendering(one, imports, names).parts()]
+    parts.insert(0, _head(file, chosen, imports))
     return "\n\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
@@ -73,6 +72,8 @@ class _Imports:
         }
         self._unused = "" if own in used else self._names[own]
         """The file's own module, if it is imported for its descriptor alone."""
+        self.has_any = False
+        """Whether an annotation is ``Any``."""
 
     @property
     def names(self) -> Collection[str]:
@@ -113,6 +114,7 @@ class _Imports:
     def annotation(self, message: MessageType) -> str:
         """Returns a message's class as an annotation names it."""
         if _has_special(".".join((module_of(message.file, "_pb2"), *message.path))):
+            self.has_any = True
             return "Any"
         return ".".join((self._name(message), *message.path))
 
@@ -298,7 +300,7 @@ class _Rendering:
             f"    {mode.define} {_hook(self._names[method.name])}(",
             "        self,",
             f"        request: {request},",
-            *self._context(mode, request, "Any"),
+            f"        context: lro_grpc.{mode.prefix}PrepareContext,",
             "    ) -> lro_grpc.Prepared | None:",
             f'        """Refuses a request of {method.name}, or names its target."""',
             "        return None",
@@ -350,7 +352,7 @@ def _head(file: str, services: list[Service], imports: _Imports) -> str:
             *(["import importlib"] if assignments else []),
             *(["from collections.abc import AsyncIterator, Iterator"] if streams else []),
             "from datetime import timedelta",
-            "from typing import Any",
+            *(["from typing import Any"] if imports.has_any else []),
         ],
         ["import grpc", "import grpc.aio", *sorted(google)],
         sorted(ours, key=lambda one: (one.startswith("from"), one.split()[1::2])),

@@ -1,15 +1,18 @@
 """Calls that block, each in a daemon thread of its own with the context of its caller.
 
-There is no pool: a call may block for as long as it likes without keeping another one waiting. The
-threads are daemons, so that a process ends although one of them is stuck.
+There is no pool: a call may block for as long as it likes without keeping another one waiting,
+unless their number has a bound (:class:`BoundedThreads`). The threads are daemons, so that a
+process ends although one of them is stuck.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -71,3 +74,64 @@ async def run_in_thread(
     if error is not None:
         raise error
     return result
+
+
+class BoundedThreads:
+    """Threads of which so many at most run at a time; a call beyond them waits for its turn.
+
+    A call that is cancelled leaves the queue. Its thread, once begun, cannot be ended, and counts
+    until it ends by itself.
+
+    Args:
+        most: The most threads at a time.
+        waiting: The most calls that may wait for their turn.
+    """
+
+    def __init__(self, most: int, *, waiting: int) -> None:
+        self.most = most
+        """The most threads at a time."""
+        self._free = most
+        self._most_waiting = waiting
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many calls wait as may."""
+        return len(self._waiting) >= self._most_waiting
+
+    async def run(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls a function in a thread, in its turn; see :func:`run_in_thread`."""
+        loop = asyncio.get_running_loop()
+        await self._turn(loop)
+
+        def call() -> Any:
+            try:
+                return function(*arguments)
+            finally:
+                with contextlib.suppress(RuntimeError):  # the loop has ended
+                    loop.call_soon_threadsafe(self._give_turn)
+
+        return await run_in_thread(name, call)
+
+    async def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        turn = loop.create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                self._give_turn()
+            elif turn in self._waiting:
+                self._waiting.remove(turn)
+            raise
+
+    def _give_turn(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():  # its call may have been cancelled, and not know it yet
+                turn.set_result(None)
+                return
+        self._free += 1

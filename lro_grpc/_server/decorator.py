@@ -132,9 +132,10 @@ class LongRunningMethod:
     def prepare(self, function: F) -> F:
         """Decorates the method that checks a request before anything is stored (S3).
 
-        It takes the request and the RPC's own ServicerContext, and returns a :class:`Prepared` or
-        None. What it raises or aborts with is the RPC's own error. It runs again for a request
-        that is sent again, so it must change nothing.
+        It takes the request and the RPC's own ServicerContext, which has the ``caller`` besides
+        (:class:`PrepareContext`), and returns a :class:`Prepared` or None. What it raises or aborts
+        with is the RPC's own error. It runs again for a request that is sent again, so it must
+        change nothing.
         """
         self._prepare = function
         return function

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 from lro_grpc import paging
-from lro_grpc._errors import ConfigurationError, LimitReachedError
+from lro_grpc._errors import LimitReachedError
 from lro_grpc._operation.record import Record
+from lro_grpc._runtime.options import check_number
 from lro_grpc._stores.store import Store
 
 _ALL = 2**63 - 1
@@ -24,7 +25,7 @@ class Limits:
     (``grpc.max_receive_message_length``, 4 MiB unless set).
 
     Raises:
-        ConfigurationError: If one of them is not positive.
+        ConfigurationError: If one of them is not a positive whole number.
     """
 
     queue: int = 10_000
@@ -39,9 +40,7 @@ class Limits:
     def __post_init__(self) -> None:
         """Checks the numbers."""
         for field in fields(self):
-            value = getattr(self, field.name)
-            if value < 1:
-                raise ConfigurationError(f"the limit {field.name} is {value}; give a positive one")
+            check_number(f"the limit {field.name}", getattr(self, field.name), most=_ALL)
 
 
 class Queues:

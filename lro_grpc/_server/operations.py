@@ -22,6 +22,7 @@ from lro_grpc._operation import metadata as conventional
 from lro_grpc._operation import names
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.clock import Clock, SystemClock, check_duration
+from lro_grpc._runtime.threads import BoundedThreads
 from lro_grpc._server.access import Authorize, Identify
 from lro_grpc._server.decorator import BoundMethod, MethodOptions
 from lro_grpc._server.guarded_store import GuardedStore
@@ -42,6 +43,7 @@ from lro_grpc._server.rpc.handlers import (
 )
 from lro_grpc._server.rpc.local_calls import LocalCalls
 from lro_grpc._server.rpc.registrar import AioRegistrar, Services, SyncRegistrar
+from lro_grpc._server.rpc.server_threads import waiters_of
 from lro_grpc._server.services.control import ControlService
 from lro_grpc._server.services.operations import OperationsService
 from lro_grpc._server.services.start import Starter
@@ -49,6 +51,12 @@ from lro_grpc._stores.notifier import Notifier
 from lro_grpc._stores.observed import ObservedStore
 from lro_grpc._stores.open_url import open_url
 from lro_grpc._stores.store import Store
+
+_PREPARE_THREADS = 64
+"""Threads at a time in which a ``prepare`` that is a ``def`` runs; a start beyond them waits."""
+
+_PREPARES_WAITING = 1000
+"""Starts that may wait for such a thread; one beyond them is refused."""
 
 _METHOD = re.compile(r"/\w+(\.\w+)*/\w+", re.ASCII)
 
@@ -150,6 +158,7 @@ class Operations(Lifespan):
         )
         self._retention = retention
         self._error_domain = error_domain
+        self._threads = BoundedThreads(_PREPARE_THREADS, waiting=_PREPARES_WAITING)
         self._new_id = new_id or functools.partial(names.new_id, os.urandom)
         control = ControlService(self._guarded, self._notifier, watch_resend=watch_resend)
         self._methods: dict[str, RpcMethod] = {
@@ -192,23 +201,28 @@ class Operations(Lifespan):
         )
 
     @overload
-    def attach(self, server: grpc.aio.Server, *, max_waiters: int = 4) -> grpc.aio.Server: ...
+    def attach(
+        self, server: grpc.aio.Server, *, max_waiters: int | None = None
+    ) -> grpc.aio.Server: ...
 
     @overload
-    def attach(self, server: grpc.Server, *, max_waiters: int = 4) -> grpc.Server: ...
+    def attach(self, server: grpc.Server, *, max_waiters: int | None = None) -> grpc.Server: ...
 
-    def attach(self, server: Any, *, max_waiters: int = 4) -> Any:
+    def attach(self, server: Any, *, max_waiters: int | None = None) -> Any:
         """Adds google.longrunning.Operations and lro.v1.OperationControlService to a server.
 
         Args:
             server: A ``grpc.aio`` server or a ``grpc.server`` that is not started yet.
             max_waiters: On a ``grpc.server``, the most Wait and Watch calls that may hold one of
-                its threads; above it a Wait answers at once (P9), and a Watch is refused. Keep it
-                below the server's own threads.
+                its threads; above it a Wait answers at once (P9), and a Watch is refused. Half of
+                its threads unless given.
 
         Returns:
             The registrar to add servicers to: it is of the server's own type, keeps long-running
             methods to itself and passes everything else through.
+
+        Raises:
+            ConfigurationError: If the calls that wait could take every thread of a ``grpc.server``.
         """
         if isinstance(server, grpc.aio.Server):
             waiters = Waiters(self._limits.waiters, self._telemetry)
@@ -216,9 +230,7 @@ class Operations(Lifespan):
             handlers = AioHandlers(self._find, waiters, streams)
             server.add_generic_rpc_handlers((handlers,))
             return AioRegistrar(server, self._services)
-        if max_waiters < 0:
-            raise ConfigurationError(f"max_waiters is {max_waiters}; give 0 or a positive number")
-        few = Waiters(max_waiters, self._telemetry)
+        few = Waiters(waiters_of(server, max_waiters), self._telemetry)
         server.add_generic_rpc_handlers((SyncHandlers(self._find, few, self._submit),))
         return SyncRegistrar(server, self._services)
 
@@ -378,6 +390,7 @@ class Operations(Lifespan):
             self._queues,
             self._clock,
             self._new_id,
+            self._threads,
             self._telemetry,
         )
         self._handlers[method] = handler

@@ -25,7 +25,7 @@ from google.protobuf.message import DecodeError, Message
 from lro_grpc._errors import LimitReachedError, MalformedRequestError
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.interrupts import only_errors
-from lro_grpc._runtime.threads import run_in_thread
+from lro_grpc._runtime.threads import BoundedThreads
 from lro_grpc._server.hooks import result_of
 from lro_grpc._server.rpc.hook_context import AsyncHookContext, HookContext
 
@@ -128,25 +128,42 @@ class Call:
         if self._waits:
             self._waiters.leave()
 
-    async def prepare(self, function: Callable[[Any, Any], Any], request: Any) -> Any:
+    async def prepare(
+        self,
+        function: Callable[[Any, Any], Any],
+        request: Any,
+        caller: str,
+        threads: BoundedThreads,
+    ) -> Any:
         """Calls a ``prepare`` with the request and the RPC's context.
 
-        A ``def`` runs in a thread.
+        Args:
+            function: The ``prepare``.
+            request: The request.
+            caller: The caller, for the context.
+            threads: Where a ``def`` runs.
 
         Raises:
+            LimitReachedError: If as many calls wait for such a thread as may.
             Aborted: If it has refused the request through the context.
         """
         is_async = inspect.iscoroutinefunction(function)
-        context = (AsyncHookContext if is_async else HookContext)(self.context)
+        context = (AsyncHookContext if is_async else HookContext)(self.context, caller)
         if is_async:
             prepared = await result_of(function(request, context), "prepare")
         else:
+            if threads.is_full:
+                raise LimitReachedError(
+                    f"{threads.most} requests are checked, and as many wait for that as may;"
+                    " try again later",
+                    subject=self.method,
+                )
 
             def call() -> Any:
                 with only_errors("prepare"):
                     return function(request, context)
 
-            prepared = await run_in_thread("lro-prepare", call)
+            prepared = await threads.run("lro-prepare", call)
         context.raise_if_refused()
         return prepared
 

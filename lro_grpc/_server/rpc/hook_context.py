@@ -6,9 +6,11 @@ because its first sending was faster; then the answer is the operation that this
 
 from __future__ import annotations
 
+import abc
 from typing import Any, NoReturn
 
 import grpc
+import grpc.aio
 
 Trailers = tuple[tuple[str, str | bytes], ...]
 
@@ -29,10 +31,36 @@ class Aborted(Exception):  # noqa: N818 - it carries an abort, which a prepare h
         self.trailers = trailers
 
 
-class HookContext:
-    """A ServicerContext for a ``def``; passes everything on but what refuses the request."""
+class PrepareContext(grpc.ServicerContext):
+    """The context of a ``prepare`` that is a ``def``: an RPC's own, with its caller."""
 
-    def __init__(self, context: Any) -> None:
+    @property
+    @abc.abstractmethod
+    def caller(self) -> str:
+        """The caller, as ``identify`` returned it; empty without one."""
+
+
+class AsyncPrepareContext(grpc.aio.ServicerContext[Any, Any]):
+    """The context of a ``prepare`` that is an ``async def``: see :class:`PrepareContext`."""
+
+    @property
+    @abc.abstractmethod
+    def caller(self) -> str:
+        """The caller, as ``identify`` returned it; empty without one."""
+
+
+@PrepareContext.register
+class HookContext:
+    """A ServicerContext for a ``def``; passes everything on but what refuses the request.
+
+    Args:
+        context: The RPC's own.
+        caller: The caller, as far as it is known.
+    """
+
+    def __init__(self, context: Any, caller: str = "") -> None:
+        self.caller = caller
+        """The caller, as ``identify`` returned it; empty without one, or in ``identify``."""
         self._context = context
         self._code: grpc.StatusCode | None = None
         self._details = ""
@@ -77,6 +105,7 @@ class HookContext:
         raise Aborted(code, details, tuple(trailers or ()))
 
 
+@AsyncPrepareContext.register
 class AsyncHookContext(HookContext):
     """A ServicerContext for an ``async def``: aborting is awaited."""
 

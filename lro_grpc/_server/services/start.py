@@ -38,6 +38,7 @@ from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.clock import Clock, micros
 from lro_grpc._runtime.interrupts import only_errors
 from lro_grpc._runtime.log import log_started
+from lro_grpc._runtime.threads import BoundedThreads
 from lro_grpc._server.decorator import MethodOptions, Prepared
 from lro_grpc._server.guarded_store import Admitted, GuardedStore
 from lro_grpc._server.limits import Queues
@@ -59,6 +60,7 @@ class Starter:
         queues: Keeps a place in the queue for each start.
         clock: Gives the time.
         new_id: Makes an operation's id.
+        threads: Where a ``prepare`` that is a ``def`` runs.
         telemetry: Observes the starts.
     """
 
@@ -72,6 +74,7 @@ class Starter:
         queues: Queues,
         clock: Clock,
         new_id: Callable[[], str],
+        threads: BoundedThreads,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._handler = handler
@@ -82,6 +85,7 @@ class Starter:
         self._queues = queues
         self._clock = clock
         self._new_id = new_id
+        self._threads = threads
         self._telemetry = telemetry
         self._request = handler.request_class
         self._metadata = handler.metadata_class
@@ -114,7 +118,7 @@ class Starter:
         if same := await self._same(admitted, request_id, fingerprint):
             return same.operation
         try:
-            prepared = await self._prepared(request, call)
+            prepared = await self._prepared(request, call, caller)
         except Exception as refusal:
             # The same request may have got here first, and changed what prepare looks at.
             for one in await self._earlier(admitted, request_id):
@@ -182,12 +186,12 @@ class Starter:
             return ()
         return await admitted.store.find_request(self._handler.method, request_id)
 
-    async def _prepared(self, request: Message, call: Call) -> Prepared:
+    async def _prepared(self, request: Message, call: Call, caller: str) -> Prepared:
         prepared = None
         if self._prepare is not None:
             kind = self._handler.request
             declared = request if kind is self._request else as_declared(request, kind)
-            prepared = await call.prepare(self._prepare, declared)
+            prepared = await call.prepare(self._prepare, declared, caller, self._threads)
         if prepared is not None and not isinstance(prepared, Prepared):
             raise ConfigurationError(
                 f"the prepare of {self._handler.method} returned {type(prepared).__qualname__};"

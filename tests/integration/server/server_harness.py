@@ -205,7 +205,7 @@ def serving(
     add: Callable[[Any, Any], None] | None = None,
     configure: Callable[[lro_grpc.Operations], None] | None = None,
     store: Any = "memory:",
-    max_waiters: int = 4,
+    max_waiters: int | None = 4,
     threads: int = 16,
     options: Any = (),
     interceptors: Any = (),

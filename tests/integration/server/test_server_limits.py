@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import sys
 from concurrent import futures
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -369,6 +370,43 @@ def test_a_place_is_given_back_however_a_wait_ends(
 
 @async_handler
 @on_grpc_server
+@pytest.mark.parametrize(("threads", "waiters"), [(4, 2), (5, 2), (10, 5)])
+def test_on_grpc_server_half_of_the_threads_are_left_to_calls_that_do_not_wait(
+    serve: Serve, held: Held, threads: int, waiters: int
+) -> None:
+    server = serve(held.servicer(), max_waiters=None, threads=threads)
+    name = server.create().name
+    held.next()
+    waits = [server.waiting(name, 600) for _ in range(waiters)]
+    server.wait(name, 0)
+    for _ in range(2 * threads):  # more than all: none of these holds a thread
+        assert not server.wait(name, 600).done
+    assert server.create().name
+    assert not any(wait.done() for wait in waits)
+    held.gate.open()
+    assert all(wait.result(SECONDS).done for wait in waits)
+
+
+@on_grpc_server
+def test_a_grpc_server_of_one_thread_keeps_it_for_calls_that_do_not_wait(
+    serve: Serve, held: Held
+) -> None:
+    server = serve(held.servicer(), max_waiters=None, threads=1)
+    name = server.create().name
+    assert not server.wait(name, 600).done
+    assert_full(lambda: server.watch(name), 0, WATCH)
+
+
+@pytest.mark.parametrize(("threads", "waiters"), [(1, 1), (4, 4), (4, 5), (2, 10**6)])
+def test_waiters_that_could_take_every_thread_are_refused(threads: int, waiters: int) -> None:
+    server = grpc.server(futures.ThreadPoolExecutor(threads))
+    with pytest.raises(lro_grpc.ConfigurationError) as raised:
+        lro_grpc.Operations("memory:").attach(server, max_waiters=waiters)
+    assert f"max_waiters is {waiters}, and the server has {threads} threads" in raised.value.message
+
+
+@async_handler
+@on_grpc_server
 def test_on_grpc_server_max_waiters_is_the_limit(serve: Serve, held: Held) -> None:
     server = serve(held.servicer(), limits=Limits(waiters=1), max_waiters=3)
     name = server.create().name
@@ -454,19 +492,25 @@ def test_a_page_is_no_larger_than_the_server_lets_it(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("limit", ["queue", "waiters", "streams", "page_size"])
-@pytest.mark.parametrize("value", [0, -1])
-def test_a_limit_that_is_not_positive_is_refused(limit: str, value: int) -> None:
+@pytest.mark.parametrize(
+    "value", [0, -1, 1.0, True, "10", None, float("nan"), float("inf"), 2**63], ids=repr
+)
+def test_a_limit_that_is_no_positive_whole_number_is_refused(limit: str, value: Any) -> None:
     with pytest.raises(lro_grpc.ConfigurationError) as raised:
         Limits(**{limit: value})
-    assert limit in raised.value.message
-    assert str(value) in raised.value.message
-    assert "give a positive one" in raised.value.message
+    assert f"the limit {limit} is {value!r}; give a whole number of 1 to" in raised.value.message
 
 
-def test_fewer_waiters_than_none_are_refused() -> None:
-    server = grpc.server(futures.ThreadPoolExecutor(1))
-    with pytest.raises(lro_grpc.ConfigurationError, match="max_waiters is -1"):
-        lro_grpc.Operations("memory:").attach(server, max_waiters=-1)
+def test_a_limit_may_be_as_good_as_none() -> None:
+    assert Limits(queue=sys.maxsize, waiters=sys.maxsize).queue == sys.maxsize
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, True, "4", float("nan")], ids=repr)
+def test_a_number_of_waiters_that_is_none_is_refused(wrong: Any) -> None:
+    server = grpc.server(futures.ThreadPoolExecutor(8))
+    with pytest.raises(lro_grpc.ConfigurationError) as raised:
+        lro_grpc.Operations("memory:").attach(server, max_waiters=wrong)
+    assert f"max_waiters is {wrong!r}; give a whole number of 0" in raised.value.message
 
 
 def test_what_a_limit_is_unless_it_is_set() -> None:

@@ -24,6 +24,7 @@ from server_harness import (
     defined_with,
     elapsed,
     errors_logged,
+    failure_of,
     fleet,
     metadata_of,
     refused,
@@ -258,7 +259,7 @@ def prepare_keyword(request: pytest.FixtureRequest) -> str:
 
 
 def prepared_by(
-    serve: Serve, prepare_keyword: str, prepare: Callable[..., Any]
+    serve: Serve, prepare_keyword: str, prepare: Callable[..., Any], **how: Any
 ) -> tuple[Server, list[str]]:
     """Serves a fleet whose prepare is this; ``prepare`` takes the request and the context."""
 
@@ -268,7 +269,7 @@ def prepared_by(
 
     run, ran = counting()
     stack = defined_with(prepare_keyword, bound)
-    return serve(fleet("CreateInstance", run, prepare=stack)), ran
+    return serve(fleet("CreateInstance", run, prepare=stack), **how), ran
 
 
 def test_a_prepare_that_agrees_names_the_target(serve: Serve, prepare_keyword: str) -> None:
@@ -556,6 +557,84 @@ def test_as_many_prepares_run_at_a_time_as_the_server_has_threads(serve: Serve, 
     assert len(together_in) == 40
     gate.open()
     assert len({one.result(SECONDS).name for one in starting}) == 40
+
+
+def preparing() -> int:
+    """Returns how many threads are in a ``prepare``."""
+    return sum(thread.name == "lro-prepare" for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("stack", ["aio"], indirect=True)
+def test_a_thread_of_a_prepare_is_one_of_so_many_whoever_calls(serve: Serve, gate: Gate) -> None:
+    """The starts beyond them wait for their turn; those whose caller gives up leave the queue."""
+    entered: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def prepare(self: Any, request: Any, context: Any) -> Any:
+        entered.put(request.instance_id)
+        gate.block()
+
+    run, _ = counting()
+    server = serve(fleet("CreateInstance", run, prepare=prepare))
+
+    def starting(number: int) -> Any:
+        request = fleet_service_pb2.CreateInstanceRequest(parent=PARENT, instance_id=f"i{number}")
+        return server.fleet.CreateInstance.future(request, timeout=SECONDS)
+
+    first = [starting(number) for number in range(200)]
+    for _ in range(64):
+        entered.get(timeout=SECONDS)
+    server.list()  # all that were sent before it are in
+    assert preparing() == 64
+    gone = first[::2]  # of those that run, and of those that wait
+    for one in gone:
+        one.cancel()
+    server.list()
+    assert preparing() == 64  # a thread cannot be ended
+    gate.open()
+    assert len({one.result(SECONDS).name for one in first[1::2]}) == 100
+    assert entered.qsize() <= 100
+
+
+@pytest.mark.parametrize("stack", ["aio"], indirect=True)
+def test_a_start_is_refused_when_as_many_wait_for_their_prepare_as_may(
+    serve: Serve, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lro_grpc._server.operations._PREPARES_WAITING", 20)
+
+    def prepare(self: Any, request: Any, context: Any) -> Any:
+        gate.block()
+
+    run, _ = counting()
+    server = serve(fleet("CreateInstance", run, prepare=prepare))
+    request = fleet_service_pb2.CreateInstanceRequest(parent=PARENT)
+    ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    for _ in range(64 + 20 + 9):
+        server.fleet.CreateInstance.future(request, timeout=SECONDS).add_done_callback(ended.put)
+    for _ in range(9):
+        failure = failure_of(ended.get(timeout=SECONDS).exception())
+        assert (failure.code, failure.info.reason) == (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "LIMIT_REACHED",
+        )
+        assert dict(failure.info.metadata) == {"subject": CREATE}
+    gate.open()
+    assert len({ended.get(timeout=SECONDS).result().name for _ in range(64 + 20)}) == 84
+    assert server.create().name
+
+
+def test_a_prepare_sees_the_caller_that_was_identified(serve: Serve, prepare_keyword: str) -> None:
+    seen: list[Any] = []
+
+    def prepare(request: Any, context: Any) -> Any:
+        seen.append(context.caller)
+
+    server, _ = prepared_by(serve, prepare_keyword, prepare, identify=lambda context: "ann")
+    server.create()
+    server.create(validate_only=True)
+    assert seen == ["ann", "ann"]
+    server, _ = prepared_by(serve, prepare_keyword, prepare)
+    server.create()
+    assert seen[2:] == [""]
 
 
 def test_a_prepare_that_never_ends_keeps_no_server_from_stopping(serve: Serve, gate: Gate) -> None:

@@ -387,7 +387,7 @@ def test_clients_that_stop_watching_are_nobodys_failure(
 @async_handler
 @on_grpc_server
 def test_a_watch_that_is_cancelled_frees_its_thread(serve: Serve, held: Held) -> None:
-    server = serve(held.servicer(), max_waiters=1, threads=1)
+    server = serve(held.servicer(), max_waiters=1, threads=2)
     name = server.create().name
     held.next()
     for _ in range(3):
