@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
+import logging
+import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +17,8 @@ from grpc_reflection.v1alpha import reflection
 
 import lro_grpc
 from lro_grpc._errors import ConfigurationError
+
+_log = logging.getLogger("lro_grpc")
 
 AddServicers = Callable[[Any], object]
 """Adds servicers to a server, or to the registrar that takes its place."""
@@ -70,10 +75,56 @@ async def make_server(
         else:
             port = server.add_secure_port(listen, credentials)
     except RuntimeError as cause:
+        if credentials is not None and not _takes(server, credentials):
+            raise ConfigurationError(
+                "gRPC does not take the certificate of --tls-cert, as its log says; give one whose"
+                " key is of RSA, or of ECDSA on P-256"
+            ) from cause
         raise ConfigurationError(
             f"cannot listen on {listen}; is another server running there?"
         ) from cause
     return server, port, checks
+
+
+def _takes(server: grpc.aio.Server, credentials: grpc.ServerCredentials) -> bool:
+    """Returns whether a server, which is not going to be started, takes credentials."""
+    try:
+        return bool(server.add_secure_port("localhost:0", credentials))
+    except RuntimeError:
+        return False
+
+
+def warn_if_open(listen: str, protocol: str, *, is_authenticated: bool) -> None:
+    """Logs a warning if callers from other machines are let in without authentication.
+
+    Args:
+        listen: ``HOST:PORT``, or another address of gRPC's.
+        protocol: What is spoken there.
+        is_authenticated: Whether callers have to show a certificate.
+    """
+    if is_authenticated or _is_local(listen):
+        return
+    _log.warning(
+        "no authentication of %s on %s: whoever reaches that address may see, start and end"
+        " all operations; listen on 127.0.0.1%s",
+        protocol,
+        listen,
+        " behind a proxy that authenticates" if protocol == "HTTP" else ", or give --tls-client-ca",
+    )
+
+
+def _is_local(listen: str) -> bool:
+    """Returns whether an address is reached from this machine only."""
+    if listen.startswith(("unix:", "unix-abstract:")):
+        return True
+    host = listen.removeprefix("ipv4:").removeprefix("ipv6:").rpartition(":")[0].strip("[]")
+    try:
+        found = socket.getaddrinfo(host or None, 0, flags=socket.AI_PASSIVE)
+    except OSError:
+        return False
+    return all(
+        ipaddress.ip_address(str(where[0]).partition("%")[0]).is_loopback for *_, where in found
+    )
 
 
 def read_credentials(
@@ -99,16 +150,25 @@ def read_credentials(
     if cert is None or key is None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+    def no_password() -> str:
+        raise ConfigurationError(
+            f"{key} is encrypted, and a server has nobody to ask for its password; decrypt it with"
+            f" openssl pkey -in {key}"
+        )
+
     try:
-        context.load_cert_chain(cert, key)
-    except ssl.SSLError as cause:
+        context.load_cert_chain(cert, key, no_password)
+    except OSError as cause:  # of which ssl.SSLError is one
         raise ConfigurationError(
             f"{cert} and {key} are not a certificate and its key in PEM: {cause}"
         ) from cause
     try:
         context.load_verify_locations(client_ca or cert)
-    except ssl.SSLError as cause:
-        raise ConfigurationError(f"{client_ca} is no certificate in PEM: {cause}") from cause
+    except OSError as cause:
+        raise ConfigurationError(
+            f"{client_ca or cert} is no certificate in PEM: {cause}"
+        ) from cause
     authorities = client_ca.read_bytes() if client_ca else None
     return grpc.ssl_server_credentials(
         [(key.read_bytes(), cert.read_bytes())],

@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lro_grpc._http import responses
+from lro_grpc._http.origins import Origins
 from lro_grpc._http.request import BodyLimits, HttpRequest
 from lro_grpc._http.responses import dumped, json_response
 from lro_grpc._http.routing import Route, Router, VendorApi, api_of
@@ -24,15 +25,21 @@ class Gateway:
         apis: The vendors' APIs. A path below the prefix of none has the errors of the first.
         methods: The routes of the service's own methods.
         limits: The limits of a body.
+        origins: Refuses requests of strangers' pages.
     """
 
     def __init__(
-        self, apis: Sequence[VendorApi], methods: Iterable[Route], limits: BodyLimits
+        self,
+        apis: Sequence[VendorApi],
+        methods: Iterable[Route],
+        limits: BodyLimits,
+        origins: Origins,
     ) -> None:
         self._apis = apis
         own = [route for api in apis for route in api.routes()]
         self._router = Router([*own, *methods])
         self._limits = limits
+        self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -49,6 +56,7 @@ class Gateway:
     async def _respond(self, scope: Scope, receive: Receive) -> ASGIApp:
         http_method, path = scope["method"], _path(scope)
         try:
+            self._origins.check(scope)
             route, variables = self._route(http_method, path)
             return await route.respond(HttpRequest(scope, receive, self._limits), variables)
         except ClientDisconnect:

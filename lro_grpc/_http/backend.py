@@ -162,7 +162,7 @@ class ChannelBackend:
         self, method: str, body: bytes, caller: Caller, *, waits: bool = False
     ) -> Answer:
         rpc: Rpc = self._channel.unary_unary(method)
-        call = rpc(body, timeout=None if waits else _SECONDS, metadata=caller.metadata())
+        call = rpc(body, timeout=None if waits else _SECONDS, metadata=caller.forwarded_metadata())
         try:
             answer: bytes = await call
         except grpc.aio.AioRpcError as error:
@@ -172,7 +172,7 @@ class ChannelBackend:
 
     async def stream(self, method: str, body: bytes, caller: Caller) -> AsyncGenerator[bytes, None]:
         rpc: StreamRpc = self._channel.unary_stream(method)
-        call = rpc(body, metadata=caller.metadata())
+        call = rpc(body, metadata=caller.forwarded_metadata())
         try:
             async for message in call:
                 yield message

@@ -27,6 +27,7 @@ from lro_grpc._errors import ConfigurationError
 from lro_grpc._http.app import Gateway, OnLoop
 from lro_grpc._http.backend import Backend, ChannelBackend, LocalBackend
 from lro_grpc._http.method_routes import Rules, methods_of, routes
+from lro_grpc._http.origins import Origins
 from lro_grpc._http.request import BodyLimits
 from lro_grpc._http.routing import VendorApi
 from lro_grpc._http.vendors.azure_face import AzureFace
@@ -46,6 +47,7 @@ def gateway(
     prefix: str = "/v1",
     public_url: str = "",
     allow_origins: Sequence[str] = (),
+    allowed_hosts: Sequence[str] = (),
     max_body: int = 4 * 1024 * 1024,
     body_timeout: timedelta = timedelta(seconds=30),
 ) -> ASGIApp:
@@ -72,14 +74,18 @@ def gateway(
         prefix: The beginning of the paths of google.longrunning.
         public_url: The beginning of links in responses, such as ``https://example.com``; links are
             relative to the server unless given.
-        allow_origins: The origins whose pages may call (CORS), such as ``https://example.com``;
-            none unless given.
+        allow_origins: The origins whose pages may call (CORS), such as ``https://page.example``;
+            none but the server's own unless given.
+        allowed_hosts: The names by which clients reach the server, such as ``api.example.com``, or
+            ``*.example.com`` for all below a name; ``*`` for any. An address, ``localhost`` and the
+            host of ``public_url`` need not be given. A request for any other host is refused: else
+            a stranger's page could call under a name of its own (DNS rebinding).
         max_body: The most bytes of a request's body.
         body_timeout: The longest time that a body may take to arrive.
 
     Raises:
         ConfigurationError: If neither operations nor a channel is given, or both, or a rule is
-            malformed.
+            malformed, or one puts a method that changes something at GET, or a host is none.
     """
     if (operations is None) == (channel is None):
         raise ConfigurationError("give the gateway either operations or a channel")
@@ -98,7 +104,8 @@ def gateway(
         DeploymentManager(backend, public_url),
     ]
     limits = BodyLimits(max_body, body_timeout.total_seconds())
-    app: ASGIApp = Gateway(apis, routes(methods, backend, apis), limits)
+    origins = Origins(allow_origins, allowed_hosts, public_url)
+    app: ASGIApp = Gateway(apis, routes(methods, backend, apis), limits, origins)
     if operations is not None:
         app = OnLoop(app, operations)
     if allow_origins:

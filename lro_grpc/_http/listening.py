@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from datetime import timedelta
 
 import uvicorn
@@ -25,7 +26,11 @@ class _Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def listening(
-    app: ASGIApp, address: str, *, grace: timedelta = timedelta(seconds=10)
+    app: ASGIApp,
+    address: str,
+    *,
+    grace: timedelta = timedelta(seconds=10),
+    trusted_proxies: Collection[str] = (),
 ) -> AsyncIterator[int]:
     """Serves an app while the context lasts.
 
@@ -33,13 +38,22 @@ async def listening(
         app: The app.
         address: ``HOST:PORT``; port 0 for any.
         grace: The time that requests have to end at the shutdown.
+        trusted_proxies: Addresses and networks of the proxies in front, such as ``10.0.0.0/8``.
+            Their ``X-Forwarded-For`` has the address of the client; nobody else's is believed.
 
     Yields:
         The port.
 
     Raises:
-        ConfigurationError: If the address cannot be listened on.
+        ConfigurationError: If the address cannot be listened on, or a proxy's is none.
     """
+    for proxy in trusted_proxies:
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError as cause:
+            raise ConfigurationError(
+                f"the trusted proxy {proxy!r} is no address and no network: {cause}"
+            ) from cause
     with _bound(address) as listener:
         config = uvicorn.Config(
             app,
@@ -48,6 +62,8 @@ async def listening(
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=bool(trusted_proxies),
+            forwarded_allow_ips=list(trusted_proxies),
             timeout_graceful_shutdown=int(grace.total_seconds()),
         )
         server = _Server(config)
@@ -61,7 +77,11 @@ async def listening(
 
 @contextlib.contextmanager
 def listening_in_thread(
-    app: ASGIApp, address: str, *, grace: timedelta = timedelta(seconds=10)
+    app: ASGIApp,
+    address: str,
+    *,
+    grace: timedelta = timedelta(seconds=10),
+    trusted_proxies: Collection[str] = (),
 ) -> Iterator[int]:
     """Serves an app while the context lasts, for a program without an event loop.
 
@@ -69,7 +89,7 @@ def listening_in_thread(
     """
     thread = LoopThread()
     try:
-        server = listening(app, address, grace=grace)
+        server = listening(app, address, grace=grace, trusted_proxies=trusted_proxies)
         port = thread.run(server.__aenter__())
         try:
             yield port

@@ -14,6 +14,7 @@ from lro_grpc._dialects import canonical_json
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._http import transcoding
 from lro_grpc._http.backend import Backend
+from lro_grpc._http.origins import SAFE_METHODS
 from lro_grpc._http.request import HttpRequest
 from lro_grpc._http.responses import dumped, json_response
 from lro_grpc._http.routing import Route, VendorApi, api_of
@@ -33,6 +34,8 @@ class ServedMethod:
     response: type[Message]
     rule: http_pb2.HttpRule | None
     """Its paths; None if it is not reached over HTTP."""
+    changes: bool = True
+    """Whether it may change something."""
 
 
 def methods_of(
@@ -63,7 +66,8 @@ def methods_of(
         for verb in verbs:
             one = kind.methods[verb]
             rule = rules.get(one.name) or rule_of(one.name) or _rule_of_job(kind, verb, prefix)
-            found[one.name] = ServedMethod(one.name, one.request, one.response, rule)
+            changes = verb not in ("Get", "List")
+            found[one.name] = ServedMethod(one.name, one.request, one.response, rule, changes)
     unknown = sorted(rules.keys() - found.keys())
     if unknown:
         raise ConfigurationError(f"there are rules for {unknown}, and no such methods")
@@ -79,9 +83,19 @@ def routes(
         methods: The methods.
         backend: Calls the methods.
         apis: The vendors' APIs. The one of a method's path answers with the started operation.
+
+    Raises:
+        ConfigurationError: If a method that changes something is reached by GET, which a browser
+            sends for a page of any origin.
     """
     for method in methods:
         for binding in bindings(method.rule, method.request) if method.rule is not None else ():
+            if method.changes and binding.http_method in SAFE_METHODS:
+                raise ConfigurationError(
+                    f"{method.name} changes something, and its rule puts it at"
+                    f" {binding.http_method} {binding.template.text}, which must change nothing;"
+                    " give it a rule with post"
+                )
             api = api_of(binding.template.text, apis)
             yield transcoding.route(binding, _respond_with(method, backend, api))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import functools
 import re
 from collections.abc import Collection, Coroutine, Sequence
 from dataclasses import dataclass
@@ -73,7 +75,7 @@ class HttpRequest:
             body = await asyncio.wait_for(self._read(), self._limits.seconds)
         except asyncio.TimeoutError as cause:
             raise responses.too_slow(self._limits.seconds) from cause
-        content_type = headers.get("content-type", "application/json")
+        content_type = headers.get("content-type", "")  # without one, any page may send it
         media_type = content_type.partition(";")[0].strip().lower()
         if body and not (media_type == "application/json" or media_type.endswith("+json")):
             raise responses.not_json(content_type)
@@ -120,7 +122,9 @@ class HttpRequest:
 class Caller:
     """Stands in for a ServicerContext in ``identify``, ``authorize`` and ``prepare``.
 
-    Its metadata are the request's headers, their names in lower case. It knows nothing of TLS:
+    Its metadata are the request's headers, their names in lower case, but for those that are about
+    HTTP itself, such as ``cookie``, and those that gRPC could not carry. So ``identify`` finds the
+    same whether the gateway is beside the operations or in front of them. It knows nothing of TLS:
     ``auth_context`` is empty.
 
     Args:
@@ -130,18 +134,28 @@ class Caller:
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
 
-    def invocation_metadata(self) -> Sequence[tuple[str, str]]:
-        """Returns the request's headers."""
-        headers: list[tuple[bytes, bytes]] = self._scope["headers"]
-        return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+    def invocation_metadata(self) -> Sequence[tuple[str, str | bytes]]:
+        """Returns the metadata of the call."""
+        return self._metadata
 
-    def metadata(self) -> Sequence[tuple[str, str]]:
-        """Returns the headers to send on to a gRPC server."""
-        return [
-            (name, value)
-            for name, value in self.invocation_metadata()
-            if name not in _OF_HTTP and _KEY.fullmatch(name) and _VALUE.fullmatch(value)
-        ]
+    @functools.cached_property
+    def _metadata(self) -> Sequence[tuple[str, str | bytes]]:
+        headers: list[tuple[bytes, bytes]] = self._scope["headers"]
+        found: list[tuple[str, str | bytes]] = []
+        for raw_name, raw_value in headers:
+            name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+            if _is_of_http(name) or not _KEY.fullmatch(name) or not _VALUE.fullmatch(value):
+                continue
+            if not name.endswith("-bin"):
+                found.append((name, value))
+            elif _BASE64.fullmatch(value):
+                found.append((name, base64.b64decode(value + "=" * (-len(value) % 4))))
+        return found
+
+    def forwarded_metadata(self) -> Sequence[tuple[str, str | bytes]]:
+        """Returns the metadata to send on to a gRPC server, with the client's address."""
+        client: Any = self._scope.get("client")
+        return [*self._metadata, ("x-forwarded-for", client[0])] if client else self._metadata
 
     def peer(self) -> str:
         """Returns the client's address, written as gRPC writes it."""
@@ -173,14 +187,26 @@ class Caller:
 
 
 _OF_HTTP = frozenset(
-    {"accept", "accept-encoding", "connection", "content-encoding", "content-length"}
-    | {"content-type", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding"}
-    | {"upgrade", "user-agent"}
+    {"accept", "accept-charset", "accept-encoding", "cache-control", "connection", "cookie"}
+    | {"cookie2", "expect", "host", "http2-settings", "keep-alive", "last-event-id", "origin"}
+    | {"pragma", "priority", "range", "referer", "set-cookie", "set-cookie2", "te", "trailer"}
+    | {"transfer-encoding", "upgrade", "upgrade-insecure-requests", "user-agent"}
+    # The client's address, as anyone may claim it; ``peer`` has the one that is known.
+    | {"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port"}
+    | {"x-forwarded-proto", "x-real-ip"}
 )
-"""Headers that are about the HTTP message or its connection."""
+"""Headers about the HTTP message and its connection, and the state that a browser keeps."""
 
-_KEY = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)")
+
+def _is_of_http(name: str) -> bool:
+    return name in _OF_HTTP or name.startswith(
+        ("access-control-", "content-", "grpc-", "if-", "proxy-", "sec-")
+    )
+
+
+_KEY = re.compile(r"[0-9a-z_.-]+")
 _VALUE = re.compile(r"[\x20-\x7e]*")
+_BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2,3}=?=?)?")
 
 SYSTEM_PARAMETERS = frozenset(
     {"$.xgafv", "$alt", "$callback", "$fields", "$httpHeaders", "$outputDefaults", "$prettyPrint"}

@@ -145,11 +145,35 @@ def too_slow(seconds: float) -> HttpError:
 
 
 def not_json(content_type: str) -> HttpError:
-    """Returns the error for a body of another media type."""
+    """Returns the error for a body of another media type, or of none."""
     return HttpError(
-        f"the body is {cut(content_type)!r}; send application/json",
+        f"the Content-Type of the body is {cut(content_type)!r}; send application/json",
         status=415,
         code=Code.INVALID_ARGUMENT,
         reason="NOT_JSON",
         metadata={"content_type": cut(content_type)},
+    )
+
+
+def unknown_host(host: str) -> HttpError:
+    """Returns the error for a request to a host that is not this server's."""
+    return HttpError(
+        f"the request is for the host {cut(host)!r}, which this server does not answer for;"
+        " its operator allows more hosts with allowed_hosts or public_url",
+        status=421,
+        code=Code.PERMISSION_DENIED,
+        reason="UNKNOWN_HOST",
+        metadata={"host": cut(host)},
+    )
+
+
+def cross_site(origin: str) -> HttpError:
+    """Returns the error for a request that a page of another origin has sent."""
+    return HttpError(
+        f"a page of {cut(origin)} may not send this; the server's operator allows more origins"
+        " with allow_origins",
+        status=403,
+        code=Code.PERMISSION_DENIED,
+        reason="CROSS_SITE",
+        metadata={"origin": cut(origin)},
     )

@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +23,7 @@ from lro_grpc._cli.server import (
     example_fleet,
     make_server,
     read_credentials,
+    warn_if_open,
 )
 from lro_grpc._errors import ConfigurationError
 
@@ -51,8 +52,30 @@ def serve(
         str, typer.Option(help="Where to listen for HTTP; nowhere without it.", metavar="HOST:PORT")
     ] = "",
     public_url: Annotated[
-        str, typer.Option(help="What links in HTTP answers begin with.", metavar="URL")
+        str,
+        typer.Option(
+            help="Where clients reach the HTTP; links there begin with it.", metavar="URL"
+        ),
     ] = "",
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A name by which clients reach the HTTP; several may be given.", metavar="HOST"
+        ),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An origin whose pages may call over HTTP; several may be given.", metavar="URL"
+        ),
+    ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A proxy in front of the HTTP, whose X-Forwarded-For is believed; likewise.",
+            metavar="ADDRESS",
+        ),
+    ] = None,
     tls_cert: Annotated[
         Path | None,
         typer.Option(
@@ -80,7 +103,15 @@ def serve(
         operations = lro_grpc.Operations(store)
         server, port, checks = await make_server(operations, add, listen, credentials)
         address = f"{_host(listen)}:{port}"
-        async with _serving_http(operations, http, public_url) as http_port:
+        warn_if_open(listen, "gRPC", is_authenticated=tls_client_ca is not None)
+        async with _serving_http(
+            operations,
+            http,
+            trusted_proxy or (),
+            public_url=public_url,
+            allowed_hosts=allowed_host or (),
+            allow_origins=allow_origin or (),
+        ) as http_port:
 
             def print_banner() -> None:
                 print(f"listening on   {address}")
@@ -147,9 +178,16 @@ def _temporary() -> tempfile.TemporaryDirectory[str]:
 
 @contextlib.asynccontextmanager
 async def _serving_http(
-    operations: lro_grpc.Operations, address: str, public_url: str
+    operations: lro_grpc.Operations, address: str, trusted_proxies: Collection[str], **options: Any
 ) -> AsyncIterator[int | None]:
-    """Serves the operations over HTTP too, and gives the port; None without an address."""
+    """Serves the operations over HTTP too, and gives the port; None without an address.
+
+    Args:
+        operations: The operations.
+        address: ``HOST:PORT``; empty for none.
+        trusted_proxies: As of ``listening``.
+        **options: Of the gateway.
+    """
     if not address:
         yield None
         return
@@ -160,7 +198,9 @@ async def _serving_http(
         raise ConfigurationError(
             f"--http needs {cause.name}: pip install 'lro-grpc[http]'"
         ) from cause
-    async with listening(gateway(operations, public_url=public_url), address) as port:
+    warn_if_open(address, "HTTP", is_authenticated=False)
+    app = gateway(operations, **options)
+    async with listening(app, address, trusted_proxies=trusted_proxies) as port:
         yield port
 
 

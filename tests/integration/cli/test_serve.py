@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import importlib.metadata
 import json
 import os
@@ -17,6 +19,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from cryptography.hazmat.primitives import serialization
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
@@ -243,6 +246,90 @@ def test_over_http(tmp_path: Path) -> None:
         assert served.process.wait(timeout=20) == 0
 
 
+def test_a_page_and_a_name_of_a_strangers_are_refused_over_http(tmp_path: Path) -> None:
+    named = ("--allowed-host", "lro.example", "--allow-origin", "https://page.example")
+    with serving("--store", "memory:", "--http", "127.0.0.1:0", *named, cwd=tmp_path) as served:
+        address = served.banner[1].split()[-1]
+
+        def status(path: str, **headers: str) -> int:
+            method = "POST" if path.endswith(":cancel") else "GET"
+            names = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection = http.client.HTTPConnection(address, timeout=20)
+            with contextlib.closing(connection):
+                connection.request(method, path, headers=names)
+                return connection.getresponse().status
+
+        cancel = "/v1/operations/x:cancel"
+        assert status(cancel) == 404
+        assert status(cancel, Origin="https://evil.example") == 403
+        assert status(cancel, Sec_Fetch_Site="cross-site") == 403
+        assert status(cancel, Origin="https://page.example") == 404
+        assert status("/v1/operations", Host="evil.example") == 421
+        assert status("/v1/operations", Host="lro.example") == 200
+
+
+def test_a_trusted_proxy_that_is_none_is_one_line(tmp_path: Path) -> None:
+    result = run(
+        *("serve", "--listen", "127.0.0.1:0", "--store", "memory:"),
+        *("--http", "127.0.0.1:0", "--trusted-proxy", "everyone"),
+        cwd=tmp_path,
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("lro: the trusted proxy 'everyone' is no address")
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("listen", "http_listen", "warned"),
+    [
+        ("127.0.0.1:0", "127.0.0.1:0", []),
+        ("localhost:0", "[::1]:0", []),
+        ("0.0.0.0:0", "127.0.0.1:0", ["gRPC on 0.0.0.0:0"]),
+        ("[::]:0", "0.0.0.0:0", ["gRPC on [::]:0", "HTTP on 0.0.0.0:0"]),
+    ],
+)
+def test_an_address_that_other_machines_reach_without_authentication_is_warned_of(
+    tmp_path: Path, listen: str, http_listen: str, warned: list[str]
+) -> None:
+    command = ("serve", "--store", "memory:", "--listen", listen, "--http", http_listen)
+    with subprocess.Popen(
+        [sys.executable, "-m", "lro_grpc._cli", *command],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("try"):
+                break
+        process.terminate()
+        _, logged = process.communicate(timeout=20)
+    found = re.findall(r"^no authentication of (\S+ on \S+):", logged, re.MULTILINE)
+    assert found == warned
+
+
+def test_clients_with_certificates_are_authenticated_wherever_they_are(tmp_path: Path) -> None:
+    ca, cert, key = Authority().client_files(tmp_path, "server")
+    tls = ("--tls-cert", cert, "--tls-key", key)
+    command = [sys.executable, "-m", "lro_grpc._cli", "serve", "--store", "memory:", "--listen"]
+    for more, warned in [((), True), (("--tls-client-ca", ca), False)]:
+        with subprocess.Popen(
+            [*command, "0.0.0.0:0", *map(str, (*tls, *more))],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith("try"):
+                    break
+            process.terminate()
+            _, logged = process.communicate(timeout=20)
+        assert ("no authentication" in logged) == warned
+
+
 def test_http_without_its_extra_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "starlette.py").write_text("raise ModuleNotFoundError(name='starlette')")
     result = run("serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", cwd=tmp_path)
@@ -307,3 +394,29 @@ def test_certificates_that_do_not_go_together_are_wrong_usage(
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_key_that_is_encrypted_is_wrong_usage(tmp_path: Path) -> None:
+    _, cert, key = Authority().client_files(tmp_path, "server")
+    pem = serialization.load_pem_private_key(key.read_bytes(), None).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    )
+    key.write_bytes(pem)
+    tls = ("--tls-cert", str(cert), "--tls-key", str(key))
+    done = run("serve", "--listen", "127.0.0.1:0", *tls, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is encrypted" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_certificate_that_grpc_does_not_take_is_wrong_usage(tmp_path: Path) -> None:
+    """OpenSSL takes it, and so do Python's own servers."""
+    _, cert, key = Authority().client_files(tmp_path, "server")
+    cert.write_bytes(cert.read_bytes().replace(b" CERTIFICATE", b" TRUSTED CERTIFICATE"))
+    tls = ("--tls-cert", str(cert), "--tls-key", str(key))
+    done = run("serve", "--listen", "127.0.0.1:0", "--store", "memory:", *tls, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].startswith("lro: gRPC does not take the certificate")
+    assert "Traceback" not in done.stderr

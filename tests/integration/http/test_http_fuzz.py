@@ -63,7 +63,10 @@ class App:
             "raw_path": path.encode("latin-1"),
             "path": path,
             "query_string": query.encode("latin-1"),
-            "headers": [(b"content-length", str(len(body)).encode())],
+            "headers": [
+                (b"content-length", str(len(body)).encode()),
+                (b"content-type", b"application/json"),
+            ],
             "client": ("127.0.0.1", 1),
         }
         self._loop.run_until_complete(self._app(scope, receive, send))

@@ -47,7 +47,7 @@ def test_a_state_that_lasts_is_a_comment(serve):
     http = serve(watch_resend=timedelta(milliseconds=50))
     name = start(http)
     with http.connect() as connection:
-        connection.sendall(f"GET /v1/{name}:watch HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        connection.sendall(f"GET /v1/{name}:watch HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         received = b""
         while received.count(b": unchanged\n\n") < 2:
             received += connection.recv(4096)
@@ -80,7 +80,7 @@ def test_who_is_gone_holds_no_place(serve):
     http = serve(limits=lro_grpc.Limits(streams=1))
     path = f"/v1/{start(http)}:watch"
     with http.connect() as connection:
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         connection.recv(1)
         refused = http.get(path)
         assert refused.status == 429
@@ -93,7 +93,7 @@ def until_free(http: Http, path: str) -> bool:
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         with http.connect() as connection:
-            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             if connection.recv(12) == b"HTTP/1.1 200":
                 return True
     return False
