@@ -20,6 +20,7 @@ from benchmarks.figure import Figure
 from lro.example.v1 import fleet_service_pb2
 from lro_grpc._operation import names
 from lro_grpc._operation.metadata import DEFAULT_TYPE
+from lro_grpc._operation.size import OPERATION_BYTES
 from lro_grpc._runtime.clock import SystemClock
 from lro_grpc._server.decorator import MethodOptions
 from lro_grpc._server.guarded_store import GuardedStore
@@ -86,6 +87,7 @@ async def _ours(path: Path) -> float:
         timedelta(days=30),
         GuardedStore(store),
         queues,
+        OPERATION_BYTES,
         clock,
         lambda: names.new_id(os.urandom),
     )

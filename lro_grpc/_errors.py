@@ -15,6 +15,7 @@
     ├── RetryableError                any code; a handler's, and the next attempt may do
     ├── IllegalTransitionError        FAILED_PRECONDITION
     ├── LimitReachedError             RESOURCE_EXHAUSTED
+    ├── OperationTooLargeError        RESOURCE_EXHAUSTED
     ├── StaleAttemptError             ABORTED
     ├── UnavailableError              UNAVAILABLE
     ├── ConfigurationError            INTERNAL
@@ -284,6 +285,14 @@ class LimitReachedError(LroError):
         )
 
 
+class OperationTooLargeError(LroError):
+    """The operation would be larger than its clients can read; see ``Limits.operation_bytes``."""
+
+    default_code = Code.RESOURCE_EXHAUSTED
+    default_reason = "OPERATION_TOO_LARGE"
+    default_domain = LIBRARY_DOMAIN
+
+
 class StaleAttemptError(LroError):
     """The attempt no longer holds the operation, so its write is refused (R5)."""
 
@@ -486,6 +495,7 @@ _OF_THE_LIBRARY: dict[tuple[int, str], type[LroError]] = {
         PermissionDeniedError,
         IllegalTransitionError,
         LimitReachedError,
+        OperationTooLargeError,
         StaleAttemptError,
         UnavailableError,
         WrongTypeError,

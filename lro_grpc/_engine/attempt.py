@@ -22,14 +22,15 @@ stops. An event whose answer was lost is stored again: a state does no harm twic
 refuses an event of an attempt that was ended by the first write.
 
 **Threads.** The event loop calls everything but ``progress``, ``pause_here``, ``begin_undo``,
-``raise_if_stopped`` and ``write_from_thread``, which are for the handler, wherever it runs, and
-``lease_renewed``; the lock is for them. Any thread may read the values.
+``raise_if_stopped``, ``check_size`` and ``write_from_thread``, which are for the handler, wherever
+it runs, and ``lease_renewed``; the lock is for them. Any thread may read the values.
 """
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import dataclasses
 import functools
 import threading
 from collections.abc import Callable, Sequence
@@ -43,10 +44,12 @@ from lro_grpc._engine.stop_state import Ending, StopState
 from lro_grpc._errors import (
     AttemptStopped,
     OperationNotFoundError,
+    OperationTooLargeError,
     StaleAttemptError,
     StopReason,
     UnavailableError,
 )
+from lro_grpc._operation import size
 from lro_grpc._operation.events import Event, Report
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.telemetry import Telemetry
@@ -71,6 +74,7 @@ class Attempt:
         clock: Measures the lease.
         lease: Seconds for which a claim or a heartbeat holds the operation.
         claimed_at: The clock's ``monotonic`` before the claim was sent.
+        operation_bytes: The most bytes of the operation.
         telemetry: Observes the attempt.
         on_progress: Is called, from the handler's thread, when there is something to store.
     """
@@ -84,6 +88,7 @@ class Attempt:
         *,
         lease: float,
         claimed_at: float,
+        operation_bytes: int,
         telemetry: Telemetry,
         on_progress: Callable[[Attempt], None],
     ) -> None:
@@ -93,7 +98,11 @@ class Attempt:
         self.loop = asyncio.get_running_loop()
         self.stopping = StopState()
         self.ending = Ending.at_claim(record, record.lease_expire_time - micros(lease))
-        self.progress = Progress(record, clock, functools.partial(on_progress, self))
+        self.operation_bytes = operation_bytes
+        """The most bytes of the operation."""
+        self.progress = Progress(
+            record, clock, functools.partial(on_progress, self), self.check_size
+        )
         self.task: asyncio.Task[Any] | None = None
         """The task to interrupt when the attempt has to stop; None outside an async handler."""
         self.undo: Callable[[status_pb2.Status], Any] | None = None
@@ -170,6 +179,28 @@ class Attempt:
         """Raises if the attempt has to stop."""
         if self.stop_reason is not None:
             raise AttemptStopped(self.stop_reason)
+
+    def check_size(self, event: Event) -> None:
+        """Refuses an event that would make the operation larger than may be stored.
+
+        Raises:
+            OperationTooLargeError: If it would.
+        """
+        size.check_event(event, self.record, self.operation_bytes)
+
+    def last_report(self) -> Report:
+        """Returns all that the handler has said at its end, without metadata that are too large."""
+        report = self.progress.take(final=True)
+        try:
+            self.check_size(report)
+        except OperationTooLargeError as error:
+            self.log.warning("the last metadata of %s are not stored: %s", self.name, error)
+            return dataclasses.replace(report, handler_metadata=None)
+        return report
+
+    def fitted(self, error: status_pb2.Status, report: Report) -> bytes:
+        """Returns an error to end the operation with, serialized, and cut if it is too large."""
+        return size.fitted(error, report, self.record, self.operation_bytes)
 
     def end(self, record: Record | None) -> None:
         """Notes that the attempt is over; of several calls the first one counts.

@@ -37,10 +37,12 @@ from lro_grpc._errors import (
     AttemptStopped,
     Code,
     LroError,
+    OperationTooLargeError,
     StopReason,
     from_status,
     to_status,
 )
+from lro_grpc._operation import size
 from lro_grpc._operation.batch_states import BEGUN, UNBEGUN, BatchStates, Status
 from lro_grpc._operation.events import SaveBatch, cancelled_status, expired_status
 from lro_grpc._runtime.interrupts import is_ctrl_c
@@ -90,6 +92,7 @@ class Batch:
     Raises:
         ValueError: If a target stands there twice, or parallelism is not positive.
         LroError: If the batch was begun with other targets.
+        OperationTooLargeError: If there are too many of them to be shown.
     """
 
     def __init__(self, attempt: Attempt, targets: Sequence[str], parallelism: int) -> None:
@@ -115,9 +118,20 @@ class Batch:
                 reason="BATCH_CHANGED",
                 domain=LIBRARY_DOMAIN,
             )
+        if not stored.batch:
+            attempt.check_size(self._saved())
 
     def saved(self) -> SaveBatch:
-        """Returns the event that stores the states as they are now."""
+        """Returns the event that stores the states as they are now, their errors cut if need be."""
+        event = self._saved()
+        try:
+            self._attempt.check_size(event)
+        except OperationTooLargeError:
+            self._states.shorten_errors()
+            return self._saved()
+        return event
+
+    def _saved(self) -> SaveBatch:
         return SaveBatch(
             self._attempt.progress.take(),
             self._states.serialized(),
@@ -250,7 +264,8 @@ class Batch:
 
     def _status(self, target: str, error: BaseException) -> status_pb2.Status:
         where = f"{self._attempt.name}, target {target},"
-        return status_of(error, where, domain=self._domain, log=self._attempt.log)
+        status = status_of(error, where, domain=self._domain, log=self._attempt.log)
+        return size.shortened(status, self._attempt.operation_bytes // 20)
 
     def _ending_status(self) -> status_pb2.Status:
         if self._ending is StopReason.TIMEOUT:

@@ -116,6 +116,10 @@ class _Context(Generic[MetadataT_co]):
         Args:
             percent: 0 to 100; clamped, and never shown going back. Unchanged unless given.
             detail: The present step, for a person to read. Unchanged unless given.
+
+        Raises:
+            OperationTooLargeError: If the operation would be larger than may be stored, with the
+                detail and the metadata; nothing has changed.
         """
         self._attempt.progress.say(percent, detail)
 
@@ -136,7 +140,9 @@ class _Context(Generic[MetadataT_co]):
             raise AttemptStopped(ending.reason)
         if state is None:
             return None
-        return Checkpoint(attempt.progress.take(final=True), checkpoint.pack(state))
+        event = Checkpoint(attempt.progress.take(final=True), checkpoint.pack(state))
+        attempt.check_size(event)
+        return event
 
     def _after_checkpoint(self) -> None:
         self._attempt.pause_here()
@@ -153,7 +159,9 @@ class _Context(Generic[MetadataT_co]):
     def _update(self, detail: str | None = None) -> SetUpdating:
         """Returns the event that shows whether the handler is in a block of ``updating``."""
         self._attempt.progress.say(None, detail)
-        return SetUpdating(self._attempt.progress.take(final=True), self._updates > 0)
+        event = SetUpdating(self._attempt.progress.take(final=True), self._updates > 0)
+        self._attempt.check_size(event)
+        return event
 
 
 class OperationContext(_Context[MetadataT_co]):
@@ -176,6 +184,8 @@ class OperationContext(_Context[MetadataT_co]):
         Raises:
             AttemptStopped: If the attempt has to stop, be it for the pause; let it pass.
             TypeError: If the state is neither a message nor bytes.
+            OperationTooLargeError: If the state is larger than an operation may be; the former one
+                stays.
         """
         event = self._before_checkpoint(state)
         if event is not None:
@@ -226,6 +236,8 @@ class OperationContext(_Context[MetadataT_co]):
 
         Raises:
             LroError: The first failed target's error, once everything is rolled back.
+            OperationTooLargeError: If there are more targets than the operation can show; none of
+                them is begun.
             AttemptStopped: If the attempt was stopped.
             ValueError: If a target stands there twice, or parallelism is not positive.
         """

@@ -72,11 +72,13 @@ class Executor(asyncio.Task[Event]):
                 response = await self._call()
                 packed = _packed(attempt.handler, response)
                 partial = attempt.progress.has_partial_failures
+                success = Succeed(attempt.progress.take(final=True), packed, partial)
+                attempt.check_size(success)
             except BaseException as error:
                 if attempt.handler.is_async and is_ctrl_c(error):
                     raise  # it is meant for the program
                 return await (self._stopped if _is_stop(error) else self._failed)(error)
-            return Succeed(attempt.progress.take(final=True), packed, partial)
+            return success
 
     async def _call(self) -> Any:
         attempt, handler = self.attempt, self.attempt.handler
@@ -114,7 +116,7 @@ class Executor(asyncio.Task[Event]):
             return LeaseLost(attempt.number, stuck=True)
         undo_later = attempt.leaves_a_batch and not attempt.ending.claimed_to_undo
         if reason in (StopReason.SHUTDOWN, StopReason.PAUSE) or undo_later:
-            return Release(attempt.progress.take(final=True))
+            return Release(attempt.last_report())
         if reason is StopReason.TIMEOUT:
             return await self._undone(expired_status(attempt.record), Expire)
         return await self._ended_with(cancelled_status())
@@ -129,12 +131,13 @@ class Executor(asyncio.Task[Event]):
         is_worth_it = _is_retryable(handler, error, attempt.log) and not record.batch_error
         if is_worth_it and not is_last:
             pause = _pause_after(handler, error, record.failed_attempts, self._random)
-            report = attempt.progress.take(final=True)
-            return RetryLater(report, status.SerializeToString(), micros(pause))
+            report = attempt.last_report()
+            return RetryLater(report, attempt.fitted(status, report), micros(pause))
         return await self._ended_with(status)
 
     async def _ended_with(self, error: status_pb2.Status) -> Event:
-        return await self._undone(error, lambda report: Fail(report, error.SerializeToString()))
+        fitted = self.attempt.fitted
+        return await self._undone(error, lambda report: Fail(report, fitted(error, report)))
 
     async def _undone(self, error: status_pb2.Status, event: Callable[[Report], Event]) -> Event:
         """Undoes a batch that was created, for with an error nothing of it may be left."""
@@ -151,7 +154,7 @@ class Executor(asyncio.Task[Event]):
                 return await self._stopped(stopped)
             finally:
                 await self._interrupt_no_more()
-        return event(attempt.progress.take(final=True))
+        return event(attempt.last_report())
 
 
 def _packed(handler: Handler, response: Any) -> bytes:

@@ -28,12 +28,20 @@ class Progress:
         record: The record right after the claim.
         clock: Measures the time without progress.
         on_news: Is called, from the handler's thread, when there is something to store again.
+        check_size: Raises if a report would make the operation larger than may be stored.
     """
 
-    def __init__(self, record: Record, clock: Clock, on_news: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        record: Record,
+        clock: Clock,
+        on_news: Callable[[], None],
+        check_size: Callable[[Report], None],
+    ) -> None:
         self._record = record
         self._clock = clock
         self._on_news = on_news
+        self._check_size = check_size
         self._lock = threading.Lock()
         self._metadata: Message | None = None
         self._latest = Report(record.attempt)
@@ -61,6 +69,7 @@ class Progress:
         Raises:
             TypeError: If the detail is no text, or the percentage no number.
             ValueError: If they cannot be stored: not a finite number, not Unicode.
+            OperationTooLargeError: If they, or the metadata, are too large; nothing has changed.
         """
         if detail is not None:
             if not isinstance(detail, str):
@@ -69,12 +78,14 @@ class Progress:
         self.touch()
         with self._lock:
             former = self._latest
-            self._latest = Report(
+            latest = Report(
                 former.attempt,
                 former.progress_percent if percent is None else max(0, min(100, int(percent))),
                 former.status_detail if detail is None else detail,
                 self._metadata.SerializeToString() if self._metadata is not None else None,
             )
+            self._check_size(latest)
+            self._latest = latest
         self.store_again()
 
     def touch(self) -> None:

@@ -41,6 +41,7 @@ from lro_grpc._engine.progress_writer import ProgressWriter
 from lro_grpc._errors import LroError, OperationNotFoundError, StopReason, UnavailableError
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
+from lro_grpc._operation.size import OPERATION_BYTES
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.clock import Clock, micros
 from lro_grpc._runtime.log import log_claimed, log_done
@@ -68,6 +69,7 @@ class Workbench:
         clock: Measures leases and sweeps.
         lease: For how long an attempt holds its operation without a heartbeat.
         sweep: The pause between two sweeps, for what is lost, overdue or past its retention.
+        operation_bytes: The most bytes of an operation.
         random: Gives numbers uniform in [0, 1), for the pauses between attempts.
         telemetry: Observes the attempts.
     """
@@ -80,6 +82,7 @@ class Workbench:
         *,
         lease: timedelta,
         sweep: timedelta,
+        operation_bytes: int = OPERATION_BYTES,
         random: Callable[[], float] = random.random,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
@@ -93,6 +96,7 @@ class Workbench:
         """Whether no more attempts are to begin."""
         self._lease = lease.total_seconds()
         self._sweep_pause = sweep.total_seconds()
+        self._operation_bytes = operation_bytes
         self._random = random
         self._telemetry = telemetry
         self._attempts: dict[str, Attempt] = {}
@@ -230,6 +234,7 @@ class Workbench:
             self.clock,
             lease=self._lease,
             claimed_at=claimed_at,
+            operation_bytes=self._operation_bytes,
             telemetry=self._telemetry,
             on_progress=self._progress_writer.add,
         )

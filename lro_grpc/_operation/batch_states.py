@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from google.rpc import status_pb2
 
 from lro.v1 import batch_create_instances_pb2
+from lro_grpc._errors import cut
 from lro_grpc._operation.states import BATCH_INSTANCE
 
 Status = batch_create_instances_pb2.BatchCreateInstanceStatus
@@ -17,6 +18,9 @@ UNBEGUN = frozenset({Status.STATE_UNSPECIFIED, Status.PENDING_CREATE})
 
 BEGUN = frozenset({Status.CREATING, Status.READY, Status.DELETING})
 """The states of a target that exists, or may exist: a rollback deletes it."""
+
+_MOST_COPIED = 100_000
+"""The most bytes of an operation's error, in all the targets that are abandoned with it."""
 
 
 class BatchStates:
@@ -78,9 +82,25 @@ class BatchStates:
             status.error.CopyFrom(error)
             status.error_msg = error.message
 
+    def shorten_errors(self) -> None:
+        """Leaves of each target's error the code and the beginning of its message."""
+        for target in self.targets:
+            status = self._message.instance_statuses[target]
+            if status.HasField("error"):
+                status.error.CopyFrom(_brief(status.error))
+                status.error_msg = status.error.message
+
     def abandon(self, error: status_pb2.Status) -> None:
         """Fails every target that has not ended, for no attempt will go on with it."""
+        left = self.among(UNBEGUN | BEGUN)
+        if len(left) * error.ByteSize() > _MOST_COPIED:
+            error = _brief(error)
         for target in self.among(UNBEGUN | {Status.CREATING, Status.DELETING}):
             self.move(target, Status.FAILED, error=error)
         for target in self.among(frozenset({Status.READY})):
             self.move(target, Status.DELETING, Status.FAILED, error=error)
+
+
+def _brief(error: status_pb2.Status) -> status_pb2.Status:
+    """Returns the code of an error, and the beginning of its message."""
+    return status_pb2.Status(code=error.code, message=cut(error.message))

@@ -28,24 +28,27 @@ from lro_grpc._errors import (
 from lro_grpc._operation import names
 from lro_grpc._operation.events import Event
 from lro_grpc._operation.record import Record
+from lro_grpc._operation.size import LISTED_BYTES, OPERATION_BYTES
 from lro_grpc._runtime.interrupts import only_errors
 from lro_grpc._runtime.log import log_request
 from lro_grpc._server.access import Access, Authorize, Identify, KnownOperation
 from lro_grpc._server.hooks import result_of
+from lro_grpc._server.readable_pages import ReadablePages
 from lro_grpc._server.rpc.call import EMPTY, Call, parse
 from lro_grpc._server.rpc.hook_context import HookContext
-from lro_grpc._stores.store import Store
+from lro_grpc._stores.store import Page, Query, Store
 
 
 class Admitted:
     """A call that was let in, and the store for it."""
 
-    __slots__ = ("caller", "store")
+    __slots__ = ("_pages", "caller", "store")
 
-    def __init__(self, caller: str, store: Store) -> None:
+    def __init__(self, caller: str, store: Store, pages: ReadablePages) -> None:
         self.caller = caller
         """The caller, as ``identify`` returned it; empty without one."""
         self.store = store
+        self._pages = pages
 
     async def operation(self, name: str) -> bytes:
         """Returns the served bytes of a name; a name that is stored need not be checked.
@@ -71,6 +74,11 @@ class Admitted:
             names.split(name)
             raise
 
+    async def page(self, query: Query, *, position: bytes, size: int) -> Page:
+        """Returns a page of what a query asks for, as far as clients can read it."""
+        page = await self.store.page(query, position=position, size=size)
+        return self._pages.readable(page)
+
     async def apply(self, name: str, event: Event) -> Record:
         """Applies an event that the caller requests, and returns the record as it is then.
 
@@ -93,6 +101,7 @@ class GuardedStore:
         authorize: Returns whether an access is allowed; likewise. Everything is, without one.
         error_domain: ``ErrorInfo.domain`` of their errors that name none; if empty, that of other
             errors of the method that is called.
+        operation_bytes: The most bytes of an operation.
     """
 
     def __init__(
@@ -102,7 +111,9 @@ class GuardedStore:
         authorize: Authorize | None = None,
         *,
         error_domain: str = "",
+        operation_bytes: int = OPERATION_BYTES,
     ) -> None:
+        self._pages = ReadablePages(operation_bytes + LISTED_BYTES)
         self._store = store
         self._error_domain = error_domain
         self._identify = identify
@@ -135,7 +146,7 @@ class GuardedStore:
         """
         caller = await self._caller(call)
         if self._authorize is None:
-            return Admitted(caller, self._store)
+            return Admitted(caller, self._store, self._pages)
         known = await self._known(resource if operation is None else operation) if named else None
         access = Access(caller, permission, resource, call.method, request, known)
         allowed = await self._call_hook("authorize", self._authorize, access)
@@ -149,7 +160,7 @@ class GuardedStore:
                 " (or it might not exist).",
                 metadata={"permission": permission, "resource": cut(resource)},
             )
-        return Admitted(caller, self._store)
+        return Admitted(caller, self._store, self._pages)
 
     async def command(
         self, permission: str, kind: type[Message], event: Event, body: bytes, call: Call

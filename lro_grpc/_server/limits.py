@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from lro_grpc import paging
 from lro_grpc._errors import LimitReachedError
 from lro_grpc._operation.record import Record
+from lro_grpc._operation.size import OPERATION_BYTES
 from lro_grpc._runtime.options import check_number
 from lro_grpc._stores.store import Store
 
@@ -36,6 +37,11 @@ class Limits:
     """Watch calls that a ``grpc.aio`` server holds open; a Watch above it is refused."""
     page_size: int = paging.MAX_PAGE_SIZE
     """Operations on a page; a larger ``page_size`` is clamped to it (S12)."""
+    operation_bytes: int = OPERATION_BYTES
+    """Bytes of one operation, serialized; a start, a report or an outcome above it is refused.
+
+    The default is a little below the 4 MiB that a gRPC client reads, unless its channel sets
+    ``grpc.max_receive_message_length``."""
 
     def __post_init__(self) -> None:
         """Checks the numbers."""

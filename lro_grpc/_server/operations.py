@@ -136,7 +136,13 @@ class Operations(Lifespan):
         def make_engine(handlers: Mapping[str, Handler]) -> InProcess:
             return InProcess(
                 Workbench(
-                    observed, handlers, clock, lease=lease, sweep=sweep, telemetry=self._telemetry
+                    observed,
+                    handlers,
+                    clock,
+                    lease=lease,
+                    sweep=sweep,
+                    operation_bytes=self._limits.operation_bytes,
+                    telemetry=self._telemetry,
                 )
             )
 
@@ -147,7 +153,13 @@ class Operations(Lifespan):
             make_engine,
             grace,
         )
-        self._guarded = GuardedStore(observed, identify, authorize, error_domain=error_domain or "")
+        self._guarded = GuardedStore(
+            observed,
+            identify,
+            authorize,
+            error_domain=error_domain or "",
+            operation_bytes=self._limits.operation_bytes,
+        )
         self._service = OperationsService(
             self._guarded,
             self._notifier,
@@ -388,6 +400,7 @@ class Operations(Lifespan):
             self._retention,
             self._guarded,
             self._queues,
+            self._limits.operation_bytes,
             self._clock,
             self._new_id,
             self._threads,

@@ -101,6 +101,8 @@ class Page:
     """Serialized ``google.longrunning.Operation`` messages."""
     position: bytes
     """The beginning of the next page; empty if this is the last one."""
+    unreachable: Sequence[str] = ()
+    """The names of operations that belong on this page, and cannot be shown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ class Jobs:
         arguments = (method.name, _without_paging(request))
         position = tokens.read(token, *arguments) if token else b""
         query = Query(parent, self._filter(getattr(request, "filter", "")))
-        page = await admitted.store.page(query, position=position, size=size)
+        page = await admitted.page(query, position=position, size=size)
         response: Any = method.response()
         listed = getattr(response, self._kind.field_in(method.response, repeated=True))
         for operation in page.operations:

@@ -113,9 +113,11 @@ class OperationsService:
         if request.page_token:
             position = tokens.read(request.page_token, *arguments)
         query = _query(request)
-        page = await admitted.store.page(query, position=position, size=size)
+        page = await admitted.page(query, position=position, size=size)
         answer = operations_pb2.ListOperationsResponse()
         answer.operations.extend(map(operations_pb2.Operation.FromString, page.operations))
+        if request.return_partial_success:
+            answer.unreachable.extend(page.unreachable)
         if page.position:
             answer.next_page_token = tokens.make(page.position, *arguments)
         return answer
@@ -164,7 +166,7 @@ class OperationsService:
 
 
 def _query(request: operations_pb2.ListOperationsRequest) -> Query:
-    """Returns the query of a request; with one store, no parent is ever unreachable (S18)."""
+    """Returns the query of a request; with one store, no whole parent is unreachable (S18)."""
     parent = "" if request.name == names.COLLECTION else request.name
     query = Query(parent, parser.parse(request.filter) if request.filter else None)
     if request.return_partial_success and not query.has_wildcard:

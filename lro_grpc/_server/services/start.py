@@ -12,6 +12,7 @@ the one with the same fingerprint: its fields, and its caller. Hence the order:
    But if it refuses, step 2 is repeated: the same request may have overtaken this one in between.
    An operation of another request under the id makes it a ``RequestIdReusedError``, as in step 5.
 4. **``validate_only``** ends here, with an operation that has no name and is stored nowhere (S8).
+   An operation that is too large to be read is refused before that.
 5. **The store** decides: of the same requests at once, it keeps one, and gives it to all of them;
    another request under the same id is refused there. The steps before only look.
 
@@ -32,8 +33,13 @@ from google.protobuf.message import Message
 
 from lro_grpc import _anys
 from lro_grpc._engine.handler import Handler
-from lro_grpc._errors import ConfigurationError, LimitReachedError
-from lro_grpc._operation import names, publication, record
+from lro_grpc._errors import (
+    ConfigurationError,
+    InvalidArgumentError,
+    LimitReachedError,
+    OperationTooLargeError,
+)
+from lro_grpc._operation import names, publication, record, size
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.clock import Clock, micros
 from lro_grpc._runtime.interrupts import only_errors
@@ -58,6 +64,7 @@ class Starter:
         retention: For how long a done operation is kept, unless the options say it.
         store: The operations, behind the guard.
         queues: Keeps a place in the queue for each start.
+        operation_bytes: The most bytes of an operation.
         clock: Gives the time.
         new_id: Makes an operation's id.
         threads: Where a ``prepare`` that is a ``def`` runs.
@@ -72,6 +79,7 @@ class Starter:
         retention: timedelta,
         store: GuardedStore,
         queues: Queues,
+        operation_bytes: int,
         clock: Clock,
         new_id: Callable[[], str],
         threads: BoundedThreads,
@@ -83,6 +91,7 @@ class Starter:
         self._retention = micros(options.retention or retention)
         self._store = store
         self._queues = queues
+        self._operation_bytes = operation_bytes
         self._clock = clock
         self._new_id = new_id
         self._threads = threads
@@ -127,8 +136,6 @@ class Starter:
                 if one.parent == self._parent(Prepared(), request):
                     raise request_id_reused(one, caller=caller) from refusal
             raise
-        if self._has_validate_only and request.validate_only:
-            return await self._validated(admitted, prepared)
         made = publication.create(
             parent=self._parent(prepared, request),
             operation_id=self._made_id(),
@@ -149,6 +156,9 @@ class Starter:
             timeout=micros(self._options.timeout or timedelta(0)),
             handler_metadata=self._handler_metadata(prepared),
         )
+        self._check_size(made)
+        if self._has_validate_only and request.validate_only:
+            return await self._validated(admitted, prepared)
         try:
             with (
                 self._queues.entry(made),
@@ -220,6 +230,14 @@ class Starter:
                 metadata={"method": self._handler.method},
             )
         return message.SerializeToString()
+
+    def _check_size(self, made: record.Record) -> None:
+        try:
+            size.check(made, self._operation_bytes)
+        except OperationTooLargeError as error:
+            raise InvalidArgumentError(
+                error.message, reason=error.reason, domain=error.domain, metadata=error.metadata
+            ) from error
 
     def _parent(self, prepared: Prepared, request: Message) -> str:
         if prepared.parent is None:

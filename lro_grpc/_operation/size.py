@@ -1,0 +1,125 @@
+"""The size of operations: refuses what no client could read, and cuts errors to fit.
+
+A gRPC client reads messages of up to 4 MiB unless it is set otherwise. An operation is one message,
+made of all that its handler, its errors and its batch say; so it is their sum that is bounded, and
+where they are written: what is stored can be got, waited for and listed.
+
+An attempt asks before it writes, not the store: the handler is told at once, and a batch is rolled
+back where the response does not fit. The library's own few fields may come on top, as those of a
+cancel do; the limit's default leaves room for them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from google.longrunning import operations_pb2
+from google.rpc import status_pb2
+
+from lro_grpc._errors import OperationTooLargeError, cut
+from lro_grpc._operation.events import Event, Report
+from lro_grpc._operation.record import Record
+
+OPERATION_BYTES = 4_000_000
+"""The most bytes of an operation, unless the server sets another limit."""
+
+_OWN_BYTES = 1_000
+"""More than the library's own fields take when an event changes them."""
+
+_ERROR_BYTES = 2_000
+"""The least room of an error, however large the rest of its operation is."""
+
+
+LISTED_BYTES = 190_000
+"""More than the library's own fields add to an operation that was within its limit when it was
+written; and less than what is then left of the 4 MiB that a client reads of a page."""
+
+
+def check(record: Record, limit: int) -> None:
+    """Refuses an operation that is larger than may be stored.
+
+    Raises:
+        OperationTooLargeError: If it is, or its checkpoint.
+    """
+    if len(record.checkpoint) > limit:
+        raise _too_large(record, "checkpoint", len(record.checkpoint), limit)
+    if len(record.operation) > limit:
+        operation = operations_pb2.Operation.FromString(record.operation)
+        parts = {
+            "metadata": operation.metadata.ByteSize(),
+            "response": operation.response.ByteSize(),
+            "error": operation.error.ByteSize(),
+        }
+        part = max(parts, key=parts.__getitem__)
+        raise _too_large(record, part, len(record.operation), limit)
+
+
+def check_event(event: Event, record: Record, limit: int) -> None:
+    """Refuses an event that would make an operation larger than may be stored.
+
+    Args:
+        event: An event of the attempt that holds the operation.
+        record: The operation before it.
+        limit: The most bytes.
+
+    Raises:
+        OperationTooLargeError: If it would, or its checkpoint.
+    """
+    if len(record.operation) + _bytes_in(event) + _OWN_BYTES > limit:
+        check(event.apply(record, record.update_time), limit)
+
+
+def fitted(error: status_pb2.Status, report: Report, record: Record, limit: int) -> bytes:
+    """Returns an error, serialized, and cut so that an operation that ends with it may be stored.
+
+    Args:
+        error: The error.
+        report: The last that the handler has said; it fits.
+        record: The operation before.
+        limit: The most bytes.
+    """
+    room = limit - len(record.operation) - _bytes_in(report) - _OWN_BYTES
+    if error.ByteSize() > room:
+        reported = report.apply(record, record.update_time)
+        room = max(_ERROR_BYTES, limit - len(reported.operation) - _OWN_BYTES)
+    return shortened(error, room).SerializeToString()
+
+
+def shortened(error: status_pb2.Status, most: int) -> status_pb2.Status:
+    """Returns an error cut to a size: the code, the message's beginning, the details that fit."""
+    if error.ByteSize() <= most:
+        return error
+    message = error.message.encode()
+    shown = status_pb2.Status(code=error.code, message=error.message)
+    if len(message) > most // 2:  # the other half is for the details, of which the reason is one
+        shown.message = message[: max(0, most // 2 - 3)].decode(errors="ignore") + "..."
+    for detail in error.details:
+        if shown.ByteSize() + detail.ByteSize() + 8 <= most:
+            shown.details.append(detail)
+    return shown
+
+
+def _bytes_in(value: Any) -> int:
+    """Returns the bytes of the texts in an event; the numbers beside them are few."""
+    if isinstance(value, bytes):
+        return len(value)
+    if isinstance(value, str):
+        return len(value.encode())
+    if dataclasses.is_dataclass(value):
+        return sum(_bytes_in(getattr(value, field.name)) for field in dataclasses.fields(value))
+    return 0
+
+
+def _too_large(record: Record, part: str, size: int, limit: int) -> OperationTooLargeError:
+    what = "its checkpoint" if part == "checkpoint" else f"most of it its {part}"
+    return OperationTooLargeError(
+        f"{cut(record.name)} would take {size} bytes, {what}, and {limit} may; make that smaller,"
+        " or raise Limits(operation_bytes=...), and with it what clients may receive",
+        metadata={
+            "operation": cut(record.name),
+            "part": part,
+            "bytes": str(size),
+            "limit": str(limit),
+        },
+    )
