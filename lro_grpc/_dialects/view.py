@@ -95,13 +95,11 @@ class OperationView:
     def of_operation(cls, operation: operations_pb2.Operation) -> OperationView:
         """Returns the view of a client: the result, and the conventional fields of the metadata.
 
-        Of metadata whose type is not known here, nothing is read.
-
-        Raises:
-            InvalidArgumentError: If a time in the metadata is out of range.
+        Of metadata whose type is not known here, nothing is read. A value that no view can have,
+        such as a time after 9999, is not known either.
         """
         message = _anys.unpack(operation.metadata)
-        known = {name: _plain(name, value) for name, value in _read(message).items()}
+        known = {name: _plain(value) for name, value in _read(message).items()}
         failures = _partial_failures(message)
         known["state"] = _state(operation, known, partial=bool(failures))
         return cls(
@@ -179,14 +177,12 @@ def _read(message: Message | None) -> Mapping[str, Any]:
     return {} if message is None else metadata.read(message)
 
 
-def _plain(name: str, value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, Timestamp):
         try:
             return value.ToMicroseconds()
-        except ValueError as cause:
-            raise InvalidArgumentError(
-                f"the {name} of the operation's metadata is no time: {cause}"
-            ) from cause
+        except ValueError:  # beyond the years 1 to 9999
+            return 0
     if isinstance(value, Message):
         return value.SerializeToString(deterministic=True)
     return value

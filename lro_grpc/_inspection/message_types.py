@@ -9,16 +9,16 @@ may differ from that of this process. The server is never asked for a type that 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from google.protobuf import any_pb2, descriptor_pool, json_format, message_factory, wrappers_pb2
+from google.protobuf import any_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
 from lro_grpc import _anys
-from lro_grpc._dialects.canonical_json import messages_in
-from lro_grpc._errors import Code, LroError
+from lro_grpc._dialects import canonical_json
 from lro_grpc._inspection.reflection import AsyncReflection, ReflectedFiles, Reflection, Steps
 from lro_grpc._runtime.steps import async_drive, drive
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor_pool import DescriptorPool
 
 _ANY = any_pb2.Any.DESCRIPTOR.full_name
-_BYTES = wrappers_pb2.BytesValue
 
 Note = Callable[[str], None]
 """Receives a sentence for the user."""
@@ -55,10 +54,8 @@ class MessageTypes:
     def to_dict(self, message: Message) -> dict[str, Any]:
         """Returns a message as protobuf JSON, each ``Any`` in it with its fields.
 
-        One that cannot be read has its bytes, in base64, as ``value``.
-
-        Raises:
-            LroError: DATA_LOSS if it holds a value without a JSON form, such as a time after 9999.
+        One that cannot be read has its bytes, in base64, as ``value``, and so has whatever has no
+        JSON form, such as a time after 9999.
         """
         return drive(self._steps.to_dict(message), self._reflection.perform)
 
@@ -96,43 +93,50 @@ class _TypeSteps:
 
     def unpack(self, packed: any_pb2.Any) -> Steps[Message | None]:
         descriptor = yield from self._find(packed.TypeName())
+        inside = self._open(packed)
+        if descriptor is not None and inside is None:
+            self._note_once(
+                f"what is sent as a {packed.TypeName()} is not one: it is shown as bytes"
+            )
+        return inside
+
+    def to_dict(self, message: Message) -> Steps[dict[str, Any]]:
+        shown = type(message)()
+        shown.CopyFrom(message)
+        yield from self._find_all(shown)
+        return canonical_json.to_json(shown, self._open_or_mark)
+
+    def _find_all(self, message: Message) -> Steps[None]:
+        """Looks for the type of each ``Any`` in a message.
+
+        What is packed deeper than JSON shows it is not looked at.
+        """
+        left = deque([(message, 0)])
+        while left:
+            one, depth = left.popleft()
+            if one.DESCRIPTOR.full_name != _ANY:
+                left.extend((inner, depth + 1) for inner in canonical_json.messages_in(one))
+                continue
+            inside = yield from self.unpack(cast("any_pb2.Any", one))
+            if inside is not None and depth < canonical_json.MOST_DEPTH:
+                left.append((inside, depth + 1))
+
+    def _open(self, packed: any_pb2.Any) -> Message | None:
+        """Returns the message inside of an ``Any`` whose type has been looked for."""
+        descriptor = self._found.get(packed.TypeName())
         if descriptor is None:
             return None
         try:
             return _anys.unpack_as(message_factory.GetMessageClass(descriptor), packed)
         except DecodeError:
-            self._note_once(
-                f"what is sent as a {packed.TypeName()} is not one: it is shown as bytes"
-            )
             return None
 
-    def to_dict(self, message: Message) -> Steps[dict[str, Any]]:
-        shown = type(message)()
-        shown.CopyFrom(message)
-        try:
-            yield from self._wrap_unreadable(shown)
-            found: dict[str, Any] = json_format.MessageToDict(
-                shown, descriptor_pool=cast("DescriptorPool", _Readable(self._found))
-            )
-        except (json_format.Error, ValueError, RecursionError) as cause:
-            raise LroError(f"this has no JSON form: {cause}", code=Code.DATA_LOSS) from cause
-        return found
-
-    def _wrap_unreadable(self, message: Message) -> Steps[None]:
-        """Makes each ``Any`` that cannot be read hold the ``BytesValue`` of its bytes."""
-        if message.DESCRIPTOR.full_name != _ANY:
-            for child in messages_in(message):
-                yield from self._wrap_unreadable(child)
-            return
-        packed = cast("any_pb2.Any", message)
-        inside = yield from self.unpack(packed)
-        if inside is not None:
-            yield from self._wrap_unreadable(inside)
-        else:
-            inside = _BYTES(value=packed.value)
-            if self._found[packed.TypeName()] is not None:
-                packed.type_url += " (unreadable)"
-        packed.value = inside.SerializeToString()
+    def _open_or_mark(self, packed: any_pb2.Any) -> Message | None:
+        """Opens an ``Any`` of a message that is ours; one that is not of its type, it marks."""
+        inside = self._open(packed)
+        if inside is None and self._found.get(packed.TypeName()) is not None:
+            packed.type_url += " (unreadable)"
+        return inside
 
     def _find(self, name: str) -> Steps[Descriptor | None]:
         if name not in self._found:
@@ -154,16 +158,6 @@ class _TypeSteps:
         if text not in self._noted:
             self._noted.add(text)
             self._note(text)
-
-
-class _Readable:
-    """A pool for ``json_format``: has the types that were found, and bytes for all others."""
-
-    def __init__(self, found: dict[str, Descriptor | None]) -> None:
-        self._found = found
-
-    def FindMessageTypeByName(self, name: str) -> Descriptor:  # noqa: N802 - the pool's name
-        return self._found.get(name) or _BYTES.DESCRIPTOR
 
 
 def _find_in(pool: DescriptorPool, name: str) -> Descriptor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -10,7 +11,19 @@ from typing import Any
 
 import pytest
 from google.longrunning import operations_pb2
-from google.protobuf import any_pb2, json_format, wrappers_pb2
+from google.protobuf import (
+    any_pb2,
+    descriptor_pb2,
+    descriptor_pool,
+    duration_pb2,
+    field_mask_pb2,
+    json_format,
+    message_factory,
+    struct_pb2,
+    timestamp_pb2,
+    wrappers_pb2,
+)
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from operation_histories import LEASE, NOW, PARTIAL, SECOND, create
 
@@ -630,15 +643,14 @@ def test_a_result_before_the_end_is_none() -> None:
     assert OperationView.of_operation(operation).error is None
 
 
-def test_a_time_that_is_none_is_refused() -> None:
+def test_a_time_that_is_none_is_not_known() -> None:
     metadata = operation_metadata_pb2.OperationMetadata()
     metadata.create_time.seconds = 10**15
     operation = operations_pb2.Operation(name="operations/x")
     operation.metadata.Pack(metadata)
-    with pytest.raises(InvalidArgumentError, match="create_time"):
-        OperationView.of_operation(operation)
-    with pytest.raises(InvalidArgumentError, match="has no JSON"):
-        longrunning.to_json(operation)
+    assert OperationView.of_operation(operation).create_time == 0
+    shown = longrunning.to_json(operation)["metadata"]["createTime"]
+    assert shown == as_bytes(metadata.create_time)
 
 
 # By name.
@@ -726,3 +738,133 @@ def test_what_cannot_be_unpacked_is_shown_as_it_is_and_hides_nothing_else() -> N
         {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "value": "/w=="}
     ]
     assert operation.SerializeToString(deterministic=True) == before
+
+
+def as_bytes(message: Message) -> dict[str, str]:
+    """Returns what is shown of a message that has no JSON."""
+    value = base64.b64encode(message.SerializeToString()).decode()
+    return {"@type": f"type.googleapis.com/{message.DESCRIPTOR.full_name}", "value": value}
+
+
+def packed(message: Message) -> any_pb2.Any:
+    envelope = any_pb2.Any()
+    envelope.Pack(message)
+    return envelope
+
+
+NAN = struct_pb2.Struct(fields={"a": struct_pb2.Value(number_value=float("nan"))})
+WITHOUT_JSON: list[Message] = [
+    NAN,
+    struct_pb2.Value(number_value=float("-inf")),
+    struct_pb2.ListValue(values=[struct_pb2.Value(struct_value=NAN)]),
+    duration_pb2.Duration(seconds=10**12),
+    duration_pb2.Duration(seconds=1, nanos=-1),
+    timestamp_pb2.Timestamp(seconds=2**62),
+    timestamp_pb2.Timestamp(nanos=-5),
+    field_mask_pb2.FieldMask(paths=["CamelCase", "a__b", "x_3"]),
+]
+
+
+@pytest.mark.parametrize("bad", WITHOUT_JSON, ids=lambda one: one.DESCRIPTOR.name)
+def test_a_value_without_json_is_shown_by_its_bytes_and_hides_nothing_else(bad: Message) -> None:
+    good = wrappers_pb2.StringValue(value="here")
+    metadata = operation_metadata_pb2.OperationMetadata(progress_percent=3)
+    metadata.partial_failures.add(message="x", details=[packed(good), packed(bad)])
+    metadata.batch_create_instances_metadata.instance_statuses["a"].error.details.append(
+        packed(packed(bad))
+    )
+    operation = operations_pb2.Operation(name="operations/x", done=True, response=packed(bad))
+    operation.metadata.Pack(metadata)
+    before = operation.SerializeToString(deterministic=True)
+    shown = canonical_json.to_json(operation)
+    assert json.loads(json.dumps(shown, allow_nan=False)) == shown
+    assert (shown["name"], shown["done"]) == ("operations/x", True)
+    assert shown["response"] == as_bytes(bad)
+    (failure,) = shown["metadata"]["partialFailures"]
+    assert failure == {
+        "message": "x",
+        "details": [
+            {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": "here"},
+            as_bytes(bad),
+        ],
+    }
+    assert shown["metadata"]["progressPercent"] == 3
+    statuses = shown["metadata"]["batchCreateInstancesMetadata"]["instanceStatuses"]
+    assert statuses["a"]["error"]["details"] == [
+        {"@type": "type.googleapis.com/google.protobuf.Any", "value": as_bytes(bad)}
+    ]
+    assert operation.SerializeToString(deterministic=True) == before
+
+
+def test_a_field_without_json_leaves_its_siblings_as_they_are() -> None:
+    job = custom_message(
+        {
+            "text": "string",
+            "flags": "bool*",
+            "extra": "google.protobuf.Struct",
+            "all": "google.protobuf.Struct*",
+            "size": "google.protobuf.Int64Value",
+        }
+    )
+    fine = struct_pb2.Struct(fields={"b": struct_pb2.Value(bool_value=True)})
+    message = job(text="t", flags=[True, False], extra=NAN, all=[fine, NAN])
+    message.size.value = 2**60
+    assert canonical_json.to_json(message) == {
+        "text": "t",
+        "flags": [True, False],
+        "extra": as_bytes(NAN),
+        "all": [{"b": True}, as_bytes(NAN)],
+        "size": str(2**60),
+    }
+    assert list(canonical_json.to_json(message)) == ["text", "flags", "extra", "all", "size"]
+
+
+def test_any_depth_is_shown_down_to_a_limit() -> None:
+    deep = packed(NAN)
+    for _ in range(2_000):
+        deep = packed(deep)
+    shown = canonical_json.to_json(operations_pb2.Operation(name="operations/x", response=deep))
+    assert shown["name"] == "operations/x"
+    assert json.loads(json.dumps(shown)) == shown
+    depth, inner = 0, shown["response"]
+    while isinstance(inner["value"], dict):
+        depth, inner = depth + 1, inner["value"]
+    assert 50 < depth <= canonical_json.MOST_DEPTH
+    assert base64.b64decode(inner["value"])
+
+
+def test_each_piece_is_converted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Message] = []
+    convert = json_format.MessageToDict
+
+    def counted(message: Message) -> Any:
+        calls.append(message)
+        return convert(message)
+
+    monkeypatch.setattr(json_format, "MessageToDict", counted)
+    deep = packed(NAN)
+    for _ in range(40):
+        deep = packed(status_pb2.Status(code=3, details=[deep, packed(NAN)]))
+    canonical_json.to_json(operations_pb2.Operation(response=deep))
+    assert len(calls) <= 3 * 40 + 10
+
+
+def custom_message(fields: dict[str, str]) -> Any:
+    """Returns the class of a message with such fields, each the only one of its file."""
+    file = descriptor_pb2.FileDescriptorProto(
+        name="test_dialects_custom.proto", package="test.dialects", syntax="proto3"
+    )
+    file.dependency.extend(f"google/protobuf/{one}.proto" for one in ("struct", "wrappers"))
+    message = file.message_type.add(name="Custom")
+    for number, (name, kind) in enumerate(fields.items(), start=1):
+        field = message.field.add(name=name, number=number, label=1)
+        if kind.endswith("*"):
+            field.label = 3
+        kind = kind.removesuffix("*")
+        if "." in kind:
+            field.type, field.type_name = 11, f".{kind}"
+        else:
+            field.type = {"string": 9, "bool": 8}[kind]
+    descriptor_pool.Default().AddSerializedFile(file.SerializeToString())
+    found = descriptor_pool.Default().FindMessageTypeByName("test.dialects.Custom")
+    return message_factory.GetMessageClass(found)

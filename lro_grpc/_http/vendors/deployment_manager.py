@@ -13,6 +13,7 @@ whether ``orderBy`` is that or unset.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -31,6 +32,8 @@ from lro_grpc._http.request import HttpRequest, single_values
 from lro_grpc._http.responses import dumped, json_response
 from lro_grpc._http.routing import Route, Template
 from lro_grpc._operation import names
+
+_log = logging.getLogger("lro_grpc")
 
 _MAX_RESULTS = 500
 _ORDER = "creationTimestamp desc"
@@ -88,6 +91,9 @@ class DeploymentManager:
                 shown.append(self._json(await self._backend.view(operation)))
             except OperationNotFoundError:
                 continue  # it has gone since the page was made
+            except (InvalidArgumentError, ValueError) as error:  # it spoils no list of others
+                fields = {"operation": operation.name}
+                _log.warning("%s is left out of a list: %s", operation.name, error, extra=fields)
         body: dict[str, Any] = {"operations": shown}
         if page.next_page_token:
             body["nextPageToken"] = page.next_page_token

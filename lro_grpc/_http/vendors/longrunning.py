@@ -81,7 +81,10 @@ class Longrunning:
         async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
             page = await self._backend.call(LIST_OPERATIONS, body, http_request.caller)
             message = operations_pb2.ListOperationsResponse.FromString(page.body)
-            return json_response(dumped(canonical_json.to_json(message)))
+            shown = [canonical_json.to_json(one) for one in message.operations]
+            del message.operations[:]
+            rest = canonical_json.to_json(message)
+            return json_response(dumped({"operations": shown, **rest} if shown else rest))
 
         return transcoding.routes(rule, operations_pb2.ListOperationsRequest, respond)
 

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from foreign_server import Fault, Weight, launch, packed, serving_foreign
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2
@@ -128,16 +129,26 @@ def test_an_any_without_a_type_is_shown_as_it_is() -> None:
     assert json.loads(result.stdout)["response"] == {"@type": "", "value": "eA=="}
 
 
-def test_a_value_without_a_json_form_is_one_line() -> None:
+@pytest.mark.parametrize("output", ["json", "yaml"])
+def test_a_value_without_a_json_form_is_shown_by_its_bytes(output: str) -> None:
     operation = launch()
     late = any_pb2.Any(type_url="type.googleapis.com/google.protobuf.Timestamp")
     late.value = b"\x08\xff\xff\xff\xff\xff\xff\xff\x7f"
     operation.response.CopyFrom(late)
     with serving_foreign("v1") as foreign:
-        result = Lro(foreign.target)("get", foreign.put(operation), "--output", "yaml")
-    assert result.returncode == 1
-    assert result.stderr.startswith("lro: DATA_LOSS: this has no JSON form: ")
-    assert len(result.stderr.splitlines()) == 1
+        name = foreign.put(operation)
+        foreign.put(other := launch(2))
+        result = Lro(foreign.target)("get", name, "--output", output)
+        listed = Lro(foreign.target)("list", "projects/acme/locations/moon", "--output", output)
+        watched = Lro(foreign.target)("watch", name, "--output", output)
+    assert (result.returncode, result.stderr) == (0, "")
+    (shown,) = yaml.safe_load_all(result.stdout)
+    assert shown["response"] == {"@type": late.type_url, "value": "CP////////9/"}
+    assert shown["metadata"]["verb"] == "launch"
+    assert (listed.returncode, watched.returncode) == (0, 0)
+    assert other.name in listed.stdout
+    assert "CP////////9/" in listed.stdout
+    assert "CP////////9/" in watched.stdout
 
 
 def test_reflection_is_asked_with_the_same_metadata() -> None:
