@@ -45,6 +45,9 @@ app.command("watch", help="Show an operation as it goes on, and exit with its ou
 app.command("cancel", help="Ask to cancel operations.")(connecting(control.cancel))
 app.command("pause", help="Ask to pause operations.")(connecting(control.pause))
 app.command("resume", help="Let paused operations go on.")(connecting(control.resume))
+app.command(
+    "terminate", help="End operations by force, if a cancel does not; this undoes nothing."
+)(connecting(control.terminate))
 app.command("delete", help="Forget operations; this does not cancel them.")(
     connecting(control.delete)
 )

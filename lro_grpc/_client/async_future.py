@@ -7,7 +7,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from lro_grpc._client.calls import cancel_call, delete_call, pause_call, resume_call
+from lro_grpc._client.calls import cancel_call, delete_call, pause_call, resume_call, terminate_call
 from lro_grpc._client.future_state import FutureState
 from lro_grpc._client.payloads import MetadataT, ResponseT
 from lro_grpc._client.plan import RPC_TIMEOUT
@@ -95,6 +95,10 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
     async def resume(self) -> None:
         """Asks the server to go on with a paused operation, as ``OperationFuture.resume``."""
         await self._session.call(resume_call(self.name, RPC_TIMEOUT), once=True)
+
+    async def terminate(self, reason: str) -> None:
+        """Ends the operation by force, as ``OperationFuture.terminate``."""
+        await self._session.call(terminate_call(self.name, reason, RPC_TIMEOUT))
 
     async def delete(self) -> None:
         """Asks the server to forget the operation; this does not cancel it (P7)."""

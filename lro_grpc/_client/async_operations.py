@@ -16,6 +16,7 @@ from lro_grpc._client.calls import (
     pause_call,
     resume_call,
     single_wait_call,
+    terminate_call,
 )
 from lro_grpc._client.connection import AsyncConnection, CallMetadata
 from lro_grpc._client.plan import RPC_TIMEOUT, get_call
@@ -137,6 +138,14 @@ class AsyncOperationsClient:
     async def resume(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
         """Asks the server to go on with a paused operation."""
         await self._session.call(resume_call(name, timeout), once=True)
+
+    async def terminate(
+        self, name: str, reason: str, *, timeout: timedelta | None = RPC_TIMEOUT
+    ) -> operations_pb2.Operation:
+        """Ends an operation by force."""
+        response = await self._session.call(terminate_call(name, reason, timeout))
+        operation: operations_pb2.Operation = response.operation
+        return operation
 
 
 class AsyncOperationPager:

@@ -43,6 +43,12 @@ def resume_call(name: str, timeout: timedelta | None) -> Call:
     return Call("ResumeOperation", request, timeout)
 
 
+def terminate_call(name: str, reason: str, timeout: timedelta | None) -> Call:
+    """Asks to end an operation by force."""
+    request = operation_control_service_pb2.TerminateOperationRequest(name=name, reason=reason)
+    return Call("TerminateOperation", request, timeout)
+
+
 def list_call(request: operations_pb2.ListOperationsRequest, timeout: timedelta | None) -> Call:
     """Asks for one page of operations (P10)."""
     return Call("ListOperations", request, timeout)

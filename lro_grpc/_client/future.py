@@ -7,7 +7,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from lro_grpc._client.calls import cancel_call, delete_call, pause_call, resume_call
+from lro_grpc._client.calls import cancel_call, delete_call, pause_call, resume_call, terminate_call
 from lro_grpc._client.future_state import FutureState
 from lro_grpc._client.payloads import MetadataT, ResponseT
 from lro_grpc._client.plan import RPC_TIMEOUT, check_timeout
@@ -145,6 +145,21 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
             LroError: If the call failed, as from ``pause()``.
         """
         SCHEDULER.run(self._session.call(resume_call(self.name, RPC_TIMEOUT), once=True))
+
+    def terminate(self, reason: str) -> None:
+        """Ends the operation by force: for operators, where a cancel does not end it.
+
+        It fails at once, with ABORTED and the reason ``OPERATION_TERMINATED``. What it has done is
+        not undone, and its handler may go on for a while, though nothing of that is kept.
+
+        Args:
+            reason: The cause, as all who see the operation are told it; at most 1,024 characters.
+
+        Raises:
+            LroError: If the call failed: FAILED_PRECONDITION if the operation is done otherwise,
+                PERMISSION_DENIED, or UNIMPLEMENTED as from ``pause()``.
+        """
+        SCHEDULER.run(self._session.call(terminate_call(self.name, reason, RPC_TIMEOUT)))
 
     def delete(self) -> None:
         """Asks the server to forget the operation; this does not cancel it (P7).

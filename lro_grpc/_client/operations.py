@@ -15,6 +15,7 @@ from lro_grpc._client.calls import (
     pause_call,
     resume_call,
     single_wait_call,
+    terminate_call,
 )
 from lro_grpc._client.connection import CallMetadata, ThreadConnection
 from lro_grpc._client.future import OperationFuture
@@ -205,6 +206,24 @@ class OperationsClient:
             timeout: The call's deadline; None for none.
         """
         self._call(resume_call(name, timeout), once=True)
+
+    def terminate(
+        self, name: str, reason: str, *, timeout: timedelta | None = RPC_TIMEOUT
+    ) -> operations_pb2.Operation:
+        """Ends an operation by force; see ``OperationFuture.terminate``.
+
+        Args:
+            name: The operation's name.
+            reason: The cause, as all who see the operation are told it; at most 1,024 characters.
+            timeout: The call's deadline; None for none.
+
+        Returns:
+            The operation, done.
+        """
+        operation: operations_pb2.Operation = self._call(
+            terminate_call(name, reason, timeout)
+        ).operation
+        return operation
 
     def _call(self, call: Call, *, once: bool = False) -> Any:
         return SCHEDULER.run(self._session.call(call, once=once))

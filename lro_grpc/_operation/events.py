@@ -12,7 +12,7 @@ Three parties make events:
   still the record's and the lease has not been taken from it (R5). ``Heartbeat``, ``Report``,
   ``SaveBatch``, ``Checkpoint`` and ``SetUpdating`` keep the lease; the others end the attempt.
 * A caller: ``Cancel``, ``Pause``, ``Resume`` and ``Delete``. While an attempt holds the operation
-  they leave a request in the record, which the attempt follows.
+  they leave a request in the record, which the attempt follows. ``Terminate`` asks no attempt.
 * Time: ``LeaseLost`` ends an attempt whose worker is gone or stuck; ``TimePassed`` expires or
   removes an operation that no attempt holds.
 
@@ -44,6 +44,7 @@ from lro_grpc._errors import (
     LroError,
     StaleAttemptError,
     UnexpectedError,
+    from_status,
     to_status,
 )
 from lro_grpc._operation.batch_states import BatchStates
@@ -63,6 +64,8 @@ from lro_grpc._operation.states import (
     SUCCEEDED,
     UPDATING,
 )
+
+_TERMINATED = "OPERATION_TERMINATED"
 
 
 class Event(Protocol):
@@ -385,6 +388,23 @@ class Resume:
 
 
 @dataclass(frozen=True, slots=True)
+class Terminate:
+    """An operator ends the operation by force. Its attempt is fenced off, and nothing is undone."""
+
+    reason: str
+    """The operator's own words."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        """See :class:`Event`."""
+        _check_visible(record)
+        if not record.done:
+            return _failed(record, now, to_status(_terminated(record, self.reason)))
+        if _is_terminated(record):
+            return record
+        raise _illegal(record, "terminated")
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """Expires an operation that no attempt holds, and removes one after its retention (S29)."""
 
@@ -457,6 +477,23 @@ def _illegal(record: Record, what: str) -> IllegalTransitionError:
         f"{record.name} cannot be {what}: it is {state}",
         metadata={"operation": record.name, "state": state},
     )
+
+
+def _terminated(record: Record, reason: str) -> LroError:
+    return LroError(
+        f"{record.name} was terminated, and nothing of it undone: {reason}",
+        code=Code.ABORTED,
+        reason=_TERMINATED,
+        domain=LIBRARY_DOMAIN,
+        metadata={"operation": record.name},
+    )
+
+
+def _is_terminated(record: Record) -> bool:
+    if record.error_code != Code.ABORTED:
+        return False
+    error = from_status(operations_pb2.Operation.FromString(record.operation).error)
+    return (error.reason, error.domain) == (_TERMINATED, LIBRARY_DOMAIN)
 
 
 def _removed(record: Record) -> Record:

@@ -31,7 +31,7 @@ class Access:
     """The caller, as ``identify`` returned it; empty without one."""
     permission: str
     """``operations.start``, ``.get``, ``.list``, ``.wait``, ``.watch``, ``.cancel``, ``.delete``,
-    ``.pause`` or ``.resume``."""
+    ``.pause``, ``.resume`` or ``.terminate``."""
     resource: str
     """The operation's name, or the job's; for list the parent; for start the request's ``parent``
     or ``name``, or else the method. As the caller has sent it: it may be no name at all."""

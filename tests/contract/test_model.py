@@ -36,6 +36,7 @@ from lro_grpc._operation.events import (
     SaveBatch,
     SetUpdating,
     Succeed,
+    Terminate,
     TimePassed,
 )
 from lro_grpc._operation.record import Record
@@ -107,6 +108,7 @@ EVENTS: dict[type[Any], st.SearchStrategy[Any]] = {
     Cancel: st.just(Cancel()),
     Pause: st.just(Pause()),
     Resume: st.just(Resume()),
+    Terminate: st.builds(Terminate, st.sampled_from(("stuck", "\N{SNOWMAN}"))),
     TimePassed: st.just(TimePassed()),
     Delete: st.just(Delete()),
 }

@@ -42,6 +42,7 @@ REFUSALS = {
     EXCLUSIVE: FULL | {grpc.StatusCode.ABORTED},
     f"{CONTROL}PauseOperation": NOT_FOUND | {grpc.StatusCode.FAILED_PRECONDITION},
     f"{CONTROL}ResumeOperation": NOT_FOUND | {grpc.StatusCode.FAILED_PRECONDITION},
+    f"{CONTROL}TerminateOperation": NOT_FOUND | {grpc.StatusCode.FAILED_PRECONDITION},
 }
 """The codes with which a method may refuse what is asked of it, if not with ``NOT_FOUND``."""
 
@@ -83,7 +84,7 @@ class Client:
         random = self._random
         actions = (
             *(self.get, self.list, self.wait, self.watch, self.pause, self.pause),
-            *(self.resume, self.cancel, self.cancel, self.delete),
+            *(self.resume, self.cancel, self.cancel, self.delete, self.terminate),
         )
         for _ in range(random.randint(1, 4)):
             await asyncio.sleep(random.choice((0.0, 0.0, 0.3, self._scenario.lease)))
@@ -165,6 +166,10 @@ class Client:
     async def resume(self, name: str) -> None:
         request = control_pb2.ResumeOperationRequest(name=name)
         await self._change(f"{CONTROL}ResumeOperation", request)
+
+    async def terminate(self, name: str) -> None:
+        request = control_pb2.TerminateOperationRequest(name=name, reason="it is enough")
+        await self._change(f"{CONTROL}TerminateOperation", request)
 
     async def delete(self, name: str) -> None:
         self._observer.to_be_deleted.add(name)

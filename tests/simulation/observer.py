@@ -32,6 +32,9 @@ LIMITED = "/simulation.v1.Simulation/CreateLimited"
 SIGNATURE = re.compile(r" by attempt (\d+)$")
 """What stands at the end of all that a handler says."""
 
+TERMINATED = b"OPERATION_TERMINATED"
+"""Stands in an operation that was ended by force, which is not for its attempt to say first."""
+
 Response = fleet_service_pb2.Instance
 
 
@@ -127,6 +130,8 @@ class Observer:
         record = self._invariants.records.get(name)
         if record is None or (record.attempt == attempt and record.lease_expire_time):
             return
+        if self._may_not_know(record):
+            return
         is_excused = process is not None and self.excused.get(process, 0.0) >= self._loop.time()
         if not is_excused and not self.leases_were_cut:
             self.problems.append(f"attempt {attempt} goes on, though it was fenced: {record}")
@@ -135,6 +140,16 @@ class Observer:
         """Whether someone has asked to delete an operation, or it was kept long enough (S7)."""
         latest = max(self.latest_time, self._clock.now())
         return name in self.to_be_deleted or self._expire_times.get(name, inf) <= latest
+
+    def _may_not_know(self, record: Record) -> bool:
+        """Whether a handler need not have been told yet that its operation was terminated."""
+        if not (record.done and TERMINATED in record.operation):
+            return False
+        told_from = max(self.done_at[record.name], self.disturbed)
+        faults = self._scenario.store_faults
+        delays = 4 * faults.longest_delay if faults.delay else 0.0
+        in_time = self._scenario.lease + self._scenario.sweep + delays + MARGIN
+        return self._loop.time() <= told_from + in_time or not self._scenario.store_is_reliable
 
     def _take(self, record: Record) -> None:
         """Takes over what the invariants have found, and the record."""

@@ -116,6 +116,7 @@ def next_events(draw: st.DrawFn, one: Record) -> events.Event:
         events.Cancel(),
         events.Pause(),
         events.Resume(),
+        events.Terminate("stuck"),
         events.TimePassed(),
     ]
     kinds: dict[str, list[events.Event]] = {

@@ -17,6 +17,7 @@ from lro_grpc._errors import (
     LroError,
     OperationNotFoundError,
     StaleAttemptError,
+    from_status,
     to_status,
 )
 from lro_grpc._operation import publication
@@ -38,6 +39,7 @@ from lro_grpc._operation.events import (
     SaveBatch,
     SetUpdating,
     Succeed,
+    Terminate,
     TimePassed,
 )
 from lro_grpc._operation.record import Record
@@ -758,6 +760,59 @@ def test_an_operation_that_is_not_done_is_kept_for_ever():
     assert TimePassed().apply(one, NOW * 2) == one
 
 
+# Terminate.
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        create(),
+        held(),
+        held(SetUpdating(Report(1), updating=True)),
+        held(Cancel()),
+        held_pausable(Pause()),
+        held(RetryLater(Report(1), error(), 60_000_000)),
+        after(Pause(), start=pausable()),
+    ],
+    ids=lambda one: JOB.name_of(one.state),
+)
+def test_whatever_is_not_done_is_terminated(one):
+    ended = Terminate("the handler hangs, says ada").apply(one, NOW + 5)
+    failure = served(ended).error
+    assert (ended.state, failure.code) == (FAILED, Code.ABORTED)
+    assert "the handler hangs, says ada" in failure.message
+    assert "nothing of it undone" in failure.message
+    info = from_status(failure)
+    assert (info.reason, info.domain) == ("OPERATION_TERMINATED", "lro-grpc")
+    assert (ended.lease_expire_time, ended.scheduled_time, ended.pause_requested) == (0, 0, False)
+    for event in (Heartbeat(1, LEASE), Report(1, 50), Succeed(Report(1), RESPONSE)):
+        with pytest.raises(StaleAttemptError):
+            event.apply(ended, NOW + 6)
+
+
+def test_what_was_terminated_stays_so_whoever_terminates_it_again():
+    ended = Terminate("first").apply(held(), NOW)
+    assert Terminate("second").apply(ended, NOW + 1) is ended
+
+
+@pytest.mark.parametrize("outcome", ["succeeded", "failed", "cancelled", "its own reason"])
+def test_what_is_done_otherwise_is_not_terminated(outcome):
+    own = LroError("no", code=Code.ABORTED, reason="OPERATION_TERMINATED", domain="fleet")
+    event = {
+        "succeeded": Succeed(Report(1), RESPONSE),
+        "failed": Fail(Report(1), error(Code.ABORTED)),
+        "cancelled": Fail(Report(1), error(Code.CANCELLED)),
+        "its own reason": Fail(Report(1), to_status(own).SerializeToString()),
+    }[outcome]
+    with pytest.raises(IllegalTransitionError, match="cannot be terminated"):
+        Terminate("late").apply(held(event), NOW)
+
+
+def test_what_is_deleted_is_not_found_to_be_terminated():
+    with pytest.raises(OperationNotFoundError):
+        Terminate("gone").apply(held(Delete()), NOW)
+
+
 # Fencing (R5).
 
 
@@ -816,10 +871,11 @@ def events(draw, one: Record):
         "cancel": Cancel(),
         "pause": Pause(),
         "resume": Resume(),
+        "terminate": Terminate("stuck"),
         "elapse": TimePassed(),
         "delete": Delete(),
     }
-    rare = {"succeed", "fail", "expire", "delete"}
+    rare = {"succeed", "fail", "expire", "terminate", "delete"}
     names = [name for name in kinds for _ in range(1 if name in rare else 3)]
     return kinds[draw(st.sampled_from(names))]
 

@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&lro/v1/operation_control_service.proto\x12\x06lro.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\x1a\x1bgoogle/protobuf/empty.proto\"+\n\x15PauseOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\",\n\x16ResumeOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"+\n\x15WatchOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"J\n\x16WatchOperationResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation2\x80\x02\n\x17OperationControlService\x12G\n\x0ePauseOperation\x12\x1d.lro.v1.PauseOperationRequest\x1a\x16.google.protobuf.Empty\x12I\n\x0fResumeOperation\x12\x1e.lro.v1.ResumeOperationRequest\x1a\x16.google.protobuf.Empty\x12Q\n\x0eWatchOperation\x12\x1d.lro.v1.WatchOperationRequest\x1a\x1e.lro.v1.WatchOperationResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&lro/v1/operation_control_service.proto\x12\x06lro.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\x1a\x1bgoogle/protobuf/empty.proto\"+\n\x15PauseOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\",\n\x16ResumeOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"+\n\x15WatchOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"J\n\x16WatchOperationResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation\"E\n\x19TerminateOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"N\n\x1aTerminateOperationResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation2\x81\x03\n\x17OperationControlService\x12G\n\x0ePauseOperation\x12\x1d.lro.v1.PauseOperationRequest\x1a\x16.google.protobuf.Empty\x12I\n\x0fResumeOperation\x12\x1e.lro.v1.ResumeOperationRequest\x1a\x16.google.protobuf.Empty\x12Q\n\x0eWatchOperation\x12\x1d.lro.v1.WatchOperationRequest\x1a\x1e.lro.v1.WatchOperationResponse0\x01\x12\x7f\n\x12TerminateOperation\x12!.lro.v1.TerminateOperationRequest\x1a\".lro.v1.TerminateOperationResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/{name=**}:terminate:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,14 +41,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESUMEOPERATIONREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_WATCHOPERATIONREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_WATCHOPERATIONREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
-  _globals['_PAUSEOPERATIONREQUEST']._serialized_start=149
-  _globals['_PAUSEOPERATIONREQUEST']._serialized_end=192
-  _globals['_RESUMEOPERATIONREQUEST']._serialized_start=194
-  _globals['_RESUMEOPERATIONREQUEST']._serialized_end=238
-  _globals['_WATCHOPERATIONREQUEST']._serialized_start=240
-  _globals['_WATCHOPERATIONREQUEST']._serialized_end=283
-  _globals['_WATCHOPERATIONRESPONSE']._serialized_start=285
-  _globals['_WATCHOPERATIONRESPONSE']._serialized_end=359
-  _globals['_OPERATIONCONTROLSERVICE']._serialized_start=362
-  _globals['_OPERATIONCONTROLSERVICE']._serialized_end=618
+  _globals['_TERMINATEOPERATIONREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_TERMINATEOPERATIONREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_TERMINATEOPERATIONREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_TERMINATEOPERATIONREQUEST'].fields_by_name['reason']._serialized_options = b'\342A\001\002'
+  _globals['_OPERATIONCONTROLSERVICE'].methods_by_name['TerminateOperation']._loaded_options = None
+  _globals['_OPERATIONCONTROLSERVICE'].methods_by_name['TerminateOperation']._serialized_options = b'\202\323\344\223\002\034\"\027/v1/{name=**}:terminate:\001*'
+  _globals['_PAUSEOPERATIONREQUEST']._serialized_start=179
+  _globals['_PAUSEOPERATIONREQUEST']._serialized_end=222
+  _globals['_RESUMEOPERATIONREQUEST']._serialized_start=224
+  _globals['_RESUMEOPERATIONREQUEST']._serialized_end=268
+  _globals['_WATCHOPERATIONREQUEST']._serialized_start=270
+  _globals['_WATCHOPERATIONREQUEST']._serialized_end=313
+  _globals['_WATCHOPERATIONRESPONSE']._serialized_start=315
+  _globals['_WATCHOPERATIONRESPONSE']._serialized_end=389
+  _globals['_TERMINATEOPERATIONREQUEST']._serialized_start=391
+  _globals['_TERMINATEOPERATIONREQUEST']._serialized_end=460
+  _globals['_TERMINATEOPERATIONRESPONSE']._serialized_start=462
+  _globals['_TERMINATEOPERATIONRESPONSE']._serialized_end=540
+  _globals['_OPERATIONCONTROLSERVICE']._serialized_start=543
+  _globals['_OPERATIONCONTROLSERVICE']._serialized_end=928
 # @@protoc_insertion_point(module_scope)

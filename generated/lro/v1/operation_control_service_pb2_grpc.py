@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class OperationControlServiceStub(object):
-    """Pauses, resumes and watches the operations that
+    """Pauses, resumes, watches and terminates the operations that
     `google.longrunning.Operations` serves.
     """
 
@@ -52,10 +52,15 @@ class OperationControlServiceStub(object):
                 request_serializer=lro_dot_v1_dot_operation__control__service__pb2.WatchOperationRequest.SerializeToString,
                 response_deserializer=lro_dot_v1_dot_operation__control__service__pb2.WatchOperationResponse.FromString,
                 _registered_method=True)
+        self.TerminateOperation = channel.unary_unary(
+                '/lro.v1.OperationControlService/TerminateOperation',
+                request_serializer=lro_dot_v1_dot_operation__control__service__pb2.TerminateOperationRequest.SerializeToString,
+                response_deserializer=lro_dot_v1_dot_operation__control__service__pb2.TerminateOperationResponse.FromString,
+                _registered_method=True)
 
 
 class OperationControlServiceServicer(object):
-    """Pauses, resumes and watches the operations that
+    """Pauses, resumes, watches and terminates the operations that
     `google.longrunning.Operations` serves.
     """
 
@@ -94,6 +99,20 @@ class OperationControlServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TerminateOperation(self, request, context):
+        """Ends an operation by force, whatever its handler does: it fails at once,
+        with the code ABORTED and the reason OPERATION_TERMINATED. It is for
+        operators, and for operations that a cancel does not end: what the
+        operation has done is not undone, its handler may go on for a while, though
+        nothing of that is kept any more, and another operation may begin on the
+        same target meanwhile. Terminating a terminated operation changes nothing.
+        Fails with FAILED_PRECONDITION if the operation is done otherwise.
+        See https://google.aip.dev/136.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperationControlServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -112,6 +131,11 @@ def add_OperationControlServiceServicer_to_server(servicer, server):
                     request_deserializer=lro_dot_v1_dot_operation__control__service__pb2.WatchOperationRequest.FromString,
                     response_serializer=lro_dot_v1_dot_operation__control__service__pb2.WatchOperationResponse.SerializeToString,
             ),
+            'TerminateOperation': grpc.unary_unary_rpc_method_handler(
+                    servicer.TerminateOperation,
+                    request_deserializer=lro_dot_v1_dot_operation__control__service__pb2.TerminateOperationRequest.FromString,
+                    response_serializer=lro_dot_v1_dot_operation__control__service__pb2.TerminateOperationResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'lro.v1.OperationControlService', rpc_method_handlers)
@@ -121,7 +145,7 @@ def add_OperationControlServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OperationControlService(object):
-    """Pauses, resumes and watches the operations that
+    """Pauses, resumes, watches and terminates the operations that
     `google.longrunning.Operations` serves.
     """
 
@@ -196,6 +220,33 @@ class OperationControlService(object):
             '/lro.v1.OperationControlService/WatchOperation',
             lro_dot_v1_dot_operation__control__service__pb2.WatchOperationRequest.SerializeToString,
             lro_dot_v1_dot_operation__control__service__pb2.WatchOperationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TerminateOperation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lro.v1.OperationControlService/TerminateOperation',
+            lro_dot_v1_dot_operation__control__service__pb2.TerminateOperationRequest.SerializeToString,
+            lro_dot_v1_dot_operation__control__service__pb2.TerminateOperationResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -28,7 +28,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class OperationControlServiceStub:
-    """Pauses, resumes and watches the operations that
+    """Pauses, resumes, watches and terminates the operations that
     `google.longrunning.Operations` serves.
     """
 
@@ -59,10 +59,20 @@ class OperationControlServiceStub:
     stream, watch again.
     See https://google.aip.dev/151.
     """
+    TerminateOperation: _grpc.UnaryUnaryMultiCallable[_operation_control_service_pb2.TerminateOperationRequest, _operation_control_service_pb2.TerminateOperationResponse]
+    """Ends an operation by force, whatever its handler does: it fails at once,
+    with the code ABORTED and the reason OPERATION_TERMINATED. It is for
+    operators, and for operations that a cancel does not end: what the
+    operation has done is not undone, its handler may go on for a while, though
+    nothing of that is kept any more, and another operation may begin on the
+    same target meanwhile. Terminating a terminated operation changes nothing.
+    Fails with FAILED_PRECONDITION if the operation is done otherwise.
+    See https://google.aip.dev/136.
+    """
 
 @_typing.type_check_only
 class OperationControlServiceAsyncStub(OperationControlServiceStub):
-    """Pauses, resumes and watches the operations that
+    """Pauses, resumes, watches and terminates the operations that
     `google.longrunning.Operations` serves.
     """
 
@@ -90,9 +100,19 @@ class OperationControlServiceAsyncStub(OperationControlServiceStub):
     stream, watch again.
     See https://google.aip.dev/151.
     """
+    TerminateOperation: _aio.UnaryUnaryMultiCallable[_operation_control_service_pb2.TerminateOperationRequest, _operation_control_service_pb2.TerminateOperationResponse]  # type: ignore[assignment]
+    """Ends an operation by force, whatever its handler does: it fails at once,
+    with the code ABORTED and the reason OPERATION_TERMINATED. It is for
+    operators, and for operations that a cancel does not end: what the
+    operation has done is not undone, its handler may go on for a while, though
+    nothing of that is kept any more, and another operation may begin on the
+    same target meanwhile. Terminating a terminated operation changes nothing.
+    Fails with FAILED_PRECONDITION if the operation is done otherwise.
+    See https://google.aip.dev/136.
+    """
 
 class OperationControlServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Pauses, resumes and watches the operations that
+    """Pauses, resumes, watches and terminates the operations that
     `google.longrunning.Operations` serves.
     """
 
@@ -135,6 +155,22 @@ class OperationControlServiceServicer(metaclass=_abc_1.ABCMeta):
         and with UNAVAILABLE when the server goes down. To go on after a broken
         stream, watch again.
         See https://google.aip.dev/151.
+        """
+
+    @_abc_1.abstractmethod
+    def TerminateOperation(
+        self,
+        request: _operation_control_service_pb2.TerminateOperationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operation_control_service_pb2.TerminateOperationResponse, _abc.Awaitable[_operation_control_service_pb2.TerminateOperationResponse]]:
+        """Ends an operation by force, whatever its handler does: it fails at once,
+        with the code ABORTED and the reason OPERATION_TERMINATED. It is for
+        operators, and for operations that a cancel does not end: what the
+        operation has done is not undone, its handler may go on for a while, though
+        nothing of that is kept any more, and another operation may begin on the
+        same target meanwhile. Terminating a terminated operation changes nothing.
+        Fails with FAILED_PRECONDITION if the operation is done otherwise.
+        See https://google.aip.dev/136.
         """
 
 def add_OperationControlServiceServicer_to_server(servicer: OperationControlServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

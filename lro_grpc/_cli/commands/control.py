@@ -1,4 +1,4 @@
-"""The commands that ask for something to happen to operations: cancel, pause, resume and delete."""
+"""The commands that ask for something to happen to operations: cancel, pause, delete and more."""
 
 from __future__ import annotations
 
@@ -53,6 +53,23 @@ def resume(session: CommandSession, names: UnfinishedNames, timeout: CallTimeout
         return _print_done("resumed {}; `lro watch {}` shows how it goes on", name)
 
     return _for_each(session, names, resume_one)
+
+
+def terminate(
+    session: CommandSession,
+    names: UnfinishedNames,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why; all who see the operation see it.")
+    ],
+    timeout: CallTimeout = None,
+) -> Exit:
+    """Ends operations by force."""
+
+    def terminate_one(name: str) -> Exit:
+        session.client.terminate(name, reason, timeout=timeout or RPC_TIMEOUT)
+        return _print_done("terminated {}; what it has done was not undone", name)
+
+    return _for_each(session, names, terminate_one)
 
 
 def delete(session: CommandSession, names: Names, timeout: CallTimeout = None) -> Exit:

@@ -9,6 +9,7 @@
 ``GET|POST {prefix}/{name}:wait``         the operation when it is done, or at the ``timeout``
 ``GET {prefix}/{name}:watch``             server-sent events; see ``server_sent_events``
 ``POST {prefix}/{name}:pause``            and ``:resume``
+``POST {prefix}/{name}:terminate``        with a ``reason``; answers with the operation
 ========================================  =========================================================
 """
 
@@ -62,6 +63,7 @@ class Longrunning:
         yield from self._delete()
         for verb in ("cancel", "pause", "resume"):
             yield from self._command(verb)
+        yield from self._terminate()
         yield from self._wait()
         yield from self._watch()
 
@@ -99,6 +101,19 @@ class Longrunning:
         rule = http_pb2.HttpRule(post=f"{self.prefix}/{_NAME}:{verb}", body="*")
         return transcoding.routes(
             rule, kind, self._respond_empty(f"{service}{verb.title()}Operation")
+        )
+
+    def _terminate(self) -> Iterator[Route]:
+        kind = operation_control_service_pb2.TerminateOperationResponse
+
+        async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
+            method = f"{_CONTROL}TerminateOperation"
+            ended = await self._backend.call(method, body, http_request.caller)
+            return json_response(dumped(canonical_json.to_json(kind.FromString(ended.body))))
+
+        rule = http_pb2.HttpRule(post=f"{self.prefix}/{_NAME}:terminate", body="*")
+        return transcoding.routes(
+            rule, operation_control_service_pb2.TerminateOperationRequest, respond
         )
 
     def _delete(self) -> Iterator[Route]:

@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, Mapping
 from datetime import timedelta
 
 from lro.v1 import operation_control_service_pb2
-from lro_grpc._errors import UnavailableError
-from lro_grpc._operation.events import Pause, Resume
+from lro_grpc._errors import InvalidArgumentError, UnavailableError
+from lro_grpc._operation.events import Pause, Resume, Terminate
 from lro_grpc._server.guarded_store import GuardedStore
 from lro_grpc._server.rpc.call import Behavior, Call, StreamBehavior, parse
 from lro_grpc._stores.notifier import Notifier
@@ -18,9 +18,12 @@ _SERVICE = "/lro.v1.OperationControlService/"
 _PAUSE_SECONDS = 0.1
 """The least time between two reads of a watched operation, unless it has ended."""
 
+_LONGEST_REASON = 1024
+"""The most characters of the reason for which an operation is terminated."""
+
 
 class ControlService:
-    """Pausing, resuming and watching.
+    """Pausing, resuming, watching and terminating.
 
     Args:
         store: The operations, behind the guard.
@@ -35,7 +38,11 @@ class ControlService:
 
     def methods(self) -> Mapping[str, Behavior]:
         """Returns the methods by their full names."""
-        return {f"{_SERVICE}PauseOperation": self.pause, f"{_SERVICE}ResumeOperation": self.resume}
+        return {
+            f"{_SERVICE}PauseOperation": self.pause,
+            f"{_SERVICE}ResumeOperation": self.resume,
+            f"{_SERVICE}TerminateOperation": self.terminate,
+        }
 
     def streams(self) -> Mapping[str, StreamBehavior]:
         """Returns the methods that stream, by their full names."""
@@ -50,6 +57,16 @@ class ControlService:
         """Puts a paused operation back into the queue, or takes back a pause."""
         kind = operation_control_service_pb2.ResumeOperationRequest
         return await self._store.command("operations.resume", kind, Resume(), body, call)
+
+    async def terminate(self, body: bytes, call: Call) -> bytes:
+        """Ends an operation by force, and answers with it."""
+        request = parse(operation_control_service_pb2.TerminateOperationRequest, body)
+        admitted = await self._store.admit("operations.terminate", request.name, request, call)
+        _check_reason(request.reason)
+        record = await admitted.apply(request.name, Terminate(request.reason))
+        response = operation_control_service_pb2.TerminateOperationResponse()
+        response.operation.ParseFromString(record.operation)
+        return response.SerializeToString()
 
     async def watch(self, body: bytes, call: Call) -> AsyncGenerator[bytes, None]:
         """Streams the latest state of an operation after each change, up to the terminal one.
@@ -75,6 +92,15 @@ class ControlService:
                         f"the server goes down, and {request.name} is not done; watch it again"
                     )
                 await subscription.wait(resend - loop.time(), pause=_PAUSE_SECONDS)
+
+
+def _check_reason(reason: str) -> None:
+    if not reason.strip():
+        raise InvalidArgumentError("reason is empty; say why the operation is terminated")
+    if len(reason) > _LONGEST_REASON:
+        raise InvalidArgumentError(
+            f"reason has {len(reason)} characters; give at most {_LONGEST_REASON}"
+        )
 
 
 def _response(operation: bytes) -> tuple[bytes, bool]:

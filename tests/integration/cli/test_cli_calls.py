@@ -1,4 +1,4 @@
-"""``lro list``, ``get``, ``cancel``, ``pause``, ``resume`` and ``delete``."""
+"""``lro list``, ``get``, ``cancel``, ``pause``, ``resume``, ``terminate`` and ``delete``."""
 
 from __future__ import annotations
 
@@ -212,6 +212,28 @@ def test_a_pause_out_of_place_is_refused_in_one_line(world: World) -> None:
         assert result.returncode == 1
         assert result.stderr.startswith("lro: FAILED_PRECONDITION: ")
         assert len(result.stderr.splitlines()) == 1
+
+
+def test_terminate_takes_several_names_and_a_reason(world: World) -> None:
+    names = [world.create("hold", "one"), "operations/missing", world.create("hold", "two")]
+    result = world.lro("terminate", *names, "--reason", "it hangs")
+    assert result.returncode == 1
+    assert result.stdout.splitlines() == [
+        f"terminated {name}; what it has done was not undone" for name in (names[0], names[2])
+    ]
+    assert result.stderr.startswith("lro: NOT_FOUND: operation 'operations/missing' not found (try")
+    for name in (names[0], names[2]):
+        ended = world.server.get(name)
+        assert (ended.done, ended.error.code) == (True, 10)
+        assert "it hangs" in ended.error.message
+
+
+def test_terminate_needs_a_reason(world: World) -> None:
+    name = world.create("hold")
+    result = world.lro("terminate", name)
+    assert result.returncode == 2
+    assert "--reason" in result.stderr
+    assert not world.server.get(name).done
 
 
 def test_delete(world: World) -> None:

@@ -56,7 +56,7 @@ def test_a_name_is_completed_within_its_parent(world: World) -> None:
     assert completed(world.lro, f"lro get {name[:-3]}") == [name]
 
 
-@pytest.mark.parametrize("command", ["wait", "watch", "cancel", "pause", "resume"])
+@pytest.mark.parametrize("command", ["wait", "watch", "cancel", "pause", "resume", "terminate"])
 def test_done_operations_are_not_proposed_where_nothing_is_left_to_do(
     world: World, command: str
 ) -> None:

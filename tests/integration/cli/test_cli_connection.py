@@ -150,9 +150,10 @@ def test_a_refusal_is_one_line(
         assert error.rstrip().endswith(advice.rstrip())
 
 
-@pytest.mark.parametrize("command", ["cancel", "delete", "pause", "resume"])
+@pytest.mark.parametrize("command", ["cancel", "delete", "pause", "resume", "terminate"])
 def test_a_missing_rpc_is_one_line(foreign: Foreign, command: str) -> None:
-    error = one_line(Lro(foreign.target)(command, "operations/x"), 1)
+    options = ["--reason", "it hangs"] if command == "terminate" else []
+    error = one_line(Lro(foreign.target)(command, "operations/x", *options), 1)
     assert error.startswith("lro: UNIMPLEMENTED: ")
     assert error.endswith(f"(the server at {foreign.target} does not offer this)\n")
 

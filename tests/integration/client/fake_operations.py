@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 WATCH, WAIT, GET, LIST = "WatchOperation", "WaitOperation", "GetOperation", "ListOperations"
 CANCEL, DELETE = "CancelOperation", "DeleteOperation"
-PAUSE, RESUME = "PauseOperation", "ResumeOperation"
+PAUSE, RESUME, TERMINATE = "PauseOperation", "ResumeOperation", "TerminateOperation"
 
 
 def operation(
@@ -112,6 +112,13 @@ class FakeOperations(
 
     def ResumeOperation(self, request: Any, context: grpc.ServicerContext) -> Any:
         return self._answer(RESUME, request, context, lambda r, c: empty_pb2.Empty())
+
+    def TerminateOperation(self, request: Any, context: grpc.ServicerContext) -> Any:
+        def ended(r: Any, c: object) -> Any:
+            known = operations_pb2.Operation(name=r.name)
+            return operation_control_service_pb2.TerminateOperationResponse(operation=known)
+
+        return self._answer(TERMINATE, request, context, ended)
 
     def WatchOperation(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         for one in self._answer(WATCH, request, context, self.truth_of_watch):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
-from fake_operations import DELETE, PAUSE, RESUME, FakeOperations, operation
+from fake_operations import DELETE, PAUSE, RESUME, TERMINATE, FakeOperations, operation
 from sides import Async, Side, Sync
 
 import lro_grpc
@@ -37,6 +37,15 @@ def test_a_future_and_a_client_pause_resume_and_delete(side: Side, fake: FakeOpe
         assert side.run(by_name("operations/1")) is None
     assert fake.calls == [PAUSE, RESUME, DELETE] * 2
     assert {request.name for request in fake.requests} == {"operations/1"}
+
+
+def test_a_future_and_a_client_terminate(side: Side, fake: FakeOperations) -> None:
+    client = side.client()
+    future = client.future(fake.put(operation()))
+    assert side.run(future.terminate("it hangs")) is None
+    assert side.run(client.terminate("operations/1", "it hangs")).name == "operations/1"
+    assert fake.calls == [TERMINATE] * 2
+    assert {(one.name, one.reason) for one in fake.requests} == {("operations/1", "it hangs")}
 
 
 @pytest.mark.parametrize(("method", "times"), [(PAUSE, 3), (DELETE, 3), (RESUME, 1)])

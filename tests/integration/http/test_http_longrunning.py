@@ -62,6 +62,19 @@ def test_pause_and_resume(serve, fleet):
     assert "response" in done(http, name)
 
 
+def test_terminate(serve):
+    """Whatever its handler does."""
+    http = serve()
+    name = start(http)
+    ended = http.post(f"/v1/{name}:terminate", {"reason": "it hangs"}).ok["operation"]
+    assert (ended["name"], ended["done"], ended["error"]["code"]) == (name, True, 10)
+    assert ended["error"]["details"][0]["reason"] == "OPERATION_TERMINATED"
+    assert "it hangs" in ended["error"]["message"]
+    assert http.get(f"/v1/{name}").ok == ended
+    assert http.post(f"/v1/{name}:terminate", {"reason": "again"}).ok == {"operation": ended}
+    assert http.post(f"/v1/{name}:terminate", {}).status == 400
+
+
 def states_up_to(http: Http, name: str, state: str) -> bool:
     return any(f'"state":"{state}"' in event["data"] for event in http.events(f"/v1/{name}:watch"))
 

@@ -86,6 +86,10 @@ class Client:
         request = operation_control_service_pb2.ResumeOperationRequest(name=name)
         self.control.ResumeOperation(request, timeout=SECONDS)
 
+    def terminate(self, name: str, reason: str) -> operations_pb2.Operation:
+        request = operation_control_service_pb2.TerminateOperationRequest(name=name, reason=reason)
+        return self.control.TerminateOperation(request, timeout=SECONDS).operation
+
     def wait(
         self, name: str, limit: float | None = None, *, deadline: float | None = SECONDS
     ) -> operations_pb2.Operation:
@@ -391,6 +395,10 @@ class Gate:
         self._open = threading.Event()
         self._lock = threading.Lock()
         self._wakers: set[Callable[[], object]] = set()
+
+    @property
+    def is_open(self) -> bool:
+        return self._open.is_set()
 
     def open(self) -> None:
         with self._lock:

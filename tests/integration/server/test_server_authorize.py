@@ -47,6 +47,7 @@ NAMED: dict[str, Callable[[Client, str], object]] = {
     "operations.delete": lambda client, name: client.delete(name),
     "operations.pause": lambda client, name: client.pause(name),
     "operations.resume": lambda client, name: client.resume(name),
+    "operations.terminate": lambda client, name: client.terminate(name, "stuck"),
 }
 """The calls that name an operation, by the permission that each one needs."""
 
@@ -64,6 +65,7 @@ METHODS = {
     "operations.delete": "/google.longrunning.Operations/DeleteOperation",
     "operations.pause": "/lro.v1.OperationControlService/PauseOperation",
     "operations.resume": "/lro.v1.OperationControlService/ResumeOperation",
+    "operations.terminate": "/lro.v1.OperationControlService/TerminateOperation",
     "operations.list": "/google.longrunning.Operations/ListOperations",
     "operations.start": CREATE,
 }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import queue
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +12,7 @@ import grpc
 import pytest
 from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
-from google.rpc import code_pb2
+from google.rpc import code_pb2, error_details_pb2
 from server_harness import PARENT, SECONDS, Gate, Instance, fleet, metadata_of, refused, response_of
 
 import lro_grpc
@@ -251,6 +254,115 @@ def test_what_does_not_say_that_it_can_pause_is_not_paused(serve: Serve, stepper
     assert "pausable=True" in failure.message
     stepper.open()
     assert response_of(server.done(name)).seed_rows == 1
+
+
+# Terminate.
+
+
+class Stubborn:
+    """A handler that goes on whatever it is told, until its gate opens."""
+
+    def __init__(self, keyword: str) -> None:
+        self.gate = Gate()
+        self.began: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._keyword = keyword
+
+    def servicer(self, **options: Any) -> Any:
+        def run(_: Any, request: Any, op: Any) -> Any:
+            self.began.put(op)
+            self.gate.block()
+            op.progress(99, "still here")
+            return Instance(name="late")
+
+        async def run_async(_: Any, request: Any, op: Any) -> Any:
+            self.began.put(op)
+            while not self.gate.is_open:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self.gate.pass_by_async()
+            op.progress(99, "still here")
+            return Instance(name="late")
+
+        return fleet("CreateInstance", run if self._keyword == "def" else run_async, **options)
+
+
+@pytest.fixture
+def stubborn(serve: Serve, handler_keyword: str) -> Any:
+    stubborn = Stubborn(handler_keyword)
+    yield stubborn
+    stubborn.gate.open()
+
+
+def terminated(operation: operations_pb2.Operation, reason: str) -> bool:
+    info = error_details_pb2.ErrorInfo()
+    assert operation.error.details[0].Unpack(info)
+    return (
+        operation.done
+        and operation.error.code == code_pb2.ABORTED
+        and (info.reason, info.domain) == ("OPERATION_TERMINATED", "lro-grpc")
+        and reason in operation.error.message
+    )
+
+
+@pytest.mark.parametrize("cancel", [False, True], ids=["running", "cancelling"])
+def test_an_operation_is_ended_by_force_and_its_handler_has_no_say_any_more(
+    serve: Serve, stubborn: Stubborn, store: str, *, cancel: bool
+) -> None:
+    server = serve(stubborn.servicer(), store=store)
+    name = server.create().name
+    op = stubborn.began.get(timeout=SECONDS)
+    if cancel:
+        server.cancel(name)
+    waiting = server.waiting(name)
+    ended = server.terminate(name, "it hangs, says ada")
+    assert terminated(ended, "it hangs, says ada")
+    assert waiting.result(SECONDS) == ended
+    assert op.stop_reason is lro_grpc.StopReason.LEASE_LOST  # it is told at once
+    stubborn.gate.open()
+    another = server.create().name
+    stubborn.began.get(timeout=SECONDS)
+    assert server.done(another).HasField("response")
+    assert server.get(name) == ended
+
+
+def test_what_was_terminated_is_terminated_again_without_a_change(
+    serve: Serve, stubborn: Stubborn
+) -> None:
+    server = serve(stubborn.servicer())
+    name = server.create().name
+    ended = server.terminate(name, "first")
+    assert server.terminate(name, "second") == ended
+    assert server.get(name) == ended
+
+
+def test_what_is_done_otherwise_is_not_terminated(serve: Serve, stepper: Stepper) -> None:
+    server = serve(stepper.servicer())
+    stepper.open()
+    name = server.create().name
+    done = server.done(name)
+    failure = refused(lambda: server.terminate(name, "too late"))
+    assert failure.code == grpc.StatusCode.FAILED_PRECONDITION
+    assert failure.info.reason == "ILLEGAL_TRANSITION"
+    assert server.get(name) == done
+
+
+@pytest.mark.parametrize("reason", ["", " \n", "x" * 1025])
+def test_a_reason_is_needed_and_short(serve: Serve, stubborn: Stubborn, reason: str) -> None:
+    server = serve(stubborn.servicer())
+    name = server.create().name
+    assert refused(lambda: server.terminate(name, reason)).code == (
+        grpc.StatusCode.INVALID_ARGUMENT
+    )
+    assert not server.get(name).done
+    assert terminated(server.terminate(name, "é" * 1024), "é" * 1024)
+
+
+def test_what_waits_is_terminated_without_an_attempt(serve: Serve, stubborn: Stubborn) -> None:
+    server = serve(stubborn.servicer(concurrency=1))
+    server.create()
+    stubborn.began.get(timeout=SECONDS)
+    name = server.create().name
+    assert terminated(server.terminate(name, "not needed"), "not needed")
+    assert metadata_of(server.get(name)).attempt == 0
 
 
 NAMES = [

@@ -115,6 +115,11 @@ METHODS: dict[str, tuple[st.SearchStrategy[Message], type[Message], set[grpc.Sta
         empty_pb2.Empty,
         {INVALID, MISSING, grpc.StatusCode.FAILED_PRECONDITION},
     ),
+    f"/{CONTROL}/TerminateOperation": (
+        st.builds(control.TerminateOperationRequest, name=TEXT, reason=TEXT),
+        control.TerminateOperationResponse,
+        {INVALID, MISSING, grpc.StatusCode.FAILED_PRECONDITION},
+    ),
     f"/{CONTROL}/WatchOperation": (
         st.builds(control.WatchOperationRequest, name=TEXT),
         control.WatchOperationResponse,  # one at most, for every operation there is done
