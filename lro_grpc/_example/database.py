@@ -100,6 +100,11 @@ def copy(source: Path, target: Path, work: Work) -> None:
         original.backup(duplicate, pages=_PAGES_A_STEP, progress=report)
 
 
+def make_private(path: Path) -> None:
+    """Makes an empty file that its owner alone may read, whatever the umask."""
+    path.touch(mode=0o600)
+
+
 def out_of_room(name: str) -> LroError:
     """Returns the error for a resource that does not fit into the fleet's quota."""
     message = f"there is no room for {name} in the fleet's quota; delete instances to make some"
@@ -116,6 +121,7 @@ def out_of_room(name: str) -> LroError:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Opens a database that is discarded unless it gets complete: it needs no journal on disk."""
+    make_private(path)
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode = MEMORY")
         connection.execute("PRAGMA synchronous = OFF")

@@ -188,7 +188,8 @@ class Fleet:
         self._discard_unfinished(name, of=work)
         path = self._path(name)
         partial = path.with_name(f".{work.id}-{work.attempt}.{name.id}.partial")
-        partial.mkdir(parents=True)
+        make_folders(partial.parent)
+        partial.mkdir(mode=0o700)
         try:
             fill(partial)
             _sync(partial / _DATABASE)
@@ -268,6 +269,13 @@ class Fleet:
         return used
 
 
+def make_folders(path: Path) -> None:
+    """Makes the folders of a path that are missing, for their owner alone."""
+    for folder in reversed([path, *path.parents]):
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def _taken(name: Name) -> LroError:
     return LroError(
         f"there is already a {name}; choose another id, or delete it first",
@@ -315,6 +323,7 @@ def _discard(directory: Path, name: Name) -> None:
 def _write_record(directory: Path, resource: Message, work: Work) -> None:
     record = {"operation": work.id, "resource": json_format.MessageToDict(resource)}
     scratch = directory / f"{_RECORD}.new"
+    database.make_private(scratch)
     scratch.write_text(json.dumps(record, indent=2), encoding="utf-8")
     _sync(scratch)
     scratch.replace(directory / _RECORD)

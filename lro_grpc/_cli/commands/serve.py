@@ -143,7 +143,6 @@ def _servicers(service: str | None, store: str, data: Path | None) -> Iterator[A
         return
     with contextlib.ExitStack() as stack:
         folder = data or _default_data(store) or Path(stack.enter_context(_temporary()))
-        folder.mkdir(parents=True, exist_ok=True)
         yield example_fleet(folder)
 
 

@@ -101,6 +101,35 @@ def test_the_fleet_is_served_by_default_with_health_and_reflection(tmp_path: Pat
         assert list((tmp_path / "operations.db.d").rglob("*one*"))
 
 
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077], ids=oct)
+def test_all_that_it_keeps_is_its_owners_alone_whatever_the_umask(
+    tmp_path: Path, umask: int
+) -> None:
+    def snapshot_of(channel: grpc.Channel, instance: str) -> operations_pb2.Operation:
+        request = fleet_service_pb2.TakeSnapshotRequest(name=instance, snapshot_id="copy")
+        return fleet_service_pb2_grpc.FleetServiceStub(channel).TakeSnapshot(request)
+
+    own, former = tmp_path / "own", os.umask(umask)
+    own.mkdir()
+    try:
+        with (
+            serving("--data", "data/of/fleet", cwd=own) as served,
+            grpc.insecure_channel(served.target) as channel,
+        ):
+            client = OperationsClient(channel)
+            client.future(create(channel, "one")).result()
+            client.future(snapshot_of(channel, f"{PARENT}/instances/one")).result()
+            made = list(own.rglob("*"))
+            assert {"operations.db", "operations.db-wal", "operations.db-shm", "data"} <= {
+                one.name for one in made
+            }
+            assert len([one for one in made if one.name in ("data.db", "resource.json")]) == 4
+            for one in made:
+                assert one.stat().st_mode & 0o777 == (0o700 if one.is_dir() else 0o600), one
+    finally:
+        os.umask(former)
+
+
 def test_sigterm_drains_and_ends_with_success(tmp_path: Path) -> None:
     with serving(cwd=tmp_path) as served:
         served.process.send_signal(signal.SIGTERM)
