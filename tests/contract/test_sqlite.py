@@ -5,7 +5,6 @@ import contextlib
 import os
 import random
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import Query, SqliteStore, open_url
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from lro_grpc.stores import Now
@@ -84,96 +83,6 @@ def _target(link: str) -> str:
         return os.readlink(link)
     except OSError:
         return ""
-
-
-# One owner at a time.
-
-OWNER = """
-import asyncio, sys
-from lro_grpc.stores import SqliteStore
-
-async def main():
-    store = SqliteStore(sys.argv[1], lambda: 0)
-    await store.open()
-    print("open", flush=True)
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-    await store.close()
-
-try:
-    asyncio.run(main())
-except Exception as error:
-    print(type(error).__name__, error.reason, error)
-    raise SystemExit(3)
-"""
-
-
-@pytest.fixture
-def own() -> Iterator[Callable[[Path], subprocess.Popen[str]]]:
-    """Starts processes that open a file and keep it."""
-    started = []
-
-    def start(path: Path) -> subprocess.Popen[str]:
-        pipe = subprocess.PIPE
-        command = [sys.executable, "-c", OWNER, str(path)]
-        started.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline()
-
-
-def test_a_second_process_on_the_same_file_is_refused_by_name(path, own):
-    assert line(own(path)) == "open\n"
-    second = own(path)
-    said, _ = second.communicate(timeout=TIMEOUT)
-    assert second.returncode == 3
-    assert said.startswith(f"ConfigurationError STORE_IN_USE {path} is in use")
-
-
-def test_the_file_is_free_once_its_owner_was_killed(path, own):
-    owner = own(path)
-    assert line(owner) == "open\n"
-    os.kill(owner.pid, signal.SIGKILL)
-    owner.wait(TIMEOUT)
-    assert line(own(path)) == "open\n"
-
-
-def test_the_file_is_free_once_its_owner_has_closed_it(path, own):
-    owner = own(path)
-    assert line(owner) == "open\n"
-    owner.communicate(timeout=TIMEOUT)
-    assert owner.returncode == 0
-    assert line(own(path)) == "open\n"
-
-
-async def test_a_second_store_in_the_same_process_is_refused_and_harms_nothing(path):
-    async with opened(path) as store:
-        with pytest.raises(ConfigurationError, match="in use"):
-            await make(path).open()
-        await store.create(new())
-        with pytest.raises(ConfigurationError, match="in use"):
-            await make(path).open()
-
-
-@pytest.mark.parametrize("link", ["symbolic link", "relative path"])
-async def test_a_file_under_another_name_is_the_same_file(path, link, monkeypatch):
-    if link == "symbolic link":
-        other = path.with_name("link.db")
-        other.symlink_to(path)
-    else:
-        monkeypatch.chdir(path.parent)
-        other = path.relative_to(path.parent)
-
-    async with opened(path):
-        with pytest.raises(ConfigurationError, match="in use"):
-            await make(other).open()
 
 
 # Files that cannot be used.

@@ -3,9 +3,10 @@
 The last part of an id says what is to be done: ``x-noop`` nothing, ``x-20ms`` a file built in
 20 ms, ``x-5steps`` one built line by line with a checkpoint after each, ``x-retry`` nothing, and in
 every other attempt only, ``x-fail`` one that cannot be built, ``x-stop`` one that is built until it
-is cancelled. Each response follows from its request alone, and is read from the file that was
-built. Every run of a handler, a create, a delete or a step, and every checkpoint that was kept is
-noted in the file ``runs``.
+is cancelled, ``x-fork`` and ``x-exec`` a child process that would outlive the server. Each response
+follows from its request alone, and is read from the file that was built. Every run of a handler, a
+create, a delete, a step or a child, and every checkpoint that was kept is noted in the file
+``runs``.
 
 It reports to its parent on stdout: ``port N`` right before the store is opened, and ``at POINT`` at
 each point where it stands still because ``--hold`` (until its parent writes a line to stdin,
@@ -21,11 +22,13 @@ import contextlib
 import faulthandler
 import hashlib
 import logging
+import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent import futures
 from datetime import timedelta
 from pathlib import Path
@@ -50,6 +53,27 @@ RETRY_AFTER = timedelta(milliseconds=5)
 FOR_EVER = float("inf")
 MANY = 1000
 """Attempts, where kills are not to be what ends an operation."""
+
+
+def fork() -> int | None:
+    """Forks a child that is alive for as long as a server may be, and returns its process id."""
+
+    def live() -> None:
+        os.close(1)  # for the test reads what the server says until its end
+        time.sleep(LIFETIME_SECONDS)
+
+    child = multiprocessing.get_context("fork").Process(target=live)
+    child.start()
+    return child.pid
+
+
+def execute() -> int:
+    """Runs a program that is alive for as long as a server may be, and returns its process id."""
+    command = ["sleep", str(LIFETIME_SECONDS)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, close_fds=False).pid
+
+
+CHILDREN: dict[str, Callable[[], int | None]] = {"fork": fork, "exec": execute}
 
 
 def say(line: str) -> None:
@@ -132,7 +156,9 @@ class Works:
         own_id, task = _id_and_task(name)
         if task == "retry" and op.attempt % 2:
             raise lro_grpc.RetryableError("not this time", retry_after=RETRY_AFTER)
-        if task in ("noop", "retry"):
+        if task in CHILDREN:
+            self.note(op, f"child {CHILDREN[task]()}")
+        if task in ("noop", "retry", *CHILDREN):
             yield f"creating/{own_id}"
             return 0, ""
         final, partial = self._files(op, own_id)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import fcntl
 import hashlib
 import signal
 import sqlite3
@@ -25,6 +24,7 @@ from lro.example.v1 import fleet_service_pb2_grpc as fleet_grpc
 from lro.v1 import operation_control_service_pb2 as control
 from lro.v1 import operation_control_service_pb2_grpc as control_grpc
 from lro.v1 import operation_metadata_pb2
+from lro_grpc._stores.sqlite.file_lock import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -172,7 +172,7 @@ class Server(Client):
 
     def __init__(self, folder: Path, log: Path, command: list[str]) -> None:
         self._log = log
-        self._lock_file = folder / "operations.db.lock"
+        self._store = folder / "operations.db"
         self._points: set[str] = set()
         self._changed = threading.Condition()
         self._port = ""
@@ -216,12 +216,13 @@ class Server(Client):
     def until_store_closed(self) -> None:
         """Returns when another process could open the store."""
         end = time.monotonic() + PATIENCE_SECONDS
-        with self._lock_file.open("rb") as file:
-            while True:
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    return
-                assert time.monotonic() < end, f"the store stays locked\n{self._last_words()}"
+        lock = FileLock(self._store)
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                lock.acquire()
+                lock.release()
+                return
+            assert time.monotonic() < end, f"the store stays locked\n{self._last_words()}"
 
     def kill(self) -> None:
         """Kills the process as ``kill -9`` does."""
@@ -370,9 +371,16 @@ class Site:
 
     def check_log(self) -> None:
         """Fails if a server has met what it did not expect."""
-        log = self._log.read_text(errors="replace")
-        unexpected = ("ERROR", "CRITICAL", "Traceback", "Fatal Python error")
-        assert not [line for line in log.splitlines() if line.startswith(unexpected)], log[-5000:]
+        assert not self.errors(), self.log()[-5000:]
+
+    def errors(self) -> list[str]:
+        """The lines of the log that nobody wants to see."""
+        unwanted = ("ERROR", "CRITICAL", "Traceback", "Fatal Python error")
+        return [line for line in self.log().splitlines() if line.startswith(unwanted)]
+
+    def log(self) -> str:
+        """What the servers have logged."""
+        return self._log.read_text(errors="replace")
 
 
 def seen(operation: operations_pb2.Operation) -> operation_metadata_pb2.OperationMetadata:

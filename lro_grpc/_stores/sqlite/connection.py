@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,14 @@ def connect(file: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def abandon(connection: sqlite3.Connection) -> None:
+    """Keeps a connection from ever being closed, even when Python ends.
+
+    To close it would touch files that are another's: in a child process those of its parent.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
 def fetch(

@@ -6,7 +6,6 @@ connection of their own, and a record of a recent change is at hand (``recent``)
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +18,8 @@ from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.states import CANCELLING
 from lro_grpc._stores.sqlite.commit import BY_EXCLUSIVE_TARGET
-from lro_grpc._stores.sqlite.connection import connect, fetch
-from lro_grpc._stores.sqlite.file_lock import FileLock
+from lro_grpc._stores.sqlite.connection import abandon, connect, fetch
+from lro_grpc._stores.sqlite.database_files import DatabaseFiles
 from lro_grpc._stores.sqlite.pages import Pages
 from lro_grpc._stores.sqlite.recent import RecentRecords
 from lro_grpc._stores.sqlite.schema import (
@@ -64,6 +63,19 @@ _OVERDUE = (
 )
 
 
+_open: set[SqliteStore] = set()
+
+
+def _leave_to_parent() -> None:
+    """Lets go of all files in a child process: they are its parent's, whatever becomes of that."""
+    for store in list(_open):
+        store.abandon()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where no process forks
+    os.register_at_fork(after_in_child=_leave_to_parent)
+
+
 class SqliteStore:
     """Keeps records in a SQLite file; see :class:`lro_grpc.stores.Store`.
 
@@ -79,14 +91,15 @@ class SqliteStore:
         self.signing_secret = b""
         self._now = now
         self._file = self.path.resolve()  # a link to the file is the file
-        self._lock = FileLock(self._file.with_name(self._file.name + ".lock"))
+        self._files = DatabaseFiles(self._file)
+        self._connections: list[sqlite3.Connection] = []
         self._listeners: list[Listener] = []
         self._recent = RecentRecords()
 
     async def open(self) -> None:
         """Takes the file, brings it to the present version and starts the writer."""
         try:
-            self._lock.acquire()
+            self._files.acquire()
         except BlockingIOError as cause:
             raise ConfigurationError(
                 f"{self.path} is in use by another process; a SQLite store serves one server:"
@@ -96,26 +109,51 @@ class SqliteStore:
             ) from cause
         except OSError as cause:
             raise self._unusable(cause) from cause
-        with contextlib.ExitStack() as undo:
-            undo.callback(self._lock.release)
-            try:
-                self._write_connection = undo.enter_context(contextlib.closing(connect(self._file)))
-                prepare(self._write_connection, self.path)
-                self.signing_secret = signing_secret_of(self._write_connection)
-                self._read_connection = undo.enter_context(contextlib.closing(connect(self._file)))
-            except sqlite3.Error as cause:
-                raise self._unusable(cause) from cause
-            undo.pop_all()
-        self._writer = Writer(self._write_connection, self._recent, self._listeners, self._now)
+        _open.add(self)
+        try:
+            self._write_connection = self._connect()
+            prepare(self._write_connection, self.path)
+            self.signing_secret = signing_secret_of(self._write_connection)
+            self._read_connection = self._connect()
+            self._files.opened()
+        except (sqlite3.Error, OSError) as cause:
+            self._close_files()
+            raise self._unusable(cause) from cause
+        except BaseException:
+            self._close_files()
+            raise
+        self._writer = Writer(
+            self._write_connection, self._files, self._recent, self._listeners, self._now
+        )
         self._pages = Pages(self._read_connection, self._recent)
 
     async def close(self) -> None:
         """Commits what waits, and closes the file."""
         await self._writer.close()
-        self._read_connection.close()
-        self._write_connection.close()
+        if self._writer.has_lost_files:
+            # SQLite would remove the log by its name, which may be that of another database now.
+            self.abandon()
+        else:
+            self._close_files()
         self._recent.clear()
-        self._lock.release()
+
+    def abandon(self) -> None:
+        """Lets go of the files without touching them: they are another's now."""
+        for connection in self._connections:
+            abandon(connection)
+        self._connections.clear()
+        self._close_files()
+
+    def _connect(self) -> sqlite3.Connection:
+        self._connections.append(connect(self._file))
+        return self._connections[-1]
+
+    def _close_files(self) -> None:
+        for connection in reversed(self._connections):
+            connection.close()
+        self._connections.clear()
+        self._files.release()
+        _open.discard(self)
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Adds a listener, and returns what removes it."""

@@ -18,6 +18,8 @@ a record is unstorable  all is rolled back, and each call is made again in a com
                         that one caller alone gets the error
 SQLite raises           all is rolled back, and every caller gets UNAVAILABLE. A COMMIT that has
                         raised may have happened: the records at hand are dropped
+a file is lost          the callers of that commit, and all later ones, get UNAVAILABLE until the
+                        server is started again: nobody knows what has happened meanwhile
 a caller is cancelled   its changes are made, and announced; its answer is dropped
 the event loop ends     the commit under way is waited for, for a connection must not be closed
                         under it; the calls that wait, and all later ones, get UNAVAILABLE
@@ -28,6 +30,8 @@ the store is closed     all calls that wait are made first; later ones get UNAVA
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -39,13 +43,20 @@ from lro_grpc._errors import UnavailableError
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.sqlite.commit import Commit, UnstorableError
 from lro_grpc._stores.sqlite.connection import unavailable
+from lro_grpc._stores.sqlite.database_files import DatabaseFiles
 from lro_grpc._stores.sqlite.recent import RecentRecords
 from lro_grpc._stores.store import Listener, Now
+
+_log = logging.getLogger("lro_grpc")
 
 T = TypeVar("T")
 
 _MAX_CALLS = 1000
 """Calls in one commit at most, so that the first of them need not wait for ever."""
+
+
+class FilesLostError(Exception):
+    """A commit is in files that nobody else finds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +89,7 @@ class Writer:
 
     Args:
         connection: The connection; nothing else may use it.
+        files: The files that it has open.
         recent: Gets the records of each commit.
         listeners: Get each change; may grow.
         now: Returns the time in microseconds since 1970 UTC.
@@ -86,11 +98,15 @@ class Writer:
     def __init__(
         self,
         connection: sqlite3.Connection,
+        files: DatabaseFiles,
         recent: RecentRecords,
         listeners: Sequence[Listener],
         now: Now,
     ) -> None:
+        self.has_lost_files = False
+        """Whether a commit was found to be in files that nobody else finds."""
         self._connection = connection
+        self._files = files
         self._recent = recent
         self._listeners = listeners
         self._now = now
@@ -139,12 +155,18 @@ class Writer:
 
     async def _commit(self, calls: Sequence[_Call]) -> None:
         """Makes calls in one commit, and answers them."""
+        if self.has_lost_files:
+            self._finish([], [_Answer(call.answer, error=_lost()) for call in calls])
+            return
         try:
             with Commit(self._connection, self._recent, self._now) as commit:
                 answers = [_made(call, commit) for call in calls]
                 commit.write()
                 self._recent.committing = commit.names
                 await self._wait_for_disk()
+        except FilesLostError:
+            self._recent.clear()
+            self._finish([], [_Answer(call.answer, error=_lost()) for call in calls])
         except sqlite3.Error as error:
             self._recent.clear()
             self._finish([], [_Answer(call.answer, error=unavailable(error)) for call in calls])
@@ -162,10 +184,27 @@ class Writer:
 
     async def _wait_for_disk(self) -> None:
         try:
-            await self._loop.run_in_executor(self._thread, self._connection.execute, "COMMIT")
+            await self._loop.run_in_executor(self._thread, self._commit_to_disk)
         except asyncio.CancelledError:  # the loop ends: the commit must be over before the rest
             self._thread.shutdown()
             raise
+
+    def _commit_to_disk(self) -> None:
+        self._connection.execute("COMMIT")
+        fault = self._files.fault()
+        if fault is not None:
+            self.has_lost_files = True
+            _log.error(
+                "%s; a file that a server has open must not be moved, replaced or removed. The"
+                " server stores nothing any more: put the file in its place, and start it again",
+                fault.text,
+            )
+            if fault.log_is_whole:
+                with contextlib.suppress(sqlite3.Error):
+                    # So the database has all that was committed, whatever its name is now, and the
+                    # log does no harm to another one that was put in its place.
+                    self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            raise FilesLostError
 
     def _finish(
         self, changes: Sequence[tuple[Record | None, Record]], answers: Sequence[_Answer]
@@ -184,6 +223,13 @@ def _made(call: _Call, commit: Commit) -> _Answer:
         raise  # the transaction cannot go on: no call of the group has happened
     except Exception as error:  # noqa: BLE001 - it is the answer to this call, and to no other
         return _Answer(call.answer, error=error)
+
+
+def _lost() -> UnavailableError:
+    return UnavailableError(
+        "the store has lost its file; it is available when its server was started again",
+        reason="STORE_UNAVAILABLE",
+    )
 
 
 def _closed() -> UnavailableError:

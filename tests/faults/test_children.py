@@ -1,0 +1,83 @@
+"""Child processes of handlers: what a server has, they do not keep when it is gone (R6)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+from killable import Site, create, seen, snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PARENT = "projects/p/locations/x1"
+
+
+class Children:
+    """The child processes that handlers have noted."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def noted(self) -> list[int]:
+        runs = (run.what for runs in self._site.runs().values() for run in runs)
+        return [int(what.removeprefix("child ")) for what in runs if what.startswith("child ")]
+
+    def end(self, number: int = signal.SIGKILL) -> None:
+        for child in self.noted():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, number)
+
+
+@pytest.fixture
+def children(site: Site) -> Iterator[Children]:
+    """None outlives the test."""
+    children = Children(site)
+    yield children
+    children.end()
+
+
+@pytest.mark.parametrize("request_of", [create, snapshot], ids=["async", "def"])
+@pytest.mark.parametrize("kind", ["fork", "exec"])
+@pytest.mark.parametrize("stack", ["aio", "sync"])
+def test_a_server_takes_over_at_once_though_children_of_the_killed_one_live(
+    site: Site,
+    children: Children,
+    stack: str,
+    kind: str,
+    request_of: Callable[[str, str], object],
+) -> None:
+    server = site.serve(server=stack, hold=[f"creating/a-{kind}"])
+    name = server.start(request_of(PARENT, f"a-{kind}"))
+    server.reach(f"creating/a-{kind}")
+    names = [server.start(create(PARENT, f"n{number}-noop")) for number in range(5)]
+    (child,) = children.noted()
+    server.kill()
+
+    server = site.serve(server=stack)
+
+    os.kill(child, 0)  # it is alive
+    operation = server.wait(name)
+    assert operation.HasField("response")
+    assert seen(operation).attempt == 2
+    for other in names:
+        assert server.wait(other).HasField("response")
+    children.end()
+    server.drain()
+    assert site.integrity() == "ok"
+
+
+@pytest.mark.parametrize("kind", ["fork", "exec"])
+def test_the_end_of_a_child_takes_nothing_from_its_server(
+    site: Site, children: Children, kind: str
+) -> None:
+    server = site.serve()
+    server.wait(server.start(create(PARENT, f"a-{kind}")))
+    children.end()
+    site.begin().until_gone()
+    assert "is in use by another process" in site.log()
+    server.wait(server.start(create(PARENT, "b-noop")))
+    server.drain()
