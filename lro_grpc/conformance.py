@@ -444,16 +444,35 @@ class StoreConformance:
 
     @_with_store
     async def test_what_is_not_ready_is_claimable_later(self, store: Store) -> None:
-        """It waits all the same, in its old place."""
+        """It keeps its old place."""
         names = [(await store.create(self.record(f"op-{n}"))).name for n in range(2)]
         await store.apply(names[0], Claim(_LEASE))
         await store.apply(names[0], RetryLater(Report(1), b"", delay=5))
         self.time += 4
         assert list(await store.claimable({self.METHOD: 9})) == names[1:]
-        assert list(await store.claimable({self.METHOD: 9}, ready=False)) == names
-        assert list(await store.claimable({self.METHOD: 1}, ready=False)) == names[:1]
+        assert list(await store.claimable({self.METHOD: 1})) == names[1:]
         self.time += 1
         assert list(await store.claimable({self.METHOD: 9})) == names
+
+    @_with_store
+    async def test_all_that_wait_have_their_callers(self, store: Store) -> None:
+        """Whether an attempt may begin now or later; deleted ones wait, too, until they are run."""
+        callers = {"op-0": "ann", "op-1": "ann", "op-2": "bob", "op-3": "", "op-4": "cho"}
+        names = [
+            (await store.create(self.record(one, caller=caller))).name
+            for one, caller in callers.items()
+        ]
+        await store.create(self.record("op-x", method=_OTHER_METHOD, caller="ann"))
+        await store.apply(names[0], Claim(_LEASE))
+        await store.apply(names[0], RetryLater(Report(1), b"", delay=5))
+        await store.apply(names[1], Delete())
+        await store.apply(names[2], Claim(_LEASE))
+        await store.apply(names[4], Cancel())
+        waiting = {names[0]: "ann", names[1]: "ann", names[3]: ""}
+        assert dict(await store.waiting(self.METHOD)) == waiting
+        assert dict(await store.waiting("/contract.v1.Contract/Unknown")) == {}
+        await store.apply(names[2], Release(Report(1)))
+        assert dict(await store.waiting(self.METHOD)) == {**waiting, names[2]: "bob"}
 
     @_with_store
     async def test_a_held_operation_is_not_claimable(self, store: Store) -> None:

@@ -26,6 +26,17 @@ def check_number(option: str, value: Any, *, least: int = 1, most: int = MOST) -
         raise ConfigurationError(f"{option} is {value!r}; give a whole number of {least} to {most}")
 
 
+def check_part(option: str, value: Any) -> None:
+    """Checks an option that is a part of a whole.
+
+    Raises:
+        ConfigurationError: If it is no number above 0 and up to 1.
+    """
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 < value <= 1:
+        raise ConfigurationError(f"{option} is {value!r}; give a number above 0 and up to 1")
+
+
 def check_flag(option: str, value: Any) -> None:
     """Checks an option that is True or False; ``"False"``, for one, is true to Python.
 

@@ -144,7 +144,7 @@ class GuardedStore:
                 there.
             ConfigurationError: If ``authorize`` says neither that it is, nor that it is not.
         """
-        caller = await self._caller(call)
+        caller = call.caller = await self._caller(call)
         if self._authorize is None:
             return Admitted(caller, self._store, self._pages)
         known = await self._known(resource if operation is None else operation) if named else None

@@ -1,20 +1,20 @@
-"""Limits of a server, and the places of a queue that has one."""
+"""Limits of a server, of one caller of it, and of a queue."""
 
 from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from lro_grpc import paging
 from lro_grpc._errors import LimitReachedError
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.size import OPERATION_BYTES
-from lro_grpc._runtime.options import check_number
+from lro_grpc._runtime.options import check_number, check_part
 from lro_grpc._stores.store import Store
 
-_ALL = 2**63 - 1
+_MOST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,8 @@ class Limits:
     (``grpc.max_receive_message_length``, 4 MiB unless set).
 
     Raises:
-        ConfigurationError: If one of them is not a positive whole number.
+        ConfigurationError: If one of them is not a positive whole number, or ``per_caller`` no
+            part of one.
     """
 
     queue: int = 10_000
@@ -42,11 +43,102 @@ class Limits:
 
     The default is a little below the 4 MiB that a gRPC client reads, unless its channel sets
     ``grpc.max_receive_message_length``."""
+    per_caller: float = 0.5
+    """The largest part of ``queue``, ``waiters``, ``streams`` and ``max_waiters`` that one caller
+    may take, above 0 and up to 1; so one caller alone never stops the others. It needs an
+    ``identify``; all callers to whom that gives no name count as one."""
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
-        for field in fields(self):
-            check_number(f"the limit {field.name}", getattr(self, field.name), most=_ALL)
+        for option in ("queue", "waiters", "streams", "page_size", "operation_bytes"):
+            check_number(f"the limit {option}", getattr(self, option), most=_MOST)
+        check_part("the limit per_caller", self.per_caller)
+
+
+class Share:
+    """The most places that one caller may have, of those that there are.
+
+    Callers that ``identify`` gives no name share one share: to have none is no way round it.
+
+    Args:
+        most: The places that there are.
+        per_caller: The largest part of them for one caller.
+    """
+
+    def __init__(self, most: int, per_caller: float) -> None:
+        self.most = most if per_caller == 1 else max(1, int(most * per_caller))
+        """The most places of one caller."""
+        self._taken: Counter[str] = Counter()
+
+    def is_taken(self, caller: str) -> bool:
+        """Whether a caller has as many places as it may."""
+        return self._taken[caller] >= self.most
+
+    def take(self, caller: str) -> None:
+        """Counts one more place of a caller."""
+        self._taken[caller] += 1
+
+    def give_back(self, caller: str) -> None:
+        """Counts one less."""
+        self._taken[caller] -= 1
+        if not self._taken[caller]:
+            del self._taken[caller]
+
+    def refusal(self, caller: str, what: str) -> LimitReachedError:
+        """Returns the error for a caller that has its share.
+
+        Args:
+            caller: The caller.
+            what: The kind of thing that has the places.
+        """
+        return LimitReachedError(
+            f"{self.most} {what} are yours, which is the share of one caller; try again later",
+            subject=caller,
+        )
+
+
+class _Queue:
+    """The operations of one method that wait, or are about to."""
+
+    def __init__(self, waiting: Mapping[str, str], share: Share) -> None:
+        self.waiting = dict(waiting)
+        """The callers of those that are stored, by the operations' names."""
+        self.entering: Counter[str | bytes] = Counter()
+        """The starts under way of each of the others."""
+        self.share = share
+        for caller in waiting.values():
+            share.take(caller)
+
+    def __len__(self) -> int:
+        return len(self.waiting) + len(self.entering)
+
+    def enter(self, key: str | bytes, caller: str) -> None:
+        """Counts a start that is under way."""
+        if key not in self.entering:
+            self.share.take(caller)
+        self.entering[key] += 1
+
+    def leave(self, key: str | bytes, caller: str) -> None:
+        """Counts a start no more that has ended, unless its operation is counted by now."""
+        if key in self.entering:
+            self.entering[key] -= 1
+            if not self.entering[key]:
+                self._drop(key, caller)
+
+    def put(self, record: Record) -> None:
+        """Counts an operation as it is now: by its name, and no longer as on its way."""
+        key, caller = _key(record), record.caller
+        if key in self.entering:
+            self._drop(key, caller)
+        if record.claimable and record.name not in self.waiting:
+            self.waiting[record.name] = caller
+            self.share.take(caller)
+        elif not record.claimable and self.waiting.pop(record.name, None) is not None:
+            self.share.give_back(caller)
+
+    def _drop(self, key: str | bytes, caller: str) -> None:
+        del self.entering[key]
+        self.share.give_back(caller)
 
 
 class Queues:
@@ -59,20 +151,20 @@ class Queues:
     Args:
         store: Where the operations are kept.
         limit: The most operations of one method that may wait.
+        per_caller: The largest part of them that one caller may have started.
     """
 
-    def __init__(self, store: Store, limit: int) -> None:
+    def __init__(self, store: Store, limit: int, per_caller: float = 1) -> None:
         self._store = store
         self._limit = limit
-        self._waiting: dict[str, set[str]] = {}
-        self._entering: dict[str, Counter[str | bytes]] = {}
+        self._per_caller = per_caller
+        self._queues: dict[str, _Queue] = {}
         store.subscribe(self._on_change)
 
     async def load(self, method: str) -> None:
         """Finds the operations of a method that wait already, at the start of the server."""
-        self._entering[method] = Counter()
-        waiting = await self._store.claimable({method: _ALL}, ready=False)
-        self._waiting[method] = set(waiting)
+        waiting = await self._store.waiting(method)
+        self._queues[method] = _Queue(waiting, Share(self._limit, self._per_caller))
 
     @contextlib.contextmanager
     def entry(self, record: Record) -> Iterator[None]:
@@ -81,30 +173,29 @@ class Queues:
         The same request, sent twice at once, takes one place.
 
         Raises:
-            LimitReachedError: If as many wait as may.
+            LimitReachedError: If as many wait as may, in all or of the caller.
         """
-        method, key = record.method, _key(record)
-        entering = self._entering[method]
-        waiting = len(self._waiting[method]) + len(entering)
-        if waiting >= self._limit and key not in entering:
-            raise LimitReachedError(
-                f"{waiting} operations of {method} wait to be run, and {self._limit} may;"
-                " try again later",
-                subject=method,
-            )
-        entering[key] += 1
+        method, caller, key = record.method, record.caller, _key(record)
+        queue = self._queues[method]
+        if key not in queue.entering:
+            if queue.share.is_taken(caller) and queue.share.most < self._limit:
+                raise queue.share.refusal(caller, f"operations of {method} that wait to be run")
+            if len(queue) >= self._limit:
+                raise LimitReachedError(
+                    f"{len(queue)} operations of {method} wait to be run, and {self._limit} may;"
+                    " try again later",
+                    subject=method,
+                )
+        queue.enter(key, caller)
         try:
             yield
         finally:
-            entering[key] -= 1
-            if entering[key] <= 0:
-                del entering[key]
+            queue.leave(key, caller)
 
     def _on_change(self, _before: Record | None, record: Record) -> None:
-        waiting = self._waiting.get(record.method)
-        if waiting is not None:
-            self._entering[record.method].pop(_key(record), None)  # counted by name from now on
-            (waiting.add if record.claimable else waiting.discard)(record.name)
+        queue = self._queues.get(record.method)
+        if queue is not None:
+            queue.put(record)
 
 
 def _key(record: Record) -> str | bytes:

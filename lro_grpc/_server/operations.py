@@ -132,6 +132,7 @@ class Operations(Lifespan):
         opened = open_url(store, clock.now) if isinstance(store, str) else store
         observed: Store = ObservedStore(opened, telemetry, clock.monotonic) if telemetry else opened
         self._limits = limits or Limits()
+        self._per_caller = 1 if identify is None else self._limits.per_caller
 
         def make_engine(handlers: Mapping[str, Handler]) -> InProcess:
             return InProcess(
@@ -149,7 +150,7 @@ class Operations(Lifespan):
         super().__init__(
             observed,
             Notifier(observed),
-            Queues(observed, self._limits.queue),
+            Queues(observed, self._limits.queue, self._per_caller),
             make_engine,
             grace,
         )
@@ -208,8 +209,8 @@ class Operations(Lifespan):
             self._find,
             self._guarded,
             self._service.page,
-            Waiters(self._limits.waiters, self._telemetry),
-            Waiters(self._limits.streams, self._telemetry),
+            self._waiters(self._limits.waiters),
+            self._waiters(self._limits.streams),
         )
 
     @overload
@@ -237,12 +238,12 @@ class Operations(Lifespan):
             ConfigurationError: If the calls that wait could take every thread of a ``grpc.server``.
         """
         if isinstance(server, grpc.aio.Server):
-            waiters = Waiters(self._limits.waiters, self._telemetry)
-            streams = Waiters(self._limits.streams, self._telemetry)
+            waiters = self._waiters(self._limits.waiters)
+            streams = self._waiters(self._limits.streams)
             handlers = AioHandlers(self._find, waiters, streams)
             server.add_generic_rpc_handlers((handlers,))
             return AioRegistrar(server, self._services)
-        few = Waiters(waiters_of(server, max_waiters), self._telemetry)
+        few = self._waiters(waiters_of(server, max_waiters))
         server.add_generic_rpc_handlers((SyncHandlers(self._find, few, self._submit),))
         return SyncRegistrar(server, self._services)
 
@@ -348,6 +349,9 @@ class Operations(Lifespan):
             self._methods[name] = UnaryMethod(name, LIBRARY_DOMAIN, service_method)
         verbs = [verb for verb, one in kind.methods.items() if one.name in self._methods]
         self._jobs.append((kind, verbs))
+
+    def _waiters(self, most: int) -> Waiters:
+        return Waiters(most, self._telemetry, self._per_caller)
 
     def _find(self, method: str) -> RpcMethod | None:
         """Returns a method that is served, or one that refuses while the operations do not run."""

@@ -94,9 +94,13 @@ class ForwardingStore:
         """Returns the operation that has a target for itself; empty for none."""
         return await self._call(self._store.exclusive_holder, target)
 
-    async def claimable(self, limits: Mapping[str, int], *, ready: bool = True) -> Sequence[str]:
-        """Returns the operations that wait for an attempt, oldest first."""
-        return await self._call(self._store.claimable, limits, ready=ready)
+    async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
+        """Returns the operations whose next attempt may begin, oldest first."""
+        return await self._call(self._store.claimable, limits)
+
+    async def waiting(self, method: str) -> Mapping[str, str]:
+        """Returns the callers of all operations that wait for an attempt, by name."""
+        return await self._call(self._store.waiting, method)
 
     async def leased(self, *, until: int | None = None) -> Sequence[Leased]:
         """Returns the operations that an attempt holds."""

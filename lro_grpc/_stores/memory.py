@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 
@@ -150,9 +149,9 @@ class MemoryStore:
         """Returns the operation that has a target for itself; empty for none."""
         return self._exclusive_holders.get(target, "")
 
-    async def claimable(self, limits: Mapping[str, int], *, ready: bool = True) -> Sequence[str]:
-        """Returns the operations that wait for an attempt, oldest first."""
-        until = self._now() if ready else math.inf
+    async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
+        """Returns the operations whose next attempt may begin, oldest first."""
+        until = self._now()
         left = dict(limits)
         found = []
         for record in self._records.values():
@@ -164,6 +163,14 @@ class MemoryStore:
                 left[record.method] -= 1
                 found.append(record.name)
         return found
+
+    async def waiting(self, method: str) -> Mapping[str, str]:
+        """Returns the callers of all operations that wait for an attempt, by name."""
+        return {
+            record.name: record.caller
+            for record in self._records.values()
+            if record.claimable and record.method == method
+        }
 
     async def leased(self, *, until: int | None = None) -> Sequence[Leased]:
         """Returns the operations that an attempt holds."""

@@ -225,13 +225,16 @@ class Store(Protocol):
         """Returns the operation whose ``exclusive_target`` this is; empty for none."""
         ...
 
-    async def claimable(self, limits: Mapping[str, int], *, ready: bool = True) -> Sequence[str]:
-        """Returns the operations that wait for an attempt, oldest first.
+    async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
+        """Returns the operations whose next attempt may begin, oldest first.
 
         Args:
             limits: The methods, and the most operations to return of each.
-            ready: Whether to leave out those whose next attempt may not begin yet.
         """
+        ...
+
+    async def waiting(self, method: str) -> Mapping[str, str]:
+        """Returns the callers of all operations that wait for an attempt, now or later, by name."""
         ...
 
     async def leased(self, *, until: int | None = None) -> Sequence[Leased]:

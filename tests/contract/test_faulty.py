@@ -128,8 +128,11 @@ class PatientStore:
     async def page(self, query: Query, **options: Any) -> Page:
         return await self._again(lambda: self._store.page(query, **options))
 
-    async def claimable(self, limits: Mapping[str, int], **options: Any) -> Sequence[str]:
-        return await self._again(lambda: self._store.claimable(limits, **options))
+    async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
+        return await self._again(lambda: self._store.claimable(limits))
+
+    async def waiting(self, method: str) -> Mapping[str, str]:
+        return await self._again(lambda: self._store.waiting(method))
 
     async def expired(self, limit: int) -> Sequence[str]:
         return await self._again(lambda: self._store.expired(limit))

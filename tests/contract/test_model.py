@@ -308,8 +308,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
             ready = [one.name for one in waits if one.scheduled_time <= self.now]
             assert list(await self.store.claimable({method: 100})) == ready
             assert list(await self.store.claimable({method: 1})) == ready[:1]
-            waiting = await self.store.claimable({method: 100}, ready=False)
-            assert list(waiting) == [one.name for one in waits]
+            waiting = await self.store.waiting(method)
+            assert dict(waiting) == {one.name: one.caller for one in waits}
             for request_id in REQUEST_IDS:
                 found = await self.store.find_request(method, request_id)
                 assert {one.name: one for one in found} == {

@@ -115,6 +115,7 @@ QUERIES: dict[str, tuple[Callable[[SqliteStore], Awaitable[object]], set[str]]] 
     "next page": (second_page, {"operations_listed"}),
     "exclusive_holder": (lambda store: store.exclusive_holder(TARGET), {"operations_exclusive"}),
     "claimable": (lambda store: store.claimable({METHOD: 50}), {"operations_claimable"}),
+    "waiting": (lambda store: store.waiting(METHOD), {"operations_claimable"}),
     "leased": (lambda store: store.leased(), {"operations_leased"}),
     "leased until": (lambda store: store.leased(until=START), {"operations_leased"}),
     "expired": (lambda store: store.expired(50), {"operations_expiring", "operations_overdue"}),

@@ -27,6 +27,7 @@ from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.interrupts import only_errors
 from lro_grpc._runtime.threads import BoundedThreads
 from lro_grpc._server.hooks import result_of
+from lro_grpc._server.limits import Share
 from lro_grpc._server.rpc.hook_context import AsyncHookContext, HookContext
 
 EMPTY = b""
@@ -56,26 +57,41 @@ class Waiters:
     Args:
         most: The most that may stay open at a time.
         telemetry: Counts them, too.
+        per_caller: The largest part of them that one caller may have.
     """
 
-    def __init__(self, most: int, telemetry: Telemetry = NO_TELEMETRY) -> None:
-        self.most = most
-        """The most that may stay open at a time."""
+    def __init__(
+        self, most: int, telemetry: Telemetry = NO_TELEMETRY, per_caller: float = 1
+    ) -> None:
+        self._most = most
         self._free = most
         self._telemetry = telemetry
+        self._share = Share(most, per_caller)
 
-    def enter(self) -> bool:
-        """Takes a place if one is free. Called on the event loop only."""
-        if self._free <= 0:
+    def enter(self, caller: str) -> bool:
+        """Takes a place if one is free for a caller. Called on the event loop only."""
+        if self._free <= 0 or self._share.is_taken(caller):
             return False
         self._free -= 1
+        self._share.take(caller)
         self._telemetry.waiting(1)
         return True
 
-    def leave(self) -> None:
-        """Gives a place back. Called on the event loop only."""
+    def leave(self, caller: str) -> None:
+        """Gives a place of a caller back. Called on the event loop only."""
         self._free += 1
+        self._share.give_back(caller)
         self._telemetry.waiting(-1)
+
+    def refusal(self, caller: str, method: str) -> LimitReachedError:
+        """Returns the error for a call that has found no place."""
+        if self._free > 0:
+            return self._share.refusal(caller, "calls that stay open")
+        return LimitReachedError(
+            f"{self._most} calls stay open at this server, and no more may;"
+            " get the operation now and then, or try again later",
+            subject=method,
+        )
 
 
 class Call:
@@ -90,6 +106,8 @@ class Call:
     def __init__(self, context: Any, method: str, waiters: Waiters) -> None:
         self.context = context
         self.method = method
+        self.caller = ""
+        """The caller, as ``identify`` returned it; empty without one, and before the guard."""
         self.headers: list[tuple[str, str]] = []
         """Initial metadata to answer with."""
         self._waiters = waiters
@@ -107,7 +125,7 @@ class Call:
 
     def may_wait(self) -> bool:
         """Returns whether the RPC may stay open for long; takes a place the first time."""
-        self._waits = self._waits or self._waiters.enter()
+        self._waits = self._waits or self._waiters.enter(self.caller)
         return self._waits
 
     def stay_open(self) -> None:
@@ -117,22 +135,17 @@ class Call:
             LimitReachedError: If none is free.
         """
         if not self.may_wait():
-            raise LimitReachedError(
-                f"{self._waiters.most} calls stay open at this server, and no more may;"
-                " get the operation now and then, or try again later",
-                subject=self.method,
-            )
+            raise self._waiters.refusal(self.caller, self.method)
 
     def end(self) -> None:
         """Gives back the place of the RPC, if it has one."""
         if self._waits:
-            self._waiters.leave()
+            self._waiters.leave(self.caller)
 
     async def prepare(
         self,
         function: Callable[[Any, Any], Any],
         request: Any,
-        caller: str,
         threads: BoundedThreads,
     ) -> Any:
         """Calls a ``prepare`` with the request and the RPC's context.
@@ -140,7 +153,6 @@ class Call:
         Args:
             function: The ``prepare``.
             request: The request.
-            caller: The caller, for the context.
             threads: Where a ``def`` runs.
 
         Raises:
@@ -148,7 +160,7 @@ class Call:
             Aborted: If it has refused the request through the context.
         """
         is_async = inspect.iscoroutinefunction(function)
-        context = (AsyncHookContext if is_async else HookContext)(self.context, caller)
+        context = (AsyncHookContext if is_async else HookContext)(self.context, self.caller)
         if is_async:
             prepared = await result_of(function(request, context), "prepare")
         else:

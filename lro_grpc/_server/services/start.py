@@ -127,7 +127,7 @@ class Starter:
         if same := await self._same(admitted, request_id, fingerprint):
             return same.operation
         try:
-            prepared = await self._prepared(request, call, caller)
+            prepared = await self._prepared(request, call)
         except Exception as refusal:
             # The same request may have got here first, and changed what prepare looks at.
             for one in await self._earlier(admitted, request_id):
@@ -196,12 +196,12 @@ class Starter:
             return ()
         return await admitted.store.find_request(self._handler.method, request_id)
 
-    async def _prepared(self, request: Message, call: Call, caller: str) -> Prepared:
+    async def _prepared(self, request: Message, call: Call) -> Prepared:
         prepared = None
         if self._prepare is not None:
             kind = self._handler.request
             declared = request if kind is self._request else as_declared(request, kind)
-            prepared = await call.prepare(self._prepare, declared, caller, self._threads)
+            prepared = await call.prepare(self._prepare, declared, self._threads)
         if prepared is not None and not isinstance(prepared, Prepared):
             raise ConfigurationError(
                 f"the prepare of {self._handler.method} returned {type(prepared).__qualname__};"

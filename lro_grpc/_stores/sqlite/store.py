@@ -51,6 +51,7 @@ _READY = (
     f"SELECT name FROM operations WHERE {CLAIMABLE} AND method = ? AND scheduled_time <= ?"
     " ORDER BY sequence LIMIT ?"
 )
+_WAITING = f"SELECT name, caller FROM operations WHERE {CLAIMABLE} AND method = ?"
 _EXPIRING = (
     "SELECT name FROM operations WHERE expire_time <> 0 AND expire_time <= ? AND NOT deleted"
     " ORDER BY expire_time LIMIT ?"
@@ -229,14 +230,18 @@ class SqliteStore:
         rows = self._fetch(BY_EXCLUSIVE_TARGET, target)
         return str(rows[0][0]) if rows else ""
 
-    async def claimable(self, limits: Mapping[str, int], *, ready: bool = True) -> Sequence[str]:
-        """Returns the operations that wait for an attempt, oldest first."""
-        until = self._now() if ready else _END_OF_TIME
+    async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
+        """Returns the operations whose next attempt may begin, oldest first."""
+        now = self._now()
         return [
             name
             for method, limit in limits.items()
-            for (name,) in self._fetch(_READY, method, until, limit)
+            for (name,) in self._fetch(_READY, method, now, limit)
         ]
+
+    async def waiting(self, method: str) -> Mapping[str, str]:
+        """Returns the callers of all operations that wait for an attempt, by name."""
+        return dict(self._fetch(_WAITING, method))
 
     async def expired(self, limit: int) -> Sequence[str]:
         """Returns operations that are to expire, or to be removed."""

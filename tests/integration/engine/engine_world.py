@@ -175,10 +175,10 @@ class Link(ForwardingStore):
         await self._pass()
         return outcomes
 
-    async def claimable(self, limits: Mapping[str, int], *, ready: bool = True) -> Sequence[str]:
+    async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
         await self._pass()
         self._before_claimable()
-        return await self._store.claimable(limits, ready=ready)
+        return await self._store.claimable(limits)
 
     async def _call(
         self, call: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, **options: Any

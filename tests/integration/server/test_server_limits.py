@@ -15,6 +15,7 @@ from server_harness import (
     FLEET,
     PARENT,
     SECONDS,
+    Client,
     Failure,
     Held,
     Instance,
@@ -470,6 +471,145 @@ def test_a_grpc_server_without_waiters_refuses_each_watch(serve: Serve, held: He
     assert_full(lambda: server.watch(name), 0, WATCH)
 
 
+# One caller
+
+
+def calling(context: Any) -> str:
+    """Tells who calls by what they say."""
+    return str(dict(context.invocation_metadata()).get("caller", ""))
+
+
+def of_callers(server: Server, *names: str) -> list[Client]:
+    return [server.client(("caller", name)) for name in names]
+
+
+def assert_share_is_taken(call: Callable[[], object], caller: str, most: int) -> None:
+    """Nobody else is named in it."""
+    failure = refused(call)
+    assert (failure.code, failure.info.reason) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "LIMIT_REACHED",
+    )
+    assert dict(failure.info.metadata) == {"subject": caller}
+    assert failure.message.startswith(f"{most} ")
+    (violation,) = quota_failure(failure).violations
+    assert (violation.subject, violation.description) == (caller, failure.message)
+    assert "bob" not in str(failure)
+
+
+@async_handler
+@pytest.mark.parametrize(("queue", "per_caller", "most"), [(8, 0.5, 4), (7, 0.5, 3), (3, 0.1, 1)])
+def test_one_caller_cannot_fill_the_queue(
+    serve: Serve, held: Held, store: str, queue: int, per_caller: float, most: int
+) -> None:
+    limits = Limits(queue=queue, per_caller=per_caller)
+    servicer = held.servicer(concurrency=1)
+    server = serve(servicer, limits=limits, identify=calling, store=store)
+    ann, bob = of_callers(server, "ann", "bob")
+    bob.create()
+    held.next()
+    names = [ann.create(request_id=f"r{number}").name for number in range(most)]
+    for _ in range(3):
+        assert_share_is_taken(ann.create, "ann", most)
+    assert ann.create(request_id="r0").name == names[0]  # it has its place
+    assert bob.create().name
+    ann.cancel(names[0])
+    ann.create()
+    assert_share_is_taken(ann.create, "ann", most)
+
+
+@async_handler
+def test_of_many_starts_of_one_caller_at_once_its_share_gets_in(
+    serve: Serve, held: Held, store: str
+) -> None:
+    server = serve(
+        held.servicer(concurrency=1), limits=Limits(queue=20), identify=calling, store=store
+    )
+    ann, bob = of_callers(server, "ann", "bob")
+    bob.create()
+    held.next()
+    answers = together(30, lambda _: ann.create())
+    assert sum(isinstance(one, grpc.RpcError) for one in answers) == 20
+    assert all(bob.create().name for _ in range(10))
+    assert_full(server.create, 20)
+
+
+@async_handler
+def test_each_callers_part_of_the_queue_is_as_large_after_a_restart(
+    serve: Serve, held: Held, file_url: str
+) -> None:
+    how: dict[str, Any] = {"limits": Limits(queue=6), "identify": calling, "store": file_url}
+    first = serve(held.servicer(concurrency=1), **how)
+    ann, bob = of_callers(first, "ann", "bob")
+    bob.create()
+    held.next()
+    waiting = [ann.create().name for _ in range(3)]
+    first.stop()
+    second = serve(held.servicer(concurrency=1), **how)
+    held.next()
+    ann, bob = of_callers(second, "ann", "bob")
+    assert_share_is_taken(ann.create, "ann", 3)
+    assert bob.create().name
+    ann.cancel(waiting[0])
+    assert ann.create().name
+
+
+@async_handler
+def test_callers_without_a_name_share_one_share(serve: Serve, held: Held) -> None:
+    server = serve(held.servicer(concurrency=1), limits=Limits(queue=4), identify=calling)
+    server.create()
+    held.next()
+    for _ in range(2):
+        server.create()
+    assert_share_is_taken(server.create, "", 2)
+    (ann,) = of_callers(server, "ann")
+    assert ann.create().name
+
+
+@async_handler
+def test_without_identify_there_are_no_shares(serve: Serve, held: Held) -> None:
+    server = full(serve, held, 4)
+    assert_full(server.create, 4)
+
+
+@async_handler
+@on_grpc_aio
+def test_one_caller_cannot_take_all_places_to_wait(serve: Serve, held: Held) -> None:
+    server = serve(held.servicer(), limits=Limits(waiters=4), identify=calling)
+    name = server.create().name
+    held.next()
+    ann, bob = of_callers(server, "ann", "bob")
+    waits = [ann.waiting(name, 600) for _ in range(2)]
+    ann.wait(name, 0)
+    for _ in range(5):
+        assert not ann.wait(name, 600).done
+    waits.append(bob.waiting(name, 600))
+    bob.wait(name, 0)
+    assert not any(wait.done() for wait in waits)
+    waits[0].cancel()
+    waits[0] = ann.waiting(name, 600)
+    ann.wait(name, 0)
+    held.gate.open()
+    assert all(wait.result(SECONDS).done for wait in waits[1:])
+
+
+@async_handler
+def test_one_caller_cannot_take_all_streams(serve: Serve, held: Held) -> None:
+    server = serve(held.servicer(), limits=Limits(streams=4), max_waiters=4, identify=calling)
+    name = server.create().name
+    held.next()
+    ann, bob = of_callers(server, "ann", "bob")
+    streams = [ann.watching(name) for _ in range(2)]
+    for stream in streams:
+        next(stream)
+    for _ in range(3):
+        assert_share_is_taken(lambda: ann.watch(name), "ann", 2)
+    streams.append(bob.watching(name))
+    next(streams[-1])
+    held.gate.open()
+    assert [[*stream][-1].operation.done for stream in streams] == [True] * 3
+
+
 # Pages
 
 
@@ -501,6 +641,15 @@ def test_a_limit_that_is_no_positive_whole_number_is_refused(limit: str, value: 
     assert f"the limit {limit} is {value!r}; give a whole number of 1 to" in raised.value.message
 
 
+@pytest.mark.parametrize(
+    "value", [0, -0.5, 1.01, float("nan"), float("inf"), True, "0.5", None], ids=repr
+)
+def test_a_part_for_one_caller_that_is_none_is_refused(value: Any) -> None:
+    with pytest.raises(lro_grpc.ConfigurationError) as raised:
+        Limits(per_caller=value)
+    assert f"the limit per_caller is {value!r}; give a number above 0" in raised.value.message
+
+
 def test_a_limit_may_be_as_good_as_none() -> None:
     assert Limits(queue=sys.maxsize, waiters=sys.maxsize).queue == sys.maxsize
 
@@ -514,4 +663,6 @@ def test_a_number_of_waiters_that_is_none_is_refused(wrong: Any) -> None:
 
 
 def test_what_a_limit_is_unless_it_is_set() -> None:
-    assert Limits() == Limits(queue=10_000, waiters=50_000, streams=10_000, page_size=1000)
+    assert Limits() == Limits(
+        queue=10_000, waiters=50_000, streams=10_000, page_size=1000, per_caller=0.5
+    )
