@@ -7,6 +7,8 @@ MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 1200
+FUZZ_ARGS ?=
 BIN := .venv/bin
 CODE := lro_grpc tests benchmarks docs
 
@@ -56,6 +58,14 @@ soak: .venv/dev.stamp ## Kill servers 1,000 times under load, and simulate; at m
 .PHONY: siege
 siege: .venv/dev.stamp ## Besiege one server with everything at once, for three minutes
 	$(BIN)/python tests/faults/siege.py --minutes 3
+
+.venv/fuzz.stamp: .venv/dev.stamp
+	$(BIN)/python -m pip install --quiet --group fuzz
+	touch $@
+
+.PHONY: fuzz
+fuzz: .venv/fuzz.stamp ## Give any bytes to what reads strangers' bytes, for FUZZ_SECONDS=1200
+	$(BIN)/python tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS) $(FUZZ_ARGS)
 
 .PHONY: generate
 generate: .venv/dev.stamp ## Write generated/ from protos/, and the tables of docs/

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import re
 from dataclasses import dataclass
@@ -124,7 +123,7 @@ def _pair(text: str) -> tuple[str, str | bytes]:
     if key.endswith("-bin"):
         try:
             return key, base64.b64decode(value, validate=True)
-        except binascii.Error as cause:
+        except ValueError as cause:  # it may have characters beyond ASCII
             raise _bad_metadata(text, f"has a value that is not base64: {cause}") from cause
     if not (value.isascii() and value.isprintable()):
         raise _bad_metadata(text, "has a value beyond printable ASCII; use a key that ends -bin")

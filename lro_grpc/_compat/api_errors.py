@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import copy
+import contextlib
 from typing import Any
 
 import grpc
 import requests
 from google.api_core import exceptions
 from google.auth.exceptions import GoogleAuthError, TransportError
-from google.protobuf import any_pb2, json_format, struct_pb2
+from google.protobuf import any_pb2, struct_pb2
+from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from lro_grpc import _anys
-from lro_grpc._dialects import http_status
+from lro_grpc._dialects import canonical_json, http_status
 from lro_grpc._errors import Code, LroError, from_status
 from lro_grpc._wire.rpc_errors import code_of, from_rpc_error
 
@@ -64,12 +65,13 @@ def _code(error: exceptions.GoogleAPICallError) -> Code:
 
 def _packed(detail: Any) -> any_pb2.Any:
     """Returns a detail, as google-api-core has it, as it travels in a Status."""
-    if isinstance(detail, dict):
-        try:
-            # The parser removes from its argument the parts that it has read.
-            return json_format.ParseDict(
-                copy.deepcopy(detail), any_pb2.Any(), ignore_unknown_fields=True
-            )
-        except json_format.ParseError:
-            detail = json_format.ParseDict(detail, struct_pb2.Struct())
-    return _anys.pack(detail)
+    if isinstance(detail, Message):
+        return _anys.pack(detail)
+    packed = any_pb2.Any()
+    with contextlib.suppress(ValueError):
+        canonical_json.parse(detail, packed, lenient=True)
+        return packed
+    shown = struct_pb2.Value()
+    with contextlib.suppress(ValueError):
+        canonical_json.parse(detail, shown)
+    return _anys.pack(shown.struct_value if isinstance(detail, dict) else shown)

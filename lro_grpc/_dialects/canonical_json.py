@@ -12,6 +12,7 @@ itself. So the time grows with the message, however its parts are nested.
 from __future__ import annotations
 
 import base64
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -35,6 +36,13 @@ _NO_JSON = (
     TypeError,
     ValueError,
 )
+
+_RAISED_BY_PARSER = (
+    *(json_format.Error, ArithmeticError, AttributeError, LookupError, RecursionError),
+    *(SystemError, TypeError, ValueError),
+)
+"""The errors of protobuf's parser: it relies on types where it does not check them, such as that of
+``@type``, and its native part is surprised by half a surrogate pair."""
 
 _ANY = any_pb2.Any.DESCRIPTOR.full_name
 
@@ -61,6 +69,26 @@ def to_json(message: Message, unpack: Unpack = _anys.unpack) -> dict[str, Any]:
     except _NO_JSON:
         shown = _Pieces(unpack).of(message, 0)
     return shown
+
+
+def parse(value: Any, message: Message, *, intact: bool = True, lenient: bool = False) -> None:
+    """Sets the fields of a message that its JSON has.
+
+    Args:
+        value: The JSON.
+        message: The message.
+        intact: Whether the value has to stay as it is; the parser takes it apart.
+        lenient: Whether fields that the message lacks are left out.
+
+    Raises:
+        ValueError: If it is not the JSON of such a message.
+    """
+    try:
+        json_format.ParseDict(
+            copy.deepcopy(value) if intact else value, message, ignore_unknown_fields=lenient
+        )
+    except _RAISED_BY_PARSER as cause:
+        raise ValueError(str(cause)) from cause
 
 
 def messages_in(message: Message) -> Iterator[Message]:

@@ -6,12 +6,10 @@ writes them into any. Without such a message, the dialect is the JSON of a job.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any, Final
 
 from google.longrunning import operations_pb2
-from google.protobuf import json_format
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
@@ -19,7 +17,7 @@ from lro.v1 import operation_metadata_pb2
 from lro_grpc import _anys
 from lro_grpc._dialects import canonical_json
 from lro_grpc._dialects.view import OperationView, empty_response
-from lro_grpc._errors import InvalidArgumentError
+from lro_grpc._errors import InvalidArgumentError, cut
 from lro_grpc._operation import metadata
 from lro_grpc._operation.states import CANCELLED, CANCELLING, FAILED, JOB
 
@@ -79,15 +77,15 @@ def to_operation(job: Mapping[str, Any], *, name: str = "") -> operations_pb2.Op
     """
     conventional = operation_metadata_pb2.OperationMetadata()
     operation = operations_pb2.Operation()
-    shown = copy.deepcopy(dict(job))  # for ParseDict takes its argument apart
     try:
-        json_format.ParseDict({key: shown[key] for key in _SHARED if key in shown}, conventional)
-        own = {key: shown[key] for key in ("name", "error") if key in shown}
-        json_format.ParseDict(own, operation)
-    except json_format.ParseError as cause:
-        raise InvalidArgumentError(f"this is not the JSON of a job: {cause}") from cause
+        canonical_json.parse({key: job[key] for key in _SHARED if key in job}, conventional)
+        own = {key: job[key] for key in ("name", "error") if key in job}
+        canonical_json.parse(own, operation)
+    except ValueError as cause:
+        raise InvalidArgumentError(f"this is not the JSON of a job: {cut(str(cause))}") from cause
     if conventional.state not in JOB.states:
-        raise InvalidArgumentError(f"the job's state is {shown.get('state')!r}; give a JobState")
+        given = cut(repr(job.get("state")))
+        raise InvalidArgumentError(f"the job's state is {given}; give a JobState")
     state = JOB.states[conventional.state]
     conventional.cancel_requested = state.number in (CANCELLING, CANCELLED)
     operation.name = name or operation.name

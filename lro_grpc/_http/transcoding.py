@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from google.api import annotations_pb2, http_pb2
-from google.protobuf import descriptor_pool, json_format
+from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from starlette.types import ASGIApp
 
+from lro_grpc._dialects import canonical_json
 from lro_grpc._errors import ConfigurationError, MalformedRequestError, cut
 from lro_grpc._http.request import SYSTEM_PARAMETERS, HttpRequest, bad_parameter
 from lro_grpc._http.routing import Route, Template
@@ -190,8 +191,8 @@ def _set(message: Message, value: Any) -> None:
     if is_object and not isinstance(value, dict):
         raise MalformedRequestError(f"the body is no JSON object; send one that is a {kind}")
     try:
-        json_format.ParseDict(value, message)
-    except (json_format.ParseError, ValueError, TypeError, RecursionError) as cause:
+        canonical_json.parse(value, message, intact=False)
+    except ValueError as cause:
         raise MalformedRequestError(
             f"the request is not a {kind}: {cut(str(cause))}", metadata={"type": kind}
         ) from cause

@@ -325,6 +325,17 @@ def test_a_message_of_the_services_own_is_filled_and_cleared() -> None:
     assert operation == operations_pb2.Operation()
 
 
+STRUCT = {"@type": "type.googleapis.com/google.protobuf.Struct"}
+
+
+def nested(depth: int) -> dict[str, Any]:
+    """An object in an object, and so on."""
+    found: dict[str, Any] = {}
+    for _ in range(depth):
+        found = {"a": found}
+    return found
+
+
 @pytest.mark.parametrize(
     "job",
     [
@@ -336,6 +347,11 @@ def test_a_message_of_the_services_own_is_filled_and_cleared() -> None:
         {"state": "JOB_STATE_RUNNING", "createTime": "today"},
         {"state": "JOB_STATE_FAILED", "error": "it broke"},
         {"state": "JOB_STATE_FAILED", "error": {"details": [{"@type": "x.example/no.Such"}]}},
+        {"state": "JOB_STATE_FAILED", "error": {"details": [{"@type": 5}]}},
+        {"state": 1e999},
+        {"state": "JOB_STATE_FAILED", "error": {"code": 1e999}},
+        {"state": "JOB_STATE_FAILED", "error": {"details": [STRUCT | {"value": {"\ud800": 1}}]}},
+        {"state": "JOB_STATE_FAILED", "error": {"details": [STRUCT | {"value": nested(900)}]}},
     ],
 )
 def test_what_is_no_job_is_refused_and_left_as_it_was(job: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from google.api import http_pb2
 from google.longrunning import operations_pb2
-from google.protobuf import duration_pb2, struct_pb2, type_pb2
+from google.protobuf import any_pb2, duration_pb2, struct_pb2, type_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -178,6 +178,26 @@ def test_any_json_is_a_request_or_is_refused(value):
         except MalformedRequestError:
             continue
         assert isinstance(message, Create)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (Create, b'{"instance": {"seedRows": 1e999}}'),
+        (Create, b'{"instance": {"seedRows": ' + b"9" * 5000 + b"}}"),
+        (Create, b'{"instance": {"seedRows": "' + b"9" * 5000 + b'"}}'),
+        (any_pb2.Any, b'{"@type": 5}'),
+        (any_pb2.Any, b'{"@type": ["type.googleapis.com/google.protobuf.Struct"]}'),
+        (any_pb2.Any, b'{"@type": "type.googleapis.com/google.protobuf.DoubleValue"}'),
+        (any_pb2.Any, b'{"@type": "type.googleapis.com/google.protobuf.Any", "value": 5}'),
+        (struct_pb2.Struct, b'{"a":' * 500 + b"1" + b"}" * 500),
+        (struct_pb2.Struct, b'{"a":' + b"[" * 500 + b"]" * 500 + b"}"),
+    ],
+)
+def test_json_that_its_type_has_not_is_refused(kind, body):
+    with pytest.raises(MalformedRequestError) as caught:
+        binding(kind, "*").message({}, [], body)
+    assert len(caught.value.message) < 300
 
 
 @pytest.mark.parametrize("body", [b'{"\\ud800": 1}', b'{"parent": "\\uDC00"}'])

@@ -135,7 +135,7 @@ def _list_request(
 def _page_size(text: str) -> int:
     if not text:
         return _MAX_RESULTS
-    if not (text.isascii() and text.isdecimal() and int(text[:5]) <= _MAX_RESULTS):
+    if not (text.isascii() and text.isdecimal() and len(text) < 6 and int(text) <= _MAX_RESULTS):
         raise InvalidArgumentError(
             f"maxResults is {cut(text)!r}; give a number of 0 to {_MAX_RESULTS}"
         )

@@ -182,6 +182,7 @@ def test_metadata_is_sent_with_each_call(foreign: Foreign) -> None:
         (["-H", "nonsense"], "'nonsense' is not KEY=VALUE"),
         (["-H", "a b=c"], "'a b' is not KEY=VALUE"),
         (["-H", "x-bin=secret!"], "'x-bin' has a value that is not base64"),
+        (["-H", "x-bin=gehe\u00efm"], "'x-bin' has a value that is not base64"),
         (["-H", "x=é"], "'x' has a value beyond printable ASCII"),
         (["--target", ""], "give HOST:PORT"),
         (["--key", __file__], "needs --cert beside it"),
