@@ -22,8 +22,9 @@ stops. An event whose answer was lost is stored again: a state does no harm twic
 refuses an event of an attempt that was ended by the first write.
 
 **Threads.** The event loop calls everything but ``progress``, ``pause_here``, ``begin_undo``,
-``raise_if_stopped``, ``check_size`` and ``write_from_thread``, which are for the handler, wherever
-it runs, and ``lease_renewed``; the lock is for them. Any thread may read the values.
+``raise_if_stopped``, ``check_size``, ``write_from_thread`` and ``failure_from_thread``, which are
+for the handler, wherever it runs, and ``lease_renewed``; the lock is for them. Any thread may read
+the values.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ import concurrent.futures
 import dataclasses
 import functools
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from google.rpc import status_pb2
 
@@ -57,6 +58,8 @@ from lro_grpc._runtime.clock import Clock, micros
 from lro_grpc._runtime.log import OperationLog
 from lro_grpc._stores.store import Store
 
+T = TypeVar("T")
+
 _WRITE_PAUSE = 0.2
 """The pause before a write is tried again, after the store could not answer."""
 
@@ -77,6 +80,7 @@ class Attempt:
         operation_bytes: The most bytes of the operation.
         telemetry: Observes the attempt.
         on_progress: Is called, from the handler's thread, when there is something to store.
+        signal_margin: Seconds by which an error may come before the signal that it comes of.
     """
 
     def __init__(
@@ -91,6 +95,7 @@ class Attempt:
         operation_bytes: int,
         telemetry: Telemetry,
         on_progress: Callable[[Attempt], None],
+        signal_margin: float = 0.0,
     ) -> None:
         self.record = record
         self.handler = handler
@@ -112,6 +117,7 @@ class Attempt:
         self._store = store
         self._clock = clock
         self._lease = lease
+        self._signal_margin = signal_margin
         self._claimed_at = claimed_at
         self._lock = threading.Lock()
         self.lease_renewed(claimed_at)
@@ -143,7 +149,21 @@ class Attempt:
 
     def stop(self, reason: StopReason) -> None:
         """Makes the handler unwind, unless a reason holds that goes before this one."""
-        if self._give(reason) and self.task is not None:
+        if self._give(reason):
+            self._interrupt()
+
+    def announce_shutdown(self) -> None:
+        """Lets the handler see that this process is about to stop; it goes on."""
+        self._give(StopReason.SHUTDOWN)
+
+    def shut_down(self) -> None:
+        """Makes the handler unwind because this process stops, be that announced or not."""
+        self._give(StopReason.SHUTDOWN)
+        if self.stop_reason is StopReason.SHUTDOWN:
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        if self.task is not None:
             self.task.cancel()
 
     def pause_here(self) -> None:
@@ -174,6 +194,23 @@ class Attempt:
         """Begins to undo a batch; neither a cancel nor the deadline stops that."""
         with self._lock:
             self.stopping.begin_undo()
+
+    async def failure(self, error: BaseException) -> BaseException:
+        """Returns an error as it counts: as a stop, if it may come of the end of this process.
+
+        A signal to a group of processes ends the handler's own children as well, and the error that
+        comes of that may be here before the signal. So the signal is waited for.
+        """
+        if self._signal_margin and self.stop_reason is not StopReason.SHUTDOWN:
+            await self._clock.sleep(self._signal_margin)
+        if self.stop_reason is not StopReason.SHUTDOWN:
+            return error
+        self.log.warning(
+            "%s: attempt %d meets %s while the server stops, and is given back",
+            *(self.name, self.number, type(error).__qualname__),
+            exc_info=error,
+        )
+        return AttemptStopped(StopReason.SHUTDOWN)
 
     def raise_if_stopped(self) -> None:
         """Raises if the attempt has to stop."""
@@ -254,14 +291,24 @@ class Attempt:
         Raises:
             AttemptStopped: As ``write``; also if the event loop is gone, and with it the engine.
         """
-        writing = self.write(event)
+        self._from_thread(self.write(event))
+
+    def failure_from_thread(self, error: BaseException) -> BaseException:
+        """Returns an error as ``failure`` does, in a handler's thread.
+
+        Raises:
+            AttemptStopped: If the event loop is gone, and with it the engine.
+        """
+        return self._from_thread(self.failure(error))
+
+    def _from_thread(self, coroutine: Coroutine[Any, Any, T]) -> T:
         try:
-            written = asyncio.run_coroutine_threadsafe(writing, self.loop)
+            running = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
         except RuntimeError as cause:  # the loop is closed
-            writing.close()
+            coroutine.close()
             raise AttemptStopped(StopReason.SHUTDOWN) from cause
         try:
-            written.result()
+            return running.result()
         except concurrent.futures.CancelledError as cause:  # the loop ends
             raise AttemptStopped(StopReason.SHUTDOWN) from cause
 

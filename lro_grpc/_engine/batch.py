@@ -298,11 +298,14 @@ def drive_batch(
 
     def run(step: Begin) -> None:
         try:
-            (delete if step.undo else create)(step.target)
-        except BaseException as error:  # noqa: BLE001 - the plan decides what it means
+            try:
+                (delete if step.undo else create)(step.target)
+            except Exception as error:  # noqa: BLE001 - the plan decides what it means
+                ended.put(Ended(step.target, attempt.failure_from_thread(error)))
+            else:
+                ended.put(Ended(step.target, None))
+        except BaseException as error:  # noqa: BLE001 - likewise
             ended.put(Ended(step.target, error))
-        else:
-            ended.put(Ended(step.target, None))
 
     def perform(step: Step) -> Ended | None:
         if isinstance(step, Await):
@@ -330,13 +333,16 @@ async def async_drive_batch(
 
     async def run(step: Begin) -> None:
         try:
-            await (delete if step.undo else create)(step.target)
+            try:
+                await (delete if step.undo else create)(step.target)
+            except Exception as error:  # noqa: BLE001 - the plan decides what it means
+                ended.put_nowait(Ended(step.target, await attempt.failure(error)))
+            else:
+                ended.put_nowait(Ended(step.target, None))
         except BaseException as error:
             if is_ctrl_c(error):
                 raise  # it is meant for the program
             ended.put_nowait(Ended(step.target, error))
-        else:
-            ended.put_nowait(Ended(step.target, None))
 
     async def uninterrupted(waited_for: Coroutine[Any, Any, Any]) -> Any:
         """Awaits to the end; a stop of the attempt is passed on to the targets begun."""

@@ -24,6 +24,14 @@ class Engine(Protocol):
         """
         ...
 
+    def announce_shutdown(self) -> None:
+        """Lets the handlers that run see that this process is about to stop, as it is.
+
+        They go on. The operation of one that fails from now on is given back, for what it needs may
+        be stopped along with this process.
+        """
+        ...
+
     def stop_claiming(self) -> None:
         """Begins no more attempts; those that run go on."""
         ...

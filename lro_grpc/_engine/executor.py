@@ -4,7 +4,8 @@ A handler returns, raises, or unwinds because it was stopped; ``stop_state`` has
 each reason to stop. An operation that ends with an error leaves no batch behind: the targets that
 its handler has created are deleted first, and that may be stopped in turn. An error of the
 handler's own counts as one even while it is being stopped: only ``AttemptStopped`` and a
-cancellation are taken for the stop.
+cancellation are taken for the stop. But in a shutdown no error ends the operation: what the handler
+needs, such as a process of its own, may have been stopped along with this one.
 """
 
 from __future__ import annotations
@@ -123,13 +124,18 @@ class Executor(asyncio.Task[Event]):
 
     async def _failed(self, error: BaseException) -> Event:
         attempt, handler, record = self.attempt, self.attempt.handler, self.attempt.record
-        where = f"{handler.method} in {attempt.name}"
-        status = status_of(error, where, domain=handler.error_domain, log=attempt.log)
-        attempt.telemetry.failed(error, status.code)
         # A batch that was rolled back stays so: it has failed for good.
         is_last = record.failed_attempts + 1 >= record.max_attempts
         is_worth_it = _is_retryable(handler, error, attempt.log) and not record.batch_error
-        if is_worth_it and not is_last:
+        has_another = is_worth_it and not is_last
+        if not has_another:
+            error = await attempt.failure(error)
+            if isinstance(error, AttemptStopped):
+                return Release(attempt.last_report())
+        where = f"{handler.method} in {attempt.name}"
+        status = status_of(error, where, domain=handler.error_domain, log=attempt.log)
+        attempt.telemetry.failed(error, status.code)
+        if has_another:
             pause = _pause_after(handler, error, record.failed_attempts, self._random)
             report = attempt.last_report()
             return RetryLater(report, attempt.fitted(status, report), micros(pause))

@@ -49,6 +49,10 @@ class InProcess:
         self._workbench.repeat(self._fill_slots)
         return recovered
 
+    def announce_shutdown(self) -> None:
+        """Lets the handlers that run see that this process is about to stop; they go on."""
+        self._workbench.announce_shutdown()
+
     def stop_claiming(self) -> None:
         """Begins no more attempts; those that run go on."""
         self._workbench.stop_claiming()

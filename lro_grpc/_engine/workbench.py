@@ -72,6 +72,8 @@ class Workbench:
         operation_bytes: The most bytes of an operation.
         random: Gives numbers uniform in [0, 1), for the pauses between attempts.
         telemetry: Observes the attempts.
+        signal_margin: The time by which an error may come before the signal that it comes of;
+            nothing unless signals announce a shutdown.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Workbench:
         operation_bytes: int = OPERATION_BYTES,
         random: Callable[[], float] = random.random,
         telemetry: Telemetry = NO_TELEMETRY,
+        signal_margin: timedelta = timedelta(0),
     ) -> None:
         self.store = store
         """Where the operations are kept."""
@@ -99,6 +102,7 @@ class Workbench:
         self._operation_bytes = operation_bytes
         self._random = random
         self._telemetry = telemetry
+        self._signal_margin = signal_margin.total_seconds()
         self._attempts: dict[str, Attempt] = {}
         """The latest attempt of each operation that this process holds."""
         self._on_end: dict[Attempt, OnEnd] = {}
@@ -187,6 +191,11 @@ class Workbench:
             if not self._claims:
                 self._heard.clear()
 
+    def announce_shutdown(self) -> None:
+        """Lets the handlers that run see that this process is about to stop; they go on."""
+        for attempt in self._attempts.values():
+            attempt.announce_shutdown()
+
     def stop_claiming(self) -> None:
         """Begins no more attempts: one whose claim is under way ends before its handler starts."""
         self.is_stopping = True
@@ -207,7 +216,7 @@ class Workbench:
             if late:
                 _log.warning("the store did not answer a claim within %s", grace)
         for attempt in list(self._attempts.values()):
-            attempt.stop(StopReason.SHUTDOWN)
+            attempt.shut_down()
         limits = [task for tasks in self._limits.values() for task in tasks]
         for task in limits:
             task.cancel()  # a handler that unwinds may make no progress, and be late
@@ -237,6 +246,7 @@ class Workbench:
             operation_bytes=self._operation_bytes,
             telemetry=self._telemetry,
             on_progress=self._progress_writer.add,
+            signal_margin=self._signal_margin,
         )
         log_claimed(record)
         former = self._attempts.get(record.name)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
+import signal
+import socket
+import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+_MOST_SIGNALS = 4096
 
 
 class LoopThread:
@@ -26,6 +32,42 @@ class LoopThread:
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Runs a coroutine on the loop, and returns its result."""
         return self.submit(coroutine).result()
+
+    @contextlib.contextmanager
+    def hearing_signals(self, hear: Callable[[int], object]) -> Iterator[None]:
+        """Calls a function on the loop for each signal that comes, before any Python code sees it.
+
+        Python calls its own handlers in the main thread, when that next runs. The loop must not
+        depend on it: what it does after a signal has come, it does knowing of the signal.
+
+        Args:
+            hear: Is called with the number of a signal that has a Python handler.
+        """
+        if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        ear, mouth = socket.socketpair()
+        with ear, mouth:
+            ear.setblocking(False)
+            mouth.setblocking(False)
+
+            async def begin() -> None:
+                self._loop.add_reader(ear, read)
+
+            async def end() -> None:
+                self._loop.remove_reader(ear)
+
+            def read() -> None:
+                for number in ear.recv(_MOST_SIGNALS):
+                    hear(number)
+
+            self.run(begin())
+            former = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
+            try:
+                yield
+            finally:
+                signal.set_wakeup_fd(former)
+                self.run(end())
 
     def close(self) -> None:
         """Stops the loop and its thread."""

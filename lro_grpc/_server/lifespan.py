@@ -6,17 +6,20 @@ claim.
 
 **The drain** takes everything apart in the order in which one part needs the next:
 
-1. The loop is given away no more: a gateway in front answers 503 from now on.
-2. No operation is claimed any more. Attempts go on; a start that still arrives is stored, and left
+1. Handlers that run can see that they are to stop (``op.stop_reason``), from the moment of the
+   signal on. From then on an error ends none of their operations: see ``Attempt``.
+2. The loop is given away no more: a gateway in front answers 503 from now on.
+3. No operation is claimed any more. Attempts go on; a start that still arrives is stored, and left
    in the queue to whichever process comes next.
-3. The calls that wait are answered, for they could last longer than any grace: a Wait with the
+4. The calls that wait are answered, for they could last longer than any grace: a Wait with the
    latest state, a Watch with that and UNAVAILABLE.
-4. The server stops: it refuses new calls, and gives those in progress the grace.
-5. The attempts get the grace, and are then stopped. Their leases are released, so that the next
-   process need not wait until they are over.
-6. The store is closed, last, for attempts write until they end.
+5. The server stops: it refuses new calls, and gives those in progress the grace.
+6. The attempts are stopped, and get the grace to unwind. Their leases are released, so that the
+   next process need not wait until they are over.
+7. The store is closed, last, for attempts write until they end.
 
 Attempts are stopped after the server, not beside it: until then a Get may still see one end well.
+One that begins after the signal, while ``draining`` still serves, knows nothing of it until 6.
 
 **One loop.** Everything runs on one event loop: that of the ``grpc.aio`` server, or, for a
 ``grpc.server``, which has none, one in a thread of its own. The sync methods are the async ones,
@@ -52,6 +55,12 @@ _log = logging.getLogger("lro_grpc")
 
 T = TypeVar("T")
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+"""The signals that begin the drain."""
+
+_SIGNAL_MARGIN = timedelta(seconds=0.1)
+"""The time for which a handler's error waits for the signal that it may come of."""
+
 
 class Lifespan:
     """Starts, runs and drains operations.
@@ -60,7 +69,8 @@ class Lifespan:
         store: Where the operations are kept.
         notifier: Wakes the calls that wait, for the drain.
         queues: The operations that wait, to be found at the start.
-        make_engine: Makes the engine of the handlers, by their methods, at the start.
+        make_engine: Makes the engine of the handlers, by their methods, at the start, and is given
+            the time by which an error may come before the signal that it comes of.
         grace: The time that handlers and RPCs are given to end at a shutdown.
     """
 
@@ -69,7 +79,7 @@ class Lifespan:
         store: Store,
         notifier: Notifier,
         queues: Queues,
-        make_engine: Callable[[Mapping[str, Handler]], Engine],
+        make_engine: Callable[[Mapping[str, Handler], timedelta], Engine],
         grace: timedelta,
     ) -> None:
         self._store = store
@@ -82,6 +92,7 @@ class Lifespan:
         self._starting_jobs: list[str] = []
         """Methods that have to be among them."""
         self._engine: Engine | None = None
+        self._signal_margin = timedelta(0)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: LoopThread | None = None
         self.recovered = 0
@@ -109,7 +120,7 @@ class Lifespan:
             if method not in self._handlers:
                 raise ConfigurationError(f"{method} is to start jobs, and is not served; add it")
         await self._store.open()
-        engine = self._make_engine(self._handlers)
+        engine = self._make_engine(self._handlers, self._signal_margin)
         try:
             for method in self._handlers:
                 await self._queues.load(method)
@@ -129,6 +140,7 @@ class Lifespan:
             stop_server: Stops the gRPC server and returns when it has.
         """
         assert self._engine is not None, "stop comes after start"
+        self._engine.announce_shutdown()
         self._loop = None
         self._engine.stop_claiming()
         self._notifier.drain()
@@ -177,6 +189,8 @@ class Lifespan:
         Raises:
             ConfigurationError: If the store cannot be opened, or ``draining`` not be called.
         """
+        if threading.current_thread() is threading.main_thread():
+            self._signal_margin = _SIGNAL_MARGIN
         if isinstance(server, grpc.aio.Server):
             return self._run_aio(server, ready, draining)
         if inspect.iscoroutinefunction(draining):
@@ -196,8 +210,13 @@ class Lifespan:
         grace = self._grace.total_seconds()
         wanted = asyncio.Event()
         loop = asyncio.get_running_loop()
+
+        def drain() -> None:
+            self._announce_shutdown()
+            wanted.set()
+
         try:
-            with _on_signals(wanted.set, loop):
+            with _on_signals(drain, loop):
                 await server.start()
                 ready()
                 ended = asyncio.create_task(server.wait_for_termination())
@@ -216,8 +235,14 @@ class Lifespan:
         grace = self._grace.total_seconds()
         wanted = threading.Event()
         self.start_sync()
+
+        def hear(number: int) -> None:
+            if number in _SIGNALS:
+                self._announce_shutdown()
+                wanted.set()
+
         try:
-            with _on_signals(wanted.set):
+            with _on_signals(wanted.set), self._loop_thread().hearing_signals(hear):
                 server.start()
                 ready()
                 while not wanted.wait(0.2):
@@ -226,6 +251,11 @@ class Lifespan:
                 draining()
         finally:
             self.stop_sync(lambda: server.stop(grace).wait())
+
+    def _announce_shutdown(self) -> None:
+        """Lets handlers know of a signal, before anything else that may come of it."""
+        assert self._engine is not None
+        self._engine.announce_shutdown()
 
     def start_sync(self) -> None:
         """Starts as ``start`` does, for a ``grpc.server`` that you start yourself."""
@@ -277,7 +307,7 @@ def _on_signals(
         _log.info("%s received; draining", signal.Signals(number).name)
         drain()
 
-    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    former = {number: signal.getsignal(number) for number in _SIGNALS}
     for number in former:
         if loop is not None and sys.platform != "win32":
             loop.add_signal_handler(number, handle, number)

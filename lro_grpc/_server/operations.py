@@ -134,7 +134,7 @@ class Operations(Lifespan):
         self._limits = limits or Limits()
         self._per_caller = 1 if identify is None else self._limits.per_caller
 
-        def make_engine(handlers: Mapping[str, Handler]) -> InProcess:
+        def make_engine(handlers: Mapping[str, Handler], signal_margin: timedelta) -> InProcess:
             return InProcess(
                 Workbench(
                     observed,
@@ -144,6 +144,7 @@ class Operations(Lifespan):
                     sweep=sweep,
                     operation_bytes=self._limits.operation_bytes,
                     telemetry=self._telemetry,
+                    signal_margin=signal_margin,
                 )
             )
 

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent import futures
 from datetime import timedelta
@@ -30,6 +32,8 @@ class FleetService(fleet_service_pb2_grpc.FleetServiceServicer):
 
     @lro_grpc.method
     async def CreateInstance(self, request: Any, op: Any) -> Any:
+        if request.instance_id.startswith("child"):
+            await with_child(request, op)
         print("began", op.name, op.attempt, flush=True)
         if request.instance_id == "interrupt":
             raise KeyboardInterrupt
@@ -44,6 +48,35 @@ class FleetService(fleet_service_pb2_grpc.FleetServiceServicer):
             sys.exit(3)
         if request.instance_id == "interrupt-prepare":
             raise KeyboardInterrupt
+
+    @lro_grpc.method(max_attempts=1)
+    def BatchCreateInstances(self, request: Any, op: Any) -> Any:
+        with subprocess.Popen(["sleep", "60"]) as child:
+            print("began", op.name, op.attempt, flush=True)
+            child.wait()
+        raise RuntimeError(f"sleep has ended with {child.returncode}")
+
+    @lro_grpc.method(max_attempts=1)
+    def DeleteInstance(self, request: Any, op: Any) -> Any:
+        print("began", op.name, op.attempt, flush=True)
+        while op.stop_reason is None:
+            threading.Event().wait(0.01)
+        print("stopped", op.stop_reason.name, flush=True)
+        op.raise_if_stopped()
+
+
+async def with_child(request: Any, op: Any) -> None:
+    """Has a process of its own do the work, as one target of a batch if the request says so."""
+
+    async def create(target: str) -> None:
+        child = await asyncio.create_subprocess_exec("sleep", "60")
+        print("began", op.name, op.attempt, flush=True)
+        code = await child.wait()
+        raise RuntimeError(f"sleep has ended with {code}")
+
+    if request.instance_id == "child":
+        await create(op.target)
+    await op.batch(["one"], create=create, delete=create)
 
 
 def hold() -> None:

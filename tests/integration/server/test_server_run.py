@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import queue
 import signal
 import subprocess
@@ -60,6 +61,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # the leader of a group, as a service manager starts it
         )
         self.channel: Any = contextlib.ExitStack()
 
@@ -250,6 +252,69 @@ def test_ctrl_c_where_python_raises_it_ends_the_program_and_no_operation(
 
     again = serve(fleet("CreateInstance", run), store=file_url)
     assert response_of(again.done(name)).seed_rows == 2
+
+
+CALLS_WITH_CHILDREN = {
+    "def": lambda process: process.fleet.BatchCreateInstances(
+        fleet_service_pb2.BatchCreateInstancesRequest(parent=PARENT)
+    ),
+    "async def": lambda process: process.create(instance_id="child"),
+    "batch": lambda process: process.create(instance_id="child-of-batch"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS_WITH_CHILDREN)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_to_all_processes_of_the_group_fails_no_operation(
+    stack: str, file_url: str, spawn: Any, serve: Serve, number: signal.Signals, call: str
+) -> None:
+    """As systemd, ``timeout`` and a terminal send it: a handler's child may end first."""
+    for attempt in range(1, 6):
+        process = spawn(stack, file_url)
+        if attempt == 1:
+            name = CALLS_WITH_CHILDREN[call](process.listening()).name
+        else:
+            process.reported("")  # it listens, before or after the attempt begins
+        process.reported("")
+        os.killpg(process.process.pid, number)
+        assert process.reported("drained") == ""
+        assert process.ended()[0] == 0
+
+    async def run(self: Any, request: Any, op: Any) -> Any:
+        if call == "batch":
+            await op.batch(["one"], create=made, delete=made)
+        return RESPONSES[method]
+
+    async def made(target: str) -> None: ...
+
+    method = "BatchCreateInstances" if call == "def" else "CreateInstance"
+    done = serve(fleet(method, run), store=file_url).done(name)
+    assert done.HasField("response"), done
+    assert metadata_of(done).attempt == 6
+
+
+RESPONSES = {
+    "BatchCreateInstances": fleet_service_pb2.BatchCreateInstancesResponse(),
+    "CreateInstance": Instance(),
+}
+
+
+@pytest.mark.parametrize(
+    ("stack", "draining"), [("sync", "hold"), ("aio", "hold-async")], indirect=["stack"]
+)
+def test_a_handler_sees_the_signal_before_anything_is_drained(
+    stack: str, file_url: str, spawn: Any, draining: str
+) -> None:
+    process = spawn(stack, file_url, draining).listening()
+    request = fleet_service_pb2.DeleteInstanceRequest(name=f"{PARENT}/instances/i")
+    name = process.fleet.DeleteInstance(request).name
+    assert process.reported("began") == f"{name} 1"
+    process.process.send_signal(signal.SIGTERM)
+    lines = sorted(process.reported("") for _ in range(3))
+    assert lines == [f"began {name} 2", "draining", "stopped SHUTDOWN"]
+    process.go_on()
+    assert process.reported("stopped") == "SHUTDOWN"
+    assert process.reported("drained") == ""
 
 
 def test_after_a_kill_the_operation_is_taken_over_at_once(
