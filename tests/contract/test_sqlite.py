@@ -21,11 +21,12 @@ from lro_grpc._errors import ConfigurationError, OperationNotFoundError, Unavail
 from lro_grpc._filtering.parser import parse
 from lro_grpc._operation.events import Cancel, Checkpoint, Claim, Delete, Report
 from lro_grpc._operation.record import Record
+from lro_grpc._stores.sqlite.connection import LOG_BYTES
 from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import Query, SqliteStore, open_url
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     from lro_grpc.stores import Now
@@ -297,19 +298,54 @@ async def test_a_poisoned_event_does_not_touch_the_others_of_apply_all(path):
         assert len(await store.leased()) == 2
 
 
-async def test_a_database_that_is_locked_is_unavailable_and_recovers(path):
+async def test_a_database_that_stays_locked_is_unavailable_and_recovers(path, monkeypatch):
     """R10."""
+    monkeypatch.setattr("lro_grpc._stores.sqlite.writer._PATIENCE_SECONDS", 0.0)
     async with opened(path) as store:
-        store._write_connection.execute("PRAGMA busy_timeout = 0")
         made = await store.create(new())
-        with sqlite3.connect(path, isolation_level=None) as intruder:
-            intruder.execute("BEGIN IMMEDIATE")
+        with writing(path) as intruder:
             with pytest.raises(UnavailableError, match="locked"):
                 await store.apply(made.name, Claim(LEASE))
             assert await store.read(made.name) == made
             intruder.execute("ROLLBACK")
-        intruder.close()
         assert (await store.apply(made.name, Claim(LEASE))).attempt == 1
+
+
+async def test_a_change_waits_for_another_program_that_writes(path):
+    """Such as a VACUUM. Meanwhile the loop goes on, and so do reads."""
+    async with opened(path) as store:
+        made = await store.create(new())
+        with writing(path) as intruder:
+            claiming = asyncio.create_task(store.apply(made.name, Claim(LEASE)))
+            for _ in range(100):
+                await asyncio.sleep(0)
+                assert await store.read(made.name) == made
+            assert not claiming.done()
+            intruder.execute("ROLLBACK")
+            assert (await claiming).attempt == 1
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[sqlite3.Connection]:
+    """Another program, in a transaction that writes."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield connection
+
+
+async def test_a_log_that_a_long_reader_has_let_grow_is_cut_back(path):
+    log = path.with_name(path.name + "-wal")
+    async with opened(path) as store:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM operations").fetchall()
+            for number in range(50):
+                await store.create(new(f"long-{number}", request=bytes(LOG_BYTES // 20)))
+            assert log.stat().st_size > 2 * LOG_BYTES
+            reader.execute("ROLLBACK")
+        for number in range(3):
+            await store.create(new(f"short-{number}"))
+        assert log.stat().st_size <= LOG_BYTES
 
 
 async def test_a_cancelled_caller_does_not_disturb_the_others(path):

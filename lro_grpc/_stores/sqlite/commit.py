@@ -62,8 +62,8 @@ _UNSTORABLE = (
 class Commit:
     """The changes of one commit, on top of the records that are stored.
 
-    The context of a commit is its transaction, which the writer commits inside; an error rolls it
-    back.
+    The context of a commit is its transaction, which the writer begins and commits inside; an error
+    rolls it back.
 
     Args:
         connection: The writer's connection.
@@ -84,8 +84,7 @@ class Commit:
         self._freed: list[str] = []
 
     def __enter__(self) -> Commit:
-        """Begins the transaction."""
-        self._connection.execute("BEGIN IMMEDIATE")
+        """Returns the commit."""
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -12,6 +12,10 @@ from lro_grpc._errors import UnavailableError
 _BUSY_SECONDS = 0.1
 """The longest time that another program's lock on the file may hold up the event loop."""
 
+LOG_BYTES = 4 << 20
+"""About what a log has when SQLite writes it back. It is cut back to this after a long reader, such
+as a backup, has let it grow."""
+
 
 def connect(file: Path) -> sqlite3.Connection:
     """Opens a connection, on which a commit is on the disk when it returns (R1).
@@ -25,6 +29,7 @@ def connect(file: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
     except BaseException:
         connection.close()
         raise
@@ -51,6 +56,11 @@ def fetch(
         return connection.execute(query, parameters).fetchall()
     except sqlite3.Error as cause:
         raise unavailable(cause) from cause
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Returns whether an error says that another connection has the lock that is needed."""
+    return "database is locked" in str(error)  # Python 3.10 has no code in it
 
 
 def unavailable(cause: sqlite3.Error) -> UnavailableError:

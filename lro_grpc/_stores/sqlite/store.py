@@ -123,6 +123,7 @@ class SqliteStore:
         except BaseException:
             self._close_files()
             raise
+        self._write_connection.execute("PRAGMA busy_timeout = 0")  # the writer itself waits
         self._writer = Writer(
             self._write_connection, self._files, self._recent, self._listeners, self._now
         )

@@ -16,6 +16,7 @@ a change is refused     its error is its answer; the others are not touched
 a bug raises            its caller gets that; the others are not touched
 a record is unstorable  all is rolled back, and each call is made again in a commit of its own, so
                         that one caller alone gets the error
+another program writes  the group waits for it, and the loop goes on; SQLite raises in the end
 SQLite raises           all is rolled back, and every caller gets UNAVAILABLE. A COMMIT that has
                         raised may have happened: the records at hand are dropped
 a file is lost          the callers of that commit, and all later ones, get UNAVAILABLE until the
@@ -42,7 +43,7 @@ from typing import Any, TypeVar
 from lro_grpc._errors import UnavailableError
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.sqlite.commit import Commit, UnstorableError
-from lro_grpc._stores.sqlite.connection import unavailable
+from lro_grpc._stores.sqlite.connection import is_busy, unavailable
 from lro_grpc._stores.sqlite.database_files import DatabaseFiles
 from lro_grpc._stores.sqlite.recent import RecentRecords
 from lro_grpc._stores.store import Listener, Now
@@ -53,6 +54,10 @@ T = TypeVar("T")
 
 _MAX_CALLS = 1000
 """Calls in one commit at most, so that the first of them need not wait for ever."""
+
+_PATIENCE_SECONDS = 30.0
+"""The time that a commit waits for another program that writes: a VACUUM of some gigabytes."""
+_PAUSE_SECONDS = 0.01
 
 
 class FilesLostError(Exception):
@@ -160,6 +165,7 @@ class Writer:
             return
         try:
             with Commit(self._connection, self._recent, self._now) as commit:
+                await self._begin()
                 answers = [_made(call, commit) for call in calls]
                 commit.write()
                 self._recent.committing = commit.names
@@ -181,6 +187,19 @@ class Writer:
             self._finish(commit.changes, answers)
         finally:
             self._recent.committing = ()
+
+    async def _begin(self) -> None:
+        """Begins a transaction, once no other program has one that writes, such as a VACUUM."""
+        end = self._loop.time() + _PATIENCE_SECONDS
+        while True:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if not is_busy(error) or self._loop.time() >= end:
+                    raise
+            else:
+                return
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _wait_for_disk(self) -> None:
         try:
