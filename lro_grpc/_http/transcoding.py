@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -164,7 +165,10 @@ def _parsed(body: bytes) -> Any:
     """Returns the value that a body is the JSON of."""
     try:
         value = json.loads(
-            body.decode(), object_pairs_hook=_without_duplicates, parse_constant=_no_constant
+            body.decode(),
+            object_pairs_hook=_without_duplicates,
+            parse_constant=_no_constant,
+            parse_float=_finite,
         )
         if b"\\ud" in body.lower():  # half of a surrogate pair, perhaps, which is no text
             json.dumps(value, ensure_ascii=False).encode()
@@ -178,6 +182,13 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError("an object has a key twice")
     return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{cut(text)} is too large a number")
+    return number
 
 
 def _no_constant(word: str) -> None:

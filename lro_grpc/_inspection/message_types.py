@@ -88,7 +88,6 @@ class _TypeSteps:
         self._note = note
         self._noted: set[str] = set()
         self._files = ReflectedFiles()
-        self._reflected = descriptor_pool.DescriptorPool(self._files.database)
         self._found: dict[str, Descriptor | None] = {}
 
     def unpack(self, packed: any_pb2.Any) -> Steps[Message | None]:
@@ -147,8 +146,10 @@ class _TypeSteps:
     def _fetch(self, name: str) -> Steps[Descriptor | None]:
         if not name:
             return None
-        yield from self._files.fetch(name)
-        found = _find_in(self._reflected, name)
+        found = _find_in(self._files.pool, name)
+        if found is None:
+            yield from self._files.fetch(name)
+            found = _find_in(self._files.pool, name)
         if found is None:
             why = self._files.trouble or "nor to the server's reflection service"
             self._note_once(f"{name} is not known here, {why}: it is shown as bytes")
@@ -163,5 +164,5 @@ class _TypeSteps:
 def _find_in(pool: DescriptorPool, name: str) -> Descriptor | None:
     try:
         return pool.FindMessageTypeByName(name)
-    except (KeyError, TypeError, DecodeError):  # or the files that define it are not in order
+    except KeyError:
         return None

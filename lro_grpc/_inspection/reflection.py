@@ -2,7 +2,13 @@
 
 A message type is made of the file that defines it and of every file that this one imports,
 directly or not. A descriptor pool cannot await a file while it makes a type, so all of them are
-fetched beforehand. ``ReflectedFiles`` decides which call comes next, as a generator of steps, and
+fetched beforehand, and added after those that they import.
+
+The server may be anyone's. protoc lets no files through that import each other in a circle, and a
+pool would go round in it until the process dies: they are never added. All that a server sends has
+a bound, for each file may import one more.
+
+``ReflectedFiles`` decides which call comes next, as a generator of steps, and
 keeps what the answers hold. ``Reflection`` makes these calls on a sync channel,
 ``AsyncReflection`` on a channel of ``grpc.aio``.
 
@@ -17,7 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import grpc
 import grpc.aio
-from google.protobuf.descriptor_database import DescriptorDatabase
+from google.protobuf import descriptor_pool
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha.reflection_pb2 import (
@@ -48,55 +54,87 @@ Steps = Generator[Call, Reply, ResultT]
 """A plan that makes calls to a reflection service until it has its result."""
 
 
+_MOST_CALLS = 1_000
+_MOST_BYTES = 16 * 1024 * 1024
+"""The bounds of what is fetched from one server."""
+
+
 class ReflectedFiles:
     """The files that a server's reflection service has answered with.
 
-    A server that has no such service, or that fails to answer, is not asked again. Several plans
-    may go on at a time: they share what they have fetched.
+    A server that has no such service, that fails to answer, or that has no end of files, is not
+    asked again. Several plans may go on at a time: they share what they have fetched.
     """
 
     def __init__(self) -> None:
-        self.database = DescriptorDatabase()
-        """The files, for a ``DescriptorPool``."""
+        self.pool = descriptor_pool.DescriptorPool()
+        """The types of the files whose imports were found, too."""
         self.trouble = ""
         """Why the server cannot be asked; empty while it can be."""
         self._services = list(_SERVICES)
-        self._imports: dict[str, tuple[str, ...]] = {}
+        self._files: dict[str, FileDescriptorProto] = {}
+        self._added: set[str] = set()
         self._unavailable: set[str] = set()
+        self._calls = self._bytes = 0
 
     def fetch(self, symbol: str) -> Steps[None]:
         """Adds the file that defines a symbol, and all that it imports, if the server has them."""
-        try:
-            self.database.FindFileContainingSymbol(symbol)
-        except KeyError:
-            yield from self._add(ServerReflectionRequest(file_containing_symbol=symbol))
+        yield from self._fetch(ServerReflectionRequest(file_containing_symbol=symbol))
         while missing := self._missing_imports():
             for name in missing:
-                yield from self._add(ServerReflectionRequest(file_by_filename=name))
-                if name not in self._imports:
+                yield from self._fetch(ServerReflectionRequest(file_by_filename=name))
+                if name not in self._files:
                     self._unavailable.add(name)
+        self._add_to_pool()
 
     def _missing_imports(self) -> list[str]:
         """Returns the imports to fetch, in the order in which they are found."""
-        imported = dict.fromkeys(name for names in self._imports.values() for name in names)
+        imported = dict.fromkeys(name for file in self._files.values() for name in file.dependency)
         return [
-            name for name in imported if name not in self._imports and name not in self._unavailable
+            name for name in imported if name not in self._files and name not in self._unavailable
         ]
 
-    def _add(self, request: ServerReflectionRequest) -> Steps[None]:
-        """Adds the files of the server's answer, which may be none."""
+    def _fetch(self, request: ServerReflectionRequest) -> Steps[None]:
+        """Keeps the files of the server's answer, which may be none."""
         response = yield from self._answer(request)
         for data in response.file_descriptor_response.file_descriptor_proto:
+            self._bytes += len(data)
             try:
                 file = FileDescriptorProto.FromString(data)
             except DecodeError:
                 continue  # its types stay unknown
-            if file.name not in self._imports:
-                self._imports[file.name] = tuple(file.dependency)
-                self.database.Add(file)
+            self._files.setdefault(file.name, file)
+
+    def _add_to_pool(self) -> None:
+        """Adds each file whose imports were all added before it."""
+        missing = {
+            name: {one for one in file.dependency if one not in self._added}
+            for name, file in self._files.items()
+            if name not in self._added
+        }
+        importers: dict[str, list[str]] = {}
+        for name, imports in missing.items():
+            for one in imports:
+                importers.setdefault(one, []).append(name)
+        ready = [name for name, imports in missing.items() if not imports]
+        while ready:
+            name = ready.pop()
+            try:
+                self.pool.AddSerializedFile(self._files[name].SerializeToString())
+            except TypeError:
+                continue  # it is not in order, or says otherwise than a file before it
+            self._added.add(name)
+            for importer in importers.get(name, ()):
+                missing[importer].remove(name)
+                if not missing[importer]:
+                    ready.append(importer)
 
     def _answer(self, request: ServerReflectionRequest) -> Steps[ServerReflectionResponse]:
         while not self.trouble:
+            if self._calls >= _MOST_CALLS or self._bytes > _MOST_BYTES:
+                self.trouble = "and its server has sent more files than it can be made of"
+                break
+            self._calls += 1
             service = self._services[0]
             reply = yield Call(service, request)
             if not isinstance(reply, grpc.StatusCode):

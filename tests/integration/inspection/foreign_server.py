@@ -22,7 +22,7 @@ from google.protobuf import (
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from google.protobuf.message import Message
 
@@ -134,6 +134,8 @@ class Foreign(operations_pb2_grpc.OperationsServicer):
         """Whether reflection is refused to everyone."""
         self.is_terse = False
         """Whether reflection sends a file without those that it imports."""
+        self.answer: Callable[[Any], list[bytes]] | None = None
+        """Returns the files with which reflection answers a request, in place of its own."""
 
     def put(self, *operations: operations_pb2.Operation) -> str:
         """Adds operations, and returns the name of the last one."""
@@ -181,6 +183,12 @@ class _Reflection(reflection.ReflectionServicer):
         self._foreign.note("reflection", context)
         if self._foreign.has_secret_types:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "none of your business")
+        if self._foreign.answer is not None:
+            files = reflection_pb2.FileDescriptorResponse(
+                file_descriptor_proto=self._foreign.answer(next(requests))
+            )
+            yield reflection_pb2.ServerReflectionResponse(file_descriptor_response=files)
+            return
         for response in super().ServerReflectionInfo(requests, context):
             if self._foreign.is_terse:
                 del response.file_descriptor_response.file_descriptor_proto[1:]

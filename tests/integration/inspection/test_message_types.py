@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 import pytest
 from foreign_server import Fault, Launch, Weight, launch, packed, serving_foreign
-from google.protobuf import any_pb2
+from google.protobuf import any_pb2, descriptor_pb2
 from google.rpc import error_details_pb2
 
 from lro_grpc._inspection.message_types import AsyncMessageTypes, MessageTypes
@@ -135,6 +135,84 @@ def test_bytes_that_are_not_of_their_type_are_noted(inspector: Inspector) -> Non
     assert inspector.notes == [
         "what is sent as a acme.jobs.v1.Fault is not one: it is shown as bytes"
     ]
+
+
+# Servers with files that no protoc has seen.
+
+HOSTILE = any_pb2.Any(type_url="type.googleapis.com/hostile.M", value=b"\x01")
+
+
+def file(name: str, *imports: str, package: str = "") -> descriptor_pb2.FileDescriptorProto:
+    found = descriptor_pb2.FileDescriptorProto(
+        name=name, package=package or name, syntax="proto3", dependency=imports
+    )
+    found.message_type.add(name="M")
+    return found
+
+
+def unknown(inspector: Inspector, *files: descriptor_pb2.FileDescriptorProto | bytes) -> str:
+    """The note on a type that such a server's files do not explain."""
+    sent = [one if isinstance(one, bytes) else one.SerializeToString() for one in files]
+    with serving_foreign("v1") as foreign:
+        foreign.answer = lambda request: sent
+        inspector.target = foreign.target
+        assert inspector.unpack(HOSTILE) == [None]
+    (note,) = inspector.notes
+    return note
+
+
+def test_files_that_import_each_other_in_a_circle_make_no_type(inspector: Inspector) -> None:
+    unknown(inspector, file("hostile", "b"), file("b", "c"), file("c", "hostile"))
+
+
+def test_a_file_that_imports_itself_makes_no_type(inspector: Inspector) -> None:
+    unknown(inspector, file("hostile", "hostile"))
+
+
+def test_files_that_contradict_each_other_make_no_type(
+    inspector: Inspector, recwarn: pytest.WarningsRecorder
+) -> None:
+    unknown(inspector, file("a", package="hostile.M"), file("hostile", "a", package="hostile"))
+    assert not recwarn
+
+
+def test_names_that_are_no_text_make_no_type(inspector: Inspector) -> None:
+    data = file("hostile").SerializeToString()
+    unknown(inspector, data.replace(b"hostile", b"hostil\xff"), b"\n\x01a\x12\x01\xff")
+
+
+@pytest.mark.parametrize("most", [1, 3000])
+def test_files_without_an_end_are_fetched_to_a_bound(inspector: Inspector, most: int) -> None:
+    """Each imports another one, or as many as fit."""
+
+    def answer(request: Any) -> list[bytes]:
+        place = int(request.file_by_filename.rpartition("/")[2] or 0)
+        imports = (f"hostile/{place + one}" for one in range(1, most + 1))
+        return [file(request.file_by_filename or "hostile", *imports).SerializeToString()]
+
+    with serving_foreign("v1") as foreign:
+        foreign.answer = answer
+        inspector.target = foreign.target
+        other = any_pb2.Any(type_url="type.googleapis.com/hostile.Other")
+        assert inspector.unpack(HOSTILE, other, HOSTILE) == [None] * 3
+        assert len(foreign.requests) <= 1002
+    assert "more files than it can be made of" in inspector.notes[0]
+
+
+def test_files_without_a_bound_to_their_size_are_fetched_to_one(inspector: Inspector) -> None:
+    padding = descriptor_pb2.FileDescriptorProto()
+    padding.options.java_package = "x" * 3_000_000
+
+    def answer(request: Any) -> list[bytes]:
+        sent = file(f"hostile/{len(foreign.requests)}", f"hostile/{len(foreign.requests) + 1}")
+        sent.MergeFrom(padding)
+        return [sent.SerializeToString()]
+
+    with serving_foreign("v1") as foreign:
+        foreign.answer = answer
+        inspector.target = foreign.target
+        assert inspector.unpack(HOSTILE) == [None]
+        assert len(foreign.requests) < 10
 
 
 def test_each_call_has_the_metadata(inspector: Inspector) -> None:
