@@ -8,16 +8,18 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
+import threading
 import tracemalloc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
 
 from lro_grpc import _anys
 from lro_grpc._errors import ConfigurationError, OperationNotFoundError, UnavailableError
+from lro_grpc._filtering.expression import PartialFailures
 from lro_grpc._filtering.parser import parse
 from lro_grpc._operation.events import Cancel, Checkpoint, Claim, Delete, Report
 from lro_grpc._operation.record import Record
@@ -173,26 +175,38 @@ async def test_concurrent_changes_share_commits_and_are_all_answered(path):
         assert len(commits) < 100
 
 
+class HeldCommit:
+    """Commits that get into the file, and are not announced until the test lets them."""
+
+    def __init__(self, store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._writers = store._writer._thread
+        self.in_file = asyncio.Event()
+        self.may_be_announced = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._run_in_executor = loop.run_in_executor
+        monkeypatch.setattr(loop, "run_in_executor", self._run)
+
+    async def _run(self, executor, call, *arguments):
+        answer = await self._run_in_executor(executor, call, *arguments)
+        if executor is self._writers:
+            self.in_file.set()
+            await self.may_be_announced.wait()
+        return answer
+
+
 async def test_a_commit_shows_nowhere_before_it_is_announced(path, monkeypatch):
     """Or what one call has shown would go back in the next (R8)."""
     async with opened(path) as store:
         made = await store.create(new(request_id="r", fingerprint=b"f"))
-        committed, may_announce = asyncio.Event(), asyncio.Event()
-
-        async def commit(executor, call, *arguments):
-            call(*arguments)
-            committed.set()
-            await may_announce.wait()
-
-        monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", commit)
+        commit = HeldCommit(store, monkeypatch)
         claiming = asyncio.create_task(store.apply(made.name, Claim(LEASE)))
-        await committed.wait()
+        await commit.in_file.wait()
         assert await store.read(made.name) == made
         assert await store.operation(made.name) == made.operation
         assert await store.find_request(METHOD, "r") == [made]
         page = await store.page(Query(PARENT), position=b"", size=1)
         assert page.operations == [made.operation]
-        may_announce.set()
+        commit.may_be_announced.set()
         claimed = await claiming
         assert await store.find_request(METHOD, "r") == [claimed]
 
@@ -426,7 +440,8 @@ def plan_of(path: Path, call: Callable[[SqliteStore], object]) -> str:
 
     async def check() -> None:
         async with opened(path) as store:
-            for connection in (store._read_connection, store._write_connection):
+            connections = (store._read_connection, store._page_connection, store._write_connection)
+            for connection in connections:
                 connection.set_trace_callback(statements.append)
             await call(store)
 
@@ -492,42 +507,114 @@ def test_hot_queries_keep_their_index(path, call, index):
 # A commit that is not announced yet.
 
 
-def test_a_list_is_of_what_was_announced_though_the_file_is_ahead(path):
+async def test_a_list_is_of_what_was_announced_though_the_file_is_ahead(path, monkeypatch):
     """As Get is; and a filter is asked of the same state that is served."""
-
-    async def check() -> None:
-        async with opened(path) as store:
-            made = await store.create(new())
-            claiming = asyncio.create_task(store.apply(made.name, Claim(LEASE)))
-            for _ in range(10):
-                await asyncio.sleep(0)  # the store goes a step further, at last to the commit
-                if _comes_into_file(path, states.RUNNING):
-                    break
-            assert not claiming.done()
-            for text, expected in (
-                ("", [made]),
-                ("state = QUEUED", [made]),
-                ("-state = QUEUED", []),
-            ):
-                page = await store.page(Query(PARENT, parse(text)), position=b"", size=5)
-                assert [*page.operations] == [one.operation for one in expected]
-            assert await store.operation(made.name) == made.operation
-            assert not claiming.done()
-            await claiming
-            page = await store.page(Query(PARENT, parse("state = RUNNING")), position=b"", size=5)
-            assert len(page.operations) == 1
-
-    asyncio.run(check())
+    async with opened(path) as store:
+        made = await store.create(new())
+        commit = HeldCommit(store, monkeypatch)
+        claiming = asyncio.create_task(store.apply(made.name, Claim(LEASE)))
+        await commit.in_file.wait()
+        for text, expected in (
+            ("", [made]),
+            ("state = QUEUED", [made]),
+            ("-state = QUEUED", []),
+        ):
+            page = await store.page(Query(PARENT, parse(text)), position=b"", size=5)
+            assert [*page.operations] == [one.operation for one in expected]
+        assert await store.operation(made.name) == made.operation
+        commit.may_be_announced.set()
+        await claiming
+        page = await store.page(Query(PARENT, parse("state = RUNNING")), position=b"", size=5)
+        assert len(page.operations) == 1
 
 
-def _comes_into_file(path: Path, state: int) -> bool:
-    """Returns whether the operation has a state in the file soon, while the event loop stands."""
-    end = time.monotonic() + 0.1
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        while time.monotonic() < end:
-            if connection.execute("SELECT state FROM operations").fetchone() == (state,):
-                return True
-    return False
+class HeldPage:
+    """A filter that parses rows, in a thread that waits at its first row until it may go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.threads: set[int] = set()
+        self.began = threading.Event()
+        self.may_go_on = threading.Event()
+        monkeypatch.setattr(PartialFailures, "matches", self._matches)
+
+    def _matches(self, record):
+        self.threads.add(threading.get_ident())
+        self.began.set()
+        assert self.may_go_on.wait(TIMEOUT)
+        return record.status_detail != "hidden"
+
+    async def wait(self):
+        assert await asyncio.to_thread(self.began.wait, TIMEOUT)
+
+
+async def test_while_a_filter_looks_at_rows_the_event_loop_goes_on(path, monkeypatch):
+    held = HeldPage(monkeypatch)
+    async with opened(path) as store:
+        made = [await store.create(new(f"op-{n}")) for n in range(20)]
+        query = Query(PARENT, parse("partial_failures:*"))
+        listing = asyncio.create_task(store.page(query, position=b"", size=100))
+        await held.wait()
+        assert await store.read(made[3].name) == made[3]
+        await store.create(new("op-x"))
+        assert not listing.done()
+        held.may_go_on.set()
+        assert [*(await listing).operations] == [one.operation for one in reversed(made)]
+    assert threading.get_ident() not in held.threads
+
+
+async def test_a_page_serves_what_changes_meanwhile_as_it_is_then(path, monkeypatch):
+    held = HeldPage(monkeypatch)
+    async with opened(path) as store:
+        made = [await store.create(new(f"op-{n}")) for n in range(6)]
+        for one in made:
+            await store.apply(one.name, Claim(LEASE))
+        query = Query(PARENT, parse("partial_failures:*"))
+        listing = asyncio.create_task(store.page(query, position=b"", size=100))
+        await held.wait()
+        await store.apply(made[1].name, Report(1, 7))
+        await store.apply(made[2].name, Report(1, status_detail="hidden"))
+        await store.apply(made[3].name, Delete())
+        held.may_go_on.set()
+        page = await listing
+        names = [operations_pb2.Operation.FromString(one).name for one in page.operations]
+        assert names == [made[n].name for n in (5, 4, 1, 0)]
+        assert page.operations[2] == (await store.read(made[1].name)).operation
+
+
+async def test_a_page_has_what_a_commit_under_way_takes_out_of_it(path, monkeypatch):
+    """In its place, and on no other page."""
+    async with opened(path) as store:
+        made = [await store.create(new(f"op-{n}")) for n in range(6)]
+        commit = HeldCommit(store, monkeypatch)
+        claiming = asyncio.create_task(
+            store.apply_all([(made[n].name, Claim(LEASE)) for n in (0, 2, 5)])
+        )
+        await commit.in_file.wait()
+        query = Query(PARENT, parse("state = QUEUED"))
+        found, position = [], b""
+        while True:
+            page = await store.page(query, position=position, size=2)
+            assert len(page.operations) <= 2
+            found += page.operations
+            position = page.position
+            if not position:
+                break
+        assert found == [one.operation for one in reversed(made)]
+        commit.may_be_announced.set()
+        await claiming
+        page = await store.page(query, position=b"", size=10)
+        assert [*page.operations] == [made[n].operation for n in (4, 3, 1)]
+
+
+async def test_a_store_that_closes_waits_for_the_page_under_way(path, monkeypatch):
+    held = HeldPage(monkeypatch)
+    async with opened(path) as store:
+        made = await store.create(new())
+        query = Query(PARENT, parse("partial_failures:*"))
+        listing = asyncio.create_task(store.page(query, position=b"", size=100))
+        await held.wait()
+        held.may_go_on.set()
+    assert [*(await listing).operations] == [made.operation]
 
 
 # URLs.

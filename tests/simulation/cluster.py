@@ -155,7 +155,7 @@ class Cluster:
         store = self._files.pop(process, None)
         if store is None:
             return False
-        for connection in ("_read_connection", "_write_connection"):
+        for connection in ("_read_connection", "_page_connection", "_write_connection"):
             if hasattr(store, connection):
                 getattr(store, connection).close()
         if store._lock._descriptor != -1:

@@ -14,17 +14,17 @@ What that takes of each party:
 * The writer puts a commit's records here only when it is durable, in the same step of the event
   loop in which it calls the listeners: no read comes between.
 * A read of one operation looks here first (``SqliteStore.read``, ``operation``).
-* A read of many rows replaces each row by the record at hand, and asks the filter of that record
-  (``pages``). A row that the commit under way has moved out of the filter would be missing: hence
-  ``committing``, the names that a page looks at besides.
+* A read of many rows, in a thread, replaces those by the records at hand that commits may have
+  touched meanwhile (``pages``): hence ``committing``, and ``changes``.
 * After an error of SQLite nobody knows whether the commit has happened: all is dropped, and the
   file is right.
 """
 
 from __future__ import annotations
 
+import contextlib
 import operator
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterator
 
 from lro_grpc._operation.record import FIELDS, Record
 
@@ -46,6 +46,7 @@ class RecentRecords:
         self._records: dict[str, Record] = {}
         self._sizes: dict[str, int] = {}
         self._bytes = 0
+        self._collecting: list[set[str]] = []
 
     def __len__(self) -> int:
         """Returns the number of records."""
@@ -55,8 +56,20 @@ class RecentRecords:
         """Returns the record of a name, if it is at hand."""
         return self._records.get(name)
 
-    def keep(self, records: Iterable[Record]) -> None:
+    @contextlib.contextmanager
+    def changes(self) -> Iterator[Collection[str]]:
+        """Collects the names of the operations that change while the context lasts."""
+        changed: set[str] = set()
+        self._collecting.append(changed)
+        try:
+            yield changed
+        finally:
+            self._collecting = [one for one in self._collecting if one is not changed]
+
+    def keep(self, records: Collection[Record]) -> None:
         """Takes the records of a durable commit."""
+        for changed in self._collecting:
+            changed.update(record.name for record in records)
         for record in records:
             if record.deleted and record.done:
                 self._drop(record.name)

@@ -1,7 +1,8 @@
 """A store in one SQLite file, owned by one process.
 
 Changes go to the one writer, which commits them in groups (``writer``, ``commit``). Reads use a
-connection of their own, and a record of a recent change is at hand (``recent``).
+connection of their own, and a record of a recent change is at hand (``recent``). Pages are read in
+a thread (``pages``).
 """
 
 from __future__ import annotations
@@ -116,6 +117,7 @@ class SqliteStore:
             prepare(self._write_connection, self.path)
             self.signing_secret = signing_secret_of(self._write_connection)
             self._read_connection = self._connect()
+            self._page_connection = self._connect()
             self._files.opened()
         except (sqlite3.Error, OSError) as cause:
             self._close_files()
@@ -127,11 +129,12 @@ class SqliteStore:
         self._writer = Writer(
             self._write_connection, self._files, self._recent, self._listeners, self._now
         )
-        self._pages = Pages(self._read_connection, self._recent)
+        self._pages = Pages(self._read_connection, self._page_connection, self._recent)
 
     async def close(self) -> None:
         """Commits what waits, and closes the file."""
         await self._writer.close()
+        self._pages.close()
         if self._writer.has_lost_files:
             # SQLite would remove the log by its name, which may be that of another database now.
             self.abandon()
@@ -219,7 +222,7 @@ class SqliteStore:
         self, query: Query, *, position: bytes, size: int, examined: int = MAX_EXAMINED
     ) -> Page:
         """Returns the operations that a query asks for, newest first."""
-        return self._pages.page(
+        return await self._pages.page(
             query,
             before=sequence_before(position),
             size=size,
