@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         StopReason,
         UnavailableError,
         UnexpectedError,
+        UnservedError,
         WrongTypeError,
     )
     from lro_grpc._operation.telemetry import AttemptTelemetry, Telemetry
@@ -102,6 +103,7 @@ __all__ = [
     "Telemetry",
     "UnavailableError",
     "UnexpectedError",
+    "UnservedError",
     "WrongTypeError",
     "as_completed",
     "async_as_completed",
@@ -155,6 +157,7 @@ _HOMES = {
     "Telemetry": "_operation.telemetry",
     "UnavailableError": "_errors",
     "UnexpectedError": "_errors",
+    "UnservedError": "_errors",
     "WrongTypeError": "_errors",
     "as_completed": "_client.as_completed",
     "async_as_completed": "_client.as_completed",

@@ -301,6 +301,14 @@ class StaleAttemptError(LroError):
     default_domain = LIBRARY_DOMAIN
 
 
+class UnservedError(LroError):
+    """No handler of this process can go on with the operation; one of another release may."""
+
+    default_code = Code.FAILED_PRECONDITION
+    default_reason = "METHOD_NOT_SERVED"
+    default_domain = LIBRARY_DOMAIN
+
+
 class UnavailableError(LroError):
     """The server or its store cannot answer at present; the same call may pass later."""
 
@@ -498,6 +506,7 @@ _OF_THE_LIBRARY: dict[tuple[int, str], type[LroError]] = {
         OperationTooLargeError,
         StaleAttemptError,
         UnavailableError,
+        UnservedError,
         WrongTypeError,
         UnexpectedError,
     )

@@ -475,6 +475,24 @@ class StoreConformance:
         assert dict(await store.waiting(self.METHOD)) == {**waiting, names[2]: "bob"}
 
     @_with_store
+    async def test_what_waits_is_counted_by_its_method(self, store: Store) -> None:
+        """Now or later, to run or to be undone; not what is held, paused or done."""
+        assert dict(await store.waiting_methods()) == {}
+        names = [(await store.create(self.record(f"op-{n}"))).name for n in range(6)]
+        await store.apply_all([(name, Claim(_LEASE)) for name in names[:4]])
+        await store.apply_all(
+            [
+                (names[0], Succeed(Report(1), _RESPONSE)),
+                (names[1], RetryLater(Report(1), b"", delay=5)),
+                (names[2], SaveBatch(Report(1), _BATCH, b"")),
+                (names[2], Release(Report(1))),
+                (names[2], Cancel()),
+                (names[4], Cancel()),
+            ]
+        )
+        assert dict(await store.waiting_methods()) == {self.METHOD: 3}
+
+    @_with_store
     async def test_a_held_operation_is_not_claimable(self, store: Store) -> None:
         """Until it is given back; then it stands in its old place."""
         names = [(await store.create(self.record(f"op-{n}"))).name for n in range(3)]
@@ -815,6 +833,8 @@ class StoreConformance:
         assert list(await store.expired(100)) == []
         self.time = self.START + 10_000_000
         assert set(await store.expired(100)) == {waits, paused, retried, parked}
+        with_undo = await store.expired(100, to_undo=True)
+        assert set(with_undo) == {waits, paused, retried, parked, batch, undone}
         assert len(await store.expired(2)) == 2
         assert {batch, undone, kept, endless} <= set(await store.claimable({self.METHOD: 100}))
         await store.apply_all([(name, TimePassed()) for name in await store.expired(100)])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
+
+import grpc
 
 from lro_grpc._cli.connection import ConnectionOptions
 from lro_grpc._cli.output import print_message
@@ -21,15 +24,45 @@ class CommandSession:
     client: OperationsClient
     types: MessageTypes
     """The types of the messages that the server sends."""
+    headers: dict[str, str]
+    """The initial metadata of the latest call that was answered."""
 
 
 @contextlib.contextmanager
 def open_session(connection: ConnectionOptions) -> Iterator[CommandSession]:
     """Gives a session while the context lasts."""
     metadata = connection.call_metadata
+    headers: dict[str, str] = {}
     with connection.channel() as channel:
+        noting = grpc.intercept_channel(channel, _NotesHeaders(headers))
         yield CommandSession(
             connection,
-            OperationsClient(channel, call_metadata=metadata, retry=None),
+            OperationsClient(noting, call_metadata=metadata, retry=None),
             MessageTypes(Reflection(channel, metadata), note=print_message),
+            headers,
         )
+
+
+class _NotesHeaders(grpc.UnaryUnaryClientInterceptor):
+    """Keeps the initial metadata of the latest call that was answered.
+
+    Args:
+        headers: Where to.
+    """
+
+    def __init__(self, headers: dict[str, str]) -> None:
+        self._headers = headers
+
+    def intercept_unary_unary(
+        self, continuation: Callable[[Any, Any], Any], client_call_details: Any, request: Any
+    ) -> Any:
+        """See ``grpc.UnaryUnaryClientInterceptor``."""
+        call = continuation(client_call_details, request)
+        call.add_done_callback(self._note)
+        return call
+
+    def _note(self, call: Any) -> None:
+        self._headers.clear()
+        if call.code() is grpc.StatusCode.OK:
+            found = call.initial_metadata() or ()
+            self._headers.update((key, value) for key, value in found if isinstance(value, str))

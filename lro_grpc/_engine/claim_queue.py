@@ -9,6 +9,9 @@ listeners add each operation that becomes claimable, and no read is needed: so a
 method is unknown again when more waits than is kept here, when a read was as long as its limit, and
 at each sweep, for a notice may have been lost (R9). Then its next names are read once more.
 
+An operation that no handler here can go on with waits for another release: it is left out here
+until it has changed, so that it takes no turn of those behind it.
+
 A delayed operation, such as a retry, is timed here, and joins the queue at its scheduled time. The
 sweep finds those beyond the first thousand: the store lists an operation once its time has come.
 """
@@ -19,6 +22,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from lro_grpc._engine.handler import Handler
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Clock, Micros, seconds
 from lro_grpc._stores.store import Store
@@ -36,17 +40,27 @@ class ClaimQueue:
     Args:
         store: Where the operations are kept.
         clock: Tells the time.
-        methods: The methods whose operations are claimed here.
+        handlers: Those whose operations are claimed here. Operations of a handler's former names
+            wait in the queue of its method.
         on_ready: Is called when there is something more to try.
     """
 
     def __init__(
-        self, store: Store, clock: Clock, methods: Iterable[str], on_ready: Callable[[], None]
+        self,
+        store: Store,
+        clock: Clock,
+        handlers: Iterable[Handler],
+        on_ready: Callable[[], None],
     ) -> None:
         self._store = store
         self._clock = clock
         self._on_ready = on_ready
-        self._names: dict[str, deque[str]] = {method: deque() for method in methods}
+        self._stored_as = {handler.method: handler.names for handler in handlers}
+        self._method_of = {
+            name: method for method, names in self._stored_as.items() for name in names
+        }
+        self._names: dict[str, deque[str]] = {method: deque() for method in self._stored_as}
+        self._unserved: dict[str, set[str]] = {method: set() for method in self._stored_as}
         self._unknown = set(self._names)
         self._delayed: set[asyncio.Task[None]] = set()
         self._stopped = False
@@ -57,7 +71,7 @@ class ClaimQueue:
 
     def add(self, record: Record) -> None:
         """Adds an operation that is claimable, now or at its ``scheduled_time``."""
-        if record.method not in self._names:
+        if record.method not in self._method_of:
             return
         if not record.scheduled_time:
             self._add(record.method, record.name)
@@ -71,13 +85,19 @@ class ClaimQueue:
         await self._clock.sleep(seconds(scheduled_time - self._clock.now()))
         self._add(method, name)
 
-    def _add(self, method: str, name: str) -> None:
+    def _add(self, stored_as: str, name: str) -> None:
+        method = self._method_of[stored_as]
         names = self._names[method]
+        self._unserved[method].discard(name)
         if len(names) < _MAX_NAMES and method not in self._unknown:
             names.append(name)
         else:
             self._unknown.add(method)
         self._on_ready()
+
+    def leave_out(self, method: str, name: str) -> None:
+        """Notes that an operation cannot be gone on with here, until it is added again."""
+        self._unserved[method].add(name)
 
     def read_again(self, method: str) -> None:
         """Lets the method's next names be read from the store, whatever is known here."""
@@ -100,10 +120,14 @@ class ClaimQueue:
             return [known.popleft() for _ in range(min(limit, len(known)))]
         known.clear()
         self._unknown.discard(method)
-        names = await self._store.claimable({method: limit})
-        if len(names) == limit:
+        unserved = self._unserved[method]
+        most = limit + len(unserved)
+        found = await self._store.claimable(dict.fromkeys(self._stored_as[method], most))
+        unserved.intersection_update(found)
+        names = [name for name in found if name not in unserved]
+        if len(names) >= limit:
             self._unknown.add(method)
-        return list(names)
+        return names[:limit]
 
     async def stop(self) -> None:
         """Adds no delayed operation any more."""

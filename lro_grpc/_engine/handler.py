@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -52,6 +52,8 @@ class Handler:
     """Tells whether an error that ``run`` raised is worth another attempt."""
     backoff: Backoff = RETRY_BACKOFF
     """The pauses between attempts that fail."""
+    former_names: Collection[str] = ()
+    """Methods of former releases, by their full names: their operations are this one's, too."""
     progress_timeout: timedelta | None = None
     """For how long an attempt may make no progress before it counts as lost; None for any time."""
     is_async: bool = field(init=False)
@@ -66,6 +68,11 @@ class Handler:
     """Protobuf's own class of the metadata's type."""
     parse_request: Callable[[bytes], Any] = field(init=False, repr=False)
     """Returns a serialized request as an object of its type."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The methods whose operations it runs: the former ones, then its own."""
+        return (*self.former_names, self.method)
 
     def __post_init__(self) -> None:
         is_async = inspect.iscoroutinefunction(self.run)

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 
 from lro_grpc._engine.claim_queue import ClaimQueue
 from lro_grpc._engine.workbench import Workbench
-from lro_grpc._errors import OperationNotFoundError, StaleAttemptError
+from lro_grpc._errors import OperationNotFoundError, StaleAttemptError, UnservedError
 from lro_grpc._operation.record import Record
 
 _log = logging.getLogger("lro_grpc")
@@ -27,14 +28,20 @@ class InProcess:
 
     Args:
         workbench: The workbench that claims and runs the operations.
+        on_unserved: Is called with the error of a claim whose operation no handler here can go on
+            with. It waits for another release.
     """
 
-    def __init__(self, workbench: Workbench) -> None:
+    def __init__(
+        self,
+        workbench: Workbench,
+        on_unserved: Callable[[UnservedError], None] = lambda _: None,
+    ) -> None:
         self._workbench = workbench
-        self._queue = ClaimQueue(
-            workbench.store, workbench.clock, workbench.handlers, self._wake_up
-        )
-        self._free = {method: handler.slots for method, handler in workbench.handlers.items()}
+        self._on_unserved = on_unserved
+        handlers = {handler.method: handler for handler in workbench.handlers.values()}
+        self._queue = ClaimQueue(workbench.store, workbench.clock, handlers.values(), self._wake_up)
+        self._free = {method: handler.slots for method, handler in handlers.items()}
 
     async def start(self) -> int:
         """Takes over the operations of a former process, and begins to claim.
@@ -99,6 +106,9 @@ class InProcess:
         for name, answer in zip(names, answers, strict=True):
             if isinstance(answer, Record):
                 self._free[method] -= answer.lease_expire_time != 0
+            elif isinstance(answer, UnservedError):
+                self._queue.leave_out(method, name)
+                self._on_unserved(answer)
             elif not isinstance(answer, (StaleAttemptError, OperationNotFoundError)):
                 fields = {"operation": name, "method": method}
                 _log.error("%s cannot be claimed: %s", name, answer, extra=fields)

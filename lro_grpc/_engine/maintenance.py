@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from lro_grpc._operation.events import LeaseLost, TimePassed
+from lro_grpc._operation.fit import Served
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Clock
 from lro_grpc._runtime.log import log_done, log_outcome
@@ -26,12 +27,16 @@ class Maintenance:
         is_held: Tells whether an operation that an attempt holds is, or may be, in the hands of
             this process: whatever the time of day, and however long the process has stood still,
             it does not take an operation from itself.
+        served: All that this process serves.
     """
 
-    def __init__(self, store: Store, clock: Clock, is_held: Callable[[Leased], bool]) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, is_held: Callable[[Leased], bool], served: Served
+    ) -> None:
         self._store = store
         self._clock = clock
         self._is_held = is_held
+        self._time_passed = TimePassed(served if store.exclusive else None)
 
     async def take_over(self) -> int:
         """Rescues the operations of a former process that is known to be gone; returns how many."""
@@ -60,10 +65,15 @@ class Maintenance:
         Raises:
             UnavailableError: If the store cannot answer.
         """
+        await self._let_pass(to_undo=False)
+        if self._store.exclusive:  # what no handler here can undo, nobody undoes
+            await self._let_pass(to_undo=True)
+
+    async def _let_pass(self, *, to_undo: bool) -> None:
         former: Sequence[str] = ()
         # The same names twice are refused ones: the next round may have more luck with them.
-        while (due := await self._store.expired(_MAX_AT_ONCE)) and due != former:
-            for record in await self._store.apply_all([(name, TimePassed()) for name in due]):
+        while (due := await self._store.expired(_MAX_AT_ONCE, to_undo=to_undo)) and due != former:
+            for record in await self._store.apply_all([(name, self._time_passed) for name in due]):
                 if isinstance(record, Record) and record.done and not record.deleted:
                     log_done(record)
             former = due

@@ -65,7 +65,8 @@ class Workbench:
 
     Args:
         store: An open store.
-        handlers: The handlers, by their methods' full names.
+        handlers: The handlers, by the full names of the methods whose operations they run: their
+            own and, where they have them, their former ones.
         clock: Measures leases and sweeps.
         lease: For how long an attempt holds its operation without a heartbeat.
         sweep: The pause between two sweeps, for what is lost, overdue or past its retention.
@@ -113,7 +114,7 @@ class Workbench:
         self._heard: dict[str, Record] = {}
         """The records that were heard of while a claim was under way."""
         self._leases: Leases | None = None
-        self._maintenance = Maintenance(store, clock, self._holds)
+        self._maintenance = Maintenance(store, clock, self._holds, handlers)
         self._completer = Completer(store, clock, self._end)
         self._loops: list[asyncio.Task[None]] = []
 
@@ -168,7 +169,8 @@ class Workbench:
 
         Returns:
             What the store has answered to each claim: the operation, with a lease if an attempt
-            has begun, and without one if it was overdue and has expired; or the refusal.
+            has begun, and without one if it was overdue and has expired; or the refusal, which is
+            an ``UnservedError`` where its handler's types do not fit.
 
         Raises:
             UnavailableError: If the store cannot answer.
@@ -176,7 +178,7 @@ class Workbench:
         under_way = self._loop.create_future()
         self._claims[under_way] = names
         try:
-            claim = Claim(micros(self._lease))
+            claim = Claim(micros(self._lease), self.handlers)
             claimed_at = self.clock.monotonic()
             answers = await self.store.apply_all([(name, claim) for name in names])
             for answer in answers:

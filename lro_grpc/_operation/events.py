@@ -30,7 +30,7 @@ otherwise              QUEUED, not before ``scheduled_time``
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from google.longrunning import operations_pb2
@@ -44,10 +44,12 @@ from lro_grpc._errors import (
     LroError,
     StaleAttemptError,
     UnexpectedError,
+    UnservedError,
     from_status,
     to_status,
 )
 from lro_grpc._operation.batch_states import BatchStates
+from lro_grpc._operation.fit import Served, misfit
 from lro_grpc._operation.publication import LAST_TIME, not_found, published
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.states import (
@@ -102,6 +104,8 @@ class Claim:
 
     lease: int
     """The time that the worker holds it without a heartbeat, in microseconds."""
+    served: Served | None = field(default=None, repr=False, compare=False)
+    """All that the worker serves; None if what it claims is sure to fit."""
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
@@ -113,6 +117,15 @@ class Claim:
                 f" in attempt {record.attempt}",
                 metadata={"operation": record.name},
             )
+        if self.served is not None:
+            why = misfit(record, self.served)
+            if why:
+                raise UnservedError(
+                    f"{record.name} cannot be gone on with: {why}",
+                    metadata={"operation": record.name, "method": record.method},
+                )
+            declared = self.served[record.method].metadata_class.DESCRIPTOR.full_name
+            record = record._replace(metadata_type=declared)
         return published(
             record,
             now,
@@ -334,10 +347,18 @@ class LeaseLost:
 class Cancel:
     """A caller cancels the operation. A done one stays as it is (P8)."""
 
+    served: Served | None = field(default=None, repr=False, compare=False)
+    """All that any process serves, so that no attempt undoes what is not among it: that ends at
+    once. None if other processes may serve more."""
+
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
         _check_visible(record)
-        if record.done or record.cancel_requested:
+        if record.done:
+            return record
+        if not record.lease_expire_time and _is_unserved(record, self.served):
+            return _cancelled(record, now, _not_undone(record, cancelled_status()))
+        if record.cancel_requested:
             return record
         if not record.lease_expire_time and not (record.batch or record.checkpoint):
             return _cancelled(record, now, cancelled_status())
@@ -408,15 +429,21 @@ class Terminate:
 class TimePassed:
     """Expires an operation that no attempt holds, and removes one after its retention (S29)."""
 
+    served: Served | None = field(default=None, repr=False, compare=False)
+    """As for :class:`Cancel`."""
+
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
-        if not record.has_expired(now):
-            return record
         if record.done:
-            return _removed(record)
-        if record.is_to_undo:
-            return published(record, now, path=(QUEUED,))
-        return _expired(record, now)
+            return _removed(record) if record.has_expired(now) else record
+        is_unserved = record.is_overdue(now) and _is_unserved(record, self.served)
+        if not record.has_expired(now, is_unserved=is_unserved):
+            return record
+        if not record.is_to_undo:
+            return _expired(record, now)
+        if is_unserved:
+            return _expired(record, now, _not_undone(record, expired_status(record)))
+        return published(record, now, path=(QUEUED,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -454,6 +481,17 @@ def expired_status(record: Record) -> status_pb2.Status:
         metadata={"operation": record.name, "method": record.method},
     )
     return to_status(error)
+
+
+def _is_unserved(record: Record, served: Served | None) -> bool:
+    return served is not None and misfit(record, served) != ""
+
+
+def _not_undone(record: Record, error: status_pb2.Status) -> status_pb2.Status:
+    """Returns an error which says that the work of former attempts was left as it was."""
+    if record.batch or record.checkpoint:
+        error.message += "; what was done of it is left, for no server serves it that could undo it"
+    return error
 
 
 def _check_visible(record: Record) -> None:
@@ -530,8 +568,8 @@ def _cancelled(record: Record, now: int, error: status_pb2.Status) -> Record:
     return published(record, now, result, path=path, cancel_requested=True, batch=batch)
 
 
-def _expired(record: Record, now: int) -> Record:
-    error = expired_status(record)
+def _expired(record: Record, now: int, error: status_pb2.Status | None = None) -> Record:
+    error = error or expired_status(record)
     result = operations_pb2.Operation(error=error)
     path = (FAILED,) if record.state == CANCELLING else (EXPIRED,)
     return published(record, now, result, path=path, batch=_ended_batch(record, error))

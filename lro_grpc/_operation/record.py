@@ -82,8 +82,8 @@ class Record(NamedTuple):
     """The caller's idempotency key; empty for none, and once the operation is deleted."""
     fingerprint: Annotated[bytes, Field(FOREVER)]
     """A hash of the request: another request under the same ``request_id`` has another one."""
-    metadata_type: Annotated[str, Field(FOREVER)]
-    """The full name of the metadata message."""
+    metadata_type: Annotated[str, Field(KEPT)]
+    """The full name of the metadata message; another one once a later release has adopted it."""
     target: Annotated[str, Field(FOREVER, TEXT, "target")]
     """The resource that the operation is about."""
     verb: Annotated[str, Field(FOREVER, TEXT, "verb")]
@@ -106,6 +106,8 @@ class Record(NamedTuple):
     """The end of its method's own time limit; 0 for none."""
     create_time: Annotated[int, Field(FOREVER, TIME, "create_time")]
     """The time of its start."""
+    request_understood: Annotated[bool, Field(FOREVER)] = False
+    """Whether the server that stored it knew every field of its request."""
     start_time: Annotated[int, Field(ONCE, TIME, "start_time")] = 0
     """The beginning of its first attempt."""
     update_time: Annotated[int, Field(RISING, TIME, "update_time")] = 0
@@ -174,15 +176,19 @@ class Record(NamedTuple):
         """Whether its method's time limit is over."""
         return 0 < self.deadline_time <= now
 
-    def has_expired(self, now: int) -> bool:
+    def has_expired(self, now: int, *, is_unserved: bool = False) -> bool:
         """Whether ``TimePassed`` changes it: it is removed, or its time limit is over.
 
         What an attempt holds or has to undo does not expire here: the attempt ends it.
+
+        Args:
+            now: The time.
+            is_unserved: Whether no attempt will begin, so that nothing can be undone.
         """
         if self.done:
             return 0 < self.expire_time <= now and not self.deleted
-        has_attempt = self.lease_expire_time or (self.claimable and self.is_to_undo)
-        return self.is_overdue(now) and not has_attempt
+        gets_attempt = self.claimable and self.is_to_undo and not is_unserved
+        return self.is_overdue(now) and not (self.lease_expire_time or gets_attempt)
 
 
 def _fields() -> dict[str, Field]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn, TypeVar, overload
@@ -69,6 +69,9 @@ class MethodOptions:
     retention: timedelta | None = None
     """The time for which a done operation is kept; that of ``Operations(retention=…)`` unless
     set."""
+    former_names: Collection[str] = ()
+    """Methods of former releases that this one goes on with, as ``/pkg.Service/Method``: their
+    operations are run by it, within its options. Their RPCs are served no more."""
     verb: str | None = None
     """``OperationMetadata.verb``; made from the method's name unless set."""
     api_version: str | None = None
@@ -82,6 +85,8 @@ class MethodOptions:
                 raise ConfigurationError(
                     f"{option} is {value!r}; give a whole number of 1 to {_MOST}"
                 )
+        if isinstance(self.former_names, str):
+            raise ConfigurationError(f"former_names is {self.former_names!r}; give a list of names")
         for option in ("timeout", "progress_timeout", "retention"):
             check_duration(option, getattr(self, option))
 
@@ -168,6 +173,7 @@ def method(
     pausable: bool = False,
     exclusive: bool = False,
     retention: timedelta | None = None,
+    former_names: Collection[str] = (),
     verb: str | None = None,
     api_version: str | None = None,
 ) -> Callable[[Callable[..., Any]], LongRunningMethod]: ...

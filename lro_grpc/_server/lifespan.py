@@ -48,6 +48,7 @@ from lro_grpc._engine.handler import Handler
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._runtime.loop_thread import LoopThread
 from lro_grpc._server.limits import Queues
+from lro_grpc._server.unserved import Unserved
 from lro_grpc._stores.notifier import Notifier
 from lro_grpc._stores.store import Store
 
@@ -69,8 +70,10 @@ class Lifespan:
         store: Where the operations are kept.
         notifier: Wakes the calls that wait, for the drain.
         queues: The operations that wait, to be found at the start.
-        make_engine: Makes the engine of the handlers, by their methods, at the start, and is given
-            the time by which an error may come before the signal that it comes of.
+        unserved: Those that wait in vain, likewise.
+        served: The handlers by the methods whose operations they run; complete at the start.
+        make_engine: Makes the engine of the handlers at the start, and is given the time by which
+            an error may come before the signal that it comes of.
         grace: The time that handlers and RPCs are given to end at a shutdown.
     """
 
@@ -79,16 +82,20 @@ class Lifespan:
         store: Store,
         notifier: Notifier,
         queues: Queues,
+        unserved: Unserved,
+        served: dict[str, Handler],
         make_engine: Callable[[Mapping[str, Handler], timedelta], Engine],
         grace: timedelta,
     ) -> None:
         self._store = store
         self._notifier = notifier
         self._queues = queues
+        self._unserved = unserved
         self._make_engine = make_engine
         self._grace = grace
         self._handlers: dict[str, Handler] = {}
         """The long-running methods by their full names; complete at the start."""
+        self._served = served
         self._starting_jobs: list[str] = []
         """Methods that have to be among them."""
         self._engine: Engine | None = None
@@ -120,11 +127,12 @@ class Lifespan:
             if method not in self._handlers:
                 raise ConfigurationError(f"{method} is to start jobs, and is not served; add it")
         await self._store.open()
-        engine = self._make_engine(self._handlers, self._signal_margin)
+        engine = self._make_engine(self._served, self._signal_margin)
         try:
-            for method in self._handlers:
-                await self._queues.load(method)
+            for handler in self._handlers.values():
+                await self._queues.load(handler)
             self.recovered = await engine.start()
+            await self._unserved.load()
         except BaseException:
             await self._store.close()
             raise

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from lro_grpc import paging
+from lro_grpc._engine.handler import Handler
 from lro_grpc._errors import LimitReachedError
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.size import OPERATION_BYTES
@@ -159,12 +160,16 @@ class Queues:
         self._limit = limit
         self._per_caller = per_caller
         self._queues: dict[str, _Queue] = {}
+        """By the methods' own and their former names, which share one."""
         store.subscribe(self._on_change)
 
-    async def load(self, method: str) -> None:
+    async def load(self, handler: Handler) -> None:
         """Finds the operations of a method that wait already, at the start of the server."""
-        waiting = await self._store.waiting(method)
-        self._queues[method] = _Queue(waiting, Share(self._limit, self._per_caller))
+        waiting: dict[str, str] = {}
+        for method in handler.names:
+            waiting.update(await self._store.waiting(method))
+        queue = _Queue(waiting, Share(self._limit, self._per_caller))
+        self._queues.update(dict.fromkeys(handler.names, queue))
 
     @contextlib.contextmanager
     def entry(self, record: Record) -> Iterator[None]:

@@ -20,6 +20,7 @@ from lro_grpc._engine.workbench import Workbench
 from lro_grpc._errors import LIBRARY_DOMAIN, ConfigurationError
 from lro_grpc._operation import metadata as conventional
 from lro_grpc._operation import names
+from lro_grpc._operation.events import Cancel
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.clock import Clock, SystemClock, check_duration
 from lro_grpc._runtime.threads import BoundedThreads
@@ -47,6 +48,7 @@ from lro_grpc._server.rpc.server_threads import waiters_of
 from lro_grpc._server.services.control import ControlService
 from lro_grpc._server.services.operations import OperationsService
 from lro_grpc._server.services.start import Starter
+from lro_grpc._server.unserved import Unserved
 from lro_grpc._stores.notifier import Notifier
 from lro_grpc._stores.observed import ObservedStore
 from lro_grpc._stores.open_url import open_url
@@ -133,6 +135,8 @@ class Operations(Lifespan):
         observed: Store = ObservedStore(opened, telemetry, clock.monotonic) if telemetry else opened
         self._limits = limits or Limits()
         self._per_caller = 1 if identify is None else self._limits.per_caller
+        served: dict[str, Handler] = {}
+        unserved = Unserved(observed, served)
 
         def make_engine(handlers: Mapping[str, Handler], signal_margin: timedelta) -> InProcess:
             return InProcess(
@@ -145,16 +149,20 @@ class Operations(Lifespan):
                     operation_bytes=self._limits.operation_bytes,
                     telemetry=self._telemetry,
                     signal_margin=signal_margin,
-                )
+                ),
+                unserved.refused,
             )
 
         super().__init__(
             observed,
             Notifier(observed),
             Queues(observed, self._limits.queue, self._per_caller),
+            unserved,
+            served,
             make_engine,
             grace,
         )
+        self._cancel = Cancel(served if observed.exclusive else None)
         self._guarded = GuardedStore(
             observed,
             identify,
@@ -168,6 +176,8 @@ class Operations(Lifespan):
             self._limits,
             max_wait=max_wait,
             poll_after=poll_after,
+            cancel=self._cancel,
+            unserved=unserved,
             telemetry=self._telemetry,
         )
         self._retention = retention
@@ -329,14 +339,14 @@ class Operations(Lifespan):
         kind = JobKind(service, job, collection)
         if run is None and started_by is not None:
             self._starting_jobs.append(started_by)
-            jobs = Jobs(kind, started_by, self._guarded, self._limits)
+            jobs = self._jobs_of(kind, started_by)
         elif run is None or started_by is not None:
             raise ConfigurationError(
                 f"the jobs of {service} need either run, or started_by; give one of them"
             )
         else:
             create = kind.to_create()
-            jobs = Jobs(kind, create.name, self._guarded, self._limits)
+            jobs = self._jobs_of(kind, create.name)
             self._add(
                 create.name,
                 BoundMethod(
@@ -353,6 +363,9 @@ class Operations(Lifespan):
 
     def _waiters(self, most: int) -> Waiters:
         return Waiters(most, self._telemetry, self._per_caller)
+
+    def _jobs_of(self, kind: JobKind, started_by: str) -> Jobs:
+        return Jobs(kind, started_by, self._served, self._cancel, self._guarded, self._limits)
 
     def _find(self, method: str) -> RpcMethod | None:
         """Returns a method that is served, or one that refuses while the operations do not run."""
@@ -396,8 +409,10 @@ class Operations(Lifespan):
             concurrency=bound.options.concurrency,
             retry=bound.options.retry,
             backoff=bound.options.backoff,
+            former_names=tuple(bound.options.former_names),
             progress_timeout=bound.options.progress_timeout,
         )
+        self._check_former_names(handler)
         starter = Starter(
             handler,
             bound.prepare,
@@ -412,13 +427,32 @@ class Operations(Lifespan):
             self._telemetry,
         )
         self._handlers[method] = handler
+        self._served.update(dict.fromkeys(handler.names, handler))
         self._methods[method] = UnaryMethod(method, handler.error_domain, answer(starter.start))
+
+    def _check_former_names(self, handler: Handler) -> None:
+        for name in handler.former_names:
+            if not (isinstance(name, str) and _METHOD.fullmatch(name)):
+                raise ConfigurationError(
+                    f"{handler.method} has the former name {name!r}; give the full name that the"
+                    " method had, as in /pkg.Service/Method"
+                )
+            if name in self._methods or name in self._served or handler.names.count(name) > 1:
+                raise ConfigurationError(
+                    f"{handler.method} has the former name {name}, which a method that is served"
+                    " has, too, or stands there twice; its operations can be of one method only"
+                )
 
     def _check_new(self, method: str) -> None:
         if self._has_started:
             raise ConfigurationError(f"{method} comes too late; add it before the start")
         if method in self._methods:
             raise ConfigurationError(f"{method} was added twice; add its servicer once")
+        if method in self._served:
+            raise ConfigurationError(
+                f"{method} is served, and is a former name of {self._served[method].method}, too;"
+                " take it out of the former_names there"
+            )
         if method in self._services.passed:
             raise ConfigurationError(
                 f"{method} is served by a servicer that was added before; add that after it"

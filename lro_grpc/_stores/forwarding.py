@@ -106,9 +106,13 @@ class ForwardingStore:
         """Returns the operations that an attempt holds."""
         return await self._call(self._store.leased, until=until)
 
-    async def expired(self, limit: int) -> Sequence[str]:
+    async def waiting_methods(self) -> Mapping[str, int]:
+        """Returns how many operations wait for an attempt, by their methods."""
+        return await self._call(self._store.waiting_methods)
+
+    async def expired(self, limit: int, *, to_undo: bool = False) -> Sequence[str]:
         """Returns operations that are to expire, or to be removed."""
-        return await self._call(self._store.expired, limit)
+        return await self._call(self._store.expired, limit, to_undo=to_undo)
 
     async def renew(self, leased: Sequence[Leased], lease: int) -> Sequence[Record | LroError]:
         """Renews leases, if the store is a shared one."""

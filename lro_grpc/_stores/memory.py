@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from lro_grpc._errors import LroError
@@ -180,10 +181,18 @@ class MemoryStore:
             if record.lease_expire_time and (until is None or record.lease_expire_time <= until)
         ]
 
-    async def expired(self, limit: int) -> Sequence[str]:
+    async def waiting_methods(self) -> Mapping[str, int]:
+        """Returns how many operations wait for an attempt, by their methods."""
+        return Counter(record.method for record in self._records.values() if record.claimable)
+
+    async def expired(self, limit: int, *, to_undo: bool = False) -> Sequence[str]:
         """Returns operations that are to expire, or to be removed."""
         now = self._now()
-        due = (record.name for record in self._records.values() if record.has_expired(now))
+        due = (
+            record.name
+            for record in self._records.values()
+            if record.has_expired(now, is_unserved=to_undo)
+        )
         return list(itertools.islice(due, limit))
 
     def _keep(self, before: Record | None, record: Record) -> None:

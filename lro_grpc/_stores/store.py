@@ -245,11 +245,16 @@ class Store(Protocol):
         """
         ...
 
-    async def expired(self, limit: int) -> Sequence[str]:
+    async def waiting_methods(self) -> Mapping[str, int]:
+        """Returns how many operations wait for an attempt, now or later, by their methods."""
+        ...
+
+    async def expired(self, limit: int, *, to_undo: bool = False) -> Sequence[str]:
         """Returns operations that ``TimePassed`` changes now: to expire, or to be removed.
 
         Args:
             limit: The most operations to return.
+            to_undo: Whether to return overdue ones as well that wait for an attempt to undo them.
         """
         ...
 

@@ -6,9 +6,18 @@ POLL_AFTER = "lro-poll-after-ms"
 """In the initial metadata of a GetOperation: the pause before the next one that the server asks
 for, in whole milliseconds (P5); HTTP's ``Retry-After`` for gRPC."""
 
+UNSERVED = "lro-unserved"
+"""In the initial metadata of a GetOperation: why the operation waits, and no handler of the server
+will go on with it."""
+
 REQUEST_PARAMS = "x-goog-request-params"
 """In the metadata of a call: fields of its request by which a front end routes it (AIP-4222)."""
 
 STATUS_DETAILS = "grpc-status-details-bin"
 """In the trailing metadata of a call that failed: a serialized ``google.rpc.Status``, with the
 details for which gRPC's own code and message have no room."""
+
+
+def header_text(text: str) -> str:
+    """Returns a text as the value of a header may be: printable ASCII, and short."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text[:500]).strip()

@@ -134,8 +134,11 @@ class PatientStore:
     async def waiting(self, method: str) -> Mapping[str, str]:
         return await self._again(lambda: self._store.waiting(method))
 
-    async def expired(self, limit: int) -> Sequence[str]:
-        return await self._again(lambda: self._store.expired(limit))
+    async def expired(self, limit: int, **options: Any) -> Sequence[str]:
+        return await self._again(lambda: self._store.expired(limit, **options))
+
+    async def waiting_methods(self) -> Mapping[str, int]:
+        return await self._again(lambda: self._store.waiting_methods())
 
     async def leased(self, *, until: int | None = None) -> Sequence[Leased]:
         return await self._again(lambda: self._store.leased(until=until))

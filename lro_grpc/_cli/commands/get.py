@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from lro_grpc._cli.exit_codes import Exit
-from lro_grpc._cli.output import Output, print_value
+from lro_grpc._cli.output import Output, print_message, print_value
 from lro_grpc._cli.parameters import CallTimeout, Format, Name
 from lro_grpc._cli.report import show
 from lro_grpc._cli.session import CommandSession
 from lro_grpc._client.plan import RPC_TIMEOUT
 from lro_grpc._dialects.registry import DIALECTS, to_json
+from lro_grpc._wire.headers import UNSERVED
 
 
 def get(
@@ -33,10 +34,13 @@ def get(
 ) -> Exit:
     """Prints an operation, in a dialect if one is given."""
     operation = session.client.get(name, timeout=timeout or RPC_TIMEOUT)
-    if dialect is None:
-        show(operation, session.types, output)
-    else:
+    waits = session.headers.get(UNSERVED, "")
+    if dialect is not None:
         print_value(to_json(operation, dialect), output)
+    else:
+        show(operation, session.types, output)
+    if waits:
+        print_message(f"{name} waits, and nobody will go on with it: {waits}")
     return Exit.SUCCEEDED
 
 

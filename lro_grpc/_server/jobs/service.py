@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from lro_grpc import _anys, paging
 from lro_grpc._dialects import vertex_ai
 from lro_grpc._dialects.view import OperationView
+from lro_grpc._engine.handler import Handler
 from lro_grpc._errors import (
     IllegalTransitionError,
     InvalidArgumentError,
@@ -36,8 +37,6 @@ from lro_grpc._server.limits import Limits
 from lro_grpc._server.rpc.call import EMPTY, Behavior, Call, parse
 from lro_grpc._stores.store import Query
 
-_EVENTS: Mapping[str, Event] = {"Cancel": Cancel(), "Pause": Pause(), "Resume": Resume()}
-
 
 class Jobs:
     """The methods of one kind of job, but Create.
@@ -45,13 +44,25 @@ class Jobs:
     Args:
         kind: The kind of the jobs.
         started_by: The full name of the method whose operations they are.
+        served: The handlers of the server, by the methods whose operations they run.
+        cancel: The event that a Cancel is.
         store: The operations, behind the guard.
         limits: The most that the server takes on.
     """
 
-    def __init__(self, kind: JobKind, started_by: str, store: GuardedStore, limits: Limits) -> None:
+    def __init__(
+        self,
+        kind: JobKind,
+        started_by: str,
+        served: Mapping[str, Handler],
+        cancel: Cancel,
+        store: GuardedStore,
+        limits: Limits,
+    ) -> None:
         self._kind = kind
         self._started_by = started_by
+        self._served = served
+        self._events: Mapping[str, Event] = {"Cancel": cancel, "Pause": Pause(), "Resume": Resume()}
         self._store = store
         self._limits = limits
 
@@ -61,7 +72,7 @@ class Jobs:
             "Get": self._get,
             "List": self._list,
             "Delete": self._delete,
-            **{verb: functools.partial(self._command, verb) for verb in _EVENTS},
+            **{verb: functools.partial(self._command, verb) for verb in self._events},
         }
         return {
             method.name: functools.partial(services[verb], method)
@@ -87,7 +98,7 @@ class Jobs:
     async def _command(self, verb: str, method: JobMethod, body: bytes, call: Call) -> bytes:
         """Applies the event of a verb; the job's state shows the effect."""
         admitted, record = await self._named(verb.lower(), method, body, call)
-        return self._answer(method, await self._apply(admitted, record, _EVENTS[verb]))
+        return self._answer(method, await self._apply(admitted, record, self._events[verb]))
 
     async def _delete(self, method: JobMethod, body: bytes, call: Call) -> bytes:
         """Forgets a job that is done; one that runs is refused, unlike an operation (P7)."""
@@ -155,7 +166,8 @@ class Jobs:
             record = await admitted.read(operation)
         except OperationNotFoundError as cause:
             raise _not_found(name) from cause
-        if record.method != self._started_by:
+        handler = self._served.get(record.method)
+        if handler is None or handler.method != self._started_by:
             raise _not_found(name)
         return admitted, record
 
@@ -189,7 +201,8 @@ class Jobs:
 
     def _filter(self, text: str) -> expression.Filter:
         """Returns a filter that lets jobs of this kind alone through."""
-        own = expression.Compare("method", "=", self._started_by)
+        methods = self._served[self._started_by].names
+        own = expression.Or(tuple(expression.Compare("method", "=", one) for one in methods))
         given = (parser.parse(text).expression,) if text else ()
         return expression.Filter(text, expression.And((own, *given)))
 

@@ -20,9 +20,10 @@ from lro_grpc._runtime.log import log_wait_ended
 from lro_grpc._server.guarded_store import Admitted, GuardedStore
 from lro_grpc._server.limits import Limits
 from lro_grpc._server.rpc.call import Behavior, Call, parse
+from lro_grpc._server.unserved import Unserved
 from lro_grpc._stores.notifier import Notifier
 from lro_grpc._stores.store import Query
-from lro_grpc._wire.headers import POLL_AFTER
+from lro_grpc._wire.headers import POLL_AFTER, UNSERVED, header_text
 
 
 class WaitEnd(enum.Enum):
@@ -49,6 +50,8 @@ class OperationsService:
         store: The operations, behind the guard.
         notifier: Wakes calls that wait for a change.
         limits: The most that the server takes on.
+        cancel: The event that a Cancel is.
+        unserved: The operations that wait in vain.
         max_wait: The longest that a Wait may last; a longer timeout is clamped to it (P9).
         poll_after: The pause before the next Get that is recommended to a caller whose operation
             is not done (P5).
@@ -62,12 +65,16 @@ class OperationsService:
         limits: Limits,
         *,
         max_wait: timedelta,
+        cancel: Cancel,
+        unserved: Unserved,
         poll_after: timedelta | None = None,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._store = store
         self._notifier = notifier
         self._limits = limits
+        self._cancel = cancel
+        self._unserved = unserved
         self._max_wait = max_wait.total_seconds()
         self._poll_after = poll_after
         self._telemetry = telemetry
@@ -88,6 +95,10 @@ class OperationsService:
         request = parse(operations_pb2.GetOperationRequest, body)
         admitted = await self._store.admit("operations.get", request.name, request, call)
         operation = await admitted.operation(request.name)
+        if self._unserved.may_be_any and not _is_done(operation):
+            why = self._unserved.why(await admitted.read(request.name))
+            if why:
+                call.headers.append((UNSERVED, header_text(why)))
         if self._poll_after is not None and not _is_done(operation):
             call.headers.append((POLL_AFTER, str(self._poll_after // timedelta(milliseconds=1))))
         return operation
@@ -125,7 +136,7 @@ class OperationsService:
     async def cancel(self, body: bytes, call: Call) -> bytes:
         """Requests that an operation be cancelled; its state shows the effect (P8)."""
         kind = operations_pb2.CancelOperationRequest
-        return await self._store.command("operations.cancel", kind, Cancel(), body, call)
+        return await self._store.command("operations.cancel", kind, self._cancel, body, call)
 
     async def delete(self, body: bytes, call: Call) -> bytes:
         """Forgets an operation; one that is not done runs on, unseen (P7)."""

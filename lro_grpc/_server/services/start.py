@@ -40,6 +40,7 @@ from lro_grpc._errors import (
     OperationTooLargeError,
 )
 from lro_grpc._operation import names, publication, record, size
+from lro_grpc._operation.fit import understands
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.clock import Clock, micros
 from lro_grpc._runtime.interrupts import only_errors
@@ -155,10 +156,15 @@ class Starter:
             retention=self._retention,
             timeout=micros(self._options.timeout or timedelta(0)),
             handler_metadata=self._handler_metadata(prepared),
+            request_understood=understands(self._request, body),
         )
         self._check_size(made)
         if self._has_validate_only and request.validate_only:
             return await self._validated(admitted, prepared)
+        if self._handler.former_names:  # the store looks for an id within one method
+            for one in await self._earlier(admitted, request_id):
+                if one.method != made.method and one.parent == made.parent:
+                    raise request_id_reused(one, caller=caller)
         try:
             with (
                 self._queues.entry(made),
@@ -194,7 +200,10 @@ class Starter:
         """Returns the operations that requests under the id have started, one a parent at most."""
         if not request_id:
             return ()
-        return await admitted.store.find_request(self._handler.method, request_id)
+        found: list[record.Record] = []
+        for method in self._handler.names:
+            found += await admitted.store.find_request(method, request_id)
+        return found
 
     async def _prepared(self, request: Message, call: Call) -> Prepared:
         prepared = None

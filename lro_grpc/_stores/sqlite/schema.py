@@ -18,7 +18,7 @@ OPERATION_ID = (
     "substr(name, length(parent) + CASE parent WHEN '' THEN 12 ELSE 13 END)"  # after operations/
 )
 
-_VERSION = 4
+_VERSION = 5
 """Of the schema; the file's ``user_version``. Lower ones were written before the first release."""
 
 _AFFINITIES = {str: "TEXT", bytes: "BLOB", int: "INTEGER", bool: "INTEGER"}

@@ -60,9 +60,10 @@ _EXPIRING = (
 _OVERDUE = (
     "SELECT name FROM operations"
     " WHERE deadline_time <> 0 AND lease_expire_time = 0 AND end_time = 0 AND deadline_time <= ?"
-    f" AND NOT (state IN ({STATES}) AND {_TO_UNDO})"
+    f" AND (? OR NOT (state IN ({STATES}) AND {_TO_UNDO}))"
     " ORDER BY deadline_time LIMIT ?"
 )
+_WAITING_METHODS = f"SELECT method, count(*) FROM operations WHERE {CLAIMABLE} GROUP BY method"
 
 
 _open: set[SqliteStore] = set()
@@ -247,11 +248,15 @@ class SqliteStore:
         """Returns the callers of all operations that wait for an attempt, by name."""
         return dict(self._fetch(_WAITING, method))
 
-    async def expired(self, limit: int) -> Sequence[str]:
+    async def waiting_methods(self) -> Mapping[str, int]:
+        """Returns how many operations wait for an attempt, by their methods."""
+        return dict(self._fetch(_WAITING_METHODS))
+
+    async def expired(self, limit: int, *, to_undo: bool = False) -> Sequence[str]:
         """Returns operations that are to expire, or to be removed."""
         now = self._now()
         expiring = self._fetch(_EXPIRING, now, limit)
-        overdue = self._fetch(_OVERDUE, now, limit)
+        overdue = self._fetch(_OVERDUE, now, to_undo, limit)
         return [name for (name,) in (*overdue, *expiring)][:limit]
 
     async def leased(self, *, until: int | None = None) -> Sequence[Leased]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,13 +12,18 @@ import yaml
 from foreign_server import launch
 from google.longrunning import operations_pb2
 from google.protobuf import json_format
+from google.protobuf.wrappers_pb2 import StringValue as Text
 from lro_process import Lro
-from server_harness import PARENT, metadata_of
+from releases import method, release
+from server_harness import PARENT, metadata_of, serving
 
+import lro_grpc
 from lro.v1 import state_pb2
 from lro_grpc._dialects.registry import DIALECTS, to_json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import World
     from foreign_server import Foreign
 
@@ -272,3 +278,21 @@ def test_a_dialect_that_cannot_show_an_operation_is_one_line(world: World) -> No
 
 def test_an_unknown_dialect_is_wrong_usage(world: World) -> None:
     assert world.lro("get", "operations/1", "--as", "xml").returncode == 2
+
+
+@pytest.mark.parametrize("output", ["table", "json", "yaml"])
+def test_get_says_that_nobody_serves_an_operation(tmp_path: Path, output: str) -> None:
+    def run(request: Text, op: object) -> Text:
+        raise lro_grpc.RetryableError("not yet", retry_after=timedelta(hours=1))
+
+    url = f"sqlite:///{tmp_path}/operations.db"
+    configure = release({"Old": run}, request=Text, response=Text)
+    with serving("sync", configure=configure, store=url) as server:
+        name = server.start(method("Old"), Text()).name
+    with serving("sync", store=url) as server:
+        shown = Lro(server.target)("get", name, "--output", output)
+    assert shown.returncode == 0
+    assert name in shown.stdout
+    assert shown.stderr == (
+        f"lro: {name} waits, and nobody will go on with it: {method('Old')} is not served\n"
+    )

@@ -1,0 +1,90 @@
+"""Operations that wait, and that no handler of this process can go on with.
+
+A release may no longer have a method, or its types may not fit those of a former release. Such an
+operation is left as it is: another release, or this one with ``former_names``, goes on with it.
+It must not wait unseen: the start and the first claims warn of it, and Get says so.
+
+Whether *nobody* serves it is known of an exclusive store alone: of a shared one another process
+may.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from lro_grpc._errors import UnservedError, cut
+from lro_grpc._operation.fit import Served, misfit
+from lro_grpc._operation.record import Record
+from lro_grpc._stores.store import Store
+
+_log = logging.getLogger("lro_grpc")
+
+_MOST_NAMED = 10
+"""Methods that the warning at the start names."""
+
+_REMEDY = (
+    "start a release that serves them, give the method that goes on with them former_names, or"
+    " cancel them"
+)
+
+
+class Unserved:
+    """Knows of such operations, and warns of them.
+
+    Args:
+        store: Where the operations are kept.
+        served: All that this process serves; complete at the start.
+    """
+
+    def __init__(self, store: Store, served: Served) -> None:
+        self._store = store
+        self._served = served
+        self._warned: set[str] = set()
+        self.may_be_any = False
+        """Whether there may be one with which nobody will go on."""
+
+    async def load(self) -> None:
+        """Looks for operations of methods that are not served, and warns of them; at the start."""
+        if not self._store.exclusive:
+            return
+        self._store.subscribe(self._on_change)
+        waiting = await self._store.waiting_methods()
+        unserved = {one: count for one, count in waiting.items() if one not in self._served}
+        if unserved:
+            self.may_be_any = True
+            self._warned.update(unserved)
+            _warn_of(unserved)
+
+    def refused(self, error: UnservedError) -> None:
+        """Notes that a claim was refused; warns, once for each method."""
+        self.may_be_any = self._store.exclusive
+        method = error.metadata["method"]
+        if method not in self._warned:
+            self._warned.add(method)
+            _log.warning(
+                "%s; it waits, as all others like it: %s",
+                *(error.message, _REMEDY),
+                extra={"operation": error.metadata["operation"], "method": method},
+            )
+
+    def why(self, record: Record) -> str:
+        """Returns why nobody will go on with an operation; empty if someone may."""
+        return misfit(record, self._served) if self.may_be_any and record.claimable else ""
+
+    def _on_change(self, _before: Record | None, record: Record) -> None:
+        """Warns of an operation that comes to wait later, such as one that is resumed."""
+        if record.method not in self._served and record.claimable:
+            self.may_be_any = True
+            if record.method not in self._warned:
+                self._warned.add(record.method)
+                _warn_of({record.method: 1})
+
+
+def _warn_of(unserved: dict[str, int]) -> None:
+    most = sorted(unserved.items(), key=lambda item: (-item[1], item[0]))
+    named = ", ".join(f"{count} of {cut(method)!a}" for method, count in most[:_MOST_NAMED])
+    more = len(most) - _MOST_NAMED
+    _log.warning(
+        "%d operations wait for methods that are not served: %s%s; %s",
+        *(sum(unserved.values()), named, f" and of {more} more" if more > 0 else "", _REMEDY),
+    )
