@@ -11,8 +11,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lro_grpc._http import responses
+from lro_grpc._http.bodies import Bodies
 from lro_grpc._http.origins import Origins
-from lro_grpc._http.request import BodyLimits, HttpRequest
+from lro_grpc._http.request import HttpRequest
 from lro_grpc._http.responses import dumped, json_response
 from lro_grpc._http.routing import Route, Router, VendorApi, api_of
 from lro_grpc._server.operations import Operations
@@ -24,7 +25,7 @@ class Gateway:
     Args:
         apis: The vendors' APIs. A path below the prefix of none has the errors of the first.
         methods: The routes of the service's own methods.
-        limits: The limits of a body.
+        bodies: Counts the bodies of requests.
         origins: Refuses requests of strangers' pages.
     """
 
@@ -32,13 +33,13 @@ class Gateway:
         self,
         apis: Sequence[VendorApi],
         methods: Iterable[Route],
-        limits: BodyLimits,
+        bodies: Bodies,
         origins: Origins,
     ) -> None:
         self._apis = apis
         own = [route for api in apis for route in api.routes()]
         self._router = Router([*own, *methods])
-        self._limits = limits
+        self._bodies = bodies
         self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,8 +58,9 @@ class Gateway:
         http_method, path = scope["method"], _path(scope)
         try:
             self._origins.check(scope)
+            _check_length(path, scope)
             route, variables = self._route(http_method, path)
-            return await route.respond(HttpRequest(scope, receive, self._limits), variables)
+            return await route.respond(HttpRequest(scope, receive, self._bodies), variables)
         except ClientDisconnect:
             raise
         except Exception as error:  # noqa: BLE001 - the client sees it
@@ -79,6 +81,15 @@ class Gateway:
         if isinstance(body["error"]["code"], int):
             body["error"]["code"] = http_status
         return json_response(dumped(body), status=http_status, headers=headers)
+
+
+_MAX_URL = 64 * 1024
+"""The most bytes of a path and its query."""
+
+
+def _check_length(path: str, scope: Scope) -> None:
+    if len(path) + len(scope["query_string"]) > _MAX_URL:
+        raise responses.too_long(_MAX_URL)
 
 
 def _path(scope: Scope) -> str:

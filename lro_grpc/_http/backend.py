@@ -39,6 +39,15 @@ class Backend(Protocol):
     A call that fails raises an :class:`lro_grpc.LroError` as its caller may see it.
     """
 
+    async def identify(self, method: str, caller: Caller) -> None:
+        """Lets in a caller who is known, before the request of a call is made.
+
+        Args:
+            method: ``/pkg.Service/Method``, which is going to be called.
+            caller: The caller.
+        """
+        ...
+
     async def call(
         self, method: str, body: bytes, caller: Caller, *, waits: bool = False
     ) -> Answer:
@@ -111,12 +120,16 @@ class LocalBackend:
         self._operations = operations
         self._calls = operations.local()
 
+    async def identify(self, method: str, caller: Caller) -> None:
+        self._check_running()
+        caller.identity = await self._calls.identify(method, caller)
+
     async def call(
         self, method: str, body: bytes, caller: Caller, *, waits: bool = False
     ) -> Answer:
         del waits
         self._check_running()
-        return await self._calls.call(method, body, caller)
+        return await self._calls.call(method, body, caller, identity=caller.identity)
 
     def stream(self, method: str, body: bytes, caller: Caller) -> AsyncGenerator[bytes, None]:
         self._check_running()
@@ -157,6 +170,9 @@ class ChannelBackend:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
+
+    async def identify(self, method: str, caller: Caller) -> None:
+        """Does nothing: the server identifies the caller, and only with the call."""
 
     async def call(
         self, method: str, body: bytes, caller: Caller, *, waits: bool = False

@@ -2,9 +2,11 @@
 
 The way of a request:
 
-1. ``app`` takes it to the loop of the operations, and finds its route (``routing``).
+1. ``app`` takes it to the loop of the operations, refuses it if a stranger's page has sent it
+   (``origins``), and finds its route (``routing``).
 2. The route is one of a vendor (``vendors``), or of a method of the service (``method_routes``). It
    makes the RPC's request message, mostly by the rules of ``google.api.http`` (``transcoding``).
+   A body is read from a caller whom ``identify`` knows, and within limits (``bodies``).
 3. ``backend`` calls the RPC: in this process, or through a channel. The caller's headers are its
    metadata, so ``identify`` and ``authorize`` hold.
 4. The vendor shows the answer in its dialect (``_dialects``), and ``responses`` sends it.
@@ -26,9 +28,9 @@ from starlette.types import ASGIApp
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._http.app import Gateway, OnLoop
 from lro_grpc._http.backend import Backend, ChannelBackend, LocalBackend
+from lro_grpc._http.bodies import Bodies, BodyLimits
 from lro_grpc._http.method_routes import Rules, methods_of, routes
 from lro_grpc._http.origins import Origins
-from lro_grpc._http.request import BodyLimits
 from lro_grpc._http.routing import VendorApi
 from lro_grpc._http.vendors.azure_face import AzureFace
 from lro_grpc._http.vendors.deployment_manager import DeploymentManager
@@ -50,6 +52,8 @@ def gateway(
     allowed_hosts: Sequence[str] = (),
     max_body: int = 4 * 1024 * 1024,
     body_timeout: timedelta = timedelta(seconds=30),
+    max_values: int = 100_000,
+    max_bodies: int = 64 * 1024 * 1024,
 ) -> ASGIApp:
     """Returns an ASGI app that serves operations over HTTP.
 
@@ -82,6 +86,10 @@ def gateway(
             a stranger's page could call under a name of its own (DNS rebinding).
         max_body: The most bytes of a request's body.
         body_timeout: The longest time that a body may take to arrive.
+        max_values: The most values in the JSON of a body, names of members included; to convert one
+            takes some ten microseconds.
+        max_bodies: The most bytes of all bodies that have arrived so far and are not converted yet;
+            above it the answer is 503.
 
     Raises:
         ConfigurationError: If neither operations nor a channel is given, or both, or a rule is
@@ -103,9 +111,9 @@ def gateway(
         AzureFace(backend, public_url),
         DeploymentManager(backend, public_url),
     ]
-    limits = BodyLimits(max_body, body_timeout.total_seconds())
+    bodies = Bodies(BodyLimits(max_body, body_timeout.total_seconds(), max_values, max_bodies))
     origins = Origins(allow_origins, allowed_hosts, public_url)
-    app: ASGIApp = Gateway(apis, routes(methods, backend, apis), limits, origins)
+    app: ASGIApp = Gateway(apis, routes(methods, backend, apis), bodies, origins)
     if operations is not None:
         app = OnLoop(app, operations)
     if allow_origins:

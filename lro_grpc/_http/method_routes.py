@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from lro_grpc._dialects import canonical_json
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._http import transcoding
 from lro_grpc._http.backend import Backend
+from lro_grpc._http.conversion import converted
 from lro_grpc._http.origins import SAFE_METHODS
 from lro_grpc._http.request import HttpRequest
 from lro_grpc._http.responses import dumped, json_response
@@ -97,7 +99,8 @@ def routes(
                     " give it a rule with post"
                 )
             api = api_of(binding.template.text, apis)
-            yield transcoding.route(binding, _respond_with(method, backend, api))
+            identify = functools.partial(backend.identify, method.name)
+            yield transcoding.route(binding, identify, _respond_with(method, backend, api))
 
 
 def _respond_with(method: ServedMethod, backend: Backend, api: VendorApi) -> transcoding.Respond:
@@ -105,7 +108,10 @@ def _respond_with(method: ServedMethod, backend: Backend, api: VendorApi) -> tra
         answer = (await backend.call(method.name, body, http_request.caller)).body
         if method.response is operations_pb2.Operation:
             return await api.started(answer)
-        return json_response(dumped(canonical_json.to_json(method.response.FromString(answer))))
+        return json_response(await converted(len(answer), to_json, answer))
+
+    def to_json(answer: bytes) -> bytes:
+        return dumped(canonical_json.to_json(method.response.FromString(answer)))
 
     return respond
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import functools
 import re
-from collections.abc import Collection, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from starlette.datastructures import Headers, QueryParams
@@ -16,18 +16,13 @@ from starlette.types import Receive, Scope
 
 from lro_grpc._errors import MalformedRequestError, cut
 from lro_grpc._http import responses
+from lro_grpc._http.bodies import Bodies
+from lro_grpc._http.conversion import has_more_values
 
 T = TypeVar("T")
 
-
-@dataclass(frozen=True, slots=True)
-class BodyLimits:
-    """The limits of a request's body."""
-
-    size: int
-    """The most bytes of a body."""
-    seconds: float
-    """The longest time that a body may take to arrive."""
+_MAX_PARAMETERS = 1000
+"""The most parameters of a query."""
 
 
 class HttpRequest:
@@ -36,19 +31,23 @@ class HttpRequest:
     Args:
         scope: The request, as ASGI describes it.
         receive: Receives its body.
-        limits: The limits of the body.
+        bodies: Counts the bodies of all requests.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, limits: BodyLimits) -> None:
+    def __init__(self, scope: Scope, receive: Receive, bodies: Bodies) -> None:
         self.caller = Caller(scope)
         self._scope = scope
         self._receive = receive
-        self._limits = limits
+        self._bodies = bodies
 
     @property
     def query(self) -> Sequence[tuple[str, str]]:
         """The query parameters, in their order."""
         text: bytes = self._scope["query_string"]
+        if text.count(b"&") >= _MAX_PARAMETERS:
+            raise MalformedRequestError(
+                f"the query has more than {_MAX_PARAMETERS} parameters; send less"
+            )
         return QueryParams(text).multi_items() if text else ()
 
     @property
@@ -56,40 +55,59 @@ class HttpRequest:
         """The request's headers."""
         return Headers(scope=self._scope)
 
-    async def body(self) -> bytes:
-        """Returns the body, which is JSON by its headers.
+    @property
+    def has_body(self) -> bool:
+        """Whether there may be a body."""
+        # HTTP/2 needs neither of the two headers; a request of HTTP/1 without them has no body.
+        headers = self.headers
+        is_told = bool(headers.get("content-length")) or "transfer-encoding" in headers
+        return is_told or not self._scope["http_version"].startswith("1")
+
+    @contextlib.asynccontextmanager
+    async def body(self) -> AsyncIterator[bytes]:
+        """Gives the body, which is JSON by its headers, and counts it while the context lasts.
 
         Raises:
             HttpError: If it is something else, or too large, or does not arrive.
             ClientDisconnect: If the client is gone.
         """
+        if not self.has_body:
+            yield b""
+            return
         headers = self.headers
         length = headers.get("content-length", "")
-        # HTTP/2 needs neither of the two headers; a request of HTTP/1 without them has no body.
-        has_body = length or "transfer-encoding" in headers
-        if not has_body and self._scope["http_version"].startswith("1"):
-            return b""
-        if length.isdecimal() and int(length) > self._limits.size:
-            raise responses.too_large(self._limits.size)
-        try:
-            body = await asyncio.wait_for(self._read(), self._limits.seconds)
-        except asyncio.TimeoutError as cause:
-            raise responses.too_slow(self._limits.seconds) from cause
-        content_type = headers.get("content-type", "")  # without one, any page may send it
+        if length.isdecimal() and int(length) > self._bodies.limits.size:
+            raise responses.too_large(self._bodies.limits.size)
+        with self._bodies.place() as hold:
+            try:
+                body = await asyncio.wait_for(self._read(hold), self._bodies.limits.seconds)
+            except asyncio.TimeoutError as cause:
+                raise responses.too_slow(self._bodies.limits.seconds) from cause
+            self._check_type(body)
+            yield body
+
+    def check_values(self, body: bytes) -> None:
+        """Raises an ``HttpError`` if the JSON of the body has too many values."""
+        if has_more_values(body, self._bodies.limits.values):
+            raise responses.too_many_values(self._bodies.limits.values)
+
+    def _check_type(self, body: bytes) -> None:
+        content_type = self.headers.get("content-type", "")  # without one, any page may send it
         media_type = content_type.partition(";")[0].strip().lower()
         if body and not (media_type == "application/json" or media_type.endswith("+json")):
             raise responses.not_json(content_type)
-        return body
 
-    async def _read(self) -> bytes:
+    async def _read(self, hold: Callable[[int], None]) -> bytes:
         body = bytearray()
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
-            body += message.get("body", b"")
-            if len(body) > self._limits.size:
-                raise responses.too_large(self._limits.size)
+            part: bytes = message.get("body", b"")
+            if len(body) + len(part) > self._bodies.limits.size:
+                raise responses.too_large(self._bodies.limits.size)
+            hold(len(part))
+            body += part
             if not message.get("more_body", False):
                 return bytes(body)
 
@@ -132,6 +150,8 @@ class Caller:
     """
 
     def __init__(self, scope: Scope) -> None:
+        self.identity: str | None = None
+        """The caller, as ``identify`` has named them; None as long as it was not asked."""
         self._scope = scope
 
     def invocation_metadata(self) -> Sequence[tuple[str, str | bytes]]:

@@ -144,6 +144,39 @@ def too_slow(seconds: float) -> HttpError:
     )
 
 
+def too_many_values(limit: int) -> HttpError:
+    """Returns the error for a body with too many values."""
+    return HttpError(
+        f"the JSON of the body has more than {limit} values; send less at a time",
+        status=413,
+        code=Code.RESOURCE_EXHAUSTED,
+        reason="TOO_MANY_VALUES",
+        metadata={"limit": str(limit)},
+    )
+
+
+def busy(why: str) -> HttpError:
+    """Returns the error for a request for which there is no room at present."""
+    return HttpError(
+        f"the server has no room for this at present: {why}; try again later",
+        status=503,
+        headers={"retry-after": "1", "connection": "close"},
+        code=Code.UNAVAILABLE,
+        reason="BUSY",
+    )
+
+
+def too_long(limit: int) -> HttpError:
+    """Returns the error for a URL above the limit."""
+    return HttpError(
+        f"the path and the query have more than {limit} bytes; send less",
+        status=414,
+        code=Code.INVALID_ARGUMENT,
+        reason="URL_TOO_LONG",
+        metadata={"limit": str(limit)},
+    )
+
+
 def not_json(content_type: str) -> HttpError:
     """Returns the error for a body of another media type, or of none."""
     return HttpError(

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lro.v1 import operation_control_service_pb2
 from lro_grpc._http import responses
+from lro_grpc._http.conversion import converted
 from lro_grpc._http.request import HttpRequest
 from lro_grpc._http.responses import dumped, operation_json
 
@@ -73,7 +74,10 @@ async def _events(
     async with contextlib.aclosing(messages):
         try:
             while message is not None:
-                yield b": unchanged\n\n" if message == sent else _event(message)
+                if message == sent:
+                    yield b": unchanged\n\n"
+                else:
+                    yield await converted(len(message), _event, message)
                 sent, message = message, await _next(messages)
         except Exception as error:  # noqa: BLE001 - the client sees it
             *_, status = responses.http_error(error, "server-sent events")

@@ -16,31 +16,46 @@ from starlette.types import ASGIApp
 
 from lro_grpc._dialects import canonical_json
 from lro_grpc._errors import ConfigurationError, MalformedRequestError, cut
-from lro_grpc._http.request import SYSTEM_PARAMETERS, HttpRequest, bad_parameter
+from lro_grpc._http.conversion import converted, cost_of
+from lro_grpc._http.request import SYSTEM_PARAMETERS, Caller, HttpRequest, bad_parameter
 from lro_grpc._http.routing import Route, Template
 
 Respond = Callable[[bytes, HttpRequest], Awaitable[ASGIApp]]
 """Makes the response to a request, given the serialized request message as well."""
 
 
-def routes(rule: http_pb2.HttpRule, request: type[Message], respond: Respond) -> Iterator[Route]:
+Identify = Callable[[Caller], Awaitable[None]]
+"""Lets in a caller who is known, before anything is done for them; raises for any other."""
+
+
+def routes(
+    rule: http_pb2.HttpRule, request: type[Message], identify: Identify, respond: Respond
+) -> Iterator[Route]:
     """Yields the routes of a rule.
 
     Args:
         rule: The paths of the method.
         request: The type of its request.
+        identify: Lets in its callers.
         respond: Makes the responses.
     """
     for binding in bindings(rule, request):
-        yield route(binding, respond)
+        yield route(binding, identify, respond)
 
 
-def route(binding: Binding, respond: Respond) -> Route:
-    """Returns the route of one binding of a rule."""
+def route(binding: Binding, identify: Identify, respond: Respond) -> Route:
+    """Returns the route of one binding of a rule; see :func:`routes`."""
+
+    def convert(variables: Mapping[str, str], http_request: HttpRequest, body: bytes) -> bytes:
+        http_request.check_values(body)
+        return binding.message(variables, http_request.query, body).SerializeToString()
 
     async def transcode(http_request: HttpRequest, variables: Mapping[str, str]) -> ASGIApp:
-        message = binding.message(variables, http_request.query, await http_request.body())
-        return await respond(message.SerializeToString(), http_request)
+        if http_request.has_body:
+            await identify(http_request.caller)
+        async with http_request.body() as body:
+            message = await converted(cost_of(body), convert, variables, http_request, body)
+        return await respond(message, http_request)
 
     return Route(binding.http_method, binding.template, transcode)
 

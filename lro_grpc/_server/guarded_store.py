@@ -144,7 +144,7 @@ class GuardedStore:
                 there.
             ConfigurationError: If ``authorize`` says neither that it is, nor that it is not.
         """
-        caller = call.caller = await self._caller(call)
+        caller = await self.identify(call)
         if self._authorize is None:
             return Admitted(caller, self._store, self._pages)
         known = await self._known(resource if operation is None else operation) if named else None
@@ -182,6 +182,13 @@ class GuardedStore:
         admitted = await self.admit(permission, name, request, call)
         await admitted.apply(name, event)
         return EMPTY
+
+    async def identify(self, call: Call) -> str:
+        """Returns the caller of a call; empty without an ``identify``."""
+        if not call.is_identified:
+            call.caller = await self._caller(call)
+            call.is_identified = True
+        return call.caller
 
     async def _caller(self, call: Call) -> str:
         if self._identify is None:

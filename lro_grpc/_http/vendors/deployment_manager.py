@@ -13,6 +13,7 @@ whether ``orderBy`` is that or unset.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from lro_grpc._dialects.view import OperationView
 from lro_grpc._errors import InvalidArgumentError, OperationNotFoundError, cut
 from lro_grpc._filtering import parser
 from lro_grpc._http.backend import Backend
+from lro_grpc._http.conversion import converted
 from lro_grpc._http.request import HttpRequest, single_values
 from lro_grpc._http.responses import dumped, json_response
 from lro_grpc._http.routing import Route, Template
@@ -85,23 +87,37 @@ class DeploymentManager:
         page = await self._backend.list(
             parent, lambda: _list_request(http_request.query, parent), http_request.caller
         )
-        shown = []
+        views = []
         for operation in page.operations:
-            try:
-                shown.append(self._json(await self._backend.view(operation)))
-            except OperationNotFoundError:
-                continue  # it has gone since the page was made
-            except (InvalidArgumentError, ValueError) as error:  # it spoils no list of others
-                fields = {"operation": operation.name}
-                _log.warning("%s is left out of a list: %s", operation.name, error, extra=fields)
+            with _spoiling_nothing(operation.name):
+                views.append(await self._backend.view(operation))
+        shown = await converted(page.ByteSize(), self._page_json, views, page.next_page_token)
+        return json_response(shown)
+
+    def _page_json(self, views: Sequence[OperationView], next_page_token: str) -> bytes:
+        shown = []
+        for view in views:
+            with _spoiling_nothing(view.name):
+                shown.append(self._json(view))
         body: dict[str, Any] = {"operations": shown}
-        if page.next_page_token:
-            body["nextPageToken"] = page.next_page_token
-        return json_response(dumped(body))
+        if next_page_token:
+            body["nextPageToken"] = next_page_token
+        return dumped(body)
 
     def _json(self, view: OperationView) -> dict[str, Any]:
         operation = deployment_manager.from_view(view, public_url=self._public_url)
         return deployment_manager.to_json(operation)
+
+
+@contextlib.contextmanager
+def _spoiling_nothing(name: str) -> Iterator[None]:
+    """Leaves an operation out of a list of others if it cannot be shown."""
+    try:
+        yield
+    except OperationNotFoundError:
+        pass  # it has gone since the page was made
+    except (InvalidArgumentError, ValueError) as error:
+        _log.warning("%s is left out of a list: %s", name, error, extra={"operation": name})
 
 
 def _parent(project: str) -> str:

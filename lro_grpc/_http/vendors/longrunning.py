@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -30,6 +31,7 @@ from lro.v1 import operation_control_service_pb2
 from lro_grpc._dialects import canonical_json, longrunning
 from lro_grpc._http import transcoding
 from lro_grpc._http.backend import GET_OPERATION, LIST_OPERATIONS, Backend
+from lro_grpc._http.conversion import converted
 from lro_grpc._http.request import HttpRequest
 from lro_grpc._http.responses import dumped, json_response, operation_json
 from lro_grpc._http.routing import Route
@@ -73,7 +75,7 @@ class Longrunning:
 
     async def started(self, operation: bytes) -> Response:
         """Returns the operation, as the response of the method that has started it."""
-        return json_response(operation_json(operation))
+        return json_response(await converted(len(operation), operation_json, operation))
 
     def _list(self, path: str, *others: str) -> Iterator[Route]:
         rule = http_pb2.HttpRule(get=f"{self.prefix}/{path}")
@@ -82,13 +84,9 @@ class Longrunning:
 
         async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
             page = await self._backend.call(LIST_OPERATIONS, body, http_request.caller)
-            message = operations_pb2.ListOperationsResponse.FromString(page.body)
-            shown = [canonical_json.to_json(one) for one in message.operations]
-            del message.operations[:]
-            rest = canonical_json.to_json(message)
-            return json_response(dumped({"operations": shown, **rest} if shown else rest))
+            return json_response(await converted(len(page.body), _page_json, page.body))
 
-        return transcoding.routes(rule, operations_pb2.ListOperationsRequest, respond)
+        return self._routes(LIST_OPERATIONS, rule, operations_pb2.ListOperationsRequest, respond)
 
     def _command(self, verb: str) -> Iterator[Route]:
         """Yields the route of a method that answers with an Empty."""
@@ -97,29 +95,27 @@ class Longrunning:
             "pause": operation_control_service_pb2.PauseOperationRequest,
             "resume": operation_control_service_pb2.ResumeOperationRequest,
         }[verb]
-        service = _OPERATIONS if verb == "cancel" else _CONTROL
+        method = f"{_OPERATIONS if verb == 'cancel' else _CONTROL}{verb.title()}Operation"
         rule = http_pb2.HttpRule(post=f"{self.prefix}/{_NAME}:{verb}", body="*")
-        return transcoding.routes(
-            rule, kind, self._respond_empty(f"{service}{verb.title()}Operation")
-        )
+        return self._routes(method, rule, kind, self._respond_empty(method))
 
     def _terminate(self) -> Iterator[Route]:
         kind = operation_control_service_pb2.TerminateOperationResponse
+        method = f"{_CONTROL}TerminateOperation"
 
         async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
-            method = f"{_CONTROL}TerminateOperation"
             ended = await self._backend.call(method, body, http_request.caller)
             return json_response(dumped(canonical_json.to_json(kind.FromString(ended.body))))
 
         rule = http_pb2.HttpRule(post=f"{self.prefix}/{_NAME}:terminate", body="*")
-        return transcoding.routes(
-            rule, operation_control_service_pb2.TerminateOperationRequest, respond
-        )
+        request = operation_control_service_pb2.TerminateOperationRequest
+        return self._routes(method, rule, request, respond)
 
     def _delete(self) -> Iterator[Route]:
         rule = http_pb2.HttpRule(delete=f"{self.prefix}/{_NAME}")
         kind = operations_pb2.DeleteOperationRequest
-        return transcoding.routes(rule, kind, self._respond_empty(f"{_OPERATIONS}DeleteOperation"))
+        method = f"{_OPERATIONS}DeleteOperation"
+        return self._routes(method, rule, kind, self._respond_empty(method))
 
     def _respond_empty(self, method: str) -> transcoding.Respond:
         async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
@@ -133,31 +129,53 @@ class Longrunning:
             found = await self._backend.call(GET_OPERATION, body, http_request.caller)
             hint = dict(found.headers).get(POLL_AFTER, "")
             headers = {"retry-after": _seconds(hint)} if hint.isdecimal() else None
-            return json_response(operation_json(found.body), headers=headers)
+            shown = await converted(len(found.body), operation_json, found.body)
+            return json_response(shown, headers=headers)
 
         rule = http_pb2.HttpRule(get=f"{self.prefix}/{_NAME}")
-        return transcoding.routes(rule, operations_pb2.GetOperationRequest, respond)
+        return self._routes(GET_OPERATION, rule, operations_pb2.GetOperationRequest, respond)
 
     def _wait(self) -> Iterator[Route]:
+        method = f"{_OPERATIONS}WaitOperation"
+
         async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
-            method = f"{_OPERATIONS}WaitOperation"
             waiting = self._backend.call(method, body, http_request.caller, waits=True)
             found = await http_request.unless_gone(waiting)
-            return json_response(operation_json(found.body))
+            return json_response(await converted(len(found.body), operation_json, found.body))
 
         rule = http_pb2.HttpRule(post=f"{self.prefix}/{_NAME}:wait", body="*")
         rule.additional_bindings.add(get=f"{self.prefix}/{_NAME}:wait")
-        return transcoding.routes(rule, operations_pb2.WaitOperationRequest, respond)
+        return self._routes(method, rule, operations_pb2.WaitOperationRequest, respond)
 
     def _watch(self) -> Iterator[Route]:
+        method = f"{_CONTROL}WatchOperation"
+
         async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
-            states = self._backend.stream(f"{_CONTROL}WatchOperation", body, http_request.caller)
+            states = self._backend.stream(method, body, http_request.caller)
             return await event_stream(states, http_request, self.error_body)
 
         rule = http_pb2.HttpRule(get=f"{self.prefix}/{_NAME}:watch")
-        return transcoding.routes(
-            rule, operation_control_service_pb2.WatchOperationRequest, respond
-        )
+        kind = operation_control_service_pb2.WatchOperationRequest
+        return self._routes(method, rule, kind, respond)
+
+    def _routes(
+        self,
+        method: str,
+        rule: http_pb2.HttpRule,
+        request: type[Message],
+        respond: transcoding.Respond,
+    ) -> Iterator[Route]:
+        identify = functools.partial(self._backend.identify, method)
+        return transcoding.routes(rule, request, identify, respond)
+
+
+def _page_json(page: bytes) -> bytes:
+    """Returns the JSON of a serialized ListOperationsResponse, on one line."""
+    message = operations_pb2.ListOperationsResponse.FromString(page)
+    shown = [canonical_json.to_json(one) for one in message.operations]
+    del message.operations[:]
+    rest = canonical_json.to_json(message)
+    return dumped({"operations": shown, **rest} if shown else rest)
 
 
 def _seconds(millis: str) -> str:

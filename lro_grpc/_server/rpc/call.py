@@ -101,12 +101,17 @@ class Call:
         context: gRPC's own context, sync or async.
         method: The full name of the RPC's method.
         waiters: Counts the calls that stay open.
+        caller: The caller, if they have been identified.
     """
 
-    def __init__(self, context: Any, method: str, waiters: Waiters) -> None:
+    def __init__(
+        self, context: Any, method: str, waiters: Waiters, caller: str | None = None
+    ) -> None:
         self.context = context
         self.method = method
-        self.caller = ""
+        self.is_identified = caller is not None
+        """Whether ``identify`` was asked."""
+        self.caller = caller or ""
         """The caller, as ``identify`` returned it; empty without one, and before the guard."""
         self.headers: list[tuple[str, str]] = []
         """Initial metadata to answer with."""

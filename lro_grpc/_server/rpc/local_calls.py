@@ -13,7 +13,7 @@ from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError, from_status
 from lro_grpc._operation.record import Record
 from lro_grpc._server.guarded_store import Admitted, GuardedStore
 from lro_grpc._server.rpc.call import Call, Waiters
-from lro_grpc._server.rpc.handlers import Find, StreamMethod, UnaryMethod
+from lro_grpc._server.rpc.handlers import Find, RpcMethod, StreamMethod, UnaryMethod
 from lro_grpc._server.rpc.status import failure_status
 
 _GET = "/google.longrunning.Operations/GetOperation"
@@ -56,19 +56,37 @@ class LocalCalls:
         self._waiters = waiters
         self._streams = streams
 
-    async def call(self, method: str, body: bytes, context: Any) -> Answer:
+    async def identify(self, method: str, context: Any) -> str:
+        """Returns the caller of a method that is going to be called, as ``identify`` names them.
+
+        Args:
+            method: ``/pkg.Service/Method``.
+            context: Stands in for the RPC's ServicerContext.
+
+        Raises:
+            LroError: An error of ``identify``, as the method's caller may see it.
+        """
+        served = self._served(method, RpcMethod)
+        call = Call(context, method, self._waiters)
+        with _public_errors(call, served.error_domain):
+            return await self._store.identify(call)
+
+    async def call(
+        self, method: str, body: bytes, context: Any, *, identity: str | None = None
+    ) -> Answer:
         """Calls a method that gives one answer.
 
         Args:
             method: ``/pkg.Service/Method``.
             body: The serialized request.
             context: Stands in for the RPC's ServicerContext.
+            identity: The caller, if they have been identified.
 
         Raises:
             LroError: An error of the method, as its caller may see it.
         """
         served = self._served(method, UnaryMethod)
-        call = Call(context, method, self._waiters)
+        call = Call(context, method, self._waiters, identity)
         with _public_errors(call, served.error_domain):
             return Answer(await served.behavior(body, call), call.headers)
 
@@ -123,7 +141,7 @@ class LocalCalls:
             admitted = await self._store.admit("operations.list", parent, named, call, named=False)
             return await self._page(admitted, request())
 
-    def _served(self, method: str, kind: type[Any]) -> Any:
+    def _served(self, method: str, kind: Any) -> Any:
         served = self._find(method)
         if isinstance(served, kind):
             return served
