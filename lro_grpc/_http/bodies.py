@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from lro_grpc._http import responses
 
+_UNCOUNTED = 16 * 1024
+"""The bytes of each body that may always be held: small ones pass while large ones cannot."""
+
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
@@ -20,7 +23,8 @@ class BodyLimits:
     values: int
     """The most values in the JSON of a body, names of members included."""
     held: int
-    """The most bytes of all bodies that have arrived, and are not converted yet."""
+    """The most bytes of all bodies that have arrived, and are not converted yet; the first 16 KiB
+    of each are not counted."""
 
 
 class Bodies:
@@ -37,7 +41,7 @@ class Bodies:
 
     @contextlib.contextmanager
     def place(self) -> Iterator[Callable[[int], None]]:
-        """Gives a place for a body while the context lasts: a function to call with each size.
+        """Gives a place for a body while the context lasts: a function to call as it grows.
 
         Raises:
             HttpError: From that function, if the bytes are more than may be held.
@@ -46,10 +50,11 @@ class Bodies:
 
         def hold(size: int) -> None:
             nonlocal ours
-            if self._held + size > self.limits.held:
+            counted = max(0, size - _UNCOUNTED) - ours
+            if self._held + counted > self.limits.held:
                 raise responses.busy(f"bodies of {self._held} bytes are on their way")
-            self._held += size
-            ours += size
+            self._held += counted
+            ours += counted
 
         try:
             yield hold

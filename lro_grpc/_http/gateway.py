@@ -89,7 +89,7 @@ def gateway(
         max_values: The most values in the JSON of a body, names of members included; to convert one
             takes some ten microseconds.
         max_bodies: The most bytes of all bodies that have arrived so far and are not converted yet;
-            above it the answer is 503.
+            above it the answer is 503. The first 16 KiB of each are not counted.
 
     Raises:
         ConfigurationError: If neither operations nor a channel is given, or both, or a rule is

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
+import sys
 from collections.abc import AsyncIterator, Collection, Iterator
 from datetime import timedelta
 
@@ -13,15 +14,16 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from lro_grpc._errors import ConfigurationError
+from lro_grpc._http.connections import BoundedServer, ConnectionLimits
+from lro_grpc._runtime.clock import check_duration
 from lro_grpc._runtime.loop_thread import LoopThread
 
+if sys.platform != "win32":
+    import resource
 
-class _Server(uvicorn.Server):
-    """A server that leaves the process' signals to the program that runs the operations."""
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+_MAX_HEAD = 96 * 1024
+"""The most bytes of a request but for its body: its URL, and its headers."""
 
 
 @contextlib.asynccontextmanager
@@ -31,6 +33,9 @@ async def listening(
     *,
     grace: timedelta = timedelta(seconds=10),
     trusted_proxies: Collection[str] = (),
+    max_connections: int | None = None,
+    head_timeout: timedelta = timedelta(seconds=10),
+    write_timeout: timedelta = timedelta(seconds=30),
 ) -> AsyncIterator[int]:
     """Serves an app while the context lasts.
 
@@ -40,13 +45,30 @@ async def listening(
         grace: The time that requests have to end at the shutdown.
         trusted_proxies: Addresses and networks of the proxies in front, such as ``10.0.0.0/8``.
             Their ``X-Forwarded-For`` has the address of the client; nobody else's is believed.
+        max_connections: The most connections. One above it takes the place of that which has waited
+            longest for a request; while nearly all have a request in progress, the answer is 503.
+            Half of the file descriptors that the process may have unless given, and 10,000 at most:
+            gRPC and the store need some, too.
+        head_timeout: The longest time until a request is there but for its body, on a connection
+            that is new or has had its last answer.
+        write_timeout: The longest time in which a client may read next to nothing of its answer.
 
     Yields:
         The port.
 
     Raises:
-        ConfigurationError: If the address cannot be listened on, or a proxy's is none.
+        ConfigurationError: If the address cannot be listened on, a proxy's is none, or a limit is
+            not positive.
     """
+    check_duration("head_timeout", head_timeout)
+    check_duration("write_timeout", write_timeout)
+    limits = ConnectionLimits(
+        _most_connections() if max_connections is None else max_connections,
+        head_timeout.total_seconds(),
+        write_timeout.total_seconds(),
+    )
+    if limits.number < 1:
+        raise ConfigurationError(f"max_connections is {limits.number}; give a positive number")
     for proxy in trusted_proxies:
         try:
             ipaddress.ip_network(proxy)
@@ -65,8 +87,9 @@ async def listening(
             proxy_headers=bool(trusted_proxies),
             forwarded_allow_ips=list(trusted_proxies),
             timeout_graceful_shutdown=int(grace.total_seconds()),
+            h11_max_incomplete_event_size=_MAX_HEAD,
         )
-        server = _Server(config)
+        server = BoundedServer(config, limits)
         serving = asyncio.create_task(server.serve([listener]))
         try:
             yield listener.getsockname()[1]
@@ -82,6 +105,9 @@ def listening_in_thread(
     *,
     grace: timedelta = timedelta(seconds=10),
     trusted_proxies: Collection[str] = (),
+    max_connections: int | None = None,
+    head_timeout: timedelta = timedelta(seconds=10),
+    write_timeout: timedelta = timedelta(seconds=30),
 ) -> Iterator[int]:
     """Serves an app while the context lasts, for a program without an event loop.
 
@@ -89,7 +115,15 @@ def listening_in_thread(
     """
     thread = LoopThread()
     try:
-        server = listening(app, address, grace=grace, trusted_proxies=trusted_proxies)
+        server = listening(
+            app,
+            address,
+            grace=grace,
+            trusted_proxies=trusted_proxies,
+            max_connections=max_connections,
+            head_timeout=head_timeout,
+            write_timeout=write_timeout,
+        )
         port = thread.run(server.__aenter__())
         try:
             yield port
@@ -107,9 +141,17 @@ def _bound(address: str) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(where)
-        listener.listen()
+        listener.setblocking(False)
+        listener.listen(2048)
     except (OSError, ValueError) as cause:
         raise ConfigurationError(
             f"cannot listen on {address}: {cause}; is another server running there?"
         ) from cause
     return listener
+
+
+def _most_connections() -> int:
+    if sys.platform == "win32":
+        return 1000
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 10_000 if descriptors == resource.RLIM_INFINITY else min(10_000, descriptors // 2)

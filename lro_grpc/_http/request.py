@@ -104,9 +104,10 @@ class HttpRequest:
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
             part: bytes = message.get("body", b"")
-            if len(body) + len(part) > self._bodies.limits.size:
+            size = len(body) + len(part)
+            if size > self._bodies.limits.size:
                 raise responses.too_large(self._bodies.limits.size)
-            hold(len(part))
+            hold(size)
             body += part
             if not message.get("more_body", False):
                 return bytes(body)

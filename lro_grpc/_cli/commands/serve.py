@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib
 import os
+import re
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Collection, Iterator
@@ -109,7 +110,7 @@ def serve(
             http,
             trusted_proxy or (),
             public_url=public_url,
-            allowed_hosts=allowed_host or (),
+            allowed_hosts=[*(allowed_host or ()), *_names(http)],
             allow_origins=allow_origin or (),
         ) as http_port:
 
@@ -205,6 +206,12 @@ async def _serving_http(
 
 def _host(listen: str) -> str:
     return listen.rpartition(":")[0]
+
+
+def _names(listen: str) -> list[str]:
+    """Returns the host that is listened on, if it is a name; an address is allowed anyway."""
+    host = _host(listen)
+    return [host] if re.fullmatch(r"[\w.-]+", host) else []
 
 
 def _proposal(service: str | None, address: str, is_secure: bool) -> str:

@@ -1,0 +1,242 @@
+"""Connections of an HTTP server, within limits: of their number, and of the time that they idle.
+
+A connection costs its client nothing: it need send no whole request, nor read an answer. Here each
+holds a file descriptor of the process, which gRPC and the store need as well. So:
+
+* **Their number** is limited. A connection that comes above it takes the place of the one that has
+  waited longest for a request. Some places are left for refusing: where nearly all connections have
+  a request in progress, such as a Watch, the next request is answered with 503.
+* **A head** has few lines, and a time to arrive in whole, after the connection is made or the last
+  answer given. (A body's time is the gateway's matter, and a request in progress has the limits of
+  its RPC.)
+* **A client that does not read** what it has asked for is cut off.
+* **A read** takes little at a time, so that no connection keeps the event loop from the others.
+
+uvicorn knows limits of its own, but none of these; and asyncio, when no descriptor is free, logs
+each of thousands of attempts to accept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from lro_grpc._dialects import longrunning
+from lro_grpc._http import responses
+from lro_grpc._http.responses import dumped, json_response
+
+_log = logging.getLogger("lro_grpc")
+
+# What any client can bring about is no warning: the log would grow with it.
+_protocol_log = logging.getLogger("uvicorn.error").getChild("lro_grpc")
+_protocol_log.setLevel(logging.ERROR)
+
+_READ = 16 * 1024
+"""The most bytes of one read."""
+
+_MAX_LINES = 256
+"""The most lines of a head."""
+
+_PROGRESS = 16 * 1024
+"""The least bytes that a client reads in the time that it has."""
+
+_SECONDS_BETWEEN_LINES = 60.0
+"""The least time between two lines about the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """The limits of a server's connections."""
+
+    number: int
+    """The most connections."""
+    head_seconds: float
+    """The longest time until the head of a request has arrived."""
+    write_seconds: float
+    """The longest time in which a client may read next to nothing of its answer."""
+
+    @property
+    def in_progress(self) -> int:
+        """The most connections with a request in progress."""
+        return self.number - self.number // 10
+
+
+class BoundedServer(uvicorn.Server):
+    """A server that leaves the process' signals to the program that runs the operations.
+
+    Args:
+        config: What uvicorn is to do.
+        limits: The limits of its connections.
+    """
+
+    def __init__(self, config: uvicorn.Config, limits: ConnectionLimits) -> None:
+        super().__init__(config)
+        self.limits = limits
+        """The limits of its connections."""
+        self.idle: dict[Connection, float] = {}
+        """Connections that wait for a request, and since when; the longest first."""
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def connections(self) -> set[Any]:
+        """All connections."""
+        return self.server_state.connections
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Captures none."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begins to accept connections from the sockets."""
+        await self.lifespan.startup()
+        self.servers = []
+        accepting = (self._accept(listener) for listener in sockets or ())
+        self._tasks = [asyncio.create_task(one) for one in (*accepting, self._watch())]
+        self.started = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends the connections."""
+        *accepting, watching = self._tasks
+        for task in accepting:
+            task.cancel()
+        await asyncio.gather(*accepting, return_exceptions=True)
+        await super().shutdown(sockets)
+        watching.cancel()
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        next_line = 0.0
+        while True:
+            try:
+                client, _ = await loop.sock_accept(listener)
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:  # mostly because no file descriptor is free
+                if loop.time() >= next_line:
+                    _log.error("no HTTP connection can be accepted at present: %s", error)
+                    next_line = loop.time() + _SECONDS_BETWEEN_LINES
+                await asyncio.sleep(1)
+                continue
+            try:
+                await loop.connect_accepted_socket(lambda: Connection(self), client)
+            except OSError:  # it is gone already
+                client.close()
+
+    async def _watch(self) -> None:
+        """Ends the connections that have idled for too long."""
+        interval = min(1.0, self.limits.head_seconds / 2, self.limits.write_seconds / 2)
+        while True:
+            await asyncio.sleep(interval)
+            now = asyncio.get_running_loop().time()
+            for connection in tuple(self.connections):
+                connection.check(now)
+
+
+class Connection(H11Protocol, asyncio.BufferedProtocol):
+    """One connection.
+
+    Args:
+        server: Its server.
+    """
+
+    def __init__(self, server: BoundedServer) -> None:
+        super().__init__(server.config, server.server_state, server.lifespan.state)
+        self.logger = _protocol_log
+        self._server = server
+        self._buffer = bytearray()
+        self._lines = 0
+        self._unread = 0
+        self._reads_since = 0.0
+        """When the client has last read something."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is in progress."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Takes a place, or that of another connection."""
+        assert isinstance(transport, asyncio.Transport)
+        super().connection_made(transport)
+        if len(self.connections) > self._server.limits.number:
+            longest: Connection = next(iter(self._server.idle), self)
+            longest.transport.abort()
+            self._server.idle.pop(longest, None)
+        self._server.idle[self] = self.loop.time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Gives its place back."""
+        self._server.idle.pop(self, None)
+        super().connection_lost(exc)
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """Returns a buffer for the next read."""
+        del sizehint
+        self._buffer = bytearray(_READ)
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Takes what was read."""
+        data, self._buffer = bytes(self._buffer[:nbytes]), bytearray()
+        idle, limits = self._server.idle, self._server.limits
+        is_full = len(self.connections) - len(idle) >= limits.in_progress
+        self.app = _refuse if is_full and self.is_idle else self.config.loaded_app
+        if self.is_idle:
+            self._lines += data.partition(b"\r\n\r\n")[0].count(b"\n")
+            if self._lines > _MAX_LINES:
+                self.send_400_response("The head has too many lines.")
+                return
+        self.data_received(data)
+        if not self.is_idle:
+            idle.pop(self, None)
+
+    def on_response_complete(self) -> None:
+        """Waits for the next request."""
+        self._lines = 0
+        self._server.idle[self] = self.loop.time()
+        super().on_response_complete()  # which may begin with it
+        if not self.is_idle:
+            self._server.idle.pop(self, None)
+
+    def resume_writing(self) -> None:
+        """Notes that the client reads."""
+        super().resume_writing()
+        self._unread = 0
+
+    def check(self, now: float) -> None:
+        """Ends the connection if it has idled for too long.
+
+        Args:
+            now: The time of the event loop.
+        """
+        limits, idle = self._server.limits, self._server.idle
+        unread = self.transport.get_write_buffer_size()
+        if unread:
+            if not self._unread or unread <= self._unread - _PROGRESS:
+                self._unread, self._reads_since = unread, now
+            if now - self._reads_since > limits.write_seconds:
+                self.transport.abort()
+            return
+        if self._unread:
+            self._unread = 0
+            if self in idle:
+                idle[self] = now
+        if now - idle.get(self, now) > limits.head_seconds:
+            self.transport.abort()
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    error = responses.busy("other requests have all its connections")
+    status, headers, shown = responses.http_error(error, "connections")
+    body = dumped(longrunning.error_body(shown))
+    await json_response(body, status=status, headers=headers)(scope, receive, send)

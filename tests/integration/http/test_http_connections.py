@@ -1,0 +1,305 @@
+"""Connections that send or read nothing are ended, and keep nobody else from being served."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import resource
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.longrunning import operations_pb2, operations_pb2_grpc
+from http_harness import SECONDS, Http
+
+import lro_grpc
+from lro_grpc._http.gateway import gateway
+from lro_grpc.http import listening_in_thread
+
+MOST = 20
+HALF_A_HEAD = b"GET /v1/operations HTTP/1.1\r\nHost: localhost\r\nX-Slow"
+A_GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+Scope = dict[str, Any]
+
+
+class App:
+    """Answers with what it is told to, and knows when a request is over."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        self.ended = threading.Semaphore(0)
+        self.body = b"hello"
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        self.begun.release()
+        try:
+            if scope["path"] == "/held":
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+                return
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for _ in range(64 if scope["path"] == "/large" else 1):
+                await send({"type": "http.response.body", "body": self.body, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            self.ended.release()
+
+
+@pytest.fixture
+def app() -> App:
+    return App()
+
+
+@contextlib.contextmanager
+def listening(app: Any, **limits: Any) -> Iterator[Http]:
+    limits = {"max_connections": MOST, "grace": timedelta(seconds=1), **limits}
+    with listening_in_thread(app, "127.0.0.1:0", **limits) as port:
+        yield Http(port)
+
+
+@contextlib.contextmanager
+def connections(http: Http, number: int, sent: bytes) -> Iterator[list[socket.socket]]:
+    """Opens connections, and sends the same on each."""
+    with contextlib.ExitStack() as stack:
+        opened = []
+        for _ in range(number):
+            connection = stack.enter_context(http.connect())
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(sent)
+            opened.append(connection)
+        yield opened
+
+
+def received(connection: socket.socket) -> bytes:
+    """Returns all that comes until the server ends the connection."""
+    found = b""
+    with contextlib.suppress(ConnectionError):
+        while part := connection.recv(65536):
+            found += part
+    return found
+
+
+def is_over(connection: socket.socket) -> bool:
+    """Returns whether the server has ended a connection by now."""
+    connection.setblocking(False)
+    try:
+        return not connection.recv(1)
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+@pytest.mark.parametrize("sent", [b"", b"G", HALF_A_HEAD, A_GET, A_GET + HALF_A_HEAD])
+def test_the_connections_that_wait_for_a_request_are_not_more_than_may_be(app, sent):
+    with listening(app, head_timeout=timedelta(minutes=5)) as http, \
+            connections(http, 5 * MOST, sent) as opened:  # fmt: skip
+        assert http.get("/").status == 200
+        over = [is_over(one) for one in opened] if sent[:4] != b"GET " else []
+        if sent in (b"", b"G"):
+            assert over.count(False) <= MOST
+            assert over[:MOST] == [True] * MOST  # those that waited longest
+        for _ in range(MOST):
+            assert http.get("/").status == 200
+
+
+@pytest.mark.parametrize("sent", [b"", HALF_A_HEAD, A_GET + HALF_A_HEAD])
+def test_a_head_that_does_not_come_ends_the_connection(app, sent):
+    with listening(app, head_timeout=timedelta(seconds=0.3)) as http, \
+            connections(http, 3, sent) as opened:  # fmt: skip
+        answers = [received(one) for one in opened]  # it is the server that ends each
+    assert [one.count(b"HTTP/1.1 200") for one in answers] == [sent.count(A_GET)] * 3
+
+
+def test_a_head_that_comes_a_byte_at_a_time_ends_the_connection(app):
+    with listening(app, head_timeout=timedelta(seconds=0.3)) as http, http.connect() as one:
+        one.settimeout(0.02)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(2000):
+                one.sendall(b"x")
+                with contextlib.suppress(TimeoutError):
+                    if not one.recv(1):
+                        break
+            else:
+                raise AssertionError("it goes on for ever")
+
+
+def test_a_body_after_the_answer_does_not_keep_the_connection(app):
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
+    with listening(app, head_timeout=timedelta(seconds=0.3)) as http, http.connect() as one:
+        one.sendall(head + b"x")
+        assert received(one).startswith(b"HTTP/1.1 200")
+
+
+def test_while_all_have_a_request_in_progress_the_next_is_refused(app):
+    held = b"GET /held HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    in_progress = MOST - MOST // 10
+    with listening(app) as http, connections(http, in_progress, held) as opened:
+        for _ in opened:
+            assert app.begun.acquire(timeout=SECONDS)
+        for _ in range(MOST):
+            reply = http.get("/")
+            assert reply.status == 503
+            assert reply.headers["retry-after"] == "1"
+            assert reply.json["error"]["status"] == "UNAVAILABLE"
+        with connections(http, 2 * MOST, HALF_A_HEAD):
+            assert http.get("/").status == 503
+        assert not any(map(is_over, opened))
+        opened[0].close()
+        assert app.ended.acquire(timeout=SECONDS)
+        while http.get("/").status == 503:
+            pass  # until the server has heard of it
+        assert http.get("/").status == 200
+
+
+def test_a_client_that_does_not_read_is_cut_off(app):
+    app.body = b"x" * 1_000_000
+    large = b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with listening(app, write_timeout=timedelta(seconds=0.3)) as http, \
+            connections(http, 3, large) as opened:  # fmt: skip
+        for _ in opened:
+            assert app.ended.acquire(timeout=SECONDS)
+        assert all(len(received(one)) < 40_000_000 for one in opened)
+        assert http.get("/large").status == 200  # by a client that does
+
+
+def test_an_answer_that_is_not_read_to_its_end_does_not_keep_the_connection(app):
+    """Also where the app has handed over all of it."""
+    app.body = b"x" * 40_000_000
+    close = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    limits = {"write_timeout": timedelta(seconds=0.3), "max_connections": 3}
+    with listening(app, **limits) as http, connections(http, 3, close):
+        for _ in range(3):
+            assert app.begun.acquire(timeout=SECONDS)
+        while True:
+            app.body = b"hello"
+            with contextlib.suppress(ConnectionError):
+                if http.get("/").status == 200:
+                    break
+
+
+@pytest.mark.parametrize("lines", [300, 30_000])
+def test_a_head_of_too_many_lines_is_refused(app, lines):
+    with listening(app) as http, http.connect() as one:
+        with contextlib.suppress(ConnectionError):
+            one.sendall(A_GET[:-2] + b"a:\r\n" * lines + b"\r\n")
+        answer = received(one)
+    assert answer.startswith(b"HTTP/1.1 400 ") or (not answer and lines > 300)  # reset on its way
+    assert not app.begun.acquire(blocking=False)
+
+
+def test_a_body_may_have_many_lines(app):
+    with listening(app) as http:
+        assert http.post("/", body=b"[\n" * 5000).status == 200
+
+
+def test_what_a_client_sends_wrong_is_not_logged(app, caplog):
+    with listening(app) as http:
+        for nonsense in (b"\x16\x03\x01\r\n\r\n", A_GET[:-2] + b"Upgrade: websocket\r\n"
+                         b"Connection: upgrade\r\n\r\n"):  # fmt: skip
+            with http.connect() as one:
+                one.sendall(nonsense)
+                assert one.recv(12)[:9] == b"HTTP/1.1 "
+    assert [one.getMessage() for one in caplog.records if one.levelname != "INFO"] == []
+
+
+def test_pipelined_requests_are_answered(app):
+    with listening(app, max_connections=1) as http, http.connect() as one:
+        one.sendall(A_GET * 20 + A_GET[:-2] + b"Connection: close\r\n\r\n")
+        assert received(one).count(b"HTTP/1.1 200") == 21
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("max_connections", 0), ("head_timeout", timedelta(0)), ("write_timeout", timedelta(0))],
+)
+def test_a_limit_that_is_not_positive_is_refused(app, option, value):
+    with (
+        pytest.raises(lro_grpc.ConfigurationError, match=option),
+        listening(app, **{option: value}),
+    ):
+        raise AssertionError
+
+
+@contextlib.contextmanager
+def limited_process(code: str, descriptors: int, log: Path) -> Iterator[subprocess.Popen[str]]:
+    """Runs a program that may have few file descriptors."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+
+    with log.open("w") as stderr, subprocess.Popen(
+        [sys.executable, *code.split()], cwd=log.parent, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=stderr,
+        text=True, preexec_fn=limit,
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_http_takes_no_descriptor_that_grpc_needs(tmp_path):
+    """The command's own server, and a client that opens more connections than it may have files."""
+    code = "-m lro_grpc._cli serve --store memory: --listen 127.0.0.1:0 --http 127.0.0.1:0"
+    log = tmp_path / "log"
+    with limited_process(code, 200, log) as process:
+        assert process.stdout is not None
+        banner = [process.stdout.readline() for _ in range(2)]
+        target, address = (re.findall(r"127\.0\.0\.1:\d+", line)[0] for line in banner)
+        http = Http(int(address.rpartition(":")[2]))
+        with connections(http, 400, HALF_A_HEAD):
+            for _ in range(3):
+                with grpc.insecure_channel(target) as channel:
+                    stub = operations_pb2_grpc.OperationsStub(channel)
+                    request = operations_pb2.ListOperationsRequest(name="operations")
+                    assert not stub.ListOperations(request, timeout=SECONDS).operations
+                assert http.get("/v1/operations").ok == {}
+    assert log.read_text() == ""
+
+
+PROGRAM = """
+import sys, time
+from lro_grpc.http import listening_in_thread
+
+async def app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+with listening_in_thread(app, "127.0.0.1:0", max_connections=10_000) as port:
+    print(port, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_without_a_free_descriptor_the_log_stays_short(tmp_path):
+    """Here the limit is above what the process may have; or something else has taken them all."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    log = tmp_path / "log"
+    with limited_process("program.py", 60, log) as process:
+        assert process.stdout is not None
+        http = Http(int(process.stdout.readline()))
+        with connections(http, 150, HALF_A_HEAD), http.connect() as one:
+            one.settimeout(2)  # in which accepting is tried again, and not logged again
+            with pytest.raises(TimeoutError):
+                one.recv(1)
+        assert http.get("/").status == 200
+    lines = log.read_text().splitlines()
+    assert len(lines) == 1
+    assert "no HTTP connection can be accepted at present" in lines[0]
+
+
+def test_the_gateway_answers_beside_connections_that_wait(tmp_path):
+    operations = lro_grpc.Operations(f"sqlite:///{tmp_path / 'o.db'}")
+    operations.start_sync()
+    with listening(gateway(operations)) as http, connections(http, 3 * MOST, HALF_A_HEAD):
+        assert http.get("/v1/operations").ok == {}
+    operations.stop_sync(lambda: None)
