@@ -80,6 +80,15 @@ def test_values_are_counted_and_commas_in_strings_are_not(value, most, ascii_onl
         assert not has_more_values(text, most)
 
 
+@pytest.mark.parametrize("length", [65_533, 65_534, 65_535, 65_536, 131_071])
+@pytest.mark.parametrize("end", ["\\", '"', '\\"', '"\\', "é", '\\\\\\"'])
+def test_what_is_counted_does_not_depend_on_where_the_text_is_cut(length, end):
+    for shift in range(8):
+        text = json.dumps(["x" * (length - shift) + end + "," * 50, 1, 2, 3]).encode()
+        assert not has_more_values(text, 5)
+        assert has_more_values(text, 4)
+
+
 @pytest.mark.parametrize(
     "text", [b'"' + b'\\"' * 10_000, b"[" * 20_000, b'"' * 20_001, b"\\" * 20_001, b"{}," * 10_000]
 )
