@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import h11
 import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -112,6 +113,7 @@ class BoundedServer(uvicorn.Server):
         await asyncio.gather(*accepting, return_exceptions=True)
         await super().shutdown(sockets)
         watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -191,7 +193,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         idle, limits = self._server.idle, self._server.limits
         is_full = len(self.connections) - len(idle) >= limits.in_progress
         self.app = _refuse if is_full and self.is_idle else self.config.loaded_app
-        if self.is_idle:
+        if self.conn.their_state is h11.IDLE:
             self._lines += data.partition(b"\r\n\r\n")[0].count(b"\n")
             if self._lines > _MAX_LINES:
                 self.send_400_response("The head has too many lines.")
@@ -199,6 +201,13 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self.data_received(data)
         if not self.is_idle:
             idle.pop(self, None)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuses what is no HTTP; there is no answer to what comes after the answer has begun."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.abort()
 
     def on_response_complete(self) -> None:
         """Waits for the next request."""
@@ -224,6 +233,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         if unread:
             if not self._unread or unread <= self._unread - _PROGRESS:
                 self._unread, self._reads_since = unread, now
+            self._unread = max(unread, self._unread)
             if now - self._reads_since > limits.write_seconds:
                 self.transport.abort()
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import resource
 import socket
 import subprocess
 import sys
@@ -172,18 +171,14 @@ def test_a_client_that_does_not_read_is_cut_off(app):
 
 
 def test_an_answer_that_is_not_read_to_its_end_does_not_keep_the_connection(app):
-    """Also where the app has handed over all of it."""
+    """Also where the app has handed over all of it, and nobody else needs the place."""
     app.body = b"x" * 40_000_000
-    close = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    limits = {"write_timeout": timedelta(seconds=0.3), "max_connections": 3}
-    with listening(app, **limits) as http, connections(http, 3, close):
+    limits = {"write_timeout": timedelta(seconds=0.3), "grace": timedelta(minutes=5)}
+    with contextlib.ExitStack() as clients, listening(app, **limits) as http:
+        clients.enter_context(connections(http, 3, A_GET))
         for _ in range(3):
-            assert app.begun.acquire(timeout=SECONDS)
-        while True:
-            app.body = b"hello"
-            with contextlib.suppress(ConnectionError):
-                if http.get("/").status == 200:
-                    break
+            assert app.ended.acquire(timeout=SECONDS)
+        # The server has stopped, for which it waits until all connections are over.
 
 
 @pytest.mark.parametrize("lines", [300, 30_000])
@@ -199,6 +194,22 @@ def test_a_head_of_too_many_lines_is_refused(app, lines):
 def test_a_body_may_have_many_lines(app):
     with listening(app) as http:
         assert http.post("/", body=b"[\n" * 5000).status == 200
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("rest", [b"nonsense\r\n", b"4000\r\n" + b"\n" * 0x4000])
+def test_what_comes_after_the_answer_is_not_logged(app, caplog, rest):
+    """The app has not waited for the body."""
+    with listening(app, head_timeout=timedelta(seconds=0.3)) as http, http.connect() as one:
+        one.sendall(CHUNKED)
+        assert one.recv(12) == b"HTTP/1.1 200"
+        assert app.ended.acquire(timeout=SECONDS)
+        with contextlib.suppress(ConnectionError):
+            one.sendall(rest)
+        received(one)
+    assert [one.getMessage() for one in caplog.records if one.levelname != "INFO"] == []
 
 
 def test_what_a_client_sends_wrong_is_not_logged(app, caplog):
@@ -232,14 +243,10 @@ def test_a_limit_that_is_not_positive_is_refused(app, option, value):
 @contextlib.contextmanager
 def limited_process(code: str, descriptors: int, log: Path) -> Iterator[subprocess.Popen[str]]:
     """Runs a program that may have few file descriptors."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
-
+    limit = f'ulimit -n {descriptors}; exec "$0" "$@"'
     with log.open("w") as stderr, subprocess.Popen(
-        [sys.executable, *code.split()], cwd=log.parent, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=stderr,
-        text=True, preexec_fn=limit,
+        ["sh", "-c", limit, sys.executable, *code.split()], cwd=log.parent, stderr=stderr,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         try:
             yield process
@@ -267,7 +274,7 @@ def test_http_takes_no_descriptor_that_grpc_needs(tmp_path):
 
 
 PROGRAM = """
-import sys, time
+import sys
 from lro_grpc.http import listening_in_thread
 
 async def app(scope, receive, send):
