@@ -12,15 +12,17 @@ at each sweep, for a notice may have been lost (R9). Then its next names are rea
 An operation that no handler here can go on with waits for another release: it is left out here
 until it has changed, so that it takes no turn of those behind it.
 
-A delayed operation, such as a retry, is timed here, and joins the queue at its scheduled time. The
-sweep finds those beyond the first thousand: the store lists an operation once its time has come.
+A delayed operation, such as a retry, is timed here, and is tried first once its pause is over. That
+goes by the monotonic clock, and its claim says so: a time of day that is set back delays nothing.
+The sweep finds those beyond the first thousand, and those of former processes: the store lists an
+operation once its time has come.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from lro_grpc._engine.handler import Handler
 from lro_grpc._operation.record import Record
@@ -62,12 +64,14 @@ class ClaimQueue:
         self._names: dict[str, deque[str]] = {method: deque() for method in self._stored_as}
         self._unserved: dict[str, set[str]] = {method: set() for method in self._stored_as}
         self._unknown = set(self._names)
+        self._rested: dict[str, deque[tuple[str, Micros]]] = {one: deque() for one in self._names}
+        """Those whose pause is over, with the ``scheduled_time`` that they have waited for."""
         self._delayed: set[asyncio.Task[None]] = set()
         self._stopped = False
 
     def may_have(self, method: str) -> bool:
         """Tells whether an operation of the method may wait."""
-        return method in self._unknown or bool(self._names[method])
+        return method in self._unknown or bool(self._names[method] or self._rested[method])
 
     def add(self, record: Record) -> None:
         """Adds an operation that is claimable, now or at its ``scheduled_time``."""
@@ -81,9 +85,16 @@ class ClaimQueue:
             self._delayed.add(task)
             task.add_done_callback(self._delayed.discard)
 
-    async def _add_later(self, method: str, name: str, scheduled_time: Micros) -> None:
+    async def _add_later(self, stored_as: str, name: str, scheduled_time: Micros) -> None:
         await self._clock.sleep(seconds(scheduled_time - self._clock.now()))
-        self._add(method, name)
+        self.add_rested(stored_as, name, scheduled_time)
+
+    def add_rested(self, stored_as: str, name: str, scheduled_time: Micros) -> None:
+        """Adds an operation whose pause is over, though the time of day may say otherwise."""
+        method = self._method_of[stored_as]
+        self._unserved[method].discard(name)
+        self._rested[method].append((name, scheduled_time))
+        self._on_ready()
 
     def _add(self, stored_as: str, name: str) -> None:
         method = self._method_of[stored_as]
@@ -109,12 +120,21 @@ class ClaimQueue:
         self._unknown.update(self._names)
         self._on_ready()
 
-    async def take(self, method: str, limit: int) -> list[str]:
+    async def take(self, method: str, limit: int) -> Mapping[str, Micros]:
         """Returns names of the method to try, at most as many as the limit.
+
+        Returns:
+            The names; with each the ``scheduled_time`` that it has waited for, 0 for none.
 
         Raises:
             UnavailableError: If the store cannot answer.
         """
+        rested = self._rested[method]
+        if rested:
+            return dict(rested.popleft() for _ in range(min(limit, len(rested))))
+        return dict.fromkeys(await self._take(method, limit), 0)
+
+    async def _take(self, method: str, limit: int) -> Sequence[str]:
         known = self._names[method]
         if method not in self._unknown:
             return [known.popleft() for _ in range(min(limit, len(known)))]

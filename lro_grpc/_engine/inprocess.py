@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 
@@ -19,6 +19,7 @@ from lro_grpc._engine.claim_queue import ClaimQueue
 from lro_grpc._engine.workbench import Workbench
 from lro_grpc._errors import OperationNotFoundError, StaleAttemptError, UnservedError
 from lro_grpc._operation.record import Record
+from lro_grpc._runtime.clock import Micros
 
 _log = logging.getLogger("lro_grpc")
 
@@ -95,13 +96,19 @@ class InProcess:
         return not is_stopping and self._free[method] > 0 and self._queue.may_have(method)
 
     async def _claim(self, method: str) -> None:
+        names: Mapping[str, Micros] = {}
         try:
             names = await self._queue.take(method, self._free[method])
             if self._workbench.is_stopping:
                 return
-            answers = await self._workbench.claim(names, partial(self._free_slot, method))
+            answers = await self._workbench.claim(
+                [*names], partial(self._free_slot, method), waited_for=names
+            )
         except BaseException:
             self._queue.read_again(method)
+            for name, scheduled_time in names.items():
+                if scheduled_time:
+                    self._queue.add_rested(method, name, scheduled_time)
             raise
         for name, answer in zip(names, answers, strict=True):
             if isinstance(answer, Record):

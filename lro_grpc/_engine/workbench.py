@@ -28,6 +28,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 from typing import cast
 
 from lro_grpc._engine import time_limits
@@ -43,7 +44,7 @@ from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.size import OPERATION_BYTES
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
-from lro_grpc._runtime.clock import Clock, micros
+from lro_grpc._runtime.clock import Clock, Micros, micros
 from lro_grpc._runtime.log import log_claimed, log_done
 from lro_grpc._stores.store import Leased, SharedStore, Store
 
@@ -159,13 +160,21 @@ class Workbench:
                 _log.exception("the engine met an unexpected error; going on")
                 await self.clock.sleep(_FAILURE_PAUSE)
 
-    async def claim(self, names: Sequence[str], on_end: OnEnd) -> Sequence[Record | LroError]:
+    async def claim(
+        self,
+        names: Sequence[str],
+        on_end: OnEnd,
+        *,
+        waited_for: Mapping[str, Micros] = MappingProxyType({}),
+    ) -> Sequence[Record | LroError]:
         """Claims operations, and begins an attempt of each that it gets.
 
         Args:
             names: The operations' names; each is of a method that has a handler here.
             on_end: Is called once for each attempt that has begun, when it is over. It must not
                 raise.
+            waited_for: Of delayed ones, the ``scheduled_time`` that has come by the engine's own
+                monotonic clock, whatever the time of day.
 
         Returns:
             What the store has answered to each claim: the operation, with a lease if an attempt
@@ -178,9 +187,12 @@ class Workbench:
         under_way = self._loop.create_future()
         self._claims[under_way] = names
         try:
-            claim = Claim(micros(self._lease), self.handlers)
+            lease = micros(self._lease)
+            claims = [
+                (name, Claim(lease, self.handlers, waited_for.get(name, 0))) for name in names
+            ]
             claimed_at = self.clock.monotonic()
-            answers = await self.store.apply_all([(name, claim) for name in names])
+            answers = await self.store.apply_all(claims)
             for answer in answers:
                 if isinstance(answer, Record) and answer.lease_expire_time:
                     self._begin(answer, claimed_at, on_end)

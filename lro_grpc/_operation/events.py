@@ -106,12 +106,16 @@ class Claim:
     """The time that the worker holds it without a heartbeat, in microseconds."""
     served: Served | None = field(default=None, repr=False, compare=False)
     """All that the worker serves; None if what it claims is sure to fit."""
+    waited_for: int = 0
+    """The ``scheduled_time`` that has come by the worker's monotonic clock; 0 for none. A pause is
+    over when that says so, for a time of day can be set back."""
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
         if not record.done and record.has_expired(now):
             return TimePassed().apply(record, now)
-        if not record.is_ready(now):
+        has_waited = 0 < record.scheduled_time == self.waited_for
+        if not (record.is_ready(now) or (has_waited and record.claimable)):
             raise StaleAttemptError(
                 f"{record.name} cannot be claimed now: it is {JOB.name_of(record.state)}"
                 f" in attempt {record.attempt}",
@@ -128,7 +132,7 @@ class Claim:
             record = record._replace(metadata_type=declared)
         return published(
             record,
-            now,
+            max(now, record.scheduled_time),
             path=() if record.state == CANCELLING else (PENDING, RUNNING),
             attempt=record.attempt + 1,
             lease_expire_time=now + self.lease,

@@ -120,7 +120,7 @@ def next_events(draw: st.DrawFn, one: Record) -> events.Event:
         events.TimePassed(),
     ]
     kinds: dict[str, list[events.Event]] = {
-        "claim": [events.Claim(LEASE)],
+        "claim": [events.Claim(LEASE), events.Claim(LEASE, waited_for=one.scheduled_time)],
         "others": others,
         "ends": list(_ends(draw, one, report, error)),
         "batch": list(_batch_steps(draw, one, report, error)),

@@ -856,7 +856,7 @@ def events(draw, one: Record):
     number = one.attempt + draw(ATTEMPT)
     report = draw(reports(number))
     kinds = {
-        "claim": Claim(LEASE),
+        "claim": Claim(LEASE, waited_for=draw(st.sampled_from([0, one.scheduled_time]))),
         "heartbeat": Heartbeat(number, LEASE),
         "report": report,
         "batch": SaveBatch(report, BATCH, b""),

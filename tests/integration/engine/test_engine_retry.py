@@ -20,7 +20,7 @@ from engine_world import (
     states_of,
 )
 
-from lro_grpc._errors import Code, RetryableError, UnavailableError
+from lro_grpc._errors import Code, RetryableError, StaleAttemptError, UnavailableError
 from lro_grpc._operation import states
 from lro_grpc._operation.events import Claim, Delete, Release, Report, RetryLater
 from lro_grpc._runtime.backoff import Backoff
@@ -206,18 +206,6 @@ async def test_a_retry_waits_through_a_restart(world):
     await world.crash()
     await world.start(flaky.run)
     await world.pass_time(5.5)
-    assert flaky.attempts == [1]
-    await world.pass_time(0.5 + SWEEP)
-    assert response_of(await world.done(name)) == "attempt 2"
-
-
-async def test_a_clock_that_is_set_back_delays_a_retry_until_it_shows_the_time(world):
-    flaky = Flaky(RetryableError("busy", retry_after=timedelta(seconds=6)))
-    await world.start(flaky.run)
-    name = await world.create()
-    await waits(world, name)
-    world.clock.offset = timedelta(seconds=-8)
-    await world.pass_time(13.5)
     assert flaky.attempts == [1]
     await world.pass_time(0.5 + SWEEP)
     assert response_of(await world.done(name)) == "attempt 2"
@@ -539,3 +527,57 @@ async def test_a_retry_waits_for_no_longer_than_its_time_limit_to_undo(world, ke
     assert done.error.code == Code.DEADLINE_EXCEEDED
     assert metadata_of(done).state == states.EXPIRED
     assert sorted(batcher.deleted) == ["a", "b"]
+
+
+@pytest.mark.parametrize("by_backoff", [False, True])
+async def test_a_clock_that_is_set_back_makes_no_pause_longer(world, keyword, by_backoff):
+    """Nor shorter: it goes by the monotonic clock."""
+    pause = timedelta(seconds=2 * SWEEP)
+    error = RetryableError("busy", retry_after=None if by_backoff else pause)
+    flaky = Flaky(error, error, keyword=keyword)
+    steady = Backoff(initial=pause, maximum=pause, multiplier=1)
+    await world.start(handler(flaky.run, backoff=steady), random=lambda: 0.999_999)
+    name = await world.create()
+    for failed in (1, 2):
+        await waits(world, name, failed)
+        world.clock.offset += timedelta(hours=-5)
+        await world.pass_time(pause.total_seconds() - 1)
+        assert len(flaky.attempts) == failed
+        await world.pass_time(1)
+    assert response_of(await world.done(name)) == "attempt 3"
+
+
+async def test_a_pause_that_is_over_is_so_after_an_outage_too(world):
+    """Though the first claim has failed, and the time of day was set back."""
+    flaky = Flaky(RetryableError("busy", retry_after=timedelta(seconds=3)))
+    await world.start(flaky.run)
+    name = await world.create()
+    await waits(world, name)
+    world.clock.offset -= timedelta(hours=5)
+
+    async def fail(events):
+        raise UnavailableError("the store is down")
+
+    async def sent(events):
+        pass
+
+    world.link.before = fail
+    await world.pass_time(3 * SWEEP)
+    world.link.before = sent
+    await world.pass_time(1)
+    assert response_of(await world.done(name)) == "attempt 2"
+
+
+async def test_a_pause_that_is_over_does_not_shorten_a_later_one(world):
+    """A claim tells for which time it has waited."""
+    error = [RetryableError("busy", retry_after=timedelta(seconds=seconds)) for seconds in (3, 60)]
+    flaky = Flaky(*error)
+    await world.start(flaky.run)
+    name = await world.create()
+    first = await waits(world, name)
+    await world.pass_time(3)
+    second = await waits(world, name, 2)
+    with pytest.raises(StaleAttemptError):
+        await world.apply(name, Claim(10**9, waited_for=first.scheduled_time))
+    claimed = await world.apply(name, Claim(10**9, waited_for=second.scheduled_time))
+    assert (claimed.attempt, claimed.update_time) == (3, second.scheduled_time)
