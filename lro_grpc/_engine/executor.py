@@ -40,6 +40,7 @@ from lro_grpc._runtime.clock import micros
 from lro_grpc._runtime.interrupts import is_ctrl_c, only_errors
 from lro_grpc._runtime.log import AnyLog
 from lro_grpc._runtime.public_error import status_of
+from lro_grpc._runtime.stuck_tasks import OWNER
 from lro_grpc._runtime.threads import run_in_thread
 from lro_grpc._wire.proto_plus import protobuf_message
 
@@ -68,6 +69,7 @@ class Executor(asyncio.Task[Event]):
 
     async def _execute(self) -> Event:
         attempt = self.attempt
+        OWNER.set(attempt)
         with attempt.telemetry.current():
             try:
                 response = await self._call()
@@ -75,6 +77,8 @@ class Executor(asyncio.Task[Event]):
                 partial = attempt.progress.has_partial_failures
                 success = Succeed(attempt.progress.take(final=True), packed, partial)
                 attempt.check_size(success)
+            except GeneratorExit:
+                raise  # the loop has ended without it
             except BaseException as error:
                 if attempt.handler.is_async and is_ctrl_c(error):
                     raise  # it is meant for the program
@@ -97,7 +101,8 @@ class Executor(asyncio.Task[Event]):
     async def _interrupt_no_more(self) -> None:
         """Takes back the task that a stop may cancel; a late stop must not end the task itself."""
         self.attempt.task = None
-        if self.attempt.stop_reason or self.attempt.ending.reason:
+        may_be_late = self.attempt.stop_reason or self.attempt.ending.reason
+        if may_be_late and not self.attempt.loop.is_closed():
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(0)
 

@@ -44,6 +44,7 @@ from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.size import OPERATION_BYTES
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
+from lro_grpc._runtime import stuck_tasks
 from lro_grpc._runtime.clock import Clock, Micros, micros
 from lro_grpc._runtime.log import log_claimed, log_done
 from lro_grpc._stores.store import Leased, SharedStore, Store
@@ -52,6 +53,9 @@ _log = logging.getLogger("lro_grpc")
 
 _FAILURE_PAUSE = 0.5
 """The pause after a round of work that has failed."""
+
+_LAST_SECONDS = 0.1
+"""The time in which a handler may end that was interrupted for the last time."""
 
 OnEnd = Callable[[Record | None], None]
 """Is called with an operation after its attempt; with None if the attempt has lost it."""
@@ -217,8 +221,8 @@ class Workbench:
     async def stop(self, grace: timedelta) -> None:
         """Stops every attempt, and gives back the operations of those that end within the grace.
 
-        The operation of a thread that goes on regardless stays this process's until its lease
-        is over.
+        The operation of a handler that goes on regardless stays this process's until its lease
+        is over, or another process takes the store over.
 
         Args:
             grace: The time that handlers are given to unwind.
@@ -242,6 +246,9 @@ class Workbench:
                 attempt.log.warning("%s did not stop within %s", attempt.name, grace)
                 attempt.stop(StopReason.LEASE_LOST)
                 executor.cancel()
+            if stuck:
+                await asyncio.wait(stuck, timeout=_LAST_SECONDS)
+                stuck_tasks.abandon([executor.attempt for executor in stuck])
         await self._completer.flush(grace.total_seconds())
         if self._leases is not None:
             self._leases.stop()

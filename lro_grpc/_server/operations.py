@@ -89,7 +89,8 @@ class Operations(Lifespan):
         poll_after: The pause before the next Get that is recommended to a caller whose operation
             is not done (P5): it is in the initial metadata of the Get, as ``lro-poll-after-ms``.
             Nothing is recommended unless given.
-        grace: The time that handlers and RPCs are given to end at a shutdown.
+        grace: The time that handlers and RPCs are given to end at a shutdown. What goes on after it
+            keeps the process no longer, and its operation is taken over by the next one.
         limits: The most that the server takes on.
         identify: Returns the caller, from an RPC's ServicerContext: by its metadata, or its peer's
             certificate. Handlers see it as ``op.caller``. A function that does not block, or a

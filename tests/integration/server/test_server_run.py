@@ -49,14 +49,15 @@ Serve = Any
 async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
 
 SCRIPT = Path(__file__).with_name("fleet_process.py")
+STUBBORN = Path(__file__).with_name("stubborn_process.py")
 
 
 class Process:
     """A ``fleet_process.py`` that runs, and a client of it."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, script: Path = SCRIPT) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", str(SCRIPT), *arguments],
+            [sys.executable, "-W", "error", str(script), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -99,8 +100,8 @@ class Process:
 def spawn() -> Iterator[Any]:
     with contextlib.ExitStack() as stack:
 
-        def start(*arguments: str) -> Process:
-            process = Process(*arguments)
+        def start(*arguments: str, script: Path = SCRIPT) -> Process:
+            process = Process(*arguments, script=script)
             stack.callback(lambda: process.channel.close())
             stack.callback(process.process.communicate)
             stack.callback(process.process.kill)
@@ -110,6 +111,29 @@ def spawn() -> Iterator[Any]:
 
 
 # Run and drain
+
+
+@pytest.mark.parametrize("kind", ["swallows", "children", "blocks"])
+def test_a_handler_that_never_ends_does_not_keep_the_process(
+    stack: str, file_url: str, spawn: Any, serve: Serve, kind: str
+) -> None:
+    """It ends after the grace, and the next process takes the operation over."""
+    process = spawn(stack, file_url, kind, script=STUBBORN).listening()
+    name = process.create(instance_id="i").name
+    assert process.reported("began") == f"{name} 1"
+    process.process.send_signal(signal.SIGTERM)
+    assert process.reported("drained") == ""
+    code, errors = process.ended()
+    assert code == 0
+    assert "Traceback" not in errors
+    assert "was destroyed" not in errors
+
+    async def run(self: Any, request: Any, op: Any) -> Any:
+        return Instance(name=request.instance_id, seed_rows=op.attempt)
+
+    again = serve(fleet("CreateInstance", run), store=file_url)
+    assert again.operations.recovered == 1
+    assert response_of(again.done(name)) == Instance(name="i", seed_rows=2)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
