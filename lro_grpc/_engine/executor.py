@@ -40,7 +40,7 @@ from lro_grpc._runtime.clock import micros
 from lro_grpc._runtime.interrupts import is_ctrl_c, only_errors
 from lro_grpc._runtime.log import AnyLog
 from lro_grpc._runtime.public_error import status_of
-from lro_grpc._runtime.stuck_tasks import OWNER
+from lro_grpc._runtime.task_owners import OWNER
 from lro_grpc._runtime.threads import run_in_thread
 from lro_grpc._wire.proto_plus import protobuf_message
 

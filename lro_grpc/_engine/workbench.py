@@ -10,6 +10,7 @@ attempt and sees to the rest until the attempt is over:
   a commit costs far more than the rows in it.
 * ``time_limits`` stops attempts whose time is over, and gives up those that go on regardless.
 * ``Maintenance`` does the same for operations that no living process holds.
+* ``Watchdog`` tells of a handler that blocks the event loop, and so all of this.
 
 Two rules hold the parts together. There is one attempt of an operation here at most: a later claim
 of the same name proves that the former attempt has lost its lease. And each attempt ends
@@ -39,13 +40,14 @@ from lro_grpc._engine.handler import Handler
 from lro_grpc._engine.leases import Leases
 from lro_grpc._engine.maintenance import Maintenance
 from lro_grpc._engine.progress_writer import ProgressWriter
+from lro_grpc._engine.watchdog import Watchdog
 from lro_grpc._errors import LroError, OperationNotFoundError, StopReason, UnavailableError
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.size import OPERATION_BYTES
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
-from lro_grpc._runtime import stuck_tasks
-from lro_grpc._runtime.clock import Clock, Micros, micros
+from lro_grpc._runtime import task_owners
+from lro_grpc._runtime.clock import Clock, Micros, SystemClock, micros
 from lro_grpc._runtime.log import log_claimed, log_done
 from lro_grpc._stores.store import Leased, SharedStore, Store
 
@@ -119,6 +121,7 @@ class Workbench:
         self._heard: dict[str, Record] = {}
         """The records that were heard of while a claim was under way."""
         self._leases: Leases | None = None
+        self._watchdog: Watchdog | None = None
         self._maintenance = Maintenance(store, clock, self._holds, handlers)
         self._completer = Completer(store, clock, self._end)
         self._loops: list[asyncio.Task[None]] = []
@@ -141,6 +144,9 @@ class Workbench:
             shared = cast("SharedStore", self.store)
             self._leases = Leases(shared, self._attempts, self.clock, self._lease)
             self._leases.start()
+        if isinstance(self.clock, SystemClock):  # with any other, time is not the machine's
+            self._watchdog = Watchdog()
+            self._watchdog.start()
         self.repeat(self._progress_writer.store)
         self.repeat(self._sweep)
         return recovered
@@ -248,10 +254,12 @@ class Workbench:
                 executor.cancel()
             if stuck:
                 await asyncio.wait(stuck, timeout=_LAST_SECONDS)
-                stuck_tasks.abandon([executor.attempt for executor in stuck])
+                task_owners.abandon([executor.attempt for executor in stuck])
         await self._completer.flush(grace.total_seconds())
         if self._leases is not None:
             self._leases.stop()
+        if self._watchdog is not None:
+            self._watchdog.stop()
         for task in self._loops:
             task.cancel()
         await asyncio.gather(*self._loops, *limits, return_exceptions=True)
@@ -338,10 +346,10 @@ class Workbench:
     async def _sweep(self) -> None:
         await self.clock.sleep(self._sweep_pause)
         self._on_sweep()
-        if self.store.exclusive:
-            await self._look_again()
         await self._maintenance.rescue()
         await self._maintenance.expire_and_prune()
+        if self.store.exclusive:
+            await self._look_again()
 
     async def _look_again(self) -> None:
         """Reads what the attempts hold, for a notice may be lost where a commit has failed (R9).

@@ -208,6 +208,14 @@ class Server(Client):
         """Returns when the work stands still at all of these points."""
         self._until(lambda: self._points.issuperset(points), f"{sorted(points)}")
 
+    def said(self, text: str) -> str:
+        """Returns its log, once it has this text."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        while text not in (log := self._log.read_text(errors="replace")):
+            assert time.monotonic() < end, f"it never said {text!r}\n{self._last_words()}"
+            threading.Event().wait(0.05)
+        return log
+
     def release(self) -> None:
         """Lets go on what is held."""
         self._process.stdin.write("go on\n")

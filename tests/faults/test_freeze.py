@@ -50,3 +50,16 @@ def test_a_process_that_is_killed_while_it_is_frozen_is_followed_at_once(site: S
     assert outcome(server.wait(name)) == expected(request)
     assert site.attempts(name) == [1, 2]
     server.drain()
+
+
+def test_of_a_frozen_process_no_handler_is_blamed(site: Site) -> None:
+    server = site.serve(hold=["creating/async-noop"])
+    server.start(create(PARENT, "async-noop"))
+    server.reach("creating/async-noop")
+    server.freeze()
+    threading.Event().wait(3)
+    server.thaw()
+    said = server.said("this process stood still for")
+    server.release()
+    server.drain()
+    assert "event loop" not in said

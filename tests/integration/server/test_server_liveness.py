@@ -1,7 +1,9 @@
-"""A handler that stands still costs no other operation its attempt (R6)."""
+"""A handler that blocks the event loop costs no operation its attempt (R6), and is named."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import queue
 import threading
 from concurrent import futures
@@ -9,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from server_harness import SECONDS, Gate, Instance, Server, fleet, response_of
+from server_harness import FLEET, SECONDS, Gate, Instance, Server, fleet, response_of
 
 from lro_grpc._operation.events import Heartbeat, LeaseLost, apply_safely
 from lro_grpc._runtime.clock import SystemClock
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 Serve = Any
 
+CREATE = f"/{FLEET}/CreateInstance"
 LEASE_SECONDS = 0.6
 BLOCKED_SECONDS = 3 * LEASE_SECONDS
 LIVENESS = {
@@ -139,3 +142,104 @@ def test_leases_on_a_shared_store_are_renewed_while_the_event_loop_stands_still(
     finally:
         is_over.set()
         rival.join()
+
+
+# What is said of it.
+
+
+class Heard(logging.Handler):
+    """Keeps what this package logs, and lets a test wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+        self._more = threading.Condition()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with self._more:
+            self.records.append(record)
+            self._more.notify_all()
+
+    def until(self, text: str, count: int = 1) -> list[logging.LogRecord]:
+        """Returns the records that have a text, once there are so many."""
+
+        def found() -> list[logging.LogRecord]:
+            return [one for one in self.records if text in one.getMessage()]
+
+        with self._more:
+            assert self._more.wait_for(lambda: len(found()) >= count, SECONDS), self.records
+            return found()
+
+
+@pytest.fixture
+def heard() -> Any:
+    heard = Heard()
+    log = logging.getLogger("lro_grpc")
+    log.addHandler(heard)
+    yield heard
+    log.removeHandler(heard)
+
+
+STANDS = "the event loop has stood still for"
+GOES_ON = "the event loop goes on, after it stood still for"
+
+
+def block_here(gate: Gate) -> None:
+    gate.block()
+
+
+@pytest.mark.parametrize("in_child", [False, True], ids=["handler", "task of a handler"])
+def test_a_handler_that_blocks_the_event_loop_is_named_while_it_does(
+    serve: Serve, gate: Gate, heard: Heard, *, in_child: bool
+) -> None:
+    async def block() -> None:
+        block_here(gate)
+
+    async def run(_: Any, request: Any, op: Any) -> Any:
+        await (asyncio.create_task(block()) if in_child else block())
+        return Instance()
+
+    server = serve(fleet("CreateInstance", run))
+    with futures.ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(server.create)
+        first, second = heard.until(STANDS, 2)  # the second one when it has lasted twice as long
+        gate.open()
+        name = starting.result(SECONDS).name
+    (end,) = heard.until(GOES_ON)
+    assert (first.levelname, end.levelname) == ("WARNING", "WARNING")
+    for record in (first, second):
+        message = record.getMessage()
+        assert f"in the handler of {CREATE} for {name}" in message
+        assert "in block_here" in message
+        assert len(message) < 6000
+        assert (record.operation, record.method) == (name, CREATE)  # type: ignore[attr-defined]
+
+
+def test_another_function_that_blocks_the_event_loop_is_shown_by_its_stack(
+    serve: Serve, gate: Gate, heard: Heard
+) -> None:
+    async def run(_: Any, request: Any, op: Any) -> Any:
+        return Instance()
+
+    async def prepare(_: Any, request: Any, context: Any) -> None:
+        block_here(gate)
+
+    server = serve(fleet("CreateInstance", run, prepare=prepare))
+    with futures.ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(server.create)
+        (told,) = heard.until(STANDS)
+        gate.open()
+        starting.result(SECONDS)
+    heard.until(GOES_ON)
+    assert "in block_here" in told.getMessage()
+    assert "in the handler of" not in told.getMessage()
+
+
+def test_of_an_event_loop_that_goes_on_nothing_is_said(serve: Serve, heard: Heard) -> None:
+    async def run(_: Any, request: Any, op: Any) -> Any:
+        await asyncio.sleep(2)
+        return Instance()
+
+    server = serve(fleet("CreateInstance", run))
+    assert server.done(server.create().name).HasField("response")
+    assert [one for one in heard.records if "stood still" in one.getMessage()] == []
