@@ -158,9 +158,8 @@ class Cluster:
         for connection in ("_read_connection", "_page_connection", "_write_connection"):
             if hasattr(store, connection):
                 getattr(store, connection).close()
-        if store._lock._descriptor != -1:
-            with contextlib.suppress(OSError):  # it was closed in good order
-                store._lock.release()
+        with contextlib.suppress(OSError):  # it was closed in good order
+            store._files.release()
         return True
 
     def _in_file(self) -> Sequence[Record]:
