@@ -4,6 +4,9 @@ There are two: the operation's deadline, and the longest time without progress. 
 stopped has the time of one lease to unwind. After that its operation is taken from it, with an
 event of the limit's own, and whatever the handler still does comes to nothing: a thread cannot be
 ended from outside, but the fence refuses its events.
+
+The deadline is a time of day, and holds whatever happens. All else is time in which the handler
+could go on: while the event loop stands still, or the process, none of it passes, but for a tenth.
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ from lro_grpc._errors import AttemptStopped, StopReason
 from lro_grpc._operation.events import Event, Expire, LeaseLost, Release
 from lro_grpc._runtime.clock import Clock, seconds
 from lro_grpc._runtime.log import log_outcome
+
+_NAPS = 10
+"""The parts in which time is measured: a pause of the process costs one of them at most."""
 
 
 def watch(attempt: Attempt, clock: Clock, margin: float) -> Sequence[asyncio.Task[None]]:
@@ -45,7 +51,7 @@ async def _expire(attempt: Attempt, clock: Clock, margin: float) -> None:
     while (left := attempt.record.deadline_time - clock.now()) > 0:
         await clock.sleep(seconds(left))
     attempt.time_out()
-    await clock.sleep(margin)
+    await _give_time(clock, margin)
     if attempt.stopping.is_undoing:
         return  # the rollback of a batch is not cut short
     report = attempt.progress.take()
@@ -55,11 +61,32 @@ async def _expire(attempt: Attempt, clock: Clock, margin: float) -> None:
 
 async def _lose_stuck(attempt: Attempt, clock: Clock, longest: float, margin: float) -> None:
     """Stops an attempt that has made no progress for too long."""
-    while (left := attempt.progress.last_time + longest - clock.monotonic()) > 0:
-        await clock.sleep(left)
+    seen, left = attempt.progress.last_time, longest
+    while left > 0:
+        passed = await _nap(clock, min(left, longest / _NAPS))
+        left -= passed
+        if attempt.progress.last_time != seen:
+            seen = attempt.progress.last_time
+            left = longest - min(passed, clock.monotonic() - seen)
     attempt.call_stuck()
-    await clock.sleep(margin)
+    await _give_time(clock, margin)
     await _give_up(attempt, LeaseLost(attempt.number, stuck=True))
+
+
+async def _give_time(clock: Clock, seconds: float) -> None:
+    """Waits for some seconds in which this process goes on."""
+    left = seconds
+    while left > 0:
+        left -= await _nap(clock, min(left, seconds / _NAPS))
+
+
+async def _nap(clock: Clock, seconds: float) -> float:
+    """Sleeps; returns the seconds that have passed, without those by which it woke up late."""
+    loop = asyncio.get_running_loop()
+    begin, at_loop = clock.monotonic(), loop.time()
+    await clock.sleep(seconds)
+    is_late = loop.time() - at_loop > seconds
+    return seconds if is_late else max(seconds, clock.monotonic() - begin)
 
 
 async def _give_up(attempt: Attempt, event: Event) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import queue
 import threading
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from server_harness import FLEET, SECONDS, Gate, Instance, Server, fleet, response_of
 
+import lro_grpc
 from lro_grpc._operation.events import Heartbeat, LeaseLost, apply_safely
 from lro_grpc._runtime.clock import SystemClock
 from lro_grpc.stores import MemoryStore
@@ -142,6 +144,44 @@ def test_leases_on_a_shared_store_are_renewed_while_the_event_loop_stands_still(
     finally:
         is_over.set()
         rival.join()
+
+
+def test_time_in_which_the_event_loop_stands_still_does_not_count_as_time_without_progress(
+    serve: Serve, blocking: Blocking, gate: Gate
+) -> None:
+    """Though the handler that is not to blame needs some more steps until it has news."""
+
+    async def run(_: Any, request: Any, op: Any) -> Any:
+        while not gate.is_open:
+            for _step in range(4):
+                await asyncio.sleep(0.05)
+            op.progress(detail="on the way")
+            blocking.began.put(op.name)
+        return Instance(name="steady", seed_rows=op.attempt)
+
+    limit = timedelta(seconds=2)
+    server = serve(
+        blocking.servicer,
+        configure=lambda operations: operations.add_method(
+            "/test.v1.Tests/Run",
+            functools.partial(run, None),
+            request=Instance,
+            response=Instance,
+            options=lro_grpc.MethodOptions(progress_timeout=limit),
+        ),
+    )
+    name = server.start("/test.v1.Tests/Run", Instance()).name
+    assert blocking.began.get(timeout=SECONDS) == name
+    with futures.ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(server.create, instance_id="blocks")
+        while blocking.began.get(timeout=SECONDS) == name:
+            pass
+        threading.Event().wait(1.5 * limit.total_seconds())
+        blocking.loop.open()
+        starting.result(SECONDS)
+    assert blocking.began.get(timeout=SECONDS) == name
+    gate.open()
+    assert response_of(server.done(name)) == Instance(name="steady", seed_rows=1)
 
 
 # What is said of it.
