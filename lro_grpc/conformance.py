@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, cast
 
 from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
@@ -62,7 +62,7 @@ from lro_grpc._operation.events import (
     cancelled_status,
 )
 from lro_grpc._operation.record import Record
-from lro_grpc._stores.store import MAX_EXAMINED, Leased, Now, Query, Store
+from lro_grpc._stores.store import MAX_EXAMINED, Leased, Now, Query, SharedStore, Store
 
 __all__ = [
     "StoreConformance",
@@ -646,6 +646,26 @@ class StoreConformance:
         again = await store.apply(name, Claim(_LEASE))
         await _refused(StaleAttemptError, store.apply(name, LeaseLost(seen.attempt, proven=True)))
         await self._is(store, again)
+
+    @_with_store
+    async def test_a_shared_store_renews_leases_for_another_thread(self, store: Store) -> None:
+        """As heartbeats do: those of attempts that hold their operation, and no others (R6)."""
+        if store.exclusive:
+            return
+        shared = cast("SharedStore", store)
+        names = [(await store.create(self.record(f"op-{number}"))).name for number in (1, 2)]
+        await store.apply_all([(name, Claim(_LEASE)) for name in names])
+        await store.apply_all([(names[1], LeaseLost(1, proven=True)), (names[1], Claim(_LEASE))])
+        self.time += _LEASE - 1
+        former = [Leased(name, 1) for name in (*names, f"{names[0]}x")]
+        answers = await asyncio.to_thread(lambda: asyncio.run(_renewed(shared, former)))
+        renewed, stale, missing = answers
+        assert isinstance(renewed, Record)
+        assert renewed.lease_expire_time == self.time + _LEASE
+        assert isinstance(stale, StaleAttemptError)
+        assert isinstance(missing, OperationNotFoundError)
+        self.time += 2
+        assert list(await store.leased(until=self.time)) == [Leased(names[1], 2)]
 
     @_with_store
     async def test_the_last_attempt_lost_ends_it(self, store: Store) -> None:
@@ -1300,6 +1320,10 @@ class _Announced:
     def _note(self, before: Record | None, after: Record) -> None:
         self.befores.append(before)
         self.records.append(after)
+
+
+async def _renewed(store: SharedStore, leased: Sequence[Leased]) -> Sequence[Record | LroError]:
+    return await store.renew(leased, _LEASE)
 
 
 async def _refused(kind: type[LroError], call: Coroutine[Any, Any, object]) -> None:

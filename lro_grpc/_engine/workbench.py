@@ -357,5 +357,6 @@ class Workbench:
         On a shared store the answers to heartbeats tell it.
         """
         for attempt in list(self._attempts.values()):
+            await asyncio.sleep(0)  # they may be many
             with contextlib.suppress(OperationNotFoundError):  # it was deleted, and goes on
                 self._see(attempt, await self.store.read(attempt.name))
