@@ -292,7 +292,7 @@ class StoreConformance:
         assert len(await self._listed(store)) == 2
 
     @_with_store
-    async def test_a_request_id_belongs_to_its_method_and_parent(self, store: Store) -> None:
+    async def test_a_request_id_belongs_to_its_method_parent_and_caller(self, store: Store) -> None:
         """Elsewhere it is another one; and no request_id is like no other."""
         made = [
             self.record("op-1", request_id="r", fingerprint=b"f"),
@@ -301,22 +301,40 @@ class StoreConformance:
             self.record("op-4", request_id="r", fingerprint=b"i", parent=""),
             self.record("op-5", fingerprint=b"f"),
             self.record("op-6", fingerprint=b"f"),
+            self.record("op-7", request_id="r", fingerprint=b"j", caller="ann"),
+            self.record("op-8", request_id="r", fingerprint=b"k", caller="bob"),
         ]
         assert [await store.create(one) for one in made] == made
+        assert await store.find_request(self.METHOD, "r", "ann") == [made[6]]
+        again = self.record("op-9", request_id="r", fingerprint=b"k", caller="bob")
+        assert await store.create(again) == made[7]
+        await store.apply(made[6].name, Delete())
+        assert await store.create(again) == made[7]
+
+    @_with_store
+    async def test_callers_that_race_for_a_request_id_have_one_each(self, store: Store) -> None:
+        """However many of each come at once, in one commit or in several."""
+        copies = [
+            self.record(f"op-{n}", request_id="r", fingerprint=caller.encode(), caller=caller)
+            for n, caller in enumerate(["ann", "bob"] * 10)
+        ]
+        answers = await asyncio.gather(*map(store.create, copies))
+        assert [one.caller for one in answers] == [one.caller for one in copies]
+        assert len({one.name for one in answers}) == 2
 
     @_with_store
     async def test_a_request_is_found_by_its_method_and_id(self, store: Store) -> None:
         """And by nothing less, nor once it is deleted."""
         first = await store.create(self.record("op-1", request_id="r", fingerprint=b"f"))
         await store.create(self.record("op-2", fingerprint=b"f"))
-        assert await store.find_request(self.METHOD, "r") == [first]
+        assert await store.find_request(self.METHOD, "r", "") == [first]
         running = await store.apply(first.name, Claim(_LEASE))
-        assert await store.find_request(self.METHOD, "r") == [running]
-        for other in ((self.METHOD, "s"), (_OTHER_METHOD, "r")):
+        assert await store.find_request(self.METHOD, "r", "") == [running]
+        for other in ((self.METHOD, "s", ""), (_OTHER_METHOD, "r", ""), (self.METHOD, "r", "ann")):
             assert await store.find_request(*other) == []
-        assert await store.find_request(self.METHOD, "") == []
+        assert await store.find_request(self.METHOD, "", "") == []
         await store.apply(first.name, Delete())
-        assert await store.find_request(self.METHOD, "r") == []
+        assert await store.find_request(self.METHOD, "r", "") == []
 
     @_with_store
     async def test_an_operation_is_found_by_its_id(self, store: Store) -> None:
@@ -888,7 +906,7 @@ class StoreConformance:
         assert list(await store.expired(9)) == []
         for call in (store.read(name), store.operation(name), store.apply(name, TimePassed())):
             await _refused(OperationNotFoundError, call)
-        assert await store.find_request(self.METHOD, "r") == []
+        assert await store.find_request(self.METHOD, "r", "") == []
         again = self.record("op-1", request_id="r", fingerprint=b"g")
         assert await store.create(again) == again
         assert await self._listed(store) == [name, running, kept]

@@ -12,8 +12,10 @@ same everywhere, and work before the guard cannot be written:
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from google.protobuf.message import Message
@@ -42,13 +44,34 @@ from lro_grpc._stores.store import Page, Query, Store
 class Admitted:
     """A call that was let in, and the store for it."""
 
-    __slots__ = ("_pages", "caller", "store")
+    __slots__ = ("_authorize", "_authorized_until", "_lasts", "_pages", "caller", "store")
 
-    def __init__(self, caller: str, store: Store, pages: ReadablePages) -> None:
+    def __init__(
+        self,
+        caller: str,
+        store: Store,
+        pages: ReadablePages,
+        authorize: Callable[[], Awaitable[None]],
+        lasts: float,
+    ) -> None:
         self.caller = caller
         """The caller, as ``identify`` returned it; empty without one."""
         self.store = store
         self._pages = pages
+        self._authorize = authorize
+        self._lasts = lasts
+        self._authorized_until = asyncio.get_running_loop().time() + lasts
+
+    async def check_again(self) -> None:
+        """Lets the call in once more, unless that was just now: its access may be taken back.
+
+        Raises:
+            PermissionDeniedError: If it is not allowed any more.
+        """
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._authorized_until:
+            await self._authorize()
+            self._authorized_until = loop.time() + self._lasts
 
     async def operation(self, name: str) -> bytes:
         """Returns the served bytes of a name; a name that is stored need not be checked.
@@ -102,6 +125,7 @@ class GuardedStore:
         error_domain: ``ErrorInfo.domain`` of their errors that name none; if empty, that of other
             errors of the method that is called.
         operation_bytes: The most bytes of an operation.
+        access_lasts: The seconds after which a call that stays open is authorized again.
     """
 
     def __init__(
@@ -112,7 +136,9 @@ class GuardedStore:
         *,
         error_domain: str = "",
         operation_bytes: int = OPERATION_BYTES,
+        access_lasts: float = 10,
     ) -> None:
+        self._access_lasts = access_lasts
         self._pages = ReadablePages(operation_bytes + LISTED_BYTES)
         self._store = store
         self._error_domain = error_domain
@@ -145,22 +171,12 @@ class GuardedStore:
             ConfigurationError: If ``authorize`` says neither that it is, nor that it is not.
         """
         caller = await self.identify(call)
-        if self._authorize is None:
-            return Admitted(caller, self._store, self._pages)
-        known = await self._known(resource if operation is None else operation) if named else None
-        access = Access(caller, permission, resource, call.method, request, known)
-        allowed = await self._call_hook("authorize", self._authorize, access)
-        if not isinstance(allowed, bool):  # "False" and a Future are true
-            raise ConfigurationError(
-                f"authorize returned {type(allowed).__qualname__}; return True or False"
-            )
-        if not allowed:
-            raise PermissionDeniedError(
-                f"Permission '{permission}' denied on resource '{cut(resource)}'"
-                " (or it might not exist).",
-                metadata={"permission": permission, "resource": cut(resource)},
-            )
-        return Admitted(caller, self._store, self._pages)
+        about = (resource if operation is None else operation) if named else None
+        check = functools.partial(
+            self._check, caller, permission, resource, call.method, request, about
+        )
+        await check()
+        return Admitted(caller, self._store, self._pages, check, self._access_lasts)
 
     async def command(
         self, permission: str, kind: type[Message], event: Event, body: bytes, call: Call
@@ -189,6 +205,31 @@ class GuardedStore:
             call.caller = await self._caller(call)
             call.is_identified = True
         return call.caller
+
+    async def _check(
+        self,
+        caller: str,
+        permission: str,
+        resource: str,
+        method: str,
+        request: Message,
+        operation: str | None,
+    ) -> None:
+        if self._authorize is None:
+            return
+        known = None if operation is None else await self._known(operation)
+        access = Access(caller, permission, resource, method, request, known)
+        allowed = await self._call_hook("authorize", self._authorize, access)
+        if not isinstance(allowed, bool):  # "False" and a Future are true
+            raise ConfigurationError(
+                f"authorize returned {type(allowed).__qualname__}; return True or False"
+            )
+        if not allowed:
+            raise PermissionDeniedError(
+                f"Permission '{permission}' denied on resource '{cut(resource)}'"
+                " (or it might not exist).",
+                metadata={"permission": permission, "resource": cut(resource)},
+            )
 
     async def _caller(self, call: Call) -> str:
         if self._identify is None:

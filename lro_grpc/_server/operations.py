@@ -85,7 +85,8 @@ class Operations(Lifespan):
         max_wait: The longest that a Wait may last; a longer timeout is clamped to it (P9).
         watch_resend: The interval at which a Watch repeats a state that lasts, so that either side
             notices when the other one is gone. This package's client gives up on one that sends
-            nothing for 35 seconds.
+            nothing for 35 seconds. ``authorize`` is asked again as often, while a Watch lasts; and
+            once before a Wait is answered that has lasted longer.
         poll_after: The pause before the next Get that is recommended to a caller whose operation
             is not done (P5): it is in the initial metadata of the Get, as ``lro-poll-after-ms``.
             Nothing is recommended unless given.
@@ -170,6 +171,7 @@ class Operations(Lifespan):
             authorize,
             error_domain=error_domain or "",
             operation_bytes=self._limits.operation_bytes,
+            access_lasts=watch_resend.total_seconds(),
         )
         self._service = OperationsService(
             self._guarded,

@@ -74,9 +74,9 @@ class ForwardingStore:
         """Returns the bytes that Get answers with."""
         return await self._call(self._store.operation, name)
 
-    async def find_request(self, method: str, request_id: str) -> Sequence[Record]:
-        """Returns the operations that were started under a ``request_id``."""
-        return await self._call(self._store.find_request, method, request_id)
+    async def find_request(self, method: str, request_id: str, caller: str) -> Sequence[Record]:
+        """Returns the operations that a caller has started under a ``request_id``."""
+        return await self._call(self._store.find_request, method, request_id, caller)
 
     async def find_id(self, operation_id: str) -> Sequence[str]:
         """Returns the names that end with an id."""

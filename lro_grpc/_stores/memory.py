@@ -42,7 +42,7 @@ class MemoryStore:
         self._now = now
         self._records: dict[str, Record] = {}
         self._sequence: dict[str, int] = {}
-        self._requests: dict[tuple[str, str], dict[str, str]] = {}  # -> parent -> name
+        self._requests: dict[tuple[str, str, str], dict[str, str]] = {}  # -> parent -> name
         self._exclusive_holders: dict[str, str] = {}  # exclusive_target -> name
         self._next = itertools.count(1)
         self._listeners: list[Listener] = []
@@ -60,14 +60,15 @@ class MemoryStore:
 
     async def create(self, record: Record) -> Record:
         """Stores a new record, unless its ``request_id`` was used before."""
-        stored = self._requests.get((record.method, record.request_id), {}).get(record.parent)
+        stored = self._requests.get(_request_key(record), {}).get(record.parent)
         if stored is not None:
             return check_same_request(self._records[stored], record)
         if record.name in self._records:
             raise name_taken(record.name)
         holder = await self.exclusive_holder(record.exclusive_target)
         if holder:
-            raise in_progress(record.exclusive_target, holder)
+            held_by = self._records[holder]
+            raise in_progress(record.exclusive_target, held_by, caller=record.caller)
         self._sequence[record.name] = next(self._next)
         self._keep(None, record)
         return record
@@ -82,10 +83,10 @@ class MemoryStore:
             raise after
         if after is not before:
             if before.request_id and not after.request_id:
-                of_request = self._requests[before.method, before.request_id]
+                of_request = self._requests[_request_key(before)]
                 del of_request[before.parent]
                 if not of_request:
-                    del self._requests[before.method, before.request_id]
+                    del self._requests[_request_key(before)]
             if before.exclusive_target and not after.exclusive_target:
                 del self._exclusive_holders[before.exclusive_target]
             self._keep(before, after)
@@ -112,11 +113,10 @@ class MemoryStore:
         """Returns the bytes that Get answers with."""
         return (await self.read(name)).operation
 
-    async def find_request(self, method: str, request_id: str) -> Sequence[Record]:
-        """Returns the operations that were started under a ``request_id``."""
-        return [
-            self._records[name] for name in self._requests.get((method, request_id), {}).values()
-        ]
+    async def find_request(self, method: str, request_id: str, caller: str) -> Sequence[Record]:
+        """Returns the operations that a caller has started under a ``request_id``."""
+        of_request = self._requests.get((method, request_id, caller), {})
+        return [self._records[name] for name in of_request.values()]
 
     async def find_id(self, operation_id: str) -> Sequence[str]:
         """Returns the names that end with an id."""
@@ -201,9 +201,13 @@ class MemoryStore:
         else:
             self._records[record.name] = record
             if record.request_id:
-                of_request = self._requests.setdefault((record.method, record.request_id), {})
+                of_request = self._requests.setdefault(_request_key(record), {})
                 of_request[record.parent] = record.name
             if record.exclusive_target:
                 self._exclusive_holders[record.exclusive_target] = record.name
         for listener in tuple(self._listeners):
             listener(before, record)
+
+
+def _request_key(record: Record) -> tuple[str, str, str]:
+    return record.method, record.request_id, record.caller

@@ -151,11 +151,11 @@ class Store(Protocol):
         ...
 
     async def create(self, record: Record) -> Record:
-        """Stores a new record, unless its ``request_id`` was used before.
+        """Stores a new record, unless its caller has used its ``request_id`` before.
 
         Returns:
-            The record; or the one that is stored under the same method, parent, ``request_id``
-            and fingerprint.
+            The record; or the one that is stored under the same method, parent, caller,
+            ``request_id`` and fingerprint.
 
         Raises:
             RequestIdReusedError: If that one's fingerprint is another (S22).
@@ -197,8 +197,11 @@ class Store(Protocol):
         """
         ...
 
-    async def find_request(self, method: str, request_id: str) -> Sequence[Record]:
-        """Returns the operations that were started under a ``request_id``: one a parent at most."""
+    async def find_request(self, method: str, request_id: str, caller: str) -> Sequence[Record]:
+        """Returns the operations that a caller has started under a ``request_id``.
+
+        There is one of a parent at most. The id of another caller is another id.
+        """
         ...
 
     async def find_id(self, operation_id: str) -> Sequence[str]:
@@ -292,12 +295,19 @@ def name_taken(name: str) -> LroError:
     )
 
 
-def in_progress(target: str, holder: str) -> OperationInProgressError:
-    """Returns the error for a new record whose target an operation has for itself (S6)."""
+def in_progress(target: str, holder: Record | None, *, caller: str) -> OperationInProgressError:
+    """Returns the error for a new record whose target an operation has for itself (S6).
+
+    Args:
+        target: The target.
+        holder: That operation; None if it cannot be read.
+        caller: The caller that wants the target; what another caller has started is not named.
+    """
+    named = holder.name if holder is not None and holder.caller == caller else ""
     return OperationInProgressError(
-        f"{holder} works on {target!r}, which one operation at a time may do;"
-        " wait until it is done, or cancel it",
-        metadata={"target": cut(target), "operation": holder},
+        f"{named or 'another operation'} works on {target!r}, which one operation at a time may do;"
+        f" wait until it is done{', or cancel it' if named else ''}",
+        metadata={"target": cut(target), **({"operation": named} if named else {})},
     )
 
 
@@ -308,26 +318,20 @@ def check_same_request(stored: Record, record: Record) -> Record:
         RequestIdReusedError: If it was not (S22).
     """
     if stored.fingerprint != record.fingerprint:
-        raise request_id_reused(stored, caller=record.caller)
+        raise request_id_reused(stored)
     return stored
 
 
-def request_id_reused(stored: Record, *, caller: str) -> RequestIdReusedError:
+def request_id_reused(stored: Record) -> RequestIdReusedError:
     """Returns the error for a request under the ``request_id`` of another one (S22).
 
     Args:
-        stored: What was started under it.
-        caller: The caller that uses it now; what another caller has started is not named.
+        stored: The operation that the same caller has started under it.
     """
-    is_own = stored.caller == caller
-    started = f", which started {stored.name}" if is_own else ""
     return RequestIdReusedError(
-        f"request_id {cut(stored.request_id)!r} was used for another request of {stored.method}"
-        f"{started}; use a new one for a new request",
-        metadata={
-            "request_id": cut(stored.request_id),
-            **({"operation": stored.name} if is_own else {}),
-        },
+        f"request_id {cut(stored.request_id)!r} was used for another request of {stored.method},"
+        f" which started {stored.name}; use a new one for a new request",
+        metadata={"request_id": cut(stored.request_id), "operation": stored.name},
     )
 
 

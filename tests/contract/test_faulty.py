@@ -116,8 +116,8 @@ class PatientStore:
     async def operation(self, name: str) -> bytes:
         return await self._again(lambda: self._store.operation(name))
 
-    async def find_request(self, method: str, request_id: str) -> Sequence[Record]:
-        return await self._again(lambda: self._store.find_request(method, request_id))
+    async def find_request(self, method: str, request_id: str, caller: str) -> Sequence[Record]:
+        return await self._again(lambda: self._store.find_request(method, request_id, caller))
 
     async def find_id(self, operation_id: str) -> Sequence[str]:
         return await self._again(lambda: self._store.find_id(operation_id))

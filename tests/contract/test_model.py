@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,7 @@ LEASE = 15 * SECOND
 METHODS = ("/contract.v1.Contract/Run", "/contract.v1.Contract/RunOther")
 PARENTS = ("", "projects/p", "projects/p/locations/l")
 REQUEST_IDS = ("", "r", "s")
+CALLERS = ("", "", "ann", "bob")
 TARGETS = ("", "t", "u")
 
 _InstanceStatus = batch_create_instances_pb2.BatchCreateInstanceStatus
@@ -119,6 +121,7 @@ creations = st.fixed_dictionaries(
         "method": st.sampled_from(METHODS),
         "parent": st.sampled_from(PARENTS),
         "request_id": st.sampled_from(REQUEST_IDS),
+        "caller": st.sampled_from(CALLERS),
         "fingerprint": st.sampled_from((b"f", b"f", b"g")),
         "target": st.sampled_from(TARGETS),
         "exclusive": flags,
@@ -160,7 +163,7 @@ class Model:
             return name_taken(made.name)
         holder = self.exclusive_holder(made.exclusive_target)
         if holder:
-            return in_progress(made.exclusive_target, holder)
+            return in_progress(made.exclusive_target, self.records.get(holder), caller=made.caller)
         self._keep(None, made)
         return made
 
@@ -192,8 +195,8 @@ class Model:
             del self.records[after.name]
 
     @staticmethod
-    def _request(one: Record) -> tuple[str, str, str]:
-        return one.method, one.parent, one.request_id
+    def _request(one: Record) -> tuple[str, str, str, str]:
+        return one.method, one.parent, one.caller, one.request_id
 
 
 class StoreAgainstModel(RuleBasedStateMachine):
@@ -310,12 +313,13 @@ class StoreAgainstModel(RuleBasedStateMachine):
             assert list(await self.store.claimable({method: 1})) == ready[:1]
             waiting = await self.store.waiting(method)
             assert dict(waiting) == {one.name: one.caller for one in waits}
-            for request_id in REQUEST_IDS:
-                found = await self.store.find_request(method, request_id)
+            for request_id, caller in itertools.product(REQUEST_IDS, CALLERS):
+                found = await self.store.find_request(method, request_id, caller)
+                asked = (method, request_id, caller)
                 assert {one.name: one for one in found} == {
                     one.name: one
                     for one in records
-                    if request_id and (one.method, one.request_id) == (method, request_id)
+                    if request_id and (one.method, one.request_id, one.caller) == asked
                 }
         for until in (None, self.now, self.now + LEASE):
             assert set(await self.store.leased(until=until)) == {

@@ -103,7 +103,7 @@ QUERIES: dict[str, tuple[Callable[[SqliteStore], Awaitable[object]], set[str]]] 
     "read": (lambda store: store.read(NAME), {BY_NAME}),
     "operation": (lambda store: store.operation(NAME), {BY_NAME}),
     "find_request": (
-        lambda store: store.find_request(METHOD, "request 1"),
+        lambda store: store.find_request(METHOD, "request 1", ""),
         {"operations_requests"},
     ),
     "find_id": (lambda store: store.find_id("op-1"), {"operations_ids"}),

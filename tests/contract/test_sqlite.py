@@ -203,12 +203,12 @@ async def test_a_commit_shows_nowhere_before_it_is_announced(path, monkeypatch):
         await commit.in_file.wait()
         assert await store.read(made.name) == made
         assert await store.operation(made.name) == made.operation
-        assert await store.find_request(METHOD, "r") == [made]
+        assert await store.find_request(METHOD, "r", "") == [made]
         page = await store.page(Query(PARENT), position=b"", size=1)
         assert page.operations == [made.operation]
         commit.may_be_announced.set()
         claimed = await claiming
-        assert await store.find_request(METHOD, "r") == [claimed]
+        assert await store.find_request(METHOD, "r", "") == [claimed]
 
 
 async def test_a_taken_name_is_refused_by_what_is_in_the_file(path):
@@ -478,13 +478,13 @@ HOT = {
         "INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
     ),
     "found request": (
-        lambda store: store.find_request(METHOD, "r"),
-        "operations_requests (method=? AND request_id=?)",
+        lambda store: store.find_request(METHOD, "r", ""),
+        "operations_requests (method=? AND request_id=? AND caller=?)",
     ),
     "found id": (lambda store: store.find_id("op-1"), "operations_ids (<expr>=?)"),
     "created under a request": (
         lambda store: store.create(new("op-2", request_id="r")),
-        "operations_requests (method=? AND request_id=? AND parent=?)",
+        "operations_requests (method=? AND request_id=? AND caller=? AND parent=?)",
     ),
     "read": (lambda store: store.read(new().name), "operations_names (name=?)"),
     "served": (lambda store: store.operation(new().name), "operations_names (name=?)"),
@@ -651,7 +651,7 @@ def test_the_stored_operation_is_what_a_record_says(path):
 # Files of other versions.
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_a_file_from_before_the_first_release_is_refused_and_left_alone(path, version):
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE operations (name TEXT, lease_time INTEGER)")

@@ -79,6 +79,7 @@ class ControlService:
         sent, resend = b"", 0.0
         with self._notifier.watch(request.name) as subscription:
             while True:
+                await admitted.check_again()
                 operation = await admitted.operation(request.name)
                 call.stay_open()
                 if operation != sent or loop.time() >= resend:

@@ -171,6 +171,7 @@ class OperationsService:
                 else:
                     await subscription.wait(end - now)
                     continue
+                await admitted.check_again()
                 log_wait_ended(request.name, reason.value, now - begin)
                 self._telemetry.wait_ended(reason.value, now - begin)
                 return operation

@@ -37,6 +37,7 @@ from lro_grpc._errors import (
     ConfigurationError,
     InvalidArgumentError,
     LimitReachedError,
+    OperationNotFoundError,
     OperationTooLargeError,
 )
 from lro_grpc._operation import names, publication, record, size
@@ -135,7 +136,7 @@ class Starter:
                 if one.fingerprint == fingerprint:
                     return one.operation
                 if one.parent == self._parent(Prepared(), request):
-                    raise request_id_reused(one, caller=caller) from refusal
+                    raise request_id_reused(one) from refusal
             raise
         made = publication.create(
             parent=self._parent(prepared, request),
@@ -164,7 +165,7 @@ class Starter:
         if self._handler.former_names:  # the store looks for an id within one method
             for one in await self._earlier(admitted, request_id):
                 if one.method != made.method and one.parent == made.parent:
-                    raise request_id_reused(one, caller=caller)
+                    raise request_id_reused(one)
         try:
             with (
                 self._queues.entry(made),
@@ -202,7 +203,7 @@ class Starter:
             return ()
         found: list[record.Record] = []
         for method in self._handler.names:
-            found += await admitted.store.find_request(method, request_id)
+            found += await admitted.store.find_request(method, request_id, admitted.caller)
         return found
 
     async def _prepared(self, request: Message, call: Call) -> Prepared:
@@ -263,7 +264,11 @@ class Starter:
         if self._options.exclusive:
             holder = await admitted.store.exclusive_holder(prepared.target)
             if holder:
-                raise in_progress(prepared.target, holder)
+                try:
+                    found = await admitted.store.read(holder)
+                except OperationNotFoundError:  # it is deleted, and runs on
+                    found = None
+                raise in_progress(prepared.target, found, caller=admitted.caller)
         response = _anys.pack(self._handler.response_class())
         return operations_pb2.Operation(done=True, response=response).SerializeToString()
 

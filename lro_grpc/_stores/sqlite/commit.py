@@ -35,7 +35,7 @@ BY_EXCLUSIVE_TARGET = (
 
 _BY_REQUEST = (
     "SELECT name FROM operations"
-    " WHERE method = ? AND request_id = ? AND parent = ? AND request_id <> ''"
+    " WHERE method = ? AND request_id = ? AND caller = ? AND parent = ? AND request_id <> ''"
 )
 
 
@@ -79,7 +79,7 @@ class Commit:
         self._now = now
         self._records: dict[str, Record] = {}
         self._new: set[str] = set()
-        self._requests: dict[tuple[str, str, str], str] = {}
+        self._requests: dict[tuple[str, str, str, str], str] = {}
         self._exclusive_holders: dict[str, str] = {}
         self._freed: list[str] = []
 
@@ -111,7 +111,7 @@ class Commit:
             raise name_taken(record.name)
         holder = self._exclusive_holder(record.exclusive_target)
         if holder:
-            raise in_progress(record.exclusive_target, holder)
+            raise in_progress(record.exclusive_target, self._get(holder), caller=record.caller)
         self._new.add(record.name)
         self._change(None, record)
         return record
@@ -126,7 +126,7 @@ class Commit:
             return after
         if after is not before:
             if before.request_id and not after.request_id:
-                self._requests[before.method, before.request_id, before.parent] = ""
+                self._requests[_request_key(before)] = ""
             if before.exclusive_target and not after.exclusive_target:
                 self._exclusive_holders[before.exclusive_target] = ""
                 self._freed.append(name)
@@ -161,7 +161,7 @@ class Commit:
     def _change(self, before: Record | None, record: Record) -> None:
         self._records[record.name] = record
         if record.request_id:
-            self._requests[record.method, record.request_id, record.parent] = record.name
+            self._requests[_request_key(record)] = record.name
         if record.exclusive_target:
             self._exclusive_holders[record.exclusive_target] = record.name
         self.changes.append((before, record))
@@ -181,7 +181,7 @@ class Commit:
         return self._connection.execute(query, (name,)).fetchone() is not None
 
     def _by_request(self, record: Record) -> Record | None:
-        key = (record.method, record.request_id, record.parent)
+        key = _request_key(record)
         name = self._requests.get(key)
         if name is None:
             row = self._connection.execute(_BY_REQUEST, key).fetchone()
@@ -200,3 +200,8 @@ class Commit:
 
 def _is_gone(record: Record) -> bool:
     return record.deleted and record.done
+
+
+def _request_key(record: Record) -> tuple[str, str, str, str]:
+    """Returns the columns by which the same request is found again."""
+    return record.method, record.request_id, record.caller, record.parent

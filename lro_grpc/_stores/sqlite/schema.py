@@ -32,7 +32,7 @@ _SCHEMA = (
     f"CREATE TABLE operations (sequence INTEGER PRIMARY KEY AUTOINCREMENT, {_DEFINITIONS})",
     "CREATE UNIQUE INDEX operations_names ON operations (name)",
     "CREATE INDEX operations_listed ON operations (parent, sequence) WHERE NOT deleted",
-    "CREATE UNIQUE INDEX operations_requests ON operations (method, request_id, parent)"
+    "CREATE UNIQUE INDEX operations_requests ON operations (method, request_id, caller, parent)"
     " WHERE request_id <> ''",
     f"CREATE INDEX operations_claimable ON operations (method, sequence) WHERE {CLAIMABLE}",
     "CREATE INDEX operations_leased ON operations (lease_expire_time) WHERE lease_expire_time <> 0",

@@ -201,13 +201,14 @@ class SqliteStore:
             raise not_found(name)
         return bytes(rows[0][0])
 
-    async def find_request(self, method: str, request_id: str) -> Sequence[Record]:
-        """Returns the operations that were started under a ``request_id``."""
+    async def find_request(self, method: str, request_id: str, caller: str) -> Sequence[Record]:
+        """Returns the operations that a caller has started under a ``request_id``."""
         rows = self._fetch(
             f"SELECT {COLUMNS} FROM operations"
-            " WHERE method = ? AND request_id = ? AND request_id <> ''",
+            " WHERE method = ? AND request_id = ? AND caller = ? AND request_id <> ''",
             method,
             request_id,
+            caller,
         )
         found = map(record_of, rows)
         return [self._recent.get(record.name) or record for record in found]

@@ -7,6 +7,7 @@ import queue
 import re
 from collections.abc import Callable
 from concurrent import futures
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -24,6 +25,7 @@ from server_harness import (
     Server,
     defined_with,
     errors_logged,
+    failure_of,
     fleet,
     refused,
     response_of,
@@ -645,55 +647,130 @@ def test_mutual_tls_identifies_the_caller(
 # One caller's request_id is not another's (R2, S22)
 
 
-def test_a_request_id_of_someone_else_is_taken_and_says_no_more(serve: Serve, store: str) -> None:
+def test_a_request_id_of_someone_else_is_another_id(serve: Serve, store: str) -> None:
+    """It can be neither taken from them, nor probed."""
     server = guarded(serve, Door(), store=store)
     ann, bob = server.client(("caller", "ann")), server.client(("caller", "bob"))
     mine = ann.create(request_id="r", instance_id="i").name
-    failures = [
-        refused(lambda: bob.create(request_id="r", instance_id="i")),
-        refused(lambda: bob.create(request_id="r", instance_id="other")),
-    ]
-    for failure in failures:
-        assert (failure.code, failure.info.reason) == (
-            grpc.StatusCode.ALREADY_EXISTS,
-            "REQUEST_ID_REUSED",
-        )
-        assert dict(failure.info.metadata) == {"request_id": "r"}
-        assert mine.rpartition("/")[2] not in str(failure)
-        assert "ann" not in failure.message
-    assert failures[0] == failures[1]
-    assert ann.create(request_id="r", instance_id="i").name == mine
-    assert server.names() == [mine]
+    others = bob.create(request_id="r", instance_id="i").name
+    assert others != mine
+    for caller, name in ((ann, mine), (bob, others)):
+        assert caller.create(request_id="r", instance_id="i").name == name
+        failure = refused(lambda: caller.create(request_id="r", instance_id="x"))  # noqa: B023
+        assert failure.info.reason == "REQUEST_ID_REUSED"
+        assert dict(failure.info.metadata) == {"request_id": "r", "operation": name}
+    assert server.names() == [others, mine]
 
 
-def test_of_two_callers_that_race_for_a_request_id_one_has_it(serve: Serve, store: str) -> None:
+def test_of_callers_that_race_for_a_request_id_each_has_its_own(serve: Serve, store: str) -> None:
     server = guarded(serve, Door(), store=store)
     callers = [server.client(("caller", who)) for who in ("ann", "bob")]
-    answers = together(8, lambda n: callers[n % 2].create(request_id="r"))
-    assert len(server.names()) == 1
-    winners = [n % 2 for n, one in enumerate(answers) if isinstance(one, operations_pb2.Operation)]
-    assert winners in ([0] * 4, [1] * 4)
+    answers = together(8, lambda n: callers[n % 2].create(request_id="r").name)
+    assert len({*answers[::2]}) == len({*answers[1::2]}) == 1
+    assert {*answers} == {*server.names()}
 
 
-@pytest.mark.parametrize("overtaken", [False, True])
 def test_a_caller_whose_own_request_is_refused_in_prepare_learns_nothing_of_the_others(
-    serve: Serve, overtaken: bool
+    serve: Serve,
 ) -> None:
-    """``prepare`` may refuse what another's start has made: then the error is that of the id."""
+    """``prepare`` may refuse what another's start has made: then its error is the RPC's own."""
     refusing = False
 
     def prepare(self: Any, request: Any, context: Any) -> None:
         if refusing:
-            raise lro_grpc.LroError("it is there", code=lro_grpc.Code.ALREADY_EXISTS)
+            raise lro_grpc.LroError("no more", code=lro_grpc.Code.ALREADY_EXISTS, reason="THERE")
 
     servicer = fleet("CreateInstance", lambda self, request, op: Instance(), prepare=prepare)
     server = guarded(serve, Door(), servicer=servicer)
-    mine = server.client(("caller", "ann")).create(request_id="r").name
+    ann, bob = server.client(("caller", "ann")), server.client(("caller", "bob"))
+    mine = ann.create(request_id="r").name
     refusing = True
-    bob = server.client(("caller", "ann" if overtaken else "bob"))
     failure = refused(lambda: bob.create(request_id="r", instance_id="other"))
+    assert failure.info.reason == "THERE"
+    failure = refused(lambda: ann.create(request_id="r", instance_id="other"))
     assert failure.info.reason == "REQUEST_ID_REUSED"
-    assert (mine in failure.message) == overtaken
+    assert mine in failure.message
+
+
+@pytest.mark.parametrize("validate_only", [False, True])
+def test_who_has_an_exclusive_target_is_named_to_nobody_else(
+    serve: Serve, store: str, validate_only: bool
+) -> None:
+    held = Held("async def")
+    server = guarded(serve, Door(), servicer=held.servicer(exclusive=True), store=store)
+    ann, bob = server.client(("caller", "ann")), server.client(("caller", "bob"))
+    name = ann.create(instance_id="i").name
+    held.next()
+    target = f"{PARENT}/instances/i"
+    own = refused(lambda: ann.create(instance_id="i", validate_only=validate_only))
+    assert dict(own.info.metadata) == {"target": target, "operation": name}
+    failure = refused(lambda: bob.create(instance_id="i", validate_only=validate_only))
+    assert (failure.code, failure.info.reason) == (
+        grpc.StatusCode.ABORTED,
+        "OPERATION_IN_PROGRESS",
+    )
+    assert dict(failure.info.metadata) == {"target": target}
+    assert name.rpartition("/")[2] not in str(failure)
+    assert "ann" not in failure.message
+    held.gate.open()
+
+
+# Access that is taken back
+
+AT_ONCE = timedelta(microseconds=1)
+
+
+def test_a_watch_ends_when_its_access_is_taken_back(
+    serve: Serve, door: Door, hook_keyword: str
+) -> None:
+    """It is asked again at each interval at which a state is repeated."""
+    held = Held("async def")
+    interval = timedelta(seconds=0.1)
+    server = guarded(serve, door, hook_keyword, servicer=held.servicer(), watch_resend=interval)
+    name = server.create().name
+    held.next()
+    watching = server.watching(name)
+    next(watching)
+    next(watching)
+    door.shut = {"operations.watch"}
+    with pytest.raises(grpc.RpcError) as raised:
+        list(watching)
+    assert failure_of(raised.value).status == denied("operations.watch", name)
+    held.gate.open()
+
+
+def test_a_watch_shows_no_end_to_a_caller_whose_access_is_taken_back(
+    serve: Serve, door: Door, hook_keyword: str
+) -> None:
+    held = Held("async def")
+    server = guarded(serve, door, hook_keyword, servicer=held.servicer(), watch_resend=AT_ONCE)
+    name = server.create().name
+    held.next()
+    watching = server.watching(name)
+    assert not next(watching).operation.done
+    door.shut = {"operations.watch"}
+    held.gate.open()
+    seen = []
+    with pytest.raises(grpc.RpcError) as raised:
+        seen.extend(watching)
+    assert not any(one.operation.done for one in seen)
+    assert failure_of(raised.value).status == denied("operations.watch", name)
+
+
+def test_a_long_wait_answers_nothing_to_a_caller_whose_access_is_taken_back(
+    serve: Serve, door: Door, hook_keyword: str
+) -> None:
+    """Whether its time is over, or the operation ends."""
+    held = Held("async def")
+    server = guarded(serve, door, hook_keyword, servicer=held.servicer(), watch_resend=AT_ONCE)
+    name = server.create().name
+    held.next()
+    waits = [server.waiting(name), server.waiting(name, 0.3)]
+    server.wait(name, 0)
+    door.shut = {"operations.wait"}
+    assert failure_of(waits[1].exception(SECONDS)).status == denied("operations.wait", name)
+    held.gate.open()
+    assert failure_of(waits[0].exception(SECONDS)).status == denied("operations.wait", name)
 
 
 # A policy by what the operation is (P12)
