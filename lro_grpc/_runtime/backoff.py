@@ -28,7 +28,9 @@ class Backoff:
     """Whether pauses are random; each is its ceiling otherwise."""
 
     def __post_init__(self) -> None:
-        if not timedelta(0) < self.initial <= self.maximum or self.multiplier < 1:
+        times = all(isinstance(one, timedelta) for one in (self.initial, self.maximum))
+        factor = isinstance(self.multiplier, (int, float)) and self.multiplier >= 1  # not NaN
+        if not times or not factor or not timedelta(0) < self.initial <= self.maximum:
             raise ValueError(f"{self} needs 0 < initial <= maximum and multiplier >= 1")
 
     def pauses(self, random: Callable[[], float]) -> Iterator[float]:
@@ -65,7 +67,7 @@ class Retry:
     """Attempts at most, the first one included."""
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
+        if not isinstance(self.attempts, int) or self.attempts < 1:
             raise ValueError(f"{self} needs at least one attempt; give retry=None to have just one")
 
 

@@ -32,19 +32,26 @@ def seconds(duration: Micros) -> float:
     return duration / 1_000_000
 
 
-def check_duration(option: str, value: timedelta | None, *, least: timedelta | None = None) -> None:
+def check_duration(
+    option: str,
+    value: timedelta | None,
+    *,
+    least: timedelta | None = None,
+    optional: bool = True,
+) -> None:
     """Checks one option.
 
     Args:
         option: Its name.
-        value: Its value; None if it is not set.
+        value: Its value.
         least: The least value; one microsecond unless given.
+        optional: Whether it may be None, for not set.
 
     Raises:
         ConfigurationError: If it is no timedelta, or too short or too long.
     """
     least = timedelta.resolution if least is None else least
-    if value is None or (isinstance(value, timedelta) and least <= value <= LONGEST):
+    if optional if value is None else isinstance(value, timedelta) and least <= value <= LONGEST:
         return
     raise ConfigurationError(
         f"{option} is {value!r}; give a timedelta of at least {least} and at most {LONGEST.days}"

@@ -65,3 +65,13 @@ def check_function(option: str, value: Any) -> None:
     """
     if not callable(value):
         raise ConfigurationError(f"{option} is {value!r}; give a function")
+
+
+def check_type(option: str, value: Any, kind: type) -> None:
+    """Checks an option that is an object of a class.
+
+    Raises:
+        ConfigurationError: If it is none.
+    """
+    if not isinstance(value, kind):
+        raise ConfigurationError(f"{option} is {value!r}; give a {kind.__name__}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,8 +12,13 @@ from lro_grpc._engine.handler import RETRY_BACKOFF
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._runtime.backoff import Backoff
 from lro_grpc._runtime.clock import check_duration
-
-_MOST = 2**31 - 1
+from lro_grpc._runtime.options import (
+    check_flag,
+    check_function,
+    check_number,
+    check_text,
+    check_type,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -78,17 +84,24 @@ class MethodOptions:
     """``OperationMetadata.api_version``; the package's last part like ``v1`` unless set."""
 
     def __post_init__(self) -> None:
-        """Checks the numbers and times."""
-        for option in ("concurrency", "max_attempts"):
-            value = getattr(self, option)
-            if value is not None and not (isinstance(value, int) and 1 <= value <= _MOST):
-                raise ConfigurationError(
-                    f"{option} is {value!r}; give a whole number of 1 to {_MOST}"
-                )
+        """Checks the options."""
+        check_number("max_attempts", self.max_attempts)
+        if self.concurrency is not None:
+            check_number("concurrency", self.concurrency)
         if isinstance(self.former_names, str):
             raise ConfigurationError(f"former_names is {self.former_names!r}; give a list of names")
         for option in ("timeout", "progress_timeout", "retention"):
             check_duration(option, getattr(self, option))
+        for option in ("pausable", "exclusive"):
+            check_flag(option, getattr(self, option))
+        for option in ("verb", "api_version"):
+            if getattr(self, option) is not None:
+                check_text(option, getattr(self, option))
+        check_type("backoff", self.backoff, Backoff)
+        if self.retry is not None:
+            check_function("retry", self.retry)
+            if inspect.iscoroutinefunction(self.retry):
+                raise ConfigurationError("retry is a coroutine function; give a plain one")
 
     def __call__(self, run: F) -> F:
         """Decorates a method of a generated servicer, and leaves its type as it is."""

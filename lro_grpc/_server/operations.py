@@ -23,6 +23,7 @@ from lro_grpc._operation import names
 from lro_grpc._operation.events import Cancel
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.clock import Clock, SystemClock, check_duration
+from lro_grpc._runtime.options import check_function, check_text, check_type
 from lro_grpc._runtime.threads import BoundedThreads
 from lro_grpc._server.access import Authorize, Identify
 from lro_grpc._server.decorator import BoundMethod, MethodOptions
@@ -103,7 +104,8 @@ class Operations(Lifespan):
         new_id: Makes the id of an operation. 128 random bits unless given.
 
     Raises:
-        ConfigurationError: If the URL names no store, or a time is not positive, or too long.
+        ConfigurationError: If the URL names no store, or a time is not positive, or too long, or
+            an option is of another type.
     """
 
     def __init__(
@@ -127,10 +129,20 @@ class Operations(Lifespan):
     ) -> None:
         times = {"lease": lease, "sweep": sweep, "retention": retention}
         for option, time in {**times, "watch_resend": watch_resend}.items():
-            check_duration(option, time)
+            check_duration(option, time, optional=False)
         for option, time in {"max_wait": max_wait, "grace": grace}.items():
-            check_duration(option, time, least=timedelta(0))
+            check_duration(option, time, least=timedelta(0), optional=False)
         check_duration("poll_after", poll_after, least=timedelta(milliseconds=1))
+        hooks = {"identify": identify, "authorize": authorize, "new_id": new_id}
+        for option, hook in hooks.items():
+            if hook is not None:
+                check_function(option, hook)
+        if error_domain is not None:
+            check_text("error_domain", error_domain)
+        if limits is not None:
+            check_type("limits", limits, Limits)
+        if not isinstance(store, str) and not hasattr(store, "apply_all"):
+            raise ConfigurationError(f"store is {store!r}; give a store, or the URL of one")
         self._clock = clock = clock or SystemClock()
         self._telemetry = telemetry or NO_TELEMETRY
         opened = open_url(store, clock.now) if isinstance(store, str) else store
@@ -393,10 +405,14 @@ class Operations(Lifespan):
             types: Its types.
             answer: Turns the start of an operation into the behavior that answers the RPC.
         """
-        if not _METHOD.fullmatch(method):
+        if not isinstance(method, str) or not _METHOD.fullmatch(method):
             raise ConfigurationError(f"{method!r} is not of the form /pkg.Service/Method")
         service = method.split("/")[1]
         self._check_new(method)
+        check_function(f"the handler of {method}", bound.run)
+        if bound.prepare is not None:
+            check_function(f"the prepare of {method}", bound.prepare)
+        check_type("options", bound.options, MethodOptions)
         if bound.options.exclusive and bound.prepare is None:
             raise ConfigurationError(
                 f"{method} is exclusive, and has no prepare; add one that returns"

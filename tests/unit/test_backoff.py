@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -27,6 +29,10 @@ def test_pauses_do_not_overflow() -> None:
     [
         {"initial": timedelta(0)},
         {"multiplier": 0.5},
+        {"multiplier": math.nan},
+        {"multiplier": "2"},
+        {"initial": 5},
+        {"maximum": "5s"},
         {"maximum": timedelta(milliseconds=1)},
     ],
 )
@@ -42,6 +48,7 @@ def test_without_jitter_each_pause_is_its_ceiling() -> None:
     assert list(itertools.islice(pauses, 8)) == [5, 10, 20, 40, 80, 160, 180, 180]
 
 
-def test_a_retry_needs_an_attempt() -> None:
+@pytest.mark.parametrize("attempts", [0, -1, 1.5, math.nan, None])
+def test_a_retry_needs_an_attempt(attempts: Any) -> None:
     with pytest.raises(ValueError, match="at least one attempt"):
-        Retry(attempts=0)
+        Retry(attempts=attempts)

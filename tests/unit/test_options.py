@@ -1,0 +1,119 @@
+"""The options of a service that cannot be: each is refused at once, by its name and its value."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import empty_pb2
+
+import lro_grpc
+
+METHOD = "/options.v1.Service/Run"
+
+
+async def retries(error: Exception) -> bool:
+    return True
+
+
+def refusal(call: Any) -> str:
+    with pytest.raises(lro_grpc.ConfigurationError) as raised:
+        call()
+    return raised.value.message
+
+
+@pytest.mark.parametrize(
+    "option", ["lease", "sweep", "retention", "watch_resend", "max_wait", "grace", "poll_after"]
+)
+@pytest.mark.parametrize("value", [timedelta(seconds=-1), timedelta.max, 10, "10s", math.nan, True])
+def test_a_time_that_cannot_be_is_refused(option: str, value: Any) -> None:
+    message = refusal(lambda: lro_grpc.Operations("memory:", **{option: value}))
+    assert message.startswith(f"{option} is {value!r}; give a timedelta")
+
+
+@pytest.mark.parametrize(
+    "option", ["lease", "sweep", "retention", "watch_resend", "max_wait", "grace"]
+)
+def test_a_time_that_is_needed_is_not_left_out_as_none(option: str) -> None:
+    options: Any = {option: None}
+    message = refusal(lambda: lro_grpc.Operations("memory:", **options))
+    assert message.startswith(f"{option} is None; give a timedelta")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "wanted"),
+    [
+        ("identify", "ann", "a function"),
+        ("authorize", True, "a function"),
+        ("new_id", "op-1", "a function"),
+        ("error_domain", b"fleet.example.com", "a text"),
+        ("limits", {"queue": 5}, "a Limits"),
+        ("limits", 5, "a Limits"),
+    ],
+)
+def test_an_option_of_another_type_is_refused(option: str, value: Any, wanted: str) -> None:
+    message = refusal(lambda: lro_grpc.Operations("memory:", **{option: value}))
+    assert message == f"{option} is {value!r}; give {wanted}"
+
+
+@pytest.mark.parametrize("store", [Path("operations.db"), None, 5, b"memory:"], ids=repr)
+def test_a_store_that_is_none_is_refused(store: Any) -> None:
+    message = refusal(lambda: lro_grpc.Operations(store))
+    assert message == f"store is {store!r}; give a store, or the URL of one"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "wanted"),
+    [
+        ("concurrency", True, "a whole number of 1"),
+        ("concurrency", math.nan, "a whole number of 1"),
+        ("concurrency", 2**40, "a whole number of 1"),
+        ("max_attempts", None, "a whole number of 1"),
+        ("max_attempts", "3", "a whole number of 1"),
+        ("exclusive", "False", "True or False"),
+        ("exclusive", 1, "True or False"),
+        ("pausable", "no", "True or False"),
+        ("pausable", None, "True or False"),
+        ("retry", True, "a function"),
+        ("backoff", timedelta(seconds=1), "a Backoff"),
+        ("backoff", None, "a Backoff"),
+        ("verb", 5, "a text"),
+        ("api_version", 1, "a text"),
+    ],
+)
+def test_an_option_of_a_method_that_cannot_be_is_refused(
+    option: str, value: Any, wanted: str
+) -> None:
+    for decorator in (lro_grpc.MethodOptions, lro_grpc.method):
+        message = refusal(lambda: decorator(**{option: value}))  # noqa: B023 - called at once
+        assert message.startswith(f"{option} is {value!r}; give {wanted}")
+
+
+def test_a_predicate_that_nobody_awaits_is_refused() -> None:
+    options: Any = {"retry": retries}
+    message = refusal(lambda: lro_grpc.MethodOptions(**options))
+    assert message == "retry is a coroutine function; give a plain one"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "what"),
+    [
+        ({"handler": None}, f"the handler of {METHOD}"),
+        ({"prepare": "check"}, f"the prepare of {METHOD}"),
+        ({"options": {"exclusive": True}}, "options"),
+        ({"method": None}, "None is not of the form"),
+    ],
+    ids=repr,
+)
+def test_a_method_that_cannot_be_served_is_refused(wrong: Any, what: str) -> None:
+    options: dict[str, Any] = {
+        "method": METHOD,
+        "handler": retries,
+        "request": empty_pb2.Empty,
+        "response": empty_pb2.Empty,
+    }
+    operations = lro_grpc.Operations("memory:")
+    assert what in refusal(lambda: operations.add_method(**{**options, **wrong}))
