@@ -142,3 +142,12 @@ def comparisons(expression: Expression) -> int:
     if isinstance(expression, (And, Or)):
         return sum(map(comparisons, expression.parts))
     return len(expression.parts) if isinstance(expression, Like) else 1
+
+
+def parses(expression: Expression) -> bool:
+    """Returns whether an expression has to parse what is stored, which takes long."""
+    if isinstance(expression, Not):
+        return parses(expression.part)
+    if isinstance(expression, (And, Or)):
+        return any(map(parses, expression.parts))
+    return isinstance(expression, PartialFailures)

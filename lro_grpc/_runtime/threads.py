@@ -12,9 +12,10 @@ import contextlib
 import contextvars
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from lro_grpc._runtime.turns import Turns
 
 if TYPE_CHECKING:
     from lro_grpc._runtime.log import AnyLog
@@ -90,48 +91,24 @@ class BoundedThreads:
     def __init__(self, most: int, *, waiting: int) -> None:
         self.most = most
         """The most threads at a time."""
-        self._free = most
         self._most_waiting = waiting
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._turns = Turns(most)
 
     @property
     def is_full(self) -> bool:
         """Whether as many calls wait as may."""
-        return len(self._waiting) >= self._most_waiting
+        return self._turns.waiting >= self._most_waiting
 
     async def run(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Calls a function in a thread, in its turn; see :func:`run_in_thread`."""
         loop = asyncio.get_running_loop()
-        await self._turn(loop)
+        await self._turns.take()
 
         def call() -> Any:
             try:
                 return function(*arguments)
             finally:
                 with contextlib.suppress(RuntimeError):  # the loop has ended
-                    loop.call_soon_threadsafe(self._give_turn)
+                    loop.call_soon_threadsafe(self._turns.give_back)
 
         return await run_in_thread(name, call)
-
-    async def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._free:
-            self._free -= 1
-            return
-        turn = loop.create_future()
-        self._waiting.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled():
-                self._give_turn()
-            elif turn in self._waiting:
-                self._waiting.remove(turn)
-            raise
-
-    def _give_turn(self) -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():  # its call may have been cancelled, and not know it yet
-                turn.set_result(None)
-                return
-        self._free += 1

@@ -35,6 +35,7 @@ from lro_grpc._runtime.interrupts import only_errors
 from lro_grpc._runtime.log import log_request
 from lro_grpc._server.access import Access, Authorize, Identify, KnownOperation
 from lro_grpc._server.hooks import result_of
+from lro_grpc._server.limits import CallerTurns
 from lro_grpc._server.readable_pages import ReadablePages
 from lro_grpc._server.rpc.call import EMPTY, Call, parse
 from lro_grpc._server.rpc.hook_context import HookContext
@@ -44,23 +45,23 @@ from lro_grpc._stores.store import Page, Query, Store
 class Admitted:
     """A call that was let in, and the store for it."""
 
-    __slots__ = ("_authorize", "_authorized_until", "_lasts", "_pages", "caller", "store")
+    __slots__ = ("_authorize", "_authorized_until", "_call", "_guarded", "caller", "store")
 
     def __init__(
         self,
-        caller: str,
+        call: Call,
         store: Store,
-        pages: ReadablePages,
-        authorize: Callable[[], Awaitable[None]],
-        lasts: float,
+        guarded: GuardedStore,
+        authorize: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self.caller = caller
+        self.caller = call.caller
         """The caller, as ``identify`` returned it; empty without one."""
         self.store = store
-        self._pages = pages
+        self._call = call
+        self._guarded = guarded
         self._authorize = authorize
-        self._lasts = lasts
-        self._authorized_until = asyncio.get_running_loop().time() + lasts
+        if authorize is not None:
+            self._authorized_until = asyncio.get_running_loop().time() + guarded.access_lasts
 
     async def check_again(self) -> None:
         """Lets the call in once more, unless that was just now: its access may be taken back.
@@ -69,9 +70,9 @@ class Admitted:
             PermissionDeniedError: If it is not allowed any more.
         """
         loop = asyncio.get_running_loop()
-        if loop.time() >= self._authorized_until:
+        if self._authorize is not None and loop.time() >= self._authorized_until:
             await self._authorize()
-            self._authorized_until = loop.time() + self._lasts
+            self._authorized_until = loop.time() + self._guarded.access_lasts
 
     async def operation(self, name: str) -> bytes:
         """Returns the served bytes of a name; a name that is stored need not be checked.
@@ -98,9 +99,21 @@ class Admitted:
             raise
 
     async def page(self, query: Query, *, position: bytes, size: int) -> Page:
-        """Returns a page of what a query asks for, as far as clients can read it."""
-        page = await self.store.page(query, position=position, size=size)
-        return self._pages.readable(page)
+        """Returns a page of what a query asks for, as far as clients can read it.
+
+        Of one that takes long, each caller has one at a time. A call that waits for its turn stays
+        open, as a Wait does.
+
+        Raises:
+            LimitReachedError: If it has to wait, and as many calls stay open as may.
+        """
+        turns = self._guarded.turns
+        if turns is not None and query.is_costly:
+            async with turns.of(self.caller, self._call.stay_open):
+                page = await self.store.page(query, position=position, size=size)
+        else:
+            page = await self.store.page(query, position=position, size=size)
+        return self._guarded.pages.readable(page)
 
     async def apply(self, name: str, event: Event) -> Record:
         """Applies an event that the caller requests, and returns the record as it is then.
@@ -138,9 +151,13 @@ class GuardedStore:
         operation_bytes: int = OPERATION_BYTES,
         access_lasts: float = 10,
     ) -> None:
-        self._access_lasts = access_lasts
-        self._pages = ReadablePages(operation_bytes + LISTED_BYTES)
         self._store = store
+        self.access_lasts = access_lasts
+        """The seconds after which a call that stays open is authorized again."""
+        self.pages = ReadablePages(operation_bytes + LISTED_BYTES)
+        """Leaves out of pages what clients could not read."""
+        self.turns = None if identify is None else CallerTurns()
+        """The turns of callers that list what takes long; None if callers are not told apart."""
         self._error_domain = error_domain
         self._identify = identify
         self._authorize = authorize
@@ -171,12 +188,14 @@ class GuardedStore:
             ConfigurationError: If ``authorize`` says neither that it is, nor that it is not.
         """
         caller = await self.identify(call)
+        if self._authorize is None:
+            return Admitted(call, self._store, self)
         about = (resource if operation is None else operation) if named else None
         check = functools.partial(
-            self._check, caller, permission, resource, call.method, request, about
+            self._check, self._authorize, caller, permission, resource, call.method, request, about
         )
         await check()
-        return Admitted(caller, self._store, self._pages, check, self._access_lasts)
+        return Admitted(call, self._store, self, check)
 
     async def command(
         self, permission: str, kind: type[Message], event: Event, body: bytes, call: Call
@@ -208,6 +227,7 @@ class GuardedStore:
 
     async def _check(
         self,
+        authorize: Authorize,
         caller: str,
         permission: str,
         resource: str,
@@ -215,11 +235,9 @@ class GuardedStore:
         request: Message,
         operation: str | None,
     ) -> None:
-        if self._authorize is None:
-            return
         known = None if operation is None else await self._known(operation)
         access = Access(caller, permission, resource, method, request, known)
-        allowed = await self._call_hook("authorize", self._authorize, access)
+        allowed = await self._call_hook("authorize", authorize, access)
         if not isinstance(allowed, bool):  # "False" and a Future are true
             raise ConfigurationError(
                 f"authorize returned {type(allowed).__qualname__}; return True or False"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from lro_grpc import paging
@@ -13,6 +13,7 @@ from lro_grpc._errors import LimitReachedError
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.size import OPERATION_BYTES
 from lro_grpc._runtime.options import check_number, check_part
+from lro_grpc._runtime.turns import Turns
 from lro_grpc._stores.store import Store
 
 _MOST = 2**63 - 1
@@ -96,6 +97,32 @@ class Share:
             f"{self.most} {what} are yours, which is the share of one caller; try again later",
             subject=caller,
         )
+
+
+class CallerTurns:
+    """Lets each caller have one thing done at a time, so that the others get their turn."""
+
+    def __init__(self) -> None:
+        self._turns: dict[str, Turns] = {}
+
+    @contextlib.asynccontextmanager
+    async def of(self, caller: str, before_waiting: Callable[[], None]) -> AsyncIterator[None]:
+        """Has a caller's turn while the context lasts.
+
+        Args:
+            caller: The caller.
+            before_waiting: Is called if another thing of the caller is being done; may refuse.
+        """
+        turns = self._turns.setdefault(caller, Turns(1))
+        if not turns.is_free:
+            before_waiting()
+        await turns.take()
+        try:
+            yield
+        finally:
+            turns.give_back()
+            if turns.is_unused:
+                self._turns.pop(caller, None)
 
 
 class _Queue:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 from collections import Counter
@@ -26,6 +27,9 @@ from lro_grpc._stores.store import (
     page_of,
     sequence_before,
 )
+
+_AT_A_TIME = 100
+"""Records that a page looks at before other tasks go on."""
 
 
 class MemoryStore:
@@ -139,11 +143,14 @@ class MemoryStore:
         )
         covered = list(itertools.islice(newest_first, examined + 1))
         rest = covered[examined - 1][0] if len(covered) > examined else 0
-        found = (
-            (sequence, record.operation)
-            for sequence, record in covered[:examined]
-            if query.matches(record)
-        )
+        found = []
+        for number, (sequence, record) in enumerate(covered[:examined], 1):
+            if query.matches(record):
+                found.append((sequence, record.operation))
+            if len(found) > size:
+                break
+            if number % _AT_A_TIME == 0:
+                await asyncio.sleep(0)  # a filter may take long: others have their turn
         return page_of(found, size, rest)
 
     async def exclusive_holder(self, target: str) -> str:

@@ -27,7 +27,7 @@ from lro_grpc._errors import (
     RequestIdReusedError,
     cut,
 )
-from lro_grpc._filtering.expression import Filter, comparisons
+from lro_grpc._filtering.expression import Filter, comparisons, parses
 from lro_grpc._operation.events import Event
 from lro_grpc._operation.record import Record
 
@@ -78,6 +78,11 @@ class Query:
         """Returns the number of records that a page looks at: fewer if the filter compares much."""
         each = comparisons(self.filter.expression) if self.filter else 0
         return max(1, min(most, MAX_COMPARISONS // max(1, each)))
+
+    @property
+    def is_costly(self) -> bool:
+        """Whether its filter has to parse each record that it looks at."""
+        return self.filter is not None and parses(self.filter.expression)
 
     def covers(self, record: Record) -> bool:
         """Returns whether the list holds a record, filter aside."""

@@ -7,6 +7,7 @@ the metadata, with its name and its error.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
@@ -36,6 +37,9 @@ from lro_grpc._server.jobs.kind import LISTED_BY, JobKind, JobMethod, check_fiel
 from lro_grpc._server.limits import Limits
 from lro_grpc._server.rpc.call import EMPTY, Behavior, Call, parse
 from lro_grpc._stores.store import Query
+
+_AT_A_TIME = 50
+"""Jobs of a page that are made before other tasks go on."""
 
 
 class Jobs:
@@ -129,7 +133,9 @@ class Jobs:
         page = await admitted.page(query, position=position, size=size)
         response: Any = method.response()
         listed = getattr(response, self._kind.field_in(method.response, repeated=True))
-        for operation in page.operations:
+        for number, operation in enumerate(page.operations, 1):
+            if number % _AT_A_TIME == 0:
+                await asyncio.sleep(0)  # a page is long: others have their turn
             job = self._shown(operation)
             if mask is None:
                 listed.append(job)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import queue
 import sys
+import threading
 from concurrent import futures
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from google.longrunning import operations_pb2
 from google.rpc import error_details_pb2
 from server_harness import (
     FLEET,
@@ -31,6 +33,7 @@ import lro_grpc
 from lro.example.v1 import fleet_service_pb2
 from lro.v1 import state_pb2
 from lro_grpc import Limits
+from lro_grpc._filtering.expression import PartialFailures
 from lro_grpc.testing import ManualClock
 
 if TYPE_CHECKING:
@@ -608,6 +611,59 @@ def test_one_caller_cannot_take_all_streams(serve: Serve, held: Held) -> None:
     next(streams[-1])
     held.gate.open()
     assert [[*stream][-1].operation.done for stream in streams] == [True] * 3
+
+
+class HeldFilter:
+    """A filter that parses operations: it notes their parents, and waits at the first one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.parents: list[str] = []
+        self.began = threading.Event()
+        self.may_go_on = threading.Event()
+        monkeypatch.setattr(PartialFailures, "matches", self._matches)
+
+    def _matches(self, record: Any) -> bool:
+        self.parents.append(record.parent)
+        self.began.set()
+        assert self.may_go_on.wait(SECONDS)
+        return True
+
+
+def listing(client: Client, parent: str) -> Any:
+    request = operations_pb2.ListOperationsRequest(name=parent, filter="partial_failures:*")
+    return client.lro.ListOperations.future(request, timeout=SECONDS)
+
+
+def test_a_caller_with_many_costly_lists_has_one_of_them_at_a_time(
+    serve: Serve, file_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of another caller comes after the first of them, and no other call waits."""
+
+    async def run(self: Any, request: Any, op: Any) -> Any:
+        return Instance()
+
+    servicer = fleet("CreateInstance", run)
+    how: dict[str, Any] = {"limits": Limits(waiters=8), "max_waiters": 8}
+    server = serve(servicer, identify=calling, store=file_url, **how)
+    ann, bob = of_callers(server, "ann", "bob")
+    of_ann, of_bob = "projects/ann/locations/l", "projects/bob/locations/l"
+    names = [one.create(parent=of).name for one, of in ((ann, of_ann), (bob, of_bob))]
+    for name in names:
+        server.done(name)
+    held = HeldFilter(monkeypatch)
+    lists = [listing(ann, of_ann)]
+    assert held.began.wait(SECONDS)
+    lists += [listing(ann, of_ann) for _ in range(5)]  # its share is 4 that wait
+    server.get(names[0])
+    lists.append(listing(bob, of_bob))
+    server.get(names[0])
+    held.may_go_on.set()
+    codes = [one.code() for one in lists]
+    assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 1
+    assert codes[0] is codes[-1] is grpc.StatusCode.OK
+    assert held.parents[:2] == [of_ann, of_bob]
+    assert sorted(held.parents) == [of_ann] * 5 + [of_bob]
+    assert [one.name for one in listing(ann, of_ann).result(SECONDS).operations] == names[:1]
 
 
 # Pages
