@@ -103,7 +103,8 @@ class ReflectedFiles:
                 file = FileDescriptorProto.FromString(data)
             except DecodeError:
                 continue  # its types stay unknown
-            self._files.setdefault(file.name, file)
+            if all(isinstance(one, str) for one in (file.name, *file.dependency)):  # it is UTF-8
+                self._files.setdefault(file.name, file)
 
     def _add_to_pool(self) -> None:
         """Adds each file whose imports were all added before it."""

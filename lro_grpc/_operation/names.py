@@ -65,11 +65,10 @@ def check_parent(parent: str) -> None:
         InvalidNameError: If it is empty, too long, ``operations``, or has a segment that is
             empty, ``.``, ``..`` or not of URI path characters.
     """
-    segments = parent.split("/")
     if (
         len(parent) > _MAX_LENGTH
         or parent == COLLECTION
-        or not all(map(_SEGMENT.fullmatch, segments))
+        or not all(map(_SEGMENT.fullmatch, parent.split("/")))
     ):
         raise InvalidNameError(
             f"{cut(parent)!r} is not a parent's name; expected segments like"

@@ -21,7 +21,9 @@ from lro_grpc._wire import headers
 
 _HTTP: Any = annotations_pb2.http
 _ROUTING: Any = routing_pb2.routing
-_VARIABLE = re.compile(r"\{\s*([\w.]+)\s*(?:=([^}]*))?\}")
+_VARIABLE = re.compile(r"\{\s*([\w.]+)\s*(?:=([^{}]*))?\}")
+_MOST_CHARACTERS = 4096
+"""A longer value routes nothing: a header has no room for it, and matching it would take long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,8 @@ def header_for(method: str, request: Message) -> tuple[tuple[str, str], ...]:
     """
     found: dict[str, str] = {}
     for parameter in _parameters(method):
-        matched = parameter.pattern.fullmatch(_value(request, parameter.field))
+        value = _value(request, parameter.field)
+        matched = len(value) <= _MOST_CHARACTERS and parameter.pattern.fullmatch(value)
         if matched and matched[1]:
             found[parameter.key] = matched[1]
     return header(found)
@@ -82,7 +85,7 @@ def _explicit(parameters: Iterable[Any]) -> Iterator[_Parameter]:
             before = _regex(one.path_template[: variable.start()])
             after = _regex(one.path_template[variable.end() :])
             pattern = f"{before}({_regex(variable[2] or '*')}){after}"
-        yield _Parameter(key, one.field, re.compile(pattern))
+        yield _Parameter(key, one.field, re.compile(pattern, re.DOTALL))
 
 
 def _implicit(rule: Any) -> Iterator[_Parameter]:

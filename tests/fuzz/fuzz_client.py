@@ -21,6 +21,7 @@ from lro_grpc._client.connection import _poll_after
 from lro_grpc._client.update import update_of
 from lro_grpc._dialects.view import OperationView
 from lro_grpc._errors import LroError, from_status, to_status
+from lro_grpc._http.vendors import longrunning
 from lro_grpc._inspection.message_types import MessageTypes
 from lro_grpc._inspection.summary import summarize
 from lro_grpc._wire import headers
@@ -115,6 +116,8 @@ def poll_after(data: bytes) -> None:
     for value in (data, text_of(data), data.decode("latin-1")):
         found = _poll_after([(headers.POLL_AFTER, value)])
         assert found is None or 0 <= found < 1e9 + 1
+        if found is not None:
+            assert int(longrunning._seconds(str(value))) >= found
 
 
 def file_set(*files: descriptor_pb2.FileDescriptorProto) -> bytes:
@@ -191,6 +194,7 @@ def error_of_a_rest_server(data: bytes) -> None:
         response = requests.Response()
         response.status_code = http_status
         response._content = data
+        response.encoding = "utf-8"
         response.request = requests.Request("GET", "http://127.0.0.1/x").prepare()
         try:
             raised = exceptions.from_http_response(response)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import re
+import sys
 
 import pytest
 from google.longrunning import operations_pb2
@@ -723,6 +725,51 @@ def test_any_text_is_a_filter_or_is_refused(text):
     else:
         assert found.text == text
         assert found.matches(new()) in (True, False)
+
+
+def steps(text: str) -> int:
+    """How many functions are called, of Python and of C, to read a filter or to refuse it."""
+    count = 0
+
+    def note(*_: object) -> None:
+        nonlocal count
+        count += 1
+
+    sys.setprofile(note)
+    try:
+        with contextlib.suppress(InvalidFilterError):
+            parse(text)
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+PIECES = [
+    "a.",
+    "a*",
+    "(",
+    "a=(",
+    "-a ",
+    "NOT ",
+    "a OR ",
+    "verb=b ",
+    "* ",
+    ". ",
+    "a:b:",
+    "x.*.",
+    "'a' ",
+]
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_a_filter_of_twice_the_length_is_twice_the_work(piece):
+    half = piece * (filtering.MAX_LENGTH // len(piece) // 2)
+    assert steps(half * 2) < 2.1 * steps(half) + 100
+
+
+@pytest.mark.parametrize("piece", ['"', '\\"', "'\\'", "(", "a.", " "])
+def test_a_filter_beyond_the_limit_is_refused_by_its_length_alone(piece):
+    assert steps(piece * (64 * filtering.MAX_LENGTH)) < steps("(") + 100
 
 
 @given(st.lists(WORDS.filter(lambda one: one != "\ud800"), max_size=12).map(" ".join))

@@ -127,3 +127,17 @@ def test_a_routing_rule_stands_for_the_path_altogether() -> None:
     request = {"parent": "projects/p"}
     assert routed(request, http, rule(("table_name", "{key=**}"))) is None
     assert routed(request, http, rule()) is None
+
+
+def test_a_value_is_matched_whatever_its_characters() -> None:
+    routing = rule(("table_name", "{table=projects/*/**}"))
+    assert routed({"table_name": "projects/p/a\nb"}, routing=routing) == "table=projects/p/a%0Ab"
+
+
+def test_a_value_that_no_header_has_room_for_routes_nothing() -> None:
+    """Nor is it matched, which takes the longer the more ``**`` a rule has."""
+    routing = rule(("table_name", "{table=**/x/**/y/**}"), ("parent", "{parent=**}"))
+    sent = {"table_name": "x/" * 200_000, "parent": "projects/p"}
+    assert routed(sent, routing=routing) == "parent=projects/p"
+    assert routed({"parent": "p" * 4096}, routing=routing) == f"parent={'p' * 4096}"
+    assert routed({"parent": "p" * 4097}, routing=routing) is None

@@ -180,4 +180,4 @@ def _page_json(page: bytes) -> bytes:
 
 def _seconds(millis: str) -> str:
     """Returns milliseconds as whole seconds, rounded up."""
-    return str(math.ceil(int(millis) / 1000))
+    return str(math.ceil(int(millis[:12]) / 1000))  # more digits are more than anyone waits

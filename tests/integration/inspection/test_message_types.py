@@ -177,8 +177,11 @@ def test_files_that_contradict_each_other_make_no_type(
 
 
 def test_names_that_are_no_text_make_no_type(inspector: Inspector) -> None:
-    data = file("hostile").SerializeToString()
-    unknown(inspector, data.replace(b"hostile", b"hostil\xff"), b"\n\x01a\x12\x01\xff")
+    data = file("hostile", "import").SerializeToString()
+    unknown(
+        inspector,
+        *(data.replace(name, b"\xff" * len(name)) for name in (b"hostile", b"import", b"M")),
+    )
 
 
 @pytest.mark.parametrize("most", [1, 3000])
