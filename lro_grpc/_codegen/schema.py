@@ -18,6 +18,8 @@ _OPERATION_INFO: Any = operations_pb2.operation_info
 SERVICE = 6
 _METHOD, _OPTIONS = 2, 4
 _INFO = _OPERATION_INFO.number
+_LONGEST_PATH = 6
+"""That of a method's option: three steps, each by its field and its place or number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,13 +206,16 @@ class _Locations:
         self._found: dict[tuple[int, ...], descriptor_pb2.SourceCodeInfo.Location] = {}
         for location in file.source_code_info.location:
             self._found.setdefault(tuple(location.path), location)
+        self._first_part: dict[tuple[int, ...], tuple[int, ...]] = {}
+        for path in sorted(self._found):
+            for length in range(1, min(len(path), _LONGEST_PATH + 1)):
+                self._first_part.setdefault(path[:length], path)
 
     def line(self, *path: int) -> int:
         """Returns the line of an element, or of the one around it, from 1 on; 0 if unknown."""
         while path and path not in self._found:
             # An option that is set by its parts has no place as a whole.
-            parts = [one for one in self._found if one[: len(path)] == path]
-            path = min(parts, default=path[:-1])
+            path = self._first_part.get(path, path[:-1])
         return self._found[path].span[0] + 1 if path else 0
 
     def comment(self, *path: int) -> str:
