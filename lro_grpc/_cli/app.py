@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lro_grpc._cli.command import connecting
-from lro_grpc._cli.commands import control, demo, get, list_operations, serve, wait, watch
+from lro_grpc._cli.commands import control, database, demo, get, list_operations, serve, wait, watch
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -55,6 +55,12 @@ app.command("serve", help="Serve long-running methods, until SIGTERM or Ctrl-C."
 app.command(
     "demo", help="Create a batch that fails, an instance that succeeds, and a snapshot of it."
 )(demo.demo)
+
+_db = typer.Typer(no_args_is_help=True)
+_db.command("check", help="Look for damage; exit with 1 if there is any.")(database.check)
+_db.command("backup", help="Copy the store as it is now, into a new file.")(database.backup)
+_db.command("vacuum", help="Give the space of removed operations back.")(database.vacuum)
+app.add_typer(_db, name="db", help="Look after a store's file, while it is served or not.")
 
 
 @app.command("protoc", add_help_option=False)

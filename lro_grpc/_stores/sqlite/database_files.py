@@ -44,6 +44,22 @@ class Fault(NamedTuple):
     """Whether SQLite still has all of the log, under whatever name."""
 
 
+def check_alone(path: Path, status: os.stat_result) -> None:
+    """Refuses a database with several names: each would have a log of its own.
+
+    Raises:
+        ConfigurationError: If it has.
+    """
+    if status.st_nlink > 1:
+        raise ConfigurationError(
+            f"{path} has {status.st_nlink} names, by hard links, and each would have a write-ahead"
+            " log of its own: what is in the other's would be missing. Remove the names that it is"
+            " not to have; `lro db backup` makes a copy",
+            reason="STORE_LINKED",
+            metadata={"path": str(path)},
+        )
+
+
 class DatabaseFiles:
     """The files of one database, owned from ``acquire`` to ``release``.
 
@@ -70,7 +86,7 @@ class DatabaseFiles:
         database.acquire()
         try:
             status = database.status()
-            self._check_alone(status)
+            check_alone(self._path, status)
             self._keep_private(status)
             if self._beside[0].exists():
                 log.acquire()
@@ -126,17 +142,6 @@ class DatabaseFiles:
                 return connection.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)]
         except sqlite3.DatabaseError:
             return False
-
-    def _check_alone(self, status: os.stat_result) -> None:
-        """Refuses a database with several names: each would have a log of its own."""
-        if status.st_nlink > 1:
-            raise ConfigurationError(
-                f"{self._path} has {status.st_nlink} names, by hard links, and each would have a"
-                " write-ahead log of its own: what is in the other's would be missing. Remove the"
-                " names that it is not to have; `lro db backup` makes a copy",
-                reason="STORE_LINKED",
-                metadata={"path": str(self._path)},
-            )
 
     def _keep_private(self, status: os.stat_result) -> None:
         """Gives a log that was left no wider mode than the database; warns of one too wide.

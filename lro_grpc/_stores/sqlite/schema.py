@@ -45,11 +45,11 @@ _SCHEMA = (
 )
 
 
-def prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Makes the tables of a new file, and checks those of an old one.
+def version_of(connection: sqlite3.Connection, path: Path) -> int:
+    """Returns the version of a file's tables; 0 for a new file, which has none.
 
     Raises:
-        ConfigurationError: If it is of another version, or another program's.
+        ConfigurationError: If it is of another version than this release's, or another program's.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -74,7 +74,16 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
             reason="STORE_TOO_OLD",
             metadata={"path": str(path), "version": str(version)},
         )
-    if not version:
+    return int(version)
+
+
+def prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Makes the tables of a new file, and checks those of an old one.
+
+    Raises:
+        ConfigurationError: If it is of another version, or another program's.
+    """
+    if not version_of(connection, path):
         with connection:  # commits at its end; an error rolls back
             connection.execute("BEGIN IMMEDIATE")
             for statement in _SCHEMA:

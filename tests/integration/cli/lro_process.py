@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 COMMAND = [sys.executable, "-m", "lro_grpc._cli"]
 SECONDS = 60
@@ -30,9 +31,12 @@ class Lro:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("LRO_")}
         self._environment = {**inherited, "LRO_TARGET": target, **environment}
 
-    def __call__(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, *arguments: str, cwd: Path | None = None, **more: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*COMMAND, *arguments],
+            cwd=cwd,
             env={**self._environment, **more},
             capture_output=True,
             text=True,

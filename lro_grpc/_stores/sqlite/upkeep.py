@@ -1,0 +1,198 @@
+"""Check, backup and vacuum of a database, whether or not a server has it open.
+
+All three go through SQLite, so that they see what is in the log alone, and keep out of the way of
+the server's commits: a check and a backup read the database as it was when they began, and hold
+nobody up; a vacuum is one commit, for which the server's own wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from google.longrunning import operations_pb2
+from google.protobuf.message import DecodeError
+
+from lro_grpc._errors import ConfigurationError
+from lro_grpc._operation.record import FIELDS, Record
+from lro_grpc._operation.states import JOB
+from lro_grpc._stores.sqlite.database_files import check_alone
+from lro_grpc._stores.sqlite.schema import COLUMNS, record_of, version_of
+
+_BUSY_SECONDS = 60
+"""The time to wait for a gap between the commits of a busy server."""
+
+_PAGES_A_STEP = 1000
+"""Of a backup, which Ctrl-C may end between two steps."""
+
+
+class Sizes(NamedTuple):
+    """The bytes that a database and its log had, and have."""
+
+    before: int
+    after: int
+
+
+def check(path: Path) -> Iterator[str]:
+    """Yields what is damaged: first in the structure of the database, then in single operations.
+
+    Raises:
+        ConfigurationError: If there is no such database, or it is not this package's.
+        sqlite3.Error: If SQLite cannot read it for another reason.
+    """
+    with _opened(path) as connection:
+        try:
+            _check_ours(connection, path)
+            connection.execute("BEGIN")  # all of it as it is at one moment
+            yield from _damaged_structure(connection)
+            for row in connection.execute(f"SELECT {COLUMNS} FROM operations ORDER BY sequence"):
+                damage = _damage(row)
+                if damage:
+                    yield f"operation {row[0]!r}: {damage}"
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:  # it is damaged where it has to be read first
+            yield str(error)
+
+
+def back_up(path: Path, destination: Path) -> int:
+    """Copies a database as it is now, and returns the copy's size in bytes.
+
+    The copy is a file of its own, on the disk when this returns; there is none after an error.
+
+    Raises:
+        ConfigurationError: If there is no such database, or it is not this package's, or the
+            destination is there already.
+        sqlite3.Error: If SQLite fails.
+        OSError: If the copy cannot be made where it is to be.
+    """
+    if destination.exists():
+        raise ConfigurationError(f"{destination} is there already; give a new name")
+    with _opened(path) as source:
+        _check_ours(source, path)
+        source.execute("BEGIN")
+        source.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # from now on it stays
+        descriptor, name = tempfile.mkstemp(
+            dir=destination.parent, prefix=f".{destination.name}.", suffix=".partial"
+        )
+        try:
+            with contextlib.closing(sqlite3.connect(name)) as copy:
+                # It is discarded unless it gets complete.
+                copy.execute("PRAGMA journal_mode = OFF")
+                copy.execute("PRAGMA synchronous = OFF")
+                source.backup(copy, pages=_PAGES_A_STEP)
+            os.fsync(descriptor)
+            Path(name).rename(destination)
+        except BaseException:
+            Path(name).unlink()
+            raise
+        finally:
+            os.close(descriptor)
+    _sync_folder(destination)
+    return destination.stat().st_size
+
+
+def vacuum(path: Path) -> Sizes:
+    """Gives the space of removed operations back to the file system.
+
+    Raises:
+        ConfigurationError: If there is no such database, or it is not this package's.
+        sqlite3.Error: If SQLite fails; then the database is as it was.
+    """
+    with _opened(path) as connection:
+        _check_ours(connection, path)
+        before = _size(path)
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return Sizes(before, _size(path))
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Opens a database that is there, under the name that its log goes by."""
+    file = path.resolve()
+    if not file.is_file():
+        raise ConfigurationError(f"there is no file {path}; give that of a SQLite store")
+    check_alone(file, file.stat())
+    connection = sqlite3.connect(
+        f"{file.as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS, isolation_level=None
+    )
+    connection.text_factory = _text
+    with contextlib.closing(connection):
+        yield connection
+
+
+def _check_ours(connection: sqlite3.Connection, path: Path) -> None:
+    if not version_of(connection, path):
+        raise ConfigurationError(f"{path} is empty; give the file of a SQLite store")
+
+
+def _text(stored: bytes) -> str | bytes:
+    """Returns a text; if it is damaged, something that is none."""
+    try:
+        return stored.decode()
+    except UnicodeDecodeError:
+        return stored
+
+
+def _damaged_structure(connection: sqlite3.Connection) -> Iterator[str]:
+    trees = dict(connection.execute("SELECT rootpage, type || ' ' || name FROM sqlite_schema"))
+    try:
+        yield from _integrity(connection, "PRAGMA integrity_check", trees)
+    except sqlite3.DatabaseError as error:
+        yield str(error)  # SQLite has given up; where, each table says for itself
+        for table in [name.removeprefix("table ") for name in trees.values() if "table " in name]:
+            try:
+                yield from _integrity(connection, f"PRAGMA integrity_check({table})", trees)
+            except sqlite3.DatabaseError as inner:
+                yield f"table {table}, or an index of it: {inner}"
+
+
+def _integrity(
+    connection: sqlite3.Connection, statement: str, trees: Mapping[int, str]
+) -> Iterator[str]:
+    for (text,) in connection.execute(statement):
+        for line in text.splitlines():
+            tree = re.match(r"Tree (\d+)", line)
+            where = trees.get(int(tree[1])) if tree else None
+            if line != "ok" and not line.startswith("***"):
+                yield f"{where}: {line}" if where else line
+
+
+def _damage(row: Sequence[Any]) -> str:
+    """Returns what is wrong with the row of an operation; empty if nothing is."""
+    for value, field in zip(row, FIELDS.values(), strict=True):
+        if type(value) is not (int if field.type is bool else field.type):
+            return f"its {field.name} is {value!r}"
+    record: Record = record_of(row)
+    if record.state not in JOB.states:
+        return f"its state is {record.state}"
+    try:
+        operation = operations_pb2.Operation.FromString(record.operation)
+    except DecodeError as error:
+        return f"what Get answers with does not parse: {error}"
+    if operation.name != record.name or operation.done != record.done:
+        return "what Get answers with is another operation, or in another state"
+    return ""
+
+
+def _size(path: Path) -> int:
+    log = path.with_name(f"{path.name}-wal")
+    return path.stat().st_size + (log.stat().st_size if log.exists() else 0)
+
+
+def _sync_folder(path: Path) -> None:
+    """Makes the name of a file outlast a power failure."""
+    if os.name == "nt":  # it cannot open a folder
+        return
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
