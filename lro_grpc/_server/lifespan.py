@@ -33,6 +33,7 @@ import concurrent.futures
 import contextlib
 import inspect
 import logging
+import os
 import signal
 import sys
 import threading
@@ -296,6 +297,26 @@ class Lifespan:
         return self._thread
 
 
+_handled: set[signal.Signals] = set()
+"""The signals that begin a drain now."""
+
+
+def _forget_signals() -> None:
+    """Has signals end a forked child, as they end other programs.
+
+    Its handlers, and the descriptor that wakes the loop, are its parent's: a signal to the child
+    would begin the parent's drain, and not end the child.
+    """
+    if _handled:
+        signal.set_wakeup_fd(-1)
+    for number in _handled:
+        signal.signal(number, signal.SIG_DFL)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where no process forks
+    os.register_at_fork(after_in_child=_forget_signals)
+
+
 @contextlib.contextmanager
 def _on_signals(
     drain: Callable[[], object], loop: asyncio.AbstractEventLoop | None = None
@@ -321,9 +342,11 @@ def _on_signals(
             loop.add_signal_handler(number, handle, number)
         else:
             signal.signal(number, handle)
+    _handled.update(former)
     try:
         yield
     finally:
+        _handled.clear()
         for number, handler in former.items():
             if loop is not None and sys.platform != "win32":
                 loop.remove_signal_handler(number)

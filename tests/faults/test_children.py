@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from killable import Site, create, seen, snapshot
+from killable import PATIENCE_SECONDS, Site, create, seen, snapshot
+
+from lro_grpc._stores.sqlite.file_lock import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,7 +81,43 @@ def test_the_end_of_a_child_takes_nothing_from_its_server(
     server = site.serve()
     server.wait(server.start(create(PARENT, f"a-{kind}")))
     children.end()
-    site.begin().until_gone()
-    assert "is in use by another process" in site.log()
+    with pytest.raises(BlockingIOError):
+        FileLock(site.store).acquire()
     server.wait(server.start(create(PARENT, "b-noop")))
     server.drain()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("request_of", [create, snapshot], ids=["async", "def"])
+@pytest.mark.parametrize("stack", ["aio", "sync"])
+def test_a_signal_to_a_forked_child_ends_the_child_and_not_its_server(
+    site: Site,
+    children: Children,
+    stack: str,
+    request_of: Callable[[str, str], object],
+    number: int,
+) -> None:
+    server = site.serve(server=stack)
+    server.wait(server.start(request_of(PARENT, "a-fork")))
+    (child,) = children.noted()
+
+    os.kill(child, number)
+
+    until_ended(child)
+    server.wait(server.start(create(PARENT, "b-noop")))
+    assert "draining" not in site.log()
+    server.drain()
+    assert "SIGTERM received; draining" in site.log()
+
+
+def until_ended(process: int) -> None:
+    """Returns when a process has ended, whether or not anyone has asked for its exit code."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            stat = Path(f"/proc/{process}/stat").read_text()
+        except FileNotFoundError:
+            return
+        if stat.rpartition(")")[2].split()[0] == "Z":
+            return
+        assert time.monotonic() < end, "it goes on"
