@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import fcntl
 import gc
 import logging
 import os
@@ -545,3 +547,19 @@ async def test_a_log_that_a_kill_has_left_gets_the_mode_that_its_database_has_no
     own_folder.chmod(0o600)
     async with opened(own_folder):
         assert set(modes(own_folder.parent).values()) == {"600"}
+
+
+# A system without locks of open files.
+
+
+async def test_a_sandbox_without_such_locks_has_those_of_flock(path, monkeypatch):
+    def refuse(descriptor: int, *request: object) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    async with opened(path) as store:
+        await store.create(new())
+        with path.open("rb") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    async with opened(path):
+        pass

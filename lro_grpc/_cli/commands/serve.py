@@ -169,7 +169,7 @@ def _load(service: str) -> AddServicers:
 
 def _default_data(store: str) -> Path | None:
     scheme, _, path = store.partition(":///")
-    return Path(f"{path}.d") if scheme == "sqlite" and path else None
+    return Path(f"{os.path.realpath(path)}.d") if scheme == "sqlite" and path else None
 
 
 def _temporary() -> tempfile.TemporaryDirectory[str]:

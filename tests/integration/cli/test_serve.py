@@ -130,6 +130,19 @@ def test_all_that_it_keeps_is_its_owners_alone_whatever_the_umask(
         os.umask(former)
 
 
+def test_the_fleet_of_a_store_is_the_same_by_a_link_to_it(tmp_path: Path) -> None:
+    with serving(cwd=tmp_path) as served, grpc.insecure_channel(served.target) as channel:
+        OperationsClient(channel).future(create(channel, "one")).result()
+    (tmp_path / "link.db").symlink_to("operations.db")
+    with (
+        serving("--store", "sqlite:///link.db", cwd=tmp_path) as served,
+        grpc.insecure_channel(served.target) as channel,
+    ):
+        request = fleet_service_pb2.GetInstanceRequest(name=f"{PARENT}/instances/one")
+        instance = fleet_service_pb2_grpc.FleetServiceStub(channel).GetInstance(request)
+        assert instance.state == fleet_service_pb2.Instance.READY
+
+
 def test_sigterm_drains_and_ends_with_success(tmp_path: Path) -> None:
     with serving(cwd=tmp_path) as served:
         served.process.send_signal(signal.SIGTERM)
