@@ -412,6 +412,22 @@ async def test_the_database_that_was_put_in_its_place_is_not_touched(own_folder)
     assert await ids(own_folder) == {"op-of-another", "op-3"}
 
 
+async def test_a_store_that_has_not_noticed_its_loss_harms_nothing_when_it_is_closed(own_folder):
+    async with opened(own_folder) as store:
+        await store.create(new("op-lost"))
+        await asyncio.to_thread(replaced_by_another, own_folder)
+    assert await ids(own_folder) == {"op-of-another"}
+
+
+async def test_a_log_that_was_put_beside_an_idle_store_is_not_removed(own_folder):
+    async with opened(own_folder) as store:
+        await store.create(new("op-lost"))
+        for suffix in ("", "-wal", "-shm"):
+            beside(own_folder, suffix).unlink()
+        beside(own_folder, "-wal").write_bytes(b"another's")
+    assert beside(own_folder, "-wal").read_bytes() == b"another's"
+
+
 async def test_a_database_in_the_place_of_one_that_is_open_is_in_use(own_folder, own):
     """Its owner may not have noticed yet; the log that is there is not of this database."""
     owner = own(own_folder)
