@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +22,8 @@ from lro_grpc import _anys
 from lro_grpc._engine.attempt import Attempt
 from lro_grpc._engine.context import AsyncOperationContext, OperationContext
 from lro_grpc._engine.handler import Handler
-from lro_grpc._errors import AttemptStopped, Code, RetryableError, StopReason, WrongTypeError
+from lro_grpc._engine.retries import pause_after, retryable
+from lro_grpc._errors import AttemptStopped, Code, StopReason, WrongTypeError
 from lro_grpc._operation.events import (
     Event,
     Expire,
@@ -37,8 +37,7 @@ from lro_grpc._operation.events import (
     expired_status,
 )
 from lro_grpc._runtime.clock import micros
-from lro_grpc._runtime.interrupts import is_ctrl_c, only_errors
-from lro_grpc._runtime.log import AnyLog
+from lro_grpc._runtime.interrupts import is_ctrl_c
 from lro_grpc._runtime.public_error import status_of
 from lro_grpc._runtime.task_owners import OWNER
 from lro_grpc._runtime.threads import run_in_thread
@@ -129,22 +128,21 @@ class Executor(asyncio.Task[Event]):
 
     async def _failed(self, error: BaseException) -> Event:
         attempt, handler, record = self.attempt, self.attempt.handler, self.attempt.record
+        expected = retryable(handler, error, attempt.log)
         # A batch that was rolled back stays so: it has failed for good.
-        is_last = record.failed_attempts + 1 >= record.max_attempts
-        is_worth_it = _is_retryable(handler, error, attempt.log) and not record.batch_error
-        has_another = is_worth_it and not is_last
-        if not has_another:
-            error = await attempt.failure(error)
-            if isinstance(error, AttemptStopped):
+        is_last = record.failed_attempts + 1 >= record.max_attempts or bool(record.batch_error)
+        if expected is None or is_last:
+            failure = await attempt.failure(error)
+            if isinstance(failure, AttemptStopped):
                 return Release(attempt.last_report())
         where = f"{handler.method} in {attempt.name}"
-        status = status_of(error, where, domain=handler.error_domain, log=attempt.log)
+        status = status_of(expected or error, where, domain=handler.error_domain, log=attempt.log)
         attempt.telemetry.failed(error, status.code)
-        if has_another:
-            pause = _pause_after(handler, error, record.failed_attempts, self._random)
-            report = attempt.last_report()
-            return RetryLater(report, attempt.fitted(status, report), micros(pause))
-        return await self._ended_with(status)
+        if expected is None or is_last:
+            return await self._ended_with(status)
+        pause = pause_after(handler, error, record.failed_attempts, self._random)
+        report = attempt.last_report()
+        return RetryLater(report, attempt.fitted(status, report), micros(pause))
 
     async def _ended_with(self, error: status_pb2.Status) -> Event:
         fitted = self.attempt.fitted
@@ -187,32 +185,3 @@ def _is_stop(error: BaseException) -> bool:
     # By its name, for Python 3.10 has no BaseExceptionGroup of its own.
     is_group = any(kind.__name__ == "BaseExceptionGroup" for kind in type(error).__mro__)
     return is_group and all(map(_is_stop, getattr(error, "exceptions")))  # noqa: B009 - not typed
-
-
-def _is_retryable(handler: Handler, error: BaseException, log: AnyLog) -> bool:
-    """Tells whether an error is worth another attempt."""
-    if isinstance(error, RetryableError):
-        return True
-    if handler.retry is None or not isinstance(error, Exception):
-        return False
-    try:
-        with only_errors("retry"):
-            is_worth_it = handler.retry(error)
-    except Exception:  # the operation fails with the handler's own error then
-        log.exception("the retry predicate of %s has raised", handler.method)
-        return False
-    if not isinstance(is_worth_it, bool):  # a coroutine, for one, is true
-        kind = type(is_worth_it).__qualname__
-        log.error("the retry predicate of %s returned %s, not a bool", handler.method, kind)
-        return False
-    return is_worth_it
-
-
-def _pause_after(
-    handler: Handler, error: BaseException, failed_attempts: int, random: Callable[[], float]
-) -> float:
-    """Returns the seconds before the next attempt may begin."""
-    if isinstance(error, RetryableError) and error.retry_after is not None:
-        return error.retry_after.total_seconds()
-    pauses = handler.backoff.pauses(random)
-    return next(itertools.islice(pauses, failed_attempts, None))

@@ -58,7 +58,7 @@ class MethodOptions:
     operation fails. Pauses and drains do not count."""
     retry: Callable[[Exception], bool] | None = None
     """Returns whether an exception of the run is worth another attempt; a ``RetryableError`` is
-    retried without it."""
+    retried without it. Such an exception is no incident: the caller may find its own words."""
     backoff: Backoff = RETRY_BACKOFF
     """The pauses between attempts that fail."""
     timeout: timedelta | None = None
