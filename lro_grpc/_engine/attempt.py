@@ -22,9 +22,8 @@ stops. An event whose answer was lost is stored again: a state does no harm twic
 refuses an event of an attempt that was ended by the first write.
 
 **Threads.** The event loop calls everything but ``progress``, ``pause_here``, ``begin_undo``,
-``raise_if_stopped``, ``check_size``, ``write_from_thread`` and ``failure_from_thread``, which are
-for the handler, wherever it runs, and ``lease_renewed``; the lock is for them. Any thread may read
-the values.
+``raise_if_stopped``, ``check_size`` and what ends in ``_from_thread``, which are for the handler,
+wherever it runs, and ``lease_renewed``; the lock is for them. Any thread may read the values.
 """
 
 from __future__ import annotations
@@ -80,6 +79,7 @@ class Attempt:
         operation_bytes: The most bytes of the operation.
         telemetry: Observes the attempt.
         on_progress: Is called, from the handler's thread, when there is something to store.
+        random: Gives numbers uniform in [0, 1), for pauses.
         signal_margin: Seconds by which an error may come before the signal that it comes of.
     """
 
@@ -95,6 +95,7 @@ class Attempt:
         operation_bytes: int,
         telemetry: Telemetry,
         on_progress: Callable[[Attempt], None],
+        random: Callable[[], float],
         signal_margin: float = 0.0,
     ) -> None:
         self.record = record
@@ -112,13 +113,19 @@ class Attempt:
         """The task to interrupt when the attempt has to stop; None outside an async handler."""
         self.undo: Callable[[status_pb2.Status], Any] | None = None
         """Undoes a batch that was created, given the operation's error; async as the handler is."""
+        self.left_over: list[str] = []
+        """The targets of a batch that could not be deleted."""
         self.batch_is_driven = False
         """Whether the handler has come to its batch, so that its states are being seen to."""
         self._store = store
-        self._clock = clock
+        self.clock = clock
+        """Measures the lease and all pauses."""
+        self.random = random
+        """Gives numbers uniform in [0, 1), for pauses."""
         self._lease = lease
         self._signal_margin = signal_margin
         self._claimed_at = claimed_at
+        self._rests: set[asyncio.Task[None]] = set()
         self._lock = threading.Lock()
         self.lease_renewed(claimed_at)
 
@@ -162,7 +169,48 @@ class Attempt:
         if self.stop_reason is StopReason.SHUTDOWN:
             self._interrupt()
 
+    def rest(self, seconds: float, then: Callable[[], object]) -> None:
+        """Begins a pause in the handler's work, which a stop ends early.
+
+        Args:
+            seconds: How long it is.
+            then: Is called when it is over.
+        """
+        resting = asyncio.create_task(self.clock.sleep(seconds))
+        self._rests.add(resting)
+
+        def end(_: object) -> None:
+            self._rests.discard(resting)
+            if not self._rests:
+                self.progress.rests_until = 0.0
+            self.progress.touch()
+            then()
+
+        resting.add_done_callback(end)
+        until = self.clock.monotonic() + seconds
+        self.progress.rests_until = max(self.progress.rests_until, until)
+        if self.stop_reason is not None:
+            resting.cancel()
+
+    def rest_from_thread(self, seconds: float, then: Callable[[], object]) -> None:
+        """Begins a pause as ``rest`` does, for a handler in a thread.
+
+        Raises:
+            AttemptStopped: If the event loop is gone, and with it the engine.
+        """
+
+        async def begin() -> None:
+            self.rest(seconds, then)
+
+        self._from_thread(begin())
+
+    def wake(self) -> None:
+        """Ends all pauses now."""
+        for resting in self._rests:
+            resting.cancel()
+
     def _interrupt(self) -> None:
+        self.wake()
         if self.task is not None:
             self.task.cancel()
 
@@ -202,7 +250,7 @@ class Attempt:
         comes of that may be here before the signal. So the signal is waited for.
         """
         if self._signal_margin and self.stop_reason is not StopReason.SHUTDOWN:
-            await self._clock.sleep(self._signal_margin)
+            await self.clock.sleep(self._signal_margin)
         if self.stop_reason is not StopReason.SHUTDOWN:
             return error
         self.log.warning(
@@ -245,7 +293,7 @@ class Attempt:
         Args:
             record: The operation after its outcome; None if it has none.
         """
-        self.telemetry.ended(record, self._clock.monotonic() - self._claimed_at)
+        self.telemetry.ended(record, self.clock.monotonic() - self._claimed_at)
 
     def lease_renewed(self, sent_at: float) -> None:
         """Notes that the claim or a heartbeat was stored.
@@ -258,7 +306,7 @@ class Attempt:
     @property
     def lease_is_over(self) -> bool:
         """Whether the lease has all but run out by this process's own clock (R10)."""
-        return self._clock.monotonic() >= self._lease_end
+        return self.clock.monotonic() >= self._lease_end
 
     async def write(self, event: Event) -> None:
         """Stores an event of this attempt, through an outage of the store if there is one.
@@ -275,7 +323,7 @@ class Attempt:
             except UnavailableError as cause:
                 if self.stop_reason is StopReason.LEASE_LOST:
                     raise AttemptStopped(StopReason.LEASE_LOST) from cause
-                await self._clock.sleep(_WRITE_PAUSE)
+                await self.clock.sleep(_WRITE_PAUSE)
             else:
                 self.record = record
                 self.progress.touch()

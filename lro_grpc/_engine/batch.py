@@ -5,9 +5,11 @@
 record which targets may exist, and none is left behind when a worker dies in the middle. The price
 is that a call which was cut off is made once more, so both must cope with its leftovers.
 
-**Forward, then back.** ``_create_all`` has up to ``parallelism`` targets under way at a time. The
-first failure ends it, and so does a cancel or the deadline: no further target is begun, those under
-way are awaited, and ``_undo_all`` deletes what exists, newest first. A stop that is about this
+**Forward, then back.** ``_create_all`` has up to ``parallelism`` targets under way at a time. A
+target that fails with an error worth another try keeps its state and its place, and is tried again
+after a pause, by the method's own policy; in either direction. The first failure ends the way
+forward, and so does a cancel or the deadline: no further target is begun, those under way are
+awaited, and ``_undo_all`` deletes what exists, newest first. A stop that is about this
 attempt alone, such as a shutdown, ends the walk in either direction: the states stay as they are,
 and the next attempt goes on from them.
 
@@ -25,13 +27,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from google.rpc import status_pb2
+from google.rpc import error_details_pb2, status_pb2
 
 from lro_grpc._engine.attempt import Attempt
+from lro_grpc._engine.retries import pause_after, retryable, words
 from lro_grpc._errors import (
     LIBRARY_DOMAIN,
     AttemptStopped,
@@ -45,10 +49,20 @@ from lro_grpc._errors import (
 from lro_grpc._operation import size
 from lro_grpc._operation.batch_states import BEGUN, UNBEGUN, BatchStates, Status
 from lro_grpc._operation.events import SaveBatch, cancelled_status, expired_status
+from lro_grpc._runtime.clock import Clock
 from lro_grpc._runtime.interrupts import is_ctrl_c
 from lro_grpc._runtime.public_error import status_of
 from lro_grpc._runtime.steps import async_drive, drive
 from lro_grpc._runtime.threads import start_thread
+
+_SAVES = 100
+"""How often the states of a large batch are stored on its way in one direction, if it is fast."""
+
+_MOST_NAMED = 10
+"""Targets that an error names at most."""
+
+_INTERVAL = 0.1
+"""Seconds after which they are stored anyway, once something has changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +79,21 @@ class Begin:
 
 
 @dataclass(frozen=True, slots=True)
+class Rest:
+    """Begins the pause before a target is tried again, and goes on; a stop ends it early."""
+
+    target: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Ends all pauses now."""
+
+
+@dataclass(frozen=True, slots=True)
 class Await:
-    """Waits until one of the begun targets has ended; the reply is an ``Ended``."""
+    """Waits until a begun target, or a pause, has ended; the reply is an ``Ended``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +104,55 @@ class Ended:
     error: BaseException | None
 
 
-Step = Save | Begin | Await
+Step = Save | Begin | Rest | Wake | Await
 Plan = Generator[Step, Ended | None, None]
+
+
+class _Pace:
+    """How often the states are stored: after each change, or in a large batch after several.
+
+    All states are stored each time, so a large batch would take a time that grows with its square.
+    A batch that is fast stores up to a hundredth of its targets as begun ahead of their turn, as
+    many as have ended since it last did; one that is slow can afford to store each change.
+
+    Args:
+        number: How many targets there are.
+        clock: Measures the time since states were stored.
+    """
+
+    def __init__(self, number: int, clock: Clock) -> None:
+        self._most = number // _SAVES
+        self._clock = clock
+        self._saved_at = clock.monotonic() - _INTERVAL
+        self._ended = 0
+        self._changed = True
+        self.must_save = False
+        """Whether something begins, or has failed, only when the states are stored."""
+
+    def ended(self, *, failed: bool) -> None:
+        """Notes that a target has ended."""
+        self._ended += 1
+        self._changed = True
+        self.must_save = self.must_save or failed
+
+    def saved(self) -> None:
+        """Notes that the states are stored."""
+        self._saved_at = self._clock.monotonic()
+        self._ended = 0
+        self._changed = self.must_save = False
+
+    def ahead(self) -> int:
+        """Returns how many targets are to be stored as begun ahead of their turn."""
+        return 0 if self._is_slow else min(2 * self._ended, self._most)
+
+    def is_save_due(self, under_way: int) -> bool:
+        """Tells whether the states are to be stored before anything else."""
+        may_wait = self._most and under_way and not self._is_slow
+        return self.must_save or (self._changed and not may_wait)
+
+    @property
+    def _is_slow(self) -> bool:
+        return self._clock.monotonic() - self._saved_at >= _INTERVAL
 
 
 class Batch:
@@ -107,7 +181,8 @@ class Batch:
         self._states = (
             BatchStates(stored.batch) if stored.batch else BatchStates.begin(list(targets))
         )
-        self._cut_off = self._states.among(frozenset({Status.CREATING}))
+        self._cut_off = frozenset(self._states.among(frozenset({Status.CREATING})))
+        self._tries = Counter[str]()
         self._error = status_pb2.Status.FromString(stored.batch_error)
         if self._states.targets != list(targets):
             raise LroError(
@@ -168,27 +243,98 @@ class Batch:
         yield from self._undo_all()
 
     def _create_all(self) -> Plan:
-        waiting = self._states.among(UNBEGUN | {Status.CREATING})
-        begun = 0
+        return self._walk(self._states.among(UNBEGUN | {Status.CREATING}), undo=False)
+
+    def _walk(self, targets: Sequence[str], *, undo: bool) -> Plan:
+        """Begins targets in their order, and ends when none is under way and no more may begin."""
+        waiting, stored = deque(targets), deque[str]()
+        under_way = 0
+        resting: dict[str, Ended] = {}
+        self._tries.clear()
+        pace = _Pace(len(targets), self._attempt.clock)
         while True:
-            picked = self._pick(waiting, begun, unless=self._failed or self._interrupted)
-            for target in picked:
-                if self._states.of(target) != Status.CREATING:
-                    self._states.move(target, Status.CREATING)
-            yield Save()
-            if self._interrupted:  # while it was saved: none of the picked is begun any more
-                reason = self._attempt.stop_reason or StopReason.CANCEL
-                for target in picked:
-                    self._created(Ended(target, AttemptStopped(reason)))
-                picked = []
-            for target in picked:
-                yield Begin(target, undo=False)
-            begun += len(picked)
-            if not begun:
+            if self._is_over(undo):
+                if resting:
+                    yield Wake()
+                for target in stored:
+                    self._not_begun(target, undo)
+                stored.clear()
+            elif waiting and not stored and under_way < self._parallelism:
+                for _ in range(min(len(waiting), self._parallelism - under_way + pace.ahead())):
+                    stored.append(waiting.popleft())
+                    self._begin(stored[-1], undo)
+                pace.must_save = True
+            if pace.is_save_due(under_way):
+                yield Save()
+                pace.saved()
+                continue  # for it may be over since
+            while stored and under_way < self._parallelism:
+                under_way += 1
+                yield Begin(stored.popleft(), undo)
+            if not under_way:
                 return
             ended = yield Await()
             assert ended is not None
-            begun -= 1
+            is_over = self._is_over(undo)
+            if ended.target in resting and not is_over:
+                del resting[ended.target]
+                yield Begin(ended.target, undo)
+                continue
+            failed = resting.pop(ended.target, None) or self._that_may_pass(ended)
+            if failed and not is_over:
+                resting[ended.target] = failed
+                yield self._rest(failed)
+                continue
+            under_way -= 1
+            self._end(self._given_up(failed) if failed else ended, undo)
+            pace.ended(failed=bool(failed or ended.error))
+
+    def _begin(self, target: str, undo: bool) -> None:
+        state = Status.DELETING if undo else Status.CREATING
+        if self._states.of(target) != state:
+            self._states.move(target, state)
+
+    def _not_begun(self, target: str, undo: bool) -> None:
+        """Ends a target that was stored as begun, and will not be."""
+        if not undo and self._interrupted:
+            self._end(self._interrupted_end(target), undo)
+        elif not undo and target not in self._cut_off:
+            self._states.move(target, Status.FAILED, error=self._never_picked())
+
+    def _interrupted_end(self, target: str) -> Ended:
+        return Ended(target, AttemptStopped(self._attempt.stop_reason or StopReason.CANCEL))
+
+    def _given_up(self, failed: Ended) -> Ended:
+        """Returns the end of a target whose error may pass, and that is not tried again."""
+        return self._interrupted_end(failed.target) if self._interrupted else failed
+
+    def _that_may_pass(self, ended: Ended) -> Ended | None:
+        """Returns an end with an error that is worth another try; None if it is another."""
+        attempt = self._attempt
+        if not isinstance(ended.error, Exception):
+            return None
+        self._tries[ended.target] += 1
+        is_last = self._tries[ended.target] >= attempt.record.max_attempts
+        if is_last or not retryable(attempt.handler, ended.error, attempt.log):
+            return None
+        return ended
+
+    def _rest(self, failed: Ended) -> Rest:
+        """Returns the pause before a target is tried again."""
+        attempt, target = self._attempt, failed.target
+        assert failed.error is not None
+        failures = self._tries[target] - 1
+        seconds = pause_after(attempt.handler, failed.error, failures, attempt.random)
+        attempt.log.warning(
+            "%s, target %s: failed, to be tried again after %.1f s: %s",
+            *(attempt.name, target, seconds, words(failed.error)),
+        )
+        return Rest(target, seconds)
+
+    def _end(self, ended: Ended, undo: bool) -> None:
+        if undo:
+            self._deleted(ended)
+        else:
             self._created(ended)
 
     def _created(self, ended: Ended) -> None:
@@ -208,36 +354,20 @@ class Batch:
         never_picked = self._never_picked()
         for target in self._states.among(UNBEGUN):
             self._states.move(target, Status.FAILED, error=never_picked)
-        waiting = self._states.among(BEGUN)[::-1]
-        begun = 0
-        while True:
-            picked = self._pick(waiting, begun, unless=self._stopped)
-            for target in picked:
-                if self._states.of(target) != Status.DELETING:
-                    self._states.move(target, Status.DELETING)
-            yield Save()
-            if self._stopped:  # while it was saved: the picked stay for the next attempt
-                picked = []
-            for target in picked:
-                yield Begin(target, undo=True)
-            begun += len(picked)
-            if not begun:
-                break
-            ended = yield Await()
-            assert ended is not None
-            begun -= 1
-            if ended.error is None:
-                self._states.move(ended.target, Status.ROLLED_BACK)
-            elif not self._is_stop(ended.error):
-                error = self._status(ended.target, ended.error)
-                self._states.move(ended.target, Status.FAILED, error=error)
+        yield from self._walk(self._states.among(BEGUN)[::-1], undo=True)
         self._attempt.raise_if_stopped()
 
-    def _pick(self, waiting: list[str], begun: int, *, unless: bool) -> list[str]:
-        """Takes from those that wait as many as may be begun now."""
-        picked = [] if unless else waiting[: self._parallelism - begun]
-        del waiting[: len(picked)]
-        return picked
+    def _deleted(self, ended: Ended) -> None:
+        if ended.error is None:
+            self._states.move(ended.target, Status.ROLLED_BACK)
+        elif not self._is_stop(ended.error):
+            error = self._status(ended.target, ended.error)
+            self._states.move(ended.target, Status.FAILED, error=error)
+            self._attempt.left_over.append(ended.target)
+
+    def _is_over(self, undo: bool) -> bool:
+        """Tells whether no further target may begin."""
+        return self._stopped if undo else self._failed or self._interrupted
 
     @property
     def _failed(self) -> bool:
@@ -264,7 +394,8 @@ class Batch:
 
     def _status(self, target: str, error: BaseException) -> status_pb2.Status:
         where = f"{self._attempt.name}, target {target},"
-        status = status_of(error, where, domain=self._domain, log=self._attempt.log)
+        expected = retryable(self._attempt.handler, error, self._attempt.log)
+        status = status_of(expected or error, where, domain=self._domain, log=self._attempt.log)
         return size.shortened(status, self._attempt.operation_bytes // 20)
 
     def _ending_status(self) -> status_pb2.Status:
@@ -284,6 +415,23 @@ class Batch:
             metadata={"failed": failed[0]} if failed else {},
         )
         return to_status(error)
+
+
+def with_left_over(error: status_pb2.Status, targets: Sequence[str]) -> status_pb2.Status:
+    """Returns an operation's error that names the targets which could not be deleted."""
+    told = status_pb2.Status()
+    told.CopyFrom(error)
+    for detail in told.details:
+        info = error_details_pb2.ErrorInfo()
+        if targets and detail.Unpack(info):
+            info.metadata["left_over"] = _listed(targets)
+            detail.Pack(info)
+    return told
+
+
+def _listed(targets: Sequence[str]) -> str:
+    more = len(targets) - _MOST_NAMED
+    return ", ".join(targets[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def drive_batch(
@@ -312,6 +460,10 @@ def drive_batch(
             return ended.get()
         if isinstance(step, Begin):
             start_thread(step.target, run, step)
+        elif isinstance(step, Rest):
+            attempt.rest_from_thread(step.seconds, lambda: ended.put(Ended(step.target, None)))
+        elif isinstance(step, Wake):
+            attempt.loop.call_soon_threadsafe(attempt.wake)
         elif attempt.stop_reason is not StopReason.LEASE_LOST:
             with contextlib.suppress(AttemptStopped):  # lost: the plan sees it, and winds up
                 attempt.write_from_thread(batch.saved())
@@ -365,6 +517,10 @@ async def async_drive_batch(
             task = asyncio.create_task(run(step), name=step.target)
             tasks.add(task)
             task.add_done_callback(tasks.discard)
+        elif isinstance(step, Rest):
+            attempt.rest(step.seconds, lambda: ended.put_nowait(Ended(step.target, None)))
+        elif isinstance(step, Wake):
+            attempt.wake()
         elif attempt.stop_reason is not StopReason.LEASE_LOST:
             with contextlib.suppress(AttemptStopped):  # lost: the plan sees it, and winds up
                 await uninterrupted(attempt.write(batch.saved()))

@@ -223,6 +223,8 @@ class OperationContext(_Context[MetadataT_co]):
 
         On the first failure nothing more is begun, and the created targets are deleted again,
         newest first. A cancel does the same, and so does an error that the handler raises later on.
+        An error that may pass, of ``create`` or of ``delete``, is no failure yet: the target is
+        tried again after a pause, by the method's ``retry``, ``backoff`` and ``max_attempts``.
         The states stand in ``batch_create_instances_metadata``, and a later attempt goes on from
         them: it may call ``create`` or ``delete`` once more for a target whose former call was cut
         off, so both must cope with the leftovers of that call.

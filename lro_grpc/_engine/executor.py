@@ -20,6 +20,7 @@ from google.rpc import status_pb2
 
 from lro_grpc import _anys
 from lro_grpc._engine.attempt import Attempt
+from lro_grpc._engine.batch import with_left_over
 from lro_grpc._engine.context import AsyncOperationContext, OperationContext
 from lro_grpc._engine.handler import Handler
 from lro_grpc._engine.retries import pause_after, retryable
@@ -52,12 +53,10 @@ class Executor(asyncio.Task[Event]):
 
     Args:
         attempt: The attempt.
-        random: Gives numbers uniform in [0, 1), for the pause before another attempt.
     """
 
-    def __init__(self, attempt: Attempt, random: Callable[[], float]) -> None:
+    def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt
-        self._random = random
         self._cancel_called = False  # so that a CancelledError is not the handler's own
         super().__init__(self._execute(), loop=attempt.loop, name=attempt.name)
 
@@ -140,13 +139,17 @@ class Executor(asyncio.Task[Event]):
         attempt.telemetry.failed(error, status.code)
         if expected is None or is_last:
             return await self._ended_with(status)
-        pause = pause_after(handler, error, record.failed_attempts, self._random)
+        pause = pause_after(handler, error, record.failed_attempts, attempt.random)
         report = attempt.last_report()
         return RetryLater(report, attempt.fitted(status, report), micros(pause))
 
     async def _ended_with(self, error: status_pb2.Status) -> Event:
-        fitted = self.attempt.fitted
-        return await self._undone(error, lambda report: Fail(report, fitted(error, report)))
+        attempt = self.attempt
+
+        def failed(report: Report) -> Event:
+            return Fail(report, attempt.fitted(with_left_over(error, attempt.left_over), report))
+
+        return await self._undone(error, failed)
 
     async def _undone(self, error: status_pb2.Status, event: Callable[[Report], Event]) -> Event:
         """Undoes a batch that was created, for with an error nothing of it may be left."""

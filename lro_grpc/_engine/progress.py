@@ -46,8 +46,9 @@ class Progress:
         self._metadata: Message | None = None
         self._latest = Report(record.attempt)
         self._has_news = False
-        self.last_time = clock.monotonic()
-        """When progress was last made, by the clock's ``monotonic``."""
+        self._touched_at = clock.monotonic()
+        self.rests_until = 0.0
+        """Until when the handler makes none on purpose, by the clock's ``monotonic``."""
 
     @property
     def metadata(self) -> Any:
@@ -88,9 +89,14 @@ class Progress:
             self._latest = latest
         self.store_again()
 
+    @property
+    def last_time(self) -> float:
+        """When progress was last made, by the clock's ``monotonic``; a pause is no lack of it."""
+        return max(self._touched_at, self.rests_until)
+
     def touch(self) -> None:
         """Notes that the handler has made progress."""
-        self.last_time = self._clock.monotonic()
+        self._touched_at = self._clock.monotonic()
 
     def store_again(self) -> None:
         """Lets the latest progress be stored soon, though it may have been before."""

@@ -21,7 +21,7 @@ def retryable(handler: Handler, error: BaseException, log: AnyLog) -> LroError |
         return error
     if not _is_expected(handler, error, log):
         return None
-    return error if isinstance(error, LroError) else RetryableError(_words(error))
+    return error if isinstance(error, LroError) else RetryableError(words(error))
 
 
 def pause_after(
@@ -56,7 +56,8 @@ def _is_expected(handler: Handler, error: BaseException, log: AnyLog) -> bool:
     return is_worth_it
 
 
-def _words(error: BaseException) -> str:
+def words(error: BaseException) -> str:
+    """Returns the text of an error, or its type where it has none."""
     kind = type(error).__qualname__
     try:
         with only_errors(kind):

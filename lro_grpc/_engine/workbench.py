@@ -275,6 +275,7 @@ class Workbench:
             operation_bytes=self._operation_bytes,
             telemetry=self._telemetry,
             on_progress=self._progress_writer.add,
+            random=self._random,
             signal_margin=self._signal_margin,
         )
         log_claimed(record)
@@ -283,7 +284,7 @@ class Workbench:
             former.stop(StopReason.LEASE_LOST)
         self._attempts[record.name] = attempt
         self._on_end[attempt] = on_end
-        executor = Executor(attempt, self._random)
+        executor = Executor(attempt)
         self._running.add(executor)
         executor.add_done_callback(self._executed)
         is_late = self._leases is not None and attempt.lease_is_over

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from engine_world import (
     LEASE,
     Signal,
     Text,
+    handler,
     info_of,
     metadata_of,
     response_of,
@@ -22,7 +24,14 @@ from engine_world import (
 from google.longrunning import operations_pb2
 from google.rpc import error_details_pb2
 
-from lro_grpc._errors import AttemptStopped, Code, LroError, StopReason, UnavailableError
+from lro_grpc._errors import (
+    AttemptStopped,
+    Code,
+    LroError,
+    RetryableError,
+    StopReason,
+    UnavailableError,
+)
 from lro_grpc._operation import states
 from lro_grpc._operation.events import Claim, LeaseLost, SaveBatch
 
@@ -350,6 +359,229 @@ async def test_a_handler_may_catch_the_error_and_raise_one_of_its_own(world):
     done = await world.done(await world.create())
     assert (done.error.code, done.error.message) == (Code.OUT_OF_RANGE, "full: NO_ROOM")
     assert statuses_of(done)[0].error.message == f"no room for {A}"
+
+
+# Errors that may pass.
+
+
+class Passing:
+    """Creates and deletes, and fails as often as a test says before it does."""
+
+    def __init__(self, keyword: str, parallelism: int = 1) -> None:
+        self.run = self._run if keyword == "def" else self._run_async
+        self.failures: dict[tuple[str, str], list[BaseException]] = {}
+        self.tries: Counter[tuple[str, str]] = Counter()
+        self.failed = Signal()
+        self.exists: set[str] = set()
+        self._parallelism = parallelism
+
+    def _try(self, what: str, target: str) -> None:
+        self.tries[what, target] += 1
+        if errors := self.failures.get((what, target)):
+            self.failed.set()
+            raise errors.pop(0) if len(errors) > 1 or self.tries[what, target] < MANY else errors[0]
+        (self.exists.add if what == "create" else self.exists.discard)(target)
+
+    def _run(self, request: Any, op: Any) -> Any:
+        op.batch(
+            TARGETS,
+            create=lambda target: self._try("create", target),
+            delete=lambda target: self._try("delete", target),
+            parallelism=self._parallelism,
+        )
+        return Text(value=f"attempt {op.attempt}")
+
+    async def _run_async(self, request: Any, op: Any) -> Any:
+        async def create(target: str) -> None:
+            self._try("create", target)
+
+        async def delete(target: str) -> None:
+            self._try("delete", target)
+
+        await op.batch(TARGETS, create=create, delete=delete, parallelism=self._parallelism)
+        return Text(value=f"attempt {op.attempt}")
+
+
+MANY = 100
+
+
+@pytest.fixture(params=KEYWORDS)
+def passing(request: pytest.FixtureRequest) -> Passing:
+    return Passing(request.param)
+
+
+async def done_in_time(world: Any, name: str) -> operations_pb2.Operation:
+    """Lets time pass until an operation is done."""
+    while not (await world.record(name)).done:
+        await world.pass_time(0.5)
+    return await world.get(name)
+
+
+PASSES = {
+    "a RetryableError": lambda: RetryableError("busy"),
+    "one that says when": lambda: RetryableError("busy", retry_after=timedelta(seconds=3)),
+    "one that the predicate knows": lambda: ConnectionResetError("busy"),
+}
+
+
+@pytest.mark.parametrize("error", PASSES.values(), ids=PASSES)
+async def test_a_target_is_created_again_after_an_error_that_may_pass(world, passing, error):
+    passing.failures = {("create", B): [error(), error()]}
+    retry = lambda error: isinstance(error, ConnectionError)  # noqa: E731
+    await world.start(handler(passing.run, retry=retry))
+    name = await world.create(max_attempts=3)
+    await passing.failed
+    assert states_of(await world.get(name)) == [READY, CREATING, PENDING, PENDING]
+    done = await done_in_time(world, name)
+    assert response_of(done) == "attempt 1"
+    assert states_of(done) == [READY] * 4
+    assert passing.tries["create", B] == 3
+
+
+@pytest.mark.parametrize("error", PASSES.values(), ids=PASSES)
+async def test_a_target_is_deleted_again_after_an_error_that_may_pass(world, passing, error):
+    passing.failures = {("create", D): [no_room(D)], ("delete", B): [error()]}
+    retry = lambda error: isinstance(error, ConnectionError)  # noqa: E731
+    await world.start(handler(passing.run, retry=retry))
+    done = await done_in_time(world, await world.create())
+    assert states_of(done) == [ROLLED_BACK] * 3 + [FAILED]
+    assert passing.exists == set()
+    assert done.error == statuses_of(done)[3].error
+
+
+async def test_what_never_passes_fails_by_the_methods_own_number_of_attempts(world, passing):
+    passing.failures = {("create", C): [RetryableError("busy", retry_after=timedelta(0))] * MANY}
+    await world.start(passing.run)
+    done = await done_in_time(world, await world.create(max_attempts=4))
+    assert passing.tries["create", C] == 4
+    assert (done.error.code, done.error.message) == (Code.UNAVAILABLE, "busy")
+    assert states_of(done) == [ROLLED_BACK, ROLLED_BACK, FAILED, FAILED]
+
+
+async def test_an_operations_error_names_what_could_not_be_deleted(world, passing):
+    busy = RetryableError("in use", retry_after=timedelta(0))
+    passing.failures = {
+        ("create", D): [no_room(D)],
+        ("delete", B): [busy] * MANY,
+        ("delete", C): [LroError("protected", code=Code.FAILED_PRECONDITION)],
+    }
+    await world.start(passing.run)
+    done = await done_in_time(world, await world.create(max_attempts=2))
+    assert states_of(done) == [ROLLED_BACK, FAILED, FAILED, FAILED]
+    assert [one.error.message for one in statuses_of(done)[1:3]] == ["in use", "protected"]
+    assert done.error.message == f"no room for {D}"
+    assert info_of(done.error.details).metadata["left_over"] == f"{C}, {B}"
+    assert passing.exists == {B, C}
+    assert passing.tries["delete", B] == 2
+
+
+async def test_a_cancel_ends_the_pause_before_the_next_try(world, passing):
+    hour = RetryableError("busy", retry_after=timedelta(hours=1))
+    passing.failures = {("create", B): [hour]}
+    await world.start(passing.run)
+    name = await world.create()
+    await passing.failed
+    await world.cancel(name)
+    done = await world.done(name)
+    assert done.error.code == Code.CANCELLED
+    assert states_of(done) == [ROLLED_BACK, FAILED, FAILED, FAILED]
+    assert passing.exists == set()
+
+
+@pytest.mark.parametrize("end", ["shutdown", "crash"])
+async def test_a_batch_that_rests_goes_on_in_the_next_process(world, passing, end):
+    hour = RetryableError("busy", retry_after=timedelta(hours=1))
+    passing.failures = {("create", B): [hour]}
+    await world.start(passing.run)
+    name = await world.create()
+    await passing.failed
+    await (world.stop() if end == "shutdown" else world.crash())
+    await world.start(passing.run)
+    done = await done_in_time(world, name)
+    assert states_of(done) == [READY] * 4
+    assert response_of(done) == "attempt 2"
+
+
+async def test_a_rollback_that_rests_goes_on_in_the_next_process(world, passing):
+    hour = RetryableError("in use", retry_after=timedelta(hours=1))
+    passing.failures = {("create", D): [no_room(D)], ("delete", B): [hour]}
+    await world.start(passing.run)
+    name = await world.create()
+    await world.until(name, lambda one: bool(one.batch_error) and passing.tries["delete", B] == 1)
+    await world.stop()
+    await world.start(passing.run)
+    done = await done_in_time(world, name)
+    assert states_of(done) == [ROLLED_BACK] * 3 + [FAILED]
+    assert (done.error.message, passing.exists) == (f"no room for {D}", set())
+
+
+@pytest.mark.parametrize("keyword", KEYWORDS)
+async def test_a_pause_ends_when_another_target_fails_for_good(world, keyword):
+    passing = Passing(keyword, parallelism=2)
+    hour = RetryableError("busy", retry_after=timedelta(hours=1))
+    passing.failures = {("create", A): [hour], ("create", C): [no_room(C)]}
+    await world.start(passing.run)
+    done = await world.done(await world.create())
+    assert done.error.message == f"no room for {C}"
+    assert states_of(done) == [FAILED, ROLLED_BACK, FAILED, FAILED]
+    assert statuses_of(done)[0].error.message == "busy"
+
+
+async def test_a_pause_is_no_lack_of_progress(world):
+    passing = Passing("async def")  # a thread may be slower than the clock of the test
+    passing.failures = {("create", B): [RetryableError("busy", retry_after=timedelta(minutes=5))]}
+    await world.start(handler(passing.run, progress_timeout=timedelta(seconds=20)))
+    name = await world.create()
+    await passing.failed
+    done = await done_in_time(world, name)
+    assert response_of(done) == "attempt 1"
+
+
+# Many targets.
+
+
+@pytest.mark.parametrize("keyword", KEYWORDS)
+@pytest.mark.parametrize("fails", [False, True], ids=["created", "rolled back"])
+async def test_the_states_of_many_targets_are_stored_a_few_times_only(memory_world, keyword, fails):
+    """All of them are written each time: so the work grows with their number, not its square."""
+    targets = [f"i{n}" for n in range(2000)]
+    fleet = Fleet(keyword, targets, parallelism=4)
+    if fails:
+        fleet.create_failures = {targets[-2]: no_room(targets[-2])}
+    saves = 0
+
+    async def count(events):
+        nonlocal saves
+        saves += sum(isinstance(event, SaveBatch) for event in events)
+
+    await memory_world.start(fleet.run)
+    memory_world.link.before = count
+    done = await memory_world.done(await memory_world.create())
+    assert set(states_of(done)) == ({ROLLED_BACK, FAILED} if fails else {READY})
+    assert saves < 500
+    assert fleet.exists == (set() if fails else set(targets))
+
+
+@pytest.mark.parametrize("keyword", KEYWORDS)
+async def test_what_was_stored_as_begun_ahead_of_its_turn_is_rolled_back_after_a_crash(
+    world, keyword
+):
+    """Whichever of those the worker came to before it died."""
+    targets = [f"i{n}" for n in range(1000)]
+    fleet = Fleet(keyword, targets, parallelism=2)
+    fleet.create_gates = {targets[500]: Signal()}
+    await world.start(fleet.run)
+    name = await world.create()
+    await fleet.begun[targets[500]]
+    await world.crash()
+    assert CREATING in states_of(await world.get(name))
+    await world.cancel(name)
+    fleet.create_gates[targets[500]].set()
+    await world.start(fleet.run)
+    done = await world.done(name)
+    assert done.error.code == Code.CANCELLED
+    assert fleet.exists == set()
+    assert set(states_of(done)) == {ROLLED_BACK, FAILED}
 
 
 # What cannot be.
