@@ -241,7 +241,7 @@ class RequestIdReusedError(LroError):
 
 
 class OperationInProgressError(LroError):
-    """Another operation holds the same target, and only one may at a time (S6)."""
+    """An operation that goes on has the same target (S6), or the ``request_id``, and is deleted."""
 
     default_code = Code.ABORTED
     default_reason = "OPERATION_IN_PROGRESS"

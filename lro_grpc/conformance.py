@@ -353,14 +353,23 @@ class StoreConformance:
         assert await store.find_id("op-1") == [elsewhere]
 
     @_with_store
-    async def test_a_deleted_operation_frees_its_request_id(self, store: Store) -> None:
-        """Even one that still runs, and does not get in the way of its successor."""
+    async def test_a_deleted_operation_frees_its_request_id_when_it_ends(
+        self, store: Store
+    ) -> None:
+        """Not before: the same request would run twice at once (R2)."""
         first = await store.create(self.record("op-1", request_id="r", fingerprint=b"f"))
         await store.apply(first.name, Claim(_LEASE))
         await store.apply(first.name, Delete())
+        for fingerprint in (b"f", b"g"):
+            again = self.record("op-2", request_id="r", fingerprint=fingerprint)
+            await _refused(OperationInProgressError, store.create(again))
+        assert await store.find_request(self.METHOD, "r", "") == []
+        await store.apply(first.name, Release(Report(1)))
+        await _refused(OperationInProgressError, store.create(again))
+        await store.apply(first.name, Claim(_LEASE))
+        await store.apply(first.name, Succeed(Report(2), _RESPONSE))
         second = await store.create(self.record("op-2", request_id="r", fingerprint=b"g"))
         assert second.name.endswith("op-2")
-        await store.apply(first.name, Succeed(Report(1), _RESPONSE))
         await self._is(store, second)
         await store.apply(second.name, Claim(_LEASE))
         await store.apply(second.name, Succeed(Report(1), _RESPONSE))
@@ -370,12 +379,13 @@ class StoreConformance:
 
     @_with_store
     async def test_a_request_id_moves_on_among_changes_made_at_once(self, store: Store) -> None:
-        """Delete and create of one request_id, over and over, all given to the store together."""
+        """Create, cancel, delete of one request_id, over and over, all given to it together."""
         names = [f"op-{n}" for n in range(20)]
         calls: list[Coroutine[Any, Any, object]] = []
         for name in names:
             made = self.record(name, request_id="r", fingerprint=name.encode())
-            calls += [store.create(made), store.apply(made.name, Delete())]
+            ends = [(made.name, Cancel()), (made.name, Delete())]
+            calls += [store.create(made), store.apply_all(ends)]
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert [one for one in outcomes if isinstance(one, BaseException)] == []
         last = await store.create(self.record("op-last", request_id="r", fingerprint=b"last"))

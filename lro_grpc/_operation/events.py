@@ -454,6 +454,7 @@ class TimePassed:
 class Delete:
     """A caller deletes the operation. One that is not done runs on, hidden (P7).
 
+    Until it ends, its ``request_id`` is taken: the same request must not run beside it (R2).
     A paused one is queued again, for no caller could resume it any more.
     """
 
@@ -539,7 +540,7 @@ def _is_terminated(record: Record) -> bool:
 
 
 def _removed(record: Record) -> Record:
-    return record._replace(deleted=True, request_id="")
+    return record._replace(deleted=True)
 
 
 def _failed_once(record: Record) -> Record:

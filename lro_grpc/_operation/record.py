@@ -78,8 +78,8 @@ class Record(NamedTuple):
     """The full name of the gRPC method that started it: ``/pkg.Service/Method``."""
     request: Annotated[bytes, Field(FOREVER)]
     """The request message as it came over the wire."""
-    request_id: Annotated[str, Field(CLEARED, viewed=True)]
-    """The caller's idempotency key; empty for none, and once the operation is deleted."""
+    request_id: Annotated[str, Field(FOREVER, viewed=True)]
+    """The caller's idempotency key; empty for none."""
     fingerprint: Annotated[bytes, Field(FOREVER)]
     """A hash of the request: another request under the same ``request_id`` has another one."""
     metadata_type: Annotated[str, Field(KEPT)]

@@ -86,11 +86,6 @@ class MemoryStore:
         if isinstance(after, LroError):
             raise after
         if after is not before:
-            if before.request_id and not after.request_id:
-                of_request = self._requests[_request_key(before)]
-                del of_request[before.parent]
-                if not of_request:
-                    del self._requests[_request_key(before)]
             if before.exclusive_target and not after.exclusive_target:
                 del self._exclusive_holders[before.exclusive_target]
             self._keep(before, after)
@@ -120,7 +115,8 @@ class MemoryStore:
     async def find_request(self, method: str, request_id: str, caller: str) -> Sequence[Record]:
         """Returns the operations that a caller has started under a ``request_id``."""
         of_request = self._requests.get((method, request_id, caller), {})
-        return [self._records[name] for name in of_request.values()]
+        found = [self._records[name] for name in of_request.values()]
+        return [record for record in found if not record.deleted]
 
     async def find_id(self, operation_id: str) -> Sequence[str]:
         """Returns the names that end with an id."""
@@ -205,6 +201,11 @@ class MemoryStore:
     def _keep(self, before: Record | None, record: Record) -> None:
         if record.deleted and record.done:
             del self._records[record.name], self._sequence[record.name]
+            if record.request_id:
+                of_request = self._requests[_request_key(record)]
+                del of_request[record.parent]
+                if not of_request:
+                    del self._requests[_request_key(record)]
         else:
             self._records[record.name] = record
             if record.request_id:

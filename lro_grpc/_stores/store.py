@@ -164,7 +164,8 @@ class Store(Protocol):
 
         Raises:
             RequestIdReusedError: If that one's fingerprint is another (S22).
-            OperationInProgressError: If an operation has its ``exclusive_target`` (S6).
+            OperationInProgressError: If that one was deleted, and is not done (R2); or if an
+                operation has its ``exclusive_target`` (S6).
             LroError: If an operation has the name.
         """
         ...
@@ -205,7 +206,8 @@ class Store(Protocol):
     async def find_request(self, method: str, request_id: str, caller: str) -> Sequence[Record]:
         """Returns the operations that a caller has started under a ``request_id``.
 
-        There is one of a parent at most. The id of another caller is another id.
+        There is one of a parent at most, and none of them is deleted. The id of another caller is
+        another id.
         """
         ...
 
@@ -320,8 +322,18 @@ def check_same_request(stored: Record, record: Record) -> Record:
     """Returns the stored record if it was started by the same request as the new one.
 
     Raises:
-        RequestIdReusedError: If it was not (S22).
+        OperationInProgressError: If it was deleted, and is not done: it has no name to answer with,
+            and its request must not run twice at once (R2).
+        RequestIdReusedError: If it was started by another request (S22).
     """
+    if stored.deleted:
+        request_id = cut(record.request_id)
+        raise OperationInProgressError(
+            f"the operation of request_id {request_id!r} was deleted, and still runs;"
+            " try again when it has ended, or use a new one for a new request",
+            reason="DELETED_OPERATION_IN_PROGRESS",
+            metadata={"request_id": request_id},
+        )
     if stored.fingerprint != record.fingerprint:
         raise request_id_reused(stored)
     return stored

@@ -130,6 +130,8 @@ def violations(before: Record | None, after: Record, *, missed: bool = False) ->
 def _owned(record: Record) -> set[tuple[str, ...]]:
     """Returns the keys that no other operation may have as long as this one has them."""
     owned: set[tuple[str, ...]] = set()
+    if record.deleted and record.done:
+        return owned
     if record.request_id:
         owned.add(("request_id", record.method, record.parent, record.request_id))
     if record.exclusive_target:
@@ -222,11 +224,7 @@ def _of_change(before: Record, after: Record) -> Iterator[str]:
     for field in _RISING:
         if getattr(before, field) > getattr(after, field):
             yield f"{field} has gone back"
-    if after.request_id != ("" if after.deleted else before.request_id):
-        yield "request_id has changed, and not by a delete"
-    if before.done and before != after._replace(
-        deleted=before.deleted, request_id=before.request_id
-    ):
+    if before.done and before != after._replace(deleted=before.deleted):
         yield "it was done, and has changed"
     if after.state not in _REACHABLE[before.state]:
         yield f"no steps lead from {JOB.name_of(before.state)} to {JOB.name_of(after.state)}"

@@ -25,8 +25,7 @@ _MUTABLE = operator.attrgetter(*_CHANGING, "name")
 
 _INSERT = f"INSERT INTO operations ({COLUMNS}) VALUES ({', '.join('?' * len(Record._fields))})"
 _UPDATE = f"UPDATE operations SET {', '.join(f'{c} = ?' for c in _CHANGING)} WHERE name = ?"
-_HIDE = "UPDATE operations SET deleted = 1, request_id = '' WHERE name = ?"
-
+_HIDE = "UPDATE operations SET deleted = 1 WHERE name = ?"
 _FREE_TARGET = "UPDATE operations SET exclusive_target = '' WHERE name = ?"
 
 BY_EXCLUSIVE_TARGET = (
@@ -125,8 +124,6 @@ class Commit:
         if isinstance(after, LroError):
             return after
         if after is not before:
-            if before.request_id and not after.request_id:
-                self._requests[_request_key(before)] = ""
             if before.exclusive_target and not after.exclusive_target:
                 self._exclusive_holders[before.exclusive_target] = ""
                 self._freed.append(name)
@@ -161,7 +158,7 @@ class Commit:
     def _change(self, before: Record | None, record: Record) -> None:
         self._records[record.name] = record
         if record.request_id:
-            self._requests[_request_key(record)] = record.name
+            self._requests[_request_key(record)] = "" if _is_gone(record) else record.name
         if record.exclusive_target:
             self._exclusive_holders[record.exclusive_target] = record.name
         self.changes.append((before, record))

@@ -205,13 +205,14 @@ class SqliteStore:
         """Returns the operations that a caller has started under a ``request_id``."""
         rows = self._fetch(
             f"SELECT {COLUMNS} FROM operations"
-            " WHERE method = ? AND request_id = ? AND caller = ? AND request_id <> ''",
+            " WHERE method = ? AND request_id = ? AND caller = ? AND request_id <> ''"
+            " AND NOT deleted",
             method,
             request_id,
             caller,
         )
-        found = map(record_of, rows)
-        return [self._recent.get(record.name) or record for record in found]
+        found = (self._recent.get(record.name) or record for record in map(record_of, rows))
+        return [record for record in found if not record.deleted]
 
     async def find_id(self, operation_id: str) -> Sequence[str]:
         """Returns the names that end with an id."""

@@ -819,17 +819,32 @@ def test_the_id_outlives_the_server(serve: Serve, file_url: str) -> None:
     assert ran == [name]
 
 
-def test_the_id_of_a_deleted_operation_is_free_again(serve: Serve, held: Held, store: str) -> None:
-    """Whoever deletes it is no longer interested: neither in it nor in what it stands for (P7)."""
+def test_the_id_of_a_deleted_operation_is_free_when_that_has_ended(
+    serve: Serve, held: Held, store: str
+) -> None:
+    """Until then the same request would run twice at once (P7, R2)."""
     server = serve(held.servicer(), store=store)
     first = server.create(**FIRST).name
     assert held.next() == first
+    ended = threading.Event()
+    server.operations.store.subscribe(
+        lambda _, one: ended.set() if one.name == first and one.done else None
+    )
     server.delete(first)
+    for request in (FIRST, {**FIRST, "instance_id": "another"}):
+        failure = refused(lambda request=request: server.create(**request))
+        assert failure.code is grpc.StatusCode.ABORTED
+        assert failure.info.reason == "DELETED_OPERATION_IN_PROGRESS"
+        assert failure.info.metadata["request_id"] == FIRST["request_id"]
+        assert "still runs" in failure.message
+        assert first not in failure.message
+    assert server.names() == []
+    held.gate.open()
+    assert ended.wait(SECONDS)
     second = server.create(**FIRST).name
     assert second != first
     assert held.next() == second
     assert server.create(**FIRST).name == second
-    held.gate.open()
     server.done(second)
     server.delete(second)
     third = server.create(**FIRST).name
