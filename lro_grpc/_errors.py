@@ -18,6 +18,7 @@
     ├── OperationTooLargeError        RESOURCE_EXHAUSTED
     ├── StaleAttemptError             ABORTED
     ├── UnavailableError              UNAVAILABLE
+    ├── OperationDamagedError         DATA_LOSS
     ├── ConfigurationError            INTERNAL
     ├── WrongTypeError                INTERNAL
     ├── UnexpectedError               INTERNAL
@@ -317,6 +318,14 @@ class UnavailableError(LroError):
     default_domain = LIBRARY_DOMAIN
 
 
+class OperationDamagedError(LroError):
+    """The operation's record cannot be read: it is set aside, and can only be deleted."""
+
+    default_code = Code.DATA_LOSS
+    default_reason = "OPERATION_DAMAGED"
+    default_domain = LIBRARY_DOMAIN
+
+
 class ConfigurationError(LroError):
     """The service is set up in a way that cannot work; raised at start-up."""
 
@@ -507,6 +516,7 @@ _OF_THE_LIBRARY: dict[tuple[int, str], type[LroError]] = {
         StaleAttemptError,
         UnavailableError,
         UnservedError,
+        OperationDamagedError,
         WrongTypeError,
         UnexpectedError,
     )

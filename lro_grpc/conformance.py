@@ -62,7 +62,15 @@ from lro_grpc._operation.events import (
     cancelled_status,
 )
 from lro_grpc._operation.record import Record
-from lro_grpc._stores.store import MAX_EXAMINED, Leased, Now, Query, SharedStore, Store
+from lro_grpc._stores.store import (
+    MAX_EXAMINED,
+    Change,
+    Leased,
+    Now,
+    Query,
+    SharedStore,
+    Store,
+)
 
 __all__ = [
     "StoreConformance",
@@ -384,7 +392,7 @@ class StoreConformance:
         calls: list[Coroutine[Any, Any, object]] = []
         for name in names:
             made = self.record(name, request_id="r", fingerprint=name.encode())
-            ends = [(made.name, Cancel()), (made.name, Delete())]
+            ends: list[Change] = [(made.name, Cancel()), (made.name, Delete())]
             calls += [store.create(made), store.apply_all(ends)]
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert [one for one in outcomes if isinstance(one, BaseException)] == []

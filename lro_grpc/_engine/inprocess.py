@@ -119,6 +119,7 @@ class InProcess:
             elif not isinstance(answer, (StaleAttemptError, OperationNotFoundError)):
                 fields = {"operation": name, "method": method}
                 _log.error("%s cannot be claimed: %s", name, answer, extra=fields)
+                self._queue.leave_out(method, name)
 
     def _free_slot(self, method: str, outcome: Record | None) -> None:
         del outcome

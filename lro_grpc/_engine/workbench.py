@@ -42,6 +42,7 @@ from lro_grpc._engine.maintenance import Maintenance
 from lro_grpc._engine.progress_writer import ProgressWriter
 from lro_grpc._engine.watchdog import Watchdog
 from lro_grpc._errors import LroError, OperationNotFoundError, StopReason, UnavailableError
+from lro_grpc._operation import integrity
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.size import OPERATION_BYTES
@@ -203,17 +204,26 @@ class Workbench:
             ]
             claimed_at = self.clock.monotonic()
             answers = await self.store.apply_all(claims)
-            for answer in answers:
-                if isinstance(answer, Record) and answer.lease_expire_time:
-                    self._begin(answer, claimed_at, on_end)
-                elif isinstance(answer, Record):
-                    log_done(answer)
-            return answers
+            return [self._claimed(answer, claimed_at, on_end) for answer in answers]
         finally:
             del self._claims[under_way]
             under_way.set_result(None)
             if not self._claims:
                 self._heard.clear()
+
+    def _claimed(
+        self, answer: Record | LroError, claimed_at: float, on_end: OnEnd
+    ) -> Record | LroError:
+        """Begins the attempt of an operation that was claimed; returns the answer to the claim."""
+        if isinstance(answer, LroError):
+            return answer
+        if answer.method not in self.handlers:  # the store has it under another method
+            return integrity.damaged(answer.name, f"its method is {answer.method!r}")
+        if answer.lease_expire_time:
+            self._begin(answer, claimed_at, on_end)
+        else:
+            log_done(answer)
+        return answer
 
     def announce_shutdown(self) -> None:
         """Lets the handlers that run see that this process is about to stop; they go on."""

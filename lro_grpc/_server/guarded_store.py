@@ -23,6 +23,7 @@ from google.protobuf.message import Message
 from lro_grpc._errors import (
     ConfigurationError,
     LroError,
+    OperationDamagedError,
     OperationNotFoundError,
     PermissionDeniedError,
     cut,
@@ -274,6 +275,6 @@ class GuardedStore:
     async def _known(self, name: str) -> KnownOperation | None:
         try:
             record = await self._store.read(name)
-        except OperationNotFoundError:
+        except (OperationNotFoundError, OperationDamagedError):
             return None
         return KnownOperation(record.name, record.method, record.target, record.caller)

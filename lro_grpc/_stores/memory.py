@@ -21,6 +21,7 @@ from lro_grpc._stores.store import (
     Now,
     Page,
     Query,
+    announce,
     check_same_request,
     in_progress,
     name_taken,
@@ -213,8 +214,7 @@ class MemoryStore:
                 of_request[record.parent] = record.name
             if record.exclusive_target:
                 self._exclusive_holders[record.exclusive_target] = record.name
-        for listener in tuple(self._listeners):
-            listener(before, record)
+        announce(self._listeners, before, record)
 
 
 def _request_key(record: Record) -> tuple[str, str, str]:

@@ -15,6 +15,7 @@ have; after a crash they begin again from it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -30,6 +31,8 @@ from lro_grpc._errors import (
 from lro_grpc._filtering.expression import Filter, comparisons, parses
 from lro_grpc._operation.events import Event
 from lro_grpc._operation.record import Record
+
+_log = logging.getLogger("lro_grpc")
 
 Listener = Callable[[Record | None, Record], None]
 """Takes a durable change, on the event loop: the record before it (None for a new one), and after.
@@ -289,6 +292,16 @@ class SharedStore(Store, Protocol):
             refused.
         """
         ...
+
+
+def announce(listeners: Iterable[Listener], before: Record | None, after: Record) -> None:
+    """Calls listeners with a change. One that raises, by a bug, keeps it from no other one."""
+    for listener in tuple(listeners):
+        try:
+            listener(before, after)
+        except Exception:  # noqa: BLE001 - the change has happened, whatever it makes of it
+            fields = {"operation": after.name}
+            _log.exception("a listener has raised at a change of %s", after.name, extra=fields)
 
 
 def name_taken(name: str) -> LroError:

@@ -133,7 +133,8 @@ def _owned(record: Record) -> set[tuple[str, ...]]:
     if record.deleted and record.done:
         return owned
     if record.request_id:
-        owned.add(("request_id", record.method, record.parent, record.request_id))
+        owner = (record.method, record.parent, record.caller)
+        owned.add(("request_id", *owner, record.request_id))
     if record.exclusive_target:
         owned.add(("target", record.exclusive_target))
     return owned

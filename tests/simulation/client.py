@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from google.longrunning import operations_pb2
 from simulated_server import RpcError
-from workload import EXCLUSIVE, METHODS, Plan, Request, random_plan
+from workload import METHODS, Plan, Request, random_plan
 
 from lro.v1 import operation_control_service_pb2 as control_pb2
 
@@ -38,8 +38,8 @@ UNDECIDED = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
 NOT_FOUND = {grpc.StatusCode.NOT_FOUND}
 FULL = {grpc.StatusCode.RESOURCE_EXHAUSTED}
 REFUSALS = {
-    **dict.fromkeys(METHODS, FULL),
-    EXCLUSIVE: FULL | {grpc.StatusCode.ABORTED},
+    # ABORTED: it was deleted, and still runs; or another one has its target.
+    **dict.fromkeys(METHODS, FULL | {grpc.StatusCode.ABORTED}),
     f"{CONTROL}PauseOperation": NOT_FOUND | {grpc.StatusCode.FAILED_PRECONDITION},
     f"{CONTROL}ResumeOperation": NOT_FOUND | {grpc.StatusCode.FAILED_PRECONDITION},
     f"{CONTROL}TerminateOperation": NOT_FOUND | {grpc.StatusCode.FAILED_PRECONDITION},

@@ -26,7 +26,12 @@ from starlette.types import ASGIApp
 
 from lro_grpc._dialects import deployment_manager
 from lro_grpc._dialects.view import OperationView
-from lro_grpc._errors import InvalidArgumentError, OperationNotFoundError, cut
+from lro_grpc._errors import (
+    InvalidArgumentError,
+    OperationDamagedError,
+    OperationNotFoundError,
+    cut,
+)
 from lro_grpc._filtering import parser
 from lro_grpc._http.backend import Backend
 from lro_grpc._http.conversion import converted
@@ -116,7 +121,7 @@ def _spoiling_nothing(name: str) -> Iterator[None]:
         yield
     except OperationNotFoundError:
         pass  # it has gone since the page was made
-    except (InvalidArgumentError, ValueError) as error:
+    except (OperationDamagedError, InvalidArgumentError, ValueError) as error:
         _log.warning("%s is left out of a list: %s", name, error, extra={"operation": name})
 
 

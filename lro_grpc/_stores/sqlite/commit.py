@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import operator
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
-from lro_grpc._errors import LroError, UnexpectedError
-from lro_grpc._operation.events import Event, apply_safely
+from lro_grpc._errors import LroError, OperationDamagedError, UnexpectedError
+from lro_grpc._operation import metadata, names, publication
+from lro_grpc._operation.events import Delete, Event, apply_safely
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import FREE, KEPT, ONCE, RISING, Record, that_change
+from lro_grpc._operation.states import FAILED
+from lro_grpc._stores.sqlite.damage import Damage, is_malformed
 from lro_grpc._stores.sqlite.recent import RecentRecords
-from lro_grpc._stores.sqlite.schema import COLUMNS, record_of
+from lro_grpc._stores.sqlite.schema import COLUMNS
 from lro_grpc._stores.store import Now, check_same_request, in_progress, name_taken
 
 # Fields that are cleared, and ``deleted``, change once at most: by statements of their own, so that
@@ -67,14 +70,18 @@ class Commit:
     Args:
         connection: The writer's connection.
         recent: The records at hand.
+        damage: The rows that are set aside.
         now: Returns the time in microseconds since 1970 UTC.
     """
 
-    def __init__(self, connection: sqlite3.Connection, recent: RecentRecords, now: Now) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, recent: RecentRecords, damage: Damage, now: Now
+    ) -> None:
         self.changes: list[tuple[Record | None, Record]] = []
         """The changes in their order, each as listeners get it: the record before and after."""
         self._connection = connection
         self._recent = recent
+        self._damage = damage
         self._now = now
         self._records: dict[str, Record] = {}
         self._new: set[str] = set()
@@ -117,7 +124,12 @@ class Commit:
 
     def apply(self, name: str, event: Event) -> Record | LroError:
         """Applies an event to the record of a name; returns that record, or the error."""
-        before = self._get(name)
+        if name in self._damage.unwritable:
+            return self._damage.unwritable[name]
+        try:
+            before = self._get(name)
+        except OperationDamagedError as error:
+            return self._delete_damaged(name) if isinstance(event, Delete) else error
         if before is None:
             return not_found(name)
         after = apply_safely(event, before, self._now())
@@ -155,6 +167,45 @@ class Commit:
         known = [record for record in records if record.name not in self._new]
         self._connection.executemany(_UPDATE, map(_MUTABLE, known))
 
+    def _delete_damaged(self, name: str) -> Record:
+        """Deletes the row of an operation that no record can be made of.
+
+        Returns:
+            A record in its place, as one that is done and deleted.
+        """
+        self._damage.forget(name)
+        parent, _, operation_id = name.rpartition(f"{names.COLLECTION}/")
+        now = self._now()
+        made = publication.create(
+            parent=parent.rstrip("/"),
+            operation_id=operation_id,
+            method="",
+            request=b"",
+            metadata_type=metadata.DEFAULT_TYPE.DESCRIPTOR.full_name,
+            now=now,
+        )
+        before = made._replace(state=FAILED, end_time=now)
+        deleted = before._replace(deleted=True)
+        self._change(before, deleted)
+        return deleted
+
+    def unwritable(self) -> Mapping[str, sqlite3.Error]:
+        """Returns the operations whose rows SQLite cannot write, after an error of ``write``."""
+        found: dict[str, sqlite3.Error] = {}
+        for record in self._records.values():
+            try:
+                if _is_gone(record):
+                    self._connection.execute(
+                        "DELETE FROM operations WHERE name = ?", (record.name,)
+                    )
+                elif record.name not in self._new:
+                    self._connection.execute(_UPDATE, _MUTABLE(record))
+            except sqlite3.Error as error:
+                if not is_malformed(error):
+                    raise
+                found[record.name] = error
+        return found
+
     def _change(self, before: Record | None, record: Record) -> None:
         self._records[record.name] = record
         if record.request_id:
@@ -167,8 +218,8 @@ class Commit:
         record = self._records.get(name) or self._recent.get(name)
         if record is None:
             query = f"SELECT {COLUMNS} FROM operations WHERE name = ?"
-            row = self._connection.execute(query, (name,)).fetchone()
-            return record_of(row) if row else None
+            row = self._damage.row(self._connection, query, name)
+            return self._damage.record(row) if row else None
         return None if _is_gone(record) else record
 
     def _has(self, name: str) -> bool:

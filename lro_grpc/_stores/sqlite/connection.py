@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lro_grpc._errors import UnavailableError
+from lro_grpc._stores.sqlite.damage import is_malformed, text_of
 
 _BUSY_SECONDS = 0.1
 """The longest time that another program's lock on the file may hold up the event loop."""
@@ -26,6 +27,7 @@ def connect(file: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
         file, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
+    connection.text_factory = text_of
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
@@ -65,6 +67,9 @@ def is_busy(error: sqlite3.Error) -> bool:
 
 def unavailable(cause: sqlite3.Error) -> UnavailableError:
     """Returns the error for a call that SQLite has failed."""
-    error = UnavailableError(f"the store cannot answer: {cause}", reason="STORE_UNAVAILABLE")
+    what_to_do = "; the file is damaged, restore it from a backup" if is_malformed(cause) else ""
+    error = UnavailableError(
+        f"the store cannot answer: {cause}{what_to_do}", reason="STORE_UNAVAILABLE"
+    )
     error.__cause__ = cause
     return error

@@ -28,13 +28,17 @@ import re
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+from lro_grpc._errors import OperationDamagedError
 from lro_grpc._filtering.expression import And, Compare, Like
+from lro_grpc._operation import integrity
 from lro_grpc._stores.sqlite.connection import fetch, unavailable
+from lro_grpc._stores.sqlite.damage import Damage
 from lro_grpc._stores.sqlite.filter import Condition, condition
 from lro_grpc._stores.sqlite.recent import RecentRecords
-from lro_grpc._stores.sqlite.schema import COLUMNS, record_of
+from lro_grpc._stores.sqlite.schema import COLUMNS
 from lro_grpc._stores.store import MAX_PAGE_BYTES, Page, Query, page_of
 
 # The rows that a page looks at, in an order that needs no sorting.
@@ -51,6 +55,8 @@ class _Found(NamedTuple):
 
     rows: list[tuple[int, str, bytes]]
     """Of each operation its sequence number, its name, and the bytes that Get answers with."""
+    damaged: list[tuple[int, str]]
+    """Of each row that was set aside its sequence number, and its name."""
     rest: int
     """The sequence number below which no row was looked at; 0 if all were."""
 
@@ -62,14 +68,20 @@ class Pages:
         connection: A connection to read from, on the event loop.
         of_thread: Another one, for the thread.
         recent: The records at hand.
+        damage: The rows that are set aside.
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, of_thread: sqlite3.Connection, recent: RecentRecords
+        self,
+        connection: sqlite3.Connection,
+        of_thread: sqlite3.Connection,
+        recent: RecentRecords,
+        damage: Damage,
     ) -> None:
         self._connection = connection
         self._of_thread = of_thread
         self._recent = recent
+        self._damage = damage
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lro-sqlite-pages")
 
     def close(self) -> None:
@@ -94,7 +106,11 @@ class Pages:
                 served = self._as_announced(query, before, found, changed)
         except sqlite3.Error as cause:
             raise unavailable(cause) from cause
-        return page_of(served, size, found.rest)
+        page = page_of(served, size, found.rest)
+        # To find whether there is a next page, rows of it may have been looked at.
+        next_before = int.from_bytes(page.position, "big")
+        unreachable = [name for sequence, name in found.damaged if sequence >= next_before]
+        return replace(page, unreachable=unreachable)
 
     def _find(self, query: Query, before: int, size: int, examined: int) -> _Found:
         """Returns the rows that match, as they were at one moment; in the thread."""
@@ -110,7 +126,9 @@ class Pages:
                 (*parameters, rest, *matching.parameters),
             )
             with contextlib.closing(rows):
-                return _taken(_matched(query, rows, exact=matching.exact), size, rest)
+                damaged: list[tuple[int, str]] = []
+                matched = self._matched(query, rows, damaged, exact=matching.exact)
+                return _taken(matched, damaged, size, rest)
         finally:
             connection.execute("ROLLBACK")
 
@@ -128,6 +146,26 @@ class Pages:
 
     def _fetch(self, statement: str, *parameters: str | int | bytes) -> list[tuple[Any, ...]]:
         return self._of_thread.execute(statement, parameters).fetchall()
+
+    def _matched(
+        self,
+        query: Query,
+        rows: Iterable[tuple[Any, ...]],
+        damaged: list[tuple[int, str]],
+        *,
+        exact: bool,
+    ) -> Iterator[tuple[int, str, bytes]]:
+        """Yields the rows that a query asks for; adds those that are damaged to ``damaged``."""
+        for sequence, name, *row in rows:
+            try:
+                if exact:
+                    yield sequence, name, self._damage.served(name, row[0])
+                    continue
+                record = self._damage.record([name, *row], integrity.fault_in_types)
+                if query.matches(record):
+                    yield sequence, name, self._damage.served(name, record.operation)
+            except OperationDamagedError:
+                damaged.append((sequence, str(name)))
 
     def _as_announced(
         self, query: Query, before: int, found: _Found, changed: Collection[str]
@@ -162,19 +200,12 @@ class Pages:
         return fetch(self._connection, statement, *names)
 
 
-def _matched(
-    query: Query, rows: Iterable[tuple[Any, ...]], *, exact: bool
-) -> Iterator[tuple[int, str, bytes]]:
-    for sequence, name, *row in rows:
-        if exact:
-            yield sequence, name, row[0]
-        else:
-            record = record_of([name, *row])
-            if query.matches(record):
-                yield sequence, name, record.operation
-
-
-def _taken(matched: Iterable[tuple[int, str, bytes]], size: int, rest: int) -> _Found:
+def _taken(
+    matched: Iterable[tuple[int, str, bytes]],
+    damaged: list[tuple[int, str]],
+    size: int,
+    rest: int,
+) -> _Found:
     """Returns as many rows as a page has room for, and one more by which it is known to be full."""
     rows = []
     taken = 0
@@ -182,8 +213,8 @@ def _taken(matched: Iterable[tuple[int, str, bytes]], size: int, rest: int) -> _
         rows.append(row)
         taken += len(row[2])
         if len(rows) > size or (taken > MAX_PAGE_BYTES and len(rows) > 1):
-            return _Found(rows, row[0])
-    return _Found(rows, rest)
+            return _Found(rows, damaged, row[0])
+    return _Found(rows, damaged, rest)
 
 
 def _scope(query: Query, before: int) -> tuple[str, tuple[str | int, ...]]:

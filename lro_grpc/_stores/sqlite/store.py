@@ -7,19 +7,22 @@ a thread (``pages``).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lro_grpc._errors import ConfigurationError, LroError
+from lro_grpc._errors import ConfigurationError, LroError, OperationDamagedError
 from lro_grpc._operation.events import Event
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.states import CANCELLING
 from lro_grpc._stores.sqlite.commit import BY_EXCLUSIVE_TARGET
-from lro_grpc._stores.sqlite.connection import abandon, connect, fetch
+from lro_grpc._stores.sqlite.connection import abandon, connect, fetch, unavailable
+from lro_grpc._stores.sqlite.damage import Damage
 from lro_grpc._stores.sqlite.database_files import DatabaseFiles
 from lro_grpc._stores.sqlite.pages import Pages
 from lro_grpc._stores.sqlite.recent import RecentRecords
@@ -29,7 +32,6 @@ from lro_grpc._stores.sqlite.schema import (
     OPERATION_ID,
     STATES,
     prepare,
-    record_of,
     signing_secret_of,
 )
 from lro_grpc._stores.sqlite.writer import Writer
@@ -98,6 +100,7 @@ class SqliteStore:
         self._connections: list[sqlite3.Connection] = []
         self._listeners: list[Listener] = []
         self._recent = RecentRecords()
+        self._damage = Damage()
 
     async def open(self) -> None:
         """Takes the file, brings it to the present version and starts the writer."""
@@ -128,9 +131,16 @@ class SqliteStore:
             raise
         self._write_connection.execute("PRAGMA busy_timeout = 0")  # the writer itself waits
         self._writer = Writer(
-            self._write_connection, self._files, self._recent, self._listeners, self._now
+            self._write_connection,
+            self._files,
+            self._recent,
+            self._damage,
+            self._listeners,
+            self._now,
         )
-        self._pages = Pages(self._read_connection, self._page_connection, self._recent)
+        self._pages = Pages(
+            self._read_connection, self._page_connection, self._recent, self._damage
+        )
 
     async def close(self) -> None:
         """Commits what waits, and closes the file."""
@@ -186,20 +196,15 @@ class SqliteStore:
         recent = self._recent_record(name)
         if recent is not None:
             return recent
-        rows = self._fetch(f"SELECT {COLUMNS} FROM operations WHERE name = ? AND NOT deleted", name)
-        if not rows:
-            raise not_found(name)
-        return record_of(rows[0])
+        return self._damage.record(self._row(COLUMNS, name))
 
     async def operation(self, name: str) -> bytes:
         """Returns the bytes that Get answers with."""
         recent = self._recent_record(name)
         if recent is not None:
             return recent.operation
-        rows = self._fetch("SELECT operation FROM operations WHERE name = ? AND NOT deleted", name)
-        if not rows:
-            raise not_found(name)
-        return bytes(rows[0][0])
+        (operation,) = self._row("operation", name)
+        return self._damage.served(name, operation)
 
     async def find_request(self, method: str, request_id: str, caller: str) -> Sequence[Record]:
         """Returns the operations that a caller has started under a ``request_id``."""
@@ -211,7 +216,11 @@ class SqliteStore:
             request_id,
             caller,
         )
-        found = (self._recent.get(record.name) or record for record in map(record_of, rows))
+        found: list[Record] = []
+        for row in rows:
+            with contextlib.suppress(OperationDamagedError):
+                record = self._damage.record(row)
+                found.append(self._recent.get(record.name) or record)
         return [record for record in found if not record.deleted]
 
     async def find_id(self, operation_id: str) -> Sequence[str]:
@@ -219,7 +228,7 @@ class SqliteStore:
         rows = self._fetch(
             f"SELECT name FROM operations WHERE {OPERATION_ID} = ? AND NOT deleted", operation_id
         )
-        return [name for (name,) in rows]
+        return list(self._damage.names(rows))
 
     async def page(
         self, query: Query, *, position: bytes, size: int, examined: int = MAX_EXAMINED
@@ -243,7 +252,7 @@ class SqliteStore:
         return [
             name
             for method, limit in limits.items()
-            for (name,) in self._fetch(_READY, method, now, limit)
+            for name in self._names(limit, partial(self._fetch, _READY, method, now))
         ]
 
     async def waiting(self, method: str) -> Mapping[str, str]:
@@ -257,9 +266,12 @@ class SqliteStore:
     async def expired(self, limit: int, *, to_undo: bool = False) -> Sequence[str]:
         """Returns operations that are to expire, or to be removed."""
         now = self._now()
-        expiring = self._fetch(_EXPIRING, now, limit)
-        overdue = self._fetch(_OVERDUE, now, to_undo, limit)
-        return [name for (name,) in (*overdue, *expiring)][:limit]
+
+        def due(most: int) -> list[tuple[Any, ...]]:
+            overdue = self._fetch(_OVERDUE, now, to_undo, most)
+            return [*overdue, *self._fetch(_EXPIRING, now, most)]
+
+        return self._names(limit, due)
 
     async def leased(self, *, until: int | None = None) -> Sequence[Leased]:
         """Returns the operations that an attempt holds."""
@@ -268,7 +280,28 @@ class SqliteStore:
             " WHERE lease_expire_time <> 0 AND lease_expire_time <= ?",
             _END_OF_TIME if until is None else until,
         )
-        return [Leased(*row) for row in rows]
+        attempts = {name: attempt for name, attempt in rows if type(attempt) is int}
+        found = self._damage.names((name,) for name, _ in rows)
+        return [Leased(name, attempts[name]) for name in found if name in attempts]
+
+    def _names(self, limit: int, fetch: Callable[[int], Sequence[tuple[Any]]]) -> list[str]:
+        """Returns so many names that rows have, past those of damaged rows."""
+        while True:
+            passed_over = len(self._damage)
+            rows = fetch(min(limit + passed_over, _END_OF_TIME))
+            found = [*self._damage.names(rows)]
+            if len(self._damage) == passed_over:
+                return found[:limit]
+
+    def _row(self, columns: str, name: str) -> Any:
+        query = f"SELECT {columns} FROM operations WHERE name = ? AND NOT deleted"
+        try:
+            row = self._damage.row(self._read_connection, query, name)
+        except sqlite3.Error as cause:
+            raise unavailable(cause) from cause
+        if row is None:
+            raise not_found(name)
+        return row
 
     def _recent_record(self, name: str) -> Record | None:
         record = self._recent.get(name)

@@ -14,6 +14,8 @@ what goes wrong         what becomes of the group
 ======================  ==========================================================================
 a change is refused     its error is its answer; the others are not touched
 a bug raises            its caller gets that; the others are not touched
+a row is unwritable     all is rolled back, that operation is set aside (``damage``), and all calls
+                        are made again: the calls that are about it alone get the error
 a record is unstorable  all is rolled back, and each call is made again in a commit of its own, so
                         that one caller alone gets the error
 another program writes  the group waits for it, and the loop goes on; SQLite raises in the end
@@ -44,9 +46,10 @@ from lro_grpc._errors import UnavailableError
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.sqlite.commit import Commit, UnstorableError
 from lro_grpc._stores.sqlite.connection import is_busy, unavailable
+from lro_grpc._stores.sqlite.damage import Damage, is_malformed
 from lro_grpc._stores.sqlite.database_files import DatabaseFiles
 from lro_grpc._stores.sqlite.recent import RecentRecords
-from lro_grpc._stores.store import Listener, Now
+from lro_grpc._stores.store import Listener, Now, announce
 
 _log = logging.getLogger("lro_grpc")
 
@@ -62,6 +65,10 @@ _PAUSE_SECONDS = 0.01
 
 class FilesLostError(Exception):
     """A commit is in files that nobody else finds."""
+
+
+class _UnwritableError(Exception):
+    """Some rows of a commit cannot be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,7 @@ class Writer:
         connection: The connection; nothing else may use it.
         files: The files that it has open.
         recent: Gets the records of each commit.
+        damage: The rows that are set aside.
         listeners: Get each change; may grow.
         now: Returns the time in microseconds since 1970 UTC.
     """
@@ -105,6 +113,7 @@ class Writer:
         connection: sqlite3.Connection,
         files: DatabaseFiles,
         recent: RecentRecords,
+        damage: Damage,
         listeners: Sequence[Listener],
         now: Now,
     ) -> None:
@@ -113,6 +122,7 @@ class Writer:
         self._connection = connection
         self._files = files
         self._recent = recent
+        self._damage = damage
         self._listeners = listeners
         self._now = now
         self._loop = asyncio.get_running_loop()
@@ -164,18 +174,24 @@ class Writer:
             self._finish([], [_Answer(call.answer, error=_lost()) for call in calls])
             return
         try:
-            with Commit(self._connection, self._recent, self._now) as commit:
+            with Commit(self._connection, self._recent, self._damage, self._now) as commit:
                 await self._begin()
                 answers = [_made(call, commit) for call in calls]
-                commit.write()
+                self._write(commit)
                 self._recent.committing = commit.names
                 await self._wait_for_disk()
         except FilesLostError:
             self._recent.clear()
             self._finish([], [_Answer(call.answer, error=_lost()) for call in calls])
         except sqlite3.Error as error:
+            if is_malformed(error) and len(calls) > 1 and not self._recent.committing:
+                for call in calls:
+                    await self._commit([call])
+                return
             self._recent.clear()
             self._finish([], [_Answer(call.answer, error=unavailable(error)) for call in calls])
+        except _UnwritableError:
+            await self._commit(calls)
         except UnstorableError as unstorable:
             if len(calls) > 1:
                 for call in calls:
@@ -200,6 +216,24 @@ class Writer:
             else:
                 return
             await asyncio.sleep(_PAUSE_SECONDS)
+
+    def _write(self, commit: Commit) -> None:
+        """Writes the rows of a commit.
+
+        Raises:
+            _UnwritableError: If some cannot be written, which are set aside now.
+            sqlite3.Error: If SQLite fails.
+        """
+        try:
+            commit.write()
+        except sqlite3.Error as error:
+            unwritable = commit.unwritable() if is_malformed(error) else {}
+            if not unwritable:
+                raise
+            for name, why in unwritable.items():
+                why_not = f"its row cannot be written ({why})"
+                self._damage.unwritable[name] = self._damage.found(name, why_not)
+            raise _UnwritableError from error
 
     async def _wait_for_disk(self) -> None:
         try:
@@ -229,8 +263,7 @@ class Writer:
         self, changes: Sequence[tuple[Record | None, Record]], answers: Sequence[_Answer]
     ) -> None:
         for change in changes:
-            for listener in tuple(self._listeners):
-                listener(*change)
+            announce(self._listeners, *change)
         for answer in answers:
             answer.give()
 
@@ -238,8 +271,10 @@ class Writer:
 def _made(call: _Call, commit: Commit) -> _Answer:
     try:
         return _Answer(call.answer, value=call.change(commit))
-    except sqlite3.Error:
-        raise  # the transaction cannot go on: no call of the group has happened
+    except sqlite3.Error as error:
+        if not is_malformed(error):
+            raise  # the transaction cannot go on: no call of the group has happened
+        return _Answer(call.answer, error=unavailable(error))
     except Exception as error:  # noqa: BLE001 - it is the answer to this call, and to no other
         return _Answer(call.answer, error=error)
 
