@@ -115,7 +115,7 @@ test-lowest: ## Run the tests on the lowest versions allowed
 	  'grpcio==1.76.0' 'protobuf==6.33.5' 'googleapis-common-protos==1.75.5' \
 	  'grpcio-health-checking==1.76.0' 'grpcio-reflection==1.76.0' \
 	  'google-api-core==2.25.0' 'opentelemetry-api==1.30.0' 'opentelemetry-sdk==1.30.0' \
-	  'starlette==0.46.0' 'uvicorn==0.34.0'
+	  'h11==0.16.0' 'starlette==0.49.1' 'uvicorn==0.34.0'
 	.venv-lowest/bin/python -m pytest -m 'not codegen and not vendors' $(PYTEST_ARGS)
 
 .PHONY: test-highest

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from lro_grpc._cli.terminal_text import one_line
+from lro_grpc._wire.plain_text import one_line
 
 if TYPE_CHECKING:
     from google.longrunning import operations_pb2
@@ -50,8 +50,17 @@ def print_next(operation: operations_pb2.Operation, types: MessageTypes, output:
 def to_yaml(value: Any) -> str:
     """Returns a JSON value as block YAML."""
     plain = json.loads(json.dumps(value))  # YAML does not know protobuf's own kinds of dict
-    text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
+    text: str = yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Escapes a text with characters that do not show, such as those that change direction."""
+
+    def analyze_scalar(self, scalar: str) -> Any:
+        """Decides how a text is written; called for each before it is."""
+        self.allow_unicode = all(map(str.isprintable, scalar.splitlines()))
+        return super().analyze_scalar(scalar)
 
 
 def print_message(text: str) -> None:

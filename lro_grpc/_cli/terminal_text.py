@@ -6,16 +6,12 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from lro_grpc._inspection.summary import InstanceSummary, Summary, summarize
+from lro_grpc._wire.plain_text import one_line
 
 if TYPE_CHECKING:
     from google.longrunning import operations_pb2
 
     from lro_grpc._inspection.message_types import MessageTypes
-
-
-def one_line(text: str) -> str:
-    """Returns a text without line breaks, tabs and all else that could command a terminal."""
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def printable_summary(operation: operations_pb2.Operation, types: MessageTypes) -> Summary:

@@ -13,6 +13,7 @@ from lro_grpc._operation.events import Event, LeaseLost, RetryLater
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.states import JOB
 from lro_grpc._runtime.clock import seconds
+from lro_grpc._wire.plain_text import one_line
 
 if TYPE_CHECKING:
     _Adapter = logging.LoggerAdapter[logging.Logger]
@@ -82,7 +83,7 @@ def log_done(record: Record) -> None:
     name, state, log = record.name, JOB.name_of(record.state), OperationLog(record)
     if record.error_code:
         error = operations_pb2.Operation.FromString(record.operation).error
-        log.info("%s: %s: %s", name, state, error.message)
+        log.info("%s: %s: %s", name, state, one_line(error.message))
     else:
         log.info("%s: %s", name, state)
 
@@ -104,7 +105,7 @@ def log_outcome(event: Event, record: Record) -> None:
         OperationLog(record).warning(
             "%s: attempt %d failed, to be tried again after %.1f s: %s",
             *(name, attempt, seconds(event.delay)),
-            status_pb2.Status.FromString(event.error).message,
+            one_line(status_pb2.Status.FromString(event.error).message),
         )
     elif not isinstance(event, LeaseLost):
         state = JOB.name_of(record.state)

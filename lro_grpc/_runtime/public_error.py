@@ -9,6 +9,7 @@ from google.rpc import status_pb2
 
 from lro_grpc._errors import ConfigurationError, LroError, UnexpectedError, to_status
 from lro_grpc._runtime.log import AnyLog
+from lro_grpc._wire.plain_text import one_line
 
 _log = logging.getLogger("lro_grpc")
 
@@ -29,7 +30,7 @@ def status_of(
         log: The log for an unexpected one.
     """
     if isinstance(error, ConfigurationError):
-        log.error("%s is misconfigured: %s", where, error.message)
+        log.error("%s is misconfigured: %s", where, one_line(error.message))
     if isinstance(error, LroError):
         try:
             return to_status(error, domain=domain)

@@ -16,8 +16,3 @@ REQUEST_PARAMS = "x-goog-request-params"
 STATUS_DETAILS = "grpc-status-details-bin"
 """In the trailing metadata of a call that failed: a serialized ``google.rpc.Status``, with the
 details for which gRPC's own code and message have no room."""
-
-
-def header_text(text: str) -> str:
-    """Returns a text as the value of a header may be: printable ASCII, and short."""
-    return "".join(c if " " <= c <= "~" else "?" for c in text[:500]).strip()

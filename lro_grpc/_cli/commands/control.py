@@ -11,9 +11,9 @@ from lro_grpc._cli.commands.wait import wait
 from lro_grpc._cli.exit_codes import Exit, print_error
 from lro_grpc._cli.parameters import CallTimeout, Names, UnfinishedNames
 from lro_grpc._cli.session import CommandSession
-from lro_grpc._cli.terminal_text import one_line
 from lro_grpc._client.plan import RPC_TIMEOUT
 from lro_grpc._errors import LroError
+from lro_grpc._wire.plain_text import one_line
 
 
 def cancel(

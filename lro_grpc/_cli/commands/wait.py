@@ -12,8 +12,8 @@ from lro_grpc._cli.output import Output, print_message
 from lro_grpc._cli.parameters import Format, UnfinishedName, WaitTimeout
 from lro_grpc._cli.report import show
 from lro_grpc._cli.session import CommandSession
-from lro_grpc._cli.terminal_text import one_line
 from lro_grpc._client.plan import RPC_TIMEOUT
+from lro_grpc._wire.plain_text import one_line
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message

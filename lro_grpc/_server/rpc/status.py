@@ -14,13 +14,18 @@ from lro_grpc._errors import Code, LroError, to_status
 from lro_grpc._runtime.public_error import status_of
 from lro_grpc._server.rpc.hook_context import Aborted, Trailers
 from lro_grpc._wire import headers
+from lro_grpc._wire.plain_text import cut_encoded, encoded_size
 from lro_grpc._wire.rpc_errors import code_of, status_in
 
-_MAX_STATUS_BYTES = 4096
-"""A Status that is larger travels with its ErrorInfo alone: peers limit the size of trailers."""
+_MOST = 6000
+"""Bytes of an error on the wire: of its message and of all its trailing metadata. Peers drop at
+random the trailers of an RPC above 8 KiB, all of them together, and it fails otherwise then."""
 
-_MAX_MESSAGE = 1000
-"""Characters of such a Status' message."""
+_MOST_OF_MESSAGE = 1500
+"""Bytes of the message of an error that is cut."""
+
+_OVERHEAD = 32
+"""Bytes that each entry of metadata counts beside its key and value (HTTP/2)."""
 
 
 def failure_status(error: Exception, method: str, domain: str) -> status_pb2.Status:
@@ -49,7 +54,7 @@ def abort_arguments(
         domain: ``ErrorInfo.domain`` of an error that names none.
     """
     if isinstance(error, Aborted):
-        return error.code, error.details, error.trailers
+        return (error.code, *_fitting(error.details, error.trailers))
     status = _trimmed(failure_status(error, method, domain))
     return (
         grpc.StatusCode[Code(status.code).name],
@@ -59,10 +64,31 @@ def abort_arguments(
 
 
 def _trimmed(status: status_pb2.Status) -> status_pb2.Status:
-    """Returns a Status that is small enough for trailing metadata."""
-    if status.ByteSize() > _MAX_STATUS_BYTES:
-        status.message = status.message[:_MAX_MESSAGE]
+    """Returns a Status that is small enough for trailing metadata, with its message beside it."""
+    if _size(status) > _MOST:
+        status.message = cut_encoded(status.message, _MOST_OF_MESSAGE)
         del status.details[1:]  # the first one is the ErrorInfo
-    if status.ByteSize() > _MAX_STATUS_BYTES:
+    if _size(status) > _MOST:
         del status.details[:]
     return status
+
+
+def _size(status: status_pb2.Status) -> int:
+    return encoded_size(status.message) + _base64_size(status.ByteSize())
+
+
+def _fitting(details: str, trailers: Trailers) -> tuple[str, Trailers]:
+    """Returns the message and the trailing metadata of an abort, as far as they fit."""
+    left = _MOST - _MOST_OF_MESSAGE
+    kept: list[tuple[str, str | bytes]] = []
+    for key, value in trailers:
+        size = _base64_size(len(value)) if isinstance(value, bytes) else len(value)
+        size += len(key) + _OVERHEAD
+        if size <= left:
+            kept.append((key, value))
+            left -= size
+    return cut_encoded(details, left + _MOST_OF_MESSAGE), tuple(kept)
+
+
+def _base64_size(size: int) -> int:
+    return -(-size // 3) * 4

@@ -23,7 +23,8 @@ from lro_grpc._server.rpc.call import Behavior, Call, parse
 from lro_grpc._server.unserved import Unserved
 from lro_grpc._stores.notifier import Notifier
 from lro_grpc._stores.store import Query
-from lro_grpc._wire.headers import POLL_AFTER, UNSERVED, header_text
+from lro_grpc._wire.headers import POLL_AFTER, UNSERVED
+from lro_grpc._wire.plain_text import header_text
 
 
 class WaitEnd(enum.Enum):

@@ -296,3 +296,27 @@ def test_get_says_that_nobody_serves_an_operation(tmp_path: Path, output: str) -
     assert shown.stderr == (
         f"lro: {name} waits, and nobody will go on with it: {method('Old')} is not served\n"
     )
+
+
+@pytest.mark.parametrize("output", ["table", "json", "yaml"])
+@pytest.mark.parametrize("command", ["get", "list"])
+def test_no_form_of_output_has_characters_that_do_not_show(
+    foreign: Foreign, command: str, output: str
+) -> None:
+    """They are escaped, so that the value is the same; in a table they are left out."""
+    hidden = "safe\u202eexe.\u2066x\u2069\u200b\x85 ü"
+    operation = launch()
+    operation.metadata.ClearField("value")
+    operation.error.message = hidden
+    operation.error.code = 5
+    foreign.put(operation)
+    shown = Lro(foreign.target)(command, operation.name if command == "get" else MOON, "-o", output)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert all(c.isprintable() or c in "\n\t" for c in shown.stdout)
+    if output == "yaml":
+        (loaded,) = yaml.safe_load_all(shown.stdout)
+        assert loaded["error"]["message"] == hidden
+    elif output == "json":
+        assert json.loads(shown.stdout)["error"]["message"] == hidden
+    else:
+        assert "safe exe." in shown.stdout
