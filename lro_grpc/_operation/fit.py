@@ -74,6 +74,8 @@ def _request_fits(record: Record, kind: type[Message]) -> bool:
 
 def _metadata_fits(record: Record, kind: type[Message]) -> bool:
     former = record.handler_metadata
+    if not former:
+        return True
     try:
         message = kind.FromString(former)
     except DecodeError:

@@ -16,6 +16,7 @@ from lro_grpc._errors import UnservedError, cut
 from lro_grpc._operation.fit import Served, misfit
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.store import Store
+from lro_grpc._wire.plain_text import one_line
 
 _log = logging.getLogger("lro_grpc")
 
@@ -63,7 +64,7 @@ class Unserved:
             self._warned.add(method)
             _log.warning(
                 "%s; it waits, as all others like it: %s",
-                *(error.message, _REMEDY),
+                *(one_line(error.message), _REMEDY),
                 extra={"operation": error.metadata["operation"], "method": method},
             )
 
