@@ -12,9 +12,9 @@ import typer
 
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.output import print_message
-from lro_grpc._cli.terminal_text import one_line
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._stores.sqlite import upkeep
+from lro_grpc._wire.plain_text import one_line
 
 P = ParamSpec("P")
 
