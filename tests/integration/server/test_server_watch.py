@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import queue
 import subprocess
@@ -34,10 +35,13 @@ from server_harness import (
 import lro_grpc
 from lro.v1 import operation_control_service_pb2, operation_control_service_pb2_grpc, state_pb2
 from lro_grpc import Limits
+from lro_grpc._operation.events import Event, Heartbeat
 from lro_grpc.stores import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from lro_grpc._operation.record import Record
 
 Serve = Any
 
@@ -182,29 +186,31 @@ def test_a_state_that_does_not_stand_may_be_skipped_but_not_the_last_one(serve: 
     assert percents == sorted(percents)
 
 
-class Noted(MemoryStore):
-    """A store that lets a test wait for changes."""
+class Driven(MemoryStore):
+    """A store to which a test sends events of its own."""
 
     def __init__(self) -> None:
         super().__init__(lambda: time.time_ns() // 1000)
-        self.changes: queue.SimpleQueue[lro_grpc._operation.publication.Record] = (
-            queue.SimpleQueue()
-        )
-        self.subscribe(lambda _, after: self.changes.put(after))
+
+    async def open(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().open()
+
+    def happen(self, name: str, event: Event) -> Record:
+        return asyncio.run_coroutine_threadsafe(self.apply(name, event), self._loop).result(SECONDS)
 
 
 @async_handler
 def test_a_change_that_does_not_show_is_not_sent(serve: Serve, held: Held) -> None:
     """Such as a heartbeat."""
-    store = Noted()
-    server = serve(held.servicer(), store=store, lease=timedelta(seconds=0.3))
+    store = Driven()
+    server = serve(held.servicer(), store=store)
     name = server.create().name
     held.next()
     watched = server.watching(name)
     present = first_of(watched)
-    leases = set()
-    while len(leases) < 3:
-        leases.add(store.changes.get(timeout=SECONDS).lease_expire_time)
+    leases = {store.happen(name, Heartbeat(1, lease * 10**8)).lease_expire_time for lease in (1, 2)}
+    assert len(leases) == 2
     held.gate.open()
     states, _ = rest_of(watched)
     assert [*states] == [server.get(name)]
