@@ -98,7 +98,7 @@ async def _well_behaved(target: str, seconds: float) -> dict[str, Any]:
                 try:
                     await future
                 except lro_grpc.LroError as error:
-                    if future.done() or error.code is not lro_grpc.Code.CANCELLED:
+                    if await future.done() or error.code is not lro_grpc.Code.CANCELLED:
                         raise
                     calls["wait CANCELLED, made again"] += 1
                 else:
