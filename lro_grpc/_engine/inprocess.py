@@ -5,6 +5,9 @@ has ended and left its slot, or it is time to read the store again. Then it goes
 methods and claims for each as many operations as there are free slots, in one write; a method that
 could use more has its turn after the others, so that none starves. An operation whose notice was
 lost waits for a sweep at most (R9).
+
+A method whose slots are all taken, by attempts none of which ends, is reported while it lasts: its
+handlers may be slow, or wait for operations that wait for their slots.
 """
 
 from __future__ import annotations
@@ -22,6 +25,14 @@ from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Micros
 
 _log = logging.getLogger("lro_grpc")
+
+
+_FULL_SECONDS = 60.0
+"""For how long all slots are taken, and no attempt ends, before it is first reported."""
+
+
+_MOST_COUNTED = 100
+"""Operations that wait, as far as they are counted."""
 
 
 class InProcess:
@@ -42,6 +53,9 @@ class InProcess:
         self._on_unserved = on_unserved
         handlers = {handler.method: handler for handler in workbench.handlers.values()}
         self._queue = ClaimQueue(workbench.store, workbench.clock, handlers.values(), self._wake_up)
+        self._full_since: dict[str, float] = {}
+        """When each method last took a slot, or had an attempt that ended."""
+        self._report_after = dict.fromkeys(workbench.handlers, _FULL_SECONDS)
         self._free = {method: handler.slots for method, handler in handlers.items()}
 
     async def start(self) -> int:
@@ -55,6 +69,7 @@ class InProcess:
         recovered = await self._workbench.start(self._queue.read_all_again)
         self._wake_up()
         self._workbench.repeat(self._fill_slots)
+        self._workbench.repeat(self._report_full)
         return recovered
 
     def announce_shutdown(self) -> None:
@@ -113,6 +128,7 @@ class InProcess:
         for name, answer in zip(names, answers, strict=True):
             if isinstance(answer, Record):
                 self._free[method] -= answer.lease_expire_time != 0
+                self._full_since[method] = self._workbench.clock.monotonic()
             elif isinstance(answer, UnservedError):
                 self._queue.leave_out(method, name)
                 self._on_unserved(answer)
@@ -124,4 +140,26 @@ class InProcess:
     def _free_slot(self, method: str, outcome: Record | None) -> None:
         del outcome
         self._free[method] += 1
+        self._full_since[method] = self._workbench.clock.monotonic()
+        self._report_after[method] = _FULL_SECONDS
         self._wake_up()
+
+    async def _report_full(self) -> None:
+        """Reports each method that gets nowhere while operations wait; ever more rarely."""
+        clock = self._workbench.clock
+        await clock.sleep(_FULL_SECONDS / 4)
+        for method, free in self._free.items():
+            seconds = clock.monotonic() - self._full_since.get(method, clock.monotonic())
+            if free or seconds < self._report_after[method]:
+                continue
+            self._report_after[method] = 2 * seconds
+            waiting = len(await self._workbench.store.claimable({method: _MOST_COUNTED}))
+            if waiting:
+                _log.warning(
+                    "all %d slots of %s have been taken for %.0f s, no attempt has ended, and"
+                    " %s wait; see whether its handlers wait for operations of their own method,"
+                    " or give it more concurrency",
+                    *(self._workbench.handlers[method].slots, method, seconds),
+                    waiting if waiting < _MOST_COUNTED else f"{waiting} or more",
+                    extra={"method": method},
+                )

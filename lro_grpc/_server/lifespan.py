@@ -218,6 +218,7 @@ class Lifespan:
         await self.start()
         grace = self._grace.total_seconds()
         wanted = asyncio.Event()
+        ended: asyncio.Task[bool] | None = None
         loop = asyncio.get_running_loop()
 
         def drain() -> None:
@@ -230,13 +231,17 @@ class Lifespan:
                 ready()
                 ended = asyncio.create_task(server.wait_for_termination())
                 signalled = asyncio.create_task(wanted.wait())
-                await asyncio.wait({ended, signalled}, return_when=asyncio.FIRST_COMPLETED)
-                signalled.cancel()
+                try:
+                    await asyncio.wait({ended, signalled}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    signalled.cancel()
                 drained = draining()
                 if inspect.isawaitable(drained):
                     await drained
         finally:
             await self.stop(lambda: server.stop(grace))
+            if ended is not None:
+                await ended  # the server has stopped
 
     def _run_sync(
         self, server: grpc.Server, ready: Callable[[], object], draining: Callable[[], object]

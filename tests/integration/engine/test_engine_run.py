@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -546,3 +547,55 @@ async def test_an_older_report_in_a_write_that_is_repeated_does_not_come_back(wo
     end.set()
     latest = await world.until(name, lambda one: one.status_detail == "new")
     assert latest.batch
+
+
+@pytest.mark.parametrize("keyword", KEYWORDS)
+async def test_slots_that_are_all_taken_while_others_wait_are_reported_ever_more_rarely(
+    world, keyword, caplog
+):
+    """As when each handler waits for an operation of its own method, which waits for its slot."""
+    go_on, running = Signal(), Counter()
+
+    def work(request, op):
+        running[op.name] += 1
+        go_on.wait_or_stop(op)
+        return Text()
+
+    async def async_work(request, op):
+        running[op.name] += 1
+        await go_on
+        return Text()
+
+    await world.start(handler(work if keyword == "def" else async_work, concurrency=2))
+    names = [await world.create() for _ in range(5)]
+    for name in names[:2]:
+        await world.until_in(name, states.RUNNING)
+    await world.pass_time(59)
+    assert reports(caplog) == []
+    await world.pass_time(301)
+    first, *others = reports(caplog)
+    assert "all 2 slots of /test.v1.Tests/Run have been taken for 60 s" in first
+    assert "3 wait" in first
+    assert len(others) == 2
+    go_on.set()
+    for name in names:
+        await world.done(name)
+    await world.pass_time(600)
+    assert len(reports(caplog)) == 3
+
+
+async def test_slots_that_are_all_taken_are_not_reported_while_nothing_waits(world, caplog):
+    go_on = Signal()
+
+    async def work(request, op):
+        await go_on
+        return Text()
+
+    await world.start(handler(work, concurrency=1))
+    await world.until_in(await world.create(), states.RUNNING)
+    await world.pass_time(600)
+    assert reports(caplog) == []
+
+
+def reports(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [one.getMessage() for one in caplog.records if "slots" in one.getMessage()]

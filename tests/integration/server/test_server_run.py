@@ -454,6 +454,24 @@ def test_run_ends_when_its_server_is_stopped(stack: str, file_url: str) -> None:
     again.stop_sync(lambda: None)
 
 
+def test_a_run_that_is_cancelled_leaves_no_task_behind(file_url: str) -> None:
+    async def main() -> set[asyncio.Task[Any]]:
+        before = asyncio.all_tasks()
+        operations = lro_grpc.Operations(file_url)
+        server = grpc.aio.server()
+        operations.attach(server)
+        server.add_insecure_port("127.0.0.1:0")
+        ready = asyncio.Event()
+        running = asyncio.create_task(operations.run(server, ready=ready.set))
+        await ready.wait()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert running.cancelled()
+        return asyncio.all_tasks() - before
+
+    assert in_thread(lambda: asyncio.run(main())).result(SECONDS) == set()
+
+
 # Stop and start again on the same file
 
 
