@@ -12,16 +12,13 @@ import os
 import re
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from google.longrunning import operations_pb2
-from google.protobuf.message import DecodeError
+from typing import NamedTuple
 
 from lro_grpc._errors import ConfigurationError
-from lro_grpc._operation.record import FIELDS, Record
-from lro_grpc._operation.states import JOB
+from lro_grpc._operation import integrity
+from lro_grpc._stores.sqlite.damage import text_of
 from lro_grpc._stores.sqlite.database_files import check_alone
 from lro_grpc._stores.sqlite.schema import COLUMNS, record_of, version_of
 
@@ -42,6 +39,8 @@ class Sizes(NamedTuple):
 def check(path: Path) -> Iterator[str]:
     """Yields what is damaged: first in the structure of the database, then in single operations.
 
+    Those are the operations that a server would set aside.
+
     Raises:
         ConfigurationError: If there is no such database, or it is not this package's.
         sqlite3.Error: If SQLite cannot read it for another reason.
@@ -52,9 +51,9 @@ def check(path: Path) -> Iterator[str]:
             connection.execute("BEGIN")  # all of it as it is at one moment
             yield from _damaged_structure(connection)
             for row in connection.execute(f"SELECT {COLUMNS} FROM operations ORDER BY sequence"):
-                damage = _damage(row)
-                if damage:
-                    yield f"operation {row[0]!r}: {damage}"
+                fault = integrity.fault_in(record_of(row))
+                if fault:
+                    yield f"operation {row[0]!r}: {fault}"
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError as error:  # it is damaged where it has to be read first
@@ -123,7 +122,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(
         f"{file.as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS, isolation_level=None
     )
-    connection.text_factory = _text
+    connection.text_factory = text_of
     with contextlib.closing(connection):
         yield connection
 
@@ -131,14 +130,6 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 def _check_ours(connection: sqlite3.Connection, path: Path) -> None:
     if not version_of(connection, path):
         raise ConfigurationError(f"{path} is empty; give the file of a SQLite store")
-
-
-def _text(stored: bytes) -> str | bytes:
-    """Returns a text; if it is damaged, something that is none."""
-    try:
-        return stored.decode()
-    except UnicodeDecodeError:
-        return stored
 
 
 def _damaged_structure(connection: sqlite3.Connection) -> Iterator[str]:
@@ -163,23 +154,6 @@ def _integrity(
             where = trees.get(int(tree[1])) if tree else None
             if line != "ok" and not line.startswith("***"):
                 yield f"{where}: {line}" if where else line
-
-
-def _damage(row: Sequence[Any]) -> str:
-    """Returns what is wrong with the row of an operation; empty if nothing is."""
-    for value, field in zip(row, FIELDS.values(), strict=True):
-        if type(value) is not (int if field.type is bool else field.type):
-            return f"its {field.name} is {value!r}"
-    record: Record = record_of(row)
-    if record.state not in JOB.states:
-        return f"its state is {record.state}"
-    try:
-        operation = operations_pb2.Operation.FromString(record.operation)
-    except DecodeError as error:
-        return f"what Get answers with does not parse: {error}"
-    if operation.name != record.name or operation.done != record.done:
-        return "what Get answers with is another operation, or in another state"
-    return ""
 
 
 def _size(path: Path) -> int:

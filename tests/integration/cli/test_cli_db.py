@@ -207,6 +207,9 @@ DAMAGES = {
     "state": set_column("state", "99"),
     "type": set_column("attempt", "'many'"),
     "text": set_column("status_detail", "CAST(x'ff' AS TEXT)"),
+    "negative time": set_column("update_time", "-1"),
+    "batch": set_column("batch", "x'0a'"),
+    "handler's metadata": set_column("handler_metadata", "x'ffffff'"),
 }
 
 
