@@ -26,10 +26,8 @@ from lro_grpc._runtime.clock import Micros
 
 _log = logging.getLogger("lro_grpc")
 
-
 _FULL_SECONDS = 60.0
 """For how long all slots are taken, and no attempt ends, before it is first reported."""
-
 
 _MOST_COUNTED = 100
 """Operations that wait, as far as they are counted."""
@@ -55,7 +53,8 @@ class InProcess:
         self._queue = ClaimQueue(workbench.store, workbench.clock, handlers.values(), self._wake_up)
         self._full_since: dict[str, float] = {}
         """When each method last took a slot, or had an attempt that ended."""
-        self._report_after = dict.fromkeys(workbench.handlers, _FULL_SECONDS)
+        self._report_after = dict.fromkeys(handlers, _FULL_SECONDS)
+        """For how many seconds all slots of each method are taken when it is next reported."""
         self._free = {method: handler.slots for method, handler in handlers.items()}
 
     async def start(self) -> int:
@@ -153,13 +152,15 @@ class InProcess:
             if free or seconds < self._report_after[method]:
                 continue
             self._report_after[method] = 2 * seconds
-            waiting = len(await self._workbench.store.claimable({method: _MOST_COUNTED}))
+            handler = self._workbench.handlers[method]
+            counted = dict.fromkeys(handler.names, _MOST_COUNTED)
+            waiting = len(await self._workbench.store.claimable(counted))
             if waiting:
                 _log.warning(
                     "all %d slots of %s have been taken for %.0f s, no attempt has ended, and"
                     " %s wait; see whether its handlers wait for operations of their own method,"
                     " or give it more concurrency",
-                    *(self._workbench.handlers[method].slots, method, seconds),
+                    *(handler.slots, method, seconds),
                     waiting if waiting < _MOST_COUNTED else f"{waiting} or more",
                     extra={"method": method},
                 )

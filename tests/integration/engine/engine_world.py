@@ -44,7 +44,7 @@ def in_process(
     return InProcess(
         Workbench(
             store,
-            {one.method: one for one in handlers},
+            {name: one for one in handlers for name in one.names},
             clock,
             lease=timedelta(seconds=LEASE),
             sweep=timedelta(seconds=SWEEP),

@@ -584,6 +584,21 @@ async def test_slots_that_are_all_taken_while_others_wait_are_reported_ever_more
     assert len(reports(caplog)) == 3
 
 
+async def test_operations_of_a_former_name_that_wait_for_a_slot_are_reported(world, caplog):
+    go_on = Signal()
+
+    async def work(request, op):
+        await go_on
+        return Text()
+
+    await world.start(handler(work, concurrency=1, former_names=(OTHER_METHOD,)))
+    await world.until_in(await world.create(), states.RUNNING)
+    await world.create(method=OTHER_METHOD)
+    await world.pass_time(75)
+    (report,) = reports(caplog)
+    assert "1 wait" in report
+
+
 async def test_slots_that_are_all_taken_are_not_reported_while_nothing_waits(world, caplog):
     go_on = Signal()
 
