@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("lro_grpc")
 
+_Ended = asyncio.Future[tuple[Any, BaseException | None]]
+"""The end of a call: its result, or its error."""
+
 
 def start_thread(name: str, function: Callable[..., object], *arguments: Any) -> None:
     """Begins to call a function in a new thread, in a copy of the caller's context.
@@ -52,8 +55,13 @@ async def run_in_thread(
         The function's result; its error is raised, but for a ``StopIteration``, which no coroutine
         can raise and which becomes a ``RuntimeError``.
     """
+    return await _ended(_begin(name, function, *arguments, log=log))
+
+
+def _begin(name: str, function: Callable[..., Any], *arguments: Any, log: AnyLog = _log) -> _Ended:
+    """Begins to call a function in a new thread; raises if there can be none."""
     loop = asyncio.get_running_loop()
-    ended: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
+    ended: _Ended = loop.create_future()
 
     def call() -> None:
         result, error = None, None
@@ -71,7 +79,11 @@ async def run_in_thread(
             ended.set_result((result, error))
 
     start_thread(name, call)
-    result, error = await ended
+    return ended
+
+
+async def _ended(call: _Ended) -> Any:
+    result, error = await call
     if error is not None:
         raise error
     return result
@@ -111,4 +123,9 @@ class BoundedThreads:
                 with contextlib.suppress(RuntimeError):  # the loop has ended
                     loop.call_soon_threadsafe(self._turns.give_back)
 
-        return await run_in_thread(name, call)
+        try:
+            begun = _begin(name, call)
+        except BaseException:
+            self._turns.give_back()
+            raise
+        return await _ended(begun)

@@ -105,6 +105,10 @@ class CallerTurns:
     def __init__(self) -> None:
         self._turns: dict[str, Turns] = {}
 
+    def __len__(self) -> int:
+        """Returns the number of callers that have a turn, or wait for one."""
+        return len(self._turns)
+
     @contextlib.asynccontextmanager
     async def of(self, caller: str, before_waiting: Callable[[], None]) -> AsyncIterator[None]:
         """Has a caller's turn while the context lasts.
@@ -116,11 +120,13 @@ class CallerTurns:
         turns = self._turns.setdefault(caller, Turns(1))
         if not turns.is_free:
             before_waiting()
-        await turns.take()
         try:
-            yield
+            await turns.take()
+            try:
+                yield
+            finally:
+                turns.give_back()
         finally:
-            turns.give_back()
             if turns.is_unused:
                 self._turns.pop(caller, None)
 
