@@ -41,7 +41,13 @@ from lro_grpc._engine.leases import Leases
 from lro_grpc._engine.maintenance import Maintenance
 from lro_grpc._engine.progress_writer import ProgressWriter
 from lro_grpc._engine.watchdog import Watchdog
-from lro_grpc._errors import LroError, OperationNotFoundError, StopReason, UnavailableError
+from lro_grpc._errors import (
+    LroError,
+    OperationDamagedError,
+    OperationNotFoundError,
+    StopReason,
+    UnavailableError,
+)
 from lro_grpc._operation import integrity
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
@@ -369,5 +375,6 @@ class Workbench:
         """
         for attempt in list(self._attempts.values()):
             await asyncio.sleep(0)  # they may be many
-            with contextlib.suppress(OperationNotFoundError):  # it was deleted, and goes on
+            # It may be deleted, and goes on; or damaged, and its outcome will tell.
+            with contextlib.suppress(OperationNotFoundError, OperationDamagedError):
                 self._see(attempt, await self.store.read(attempt.name))

@@ -33,7 +33,7 @@ from lro_grpc._errors import (
     StopReason,
     UnavailableError,
 )
-from lro_grpc._operation import states
+from lro_grpc._operation import integrity, states
 from lro_grpc._operation.events import Cancel, Claim, Delete, Heartbeat, LeaseLost, Report, Succeed
 
 KEYWORDS = ["def", "async def"]
@@ -453,6 +453,34 @@ async def test_a_cancel_whose_notice_is_lost_is_found_by_a_sweep(memory_world, w
     await memory_world.pass_time(SWEEP + 1)
     assert (await memory_world.done(name)).error.code == Code.CANCELLED
     assert worker.unwound_by == [(worker.unwinding, StopReason.CANCEL)]
+
+
+async def test_a_damaged_operation_keeps_no_sweep_from_the_others(memory_world, caplog):
+    started = [Signal(), Signal()]
+
+    async def work(request, op):
+        started[int(request.value)].set()
+        await Signal()
+
+    await memory_world.start(work)
+    damaged, other = [await memory_world.create(str(number)) for number in range(2)]
+    for one in started:
+        await one
+    read = memory_world.link.read
+
+    async def read_all_but_the_damaged(name):
+        if name == damaged:
+            raise integrity.damaged(name, "its state is 99")
+        return await read(name)
+
+    memory_world.link.read = read_all_but_the_damaged
+    store = await memory_world.open()
+    listeners, store._listeners = store._listeners, []
+    await store.apply(other, Cancel())
+    store._listeners = listeners
+    await memory_world.pass_time(SWEEP + 1)
+    assert (await memory_world.done(other)).error.code == Code.CANCELLED
+    assert [one.getMessage() for one in caplog.records if one.levelname == "ERROR"] == []
 
 
 async def test_an_operation_whose_worker_is_gone_is_taken_over_within_lease_and_sweep(shared_world):
