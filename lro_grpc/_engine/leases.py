@@ -39,6 +39,7 @@ from lro_grpc._errors import StopReason, UnavailableError
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Clock, SystemClock, micros
 from lro_grpc._runtime.loop_thread import LoopThread
+from lro_grpc._runtime.threads import run_in_thread
 from lro_grpc._stores.store import Leased, SharedStore
 
 _log = logging.getLogger("lro_grpc")
@@ -50,6 +51,9 @@ _LOOKS = 20
 
 _FAILURE_PAUSE = 0.5
 """The pause before the next heartbeat, after one that the store could not answer."""
+
+_LAST_SECONDS = 1.0
+"""The time in which the store may end the heartbeat that is under way at the stop."""
 
 
 class Leases:
@@ -79,11 +83,16 @@ class Leases:
             self._thread.submit(self._keep()) if self._thread else asyncio.create_task(self._keep())
         )
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Renews no more; leases that are not given back run out."""
         self._keeping.cancel()
-        if self._thread is not None:
-            self._thread.close()
+        if self._thread is None:
+            return
+        try:
+            closing = run_in_thread("lro-leases", self._thread.close)
+            await asyncio.wait_for(closing, _LAST_SECONDS)
+        except asyncio.TimeoutError:
+            _log.warning("the store has not answered the last heartbeat; nobody waits for it")
 
     async def _keep(self) -> None:
         look = self._lease / _LOOKS
@@ -128,19 +137,19 @@ class Leases:
             for attempt, answer in zip(held, answers, strict=True):
                 if isinstance(answer, Record):
                     attempt.lease_renewed(sent_at)
-                    self._tell(attempt.see, answer)
+                    self._call_on_loop(attempt.see, answer)
                 else:
-                    self._tell(attempt.stop, StopReason.LEASE_LOST)
+                    self._call_on_loop(attempt.stop, StopReason.LEASE_LOST)
 
     def _judge(self) -> None:
         """Stops attempts whose lease is over, whether or not the store answers (R10)."""
         for attempt in list(self._attempts.values()):
             if attempt.lease_is_over and _is_held(attempt):
-                self._tell(attempt.stop, StopReason.LEASE_LOST)
+                self._call_on_loop(attempt.stop, StopReason.LEASE_LOST)
 
-    def _tell(self, call: Callable[[T], None], what: T) -> None:
+    def _call_on_loop(self, call: Callable[[T], None], argument: T) -> None:
         with contextlib.suppress(RuntimeError):  # the event loop is closed, and with it the engine
-            self._loop.call_soon_threadsafe(call, what)
+            self._loop.call_soon_threadsafe(call, argument)
 
 
 def _is_held(attempt: Attempt) -> bool:

@@ -273,7 +273,7 @@ class Workbench:
                 task_owners.abandon([executor.attempt for executor in stuck])
         await self._completer.flush(grace.total_seconds())
         if self._leases is not None:
-            self._leases.stop()
+            await self._leases.stop()
         if self._watchdog is not None:
             self._watchdog.stop()
         for task in self._loops:

@@ -146,6 +146,37 @@ def test_leases_on_a_shared_store_are_renewed_while_the_event_loop_stands_still(
         rival.join()
 
 
+class SilentStore(RivalsStore):
+    """A shared store that answers no heartbeat, in a thread that nothing can cancel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+        self.may_answer = threading.Event()
+
+    async def renew(self, leased: Sequence[Leased], lease: int) -> Sequence[Record | LroError]:
+        def wait() -> None:
+            self.asked.set()
+            self.may_answer.wait()
+
+        await asyncio.to_thread(wait)
+        return await super().renew(leased, lease)
+
+
+def test_a_heartbeat_that_is_never_answered_does_not_keep_its_server(
+    serve: Serve, blocking: Blocking
+) -> None:
+    store = SilentStore()
+    server = serve(blocking.servicer, store=store, **{**LIVENESS, "lease": timedelta(seconds=6)})
+    try:
+        server.create(instance_id="waits")
+        assert store.asked.wait(SECONDS)
+        blocking.held.open()
+        server.stop()  # which raises after a while
+    finally:
+        store.may_answer.set()
+
+
 def test_time_in_which_the_event_loop_stands_still_does_not_count_as_time_without_progress(
     serve: Serve, blocking: Blocking, gate: Gate
 ) -> None:
