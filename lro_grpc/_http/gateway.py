@@ -35,6 +35,8 @@ from lro_grpc._http.routing import VendorApi
 from lro_grpc._http.vendors.azure_face import AzureFace
 from lro_grpc._http.vendors.deployment_manager import DeploymentManager
 from lro_grpc._http.vendors.longrunning import Longrunning
+from lro_grpc._runtime.clock import check_duration
+from lro_grpc._runtime.options import check_number
 from lro_grpc._server.jobs.kind import JobKind
 from lro_grpc._server.operations import Operations
 
@@ -93,10 +95,15 @@ def gateway(
 
     Raises:
         ConfigurationError: If neither operations nor a channel is given, or both, or a rule is
-            malformed, or one puts a method that changes something at GET, or a host is none.
+            malformed, or one puts a method that changes something at GET, or a host is none, or a
+            number or the time cannot be.
     """
     if (operations is None) == (channel is None):
         raise ConfigurationError("give the gateway either operations or a channel")
+    numbers = {"max_body": max_body, "max_values": max_values, "max_bodies": max_bodies}
+    for option, number in numbers.items():
+        check_number(option, number)
+    check_duration("body_timeout", body_timeout, optional=False)
     backend: Backend
     if operations is not None:
         backend = LocalBackend(operations)

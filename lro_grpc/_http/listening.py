@@ -17,10 +17,10 @@ from lro_grpc._errors import ConfigurationError
 from lro_grpc._http.connections import BoundedServer, ConnectionLimits
 from lro_grpc._runtime.clock import check_duration
 from lro_grpc._runtime.loop_thread import LoopThread
+from lro_grpc._runtime.options import check_number
 
 if sys.platform != "win32":
     import resource
-
 
 _MAX_HEAD = 96 * 1024
 """The most bytes of a request but for its body: its URL, and its headers."""
@@ -57,18 +57,19 @@ async def listening(
         The port.
 
     Raises:
-        ConfigurationError: If the address cannot be listened on, a proxy's is none, or a limit is
-            not positive.
+        ConfigurationError: If the address cannot be listened on, a proxy's is none, or a time or
+            a number cannot be.
     """
-    check_duration("head_timeout", head_timeout)
-    check_duration("write_timeout", write_timeout)
+    check_duration("grace", grace, least=timedelta(0), optional=False)
+    check_duration("head_timeout", head_timeout, optional=False)
+    check_duration("write_timeout", write_timeout, optional=False)
+    if max_connections is not None:
+        check_number("max_connections", max_connections)
     limits = ConnectionLimits(
         _most_connections() if max_connections is None else max_connections,
         head_timeout.total_seconds(),
         write_timeout.total_seconds(),
     )
-    if limits.number < 1:
-        raise ConfigurationError(f"max_connections is {limits.number}; give a positive number")
     for proxy in trusted_proxies:
         try:
             ipaddress.ip_network(proxy)

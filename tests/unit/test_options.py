@@ -11,6 +11,7 @@ import pytest
 from google.protobuf import empty_pb2
 
 import lro_grpc
+from lro_grpc.http import gateway
 
 METHOD = "/options.v1.Service/Run"
 
@@ -117,3 +118,22 @@ def test_a_method_that_cannot_be_served_is_refused(wrong: Any, what: str) -> Non
     }
     operations = lro_grpc.Operations("memory:")
     assert what in refusal(lambda: operations.add_method(**{**options, **wrong}))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("max_body", 0),
+        ("max_body", "4 MiB"),
+        ("max_values", None),
+        ("max_values", True),
+        ("max_bodies", -1),
+        ("body_timeout", None),
+        ("body_timeout", 30),
+        ("body_timeout", timedelta(0)),
+    ],
+)
+def test_an_option_of_the_gateway_that_cannot_be_is_refused(option: str, value: Any) -> None:
+    options: dict[str, Any] = {option: value}
+    message = refusal(lambda: gateway(lro_grpc.Operations("memory:"), **options))
+    assert message.startswith(f"{option} is {value!r}; give a ")

@@ -230,14 +230,25 @@ def test_pipelined_requests_are_answered(app):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("max_connections", 0), ("head_timeout", timedelta(0)), ("write_timeout", timedelta(0))],
+    [
+        ("max_connections", 0),
+        ("max_connections", True),
+        ("max_connections", 2.5),
+        ("head_timeout", timedelta(0)),
+        ("head_timeout", None),
+        ("write_timeout", timedelta(0)),
+        ("write_timeout", 30),
+        ("grace", None),
+        ("grace", timedelta(seconds=-1)),
+    ],
 )
-def test_a_limit_that_is_not_positive_is_refused(app, option, value):
+def test_a_limit_that_cannot_be_is_refused(app, option, value):
     with (
-        pytest.raises(lro_grpc.ConfigurationError, match=option),
+        pytest.raises(lro_grpc.ConfigurationError) as raised,
         listening(app, **{option: value}),
     ):
         raise AssertionError
+    assert raised.value.message.startswith(f"{option} is {value!r}; give a ")
 
 
 @contextlib.contextmanager
