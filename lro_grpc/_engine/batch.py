@@ -419,14 +419,14 @@ class Batch:
 
 def with_left_over(error: status_pb2.Status, targets: Sequence[str]) -> status_pb2.Status:
     """Returns an operation's error that names the targets which could not be deleted."""
-    told = status_pb2.Status()
-    told.CopyFrom(error)
-    for detail in told.details:
+    named = status_pb2.Status()
+    named.CopyFrom(error)
+    for detail in named.details:
         info = error_details_pb2.ErrorInfo()
         if targets and detail.Unpack(info):
             info.metadata["left_over"] = _listed(targets)
             detail.Pack(info)
-    return told
+    return named
 
 
 def _listed(targets: Sequence[str]) -> str:

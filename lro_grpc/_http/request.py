@@ -60,8 +60,8 @@ class HttpRequest:
         """Whether there may be a body."""
         # HTTP/2 needs neither of the two headers; a request of HTTP/1 without them has no body.
         headers = self.headers
-        is_told = bool(headers.get("content-length")) or "transfer-encoding" in headers
-        return is_told or not self._scope["http_version"].startswith("1")
+        is_announced = bool(headers.get("content-length")) or "transfer-encoding" in headers
+        return is_announced or not self._scope["http_version"].startswith("1")
 
     @contextlib.asynccontextmanager
     async def body(self) -> AsyncIterator[bytes]:
