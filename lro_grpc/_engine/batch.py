@@ -19,18 +19,14 @@ operation, an interrupted target of this attempt is FAILED, because ``create`` c
 itself; one whose creation an earlier attempt began may exist, and is deleted.
 
 **The plan** is a generator of steps, and knows neither threads nor tasks; it decides, and the
-performers at the end of this module do as it says, with a thread or a task for each target.
+drivers (``batch_drivers``) do as it says, with a thread or a task for each target.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import queue
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from google.rpc import error_details_pb2, status_pb2
 
@@ -50,10 +46,7 @@ from lro_grpc._operation import size
 from lro_grpc._operation.batch_states import BEGUN, UNBEGUN, BatchStates, Status
 from lro_grpc._operation.events import SaveBatch, cancelled_status, expired_status
 from lro_grpc._runtime.clock import Clock
-from lro_grpc._runtime.interrupts import is_ctrl_c
 from lro_grpc._runtime.public_error import status_of
-from lro_grpc._runtime.steps import async_drive, drive
-from lro_grpc._runtime.threads import start_thread
 
 _SAVES = 100
 """How often the states of a large batch are stored on its way in one direction, if it is fast."""
@@ -432,98 +425,3 @@ def with_left_over(error: status_pb2.Status, targets: Sequence[str]) -> status_p
 def _listed(targets: Sequence[str]) -> str:
     more = len(targets) - _MOST_NAMED
     return ", ".join(targets[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def drive_batch(
-    plan: Plan,
-    batch: Batch,
-    attempt: Attempt,
-    create: Callable[[str], object],
-    delete: Callable[[str], object],
-) -> None:
-    """Performs the steps of a plan with a thread for each target begun."""
-    ended: queue.SimpleQueue[Ended] = queue.SimpleQueue()
-
-    def run(step: Begin) -> None:
-        try:
-            try:
-                (delete if step.undo else create)(step.target)
-            except Exception as error:  # noqa: BLE001 - the plan decides what it means
-                ended.put(Ended(step.target, attempt.failure_from_thread(error)))
-            else:
-                ended.put(Ended(step.target, None))
-        except BaseException as error:  # noqa: BLE001 - likewise
-            ended.put(Ended(step.target, error))
-
-    def perform(step: Step) -> Ended | None:
-        if isinstance(step, Await):
-            return ended.get()
-        if isinstance(step, Begin):
-            start_thread(step.target, run, step)
-        elif isinstance(step, Rest):
-            attempt.rest_from_thread(step.seconds, lambda: ended.put(Ended(step.target, None)))
-        elif isinstance(step, Wake):
-            attempt.loop.call_soon_threadsafe(attempt.wake)
-        elif attempt.stop_reason is not StopReason.LEASE_LOST:
-            with contextlib.suppress(AttemptStopped):  # lost: the plan sees it, and winds up
-                attempt.write_from_thread(batch.saved())
-        return None
-
-    drive(plan, perform)
-
-
-async def async_drive_batch(
-    plan: Plan,
-    batch: Batch,
-    attempt: Attempt,
-    create: Callable[[str], Awaitable[object]],
-    delete: Callable[[str], Awaitable[object]],
-) -> None:
-    """Performs the steps of a plan with a task for each target begun."""
-    ended: asyncio.Queue[Ended] = asyncio.Queue()
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def run(step: Begin) -> None:
-        try:
-            try:
-                await (delete if step.undo else create)(step.target)
-            except Exception as error:  # noqa: BLE001 - the plan decides what it means
-                ended.put_nowait(Ended(step.target, await attempt.failure(error)))
-            else:
-                ended.put_nowait(Ended(step.target, None))
-        except BaseException as error:
-            if is_ctrl_c(error):
-                raise  # it is meant for the program
-            ended.put_nowait(Ended(step.target, error))
-
-    async def uninterrupted(waited_for: Coroutine[Any, Any, Any]) -> Any:
-        """Awaits to the end; a stop of the attempt is passed on to the targets begun."""
-        waiting = asyncio.ensure_future(waited_for)
-        while not waiting.done():
-            try:
-                await asyncio.wait({waiting})
-            except asyncio.CancelledError:
-                for task in tasks:
-                    task.cancel()
-                if attempt.stop_reason is None and not attempt.ending.reason:
-                    raise  # the loop itself ends
-        return waiting.result()
-
-    async def perform(step: Step) -> Ended | None:
-        if isinstance(step, Await):
-            one: Ended = await uninterrupted(ended.get())
-            return one
-        if isinstance(step, Begin):
-            task = asyncio.create_task(run(step), name=step.target)
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-        elif isinstance(step, Rest):
-            attempt.rest(step.seconds, lambda: ended.put_nowait(Ended(step.target, None)))
-        elif isinstance(step, Wake):
-            attempt.wake()
-        elif attempt.stop_reason is not StopReason.LEASE_LOST:
-            with contextlib.suppress(AttemptStopped):  # lost: the plan sees it, and winds up
-                await uninterrupted(attempt.write(batch.saved()))
-        return None
-
-    await async_drive(plan, perform)

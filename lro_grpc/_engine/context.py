@@ -12,7 +12,8 @@ from google.rpc import status_pb2
 
 from lro_grpc._engine import checkpoint
 from lro_grpc._engine.attempt import Attempt
-from lro_grpc._engine.batch import Batch, async_drive_batch, drive_batch
+from lro_grpc._engine.batch import Batch
+from lro_grpc._engine.batch_drivers import async_drive_batch, drive_batch
 from lro_grpc._errors import AttemptStopped, StopReason
 from lro_grpc._operation.events import Checkpoint, SetUpdating
 from lro_grpc._runtime.log import handlers_log
