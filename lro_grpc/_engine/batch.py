@@ -51,11 +51,11 @@ from lro_grpc._runtime.public_error import status_of
 _SAVES = 100
 """How often the states of a large batch are stored on its way in one direction, if it is fast."""
 
-_MOST_NAMED = 10
-"""Targets that an error names at most."""
-
 _INTERVAL = 0.1
 """Seconds after which they are stored anyway, once something has changed."""
+
+_MOST_NAMED = 10
+"""Targets that an error names at most."""
 
 
 @dataclass(frozen=True, slots=True)
