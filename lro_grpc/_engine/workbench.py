@@ -48,7 +48,6 @@ from lro_grpc._errors import (
     StopReason,
     UnavailableError,
 )
-from lro_grpc._operation import integrity
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.size import OPERATION_BYTES
@@ -223,8 +222,6 @@ class Workbench:
         """Begins the attempt of an operation that was claimed; returns the answer to the claim."""
         if isinstance(answer, LroError):
             return answer
-        if answer.method not in self.handlers:  # the store has it under another method
-            return integrity.damaged(answer.name, f"its method is {answer.method!r}")
         if answer.lease_expire_time:
             self._begin(answer, claimed_at, on_end)
         else:
