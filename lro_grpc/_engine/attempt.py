@@ -265,13 +265,17 @@ class Attempt:
         if self.stop_reason is not None:
             raise AttemptStopped(self.stop_reason)
 
-    def check_size(self, event: Event) -> None:
+    def check_size(self, event: Event, *, room: int = 0) -> None:
         """Refuses an event that would make the operation larger than may be stored.
+
+        Args:
+            event: The event.
+            room: Bytes that have to be left.
 
         Raises:
             OperationTooLargeError: If it would.
         """
-        size.check_event(event, self.record, self.operation_bytes)
+        size.check_event(event, self.record, self.operation_bytes, room=room)
 
     def last_report(self) -> Report:
         """Returns all that the handler has said at its end, without metadata that are too large."""

@@ -43,7 +43,7 @@ from lro_grpc._errors import (
     to_status,
 )
 from lro_grpc._operation import size
-from lro_grpc._operation.batch_states import BEGUN, UNBEGUN, BatchStates, Status
+from lro_grpc._operation.batch_states import BEGUN, CODE_BYTES, UNBEGUN, BatchStates, Status
 from lro_grpc._operation.events import SaveBatch, cancelled_status, expired_status
 from lro_grpc._runtime.clock import Clock
 from lro_grpc._runtime.public_error import status_of
@@ -186,18 +186,24 @@ class Batch:
                 reason="BATCH_CHANGED",
                 domain=LIBRARY_DOMAIN,
             )
+        self._room = CODE_BYTES * len(targets)
         if not stored.batch:
-            attempt.check_size(self._saved())
+            attempt.check_size(self._saved(), room=self._room)
 
     def saved(self) -> SaveBatch:
-        """Returns the event that stores the states as they are now, their errors cut if need be."""
-        event = self._saved()
-        try:
-            self._attempt.check_size(event)
-        except OperationTooLargeError:
-            self._states.shorten_errors()
-            return self._saved()
-        return event
+        """Returns the event that stores the states as they are now, their errors cut if need be.
+
+        Room is left for each target to fail. So with nothing but codes the states always fit.
+        """
+        for cut_errors in (self._states.shorten_errors, self._states.leave_codes):
+            event = self._saved()
+            try:
+                self._attempt.check_size(event, room=self._room)
+            except OperationTooLargeError:
+                cut_errors()
+            else:
+                return event
+        return self._saved()
 
     def _saved(self) -> SaveBatch:
         return SaveBatch(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from google.rpc import status_pb2
 
@@ -19,8 +19,12 @@ UNBEGUN = frozenset({Status.STATE_UNSPECIFIED, Status.PENDING_CREATE})
 BEGUN = frozenset({Status.CREATING, Status.READY, Status.DELETING})
 """The states of a target that exists, or may exist: a rollback deletes it."""
 
+CODE_BYTES = 6
+"""The most bytes by which a target grows that fails with nothing but a code."""
+
 _MOST_COPIED = 100_000
-"""The most bytes of an operation's error, in all the targets that are abandoned with it."""
+"""The most bytes of an operation's error, in all the targets that are abandoned with it, unless
+they get its code alone."""
 
 
 class BatchStates:
@@ -84,17 +88,26 @@ class BatchStates:
 
     def shorten_errors(self) -> None:
         """Leaves of each target's error the code and the beginning of its message."""
+        self._cut_errors(_brief)
+
+    def leave_codes(self) -> None:
+        """Leaves of each target's error the code alone."""
+        self._cut_errors(_bare)
+
+    def _cut_errors(self, cut_one: Callable[[status_pb2.Status], status_pb2.Status]) -> None:
         for target in self.targets:
             status = self._message.instance_statuses[target]
             if status.HasField("error"):
-                status.error.CopyFrom(_brief(status.error))
+                status.error.CopyFrom(cut_one(status.error))
                 status.error_msg = status.error.message
 
     def abandon(self, error: status_pb2.Status) -> None:
         """Fails every target that has not ended, for no attempt will go on with it."""
-        left = self.among(UNBEGUN | BEGUN)
-        if len(left) * error.ByteSize() > _MOST_COPIED:
+        left = len(self.among(UNBEGUN | BEGUN))
+        if 2 * left * error.ByteSize() > _MOST_COPIED:  # its message stands there twice
             error = _brief(error)
+        if 2 * left * error.ByteSize() > _MOST_COPIED:
+            error = _bare(error)
         for target in self.among(UNBEGUN | {Status.CREATING, Status.DELETING}):
             self.move(target, Status.FAILED, error=error)
         for target in self.among(frozenset({Status.READY})):
@@ -104,3 +117,8 @@ class BatchStates:
 def _brief(error: status_pb2.Status) -> status_pb2.Status:
     """Returns the code of an error, and the beginning of its message."""
     return status_pb2.Status(code=error.code, message=cut(error.message))
+
+
+def _bare(error: status_pb2.Status) -> status_pb2.Status:
+    """Returns the code of an error."""
+    return status_pb2.Status(code=error.code)

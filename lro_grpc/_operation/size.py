@@ -38,15 +38,20 @@ LISTED_BYTES = 190_000
 written; and less than what is then left of the 4 MiB that a client reads of a page."""
 
 
-def check(record: Record, limit: int) -> None:
+def check(record: Record, limit: int, *, room: int = 0) -> None:
     """Refuses an operation that is larger than may be stored.
+
+    Args:
+        record: The operation.
+        limit: The most bytes.
+        room: Bytes that have to be left, for what is still to come.
 
     Raises:
         OperationTooLargeError: If it is, or its checkpoint.
     """
     if len(record.checkpoint) > limit:
         raise _too_large(record, "checkpoint", len(record.checkpoint), limit)
-    if len(record.operation) > limit:
+    if len(record.operation) + room > limit:
         operation = operations_pb2.Operation.FromString(record.operation)
         parts = {
             "metadata": operation.metadata.ByteSize(),
@@ -54,22 +59,23 @@ def check(record: Record, limit: int) -> None:
             "error": operation.error.ByteSize(),
         }
         part = max(parts, key=parts.__getitem__)
-        raise _too_large(record, part, len(record.operation), limit)
+        raise _too_large(record, part, len(record.operation) + room, limit)
 
 
-def check_event(event: Event, record: Record, limit: int) -> None:
+def check_event(event: Event, record: Record, limit: int, *, room: int = 0) -> None:
     """Refuses an event that would make an operation larger than may be stored.
 
     Args:
         event: An event of the attempt that holds the operation.
         record: The operation before it.
         limit: The most bytes.
+        room: Bytes that have to be left.
 
     Raises:
         OperationTooLargeError: If it would, or its checkpoint.
     """
-    if len(record.operation) + _bytes_in(event) + _OWN_BYTES > limit:
-        check(event.apply(record, record.update_time), limit)
+    if len(record.operation) + _bytes_in(event) + room + _OWN_BYTES > limit:
+        check(event.apply(record, record.update_time), limit, room=room)
 
 
 def fitted(error: status_pb2.Status, report: Report, record: Record, limit: int) -> bytes:

@@ -289,6 +289,52 @@ def test_long_errors_of_many_targets_are_cut_and_the_batch_is_rolled_back(
     )
 
 
+def test_errors_of_very_many_targets_are_codes_alone_where_more_has_no_room(
+    serve: Serve, store: str
+) -> None:
+    def create(target: str) -> None:
+        raise lro_grpc.LroError(f"{target} {'y' * 500}", code=9, reason="FULL")
+
+    def run(_: Any, request: Any, op: Any) -> Any:
+        del request
+        targets = [f"instances/{n}" for n in range(300)]
+        op.batch(targets, create=create, delete=lambda _: None)
+        return Instance()
+
+    server = serve(fleet("CreateInstance", run), store=store, limits=Limits(operation_bytes=LIMIT))
+    done = server.done(server.create().name)
+    assert done.error.code == 9
+    assert done.error.message.startswith("instances/0 ")
+    assert done.ByteSize() <= LIMIT
+    statuses = metadata_of(done).batch_create_instances_metadata.instance_statuses
+    assert len(statuses) == 300
+    assert all(status.error.code for status in statuses.values())
+
+
+def test_a_batch_that_may_begin_may_be_terminated_and_read(
+    serve: Serve, store: str, held: Held
+) -> None:
+    def run(_: Any, request: Any, op: Any) -> Any:
+        del request
+
+        def create(_: str) -> None:
+            held.began.put(op.name)
+            held.gate.pass_by(op)
+
+        op.batch([f"instances/{n}" for n in range(30_000)], create=create, delete=lambda _: None)
+        return Instance()
+
+    server = serve(fleet("CreateInstance", run), store=store)
+    name = server.create().name
+    assert held.next() == name
+    server.terminate(name, "é" * 1000)
+    done = server.done(name)
+    assert done.ByteSize() < GRPC_BYTES
+    statuses = metadata_of(done).batch_create_instances_metadata.instance_statuses
+    assert {status.error.code for status in statuses.values()} == {code_pb2.ABORTED}
+    assert server.names() == [name]
+
+
 def test_a_batch_is_rolled_back_where_the_response_is_too_large(serve: Serve, store: str) -> None:
     deleted: list[str] = []
 
