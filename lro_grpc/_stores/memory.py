@@ -116,8 +116,7 @@ class MemoryStore:
     async def find_request(self, method: str, request_id: str, caller: str) -> Sequence[Record]:
         """Returns the operations that a caller has started under a ``request_id``."""
         of_request = self._requests.get((method, request_id, caller), {})
-        found = [self._records[name] for name in of_request.values()]
-        return [record for record in found if not record.deleted]
+        return [self._records[name] for name in of_request.values()]
 
     async def find_id(self, operation_id: str) -> Sequence[str]:
         """Returns the names that end with an id."""

@@ -209,8 +209,8 @@ class Store(Protocol):
     async def find_request(self, method: str, request_id: str, caller: str) -> Sequence[Record]:
         """Returns the operations that a caller has started under a ``request_id``.
 
-        There is one of a parent at most, and none of them is deleted. The id of another caller is
-        another id.
+        There is one of a parent at most. One that is deleted is among them until it ends. The id
+        of another caller is another id.
         """
         ...
 

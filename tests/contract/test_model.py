@@ -319,9 +319,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 assert {one.name: one for one in found} == {
                     one.name: one
                     for one in records
-                    if request_id
-                    and not one.deleted
-                    and (one.method, one.request_id, one.caller) == asked
+                    if request_id and (one.method, one.request_id, one.caller) == asked
                 }
         for until in (None, self.now, self.now + LEASE):
             assert set(await self.store.leased(until=until)) == {

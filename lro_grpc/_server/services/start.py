@@ -52,7 +52,7 @@ from lro_grpc._server.guarded_store import Admitted, GuardedStore
 from lro_grpc._server.limits import Queues
 from lro_grpc._server.rpc.call import Call, parse
 from lro_grpc._server.services import method_names
-from lro_grpc._stores.store import in_progress, request_id_reused
+from lro_grpc._stores.store import check_same_request, in_progress, request_id_reused
 from lro_grpc._wire.proto_plus import as_declared, protobuf_message
 
 
@@ -133,6 +133,8 @@ class Starter:
         except Exception as refusal:
             # The same request may have got here first, and changed what prepare looks at.
             for one in await self._earlier(admitted, request_id):
+                if one.deleted:
+                    continue
                 if one.fingerprint == fingerprint:
                     return one.operation
                 if one.parent == self._parent(Prepared(), request):
@@ -165,7 +167,7 @@ class Starter:
         if self._handler.former_names:  # the store looks for an id within one method
             for one in await self._earlier(admitted, request_id):
                 if one.method != made.method and one.parent == made.parent:
-                    raise request_id_reused(one)
+                    return check_same_request(one, made).operation
         try:
             with (
                 self._queues.entry(made),
@@ -195,7 +197,8 @@ class Starter:
     ) -> record.Record | None:
         """Returns the operation that the same request has started; None if there is none."""
         earlier = await self._earlier(admitted, request_id)
-        return next((one for one in earlier if one.fingerprint == fingerprint), None)
+        visible = (one for one in earlier if not one.deleted)
+        return next((one for one in visible if one.fingerprint == fingerprint), None)
 
     async def _earlier(self, admitted: Admitted, request_id: str) -> Sequence[record.Record]:
         """Returns the operations that requests under the id have started, one a parent at most."""

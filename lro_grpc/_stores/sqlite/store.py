@@ -210,8 +210,7 @@ class SqliteStore:
         """Returns the operations that a caller has started under a ``request_id``."""
         rows = self._fetch(
             f"SELECT {COLUMNS} FROM operations"
-            " WHERE method = ? AND request_id = ? AND caller = ? AND request_id <> ''"
-            " AND NOT deleted",
+            " WHERE method = ? AND request_id = ? AND caller = ? AND request_id <> ''",
             method,
             request_id,
             caller,
@@ -221,7 +220,7 @@ class SqliteStore:
             with contextlib.suppress(OperationDamagedError):
                 record = self._damage.record(row)
                 found.append(self._recent.get(record.name) or record)
-        return [record for record in found if not record.deleted]
+        return found
 
     async def find_id(self, operation_id: str) -> Sequence[str]:
         """Returns the names that end with an id."""

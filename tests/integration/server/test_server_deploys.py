@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable
@@ -286,6 +287,37 @@ def test_a_request_id_of_the_former_method_starts_nothing_twice(stack: str, url:
         request.name = "another"
         failure = refused(lambda: server.start(method("New"), request))
         assert failure.code is grpc.StatusCode.ALREADY_EXISTS
+
+
+def test_a_deleted_operation_of_the_former_method_keeps_its_request_id_until_it_ends(
+    stack: str, url: str
+) -> None:
+    request = Ask(name="x", request_id="r")
+    ended, begun = Gate(), [Gate(), Gate()]
+
+    def run(request: Any, op: Any) -> Any:
+        begun.pop().open()
+        ended.pass_by(op)
+        return Text()
+
+    types = {"request": Ask, "response": Text}
+    first, second = begun[1], begun[0]
+    with serving(stack, configure=release({"Old": run}, **types), store=url, grace=0.5) as server:
+        name = server.start(method("Old"), request).name
+        first.block()
+        server.delete(name)
+    with serving(stack, configure=renamed(run, request=Ask), store=url) as server:
+        second.block()
+        failure = refused(lambda: server.start(method("New"), request))
+        assert failure.code is grpc.StatusCode.ABORTED
+        assert failure.info.reason == "DELETED_OPERATION_IN_PROGRESS"
+        begun.append(Gate())
+        ended.open()
+        again = None
+        while again is None:
+            with contextlib.suppress(grpc.RpcError):
+                again = server.start(method("New"), request)
+        assert server.done(again.name).HasField("response")
 
 
 @pytest.mark.parametrize(
