@@ -25,6 +25,9 @@ _NUMBERS = tuple(name for name, field in FIELDS.items() if field.type is int)
 _TIMES = tuple(
     name for name, field in FIELDS.items() if field.kind is Kind.TIME or name.endswith("_time")
 )
+_MOST_COUNTED = 2**31 - 1
+_COUNTS = ("attempt", "failed_attempts", "progress_percent", "error_code")
+"""Numbers that are no times: an ``int32`` holds each of them, and the next one."""
 _TYPES = tuple((name, field.type) for name, field in FIELDS.items())
 
 
@@ -76,6 +79,9 @@ def _fault_in(record: Record) -> str:
             return f"its {name} is {getattr(record, name)}"
     for name in _TIMES:
         if getattr(record, name) > LAST_TIME:
+            return f"its {name} is {getattr(record, name)}"
+    for name in _COUNTS:
+        if getattr(record, name) >= _MOST_COUNTED:
             return f"its {name} is {getattr(record, name)}"
     if not record.name.startswith(names.operation_name(record.parent, "")):
         return f"its parent is {cut(record.parent)!r}"

@@ -51,6 +51,8 @@ DAMAGE = {
     "an end without being done": "end_time = 1",
     "a time beyond all times": "create_time = 9223372036854775807",
     "a negative time": "update_time = -1",
+    "a number that no client could read": "attempt = 9223372036854775807",
+    "a percentage that none could read": "progress_percent = 99999999999",
     "another parent": "parent = parent || '/x'",
 }
 
