@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ _READ = 16 * 1024
 
 _MAX_LINES = 256
 """The most lines of a head."""
+
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
 
 _PROGRESS = 16 * 1024
 """The least bytes that a client reads in the time that it has."""
@@ -157,6 +160,8 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self._server = server
         self._buffer = bytearray()
         self._lines = 0
+        self._last = b""
+        """The last bytes that were read."""
         self._unread = 0
         self._reads_since = 0.0
         """When the client has last read something."""
@@ -193,14 +198,25 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         idle, limits = self._server.idle, self._server.limits
         is_full = len(self.connections) - len(idle) >= limits.in_progress
         self.app = _refuse if is_full and self.is_idle else self.config.loaded_app
+        lines = self._lines_of_head(data)
         if self.conn.their_state is h11.IDLE:
-            self._lines += data.partition(b"\r\n\r\n")[0].count(b"\n")
+            self._lines += lines
             if self._lines > _MAX_LINES:
                 self.send_400_response("The head has too many lines.")
                 return
         self.data_received(data)
         if not self.is_idle:
             idle.pop(self, None)
+
+    def _lines_of_head(self, data: bytes) -> int:
+        """Returns how many of the lines that were read may belong to a head.
+
+        The empty line that ends a head may have begun with the read before.
+        """
+        before, read = len(self._last), self._last + data
+        end = _END_OF_HEAD.search(read)
+        self._last = read[-2:]
+        return read.count(b"\n", before, end.end() if end else len(read))
 
     def send_400_response(self, msg: str) -> None:
         """Refuses what is no HTTP; there is no answer to what comes after the answer has begun."""

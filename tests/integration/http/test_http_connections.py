@@ -25,6 +25,7 @@ from lro_grpc.http import listening_in_thread
 MOST = 20
 HALF_A_HEAD = b"GET /v1/operations HTTP/1.1\r\nHost: localhost\r\nX-Slow"
 A_GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+CHUNKED = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 Scope = dict[str, Any]
 
@@ -196,7 +197,17 @@ def test_a_body_may_have_many_lines(app):
         assert http.post("/", body=b"[\n" * 5000).status == 200
 
 
-CHUNKED = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+@pytest.mark.parametrize("left", [3, 2, 1, 0])
+@pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
+def test_a_body_may_have_many_lines_wherever_a_read_ends(app, monkeypatch, line_end, left):
+    body = b"\n" * 4000
+    head = CHUNKED.replace(b"Transfer-Encoding: chunked", b"Content-Length: %d" % len(body))
+    head = head.replace(b"\r\n\r\n", b"\r\nX: " + b"x" * 1000 + b"\r\n\r\n")
+    head = head.replace(b"\r\n", line_end)
+    monkeypatch.setattr("lro_grpc._http.connections._READ", len(head) - left)
+    with listening(app) as http, http.connect() as one:
+        one.sendall(head + body)
+        assert one.recv(12) == b"HTTP/1.1 200"
 
 
 @pytest.mark.parametrize("rest", [b"nonsense\r\n", b"4000\r\n" + b"\n" * 0x4000])
