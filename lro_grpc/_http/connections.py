@@ -10,7 +10,8 @@ holds a file descriptor of the process, which gRPC and the store need as well. S
   answer given. (A body's time is the gateway's matter, and a request in progress has the limits of
   its RPC.)
 * **A client that does not read** what it has asked for is cut off.
-* **A read** takes little at a time, so that no connection keeps the event loop from the others.
+* **A read** takes little at a time, so that no connection keeps the event loop from the others: the
+  less, the more work the same number of bytes may be.
 
 uvicorn knows limits of its own, but none of these; and asyncio, when no descriptor is free, logs
 each of thousands of attempts to accept.
@@ -44,6 +45,10 @@ _protocol_log.setLevel(logging.ERROR)
 
 _READ = 16 * 1024
 """The most bytes of one read."""
+
+_COSTLY_READ = 1024
+"""The most bytes of a read that may be of lines of a head, or of chunks of a body: each of them
+costs as much as a kilobyte of a body that is in one piece."""
 
 _MAX_LINES = 256
 """The most lines of a head."""
@@ -189,8 +194,15 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> bytearray:
         """Returns a buffer for the next read."""
         del sizehint
-        self._buffer = bytearray(_READ)
+        self._buffer = bytearray(_READ if self._is_plain_body else _COSTLY_READ)
         return self._buffer
+
+    @property
+    def _is_plain_body(self) -> bool:
+        """Whether a body comes, and not in chunks."""
+        return self.conn.their_state is h11.SEND_BODY and not any(
+            name == b"transfer-encoding" for name, _ in self.headers or ()
+        )
 
     def buffer_updated(self, nbytes: int) -> None:
         """Takes what was read."""

@@ -204,7 +204,7 @@ def test_a_body_may_have_many_lines_wherever_a_read_ends(app, monkeypatch, line_
     head = CHUNKED.replace(b"Transfer-Encoding: chunked", b"Content-Length: %d" % len(body))
     head = head.replace(b"\r\n\r\n", b"\r\nX: " + b"x" * 1000 + b"\r\n\r\n")
     head = head.replace(b"\r\n", line_end)
-    monkeypatch.setattr("lro_grpc._http.connections._READ", len(head) - left)
+    monkeypatch.setattr("lro_grpc._http.connections._COSTLY_READ", len(head) - left)
     with listening(app) as http, http.connect() as one:
         one.sendall(head + body)
         assert one.recv(12) == b"HTTP/1.1 200"
@@ -221,6 +221,28 @@ def test_what_comes_after_the_answer_is_not_logged(app, caplog, rest):
             one.sendall(rest)
         received(one)
     assert [one.getMessage() for one in caplog.records if one.levelname != "INFO"] == []
+
+
+@pytest.mark.parametrize("begin", [b"", CHUNKED])
+def test_of_tiny_chunks_few_are_taken_at_a_time(begin):
+    """To take one costs as much as to take a kilobyte of a body that is not in chunks."""
+    sizes = []
+
+    async def app(scope: Scope, receive: Any, send: Any) -> None:
+        more = True
+        while more:
+            message = await receive()
+            sizes.append(len(message["body"]))
+            more = message["more_body"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    with listening(app) as http, http.connect() as one:
+        one.sendall(begin)
+        one.sendall(CHUNKED[len(begin) :] + b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n")
+        assert one.recv(12) == b"HTTP/1.1 200"
+    assert sum(sizes) == 20_000
+    assert max(sizes) < 1000
 
 
 def test_what_a_client_sends_wrong_is_not_logged(app, caplog):
