@@ -5,8 +5,10 @@ directly or not. A descriptor pool cannot await a file while it makes a type, so
 fetched beforehand, and added after those that they import.
 
 The server may be anyone's. protoc lets no files through that import each other in a circle, and a
-pool would go round in it until the process dies: they are never added. All that a server sends has
-a bound, for each file may import one more.
+pool would go round in it until the process dies: they are never added. Nor is a file added in which
+a map is none, or one of protobuf's own types is another than it is here: JSON is made of these by
+their names. All that a server sends has a bound, and so has the time for it: each file may import
+one more.
 
 ``ReflectedFiles`` decides which call comes next, as a generator of steps, and
 keeps what the answers hold. ``Reflection`` makes these calls on a sync channel,
@@ -18,13 +20,23 @@ only, not in a byte of their messages.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+import contextlib
+import time
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import grpc
 import grpc.aio
-from google.protobuf import descriptor_pool
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf import (
+    any_pb2,
+    descriptor_pool,
+    duration_pb2,
+    field_mask_pb2,
+    struct_pb2,
+    timestamp_pb2,
+    wrappers_pb2,
+)
+from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha.reflection_pb2 import (
     ServerReflectionRequest,
@@ -37,6 +49,13 @@ _SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.Ser
 """The newer one first."""
 
 _TIMEOUT = 5.0
+"""The longest that one call may take."""
+
+_WITH_OWN_JSON = tuple(
+    module.DESCRIPTOR
+    for module in (any_pb2, duration_pb2, field_mask_pb2, struct_pb2, timestamp_pb2, wrappers_pb2)
+)
+"""The files of protobuf's types with a JSON of their own."""
 
 
 class Call(NamedTuple):
@@ -56,6 +75,7 @@ Steps = Generator[Call, Reply, ResultT]
 
 _MOST_CALLS = 1_000
 _MOST_BYTES = 16 * 1024 * 1024
+_MOST_SECONDS = 30.0
 """The bounds of what is fetched from one server."""
 
 
@@ -76,16 +96,26 @@ class ReflectedFiles:
         self._added: set[str] = set()
         self._unavailable: set[str] = set()
         self._calls = self._bytes = 0
+        for own in _WITH_OWN_JSON:
+            self._files[own.name] = FileDescriptorProto.FromString(own.serialized_pb)
+        self._add_to_pool()
 
     def fetch(self, symbol: str) -> Steps[None]:
         """Adds the file that defines a symbol, and all that it imports, if the server has them."""
+        if self.trouble:
+            return
         yield from self._fetch(ServerReflectionRequest(file_containing_symbol=symbol))
+        yield from self._fetch_imports()
+        self._add_to_pool()
+
+    def _fetch_imports(self) -> Steps[None]:
         while missing := self._missing_imports():
             for name in missing:
+                if self.trouble:
+                    return
                 yield from self._fetch(ServerReflectionRequest(file_by_filename=name))
                 if name not in self._files:
                     self._unavailable.add(name)
-        self._add_to_pool()
 
     def _missing_imports(self) -> list[str]:
         """Returns the imports to fetch, in the order in which they are found."""
@@ -103,7 +133,8 @@ class ReflectedFiles:
                 file = FileDescriptorProto.FromString(data)
             except DecodeError:
                 continue  # its types stay unknown
-            if all(isinstance(one, str) for one in (file.name, *file.dependency)):  # it is UTF-8
+            is_text = all(isinstance(one, str) for one in (file.name, *file.dependency))
+            if is_text and _has_true_maps(file.message_type):
                 self._files.setdefault(file.name, file)
 
     def _add_to_pool(self) -> None:
@@ -155,6 +186,31 @@ class ReflectedFiles:
             del self._services[0]
 
 
+def _has_true_maps(messages: Iterable[DescriptorProto]) -> bool:
+    """Tells whether each map's entry has the fields that protoc gives it; a pool does not look."""
+    return all(
+        (not one.options.map_entry or [field.name for field in one.field] == ["key", "value"])
+        and _has_true_maps(one.nested_type)
+        for one in messages
+    )
+
+
+class _Patience:
+    """The time that a server has for all calls together."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_SECONDS
+
+    @contextlib.contextmanager
+    def call(self) -> Iterator[float]:
+        """Gives the seconds that a call may take, and counts those that it takes."""
+        begin = time.monotonic()
+        try:
+            yield min(_TIMEOUT, self._left)
+        finally:
+            self._left = max(0.0, self._left - (time.monotonic() - begin))
+
+
 class Reflection:
     """A server's reflection service, called on a sync channel.
 
@@ -166,16 +222,18 @@ class Reflection:
     def __init__(self, channel: grpc.Channel, call_metadata: CallMetadata = ()) -> None:
         self._channel = channel
         self._call_metadata = call_metadata
+        self._patience = _Patience()
 
     def perform(self, call: Call) -> Reply:
         """Makes a call, and returns the reply to it."""
-        responses: Iterator[ServerReflectionResponse] = _method(self._channel, call.service)(
-            call.request, timeout=_TIMEOUT, metadata=self._call_metadata
-        )
-        try:
-            return next(responses, None)
-        except grpc.RpcError as error:
-            return _code(error)
+        with self._patience.call() as seconds:
+            responses: Iterator[ServerReflectionResponse] = _method(self._channel, call.service)(
+                call.request, timeout=seconds, metadata=self._call_metadata
+            )
+            try:
+                return next(responses, None)
+            except grpc.RpcError as error:
+                return _code(error)
 
 
 class AsyncReflection:
@@ -189,18 +247,20 @@ class AsyncReflection:
     def __init__(self, channel: grpc.aio.Channel, call_metadata: CallMetadata = ()) -> None:
         self._channel = channel
         self._call_metadata = call_metadata
+        self._patience = _Patience()
 
     async def perform(self, call: Call) -> Reply:
         """Makes a call, and returns the reply to it."""
-        responses = _method(self._channel, call.service)(
-            call.request, timeout=_TIMEOUT, metadata=self._call_metadata
-        )
-        try:
-            response = await responses.read()
-        except grpc.RpcError as error:
-            return _code(error)
-        finally:
-            responses.cancel()  # one response is all that is wanted
+        with self._patience.call() as seconds:
+            responses = _method(self._channel, call.service)(
+                call.request, timeout=seconds, metadata=self._call_metadata
+            )
+            try:
+                response = await responses.read()
+            except grpc.RpcError as error:
+                return _code(error)
+            finally:
+                responses.cancel()  # one response is all that is wanted
         return None if response is grpc.aio.EOF else response
 
 

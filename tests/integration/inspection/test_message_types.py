@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -74,7 +75,7 @@ def test_its_imports_are_fetched_one_by_one_where_the_server_sends_them_so(
         foreign.is_terse = True
         inspector.target = foreign.target
         (shown,) = inspector.to_dict(launch())
-        assert foreign.requests.count("reflection") == 4  # the file, and three that it imports
+        assert foreign.requests.count("reflection") == 2  # protobuf's own are here
     assert shown["response"]["payload"]["kilograms"] == "5"
 
 
@@ -216,6 +217,79 @@ def test_files_without_a_bound_to_their_size_are_fetched_to_one(inspector: Inspe
         inspector.target = foreign.target
         assert inspector.unpack(HOSTILE) == [None]
         assert len(foreign.requests) < 10
+
+
+FIELD = descriptor_pb2.FieldDescriptorProto
+
+
+@pytest.mark.parametrize(
+    "name", ["Any", "Duration", "FieldMask", "ListValue", "Struct", "Timestamp", "Value"]
+)
+def test_a_server_has_no_types_of_its_own_for_those_with_a_json_of_their_own(
+    inspector: Inspector, name: str
+) -> None:
+    theirs = file("google/protobuf/theirs.proto", package="google.protobuf")
+    message = theirs.message_type[0]
+    message.name = name
+    for number, field in enumerate(("type_url", "value", "seconds", "fields", "paths"), start=1):
+        message.field.add(
+            name=field, number=number, type=FIELD.TYPE_INT32, label=FIELD.LABEL_OPTIONAL
+        )
+    hostile = file("hostile", theirs.name)
+    hostile.message_type[0].field.add(
+        name="x",
+        number=1,
+        type=FIELD.TYPE_MESSAGE,
+        type_name=f".google.protobuf.{name}",
+        label=FIELD.LABEL_OPTIONAL,
+    )
+    sent = [one.SerializeToString() for one in (hostile, theirs)]
+    packed = any_pb2.Any(type_url=HOSTILE.type_url, value=b"\x0a\x02\x08\x01")
+    with serving_foreign("v1") as foreign:
+        foreign.answer = lambda request: sent
+        inspector.target = foreign.target
+        assert inspector.to_dict(packed) == [{"@type": packed.type_url, "value": "CgIIAQ=="}]
+
+
+def test_a_map_whose_fields_have_other_names_makes_no_type(inspector: Inspector) -> None:
+    hostile = file("hostile")
+    entry = hostile.message_type[0].nested_type.add(name="XEntry")
+    entry.options.map_entry = True
+    for number, field in enumerate(("k", "v"), start=1):
+        entry.field.add(
+            name=field, number=number, type=FIELD.TYPE_STRING, label=FIELD.LABEL_OPTIONAL
+        )
+    hostile.message_type[0].field.add(
+        name="x",
+        number=1,
+        type=FIELD.TYPE_MESSAGE,
+        type_name=".hostile.M.XEntry",
+        label=FIELD.LABEL_REPEATED,
+    )
+    unknown(inspector, hostile)
+    filled = any_pb2.Any(type_url=HOSTILE.type_url, value=b"\x0a\x03\x0a\x01a")
+    with serving_foreign("v1") as foreign:
+        foreign.answer = lambda request: [hostile.SerializeToString()]
+        inspector.target = foreign.target
+        assert inspector.to_dict(filled) == [{"@type": filled.type_url, "value": "CgMKAWE="}]
+
+
+def test_a_server_that_takes_its_time_is_not_asked_for_ever(
+    inspector: Inspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lro_grpc._inspection.reflection._MOST_SECONDS", 0.5)
+
+    def answer(request: Any) -> list[bytes]:
+        threading.Event().wait(0.1)
+        place = len(foreign.requests)
+        return [file(request.file_by_filename or "hostile", f"hostile/{place}").SerializeToString()]
+
+    with serving_foreign("v1") as foreign:
+        foreign.answer = answer
+        inspector.target = foreign.target
+        assert inspector.unpack(HOSTILE) == [None]
+        assert len(foreign.requests) <= 6
+    assert "the server's reflection service answers DEADLINE_EXCEEDED" in inspector.notes[0]
 
 
 def test_each_call_has_the_metadata(inspector: Inspector) -> None:
