@@ -16,7 +16,12 @@ from google.longrunning import operations_pb2
 from google.protobuf import wrappers_pb2
 
 from lro.v1 import operation_metadata_pb2
-from lro_grpc import Code, OperationDamagedError, OperationNotFoundError
+from lro_grpc import (
+    Code,
+    OperationDamagedError,
+    OperationInProgressError,
+    OperationNotFoundError,
+)
 from lro_grpc._filtering.parser import parse
 from lro_grpc._operation import publication
 from lro_grpc._operation.events import Claim, Delete, Pause, Release, Report, Succeed, TimePassed
@@ -172,6 +177,17 @@ async def test_it_can_be_deleted_and_its_name_and_request_are_free_then(
         assert await store.create(again) == again
     async with opened(path) as store:
         assert await store.read(BAD) == again
+
+
+async def test_a_target_that_it_has_for_itself_is_not_free_and_it_is_not_named(path: Path) -> None:
+    async with opened(path) as store:
+        await store.create(new("op-1", exclusive=True, target="t", caller="ann"))
+    damage(path, "attempt = 'x'")
+    async with opened(path) as store:
+        with pytest.raises(OperationInProgressError) as raised:
+            await store.create(new("op-2", exclusive=True, target="t", caller="bob"))
+    assert "op-1" not in str(raised.value)
+    assert "operation" not in raised.value.metadata
 
 
 async def test_a_name_that_is_none_is_passed_over(

@@ -37,6 +37,7 @@ from lro_grpc._errors import (
     ConfigurationError,
     InvalidArgumentError,
     LimitReachedError,
+    OperationDamagedError,
     OperationNotFoundError,
     OperationTooLargeError,
 )
@@ -269,7 +270,7 @@ class Starter:
             if holder:
                 try:
                     found = await admitted.store.read(holder)
-                except OperationNotFoundError:  # it is deleted, and runs on
+                except (OperationNotFoundError, OperationDamagedError):  # it may go on all the same
                     found = None
                 raise in_progress(prepared.target, found, caller=admitted.caller)
         response = _anys.pack(self._handler.response_class())

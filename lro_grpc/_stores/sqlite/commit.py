@@ -117,7 +117,8 @@ class Commit:
             raise name_taken(record.name)
         holder = self._exclusive_holder(record.exclusive_target)
         if holder:
-            raise in_progress(record.exclusive_target, self._get(holder), caller=record.caller)
+            held_by = self._get_if_sound(holder)
+            raise in_progress(record.exclusive_target, held_by, caller=record.caller)
         self._new.add(record.name)
         self._change(None, record)
         return record
@@ -221,6 +222,12 @@ class Commit:
             row = self._damage.row(self._connection, query, name)
             return self._damage.record(row) if row else None
         return None if _is_gone(record) else record
+
+    def _get_if_sound(self, name: str) -> Record | None:
+        try:
+            return self._get(name)
+        except OperationDamagedError:
+            return None
 
     def _has(self, name: str) -> bool:
         if name in self._records or self._recent.get(name):

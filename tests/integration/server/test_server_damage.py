@@ -63,3 +63,20 @@ def test_an_operator_deletes_it(damaged: tuple[Server, str, str]) -> None:
     assert again != bad
     response_of(server.done(again))
     assert again in server.names(PARENT)
+
+
+@pytest.mark.parametrize("validate_only", [False, True])
+def test_its_exclusive_target_is_taken_and_it_is_not_named(
+    serve: Serve, held: Held, tmp_path: Path, validate_only: bool
+) -> None:
+    url = f"sqlite:///{tmp_path / 'operations.db'}"
+    before = serve(held.servicer(exclusive=True), store=url)
+    name = before.create(instance_id="i").name
+    held.next()
+    before.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "operations.db")) as file, file:
+        file.execute("UPDATE operations SET attempt = 'x' WHERE name = ?", (name,))
+    server = serve(held.servicer(exclusive=True), store=url)
+    failure = refused(lambda: server.create(instance_id="i", validate_only=validate_only))
+    assert failure.code is grpc.StatusCode.ABORTED
+    assert dict(failure.info.metadata) == {"target": f"{PARENT}/instances/i"}
