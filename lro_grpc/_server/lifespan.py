@@ -127,16 +127,16 @@ class Lifespan:
         for method in self._starting_jobs:
             if method not in self._handlers:
                 raise ConfigurationError(f"{method} is to start jobs, and is not served; add it")
-        await self._store.open()
-        engine = self._make_engine(self._served, self._signal_margin)
-        try:
+        async with contextlib.AsyncExitStack() as begun:
+            await self._store.open()
+            begun.push_async_callback(self._store.close)
+            engine = self._make_engine(self._served, self._signal_margin)
             for handler in self._handlers.values():
                 await self._queues.load(handler)
             self.recovered = await engine.start()
+            begun.push_async_callback(engine.stop, self._grace)
             await self._unserved.load()
-        except BaseException:
-            await self._store.close()
-            raise
+            begun.pop_all()  # all of it goes on
         self._engine = engine
         self._loop = asyncio.get_running_loop()
 

@@ -39,6 +39,8 @@ from server_harness import (
 import lro_grpc
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 from lro.v1 import state_pb2
+from lro_grpc._runtime.clock import SystemClock
+from lro_grpc.stores import ForwardingStore, MemoryStore
 from lro_grpc.testing import ManualClock
 
 if TYPE_CHECKING:
@@ -677,3 +679,18 @@ def test_a_cancel_that_was_acknowledged_holds_across_a_restart(
     second = serve(fleet("CreateInstance", run), store=file_url)
     assert second.done(name).error.code == 1
     assert ran == []
+
+
+class StoreThatCannotCount(ForwardingStore):
+    async def waiting_methods(self) -> Any:
+        raise lro_grpc.UnavailableError("the disk is away")
+
+
+def test_a_start_that_fails_leaves_nothing_that_goes_on() -> None:
+    async def start() -> None:
+        store = StoreThatCannotCount(MemoryStore(SystemClock().now))
+        with pytest.raises(lro_grpc.UnavailableError, match="the disk is away"):
+            await lro_grpc.Operations(store).start()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(start())
