@@ -13,21 +13,12 @@ import statistics
 import tempfile
 import threading
 import time
-from datetime import timedelta
 from pathlib import Path
 
+import lro_grpc
 from benchmarks.figure import Figure
 from lro.example.v1 import fleet_service_pb2
-from lro_grpc._operation import names
-from lro_grpc._operation.metadata import DEFAULT_TYPE
-from lro_grpc._operation.size import OPERATION_BYTES
 from lro_grpc._runtime.clock import SystemClock
-from lro_grpc._server.decorator import MethodOptions
-from lro_grpc._server.guarded_store import GuardedStore
-from lro_grpc._server.limits import Queues
-from lro_grpc._server.rpc.call import Call, Waiters
-from lro_grpc._server.services.start import Starter
-from lro_grpc.engines import Handler, InProcess, Workbench
 from lro_grpc.stores import SqliteStore
 
 JOBS = 15_000
@@ -61,41 +52,22 @@ async def _ours(path: Path) -> float:
         del request, op
         return fleet_service_pb2.Instance()
 
-    handler = Handler(
-        method="/lro.example.v1.FleetService/CreateInstance",
-        run=nothing,
+    store = SqliteStore(path, SystemClock().now)
+    operations = lro_grpc.Operations(store, limits=lro_grpc.Limits(queue=JOBS))
+    method = "/lro.example.v1.FleetService/CreateInstance"
+    operations.add_method(
+        method,
+        nothing,
         request=fleet_service_pb2.CreateInstanceRequest,
         response=fleet_service_pb2.Instance,
-        metadata=DEFAULT_TYPE,
-        error_domain="benchmark",
     )
-    clock = SystemClock()
-    store = SqliteStore(path, clock.now)
-    await store.open()
-    lease, sweep = timedelta(seconds=15), timedelta(seconds=5)
-    workbench = Workbench(store, {handler.method: handler}, clock, lease=lease, sweep=sweep)
-    engine = InProcess(workbench)
-    await engine.start()
+    await operations.start()
     done = asyncio.Semaphore(AT_A_TIME)
     store.subscribe(lambda _, record: done.release() if record.done else None)
-    queues = Queues(store, JOBS)
-    await queues.load(handler.method)
-    starter = Starter(
-        handler,
-        None,
-        MethodOptions(),
-        timedelta(days=30),
-        GuardedStore(store),
-        queues,
-        OPERATION_BYTES,
-        clock,
-        lambda: names.new_id(os.urandom),
-    )
-    call = Call(None, handler.method, Waiters(0))
+    calls = operations.local()
     request = fleet_service_pb2.CreateInstanceRequest(parent="projects/p/locations/l")
-    rate = await _rate(done, lambda: starter.start(request.SerializeToString(), call))
-    await engine.stop(timedelta(seconds=1))
-    await store.close()
+    rate = await _rate(done, lambda: calls.call(method, request.SerializeToString(), None))
+    await operations.stop(lambda: asyncio.sleep(0))
     return rate
 
 
