@@ -109,6 +109,8 @@ class Attempt:
         self.progress = Progress(
             record, clock, functools.partial(on_progress, self), self.check_size
         )
+        self.has_outcome = False
+        """Whether its end is being stored; the change that makes of the operation is its own."""
         self.task: asyncio.Task[Any] | None = None
         """The task to interrupt when the attempt has to stop; None outside an async handler."""
         self.undo: Callable[[status_pb2.Status], Any] | None = None

@@ -75,9 +75,9 @@ class Executor(asyncio.Task[Event]):
                 partial = attempt.progress.has_partial_failures
                 success = Succeed(attempt.progress.take(final=True), packed, partial)
                 attempt.check_size(success)
-            except GeneratorExit:
-                raise  # the loop has ended without it
             except BaseException as error:
+                if asyncio.current_task(attempt.loop) is not self:
+                    raise  # the loop has ended without it, and Python closes what is left
                 if attempt.handler.is_async and is_ctrl_c(error):
                     raise  # it is meant for the program
                 return await (self._stopped if _is_stop(error) else self._failed)(error)

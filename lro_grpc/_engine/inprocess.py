@@ -52,7 +52,7 @@ class InProcess:
         handlers = {handler.method: handler for handler in workbench.handlers.values()}
         self._queue = ClaimQueue(workbench.store, workbench.clock, handlers.values(), self._wake_up)
         self._full_since: dict[str, float] = {}
-        """When each method last took a slot, or had an attempt that ended."""
+        """When each method took its last free slot; no attempt of it has ended since."""
         self._report_after = dict.fromkeys(handlers, _FULL_SECONDS)
         """For how many seconds all slots of each method are taken when it is next reported."""
         self._free = {method: handler.slots for method, handler in handlers.items()}
@@ -127,7 +127,6 @@ class InProcess:
         for name, answer in zip(names, answers, strict=True):
             if isinstance(answer, Record):
                 self._free[method] -= answer.lease_expire_time != 0
-                self._full_since[method] = self._workbench.clock.monotonic()
             elif isinstance(answer, UnservedError):
                 self._queue.leave_out(method, name)
                 self._on_unserved(answer)
@@ -135,11 +134,13 @@ class InProcess:
                 fields = {"operation": name, "method": method}
                 _log.error("%s cannot be claimed: %s", name, answer, extra=fields)
                 self._queue.leave_out(method, name)
+        if answers and not self._free[method]:
+            self._full_since[method] = self._workbench.clock.monotonic()
 
     def _free_slot(self, method: str, outcome: Record | None) -> None:
         del outcome
         self._free[method] += 1
-        self._full_since[method] = self._workbench.clock.monotonic()
+        self._full_since.pop(method, None)
         self._report_after[method] = _FULL_SECONDS
         self._wake_up()
 
@@ -147,9 +148,9 @@ class InProcess:
         """Reports each method that gets nowhere while operations wait; ever more rarely."""
         clock = self._workbench.clock
         await clock.sleep(_FULL_SECONDS / 4)
-        for method, free in self._free.items():
-            seconds = clock.monotonic() - self._full_since.get(method, clock.monotonic())
-            if free or seconds < self._report_after[method]:
+        for method, since in list(self._full_since.items()):
+            seconds = clock.monotonic() - since
+            if self._free[method] or seconds < self._report_after[method]:
                 continue
             self._report_after[method] = 2 * seconds
             handler = self._workbench.handlers[method]

@@ -28,6 +28,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from types import MappingProxyType
 from typing import cast
@@ -203,9 +204,10 @@ class Workbench:
         under_way = self._loop.create_future()
         self._claims[under_way] = names
         try:
-            lease = micros(self._lease)
+            claim = Claim(micros(self._lease), self.handlers)
             claims = [
-                (name, Claim(lease, self.handlers, waited_for.get(name, 0))) for name in names
+                (name, replace(claim, waited_for=time) if (time := waited_for.get(name)) else claim)
+                for name in names
             ]
             claimed_at = self.clock.monotonic()
             answers = await self.store.apply_all(claims)
@@ -324,6 +326,7 @@ class Workbench:
             )
             self._end(attempt, None)
         else:
+            attempt.has_outcome = True
             outcome = error if isinstance(error, Exception) else executor.result()
             self._completer.add(attempt, outcome)
 
@@ -336,7 +339,7 @@ class Workbench:
 
     def _on_change(self, _before: Record | None, record: Record) -> None:
         attempt = self._attempts.get(record.name)
-        if attempt is not None and attempt.number <= record.attempt:
+        if attempt is not None and attempt.number <= record.attempt and not attempt.has_outcome:
             self._see(attempt, record)
         if self._claims and record.attempt:
             self._heard[record.name] = record
@@ -351,11 +354,12 @@ class Workbench:
     def _holds(self, leased: Leased) -> bool:
         """Tells whether an operation is held here, or may turn out to be."""
         attempt = self._attempts.get(leased.name)
-        return any(leased.name in names for names in self._claims.values()) or (
+        is_held = (
             attempt is not None
             and attempt.number == leased.attempt
             and attempt.stop_reason is not StopReason.LEASE_LOST
         )
+        return is_held or any(leased.name in names for names in self._claims.values())
 
     async def _sweep(self) -> None:
         await self.clock.sleep(self._sweep_pause)

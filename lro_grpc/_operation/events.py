@@ -128,8 +128,7 @@ class Claim:
                     f"{record.name} cannot be gone on with: {why}",
                     metadata={"operation": record.name, "method": record.method},
                 )
-            declared = self.served[record.method].metadata_class.DESCRIPTOR.full_name
-            record = record._replace(metadata_type=declared)
+        adopted = self.served and self.served[record.method].metadata_class.DESCRIPTOR.full_name
         return published(
             record,
             max(now, record.scheduled_time),
@@ -138,6 +137,7 @@ class Claim:
             lease_expire_time=now + self.lease,
             scheduled_time=0,
             start_time=record.start_time or max(now, record.update_time),
+            metadata_type=adopted or record.metadata_type,
         )
 
 

@@ -51,13 +51,8 @@ def misfit(record: Record, served: Served) -> str:
     return ""
 
 
-def understands(kind: type[Message], serialized: bytes) -> bool:
-    """Tells whether a type has every field of a serialized message.
-
-    Raises:
-        DecodeError: If it is no message.
-    """
-    message = kind.FromString(serialized)
+def is_understood(message: Message) -> bool:
+    """Tells whether a message's type has every field that was sent; discards the other ones."""
     size = message.ByteSize()
     message.DiscardUnknownFields()
     return message.ByteSize() == size
@@ -67,7 +62,7 @@ def _request_fits(record: Record, kind: type[Message]) -> bool:
     if not record.request_understood:
         return True
     try:
-        return understands(kind, record.request)
+        return is_understood(kind.FromString(record.request))
     except DecodeError:
         return False
 

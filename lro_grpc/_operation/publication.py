@@ -130,7 +130,7 @@ def published(
     operation.metadata.value = _metadata(record)
     if result is not None:
         operation.MergeFrom(result)
-    return record._replace(operation=operation.SerializeToString())
+    return record.with_operation(operation.SerializeToString())
 
 
 def _metadata(record: Record) -> bytes:

@@ -153,6 +153,13 @@ class Record(NamedTuple):
     operation: Annotated[bytes, Field(FREE)] = b""
     """The ``google.longrunning.Operation`` that Get answers with, byte for byte."""
 
+    def with_operation(self, operation: bytes) -> Record:
+        """Returns the record with other served bytes: what ``_replace`` does, but quicker.
+
+        They are the last field, and each change makes them anew.
+        """
+        return Record._make(self[:-1] + (operation,))  # noqa: RUF005 - unpacking makes a list first
+
     @property
     def done(self) -> bool:
         """Whether the operation has its outcome; from then on nothing changes."""

@@ -11,6 +11,9 @@ cancel do; the limit's default leaves room for them.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 from google.longrunning import operations_pb2
@@ -112,7 +115,14 @@ def _bytes_in(event: Any) -> int:
     """Returns the bytes that an event may add, or more; the numbers beside them are few."""
     report = getattr(event, "report", event)
     said = 4 * len(report.status_detail or "") + len(report.handler_metadata or b"")
-    return said + sum(len(getattr(event, part, b"")) for part in _PARTS)
+    for part in _parts_of(event.__class__):
+        said += len(getattr(event, part))
+    return said
+
+
+@functools.cache
+def _parts_of(kind: Any) -> Sequence[str]:
+    return [field.name for field in dataclasses.fields(kind) if field.name in _PARTS]
 
 
 def _too_large(record: Record, part: str, size: int, limit: int) -> OperationTooLargeError:

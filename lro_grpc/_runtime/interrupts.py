@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import threading
-from collections.abc import Iterator
 
 
-@contextlib.contextmanager
-def only_errors(what: str) -> Iterator[None]:
+class only_errors:  # noqa: N801 - it is used as contextlib's are
     """Makes an error of whatever else a service's function raises.
 
     A ``sys.exit`` would end the event loop, and a CancelledError whoever has called the function.
@@ -17,14 +14,20 @@ def only_errors(what: str) -> Iterator[None]:
     Args:
         what: The function, for the log.
     """
-    try:
-        yield
-    except Exception:
-        raise
-    except BaseException as cause:
-        if is_ctrl_c(cause):
-            raise
-        raise RuntimeError(f"{what} has raised {type(cause).__name__}") from cause
+
+    __slots__ = ("_what",)
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        """Begins to watch for it."""
+
+    def __exit__(self, kind: object, raised: BaseException | None, traceback: object) -> None:
+        """Raises an error in place of what is none."""
+        if raised is None or isinstance(raised, Exception) or is_ctrl_c(raised):
+            return
+        raise RuntimeError(f"{self._what} has raised {type(raised).__name__}") from raised
 
 
 def is_ctrl_c(error: BaseException) -> bool:

@@ -161,14 +161,16 @@ class _Queue:
 
     def put(self, record: Record) -> None:
         """Counts an operation as it is now: by its name, and no longer as on its way."""
-        key, caller = _key(record), record.caller
-        if key in self.entering:
-            self._drop(key, caller)
-        if record.claimable and record.name not in self.waiting:
-            self.waiting[record.name] = caller
-            self.share.take(caller)
-        elif not record.claimable and self.waiting.pop(record.name, None) is not None:
-            self.share.give_back(caller)
+        if self.entering and (key := _key(record)) in self.entering:
+            self._drop(key, record.caller)
+        waits = record.claimable
+        if waits is (record.name in self.waiting):
+            return
+        if waits:
+            self.waiting[record.name] = record.caller
+            self.share.take(record.caller)
+        else:
+            self.share.give_back(self.waiting.pop(record.name))
 
     def _drop(self, key: str | bytes, caller: str) -> None:
         del self.entering[key]

@@ -42,7 +42,7 @@ from lro_grpc._errors import (
     OperationTooLargeError,
 )
 from lro_grpc._operation import names, publication, record, size
-from lro_grpc._operation.fit import understands
+from lro_grpc._operation.fit import is_understood
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.clock import Clock, micros
 from lro_grpc._runtime.interrupts import only_errors
@@ -125,6 +125,9 @@ class Starter:
             "operations.start", self._resource(request), request, call, named=False
         )
         caller = admitted.caller
+        understood = is_understood(request)
+        if not understood:  # nothing of it must be missing where it is run
+            request = parse(self._request, body)
         request_id: str = request.request_id if self._has_request_id else ""
         fingerprint = _fingerprint(request, caller) if request_id else b""
         if same := await self._same(admitted, request_id, fingerprint):
@@ -160,7 +163,7 @@ class Starter:
             retention=self._retention,
             timeout=micros(self._options.timeout or timedelta(0)),
             handler_metadata=self._handler_metadata(prepared),
-            request_understood=understands(self._request, body),
+            request_understood=understood,
         )
         self._check_size(made)
         if self._has_validate_only and request.validate_only:
