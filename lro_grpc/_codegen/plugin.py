@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 from lro_grpc._codegen.refusals import uncompilable, unnameable, unreadable
 from lro_grpc._codegen.render import output_file, render
 from lro_grpc._codegen.rules import violations
-from lro_grpc._codegen.schema import Schema
+from lro_grpc._codegen.schema import IncompleteError, Schema
 
 _HELP = """\
 A protoc plugin. For each proto with long-running methods (those with
@@ -101,7 +101,7 @@ def respond(request: plugin_pb2.CodeGeneratorRequest) -> plugin_pb2.CodeGenerato
     try:
         against = _against(request.parameter)
         modules = _modules(request, against)
-    except (OptionError, RefusedError) as error:
+    except (IncompleteError, OptionError, RefusedError) as error:
         response.error = str(error)
         return response
     for file, text in modules.items():

@@ -12,20 +12,36 @@ from collections.abc import Iterator
 from google.protobuf import descriptor_pb2
 
 from lro_grpc._codegen.render import module_of
-from lro_grpc._codegen.schema import SERVICE, Service
+from lro_grpc._codegen.schema import SERVICE, Service, line_of
 
 
 def unreadable(file: descriptor_pb2.FileDescriptorProto) -> Iterator[str]:
     """Yields what would be read of a file and is not UTF-8: protobuf gives that as bytes."""
-    name: str | bytes = file.name
-    if isinstance(name, bytes):
-        yield f"{name!r}: the file's name is not UTF-8; rename it"
+    if not _is_text(file.name):
+        yield f"{file.name!r}: the file's name is not UTF-8; rename it"
         return
+    for name in _names_in(file):
+        if not _is_text(name):
+            yield f"{file.name}: the name {name!r} is not UTF-8, as names in a proto are"
     for location in file.source_code_info.location:
-        comment: str | bytes = location.leading_comments
-        if isinstance(comment, bytes) and location.path[0] == SERVICE:
-            line = location.span[0] + 1
-            yield f"{name}:{line}: the comment above it is not UTF-8; save the file as UTF-8"
+        if location.path[:1] == [SERVICE] and not _is_text(location.leading_comments):
+            line = line_of(location)
+            place = f"{file.name}:{line}" if line else file.name
+            yield f"{place}: the comment above it is not UTF-8; save the file as UTF-8"
+
+
+def _names_in(file: descriptor_pb2.FileDescriptorProto) -> Iterator[str]:
+    """Yields the names that a file has, or refers to, outside of its messages."""
+    yield from (file.package, *file.dependency)
+    yield from (message.name for message in file.message_type)
+    for service in file.service:
+        yield service.name
+        for method in service.method:
+            yield from (method.name, method.input_type, method.output_type)
+
+
+def _is_text(text: str | bytes) -> bool:
+    return isinstance(text, str)
 
 
 def unnameable(file: str, services: list[Service]) -> Iterator[str]:

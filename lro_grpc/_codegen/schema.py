@@ -22,6 +22,10 @@ _LONGEST_PATH = 6
 """That of a method's option: three steps, each by its field and its place or number."""
 
 
+class IncompleteError(Exception):
+    """The protos do not have all that is named in them, as those of protoc do."""
+
+
 @dataclass(frozen=True, slots=True)
 class MessageType:
     """A message, and where it is declared."""
@@ -99,6 +103,8 @@ class Service:
 class Schema:
     """Some files, and all that they import.
 
+    Its methods raise an ``IncompleteError`` where something is missing.
+
     Args:
         files: The files, imports included.
     """
@@ -113,7 +119,7 @@ class Schema:
 
     def services(self, file_name: str) -> list[Service]:
         """Returns the services of a file, in their order."""
-        file = self._files[file_name]
+        file = self._file(file_name, file_name)
         where = _Locations(file)
         return [
             Service(
@@ -137,14 +143,26 @@ class Schema:
     def imports(self, file_name: str) -> set[str]:
         """Returns the files whose messages a file may name: itself, and its imports."""
         seen = {file_name}
-        left = list(self._files[file_name].dependency)
+        left = list(self._file(file_name, file_name).dependency)
         while left:
             name = left.pop()
             if name not in seen:
                 seen.add(name)
-                file = self._files[name]
-                left += [file.dependency[index] for index in file.public_dependency]
+                file = self._file(name, file_name)
+                left += _public_imports(file)
         return seen
+
+    def _file(self, name: str, by: str) -> descriptor_pb2.FileDescriptorProto:
+        """Returns a file that is named by one."""
+        if name not in self._files:
+            raise IncompleteError(f"{by}: the protos lack the file {name!r}")
+        return self._files[name]
+
+    def _message(self, name: str, by: str) -> MessageType:
+        """Returns the message that a file names, with a dot before it."""
+        if name[1:] not in self._messages:
+            raise IncompleteError(f"{by}: the protos lack the message {name!r}")
+        return self._messages[name[1:]]
 
     def resolve(self, name: str, package: str) -> MessageType | None:
         """Finds a message by a name as it stands in a package: in it first, then further out.
@@ -177,8 +195,8 @@ class Schema:
             package=file.package,
             line=where.line(*path),
             comment=where.comment(*path),
-            request=self._messages[method.input_type[1:]],
-            output=self._messages[method.output_type[1:]],
+            request=self._message(method.input_type, file.name),
+            output=self._message(method.output_type, file.name),
             client_streaming=method.client_streaming,
             server_streaming=method.server_streaming,
             info=self._info(file.package, method, where.line(*path, _OPTIONS, _INFO)),
@@ -216,13 +234,27 @@ class _Locations:
         while path and path not in self._found:
             # An option that is set by its parts has no place as a whole.
             path = self._first_part.get(path, path[:-1])
-        return self._found[path].span[0] + 1 if path else 0
+        return line_of(self._found[path]) if path else 0
 
     def comment(self, *path: int) -> str:
         """Returns the comment above an element."""
         location = self._found.get(path)
         lines = location.leading_comments.splitlines() if location else []
         return "\n".join(line.removeprefix(" ").rstrip() for line in lines).strip("\n")
+
+
+def line_of(location: descriptor_pb2.SourceCodeInfo.Location) -> int:
+    """Returns the line of a place in a file, from 1 on; 0 if unknown."""
+    return location.span[0] + 1 if location.span else 0
+
+
+def _public_imports(file: descriptor_pb2.FileDescriptorProto) -> list[str]:
+    try:
+        return [file.dependency[index] for index in file.public_dependency]
+    except IndexError as cause:
+        raise IncompleteError(
+            f"{file.name}: the protos lack an import that it makes public"
+        ) from cause
 
 
 def _messages(

@@ -165,6 +165,70 @@ def test_a_comment_is_text_whatever_it_holds(respond: Respond, comment: str) -> 
     assert said == comment.expandtabs().splitlines()
 
 
+def without_its_file(sent: Any) -> None:
+    sent.file_to_generate[:] = ["other.proto"]
+
+
+def without_an_import(sent: Any) -> None:
+    sent.proto_file[1].dependency.append("other.proto")
+
+
+def without_what_an_import_imports(sent: Any) -> None:
+    sent.proto_file[0].dependency.append("other.proto")
+    sent.proto_file[0].public_dependency.append(len(sent.proto_file[0].dependency) - 1)
+
+
+def with_a_public_import_of_no_place(sent: Any) -> None:
+    sent.proto_file[0].public_dependency.append(-99)
+
+
+def without_a_request_type(sent: Any) -> None:
+    sent.proto_file[1].service[0].method[0].input_type = ".other.proto"
+
+
+def without_a_type_s_name(sent: Any) -> None:
+    sent.proto_file[1].service[0].method[0].output_type = ""
+
+
+@pytest.mark.parametrize(
+    "breaks",
+    [
+        without_its_file,
+        without_an_import,
+        without_what_an_import_imports,
+        with_a_public_import_of_no_place,
+        without_a_request_type,
+        without_a_type_s_name,
+    ],
+)
+def test_a_request_that_lacks_something_is_refused(breaks: Callable[[Any], None]) -> None:
+    sent = request("zoo.proto")
+    breaks(sent)
+    found = respond_to(sent)
+    assert not found.file
+    assert "proto: " in found.error
+    assert "the protos lack " in found.error
+
+
+@pytest.mark.parametrize("what", ["Zoo", "Feed"])
+def test_a_name_that_is_not_utf_8_is_refused(what: str) -> None:
+    sent = request("zoo.proto")
+    broken = sent.SerializeToString().replace(what.encode(), b"\xff" * len(what))
+    found = respond_to(plugin_pb2.CodeGeneratorRequest.FromString(broken))
+    assert not found.file
+    assert "is not UTF-8" in found.error
+
+
+def test_a_comment_without_a_place_is_a_comment() -> None:
+    sent = request("zoo.proto")
+    for path in ([], [6, 0], [6, 0, 2, 0]):
+        sent.proto_file[1].source_code_info.location.add(path=path, leading_comments=" Hello.")
+    assert "Hello." in respond_to(sent).file[0].content
+    broken = sent.SerializeToString().replace(b" Hello.", b" \xffello.")
+    found = respond_to(plugin_pb2.CodeGeneratorRequest.FromString(broken))
+    assert "zoo.proto: the comment above it is not UTF-8" in found.error
+
+
 def test_names_that_python_mangles_within_a_class_are_found() -> None:
     """One that begins with two underscores is another name there."""
     response = respond_to(request("__zoo.proto", service="_Zoo", message="__Meal", method="__Feed"))
