@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from google.longrunning import operations_pb2
 from google.rpc import status_pb2
@@ -49,7 +50,8 @@ class AzureFace:
     async def started(self, operation: bytes) -> Response:
         """Returns 202 with the URL of the status; with none if the request was only validated."""
         name = operations_pb2.Operation.FromString(operation).name
-        location = f"{self._public_url}{self.prefix}/operations/{name.rpartition('/')[2]}"
+        operation_id = quote(name.rpartition("/")[2], safe="~")  # a server may be another one's
+        location = f"{self._public_url}{self.prefix}/operations/{operation_id}"
         headers = {"operation-location": location} if name else None
         return Response(status_code=202, headers=headers)
 

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent import futures
+from urllib.parse import quote
+
+import grpc
+import grpc.aio
 import pytest
 from google.api import http_pb2
-from http_harness import FLEET, PARENT, Http, done, serving
+from google.longrunning import operations_pb2
+from http_harness import FLEET, PARENT, STARTS, Http, done, serving
+
+from lro_grpc.http import gateway, listening
 
 RULES = {f"{FLEET}/CreateInstance": http_pb2.HttpRule(post="/face/v1.0/snapshots", body="*")}
 
@@ -130,3 +139,43 @@ def test_a_caller_who_may_not_get_is_told_so_whatever_is_asked(serve):
     assert http.get("/face/v1.0/operations/x?unheard=of").status == 403
     assert http.get("/face/v1.0/operations/y?unheard=of").status == 400
     assert http.get("/face/v1.0/operations/y").status == 404
+
+
+@pytest.mark.parametrize("operation_id", ["a b", "é\u2028", "a\r\nX-More: 1", "~a%20"])
+def test_the_location_is_a_url_whatever_the_server_behind_the_gateway_names_it(
+    operation_id: str,
+) -> None:
+    started = operations_pb2.Operation(name=f"operations/{operation_id}").SerializeToString()
+    handler = grpc.unary_unary_rpc_method_handler(lambda request, context: started)
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers(
+        [
+            grpc.method_handlers_generic_handler(
+                "lro.example.v1.FleetService", {"DeleteInstance": handler}
+            )
+        ]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    method = f"{FLEET}/DeleteInstance"
+
+    async def location() -> str:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            app = gateway(
+                channel=channel,
+                starts={method: STARTS[method]},
+                rules={method: http_pb2.HttpRule(delete="/face/v1.0/{name=instances/*}")},
+            )
+            async with listening(app, "127.0.0.1:0") as http_port:
+                reply = await asyncio.to_thread(
+                    Http(http_port).send, "DELETE", "/face/v1.0/instances/a"
+                )
+        assert reply.status == 202
+        assert "x-more" not in reply.headers
+        return reply.headers["operation-location"]
+
+    try:
+        found = asyncio.run(location())
+    finally:
+        server.stop(None)
+    assert found == f"/face/v1.0/operations/{quote(operation_id, safe='~')}"
