@@ -242,7 +242,7 @@ class RequestIdReusedError(LroError):
 
 
 class OperationInProgressError(LroError):
-    """An operation that goes on has the same target (S6), or the ``request_id``, and is deleted."""
+    """Another operation goes on with the target (S6); or a deleted one with the ``request_id``."""
 
     default_code = Code.ABORTED
     default_reason = "OPERATION_IN_PROGRESS"

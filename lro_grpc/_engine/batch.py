@@ -49,7 +49,7 @@ from lro_grpc._runtime.clock import Clock
 from lro_grpc._runtime.public_error import status_of
 
 _SAVES = 100
-"""How often the states of a large batch are stored on its way in one direction, if it is fast."""
+"""The writes of the states of a large batch, on its way in one direction, if it is fast."""
 
 _INTERVAL = 0.1
 """Seconds after which they are stored anyway, once something has changed."""
@@ -102,7 +102,7 @@ Plan = Generator[Step, Ended | None, None]
 
 
 class _Pace:
-    """How often the states are stored: after each change, or in a large batch after several.
+    """Paces the writes of the states: after each change, or in a large batch after several.
 
     All states are stored each time, so a large batch would take a time that grows with its square.
     A batch that is fast stores up to a hundredth of its targets as begun ahead of their turn, as

@@ -47,7 +47,7 @@ _log = logging.getLogger("lro_grpc")
 T = TypeVar("T")
 
 _LOOKS = 20
-"""How often in the length of a lease its end is looked for."""
+"""The looks for the end of a lease, in its length."""
 
 _FAILURE_PAUSE = 0.5
 """The pause before the next heartbeat, after one that the store could not answer."""

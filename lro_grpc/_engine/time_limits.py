@@ -5,8 +5,8 @@ stopped has the time of one lease to unwind. After that its operation is taken f
 event of the limit's own, and whatever the handler still does comes to nothing: a thread cannot be
 ended from outside, but the fence refuses its events.
 
-The deadline is a time of day, and holds whatever happens. All else is time in which the handler
-could go on: while the event loop stands still, or the process, none of it passes, but for a tenth.
+The deadline is a time of day, and holds whatever happens. All other time is counted only while the
+handler could go on: of a time in which the event loop or the process stands still, a tenth at most.
 """
 
 from __future__ import annotations

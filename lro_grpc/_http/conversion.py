@@ -21,7 +21,14 @@ T = TypeVar("T")
 _SMALL = 16 * 1024
 """The most bytes of a message that are converted at once; it takes some 20 milliseconds."""
 
+_BYTES_OF_A_VALUE = 16
+"""The bytes of a message that take as long to convert as a value."""
+
+_PIECE = 64 * 1024
+"""The bytes of a text that are looked at without giving other threads their turn."""
+
 _MOST_WAITING = 32
+"""The most conversions that wait for the thread, or are in it."""
 
 _THREAD = ThreadPoolExecutor(1, "lro-json")
 _WAITING = threading.BoundedSemaphore(_MOST_WAITING)
@@ -54,10 +61,6 @@ def cost_of(text: bytes) -> int:
     return size if size > _SMALL else max(size, _BYTES_OF_A_VALUE * _separators(text))
 
 
-_BYTES_OF_A_VALUE = 16
-"""How many bytes of a message take as long to convert as a value."""
-
-
 def has_more_values(text: bytes, most: int) -> bool:
     """Returns whether a JSON text has more values and names than that.
 
@@ -79,9 +82,6 @@ def has_more_values(text: bytes, most: int) -> bool:
         in_string ^= len(parts) % 2 == 0
         begin = end
     return found > most
-
-
-_PIECE = 64 * 1024
 
 
 def _separators(text: bytes) -> int:

@@ -1,4 +1,4 @@
-"""Whose work a task does: it is known of a handler's task, and of all that the handler begins."""
+"""Owners of tasks: each task knows whose work it does, and so do all that it begins."""
 
 from __future__ import annotations
 
