@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from lro_grpc._engine.attempt import Attempt
 from lro_grpc._errors import LroError, StopReason, UnavailableError, UnexpectedError
@@ -30,6 +31,9 @@ class Completer:
     if the first write did arrive, the fence refuses the second one. Where the lease is lost first,
     the outcome is dropped, for the operation may be another attempt's by now (R5, R10).
 
+    What the store cannot take waits, and is stored together: however many attempts end in an
+    outage, it is asked once in a while, and as often is a line logged.
+
     Args:
         store: Where the operations are kept.
         clock: Waits while the store cannot answer.
@@ -44,6 +48,8 @@ class Completer:
         self._clock = clock
         self._on_end = on_end
         self._new: list[Outcome] = []
+        self._waiting: list[Outcome] = []
+        """Those that the store could not take."""
         self._storing: set[asyncio.Task[None]] = set()
 
     def add(self, attempt: Attempt, outcome: Event | Exception) -> None:
@@ -56,29 +62,43 @@ class Completer:
     async def flush(self, seconds: float) -> None:
         """Waits until all are stored, or the time is over."""
         self._begin()
-        if self._storing:
-            await asyncio.wait(self._storing, timeout=seconds)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while self._storing and (left := end - loop.time()) > 0:
+            await asyncio.wait(self._storing, timeout=left)
 
     def _begin(self) -> None:
         if self._new:
             new, self._new = self._new, []
-            storing = asyncio.create_task(self._store_all(new))
-            self._storing.add(storing)
-            storing.add_done_callback(self._storing.discard)
+            self._run(self._store_all(new))
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        storing = asyncio.create_task(work)
+        self._storing.add(storing)
+        storing.add_done_callback(self._storing.discard)
 
     async def _store_all(self, outcomes: Sequence[Outcome]) -> None:
-        """Stores outcomes, through an outage of the store if there is one."""
+        """Stores outcomes, or lets them wait."""
         while outcomes:
             changes = [(attempt.name, event) for attempt, event in outcomes]
             try:
                 answers = await self._store.apply_all(changes)
             except UnavailableError as error:
-                _log.warning("%s; trying again", error)
-                outcomes = self._still_held(outcomes)
-                await self._clock.sleep(_OUTAGE_PAUSE)
-            else:
-                pairs = zip(outcomes, answers, strict=True)
-                outcomes = [again for one, answer in pairs if (again := self._settle(one, answer))]
+                self._let_wait(outcomes, error)
+                return
+            pairs = zip(outcomes, answers, strict=True)
+            outcomes = [again for one, answer in pairs if (again := self._settle(one, answer))]
+
+    def _let_wait(self, outcomes: Sequence[Outcome], error: UnavailableError) -> None:
+        if not self._waiting:
+            _log.warning("%s; trying again", error)
+            self._run(self._store_waiting())
+        self._waiting += outcomes
+
+    async def _store_waiting(self) -> None:
+        await self._clock.sleep(_OUTAGE_PAUSE)
+        waiting, self._waiting = self._waiting, []
+        await self._store_all(self._still_held(waiting))
 
     def _still_held(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         over = {attempt for attempt, _ in outcomes if attempt.stop_reason is StopReason.LEASE_LOST}

@@ -580,6 +580,38 @@ async def test_an_outcome_that_was_stored_unknown_to_its_worker_is_not_stored_tw
     assert worker.attempts == [1]
 
 
+async def test_in_an_outage_outcomes_wait_together(world, caplog):
+    """However many attempts end, the store is asked once in a while, and a line logged."""
+    go_on = [Signal() for _ in range(20)]
+    tries = []
+
+    async def run(request, op):
+        await go_on[int(request.value)]
+        return Text(value=request.value)
+
+    async def fail(events):
+        if any(isinstance(event, Succeed) for event in events):
+            tries.append(len(events))
+            raise UnavailableError("the disk is gone")
+
+    await world.start(run)
+    names = [await world.create(str(number)) for number in range(20)]
+    for name in names:
+        await world.until_in(name, state_pb2.JOB_STATE_RUNNING)
+    world.link.before = fail
+    for one in go_on:
+        one.set()
+        await world.pass_time(0.5)
+    assert max(tries) > 10
+    assert len(tries) <= 3 * len(names)
+    assert caplog.text.count("the disk is gone; trying again") <= len(names) + 1
+    world.link.before = _nothing
+    await world.pass_time(1)
+    assert [response_of(await world.get(name)) for name in names] == [
+        str(number) for number in range(20)
+    ]
+
+
 async def test_progress_reported_in_an_outage_is_stored_after_it(world):
     reported, go_on = Signal(), Signal()
     failed = Signal()
