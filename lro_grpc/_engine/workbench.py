@@ -155,7 +155,8 @@ class Workbench:
             self._watchdog = Watchdog()
             self._watchdog.start()
         self.repeat(self._progress_writer.store)
-        self.repeat(self._sweep)
+        self._sweeping = asyncio.create_task(self._repeat(self._sweep))
+        self._loops.append(self._sweeping)
         return recovered
 
     def repeat(self, one_round: Callable[[], Awaitable[None]]) -> None:
@@ -262,6 +263,7 @@ class Workbench:
         if self._running:
             left = max(0.0, end - self._loop.time())
             _, stuck = await asyncio.wait(self._running, timeout=left)
+            self._sweeping.cancel()  # it would take from the stuck what they have not let go of
             for executor in stuck:
                 attempt = executor.attempt
                 attempt.log.warning("%s did not stop within %s", attempt.name, grace)

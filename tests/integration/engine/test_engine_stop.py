@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import threading
 import weakref
@@ -34,7 +35,16 @@ from lro_grpc._errors import (
     UnavailableError,
 )
 from lro_grpc._operation import integrity, states
-from lro_grpc._operation.events import Cancel, Claim, Delete, Heartbeat, LeaseLost, Report, Succeed
+from lro_grpc._operation.events import (
+    Cancel,
+    Claim,
+    Delete,
+    Heartbeat,
+    LeaseLost,
+    Release,
+    Report,
+    Succeed,
+)
 
 KEYWORDS = ["def", "async def"]
 
@@ -737,6 +747,46 @@ async def test_a_thread_that_does_not_stop_keeps_its_operation(world):
     for _ in range(20):
         await asyncio.sleep(0.001)
     assert await world.record(name) == held
+
+
+@pytest.mark.parametrize("keyword", KEYWORDS)
+async def test_no_sweep_of_a_process_that_stops_takes_an_operation_from_a_handler_that_goes_on(
+    world, worker, keyword
+):
+    """What it has cost is for the next process to say, when this one is gone."""
+    started, go_on = Signal(), Signal()
+
+    def stuck(request, op):
+        started.set()
+        go_on.wait()
+        return Text(value="too late")
+
+    async def stuck_async(request, op):
+        started.set()
+        while not go_on.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await go_on
+        return Text(value="too late")
+
+    async def refuse_outcomes(events):
+        if any(isinstance(event, Release) for event in events):
+            raise UnavailableError("the store is down")
+
+    run = stuck if keyword == "def" else stuck_async
+    engine = await world.start(run, handler(worker.run, method=OTHER_METHOD))
+    name = await world.create()
+    await world.create(method=OTHER_METHOD)
+    await started
+    await worker.started
+    held = await world.record(name)
+    world.link.before = refuse_outcomes  # so the process stops for as long as it may
+    stopping = asyncio.create_task(engine.stop(timedelta(seconds=0.1)))
+    await worker.unwound
+    while not stopping.done():
+        await world.pass_time(SWEEP)
+    await stopping
+    assert await world.record(name) == held
+    go_on.set()
 
 
 async def test_a_claim_in_flight_at_a_shutdown_is_given_back(world, worker):
