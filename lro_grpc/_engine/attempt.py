@@ -40,9 +40,11 @@ from google.rpc import status_pb2
 
 from lro_grpc._engine.handler import Handler
 from lro_grpc._engine.progress import Progress
+from lro_grpc._engine.retries import words
 from lro_grpc._engine.stop_state import Ending, StopState
 from lro_grpc._errors import (
     AttemptStopped,
+    LroError,
     OperationNotFoundError,
     OperationTooLargeError,
     StaleAttemptError,
@@ -56,6 +58,7 @@ from lro_grpc._operation.telemetry import Telemetry
 from lro_grpc._runtime.clock import Clock, micros
 from lro_grpc._runtime.log import OperationLog
 from lro_grpc._stores.store import Store
+from lro_grpc._wire.plain_text import one_line
 
 T = TypeVar("T")
 
@@ -256,9 +259,9 @@ class Attempt:
         if self.stop_reason is not StopReason.SHUTDOWN:
             return error
         self.log.warning(
-            "%s: attempt %d meets %s while the server stops, and is given back",
-            *(self.name, self.number, type(error).__qualname__),
-            exc_info=error,
+            "%s: attempt %d fails while the server stops, and is given back: %s",
+            *(self.name, self.number, one_line(words(error))),
+            exc_info=None if isinstance(error, LroError) else error,  # whose words say it all
         )
         return AttemptStopped(StopReason.SHUTDOWN)
 

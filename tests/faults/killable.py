@@ -379,7 +379,8 @@ class Site:
 
     def check_log(self) -> None:
         """Fails if a server has met what it did not expect."""
-        assert not self.errors(), self.log()[-5000:]
+        errors = self.errors()
+        assert not errors, "\n".join([*errors, "", "the log ends:", self.log()[-3000:]])
 
     def errors(self) -> list[str]:
         """The lines of the log that nobody wants to see."""

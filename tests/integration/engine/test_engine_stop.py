@@ -789,6 +789,28 @@ async def test_no_sweep_of_a_process_that_stops_takes_an_operation_from_a_handle
     go_on.set()
 
 
+@pytest.mark.parametrize("error", [LroError("no\nroom", code=Code.ABORTED), RuntimeError("a bug")])
+async def test_an_error_while_the_server_stops_has_a_traceback_in_the_log_if_it_is_unexpected(
+    world, caplog, error
+):
+    started = Signal()
+
+    async def work(request, op):
+        started.set()
+        try:
+            await Signal()
+        except asyncio.CancelledError:
+            raise error from None
+
+    await world.start(work)
+    await world.create()
+    await started
+    await world.stop()
+    (line,) = [one for one in caplog.records if "while the server stops" in one.getMessage()]
+    assert line.getMessage().endswith("no room" if isinstance(error, LroError) else "a bug")
+    assert bool(line.exc_info) == (not isinstance(error, LroError))
+
+
 async def test_a_claim_in_flight_at_a_shutdown_is_given_back(world, worker):
     """It was no worker's loss; the operation is not one attempt poorer for it."""
     claimed, go_on = Signal(), Signal()
