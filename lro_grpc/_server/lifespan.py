@@ -305,6 +305,21 @@ class Lifespan:
 _handled: set[signal.Signals] = set()
 """The signals that begin a drain now."""
 
+_forking = threading.local()
+"""What a thread that forks has to give back: its ``mask`` of signals."""
+
+
+def _hold_signals() -> None:
+    """Has signals wait while this thread forks.
+
+    One that reached the child in its first moment would meet its parent's handlers, and be lost.
+    """
+    _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _handled)
+
+
+def _let_signals_come() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
+
 
 def _forget_signals() -> None:
     """Has signals end a forked child, as they end other programs.
@@ -316,10 +331,15 @@ def _forget_signals() -> None:
         signal.set_wakeup_fd(-1)
     for number in _handled:
         signal.signal(number, signal.SIG_DFL)
+    _let_signals_come()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, where no process forks
-    os.register_at_fork(after_in_child=_forget_signals)
+    os.register_at_fork(
+        before=_hold_signals,
+        after_in_parent=_let_signals_come,
+        after_in_child=_forget_signals,
+    )
 
 
 @contextlib.contextmanager

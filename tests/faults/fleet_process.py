@@ -3,10 +3,10 @@
 The last part of an id says what is to be done: ``x-noop`` nothing, ``x-20ms`` a file built in
 20 ms, ``x-5steps`` one built line by line with a checkpoint after each, ``x-retry`` nothing, and in
 every other attempt only, ``x-fail`` one that cannot be built, ``x-stop`` one that is built until it
-is cancelled, ``x-fork`` and ``x-exec`` a child process that would outlive the server. Each response
-follows from its request alone, and is read from the file that was built. Every run of a handler, a
-create, a delete, a step or a child, and every checkpoint that was kept is noted in the file
-``runs``.
+is cancelled, ``x-fork`` and ``x-exec`` a child process that would outlive the server, ``x-shot`` a
+forked one that is sent SIGTERM in its first moment. Each response follows from its request alone,
+and is read from the file that was built. Every run of a handler, a create, a delete, a step or a
+child, and every checkpoint that was kept is noted in the file ``runs``.
 
 It reports to its parent on stdout: ``port N`` right before the store is opened, and ``at POINT`` at
 each point where it stands still because ``--hold`` (until its parent writes a line to stdin,
@@ -73,7 +73,24 @@ def execute() -> int:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, close_fds=False).pid
 
 
-CHILDREN: dict[str, Callable[[], int | None]] = {"fork": fork, "exec": execute}
+def shoot() -> int | None:
+    """Forks a child as ``fork`` does, which is sent SIGTERM in its first moment."""
+    SHOOTING.set()
+    try:
+        return fork()
+    finally:
+        SHOOTING.clear()
+
+
+SHOOTING = threading.Event()
+"""Whether a child that is forked now is sent SIGTERM at once."""
+
+# Here, before those of the package: a child's hooks run in the order in which they were registered.
+os.register_at_fork(
+    after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM) if SHOOTING.is_set() else None
+)
+
+CHILDREN: dict[str, Callable[[], int | None]] = {"fork": fork, "shot": shoot, "exec": execute}
 
 
 def say(line: str) -> None:

@@ -110,6 +110,23 @@ def test_a_signal_to_a_forked_child_ends_the_child_and_not_its_server(
     assert "SIGTERM received; draining" in site.log()
 
 
+@pytest.mark.parametrize("request_of", [create, snapshot], ids=["async", "def"])
+@pytest.mark.parametrize("stack", ["aio", "sync"])
+def test_a_signal_in_the_first_moment_of_a_forked_child_ends_the_child_and_not_its_server(
+    site: Site, children: Children, stack: str, request_of: Callable[[str, str], object]
+) -> None:
+    """Python itself forgets the signals that come before the child has begun."""
+    server = site.serve(server=stack)
+
+    server.wait(server.start(request_of(PARENT, "a-shot")))
+
+    (child,) = children.noted()
+    until_ended(child)
+    server.wait(server.start(create(PARENT, "b-noop")))
+    assert "draining" not in site.log()
+    server.drain()
+
+
 def until_ended(process: int) -> None:
     """Returns when a process has ended, whether or not anyone has asked for its exit code."""
     end = time.monotonic() + PATIENCE_SECONDS
