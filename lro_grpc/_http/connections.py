@@ -9,7 +9,8 @@ holds a file descriptor of the process, which gRPC and the store need as well. S
 * **A head** has few lines, and a time to arrive in whole, after the connection is made or the last
   answer given. (A body's time is the gateway's matter, and a request in progress has the limits of
   its RPC.)
-* **A client that does not read** what it has asked for is cut off.
+* **A client that does not read** what it has asked for is cut off: after a time, or soon where too
+  much waits for all clients together.
 * **A read** takes little at a time, so that no connection keeps the event loop from the others: the
   less, the more work the same number of bytes may be.
 
@@ -57,6 +58,9 @@ _END_OF_HEAD = re.compile(rb"\n\r?\n")
 
 _PROGRESS = 16 * 1024
 """The least bytes that a client reads in the time that it has."""
+
+_MOST_UNREAD = 256 * 1024 * 1024
+"""The most bytes of all answers that wait for their clients to read them."""
 
 _SECONDS_BETWEEN_LINES = 60.0
 """The least time between two lines about the same."""
@@ -150,6 +154,20 @@ class BoundedServer(uvicorn.Server):
             now = asyncio.get_running_loop().time()
             for connection in tuple(self.connections):
                 connection.check(now)
+            self._end_unread()
+
+    def _end_unread(self) -> None:
+        """Ends connections while too much waits for clients; first of those that do not read."""
+        unread = {one: one.transport.get_write_buffer_size() for one in self.connections}
+        too_much = sum(unread.values()) - _MOST_UNREAD
+        if too_much <= 0:
+            return
+        for connection in sorted(unread, key=lambda one: (one.reads_since, -unread[one])):
+            if unread[connection]:
+                connection.transport.abort()
+                too_much -= unread[connection]
+            if too_much <= 0:
+                return
 
 
 class Connection(H11Protocol, asyncio.BufferedProtocol):
@@ -168,7 +186,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self._last = b""
         """The last bytes that were read."""
         self._unread = 0
-        self._reads_since = 0.0
+        self.reads_since = 0.0
         """When the client has last read something."""
 
     @property
@@ -260,9 +278,9 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         unread = self.transport.get_write_buffer_size()
         if unread:
             if not self._unread or unread <= self._unread - _PROGRESS:
-                self._unread, self._reads_since = unread, now
+                self._unread, self.reads_since = unread, now
             self._unread = max(unread, self._unread)
-            if now - self._reads_since > limits.write_seconds:
+            if now - self.reads_since > limits.write_seconds:
                 self.transport.abort()
             return
         if self._unread:

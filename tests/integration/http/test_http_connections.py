@@ -182,6 +182,19 @@ def test_an_answer_that_is_not_read_to_its_end_does_not_keep_the_connection(app)
         # The server has stopped, for which it waits until all connections are over.
 
 
+def test_answers_that_nobody_reads_are_held_up_to_a_bound(app, monkeypatch):
+    """As many connections are ended as it takes, those first that read nothing."""
+    monkeypatch.setattr("lro_grpc._http.connections._MOST_UNREAD", 100_000_000)
+    app.body = b"x" * 40_000_000
+    limits = {"write_timeout": timedelta(minutes=5), "head_timeout": timedelta(seconds=0.3)}
+    with listening(app, **limits) as http, connections(http, 6, A_GET) as opened:
+        for _ in range(4):
+            assert app.ended.acquire(timeout=SECONDS)
+        assert len(http.get("/").body) == len(app.body)
+        for one in opened:
+            one.close()
+
+
 @pytest.mark.parametrize("lines", [300, 30_000])
 def test_a_head_of_too_many_lines_is_refused(app, lines):
     with listening(app) as http, http.connect() as one:
