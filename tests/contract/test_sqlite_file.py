@@ -453,6 +453,20 @@ async def test_a_lost_log_is_not_missed_by_the_end_of_a_commit(own_folder):
         assert commits == ["COMMIT"]
 
 
+async def test_a_log_that_cannot_be_read_is_lost(path, monkeypatch, caplog):
+    """As on a disk that fails. Whoever waits is answered, and so are all later ones."""
+
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    async with opened(path) as store:
+        monkeypatch.setattr(os, "pread", fail)
+        for name in ("op-1", "op-2"):
+            with pytest.raises(UnavailableError, match="has lost its file"):
+                await store.create(new(name))
+    assert "-wal cannot be read: Input/output error" in caplog.text
+
+
 async def test_a_vacuum_by_another_program_is_no_loss(path, monkeypatch):
     async with opened(path) as store:
         made = await asyncio.gather(*(store.create(new(f"op-{n}")) for n in range(3000)))

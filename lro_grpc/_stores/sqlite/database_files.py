@@ -128,7 +128,11 @@ class DatabaseFiles:
                 size = status.st_size
         if size < self._size and not self._is_whole(size):
             return Fault(f"{path} has lost a part: it has {size} bytes, and had {self._size}")
-        if self._locks[1].first_bytes(4) not in _LOG_MAGIC:
+        try:
+            beginning = self._locks[1].first_bytes(4)
+        except OSError as error:
+            return Fault(f"{path}-wal cannot be read: {error.strerror}", log_is_whole=False)
+        if beginning not in _LOG_MAGIC:
             return Fault(f"{path}-wal has lost its beginning", log_is_whole=False)
         self._size = size
         return None
