@@ -28,10 +28,10 @@ _PAUSE_SECONDS = 0.5
 """The pause between an answer and the next question."""
 
 _FIRST_SECONDS = 1.0
-"""After which it is told for the first time that there is no answer."""
+"""The time without an answer after which that is first reported."""
 
 _STOPPED_SECONDS = 2.0
-"""After which it is told that the process stood still: longer than a busy machine lets it wait."""
+"""The time in which the process stood still, to be reported: a busy machine makes it wait less."""
 
 _FRAMES = 20
 """The frames of a stack that are logged at most, the innermost ones."""
@@ -68,17 +68,17 @@ class Watchdog:
             self._loop.call_soon_threadsafe(answered.set)
         except RuntimeError:  # it is closed
             return
-        told_at = _FIRST_SECONDS
+        report_at = _FIRST_SECONDS
         while True:
-            asked += self._wait(answered, asked + told_at - time.monotonic())
+            asked += self._wait(answered, asked + report_at - time.monotonic())
             stood = time.monotonic() - asked
             if self._over.is_set() or not self._loop.is_running():
                 return  # the loop may have ended without an answer
             if answered.is_set():
                 break
-            if stood >= told_at:
-                self._tell(stood)
-                told_at *= 2
+            if stood >= report_at:
+                self._report(stood)
+                report_at *= 2
         if stood >= _FIRST_SECONDS:
             _log.warning("the event loop goes on, after it stood still for %.1f s", stood)
 
@@ -95,7 +95,7 @@ class Watchdog:
             )
         return late
 
-    def _tell(self, seconds: float) -> None:
+    def _report(self, seconds: float) -> None:
         attempt = owner_of(asyncio.current_task(self._loop))
         stack = _stack(self._loop_thread)
         if isinstance(attempt, Attempt):

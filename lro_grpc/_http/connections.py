@@ -285,8 +285,8 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
             return
         if self._unread:
             self._unread = 0
-            if self in idle:
-                idle[self] = now
+            if idle.pop(self, None) is not None:
+                idle[self] = now  # the last of them again
         if now - idle.get(self, now) > limits.head_seconds:
             self.transport.abort()
 

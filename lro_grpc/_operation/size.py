@@ -32,13 +32,12 @@ _PARTS = ("response", "error", "batch", "checkpoint")
 _OWN_BYTES = 1_000
 """More than the library's own fields take when an event changes them."""
 
-_ERROR_BYTES = 2_000
-"""The least room of an error, however large the rest of its operation is."""
-
-
 LISTED_BYTES = 190_000
 """More than the library's own fields add to an operation that was within its limit when it was
 written; and less than what is then left of the 4 MiB that a client reads of a page."""
+
+_ERROR_BYTES = 2_000
+"""The least room of an error, however large the rest of its operation is."""
 
 
 def check(record: Record, limit: int, *, room: int = 0) -> None:
