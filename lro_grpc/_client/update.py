@@ -23,25 +23,29 @@ class OperationUpdate(Generic[MetadataT]):
 
     All fields but the first two come from the conventional fields of its metadata, as far as its
     type has them; ``lro.v1.OperationMetadata`` has them all.
+
+    Attributes:
+        name: The operation's name.
+        done: Whether it is over; this is then the last update.
+        state: Its ``lro.v1.JobState``: ``state.name`` is such as ``JOB_STATE_RUNNING``. If the
+            metadata has no such field: SUCCEEDED, FAILED or CANCELLED of an operation that is
+            done, else None.
+        progress_percent: The part of it that is done, 0 to 100; None if the metadata does not
+            have it.
+        status_detail: Its present activity, for people; empty if the metadata does not have it.
+        attempt: The number of its attempts so far; None if the metadata does not have it.
+        metadata: The metadata: an empty message of the declared type if the operation has none
+            yet, and a ``google.protobuf.Empty`` if no type was declared either. If none was,
+            and no imported module defines the one that it has, it is the ``Any`` itself.
     """
 
     name: str
-    """The operation's name."""
     done: bool
-    """Whether it is over; this is then the last update."""
     state: states.State | None
-    """Its ``lro.v1.JobState``: ``state.name`` is such as ``JOB_STATE_RUNNING``. If the metadata has
-    no such field: SUCCEEDED, FAILED or CANCELLED of an operation that is done, else None."""
     progress_percent: int | None
-    """The part of it that is done, 0 to 100; None if the metadata does not have it."""
     status_detail: str
-    """Its present activity, for people; empty if the metadata does not have it."""
     attempt: int | None
-    """The number of its attempts so far; None if the metadata does not have it."""
     metadata: MetadataT
-    """The metadata: an empty message of the declared type if the operation has none yet, and a
-    ``google.protobuf.Empty`` if no type was declared either. If none was, and no imported module
-    defines the one that it has, it is the ``Any`` itself."""
 
 
 def update_of(

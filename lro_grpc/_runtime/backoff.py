@@ -13,19 +13,21 @@ from lro_grpc._errors import Code
 class Backoff:
     """An exponential schedule, with full jitter: each pause is uniform between zero and a ceiling.
 
+    Attributes:
+        initial: The ceiling of the first pause.
+        multiplier: The factor between a ceiling and the next one.
+        maximum: The highest ceiling.
+        jitter: Whether pauses are random; each is its ceiling otherwise.
+
     Raises:
         ValueError: If the first ceiling is not above zero, the multiplier below one, or the
             maximum below the first ceiling.
     """
 
     initial: timedelta = timedelta(milliseconds=100)
-    """The ceiling of the first pause."""
     multiplier: float = 1.2
-    """The factor between a ceiling and the next one."""
     maximum: timedelta = timedelta(seconds=5)
-    """The highest ceiling."""
     jitter: bool = True
-    """Whether pauses are random; each is its ceiling otherwise."""
 
     def __post_init__(self) -> None:
         times = all(isinstance(one, timedelta) for one in (self.initial, self.maximum))
@@ -55,16 +57,18 @@ then on there is one each 2.5 s."""
 class Retry:
     """The policy by which a single call that failed is made again (C2, C3).
 
+    Attributes:
+        codes: The codes that are worth another attempt.
+        backoff: The pauses between the attempts.
+        attempts: Attempts at most, the first one included.
+
     Raises:
         ValueError: If there is to be less than one attempt.
     """
 
     codes: frozenset[Code] = frozenset({Code.UNAVAILABLE})
-    """The codes that are worth another attempt."""
     backoff: Backoff = Backoff(timedelta(seconds=0.5), 2, timedelta(seconds=10))
-    """The pauses between the attempts."""
     attempts: int = 5
-    """Attempts at most, the first one included."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.attempts, int) or self.attempts < 1:

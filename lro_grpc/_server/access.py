@@ -11,37 +11,45 @@ from google.protobuf.message import Message
 
 @dataclass(frozen=True, slots=True)
 class KnownOperation:
-    """The operation that a call names, as far as an authorization may look at it."""
+    """The operation that a call names, as far as an authorization may look at it.
+
+    Attributes:
+        name: ``[{parent}/]operations/{id}``.
+        method: The full name of the method that started it: ``/pkg.Service/Method`` (P12).
+        target: The resource that it is about; empty for none.
+        caller: The caller that started it; empty if that is not known.
+    """
 
     name: str
-    """``[{parent}/]operations/{id}``."""
     method: str
-    """The full name of the method that started it: ``/pkg.Service/Method`` (P12)."""
     target: str
-    """The resource that it is about; empty for none."""
     caller: str
-    """The caller that started it; empty if that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The access that an RPC needs, before anything of its request is checked."""
+    """The access that an RPC needs, before anything of its request is checked.
+
+    Attributes:
+        caller: The caller, as ``identify`` returned it; empty without one.
+        permission: ``operations.start``, ``.get``, ``.list``, ``.wait``, ``.watch``,
+            ``.cancel``, ``.delete``, ``.pause``, ``.resume`` or ``.terminate``.
+        resource: The operation's name, or the job's; for list the parent; for start the
+            request's ``parent`` or ``name``, or else the method. As the caller has sent it: it
+            may be no name at all.
+        method: The full name of the RPC's method: ``/pkg.Service/Method``.
+        request: The RPC's request.
+        operation: The operation that the call names; None if there is none, and for list and
+            start. A caller who may not see every operation must not be allowed a get of None:
+            it would show what exists.
+    """
 
     caller: str
-    """The caller, as ``identify`` returned it; empty without one."""
     permission: str
-    """``operations.start``, ``.get``, ``.list``, ``.wait``, ``.watch``, ``.cancel``, ``.delete``,
-    ``.pause``, ``.resume`` or ``.terminate``."""
     resource: str
-    """The operation's name, or the job's; for list the parent; for start the request's ``parent``
-    or ``name``, or else the method. As the caller has sent it: it may be no name at all."""
     method: str
-    """The full name of the RPC's method: ``/pkg.Service/Method``."""
     request: Message
-    """The RPC's request."""
     operation: KnownOperation | None = None
-    """The operation that the call names; None if there is none, and for list and start. A caller
-    who may not see every operation must not be allowed a get of None: it would show what exists."""
 
 
 Identify = Callable[[Any], str | Awaitable[str]]

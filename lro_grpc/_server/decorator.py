@@ -28,17 +28,20 @@ _OPTIONS = "__lro_options__"
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The facts of an operation that its ``prepare`` finds before it is stored."""
+    """The facts of an operation that its ``prepare`` finds before it is stored.
+
+    Attributes:
+        target: The resource that the operation is about: ``OperationMetadata.target``.
+        parent: The parent, with which the operation's name begins. Unless given, the
+            ``projects/*/locations/*`` that ``target``, or ``parent`` or ``name`` in the
+            request, begins with; else none.
+        metadata: The handler's own fields of the operation's metadata, to begin with: a message
+            of the method's metadata type.
+    """
 
     target: str = ""
-    """The resource that the operation is about: ``OperationMetadata.target``."""
     parent: str | None = None
-    """The parent, with which the operation's name begins. Unless given, the
-    ``projects/*/locations/*`` that ``target``, or ``parent`` or ``name`` in the request, begins
-    with; else none."""
     metadata: Any = None
-    """The handler's own fields of the operation's metadata, to begin with: a message of the
-    method's metadata type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,39 +52,46 @@ class MethodOptions:
 
         @lro_grpc.MethodOptions(pausable=True)
         async def BuildReport(self, request, op): ...
+
+    Attributes:
+        concurrency: Attempts at a time in one process; 16 for a ``def``, 1000 for an ``async
+            def`` unless set.
+        max_attempts: Attempts that may fail with an error to retry, lose their worker or get
+            stuck before the operation fails. Pauses and drains do not count.
+        retry: Returns whether an exception of the run is worth another attempt; a
+            ``RetryableError`` is retried without it. Such an exception is no incident: the
+            caller may find its own words.
+        backoff: The pauses between attempts that fail.
+        timeout: The time that an operation may take, from its start on and with all pauses:
+            then it ends EXPIRED with DEADLINE_EXCEEDED. Any time unless set.
+        progress_timeout: The time for which an attempt may give no sign (``progress``,
+            ``checkpoint``, a batch's step): then it counts as lost, and the next one begins.
+            Any time unless set.
+        pausable: True if the run calls ``op.checkpoint`` now and then, where it can pause.
+        exclusive: True if one exclusive operation at a time may have the ``Prepared.target``:
+            another start is refused with ABORTED (S6).
+        retention: The time for which a done operation is kept; that of
+            ``Operations(retention=…)`` unless set.
+        former_names: Methods of former releases that this one goes on with, as
+            ``/pkg.Service/Method``: their operations are run by it, within its options. Their
+            RPCs are served no more.
+        verb: ``OperationMetadata.verb``; made from the method's name unless set.
+        api_version: ``OperationMetadata.api_version``; the package's last part like ``v1``
+            unless set.
     """
 
     concurrency: int | None = None
-    """Attempts at a time in one process; 16 for a ``def``, 1000 for an ``async def`` unless set."""
     max_attempts: int = 10
-    """Attempts that may fail with an error to retry, lose their worker or get stuck before the
-    operation fails. Pauses and drains do not count."""
     retry: Callable[[Exception], bool] | None = None
-    """Returns whether an exception of the run is worth another attempt; a ``RetryableError`` is
-    retried without it. Such an exception is no incident: the caller may find its own words."""
     backoff: Backoff = RETRY_BACKOFF
-    """The pauses between attempts that fail."""
     timeout: timedelta | None = None
-    """The time that an operation may take, from its start on and with all pauses: then it ends
-    EXPIRED with DEADLINE_EXCEEDED. Any time unless set."""
     progress_timeout: timedelta | None = None
-    """The time for which an attempt may give no sign (``progress``, ``checkpoint``, a batch's
-    step): then it counts as lost, and the next one begins. Any time unless set."""
     pausable: bool = False
-    """True if the run calls ``op.checkpoint`` now and then, where it can pause."""
     exclusive: bool = False
-    """True if one exclusive operation at a time may have the ``Prepared.target``: another start is
-    refused with ABORTED (S6)."""
     retention: timedelta | None = None
-    """The time for which a done operation is kept; that of ``Operations(retention=…)`` unless
-    set."""
     former_names: Collection[str] = ()
-    """Methods of former releases that this one goes on with, as ``/pkg.Service/Method``: their
-    operations are run by it, within its options. Their RPCs are served no more."""
     verb: str | None = None
-    """``OperationMetadata.verb``; made from the method's name unless set."""
     api_version: str | None = None
-    """``OperationMetadata.api_version``; the package's last part like ``v1`` unless set."""
 
     def __post_init__(self) -> None:
         """Checks the options."""

@@ -27,28 +27,31 @@ class Limits:
     rest waits in the queue. How large a request may be is an option of the gRPC server
     (``grpc.max_receive_message_length``, 4 MiB unless set).
 
+    Attributes:
+        queue: Operations of one method that wait for an attempt; a start above it is refused.
+        waiters: Wait calls that a ``grpc.aio`` server holds open; above it a Wait answers at
+            once (P9).
+        streams: Watch calls that a ``grpc.aio`` server holds open; a Watch above it is refused.
+        page_size: Operations on a page; a larger ``page_size`` is clamped to it (S12).
+        operation_bytes: Bytes of one operation, serialized; a start, a report or an outcome
+            above it is refused. The default is a little below the 4 MiB that a gRPC client
+            reads, unless its channel sets ``grpc.max_receive_message_length``.
+        per_caller: The largest part of ``queue``, ``waiters``, ``streams`` and ``max_waiters``
+            that one caller may take, above 0 and up to 1; so one caller alone never stops the
+            others. It needs an ``identify``; all callers to whom that gives no name count as
+            one.
+
     Raises:
         ConfigurationError: If one of them is not a positive whole number, or ``per_caller`` no
             part of one.
     """
 
     queue: int = 10_000
-    """Operations of one method that wait for an attempt; a start above it is refused."""
     waiters: int = 50_000
-    """Wait calls that a ``grpc.aio`` server holds open; above it a Wait answers at once (P9)."""
     streams: int = 10_000
-    """Watch calls that a ``grpc.aio`` server holds open; a Watch above it is refused."""
     page_size: int = paging.MAX_PAGE_SIZE
-    """Operations on a page; a larger ``page_size`` is clamped to it (S12)."""
     operation_bytes: int = OPERATION_BYTES
-    """Bytes of one operation, serialized; a start, a report or an outcome above it is refused.
-
-    The default is a little below the 4 MiB that a gRPC client reads, unless its channel sets
-    ``grpc.max_receive_message_length``."""
     per_caller: float = 0.5
-    """The largest part of ``queue``, ``waiters``, ``streams`` and ``max_waiters`` that one caller
-    may take, above 0 and up to 1; so one caller alone never stops the others. It needs an
-    ``identify``; all callers to whom that gives no name count as one."""
 
     def __post_init__(self) -> None:
         """Checks the numbers."""

@@ -7,6 +7,7 @@ private. Here a name is judged by itself.
 from __future__ import annotations
 
 import ast
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,3 +47,16 @@ def test_a_module_is_introduced_by_a_noun_or_a_verb(file: Path) -> None:
     """A question gives the reader no name for the module."""
     docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
     assert docstring.split()[0] not in ("What", "How", "Who", "Which")
+
+
+RECORDS = [one for one in lro_grpc.__all__ if dataclasses.is_dataclass(getattr(lro_grpc, one))]
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_help_has_every_field(name: str) -> None:
+    """``help()`` shows a class's docstring, and no string that stands below a field."""
+    record = getattr(lro_grpc, name)
+    missing = [
+        one.name for one in dataclasses.fields(record) if f"    {one.name}: " not in record.__doc__
+    ]
+    assert not missing
