@@ -266,7 +266,11 @@ class Workbench:
             self._sweeping.cancel()  # it would take from the stuck what they have not let go of
             for executor in stuck:
                 attempt = executor.attempt
-                attempt.log.warning("%s did not stop within %s", attempt.name, grace)
+                attempt.log.warning(
+                    "%s: attempt %d did not stop within %s; the operation is run again by the next"
+                    " process",
+                    *(attempt.name, attempt.number, grace),
+                )
                 attempt.stop(StopReason.LEASE_LOST)
                 executor.cancel()
             if stuck:

@@ -125,10 +125,10 @@ def _parts_of(kind: Any) -> Sequence[str]:
 
 
 def _too_large(record: Record, part: str, size: int, limit: int) -> OperationTooLargeError:
-    what = "its checkpoint" if part == "checkpoint" else f"most of it its {part}"
+    what = "for its checkpoint" if part == "checkpoint" else f"most of them for its {part}"
     return OperationTooLargeError(
-        f"{cut(record.name)} would take {size} bytes, {what}, and {limit} may; make that smaller,"
-        " or raise Limits(operation_bytes=...), and with it what clients may receive",
+        f"{cut(record.name)} would take {size} bytes, {what}; the limit is {limit}. Make that"
+        " smaller, or raise Limits(operation_bytes=...), and with it what clients may receive",
         metadata={
             "operation": cut(record.name),
             "part": part,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from google.longrunning import operations_pb2
 from google.rpc import status_pb2
 
-from lro_grpc._operation.events import Event, LeaseLost, RetryLater
+from lro_grpc._operation.events import Event, LeaseLost, RetryLater, Terminate
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.states import JOB
 from lro_grpc._runtime.clock import seconds
@@ -120,4 +120,5 @@ def log_request(event: Event, record: Record) -> None:
         record: The operation after that.
     """
     request, state = type(event).__name__.lower(), JOB.name_of(record.state)
-    OperationLog(record).info("%s: %s was asked for; it is %s", record.name, request, state)
+    why = f" ({one_line(event.reason)})" if isinstance(event, Terminate) else ""
+    OperationLog(record).info("%s: %s was asked for%s; it is %s", record.name, request, why, state)

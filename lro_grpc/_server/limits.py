@@ -225,8 +225,8 @@ class Queues:
                 raise queue.share.refusal(caller, f"operations of {method} that wait to be run")
             if len(queue) >= self._limit:
                 raise LimitReachedError(
-                    f"{len(queue)} operations of {method} wait to be run, and {self._limit} may;"
-                    " try again later",
+                    f"{len(queue)} operations of {method} wait to be run, and the limit is"
+                    f" {self._limit}; try again later",
                     subject=method,
                 )
         queue.enter(key, caller)

@@ -85,7 +85,9 @@ def _warn_of(unserved: dict[str, int]) -> None:
     most = sorted(unserved.items(), key=lambda item: (-item[1], item[0]))
     named = ", ".join(f"{count} of {cut(method)!a}" for method, count in most[:_MOST_NAMED])
     more = len(most) - _MOST_NAMED
+    total = sum(unserved.values())
     _log.warning(
-        "%d operations wait for methods that are not served: %s%s; %s",
-        *(sum(unserved.values()), named, f" and of {more} more" if more > 0 else "", _REMEDY),
+        "%s for methods that are not served: %s%s; %s",
+        "1 operation waits" if total == 1 else f"{total} operations wait",
+        *(named, f" and of {more} more" if more > 0 else "", _REMEDY),
     )

@@ -62,7 +62,7 @@ def check(store: Store = DEFAULT) -> Exit:
         print(one_line(damage), flush=True)
         damages += 1
     if damages:
-        print_message(f"{store} is damaged; restore a backup")
+        print_message(f"{store} is damaged; restore a backup, or delete the operations named here")
         return Exit.FAILED
     print(f"{store} is in good order")
     return Exit.SUCCEEDED

@@ -19,8 +19,9 @@ a row is unwritable     all is rolled back, that operation is set aside (``damag
 a record is unstorable  all is rolled back, and each call is made again in a commit of its own, so
                         that one caller alone gets the error
 another program writes  the group waits for it, and the loop goes on; SQLite raises in the end
-SQLite raises           all is rolled back, and every caller gets UNAVAILABLE. A COMMIT that has
-                        raised may have happened: the records at hand are dropped
+SQLite raises           all is rolled back, and every caller gets UNAVAILABLE; the log says so once
+                        a minute. A COMMIT that has raised may have happened: the records at hand
+                        are dropped
 a file is lost          the callers of that commit, and all later ones, get UNAVAILABLE until the
                         server is started again: nobody knows what has happened meanwhile
 a caller is cancelled   its changes are made, and announced; its answer is dropped
@@ -61,6 +62,9 @@ _MAX_CALLS = 1000
 _PATIENCE_SECONDS = 30.0
 """The time that a commit waits for another program that writes: a VACUUM of some gigabytes."""
 _PAUSE_SECONDS = 0.01
+
+_SAID_AGAIN_SECONDS = 60.0
+"""The time after which the log is told once more that SQLite still fails."""
 
 
 class FilesLostError(Exception):
@@ -129,6 +133,7 @@ class Writer:
         self._waiting: deque[_Call] = deque()
         self._more = asyncio.Event()
         self._closing = False
+        self._silent_until = 0.0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lro-sqlite")
         self._task = asyncio.create_task(self._run(), name="lro-sqlite")
 
@@ -176,7 +181,7 @@ class Writer:
         try:
             with Commit(self._connection, self._recent, self._damage, self._now) as commit:
                 await self._begin()
-                answers = [_made(call, commit) for call in calls]
+                answers = [self._made(call, commit) for call in calls]
                 self._write(commit)
                 self._recent.committing = commit.names
                 await self._wait_for_disk()
@@ -189,7 +194,8 @@ class Writer:
                     await self._commit([call])
                 return
             self._recent.clear()
-            self._finish([], [_Answer(call.answer, error=unavailable(error)) for call in calls])
+            refusal = self._refusal(error)
+            self._finish([], [_Answer(call.answer, error=refusal) for call in calls])
         except _UnwritableError:
             await self._commit(calls)
         except UnstorableError as unstorable:
@@ -267,21 +273,29 @@ class Writer:
         for answer in answers:
             answer.give()
 
+    def _made(self, call: _Call, commit: Commit) -> _Answer:
+        try:
+            return _Answer(call.answer, value=call.change(commit))
+        except sqlite3.Error as error:
+            if not is_malformed(error):
+                raise  # the transaction cannot go on: no call of the group has happened
+            return _Answer(call.answer, error=self._refusal(error))
+        except Exception as error:  # noqa: BLE001 - it is the answer to this call, and to no other
+            return _Answer(call.answer, error=error)
 
-def _made(call: _Call, commit: Commit) -> _Answer:
-    try:
-        return _Answer(call.answer, value=call.change(commit))
-    except sqlite3.Error as error:
-        if not is_malformed(error):
-            raise  # the transaction cannot go on: no call of the group has happened
-        return _Answer(call.answer, error=unavailable(error))
-    except Exception as error:  # noqa: BLE001 - it is the answer to this call, and to no other
-        return _Answer(call.answer, error=error)
+    def _refusal(self, cause: sqlite3.Error) -> UnavailableError:
+        """Returns the answer to calls that SQLite has failed, and logs it now and then."""
+        error = unavailable(cause)
+        if self._loop.time() >= self._silent_until:
+            self._silent_until = self._loop.time() + _SAID_AGAIN_SECONDS
+            level = logging.ERROR if is_malformed(cause) else logging.WARNING
+            _log.log(level, "%s; the calls that change anything get UNAVAILABLE for it", error)
+        return error
 
 
 def _lost() -> UnavailableError:
     return UnavailableError(
-        "the store has lost its file; it is available when its server was started again",
+        "the store has lost its file, and stores nothing until its server is started again",
         reason="STORE_UNAVAILABLE",
     )
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sqlite3
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 from server_harness import (
     FLEET,
@@ -202,3 +205,29 @@ def test_a_handlers_own_lines_carry_the_fields(
     assert line.getMessage() == "half of it"
     fields = {"rows": 7, "operation": name, "attempt": 1, "method": METHOD}
     assert vars(line).items() >= fields.items()
+
+
+def test_a_terminate_has_its_reason(serve: Serve, held: Held, log: Log) -> None:
+    server = serve(held.servicer())
+    name = server.create().name
+    held.next()
+    server.terminate(name, "ticket 7")
+    said = "it: terminate was asked for (ticket 7); it is JOB_STATE_FAILED"
+    assert ("INFO", 1, said) in log.lines(name)
+
+
+def test_a_store_that_fails_is_in_the_log_once_a_minute(
+    serve: Serve, held: Held, file_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else an idle server says nothing of it, though every caller is refused."""
+    server = serve(held.servicer(), store=file_url)
+    with contextlib.closing(sqlite3.connect(file_url.removeprefix("sqlite:///"))) as file:
+        file.execute(
+            "CREATE TRIGGER t BEFORE INSERT ON operations BEGIN INSERT INTO gone VALUES (1); END"
+        )
+        file.commit()
+    for _ in range(3):
+        with pytest.raises(grpc.RpcError, match="no such table"):
+            server.create()
+    lines = [one for one in caplog.records if "no such table" in one.getMessage()]
+    assert [one.levelname for one in lines] == ["WARNING"]
