@@ -63,8 +63,8 @@ _PATIENCE_SECONDS = 30.0
 """The time that a commit waits for another program that writes: a VACUUM of some gigabytes."""
 _PAUSE_SECONDS = 0.01
 
-_SAID_AGAIN_SECONDS = 60.0
-"""The time after which the log is told once more that SQLite still fails."""
+_REPORT_SECONDS = 60.0
+"""The time between two lines of the log that say that SQLite fails."""
 
 
 class FilesLostError(Exception):
@@ -194,8 +194,8 @@ class Writer:
                     await self._commit([call])
                 return
             self._recent.clear()
-            refusal = self._refusal(error)
-            self._finish([], [_Answer(call.answer, error=refusal) for call in calls])
+            self._report(error)
+            self._finish([], [_Answer(call.answer, error=unavailable(error)) for call in calls])
         except _UnwritableError:
             await self._commit(calls)
         except UnstorableError as unstorable:
@@ -279,18 +279,21 @@ class Writer:
         except sqlite3.Error as error:
             if not is_malformed(error):
                 raise  # the transaction cannot go on: no call of the group has happened
-            return _Answer(call.answer, error=self._refusal(error))
+            self._report(error)
+            return _Answer(call.answer, error=unavailable(error))
         except Exception as error:  # noqa: BLE001 - it is the answer to this call, and to no other
             return _Answer(call.answer, error=error)
 
-    def _refusal(self, cause: sqlite3.Error) -> UnavailableError:
-        """Returns the answer to calls that SQLite has failed, and logs it now and then."""
-        error = unavailable(cause)
-        if self._loop.time() >= self._silent_until:
-            self._silent_until = self._loop.time() + _SAID_AGAIN_SECONDS
-            level = logging.ERROR if is_malformed(cause) else logging.WARNING
-            _log.log(level, "%s; the calls that change anything get UNAVAILABLE for it", error)
-        return error
+    def _report(self, error: sqlite3.Error) -> None:
+        """Logs that SQLite has failed a commit, now and then."""
+        if self._loop.time() < self._silent_until:
+            return
+        self._silent_until = self._loop.time() + _REPORT_SECONDS
+        _log.log(
+            logging.ERROR if is_malformed(error) else logging.WARNING,
+            "%s; the calls that change anything get UNAVAILABLE for it",
+            unavailable(error),
+        )
 
 
 def _lost() -> UnavailableError:
