@@ -16,6 +16,7 @@ from lro_grpc._server.limits import Limits
 from lro_grpc._server.rpc.call import Call, Waiters
 from lro_grpc._server.services.control import ControlService
 from lro_grpc._server.services.operations import OperationsService
+from lro_grpc._server.unserved import Unserved
 from lro_grpc.stores import MemoryStore, Notifier
 from lro_grpc.testing import ManualClock
 
@@ -68,7 +69,12 @@ def test_an_end_that_comes_while_a_wait_reads_is_not_missed() -> None:
     async def wait() -> bytes:
         store, name = await stored()
         service = OperationsService(
-            GuardedStore(store), Notifier(store), Limits(), max_wait=timedelta(hours=1)
+            GuardedStore(store),
+            Notifier(store),
+            Limits(),
+            max_wait=timedelta(hours=1),
+            cancel=Cancel(),
+            unserved=Unserved(store, {}),
         )
         call = Call(Caller(), "/google.longrunning.Operations/WaitOperation", Waiters(1))
         request = operations_pb2.WaitOperationRequest(name=name)
