@@ -128,14 +128,18 @@ class Lifespan:
             if method not in self._handlers:
                 raise ConfigurationError(f"{method} is to start jobs, and is not served; add it")
         async with contextlib.AsyncExitStack() as begun:
-            await self._store.open()
-            begun.push_async_callback(self._store.close)
-            engine = self._make_engine(self._served, self._signal_margin)
-            for handler in self._handlers.values():
-                await self._queues.load(handler)
-            self.recovered = await engine.start()
-            begun.push_async_callback(engine.stop, self._grace)
-            await self._unserved.load()
+            try:
+                await self._store.open()
+                begun.push_async_callback(self._store.close)
+                engine = self._make_engine(self._served, self._signal_margin)
+                for handler in self._handlers.values():
+                    await self._queues.load(handler)
+                self.recovered = await engine.start()
+                begun.push_async_callback(engine.stop, self._grace)
+                await self._unserved.load()
+            except GeneratorExit:
+                begun.pop_all()  # the loop has ended without it, so nothing can be awaited
+                raise
             begun.pop_all()  # all of it goes on
         self._engine = engine
         self._loop = asyncio.get_running_loop()

@@ -694,3 +694,23 @@ def test_a_start_that_fails_leaves_nothing_that_goes_on() -> None:
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(start())
+
+
+class StoreThatTakesItsTime(ForwardingStore):
+    async def waiting_methods(self) -> Any:
+        await asyncio.sleep(0)
+        return await super().waiting_methods()
+
+    async def close(self) -> None:
+        await asyncio.sleep(0)
+        await super().close()
+
+
+def test_a_start_whose_event_loop_has_ended_is_closed_without_a_word() -> None:
+    async def start() -> None:
+        store = StoreThatTakesItsTime(MemoryStore(SystemClock().now))
+        starting = lro_grpc.Operations(store).start()
+        starting.send(None)  # it waits for the store
+        starting.close()
+
+    asyncio.run(start())
