@@ -39,8 +39,11 @@ HALF_OPEN = 3_000
 WAITS = 2_000
 WAIT_SECONDS = 10.0
 """Each Wait is cut at some moment within this time, and made again."""
+BEGIN_SECONDS = 3
+"""The well-behaved callers alone, before the memory is looked at for the first time."""
+CALM_SECONDS = 15
+"""After the siege, before the memory is looked at for the last time."""
 STARTS_A_SECOND = 20
-GETS_A_SECOND = 20
 WORST_FILTERS = (
     '"' * 58_000,
     '"""' + "\\" * 60_000,
@@ -186,11 +189,11 @@ class Siege:
             await asyncio.sleep(BLOCK_EVERY_SECONDS)
 
     async def _send_each_second(self, send: Any) -> None:
+        sent = []
         while self._goes_on:
-            sending = asyncio.create_task(send())
+            sent.append(asyncio.create_task(send()))
             await asyncio.sleep(1)
-            sending.add_done_callback(lambda _: None)
-            self._sending = sending
+        await asyncio.gather(*sent)
 
     async def _worst_filter(self) -> None:
         worst = self._choose.choice(WORST_FILTERS)
@@ -298,14 +301,14 @@ def main() -> int:
                 target=well_behaved, args=(f"127.0.0.1:{port}", seconds, sender), daemon=True
             )
             good.start()
-            time.sleep(3)
+            time.sleep(BEGIN_SECONDS)
             before = _memory(server.pid)
             siege = Siege(port, http_port, time.monotonic() + seconds - 5)
             asyncio.run(siege.lay())
             during = _memory(server.pid)
             noticed = answer.recv() if answer.poll(180) else {"ends": {"no answer": 1}}
             good.join(10)
-            time.sleep(15)
+            time.sleep(CALM_SECONDS)
             after, processor = _memory(server.pid), _processor_seconds(server.pid)
             server.send_signal(signal.SIGTERM)
             status = server.wait(60)
@@ -315,7 +318,10 @@ def main() -> int:
         lines = log.read_text(errors="replace").splitlines()
     print("strangers:", json.dumps(dict(sorted(siege.answers.items())), indent=2))
     print("well-behaved:", json.dumps(noticed, indent=2))
-    print(f"memory: {before:.0f} MiB before, {during:.0f} at the end, {after:.0f} 15 s later")
+    print(
+        f"memory: {before:.0f} MiB before, {during:.0f} at the end,"
+        f" {after:.0f} after {CALM_SECONDS} s"
+    )
     print(f"processor: {processor:.0f} s; log: {len(lines)} lines; exit status {status}")
     print(*lines[-30:], sep="\n")
     return 0 if set(noticed["ends"]) == {"done in attempt 1"} and status == 0 else 1
