@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any, Generic, cast
 
 from google.protobuf import empty_pb2
 
-from lro.v1 import state_pb2
 from lro_grpc import _anys
 from lro_grpc._client.payloads import MetadataT, unpack
-from lro_grpc._errors import Code
 from lro_grpc._operation import metadata, states
 
 if TYPE_CHECKING:
@@ -83,14 +81,6 @@ def metadata_of(operation: operations_pb2.Operation, declared: type[MetadataT] |
 
 
 def _state(operation: operations_pb2.Operation, number: Any) -> states.State | None:
-    if number not in states.JOB.states:
-        if not operation.done:
-            return None
-        number = _STATES_OF_CODES.get(operation.error.code, state_pb2.JOB_STATE_FAILED)
-    return states.JOB.states[number]
-
-
-_STATES_OF_CODES: dict[int, int] = {
-    Code.OK: state_pb2.JOB_STATE_SUCCEEDED,
-    Code.CANCELLED: state_pb2.JOB_STATE_CANCELLED,
-}
+    if operation.done and not states.fits(number, operation):
+        number = states.ended_with(operation)
+    return states.JOB.states.get(number)

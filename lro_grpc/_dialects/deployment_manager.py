@@ -19,11 +19,16 @@ from google.rpc import error_details_pb2, status_pb2
 from lro.v1 import deployment_operation_pb2
 from lro_grpc import _anys
 from lro_grpc._dialects import canonical_json, http_status, longrunning, times
-from lro_grpc._dialects.view import OperationView, empty_response, ended_with, job_state_of
+from lro_grpc._dialects.view import OperationView, empty_response, job_state_of
 from lro_grpc._errors import Code, from_status
 from lro_grpc._operation import names
 from lro_grpc._operation.batch_states import BatchStates, Status
-from lro_grpc._operation.states import CANCELLED, DEPLOYMENT_OPERATION, PARTIALLY_SUCCEEDED
+from lro_grpc._operation.states import (
+    CANCELLED,
+    DEPLOYMENT_OPERATION,
+    PARTIALLY_SUCCEEDED,
+    ended_with,
+)
 
 NAME: str = "deployment_manager"
 
@@ -95,7 +100,7 @@ def to_operation(operation: Operation) -> operations_pb2.Operation:
     done = DEPLOYMENT_OPERATION.is_terminal(operation.status)
     error = _status(operation) if done and operation.error.errors else None
     if error is not None:
-        state = ended_with(error.code)
+        state = ended_with(operations_pb2.Operation(error=error))
     elif any(one.code == Operation.Warning.PARTIAL_SUCCESS for one in operation.warnings) and done:
         state = PARTIALLY_SUCCEEDED
     end_time = times.parsed("end_time", operation.end_time)

@@ -33,13 +33,13 @@ OF_CODE: Mapping[Code, int] = MappingProxyType(
 
 
 def canonical(code: int) -> Code:
-    """Returns the code of that number; UNKNOWN for a number that is no canonical code."""
-    return Code(code) if code in OF_CODE else Code.UNKNOWN
+    """Returns an error's code; UNKNOWN for 0, and for a number that is no canonical code."""
+    return Code(code) if code and code in OF_CODE else Code.UNKNOWN
 
 
 def code_of(status: int) -> Code:
-    """Returns the first code that has this HTTP status; UNKNOWN for a status that none has."""
-    return next((code for code, one in OF_CODE.items() if one == status), Code.UNKNOWN)
+    """Returns the first code that has this HTTP status; UNKNOWN if no error's code has it."""
+    return canonical(next((code for code, one in OF_CODE.items() if one == status), Code.UNKNOWN))
 
 
 def code_of_response(status: int) -> Code:

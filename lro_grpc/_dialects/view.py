@@ -17,16 +17,15 @@ from lro_grpc._errors import LIBRARY_DOMAIN, Code, InvalidArgumentError, LroErro
 from lro_grpc._operation import metadata
 from lro_grpc._operation.record import FIELDS, Record
 from lro_grpc._operation.states import (
-    CANCELLED,
     CANCELLING,
-    FAILED,
     JOB,
     PARTIALLY_SUCCEEDED,
     QUEUED,
     RUNNING,
-    SUCCEEDED,
     UPDATING,
     Lifecycle,
+    ended_with,
+    fits,
 )
 
 
@@ -115,13 +114,6 @@ STARTED_STATES = frozenset({RUNNING, UPDATING, CANCELLING})
 """The states that an operation is in only after an attempt has begun."""
 
 
-def ended_with(code: int) -> int:
-    """Returns the ``JobState`` of an operation that ended with this code, OK for a response."""
-    if code == Code.CANCELLED:
-        return CANCELLED  # no operation has this code but a cancelled one (P8)
-    return FAILED if code else SUCCEEDED
-
-
 def job_state_of(lifecycle: Lifecycle, number: int) -> int:
     """Returns the first ``JobState`` that a state of another dialect represents.
 
@@ -160,12 +152,12 @@ def does_not_apply(view: OperationView, dialect: str, why: str) -> LroError:
 def _state(operation: operations_pb2.Operation, known: Mapping[str, Any], *, partial: bool) -> int:
     """Returns the state in the metadata, or else the one that the rest stands for."""
     state: int = known.get("state", 0)
-    if state in JOB.states and JOB.is_terminal(state) == operation.done:
+    if fits(state, operation):
         return state
     if operation.done:
         if partial and not operation.HasField("error"):
             return PARTIALLY_SUCCEEDED
-        return ended_with(operation.error.code)
+        return ended_with(operation)
     if known.get("cancel_requested"):
         return CANCELLING
     # Metadata without a start time says nothing of the start: clients assume that it was started.

@@ -99,20 +99,19 @@ def summarize(operation: operations_pb2.Operation, metadata: Message | None) -> 
 
 def _error_text(status: status_pb2.Status) -> str:
     """Returns an error's code and message."""
-    known = status.code in code_pb2.Code.values()
-    code = code_pb2.Code.Name(status.code) if known else str(status.code)
+    number = status.code or code_pb2.UNKNOWN  # an error without a code is one all the same
+    known = number in code_pb2.Code.values()
+    code = code_pb2.Code.Name(number) if known else str(number)
     return f"{code}: {status.message}" if status.message else code
 
 
 def _state(operation: operations_pb2.Operation, values: Mapping[str, Any]) -> str:
-    state = states.JOB.states.get(values.get("state", 0))
-    if state is not None and state.terminal == operation.done:
-        return state.name.removeprefix(_PREFIX)
-    if not operation.done:
-        return "NOT_DONE"
-    if not operation.HasField("error"):
-        return "SUCCEEDED"
-    return "CANCELLED" if operation.error.code == code_pb2.CANCELLED else "FAILED"
+    state = values.get("state", 0)
+    if not states.fits(state, operation):
+        if not operation.done:
+            return "NOT_DONE"
+        state = states.ended_with(operation)
+    return states.JOB.name_of(state).removeprefix(_PREFIX)
 
 
 def _time(values: Mapping[str, Any], name: str) -> datetime | None:

@@ -13,6 +13,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from google.longrunning import operations_pb2
 from google.protobuf.descriptor import EnumDescriptor, EnumValueDescriptor
 
 from lro.v1 import (
@@ -151,3 +152,26 @@ SUCCEEDED = state_pb2.JOB_STATE_SUCCEEDED
 PARTIALLY_SUCCEEDED = state_pb2.JOB_STATE_PARTIALLY_SUCCEEDED
 FAILED = state_pb2.JOB_STATE_FAILED
 EXPIRED = state_pb2.JOB_STATE_EXPIRED
+
+
+def fits(job_state: int, operation: operations_pb2.Operation) -> bool:
+    """Whether an operation may be in a ``JobState`` that its metadata names.
+
+    Metadata is the service's own, and may be older than the result, or contradict it.
+    """
+    state = JOB.states.get(job_state)
+    if state is None or state.terminal != operation.done:
+        return False
+    result = operation.WhichOneof("result") if operation.done else None
+    return result is None or (result == "error") == bool(state.code)
+
+
+def ended_with(operation: operations_pb2.Operation) -> int:
+    """Returns the ``JobState`` that the result of a done operation stands for.
+
+    An error is one by its presence: whatever has one has failed, though its code be 0.
+    """
+    if not operation.HasField("error"):
+        return SUCCEEDED
+    # No operation has this code but a cancelled one (P8).
+    return CANCELLED if operation.error.code == Code.CANCELLED else FAILED

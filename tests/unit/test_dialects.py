@@ -612,6 +612,7 @@ def test_an_operation_of_unknown_metadata_shows_its_result() -> None:
         ({"done": True}, SUCCEEDED),
         ({"done": True, "error": status_pb2.Status(code=1)}, CANCELLED),
         ({"done": True, "error": status_pb2.Status(code=4)}, FAILED),
+        ({"done": True, "error": status_pb2.Status()}, FAILED),
     ):
         operation = operations_pb2.Operation(name="operations/x", metadata=unknown, **values)
         known = OperationView.of_operation(operation)
@@ -622,6 +623,36 @@ def test_an_operation_of_unknown_metadata_shows_its_result() -> None:
             "@type": "type.googleapis.com/no.Such",
             "value": "/w==",
         }
+
+
+def test_an_error_without_a_code_is_a_failure_in_every_dialect() -> None:
+    for metadata in (
+        operation_metadata_pb2.OperationMetadata(create_time={"seconds": 1}),
+        operation_metadata_pb2.OperationMetadata(create_time={"seconds": 1}, state=SUCCEEDED),
+        operation_metadata_pb2.OperationMetadata(
+            create_time={"seconds": 1}, partial_failures=[ERROR]
+        ),
+    ):
+        operation = operations_pb2.Operation(name="operations/x", done=True, error={"message": "m"})
+        operation.metadata.Pack(metadata)
+        assert OperationView.of_operation(operation).state == FAILED
+        job = to_json(operation, "vertex_ai")
+        assert (job["state"], job["error"]) == ("JOB_STATE_FAILED", {"message": "m"})
+        status = to_json(operation, "azure_face")
+        assert (status["status"], status["message"]) == ("failed", "m")
+        deployment = to_json(operation, "deployment_manager")
+        assert deployment["error"]["errors"] == [{"code": "UNKNOWN", "message": "m"}]
+        assert deployment["httpErrorStatusCode"] == 500
+        assert longrunning.error_body(operation.error)["error"]["status"] == "UNKNOWN"
+
+
+def test_an_error_that_came_with_200_is_a_failure_all_the_same() -> None:
+    operation = deployment_operation_pb2.DeploymentOperation(
+        status="DONE", error={"errors": [{"message": "m"}]}, http_error_status_code=200
+    )
+    back = deployment_manager.to_operation(operation)
+    assert back.error.code == Code.UNKNOWN
+    assert OperationView.of_operation(back).state == FAILED
 
 
 @pytest.mark.parametrize(

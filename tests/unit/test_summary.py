@@ -45,6 +45,7 @@ def test_without_metadata_it_is_its_name_and_result() -> None:
         (code_pb2.CANCELLED, "CANCELLED", "CANCELLED: no\troom"),
         (code_pb2.NOT_FOUND, "FAILED", "NOT_FOUND: no\troom"),
         (99, "FAILED", "99: no\troom"),
+        (code_pb2.OK, "FAILED", "UNKNOWN: no\troom"),
     ],
 )
 def test_a_done_one_without_a_state_has_that_of_its_result(
@@ -59,6 +60,8 @@ def test_the_state_of_the_metadata_counts_if_it_fits_the_result() -> None:
     assert summary(operation(), state=running).state == "RUNNING"
     assert summary(operation(done=True), state=running).state == "SUCCEEDED"
     assert summary(operation(), state=state_pb2.JOB_STATE_FAILED).state == "NOT_DONE"
+    succeeded = state_pb2.JOB_STATE_SUCCEEDED
+    assert summary(operation(done=True, error=0), state=succeeded).state == "FAILED"
 
 
 def test_conventional_fields_are_its_values() -> None:

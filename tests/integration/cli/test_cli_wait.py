@@ -127,6 +127,23 @@ def test_watch_shows_an_operation_of_a_server_that_has_only_get(version: str) ->
     assert ("LaunchMetadata is not known here" in stderr) == (not version)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "shown"),
+    [
+        (["wait"], 1, "FAILED"),
+        (["watch"], 1, "FAILED  UNKNOWN: no fuel"),
+        (["get", "--as", "vertex_ai"], 0, '"JOB_STATE_FAILED"'),
+        (["get", "--as", "deployment_manager"], 0, '"httpErrorStatusCode": 500'),
+    ],
+)
+def test_an_error_without_a_code_is_a_failure(arguments: list[str], code: int, shown: str) -> None:
+    failed = operations_pb2.Operation(name="operations/x", done=True, error={"message": "no fuel"})
+    with serving_foreign() as foreign:
+        result = Lro(foreign.target)(*arguments, foreign.put(failed))
+    assert shown in result.stdout
+    assert (result.returncode, result.stderr) == (code, "")
+
+
 @pytest.mark.parametrize("command", ["wait", "watch"])
 def test_ctrl_c_leaves_the_operation_alone_and_says_so(command: str) -> None:
     with serving_foreign() as foreign:

@@ -32,7 +32,8 @@ def operation(
     metadata: Message | None = None,
     done: bool = False,
 ) -> operations_pb2.Operation:
-    one = operations_pb2.Operation(name=name, done=done or response is not None or bool(error))
+    is_done = done or response is not None or error is not None
+    one = operations_pb2.Operation(name=name, done=is_done)
     if response is not None:
         one.response.Pack(response)
     if error is not None:

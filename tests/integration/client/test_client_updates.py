@@ -175,12 +175,17 @@ def test_metadata_of_others_has_what_it_has(side: Side, fake: FakeOperations) ->
 
 @pytest.mark.parametrize(
     ("error", "state"),
-    [(None, "JOB_STATE_SUCCEEDED"), (5, "JOB_STATE_FAILED"), (1, "JOB_STATE_CANCELLED")],
+    [
+        (None, "JOB_STATE_SUCCEEDED"),
+        (5, "JOB_STATE_FAILED"),
+        (1, "JOB_STATE_CANCELLED"),
+        (0, "JOB_STATE_FAILED"),
+    ],
 )
 def test_the_state_at_the_end_is_known_without_metadata(
     side: Side, fake: FakeOperations, error: int | None, state: str
 ) -> None:
-    one = operation(error=error) if error else operation(response=RESPONSE)
+    one = operation(response=RESPONSE) if error is None else operation(error=error)
     update = update_of(side, fake, one)
     assert update.state.name == state
     assert update.state.terminal

@@ -142,22 +142,42 @@ def progress_class() -> Any:
     return message_factory.GetMessageClass(found)
 
 
+async def answer_of(servicer: Any, path: str) -> Any:
+    """Returns the JSON that a gateway answers with, which has this server behind a channel."""
+    server = grpc.aio.server()
+    operations_pb2_grpc.add_OperationsServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with (
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+        listening(gateway(channel=channel, starts={}), "127.0.0.1:0") as http,
+    ):
+        answer = await asyncio.to_thread(Http(http).get, path)
+    await server.stop(0)
+    return answer.ok
+
+
 def test_an_operation_that_a_dialect_cannot_express_spoils_no_list(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def listed() -> Any:
-        server = grpc.aio.server()
-        operations_pb2_grpc.add_OperationsServicer_to_server(Foreign(), server)
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        async with (
-            grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
-            listening(gateway(channel=channel, starts={}), "127.0.0.1:0") as http,
-        ):
-            path = "/deploymentmanager/v2/projects/p/global/operations"
-            answer = await asyncio.to_thread(Http(http).get, path)
-        await server.stop(0)
-        return answer.ok["operations"]
-
-    assert [one["name"] for one in asyncio.run(listed())] == ["a", "c"]
+    answer = asyncio.run(answer_of(Foreign(), "/deploymentmanager/v2/projects/p/global/operations"))
+    assert [one["name"] for one in answer["operations"]] == ["a", "c"]
     assert f"{GLOBAL}/operations/b is left out of a list" in caplog.text
+
+
+class FailedWithoutACode(operations_pb2_grpc.OperationsServicer):
+    """A server of operations that have an error, and no code in it."""
+
+    async def GetOperation(self, request: Any, context: Any) -> Any:
+        del context
+        return operations_pb2.Operation(name=request.name, done=True, error={"message": "m"})
+
+
+def test_an_error_without_a_code_is_a_failure_in_the_vendors_words_too() -> None:
+    def get(path: str) -> Any:
+        return asyncio.run(answer_of(FailedWithoutACode(), path))
+
+    assert get("/v1/operations/x")["error"] == {"message": "m"}
+    deployment = get("/deploymentmanager/v2/projects/p/global/operations/x")
+    assert (deployment["status"], deployment["httpErrorStatusCode"]) == ("DONE", 500)
+    assert deployment["error"]["errors"] == [{"code": "UNKNOWN", "message": "m"}]
