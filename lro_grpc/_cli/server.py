@@ -16,6 +16,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 import lro_grpc
+from lro_grpc._cli.symbols import Symbols
 from lro_grpc._errors import ConfigurationError
 
 _log = logging.getLogger("lro_grpc")
@@ -67,14 +68,12 @@ async def make_server(
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     registrar = operations.attach(server)
     add(registrar)
-    services = ("google.longrunning.Operations", *operations.services)
     checks = health.aio.HealthServicer()
-    for name in services:
+    for name in operations.services:
         await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    reflection.enable_server_reflection(
-        (*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server
-    )
+    services = (*operations.services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(services, server, Symbols())
     try:
         if credentials is None:
             port = server.add_insecure_port(listen)

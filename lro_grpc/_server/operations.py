@@ -211,8 +211,9 @@ class Operations(Lifespan):
 
     @property
     def services(self) -> Sequence[str]:
-        """The full names of the services that were added through a registrar of ``attach``."""
-        return tuple(self._services.names)
+        """The full names of all services that are served: for health checks and reflection."""
+        of_methods = (method.split("/")[1] for method in self._methods)
+        return tuple(dict.fromkeys((*of_methods, *self._services.names)))
 
     @property
     def store(self) -> Store:

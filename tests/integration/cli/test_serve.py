@@ -65,6 +65,9 @@ class Served:
         self.target = found.group()
 
 
+OWN_PROTO = "lro/v1/operation_control_service.proto"
+
+
 @contextmanager
 def serving(*arguments: str, cwd: Path) -> Iterator[Served]:
     command = [
@@ -84,6 +87,13 @@ def serving(*arguments: str, cwd: Path) -> Iterator[Served]:
                 process.kill()
 
 
+@pytest.fixture(scope="module")
+def fleet_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a fleet that several tests share."""
+    with serving("--store", "memory:", cwd=tmp_path_factory.mktemp("fleet")) as served:
+        yield served.target
+
+
 def test_the_fleet_is_served_by_default_with_health_and_reflection(tmp_path: Path) -> None:
     with serving(cwd=tmp_path) as served, grpc.insecure_channel(served.target) as channel:
         assert served.banner[1].split() == ["operations", "in", "sqlite:///operations.db"]
@@ -99,6 +109,50 @@ def test_the_fleet_is_served_by_default_with_health_and_reflection(tmp_path: Pat
         made = OperationsClient(channel).future(operation, response=response).result()
         assert made.name == f"{PARENT}/instances/one"
         assert list((tmp_path / "operations.db.d").rglob("*one*"))
+
+
+SERVICES = [
+    "google.longrunning.Operations",
+    "lro.example.v1.FleetService",
+    "lro.v1.OperationControlService",
+]
+
+
+def test_every_service_is_healthy_and_listed_by_reflection(tmp_path: Path) -> None:
+    with serving(cwd=tmp_path) as served, grpc.insecure_channel(served.target) as channel:
+        listed = set(ProtoReflectionDescriptorDatabase(channel).get_services())
+        assert {name for name in listed if not name.startswith("grpc.")} == set(SERVICES)
+        for service in ("", *SERVICES):
+            request = health_pb2.HealthCheckRequest(service=service)
+            health = health_pb2_grpc.HealthStub(channel).Check(request)
+            assert health.status == health_pb2.HealthCheckResponse.SERVING, service
+
+
+@pytest.mark.parametrize(
+    ("symbol", "file"),
+    [
+        ("google.longrunning.Operations.WaitOperation", "google/longrunning/operations.proto"),
+        ("lro.v1.OperationControlService.WatchOperation", OWN_PROTO),
+        ("lro.v1.OperationControlService", OWN_PROTO),
+        ("lro.v1.WatchOperationRequest", OWN_PROTO),
+        ("lro.v1.WatchOperationRequest.name", OWN_PROTO),
+    ],
+)
+def test_reflection_finds_a_symbol_be_it_a_method(
+    fleet_target: str, symbol: str, file: str
+) -> None:
+    """As ``grpcurl describe pkg.Service.Method`` and ``ghz --call`` ask for it."""
+    with grpc.insecure_channel(fleet_target) as channel:
+        found = ProtoReflectionDescriptorDatabase(channel).FindFileContainingSymbol(symbol)
+        assert found.name == file
+
+
+@pytest.mark.parametrize(
+    "symbol", ["google.longrunning.Operations.NoMethod", "no.Service.Method", "Method", ""]
+)
+def test_reflection_refuses_a_symbol_that_is_not_there(fleet_target: str, symbol: str) -> None:
+    with grpc.insecure_channel(fleet_target) as channel, pytest.raises(KeyError):
+        ProtoReflectionDescriptorDatabase(channel).FindFileContainingSymbol(symbol)
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077], ids=oct)

@@ -384,7 +384,8 @@ def test_the_decorator_keeps_the_methods_documentation() -> None:
     assert Documented.Make.__doc__ == "Makes it."
 
 
-def test_services_names_what_was_added(serve: Serve) -> None:
+def test_services_names_all_that_is_served(serve: Serve) -> None:
+    """As health and reflection want it."""
     declared = Declared({"Make": Rpc(), "Look": Rpc(info=None, output="Thing")})
 
     def add(servicer: Any, registrar: Any) -> None:
@@ -393,8 +394,15 @@ def test_services_names_what_was_added(serve: Serve) -> None:
         things.Look = lambda request, context: None
         declared.add(things, registrar)
 
-    server = serve(fleet("CreateInstance", done_at_once), add=add)
-    assert list(server.operations.services) == [FLEET, declared.service]
+    def configure(operations: lro_grpc.Operations) -> None:
+        types = {"request": Instance, "response": Instance}
+        operations.add_method("/other.v1.Other/Make", done_at_once, **types)
+
+    server = serve(fleet("CreateInstance", done_at_once), add=add, configure=configure)
+    own = ["google.longrunning.Operations", "lro.v1.OperationControlService"]
+    assert sorted(server.operations.services) == sorted(
+        [*own, FLEET, declared.service, "other.v1.Other"]
+    )
 
 
 @pytest.mark.parametrize(
