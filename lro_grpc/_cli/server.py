@@ -65,7 +65,8 @@ async def make_server(
         ConfigurationError: If the address cannot be listened on.
     """
     # Without so_reuseport a second server on the port fails, instead of sharing its traffic.
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    options = (*lro_grpc.KEEPALIVE_OPTIONS, ("grpc.so_reuseport", 0))
+    server = grpc.aio.server(options=options)
     registrar = operations.attach(server)
     add(registrar)
     checks = health.aio.HealthServicer()
