@@ -57,8 +57,8 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
         is waited for.
 
         Args:
-            timeout: How long to wait, all calls included; None for as long as it takes. Zero
-                makes no RPC.
+            timeout: How long to wait; None for as long as it takes. When it is over, a last Get
+                decides, which may take half a second. So zero, too, finds what is done.
 
         Returns:
             The message inside ``Operation.response``: ``Empty`` for a method without data (P3),

@@ -40,10 +40,10 @@ once, done or not (P9), is followed by a pause, which grows from call to call (C
 names it; so no server makes the client a busy loop.
 
 **The last poll.** Pauses are up to 5 s, and a server that is slow or away may answer none of the
-shared calls in time. So a waiter whose timeout is near makes a Get of its own, early enough for the
-answer: 0.2 s before the end, or a fifth of a shorter timeout. It makes none if something was
-answered since then, and puts it off for a Wait whose answer is due by then. So no wait reports a
-timeout for an operation that was done a second ago, and none takes longer than its timeout.
+shared calls in time. So a waiter whose time is over makes a Get of its own, and gives it 0.5 s. It
+makes none if something was answered since the end, and leaves half of that time to a Wait whose
+answer is due at the end. So no wait reports a timeout for an operation that was done before it,
+none reports one early, and none takes more than half a second longer than its timeout.
 
 All times are seconds of a clock that may start anywhere and never goes back.
 """
@@ -78,8 +78,8 @@ _WATCH_IDLE_TIMEOUT = 35.0
 """A Watch that sends nothing for this long is given up; servers repeat themselves more often."""
 _WATCH_COOL_DOWN = 30.0
 """How long a Watch that was refused is not tried again."""
-_LAST_POLL_LEAD = 0.2
-"""How long before the end of a wait its last poll begins, so that the answer comes in time."""
+_LAST_POLL_TIME = 0.5
+"""How long a wait goes on at most after its end, for the answer to its last poll."""
 _UNIMPLEMENTED_FOR = 600.0
 """How long a method that was answered UNIMPLEMENTED is not tried again."""
 _MOST_CANCELLED_IN_A_ROW = 3
@@ -295,7 +295,7 @@ def follow_steps(
         now = clock()
         left = until() - now
         if left <= 0:  # The last polls are up to those who wait.
-            yield Sleep(_LAST_POLL_LEAD)
+            yield Sleep(_LAST_POLL_TIME)
             continue
         step, server_wait = _next_step(
             name,
@@ -371,24 +371,25 @@ def wait_steps(
         clock: Gives the present time in seconds.
 
     Raises:
-        OperationTimeoutError: If the waiter is not satisfied in time: up to 0.2 s before the
-            timeout is over, when the last poll says so, and never after it.
+        OperationTimeoutError: If the waiter is not satisfied in time: when the timeout is over,
+            and at most 0.5 s after that.
         LroError: The error that ended the follower.
     """
-    end, last = deadlines(start, timeout)
+    end = end_of_wait(start, timeout)
+    answer_by = end + _LAST_POLL_TIME
 
     def await_updates(until: float) -> Steps:
         while not is_satisfied() and (now := clock()) < until:
             reply = yield AwaitUpdate(None if until == math.inf else until - now)
             if reply and reply.error:
                 raise reply.error
-            if snapshot.answered_at >= last:
+            if snapshot.answered_at >= end:
                 return
 
-    yield from await_updates(last)
-    if snapshot.answer_due <= last:  # An answer that is due by now is as good as a last poll.
-        yield from await_updates((last + end) / 2)
-    if not is_satisfied() and snapshot.answered_at < last and (left := end - clock()) > 0:
+    yield from await_updates(end)
+    if snapshot.answer_due < answer_by:  # An answer that is due is as good as a last poll.
+        yield from await_updates((end + answer_by) / 2)
+    if not is_satisfied() and snapshot.answered_at < end and (left := answer_by - clock()) > 0:
         yield get_call(snapshot.operation.name, min(RPC_TIMEOUT, timedelta(seconds=left)))
     if not is_satisfied():
         message = f"{snapshot.operation.name} is not done after {timeout}; wait again, or cancel it"
@@ -400,12 +401,12 @@ def wait_steps(
         ) from snapshot.error
 
 
-def deadlines(start: float, timeout: timedelta | None) -> tuple[float, float]:
-    """Returns when a wait is over, and when its last poll is due, by the clock of ``start``."""
-    if timeout is None:
-        return math.inf, math.inf
-    seconds = timeout.total_seconds()
-    return start + seconds, start + seconds - min(_LAST_POLL_LEAD, seconds / 5)
+def end_of_wait(start: float, timeout: timedelta | None) -> float:
+    """Returns when a wait is over, and its last poll due, by the clock of ``start``.
+
+    A timeout below zero is one that is over, as for the futures of the standard library.
+    """
+    return math.inf if timeout is None else start + max(timeout.total_seconds(), 0.0)
 
 
 def check_timeout(timeout: object) -> None:

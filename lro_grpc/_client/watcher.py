@@ -184,7 +184,7 @@ class Watcher:
 
     def _followed_until(self) -> float:
         """Returns the time until which anybody waits; the last polls come after it."""
-        ends = (plan.deadlines(one.start, one.timeout)[1] for one in self._waiters)
+        ends = (plan.end_of_wait(one.start, one.timeout) for one in self._waiters)
         return max(ends, default=-math.inf)
 
     def _start_follower(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from concurrent import futures
 from datetime import timedelta
 from functools import partial
@@ -97,6 +98,54 @@ def test_what_is_not_there_is_unimplemented(side: Side) -> None:
         side.items(side.client().list("operations"))
     assert caught.value.code is Code.UNIMPLEMENTED
     assert not side.run(future.done())
+
+
+# --- the end of a wait ---
+
+
+class DoneInTime(OnlyGet):
+    """Polled, and done so long after the test has said that it begins."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self.begun = math.inf
+
+    def GetOperation(self, request: Any, context: grpc.ServicerContext) -> Any:
+        is_done = time.monotonic() >= self.begun + self._seconds
+        return operation(response=RESPONSE if is_done else None)
+
+
+@pytest.mark.parametrize(
+    ("servicer", "timeout"),
+    [(partial(DoneInTime, 0.95 * n), n) for n in (1, 2, 3)],
+    indirect=["servicer"],
+)
+def test_an_operation_that_is_done_before_the_timeout_is_no_timeout(
+    side: Side, servicer: DoneInTime, timeout: float
+) -> None:
+    future = side.client(backoff=DEFAULT_BACKOFF).attach("operations/1", response=Timestamp)
+    servicer.begun = time.monotonic()
+    assert side.run(future.result(timedelta(seconds=timeout))) == RESPONSE
+
+
+@pytest.mark.parametrize("servicer", [partial(DoneInTime, math.inf)], indirect=True)
+def test_a_timeout_is_not_told_before_it_is_over(side: Side, servicer: DoneInTime) -> None:
+    future = side.client(backoff=DEFAULT_BACKOFF).attach("operations/1")
+    begun = time.monotonic()
+    with pytest.raises(OperationTimeoutError) as caught:
+        side.run(future.result(timedelta(seconds=0.7)))
+    assert time.monotonic() >= begun + 0.7
+    assert caught.value.elapsed >= timedelta(seconds=0.7)
+
+
+@pytest.mark.parametrize("servicer", [partial(DoneInTime, 0.0)], indirect=True)
+def test_no_time_is_enough_for_what_is_done(side: Side, servicer: DoneInTime) -> None:
+    future = side.client().attach("operations/1", response=Timestamp)
+    with pytest.raises(OperationTimeoutError):
+        side.run(future.result(timedelta(0)))
+    servicer.begun = time.monotonic()
+    assert side.run(future.result(timedelta(0))) == RESPONSE
 
 
 # --- the pause that a server asks for ---
