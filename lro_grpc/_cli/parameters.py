@@ -16,9 +16,9 @@ _NAMES = "The operations' names: [{parent}/]operations/{id}."
 
 
 def _seconds(text: str) -> timedelta:
-    """Reads ``--timeout``."""
+    """Reads ``--timeout`` and ``--lame-duck``, such as 30 or 30s."""
     try:
-        time = timedelta(seconds=float(text))
+        time = timedelta(seconds=float(text.removesuffix("s")))
     except (ValueError, OverflowError) as cause:
         raise typer.BadParameter(f"{text!r} is not a number of seconds") from cause
     if time <= timedelta(0):
@@ -56,6 +56,18 @@ WaitTimeout = Annotated[
         parser=_seconds,
         metavar="SECONDS",
         help="How long to wait; as long as it takes unless given. Then the exit code is 4.",
+    ),
+]
+LameDuck = Annotated[
+    timedelta | None,
+    typer.Option(
+        "--lame-duck",
+        parser=_seconds,
+        metavar="SECONDS",
+        help=(
+            "How long to go on serving after a signal, with health checks at NOT_SERVING;"
+            " another signal ends it. Not at all unless given."
+        ),
     ),
 ]
 Format = Annotated[

@@ -7,7 +7,8 @@ claim.
 **The drain** takes everything apart in the order in which one part needs the next:
 
 1. Handlers that run can see that they are to stop (``op.stop_reason``), from the moment of the
-   signal on. From then on an error ends none of their operations: see ``Attempt``.
+   signal on. From then on an error ends none of their operations: see ``Attempt``. Health checks
+   say NOT_SERVING, and as a lame duck the server goes on to serve whoever has not heard of it yet.
 2. The loop is given away no more: a gateway in front answers 503 from now on.
 3. No operation is claimed any more. Attempts go on; a start that still arrives is stored, and left
    in the queue to whichever process comes next.
@@ -19,7 +20,7 @@ claim.
 7. The store is closed, last, for attempts write until they end.
 
 Attempts are stopped after the server, not beside it: until then a Get may still see one end well.
-One that begins after the signal, while ``draining`` still serves, knows nothing of it until 6.
+One that begins after the signal, while the lame duck still serves, knows nothing of it until 6.
 
 **One loop.** Everything runs on one event loop: that of the ``grpc.aio`` server, or, for a
 ``grpc.server``, which has none, one in a thread of its own. The sync methods are the async ones,
@@ -34,9 +35,11 @@ import contextlib
 import inspect
 import logging
 import os
+import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar, overload
@@ -47,6 +50,7 @@ import grpc.aio
 from lro_grpc._engine.engine import Engine
 from lro_grpc._engine.handler import Handler
 from lro_grpc._errors import ConfigurationError
+from lro_grpc._runtime.clock import check_duration
 from lro_grpc._runtime.loop_thread import LoopThread
 from lro_grpc._server.limits import Queues
 from lro_grpc._server.unserved import Unserved
@@ -59,6 +63,11 @@ T = TypeVar("T")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 """The signals that begin the drain."""
+
+_NO_TIME = timedelta(0)
+
+_LOOK_SECONDS = 0.2
+"""The interval at which a ``grpc.server`` is looked at, for it may have been stopped otherwise."""
 
 _SIGNAL_MARGIN = timedelta(seconds=0.1)
 """The time for which a handler's error waits for the signal that it may come of."""
@@ -100,11 +109,14 @@ class Lifespan:
         self._starting_jobs: list[str] = []
         """Methods that have to be among them."""
         self._engine: Engine | None = None
-        self._signal_margin = timedelta(0)
+        self._signal_margin = _NO_TIME
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: LoopThread | None = None
         self.recovered = 0
         """Operations that a former process had in its hands, taken over by ``start``."""
+        self.is_serving = False
+        """Whether health checks are to say SERVING: from the start until a drain begins. A lame
+        duck does not, though it serves."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -143,6 +155,7 @@ class Lifespan:
             begun.pop_all()  # all of it goes on
         self._engine = engine
         self._loop = asyncio.get_running_loop()
+        self.is_serving = True
 
     async def stop(self, stop_server: Callable[[], Awaitable[object]]) -> None:
         """Drains: no new attempts, waiting calls answered, the server stopped, leases released.
@@ -154,6 +167,7 @@ class Lifespan:
         """
         assert self._engine is not None, "stop comes after start"
         self._engine.announce_shutdown()
+        self.is_serving = False
         self._loop = None
         self._engine.stop_claiming()
         self._notifier.drain()
@@ -168,6 +182,7 @@ class Lifespan:
         *,
         ready: Callable[[], object] = ...,
         draining: Callable[[], object] = ...,
+        lame_duck: timedelta = ...,
     ) -> Coroutine[Any, Any, None]: ...
 
     @overload
@@ -177,6 +192,7 @@ class Lifespan:
         *,
         ready: Callable[[], object] = ...,
         draining: Callable[[], object] = ...,
+        lame_duck: timedelta = ...,
     ) -> None: ...
 
     def run(
@@ -185,6 +201,7 @@ class Lifespan:
         *,
         ready: Callable[[], object] = lambda: None,
         draining: Callable[[], object] = lambda: None,
+        lame_duck: timedelta = _NO_TIME,
     ) -> Any:
         """Starts the operations and the server, and drains both on SIGTERM or SIGINT.
 
@@ -194,79 +211,88 @@ class Lifespan:
             draining: A function to call when the drain begins, before anything is refused: the
                 place to set a health check to NOT_SERVING. On ``grpc.aio`` it may be a coroutine
                 function.
+            lame_duck: The time after that for which the server goes on to serve, so that load
+                balancers see the health check before calls are refused. Another signal ends it.
 
         Returns:
             On a ``grpc.aio`` server a coroutine that ends after the drain; on a ``grpc.server``
             None, after the drain.
 
         Raises:
-            ConfigurationError: If the store cannot be opened, or ``draining`` not be called.
+            ConfigurationError: If the store cannot be opened, or ``draining`` not be called, or
+                ``lame_duck`` is no such time.
         """
+        check_duration("lame_duck", lame_duck, least=_NO_TIME, optional=False)
         if threading.current_thread() is threading.main_thread():
             self._signal_margin = _SIGNAL_MARGIN
         if isinstance(server, grpc.aio.Server):
-            return self._run_aio(server, ready, draining)
+            return self._run_aio(server, ready, draining, lame_duck)
         if inspect.iscoroutinefunction(draining):
             raise ConfigurationError(
                 "draining is a coroutine function, which a grpc.server has nobody to await;"
                 " give a function"
             )
-        return self._run_sync(server, ready, draining)
+        return self._run_sync(server, ready, draining, lame_duck)
 
     async def _run_aio(
         self,
         server: grpc.aio.Server,
         ready: Callable[[], object],
         draining: Callable[[], object],
+        lame_duck: timedelta,
     ) -> None:
         await self.start()
         grace = self._grace.total_seconds()
-        wanted = asyncio.Event()
+        signals: asyncio.Queue[None] = asyncio.Queue()
         ended: asyncio.Task[bool] | None = None
         loop = asyncio.get_running_loop()
 
         def drain() -> None:
             self._announce_shutdown()
-            wanted.set()
+            signals.put_nowait(None)
 
         try:
             with _on_signals(drain, loop):
                 await server.start()
                 ready()
                 ended = asyncio.create_task(server.wait_for_termination())
-                signalled = asyncio.create_task(wanted.wait())
-                try:
-                    await asyncio.wait({ended, signalled}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    signalled.cancel()
+                await _first_of(ended, signals.get())
+                self.is_serving = False
                 drained = draining()
                 if inspect.isawaitable(drained):
                     await drained
+                await _first_of(ended, signals.get(), lame_duck.total_seconds())
         finally:
             await self.stop(lambda: server.stop(grace))
             if ended is not None:
                 await ended  # the server has stopped
 
     def _run_sync(
-        self, server: grpc.Server, ready: Callable[[], object], draining: Callable[[], object]
+        self,
+        server: grpc.Server,
+        ready: Callable[[], object],
+        draining: Callable[[], object],
+        lame_duck: timedelta,
     ) -> None:
         grace = self._grace.total_seconds()
-        wanted = threading.Event()
+        signals: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.start_sync()
 
         def hear(number: int) -> None:
             if number in _SIGNALS:
                 self._announce_shutdown()
-                wanted.set()
 
         try:
-            with _on_signals(wanted.set), self._loop_thread().hearing_signals(hear):
+            with (
+                _on_signals(lambda: signals.put(None)),
+                self._loop_thread().hearing_signals(hear),
+            ):
                 server.start()
                 ready()
-                while not wanted.wait(0.2):
-                    if not server.wait_for_termination(0.001):
-                        break
+                _serve_until(signals, server)
+                self.is_serving = False
                 draining()
+                _serve_until(signals, server, lame_duck.total_seconds())
         finally:
             self.stop_sync(lambda: server.stop(grace).wait())
 
@@ -304,6 +330,28 @@ class Lifespan:
         if self._thread is None:
             self._thread = LoopThread()
         return self._thread
+
+
+async def _first_of(
+    ended: asyncio.Task[bool], signal_comes: Coroutine[Any, Any, None], seconds: float | None = None
+) -> None:
+    """Returns when the server has ended, a signal has come, or the time is over."""
+    signalled = asyncio.create_task(signal_comes)
+    try:
+        await asyncio.wait({ended, signalled}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        signalled.cancel()
+
+
+def _serve_until(
+    signals: queue.SimpleQueue[None], server: grpc.Server, seconds: float = float("inf")
+) -> None:
+    """Returns when the server has ended, a signal has come, or the time is over."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0 and server.wait_for_termination(0.001):
+        with contextlib.suppress(queue.Empty):
+            signals.get(timeout=min(left, _LOOK_SECONDS))
+            return
 
 
 _handled: set[signal.Signals] = set()

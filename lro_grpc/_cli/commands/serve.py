@@ -10,6 +10,7 @@ import re
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Collection, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ import typer
 import lro_grpc
 from lro_grpc._cli.connection import DEFAULT_TARGET
 from lro_grpc._cli.exit_codes import Exit
+from lro_grpc._cli.parameters import LameDuck
 from lro_grpc._cli.server import (
     DEMO_PARENT,
     AddServicers,
@@ -97,6 +99,7 @@ def serve(
             help="The authorities of clients (PEM): who shows no certificate of theirs is refused.",
         ),
     ] = None,
+    lame_duck: LameDuck = None,
 ) -> None:
     """Serves until a signal stops it; exits with 2 and the reason if it cannot start."""
 
@@ -123,7 +126,10 @@ def serve(
                 print(f"try            {_proposal(service, address, is_secure)}", flush=True)
 
             await operations.run(
-                server, ready=print_banner, draining=checks.enter_graceful_shutdown
+                server,
+                ready=print_banner,
+                draining=checks.enter_graceful_shutdown,
+                lame_duck=lame_duck or timedelta(0),
             )
 
     try:

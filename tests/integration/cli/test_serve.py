@@ -220,6 +220,37 @@ def test_the_health_check_shows_a_drain(tmp_path: Path) -> None:
         assert served.process.wait(timeout=20) == 0
 
 
+@pytest.mark.parametrize("lame_duck", ["3600", "3600s"])
+def test_a_lame_duck_serves_new_calls_with_its_health_at_not_serving(
+    tmp_path: Path, lame_duck: str
+) -> None:
+    with (
+        serving("--lame-duck", lame_duck, cwd=tmp_path) as served,
+        grpc.insecure_channel(served.target) as channel,
+    ):
+        health = health_pb2_grpc.HealthStub(channel)
+        watches = [
+            health.Watch(health_pb2.HealthCheckRequest(service=service), timeout=20)
+            for service in ("", *SERVICES)
+        ]
+        for watch in watches:
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        served.process.send_signal(signal.SIGTERM)
+        for watch in watches:
+            assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            watch.cancel()
+        assert OperationsClient(channel).future(create(channel, "late")).result() is not None
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(timeout=20) == 0
+
+
+@pytest.mark.parametrize("wrong", ["-1", "soon", "0"])
+def test_a_lame_duck_that_is_no_time_is_wrong_usage(tmp_path: Path, wrong: str) -> None:
+    served = run("serve", "--lame-duck", wrong, cwd=tmp_path)
+    assert served.returncode == 2
+    assert "--lame-duck" in served.stderr
+
+
 def test_the_banner_has_the_number_of_recovered_operations(tmp_path: Path) -> None:
     with serving(cwd=tmp_path) as served, grpc.insecure_channel(served.target) as channel:
         schema = "CREATE TABLE t (a INTEGER);"

@@ -1,11 +1,11 @@
-"""A server in a process of its own: ``fleet_process.py STACK STORE-URL [DRAINING]``.
+"""A server in a process of its own: ``fleet_process.py STACK STORE-URL [DRAINING [LAME-DUCK]]``.
 
 STACK is ``sync``, ``aio``, or ``own-loop`` for one that is started without ``Operations.run``, on a
 loop on which Python's own handler of Ctrl-C stands.
 
 Prints ``listening PORT``, then ``began NAME ATTEMPT`` for each attempt, and ``drained`` at last.
 DRAINING is what its ``draining`` does after it has printed ``draining``: ``hold`` and
-``hold-async`` wait for a line from stdin, ``raise`` fails.
+``hold-async`` wait for a line from stdin, ``raise`` fails. LAME-DUCK is in seconds.
 """
 
 from __future__ import annotations
@@ -95,14 +95,20 @@ def fail() -> None:
 
 DRAINING: dict[str, Callable[[], object]] = {
     "nothing": lambda: None,
+    "print": lambda: print("draining", flush=True),
+    "health": lambda: print("draining is_serving:", OPERATIONS[0].is_serving, flush=True),
     "hold": hold,
     "hold-async": hold_async,
     "raise": fail,
 }
 
 
-def main(stack: str, url: str, draining: str = "nothing") -> None:
+OPERATIONS: list[lro_grpc.Operations] = []
+
+
+def main(stack: str, url: str, draining: str = "nothing", lame_duck: str = "0") -> None:
     operations = lro_grpc.Operations(url, grace=timedelta(seconds=5))
+    OPERATIONS.append(operations)
 
     def run(server: Any) -> Any:
         registrar = operations.attach(server)
@@ -112,6 +118,7 @@ def main(stack: str, url: str, draining: str = "nothing") -> None:
             server,
             ready=lambda: print("listening", port, flush=True),
             draining=DRAINING[draining],
+            lame_duck=timedelta(seconds=float(lame_duck)),
         )
 
     async def serve() -> None:

@@ -202,6 +202,70 @@ def test_a_drain_is_announced_before_anything_is_refused(
     assert response_of(again.done(late)) == Instance(name="late", seed_rows=2)
 
 
+def test_a_lame_duck_serves_until_another_signal_comes(
+    stack: str, file_url: str, spawn: Any, serve: Serve
+) -> None:
+    """Nothing is refused or answered early, though the drain has been announced."""
+    process = spawn(stack, file_url, "print", "3600").listening()
+    name = process.create(instance_id="i").name
+    assert process.reported("began") == f"{name} 1"
+    waiting = process.lro.WaitOperation.future(wait_request(name, 600), timeout=SECONDS)
+    process.lro.WaitOperation(wait_request(name, 0), timeout=SECONDS)
+    process.process.send_signal(signal.SIGTERM)
+    assert process.reported("draining") == ""
+    late = process.create(instance_id="late").name
+    assert process.reported("began") == f"{late} 1"
+    assert not waiting.done()
+    process.process.send_signal(signal.SIGINT)
+    assert not waiting.result(SECONDS).done
+    assert process.reported("drained") == ""
+    assert process.ended() == (0, "")
+
+    async def run(self: Any, request: Any, op: Any) -> Any:
+        return Instance(name=request.instance_id, seed_rows=op.attempt)
+
+    again = serve(fleet("CreateInstance", run), store=file_url)
+    assert again.operations.recovered == 0
+    assert response_of(again.done(name)) == Instance(name="i", seed_rows=2)
+    assert response_of(again.done(late)) == Instance(name="late", seed_rows=2)
+
+
+def test_a_lame_duck_is_not_said_to_be_serving(stack: str, file_url: str, spawn: Any) -> None:
+    process = spawn(stack, file_url, "health", "3600").listening()
+    process.process.send_signal(signal.SIGTERM)
+    assert process.reported("draining") == "is_serving: False"
+    process.process.send_signal(signal.SIGTERM)
+    assert process.reported("drained") == ""
+
+
+def test_operations_are_serving_from_their_start_to_their_stop(serve: Serve, held: Held) -> None:
+    assert not lro_grpc.Operations("memory:").is_serving
+    server = serve(held.servicer())
+    assert server.operations.is_serving
+    server.close()
+    assert not server.operations.is_serving
+
+
+def test_a_lame_duck_drains_when_its_time_is_over(stack: str, file_url: str, spawn: Any) -> None:
+    process = spawn(stack, file_url, "print", "0.5").listening()
+    name = process.create(instance_id="i").name
+    assert process.reported("began") == f"{name} 1"
+    process.process.send_signal(signal.SIGTERM)
+    assert process.reported("draining") == ""
+    late = process.create(instance_id="late").name
+    assert process.reported("began") == f"{late} 1"
+    assert process.reported("drained") == ""
+    assert process.ended() == (0, "")
+
+
+@pytest.mark.parametrize("wrong", [timedelta(seconds=-1), None, "5s"])
+def test_a_lame_duck_that_is_no_time_is_refused(file_url: str, wrong: Any) -> None:
+    operations = lro_grpc.Operations(file_url)
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    with pytest.raises(lro_grpc.ConfigurationError, match="lame_duck is"):
+        operations.run(operations.attach(server), lame_duck=wrong)
+
+
 def test_a_draining_that_fails_is_raised_and_the_server_drains_all_the_same(
     stack: str, file_url: str, spawn: Any, serve: Serve
 ) -> None:
