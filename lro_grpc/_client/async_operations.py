@@ -42,8 +42,9 @@ class AsyncOperationsClient:
         channel: The channel on which the operations were started; it stays the caller's to close.
         call_metadata: gRPC metadata that is sent with every call.
         backoff: The pauses between polls, and after UNAVAILABLE.
-        retry: When a single call that failed is made again; None for never. A wait, and a resume,
-            which is not the same when it is repeated, are made once in any case.
+        retry: When a single call that failed is made again, None for never; its codes are outlived
+            by a future's wait, too. ``wait``, and a resume, which is not the same when it is
+            repeated, are made once in any case.
         clock: The clock; for tests.
         random: Gives numbers uniform in [0, 1); for tests.
     """

@@ -32,12 +32,15 @@ through: that goes next, and the Watch rests for 30 s.
 
 **Errors.** UNAVAILABLE is waited out. DEADLINE_EXCEEDED means "not done yet", and a Get goes next,
 which a server that let a Wait run into its deadline may still answer. CANCELLED comes from a
-server that shuts down, and is believed when it is repeated. Any other error ends the plan, and so
-the wait of all; that of a Watch only if a Wait or a Get has it, too.
+server that shuts down, and is believed when it is repeated. RESOURCE_EXHAUSTED is waited out if
+the server says when to come again, and so are the codes of the client's ``Retry``. Any other error
+ends the plan, and so the wait of all; that of a Watch only if a Wait or a Get has it, too.
 
 **Pauses.** A call that the server held is followed by the next at once. One that it answered at
 once, done or not (P9), is followed by a pause, which grows from call to call (C8) unless the server
-names it; so no server makes the client a busy loop.
+names it; so no server makes the client a busy loop. An answer may name the pause before the next
+Get, for up to an hour. A refusal can only make the pause longer, for up to a minute: a front end
+that nobody has asked may have written it.
 
 **The last poll.** Pauses are up to 5 s, and a server that is slow or away may answer none of the
 shared calls in time. So a waiter whose time is over makes a Get of its own, and gives it 0.5 s. It
@@ -58,6 +61,7 @@ from typing import Any, TypeAlias
 
 from google.longrunning import operations_pb2
 from google.protobuf.message import Message
+from google.rpc import error_details_pb2
 
 from lro.v1 import operation_control_service_pb2
 from lro_grpc._errors import Code, LroError, OperationTimeoutError
@@ -85,12 +89,13 @@ _UNIMPLEMENTED_FOR = 600.0
 _MOST_CANCELLED_IN_A_ROW = 3
 """How often in a row a server may answer CANCELLED, as one that shuts down does."""
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 3600.0
-"""The bounds of the pause that a server may ask for."""
+"""The bounds of the pause that a server may ask for with an answer."""
+_LONGEST_RETRY_DELAY = 60.0
+"""The longest pause that a server may ask for with a refusal."""
 
 WATCH, WAIT, GET = "WatchOperation", "WaitOperation", "GetOperation"
 
 _TRANSIENT = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED})
-_INCONCLUSIVE = _TRANSIENT | {Code.CANCELLED}
 
 
 class Unimplemented:
@@ -224,15 +229,15 @@ def call_steps(
         LroError: The error that the last attempt ended with.
     """
     end = None if call.timeout is None else clock() + call.timeout.total_seconds()
-    attempts, codes = (retry.attempts, retry.codes) if retry else (1, frozenset())
+    attempts = retry.attempts if retry else 1
     pauses = (retry or DEFAULT_RETRY).backoff.pauses(random)
     for attempt in range(1, attempts + 1):
         reply = yield call
         assert reply is not None
         if reply.error is None:
             return reply.message
-        pause = next(pauses)
-        if attempt == attempts or reply.error.code not in codes:
+        pause = _pause(next(pauses), reply, random)
+        if attempt == attempts or reply.error.code not in codes_of(retry):
             raise reply.error
         if end is not None:
             left = end - clock() - pause
@@ -244,13 +249,21 @@ def call_steps(
     raise AssertionError("the last attempt returns or raises")
 
 
-def refresh_steps(snapshot: Snapshot, timeout: timedelta = RPC_TIMEOUT) -> Steps:
+def codes_of(retry: Retry | None) -> frozenset[Code]:
+    """Returns the codes after which a call is made again."""
+    return frozenset(retry.codes) if retry else frozenset()
+
+
+def refresh_steps(
+    snapshot: Snapshot, *, outlives: frozenset[Code], timeout: timedelta = RPC_TIMEOUT
+) -> Steps:
     """Plans one refresh of a snapshot: one Get, or nothing if the operation is known to be done.
 
     A server that is away or shuts down leaves the snapshot as it is; that is no error.
 
     Args:
         snapshot: The snapshot of the operation.
+        outlives: The codes that are no error either.
         timeout: The deadline of the call.
 
     Raises:
@@ -258,7 +271,7 @@ def refresh_steps(snapshot: Snapshot, timeout: timedelta = RPC_TIMEOUT) -> Steps
     """
     if not snapshot.operation.done:
         reply = yield get_call(snapshot.operation.name, timeout)
-        if reply and reply.error and reply.error.code not in _INCONCLUSIVE:
+        if reply and reply.error and not _may_pass(reply.error, outlives | {Code.CANCELLED}):
             raise reply.error
 
 
@@ -268,6 +281,7 @@ def follow_steps(
     wants_updates: Callable[[], bool],
     until: Callable[[], float],
     backoff: Backoff,
+    outlives: frozenset[Code],
     unimplemented: Unimplemented,
     clock: Callable[[], float],
     random: Callable[[], float],
@@ -279,6 +293,7 @@ def follow_steps(
         wants_updates: Returns whether anybody wants to see the changes on the way.
         until: Returns the time until which anybody waits.
         backoff: The pauses.
+        outlives: The codes that are waited out, beside those that always are.
         unimplemented: The methods that the server lacks; the plan adds those that it finds.
         clock: Gives the present time in seconds.
         random: Gives numbers uniform in [0, 1).
@@ -322,7 +337,9 @@ def follow_steps(
         was_held = server_wait > 0 and ended - now >= min(_HELD_FROM, server_wait) * 0.9
         if isinstance(step, Watch) and snapshot.answered_at < now:
             was_held = False  # The server has but taken its time to refuse it.
-        is_transient = code in _TRANSIENT or 0 < cancelled_in_a_row <= _MOST_CANCELLED_IN_A_ROW
+        is_transient = 0 < cancelled_in_a_row <= _MOST_CANCELLED_IN_A_ROW or (
+            reply.error is not None and _may_pass(reply.error, outlives)
+        )
         watch_refused = isinstance(step, Watch) and not was_held
         if watch_refused and not is_transient:
             watch_from = ended + _WATCH_COOL_DOWN
@@ -331,13 +348,39 @@ def follow_steps(
             raise reply.error
         if was_held:
             pauses = backoff.pauses(random)
-        if not was_held or code is Code.UNAVAILABLE:
-            pause = next(pauses)
-            if reply.poll_after is not None:
-                pause = min(max(reply.poll_after, _SHORTEST_PAUSE), _LONGEST_PAUSE)
-                pause *= 1 + random() / 10  # so that the pollers of one server do not come at once
+        if not was_held or (reply.error and not timed_out):
+            pause = _pause(next(pauses), reply, random)
             if pause > 0:
                 yield Sleep(pause)
+
+
+def _may_pass(error: LroError, outlives: frozenset[Code]) -> bool:
+    """Whether a call that ended with an error is worth another one, with nothing changed."""
+    if error.code in _TRANSIENT or error.code in outlives:
+        return True
+    return error.code is Code.RESOURCE_EXHAUSTED and _retry_delay(error) is not None
+
+
+def _retry_delay(error: LroError) -> float | None:
+    """Returns the seconds after which the server wants to be asked again, if it says so."""
+    for detail in error.details:
+        if isinstance(detail, error_details_pb2.RetryInfo):
+            return detail.retry_delay.seconds + detail.retry_delay.nanos / 1e9
+    return None
+
+
+def _pause(own: float, reply: Reply, random: Callable[[], float]) -> float:
+    """Returns the seconds until the next call: the plan's own, or what the server asks for."""
+    if reply.error is not None:
+        asked = _retry_delay(reply.error)
+        if asked is None or asked <= own:
+            return own
+        pause = min(asked, _LONGEST_RETRY_DELAY)
+    elif reply.poll_after is not None:
+        pause = min(max(reply.poll_after, _SHORTEST_PAUSE), _LONGEST_PAUSE)
+    else:
+        return own
+    return pause * (1 + random() / 10)  # so that the pollers of one server do not come at once
 
 
 def _next_step(

@@ -156,7 +156,8 @@ class ServiceClient(_ServiceClient):
         operations: Follows the operations; a client on the same channel unless given.
         call_metadata: gRPC metadata that is sent with every call, also of ``operations`` unless
             given.
-        retry: When a start that has a ``request_id`` is made again; None for never (C2, C3).
+        retry: When a start that has a ``request_id`` is made again; None for never (C2, C3). Also
+            of ``operations`` unless given.
         new_request_id: Makes a ``request_id``.
         clock: The clock; for tests.
         random: Gives numbers uniform in [0, 1); for tests.
@@ -177,7 +178,9 @@ class ServiceClient(_ServiceClient):
         random: Callable[[], float] = random_module.random,
     ) -> None:
         super().__init__(channel, call_metadata, retry, new_request_id, clock, random)
-        self.operations = operations or OperationsClient(channel, call_metadata=call_metadata)
+        self.operations = operations or OperationsClient(
+            channel, call_metadata=call_metadata, retry=retry
+        )
 
     def _start(
         self,
@@ -252,7 +255,8 @@ class AsyncServiceClient(_ServiceClient):
         operations: Follows the operations; a client on the same channel unless given.
         call_metadata: gRPC metadata that is sent with every call, also of ``operations`` unless
             given.
-        retry: When a start that has a ``request_id`` is made again; None for never (C2, C3).
+        retry: When a start that has a ``request_id`` is made again; None for never (C2, C3). Also
+            of ``operations`` unless given.
         new_request_id: Makes a ``request_id``.
         clock: The clock; for tests.
         random: Gives numbers uniform in [0, 1); for tests.
@@ -273,7 +277,9 @@ class AsyncServiceClient(_ServiceClient):
         random: Callable[[], float] = random_module.random,
     ) -> None:
         super().__init__(channel, call_metadata, retry, new_request_id, clock, random)
-        self.operations = operations or AsyncOperationsClient(channel, call_metadata=call_metadata)
+        self.operations = operations or AsyncOperationsClient(
+            channel, call_metadata=call_metadata, retry=retry
+        )
 
     async def _start(
         self,

@@ -25,7 +25,7 @@ class Session:
     Args:
         connection: The server.
         backoff: The pauses between polls, and after UNAVAILABLE.
-        retry: When a single call is made again.
+        retry: When a single call is made again, and what a wait outlives.
         clock: The clock.
         random: Gives numbers uniform in [0, 1).
     """
@@ -97,6 +97,7 @@ class Session:
             self._connection,
             known,
             backoff=self._backoff,
+            outlives=plan.codes_of(self._retry),
             clock=self._clock,
             random=self._random,
         )

@@ -81,6 +81,7 @@ class Watcher:
         connection: The server.
         operation: Its latest known state.
         backoff: The pauses between polls, and after UNAVAILABLE.
+        outlives: The codes that a wait outlives, beside those that every wait does.
         clock: The clock.
         random: Gives numbers uniform in [0, 1).
     """
@@ -91,12 +92,14 @@ class Watcher:
         operation: operations_pb2.Operation,
         *,
         backoff: backoff.Backoff,
+        outlives: frozenset[Code],
         clock: Clock,
         random: Callable[[], float],
     ) -> None:
         self.snapshot = plan.Snapshot(operation)
         self._connection = connection
         self._backoff = backoff
+        self._outlives = outlives
         self._clock = clock
         self._random = random
         self._waiters: set[_Waiter] = set()
@@ -129,7 +132,8 @@ class Watcher:
         Raises:
             LroError: If the call failed for good.
         """
-        await async_drive(plan.refresh_steps(self.snapshot), self._perform)
+        steps = plan.refresh_steps(self.snapshot, outlives=self._outlives)
+        await async_drive(steps, self._perform)
 
     async def states(
         self, timeout: timedelta | None
@@ -194,6 +198,7 @@ class Watcher:
             wants_updates=self._wants_updates,
             until=self._followed_until,
             backoff=self._backoff,
+            outlives=self._outlives,
             unimplemented=self._connection.unimplemented,
             clock=self._clock.monotonic,
             random=self._random,

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import traceback
+from datetime import datetime, timezone
 from typing import Any
 
 import grpc
 import requests
 from google.api_core import exceptions
-from google.auth.exceptions import GoogleAuthError, TransportError
-from google.protobuf import any_pb2, struct_pb2
+from google.auth.exceptions import (
+    GoogleAuthError,
+    ResponseError,
+    TimeoutError,  # noqa: A004 - it is theirs that is meant
+    TransportError,
+)
+from google.protobuf import any_pb2, json_format, struct_pb2
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from lro_grpc import _anys
 from lro_grpc._dialects import canonical_json, http_status
 from lro_grpc._errors import Code, LroError, from_status
+from lro_grpc._wire.retry_delays import add_retry_info
 from lro_grpc._wire.rpc_errors import code_of, from_rpc_error
+
+_FIRST_REFUSAL = 400
+"""The first HTTP status that refuses a call."""
 
 
 def from_api_error(error: BaseException) -> LroError:
@@ -27,12 +39,15 @@ def from_api_error(error: BaseException) -> LroError:
 
     Returns:
         An error with code, reason, domain, metadata and details, as the server has sent them over
-        gRPC or as JSON; a detail in JSON whose type is not known here is a ``Struct``. The code is
-        UNAVAILABLE if the server could not be reached, DEADLINE_EXCEEDED if the client gave up
-        repeating its call, UNAUTHENTICATED if it has no credentials, and UNKNOWN for an exception
-        that says nothing of the kind.
+        gRPC or as JSON; a detail in JSON whose type is not known here is a ``Struct``, and the
+        delay of a ``Retry-After`` is a ``RetryInfo``. The code is that of the HTTP status if the
+        body is no error of Google's; UNAVAILABLE if the server could not be reached, or its answer
+        breaks off; DEADLINE_EXCEEDED if the client gave up repeating its call; UNAUTHENTICATED if
+        it has no credentials; and UNKNOWN for an exception that says nothing of the kind.
     """
     found = _error_of(error)
+    if (response := _refusal(error)) is not None:
+        add_retry_info(found, response.headers.items(), now=datetime.now(timezone.utc))
     found.__cause__ = error
     return found
 
@@ -49,8 +64,14 @@ def _error_of(error: BaseException) -> LroError:
             return from_status(status)
         case exceptions.RetryError():
             return LroError(str(error), code=Code.DEADLINE_EXCEEDED)
-        case requests.ConnectionError() | requests.Timeout() | TransportError():
+        case _ if (response := _refusal(error)) is not None:
+            status = response.status_code
+            code = http_status.code_of_response(status)
+            return LroError(f"HTTP {status}, and the client raised {error!r}", code=code)
+        case requests.ConnectionError() | requests.Timeout() | TransportError() | TimeoutError():
             return LroError(str(error), code=Code.UNAVAILABLE)
+        case _ if _breaks_off(error):
+            return LroError(f"the answer breaks off: {error}", code=Code.UNAVAILABLE)
         case GoogleAuthError():
             code = Code.UNAVAILABLE if error.retryable else Code.UNAUTHENTICATED
             return LroError(str(error), code=code)
@@ -61,6 +82,44 @@ def _code(error: exceptions.GoogleAPICallError) -> Code:
     if isinstance(error.grpc_status_code, grpc.StatusCode):
         return code_of(error.grpc_status_code)
     return http_status.code_of_response(error.code or 0)
+
+
+def _refusal(error: BaseException) -> Any:
+    """Returns the HTTP response, sync or async, by which a server refused the call; else None.
+
+    google-api-core makes an error of a response only if its body is what Google's servers send, and
+    otherwise stumbles over the body. The response is then in the frame where it did.
+    """
+    if isinstance(error, exceptions.GoogleAPICallError):
+        return error.response if hasattr(error.response, "headers") else None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        response = frame.f_locals.get("response")
+        status = getattr(response, "status_code", None)
+        if isinstance(status, int) and status >= _FIRST_REFUSAL:
+            return response
+    return None
+
+
+def _breaks_off(error: BaseException) -> bool:
+    """Whether the body of an answer came to an end too soon, as the transport or its JSON shows."""
+    match error:
+        case (
+            requests.exceptions.ChunkedEncodingError()
+            | requests.exceptions.ContentDecodingError()
+            | ResponseError()
+        ):
+            return True
+        case json.JSONDecodeError():
+            text = error.doc.strip()
+            return not text or (
+                text.startswith("{") and (error.pos >= len(text) or text[-1] != "}")
+            )
+        case UnicodeDecodeError():
+            return error.end >= len(error.object)
+        case json_format.ParseError(__cause__=ValueError() as cause):
+            return _breaks_off(cause)
+    # aiohttp's, whose package is not there if the client is sync
+    return type(error).__name__ == "ClientPayloadError"
 
 
 def _packed(detail: Any) -> any_pb2.Any:

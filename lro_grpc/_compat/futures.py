@@ -16,7 +16,7 @@ from lro_grpc._client.payloads import MetadataT, ResponseT
 from lro_grpc._client.session import Session
 from lro_grpc._compat.connection import AsyncWrappedConnection, ThreadWrappedConnection
 from lro_grpc._compat.wrapped import parts_of
-from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, Backoff
+from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, DEFAULT_RETRY, Backoff, Retry
 from lro_grpc._wire import proto_plus
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def future(
     metadata: type[M] | None = None,
     channel: grpc.Channel | None = None,
     backoff: Backoff = DEFAULT_BACKOFF,
+    retry: Retry | None = DEFAULT_RETRY,
 ) -> OperationFuture[R, M]:
     """Turns the operation that a Google client returned into a future.
 
@@ -102,6 +103,7 @@ def future(
             makes all calls over it, and so can use every method of the server: WatchOperation,
             WaitOperation, Pause, Resume, Delete.
         backoff: The pauses between polls, and after UNAVAILABLE.
+        retry: As for an ``OperationsClient``.
 
     Returns:
         A future whose results, metadata and updates are of these types. An
@@ -120,7 +122,7 @@ def future(
     wrapped = parts_of(operation)
     connection = ThreadConnection(channel, ()) if channel else ThreadWrappedConnection(wrapped)
     return GoogleOperationFuture(
-        Session(connection, backoff=backoff),
+        Session(connection, backoff=backoff, retry=retry),
         operation.operation,
         response or wrapped.response,
         metadata or wrapped.metadata,
@@ -134,6 +136,7 @@ def async_future(
     metadata: type[M] | None = None,
     channel: grpc.aio.Channel | None = None,
     backoff: Backoff = DEFAULT_BACKOFF,
+    retry: Retry | None = DEFAULT_RETRY,
 ) -> AsyncOperationFuture[R, M]:
     """Turns the operation that an async Google client returned into a future.
 
@@ -147,7 +150,7 @@ def async_future(
     wrapped = parts_of(operation)
     connection = AsyncConnection(channel, ()) if channel else AsyncWrappedConnection(wrapped)
     return AsyncGoogleOperationFuture(
-        Session(connection, backoff=backoff),
+        Session(connection, backoff=backoff, retry=retry),
         operation.operation,
         response or wrapped.response,
         metadata or wrapped.metadata,

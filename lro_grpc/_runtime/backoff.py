@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import timedelta
 
 from lro_grpc._errors import Code
@@ -55,24 +55,42 @@ then on there is one each 2.5 s."""
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Retry:
-    """The policy by which a single call that failed is made again (C2, C3).
+    """The policy by which a call that failed is made again (C2, C3).
+
+    A single call is made again after a pause, and so many times at most. A wait outlives the same
+    codes, as long as it lasts and with the client's own ``Backoff``, beside those that every wait
+    outlives: UNAVAILABLE, DEADLINE_EXCEEDED, CANCELLED for a while, and RESOURCE_EXHAUSTED if the
+    server says when to come again. Both keep to the delay that a server asks for (``RetryInfo``,
+    ``grpc-retry-pushback-ms``, ``Retry-After``), up to a minute.
 
     Attributes:
         codes: The codes that are worth another attempt.
-        backoff: The pauses between the attempts.
-        attempts: Attempts at most, the first one included.
+        backoff: The pauses between the attempts of a single call.
+        attempts: Attempts of a single call at most, the first one included.
 
     Raises:
-        ValueError: If there is to be less than one attempt.
+        TypeError: If ``codes`` are no codes, or ``backoff`` is no Backoff.
+        ValueError: If there is to be less than one attempt, or OK is among the codes.
     """
 
-    codes: frozenset[Code] = frozenset({Code.UNAVAILABLE})
+    codes: Collection[Code] = frozenset({Code.UNAVAILABLE})
     backoff: Backoff = Backoff(timedelta(seconds=0.5), 2, timedelta(seconds=10))
     attempts: int = 5
 
     def __post_init__(self) -> None:
-        if not isinstance(self.attempts, int) or self.attempts < 1:
-            raise ValueError(f"{self} needs at least one attempt; give retry=None to have just one")
+        codes = self.codes
+        if not isinstance(codes, Collection) or not all(isinstance(one, Code) for one in codes):
+            raise TypeError(f"codes is {codes!r}; give a set of lro_grpc.Code")
+        if Code.OK in codes:
+            raise ValueError("codes has OK, with which no call fails; give the codes of errors")
+        object.__setattr__(self, "codes", frozenset(codes))
+        if not isinstance(self.backoff, Backoff):
+            raise TypeError(f"backoff is {self.backoff!r}; give a Backoff")
+        attempts = self.attempts
+        if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
+            raise ValueError(
+                f"attempts is {attempts!r}; give at least one attempt, or retry=None for just one"
+            )
 
 
 DEFAULT_RETRY = Retry()

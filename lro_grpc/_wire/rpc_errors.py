@@ -11,6 +11,7 @@ from google.rpc import status_pb2
 
 from lro_grpc._errors import Code, LroError, from_status
 from lro_grpc._wire import headers
+from lro_grpc._wire.retry_delays import add_retry_info
 
 if TYPE_CHECKING:
     import grpc
@@ -26,7 +27,8 @@ def from_rpc_error(error: grpc.RpcError) -> LroError:
     Returns:
         An error with the RPC's code, and with reason, domain, metadata and details of the
         ``google.rpc.Status`` in the trailing metadata (AIP-193). Without a Status, or with one
-        that is broken or contradicts the RPC's code, the reason is the code's name.
+        that is broken or contradicts the RPC's code, the reason is the code's name. A delay that
+        the trailing metadata asks for is a ``RetryInfo`` among the details.
     """
     code = code_of(error.code())
     trailers: Any = error.trailing_metadata() or ()
@@ -35,6 +37,7 @@ def from_rpc_error(error: grpc.RpcError) -> LroError:
         found = from_status(status)
     else:
         found = LroError(error.details() or "the server gave no message", code=code)
+    add_retry_info(found, trailers)
     found.__cause__ = error
     return found
 

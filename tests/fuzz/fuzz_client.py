@@ -20,7 +20,7 @@ from lro_grpc._client import payloads
 from lro_grpc._client.connection import _poll_after
 from lro_grpc._client.update import update_of
 from lro_grpc._dialects.view import OperationView
-from lro_grpc._errors import LroError, from_status, to_status
+from lro_grpc._errors import Code, LroError, from_status, to_status
 from lro_grpc._http.vendors import longrunning
 from lro_grpc._inspection.message_types import MessageTypes
 from lro_grpc._inspection.summary import summarize
@@ -100,7 +100,7 @@ def error_of_a_server(data: bytes) -> None:
     for code in grpc.StatusCode:
         if code is grpc.StatusCode.OK:
             continue
-        for trailers in (None, ((headers.STATUS_DETAILS, data), ("other", text_of(data)))):
+        for trailers in (None, ((headers.STATUS_DETAILS, data), ("retry-after", text_of(data)))):
             found = from_rpc_error(FailedCall(code, trailers))
             assert found.code.name == code.name
             assert to_status(found).code == found.code
@@ -198,6 +198,8 @@ def error_of_a_rest_server(data: bytes) -> None:
         response.request = requests.Request("GET", "http://127.0.0.1/x").prepare()
         try:
             raised = exceptions.from_http_response(response)
-        except Exception:  # noqa: BLE001 - of google-api-core itself
-            continue
-        shown_everywhere(from_api_error(raised))
+        except Exception as stumbled:  # noqa: BLE001 - of google-api-core itself
+            raised = stumbled
+        found = from_api_error(raised)
+        assert found.code is not Code.UNKNOWN
+        shown_everywhere(found)

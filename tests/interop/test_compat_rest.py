@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import email.utils
 import http.server
 import json
 import threading
+import time
 from collections import deque
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from fleet import Instance
-from google.api_core import operation, operations_v1
+from google.api_core import operation, operation_async, operations_v1
 from google.auth.credentials import AnonymousCredentials
 from google.longrunning import operations_pb2
 from google.protobuf import json_format, struct_pb2
@@ -27,16 +30,29 @@ NAME = "projects/p/operations/1"
 QUICK = lro_grpc.Backoff(initial=timedelta(milliseconds=10), maximum=timedelta(milliseconds=50))
 
 
+class Answer(NamedTuple):
+    status: int
+    body: str
+    headers: dict[str, str]
+    length: int = 0
+    """The length that it says it has: 0 for its own, -1 for none at all."""
+
+
 class Server(http.server.ThreadingHTTPServer):
     """Gives the answers that a test wants, in turn; the last one for ever."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.requests: list[tuple[str, str]] = []
-        self.answers: deque[tuple[int, str]] = deque()
+        self.answers: deque[Answer] = deque()
 
-    def will_answer(self, status: int, body: Any) -> None:
-        self.answers.append((status, body if isinstance(body, str) else json.dumps(body)))
+    def will_answer(self, status: int, body: Any, **headers: str) -> None:
+        text = body if isinstance(body, str) else json.dumps(body)
+        self.answers.append(Answer(status, text, headers))
+
+    def will_break_off(self, body: str, *, length: int | None) -> None:
+        """Closes the connection after the body, which it says to be of this length."""
+        self.answers.append(Answer(200, body, {}, length or -1))
 
     def will_refuse(self, status: int, message: str, *details: Any) -> None:
         error = {"code": status, "message": message, "details": details}
@@ -60,12 +76,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def answer(self) -> None:
         server = self.server
         server.requests.append((self.command, self.path))
-        status, body = server.answers.popleft() if len(server.answers) > 1 else server.answers[0]
-        self.send_response(status)
+        answer = server.answers.popleft() if len(server.answers) > 1 else server.answers[0]
+        self.send_response(answer.status)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
+        for name, value in answer.headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        if answer.length >= 0:
+            self.send_header("Content-Length", str(answer.length or len(answer.body)))
         self.end_headers()
-        self.wfile.write(body.encode())
+        self.wfile.write(answer.body.encode())
 
     def log_message(self, *_: Any) -> None:
         """Says nothing."""
@@ -142,6 +161,117 @@ def test_an_error_that_is_not_json_has_its_code(server: Server, future: Any) -> 
     with pytest.raises(lro_grpc.LroError, match="Not Found") as raised:
         future.result()
     assert (raised.value.code, raised.value.reason) == (Code.NOT_FOUND, "NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    "body",
+    ['{"error": "overloaded"}', '{"message": "busy"}', '["busy"]', "", '{"error": {"me', "7"],
+)
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(503, Code.UNAVAILABLE), (429, Code.RESOURCE_EXHAUSTED), (504, Code.DEADLINE_EXCEEDED)],
+)
+def test_a_refusal_in_other_json_has_the_code_of_its_status(
+    server: Server, future: Any, status: int, code: Code, body: str
+) -> None:
+    server.will_answer(status, body)
+    with pytest.raises(lro_grpc.LroError) as raised:
+        future.cancel()
+    assert raised.value.code is code
+
+
+@pytest.mark.parametrize("status", [503, 504, 408, 502])
+def test_a_refusal_that_may_pass_is_waited_out_whatever_its_body(
+    server: Server, future: Any, status: int
+) -> None:
+    server.will_answer(status, {"error": "overloaded"})
+    server.will_end()
+    assert future.result() == Instance(name="i")
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("length", [None, 500])
+@pytest.mark.parametrize(
+    "body", ["", "{", f'{{"name": "{NAME}"', f'{{"name": "{NAME}", "done": fal', '{"metadata": {}']
+)
+def test_an_answer_that_breaks_off_is_waited_out(
+    server: Server, future: Any, body: str, length: int | None
+) -> None:
+    server.will_break_off(body, length=length)
+    server.will_end()
+    assert future.result() == Instance(name="i")
+    assert len(server.requests) == 2
+
+
+def test_an_answer_of_another_kind_is_an_error(server: Server, future: Any) -> None:
+    server.will_answer(200, "<html>Sign in</html>")
+    with pytest.raises(lro_grpc.LroError) as raised:
+        future.result()
+    assert raised.value.code is Code.UNKNOWN
+
+
+def test_retry_after_is_heeded_and_outlived(server: Server, future: Any) -> None:
+    server.will_answer(429, {"error": {"message": "slow down"}}, Retry_After="1")
+    server.will_end()
+    begun = time.monotonic()
+    assert future.result() == Instance(name="i")
+    assert time.monotonic() >= begun + 1
+
+
+@pytest.mark.parametrize("body", [{"error": {"message": "slow down"}}, {"error": "slow down"}])
+@pytest.mark.parametrize("in_seconds", [True, False])
+def test_retry_after_is_in_the_details_of_the_error(
+    server: Server, future: Any, body: Any, in_seconds: bool
+) -> None:
+    until = email.utils.formatdate(time.time() + 30, usegmt=True)
+    server.will_answer(429, body, Retry_After="30" if in_seconds else until)
+    with pytest.raises(lro_grpc.LroError) as raised:
+        future.cancel()
+    (info,) = raised.value.details
+    assert isinstance(info, error_details_pb2.RetryInfo)
+    assert 20 < info.retry_delay.seconds <= 30
+
+
+def test_a_wait_outlives_the_codes_of_its_retry(server: Server, client: Any) -> None:
+    started = operations_pb2.Operation(name=NAME)
+    retry = lro_grpc.Retry(codes={Code.INTERNAL})
+    future = compat.future(
+        operation.from_gapic(started, client, Instance), backoff=QUICK, retry=retry
+    )
+    for _ in range(7):
+        server.will_answer(500, "<html>oops</html>")
+    server.will_end()
+    assert future.result() == Instance(name="i")
+
+
+@pytest.mark.parametrize("length", [None, 500])
+def test_the_asyncio_client_goes_on_after_the_same_answers(
+    server: Server, length: int | None
+) -> None:
+    auth = pytest.importorskip("google.auth.aio.credentials")
+    pytest.importorskip("aiohttp")
+    server.will_answer(503, {"error": "overloaded"})
+    server.will_answer(503, "<html>Service Unavailable</html>")
+    server.will_break_off(f'{{"name": "{NAME}", "done": fal', length=length)
+    server.will_answer(429, {"error": "slow down"}, Retry_After="1")
+    server.will_end()
+
+    async def result() -> Any:
+        transport = operations_v1.AsyncOperationsRestTransport(
+            host=f"http://127.0.0.1:{server.server_port}", credentials=auth.AnonymousCredentials()
+        )
+        client = operations_v1.AsyncOperationsRestClient(transport=transport)
+        started = operations_pb2.Operation(name=NAME)
+        future = compat.async_future(
+            operation_async.from_gapic(started, client, Instance), backoff=QUICK
+        )
+        try:
+            return await future.result()
+        finally:
+            await transport._session.close()
+
+    assert asyncio.run(result()) == Instance(name="i")
+    assert len(server.requests) == 5
 
 
 def test_a_name_that_has_no_route_is_an_error(server: Server, client: Any) -> None:

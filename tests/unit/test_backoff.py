@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from lro_grpc._errors import Code
 from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, Backoff, Retry
 
 
@@ -52,3 +53,19 @@ def test_without_jitter_each_pause_is_its_ceiling() -> None:
 def test_a_retry_needs_an_attempt(attempts: Any) -> None:
     with pytest.raises(ValueError, match="at least one attempt"):
         Retry(attempts=attempts)
+
+
+@pytest.mark.parametrize("codes", [Code.INTERNAL, "INTERNAL", {"INTERNAL"}, [14], None, {None}])
+def test_the_codes_of_a_retry_are_codes(codes: Any) -> None:
+    with pytest.raises(TypeError, match=r"codes is .*; give a set of lro_grpc\.Code"):
+        Retry(codes=codes)
+
+
+def test_ok_is_no_code_of_a_retry() -> None:
+    with pytest.raises(ValueError, match="OK"):
+        Retry(codes={Code.OK})
+
+
+def test_the_backoff_of_a_retry_is_one() -> None:
+    with pytest.raises(TypeError, match="backoff is 5; give a Backoff"):
+        Retry(backoff=5)  # type: ignore[arg-type]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from google.longrunning import operations_pb2
+from google.rpc import error_details_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,3 +81,27 @@ def test_without_a_retry_there_is_one_attempt() -> None:
     """C3."""
     calls, _, outcome = called(None, [Code.UNAVAILABLE])
     assert (len(calls), outcome.code) == (1, Code.UNAVAILABLE)
+
+
+def test_a_call_is_made_again_when_the_server_says_so_but_within_its_timeout() -> None:
+    info = error_details_pb2.RetryInfo()
+    info.retry_delay.seconds = 3
+    refusal = LroError("busy", code=Code.UNAVAILABLE, details=[info])
+    steps = plan.call_steps(
+        plan.get_call("operations/1", timedelta(seconds=10)),
+        retry=DEFAULT_RETRY,
+        clock=lambda: CLOCK[0],
+        random=lambda: 0.0,
+    )
+    pauses: list[float] = []
+
+    def perform(step: plan.Step) -> plan.Reply | None:
+        if not isinstance(step, plan.Sleep):
+            return plan.Reply(refusal)
+        pauses.append(step.seconds)
+        CLOCK[0] += step.seconds
+        return None
+
+    with pytest.raises(LroError, match="busy"):
+        drive(steps, perform)
+    assert pauses == [3, 3, 3]

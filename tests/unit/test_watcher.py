@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from google.longrunning import operations_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import error_details_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lro_grpc._client import plan
 from lro_grpc._client.session import Session
 from lro_grpc._errors import Code, LroError, OperationTimeoutError
-from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, Backoff
+from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, DEFAULT_RETRY, Backoff, Retry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
@@ -39,8 +40,12 @@ def done(name: str = NAME) -> operations_pb2.Operation:
     return operations_pb2.Operation(name=name, done=True)
 
 
-def failed(code: Code) -> LroError:
-    return LroError("as the test says", code=code)
+def failed(code: Code, *, retry_after: float | None = None) -> LroError:
+    info = error_details_pb2.RetryInfo()
+    if retry_after is not None:
+        info.retry_delay.FromTimedelta(timedelta(seconds=retry_after))
+    details = [] if retry_after is None else [info]
+    return LroError("as the test says", code=code, details=details)
 
 
 class VirtualSelector(selectors.SelectSelector):
@@ -90,6 +95,7 @@ class World:
         self.open = 0
         self.unimplemented = plan.Unimplemented()
         self.backoff = DEFAULT_BACKOFF
+        self.retry = DEFAULT_RETRY
         self.restart()
         worlds.append(self)
 
@@ -107,7 +113,13 @@ class World:
 
     def restart(self, operation: operations_pb2.Operation | None = None) -> None:
         """Begins with a new watcher, which has seen nothing of the operation."""
-        session = Session(self, backoff=self.backoff, clock=self, random=lambda: self.random)
+        session = Session(
+            self,
+            backoff=self.backoff,
+            retry=self.retry,
+            clock=self,
+            random=lambda: self.random,
+        )
         self.watcher = session.watcher(operation or running())
 
     def close(self) -> None:
@@ -590,6 +602,57 @@ def test_cancelled_is_what_a_server_says_that_shuts_down_until_it_says_so_again_
             world.wait()
         assert caught.value.code is Code.CANCELLED
     assert len(world.methods) == 4
+
+
+@pytest.mark.parametrize("method", [WAIT, GET])
+@pytest.mark.parametrize("code", [Code.INTERNAL, Code.RESOURCE_EXHAUSTED, Code.NOT_FOUND])
+def test_a_wait_outlives_the_codes_of_the_retry_as_long_as_it_lasts(
+    code: Code, method: str
+) -> None:
+    """C3."""
+    world = World(lambda call: (0.01, failed(code) if world.now < 1060 else done()))
+    world.retry = Retry(codes={code})
+    if method == GET:
+        world.unimplemented.add(WAIT, world.now)
+    world.restart()
+    world.wait()
+    assert 60 < world.now - 1000 < 65
+    assert len(world.calls) < 50
+
+
+def test_a_refresh_passes_over_the_codes_of_the_retry() -> None:
+    world = World(scripted((0.01, failed(Code.INTERNAL))))
+    world.retry = Retry(codes=[Code.INTERNAL])
+    world.restart()
+    world.refresh()
+    assert world.methods == [GET]
+
+
+@pytest.mark.parametrize("code", [Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE])
+@pytest.mark.parametrize(("asked", "pause"), [(7, 7), (59, 59), (3600, 60), (10**9, 60)])
+def test_a_refusal_that_says_when_to_come_again_is_heeded_for_up_to_a_minute(
+    code: Code, asked: float, pause: float
+) -> None:
+    world = World(scripted((0.01, failed(code, retry_after=asked)), (0.01, done())))
+    world.wait()
+    assert world.pauses == pytest.approx([pause * 1.05])
+
+
+@pytest.mark.parametrize("asked", [0, -5])
+def test_a_refusal_makes_no_pause_shorter(asked: float) -> None:
+    refusal = failed(Code.RESOURCE_EXHAUSTED, retry_after=asked)
+    world = World(lambda call: (0.01, refusal))
+    with pytest.raises(OperationTimeoutError):
+        world.wait(60)
+    assert len(world.calls) < 50
+
+
+def test_a_timeout_ends_a_pause_that_a_server_asks_for() -> None:
+    refusal = failed(Code.UNAVAILABLE, retry_after=50)
+    world = World(lambda call: (0.01, refusal if len(world.calls) == 1 else done()))
+    world.wait(2)
+    assert world.methods == [WAIT, GET]
+    assert world.now == pytest.approx(1002.01)
 
 
 # What changes on the way:

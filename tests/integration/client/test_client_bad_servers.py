@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import bad_answers
 import bad_ports
 import grpc
 import pytest
@@ -23,8 +24,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from partition import Cut
 from sides import FastClock
 
-from lro_grpc._errors import LroError, OperationTimeoutError, WrongTypeError
-from lro_grpc._runtime.backoff import DEFAULT_BACKOFF
+from lro_grpc._errors import Code, LroError, OperationTimeoutError, WrongTypeError
+from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -444,6 +445,20 @@ ROWS = [
             "RESOURCE_EXHAUSTED",
             "UNIMPLEMENTED",
         )
+    ),
+    Row(
+        "answers RESOURCE_EXHAUSTED, and says when to come again",
+        GOES_ON,
+        GOES_ON,
+        a_few_times(3, bad_answers.refuses_for_now),
+        how=QUICK,
+    ),
+    Row(
+        "answers INTERNAL for a while, which the client's `Retry` has among its codes",
+        GOES_ON,
+        GOES_ON,
+        a_few_times(7, status("INTERNAL")),
+        how={"retry": Retry(codes={Code.INTERNAL})},
     ),
     # It sends too much.
     Row(

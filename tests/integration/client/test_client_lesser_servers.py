@@ -10,6 +10,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import bad_answers
 import grpc
 import pytest
 from fake_operations import (
@@ -17,11 +18,12 @@ from fake_operations import (
 )
 from google.longrunning import operations_pb2_grpc
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import error_details_pb2, status_pb2
 from sides import Async, FastClock, Side, Sync
 
 from lro_grpc._errors import Code, LroError, OperationTimeoutError
 from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, Backoff
-from lro_grpc._wire.headers import POLL_AFTER
+from lro_grpc._wire.headers import POLL_AFTER, STATUS_DETAILS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,6 +148,59 @@ def test_no_time_is_enough_for_what_is_done(side: Side, servicer: DoneInTime) ->
         side.run(future.result(timedelta(0)))
     servicer.begun = time.monotonic()
     assert side.run(future.result(timedelta(0))) == RESPONSE
+
+
+# --- a server that refuses, and says when to come again ---
+
+
+def _retry_info(seconds: int) -> tuple[tuple[str, bytes], ...]:
+    status = status_pb2.Status(code=Code.RESOURCE_EXHAUSTED, message="too many calls")
+    info = error_details_pb2.RetryInfo()
+    info.retry_delay.seconds = seconds
+    status.details.add().Pack(info)
+    return ((STATUS_DETAILS, status.SerializeToString()),)
+
+
+class Refusing(OnlyGet):
+    """Refuses the first call."""
+
+    def __init__(self, header: Any) -> None:
+        super().__init__()
+        self._header = header
+        self.refused_at = math.inf
+
+    def GetOperation(self, request: Any, context: grpc.ServicerContext) -> Any:
+        if self.refused_at == math.inf:
+            self.refused_at = time.monotonic()
+            bad_answers.refuses_for_now(request, context, self._header)
+        return operation(response=RESPONSE)
+
+
+@pytest.mark.parametrize(
+    "servicer",
+    [
+        partial(Refusing, header)
+        for header in (
+            (("grpc-retry-pushback-ms", "1000"),),
+            (("retry-after", "1"),),
+            _retry_info(1),
+        )
+    ],
+    ids=["grpc-retry-pushback-ms", "retry-after", "RetryInfo"],
+    indirect=True,
+)
+def test_a_refusal_that_says_when_to_come_again_is_heeded(side: Side, servicer: Refusing) -> None:
+    future = side.client().attach("operations/1", response=Timestamp)
+    assert side.run(future.result(LONG)) == RESPONSE
+    assert time.monotonic() >= servicer.refused_at + 1
+
+
+@pytest.mark.parametrize("servicer", [partial(Refusing, _retry_info(3))], indirect=True)
+def test_the_delay_that_a_refusal_asks_for_is_in_the_details_of_its_error(side: Side) -> None:
+    with pytest.raises(LroError) as caught:
+        side.run(side.client().get("operations/1"))
+    (info,) = caught.value.details
+    assert info.retry_delay.seconds == 3
 
 
 # --- the pause that a server asks for ---
