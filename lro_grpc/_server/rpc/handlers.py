@@ -70,13 +70,17 @@ class Submit(Protocol):
         ...
 
 
-async def _refuse(body: bytes, call: Call) -> bytes:
-    del body, call
-    raise UnavailableError(
+def _not_started() -> UnavailableError:
+    return UnavailableError(
         "the operations of this server were not started: run it with operations.run(server),"
         " or call operations.start() first",
         reason="NOT_STARTED",
     )
+
+
+async def _refuse(body: bytes, call: Call) -> bytes:
+    del body, call
+    raise _not_started()
 
 
 NOT_STARTED = UnaryMethod("", LIBRARY_DOMAIN, _refuse)
@@ -188,6 +192,9 @@ class SyncHandlers(_Handlers):
         self._submit = submit
 
     def _unary(self, method: UnaryMethod) -> Handler:
+        if method is NOT_STARTED:  # there is no loop yet, and a thread of one would have no end
+            return grpc.unary_unary_rpc_method_handler(_refuse_in_thread)
+
         async def serve(body: bytes, call: Call) -> bytes:
             try:
                 return await method.behavior(body, call)
@@ -236,6 +243,12 @@ class SyncHandlers(_Handlers):
         if not context.add_callback(drop):
             drop()
         return answering
+
+
+def _refuse_in_thread(body: bytes, context: grpc.ServicerContext) -> bytes:
+    del body
+    with _aborting(NOT_STARTED, context):
+        raise _not_started()
 
 
 _Taken = concurrent.futures.Future[None]

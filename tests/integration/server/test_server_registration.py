@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import grpc
@@ -414,11 +415,14 @@ def test_services_names_all_that_is_served(serve: Serve) -> None:
     ],
 )
 def test_a_server_whose_operations_were_not_started_says_so(stack: str, method: str) -> None:
+    before = {*threading.enumerate()}
     with serving_unstarted(stack, fleet("CreateInstance", done_at_once)) as call:
         failure = refused(lambda: call(method, b""))
     assert failure.code is grpc.StatusCode.UNAVAILABLE
     assert failure.info.reason == "NOT_STARTED"
     assert "operations.run(server)" in failure.message
+    left = {*threading.enumerate()} - before
+    assert not [one for one in left if one.name == "lro-loop"], "nobody would ever end it"
 
 
 # add_method: without a generated servicer
