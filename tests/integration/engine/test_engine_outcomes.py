@@ -1,0 +1,288 @@
+"""Outcomes on their way into the store, and what becomes of those that it does not take."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+from engine_world import LEASE, SWEEP, Signal, Text, handler, info_of, response_of
+from google.protobuf import any_pb2
+
+from lro_grpc._errors import Code, LroError, StopReason, UnavailableError, UnexpectedError
+from lro_grpc._operation.events import (
+    Claim,
+    Event,
+    Fail,
+    Heartbeat,
+    LeaseLost,
+    SetUpdating,
+    Succeed,
+)
+from lro_grpc._operation.record import Record
+from lro_grpc._operation.states import FAILED, RUNNING
+from lro_grpc._stores.forwarding import ForwardingStore
+from lro_grpc.stores import Change
+
+MICROS = 1_000_000
+
+
+class Refusing(ForwardingStore):
+    """Answers some events with an error, in place of applying them."""
+
+    refused: type[Event]
+    error: LroError
+
+    async def apply_all(self, changes: Sequence[Change]) -> Sequence[Record | LroError]:
+        taken = [one for one in changes if not isinstance(one[1], self.refused)]
+        answers = iter(await super().apply_all(taken))
+        return [next(answers) if one in taken else self.error for one in changes]
+
+
+class CannotKeepSuccess(Refusing):
+    refused = Succeed
+
+    @property
+    def error(self) -> LroError:  # type: ignore[override]
+        error = UnexpectedError("a record cannot be stored")
+        error.__cause__ = ValueError("the secret of the column")
+        return error
+
+
+def text_of(event: Succeed) -> str:
+    return Text.FromString(any_pb2.Any.FromString(event.response).value).value
+
+
+async def test_an_outcome_that_cannot_be_stored_ends_the_operation_with_internal(world, caplog):
+    """It would be held, and running, for ever; its slot is free for the next one."""
+    run = handler(lambda request, op: request, concurrency=1)
+    await world.start(run, through=CannotKeepSuccess)
+    for _ in range(2):
+        caplog.clear()
+        name = await world.create()
+        done = await world.done(name)
+        assert (await world.record(name)).state == FAILED
+        assert done.error.code == Code.INTERNAL
+        assert "secret" not in str(done)
+        (raised,) = [one for one in caplog.records if one.levelno == logging.ERROR]
+        assert raised.exc_info is not None
+        assert isinstance(raised.exc_info[1], ValueError)  # what the store met, not its wrapper
+        fields = vars(raised)
+        assert (fields["operation"], fields["attempt"]) == (name, 1)
+        assert fields["incident"] == info_of(done.error.details).metadata["incident"]
+        assert f"{name}: attempt 1 ended: a record cannot be stored" in caplog.messages
+
+
+async def test_an_outcome_that_comes_too_late_is_not_replaced_by_another(shared_world, caplog):
+    """Another process has the operation: nothing more is written, and no failure is logged."""
+    go_on = Signal()
+
+    async def run(request, op):
+        await go_on
+        return Text()
+
+    await shared_world.start(run)
+    name = await shared_world.create()
+    await shared_world.until_in(name, RUNNING)
+    store = await shared_world.open()
+    sent = []
+
+    async def take_over(events):
+        if any(isinstance(one, Succeed) for one in events) and not sent:
+            claim = Claim(int(LEASE * MICROS))
+            await store.apply_all([(name, LeaseLost(1, proven=True)), (name, claim)])
+        sent.extend(one for one in events if isinstance(one, (Succeed, Fail)))
+
+    shared_world.link.before = take_over
+    go_on.set()
+    await shared_world.until(name, lambda one: one.attempt == 2)
+    await shared_world.pass_time(2)
+    assert [type(one) for one in sent] == [Succeed]
+    held = await shared_world.record(name)
+    assert (held.state, held.attempt) == (RUNNING, 2)
+    assert [one for one in caplog.records if one.levelno >= logging.ERROR] == []
+    assert caplog.text.count("attempt 1 ended: ") == 1
+
+
+async def test_of_outcomes_in_an_outage_the_lost_one_is_dropped_for_good(shared_world, caplog):
+    """The other one is stored when the store is back, and the lost operation is run again."""
+    go_on, is_out = Signal(), True
+    stored: list[tuple[str, int]] = []
+
+    async def run(request, op):
+        await go_on
+        return Text(value=request.value)
+
+    async def fail(events: Sequence[Event]) -> None:
+        outcomes = [one for one in events if isinstance(one, Succeed)]
+        if any(isinstance(one, Heartbeat) for one in events) or (outcomes and is_out):
+            raise UnavailableError("away")
+        stored.extend((text_of(one), one.report.attempt) for one in outcomes)
+
+    await shared_world.start(run)
+    shared_world.link.before = fail
+    early = await shared_world.create("early")
+    await shared_world.until_in(early, RUNNING)
+    await shared_world.pass_time(LEASE / 2)
+    late = await shared_world.create("late")
+    await shared_world.until_in(late, RUNNING)
+    go_on.set()
+    await shared_world.pass_time(LEASE / 2 + 1)  # the early one's lease is over
+    is_out = False
+    await shared_world.pass_time(SWEEP + 1)
+    assert response_of(await shared_world.get(late)) == "late"
+    assert response_of(await shared_world.done(early)) == "early"
+    assert sorted(stored) == [("early", 2), ("late", 1)]
+    assert [one for one in caplog.records if one.levelno >= logging.ERROR] == []
+
+
+async def test_a_stop_waits_for_no_outcome_that_is_stored_already(world):
+    """However long the grace is."""
+    engine = await world.start(lambda request, op: request)
+    names = [await world.create(str(number)) for number in range(3)]
+    for name in names:
+        await world.done(name)
+    await engine.stop(timedelta(hours=1))
+
+
+# Writes of a handler that has lost its operation.
+
+
+async def test_a_thread_whose_write_is_refused_goes_no_further(world):
+    """Another attempt has its operation: the block of ``updating`` must not run (R5)."""
+    ran: list[str] = []
+    raised: list[BaseException] = []
+    ended = Signal()
+
+    def run(request, op):
+        if op.attempt > 1:
+            return Text(value="second")
+        try:
+            with op.updating():
+                ran.append("the block")
+        except BaseException as error:
+            raised.append(error)
+            raise
+        finally:
+            ended.set()
+        return Text(value="first")
+
+    await world.start(run)
+
+    async def take_over(events):
+        if any(isinstance(one, SetUpdating) for one in events):
+            world.link.before = _nothing
+            await world.apply(name, LeaseLost(1, proven=True))
+
+    world.link.before = take_over
+    name = await world.create()
+    await ended
+    assert ran == []
+    assert [getattr(one, "reason", None) for one in raised] == [StopReason.LEASE_LOST]
+    assert response_of(await world.done(name)) == "second"
+
+
+async def _nothing(events: Sequence[Event]) -> None:
+    del events
+
+
+@pytest.mark.parametrize("keyword", ["def", "async def"])
+async def test_a_handler_may_ask_for_a_pause_request_before_it_has_written_anything(world, keyword):
+    asked, go_on, seen = Signal(), Signal(), []
+
+    def work(request, op):
+        seen.append(op.pause_requested)
+        asked.set()
+        go_on.wait()
+        seen.append(op.pause_requested)
+        return Text()
+
+    async def work_on_the_loop(request, op):
+        seen.append(op.pause_requested)
+        asked.set()
+        await go_on
+        seen.append(op.pause_requested)
+        return Text()
+
+    await world.start(work if keyword == "def" else work_on_the_loop)
+    name = await world.create(pausable=True)
+    await asked
+    await world.pause(name)
+    await asyncio.sleep(0)
+    go_on.set()
+    await world.done(name)
+    assert seen == [False, True]
+
+
+# Heartbeats
+
+
+async def test_after_an_outage_the_next_heartbeat_is_tried_soon(shared_world):
+    """Not a third of the lease later: two of three would be lost with one."""
+    started, go_on, beats = Signal(), Signal(), []
+
+    async def run(request, op):
+        started.set()
+        await go_on
+        return Text()
+
+    async def fail_once(events):
+        if any(isinstance(one, Heartbeat) for one in events):
+            beats.append(shared_world.clock.monotonic())
+            if len(beats) == 1:
+                raise UnavailableError("away")
+
+    await shared_world.start(run)
+    shared_world.link.before = fail_once
+    await shared_world.create()
+    await started
+    await shared_world.pass_time(LEASE)
+    go_on.set()
+    first, second, third = beats[:3]
+    assert second - first < LEASE / 10
+    assert LEASE / 3 <= third - second < LEASE / 2  # and then they come as always
+
+
+# Rounds of the engine that meet an error.
+
+
+async def test_a_claim_that_fails_keeps_no_other_operation_waiting(world, caplog):
+    class CannotClaim(Refusing):
+        refused = Claim
+        error = LroError("no such column", code=Code.INTERNAL)
+
+    stores: list[CannotClaim] = []
+
+    def through(store):
+        stores.append(CannotClaim(store))
+        return stores[0]
+
+    await world.start(handler(lambda request, op: request, concurrency=1), through=through)
+    bad = await world.create("bad")
+    await world.pass_time(0.5)
+    assert f"{bad} cannot be claimed: no such column" in caplog.messages
+    (line,) = [one for one in caplog.records if "cannot be claimed" in one.message]
+    assert vars(line)["operation"] == bad
+    stores[0].refused = Fail
+    assert response_of(await world.done(await world.create("good"))) == "good"
+    assert (await world.record(bad)).attempt == 0
+
+
+async def test_an_unexpected_error_ends_no_loop_of_the_engine(world, caplog):
+    errors = [RuntimeError("an index of the queue")]
+
+    def fail_once():
+        if errors:
+            raise errors.pop()
+
+    await world.start(lambda request, op: request, before_claimable=fail_once)
+    name = await world.create("x")
+    await world.pass_time(2)
+    assert errors == []
+    assert response_of(await world.done(name)) == "x"
+    (line,) = [one for one in caplog.records if one.levelno == logging.ERROR]
+    assert "going on" in line.message
+    assert line.exc_info is not None
+    assert str(line.exc_info[1]) == "an index of the queue"
