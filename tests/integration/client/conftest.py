@@ -25,9 +25,10 @@ def _quick_collections() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _nothing_is_left_behind(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """No test leaves a thread of a call, or an error that asyncio has to report."""
+    before = {*threading.enumerate()}
     yield
     gc.collect()
-    for thread in threading.enumerate():
+    for thread in {*threading.enumerate()} - before:
         if thread.name.startswith("lro") and thread.name != "lro-client":  # it ends when idle
             thread.join(10)
             assert not thread.is_alive(), thread.name

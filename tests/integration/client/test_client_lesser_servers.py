@@ -84,8 +84,13 @@ def test_a_result(side: Side, servicer: OnlyGet) -> None:
 def test_updates(side: Side, servicer: OnlyGet) -> None:
     future = side.client().attach("operations/1", metadata=Timestamp)
     updates = side.items(future.updates(LONG))
-    assert [one.metadata.seconds for one in updates] == [1, 2, 3, 4]
-    assert [one.done for one in updates] == [False, False, False, True]
+    states = [one.metadata.seconds for one in updates]
+    if isinstance(servicer, NoWatch):  # a busy machine may miss the answer to a short Wait
+        assert states == sorted({*states})
+        assert states[-1] == 4
+    else:
+        assert states == [1, 2, 3, 4]
+    assert [one.done for one in updates] == [False] * (len(updates) - 1) + [True]
     assert servicer.gets == (0 if isinstance(servicer, NoWatch) else 4)
 
 

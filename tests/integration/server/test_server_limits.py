@@ -314,14 +314,27 @@ def test_what_waits_to_be_tried_again_is_in_the_queue(
 # Waiters
 
 
+def all_places_taken(client: Client, name: str, places: int) -> list[Any]:
+    """Begins as many Waits as there are places, and returns them when each has its own.
+
+    One more is begun: that none is left for it shows that the others are in.
+    """
+    begun = [client.waiting(name, 600, deadline=None) for _ in range(places + 1)]
+    answered: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    for wait in begun:
+        wait.add_done_callback(answered.put)
+    last = answered.get(timeout=SECONDS)
+    assert not last.result().done  # P9: not an error
+    return [wait for wait in begun if wait is not last]
+
+
 @async_handler
 @on_grpc_aio
 def test_above_its_waiters_a_wait_on_grpc_aio_answers_at_once(serve: Serve, held: Held) -> None:
     server = serve(held.servicer(), limits=Limits(waiters=2))
     name = server.create().name
     held.next()
-    waits = [server.waiting(name, 600) for _ in range(2)]
-    server.wait(name, 0)  # the others are in by then
+    waits = all_places_taken(server, name, 2)
     latest = server.wait(name, 600)  # P9: not an error
     assert latest.name == name
     assert not latest.done
@@ -381,8 +394,7 @@ def test_on_grpc_server_half_of_the_threads_are_left_to_calls_that_do_not_wait(
     server = serve(held.servicer(), max_waiters=None, threads=threads)
     name = server.create().name
     held.next()
-    waits = [server.waiting(name, 600) for _ in range(waiters)]
-    server.wait(name, 0)
+    waits = all_places_taken(server, name, waiters)
     for _ in range(2 * threads):  # more than all: none of these holds a thread
         assert not server.wait(name, 600).done
     assert server.create().name
@@ -415,8 +427,7 @@ def test_on_grpc_server_max_waiters_is_the_limit(serve: Serve, held: Held) -> No
     server = serve(held.servicer(), limits=Limits(waiters=1), max_waiters=3)
     name = server.create().name
     held.next()
-    waits = [server.waiting(name, 600) for _ in range(3)]
-    server.wait(name, 0)
+    waits = all_places_taken(server, name, 3)
     assert not server.wait(name, 600).done
     assert not any(wait.done() for wait in waits)
     held.gate.open()
@@ -457,8 +468,7 @@ def test_on_grpc_server_max_waiters_is_the_limit_of_waits_and_watches_together(
     streams = [server.watching(name) for _ in range(2)]
     for stream in streams:
         next(stream)
-    wait = server.waiting(name)
-    server.wait(name, 0)
+    (wait,) = all_places_taken(server, name, 1)
     assert_full(lambda: server.watch(name), 3, WATCH)
     assert not server.wait(name, 600).done
     assert not wait.done()
@@ -582,8 +592,7 @@ def test_one_caller_cannot_take_all_places_to_wait(serve: Serve, held: Held) -> 
     name = server.create().name
     held.next()
     ann, bob = of_callers(server, "ann", "bob")
-    waits = [ann.waiting(name, 600) for _ in range(2)]
-    ann.wait(name, 0)
+    waits = all_places_taken(ann, name, 2)
     for _ in range(5):
         assert not ann.wait(name, 600).done
     waits.append(bob.waiting(name, 600))
