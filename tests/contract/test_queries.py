@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.longrunning import operations_pb2
 from google.rpc import status_pb2
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lro.v1 import operation_metadata_pb2, state_pb2
@@ -210,7 +210,6 @@ def numbered(made: Sequence[Record]) -> list[Record]:
     ]
 
 
-@settings(deadline=None)
 @given(
     made=st.lists(records(), min_size=1, max_size=12).map(numbered),
     filters=st.lists(FILTERS, min_size=1, max_size=6),

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Operation = operations_pb2.Operation
 InstanceStatus = batch_create_instances_pb2.BatchCreateInstanceStatus
 
-whatever_happens = settings(max_examples=50, deadline=None)
+whatever_happens = settings(max_examples=50)
 
 
 def steps(history: list[Record]) -> itertools.pairwise[tuple[Record, Record]]:

@@ -938,7 +938,7 @@ def _is_a_walk(start: int, end: int) -> bool:
     return end in seen
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_whatever_happens_the_invariants_hold(data):
     """R4: above all, that nothing follows the outcome."""
@@ -963,7 +963,7 @@ def test_whatever_happens_the_invariants_hold(data):
         one = following
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_an_event_is_a_function_of_record_and_time(data):
     """It keeps nothing and changes nothing: a store may apply it again (R11)."""

@@ -112,9 +112,7 @@ BODIES = st.sampled_from([b"", b"{}", b'{"a":1}', b'{"timeout":"0s"}', b"[", b"x
 )
 
 
-@settings(
-    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     method=st.sampled_from(["GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS", "é"]),
     path=PATHS,

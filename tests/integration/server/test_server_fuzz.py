@@ -47,7 +47,7 @@ NAME = f"{PARENT}/operations/1"
 
 PAGED = "projects/p/locations/paged"
 
-FUZZING = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZING = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 MISSING = grpc.StatusCode.NOT_FOUND
