@@ -15,7 +15,7 @@ INSIDE = [
     page
     for page in PAGES
     if page.name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "glossary.md", "conformance.md")
-    or page.parent.name in ("design", "tests")
+    or page.relative_to(ROOT).parent.name in ("design", "tests")
 ]
 """The pages on how the package is made."""
 
