@@ -1,9 +1,41 @@
-"""Settings of all tests."""
+"""Settings of all tests: no time limit of an example, and temporary files in memory."""
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    import pytest
 
 # An example may be slow on a busy machine; time is measured by the benchmarks, not by tests.
 settings.register_profile("lro-grpc", deadline=None)
 settings.load_profile("lro-grpc")
+
+MEMORY = Path("/dev/shm")
+LEAST_BYTES = 1 << 30
+"""The room that must be in memory, or the files are on the disk."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Has temporary files in memory, in a folder of this process; ``TMPDIR`` says another place.
+
+    A commit waits for a disk much longer than for anything that most tests are about.
+    """
+    if "TMPDIR" in os.environ or config.getoption("basetemp") or not _has_room(MEMORY):
+        return
+    folder = tempfile.mkdtemp(prefix="lro-tests-", dir=MEMORY)
+    os.environ["TMPDIR"] = folder  # for the processes that a test begins, too
+    tempfile.tempdir = None
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # after pytest's own tidying up
+
+
+def _has_room(folder: Path) -> bool:
+    is_ours = folder.is_dir() and os.access(folder, os.W_OK)
+    return is_ours and shutil.disk_usage(folder).free >= LEAST_BYTES

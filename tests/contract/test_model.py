@@ -423,8 +423,7 @@ class MemoryAgainstModel(StoreAgainstModel):
 class SqliteAgainstModel(StoreAgainstModel):
     def make_store(self) -> SqliteStore:
         if not hasattr(self, "folder"):
-            memory = Path("/dev/shm")
-            self.folder = tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)
+            self.folder = tempfile.TemporaryDirectory()
         return SqliteStore(Path(self.folder.name) / "operations.db", lambda: self.now)
 
     @rule()
@@ -440,6 +439,6 @@ class SqliteAgainstModel(StoreAgainstModel):
 
 
 TestMemoryAgainstModel = MemoryAgainstModel.TestCase
-TestMemoryAgainstModel.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestMemoryAgainstModel.settings = settings(max_examples=100, stateful_step_count=40)
 TestSqliteAgainstModel = SqliteAgainstModel.TestCase
-TestSqliteAgainstModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestSqliteAgainstModel.settings = settings(max_examples=60, stateful_step_count=40)

@@ -99,9 +99,7 @@ def totals(pytestconfig: pytest.Config) -> Totals:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder in memory where there is one: a run is not about the disk."""
-    memory = "/dev/shm"
-    with tempfile.TemporaryDirectory(dir=memory if os.path.isdir(memory) else None) as path:
+    with tempfile.TemporaryDirectory() as path:
         yield Path(path)
 
 
