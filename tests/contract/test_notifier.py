@@ -107,3 +107,28 @@ class Counting(ForwardingStore):
             self.listeners -= 1
 
         return end
+
+
+async def test_a_drain_stays_urgent_whatever_comes_after_it() -> None:
+    store = await stored()
+    notifier = Notifier(store)
+    with notifier.watch(NAME) as subscription:
+        notifier.drain()
+        await store.apply(NAME, Claim(lease=1))
+        await asyncio.wait_for(subscription.wait(HOUR, pause=HOUR), HANGS)
+
+
+async def test_a_call_reads_every_ten_seconds_without_a_notice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """R9: a notice may be lost. The time of the loop is the test's."""
+    loop = asyncio.get_running_loop()
+    real_time, skipped = loop.time, [0.0]
+    monkeypatch.setattr(loop, "time", lambda: real_time() + sum(skipped))
+    with Notifier(await stored()).watch(NAME) as subscription:
+        waiting = asyncio.create_task(subscription.wait(HOUR))
+        for seconds, is_over in ((0.0, False), (9.0, False), (1.0, True)):
+            skipped.append(seconds)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert waiting.done() is is_over

@@ -666,3 +666,93 @@ def test_a_file_from_before_the_first_release_is_refused_and_left_alone(path, ve
         rows = connection.execute("SELECT * FROM operations").fetchall()
     connection.close()
     assert rows == [("operations/op-1", 0)]
+
+
+def test_a_database_of_another_program_is_refused_and_left_alone(path):
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE operations (of TEXT)")
+        connection.execute("INSERT INTO operations VALUES ('a hospital')")
+    before = path.read_bytes()
+    error = refused(path)
+    assert error.reason == "STORE_FOREIGN"
+    assert "give another file" in error.message
+    assert path.read_bytes() == before
+    assert not [one for one in path.parent.iterdir() if one.name.endswith(("-wal", "-shm"))]
+
+
+# The end of a store, and calls that it cannot answer.
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda store: store.create(new("op-2")),
+        lambda store: store.apply("operations/op-1", Cancel()),
+        lambda store: store.apply_all([("operations/op-1", Cancel())]),
+        lambda store: store.read("operations/op-1"),
+        lambda store: store.operation("operations/op-1"),
+        lambda store: store.leased(),
+        lambda store: store.page(Query(PARENT), position=b"", size=5),
+    ],
+    ids=["create", "apply", "apply_all", "read", "operation", "leased", "page"],
+)
+async def test_a_call_on_a_closed_store_is_unavailable(path, call):
+    """None waits for a commit that nobody makes any more."""
+    async with opened(path) as store:
+        await store.create(new())
+    with pytest.raises(UnavailableError) as caught:
+        await asyncio.wait_for(call(store), TIMEOUT)
+    assert caught.value.reason == "STORE_UNAVAILABLE"
+
+
+async def test_a_closed_store_keeps_no_file_open(path):
+    async with opened(path) as store:
+        await store.create(new())
+        await store.page(Query(PARENT), position=b"", size=5)
+        assert descriptors(path) != []
+    assert descriptors(path) == []
+
+
+async def test_what_sqlite_cannot_read_is_unavailable(path):
+    """As what it cannot write is; with the words of SQLite, for whoever runs the server."""
+    async with opened(path) as store:
+        made = await store.create(new())
+    async with opened(path) as store:  # nothing is at hand
+        with contextlib.closing(sqlite3.connect(path)) as intruder, intruder:
+            intruder.execute("ALTER TABLE operations RENAME TO elsewhere")
+        for call in (
+            store.read(made.name),
+            store.operation(made.name),
+            store.leased(),
+            store.claimable({METHOD: 5}),
+            store.page(Query(PARENT), position=b"", size=5),
+        ):
+            with pytest.raises(UnavailableError, match="no such table: operations") as caught:
+                await call
+            assert caught.value.reason == "STORE_UNAVAILABLE"
+        with contextlib.closing(sqlite3.connect(path)) as intruder, intruder:
+            intruder.execute("ALTER TABLE elsewhere RENAME TO operations")
+        assert await store.read(made.name) == made
+
+
+async def test_a_list_goes_on_while_an_operation_is_new_in_the_file(path, monkeypatch):
+    """It is not announced yet, so that there is no record of it at hand."""
+    async with opened(path) as store:
+        commit = HeldCommit(store, monkeypatch)
+        creating = asyncio.create_task(store.create(new()))
+        await commit.in_file.wait()
+        page = await store.page(Query(PARENT), position=b"", size=5)
+        commit.may_be_announced.set()
+        assert list(page.operations) == [(await creating).operation]
+
+
+async def test_a_change_that_raises_fails_its_own_caller(path):
+    """In a commit with others: they are made, and the writer goes on."""
+    async with opened(path) as store:
+        bad = store._writer.write(lambda commit: 1 // 0)
+        good = store.create(new())
+        raised, made = await asyncio.wait_for(
+            asyncio.gather(bad, good, return_exceptions=True), TIMEOUT
+        )
+        assert isinstance(raised, ZeroDivisionError)
+        assert await store.read(made.name) == made

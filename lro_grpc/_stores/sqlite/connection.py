@@ -21,15 +21,13 @@ as a backup, has let it grow."""
 def connect(file: Path) -> sqlite3.Connection:
     """Opens a connection, on which a commit is on the disk when it returns (R1).
 
-    With a write-ahead log, readers go on while another connection commits. Any thread may use the
-    connection, one at a time.
+    Any thread may use it, one at a time. It changes nothing in the file.
     """
     connection = sqlite3.connect(
         file, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
     connection.text_factory = text_of
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
     except BaseException:
@@ -58,6 +56,11 @@ def fetch(
         return connection.execute(query, parameters).fetchall()
     except sqlite3.Error as cause:
         raise unavailable(cause) from cause
+
+
+def closed() -> UnavailableError:
+    """Returns the error for a call on a store that is closed."""
+    return UnavailableError("the store is closed", reason="STORE_UNAVAILABLE")
 
 
 def is_busy(error: sqlite3.Error) -> bool:

@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 from lro_grpc._errors import OperationDamagedError
 from lro_grpc._filtering.expression import And, Compare, Like
 from lro_grpc._operation import integrity
-from lro_grpc._stores.sqlite.connection import fetch, unavailable
+from lro_grpc._stores.sqlite.connection import closed, fetch, unavailable
 from lro_grpc._stores.sqlite.damage import Damage
 from lro_grpc._stores.sqlite.filter import Condition, condition
 from lro_grpc._stores.sqlite.recent import RecentRecords
@@ -82,10 +82,12 @@ class Pages:
         self._of_thread = of_thread
         self._recent = recent
         self._damage = damage
+        self._closing = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lro-sqlite-pages")
 
     def close(self) -> None:
         """Waits for the page under way, and ends the thread."""
+        self._closing = True
         self._thread.shutdown(cancel_futures=True)
 
     async def page(self, query: Query, *, before: int, size: int, examined: int) -> Page:
@@ -96,7 +98,12 @@ class Pages:
             before: The sequence number below which the page begins.
             size: The number of operations at most.
             examined: The number of rows to look at, at most.
+
+        Raises:
+            UnavailableError: If the store is closed, or SQLite fails.
         """
+        if self._closing:
+            raise closed()
         loop = asyncio.get_running_loop()
         try:
             with self._recent.changes() as changed:

@@ -83,7 +83,9 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
     Raises:
         ConfigurationError: If it is of another version, or another program's.
     """
-    if not version_of(connection, path):
+    version = version_of(connection, path)
+    connection.execute("PRAGMA journal_mode = WAL")  # readers go on while another one commits
+    if not version:
         with connection:  # commits at its end; an error rolls back
             connection.execute("BEGIN IMMEDIATE")
             for statement in _SCHEMA:

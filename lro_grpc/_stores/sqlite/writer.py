@@ -46,7 +46,7 @@ from typing import Any, TypeVar
 from lro_grpc._errors import UnavailableError
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.sqlite.commit import Commit, UnstorableError
-from lro_grpc._stores.sqlite.connection import is_busy, unavailable
+from lro_grpc._stores.sqlite.connection import closed, is_busy, unavailable
 from lro_grpc._stores.sqlite.damage import Damage, is_malformed
 from lro_grpc._stores.sqlite.database_files import DatabaseFiles
 from lro_grpc._stores.sqlite.recent import RecentRecords
@@ -148,7 +148,7 @@ class Writer:
             Exception: The error that ``change`` raises.
         """
         if self._closing:
-            raise _closed()
+            raise closed()
         answer: asyncio.Future[T] = self._loop.create_future()
         self._waiting.append(_Call(change, answer))
         self._more.set()
@@ -171,7 +171,7 @@ class Writer:
                 await self._commit([self._waiting.popleft() for _ in range(number)])
         finally:
             self._closing = True  # the loop may end before anyone has closed the store
-            self._finish([], [_Answer(call.answer, error=_closed()) for call in self._waiting])
+            self._finish([], [_Answer(call.answer, error=closed()) for call in self._waiting])
 
     async def _commit(self, calls: Sequence[_Call]) -> None:
         """Makes calls in one commit, and answers them."""
@@ -301,7 +301,3 @@ def _lost() -> UnavailableError:
         "the store has lost its file, and stores nothing until its server is started again",
         reason="STORE_UNAVAILABLE",
     )
-
-
-def _closed() -> UnavailableError:
-    return UnavailableError("the store is closed", reason="STORE_UNAVAILABLE")
