@@ -7,16 +7,28 @@ cannot be shown hides nothing else, and no reader is refused for it.
 Most messages have no such part, and are converted as they are. Otherwise the message is taken
 apart, and each piece of it is converted once: its plain fields together, and each message in it by
 itself. So the time grows with the message, however its parts are nested.
+
+Read is what protobuf writes in any language: some releases for Go and for JavaScript put the fields
+of an ``Empty``, or of another type of ``google.protobuf``, into the ``value`` of an ``Any``.
 """
 
 from __future__ import annotations
 
 import base64
 import copy
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
-from google.protobuf import any_pb2, json_format
+from google.protobuf import (
+    any_pb2,
+    duration_pb2,
+    field_mask_pb2,
+    json_format,
+    struct_pb2,
+    timestamp_pb2,
+    wrappers_pb2,
+)
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
@@ -46,12 +58,14 @@ _RAISED_BY_PARSER = (
 
 _ANY = any_pb2.Any.DESCRIPTOR.full_name
 
-_WHOLE = frozenset(
-    f"google.protobuf.{name}"
-    for name in (
-        *("Timestamp", "Duration", "FieldMask", "Struct", "Value", "ListValue", "StringValue"),
-        *("BytesValue", "BoolValue", "Int32Value", "UInt32Value", "Int64Value", "UInt64Value"),
-        *("FloatValue", "DoubleValue"),
+WHOLE = frozenset(
+    kind.DESCRIPTOR.full_name
+    for kind in (
+        *(timestamp_pb2.Timestamp, duration_pb2.Duration, field_mask_pb2.FieldMask),
+        *(struct_pb2.Struct, struct_pb2.Value, struct_pb2.ListValue),
+        *(wrappers_pb2.StringValue, wrappers_pb2.BytesValue, wrappers_pb2.BoolValue),
+        *(wrappers_pb2.Int32Value, wrappers_pb2.UInt32Value, wrappers_pb2.Int64Value),
+        *(wrappers_pb2.UInt64Value, wrappers_pb2.FloatValue, wrappers_pb2.DoubleValue),
     )
 )
 """Messages with a JSON of their own: they have it as a whole, or not at all."""
@@ -84,11 +98,85 @@ def parse(value: Any, message: Message, *, intact: bool = True, lenient: bool = 
         ValueError: If it is not the JSON of such a message.
     """
     try:
-        json_format.ParseDict(
-            copy.deepcopy(value) if intact else value, message, ignore_unknown_fields=lenient
-        )
+        if intact:
+            value = copy.deepcopy(value)
+        _prepare(value, message.DESCRIPTOR)
+        json_format.ParseDict(value, message, ignore_unknown_fields=lenient)
     except _RAISED_BY_PARSER as cause:
         raise ValueError(str(cause)) from cause
+
+
+def _prepare(value: Any, kind: Any) -> None:
+    """Makes the JSON of each ``Any`` in a message one that protobuf's parser takes for its type.
+
+    All else is left for the parser to refuse.
+
+    Args:
+        value: The JSON of the message; it is changed.
+        kind: The message's descriptor.
+
+    Raises:
+        ValueError: If an ``Any`` lacks the value that its type has.
+    """
+    if not isinstance(value, dict):
+        return
+    if kind.full_name == _ANY:
+        _prepare_any(value)
+        return
+    fields = _fields_with_any(kind)
+    for name in value.keys() & fields.keys():
+        field, part = fields[name], value[name]
+        inside: Any = field.message_type
+        if _is_map(field):
+            inside = inside.fields_by_name["value"].message_type
+            parts = list(part.values()) if isinstance(part, dict) else []
+        else:
+            parts = part if isinstance(part, list) else [part]
+        for one in parts:
+            _prepare(one, inside)
+
+
+def _prepare_any(value: dict[str, Any]) -> None:
+    type_url = value.get("@type")
+    kind = _anys.find_class(type_url.rpartition("/")[2]) if isinstance(type_url, str) else None
+    if kind is None:
+        return
+    descriptor = kind.DESCRIPTOR
+    if descriptor.full_name == _ANY or descriptor.full_name in WHOLE:
+        if "value" not in value:
+            raise ValueError(f'an Any with a {descriptor.full_name} has no "value"; give one')
+        _prepare(value["value"], descriptor)
+        return
+    if descriptor.file.package == "google.protobuf" and "value" not in descriptor.fields_by_name:
+        inside = value.get("value")
+        if isinstance(inside, dict) and len(value) == 2:
+            del value["value"]
+            value.update({**inside, **value})
+    _prepare(value, descriptor)
+
+
+@functools.lru_cache(maxsize=1024)
+def _fields_with_any(kind: Any) -> Mapping[str, FieldDescriptor]:
+    """Returns the fields of a message in which an ``Any`` may be, by each of their names."""
+    return {
+        name: field
+        for field in kind.fields
+        if field.message_type is not None and _may_have_any(field.message_type)
+        for name in (field.name, field.json_name)
+    }
+
+
+def _may_have_any(kind: Any) -> bool:
+    seen: set[str] = set()
+    left = [kind]
+    while left:
+        one = left.pop()
+        if one.full_name == _ANY:
+            return True
+        if one.full_name not in seen:
+            seen.add(one.full_name)
+            left += (field.message_type for field in one.fields if field.message_type is not None)
+    return False
 
 
 def messages_in(message: Message) -> Iterator[Message]:
@@ -122,7 +210,7 @@ class _Pieces:
             return _as_bytes(message)
 
     def _json(self, message: Message, depth: int) -> Any:
-        if message.DESCRIPTOR.full_name in _WHOLE:
+        if message.DESCRIPTOR.full_name in WHOLE:
             return json_format.MessageToDict(message)
         return self._fields(message, depth)
 
@@ -135,7 +223,7 @@ class _Pieces:
         if inside.DESCRIPTOR.full_name == _ANY:
             return {"@type": packed.type_url, "value": self.of(inside, depth + 1)}
         shown = self._json(inside, depth + 1)
-        if inside.DESCRIPTOR.full_name in _WHOLE:
+        if inside.DESCRIPTOR.full_name in WHOLE:
             return {"@type": packed.type_url, "value": shown}
         return {"@type": packed.type_url, **shown}
 

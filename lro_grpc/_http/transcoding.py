@@ -86,9 +86,7 @@ class Binding:
             MalformedRequestError: If the request is not one of this method.
         """
         message = self.request()
-        if body and not self.body:
-            raise MalformedRequestError("this method takes no body; send none")
-        if body:
+        if body and not body.isspace():
             self._set_body(message, _parsed(body))
         parameters = self._parameters(query)
         if parameters:
@@ -98,6 +96,10 @@ class Binding:
         return message
 
     def _set_body(self, message: Message, value: Any) -> None:
+        if not self.body:
+            if value != _NO_FIELDS:
+                raise MalformedRequestError("this method takes no body; send none")
+            return
         if self.body == "*":
             _set(message, value)
             return
@@ -210,10 +212,16 @@ def _no_constant(word: str) -> None:
     raise ValueError(f"{word} is no JSON")
 
 
+_NO_FIELDS = ""
+"""The body that Google's client for Node sends for a message without fields, and for none."""
+
+
 def _set(message: Message, value: Any) -> None:
     """Sets the fields that a message's JSON has."""
     kind = message.DESCRIPTOR.full_name
-    is_object = not kind.startswith("google.protobuf.") or kind == "google.protobuf.Struct"
+    is_object = kind == "google.protobuf.Struct" or kind not in canonical_json.WHOLE
+    if is_object and value == _NO_FIELDS:
+        return
     if is_object and not isinstance(value, dict):
         raise MalformedRequestError(f"the body is no JSON object; send one that is a {kind}")
     try:

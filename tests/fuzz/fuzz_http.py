@@ -10,7 +10,7 @@ from typing import Any
 from fuzz_messages import JSON_WORDS, OPERATIONS, TYPE_WORDS
 from google.api import http_pb2
 from google.longrunning import operations_pb2
-from google.protobuf import struct_pb2
+from google.protobuf import any_pb2, struct_pb2
 from google.protobuf.message import DecodeError
 from target import target
 
@@ -21,7 +21,9 @@ from lro_grpc._http.gateway import gateway
 from lro_grpc._http.request import Caller
 
 START = "/fuzz.Service/Start"
+PACK = "/fuzz.Service/Pack"
 RULES = {
+    PACK: http_pb2.HttpRule(post="/v1/packed", body="*"),
     START: http_pb2.HttpRule(
         post="/v1/things",
         body="*",
@@ -29,7 +31,7 @@ RULES = {
             http_pb2.HttpRule(post="/face/v1.0/things", body="*"),
             http_pb2.HttpRule(post="/deploymentmanager/v2/things", body="*"),
         ],
-    )
+    ),
 }
 STATUSES = (200, 400, 403, 404, 405, 408, 411, 413, 414, 415, 421, 429, 431)
 
@@ -52,12 +54,8 @@ class App:
         self.noted = Noted()
         self._loop = asyncio.new_event_loop()
         operations = lro_grpc.Operations("memory:")
-        operations.add_method(
-            START,
-            lambda request, op: request,
-            request=struct_pb2.Struct,
-            response=struct_pb2.Struct,
-        )
+        for method, kind in ((START, struct_pb2.Struct), (PACK, any_pb2.Any)):
+            operations.add_method(method, lambda request, op: request, request=kind, response=kind)
         self._app = gateway(operations, rules=RULES, max_body=4096)
         self._loop.run_until_complete(operations.start())
 
@@ -121,6 +119,11 @@ def header(line: str) -> tuple[bytes, bytes]:
     "GET /deploymentmanager/v2/projects/p/global/operations?maxResults=9&filter=status+eq+DONE\n\n",
     "GET /face/v1.0/operations/op-x\n\n",
     "POST /deploymentmanager/v2/things\n\n{}",
+    'POST /v1/things\n\n""',
+    'POST /v1/packed\n\n{"@type": "type.googleapis.com/google.protobuf.DoubleValue"}',
+    'POST /v1/packed\n\n{"@type": "type.googleapis.com/google.protobuf.Empty", "value": {}}',
+    'POST /v1/packed\n\n{"@type": "type.googleapis.com/google.protobuf.Any", "value": {"@type":'
+    ' "type.googleapis.com/google.protobuf.Struct", "value": {"a": null}}}',
     words=(
         *(
             "GET ",
