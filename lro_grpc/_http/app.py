@@ -23,8 +23,9 @@ class Gateway:
     """An ASGI app that answers each request as the vendor of its path does.
 
     Args:
-        apis: The vendors' APIs. A path below the prefix of none has the errors of the first.
-        methods: The routes of the service's own methods.
+        apis: The vendors' APIs. A path below several prefixes is of the API with the longest; below
+            none, it has the errors of the first.
+        others: More routes, which count where none of the APIs' matches.
         bodies: Counts the bodies of requests.
         origins: Refuses requests of strangers' pages.
     """
@@ -32,13 +33,14 @@ class Gateway:
     def __init__(
         self,
         apis: Sequence[VendorApi],
-        methods: Iterable[Route],
+        others: Iterable[Route],
         bodies: Bodies,
         origins: Origins,
     ) -> None:
         self._apis = apis
-        own = [route for api in apis for route in api.routes()]
-        self._router = Router([*own, *methods])
+        longest_first = sorted(apis, key=lambda api: len(api.prefix), reverse=True)
+        own = [route for api in longest_first for route in api.routes()]
+        self._router = Router([*own, *others])
         self._bodies = bodies
         self._origins = origins
 

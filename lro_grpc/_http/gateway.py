@@ -17,6 +17,7 @@ body, and its code gives it an HTTP status.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
@@ -48,7 +49,7 @@ def gateway(
     starts: Mapping[str, type[Message]] | None = None,
     jobs: Sequence[JobKind] = (),
     rules: Rules | None = None,
-    prefix: str = "/v1",
+    prefix: str | Sequence[str] = "/v1",
     public_url: str = "",
     allow_origins: Sequence[str] = (),
     allowed_hosts: Sequence[str] = (),
@@ -77,7 +78,8 @@ def gateway(
             A method without a rule is where its ``google.api.http`` annotation puts it; without
             an annotation, a job's method is where the AIPs put it, and a long-running method is
             not reached over HTTP.
-        prefix: The beginning of the paths of google.longrunning.
+        prefix: The beginning of the paths of google.longrunning, such as ``/v1``, or several of
+            them. Starts are where their rules put them.
         public_url: The beginning of links in responses, such as ``https://example.com``; links are
             relative to the server unless given.
         allow_origins: The origins whose pages may call (CORS), such as ``https://page.example``;
@@ -95,8 +97,8 @@ def gateway(
 
     Raises:
         ConfigurationError: If neither operations nor a channel is given, or both, or a rule is
-            malformed, or one puts a method that changes something at GET, or a host is none, or a
-            number or the time cannot be.
+            malformed, or one puts a method that changes something at GET, or a prefix or a host is
+            none, or a number or the time cannot be.
     """
     if (operations is None) == (channel is None):
         raise ConfigurationError("give the gateway either operations or a channel")
@@ -104,23 +106,29 @@ def gateway(
     for option, number in numbers.items():
         check_number(option, number)
     check_duration("body_timeout", body_timeout, optional=False)
+    prefixes = _checked(prefix)
     backend: Backend
     if operations is not None:
         backend = LocalBackend(operations)
-        methods = methods_of(operations.requests, operations.jobs, rules or {}, prefix)
+        methods = methods_of(operations.requests, operations.jobs, rules or {}, prefixes)
     else:
         assert channel is not None
         backend = ChannelBackend(channel)
         kinds = [(kind, list(kind.methods)) for kind in jobs]
-        methods = methods_of(starts or {}, kinds, rules or {}, prefix)
+        methods = methods_of(starts or {}, kinds, rules or {}, prefixes)
+    longrunning = [Longrunning(backend, one) for one in prefixes]
     apis: list[VendorApi] = [
-        Longrunning(backend, prefix),
+        *longrunning,
         AzureFace(backend, public_url),
         DeploymentManager(backend, public_url),
     ]
+    others = [
+        *routes(methods, backend, apis),
+        *(route for one in longrunning for route in one.routes_of_long_names()),
+    ]
     bodies = Bodies(BodyLimits(max_body, body_timeout.total_seconds(), max_values, max_bodies))
     origins = Origins(allow_origins, allowed_hosts, public_url)
-    app: ASGIApp = Gateway(apis, routes(methods, backend, apis), bodies, origins)
+    app: ASGIApp = Gateway(apis, others, bodies, origins)
     if operations is not None:
         app = OnLoop(app, operations)
     if allow_origins:
@@ -132,3 +140,20 @@ def gateway(
             expose_headers=["Retry-After", "Operation-Location"],
         )
     return app
+
+
+_PREFIX = re.compile(r"(?:/[\w.~-]+)*", re.ASCII)
+
+
+def _checked(prefix: str | Sequence[str]) -> Sequence[str]:
+    """Returns the prefixes, each of them once and the longest first."""
+    prefixes = {prefix} if isinstance(prefix, str) else {*prefix}
+    for one in prefixes:
+        if not isinstance(one, str) or not _PREFIX.fullmatch(one):
+            raise ConfigurationError(
+                f"the prefix {one!r} is no beginning of paths; give one such as /v1, without a"
+                " slash at its end"
+            )
+    if not prefixes:
+        raise ConfigurationError("the gateway has no prefix; give it one such as /v1")
+    return sorted(prefixes, key=len, reverse=True)

@@ -44,7 +44,7 @@ def methods_of(
     starts: Mapping[str, type[Message]],
     jobs: Sequence[tuple[JobKind, Collection[str]]],
     rules: Rules,
-    prefix: str,
+    prefixes: Sequence[str],
 ) -> Sequence[ServedMethod]:
     """Returns all methods.
 
@@ -53,7 +53,7 @@ def methods_of(
         jobs: Kinds of jobs, and of each the verbs of its methods.
         rules: The paths of methods, by the methods' names. A method without a rule is where its
             annotation puts it.
-        prefix: The beginning of the paths of jobs' methods that have no annotation.
+        prefixes: The beginnings of the paths of jobs' methods that have no annotation.
 
     Raises:
         ConfigurationError: If there is a rule for a method that there is not.
@@ -67,7 +67,7 @@ def methods_of(
     for kind, verbs in jobs:
         for verb in verbs:
             one = kind.methods[verb]
-            rule = rules.get(one.name) or rule_of(one.name) or _rule_of_job(kind, verb, prefix)
+            rule = rules.get(one.name) or rule_of(one.name) or _rule_of_job(kind, verb, prefixes)
             changes = verb not in ("Get", "List")
             found[one.name] = ServedMethod(one.name, one.request, one.response, rule, changes)
     unknown = sorted(rules.keys() - found.keys())
@@ -116,8 +116,14 @@ def _respond_with(method: ServedMethod, backend: Backend, api: VendorApi) -> tra
     return respond
 
 
-def _rule_of_job(kind: JobKind, verb: str, prefix: str) -> http_pb2.HttpRule:
-    """Returns the path at which the AIPs put a method of jobs (AIP-131 to 136)."""
+def _rule_of_job(kind: JobKind, verb: str, prefixes: Sequence[str]) -> http_pb2.HttpRule:
+    """Returns the paths at which the AIPs put a method of jobs (AIP-131 to 136)."""
+    rule, *others = (_binding_of_job(kind, verb, prefix) for prefix in prefixes)
+    rule.additional_bindings.extend(others)
+    return rule
+
+
+def _binding_of_job(kind: JobKind, verb: str, prefix: str) -> http_pb2.HttpRule:
     collection = f"{prefix}/{{parent=**}}/{kind.collection}"
     name = f"{prefix}/{{name=**/{kind.collection}/*}}"
     if verb == "Create":

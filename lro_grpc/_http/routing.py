@@ -7,9 +7,10 @@
     Segment  = "*" | "**" | LITERAL | "{" FieldPath [ "=" Segments ] "}"
 
 ``*`` stands for one segment, ``**`` for any number of them, also none. There may be one ``**``, not
-only at the end as in Google's own grammar: the routes of google.longrunning need that. In a path,
-the verb begins at the first colon of the last segment, and is never part of a value; any other
-colon is percent-encoded.
+only at the end as in Google's own grammar, or two around the rest of the last variable: the routes
+of google.longrunning need that, and the time to match a path still grows with its length alone. In
+a path, the verb begins at the first colon of the last segment, and is never part of a value; any
+other colon is percent-encoded.
 """
 
 from __future__ import annotations
@@ -121,12 +122,13 @@ class Template:
         self.verb = text[position:]
         """The verb with its colon; empty for none."""
         is_template = position and (not self.verb or _VERB.fullmatch(self.verb))
-        if not is_template or len(set(self.fields)) < len(self.fields) or text.count("**") > 1:
+        is_linear = text.count("**") <= (2 if _TWO_AROUND.search(text) else 1)
+        if not is_template or len(set(self.fields)) < len(self.fields) or not is_linear:
             raise ConfigurationError(
                 f"{text!r} is not a path template of google.api.http; expected one such as"
                 " /v1/{name=projects/*/locations/*}:verb with each field, and **, once at most"
             )
-        self._pattern = re.compile(pattern + re.escape(self.verb))
+        self._pattern = re.compile(pattern)
 
     def match(self, path: str) -> Mapping[str, str] | None:
         """Returns the values of the variables, by the paths of their fields; None for no match.
@@ -141,8 +143,11 @@ class Template:
         Raises:
             MalformedRequestError: If a value is not percent-encoded UTF-8.
         """
-        found = self._pattern.fullmatch(path)
-        if found is None or verb_of(path) != self.verb:
+        segments = path.removesuffix(self.verb)
+        if verb_of(path) != self.verb or "//" in segments or segments.endswith("/"):
+            return None
+        found = self._pattern.fullmatch(segments)
+        if found is None:
             return None
         return {
             field: _decoded(value[1:], all_of_it=is_one_segment)
@@ -168,6 +173,7 @@ _PART = re.compile(
     re.ASCII,
 )
 _VERB = re.compile(rf":{_LITERAL}", re.ASCII)
+_TWO_AROUND = re.compile(r"=\*\*/[^{}]+/\*\*\}(?::[^/]*)?\Z")
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _SLASH = re.compile(r"(%2[Ff])")
 

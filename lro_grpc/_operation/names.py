@@ -17,6 +17,7 @@ _MAX_LENGTH = 1024
 _ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}")
 # The characters of a URI path segment (RFC 3986 pchar), and at least one that is not a dot.
 _SEGMENT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~%!$&'()*+,;=:@-]{1,255}")
+_WILDCARDS = frozenset({"-", "*", "**"})
 
 
 def new_id(random_bytes: Callable[[int], bytes]) -> str:
@@ -74,6 +75,26 @@ def check_parent(parent: str) -> None:
             f"{cut(parent)!r} is not a parent's name; expected segments like"
             f" projects/p/locations/l, of at most {_MAX_LENGTH} characters in all",
             metadata={"parent": cut(parent)},
+        )
+
+
+def is_segment(text: str) -> bool:
+    """Returns whether a text can stand between two slashes of a name."""
+    return text not in _WILDCARDS and _SEGMENT.fullmatch(text) is not None
+
+
+def check_one(resource: str) -> None:
+    """Checks that a resource's name has no wildcard: that would stand for several (AIP-159).
+
+    Raises:
+        InvalidNameError: If a segment of it is ``-``, ``*`` or ``**``.
+    """
+    wildcard = next((one for one in resource.split("/") if one in _WILDCARDS), None)
+    if wildcard is not None:
+        raise InvalidNameError(
+            f"{cut(resource)!r} stands for several resources by its segment {wildcard!r}; an"
+            " operation belongs to one: give its name",
+            metadata={"name": cut(resource)},
         )
 
 

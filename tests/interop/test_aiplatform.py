@@ -322,7 +322,8 @@ def test_a_gateway_in_a_process_of_its_own(served: testing.Served) -> None:
 
     async def listed_by_the_vendor() -> list[str]:
         async with grpc.aio.insecure_channel(served.target) as channel:
-            app = gateway(channel=channel, jobs=[JobKind(SERVICE, aiplatform_v1.CustomJob)])
+            kind = JobKind(SERVICE, aiplatform_v1.CustomJob)
+            app = gateway(channel=channel, jobs=[kind], prefix=["/v1beta1", "/v1"])
             async with listening(app, "127.0.0.1:0") as port:
                 transport = transports.JobServiceRestTransport(
                     host=f"127.0.0.1:{port}",

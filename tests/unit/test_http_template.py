@@ -13,6 +13,7 @@ from lro_grpc._errors import ConfigurationError, MalformedRequestError
 from lro_grpc._http.routing import Template
 
 OPERATION = Template("/v1/{name=**/operations/*}")
+LONG = Template("/v1/{name=**/operations/*/**}")
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,8 @@ OPERATION = Template("/v1/{name=**/operations/*}")
     [
         ("/v1/{name=**/operations/*}", "/v1/operations/x", {"name": "operations/x"}),
         ("/v1/{name=**/operations/*}", "/v1/a/b/operations/x", {"name": "a/b/operations/x"}),
+        ("/v1/{name=**/a/**}", "/v1/a", {"name": "a"}),
+        ("/v1/{name=**/a/**}:go", "/v1/b/a/c/d:go", {"name": "b/a/c/d"}),
         ("/v1/{name=**}/operations", "/v1/operations", {"name": ""}),
         ("/v1/{name=**}/operations", "/v1/a/operations", {"name": "a"}),
         ("/v1/{name=**}", "/v1", {"name": ""}),
@@ -76,6 +79,8 @@ def test_a_value_that_is_not_percent_encoded_text(template, value):
     "text",
     ["", "v1", "/", "/v1/", "//v1", "/v1/{}", "/v1/{a", "/v1/a}", "/v1/{A}", "/v1/{a=}",
      "/v1/{a=b/}", "/v1/{a={b}}", "/v1/{a}{b}", "/v1/{a}/{a}", "/v1/**/{a=**}", "/v1/***",
+     "/v1/{a=**}/{b=c/**}", "/v1/{a=**/b/**}/c", "/v1/{a=b/**/c/**}", "/v1/{a=**/b/**/c/**}",
+     "/v1/**/b/**", "/v1/{a=**/**}",
      "/v1/x*", "/v1/{a.}", "/v1:", "/v1:a:b", "/v1:a/b", "/v1/{a}:*", "/v1/{a:b}", "/v1/é",
      "/v1/{a} "],
 )  # fmt: skip
@@ -166,6 +171,15 @@ def test_any_path_matches_or_does_not(path):
         assert found is None or set(found) == set(template.fields)
 
 
+@given(segments=st.lists(LITERAL, max_size=7), rest=st.sampled_from(["", "/", "//a", ":go"]))
+def test_a_name_may_have_several_segments_for_an_id(segments, rest):
+    path = "".join(f"/{one}" for one in segments)
+    has_id = "operations" in segments[:-1] and not rest
+    assert LONG.match(f"/v1{path}{rest}") == ({"name": path[1:]} if has_id else None)
+
+
 def test_a_path_with_very_many_segments_is_no_work():
-    assert OPERATION.match("/v1" + "/operations" * 30_000 + "/") is None
-    assert OPERATION.match("/v1" + "/a" * 30_000) is None
+    for template in (OPERATION, LONG):
+        for end in ("/", "//", "/:go", "/x:go"):
+            assert template.match("/v1" + "/operations" * 30_000 + end) is None
+        assert template.match("/v1" + "/a" * 30_000) is None

@@ -124,6 +124,26 @@ def test_the_collection_is_no_parent():
         names.check_parent(names.COLLECTION)
 
 
+@pytest.mark.parametrize("name", ["", "p", "projects/p", "projects/-p/locations/l-", "a/***", "--"])
+def test_a_name_without_a_wildcard_is_one_resources(name):
+    names.check_one(name)
+
+
+@pytest.mark.parametrize("name", ["-", "*", "**", "projects/-", "-/p", "projects/*/x", "a/**"])
+def test_a_name_with_a_wildcard_is_that_of_several(name):
+    with pytest.raises(InvalidNameError, match="stands for several") as caught:
+        names.check_one(name)
+    assert caught.value.code is Code.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-", "*", "**", ".", "..", "a/b", "a b", "é", "a?", "x" * 256]
+)
+def test_what_is_no_segment(text):
+    assert not names.is_segment(text)
+    assert names.is_segment("customJobs")
+
+
 SEGMENT = st.from_regex(r"[A-Za-z0-9._~%!$&'()*+,;=:@-]{1,20}", fullmatch=True).filter(
     lambda one: one not in (".", "..")
 )

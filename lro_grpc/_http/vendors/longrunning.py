@@ -41,6 +41,7 @@ from lro_grpc._wire.headers import POLL_AFTER
 _OPERATIONS = "/google.longrunning.Operations/"
 _CONTROL = "/lro.v1.OperationControlService/"
 _NAME = "{name=**/operations/*}"
+_LONG_NAME = "{name=**/operations/*/**}"
 
 
 class Longrunning:
@@ -58,16 +59,18 @@ class Longrunning:
     def routes(self) -> Iterator[Route]:
         """Returns the routes."""
         # The path of the proto, and that of Google's own client, which takes "operations" for a
-        # parent like any other.
+        # parent like any other. The lists come first: a parent may end in "operations", and no id
+        # is that.
         yield from self._list("{name=operations}", "{name=operations}/operations")
-        yield from self._get()
         yield from self._list("{name=**}/operations")
-        yield from self._delete()
-        for verb in ("cancel", "pause", "resume"):
-            yield from self._command(verb)
-        yield from self._terminate()
-        yield from self._wait()
-        yield from self._watch()
+        yield from self._named(_NAME)
+
+    def routes_of_long_names(self) -> Iterator[Route]:
+        """Returns the routes of names with several segments for an id, as other servers have them.
+
+        They match paths that may be other methods', and so come after all of those.
+        """
+        yield from self._named(_LONG_NAME)
 
     def error_body(self, status: status_pb2.Status) -> dict[str, Any]:
         """Returns the JSON body of an error response."""
@@ -88,7 +91,17 @@ class Longrunning:
 
         return self._routes(LIST_OPERATIONS, rule, operations_pb2.ListOperationsRequest, respond)
 
-    def _command(self, verb: str) -> Iterator[Route]:
+    def _named(self, name: str) -> Iterator[Route]:
+        """Yields the routes of one operation, by the template of its name."""
+        yield from self._get(name)
+        yield from self._delete(name)
+        for verb in ("cancel", "pause", "resume"):
+            yield from self._command(verb, name)
+        yield from self._terminate(name)
+        yield from self._wait(name)
+        yield from self._watch(name)
+
+    def _command(self, verb: str, name: str) -> Iterator[Route]:
         """Yields the route of a method that answers with an Empty."""
         kind: type[Message] = {
             "cancel": operations_pb2.CancelOperationRequest,
@@ -96,10 +109,10 @@ class Longrunning:
             "resume": operation_control_service_pb2.ResumeOperationRequest,
         }[verb]
         method = f"{_OPERATIONS if verb == 'cancel' else _CONTROL}{verb.title()}Operation"
-        rule = http_pb2.HttpRule(post=f"{self.prefix}/{_NAME}:{verb}", body="*")
+        rule = http_pb2.HttpRule(post=f"{self.prefix}/{name}:{verb}", body="*")
         return self._routes(method, rule, kind, self._respond_empty(method))
 
-    def _terminate(self) -> Iterator[Route]:
+    def _terminate(self, name: str) -> Iterator[Route]:
         kind = operation_control_service_pb2.TerminateOperationResponse
         method = f"{_CONTROL}TerminateOperation"
 
@@ -107,12 +120,12 @@ class Longrunning:
             ended = await self._backend.call(method, body, http_request.caller)
             return json_response(dumped(canonical_json.to_json(kind.FromString(ended.body))))
 
-        rule = http_pb2.HttpRule(post=f"{self.prefix}/{_NAME}:terminate", body="*")
+        rule = http_pb2.HttpRule(post=f"{self.prefix}/{name}:terminate", body="*")
         request = operation_control_service_pb2.TerminateOperationRequest
         return self._routes(method, rule, request, respond)
 
-    def _delete(self) -> Iterator[Route]:
-        rule = http_pb2.HttpRule(delete=f"{self.prefix}/{_NAME}")
+    def _delete(self, name: str) -> Iterator[Route]:
+        rule = http_pb2.HttpRule(delete=f"{self.prefix}/{name}")
         kind = operations_pb2.DeleteOperationRequest
         method = f"{_OPERATIONS}DeleteOperation"
         return self._routes(method, rule, kind, self._respond_empty(method))
@@ -124,7 +137,7 @@ class Longrunning:
 
         return respond
 
-    def _get(self) -> Iterator[Route]:
+    def _get(self, name: str) -> Iterator[Route]:
         async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
             found = await self._backend.call(GET_OPERATION, body, http_request.caller)
             hint = dict(found.headers).get(POLL_AFTER, "")
@@ -132,10 +145,10 @@ class Longrunning:
             shown = await converted(len(found.body), operation_json, found.body)
             return json_response(shown, headers=headers)
 
-        rule = http_pb2.HttpRule(get=f"{self.prefix}/{_NAME}")
+        rule = http_pb2.HttpRule(get=f"{self.prefix}/{name}")
         return self._routes(GET_OPERATION, rule, operations_pb2.GetOperationRequest, respond)
 
-    def _wait(self) -> Iterator[Route]:
+    def _wait(self, name: str) -> Iterator[Route]:
         method = f"{_OPERATIONS}WaitOperation"
 
         async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
@@ -143,18 +156,18 @@ class Longrunning:
             found = await http_request.unless_gone(waiting)
             return json_response(await converted(len(found.body), operation_json, found.body))
 
-        rule = http_pb2.HttpRule(post=f"{self.prefix}/{_NAME}:wait", body="*")
-        rule.additional_bindings.add(get=f"{self.prefix}/{_NAME}:wait")
+        rule = http_pb2.HttpRule(post=f"{self.prefix}/{name}:wait", body="*")
+        rule.additional_bindings.add(get=f"{self.prefix}/{name}:wait")
         return self._routes(method, rule, operations_pb2.WaitOperationRequest, respond)
 
-    def _watch(self) -> Iterator[Route]:
+    def _watch(self, name: str) -> Iterator[Route]:
         method = f"{_CONTROL}WatchOperation"
 
         async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
             states = self._backend.stream(method, body, http_request.caller)
             return await event_stream(states, http_request, self.error_body)
 
-        rule = http_pb2.HttpRule(get=f"{self.prefix}/{_NAME}:watch")
+        rule = http_pb2.HttpRule(get=f"{self.prefix}/{name}:watch")
         kind = operation_control_service_pb2.WatchOperationRequest
         return self._routes(method, rule, kind, respond)
 

@@ -64,6 +64,11 @@ class JobKind:
         noun = self.message.DESCRIPTOR.name
         self.collection = collection or f"{noun[:1].lower()}{noun[1:]}s"
         """The collection in a job's name, in place of ``operations``."""
+        if self.collection == names.COLLECTION or not names.is_segment(self.collection):
+            raise ConfigurationError(
+                f"the jobs' collection is {self.collection!r}; give one segment of a name, such as"
+                " trainJobs, other than that of operations"
+            )
         self._service = service
         self._check_job()
         plural = f"{self.collection[:1].upper()}{self.collection[1:]}"

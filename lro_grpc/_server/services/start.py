@@ -232,6 +232,8 @@ class Starter:
                 " return lro_grpc.Prepared(target=...)",
                 metadata={"method": self._handler.method},
             )
+        if self._options.exclusive:
+            names.check_one(prepared.target)
         return prepared
 
     def _handler_metadata(self, prepared: Prepared) -> bytes:
@@ -264,6 +266,7 @@ class Starter:
             parent = prepared.parent
         if parent:
             names.check_parent(parent)
+            names.check_one(parent)
         return parent
 
     async def _validated(self, admitted: Admitted, prepared: Prepared) -> bytes:

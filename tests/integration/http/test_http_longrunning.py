@@ -179,6 +179,25 @@ def test_prefix(serve):
     assert http.get(f"/v1/{name}").status == 404
 
 
+def test_several_prefixes(serve):
+    """Each has all routes; where one begins with another, the longer one shapes the errors."""
+    http = serve(options={"prefix": ["/v1", "/api/v2alpha", "/v1/beta", ""]})
+    name = start(http)
+    for prefix in ("/v1", "/api/v2alpha", "/v1/beta", ""):
+        assert http.get(f"{prefix}/{name}").ok["name"] == name
+        assert http.get(f"{prefix}/{PARENT}/operations").ok["operations"][0]["name"] == name
+        assert http.post(f"{prefix}/{name}:cancel").ok == {}
+        assert http.get(f"{prefix}/operations/x").json["error"]["status"] == "NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    "prefix", [[], ["/v1", "v2"], "v1", "/v1/", "//v1", "/{v}", "/v1:x", "/*", [1]]
+)
+def test_a_prefix_that_cannot_be(prefix):
+    with pytest.raises(lro_grpc.ConfigurationError, match="prefix"):
+        gateway(lro_grpc.Operations("memory:"), prefix=prefix)
+
+
 def test_the_headers_identify_the_caller(serve):
     """Of two callers each sees only what it has started, and cannot find out what else there is."""
 

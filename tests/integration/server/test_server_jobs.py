@@ -27,6 +27,7 @@ from server_harness import (
 
 import lro_grpc
 from lro.v1 import state_pb2
+from lro_grpc.http import JobKind
 
 Serve = Any
 
@@ -717,6 +718,21 @@ def test_what_add_jobs_refuses(builds: Builds) -> None:
     with_jobs(builds)(operations)
     with pytest.raises(lro_grpc.ConfigurationError, match="was added twice"):
         with_jobs(builds)(operations)
+
+
+@pytest.mark.parametrize("collection", ["operations", "-", "a/b", "a b", ".."])
+def test_a_collection_that_no_name_can_have(builds: Builds, collection: str) -> None:
+    with pytest.raises(lro_grpc.ConfigurationError, match="collection"):
+        JobKind(builds.service, builds.Job, collection)
+
+
+@pytest.mark.parametrize("parent", ["projects/-/locations/l", "projects/p/locations/*"])
+def test_no_job_has_several_parents(serve: Serve, builds: Builds, parent: str) -> None:
+    server = serve(configure=with_jobs(builds))
+    failure = refused(lambda: builds.call(server, "CreateBuildJob", parent=parent))
+    assert failure.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "stands for several resources" in failure.message
+    assert builds.call(server, "ListBuildJobs", parent="projects/-/locations/-").build_jobs == []
 
 
 def test_jobs_that_nothing_starts(stack: str, builds: Builds) -> None:
