@@ -67,6 +67,7 @@ from lro_grpc._stores.store import (
     Change,
     Leased,
     Now,
+    Order,
     Query,
     SharedStore,
     Store,
@@ -1042,6 +1043,59 @@ class StoreConformance:
         assert [_name(one) for one in second.operations] == names[2:0:-1]
         assert [_name(one) for one in third.operations] == names[:1]
         assert third.position == b""
+
+    @_with_store
+    async def test_pages_by_name_are_in_order_and_complete(self, store: Store) -> None:
+        """In the order of code points, whatever the order of creation; with wildcards, too."""
+        ids = ("b", "a-2", "B", "a-10", "a~", "c", "a")
+        for operation_id in ids:
+            await store.create(self.record(operation_id))
+        await store.create(self.record("a", parent=f"{self.PARENT}/instances/i"))
+        await store.create(self.record("b", parent="projects/q/locations/l"))
+        await store.apply(f"{self.PARENT}/operations/c", Delete())
+        names = [f"{self.PARENT}/operations/{one}" for one in sorted(ids) if one != "c"]
+        everywhere = [*names, "projects/q/locations/l/operations/b"]
+        for parent, expected in ((self.PARENT, names), ("projects/-/locations/-", everywhere)):
+            for condition in (None, parse('NOT name:"q/"'), parse("name:a"), parse('name:"none"')):
+                query = Query(parent, condition, Order.BY_NAME)
+                matching = [name for name in expected if query.matches(await store.read(name))]
+                for size, examined in ((1, 1), (2, 3), (6, 6), (1000, MAX_EXAMINED)):
+                    found = await self._found(store, query, size=size, examined=examined)
+                    assert found == matching, (parent, condition, size, examined)
+
+    @_with_store
+    async def test_pages_by_name_stand_still_while_operations_come_and_go(
+        self, store: Store
+    ) -> None:
+        """What comes before a page moves none that follow."""
+        for operation_id in ("b", "d", "f", "h"):
+            await store.create(self.record(operation_id))
+        query = Query(self.PARENT, order=Order.BY_NAME)
+        first = await store.page(query, position=b"", size=2)
+        await store.create(self.record("a"))
+        await store.create(self.record("g"))
+        await store.apply(f"{self.PARENT}/operations/d", Delete())
+        rest = await store.page(query, position=first.position, size=9)
+        found = [_name(one) for one in (*first.operations, *rest.operations)]
+        assert [name.rpartition("/")[2] for name in found] == ["b", "d", "f", "g", "h"]
+        assert rest.position == b""
+
+    @_with_store
+    async def test_a_page_has_the_records_that_are_asked_for(self, store: Store) -> None:
+        """Each is the one that a read would give."""
+        for number in range(5):
+            made = await store.create(
+                self.record(f"op-{number}", caller="ann", request_id=f"r{number}")
+            )
+            await store.apply(made.name, Claim(_LEASE))
+        for order in Order:
+            for condition in (None, parse("state = RUNNING"), parse("partial_failures:*")):
+                query = Query(self.PARENT, condition, order)
+                page = await store.page(query, position=b"", size=3, records=True)
+                assert [one.operation for one in page.records] == [*page.operations]
+                for record in page.records:
+                    assert record == await store.read(record.name)
+                assert not (await store.page(query, position=b"", size=3)).records
 
     # Filters and wildcards (AIP-160, AIP-159).
 

@@ -83,11 +83,22 @@ class ForwardingStore:
         return await self._call(self._store.find_id, operation_id)
 
     async def page(
-        self, query: Query, *, position: bytes, size: int, examined: int = MAX_EXAMINED
+        self,
+        query: Query,
+        *,
+        position: bytes,
+        size: int,
+        examined: int = MAX_EXAMINED,
+        records: bool = False,
     ) -> Page:
-        """Returns the operations that a query asks for, newest first."""
+        """Returns the operations that a query asks for, in its order."""
         return await self._call(
-            self._store.page, query, position=position, size=size, examined=examined
+            self._store.page,
+            query,
+            position=position,
+            size=size,
+            examined=examined,
+            records=records,
         )
 
     async def exclusive_holder(self, target: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from lro_grpc._errors import LroError
 from lro_grpc._operation import names
@@ -17,8 +17,10 @@ from lro_grpc._stores.store import (
     MAX_EXAMINED,
     Change,
     Leased,
+    Listed,
     Listener,
     Now,
+    Order,
     Page,
     Query,
     announce,
@@ -26,6 +28,7 @@ from lro_grpc._stores.store import (
     in_progress,
     name_taken,
     page_of,
+    position_of,
     sequence_before,
 )
 
@@ -127,27 +130,43 @@ class MemoryStore:
         ]
 
     async def page(
-        self, query: Query, *, position: bytes, size: int, examined: int = MAX_EXAMINED
+        self,
+        query: Query,
+        *,
+        position: bytes,
+        size: int,
+        examined: int = MAX_EXAMINED,
+        records: bool = False,
     ) -> Page:
-        """Returns the operations that a query asks for, newest first."""
-        before = sequence_before(position)
+        """Returns the operations that a query asks for, in its order."""
         examined = query.examined(examined)
-        newest_first = (
-            (sequence, record)
-            for record in reversed(self._records.values())
-            if (sequence := self._sequence[record.name]) < before and query.covers(record)
-        )
-        covered = list(itertools.islice(newest_first, examined + 1))
-        rest = covered[examined - 1][0] if len(covered) > examined else 0
+        behind = (record for record in self._behind(position, query.order) if query.covers(record))
+        covered = list(itertools.islice(behind, examined + 1))
+        rest = self._position(query.order, covered[examined - 1]) if covered[examined:] else b""
         found = []
-        for number, (sequence, record) in enumerate(covered[:examined], 1):
+        for number, record in enumerate(covered[:examined], 1):
             if query.matches(record):
-                found.append((sequence, record.operation))
+                at = self._position(query.order, record)
+                found.append(Listed(at, record.operation, record if records else None))
             if len(found) > size:
                 break
             if number % _AT_A_TIME == 0:
                 await asyncio.sleep(0)  # a filter may take long: others have their turn
         return page_of(found, size, rest)
+
+    def _behind(self, position: bytes, order: Order) -> Iterator[Record]:
+        """Yields the records behind a position, in an order."""
+        if order is Order.BY_NAME:
+            after = position.decode()
+            yield from (self._records[name] for name in sorted(self._records) if name > after)
+            return
+        before = sequence_before(position)
+        for record in reversed(self._records.values()):
+            if self._sequence[record.name] < before:
+                yield record
+
+    def _position(self, order: Order, record: Record) -> bytes:
+        return position_of(order, self._sequence[record.name], record.name)
 
     async def exclusive_holder(self, target: str) -> str:
         """Returns the operation that has a target for itself; empty for none."""

@@ -15,10 +15,11 @@ have; after a crash they begin again from it.
 
 from __future__ import annotations
 
+import enum
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from lro_grpc._errors import (
     LIBRARY_DOMAIN,
@@ -59,6 +60,15 @@ MAX_PAGE_BYTES = 3 * 1024 * 1024
 """The most bytes of operations on a page of more than one: a gRPC client reads 4 MiB."""
 
 
+class Order(enum.Enum):
+    """The order of a list. A page is a stretch of it, so the order is the same on all pages."""
+
+    NEWEST_FIRST = "newest first"
+    """By their creation, the newest first."""
+    BY_NAME = "by name"
+    """By their names, in the order of code points."""
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """The operations that a list holds."""
@@ -67,6 +77,7 @@ class Query:
     """The exact parent, empty for none; or one in which a segment ``-`` stands for any segment."""
     filter: Filter | None = None
     """The condition on the operations; None for all."""
+    order: Order = Order.NEWEST_FIRST
 
     @property
     def has_wildcard(self) -> bool:
@@ -103,7 +114,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of a list, newest first."""
+    """A part of a list, in the order of its query."""
 
     operations: Sequence[bytes]
     """Serialized ``google.longrunning.Operation`` messages."""
@@ -111,6 +122,8 @@ class Page:
     """The beginning of the next page; empty if this is the last one."""
     unreachable: Sequence[str] = ()
     """The names of operations that belong on this page, and cannot be shown."""
+    records: Sequence[Record] = ()
+    """The records of the operations, if they were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +232,15 @@ class Store(Protocol):
         ...
 
     async def page(
-        self, query: Query, *, position: bytes, size: int, examined: int = MAX_EXAMINED
+        self,
+        query: Query,
+        *,
+        position: bytes,
+        size: int,
+        examined: int = MAX_EXAMINED,
+        records: bool = False,
     ) -> Page:
-        """Returns the operations that a query asks for, newest first.
+        """Returns the operations that a query asks for, in its order.
 
         A page may hold fewer than ``size``, and none at all, though more follow: a list ends with
         the page that has no position.
@@ -231,6 +250,7 @@ class Store(Protocol):
             position: ``Page.position`` of the page before; empty for the first.
             size: The most operations on it; positive.
             examined: The most records to look at; positive. ``Query.examined`` may allow fewer.
+            records: Whether the page is to have the records, too.
         """
         ...
 
@@ -365,26 +385,56 @@ def request_id_reused(stored: Record) -> RequestIdReusedError:
     )
 
 
+class Listed(NamedTuple):
+    """An operation on a page."""
+
+    position: bytes
+    """The beginning of a page behind it. Of two operations it compares as they are ordered: the
+    newer one has the higher, and the one with the higher name."""
+    operation: bytes
+    """The serialized ``google.longrunning.Operation``."""
+    record: Record | None = None
+    """Its record, if that was asked for."""
+
+    @property
+    def size(self) -> int:
+        """The bytes of all that may be large."""
+        record = self.record
+        more = 0 if record is None else len(record.request) + len(record.checkpoint)
+        return len(self.operation) + more
+
+
+def position_of(order: Order, sequence: int, name: str) -> bytes:
+    """Returns the position behind an operation.
+
+    Args:
+        order: The order of the list.
+        sequence: The operation's sequence number.
+        name: Its name.
+    """
+    return name.encode() if order is Order.BY_NAME else sequence.to_bytes(8, "big")
+
+
 def sequence_before(position: bytes) -> int:
     """Returns the sequence number below which the page of a position begins."""
     return int.from_bytes(position, "big") if position else LAST_SEQUENCE
 
 
-def page_of(found: Iterable[tuple[int, bytes]], size: int, rest: int = 0) -> Page:
+def page_of(found: Iterable[Listed], size: int, rest: bytes = b"") -> Page:
     """Makes a page of operations, and takes no more of them than it needs.
 
     Args:
-        found: The operations with their sequence numbers, the highest first.
+        found: The operations, in their order.
         size: The most operations on the page.
-        rest: The sequence number below which no record was looked at; 0 if all were.
+        rest: The position behind the last record that was looked at; empty if all were.
     """
-    operations: list[bytes] = []
-    taken, last = 0, 0
-    for sequence, operation in found:
-        taken += len(operation)
-        if operations and (len(operations) == size or taken > MAX_PAGE_BYTES):
-            rest = last
+    listed: list[Listed] = []
+    taken = 0
+    for one in found:
+        taken += one.size
+        if listed and (len(listed) == size or taken > MAX_PAGE_BYTES):
+            rest = listed[-1].position
             break
-        operations.append(operation)
-        last = sequence
-    return Page(operations, rest.to_bytes(8, "big") if rest else b"")
+        listed.append(one)
+    records = [one.record for one in listed if one.record is not None]
+    return Page([one.operation for one in listed], rest, records=records)

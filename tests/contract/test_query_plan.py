@@ -13,7 +13,7 @@ from lro_grpc._filtering.parser import parse
 from lro_grpc._operation.events import Cancel, Claim, Delete
 from lro_grpc._operation.record import Record
 from lro_grpc.conformance import StoreConformance
-from lro_grpc.stores import Query, SqliteStore
+from lro_grpc.stores import Order, Query, SqliteStore
 
 LEASE = 15_000_000
 METHOD = StoreConformance.METHOD
@@ -113,6 +113,18 @@ QUERIES: dict[str, tuple[Callable[[SqliteStore], Awaitable[object]], set[str]]] 
     ),
     "filtered page": (filtered_page, {"operations_listed"}),
     "next page": (second_page, {"operations_listed"}),
+    "page by name": (
+        lambda store: store.page(
+            Query(PARENT, parse("state = QUEUED"), Order.BY_NAME), position=b"", size=50
+        ),
+        {BY_NAME},
+    ),
+    "next page by name of any parent": (
+        lambda store: store.page(
+            Query("projects/-/locations/-", order=Order.BY_NAME), position=b"p", size=50
+        ),
+        {BY_NAME},
+    ),
     "exclusive_holder": (lambda store: store.exclusive_holder(TARGET), {"operations_exclusive"}),
     "claimable": (lambda store: store.claimable({METHOD: 50}), {"operations_claimable"}),
     "waiting": (lambda store: store.waiting(METHOD), {"operations_claimable"}),

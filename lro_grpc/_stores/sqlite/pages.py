@@ -1,10 +1,11 @@
 """Finds the operations of a page: their rows in a thread, and then what has changed meanwhile.
 
 A page is served in the order of creation, newest first, which the sequence numbers of the rows
-are. It looks at no more than so many rows, whether or not it is full by then. SQL asks the filter
-as far as it can (``filter``), and the rest of it is asked of the rows that are left. All that may
-take half a second, of one caller's filter: so it is done in a thread, with a connection of its own,
-while the event loop goes on. There is one thread for all pages of a file.
+are; or in that of names, which have an index. It looks at no more than so many rows, whether or
+not it is full by then. SQL asks the filter as far as it can (``filter``), and the rest of it is
+asked of the rows that are left. All that may take half a second, of one caller's filter: so it is
+done in a thread, with a connection of its own, while the event loop goes on. There is one thread
+for all pages of a file.
 
 The rows of a page are of one moment, for they are read in one transaction. When the event loop gets
 them, that moment has passed; and they may be ahead of what was announced. So some operations are
@@ -33,32 +34,56 @@ from typing import Any, NamedTuple
 
 from lro_grpc._errors import OperationDamagedError
 from lro_grpc._filtering.expression import And, Compare, Like
-from lro_grpc._operation import integrity
+from lro_grpc._operation import integrity, names
 from lro_grpc._stores.sqlite.connection import closed, fetch, unavailable
 from lro_grpc._stores.sqlite.damage import Damage
 from lro_grpc._stores.sqlite.filter import Condition, condition
 from lro_grpc._stores.sqlite.recent import RecentRecords
 from lro_grpc._stores.sqlite.schema import COLUMNS
-from lro_grpc._stores.store import MAX_PAGE_BYTES, Page, Query, page_of
+from lro_grpc._stores.store import (
+    MAX_PAGE_BYTES,
+    Listed,
+    Order,
+    Page,
+    Query,
+    page_of,
+    position_of,
+    sequence_before,
+)
 
-# The rows that a page looks at, in an order that needs no sorting.
-_OF_PARENT = "FROM operations WHERE parent = ? AND NOT deleted AND sequence < ?"
-_OF_ALL = "FROM operations NOT INDEXED WHERE sequence < ?"
-_NEWEST_FIRST = "ORDER BY sequence DESC"
+_BEYOND_TEXTS = b""
+"""In SQLite's order all texts come before this, and behind it what is no text, and no name."""
 
 _WILDCARD = re.compile("(?<![^/])-(?![^/])")
 """A segment of a parent that stands for any segment."""
 
 
+class _Scope(NamedTuple):
+    """The rows that a page may look at."""
+
+    rows: str
+    """As it stands behind the columns of a ``SELECT``."""
+    parameters: tuple[str | int | bytes, ...]
+    """The values of its question marks."""
+    key: str
+    """The column of their order."""
+    up_to: str
+    """The condition on the rows up to one with a key."""
+    end: int | bytes
+    """A key behind those of all rows."""
+    order: str
+    """An order that needs no sorting."""
+
+
 class _Found(NamedTuple):
     """The rows of a page that match."""
 
-    rows: list[tuple[int, str, bytes]]
-    """Of each operation its sequence number, its name, and the bytes that Get answers with."""
-    damaged: list[tuple[int, str]]
-    """Of each row that was set aside its sequence number, and its name."""
-    rest: int
-    """The sequence number below which no row was looked at; 0 if all were."""
+    rows: list[tuple[str, Listed]]
+    """Of each operation its name, and what the page has of it."""
+    damaged: list[tuple[bytes, str]]
+    """Of each row that was set aside its position, and its name."""
+    rest: bytes
+    """The position behind the last row that was looked at; empty if all were."""
 
 
 class Pages:
@@ -90,14 +115,17 @@ class Pages:
         self._closing = True
         self._thread.shutdown(cancel_futures=True)
 
-    async def page(self, query: Query, *, before: int, size: int, examined: int) -> Page:
+    async def page(
+        self, query: Query, *, position: bytes, size: int, examined: int, records: bool
+    ) -> Page:
         """Returns a page of what a query asks for.
 
         Args:
             query: The query.
-            before: The sequence number below which the page begins.
+            position: The position behind which the page begins; empty for the first.
             size: The number of operations at most.
             examined: The number of rows to look at, at most.
+            records: Whether the page is to have the records, too.
 
         Raises:
             UnavailableError: If the store is closed, or SQLite fails.
@@ -108,96 +136,115 @@ class Pages:
         try:
             with self._recent.changes() as changed:
                 found = await loop.run_in_executor(
-                    self._thread, self._find, query, before, size, examined
+                    self._thread, self._find, query, position, size, examined, records
                 )
-                served = self._as_announced(query, before, found, changed)
+                served = self._as_announced(query, position, found, changed, records=records)
         except sqlite3.Error as cause:
             raise unavailable(cause) from cause
         page = page_of(served, size, found.rest)
         # To find whether there is a next page, rows of it may have been looked at.
-        next_before = int.from_bytes(page.position, "big")
-        unreachable = [name for sequence, name in found.damaged if sequence >= next_before]
+        unreachable = [
+            name for at, name in found.damaged if _is_between(query, b"", at, page.position)
+        ]
         return replace(page, unreachable=unreachable)
 
-    def _find(self, query: Query, before: int, size: int, examined: int) -> _Found:
+    def _find(
+        self, query: Query, position: bytes, size: int, examined: int, records: bool
+    ) -> _Found:
         """Returns the rows that match, as they were at one moment; in the thread."""
         connection = self._of_thread
         connection.execute("BEGIN")
         try:
-            rest = self._rest(query, before, examined)
+            scope = _scope(query, position)
+            rest = self._rest(query, scope, examined)
             matching = _matching(query)
-            columns = "sequence, name, operation" if matching.exact else f"sequence, {COLUMNS}"
-            scope, parameters = _scope(query, before)
+            exact = matching.exact and not records
+            columns = "sequence, name, operation" if exact else f"sequence, {COLUMNS}"
             rows = connection.execute(
-                f"SELECT {columns} {scope} AND sequence >= ? AND {matching.sql} {_NEWEST_FIRST}",
-                (*parameters, rest, *matching.parameters),
+                f"SELECT {columns} {scope.rows} AND {scope.up_to} AND {matching.sql} {scope.order}",
+                (*scope.parameters, scope.end if rest is None else rest, *matching.parameters),
             )
             with contextlib.closing(rows):
-                damaged: list[tuple[int, str]] = []
-                matched = self._matched(query, rows, damaged, exact=matching.exact)
-                return _taken(matched, damaged, size, rest)
+                damaged: list[tuple[bytes, str]] = []
+                matched = self._matched(query, rows, damaged, exact=exact, records=records)
+                last = b"" if rest is None else _position(query, rest, rest)  # it is one of the two
+                return _taken(matched, damaged, size, last)
         finally:
             connection.execute("ROLLBACK")
 
-    def _rest(self, query: Query, before: int, examined: int) -> int:
-        """Returns the lowest sequence number that a page looks at; 0 if it looks at all."""
-        if query.has_wildcard:
-            newest = self._fetch(f"SELECT sequence {_OF_ALL} {_NEWEST_FIRST} LIMIT 1", before)
+    def _rest(self, query: Query, scope: _Scope, examined: int) -> Any:
+        """Returns the key of the last row that a page looks at; None if it looks at all."""
+        if query.has_wildcard and query.order is Order.NEWEST_FIRST:
+            newest = self._fetch(f"SELECT sequence {scope.rows} {scope.order} LIMIT 1", scope)
             rest = newest[0][0] - examined + 1 if newest else 0
-            return rest if self._fetch(f"SELECT sequence {_OF_ALL} LIMIT 1", rest) else 0
-        if query.filter:
-            ends = f"SELECT sequence {_OF_PARENT} {_NEWEST_FIRST} LIMIT 2 OFFSET ?"
-            last = self._fetch(ends, query.parent, before, examined - 1)
-            return last[0][0] if len(last) == 2 else 0
-        return 0  # all that is looked at is on the page
+            older = scope._replace(parameters=(rest,))
+            return rest if self._fetch(f"SELECT sequence {scope.rows} LIMIT 1", older) else None
+        if query.filter or query.has_wildcard:
+            ends = f"SELECT {scope.key} {scope.rows} {scope.order} LIMIT 2 OFFSET {examined - 1}"
+            last = self._fetch(ends, scope)
+            return last[0][0] if len(last) == 2 else None
+        return None  # all that is looked at is on the page
 
-    def _fetch(self, statement: str, *parameters: str | int | bytes) -> list[tuple[Any, ...]]:
-        return self._of_thread.execute(statement, parameters).fetchall()
+    def _fetch(self, statement: str, scope: _Scope) -> list[tuple[Any, ...]]:
+        return self._of_thread.execute(statement, scope.parameters).fetchall()
 
     def _matched(
         self,
         query: Query,
         rows: Iterable[tuple[Any, ...]],
-        damaged: list[tuple[int, str]],
+        damaged: list[tuple[bytes, str]],
         *,
         exact: bool,
-    ) -> Iterator[tuple[int, str, bytes]]:
+        records: bool,
+    ) -> Iterator[tuple[str, Listed]]:
         """Yields the rows that a query asks for; adds those that are damaged to ``damaged``."""
         for sequence, name, *row in rows:
+            at = _position(query, sequence, name)
             try:
                 if exact:
-                    yield sequence, name, self._damage.served(name, row[0])
+                    yield name, Listed(at, self._damage.served(name, row[0]))
                     continue
                 record = self._damage.record([name, *row], integrity.fault_in_types)
                 if query.matches(record):
-                    yield sequence, name, self._damage.served(name, record.operation)
+                    served = self._damage.served(name, record.operation)
+                    yield name, Listed(at, served, record if records else None)
             except OperationDamagedError:
-                damaged.append((sequence, str(name)))
+                damaged.append((at, str(name)))
 
     def _as_announced(
-        self, query: Query, before: int, found: _Found, changed: Collection[str]
-    ) -> list[tuple[int, bytes]]:
+        self,
+        query: Query,
+        position: bytes,
+        found: _Found,
+        changed: Collection[str],
+        *,
+        records: bool,
+    ) -> list[Listed]:
         """Returns the operations of a page as they were announced; see the module."""
         committing = self._recent.committing
         served = []
-        for sequence, name, operation in found.rows:
+        for name, listed in found.rows:
             touched = name in changed or name in committing
             record = self._recent.get(name) if touched else None
             if record is None:
-                served.append((sequence, operation))
+                served.append(listed)
             elif query.matches(record):
-                served.append((sequence, record.operation))
-        of_rows = {name for _, name, _ in found.rows}
-        at_hand = (self._recent.get(name) for name in committing if name not in of_rows)
+                at_hand = record if records else None
+                served.append(Listed(listed.position, record.operation, at_hand))
+        of_rows = {name for name, _ in found.rows}
+        at_hand_too = (self._recent.get(name) for name in committing if name not in of_rows)
         missing = {
-            record.name: record.operation
-            for record in at_hand
+            record.name: record
+            for record in at_hand_too
             if record is not None and query.matches(record)
         }
         for sequence, name in self._sequences(missing):
-            if found.rest <= sequence < before:
-                served.append((sequence, missing[name]))
-        return sorted(served, reverse=True)
+            at = _position(query, sequence, name)
+            if _is_between(query, position, at, found.rest):
+                record = missing[name]
+                served.append(Listed(at, record.operation, record if records else None))
+        newest_first = query.order is Order.NEWEST_FIRST
+        return sorted(served, key=lambda one: one.position, reverse=newest_first)
 
     def _sequences(self, names: Collection[str]) -> list[tuple[int, str]]:
         if not names:
@@ -208,27 +255,54 @@ class Pages:
 
 
 def _taken(
-    matched: Iterable[tuple[int, str, bytes]],
-    damaged: list[tuple[int, str]],
+    matched: Iterable[tuple[str, Listed]],
+    damaged: list[tuple[bytes, str]],
     size: int,
-    rest: int,
+    rest: bytes,
 ) -> _Found:
     """Returns as many rows as a page has room for, and one more by which it is known to be full."""
     rows = []
     taken = 0
-    for row in matched:
-        rows.append(row)
-        taken += len(row[2])
+    for name, listed in matched:
+        rows.append((name, listed))
+        taken += listed.size
         if len(rows) > size or (taken > MAX_PAGE_BYTES and len(rows) > 1):
-            return _Found(rows, damaged, row[0])
+            return _Found(rows, damaged, listed.position)
     return _Found(rows, damaged, rest)
 
 
-def _scope(query: Query, before: int) -> tuple[str, tuple[str | int, ...]]:
-    """Returns the rows that a page looks at, and the parameters of that."""
+def _scope(query: Query, position: bytes) -> _Scope:
+    """Returns the rows that a page may look at."""
+    rows: str
+    parameters: tuple[str | int | bytes, ...]
+    if query.order is Order.BY_NAME:
+        after, first = position.decode(), names.operation_name(query.parent, "")
+        if query.has_wildcard:
+            rows = "name > ? AND name < ?"
+            parameters = (after, _BEYOND_TEXTS)
+        else:
+            rows = "name > ? AND name < ? AND parent = ? AND NOT deleted"
+            parameters = (after or first, f"{first[:-1]}0", query.parent)  # 0 comes after /
+        rows = f"FROM operations INDEXED BY operations_names WHERE {rows}"
+        return _Scope(rows, parameters, "name", "name <= ?", _BEYOND_TEXTS, "ORDER BY name")
+    before = sequence_before(position)
     if query.has_wildcard:
-        return _OF_ALL, (before,)
-    return _OF_PARENT, (query.parent, before)
+        rows, parameters = "FROM operations NOT INDEXED WHERE sequence < ?", (before,)
+    else:
+        rows = "FROM operations WHERE parent = ? AND NOT deleted AND sequence < ?"
+        parameters = (query.parent, before)
+    return _Scope(rows, parameters, "sequence", "sequence >= ?", 0, "ORDER BY sequence DESC")
+
+
+def _position(query: Query, sequence: int, name: object) -> bytes:
+    return position_of(query.order, sequence, str(name))
+
+
+def _is_between(query: Query, before: bytes, at: bytes, rest: bytes) -> bool:
+    """Whether a position is on the page that begins behind one, and looks as far as another."""
+    if query.order is Order.BY_NAME:
+        return before < at and (not rest or at <= rest)
+    return rest <= at and (not before or at < before)
 
 
 def _matching(query: Query) -> Condition:

@@ -43,7 +43,6 @@ from lro_grpc._stores.store import (
     Now,
     Page,
     Query,
-    sequence_before,
 )
 
 _END_OF_TIME = 2**63 - 1
@@ -230,14 +229,21 @@ class SqliteStore:
         return list(self._damage.names(rows))
 
     async def page(
-        self, query: Query, *, position: bytes, size: int, examined: int = MAX_EXAMINED
+        self,
+        query: Query,
+        *,
+        position: bytes,
+        size: int,
+        examined: int = MAX_EXAMINED,
+        records: bool = False,
     ) -> Page:
-        """Returns the operations that a query asks for, newest first."""
+        """Returns the operations that a query asks for, in its order."""
         return await self._pages.page(
             query,
-            before=sequence_before(position),
+            position=position,
             size=size,
             examined=query.examined(examined),
+            records=records,
         )
 
     async def exclusive_holder(self, target: str) -> str:
