@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from google.longrunning import operations_pb2
 from google.protobuf.message import Message
@@ -19,6 +19,7 @@ from google.rpc import error_details_pb2, status_pb2
 from lro.v1 import deployment_operation_pb2
 from lro_grpc import _anys
 from lro_grpc._dialects import canonical_json, http_status, longrunning, times
+from lro_grpc._dialects.links import link_to
 from lro_grpc._dialects.view import OperationView, empty_response, job_state_of
 from lro_grpc._errors import Code, from_status
 from lro_grpc._operation import names
@@ -36,9 +37,6 @@ Operation = deployment_operation_pb2.DeploymentOperation
 
 _BASE = "/deploymentmanager/v2/"
 """The part of a link between the server and the name."""
-
-_PATH_CHARACTERS = "/-._~!$&'()*+,;=:@"
-"""The characters that a link's path may have unencoded (RFC 3986)."""
 
 _CODE_KEY = "code"
 """The key of the failure's code among the data of its warning."""
@@ -143,10 +141,8 @@ def error_body(error: status_pb2.Status) -> dict[str, Any]:
 
 
 def _link(public_url: str, name: str) -> str:
-    if "://" in name:
-        return name
     path = re.sub(r"^(projects/[^/]+)/locations/global/", r"\1/global/", name)
-    return f"{public_url.rstrip('/')}{_BASE}{quote(path, safe=_PATH_CHARACTERS)}"
+    return link_to(path, f"{public_url.rstrip('/')}{_BASE}")
 
 
 def _name(link: str) -> str:

@@ -65,6 +65,20 @@ def fill(job: Message, view: OperationView) -> None:
             (own.add() if field.is_repeated else own).CopyFrom(value)
 
 
+def fill_metadata(message: Message, view: OperationView) -> None:
+    """Writes what is known of an operation into metadata of the service's own type.
+
+    Args:
+        message: The metadata. Its conventional fields are written; and those of its
+            ``generic_metadata``, in which Vertex AI has them.
+        view: The operation.
+    """
+    metadata.fill(message, view)
+    field = message.DESCRIPTOR.fields_by_name.get("generic_metadata")
+    if field is not None and field.message_type is not None and not field.is_repeated:
+        metadata.fill(getattr(message, field.name), view)
+
+
 def to_operation(job: Mapping[str, Any], *, name: str = "") -> operations_pb2.Operation:
     """Returns the operation of a job.
 

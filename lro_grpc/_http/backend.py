@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from typing import Protocol
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import grpc
 import grpc.aio
@@ -21,6 +21,7 @@ from lro_grpc._http.request import Caller
 from lro_grpc._operation import names
 from lro_grpc._server.operations import Operations
 from lro_grpc._server.rpc.local_calls import Answer
+from lro_grpc._stores.store import Order
 from lro_grpc._wire.rpc_errors import from_rpc_error
 
 Rpc = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
@@ -31,6 +32,21 @@ LIST_OPERATIONS = "/google.longrunning.Operations/ListOperations"
 
 _SECONDS = 60.0
 """The longest that a server may take to answer a call that waits for nothing."""
+
+
+class ListRequest(NamedTuple):
+    """A request for a page of operations."""
+
+    page: operations_pb2.ListOperationsRequest
+    order: Order | None
+    """The order of the list; None for the one by names, if there is that."""
+
+
+def view_of(answer: Answer) -> OperationView:
+    """Returns all that is known of the operation that a call has answered with."""
+    if answer.record is not None:
+        return OperationView.of_record(answer.record)
+    return OperationView.of_operation(operations_pb2.Operation.FromString(answer.body))
 
 
 class Backend(Protocol):
@@ -65,8 +81,8 @@ class Backend(Protocol):
         """Calls a method with a stream of answers."""
         ...
 
-    async def get(self, name: str, caller: Caller, check: Callable[[], object]) -> OperationView:
-        """Returns all that is known of an operation, to a caller that may get it.
+    async def get(self, name: str, caller: Caller, check: Callable[[], object]) -> Answer:
+        """Returns an operation, with all that is known of it, to a caller that may get it.
 
         Args:
             name: Its name.
@@ -79,24 +95,18 @@ class Backend(Protocol):
     async def list(
         self,
         parent: str,
-        request: Callable[[], operations_pb2.ListOperationsRequest],
+        request: Callable[[], ListRequest],
         caller: Caller,
-    ) -> operations_pb2.ListOperationsResponse:
-        """Returns a page of a parent's operations, to a caller that may list them.
+    ) -> tuple[Sequence[Answer], str]:
+        """Returns a page of a parent's operations, and the token of the next one; empty if none.
+
+        The caller may list them.
 
         Args:
             parent: The parent.
             request: Returns the request for the page, or refuses what the caller has sent: after
                 the guard (S19).
             caller: The caller.
-        """
-        ...
-
-    async def view(self, operation: operations_pb2.Operation) -> OperationView:
-        """Returns all that is known of an operation that a call has answered with.
-
-        Raises:
-            OperationNotFoundError: If it is gone.
         """
         ...
 
@@ -135,21 +145,23 @@ class LocalBackend:
         self._check_running()
         return self._calls.stream(method, body, caller)
 
-    async def get(self, name: str, caller: Caller, check: Callable[[], object]) -> OperationView:
+    async def get(self, name: str, caller: Caller, check: Callable[[], object]) -> Answer:
         self._check_running()
-        return OperationView.of_record(await self._calls.get(name, caller, check))
+        return await self._calls.get(name, caller, check)
 
     async def list(
         self,
         parent: str,
-        request: Callable[[], operations_pb2.ListOperationsRequest],
+        request: Callable[[], ListRequest],
         caller: Caller,
-    ) -> operations_pb2.ListOperationsResponse:
+    ) -> tuple[Sequence[Answer], str]:
         self._check_running()
-        return await self._calls.list(parent, request, caller)
 
-    async def view(self, operation: operations_pb2.Operation) -> OperationView:
-        return OperationView.of_record(await self._operations.store.read(operation.name))
+        def in_order() -> tuple[operations_pb2.ListOperationsRequest, Order]:
+            sent = request()
+            return sent.page, sent.order or Order.BY_NAME
+
+        return await self._calls.list(parent, in_order, caller)
 
     async def find(self, operation_id: str) -> str:
         self._check_running()
@@ -197,7 +209,7 @@ class ChannelBackend:
         finally:
             call.cancel()
 
-    async def get(self, name: str, caller: Caller, check: Callable[[], object]) -> OperationView:
+    async def get(self, name: str, caller: Caller, check: Callable[[], object]) -> Answer:
         request = operations_pb2.GetOperationRequest(name=name)
         try:
             answer = await self.call(GET_OPERATION, request.SerializeToString(), caller)
@@ -205,21 +217,23 @@ class ChannelBackend:
             check()
             raise
         check()
-        return await self.view(operations_pb2.Operation.FromString(answer.body))
+        return answer
 
     async def list(
         self,
         parent: str,
-        request: Callable[[], operations_pb2.ListOperationsRequest],
+        request: Callable[[], ListRequest],
         caller: Caller,
-    ) -> operations_pb2.ListOperationsResponse:
+    ) -> tuple[Sequence[Answer], str]:
         try:
-            sent = request()
+            page = _newest_first(request())
         except InvalidArgumentError:
             # The guard is the server's: a list that it lets through shows that the caller may.
             await self._list(operations_pb2.ListOperationsRequest(name=parent, page_size=1), caller)
             raise
-        return await self._list(sent, caller)
+        found = await self._list(page, caller)
+        listed = [Answer(operation.SerializeToString()) for operation in found.operations]
+        return listed, found.next_page_token
 
     async def _list(
         self, request: operations_pb2.ListOperationsRequest, caller: Caller
@@ -227,12 +241,19 @@ class ChannelBackend:
         answer = await self.call(LIST_OPERATIONS, request.SerializeToString(), caller)
         return operations_pb2.ListOperationsResponse.FromString(answer.body)
 
-    async def view(self, operation: operations_pb2.Operation) -> OperationView:
-        return OperationView.of_operation(operation)
-
     async def find(self, operation_id: str) -> str:
         """Returns the name without a parent: the server cannot be asked for an id alone."""
         return names.operation_name("", operation_id)
+
+
+def _newest_first(request: ListRequest) -> operations_pb2.ListOperationsRequest:
+    """Returns what is asked of a server that has one order."""
+    if request.order is Order.BY_NAME:
+        raise InvalidArgumentError(
+            "the server behind this gateway lists the newest first, and in no other order; leave"
+            " the order unset, or ask for that one"
+        )
+    return request.page
 
 
 def _public(error: grpc.aio.AioRpcError) -> LroError:

@@ -18,7 +18,7 @@ from lro_grpc._http.backend import Backend
 from lro_grpc._http.conversion import converted
 from lro_grpc._http.origins import SAFE_METHODS
 from lro_grpc._http.request import HttpRequest
-from lro_grpc._http.responses import dumped, json_response
+from lro_grpc._http.responses import dumped, json_response, poll_headers
 from lro_grpc._http.routing import Route, VendorApi, api_of
 from lro_grpc._http.transcoding import bindings, rule_of
 from lro_grpc._server.jobs.kind import JobKind
@@ -105,10 +105,11 @@ def routes(
 
 def _respond_with(method: ServedMethod, backend: Backend, api: VendorApi) -> transcoding.Respond:
     async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
-        answer = (await backend.call(method.name, body, http_request.caller)).body
+        answer = await backend.call(method.name, body, http_request.caller)
         if method.response is operations_pb2.Operation:
             return await api.started(answer)
-        return json_response(await converted(len(answer), to_json, answer))
+        shown = await converted(len(answer.body), to_json, answer.body)
+        return json_response(shown, headers=poll_headers(answer.headers))
 
     def to_json(answer: bytes) -> bytes:
         return dumped(canonical_json.to_json(method.response.FromString(answer)))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from google.longrunning import operations_pb2
-from google.rpc import status_pb2
+from google.rpc import error_details_pb2, status_pb2
 from starlette.responses import Response
 
 from lro_grpc._dialects import http_status, longrunning
-from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError, cut
+from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError, cut, from_status
 from lro_grpc._runtime.public_error import status_of
+from lro_grpc._wire.headers import POLL_AFTER
 
 
 def json_response(
@@ -32,6 +34,25 @@ def json_response(
 
 
 _HEADERS = {"cache-control": "no-store"}
+
+
+def poll_headers(metadata: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+    """Returns the headers of a response with one operation, or a job.
+
+    They have ``Retry-After``, in whole seconds, if the server recommends a pause (P5): while the
+    operation is not done.
+
+    Args:
+        metadata: The initial metadata of the call's answer.
+    """
+    millis = dict(metadata).get(POLL_AFTER, "")
+    # More digits are more than anyone waits.
+    return _retry_after(int(millis[:12]) / 1000) if millis.isdecimal() else {}
+
+
+def _retry_after(seconds: float) -> Mapping[str, str]:
+    """Returns the header that asks for a pause: never for a shorter one, and never for none."""
+    return {"retry-after": str(max(1, math.ceil(seconds)))}
 
 
 def dumped(value: Any) -> bytes:
@@ -88,7 +109,19 @@ def http_error(error: Exception, where: str) -> tuple[int, Mapping[str, str], st
     status = status_of(error, where, domain=LIBRARY_DOMAIN)
     if isinstance(error, HttpError):
         return error.status, error.headers, status
-    return http_status.OF_CODE[http_status.canonical(status.code)], {}, status
+    code = http_status.OF_CODE[http_status.canonical(status.code)]
+    return code, _pause_after(code, status), status
+
+
+def _pause_after(code: int, status: status_pb2.Status) -> Mapping[str, str]:
+    """Returns the header with the pause before another try: the error's own, or that of any 503."""
+    for detail in from_status(status).details:
+        if isinstance(detail, error_details_pb2.RetryInfo) and detail.HasField("retry_delay"):
+            return _retry_after(detail.retry_delay.seconds + detail.retry_delay.nanos / 1e9)
+    return _retry_after(1) if code == _UNAVAILABLE else {}
+
+
+_UNAVAILABLE = 503
 
 
 def no_route(http_method: str, path: str) -> HttpError:

@@ -27,6 +27,7 @@ from starlette.types import ASGIApp
 
 from lro_grpc._errors import ConfigurationError, MalformedRequestError, cut
 from lro_grpc._http.request import HttpRequest
+from lro_grpc._server.rpc.local_calls import Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,11 @@ class VendorApi(Protocol):
         """Returns the JSON body of an error response."""
         ...
 
-    async def started(self, operation: bytes) -> Response:
+    async def started(self, answer: Answer) -> Response:
         """Returns the response to a start at one of its paths.
 
         Args:
-            operation: The serialized Operation; without a name if there is none (S8).
+            answer: The Operation; without a name if there is none (S8).
         """
         ...
 

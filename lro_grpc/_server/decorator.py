@@ -37,11 +37,19 @@ class Prepared:
             request, begins with; else none.
         metadata: The handler's own fields of the operation's metadata, to begin with: a message
             of the method's metadata type.
+        verb: What the operation does: ``OperationMetadata.verb``, and the ``operationType`` of
+            Deployment Manager. That of the method's options, or of its name, unless given.
     """
 
     target: str = ""
     parent: str | None = None
     metadata: Any = None
+    verb: str | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the verb."""
+        if self.verb is not None:
+            check_text("verb", self.verb)
 
 
 @dataclass(frozen=True, slots=True)

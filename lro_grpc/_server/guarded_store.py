@@ -46,18 +46,22 @@ from lro_grpc._stores.store import Page, Query, Store
 class Admitted:
     """A call that was let in, and the store for it."""
 
-    __slots__ = ("_authorize", "_authorized_until", "_call", "_guarded", "caller", "store")
+    __slots__ = ("_authorize", "_authorized_until", "_call", "_guarded", "caller", "known", "store")
 
     def __init__(
         self,
         call: Call,
         store: Store,
         guarded: GuardedStore,
-        authorize: Callable[[], Awaitable[None]] | None = None,
+        authorize: Callable[[], Awaitable[object]] | None = None,
+        known: Record | None = None,
     ) -> None:
         self.caller = call.caller
         """The caller, as ``identify`` returned it; empty without one."""
         self.store = store
+        self.known = known
+        """The record of the operation that the call names, if the guard has read it: whoever
+        answers with it once, and waits for no change, need not read it again."""
         self._call = call
         self._guarded = guarded
         self._authorize = authorize
@@ -99,7 +103,9 @@ class Admitted:
             names.split(name)
             raise
 
-    async def page(self, query: Query, *, position: bytes, size: int) -> Page:
+    async def page(
+        self, query: Query, *, position: bytes, size: int, records: bool = False
+    ) -> Page:
         """Returns a page of what a query asks for, as far as clients can read it.
 
         Of one that takes long, each caller has one at a time. A call that waits for its turn stays
@@ -108,12 +114,15 @@ class Admitted:
         Raises:
             LimitReachedError: If it has to wait, and as many calls stay open as may.
         """
+        read = functools.partial(
+            self.store.page, query, position=position, size=size, records=records
+        )
         turns = self._guarded.turns
         if turns is not None and query.is_costly:
             async with turns.of(self.caller, self._call.stay_open):
-                page = await self.store.page(query, position=position, size=size)
+                page = await read()
         else:
-            page = await self.store.page(query, position=position, size=size)
+            page = await read()
         return self._guarded.pages.readable(page)
 
     async def apply(self, name: str, event: Event) -> Record:
@@ -195,8 +204,7 @@ class GuardedStore:
         check = functools.partial(
             self._check, self._authorize, caller, permission, resource, call.method, request, about
         )
-        await check()
-        return Admitted(call, self._store, self, check)
+        return Admitted(call, self._store, self, check, await check())
 
     async def command(
         self, permission: str, kind: type[Message], event: Event, body: bytes, call: Call
@@ -235,8 +243,10 @@ class GuardedStore:
         method: str,
         request: Message,
         operation: str | None,
-    ) -> None:
-        known = None if operation is None else await self._known(operation)
+    ) -> Record | None:
+        """Asks ``authorize``, and returns the record of the operation that it was asked about."""
+        record = None if operation is None else await self._record(operation)
+        known = record and KnownOperation(record.name, record.method, record.target, record.caller)
         access = Access(caller, permission, resource, method, request, known)
         allowed = await self._call_hook("authorize", authorize, access)
         if not isinstance(allowed, bool):  # "False" and a Future are true
@@ -249,6 +259,7 @@ class GuardedStore:
                 " (or it might not exist).",
                 metadata={"permission": permission, "resource": cut(resource)},
             )
+        return record
 
     async def _caller(self, call: Call) -> str:
         if self._identify is None:
@@ -272,9 +283,8 @@ class GuardedStore:
             error.domain = error.domain or self._error_domain
             raise
 
-    async def _known(self, name: str) -> KnownOperation | None:
+    async def _record(self, name: str) -> Record | None:
         try:
-            record = await self._store.read(name)
+            return await self._store.read(name)
         except (OperationNotFoundError, OperationDamagedError):
             return None
-        return KnownOperation(record.name, record.method, record.target, record.caller)

@@ -33,6 +33,7 @@ from lro_grpc._server.jobs.kind import JobKind
 from lro_grpc._server.jobs.service import Jobs
 from lro_grpc._server.lifespan import Lifespan
 from lro_grpc._server.limits import Limits, Queues
+from lro_grpc._server.poll_advice import PollAdvice
 from lro_grpc._server.rpc import method_types
 from lro_grpc._server.rpc.call import Behavior, Waiters
 from lro_grpc._server.rpc.handlers import (
@@ -89,8 +90,8 @@ class Operations(Lifespan):
             nothing for 35 seconds. ``authorize`` is asked again as often, while a Watch lasts; and
             once before a Wait is answered that has lasted longer.
         poll_after: The pause before the next Get that is recommended to a caller whose operation
-            is not done (P5): it is in the initial metadata of the Get, as ``lro-poll-after-ms``.
-            Nothing is recommended unless given.
+            is not done (P5). Each answer with one such operation, or with a job, has it in its
+            initial metadata, as ``lro-poll-after-ms``. Nothing is recommended unless given.
         grace: The time that handlers and RPCs are given to end at a shutdown. What goes on after it
             keeps the process no longer, and its operation is taken over by the next one.
         limits: The most that the server takes on.
@@ -185,12 +186,13 @@ class Operations(Lifespan):
             operation_bytes=self._limits.operation_bytes,
             access_lasts=watch_resend.total_seconds(),
         )
+        self._advice = PollAdvice(poll_after)
         self._service = OperationsService(
             self._guarded,
             self._notifier,
             self._limits,
             max_wait=max_wait,
-            poll_after=poll_after,
+            advice=self._advice,
             cancel=self._cancel,
             unserved=unserved,
             telemetry=self._telemetry,
@@ -236,6 +238,7 @@ class Operations(Lifespan):
             self._find,
             self._guarded,
             self._service.page,
+            self._advice,
             self._waiters(self._limits.waiters),
             self._waiters(self._limits.streams),
         )
@@ -381,7 +384,16 @@ class Operations(Lifespan):
         return Waiters(most, self._telemetry, self._per_caller)
 
     def _jobs_of(self, kind: JobKind, started_by: str) -> Jobs:
-        return Jobs(kind, started_by, self._served, self._cancel, self._guarded, self._limits)
+        return Jobs(
+            kind,
+            started_by,
+            self._served,
+            self._cancel,
+            self._guarded,
+            self._limits,
+            self._advice,
+            self._clock.now,
+        )
 
     def _find(self, method: str) -> RpcMethod | None:
         """Returns a method that is served, or one that refuses while the operations do not run."""
@@ -446,9 +458,10 @@ class Operations(Lifespan):
             self._threads,
             self._telemetry,
         )
+        start = self._advice.given_by(starter.start)
         self._handlers[method] = handler
         self._served.update(dict.fromkeys(handler.names, handler))
-        self._methods[method] = UnaryMethod(method, handler.error_domain, answer(starter.start))
+        self._methods[method] = UnaryMethod(method, handler.error_domain, answer(start))
 
     def _check_former_names(self, handler: Handler) -> None:
         for name in handler.former_names:

@@ -42,5 +42,6 @@ class ReadablePages:
         return dataclasses.replace(
             page,
             operations=[one for one in page.operations if len(one) <= self._most],
+            records=[one for one in page.records if len(one.operation) <= self._most],
             unreachable=[*page.unreachable, *found],
         )

@@ -278,9 +278,13 @@ def test_delete(client: Any, create: Any, until: Any, awaited: Any, service: Tra
         awaited(client.delete_custom_job(name=running.name))
     for _ in range(2):
         service.may_go_on.release()
-    until(running, "SUCCEEDED")
+    done = until(running, "SUCCEEDED")
     deleting = awaited(client.delete_custom_job(name=running.name))
     assert awaited(deleting.result()) == empty_pb2.Empty()
+    assert isinstance(deleting.metadata, aiplatform_v1.DeleteOperationMetadata)
+    times = deleting.metadata.generic_metadata
+    assert times.update_time == times.create_time
+    assert times.create_time >= done.end_time
     with pytest.raises(exceptions.NotFound):
         awaited(client.get_custom_job(name=running.name))
 

@@ -160,7 +160,11 @@ def test_list_by_pages(client: Any, service: Deployments) -> None:
     service.may_end.set()
     for name in names:
         until(client, {"name": name}, "DONE")
-    filters = {"status = DONE": names, "status != DONE": [], f"name eq {names[0]}": names[:1]}
+    filters = {
+        "status = DONE": sorted(names),
+        "status != DONE": [],
+        f"name eq {names[0]}": names[:1],
+    }
     for text, expected in filters.items():
         found = calls.list(project=PROJECT, filter=text).execute()
         assert [one["name"] for one in found["operations"]] == expected

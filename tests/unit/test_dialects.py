@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 from pathlib import Path
@@ -258,8 +259,12 @@ def test_what_is_no_batch_is_not_shown_as_one() -> None:
     ],
 )
 def test_metadata_of_others_is_no_batch(own: any_pb2.Any) -> None:
-    with pytest.raises(InvalidArgumentError, match="the metadata of operations/x"):
+    with pytest.raises(InvalidArgumentError, match="the metadata of operations/x") as caught:
         alloydb.to_operation(operations_pb2.Operation(name="operations/x", metadata=own))
+    what = (
+        "is broken" if own.value else f"is a {own.TypeName()}; expected a {alloydb.METADATA_TYPE}"
+    )
+    assert caught.value.message == f"the metadata of operations/x {what}"
 
 
 # Vertex AI.
@@ -306,6 +311,16 @@ def test_a_job_of_others_is_what_its_state_says() -> None:
     assert cancelled.error == status_pb2.Status(code=Code.CANCELLED, message="m")
     failed = vertex_ai.to_operation({"state": "JOB_STATE_FAILED"})
     assert failed.error == status_pb2.Status(code=Code.UNKNOWN)
+
+
+def test_an_error_of_another_type_is_the_services_own() -> None:
+    job = custom_message({"error": "string", "partial_failures": "google.protobuf.Any*"})
+    own = job(error="mine")
+    own.partial_failures.add(type_url="x")
+    before = own.SerializeToString()
+    for record in (FAILED_ONE, PARTIAL_ONE, QUEUED_ONE):
+        vertex_ai.fill(own, OperationView.of_record(record))
+        assert own.SerializeToString() == before
 
 
 def test_a_message_of_the_services_own_is_filled_and_cleared() -> None:
@@ -409,6 +424,48 @@ def test_the_documented_operation_status_comes_back() -> None:
     assert again == status
 
 
+@pytest.mark.parametrize("public_url", ["", "https://x.example", "https://x.example/api/"])
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("snapshots/s", "/snapshots/s"),
+        ("snapshots/a b-é", "/snapshots/a%20b-%C3%A9"),
+        ("", None),
+        ("https://elsewhere.example/s", "https://elsewhere.example/s"),
+    ],
+)
+def test_the_location_of_a_resource_is_a_path_or_a_link_and_comes_back(
+    public_url: str, target: str, path: str | None
+) -> None:
+    record = after(Claim(LEASE), Succeed(HALF, TEXT), start=started(target=target))
+    status = azure_face.from_view(view(record), public_url=public_url)
+    expected = path and (path if "://" in path else public_url.rstrip("/") + path)
+    assert azure_face.to_json(status).get("resourceLocation") == expected
+    operation = azure_face.to_operation(status, public_url=public_url)
+    assert OperationView.of_operation(operation).target == target
+
+
+@pytest.mark.parametrize(
+    ("word", "result"),
+    [("notstarted", None), ("running", None), ("succeeded", "response"), ("failed", "error")],
+)
+def test_a_status_of_others_has_the_result_that_its_word_says(
+    word: str, result: str | None
+) -> None:
+    status = operation_status_pb2.OperationStatus(
+        status=word, created_time="2018-12-25T11:41:02Z", message="no such list"
+    )
+    operation = azure_face.to_operation(status)
+    assert operation.WhichOneof("result") == result
+    assert operation.done == (result is not None)
+    assert operation.error == status_pb2.Status(
+        **({"code": 2, "message": "no such list"} if result == "error" else {})
+    )
+    assert operation.response.TypeName() == (
+        "google.protobuf.Empty" if result == "response" else ""
+    )
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [
@@ -506,6 +563,22 @@ def test_a_failure_shows_as_documented() -> None:
     assert cancelled.error.errors[0].code == "CANCELLED"
     assert cancelled.http_error_status_code == 499
     assert deployment_manager.from_view(view(EXPIRED_ONE)).http_error_status_code == 504
+
+
+def test_what_a_failure_has_for_whoever_mends_it_comes_back() -> None:
+    debug = error_details_pb2.DebugInfo(stack_entries=["a.py:1", "b.py:2"], detail="no disk")
+    error = to_status(LroError("it broke", code=Code.INTERNAL, details=[debug]))
+    made = deployment_manager.from_view(view(after(Claim(LEASE), fail_with(error))))
+    (entry,) = deployment_manager.to_json(made)["error"]["errors"]
+    assert entry["debugInfo"] == {"stackEntries": ["a.py:1", "b.py:2"], "detail": "no disk"}
+    assert deployment_manager.to_operation(made).error == error
+    assert "debugInfo" not in json.dumps(
+        deployment_manager.to_json(deployment_manager.from_view(view(FAILED_ONE)))
+    )
+
+
+def fail_with(error: status_pb2.Status) -> Fail:
+    return Fail(HALF, error.SerializeToString())
 
 
 @pytest.mark.parametrize("code", [code for code in Code if code is not Code.OK])
@@ -753,6 +826,19 @@ def test_a_call_that_is_refused_is_answered_as_the_vendor_does() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        *((0, 200), (1, 499), (2, 500), (3, 400), (4, 504), (5, 404), (6, 409), (7, 403)),
+        *((8, 429), (9, 400), (10, 409), (11, 400), (12, 501), (13, 500), (14, 503), (15, 500)),
+        (16, 401),
+    ],
+)
+def test_the_http_status_of_a_code_is_that_of_its_proto(code: int, status: int) -> None:
+    """As the comments of google/rpc/code.proto have it."""
+    assert http_status.OF_CODE[Code(code)] == status
+
+
 def test_http_has_words_for_every_code() -> None:
     assert set(http_status.OF_CODE) == set(Code)
     assert http_status.phrase(http_status.OF_CODE[Code.CANCELLED]) == "Client Closed Request"
@@ -866,6 +952,24 @@ def test_a_field_without_json_leaves_its_siblings_as_they_are() -> None:
     assert list(canonical_json.to_json(message)) == ["text", "flags", "extra", "all", "size"]
 
 
+def test_a_map_beside_a_field_without_json_is_shown_as_any_map() -> None:
+    """Whether its values are messages or not."""
+    info = error_details_pb2.ErrorInfo(metadata={"b": "1", "a": "2"})
+    fine = packed(struct_pb2.Struct(fields={"x": struct_pb2.Value(number_value=1)}))
+    job = custom_message(
+        {
+            "info": "google.rpc.ErrorInfo",
+            "extra": "google.protobuf.Struct",
+            "any": "google.protobuf.Any",
+        }
+    )
+    assert canonical_json.to_json(job(info=info, extra=NAN, any=fine)) == {
+        "info": {"metadata": {"a": "2", "b": "1"}},
+        "extra": as_bytes(NAN),
+        "any": {"@type": fine.type_url, "value": {"x": 1.0}},
+    }
+
+
 def test_any_depth_is_shown_down_to_a_limit() -> None:
     deep = packed(NAN)
     for _ in range(2_000):
@@ -896,12 +1000,17 @@ def test_each_piece_is_converted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(calls) <= 3 * 40 + 10
 
 
+_NUMBERS = itertools.count()
+
+
 def custom_message(fields: dict[str, str]) -> Any:
     """Returns the class of a message with such fields, each the only one of its file."""
+    package = f"test.dialects{next(_NUMBERS)}"
     file = descriptor_pb2.FileDescriptorProto(
-        name="test_dialects_custom.proto", package="test.dialects", syntax="proto3"
+        name=f"{package}.proto", package=package, syntax="proto3"
     )
-    file.dependency.extend(f"google/protobuf/{one}.proto" for one in ("struct", "wrappers"))
+    file.dependency.extend(f"google/protobuf/{one}.proto" for one in ("any", "struct", "wrappers"))
+    file.dependency.append("google/rpc/error_details.proto")
     message = file.message_type.add(name="Custom")
     for number, (name, kind) in enumerate(fields.items(), start=1):
         field = message.field.add(name=name, number=number, label=1)
@@ -913,5 +1022,5 @@ def custom_message(fields: dict[str, str]) -> Any:
         else:
             field.type = {"string": 9, "bool": 8}[kind]
     descriptor_pool.Default().AddSerializedFile(file.SerializeToString())
-    found = descriptor_pool.Default().FindMessageTypeByName("test.dialects.Custom")
+    found = descriptor_pool.Default().FindMessageTypeByName(f"{package}.Custom")
     return message_factory.GetMessageClass(found)

@@ -18,11 +18,12 @@ from starlette.types import ASGIApp
 
 from lro_grpc._dialects import azure_face
 from lro_grpc._errors import PermissionDeniedError, cut
-from lro_grpc._http.backend import Backend
+from lro_grpc._http.backend import Backend, view_of
 from lro_grpc._http.request import HttpRequest, single_values
-from lro_grpc._http.responses import dumped, json_response
+from lro_grpc._http.responses import dumped, json_response, poll_headers
 from lro_grpc._http.routing import Route, Template
 from lro_grpc._operation import names
+from lro_grpc._server.rpc.local_calls import Answer
 
 
 class AzureFace:
@@ -37,7 +38,7 @@ class AzureFace:
 
     def __init__(self, backend: Backend, public_url: str) -> None:
         self._backend = backend
-        self._public_url = public_url
+        self._public_url = public_url.rstrip("/")
 
     def routes(self) -> Iterator[Route]:
         """Returns the routes."""
@@ -47,24 +48,28 @@ class AzureFace:
         """Returns the JSON body of an error response."""
         return azure_face.error_body(status)
 
-    async def started(self, operation: bytes) -> Response:
+    async def started(self, answer: Answer) -> Response:
         """Returns 202 with the URL of the status; with none if the request was only validated."""
-        name = operations_pb2.Operation.FromString(operation).name
-        operation_id = quote(name.rpartition("/")[2], safe="~")  # a server may be another one's
-        location = f"{self._public_url}{self.prefix}/operations/{operation_id}"
-        headers = {"operation-location": location} if name else None
+        name = operations_pb2.Operation.FromString(answer.body).name
+        headers = dict(poll_headers(answer.headers))
+        if name:
+            operation_id = quote(name.rpartition("/")[2], safe="~")  # a server may be another one's
+            location = f"{self._public_url}{self.prefix}/operations/{operation_id}"
+            headers["operation-location"] = location
         return Response(status_code=202, headers=headers)
 
     async def _get(self, http_request: HttpRequest, variables: Mapping[str, str]) -> ASGIApp:
         operation_id = variables["operation_id"]
         name = await self._backend.find(operation_id)
         try:
-            view = await self._backend.get(
+            answer = await self._backend.get(
                 name, http_request.caller, lambda: single_values(http_request.query, ())
             )
         except PermissionDeniedError as cause:
             raise _denied(operation_id) from cause
-        return json_response(dumped(azure_face.to_json(azure_face.from_view(view))))
+        status = azure_face.from_view(view_of(answer), public_url=self._public_url)
+        shown = dumped(azure_face.to_json(status))
+        return json_response(shown, headers=poll_headers(answer.headers))
 
 
 def _denied(operation_id: str) -> PermissionDeniedError:

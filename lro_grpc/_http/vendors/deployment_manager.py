@@ -7,8 +7,9 @@ with a page of them. A method that starts operations below ``/deploymentmanager/
 
 **List.** ``maxResults`` (0 to 500), ``pageToken``, and ``filter``: that of google.longrunning, see
 :mod:`lro_grpc._filtering.parser`, with this dialect's names in place of some fields. The limits of
-filters hold for what was sent, and for what that becomes. The order is ``creationTimestamp desc``,
-whether ``orderBy`` is that or unset.
+filters hold for what was sent, and for what that becomes. ``orderBy`` is ``name``, the default, or
+``creationTimestamp desc``; of a server behind a channel, which lists in no other order, it is the
+latter alone.
 """
 
 from __future__ import annotations
@@ -26,24 +27,21 @@ from starlette.types import ASGIApp
 
 from lro_grpc._dialects import deployment_manager
 from lro_grpc._dialects.view import OperationView
-from lro_grpc._errors import (
-    InvalidArgumentError,
-    OperationDamagedError,
-    OperationNotFoundError,
-    cut,
-)
+from lro_grpc._errors import InvalidArgumentError, cut
 from lro_grpc._filtering import parser
-from lro_grpc._http.backend import Backend
+from lro_grpc._http.backend import Backend, ListRequest, view_of
 from lro_grpc._http.conversion import converted
 from lro_grpc._http.request import HttpRequest, single_values
-from lro_grpc._http.responses import dumped, json_response
+from lro_grpc._http.responses import dumped, json_response, poll_headers
 from lro_grpc._http.routing import Route, Template
 from lro_grpc._operation import names
+from lro_grpc._server.rpc.local_calls import Answer
+from lro_grpc._stores.store import Order
 
 _log = logging.getLogger("lro_grpc")
 
 _MAX_RESULTS = 500
-_ORDER = "creationTimestamp desc"
+_ORDERS = {"": None, "name": Order.BY_NAME, "creationTimestamp desc": Order.NEWEST_FIRST}
 _PARAMETERS = ("filter", "maxResults", "orderBy", "pageToken", "returnPartialSuccess")
 _IGNORED = "header.bypassBillingFilter"
 
@@ -72,36 +70,35 @@ class DeploymentManager:
         """Returns the JSON body of an error response."""
         return deployment_manager.error_body(status)
 
-    async def started(self, operation: bytes) -> Response:
+    async def started(self, answer: Answer) -> Response:
         """Returns the operation; an empty object, if the request was only validated."""
-        made = operations_pb2.Operation.FromString(operation)
-        if not made.name:
-            return json_response(b"{}")
-        return json_response(dumped(self._json(await self._backend.view(made))))
+        view = view_of(answer)
+        return self._shown(view, answer) if view.name else json_response(b"{}")
 
     async def _get(self, http_request: HttpRequest, variables: Mapping[str, str]) -> ASGIApp:
         parent = _parent(variables["project"])
         name = names.operation_name(parent, variables["operation"])
-        view = await self._backend.get(
+        answer = await self._backend.get(
             name, http_request.caller, lambda: single_values(http_request.query, (_IGNORED,))
         )
-        return json_response(dumped(self._json(view)))
+        return self._shown(view_of(answer), answer)
 
     async def _list(self, http_request: HttpRequest, variables: Mapping[str, str]) -> ASGIApp:
         parent = _parent(variables["project"])
-        page = await self._backend.list(
+        answers, next_page_token = await self._backend.list(
             parent, lambda: _list_request(http_request.query, parent), http_request.caller
         )
-        views = []
-        for operation in page.operations:
-            with _spoiling_nothing(operation.name):
-                views.append(await self._backend.view(operation))
-        shown = await converted(page.ByteSize(), self._page_json, views, page.next_page_token)
+        size = sum(len(answer.body) for answer in answers)
+        shown = await converted(size, self._page_json, answers, next_page_token)
         return json_response(shown)
 
-    def _page_json(self, views: Sequence[OperationView], next_page_token: str) -> bytes:
+    def _shown(self, view: OperationView, answer: Answer) -> Response:
+        return json_response(dumped(self._json(view)), headers=poll_headers(answer.headers))
+
+    def _page_json(self, answers: Sequence[Answer], next_page_token: str) -> bytes:
         shown = []
-        for view in views:
+        for answer in answers:
+            view = view_of(answer)
             with _spoiling_nothing(view.name):
                 shown.append(self._json(view))
         body: dict[str, Any] = {"operations": shown}
@@ -119,9 +116,7 @@ def _spoiling_nothing(name: str) -> Iterator[None]:
     """Leaves an operation out of a list of others if it cannot be shown."""
     try:
         yield
-    except OperationNotFoundError:
-        pass  # it has gone since the page was made
-    except (OperationDamagedError, InvalidArgumentError, ValueError) as error:
+    except (InvalidArgumentError, ValueError) as error:
         _log.warning("%s is left out of a list: %s", name, error, extra={"operation": name})
 
 
@@ -131,9 +126,7 @@ def _parent(project: str) -> str:
     return deployment_manager.parent_of(project)
 
 
-def _list_request(
-    query: Sequence[tuple[str, str]], parent: str
-) -> operations_pb2.ListOperationsRequest:
+def _list_request(query: Sequence[tuple[str, str]], parent: str) -> ListRequest:
     """Returns the request for a page, of the query's parameters.
 
     Raises:
@@ -141,16 +134,17 @@ def _list_request(
     """
     parameters = single_values(query, (*_PARAMETERS, _IGNORED))
     order = parameters.get("orderBy", "")
-    if order not in (_ORDER, ""):
+    if order not in _ORDERS:
         raise InvalidArgumentError(
-            f"orderBy is {cut(order)!r}; the one order that there is is {_ORDER!r}"
+            f"orderBy is {cut(order)!r}; give 'name' or 'creationTimestamp desc'"
         )
-    return operations_pb2.ListOperationsRequest(
+    page = operations_pb2.ListOperationsRequest(
         name=parent,
         filter=_translated(parameters.get("filter", ""), parent),
         page_size=_page_size(parameters.get("maxResults", "")),
         page_token=parameters.get("pageToken", ""),
     )
+    return ListRequest(page, _ORDERS[order])
 
 
 def _page_size(text: str) -> int:

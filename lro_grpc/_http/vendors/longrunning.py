@@ -16,7 +16,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,10 +32,10 @@ from lro_grpc._http import transcoding
 from lro_grpc._http.backend import GET_OPERATION, LIST_OPERATIONS, Backend
 from lro_grpc._http.conversion import converted
 from lro_grpc._http.request import HttpRequest
-from lro_grpc._http.responses import dumped, json_response, operation_json
+from lro_grpc._http.responses import dumped, json_response, operation_json, poll_headers
 from lro_grpc._http.routing import Route
 from lro_grpc._http.server_sent_events import event_stream
-from lro_grpc._wire.headers import POLL_AFTER
+from lro_grpc._server.rpc.local_calls import Answer
 
 _OPERATIONS = "/google.longrunning.Operations/"
 _CONTROL = "/lro.v1.OperationControlService/"
@@ -76,9 +75,9 @@ class Longrunning:
         """Returns the JSON body of an error response."""
         return longrunning.error_body(status)
 
-    async def started(self, operation: bytes) -> Response:
+    async def started(self, answer: Answer) -> Response:
         """Returns the operation, as the response of the method that has started it."""
-        return json_response(await converted(len(operation), operation_json, operation))
+        return await _shown(answer)
 
     def _list(self, path: str, *others: str) -> Iterator[Route]:
         rule = http_pb2.HttpRule(get=f"{self.prefix}/{path}")
@@ -140,10 +139,7 @@ class Longrunning:
     def _get(self, name: str) -> Iterator[Route]:
         async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
             found = await self._backend.call(GET_OPERATION, body, http_request.caller)
-            hint = dict(found.headers).get(POLL_AFTER, "")
-            headers = {"retry-after": _seconds(hint)} if hint.isdecimal() else None
-            shown = await converted(len(found.body), operation_json, found.body)
-            return json_response(shown, headers=headers)
+            return await _shown(found)
 
         rule = http_pb2.HttpRule(get=f"{self.prefix}/{name}")
         return self._routes(GET_OPERATION, rule, operations_pb2.GetOperationRequest, respond)
@@ -153,8 +149,7 @@ class Longrunning:
 
         async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
             waiting = self._backend.call(method, body, http_request.caller, waits=True)
-            found = await http_request.unless_gone(waiting)
-            return json_response(await converted(len(found.body), operation_json, found.body))
+            return await _shown(await http_request.unless_gone(waiting))
 
         rule = http_pb2.HttpRule(post=f"{self.prefix}/{name}:wait", body="*")
         rule.additional_bindings.add(get=f"{self.prefix}/{name}:wait")
@@ -182,6 +177,12 @@ class Longrunning:
         return transcoding.routes(rule, request, identify, respond)
 
 
+async def _shown(answer: Answer) -> Response:
+    """Returns the response with the operation that a call has answered with."""
+    shown = await converted(len(answer.body), operation_json, answer.body)
+    return json_response(shown, headers=poll_headers(answer.headers))
+
+
 def _page_json(page: bytes) -> bytes:
     """Returns the JSON of a serialized ListOperationsResponse, on one line."""
     message = operations_pb2.ListOperationsResponse.FromString(page)
@@ -189,8 +190,3 @@ def _page_json(page: bytes) -> bytes:
     del message.operations[:]
     rest = canonical_json.to_json(message)
     return dumped({"operations": shown, **rest} if shown else rest)
-
-
-def _seconds(millis: str) -> str:
-    """Returns milliseconds as whole seconds, rounded up."""
-    return str(math.ceil(int(millis[:12]) / 1000))  # more digits are more than anyone waits

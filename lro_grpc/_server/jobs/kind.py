@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from lro_grpc import _anys
 from lro_grpc._errors import ConfigurationError, InvalidArgumentError
 from lro_grpc._operation import metadata, names
+from lro_grpc._server.rpc import method_types
 from lro_grpc._wire.proto_plus import protobuf_class
 
 _NAMED = ("Get", "Cancel", "Pause", "Resume", "Delete")
@@ -37,6 +38,8 @@ class JobMethod:
     """``/pkg.Service/GetTrainJob``."""
     request: type[Message]
     response: type[Message]
+    metadata: type[Message] = metadata.DEFAULT_TYPE
+    """The type of the metadata, where the response is an operation."""
 
 
 class JobKind:
@@ -177,11 +180,12 @@ class JobKind:
             full_name,
             message_factory.GetMessageClass(descriptor.input_type),
             message_factory.GetMessageClass(descriptor.output_type),
+            method_types.declared_metadata(descriptor) or self._conventional_metadata(verb),
         )
 
     def _conventional(self, verb: str, name: str) -> JobMethod | None:
         """Returns a method of a service whose descriptor is not known."""
-        package = "".join(self._service.rpartition(".")[:2])
+        package = self._package
         responses = {
             "Create": self.message,
             "Get": self.message,
@@ -195,7 +199,18 @@ class JobKind:
         )
         if request is None or response is None:
             return None
-        return JobMethod(f"/{self._service}/{name}", request, response)
+        metadata_type = self._conventional_metadata(verb)
+        return JobMethod(f"/{self._service}/{name}", request, response, metadata_type)
+
+    def _conventional_metadata(self, verb: str) -> type[Message]:
+        """Returns the type that a service without a descriptor has for a verb, or else our own."""
+        found = _anys.find_class(f"{self._package}{verb}OperationMetadata")
+        return found or metadata.DEFAULT_TYPE
+
+    @property
+    def _package(self) -> str:
+        """The package of the service, with a dot behind it; empty for none."""
+        return "".join(self._service.rpartition(".")[:2])
 
 
 def _has_text(kind: type[Message], name: str) -> bool:

@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 
 from lro_grpc import _anys, paging
 from lro_grpc._dialects import vertex_ai
-from lro_grpc._dialects.view import OperationView
+from lro_grpc._dialects.view import OperationView, empty_response
 from lro_grpc._engine.handler import Handler
 from lro_grpc._errors import (
     IllegalTransitionError,
@@ -31,12 +31,13 @@ from lro_grpc._filtering import expression, parser
 from lro_grpc._operation import names
 from lro_grpc._operation.events import Cancel, Delete, Event, Pause, Resume
 from lro_grpc._operation.record import Record
-from lro_grpc._operation.states import JOB
+from lro_grpc._operation.states import JOB, SUCCEEDED
 from lro_grpc._server.guarded_store import Admitted, GuardedStore
 from lro_grpc._server.jobs.kind import LISTED_BY, JobKind, JobMethod, check_fields
 from lro_grpc._server.limits import Limits
+from lro_grpc._server.poll_advice import PollAdvice
 from lro_grpc._server.rpc.call import EMPTY, Behavior, Call, parse
-from lro_grpc._stores.store import Query
+from lro_grpc._stores.store import Now, Query
 
 _AT_A_TIME = 50
 """Jobs of a page that are made before other tasks go on."""
@@ -52,6 +53,8 @@ class Jobs:
         cancel: The event that a Cancel is.
         store: The operations, behind the guard.
         limits: The most that the server takes on.
+        advice: The pause before the next poll, recommended with what is not done (P5).
+        now: Returns the time in microseconds since 1970 UTC.
     """
 
     def __init__(
@@ -62,6 +65,8 @@ class Jobs:
         cancel: Cancel,
         store: GuardedStore,
         limits: Limits,
+        advice: PollAdvice,
+        now: Now,
     ) -> None:
         self._kind = kind
         self._started_by = started_by
@@ -69,6 +74,8 @@ class Jobs:
         self._events: Mapping[str, Event] = {"Cancel": cancel, "Pause": Pause(), "Resume": Resume()}
         self._store = store
         self._limits = limits
+        self._advice = advice
+        self._now = now
 
     def methods(self) -> Mapping[str, Behavior]:
         """Returns the methods that the service has, by their full names."""
@@ -97,12 +104,14 @@ class Jobs:
 
     async def _get(self, method: JobMethod, body: bytes, call: Call) -> bytes:
         _, record = await self._named("get", method, body, call)
+        self._advice.give(call, done=record.done)
         return self._shown(record.operation).SerializeToString()
 
     async def _command(self, verb: str, method: JobMethod, body: bytes, call: Call) -> bytes:
         """Applies the event of a verb; the job's state shows the effect."""
         admitted, record = await self._named(verb.lower(), method, body, call)
-        return self._answer(method, await self._apply(admitted, record, self._events[verb]))
+        after = await self._apply(admitted, record, self._events[verb])
+        return self._answer(verb, method, after, call)
 
     async def _delete(self, method: JobMethod, body: bytes, call: Call) -> bytes:
         """Forgets a job that is done; one that runs is refused, unlike an operation (P7)."""
@@ -113,7 +122,8 @@ class Jobs:
                 f"{name} cannot be deleted: it is {state}; cancel it, and wait until it is done",
                 metadata={"name": name, "state": state},
             )
-        return self._answer(method, await self._apply(admitted, record, Delete()))
+        deleted = await self._apply(admitted, record, Delete())
+        return self._answer("Delete", method, deleted, call)
 
     async def _list(self, method: JobMethod, body: bytes, call: Call) -> bytes:
         """Returns a page of a parent's jobs, newest first (S12 to S16)."""
@@ -169,7 +179,7 @@ class Jobs:
         if malformed is not None:
             raise malformed
         try:
-            record = await admitted.read(operation)
+            record = admitted.known or await admitted.read(operation)
         except OperationNotFoundError as cause:
             raise _not_found(name) from cause
         handler = self._served.get(record.method)
@@ -183,15 +193,31 @@ class Jobs:
         except OperationNotFoundError as cause:  # it was deleted meanwhile
             raise _not_found(self._kind.name_of(record.name)) from cause
 
-    def _answer(self, method: JobMethod, record: Record) -> bytes:
+    def _answer(self, verb: str, method: JobMethod, record: Record, call: Call) -> bytes:
         """Returns what a method answers that has changed a job, or deleted it."""
         if method.response is empty_pb2.Empty:
             return EMPTY
         if method.response is self._kind.message:
+            self._advice.give(call, done=record.done)
             return self._shown(record.operation).SerializeToString()
         # It is done already (S11), so nobody polls the operation under that name.
-        nothing = _anys.pack(empty_pb2.Empty())
-        done = operations_pb2.Operation(name=record.name, done=True, response=nothing)
+        now = self._now()
+        view = OperationView(
+            name=record.name,
+            state=SUCCEEDED,
+            target=self._kind.name_of(record.name),
+            verb=verb.lower(),
+            api_version=record.api_version,
+            create_time=now,
+            start_time=now,
+            update_time=now,
+            end_time=now,
+        )
+        metadata = method.metadata()
+        vertex_ai.fill_metadata(metadata, view)
+        done = operations_pb2.Operation(name=record.name, done=True)
+        done.metadata.CopyFrom(_anys.pack(metadata))
+        done.response.CopyFrom(empty_response())
         return done.SerializeToString()
 
     def _shown(self, body: bytes) -> Message:

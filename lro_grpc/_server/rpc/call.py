@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from lro_grpc._errors import LimitReachedError, MalformedRequestError
+from lro_grpc._operation.record import Record
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.interrupts import only_errors
 from lro_grpc._runtime.threads import BoundedThreads
@@ -115,6 +116,8 @@ class Call:
         """The caller, as ``identify`` returned it; empty without one, and before the guard."""
         self.headers: list[tuple[str, str]] = []
         """Initial metadata to answer with."""
+        self.record: Record | None = None
+        """The record of the operation that the RPC is answered with, where it was at hand."""
         self._waiters = waiters
         self._waits = False
 

@@ -5,25 +5,36 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from google.longrunning import operations_pb2
 
 from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError, from_status
 from lro_grpc._operation.record import Record
 from lro_grpc._server.guarded_store import Admitted, GuardedStore
+from lro_grpc._server.poll_advice import PollAdvice
 from lro_grpc._server.rpc.call import Call, Waiters
 from lro_grpc._server.rpc.handlers import Find, RpcMethod, StreamMethod, UnaryMethod
 from lro_grpc._server.rpc.status import failure_status
+from lro_grpc._stores.store import Order, Page
 
 _GET = "/google.longrunning.Operations/GetOperation"
 _LIST = "/google.longrunning.Operations/ListOperations"
 
-Page = Callable[
-    [Admitted, operations_pb2.ListOperationsRequest],
-    Coroutine[Any, Any, operations_pb2.ListOperationsResponse],
-]
-"""Returns a page of operations to a caller that was let in."""
+
+class GetPage(Protocol):
+    """Returns a page of operations, and the token of the next one, to a caller that was let in."""
+
+    def __call__(
+        self,
+        admitted: Admitted,
+        request: operations_pb2.ListOperationsRequest,
+        *,
+        order: Order,
+        records: bool,
+    ) -> Coroutine[Any, Any, tuple[Page, str]]:
+        """See ``OperationsService.page``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +45,8 @@ class Answer:
     """The serialized message."""
     headers: Sequence[tuple[str, str]] = ()
     """Its initial metadata."""
+    record: Record | None = None
+    """The record of the operation that it is, where there is one: it holds more than that."""
 
 
 class LocalCalls:
@@ -43,16 +56,24 @@ class LocalCalls:
         find: Returns the method of a full name; None if it is not served.
         store: The operations, behind the guard.
         page: Returns a page to a caller that was let in.
+        advice: The pause before the next poll, recommended with what is not done (P5).
         waiters: Counts the calls that stay open to give one answer later.
         streams: Counts those that stay open to give many.
     """
 
     def __init__(
-        self, find: Find, store: GuardedStore, page: Page, waiters: Waiters, streams: Waiters
+        self,
+        find: Find,
+        store: GuardedStore,
+        page: GetPage,
+        advice: PollAdvice,
+        waiters: Waiters,
+        streams: Waiters,
     ) -> None:
         self._find = find
         self._store = store
         self._page = page
+        self._advice = advice
         self._waiters = waiters
         self._streams = streams
 
@@ -88,7 +109,8 @@ class LocalCalls:
         served = self._served(method, UnaryMethod)
         call = Call(context, method, self._waiters, identity)
         with _public_errors(call, served.error_domain):
-            return Answer(await served.behavior(body, call), call.headers)
+            answer = await served.behavior(body, call)
+            return Answer(answer, call.headers, call.record)
 
     async def stream(self, method: str, body: bytes, context: Any) -> AsyncGenerator[bytes, None]:
         """Calls a method that gives a stream of answers; see :meth:`call`."""
@@ -99,10 +121,8 @@ class LocalCalls:
                 async for message in messages:
                     yield message
 
-    async def get(self, name: str, context: Any, check: Callable[[], object]) -> Record:
-        """Returns the record of an operation, to a caller that may get the operation.
-
-        It is read once, and holds more than GetOperation answers with.
+    async def get(self, name: str, context: Any, check: Callable[[], object]) -> Answer:
+        """Returns the answer of GetOperation with the record, which is read once.
 
         Args:
             name: The operation's name, as the caller has sent it.
@@ -117,19 +137,24 @@ class LocalCalls:
         with _public_errors(call, LIBRARY_DOMAIN):
             admitted = await self._store.admit("operations.get", name, request, call)
             check()
-            return await admitted.read(name)
+            record = admitted.known or await admitted.read(name)
+            self._advice.give(call, done=record.done)
+            return Answer(record.operation, call.headers, record)
 
     async def list(
         self,
         parent: str,
-        request: Callable[[], operations_pb2.ListOperationsRequest],
+        request: Callable[[], tuple[operations_pb2.ListOperationsRequest, Order]],
         context: Any,
-    ) -> operations_pb2.ListOperationsResponse:
-        """Returns a page of a parent's operations, to a caller that may list them.
+    ) -> tuple[Sequence[Answer], str]:
+        """Returns a page of a parent's operations, and the token of the next one.
+
+        The operations have their records, which are read with the page.
 
         Args:
             parent: The parent, as the caller has sent it.
-            request: Returns the request for the page, once the caller is let in; may raise.
+            request: Returns the request for the page, and the order of the list, once the caller
+                is let in; may raise.
             context: Stands in for the RPC's ServicerContext.
 
         Raises:
@@ -139,7 +164,10 @@ class LocalCalls:
         with _public_errors(call, LIBRARY_DOMAIN):
             named = operations_pb2.ListOperationsRequest(name=parent)
             admitted = await self._store.admit("operations.list", parent, named, call, named=False)
-            return await self._page(admitted, request())
+            sent, order = request()
+            page, next_page_token = await self._page(admitted, sent, order=order, records=True)
+            listed = [Answer(record.operation, record=record) for record in page.records]
+            return listed, next_page_token
 
     def _served(self, method: str, kind: Any) -> Any:
         served = self._find(method)

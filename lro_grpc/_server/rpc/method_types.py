@@ -72,6 +72,19 @@ def types_of(method: str) -> MethodTypes:
     )
 
 
+def declared_metadata(method: MethodDescriptor) -> type[Message] | None:
+    """Returns the metadata type in a method's ``operation_info``; None if it declares none.
+
+    Raises:
+        ConfigurationError: If no imported module defines it.
+    """
+    info: Any = method.GetOptions().Extensions[_OPERATION_INFO]
+    if not info.metadata_type:
+        return None
+    name = f"/{method.containing_service.full_name}/{method.name}"
+    return _message_class(name, method, "metadata_type", info.metadata_type)
+
+
 def _message_class(
     method: str, descriptor: MethodDescriptor, field: str, name: str
 ) -> type[Message]:

@@ -19,11 +19,12 @@ from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.log import log_wait_ended
 from lro_grpc._server.guarded_store import Admitted, GuardedStore
 from lro_grpc._server.limits import Limits
+from lro_grpc._server.poll_advice import PollAdvice
 from lro_grpc._server.rpc.call import Behavior, Call, parse
 from lro_grpc._server.unserved import Unserved
 from lro_grpc._stores.notifier import Notifier
-from lro_grpc._stores.store import Query
-from lro_grpc._wire.headers import POLL_AFTER, UNSERVED
+from lro_grpc._stores.store import Order, Page, Query
+from lro_grpc._wire.headers import UNSERVED
 from lro_grpc._wire.plain_text import header_text
 
 
@@ -54,8 +55,7 @@ class OperationsService:
         cancel: The event that a Cancel is.
         unserved: The operations that wait in vain.
         max_wait: The longest that a Wait may last; a longer timeout is clamped to it (P9).
-        poll_after: The pause before the next Get that is recommended to a caller whose operation
-            is not done (P5).
+        advice: The pause before the next poll, recommended with what is not done (P5).
         telemetry: Observes the ends of Waits.
     """
 
@@ -68,7 +68,7 @@ class OperationsService:
         max_wait: timedelta,
         cancel: Cancel,
         unserved: Unserved,
-        poll_after: timedelta | None = None,
+        advice: PollAdvice,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._store = store
@@ -77,31 +77,30 @@ class OperationsService:
         self._cancel = cancel
         self._unserved = unserved
         self._max_wait = max_wait.total_seconds()
-        self._poll_after = poll_after
+        self._advice = advice
         self._telemetry = telemetry
 
     def methods(self) -> Mapping[str, Behavior]:
         """Returns the methods by their full names."""
         service = "/google.longrunning.Operations/"
         return {
-            f"{service}GetOperation": self.get,
+            f"{service}GetOperation": self._advice.given_by(self.get),
             f"{service}ListOperations": self.list,
             f"{service}CancelOperation": self.cancel,
             f"{service}DeleteOperation": self.delete,
-            f"{service}WaitOperation": self.wait,
+            f"{service}WaitOperation": self._advice.given_by(self.wait),
         }
 
     async def get(self, body: bytes, call: Call) -> bytes:
         """Returns the latest state of an operation."""
         request = parse(operations_pb2.GetOperationRequest, body)
         admitted = await self._store.admit("operations.get", request.name, request, call)
-        operation = await admitted.operation(request.name)
+        known = admitted.known
+        operation = known.operation if known else await admitted.operation(request.name)
         if self._unserved.may_be_any and not _is_done(operation):
-            why = self._unserved.why(await admitted.read(request.name))
+            why = self._unserved.why(known or await admitted.read(request.name))
             if why:
                 call.headers.append((UNSERVED, header_text(why)))
-        if self._poll_after is not None and not _is_done(operation):
-            call.headers.append((POLL_AFTER, str(self._poll_after // timedelta(milliseconds=1))))
         return operation
 
     async def list(self, body: bytes, call: Call) -> bytes:
@@ -110,29 +109,42 @@ class OperationsService:
         admitted = await self._store.admit(
             "operations.list", request.name, request, call, named=False
         )
-        return (await self.page(admitted, request)).SerializeToString()
+        page, next_page_token = await self.page(admitted, request)
+        answer = operations_pb2.ListOperationsResponse(next_page_token=next_page_token)
+        answer.operations.extend(map(operations_pb2.Operation.FromString, page.operations))
+        if request.return_partial_success:
+            answer.unreachable.extend(page.unreachable)
+        return answer.SerializeToString()
 
     async def page(
-        self, admitted: Admitted, request: operations_pb2.ListOperationsRequest
-    ) -> operations_pb2.ListOperationsResponse:
-        """Returns the page of a request, for a call that was let in."""
+        self,
+        admitted: Admitted,
+        request: operations_pb2.ListOperationsRequest,
+        *,
+        order: Order = Order.NEWEST_FIRST,
+        records: bool = False,
+    ) -> tuple[Page, str]:
+        """Returns the page of a request, and the token of the next one; empty if there is none.
+
+        Args:
+            admitted: The call, which was let in.
+            request: Its request.
+            order: The order of the list.
+            records: Whether the page is to have the records, too.
+        """
         if request.name != names.COLLECTION:
             names.check_parent(request.name)
         size = paging.page_size(request.page_size, most=self._limits.page_size)
         tokens = paging.PageTokens(admitted.store.signing_secret)
-        arguments = (request.name, request.filter, str(request.return_partial_success))
+        arguments = [request.name, request.filter, str(request.return_partial_success)]
+        if order is not Order.NEWEST_FIRST:
+            arguments.append(order.value)
         position = b""
         if request.page_token:
             position = tokens.read(request.page_token, *arguments)
-        query = _query(request)
-        page = await admitted.page(query, position=position, size=size)
-        answer = operations_pb2.ListOperationsResponse()
-        answer.operations.extend(map(operations_pb2.Operation.FromString, page.operations))
-        if request.return_partial_success:
-            answer.unreachable.extend(page.unreachable)
-        if page.position:
-            answer.next_page_token = tokens.make(page.position, *arguments)
-        return answer
+        query = _query(request, order)
+        page = await admitted.page(query, position=position, size=size, records=records)
+        return page, tokens.make(page.position, *arguments) if page.position else ""
 
     async def cancel(self, body: bytes, call: Call) -> bytes:
         """Requests that an operation be cancelled; its state shows the effect (P8)."""
@@ -178,10 +190,10 @@ class OperationsService:
                 return operation
 
 
-def _query(request: operations_pb2.ListOperationsRequest) -> Query:
+def _query(request: operations_pb2.ListOperationsRequest, order: Order) -> Query:
     """Returns the query of a request; with one store, no whole parent is unreachable (S18)."""
     parent = "" if request.name == names.COLLECTION else request.name
-    query = Query(parent, parser.parse(request.filter) if request.filter else None)
+    query = Query(parent, parser.parse(request.filter) if request.filter else None, order)
     if request.return_partial_success and not query.has_wildcard:
         raise InvalidArgumentError(
             "return_partial_success is for a list over several parents, and"

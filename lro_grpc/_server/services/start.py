@@ -131,7 +131,7 @@ class Starter:
         request_id: str = request.request_id if self._has_request_id else ""
         fingerprint = _fingerprint(request, caller) if request_id else b""
         if same := await self._same(admitted, request_id, fingerprint):
-            return same.operation
+            return _answered(call, same)
         try:
             prepared = await self._prepared(request, call)
         except Exception as refusal:
@@ -140,7 +140,7 @@ class Starter:
                 if one.deleted:
                     continue
                 if one.fingerprint == fingerprint:
-                    return one.operation
+                    return _answered(call, one)
                 if one.parent == self._parent(Prepared(), request):
                     raise request_id_reused(one) from refusal
             raise
@@ -154,7 +154,7 @@ class Starter:
             request_id=request_id,
             fingerprint=fingerprint,
             target=prepared.target,
-            verb=self._verb,
+            verb=self._verb if prepared.verb is None else prepared.verb,
             api_version=self._api_version,
             caller=caller,
             max_attempts=self._options.max_attempts,
@@ -171,7 +171,7 @@ class Starter:
         if self._handler.former_names:  # the store looks for an id within one method
             for one in await self._earlier(admitted, request_id):
                 if one.method != made.method and one.parent == made.parent:
-                    return check_same_request(one, made).operation
+                    return _answered(call, check_same_request(one, made))
         try:
             with (
                 self._queues.entry(made),
@@ -181,11 +181,11 @@ class Starter:
         except LimitReachedError:
             # The same request may have filled the queue itself.
             if same := await self._same(admitted, request_id, fingerprint):
-                return same.operation
+                return _answered(call, same)
             raise
         if stored.name == made.name:
             log_started(stored)
-        return stored.operation
+        return _answered(call, stored)
 
     def _made_id(self) -> str:
         with only_errors("new_id"):
@@ -281,6 +281,12 @@ class Starter:
                 raise in_progress(prepared.target, found, caller=admitted.caller)
         response = _anys.pack(self._handler.response_class())
         return operations_pb2.Operation(done=True, response=response).SerializeToString()
+
+
+def _answered(call: Call, stored: record.Record) -> bytes:
+    """Returns an operation as the answer to a call, which keeps the record beside it."""
+    call.record = stored
+    return stored.operation
 
 
 def _fingerprint(request: Message, caller: str) -> bytes:

@@ -205,7 +205,7 @@ def test_parameters_of_googles_list_that_are_none(http, query):
 @pytest.mark.parametrize(
     "query", ["maxResults=501", "maxResults=-1", "maxResults=x", "maxResults=" + "9" * 5000,
               "maxResults=00000999999999", "maxResults=00000" + "9" * 5000,
-              "maxResults=%C2%B2", "orderBy=name", "pageSize=1"],
+              "maxResults=%C2%B2", "orderBy=status", "orderBy=name%20desc", "pageSize=1"],
 )  # fmt: skip
 def test_parameters_of_deployment_managers_list_that_are_none(http, query):
     path = f"{DEPLOYMENT}/operations"

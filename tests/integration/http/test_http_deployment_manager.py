@@ -125,6 +125,35 @@ def test_a_list_is_paged(http):
     assert len(names(http, "?maxResults=0")) == 5
 
 
+def test_a_list_is_in_the_order_of_names_or_newest_first(http, where, fleet):
+    """Behind a channel it is the latter alone, for the server has no other."""
+    made = [started(http, f"i{n}")["name"] for n in range(5)]
+    newest_first = made[::-1]
+    assert names(http, "?orderBy=creationTimestamp%20desc") == newest_first
+    if where == "channel":
+        assert names(http) == newest_first
+        reply = http.get(f"{PROJECT}/operations?orderBy=name")
+        assert (reply.status, reply.json["error"]["status"]) == (400, "INVALID_ARGUMENT")
+        assert "the newest first" in reply.json["error"]["message"]
+        return
+    assert names(http) == names(http, "?orderBy=name") == names(http, "?orderBy=") == sorted(made)
+    page = http.get(f"{PROJECT}/operations?orderBy=name&maxResults=2").ok
+    token = page["nextPageToken"]
+    rest = names(http, f"?orderBy=name&pageToken={token}")
+    assert [one["name"] for one in page["operations"]] + rest == sorted(made)
+    for other in ("creationTimestamp%20desc", "name&filter=status=DONE"):
+        assert http.get(f"{PROJECT}/operations?orderBy={other}&pageToken={token}").status == 400
+
+
+@pytest.mark.parametrize(
+    "order", ["status", "name desc", "name asc", "creationTimestamp", "NAME", "x" * 1000]
+)
+def test_an_order_that_there_is_not(http, order):
+    reply = http.get(f"{PROJECT}/operations?orderBy={quote(order)}")
+    assert (reply.status, reply.json["error"]["status"]) == (400, "INVALID_ARGUMENT")
+    assert "give 'name' or 'creationTimestamp desc'" in reply.json["error"]["message"]
+
+
 def test_a_list_is_filtered_by_the_words_of_this_dialect(http, fleet):
     bad = started(http, "bad")
     fleet.gate.set()
@@ -193,7 +222,13 @@ def test_a_filter_as_long_as_may_be(http, fleet):
     "query",
     [
         *("filter=(", 'filter="', f"filter={'x' * 5000}", "filter=zone=x", "filter=a&filter=b"),
-        *("maxResults=x", f"maxResults={'9' * 5000}", "pageToken=x", "orderBy=name", "unheard=of"),
+        *(
+            "maxResults=x",
+            f"maxResults={'9' * 5000}",
+            "pageToken=x",
+            "orderBy=status",
+            "unheard=of",
+        ),
     ],
 )
 def test_a_caller_who_may_not_list_is_told_so_whatever_is_asked(serve, query):

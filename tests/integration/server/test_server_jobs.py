@@ -275,6 +275,47 @@ def test_a_job_is_deleted_when_it_is_done(serve: Serve, builds: Builds, gate: Ga
     assert jobs_of(builds.call(server, "ListBuildJobs", parent=PARENT)) == []
 
 
+TIMES = {"create_time": TIME, "update_time": TIME}
+AS_VERTEX_AI_HAS_IT = {
+    "GenericOperationMetadata": TIMES,
+    "DeleteOperationMetadata": {"generic_metadata": "GenericOperationMetadata", "verb": STRING},
+}
+
+
+@pytest.mark.parametrize(
+    ("messages", "declared", "served"),
+    [
+        (AS_VERTEX_AI_HAS_IT, "", "DeleteOperationMetadata"),
+        ({"Removal": {**TIMES, "verb": STRING, "target": STRING}}, "Removal", "Removal"),
+        ({}, "", "lro.v1.OperationMetadata"),
+    ],
+)
+def test_the_operation_of_a_delete_has_the_metadata_of_its_service(
+    serve: Serve, messages: Mapping[str, Mapping[str, str]], declared: str, served: str
+) -> None:
+    builds = Builds(messages, {"DeleteBuildJob": OPERATION}, declared)
+    server = serve(configure=with_jobs(builds))
+    job = builds.until(server, builds.create(server), "SUCCEEDED")
+    operation = builds.call(server, "DeleteBuildJob", name=job.name)
+    assert operation.done
+    assert operation.response.TypeName() == EMPTY
+    assert operation.metadata.TypeName() == builds._full_name(served)
+    metadata = builds.message(served).FromString(operation.metadata.value)
+    assert metadata.verb == "delete"
+    if served != "DeleteOperationMetadata":
+        assert metadata.target == job.name
+    times = getattr(metadata, "generic_metadata", metadata)
+    assert times.create_time == times.update_time
+    assert times.create_time.ToMicroseconds() >= job.end_time.ToMicroseconds() > 0
+
+
+def test_the_metadata_of_a_delete_that_nobody_defines_is_refused() -> None:
+    builds = Builds(rpcs={"DeleteBuildJob": OPERATION}, run_metadata="Unheard")
+    operations = lro_grpc.Operations("memory:")
+    with pytest.raises(lro_grpc.ConfigurationError, match="metadata_type: 'Unheard'"):
+        with_jobs(builds)(operations)
+
+
 def test_a_later_attempt_finds_what_an_earlier_one_wrote(serve: Serve, builds: Builds) -> None:
     def run(job: Any, op: Any) -> None:
         job.text += str(op.attempt)

@@ -212,6 +212,25 @@ def test_the_options_override_verb_and_api_version(serve: Serve) -> None:
     assert (metadata.verb, metadata.api_version) == ("conjure", "v9")
 
 
+def prepare_with_verb(verb: Any) -> Any:
+    return lambda self, request, context: lro_grpc.Prepared(verb=verb)
+
+
+@pytest.mark.parametrize("verb", ["insert", ""])
+def test_a_prepare_knows_the_verb_of_its_request(serve: Serve, verb: str) -> None:
+    run, _ = counting()
+    server = serve(fleet("CreateInstance", run, prepare=prepare_with_verb(verb), verb="conjure"))
+    assert metadata_of(server.create()).verb == verb
+
+
+def test_a_verb_that_is_no_text_is_refused(serve: Serve) -> None:
+    run, ran = counting()
+    server = serve(fleet("CreateInstance", run, prepare=prepare_with_verb(5)))
+    failure = refused(server.create)
+    assert failure.code is grpc.StatusCode.INTERNAL
+    assert ran == []
+
+
 def test_the_options_limit_how_many_run_at_a_time(serve: Serve, held: Held) -> None:
     """S6: what may not run yet may be queued."""
     server = serve(held.servicer(concurrency=2))

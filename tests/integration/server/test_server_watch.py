@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from google.longrunning import operations_pb2
+from google.protobuf import duration_pb2
 from google.rpc import code_pb2
 from server_harness import (
     PARENT,
@@ -33,6 +34,7 @@ from server_harness import (
 )
 
 import lro_grpc
+from lro.example.v1 import fleet_service_pb2
 from lro.v1 import operation_control_service_pb2, operation_control_service_pb2_grpc, state_pb2
 from lro_grpc import Limits
 from lro_grpc._operation.events import Event, Heartbeat
@@ -565,6 +567,12 @@ def test_a_get_says_when_to_ask_again_while_that_makes_sense(
     name = server.create().name
     held.next()
     assert poll_after(server, name) == header
+    no_time = operations_pb2.WaitOperationRequest(name=name, timeout=duration_pb2.Duration())
+    _, waited = server.lro.WaitOperation.with_call(no_time, timeout=SECONDS)
+    request = fleet_service_pb2.CreateInstanceRequest(parent=PARENT, instance_id="other")
+    _, started = server.fleet.CreateInstance.with_call(request, timeout=SECONDS)
+    for call in (waited, started):
+        assert [v for k, v in call.initial_metadata() if k == "lro-poll-after-ms"] == header
     held.gate.open()
     server.done(name)
     assert poll_after(server, name) == []
