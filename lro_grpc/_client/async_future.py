@@ -90,15 +90,15 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
 
     async def pause(self) -> None:
         """Asks the server to pause the operation, as ``OperationFuture.pause``."""
-        await self._session.call(pause_call(self.name, RPC_TIMEOUT))
+        await self._command(pause_call(self.name, RPC_TIMEOUT))
 
     async def resume(self) -> None:
         """Asks the server to go on with a paused operation, as ``OperationFuture.resume``."""
-        await self._session.call(resume_call(self.name, RPC_TIMEOUT), once=True)
+        await self._command(resume_call(self.name, RPC_TIMEOUT), once=True)
 
     async def terminate(self, reason: str) -> None:
         """Ends the operation by force, as ``OperationFuture.terminate``."""
-        await self._session.call(terminate_call(self.name, reason, RPC_TIMEOUT))
+        await self._command(terminate_call(self.name, reason, RPC_TIMEOUT))
 
     async def delete(self) -> None:
         """Asks the server to forget the operation; this does not cancel it (P7)."""

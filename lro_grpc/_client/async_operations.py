@@ -13,6 +13,7 @@ from lro_grpc._client.calls import (
     delete_call,
     list_call,
     next_request,
+    operation_of,
     pause_call,
     resume_call,
     single_wait_call,
@@ -132,21 +133,25 @@ class AsyncOperationsClient:
         """Asks the server to forget an operation; this does not cancel it (P7)."""
         await self._session.call(delete_call(name, timeout))
 
-    async def pause(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
+    async def pause(
+        self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT
+    ) -> operations_pb2.Operation:
         """Asks the server to pause an operation."""
-        await self._session.call(pause_call(name, timeout))
+        return operation_of(await self._session.call(pause_call(name, timeout)), name)
 
-    async def resume(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
+    async def resume(
+        self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT
+    ) -> operations_pb2.Operation:
         """Asks the server to go on with a paused operation."""
-        await self._session.call(resume_call(name, timeout), once=True)
+        response = await self._session.call(resume_call(name, timeout), once=True)
+        return operation_of(response, name)
 
     async def terminate(
         self, name: str, reason: str, *, timeout: timedelta | None = RPC_TIMEOUT
     ) -> operations_pb2.Operation:
         """Ends an operation by force."""
         response = await self._session.call(terminate_call(name, reason, timeout))
-        operation: operations_pb2.Operation = response.operation
-        return operation
+        return operation_of(response, name)
 
 
 class AsyncOperationPager:

@@ -11,6 +11,13 @@ from lro_grpc._client.plan import RPC_TIMEOUT, Call, wait_call
 
 if TYPE_CHECKING:
     from datetime import timedelta
+    from typing import TypeAlias
+
+    _ControlResponse: TypeAlias = (
+        operation_control_service_pb2.PauseOperationResponse
+        | operation_control_service_pb2.ResumeOperationResponse
+        | operation_control_service_pb2.TerminateOperationResponse
+    )
 
 
 def single_wait_call(name: str, timeout: timedelta | None) -> Call:
@@ -47,6 +54,16 @@ def terminate_call(name: str, reason: str, timeout: timedelta | None) -> Call:
     """Asks to end an operation by force."""
     request = operation_control_service_pb2.TerminateOperationRequest(name=name, reason=reason)
     return Call("TerminateOperation", request, timeout)
+
+
+def operation_of(response: _ControlResponse, name: str) -> operations_pb2.Operation:
+    """Returns the operation that a control method answers with.
+
+    Args:
+        response: The answer. A server that has nothing to answer leaves the operation out.
+        name: The operation's name; all that is known of it then.
+    """
+    return response.operation if response.operation.name else operations_pb2.Operation(name=name)
 
 
 def list_call(request: operations_pb2.ListOperationsRequest, timeout: timedelta | None) -> Call:

@@ -132,11 +132,13 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
     def pause(self) -> None:
         """Asks the server to pause the operation; its state shows when it is paused.
 
+        The state that the server answers with is the latest that was seen.
+
         Raises:
             LroError: If the call failed: FAILED_PRECONDITION if the operation cannot be paused,
                 UNIMPLEMENTED if the server does not have ``lro.v1.OperationControlService``.
         """
-        SCHEDULER.run(self._session.call(pause_call(self.name, RPC_TIMEOUT)))
+        SCHEDULER.run(self._command(pause_call(self.name, RPC_TIMEOUT)))
 
     def resume(self) -> None:
         """Asks the server to go on with a paused operation, or takes back a pause.
@@ -144,7 +146,7 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
         Raises:
             LroError: If the call failed, as from ``pause()``.
         """
-        SCHEDULER.run(self._session.call(resume_call(self.name, RPC_TIMEOUT), once=True))
+        SCHEDULER.run(self._command(resume_call(self.name, RPC_TIMEOUT), once=True))
 
     def terminate(self, reason: str) -> None:
         """Ends the operation by force: for operators, where a cancel does not end it.
@@ -159,7 +161,7 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
             LroError: If the call failed: FAILED_PRECONDITION if the operation is done otherwise,
                 PERMISSION_DENIED, or UNIMPLEMENTED as from ``pause()``.
         """
-        SCHEDULER.run(self._session.call(terminate_call(self.name, reason, RPC_TIMEOUT)))
+        SCHEDULER.run(self._command(terminate_call(self.name, reason, RPC_TIMEOUT)))
 
     def delete(self) -> None:
         """Asks the server to forget the operation; this does not cancel it (P7).

@@ -11,6 +11,7 @@ from lro_grpc._errors import LroError
 if TYPE_CHECKING:
     from google.longrunning import operations_pb2
 
+    from lro_grpc._client.plan import Call
     from lro_grpc._client.session import Session
 
 
@@ -67,6 +68,16 @@ class FutureState(Generic[ResponseT, MetadataT]):
         """Names the operation, and says whether it is known to be done."""
         known = "done" if self.operation.done else "not done"
         return f"<{type(self).__name__} of {self.name}, {known} when last seen>"
+
+    async def _command(self, call: Call, *, once: bool = False) -> None:
+        """Makes a call that changes the operation, and takes in the state that it answers with."""
+
+        async def answer() -> operations_pb2.Operation:
+            response = await self._session.call(call, once=once)
+            operation: operations_pb2.Operation = response.operation
+            return operation
+
+        await self._watcher.command(answer())
 
     def _update(self, operation: operations_pb2.Operation) -> OperationUpdate[MetadataT]:
         return update_of(operation, self._metadata_type)

@@ -12,6 +12,7 @@ from lro_grpc._client.calls import (
     delete_call,
     list_call,
     next_request,
+    operation_of,
     pause_call,
     resume_call,
     single_wait_call,
@@ -190,23 +191,33 @@ class OperationsClient:
         """
         self._call(delete_call(name, timeout))
 
-    def pause(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
+    def pause(
+        self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT
+    ) -> operations_pb2.Operation:
         """Asks the server to pause an operation; see ``OperationFuture.pause``.
 
         Args:
             name: The operation's name.
             timeout: The call's deadline; None for none.
-        """
-        self._call(pause_call(name, timeout))
 
-    def resume(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
+        Returns:
+            The operation as it is then; its name alone, if the server answers with nothing.
+        """
+        return operation_of(self._call(pause_call(name, timeout)), name)
+
+    def resume(
+        self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT
+    ) -> operations_pb2.Operation:
         """Asks the server to go on with a paused operation; see ``OperationFuture.resume``.
 
         Args:
             name: The operation's name.
             timeout: The call's deadline; None for none.
+
+        Returns:
+            The operation as it is then; see :meth:`pause`.
         """
-        self._call(resume_call(name, timeout), once=True)
+        return operation_of(self._call(resume_call(name, timeout), once=True), name)
 
     def terminate(
         self, name: str, reason: str, *, timeout: timedelta | None = RPC_TIMEOUT
@@ -219,12 +230,9 @@ class OperationsClient:
             timeout: The call's deadline; None for none.
 
         Returns:
-            The operation, done.
+            The operation, done; see :meth:`pause`.
         """
-        operation: operations_pb2.Operation = self._call(
-            terminate_call(name, reason, timeout)
-        ).operation
-        return operation
+        return operation_of(self._call(terminate_call(name, reason, timeout)), name)
 
     def _call(self, call: Call, *, once: bool = False) -> Any:
         return SCHEDULER.run(self._session.call(call, once=once))

@@ -135,6 +135,23 @@ class Watcher:
         steps = plan.refresh_steps(self.snapshot, outlives=self._outlives)
         await async_drive(steps, self._perform)
 
+    async def command(self, answer: Awaitable[operations_pb2.Operation]) -> None:
+        """Awaits the answer to a call that changes the operation, and takes in its state.
+
+        Args:
+            answer: The operation as it is then; without a name if the server leaves it out.
+
+        Raises:
+            LroError: If the call failed for good, or is answered with another operation.
+        """
+        requested_at = self._clock.monotonic()
+        operation = await answer
+        if not operation.name:
+            return
+        reply = self._take_in(plan.Reply(message=operation), requested_at=requested_at)
+        if reply.error is not None:
+            raise reply.error
+
     async def states(
         self, timeout: timedelta | None
     ) -> AsyncGenerator[operations_pb2.Operation, None]:

@@ -38,7 +38,7 @@ from lro_grpc._server.access import Access, Authorize, Identify, KnownOperation
 from lro_grpc._server.hooks import result_of
 from lro_grpc._server.limits import CallerTurns
 from lro_grpc._server.readable_pages import ReadablePages
-from lro_grpc._server.rpc.call import EMPTY, Call, parse
+from lro_grpc._server.rpc.call import Call, parse
 from lro_grpc._server.rpc.hook_context import HookContext
 from lro_grpc._stores.store import Page, Query, Store
 
@@ -208,8 +208,8 @@ class GuardedStore:
 
     async def command(
         self, permission: str, kind: type[Message], event: Event, body: bytes, call: Call
-    ) -> bytes:
-        """Answers an RPC whose request names an operation, by an event that happens to that.
+    ) -> Record:
+        """Applies the event that an RPC requests to the operation that its request names.
 
         Args:
             permission: See :class:`Access`.
@@ -219,13 +219,12 @@ class GuardedStore:
             call: The RPC.
 
         Returns:
-            A serialized ``google.protobuf.Empty``.
+            The record as it is then.
         """
         request = parse(kind, body)
         name: str = getattr(request, "name")  # noqa: B009 - a Message has no fields of its own
         admitted = await self.admit(permission, name, request, call)
-        await admitted.apply(name, event)
-        return EMPTY
+        return await admitted.apply(name, event)
 
     async def identify(self, call: Call) -> str:
         """Returns the caller of a call; empty without an ``identify``."""

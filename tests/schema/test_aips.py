@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
-from google.api import field_behavior_pb2, field_info_pb2, resource_pb2
+from google.api import (
+    annotations_pb2,
+    client_pb2,
+    field_behavior_pb2,
+    field_info_pb2,
+    resource_pb2,
+)
 from google.longrunning import operations_pb2
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import (
@@ -21,6 +27,7 @@ from lro.v1 import state_pb2
 
 POOL = descriptor_pool.Default()
 EMPTY = "google.protobuf.Empty"
+OUTPUT_ONLY = field_behavior_pb2.OUTPUT_ONLY
 
 FILES: list[FileDescriptor] = [POOL.FindFileByName(file.name) for file in schema_files()]
 METHODS: list[MethodDescriptor] = [
@@ -127,6 +134,57 @@ def test_each_request_can_be_sent_twice(method: MethodDescriptor) -> None:
     assert info.format == field_info_pb2.FieldInfo.UUID4
 
 
+every_method = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+
+
+@every_method
+def test_a_method_has_its_http_path(method: MethodDescriptor) -> None:
+    """AIP-127; of a custom method, AIP-136, the path ends with its verb."""
+    rule = method.GetOptions().Extensions[annotations_pb2.http]
+    path = rule.get or rule.post or rule.delete
+    assert path.startswith("/v1/{")
+    if method.containing_service.name == "OperationControlService":
+        assert path == f"/v1/{{name=**}}:{method.name.removesuffix('Operation').lower()}"
+    assert bool(rule.post) == bool(rule.body)
+
+
+@every_method
+def test_a_method_answers_with_a_message_of_its_own_the_resource_or_an_operation(
+    method: MethodDescriptor,
+) -> None:
+    """AIP-131 to 136: an Empty cannot grow."""
+    answer = method.output_type
+    is_resource = answer.GetOptions().HasExtension(resource_pb2.resource)
+    assert answer.name == f"{method.name}Response" or method in LONG_RUNNING or is_resource
+
+
+def test_a_control_method_answers_with_the_operation() -> None:
+    """AIP-136: in a message, for a bare one would be that of a long-running method."""
+    service = POOL.FindServiceByName("lro.v1.OperationControlService")
+    for method in service.methods:
+        (field,) = method.output_type.fields
+        assert (field.name, field.number) == ("operation", 1), method.name
+        assert field.message_type == operations_pb2.Operation.DESCRIPTOR, method.name
+
+
+@every_method
+def test_a_method_has_a_signature_of_its_request(method: MethodDescriptor) -> None:
+    """AIP-131 to 136: of a standard method, its required fields in the order of the AIP."""
+    signatures = method.GetOptions().Extensions[client_pb2.method_signature]
+    for signature in signatures:
+        assert set(signature.split(",")) <= set(method.input_type.fields_by_name)
+    standard = re.fullmatch(r"(Get|List|Create|Delete)[A-Z]\w*", method.name)
+    if standard:
+        assert list(signatures) == [
+            {
+                "Get": "name",
+                "List": "parent",
+                "Create": "parent,instance,instance_id",
+                "Delete": "name",
+            }[standard[1]]
+        ]
+
+
 def test_no_resource_has_a_request_id() -> None:
     """S22."""
     resources = [m for m in MESSAGES if m.GetOptions().HasExtension(resource_pb2.resource)]
@@ -154,9 +212,20 @@ def test_a_job_is_active_in_ing_and_rests_in_ed() -> None:
     assert all(word.endswith("ING") for word in set(words) - resting)
 
 
-def test_a_resources_state_is_output_only() -> None:
-    """S28."""
-    resources = [m for m in MESSAGES if m.GetOptions().HasExtension(resource_pb2.resource)]
-    states = [m.fields_by_name["state"] for m in resources if "state" in m.fields_by_name]
-    assert states
-    assert all(behaviours(field) == [field_behavior_pb2.OUTPUT_ONLY] for field in states)
+def test_a_state_is_output_only() -> None:
+    """S28: wherever a field is of a state enum. ``StateRule`` is an option, which is no output."""
+    states = [
+        field
+        for message in MESSAGES
+        for field in message.fields
+        if field.enum_type is not None and field.enum_type.name.endswith("State")
+    ]
+    assert {field.full_name for field in states} == {
+        "lro.example.v1.Instance.state",
+        "lro.v1.BatchCreateInstanceStatus.state",
+        "lro.v1.OperationMetadata.state",
+        "lro.v1.StateRule.represents",
+    }
+    for field in states:
+        expected = [] if field.containing_type.name == "StateRule" else [OUTPUT_ONLY]
+        assert behaviours(field) == expected, field.full_name

@@ -157,24 +157,24 @@ class Client:
 
     async def cancel(self, name: str) -> None:
         request = operations_pb2.CancelOperationRequest(name=name)
-        await self._change(f"{OPERATIONS}CancelOperation", request)
+        await self._named(f"{OPERATIONS}CancelOperation", request)
 
     async def pause(self, name: str) -> None:
         request = control_pb2.PauseOperationRequest(name=name)
-        await self._change(f"{CONTROL}PauseOperation", request)
+        await self._control("PauseOperation", request, control_pb2.PauseOperationResponse)
 
     async def resume(self, name: str) -> None:
         request = control_pb2.ResumeOperationRequest(name=name)
-        await self._change(f"{CONTROL}ResumeOperation", request)
+        await self._control("ResumeOperation", request, control_pb2.ResumeOperationResponse)
 
     async def terminate(self, name: str) -> None:
         request = control_pb2.TerminateOperationRequest(name=name, reason="it is enough")
-        await self._change(f"{CONTROL}TerminateOperation", request)
+        await self._control("TerminateOperation", request, control_pb2.TerminateOperationResponse)
 
     async def delete(self, name: str) -> None:
         self._observer.to_be_deleted.add(name)
         request = operations_pb2.DeleteOperationRequest(name=name)
-        await self._change(f"{OPERATIONS}DeleteOperation", request)
+        await self._named(f"{OPERATIONS}DeleteOperation", request)
         self._history.deleted(name)
 
     async def list(self, name: str = "") -> None:
@@ -197,19 +197,20 @@ class Client:
 
     async def _ask(self, method: str, request: Any, deadline: float) -> bool:
         known = self._history.ask(request.name)
-        try:
-            answer = await self._call(OPERATIONS + method, request, deadline)
-        except RpcError as failed:
-            if failed.code is grpc.StatusCode.NOT_FOUND:
-                self._history.not_found(request.name)
-            raise
+        answer = await self._named(OPERATIONS + method, request, deadline)
         operation = operations_pb2.Operation.FromString(answer)
         self._history.answered(request.name, known, operation)
         return operation.done
 
-    async def _change(self, method: str, request: Any) -> None:
+    async def _control(self, method: str, request: Any, response: Any) -> None:
+        """Calls a method that answers with the operation as it is then."""
+        known = self._history.ask(request.name)
+        answer = await self._named(CONTROL + method, request)
+        self._history.answered(request.name, known, response.FromString(answer).operation)
+
+    async def _named(self, method: str, request: Any, deadline: float = DEADLINE) -> bytes:
         try:
-            await self._call(method, request)
+            return await self._call(method, request, deadline)
         except RpcError as failed:
             if failed.code is grpc.StatusCode.NOT_FOUND:
                 self._history.not_found(request.name)

@@ -49,7 +49,7 @@ def test_the_annotation_of_a_method():
     assert rule.post == "/v1/{parent=projects/*/locations/*}/instances"
     assert rule_of("/lro.example.v1.FleetService/Nope") is None
     assert rule_of("/nope.Service/Nope") is None
-    assert rule_of("/lro.v1.OperationControlService/WatchOperation") is None
+    assert rule_of("/google.longrunning.Operations/WaitOperation") is None
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from lro.v1 import state_pb2 as lro_dot_v1_dot_state__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#lro/v1/batch_create_instances.proto\x12\x06lro.v1\x1a\x17google/rpc/status.proto\x1a\x12lro/v1/state.proto\"\x90\x04\n\x19\x42\x61tchCreateInstanceStatus\x12\x36\n\x05state\x18\x01 \x01(\x0e\x32\'.lro.v1.BatchCreateInstanceStatus.State\x12\x11\n\terror_msg\x18\x02 \x01(\t\x12<\n\x04type\x18\x03 \x01(\x0e\x32..lro.v1.BatchCreateInstanceStatus.InstanceType\x12!\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x12.google.rpc.Status\"\xec\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12,\n\x0ePENDING_CREATE\x10\x01\x1a\x18\xba\xbe\x18\x14\x08\x01\"\x08\x43REATING\"\x06\x46\x41ILED\x12\x1b\n\x05READY\x10\x02\x1a\x10\xba\xbe\x18\x0c\x18\x01\"\x08\x44\x45LETING\x12+\n\x08\x43REATING\x10\x03\x1a\x1d\xba\xbe\x18\x19\"\x05READY\"\x06\x46\x41ILED\"\x08\x44\x45LETING\x12\'\n\x08\x44\x45LETING\x10\x04\x1a\x19\xba\xbe\x18\x15\"\x0bROLLED_BACK\"\x06\x46\x41ILED\x12\x12\n\x06\x46\x41ILED\x10\x05\x1a\x06\xba\xbe\x18\x02\x10\x01\x12\x17\n\x0bROLLED_BACK\x10\x06\x1a\x06\xba\xbe\x18\x02\x10\x01\"X\n\x0cInstanceType\x12\x1d\n\x19INSTANCE_TYPE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PRIMARY\x10\x01\x12\r\n\tREAD_POOL\x10\x02\x12\r\n\tSECONDARY\x10\x03\"\xeb\x01\n\x1c\x42\x61tchCreateInstancesMetadata\x12\x18\n\x10instance_targets\x18\x01 \x03(\t\x12U\n\x11instance_statuses\x18\x02 \x03(\x0b\x32:.lro.v1.BatchCreateInstancesMetadata.InstanceStatusesEntry\x1aZ\n\x15InstanceStatusesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.lro.v1.BatchCreateInstanceStatus:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#lro/v1/batch_create_instances.proto\x12\x06lro.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x17google/rpc/status.proto\x1a\x12lro/v1/state.proto\"\x96\x04\n\x19\x42\x61tchCreateInstanceStatus\x12<\n\x05state\x18\x01 \x01(\x0e\x32\'.lro.v1.BatchCreateInstanceStatus.StateB\x04\xe2\x41\x01\x03\x12\x11\n\terror_msg\x18\x02 \x01(\t\x12<\n\x04type\x18\x03 \x01(\x0e\x32..lro.v1.BatchCreateInstanceStatus.InstanceType\x12!\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x12.google.rpc.Status\"\xec\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12,\n\x0ePENDING_CREATE\x10\x01\x1a\x18\xba\xbe\x18\x14\x08\x01\"\x08\x43REATING\"\x06\x46\x41ILED\x12\x1b\n\x05READY\x10\x02\x1a\x10\xba\xbe\x18\x0c\x18\x01\"\x08\x44\x45LETING\x12+\n\x08\x43REATING\x10\x03\x1a\x1d\xba\xbe\x18\x19\"\x05READY\"\x06\x46\x41ILED\"\x08\x44\x45LETING\x12\'\n\x08\x44\x45LETING\x10\x04\x1a\x19\xba\xbe\x18\x15\"\x0bROLLED_BACK\"\x06\x46\x41ILED\x12\x12\n\x06\x46\x41ILED\x10\x05\x1a\x06\xba\xbe\x18\x02\x10\x01\x12\x17\n\x0bROLLED_BACK\x10\x06\x1a\x06\xba\xbe\x18\x02\x10\x01\"X\n\x0cInstanceType\x12\x1d\n\x19INSTANCE_TYPE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PRIMARY\x10\x01\x12\r\n\tREAD_POOL\x10\x02\x12\r\n\tSECONDARY\x10\x03\"\xeb\x01\n\x1c\x42\x61tchCreateInstancesMetadata\x12\x18\n\x10instance_targets\x18\x01 \x03(\t\x12U\n\x11instance_statuses\x18\x02 \x03(\x0b\x32:.lro.v1.BatchCreateInstancesMetadata.InstanceStatusesEntry\x1aZ\n\x15InstanceStatusesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.lro.v1.BatchCreateInstanceStatus:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,16 +46,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHCREATEINSTANCESTATUS_STATE'].values_by_name["FAILED"]._serialized_options = b'\272\276\030\002\020\001'
   _globals['_BATCHCREATEINSTANCESTATUS_STATE'].values_by_name["ROLLED_BACK"]._loaded_options = None
   _globals['_BATCHCREATEINSTANCESTATUS_STATE'].values_by_name["ROLLED_BACK"]._serialized_options = b'\272\276\030\002\020\001'
+  _globals['_BATCHCREATEINSTANCESTATUS'].fields_by_name['state']._loaded_options = None
+  _globals['_BATCHCREATEINSTANCESTATUS'].fields_by_name['state']._serialized_options = b'\342A\001\003'
   _globals['_BATCHCREATEINSTANCESMETADATA_INSTANCESTATUSESENTRY']._loaded_options = None
   _globals['_BATCHCREATEINSTANCESMETADATA_INSTANCESTATUSESENTRY']._serialized_options = b'8\001'
-  _globals['_BATCHCREATEINSTANCESTATUS']._serialized_start=93
-  _globals['_BATCHCREATEINSTANCESTATUS']._serialized_end=621
-  _globals['_BATCHCREATEINSTANCESTATUS_STATE']._serialized_start=295
-  _globals['_BATCHCREATEINSTANCESTATUS_STATE']._serialized_end=531
-  _globals['_BATCHCREATEINSTANCESTATUS_INSTANCETYPE']._serialized_start=533
-  _globals['_BATCHCREATEINSTANCESTATUS_INSTANCETYPE']._serialized_end=621
-  _globals['_BATCHCREATEINSTANCESMETADATA']._serialized_start=624
-  _globals['_BATCHCREATEINSTANCESMETADATA']._serialized_end=859
-  _globals['_BATCHCREATEINSTANCESMETADATA_INSTANCESTATUSESENTRY']._serialized_start=769
-  _globals['_BATCHCREATEINSTANCESMETADATA_INSTANCESTATUSESENTRY']._serialized_end=859
+  _globals['_BATCHCREATEINSTANCESTATUS']._serialized_start=126
+  _globals['_BATCHCREATEINSTANCESTATUS']._serialized_end=660
+  _globals['_BATCHCREATEINSTANCESTATUS_STATE']._serialized_start=334
+  _globals['_BATCHCREATEINSTANCESTATUS_STATE']._serialized_end=570
+  _globals['_BATCHCREATEINSTANCESTATUS_INSTANCETYPE']._serialized_start=572
+  _globals['_BATCHCREATEINSTANCESTATUS_INSTANCETYPE']._serialized_end=660
+  _globals['_BATCHCREATEINSTANCESMETADATA']._serialized_start=663
+  _globals['_BATCHCREATEINSTANCESMETADATA']._serialized_end=898
+  _globals['_BATCHCREATEINSTANCESMETADATA_INSTANCESTATUSESENTRY']._serialized_start=808
+  _globals['_BATCHCREATEINSTANCESMETADATA_INSTANCESTATUSESENTRY']._serialized_end=898
 # @@protoc_insertion_point(module_scope)

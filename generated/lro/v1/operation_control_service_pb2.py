@@ -23,12 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import client_pb2 as google_dot_api_dot_client__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
-from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&lro/v1/operation_control_service.proto\x12\x06lro.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\x1a\x1bgoogle/protobuf/empty.proto\"+\n\x15PauseOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\",\n\x16ResumeOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"+\n\x15WatchOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"J\n\x16WatchOperationResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation\"E\n\x19TerminateOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"N\n\x1aTerminateOperationResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation2\x81\x03\n\x17OperationControlService\x12G\n\x0ePauseOperation\x12\x1d.lro.v1.PauseOperationRequest\x1a\x16.google.protobuf.Empty\x12I\n\x0fResumeOperation\x12\x1e.lro.v1.ResumeOperationRequest\x1a\x16.google.protobuf.Empty\x12Q\n\x0eWatchOperation\x12\x1d.lro.v1.WatchOperationRequest\x1a\x1e.lro.v1.WatchOperationResponse0\x01\x12\x7f\n\x12TerminateOperation\x12!.lro.v1.TerminateOperationRequest\x1a\".lro.v1.TerminateOperationResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/{name=**}:terminate:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&lro/v1/operation_control_service.proto\x12\x06lro.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\"+\n\x15PauseOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"J\n\x16PauseOperationResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation\",\n\x16ResumeOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"K\n\x17ResumeOperationResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation\"+\n\x15WatchOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"J\n\x16WatchOperationResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation\"E\n\x19TerminateOperationRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"N\n\x1aTerminateOperationResponse\x12\x30\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.Operation2\xa0\x04\n\x17OperationControlService\x12v\n\x0ePauseOperation\x12\x1d.lro.v1.PauseOperationRequest\x1a\x1e.lro.v1.PauseOperationResponse\"%\xda\x41\x04name\x82\xd3\xe4\x93\x02\x18\"\x13/v1/{name=**}:pause:\x01*\x12z\n\x0fResumeOperation\x12\x1e.lro.v1.ResumeOperationRequest\x1a\x1f.lro.v1.ResumeOperationResponse\"&\xda\x41\x04name\x82\xd3\xe4\x93\x02\x19\"\x14/v1/{name=**}:resume:\x01*\x12\x80\x01\n\x0eWatchOperation\x12\x1d.lro.v1.WatchOperationRequest\x1a\x1e.lro.v1.WatchOperationResponse\"-\xda\x41\x04name\x82\xd3\xe4\x93\x02 \x12\x13/v1/{name=**}:watchb\toperation0\x01\x12\x8d\x01\n\x12TerminateOperation\x12!.lro.v1.TerminateOperationRequest\x1a\".lro.v1.TerminateOperationResponse\"0\xda\x41\x0bname,reason\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/{name=**}:terminate:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,20 +45,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TERMINATEOPERATIONREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_TERMINATEOPERATIONREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_TERMINATEOPERATIONREQUEST'].fields_by_name['reason']._serialized_options = b'\342A\001\002'
+  _globals['_OPERATIONCONTROLSERVICE'].methods_by_name['PauseOperation']._loaded_options = None
+  _globals['_OPERATIONCONTROLSERVICE'].methods_by_name['PauseOperation']._serialized_options = b'\332A\004name\202\323\344\223\002\030\"\023/v1/{name=**}:pause:\001*'
+  _globals['_OPERATIONCONTROLSERVICE'].methods_by_name['ResumeOperation']._loaded_options = None
+  _globals['_OPERATIONCONTROLSERVICE'].methods_by_name['ResumeOperation']._serialized_options = b'\332A\004name\202\323\344\223\002\031\"\024/v1/{name=**}:resume:\001*'
+  _globals['_OPERATIONCONTROLSERVICE'].methods_by_name['WatchOperation']._loaded_options = None
+  _globals['_OPERATIONCONTROLSERVICE'].methods_by_name['WatchOperation']._serialized_options = b'\332A\004name\202\323\344\223\002 \022\023/v1/{name=**}:watchb\toperation'
   _globals['_OPERATIONCONTROLSERVICE'].methods_by_name['TerminateOperation']._loaded_options = None
-  _globals['_OPERATIONCONTROLSERVICE'].methods_by_name['TerminateOperation']._serialized_options = b'\202\323\344\223\002\034\"\027/v1/{name=**}:terminate:\001*'
-  _globals['_PAUSEOPERATIONREQUEST']._serialized_start=179
-  _globals['_PAUSEOPERATIONREQUEST']._serialized_end=222
-  _globals['_RESUMEOPERATIONREQUEST']._serialized_start=224
-  _globals['_RESUMEOPERATIONREQUEST']._serialized_end=268
-  _globals['_WATCHOPERATIONREQUEST']._serialized_start=270
-  _globals['_WATCHOPERATIONREQUEST']._serialized_end=313
-  _globals['_WATCHOPERATIONRESPONSE']._serialized_start=315
-  _globals['_WATCHOPERATIONRESPONSE']._serialized_end=389
-  _globals['_TERMINATEOPERATIONREQUEST']._serialized_start=391
-  _globals['_TERMINATEOPERATIONREQUEST']._serialized_end=460
-  _globals['_TERMINATEOPERATIONRESPONSE']._serialized_start=462
-  _globals['_TERMINATEOPERATIONRESPONSE']._serialized_end=540
-  _globals['_OPERATIONCONTROLSERVICE']._serialized_start=543
-  _globals['_OPERATIONCONTROLSERVICE']._serialized_end=928
+  _globals['_OPERATIONCONTROLSERVICE'].methods_by_name['TerminateOperation']._serialized_options = b'\332A\013name,reason\202\323\344\223\002\034\"\027/v1/{name=**}:terminate:\001*'
+  _globals['_PAUSEOPERATIONREQUEST']._serialized_start=175
+  _globals['_PAUSEOPERATIONREQUEST']._serialized_end=218
+  _globals['_PAUSEOPERATIONRESPONSE']._serialized_start=220
+  _globals['_PAUSEOPERATIONRESPONSE']._serialized_end=294
+  _globals['_RESUMEOPERATIONREQUEST']._serialized_start=296
+  _globals['_RESUMEOPERATIONREQUEST']._serialized_end=340
+  _globals['_RESUMEOPERATIONRESPONSE']._serialized_start=342
+  _globals['_RESUMEOPERATIONRESPONSE']._serialized_end=417
+  _globals['_WATCHOPERATIONREQUEST']._serialized_start=419
+  _globals['_WATCHOPERATIONREQUEST']._serialized_end=462
+  _globals['_WATCHOPERATIONRESPONSE']._serialized_start=464
+  _globals['_WATCHOPERATIONRESPONSE']._serialized_end=538
+  _globals['_TERMINATEOPERATIONREQUEST']._serialized_start=540
+  _globals['_TERMINATEOPERATIONREQUEST']._serialized_end=609
+  _globals['_TERMINATEOPERATIONRESPONSE']._serialized_start=611
+  _globals['_TERMINATEOPERATIONRESPONSE']._serialized_end=689
+  _globals['_OPERATIONCONTROLSERVICE']._serialized_start=692
+  _globals['_OPERATIONCONTROLSERVICE']._serialized_end=1236
 # @@protoc_insertion_point(module_scope)

@@ -3,7 +3,6 @@
 import grpc
 import warnings
 
-from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from lro.v1 import operation_control_service_pb2 as lro_dot_v1_dot_operation__control__service__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
@@ -40,12 +39,12 @@ class OperationControlServiceStub(object):
         self.PauseOperation = channel.unary_unary(
                 '/lro.v1.OperationControlService/PauseOperation',
                 request_serializer=lro_dot_v1_dot_operation__control__service__pb2.PauseOperationRequest.SerializeToString,
-                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                response_deserializer=lro_dot_v1_dot_operation__control__service__pb2.PauseOperationResponse.FromString,
                 _registered_method=True)
         self.ResumeOperation = channel.unary_unary(
                 '/lro.v1.OperationControlService/ResumeOperation',
                 request_serializer=lro_dot_v1_dot_operation__control__service__pb2.ResumeOperationRequest.SerializeToString,
-                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                response_deserializer=lro_dot_v1_dot_operation__control__service__pb2.ResumeOperationResponse.FromString,
                 _registered_method=True)
         self.WatchOperation = channel.unary_stream(
                 '/lro.v1.OperationControlService/WatchOperation',
@@ -70,7 +69,7 @@ class OperationControlServiceServicer(object):
         metadata has `pause_requested`. Pausing a paused operation changes nothing.
         Fails with FAILED_PRECONDITION if the method that started the operation
         cannot be paused, or if the operation is cancelling or done.
-        See https://google.aip.dev/151.
+        See https://google.aip.dev/136.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -79,7 +78,7 @@ class OperationControlServiceServicer(object):
     def ResumeOperation(self, request, context):
         """Puts a paused operation back into the queue, or takes back a pause that has
         not taken effect yet. Fails with FAILED_PRECONDITION if there is neither.
-        See https://google.aip.dev/151.
+        See https://google.aip.dev/136.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,8 +91,9 @@ class OperationControlServiceServicer(object):
         repeated now and then. Fails with NOT_FOUND also when the operation is
         deleted meanwhile, with RESOURCE_EXHAUSTED if there are too many watches,
         and with UNAVAILABLE when the server goes down. To go on after a broken
-        stream, watch again.
-        See https://google.aip.dev/151.
+        stream, watch again. Over HTTP each state is a server-sent event, whose data
+        is the operation.
+        See https://google.aip.dev/136.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,12 +119,12 @@ def add_OperationControlServiceServicer_to_server(servicer, server):
             'PauseOperation': grpc.unary_unary_rpc_method_handler(
                     servicer.PauseOperation,
                     request_deserializer=lro_dot_v1_dot_operation__control__service__pb2.PauseOperationRequest.FromString,
-                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+                    response_serializer=lro_dot_v1_dot_operation__control__service__pb2.PauseOperationResponse.SerializeToString,
             ),
             'ResumeOperation': grpc.unary_unary_rpc_method_handler(
                     servicer.ResumeOperation,
                     request_deserializer=lro_dot_v1_dot_operation__control__service__pb2.ResumeOperationRequest.FromString,
-                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+                    response_serializer=lro_dot_v1_dot_operation__control__service__pb2.ResumeOperationResponse.SerializeToString,
             ),
             'WatchOperation': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchOperation,
@@ -165,7 +165,7 @@ class OperationControlService(object):
             target,
             '/lro.v1.OperationControlService/PauseOperation',
             lro_dot_v1_dot_operation__control__service__pb2.PauseOperationRequest.SerializeToString,
-            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            lro_dot_v1_dot_operation__control__service__pb2.PauseOperationResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -192,7 +192,7 @@ class OperationControlService(object):
             target,
             '/lro.v1.OperationControlService/ResumeOperation',
             lro_dot_v1_dot_operation__control__service__pb2.ResumeOperationRequest.SerializeToString,
-            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            lro_dot_v1_dot_operation__control__service__pb2.ResumeOperationResponse.FromString,
             options,
             channel_credentials,
             insecure,

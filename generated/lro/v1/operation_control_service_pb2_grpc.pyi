@@ -4,7 +4,6 @@ isort:skip_file
 """
 
 from collections import abc as _abc
-from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 from lro.v1 import operation_control_service_pb2 as _operation_control_service_pb2
 import abc as _abc_1
@@ -36,18 +35,18 @@ class OperationControlServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> OperationControlServiceAsyncStub: ...
-    PauseOperation: _grpc.UnaryUnaryMultiCallable[_operation_control_service_pb2.PauseOperationRequest, _empty_pb2.Empty]
+    PauseOperation: _grpc.UnaryUnaryMultiCallable[_operation_control_service_pb2.PauseOperationRequest, _operation_control_service_pb2.PauseOperationResponse]
     """Requests a pause of an operation, and returns at once. The pause takes
     effect when the operation reaches a point where it can; until then its
     metadata has `pause_requested`. Pausing a paused operation changes nothing.
     Fails with FAILED_PRECONDITION if the method that started the operation
     cannot be paused, or if the operation is cancelling or done.
-    See https://google.aip.dev/151.
+    See https://google.aip.dev/136.
     """
-    ResumeOperation: _grpc.UnaryUnaryMultiCallable[_operation_control_service_pb2.ResumeOperationRequest, _empty_pb2.Empty]
+    ResumeOperation: _grpc.UnaryUnaryMultiCallable[_operation_control_service_pb2.ResumeOperationRequest, _operation_control_service_pb2.ResumeOperationResponse]
     """Puts a paused operation back into the queue, or takes back a pause that has
     not taken effect yet. Fails with FAILED_PRECONDITION if there is neither.
-    See https://google.aip.dev/151.
+    See https://google.aip.dev/136.
     """
     WatchOperation: _grpc.UnaryStreamMultiCallable[_operation_control_service_pb2.WatchOperationRequest, _operation_control_service_pb2.WatchOperationResponse]
     """Streams an operation: its present state at once, the latest state after
@@ -56,8 +55,9 @@ class OperationControlServiceStub:
     repeated now and then. Fails with NOT_FOUND also when the operation is
     deleted meanwhile, with RESOURCE_EXHAUSTED if there are too many watches,
     and with UNAVAILABLE when the server goes down. To go on after a broken
-    stream, watch again.
-    See https://google.aip.dev/151.
+    stream, watch again. Over HTTP each state is a server-sent event, whose data
+    is the operation.
+    See https://google.aip.dev/136.
     """
     TerminateOperation: _grpc.UnaryUnaryMultiCallable[_operation_control_service_pb2.TerminateOperationRequest, _operation_control_service_pb2.TerminateOperationResponse]
     """Ends an operation by force, whatever its handler does: it fails at once,
@@ -77,18 +77,18 @@ class OperationControlServiceAsyncStub(OperationControlServiceStub):
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    PauseOperation: _aio.UnaryUnaryMultiCallable[_operation_control_service_pb2.PauseOperationRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    PauseOperation: _aio.UnaryUnaryMultiCallable[_operation_control_service_pb2.PauseOperationRequest, _operation_control_service_pb2.PauseOperationResponse]  # type: ignore[assignment]
     """Requests a pause of an operation, and returns at once. The pause takes
     effect when the operation reaches a point where it can; until then its
     metadata has `pause_requested`. Pausing a paused operation changes nothing.
     Fails with FAILED_PRECONDITION if the method that started the operation
     cannot be paused, or if the operation is cancelling or done.
-    See https://google.aip.dev/151.
+    See https://google.aip.dev/136.
     """
-    ResumeOperation: _aio.UnaryUnaryMultiCallable[_operation_control_service_pb2.ResumeOperationRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    ResumeOperation: _aio.UnaryUnaryMultiCallable[_operation_control_service_pb2.ResumeOperationRequest, _operation_control_service_pb2.ResumeOperationResponse]  # type: ignore[assignment]
     """Puts a paused operation back into the queue, or takes back a pause that has
     not taken effect yet. Fails with FAILED_PRECONDITION if there is neither.
-    See https://google.aip.dev/151.
+    See https://google.aip.dev/136.
     """
     WatchOperation: _aio.UnaryStreamMultiCallable[_operation_control_service_pb2.WatchOperationRequest, _operation_control_service_pb2.WatchOperationResponse]  # type: ignore[assignment]
     """Streams an operation: its present state at once, the latest state after
@@ -97,8 +97,9 @@ class OperationControlServiceAsyncStub(OperationControlServiceStub):
     repeated now and then. Fails with NOT_FOUND also when the operation is
     deleted meanwhile, with RESOURCE_EXHAUSTED if there are too many watches,
     and with UNAVAILABLE when the server goes down. To go on after a broken
-    stream, watch again.
-    See https://google.aip.dev/151.
+    stream, watch again. Over HTTP each state is a server-sent event, whose data
+    is the operation.
+    See https://google.aip.dev/136.
     """
     TerminateOperation: _aio.UnaryUnaryMultiCallable[_operation_control_service_pb2.TerminateOperationRequest, _operation_control_service_pb2.TerminateOperationResponse]  # type: ignore[assignment]
     """Ends an operation by force, whatever its handler does: it fails at once,
@@ -121,13 +122,13 @@ class OperationControlServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _operation_control_service_pb2.PauseOperationRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+    ) -> _typing.Union[_operation_control_service_pb2.PauseOperationResponse, _abc.Awaitable[_operation_control_service_pb2.PauseOperationResponse]]:
         """Requests a pause of an operation, and returns at once. The pause takes
         effect when the operation reaches a point where it can; until then its
         metadata has `pause_requested`. Pausing a paused operation changes nothing.
         Fails with FAILED_PRECONDITION if the method that started the operation
         cannot be paused, or if the operation is cancelling or done.
-        See https://google.aip.dev/151.
+        See https://google.aip.dev/136.
         """
 
     @_abc_1.abstractmethod
@@ -135,10 +136,10 @@ class OperationControlServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _operation_control_service_pb2.ResumeOperationRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+    ) -> _typing.Union[_operation_control_service_pb2.ResumeOperationResponse, _abc.Awaitable[_operation_control_service_pb2.ResumeOperationResponse]]:
         """Puts a paused operation back into the queue, or takes back a pause that has
         not taken effect yet. Fails with FAILED_PRECONDITION if there is neither.
-        See https://google.aip.dev/151.
+        See https://google.aip.dev/136.
         """
 
     @_abc_1.abstractmethod
@@ -153,8 +154,9 @@ class OperationControlServiceServicer(metaclass=_abc_1.ABCMeta):
         repeated now and then. Fails with NOT_FOUND also when the operation is
         deleted meanwhile, with RESOURCE_EXHAUSTED if there are too many watches,
         and with UNAVAILABLE when the server goes down. To go on after a broken
-        stream, watch again.
-        See https://google.aip.dev/151.
+        stream, watch again. Over HTTP each state is a server-sent event, whose data
+        is the operation.
+        See https://google.aip.dev/136.
         """
 
     @_abc_1.abstractmethod

@@ -22,6 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
@@ -29,13 +30,15 @@ from lro.v1 import batch_create_instances_pb2 as lro_dot_v1_dot_batch__create__i
 from lro.v1 import state_pb2 as lro_dot_v1_dot_state__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flro/v1/operation_metadata.proto\x12\x06lro.v1\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a#lro/v1/batch_create_instances.proto\x1a\x12lro/v1/state.proto\"\xf1\x04\n\x11OperationMetadata\x12/\n\x0b\x63reate_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06target\x18\x03 \x01(\t\x12\x0c\n\x04verb\x18\x04 \x01(\t\x12\x15\n\rstatus_detail\x18\x05 \x01(\t\x12\x18\n\x10\x63\x61ncel_requested\x18\x06 \x01(\x08\x12\x13\n\x0b\x61pi_version\x18\x07 \x01(\t\x12M\n\x1f\x62\x61tch_create_instances_metadata\x18\x08 \x01(\x0b\x32$.lro.v1.BatchCreateInstancesMetadata\x12\x1f\n\x05state\x18\t \x01(\x0e\x32\x10.lro.v1.JobState\x12\x18\n\x10progress_percent\x18\n \x01(\x05\x12.\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x0e \x01(\x05\x12\x17\n\x0fpause_requested\x18\x0f \x01(\x08\x12,\n\x10partial_failures\x18\x10 \x03(\x0b\x32\x12.google.rpc.Status\x12%\n\x07\x64\x65tails\x18\x11 \x01(\x0b\x32\x14.google.protobuf.Anyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flro/v1/operation_metadata.proto\x12\x06lro.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a#lro/v1/batch_create_instances.proto\x1a\x12lro/v1/state.proto\"\xf7\x04\n\x11OperationMetadata\x12/\n\x0b\x63reate_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06target\x18\x03 \x01(\t\x12\x0c\n\x04verb\x18\x04 \x01(\t\x12\x15\n\rstatus_detail\x18\x05 \x01(\t\x12\x18\n\x10\x63\x61ncel_requested\x18\x06 \x01(\x08\x12\x13\n\x0b\x61pi_version\x18\x07 \x01(\t\x12M\n\x1f\x62\x61tch_create_instances_metadata\x18\x08 \x01(\x0b\x32$.lro.v1.BatchCreateInstancesMetadata\x12%\n\x05state\x18\t \x01(\x0e\x32\x10.lro.v1.JobStateB\x04\xe2\x41\x01\x03\x12\x18\n\x10progress_percent\x18\n \x01(\x05\x12.\n\nstart_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x0e \x01(\x05\x12\x17\n\x0fpause_requested\x18\x0f \x01(\x08\x12,\n\x10partial_failures\x18\x10 \x03(\x0b\x32\x12.google.rpc.Status\x12%\n\x07\x64\x65tails\x18\x11 \x01(\x0b\x32\x14.google.protobuf.Anyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lro.v1.operation_metadata_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OPERATIONMETADATA']._serialized_start=186
-  _globals['_OPERATIONMETADATA']._serialized_end=811
+  _globals['_OPERATIONMETADATA'].fields_by_name['state']._loaded_options = None
+  _globals['_OPERATIONMETADATA'].fields_by_name['state']._serialized_options = b'\342A\001\003'
+  _globals['_OPERATIONMETADATA']._serialized_start=219
+  _globals['_OPERATIONMETADATA']._serialized_end=850
 # @@protoc_insertion_point(module_scope)

@@ -11,6 +11,7 @@ from lro_grpc._cli.commands.wait import wait
 from lro_grpc._cli.exit_codes import Exit, print_error
 from lro_grpc._cli.parameters import CallTimeout, Names, UnfinishedNames
 from lro_grpc._cli.session import CommandSession
+from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._client.plan import RPC_TIMEOUT
 from lro_grpc._errors import LroError
 from lro_grpc._wire.plain_text import one_line
@@ -39,7 +40,9 @@ def pause(session: CommandSession, names: UnfinishedNames, timeout: CallTimeout 
     """Requests pauses of operations."""
 
     def pause_one(name: str) -> Exit:
-        session.client.pause(name, timeout=timeout or RPC_TIMEOUT)
+        operation = session.client.pause(name, timeout=timeout or RPC_TIMEOUT)
+        if printable_summary(operation, session.types).state == "PAUSED":
+            return _print_done("paused {}; `lro resume {}` lets it go on", name)
         return _print_done("asked to pause {}; `lro get {}` tells whether it has", name)
 
     return _for_each(session, names, pause_one)

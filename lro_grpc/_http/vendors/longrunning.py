@@ -8,8 +8,8 @@
 ``DELETE {prefix}/{name}``
 ``GET|POST {prefix}/{name}:wait``         the operation when it is done, or at the ``timeout``
 ``GET {prefix}/{name}:watch``             server-sent events; see ``server_sent_events``
-``POST {prefix}/{name}:pause``            and ``:resume``
-``POST {prefix}/{name}:terminate``        with a ``reason``; answers with the operation
+``POST {prefix}/{name}:pause``            and ``:resume``; the operation as it is then
+``POST {prefix}/{name}:terminate``        with a ``reason``; likewise
 ========================================  =========================================================
 """
 
@@ -26,7 +26,7 @@ from google.rpc import status_pb2
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from lro.v1 import operation_control_service_pb2
+from lro.v1 import operation_control_service_pb2 as _control
 from lro_grpc._dialects import canonical_json, longrunning
 from lro_grpc._http import transcoding
 from lro_grpc._http.backend import GET_OPERATION, LIST_OPERATIONS, Backend
@@ -94,33 +94,36 @@ class Longrunning:
         """Yields the routes of one operation, by the template of its name."""
         yield from self._get(name)
         yield from self._delete(name)
-        for verb in ("cancel", "pause", "resume"):
-            yield from self._command(verb, name)
-        yield from self._terminate(name)
+        yield from self._cancel(name)
+        for verb, request, response in (
+            ("pause", _control.PauseOperationRequest, _control.PauseOperationResponse),
+            ("resume", _control.ResumeOperationRequest, _control.ResumeOperationResponse),
+            ("terminate", _control.TerminateOperationRequest, _control.TerminateOperationResponse),
+        ):
+            yield from self._control(verb, name, request, response)
         yield from self._wait(name)
         yield from self._watch(name)
 
-    def _command(self, verb: str, name: str) -> Iterator[Route]:
-        """Yields the route of a method that answers with an Empty."""
-        kind: type[Message] = {
-            "cancel": operations_pb2.CancelOperationRequest,
-            "pause": operation_control_service_pb2.PauseOperationRequest,
-            "resume": operation_control_service_pb2.ResumeOperationRequest,
-        }[verb]
-        method = f"{_OPERATIONS if verb == 'cancel' else _CONTROL}{verb.title()}Operation"
-        rule = http_pb2.HttpRule(post=f"{self.prefix}/{name}:{verb}", body="*")
+    def _cancel(self, name: str) -> Iterator[Route]:
+        rule = http_pb2.HttpRule(post=f"{self.prefix}/{name}:cancel", body="*")
+        kind = operations_pb2.CancelOperationRequest
+        method = f"{_OPERATIONS}CancelOperation"
         return self._routes(method, rule, kind, self._respond_empty(method))
 
-    def _terminate(self, name: str) -> Iterator[Route]:
-        kind = operation_control_service_pb2.TerminateOperationResponse
-        method = f"{_CONTROL}TerminateOperation"
+    def _control(
+        self, verb: str, name: str, request: type[Message], response: type[Message]
+    ) -> Iterator[Route]:
+        """Yields the route of a method that answers with the operation as it is then."""
+        method = f"{_CONTROL}{verb.title()}Operation"
+
+        def show(body: bytes) -> bytes:
+            return dumped(canonical_json.to_json(response.FromString(body)))
 
         async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
-            ended = await self._backend.call(method, body, http_request.caller)
-            return json_response(dumped(canonical_json.to_json(kind.FromString(ended.body))))
+            found = await self._backend.call(method, body, http_request.caller)
+            return json_response(await converted(len(found.body), show, found.body))
 
-        rule = http_pb2.HttpRule(post=f"{self.prefix}/{name}:terminate", body="*")
-        request = operation_control_service_pb2.TerminateOperationRequest
+        rule = http_pb2.HttpRule(post=f"{self.prefix}/{name}:{verb}", body="*")
         return self._routes(method, rule, request, respond)
 
     def _delete(self, name: str) -> Iterator[Route]:
@@ -163,8 +166,7 @@ class Longrunning:
             return await event_stream(states, http_request, self.error_body)
 
         rule = http_pb2.HttpRule(get=f"{self.prefix}/{name}:watch")
-        kind = operation_control_service_pb2.WatchOperationRequest
-        return self._routes(method, rule, kind, respond)
+        return self._routes(method, rule, _control.WatchOperationRequest, respond)
 
     def _routes(
         self,

@@ -9,6 +9,7 @@ from datetime import timedelta
 from lro.v1 import operation_control_service_pb2
 from lro_grpc._errors import InvalidArgumentError, UnavailableError
 from lro_grpc._operation.events import Pause, Resume, Terminate
+from lro_grpc._operation.record import Record
 from lro_grpc._server.guarded_store import GuardedStore
 from lro_grpc._server.rpc.call import Behavior, Call, StreamBehavior, parse
 from lro_grpc._stores.notifier import Notifier
@@ -51,12 +52,14 @@ class ControlService:
     async def pause(self, body: bytes, call: Call) -> bytes:
         """Requests that an operation pause; its state shows when it has (S28)."""
         kind = operation_control_service_pb2.PauseOperationRequest
-        return await self._store.command("operations.pause", kind, Pause(), body, call)
+        record = await self._store.command("operations.pause", kind, Pause(), body, call)
+        return _with(operation_control_service_pb2.PauseOperationResponse(), record)
 
     async def resume(self, body: bytes, call: Call) -> bytes:
         """Puts a paused operation back into the queue, or takes back a pause."""
         kind = operation_control_service_pb2.ResumeOperationRequest
-        return await self._store.command("operations.resume", kind, Resume(), body, call)
+        record = await self._store.command("operations.resume", kind, Resume(), body, call)
+        return _with(operation_control_service_pb2.ResumeOperationResponse(), record)
 
     async def terminate(self, body: bytes, call: Call) -> bytes:
         """Ends an operation by force, and answers with it."""
@@ -64,9 +67,7 @@ class ControlService:
         admitted = await self._store.admit("operations.terminate", request.name, request, call)
         _check_reason(request.reason)
         record = await admitted.apply(request.name, Terminate(request.reason))
-        response = operation_control_service_pb2.TerminateOperationResponse()
-        response.operation.ParseFromString(record.operation)
-        return response.SerializeToString()
+        return _with(operation_control_service_pb2.TerminateOperationResponse(), record)
 
     async def watch(self, body: bytes, call: Call) -> AsyncGenerator[bytes, None]:
         """Streams the latest state of an operation after each change, up to the terminal one.
@@ -102,6 +103,17 @@ def _check_reason(reason: str) -> None:
         raise InvalidArgumentError(
             f"reason has {len(reason)} characters; give at most {_LONGEST_REASON}"
         )
+
+
+def _with(
+    response: operation_control_service_pb2.PauseOperationResponse
+    | operation_control_service_pb2.ResumeOperationResponse
+    | operation_control_service_pb2.TerminateOperationResponse,
+    record: Record,
+) -> bytes:
+    """Returns a response with the operation of a record."""
+    response.operation.ParseFromString(record.operation)
+    return response.SerializeToString()
 
 
 def _response(operation: bytes) -> tuple[bytes, bool]:

@@ -20,7 +20,7 @@ from lro_grpc._runtime.log import log_wait_ended
 from lro_grpc._server.guarded_store import Admitted, GuardedStore
 from lro_grpc._server.limits import Limits
 from lro_grpc._server.poll_advice import PollAdvice
-from lro_grpc._server.rpc.call import Behavior, Call, parse
+from lro_grpc._server.rpc.call import EMPTY, Behavior, Call, parse
 from lro_grpc._server.unserved import Unserved
 from lro_grpc._stores.notifier import Notifier
 from lro_grpc._stores.store import Order, Page, Query
@@ -149,12 +149,14 @@ class OperationsService:
     async def cancel(self, body: bytes, call: Call) -> bytes:
         """Requests that an operation be cancelled; its state shows the effect (P8)."""
         kind = operations_pb2.CancelOperationRequest
-        return await self._store.command("operations.cancel", kind, self._cancel, body, call)
+        await self._store.command("operations.cancel", kind, self._cancel, body, call)
+        return EMPTY
 
     async def delete(self, body: bytes, call: Call) -> bytes:
         """Forgets an operation; one that is not done runs on, unseen (P7)."""
         kind = operations_pb2.DeleteOperationRequest
-        return await self._store.command("operations.delete", kind, Delete(), body, call)
+        await self._store.command("operations.delete", kind, Delete(), body, call)
+        return EMPTY
 
     async def wait(self, body: bytes, call: Call) -> bytes:
         """Returns the latest state of an operation, when it is done or the time is over (P9)."""

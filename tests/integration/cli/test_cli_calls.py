@@ -205,6 +205,7 @@ def test_pause_and_resume(world: World) -> None:
     while metadata_of(operation := world.server.get(name)).state != state_pb2.JOB_STATE_PAUSED:
         assert not operation.done
     assert "  state      PAUSED\n" in world.lro("get", name).stdout
+    assert world.lro("pause", name).stdout == f"paused {name}; `lro resume {name}` lets it go on\n"
     result = world.lro("resume", name)
     assert result.stdout == f"resumed {name}; `lro watch {name}` shows how it goes on\n"
     world.fleet.may_go_on.set()

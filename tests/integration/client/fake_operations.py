@@ -12,7 +12,8 @@ import grpc
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf import empty_pb2
 
-from lro.v1 import operation_control_service_pb2, operation_control_service_pb2_grpc
+from lro.v1 import operation_control_service_pb2 as control
+from lro.v1 import operation_control_service_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -109,23 +110,25 @@ class FakeOperations(
         return self._answer(DELETE, request, context, lambda r, c: empty_pb2.Empty())
 
     def PauseOperation(self, request: Any, context: grpc.ServicerContext) -> Any:
-        return self._answer(PAUSE, request, context, lambda r, c: empty_pb2.Empty())
+        return self._answer(PAUSE, request, context, self._control(control.PauseOperationResponse))
 
     def ResumeOperation(self, request: Any, context: grpc.ServicerContext) -> Any:
-        return self._answer(RESUME, request, context, lambda r, c: empty_pb2.Empty())
+        kind = control.ResumeOperationResponse
+        return self._answer(RESUME, request, context, self._control(kind))
 
     def TerminateOperation(self, request: Any, context: grpc.ServicerContext) -> Any:
-        def ended(r: Any, c: object) -> Any:
-            known = operations_pb2.Operation(name=r.name)
-            return operation_control_service_pb2.TerminateOperationResponse(operation=known)
-
-        return self._answer(TERMINATE, request, context, ended)
+        kind = control.TerminateOperationResponse
+        return self._answer(TERMINATE, request, context, self._control(kind))
 
     def WatchOperation(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         for one in self._answer(WATCH, request, context, self.truth_of_watch):
             if isinstance(one, grpc.StatusCode):
                 context.abort(one, f"{WATCH} says {one.name}")
-            yield operation_control_service_pb2.WatchOperationResponse(operation=one)
+            yield control.WatchOperationResponse(operation=one)
+
+    def _control(self, response: Any) -> Callable[[Any, grpc.ServicerContext], Any]:
+        """Answers with the operation as it is."""
+        return lambda r, c: response(operation=self.operations[r.name])
 
     def _answer(
         self,

@@ -15,7 +15,8 @@ from sides import Async, Side, Sync
 
 import lro_grpc
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
-from lro.v1 import operation_metadata_pb2
+from lro.v1 import operation_control_service_pb2 as control
+from lro.v1 import operation_metadata_pb2, state_pb2
 from lro_grpc._errors import Code, LroError, OperationCancelledError
 from lro_grpc._runtime.backoff import Backoff, Retry
 
@@ -33,8 +34,9 @@ def test_a_future_and_a_client_pause_resume_and_delete(side: Side, fake: FakeOpe
     future = client.future(fake.put(operation()))
     for call in (future.pause, future.resume, future.delete):
         assert side.run(call()) is None
-    for by_name in (client.pause, client.resume, client.delete):
-        assert side.run(by_name("operations/1")) is None
+    for by_name in (client.pause, client.resume):
+        assert side.run(by_name("operations/1")) == operation()
+    assert side.run(client.delete("operations/1")) is None
     assert fake.calls == [PAUSE, RESUME, DELETE] * 2
     assert {request.name for request in fake.requests} == {"operations/1"}
 
@@ -48,6 +50,71 @@ def test_a_future_and_a_client_terminate(side: Side, fake: FakeOperations) -> No
     assert {(one.name, one.reason) for one in fake.requests} == {("operations/1", "it hangs")}
 
 
+CONTROLS: dict[str, tuple[Any, tuple[str, ...]]] = {
+    PAUSE: (control.PauseOperationResponse, ()),
+    RESUME: (control.ResumeOperationResponse, ()),
+    TERMINATE: (control.TerminateOperationResponse, ("it hangs",)),
+}
+"""The methods that answer with the operation as it is then: response, further arguments."""
+
+
+def called(method: str) -> str:
+    return method.removesuffix("Operation").lower()
+
+
+@pytest.mark.parametrize("method", CONTROLS)
+def test_a_future_has_seen_the_state_that_a_control_method_answers_with(
+    side: Side, fake: FakeOperations, method: str
+) -> None:
+    response, more = CONTROLS[method]
+    future = side.client().future(fake.put(operation()))
+    seen = operation(metadata=Metadata(state=state_pb2.JOB_STATE_PAUSED, attempt=3))
+    fake.script(method, response(operation=seen))
+    side.run(getattr(future, called(method))(*more))
+    assert future.operation == seen
+    assert fake.calls == [method]
+
+
+@pytest.mark.parametrize("method", CONTROLS)
+def test_a_control_method_may_answer_with_nothing(
+    side: Side, fake: FakeOperations, method: str
+) -> None:
+    """As a server does whose method returns google.protobuf.Empty."""
+    response, more = CONTROLS[method]
+    known = operation(metadata=Metadata(attempt=1))
+    future = side.client().future(fake.put(known))
+    fake.always(method, response())
+    side.run(getattr(future, called(method))(*more))
+    assert future.operation == known
+    by_name = getattr(side.client(), called(method))
+    assert side.run(by_name("operations/1", *more)) == operation()
+
+
+@pytest.mark.parametrize("method", CONTROLS)
+def test_a_done_operation_stays_done_whatever_a_control_method_answers(
+    side: Side, fake: FakeOperations, method: str
+) -> None:
+    response, more = CONTROLS[method]
+    ended = operation(response=Instance(size_bytes=1))
+    future = side.client().future(ended)
+    fake.always(method, response(operation=operation()))
+    side.run(getattr(future, called(method))(*more))
+    assert future.operation == ended
+
+
+@pytest.mark.parametrize("method", CONTROLS)
+def test_a_control_method_that_answers_with_another_operation(
+    side: Side, fake: FakeOperations, method: str
+) -> None:
+    response, more = CONTROLS[method]
+    future = side.client().future(fake.put(operation()))
+    fake.always(method, response(operation=operation("operations/2")))
+    with pytest.raises(LroError) as caught:
+        side.run(getattr(future, called(method))(*more))
+    assert caught.value.reason == "WRONG_OPERATION"
+    assert future.operation == operation()
+
+
 @pytest.mark.parametrize(("method", "times"), [(PAUSE, 3), (DELETE, 3), (RESUME, 1)])
 def test_what_is_the_same_when_it_is_repeated_is_repeated(
     side: Side, fake: FakeOperations, method: str, times: int
@@ -56,7 +123,7 @@ def test_what_is_the_same_when_it_is_repeated_is_repeated(
     fake.always(method, grpc.StatusCode.UNAVAILABLE)
     client = side.client(retry=QUICK_RETRY)
     future = client.attach("operations/1")
-    name = method.removesuffix("Operation").lower()
+    name = called(method)
     for call in (getattr(future, name), lambda: getattr(client, name)("operations/1")):
         fake.calls.clear()
         with pytest.raises(LroError) as caught:
@@ -144,7 +211,8 @@ def test_our_own_server_pauses_and_resumes(ours: Side, fleet: Fleet) -> None:
     seen(ours, updates, progress=30)
     ours.run(future.pause())
     seen(ours, updates, state="JOB_STATE_PAUSED")
-    ours.run(future.resume())
+    assert ours.run(future.resume()) is None
+    assert future.metadata.state != state_pb2.JOB_STATE_PAUSED  # without a further call
     assert seen(ours, updates, state="JOB_STATE_RUNNING").attempt == 2
     fleet.steps.put(100)
     assert ours.items(updates)[-1].done

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
-from google.api import http_pb2
+from google.api import annotations_pb2, http_pb2
+from google.protobuf import json_format, message_factory
 from http_harness import FLEET, PARENT, Http, done, start
 
 import lro_grpc
+from lro.v1 import operation_control_service_pb2
 from lro_grpc._http.gateway import gateway
 
+CONTROL = operation_control_service_pb2.DESCRIPTOR.services_by_name["OperationControlService"]
 METADATA = "type.googleapis.com/lro.v1.OperationMetadata"
 
 
@@ -55,9 +59,12 @@ def test_cancel(serve, body):
 def test_pause_and_resume(serve, fleet):
     http = serve()
     name = start(http)
-    assert http.post(f"/v1/{name}:pause").ok == {}
+    requested = http.post(f"/v1/{name}:pause").ok["operation"]
+    assert (requested["name"], requested["metadata"]["pauseRequested"]) == (name, True)
     assert states_up_to(http, name, "JOB_STATE_PAUSED")
-    assert http.post(f"/v1/{name}:resume").ok == {}
+    assert http.post(f"/v1/{name}:pause").ok == {"operation": http.get(f"/v1/{name}").ok}
+    resumed = http.post(f"/v1/{name}:resume").ok["operation"]
+    assert resumed["metadata"]["state"] == "JOB_STATE_QUEUED"
     fleet.gate.set()
     assert "response" in done(http, name)
 
@@ -73,6 +80,27 @@ def test_terminate(serve):
     assert http.get(f"/v1/{name}").ok == ended
     assert http.post(f"/v1/{name}:terminate", {"reason": "again"}).ok == {"operation": ended}
     assert http.post(f"/v1/{name}:terminate", {}).status == 400
+
+
+@pytest.mark.parametrize("method", [*CONTROL.methods], ids=lambda method: method.name)
+def test_a_control_method_is_served_as_its_annotation_has_it(serve, method):
+    """Path, body and response body: what a client that is made of the schema sends and reads."""
+    http = serve()
+    name = start(http)
+    rule = method.GetOptions().Extensions[annotations_pb2.http]
+    path = (rule.get or rule.post).replace("{name=**}", name)
+    if method.server_streaming:
+        found = json.loads(next(http.events(path))["data"])
+    else:
+        assert rule.body == "*"
+        given = {field.name: "it hangs" for field in method.input_type.fields[1:]}
+        if method.name == "ResumeOperation":
+            http.post(f"/v1/{name}:pause")
+        found = http.post(path, given).ok
+    if rule.response_body:
+        found = {rule.response_body: found}
+    answer = json_format.ParseDict(found, message_factory.GetMessageClass(method.output_type)())
+    assert answer.operation.name == name
 
 
 def states_up_to(http: Http, name: str, state: str) -> bool:

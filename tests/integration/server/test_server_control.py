@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from google.longrunning import operations_pb2
-from google.protobuf import empty_pb2
 from google.rpc import code_pb2, error_details_pb2
 from server_harness import PARENT, SECONDS, Gate, Instance, fleet, metadata_of, refused, response_of
 
@@ -85,11 +84,13 @@ class Control:
         self._server = server
         self._stub = operation_control_service_pb2_grpc.OperationControlServiceStub(server.channel)
 
-    def pause(self, name: str) -> empty_pb2.Empty:
-        return self._stub.PauseOperation(PauseOperationRequest(name=name), timeout=SECONDS)
+    def pause(self, name: str) -> operations_pb2.Operation:
+        request = PauseOperationRequest(name=name)
+        return self._stub.PauseOperation(request, timeout=SECONDS).operation
 
-    def resume(self, name: str) -> empty_pb2.Empty:
-        return self._stub.ResumeOperation(ResumeOperationRequest(name=name), timeout=SECONDS)
+    def resume(self, name: str) -> operations_pb2.Operation:
+        request = ResumeOperationRequest(name=name)
+        return self._stub.ResumeOperation(request, timeout=SECONDS).operation
 
     def until(self, name: str, state: int) -> operations_pb2.Operation:
         """Waits for an operation to be in a state."""
@@ -105,8 +106,9 @@ def test_a_pause_comes_about_at_a_checkpoint_and_a_resume_goes_on_from_it(
     control = Control(server)
     name = server.create().name
     control.until(name, RUNNING)
-    assert control.pause(name) == empty_pb2.Empty()
-    requested = metadata_of(server.get(name))
+    answer = control.pause(name)
+    assert answer == server.get(name)
+    requested = metadata_of(answer)
     assert (requested.state, requested.pause_requested) == (RUNNING, True)
     stepper.first.open()
     paused = metadata_of(control.until(name, PAUSED))
@@ -116,8 +118,8 @@ def test_a_pause_comes_about_at_a_checkpoint_and_a_resume_goes_on_from_it(
         "first",
     )
     assert not server.wait(name, 0.05).done
-    assert control.pause(name) == empty_pb2.Empty()  # again does no harm
-    assert control.resume(name) == empty_pb2.Empty()
+    assert control.pause(name) == server.get(name)  # again does no harm
+    assert metadata_of(control.resume(name)).state == state_pb2.JOB_STATE_QUEUED
     stepper.second.open()
     response = response_of(server.done(name))
     assert (response.name, response.seed_rows) == ("one", 2)

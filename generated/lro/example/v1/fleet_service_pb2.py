@@ -23,6 +23,7 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import client_pb2 as google_dot_api_dot_client__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import field_info_pb2 as google_dot_api_dot_field__info__pb2
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
@@ -32,7 +33,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from lro.v1 import operation_metadata_pb2 as lro_dot_v1_dot_operation__metadata__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"lro/example/v1/fleet_service.proto\x12\x0elro.example.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a\x19google/api/resource.proto\x1a#google/longrunning/operations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1flro/v1/operation_metadata.proto\"\x94\x03\n\x08Instance\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x19\n\nschema_sql\x18\x02 \x01(\tB\x05\xe2\x41\x02\x01\x05\x12\x18\n\tseed_rows\x18\x03 \x01(\x03\x42\x05\xe2\x41\x02\x01\x05\x12\x18\n\nsize_bytes\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x33\n\x05state\x18\x06 \x01(\x0e\x32\x1e.lro.example.v1.Instance.StateB\x04\xe2\x41\x01\x03\"E\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x43REATING\x10\x01\x12\t\n\x05READY\x10\x02\x12\x0c\n\x08\x44\x45LETING\x10\x03:r\xea\x41o\n\x1a\x66leet.example.com/Instance\x12<projects/{project}/locations/{location}/instances/{instance}*\tinstances2\x08instance\"\x9a\x02\n\x08Snapshot\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x35\n\x08instance\x18\x02 \x01(\tB#\xe2\x41\x01\x03\xfa\x41\x1c\n\x1a\x66leet.example.com/Instance\x12\x18\n\nsize_bytes\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03:r\xea\x41o\n\x1a\x66leet.example.com/Snapshot\x12<projects/{project}/locations/{location}/snapshots/{snapshot}*\tsnapshots2\x08snapshot\"\xd8\x01\n\x15\x43reateInstanceRequest\x12\x33\n\x06parent\x18\x01 \x01(\tB#\xe2\x41\x01\x02\xfa\x41\x1c\x12\x1a\x66leet.example.com/Instance\x12\x19\n\x0binstance_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x30\n\x08instance\x18\x03 \x01(\x0b\x32\x18.lro.example.v1.InstanceB\x04\xe2\x41\x01\x02\x12 \n\nrequest_id\x18\x04 \x01(\tB\x0c\xe2\x41\x01\x01\xe2\x8c\xcf\xd7\x08\x02\x08\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xb3\x01\n\x1b\x42\x61tchCreateInstancesRequest\x12\x33\n\x06parent\x18\x01 \x01(\tB#\xe2\x41\x01\x02\xfa\x41\x1c\x12\x1a\x66leet.example.com/Instance\x12=\n\x08requests\x18\x02 \x03(\x0b\x32%.lro.example.v1.CreateInstanceRequestB\x04\xe2\x41\x01\x02\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xe2\x8c\xcf\xd7\x08\x02\x08\x01\"K\n\x1c\x42\x61tchCreateInstancesResponse\x12+\n\tinstances\x18\x01 \x03(\x0b\x32\x18.lro.example.v1.Instance\"G\n\x12GetInstanceRequest\x12\x31\n\x04name\x18\x01 \x01(\tB#\xe2\x41\x01\x02\xfa\x41\x1c\n\x1a\x66leet.example.com/Instance\"~\n\x14ListInstancesRequest\x12\x33\n\x06parent\x18\x01 \x01(\tB#\xe2\x41\x01\x02\xfa\x41\x1c\x12\x1a\x66leet.example.com/Instance\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"]\n\x15ListInstancesResponse\x12+\n\tinstances\x18\x01 \x03(\x0b\x32\x18.lro.example.v1.Instance\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x85\x01\n\x13TakeSnapshotRequest\x12\x31\n\x04name\x18\x01 \x01(\tB#\xe2\x41\x01\x02\xfa\x41\x1c\n\x1a\x66leet.example.com/Instance\x12\x19\n\x0bsnapshot_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xe2\x8c\xcf\xd7\x08\x02\x08\x01\"B\n\x14TakeSnapshotResponse\x12*\n\x08snapshot\x18\x01 \x01(\x0b\x32\x18.lro.example.v1.Snapshot\"l\n\x15\x44\x65leteInstanceRequest\x12\x31\n\x04name\x18\x01 \x01(\tB#\xe2\x41\x01\x02\xfa\x41\x1c\n\x1a\x66leet.example.com/Instance\x12 \n\nrequest_id\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xe2\x8c\xcf\xd7\x08\x02\x08\x01\x32\xe3\x08\n\x0c\x46leetService\x12\xbe\x01\n\x0e\x43reateInstance\x12%.lro.example.v1.CreateInstanceRequest\x1a\x1d.google.longrunning.Operation\"f\xca\x41$\n\x08Instance\x12\x18lro.v1.OperationMetadata\x82\xd3\xe4\x93\x02\x39\"-/v1/{parent=projects/*/locations/*}/instances:\x08instance\x12\xe3\x01\n\x14\x42\x61tchCreateInstances\x12+.lro.example.v1.BatchCreateInstancesRequest\x1a\x1d.google.longrunning.Operation\"\x7f\xca\x41\x38\n\x1c\x42\x61tchCreateInstancesResponse\x12\x18lro.v1.OperationMetadata\x82\xd3\xe4\x93\x02>\"9/v1/{parent=projects/*/locations/*}/instances:batchCreate:\x01*\x12\x82\x01\n\x0bGetInstance\x12\".lro.example.v1.GetInstanceRequest\x1a\x18.lro.example.v1.Instance\"5\x82\xd3\xe4\x93\x02/\x12-/v1/{name=projects/*/locations/*/instances/*}\x12\x93\x01\n\rListInstances\x12$.lro.example.v1.ListInstancesRequest\x1a%.lro.example.v1.ListInstancesResponse\"5\x82\xd3\xe4\x93\x02/\x12-/v1/{parent=projects/*/locations/*}/instances\x12\xcc\x01\n\x0cTakeSnapshot\x12#.lro.example.v1.TakeSnapshotRequest\x1a\x1d.google.longrunning.Operation\"x\xca\x41\x30\n\x14TakeSnapshotResponse\x12\x18lro.v1.OperationMetadata\x82\xd3\xe4\x93\x02?\":/v1/{name=projects/*/locations/*/instances/*}:takeSnapshot:\x01*\x12\xc1\x01\n\x0e\x44\x65leteInstance\x12%.lro.example.v1.DeleteInstanceRequest\x1a\x1d.google.longrunning.Operation\"i\xca\x41\x31\n\x15google.protobuf.Empty\x12\x18lro.v1.OperationMetadata\x82\xd3\xe4\x93\x02/*-/v1/{name=projects/*/locations/*/instances/*}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"lro/example/v1/fleet_service.proto\x12\x0elro.example.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/api/field_info.proto\x1a\x19google/api/resource.proto\x1a#google/longrunning/operations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1flro/v1/operation_metadata.proto\"\x94\x03\n\x08Instance\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x19\n\nschema_sql\x18\x02 \x01(\tB\x05\xe2\x41\x02\x01\x05\x12\x18\n\tseed_rows\x18\x03 \x01(\x03\x42\x05\xe2\x41\x02\x01\x05\x12\x18\n\nsize_bytes\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x33\n\x05state\x18\x06 \x01(\x0e\x32\x1e.lro.example.v1.Instance.StateB\x04\xe2\x41\x01\x03\"E\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x43REATING\x10\x01\x12\t\n\x05READY\x10\x02\x12\x0c\n\x08\x44\x45LETING\x10\x03:r\xea\x41o\n\x1a\x66leet.example.com/Instance\x12<projects/{project}/locations/{location}/instances/{instance}*\tinstances2\x08instance\"\x9a\x02\n\x08Snapshot\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x35\n\x08instance\x18\x02 \x01(\tB#\xe2\x41\x01\x03\xfa\x41\x1c\n\x1a\x66leet.example.com/Instance\x12\x18\n\nsize_bytes\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03:r\xea\x41o\n\x1a\x66leet.example.com/Snapshot\x12<projects/{project}/locations/{location}/snapshots/{snapshot}*\tsnapshots2\x08snapshot\"\xd8\x01\n\x15\x43reateInstanceRequest\x12\x33\n\x06parent\x18\x01 \x01(\tB#\xe2\x41\x01\x02\xfa\x41\x1c\x12\x1a\x66leet.example.com/Instance\x12\x19\n\x0binstance_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x30\n\x08instance\x18\x03 \x01(\x0b\x32\x18.lro.example.v1.InstanceB\x04\xe2\x41\x01\x02\x12 \n\nrequest_id\x18\x04 \x01(\tB\x0c\xe2\x41\x01\x01\xe2\x8c\xcf\xd7\x08\x02\x08\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xb3\x01\n\x1b\x42\x61tchCreateInstancesRequest\x12\x33\n\x06parent\x18\x01 \x01(\tB#\xe2\x41\x01\x02\xfa\x41\x1c\x12\x1a\x66leet.example.com/Instance\x12=\n\x08requests\x18\x02 \x03(\x0b\x32%.lro.example.v1.CreateInstanceRequestB\x04\xe2\x41\x01\x02\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xe2\x8c\xcf\xd7\x08\x02\x08\x01\"K\n\x1c\x42\x61tchCreateInstancesResponse\x12+\n\tinstances\x18\x01 \x03(\x0b\x32\x18.lro.example.v1.Instance\"G\n\x12GetInstanceRequest\x12\x31\n\x04name\x18\x01 \x01(\tB#\xe2\x41\x01\x02\xfa\x41\x1c\n\x1a\x66leet.example.com/Instance\"~\n\x14ListInstancesRequest\x12\x33\n\x06parent\x18\x01 \x01(\tB#\xe2\x41\x01\x02\xfa\x41\x1c\x12\x1a\x66leet.example.com/Instance\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"]\n\x15ListInstancesResponse\x12+\n\tinstances\x18\x01 \x03(\x0b\x32\x18.lro.example.v1.Instance\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x85\x01\n\x13TakeSnapshotRequest\x12\x31\n\x04name\x18\x01 \x01(\tB#\xe2\x41\x01\x02\xfa\x41\x1c\n\x1a\x66leet.example.com/Instance\x12\x19\n\x0bsnapshot_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xe2\x8c\xcf\xd7\x08\x02\x08\x01\"B\n\x14TakeSnapshotResponse\x12*\n\x08snapshot\x18\x01 \x01(\x0b\x32\x18.lro.example.v1.Snapshot\"l\n\x15\x44\x65leteInstanceRequest\x12\x31\n\x04name\x18\x01 \x01(\tB#\xe2\x41\x01\x02\xfa\x41\x1c\n\x1a\x66leet.example.com/Instance\x12 \n\nrequest_id\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xe2\x8c\xcf\xd7\x08\x02\x08\x01\x32\x99\t\n\x0c\x46leetService\x12\xdd\x01\n\x0e\x43reateInstance\x12%.lro.example.v1.CreateInstanceRequest\x1a\x1d.google.longrunning.Operation\"\x84\x01\xca\x41$\n\x08Instance\x12\x18lro.v1.OperationMetadata\xda\x41\x1bparent,instance,instance_id\x82\xd3\xe4\x93\x02\x39\"-/v1/{parent=projects/*/locations/*}/instances:\x08instance\x12\xe3\x01\n\x14\x42\x61tchCreateInstances\x12+.lro.example.v1.BatchCreateInstancesRequest\x1a\x1d.google.longrunning.Operation\"\x7f\xca\x41\x38\n\x1c\x42\x61tchCreateInstancesResponse\x12\x18lro.v1.OperationMetadata\x82\xd3\xe4\x93\x02>\"9/v1/{parent=projects/*/locations/*}/instances:batchCreate:\x01*\x12\x89\x01\n\x0bGetInstance\x12\".lro.example.v1.GetInstanceRequest\x1a\x18.lro.example.v1.Instance\"<\xda\x41\x04name\x82\xd3\xe4\x93\x02/\x12-/v1/{name=projects/*/locations/*/instances/*}\x12\x9c\x01\n\rListInstances\x12$.lro.example.v1.ListInstancesRequest\x1a%.lro.example.v1.ListInstancesResponse\">\xda\x41\x06parent\x82\xd3\xe4\x93\x02/\x12-/v1/{parent=projects/*/locations/*}/instances\x12\xcc\x01\n\x0cTakeSnapshot\x12#.lro.example.v1.TakeSnapshotRequest\x1a\x1d.google.longrunning.Operation\"x\xca\x41\x30\n\x14TakeSnapshotResponse\x12\x18lro.v1.OperationMetadata\x82\xd3\xe4\x93\x02?\":/v1/{name=projects/*/locations/*/instances/*}:takeSnapshot:\x01*\x12\xc8\x01\n\x0e\x44\x65leteInstance\x12%.lro.example.v1.DeleteInstanceRequest\x1a\x1d.google.longrunning.Operation\"p\xca\x41\x31\n\x15google.protobuf.Empty\x12\x18lro.v1.OperationMetadata\xda\x41\x04name\x82\xd3\xe4\x93\x02/*-/v1/{name=projects/*/locations/*/instances/*}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -98,41 +99,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETEINSTANCEREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_DELETEINSTANCEREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001\342\214\317\327\010\002\010\001'
   _globals['_FLEETSERVICE'].methods_by_name['CreateInstance']._loaded_options = None
-  _globals['_FLEETSERVICE'].methods_by_name['CreateInstance']._serialized_options = b'\312A$\n\010Instance\022\030lro.v1.OperationMetadata\202\323\344\223\0029\"-/v1/{parent=projects/*/locations/*}/instances:\010instance'
+  _globals['_FLEETSERVICE'].methods_by_name['CreateInstance']._serialized_options = b'\312A$\n\010Instance\022\030lro.v1.OperationMetadata\332A\033parent,instance,instance_id\202\323\344\223\0029\"-/v1/{parent=projects/*/locations/*}/instances:\010instance'
   _globals['_FLEETSERVICE'].methods_by_name['BatchCreateInstances']._loaded_options = None
   _globals['_FLEETSERVICE'].methods_by_name['BatchCreateInstances']._serialized_options = b'\312A8\n\034BatchCreateInstancesResponse\022\030lro.v1.OperationMetadata\202\323\344\223\002>\"9/v1/{parent=projects/*/locations/*}/instances:batchCreate:\001*'
   _globals['_FLEETSERVICE'].methods_by_name['GetInstance']._loaded_options = None
-  _globals['_FLEETSERVICE'].methods_by_name['GetInstance']._serialized_options = b'\202\323\344\223\002/\022-/v1/{name=projects/*/locations/*/instances/*}'
+  _globals['_FLEETSERVICE'].methods_by_name['GetInstance']._serialized_options = b'\332A\004name\202\323\344\223\002/\022-/v1/{name=projects/*/locations/*/instances/*}'
   _globals['_FLEETSERVICE'].methods_by_name['ListInstances']._loaded_options = None
-  _globals['_FLEETSERVICE'].methods_by_name['ListInstances']._serialized_options = b'\202\323\344\223\002/\022-/v1/{parent=projects/*/locations/*}/instances'
+  _globals['_FLEETSERVICE'].methods_by_name['ListInstances']._serialized_options = b'\332A\006parent\202\323\344\223\002/\022-/v1/{parent=projects/*/locations/*}/instances'
   _globals['_FLEETSERVICE'].methods_by_name['TakeSnapshot']._loaded_options = None
   _globals['_FLEETSERVICE'].methods_by_name['TakeSnapshot']._serialized_options = b'\312A0\n\024TakeSnapshotResponse\022\030lro.v1.OperationMetadata\202\323\344\223\002?\":/v1/{name=projects/*/locations/*/instances/*}:takeSnapshot:\001*'
   _globals['_FLEETSERVICE'].methods_by_name['DeleteInstance']._loaded_options = None
-  _globals['_FLEETSERVICE'].methods_by_name['DeleteInstance']._serialized_options = b'\312A1\n\025google.protobuf.Empty\022\030lro.v1.OperationMetadata\202\323\344\223\002/*-/v1/{name=projects/*/locations/*/instances/*}'
-  _globals['_INSTANCE']._serialized_start=306
-  _globals['_INSTANCE']._serialized_end=710
-  _globals['_INSTANCE_STATE']._serialized_start=525
-  _globals['_INSTANCE_STATE']._serialized_end=594
-  _globals['_SNAPSHOT']._serialized_start=713
-  _globals['_SNAPSHOT']._serialized_end=995
-  _globals['_CREATEINSTANCEREQUEST']._serialized_start=998
-  _globals['_CREATEINSTANCEREQUEST']._serialized_end=1214
-  _globals['_BATCHCREATEINSTANCESREQUEST']._serialized_start=1217
-  _globals['_BATCHCREATEINSTANCESREQUEST']._serialized_end=1396
-  _globals['_BATCHCREATEINSTANCESRESPONSE']._serialized_start=1398
-  _globals['_BATCHCREATEINSTANCESRESPONSE']._serialized_end=1473
-  _globals['_GETINSTANCEREQUEST']._serialized_start=1475
-  _globals['_GETINSTANCEREQUEST']._serialized_end=1546
-  _globals['_LISTINSTANCESREQUEST']._serialized_start=1548
-  _globals['_LISTINSTANCESREQUEST']._serialized_end=1674
-  _globals['_LISTINSTANCESRESPONSE']._serialized_start=1676
-  _globals['_LISTINSTANCESRESPONSE']._serialized_end=1769
-  _globals['_TAKESNAPSHOTREQUEST']._serialized_start=1772
-  _globals['_TAKESNAPSHOTREQUEST']._serialized_end=1905
-  _globals['_TAKESNAPSHOTRESPONSE']._serialized_start=1907
-  _globals['_TAKESNAPSHOTRESPONSE']._serialized_end=1973
-  _globals['_DELETEINSTANCEREQUEST']._serialized_start=1975
-  _globals['_DELETEINSTANCEREQUEST']._serialized_end=2083
-  _globals['_FLEETSERVICE']._serialized_start=2086
-  _globals['_FLEETSERVICE']._serialized_end=3209
+  _globals['_FLEETSERVICE'].methods_by_name['DeleteInstance']._serialized_options = b'\312A1\n\025google.protobuf.Empty\022\030lro.v1.OperationMetadata\332A\004name\202\323\344\223\002/*-/v1/{name=projects/*/locations/*/instances/*}'
+  _globals['_INSTANCE']._serialized_start=331
+  _globals['_INSTANCE']._serialized_end=735
+  _globals['_INSTANCE_STATE']._serialized_start=550
+  _globals['_INSTANCE_STATE']._serialized_end=619
+  _globals['_SNAPSHOT']._serialized_start=738
+  _globals['_SNAPSHOT']._serialized_end=1020
+  _globals['_CREATEINSTANCEREQUEST']._serialized_start=1023
+  _globals['_CREATEINSTANCEREQUEST']._serialized_end=1239
+  _globals['_BATCHCREATEINSTANCESREQUEST']._serialized_start=1242
+  _globals['_BATCHCREATEINSTANCESREQUEST']._serialized_end=1421
+  _globals['_BATCHCREATEINSTANCESRESPONSE']._serialized_start=1423
+  _globals['_BATCHCREATEINSTANCESRESPONSE']._serialized_end=1498
+  _globals['_GETINSTANCEREQUEST']._serialized_start=1500
+  _globals['_GETINSTANCEREQUEST']._serialized_end=1571
+  _globals['_LISTINSTANCESREQUEST']._serialized_start=1573
+  _globals['_LISTINSTANCESREQUEST']._serialized_end=1699
+  _globals['_LISTINSTANCESRESPONSE']._serialized_start=1701
+  _globals['_LISTINSTANCESRESPONSE']._serialized_end=1794
+  _globals['_TAKESNAPSHOTREQUEST']._serialized_start=1797
+  _globals['_TAKESNAPSHOTREQUEST']._serialized_end=1930
+  _globals['_TAKESNAPSHOTRESPONSE']._serialized_start=1932
+  _globals['_TAKESNAPSHOTRESPONSE']._serialized_end=1998
+  _globals['_DELETEINSTANCEREQUEST']._serialized_start=2000
+  _globals['_DELETEINSTANCEREQUEST']._serialized_end=2108
+  _globals['_FLEETSERVICE']._serialized_start=2111
+  _globals['_FLEETSERVICE']._serialized_end=3288
 # @@protoc_insertion_point(module_scope)
