@@ -52,6 +52,7 @@ from lro_grpc._errors import (
     UnavailableError,
 )
 from lro_grpc._operation import size
+from lro_grpc._operation.batch_states import has_begun
 from lro_grpc._operation.events import Event, Report
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.telemetry import Telemetry
@@ -157,7 +158,7 @@ class Attempt:
     @property
     def leaves_a_batch(self) -> bool:
         """Whether an earlier attempt has begun a batch, and this one has not come to it."""
-        return bool(self.record.batch) and not self.batch_is_driven
+        return not self.batch_is_driven and has_begun(self.record.batch)
 
     def stop(self, reason: StopReason) -> None:
         """Makes the handler unwind, unless a reason holds that goes before this one."""

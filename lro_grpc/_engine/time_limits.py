@@ -18,6 +18,7 @@ from typing import Any
 
 from lro_grpc._engine.attempt import Attempt
 from lro_grpc._errors import AttemptStopped, StopReason
+from lro_grpc._operation.batch_states import has_begun
 from lro_grpc._operation.events import Event, Expire, LeaseLost, Release
 from lro_grpc._runtime.clock import Clock, seconds
 from lro_grpc._runtime.log import log_outcome
@@ -56,7 +57,8 @@ async def _expire(attempt: Attempt, clock: Clock, margin: float) -> None:
         return  # the rollback of a batch is not cut short
     report = attempt.progress.take()
     # A batch that it has begun is left to another attempt to undo.
-    await _give_up(attempt, Release(report) if attempt.record.batch else Expire(report))
+    has_to_undo = has_begun(attempt.record.batch)
+    await _give_up(attempt, Release(report) if has_to_undo else Expire(report))
 
 
 async def _lose_stuck(attempt: Attempt, clock: Clock, longest: float, margin: float) -> None:

@@ -78,8 +78,9 @@ class FleetService(fleet_service_lro.FleetServiceServicer):
     ) -> lro_grpc.Prepared:
         """Refuses a batch if any of its requests is to be refused."""
         del context
-        self._fleet.check_new(*_names_of(request))
-        return lro_grpc.Prepared(target=request.parent)
+        wanted = _names_of(request)
+        self._fleet.check_new(*wanted)
+        return lro_grpc.Prepared(target=request.parent, batch_targets=[*map(str, wanted)])
 
     def TakeSnapshot(
         self,

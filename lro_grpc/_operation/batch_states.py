@@ -27,6 +27,16 @@ _MOST_COPIED = 100_000
 they get its code alone."""
 
 
+def has_begun(stored: bytes) -> bool:
+    """Tells whether any target of a batch was begun.
+
+    Args:
+        stored: The serialized message; empty if there is no batch.
+    """
+    states = BatchStates(stored)
+    return len(states.among(UNBEGUN)) < len(states.targets)
+
+
 class BatchStates:
     """The state of each target, in the order of the request.
 

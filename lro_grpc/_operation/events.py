@@ -364,7 +364,7 @@ class Cancel:
             return _cancelled(record, now, _not_undone(record, cancelled_status()))
         if record.cancel_requested:
             return record
-        if not record.lease_expire_time and not (record.batch or record.checkpoint):
+        if not record.lease_expire_time and not record.has_remains:
             return _cancelled(record, now, cancelled_status())
         return published(
             record,
@@ -494,7 +494,7 @@ def _is_unserved(record: Record, served: Served | None) -> bool:
 
 def _not_undone(record: Record, error: status_pb2.Status) -> status_pb2.Status:
     """Returns an error which says that the work of former attempts was left as it was."""
-    if record.batch or record.checkpoint:
+    if record.has_remains:
         error.message += "; what was done of it is left, for no server serves it that could undo it"
     return error
 

@@ -47,14 +47,15 @@ def create(
     retention: int = DEFAULT_RETENTION,
     timeout: int = 0,
     handler_metadata: bytes = b"",
+    batch: bytes = b"",
     request_understood: bool = False,
 ) -> Record:
     """Returns a new record, QUEUED and not yet stored.
 
     With ``exclusive`` no other operation may have the target meanwhile (S6). ``timeout`` is its
     time limit from now on, in microseconds; 0 stands for none. ``handler_metadata`` holds the
-    first values of the handler's own metadata fields. ``request_understood`` tells whether each
-    field of the request is known.
+    first values of the handler's own metadata fields; ``batch`` has the targets of its batch,
+    where they are known. ``request_understood`` tells whether each field of the request is known.
     """
     record = Record(
         name=names.operation_name(parent, operation_id),
@@ -76,6 +77,7 @@ def create(
         deadline_time=min(now + timeout, LAST_TIME) if timeout else 0,
         create_time=now,
         handler_metadata=handler_metadata,
+        batch=batch,
         request_understood=request_understood,
     )
     return published(record, now)

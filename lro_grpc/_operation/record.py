@@ -171,9 +171,14 @@ class Record(NamedTuple):
         return self.state in CLAIMABLE_STATES and not self.lease_expire_time
 
     @property
+    def has_remains(self) -> bool:
+        """Whether earlier attempts may have left something: targets of its batch, a checkpoint."""
+        return self.attempt > 0 and bool(self.batch or self.checkpoint)
+
+    @property
     def is_to_undo(self) -> bool:
-        """Whether earlier attempts have made something that has to be undone if it ends now."""
-        return bool(self.batch or (self.checkpoint and self.state == CANCELLING))
+        """Whether what earlier attempts may have left has to be undone if it ends now."""
+        return self.has_remains and bool(self.batch or self.state == CANCELLING)
 
     def is_ready(self, now: int) -> bool:
         """Whether an attempt may begin now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn, TypeVar, overload
@@ -39,12 +39,16 @@ class Prepared:
             of the method's metadata type.
         verb: What the operation does: ``OperationMetadata.verb``, and the ``operationType`` of
             Deployment Manager. That of the method's options, or of its name, unless given.
+        batch_targets: The targets that the handler will give to ``op.batch``, in their order, so
+            that the metadata show them from the first answer on. None unless given: they are
+            shown once the batch begins.
     """
 
     target: str = ""
     parent: str | None = None
     metadata: Any = None
     verb: str | None = None
+    batch_targets: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Checks the verb."""

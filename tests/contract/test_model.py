@@ -70,6 +70,7 @@ def _batch(*states: Any) -> bytes:
     ).SerializeToString(deterministic=True)
 
 
+UNBEGUN = _batch(_InstanceStatus.PENDING_CREATE, _InstanceStatus.PENDING_CREATE)
 BATCHES = (
     _batch(_InstanceStatus.PENDING_CREATE, _InstanceStatus.CREATING),
     _batch(_InstanceStatus.READY, _InstanceStatus.DELETING),
@@ -126,6 +127,7 @@ creations = st.fixed_dictionaries(
         "target": st.sampled_from(TARGETS),
         "exclusive": flags,
         "pausable": flags,
+        "batch": st.sampled_from((b"", UNBEGUN)),
         "max_attempts": st.sampled_from((1, 2, 10)),
         "retention": st.sampled_from((10 * SECOND, 3600 * SECOND)),
         "timeout": st.sampled_from((0, 0, 20 * SECOND)),

@@ -67,14 +67,15 @@ class Alloydb:
 
     def prepare(self, request: Any, context: Any) -> lro_grpc.Prepared:
         assert isinstance(request, alloydb_v1.BatchCreateInstancesRequest)
-        return lro_grpc.Prepared(target=request.parent)
+        targets = [f"{CLUSTER}/instances/{one.instance_id}" for one in _requests_of(request)]
+        return lro_grpc.Prepared(target=request.parent, batch_targets=targets)
 
     def batch_create(self, request: Any, op: lro_grpc.OperationContext[Any]) -> Any:
         assert isinstance(request, alloydb_v1.BatchCreateInstancesRequest)
         assert isinstance(op.metadata, alloydb_v1.OperationMetadata)
         wanted = {
             f"{one.parent}/instances/{one.instance_id}": one.instance
-            for one in request.requests.create_instance_requests
+            for one in _requests_of(request)
         }
 
         def create(name: str) -> None:
@@ -98,6 +99,10 @@ class Alloydb:
                 for name, instance in wanted.items()
             ]
         )
+
+
+def _requests_of(batch: Any) -> Any:
+    return batch.requests.create_instance_requests
 
 
 def batch_of(*ids: str) -> Any:
@@ -146,6 +151,7 @@ def test_a_batch_is_watched_to_its_end(
     service: Alloydb, client: Any, served: testing.Served, awaited: Any
 ) -> None:
     lro = awaited(client.batch_create_instances(batch_of("slow-1", "slow-2")))
+    assert states(lro) == ["PENDING_CREATE", "PENDING_CREATE"]  # of the first answer
 
     def watch_until(expected: list[str]) -> None:
         while states(lro) != expected:

@@ -42,6 +42,7 @@ from lro_grpc._errors import (
     OperationTooLargeError,
 )
 from lro_grpc._operation import names, publication, record, size
+from lro_grpc._operation.batch_states import CODE_BYTES, BatchStates
 from lro_grpc._operation.fit import is_understood
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.clock import Clock, micros
@@ -163,9 +164,10 @@ class Starter:
             retention=self._retention,
             timeout=micros(self._options.timeout or timedelta(0)),
             handler_metadata=self._handler_metadata(prepared),
+            batch=self._batch(prepared),
             request_understood=understood,
         )
-        self._check_size(made)
+        self._check_size(made, room=CODE_BYTES * len(prepared.batch_targets))
         if self._has_validate_only and request.validate_only:
             return await self._validated(admitted, prepared)
         if self._handler.former_names:  # the store looks for an id within one method
@@ -250,9 +252,23 @@ class Starter:
             )
         return message.SerializeToString()
 
-    def _check_size(self, made: record.Record) -> None:
+    def _batch(self, prepared: Prepared) -> bytes:
+        """Returns the batch that the operation begins with; empty for none."""
+        targets = prepared.batch_targets
+        if isinstance(targets, str) or not all(isinstance(one, str) for one in targets):
+            wrong = f"batch_targets={targets!r}; give a list of resource names"
+        elif len(set(targets)) != len(targets):
+            wrong = f"batch_targets={list(targets)}; they must differ from each other"
+        else:
+            return BatchStates.begin(list(targets)).serialized() if targets else b""
+        raise ConfigurationError(
+            f"the prepare of {self._handler.method} returned {wrong}",
+            metadata={"method": self._handler.method},
+        )
+
+    def _check_size(self, made: record.Record, *, room: int) -> None:
         try:
-            size.check(made, self._operation_bytes)
+            size.check(made, self._operation_bytes, room=room)
         except OperationTooLargeError as error:
             raise InvalidArgumentError(
                 error.message, reason=error.reason, domain=error.domain, metadata=error.metadata

@@ -48,7 +48,7 @@ from lro_grpc._stores.store import (
 _END_OF_TIME = 2**63 - 1
 
 _HAS_CANCELLED_CHECKPOINT = f"checkpoint <> x'' AND state = {CANCELLING}"
-_TO_UNDO = f"(batch <> x'' OR ({_HAS_CANCELLED_CHECKPOINT}))"
+_TO_UNDO = f"(attempt > 0 AND (batch <> x'' OR ({_HAS_CANCELLED_CHECKPOINT})))"
 _READY = (
     f"SELECT name FROM operations WHERE {CLAIMABLE} AND method = ? AND scheduled_time <= ?"
     " ORDER BY sequence LIMIT ?"
