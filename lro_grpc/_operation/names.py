@@ -14,6 +14,7 @@ COLLECTION = "operations"
 _ID_BYTES = 16
 _LOCATION = re.compile(r"projects/[^/]+/locations/[^/]+(?=/|$)")
 _MAX_LENGTH = 1024
+_ID_RULE = "an id of 1 to 128 characters of A-Z a-z 0-9 . _ ~ -"
 _ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}")
 # The characters of a URI path segment (RFC 3986 pchar), and at least one that is not a dot.
 _SEGMENT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~%!$&'()*+,;=:@-]{1,255}")
@@ -51,12 +52,25 @@ def split(name: str, collection: str = COLLECTION) -> tuple[str, str]:
         what = "an operation's name" if collection == COLLECTION else f"a name in {collection}"
         raise InvalidNameError(
             f"{cut(name)!r} is not {what}; expected [{{parent}}/]{collection}/{{id}}"
-            " with an id of 1 to 128 characters of A-Z a-z 0-9 . _ ~ -",
+            f" with {_ID_RULE}",
             metadata={"name": cut(name)},
         )
     if parent:
         check_parent(parent)
     return parent, operation_id
+
+
+def check_id(operation_id: str) -> None:
+    """Checks that a text can be an operation's id: the last segment of its name.
+
+    Raises:
+        InvalidNameError: If it is empty, too long, ``.``, ``..`` or has other characters.
+    """
+    if not _ID.fullmatch(operation_id):
+        raise InvalidNameError(
+            f"{cut(operation_id)!r} is not an operation's id; expected {_ID_RULE}",
+            metadata={"id": cut(operation_id)},
+        )
 
 
 def check_parent(parent: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
@@ -19,7 +17,6 @@ from lro_grpc._engine.inprocess import InProcess
 from lro_grpc._engine.workbench import Workbench
 from lro_grpc._errors import LIBRARY_DOMAIN, ConfigurationError
 from lro_grpc._operation import metadata as conventional
-from lro_grpc._operation import names
 from lro_grpc._operation.events import Cancel
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.clock import Clock, SystemClock, check_duration
@@ -102,7 +99,9 @@ class Operations(Lifespan):
             checked or shows what exists (S19), for each RPC and each page (S15). Likewise.
         telemetry: Observes the operations as they go on, such as ``lro_grpc.otel.OpenTelemetry``.
         clock: Gives the time of day, and measures leases.
-        new_id: Makes the id of an operation. 128 random bits unless given.
+        new_id: Returns the id of a new operation, and is given its request: 1 to 128 characters of
+            ``A-Z a-z 0-9 . _ ~ -``. A start whose id is none is refused with INVALID_ARGUMENT, one
+            whose name an operation has with ALREADY_EXISTS. 128 random bits unless given.
 
     Raises:
         ConfigurationError: If the URL names no store, or a time is not positive, or too long, or
@@ -126,7 +125,7 @@ class Operations(Lifespan):
         authorize: Authorize | None = None,
         telemetry: Telemetry | None = None,
         clock: Clock | None = None,
-        new_id: Callable[[], str] | None = None,
+        new_id: Callable[[Any], str] | None = None,
     ) -> None:
         times = {"lease": lease, "sweep": sweep, "retention": retention}
         for option, time in {**times, "watch_resend": watch_resend}.items():
@@ -200,7 +199,7 @@ class Operations(Lifespan):
         self._retention = retention
         self._error_domain = error_domain
         self._threads = BoundedThreads(_PREPARE_THREADS, waiting=_PREPARES_WAITING)
-        self._new_id = new_id or functools.partial(names.new_id, os.urandom)
+        self._new_id = new_id
         control = ControlService(self._guarded, self._notifier, watch_resend=watch_resend)
         self._methods: dict[str, RpcMethod] = {
             method: UnaryMethod(method, LIBRARY_DOMAIN, answer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import uuid
 from typing import TYPE_CHECKING
 
 import grpc
@@ -258,7 +259,7 @@ def test_starts_while_a_server_drains_are_refused_or_kept(site: Site, stack: str
 
     def start(sender: int) -> None:
         for number in itertools.count():
-            request_id = f"{sender}-{number}"
+            request_id = str(uuid.uuid4())
             request = create(PARENT, f"s{sender}n{number}-1ms", request_id=request_id)
             try:
                 started[server.start(request)] = request

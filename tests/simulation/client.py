@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -100,7 +101,7 @@ class Client:
 
     async def start(self, plan: Plan, copies: int = 1) -> None:
         """Starts an operation: asks again while that is left open; all the copies at once."""
-        request_id = f"request-{len(self._plans) + 1}"
+        request_id = str(uuid.UUID(int=len(self._plans) + 1, version=4))
         self._plans[request_id] = plan
         request = Request(parent=PARENT, instance_id=request_id, request_id=request_id)
         await asyncio.gather(*(self._start(plan.method, request) for _ in range(copies)))

@@ -23,6 +23,7 @@ so there, too, the same request is looked for once more.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -30,16 +31,19 @@ from typing import Any
 from google.longrunning import operations_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from google.rpc import error_details_pb2
 
 from lro_grpc import _anys
 from lro_grpc._engine.handler import Handler
 from lro_grpc._errors import (
+    LIBRARY_DOMAIN,
     ConfigurationError,
     InvalidArgumentError,
     LimitReachedError,
     OperationDamagedError,
     OperationNotFoundError,
     OperationTooLargeError,
+    cut,
 )
 from lro_grpc._operation import names, publication, record, size
 from lro_grpc._operation.batch_states import CODE_BYTES, BatchStates
@@ -55,6 +59,7 @@ from lro_grpc._server.limits import Queues
 from lro_grpc._server.rpc.call import Call, parse
 from lro_grpc._server.services import method_names
 from lro_grpc._stores.store import check_same_request, in_progress, request_id_reused
+from lro_grpc._wire.field_formats import declares_uuid4, is_uuid4
 from lro_grpc._wire.proto_plus import as_declared, protobuf_message
 
 
@@ -70,7 +75,7 @@ class Starter:
         queues: Keeps a place in the queue for each start.
         operation_bytes: The most bytes of an operation.
         clock: Gives the time.
-        new_id: Makes an operation's id.
+        new_id: Makes an operation's id, of its request; it is random without.
         threads: Where a ``prepare`` that is a ``def`` runs.
         telemetry: Observes the starts.
     """
@@ -85,7 +90,7 @@ class Starter:
         queues: Queues,
         operation_bytes: int,
         clock: Clock,
-        new_id: Callable[[], str],
+        new_id: Callable[[Any], str] | None,
         threads: BoundedThreads,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
@@ -102,8 +107,10 @@ class Starter:
         self._telemetry = telemetry
         self._request = handler.request_class
         self._metadata = handler.metadata_class
-        kinds = {f.name: f.type for f in self._request.DESCRIPTOR.fields if not f.is_repeated}
+        fields = {field.name: field for field in self._request.DESCRIPTOR.fields}
+        kinds = {name: field.type for name, field in fields.items() if not field.is_repeated}
         self._has_request_id = kinds.get("request_id") == FieldDescriptor.TYPE_STRING
+        self._takes_uuids = self._has_request_id and declares_uuid4(fields["request_id"])
         self._has_validate_only = kinds.get("validate_only") == FieldDescriptor.TYPE_BOOL
         self._parent_fields = [
             field for field in ("parent", "name") if kinds.get(field) == FieldDescriptor.TYPE_STRING
@@ -129,7 +136,7 @@ class Starter:
         understood = is_understood(request)
         if not understood:  # nothing of it must be missing where it is run
             request = parse(self._request, body)
-        request_id: str = request.request_id if self._has_request_id else ""
+        request_id = self._request_id(request)
         fingerprint = _fingerprint(request, caller) if request_id else b""
         if same := await self._same(admitted, request_id, fingerprint):
             return _answered(call, same)
@@ -147,7 +154,7 @@ class Starter:
             raise
         made = publication.create(
             parent=self._parent(prepared, request),
-            operation_id=self._made_id(),
+            operation_id=self._made_id(request),
             method=self._handler.method,
             request=body,
             metadata_type=self._metadata.DESCRIPTOR.full_name,
@@ -189,9 +196,41 @@ class Starter:
             log_started(stored)
         return _answered(call, stored)
 
-    def _made_id(self) -> str:
+    def _request_id(self, request: Any) -> str:
+        """Returns the caller's id for the start; empty for none."""
+        request_id: str = request.request_id if self._has_request_id else ""
+        if request_id and self._takes_uuids and not is_uuid4(request_id):
+            wanted = "give a UUID of version 4 (AIP-155), with a new one for each start"
+            raise InvalidArgumentError(
+                f"request_id is {cut(request_id)!r}; {wanted}",
+                reason="INVALID_REQUEST_ID",
+                domain=LIBRARY_DOMAIN,
+                metadata={"field": "request_id", "value": cut(request_id)},
+                details=[
+                    error_details_pb2.BadRequest(
+                        field_violations=[{"field": "request_id", "description": wanted}]
+                    )
+                ],
+            )
+        return request_id
+
+    def _made_id(self, request: Message) -> str:
+        if self._new_id is None:
+            return names.new_id(os.urandom)
         with only_errors("new_id"):
-            return self._new_id()
+            made = self._new_id(self._declared(request))
+        if not isinstance(made, str):
+            raise ConfigurationError(
+                f"new_id returned {made!r} for {self._handler.method}; return a text",
+                metadata={"method": self._handler.method},
+            )
+        names.check_id(made)
+        return made
+
+    def _declared(self, request: Message) -> Any:
+        """Returns a request as the service has declared its type."""
+        kind = self._handler.request
+        return request if kind is self._request else as_declared(request, kind)
 
     def _resource(self, request: Message) -> str:
         """Returns the resource of a start, as far as the request names one by itself."""
@@ -218,9 +257,7 @@ class Starter:
     async def _prepared(self, request: Message, call: Call) -> Prepared:
         prepared = None
         if self._prepare is not None:
-            kind = self._handler.request
-            declared = request if kind is self._request else as_declared(request, kind)
-            prepared = await call.prepare(self._prepare, declared, self._threads)
+            prepared = await call.prepare(self._prepare, self._declared(request), self._threads)
         if prepared is not None and not isinstance(prepared, Prepared):
             raise ConfigurationError(
                 f"the prepare of {self._handler.method} returned {type(prepared).__qualname__};"

@@ -83,7 +83,7 @@ def test_an_operation_without_a_parent_is_found_too(serve):
 
 def test_an_id_that_several_operations_have_is_found_by_none(serve):
     """Only their whole names differ: either would be a guess."""
-    http = serve(options={"rules": RULES}, new_id=lambda: "same")
+    http = serve(options={"rules": RULES}, new_id=lambda _: "same")
     for parent in (PARENT, "projects/q/locations/l"):
         started_at = http.post("/face/v1.0/snapshots", {"parent": parent, "instanceId": "a"})
         assert started_at.headers["operation-location"] == "/face/v1.0/operations/same"

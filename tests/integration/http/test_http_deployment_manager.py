@@ -70,13 +70,16 @@ def test_the_caller_and_the_request_id_are_shown_where_they_are_known(where, ser
         return dict(context.invocation_metadata()).get("x-user", "")
 
     http = serve(options={"rules": RULES}, identify=identify)
-    body = {"parent": PARENT, "instanceId": "a", "requestId": "r"}
+    body = {"parent": PARENT, "instanceId": "a", "requestId": UUID}
     operation = http.post(f"{PROJECT}/deployments", body, headers={"X-User": "ann"}).ok
     listed = http.get(f"{PROJECT}/operations").ok["operations"]
     for one in (operation, *listed):
         known = where != "channel"
         assert one.get("user") == ("ann" if known else None)
-        assert one.get("clientOperationId") == ("r" if known else None)
+        assert one.get("clientOperationId") == (UUID if known else None)
+
+
+UUID = "6f2c1d0e-4b5a-4c3d-9e8f-708192a3b4c5"
 
 
 def names(http: Http, query: str = "") -> list[str]:

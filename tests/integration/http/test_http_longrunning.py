@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from datetime import timedelta
 
 import pytest
@@ -172,7 +173,7 @@ def test_nobody_learns_when_to_ask_again_unless_that_is_set(serve):
 
 def test_a_start_is_once_for_a_request_id(serve):
     http = serve()
-    path = f"/v1/{PARENT}/instances?instanceId=a&requestId=r"
+    path = f"/v1/{PARENT}/instances?instanceId=a&requestId={uuid.uuid4()}"
     first = http.post(path, {}).ok
     assert http.post(path, {}).ok["name"] == first["name"]
     reused = http.post(path, {"schemaSql": "x"})

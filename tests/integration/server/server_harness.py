@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import hashlib
 import queue
 import threading
 import time
+import uuid
 from concurrent import futures
 from dataclasses import dataclass
 from datetime import timedelta
@@ -557,6 +559,11 @@ def failure_of(error: Any) -> Failure:
         assert status.code == error.code().value[0]
         assert status.message == error.details()
     return Failure(error.code(), error.details(), status)
+
+
+def uuid_of(word: str) -> str:
+    """Returns the UUID of version 4 that stands for a word, as a ``request_id``."""
+    return str(uuid.UUID(bytes=hashlib.sha256(word.encode()).digest()[:16], version=4))
 
 
 def elapsed(call: Callable[[], Any]) -> tuple[Any, float]:

@@ -30,6 +30,7 @@ from server_harness import (
     refused,
     response_of,
     together,
+    uuid_of,
     wait_request,
 )
 
@@ -306,7 +307,7 @@ def test_a_denied_start_stores_nothing_and_prepares_nothing(
     door.shut = {"operations.start"}
     servicer = fleet("CreateInstance", lambda self, request, op: Instance(), prepare=prepare)
     server = guarded(serve, door, hook_keyword, servicer=servicer, store=store)
-    for fields in ({}, {"request_id": "r"}, {"validate_only": True}):
+    for fields in ({}, {"request_id": uuid_of("r")}, {"validate_only": True}):
         failure = refused(lambda: server.create(**fields))  # noqa: B023
         assert failure.status == denied("operations.start", PARENT)
     assert prepared == []
@@ -317,9 +318,12 @@ def test_a_denied_start_cannot_find_out_whether_its_request_id_was_used(
     serve: Serve, door: Door
 ) -> None:
     server = guarded(serve, door)
-    server.create(request_id="r")
+    server.create(request_id=uuid_of("r"))
     door.shut = {"operations.start"}
-    for same in ({"request_id": "r"}, {"request_id": "r", "instance_id": "other"}):
+    for same in (
+        {"request_id": uuid_of("r")},
+        {"request_id": uuid_of("r"), "instance_id": "other"},
+    ):
         failure = refused(lambda: server.create(**same))  # noqa: B023
         assert failure.status == denied("operations.start", PARENT)
 
@@ -651,21 +655,21 @@ def test_a_request_id_of_someone_else_is_another_id(serve: Serve, store: str) ->
     """It can be neither taken from them, nor probed."""
     server = guarded(serve, Door(), store=store)
     ann, bob = server.client(("caller", "ann")), server.client(("caller", "bob"))
-    mine = ann.create(request_id="r", instance_id="i").name
-    others = bob.create(request_id="r", instance_id="i").name
+    mine = ann.create(request_id=uuid_of("r"), instance_id="i").name
+    others = bob.create(request_id=uuid_of("r"), instance_id="i").name
     assert others != mine
     for caller, name in ((ann, mine), (bob, others)):
-        assert caller.create(request_id="r", instance_id="i").name == name
-        failure = refused(lambda: caller.create(request_id="r", instance_id="x"))  # noqa: B023
+        assert caller.create(request_id=uuid_of("r"), instance_id="i").name == name
+        failure = refused(lambda: caller.create(request_id=uuid_of("r"), instance_id="x"))  # noqa: B023
         assert failure.info.reason == "REQUEST_ID_REUSED"
-        assert dict(failure.info.metadata) == {"request_id": "r", "operation": name}
+        assert dict(failure.info.metadata) == {"request_id": uuid_of("r"), "operation": name}
     assert server.names() == [others, mine]
 
 
 def test_of_callers_that_race_for_a_request_id_each_has_its_own(serve: Serve, store: str) -> None:
     server = guarded(serve, Door(), store=store)
     callers = [server.client(("caller", who)) for who in ("ann", "bob")]
-    answers = together(8, lambda n: callers[n % 2].create(request_id="r").name)
+    answers = together(8, lambda n: callers[n % 2].create(request_id=uuid_of("r")).name)
     assert len({*answers[::2]}) == len({*answers[1::2]}) == 1
     assert {*answers} == {*server.names()}
 
@@ -683,11 +687,11 @@ def test_a_caller_whose_own_request_is_refused_in_prepare_learns_nothing_of_the_
     servicer = fleet("CreateInstance", lambda self, request, op: Instance(), prepare=prepare)
     server = guarded(serve, Door(), servicer=servicer)
     ann, bob = server.client(("caller", "ann")), server.client(("caller", "bob"))
-    mine = ann.create(request_id="r").name
+    mine = ann.create(request_id=uuid_of("r")).name
     refusing = True
-    failure = refused(lambda: bob.create(request_id="r", instance_id="other"))
+    failure = refused(lambda: bob.create(request_id=uuid_of("r"), instance_id="other"))
     assert failure.info.reason == "THERE"
-    failure = refused(lambda: ann.create(request_id="r", instance_id="other"))
+    failure = refused(lambda: ann.create(request_id=uuid_of("r"), instance_id="other"))
     assert failure.info.reason == "REQUEST_ID_REUSED"
     assert mine in failure.message
 

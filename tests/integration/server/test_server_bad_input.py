@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from declared import FIELD, Declared, Rpc
 from google.longrunning import operations_pb2
 from server_harness import (
     FLEET,
@@ -22,8 +23,10 @@ from server_harness import (
     fleet,
     refused,
     serving,
+    uuid_of,
 )
 
+import lro_grpc
 from lro.example.v1 import fleet_service_pb2
 
 if TYPE_CHECKING:
@@ -210,13 +213,19 @@ def test_a_long_page_token_is_refused_as_a_short_one_is(server: Server) -> None:
 def test_a_long_request_id_is_refused_as_a_short_one_is(
     serve: Serve, length: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def run(self: Any, request: Any, op: Any) -> Any:
-        return Instance()
+    fields = {"name": FIELD.TYPE_STRING, "request_id": FIELD.TYPE_STRING}
+    declared = Declared({"MakeThing": Rpc(info=("Thing", "Progress"))}, {"Query": fields})
+    ask = declared.message("Query")
+    method = declared.method("MakeThing")
 
-    server = serve(fleet("CreateInstance", run))
+    def configure(operations: lro_grpc.Operations) -> None:
+        thing = declared.message("Thing")
+        operations.add_method(method, lambda _, op: thing(), request=ask, response=thing)
+
+    server = serve(configure=configure)
     request_id = "x" * length
-    server.create(instance_id="a", request_id=request_id)
-    failure = refused(lambda: server.create(instance_id="b", request_id=request_id))
+    server.start(method, ask(name="a", request_id=request_id))
+    failure = refused(lambda: server.start(method, ask(name="b", request_id=request_id)))
     assert_is(failure, grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
     assert errors_logged(caplog) == []
 
@@ -252,7 +261,10 @@ def test_a_start_with_every_text_at_its_strangest_is_stored_as_it_is(serve: Serv
 
     server = serve(fleet("CreateInstance", run))
     request = fleet_service_pb2.CreateInstanceRequest(
-        parent="\x00☃'\"; --", instance_id="\U0001f600" * 1000, request_id="\n\x00' OR 1=1"
+        parent="\x00☃'\"; --",
+        instance_id="\U0001f600" * 1000,
+        request_id=uuid_of("r"),
+        instance=Instance(schema_sql="\n\x00' OR 1=1"),
     )
     first = server.fleet.CreateInstance(request, timeout=SECONDS)
     assert server.done(first.name).HasField("response")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
-from server_harness import PARENT, Held, Server, refused, response_of
+from server_harness import PARENT, Held, Server, refused, response_of, uuid_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,9 +21,9 @@ def damaged(serve: Serve, held: Held, tmp_path: Path) -> tuple[Server, str, str]
     """A server on a file with one damaged operation that waits, and one that is sound."""
     url = f"sqlite:///{tmp_path / 'operations.db'}"
     before = serve(held.servicer(concurrency=1), store=url)
-    running = before.create(request_id="running").name
+    running = before.create(request_id=uuid_of("running")).name
     held.next()
-    bad, good = (before.create(request_id=which).name for which in ("bad", "good"))
+    bad, good = (before.create(request_id=uuid_of(which)).name for which in ("bad", "good"))
     before.close()
     with contextlib.closing(sqlite3.connect(tmp_path / "operations.db")) as file, file:
         file.execute("UPDATE operations SET operation = x'ff', state = 'x' WHERE name = ?", (bad,))
@@ -48,8 +48,8 @@ def test_one_damaged_operation_stops_nothing_else(
     everywhere = server.list("projects/-/locations/-", return_partial_success=True)
     assert list(everywhere.unreachable) == [bad]
     assert server.names() == [one.name for one in everywhere.operations]
-    response_of(server.done(server.create(request_id="later").name))
-    failure = refused(lambda: server.create(request_id="bad"))
+    response_of(server.done(server.create(request_id=uuid_of("later")).name))
+    failure = refused(lambda: server.create(request_id=uuid_of("bad")))
     assert failure.code is grpc.StatusCode.DATA_LOSS
     logged = [r for r in caplog.records if r.levelname == "ERROR" and "set aside" in r.getMessage()]
     assert {bad in one.getMessage() for one in logged} == {True}
@@ -59,7 +59,7 @@ def test_an_operator_deletes_it(damaged: tuple[Server, str, str]) -> None:
     server, bad, _ = damaged
     server.delete(bad)
     assert refused(lambda: server.get(bad)).code is grpc.StatusCode.NOT_FOUND
-    again = server.create(request_id="bad").name
+    again = server.create(request_id=uuid_of("bad")).name
     assert again != bad
     response_of(server.done(again))
     assert again in server.names(PARENT)

@@ -20,6 +20,7 @@ from server_harness import (
     refused,
     response_of,
     together,
+    uuid_of,
 )
 
 import lro_grpc
@@ -91,26 +92,26 @@ def test_the_winners_request_sent_again_gives_the_winner(
 ) -> None:
     """At once or later; another request under the same id is refused for the id (S22)."""
     server = serve(held.servicer(exclusive=True), store=store)
-    answers = together(10, lambda _: server.create(instance_id="i", request_id="r"))
+    answers = together(10, lambda _: server.create(instance_id="i", request_id=uuid_of("r")))
     (winner,) = {one.name for one in answers}
-    assert server.create(instance_id="i", request_id="r").name == winner
+    assert server.create(instance_id="i", request_id=uuid_of("r")).name == winner
     assert_in_progress(lambda: server.create(instance_id="i"), winner)
-    assert_in_progress(lambda: server.create(instance_id="i", request_id="s"), winner)
-    failure = refused(lambda: server.create(instance_id="other", request_id="r"))
+    assert_in_progress(lambda: server.create(instance_id="i", request_id=uuid_of("s")), winner)
+    failure = refused(lambda: server.create(instance_id="other", request_id=uuid_of("r")))
     assert failure.info.reason == "REQUEST_ID_REUSED"
     held.gate.open()
     server.done(winner)
-    assert server.create(instance_id="i", request_id="r").name == winner
+    assert server.create(instance_id="i", request_id=uuid_of("r")).name == winner
 
 
 @async_handler
 def test_a_refused_start_leaves_its_request_id_free(serve: Serve, held: Held, store: str) -> None:
     server = serve(held.servicer(exclusive=True), store=store)
     winner = server.create(instance_id="i").name
-    assert_in_progress(lambda: server.create(instance_id="i", request_id="r"), winner)
+    assert_in_progress(lambda: server.create(instance_id="i", request_id=uuid_of("r")), winner)
     held.gate.open()
     server.done(winner)
-    started = server.create(instance_id="i", request_id="r").name
+    started = server.create(instance_id="i", request_id=uuid_of("r")).name
     assert started != winner
     assert server.done(started).HasField("response")
 
@@ -153,7 +154,7 @@ def test_however_the_winner_ends_its_target_is_free(serve: Serve, store: str, en
     gate = Gate()
 
     async def run(self: Any, request: Any, op: Any) -> Any:
-        if request.request_id != "winner":
+        if request.request_id != uuid_of("winner"):
             return Instance(seed_rows=op.attempt)
         await gate.pass_by_async()
         if end == "fail":
@@ -174,7 +175,7 @@ def test_however_the_winner_ends_its_target_is_free(serve: Serve, store: str, en
         max_attempts=1,
     )
     server = serve(servicer, store=store, clock=clock)
-    winner = server.create(request_id="winner").name
+    winner = server.create(request_id=uuid_of("winner")).name
     assert_in_progress(server.create, winner)
     if end == "cancel":
         server.cancel(winner)
@@ -247,13 +248,13 @@ def test_a_winner_that_pauses_half_way_keeps_its_target(
 def test_after_a_restart_the_target_is_as_taken(serve: Serve, file_url: str) -> None:
     held = Held("async def")
     first = serve(held.servicer(exclusive=True), store=file_url)
-    winner = first.create(instance_id="i", request_id="r").name
+    winner = first.create(instance_id="i", request_id=uuid_of("r")).name
     done = first.create(instance_id="j").name
     held.next()
     first.stop()
     second = serve(held.servicer(exclusive=True), store=file_url)
     assert_in_progress(lambda: second.create(instance_id="i"), winner)
-    assert second.create(instance_id="i", request_id="r").name == winner
+    assert second.create(instance_id="i", request_id=uuid_of("r")).name == winner
     held.gate.open()
     assert response_of(second.done(winner)).seed_rows == 2
     second.done(done)

@@ -29,6 +29,7 @@ from server_harness import (
     fleet,
     refused,
     serving,
+    uuid_of,
 )
 
 import lro_grpc
@@ -131,7 +132,7 @@ METHODS: dict[str, tuple[st.SearchStrategy[Message], type[Message], set[grpc.Sta
             parent=TEXT,
             instance_id=TEXT,
             instance=INSTANCE,
-            request_id=st.sampled_from(["", "one", "two"]) | TEXT,
+            request_id=st.sampled_from(["", uuid_of("one"), uuid_of("two")]) | TEXT,
             validate_only=st.booleans(),
         ),
         operations_pb2.Operation,
@@ -201,7 +202,7 @@ def fuzzed(
         request.param,
         fleet("CreateInstance", run, prepare=prepare),
         store=f"sqlite:///{path}",
-        new_id=lambda: str(next(numbers)),
+        new_id=lambda _: str(next(numbers)),
     ) as server:
         assert server.done(server.create().name).name == NAME
         with contextlib.closing(sqlite3.connect(path)) as file:

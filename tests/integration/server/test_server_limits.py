@@ -27,6 +27,7 @@ from server_harness import (
     metadata_of,
     refused,
     together,
+    uuid_of,
 )
 
 import lro_grpc
@@ -53,10 +54,10 @@ def full(serve: Serve, held: Held, limit: int, **how: Any) -> Server:
     """Serves a method one attempt of which runs, with a queue that is full behind it."""
     how.setdefault("servicer", held.servicer(concurrency=1, pausable=True))
     server = serve(how.pop("servicer"), limits=Limits(queue=limit), **how)
-    server.create(request_id="running")
+    server.create(request_id=uuid_of("running"))
     held.next()
     for number in range(limit):
-        server.create(request_id=f"waiting-{number}")
+        server.create(request_id=uuid_of(f"waiting-{number}"))
     return server
 
 
@@ -210,13 +211,13 @@ def test_a_refused_start_takes_no_place(serve: Serve, held: Held, store: str) ->
 
     servicer = fleet("CreateInstance", run, prepare=prepare, exclusive=True, concurrency=1)
     server = serve(servicer, limits=Limits(queue=1), store=store)
-    server.create(instance_id="taken", request_id="r")
+    server.create(instance_id="taken", request_id=uuid_of("r"))
     held.next()
     for _ in range(3):
         assert refused(lambda: server.create(instance_id="wrong")).info.reason == "INVALID_ARGUMENT"
         failure = refused(lambda: server.create(instance_id="taken"))
         assert failure.code is grpc.StatusCode.ABORTED
-        failure = refused(lambda: server.create(instance_id="other", request_id="r"))
+        failure = refused(lambda: server.create(instance_id="other", request_id=uuid_of("r")))
         assert failure.code is grpc.StatusCode.ALREADY_EXISTS
     server.create(instance_id="free")
     assert_full(lambda: server.create(instance_id="taken"), 1)
@@ -228,9 +229,9 @@ def test_a_start_that_was_answered_is_answered_again_by_a_full_queue(
 ) -> None:
     """The same request has its place already (R2)."""
     server = full(serve, held, 2, store=store)
-    names = [server.create(request_id=f"waiting-{n}").name for n in (0, 1)]
+    names = [server.create(request_id=uuid_of(f"waiting-{n}")).name for n in (0, 1)]
     assert set(names) < set(server.names())
-    assert_full(lambda: server.create(request_id="another"), 2)
+    assert_full(lambda: server.create(request_id=uuid_of("another")), 2)
     assert len(server.names()) == 3
 
 
@@ -240,7 +241,7 @@ def test_the_same_start_many_times_at_once_takes_one_place(
 ) -> None:
     server = full(serve, held, 1, store=store)
     server.cancel(waiting(server))
-    answers = together(16, lambda _: server.create(request_id="same"))
+    answers = together(16, lambda _: server.create(request_id=uuid_of("same")))
     assert len({one.name for one in answers}) == 1
     assert_full(server.create, 1)
 
@@ -521,10 +522,10 @@ def test_one_caller_cannot_fill_the_queue(
     ann, bob = of_callers(server, "ann", "bob")
     bob.create()
     held.next()
-    names = [ann.create(request_id=f"r{number}").name for number in range(most)]
+    names = [ann.create(request_id=uuid_of(f"r{number}")).name for number in range(most)]
     for _ in range(3):
         assert_share_is_taken(ann.create, "ann", most)
-    assert ann.create(request_id="r0").name == names[0]  # it has its place
+    assert ann.create(request_id=uuid_of("r0")).name == names[0]  # it has its place
     assert bob.create().name
     ann.cancel(names[0])
     ann.create()

@@ -25,6 +25,7 @@ from server_harness import (
     serving,
     serving_bare,
     serving_unstarted,
+    uuid_of,
 )
 
 import lro_grpc
@@ -447,7 +448,9 @@ def test_add_method_serves_without_a_servicer(serve: Serve, handler_keyword: str
         )
 
     server = serve(configure=configure)
-    request = fleet_service_pb2.DeleteInstanceRequest(name=f"{PARENT}/things/t", request_id="r")
+    request = fleet_service_pb2.DeleteInstanceRequest(
+        name=f"{PARENT}/things/t", request_id=uuid_of("r")
+    )
     started = server.start("/acme.things.v2beta1.Things/DeleteThing", request)
     assert started.name.startswith(f"{PARENT}/operations/")
     ended = server.done(started.name)

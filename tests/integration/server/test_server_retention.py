@@ -24,6 +24,7 @@ from server_harness import (
     metadata_of,
     refused,
     response_of,
+    uuid_of,
 )
 
 import lro_grpc
@@ -182,7 +183,7 @@ def test_it_is_kept_until_then_and_gone_a_sweep_later(
     decorated = lro_grpc.method(retention=HOUR - MICROSECOND)(defined_with(handler_keyword, delete))
     both = type("Both", (type(made(handler_keyword)),), {"DeleteInstance": decorated})()
     server = serve_with(serve, clock, both, retention=HOUR, store=store)
-    name = server.create(request_id="r").name
+    name = server.create(request_id=uuid_of("r")).name
     request = fleet_service_pb2.DeleteInstanceRequest(name=f"{PARENT}/instances/i")
     earlier = server.start(f"/{FLEET}/DeleteInstance", request).name
     done = server.done(name)
@@ -191,23 +192,23 @@ def test_it_is_kept_until_then_and_gone_a_sweep_later(
     clock.sweep_after(HOUR - MICROSECOND)
     assert not is_there(server, earlier)
     assert server.get(name) == done
-    assert server.create(request_id="r").name == name
+    assert server.create(request_id=uuid_of("r")).name == name
 
     clock.sweep_after(SWEEP)
     assert not is_there(server, name)
     for call in (server.wait, server.cancel, server.delete, server.pause, server.resume):
         failure = refused(lambda: call(name))  # noqa: B023 - called at once
         assert failure.code is grpc.StatusCode.NOT_FOUND
-    again = server.create(request_id="r")  # the id is free again
+    again = server.create(request_id=uuid_of("r"))  # the id is free again
     assert again.name != name
 
 
 def test_nothing_of_it_is_left_in_the_file(serve: Serve, clock: SweptClock, file_url: str) -> None:
     server = serve_with(serve, clock, made(), store=file_url, retention=HOUR)
     for number in range(3):
-        server.done(server.create(request_id=f"r{number}").name)
+        server.done(server.create(request_id=uuid_of(f"r{number}")).name)
     clock.sweep_after(HOUR)
-    kept = server.done(server.create(request_id="r").name).name
+    kept = server.done(server.create(request_id=uuid_of("r")).name).name
     server.stop()
     connection = sqlite3.connect(file_url.removeprefix("sqlite:///"))
     rows = [name for (name,) in connection.execute("SELECT name FROM operations")]

@@ -30,6 +30,7 @@ from server_harness import (
     refused,
     response_of,
     together,
+    uuid_of,
 )
 
 import lro_grpc
@@ -413,7 +414,7 @@ def test_a_prepare_fails_unexpectedly(
 def test_a_new_id_that_exits_ends_neither_the_call_nor_the_server(serve: Serve) -> None:
     ids: Any = iter([SystemExit(3), KeyboardInterrupt(), "op-1"])
 
-    def new_id() -> str:
+    def new_id(request: Any) -> str:
         one = next(ids)
         if isinstance(one, BaseException):
             raise one
@@ -783,7 +784,9 @@ def test_many_requests_each_sent_by_several_threads(
 ) -> None:
     run, ran = counting(handler_keyword)
     server = serve(fleet("CreateInstance", run), store=store, threads=32)
-    answers = together(24, lambda n: server.create(instance_id="i", request_id=f"r{n % 6}"))
+    answers = together(
+        24, lambda n: server.create(instance_id="i", request_id=uuid_of(f"r{n % 6}"))
+    )
     names = {n: {a.name for a in answers[n::6]} for n in range(6)}
     assert [len(same) for same in names.values()] == [1] * 6
     for (name,) in names.values():
@@ -971,3 +974,85 @@ def test_validate_only_makes_the_same_checks(serve: Serve, prepare_keyword: str)
     checked = refused(lambda: server.create(instance_id="i", validate_only=True))
     assert checked == live
     assert service.prepared == 3
+
+
+def by_request(request: Any) -> str:
+    assert isinstance(request, fleet_service_pb2.CreateInstanceRequest)
+    return str(request.instance_id)
+
+
+def test_a_new_id_is_made_of_the_request(serve: Serve) -> None:
+    run, ran = counting()
+    server = serve(fleet("CreateInstance", run), new_id=by_request)
+    name = f"{PARENT}/operations/build-7"
+    assert server.create(instance_id="build-7").name == name
+    assert server.done(name).done
+    taken = refused(lambda: server.create(instance_id="build-7"))
+    assert (taken.code, taken.info.reason) == (grpc.StatusCode.ALREADY_EXISTS, "NAME_TAKEN")
+    assert name in taken.message
+    assert ran == [name]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "a/b", "..", "caf\N{LATIN SMALL LETTER E WITH ACUTE}", 129 * "x"]
+)
+def test_a_new_id_that_can_end_no_name_is_refused(serve: Serve, wrong: str) -> None:
+    run, ran = counting()
+    server = serve(fleet("CreateInstance", run), new_id=by_request)
+    failure = refused(lambda: server.create(instance_id=wrong))
+    assert (failure.code, failure.info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_NAME")
+    assert repr(wrong[:20])[:-1] in failure.message
+    assert (server.names(), ran) == ([], [])
+
+
+def test_a_new_id_that_is_no_text_is_the_services_mistake(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = serve(fleet("CreateInstance", done_at_once), new_id=lambda _: 7)
+    assert refused(server.create).code is grpc.StatusCode.INTERNAL
+    assert "new_id returned 7" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "r",
+        "6ba7b810-9dad-11d1-80b4-00c04fd430c8",  # of version 1
+        "f81d4fae7dec41d0a76500a0c91e6bf6",
+        "{f81d4fae-7dec-41d0-a765-00a0c91e6bf6}",
+        "f81d4fae-7dec-41d0-a765-00a0c91e6bf6\n",
+        "f81d4fae-7dec-41d0-c765-00a0c91e6bf6",  # of another variant
+    ],
+)
+def test_a_request_id_is_a_uuid4_where_it_is_declared_as_one(serve: Serve, wrong: str) -> None:
+    run, ran = counting()
+    server = serve(fleet("CreateInstance", run))
+    failure = refused(lambda: server.create(request_id=wrong))
+    assert (failure.code, failure.info.reason) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "INVALID_REQUEST_ID",
+    )
+    assert dict(failure.info.metadata) == {"field": "request_id", "value": wrong}
+    assert f"request_id is {wrong!r}" in failure.message
+    assert failure.status is not None
+    (violation,) = [
+        one
+        for detail in failure.status.details
+        if detail.Is(error_details_pb2.BadRequest.DESCRIPTOR)
+        for one in error_details_pb2.BadRequest.FromString(detail.value).field_violations
+    ]
+    assert violation.field == "request_id"
+    assert ran == []
+
+
+def test_a_request_id_is_any_text_where_nothing_is_declared(serve: Serve) -> None:
+    declared = Declared({"MakeThing": Rpc()}, {"Query": {"request_id": FIELD.TYPE_STRING}})
+    method, query = declared.method("MakeThing"), declared.message("Query")
+
+    def configure(operations: lro_grpc.Operations) -> None:
+        thing = declared.message("Thing")
+        operations.add_method(method, lambda _, op: thing(), request=query, response=thing)
+
+    server = serve(configure=configure)
+    first = server.start(method, query(request_id="any text"))
+    assert server.start(method, query(request_id="any text")).name == first.name
