@@ -27,6 +27,10 @@
     └── OperationTimeoutError         DEADLINE_EXCEEDED; also a TimeoutError
 
     AttemptStopped                    a BaseException: unwinds a handler, is never a failure
+
+An error that an RPC ended with is of one of these classes and a ``grpc.RpcError`` besides: see
+``_wire/rpc_errors.py``. So its code and its details can be called here, as gRPC's own errors have
+them.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar, get_type_hints
 
+import grpc
 from google.longrunning import operations_pb2
 from google.protobuf import any_pb2
 from google.protobuf.message import Message
@@ -51,7 +56,11 @@ _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,61}[A-Z0-9]")
 
 
 class Code(enum.IntEnum):
-    """The canonical codes, by the names and numbers of ``google.rpc.Code``."""
+    """The canonical codes, by the names and numbers of ``google.rpc.Code``.
+
+    Called, a code returns gRPC's own constant for it: so ``error.code`` and ``error.code()`` are
+    both right of an error that an RPC ended with, whichever its reader is used to.
+    """
 
     OK = 0
     CANCELLED = 1
@@ -70,6 +79,10 @@ class Code(enum.IntEnum):
     UNAVAILABLE = 14
     DATA_LOSS = 15
     UNAUTHENTICATED = 16
+
+    def __call__(self) -> grpc.StatusCode:
+        """Returns gRPC's constant of this name and number."""
+        return grpc.StatusCode[self.name]
 
 
 class StopReason(enum.Enum):
@@ -106,12 +119,26 @@ class AttemptStopped(BaseException):
         return type(self), (self.reason,)
 
 
+class ErrorDetails(tuple[Message, ...]):
+    """The detail messages of an error; called, they return its message, as gRPC's errors do."""
+
+    _message = ""
+
+    def __call__(self) -> str:
+        """Returns the error's message."""
+        return self._message
+
+
 class LroError(Exception):
     """An error with a canonical code, a machine-readable reason and details.
 
     A handler raises it to fail its operation: the caller finds the same code, message and
     details in ``Operation.error``. A ``prepare`` raises it to refuse the start: the caller gets
-    it as the RPC's own error (S3).
+    it as the RPC's own error (S3), which is of the same class there, and also a
+    ``grpc.RpcError``.
+
+    As a string it is one line for a log, with what is known of code, reason and operation;
+    ``message`` is the bare text.
 
     Args:
         message: What was wrong, with which value, and what to do; for a developer, in English.
@@ -131,6 +158,8 @@ class LroError(Exception):
     default_reason: ClassVar[str] = ""
     default_domain: ClassVar[str] = ""
 
+    _operation_name = ""
+
     def __init__(
         self,
         message: str,
@@ -146,7 +175,7 @@ class LroError(Exception):
         self.code = Code(self.default_code if code is None else code)
         if self.code is Code.OK:
             raise ValueError("an error's code cannot be OK; return a response instead")
-        self.details: tuple[Message, ...] = tuple(details)
+        self.details = details
         info = next((d for d in self.details if _is_error_info(d)), None)
         self.reason = reason or getattr(info, "reason", "") or self.default_reason or self.code.name
         if info is None and not _REASON.fullmatch(self.reason):
@@ -156,6 +185,37 @@ class LroError(Exception):
         self.domain = domain or getattr(info, "domain", "") or self.default_domain
         values = metadata or getattr(info, "metadata", {})
         self.metadata: dict[str, str] = {key: str(value) for key, value in values.items()}
+
+    @property
+    def details(self) -> ErrorDetails:
+        """The detail messages, as in ``google/rpc/error_details.proto``.
+
+        Called, as an error of gRPC has it, they return the message: ``error.details()``.
+        """
+        details = ErrorDetails(self._details)
+        details._message = self.message
+        return details
+
+    @details.setter
+    def details(self, details: Iterable[Message]) -> None:
+        self._details = tuple(details)
+
+    @property
+    def operation_name(self) -> str:
+        """The name of the operation that the error is about; empty if none is known."""
+        named = self.metadata.get("operation", "") if self.domain == LIBRARY_DOMAIN else ""
+        return self._operation_name or named
+
+    def __str__(self) -> str:
+        name = cut(_escaped(self.operation_name), _MAX_SHOWN_NAME)
+        message = _shown(self.message)
+        about = f"{name}: " if name and name not in message else ""
+        return f"{self._shown_code()}: {about}{message}"
+
+    def _shown_code(self) -> str:
+        """Returns the code, with the reason if that says more."""
+        reason = cut(_escaped(self.reason))
+        return self.code.name if reason == self.code.name else f"{self.code.name} ({reason})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Makes every error copyable and picklable, whatever arguments its constructor takes."""
@@ -333,6 +393,10 @@ class ConfigurationError(LroError):
     default_reason = "CONFIGURATION"
     default_domain = LIBRARY_DOMAIN
 
+    def __str__(self) -> str:
+        # All its lines, for the developer who starts the service: some are to be copied.
+        return self.message
+
 
 class WrongTypeError(LroError):
     """A message is of another type than the method's ``operation_info`` declares (P11)."""
@@ -382,15 +446,22 @@ class OperationFailedError(LroError):
         """
         return _metadata_of(self.operation)
 
+    @property
+    def operation_name(self) -> str:
+        """The same as ``name``."""
+        return self.operation.name
+
     def __str__(self) -> str:
-        return f"{self.operation.name} failed: {self.code.name} ({self.reason}): {self.message}"
+        name = cut(_escaped(self.name), _MAX_SHOWN_NAME)
+        return f"{name} failed: {self._shown_code()}: {_shown(self.message)}"
 
 
 class OperationCancelledError(OperationFailedError):
     """The operation was cancelled: its error's code is 1 (P8)."""
 
     def __str__(self) -> str:
-        return f"{self.operation.name} was cancelled: {self.message}"
+        name = cut(_escaped(self.name), _MAX_SHOWN_NAME)
+        return f"{name} was cancelled: {_shown(self.message)}"
 
 
 class OperationTimeoutError(LroError, TimeoutError):
@@ -425,12 +496,25 @@ class OperationTimeoutError(LroError, TimeoutError):
         return _metadata_of(self.operation)
 
 
-def cut(text: str) -> str:
-    """Returns a caller's text, shortened so that an error may repeat it."""
-    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."
-
-
 _MAX_SHOWN = 100
+_MAX_SHOWN_NAME = 300
+_MAX_SHOWN_MESSAGE = 1000
+
+
+def cut(text: str, most: int = _MAX_SHOWN) -> str:
+    """Returns a caller's text, shortened so that an error may repeat it."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def _shown(message: str) -> str:
+    """Returns a message, perhaps a stranger's, as it may stand in one line of a log."""
+    return cut(_escaped(message[: _MAX_SHOWN_MESSAGE + 1]), _MAX_SHOWN_MESSAGE)
+
+
+def _escaped(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def to_status(error: LroError, *, domain: str = LIBRARY_DOMAIN) -> status_pb2.Status:
@@ -470,14 +554,21 @@ def from_status(status: status_pb2.Status) -> LroError:
         or whose bytes are broken, stays the ``Any`` that it is.
     """
     details = tuple(_unpacked(one) for one in status.details)
-    code = status.code if status.code in _CODES and status.code else Code.UNKNOWN
+    code = Code(status.code) if status.code in _CODES and status.code else Code.UNKNOWN
     info = next((d for d in details if _is_error_info(d)), None)
-    kind = LroError
-    if info is not None and info.domain == LIBRARY_DOMAIN:
-        kind = _OF_THE_LIBRARY.get((code, info.reason)) or _OF_CODE.get(code, LroError)
+    kind = _class_of(code, info)
     error = kind.__new__(kind)
     LroError.__init__(error, status.message, code=code, details=details)
+    # Not those of the class: without an ErrorInfo, nobody has named them.
+    error.reason = getattr(info, "reason", "") or code.name
+    error.domain = getattr(info, "domain", "")
     return error
+
+
+def _class_of(code: Code, info: Any) -> type[LroError]:
+    of_code = _CLASSES.get((code, ""), LroError)
+    is_of_the_library = info is not None and info.domain == LIBRARY_DOMAIN
+    return _CLASSES.get((code, info.reason), of_code) if is_of_the_library else of_code
 
 
 def _is_error_info(message: Message) -> bool:
@@ -495,32 +586,35 @@ def _metadata_of(operation: operations_pb2.Operation) -> Any:
 
 _CODES = frozenset(Code)
 
-_OF_CODE: dict[int, type[LroError]] = {
-    kind.default_code: kind for kind in (InvalidArgumentError, UnavailableError)
+_CLASSES: dict[tuple[int, str], type[LroError]] = {
+    **{
+        (kind.default_code, ""): kind
+        for kind in (InvalidArgumentError, PermissionDeniedError, UnavailableError)
+    },
+    **{
+        (kind.default_code, kind.default_reason): kind
+        for kind in (
+            InvalidFilterError,
+            InvalidNameError,
+            InvalidPageTokenError,
+            MalformedRequestError,
+            OperationNotFoundError,
+            RequestIdReusedError,
+            OperationInProgressError,
+            IllegalTransitionError,
+            LimitReachedError,
+            OperationTooLargeError,
+            StaleAttemptError,
+            UnservedError,
+            OperationDamagedError,
+            ConfigurationError,
+            WrongTypeError,
+            UnexpectedError,
+        )
+    },
 }
-
-_OF_THE_LIBRARY: dict[tuple[int, str], type[LroError]] = {
-    (kind.default_code, kind.default_reason): kind
-    for kind in (
-        InvalidFilterError,
-        InvalidNameError,
-        InvalidPageTokenError,
-        MalformedRequestError,
-        OperationNotFoundError,
-        RequestIdReusedError,
-        OperationInProgressError,
-        PermissionDeniedError,
-        IllegalTransitionError,
-        LimitReachedError,
-        OperationTooLargeError,
-        StaleAttemptError,
-        UnavailableError,
-        UnservedError,
-        OperationDamagedError,
-        WrongTypeError,
-        UnexpectedError,
-    )
-}
+"""The class of each error that arrives: by code and reason if this package has raised it; by code
+alone, with no reason here, for the classes that say nothing more than their code."""
 
 # Annotations are looked up in a class's module, which is about to be another one.
 LroError.__annotations__.update(get_type_hints(LroError))

@@ -73,7 +73,7 @@ from contextlib import AbstractContextManager
 from opentelemetry import context, metrics, propagate, trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from lro_grpc._errors import Code
+from lro_grpc._errors import Code, LroError
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.states import JOB
 from lro_grpc._operation.telemetry import InvocationMetadata
@@ -231,7 +231,7 @@ class _Attempt:
 
     def failed(self, error: BaseException, code: int) -> None:
         self._error = {_ERROR: Code(code).name}
-        self._what = str(error)
+        self._what = error.message if isinstance(error, LroError) else str(error)
         self._span.record_exception(error)
 
     def ended(self, record: Record | None, seconds: float) -> None:

@@ -30,30 +30,34 @@ def single_wait_call(name: str, timeout: timedelta | None) -> Call:
 
 def cancel_call(name: str, timeout: timedelta | None) -> Call:
     """Asks to cancel an operation (P8)."""
-    return Call("CancelOperation", operations_pb2.CancelOperationRequest(name=name), timeout)
+    return Call(
+        "CancelOperation", operations_pb2.CancelOperationRequest(name=name), timeout, operation=name
+    )
 
 
 def delete_call(name: str, timeout: timedelta | None) -> Call:
     """Asks to forget an operation (P7)."""
-    return Call("DeleteOperation", operations_pb2.DeleteOperationRequest(name=name), timeout)
+    return Call(
+        "DeleteOperation", operations_pb2.DeleteOperationRequest(name=name), timeout, operation=name
+    )
 
 
 def pause_call(name: str, timeout: timedelta | None) -> Call:
     """Asks to pause an operation."""
     request = operation_control_service_pb2.PauseOperationRequest(name=name)
-    return Call("PauseOperation", request, timeout)
+    return Call("PauseOperation", request, timeout, operation=name)
 
 
 def resume_call(name: str, timeout: timedelta | None) -> Call:
     """Asks to resume a paused operation."""
     request = operation_control_service_pb2.ResumeOperationRequest(name=name)
-    return Call("ResumeOperation", request, timeout)
+    return Call("ResumeOperation", request, timeout, operation=name)
 
 
 def terminate_call(name: str, reason: str, timeout: timedelta | None) -> Call:
     """Asks to end an operation by force."""
     request = operation_control_service_pb2.TerminateOperationRequest(name=name, reason=reason)
-    return Call("TerminateOperation", request, timeout)
+    return Call("TerminateOperation", request, timeout, operation=name)
 
 
 def operation_of(response: _ControlResponse, name: str) -> operations_pb2.Operation:

@@ -92,7 +92,7 @@ class ThreadConnection(_ChannelConnection):
         try:
             rpc = await _in_thread(begin) if self._may_block else begin()
         except Exception as error:  # noqa: BLE001 - it is in the reply
-            return plan.Reply(grpc_quirks.error_of_call(error))
+            return plan.Reply(grpc_quirks.error_of_call(error, call.operation))
         try:
             await ended.wait()
         finally:
@@ -100,7 +100,7 @@ class ThreadConnection(_ChannelConnection):
         try:
             message = grpc_quirks.result_of(rpc)
         except Exception as error:  # noqa: BLE001 - it is in the reply
-            return plan.Reply(grpc_quirks.error_of_call(error))
+            return plan.Reply(grpc_quirks.error_of_call(error, call.operation))
         return plan.Reply(message=message, poll_after=_poll_after(rpc.initial_metadata()))
 
     async def watch(self, watch: plan.Watch) -> AsyncGenerator[operations_pb2.Operation, None]:
@@ -137,7 +137,7 @@ class ThreadConnection(_ChannelConnection):
             while (one := await read.get()) is not None:
                 room.release()
                 if isinstance(one, Exception):
-                    raise grpc_quirks.error_of_call(one) from one
+                    raise grpc_quirks.error_of_call(one, watch.request.name) from one
                 yield one
         finally:
             is_over.set()
@@ -160,7 +160,7 @@ class AsyncConnection(_ChannelConnection):
             message = await grpc_quirks.await_call(rpc)
             return plan.Reply(message=message, poll_after=_poll_after(await rpc.initial_metadata()))
         except Exception as error:  # noqa: BLE001 - it is in the reply
-            return plan.Reply(grpc_quirks.error_of_call(error))
+            return plan.Reply(grpc_quirks.error_of_call(error, call.operation))
 
     async def watch(self, watch: plan.Watch) -> AsyncGenerator[operations_pb2.Operation, None]:
         """Yields the states that a WatchOperation sends."""
@@ -174,7 +174,7 @@ class AsyncConnection(_ChannelConnection):
             finally:
                 stream.cancel()
         except Exception as error:
-            raise grpc_quirks.error_of_call(error) from error
+            raise grpc_quirks.error_of_call(error, watch.request.name) from error
 
 
 def _poll_after(metadata: Any) -> float | None:

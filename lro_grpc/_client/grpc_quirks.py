@@ -13,10 +13,9 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError
 
 from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError
-from lro_grpc._wire.rpc_errors import from_rpc_error
+from lro_grpc._wire.rpc_errors import RpcFailure, derived, from_rpc_error
 
 _LONGEST_DEADLINE = 1e9
 """Some thirty years, in seconds."""
@@ -66,8 +65,7 @@ async def await_call(call: Awaitable[Any]) -> Any:
 
     Raises:
         UsageError: If the channel was closed meanwhile.
-        DecodeError: If the answer is no message.
-        RpcError: The error that the call ended with.
+        RpcError: The error that the call ended with, or that its answer is no message.
     """
     calling = asyncio.ensure_future(call)
     try:
@@ -78,7 +76,9 @@ async def await_call(call: Awaitable[Any]) -> Any:
     if calling.cancelled():
         raise grpc.aio.UsageError(_CLOSED_DURING_CALL)
     if (message := calling.result()) is None:
-        raise DecodeError("the server's answer is no message of its type")
+        empty = grpc.aio.Metadata()
+        text = "the server's answer is no message of its type"
+        raise grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, empty, empty, text)
     return message
 
 
@@ -92,18 +92,22 @@ def cancel_stream(stream: Any) -> None:
         stream.cancel()
 
 
-def error_of_call(error: Exception) -> LroError:
+def error_of_call(error: Exception, operation: str = "") -> LroError:
     """Returns the LroError for an exception that a call raised as it began, or ended.
 
     * An ``RpcError`` has a code only if it comes from gRPC itself; the class, which interceptors
-      raise as well, has none.
+      raise as well, has none. Whoever expects an ``RpcError`` gets one in either case.
     * On a closed channel a call cannot begin: a ``grpc.Channel`` raises a ``ValueError``,
       ``grpc.aio`` a ``UsageError``. Both classes stand for other mistakes, too, and only the text
       says that the channel "is closed".
     * Anything else comes from an interceptor, or from metadata that gRPC refuses.
+
+    Args:
+        error: The exception.
+        operation: The operation that the call was about, if it was about one.
     """
     if isinstance(error, grpc.RpcError) and hasattr(error, "code"):
-        return from_rpc_error(error)
+        return from_rpc_error(error, operation)
     if isinstance(error, (ValueError, grpc.aio.UsageError)) and "closed" in str(error):
         found = LroError(
             f"the channel of this client cannot be used any more: {error}",
@@ -111,9 +115,10 @@ def error_of_call(error: Exception) -> LroError:
             reason="CHANNEL_CLOSED",
             domain=LIBRARY_DOMAIN,
         )
-    elif isinstance(error, DecodeError):
-        found = LroError(str(error), code=Code.INTERNAL)
     else:
         found = LroError(f"the channel, or its interceptor, raised {error!r}", code=Code.UNKNOWN)
+        if isinstance(error, grpc.RpcError):
+            found = derived(found, RpcFailure, grpc.RpcError)
+    found._operation_name = operation
     found.__cause__ = error
     return found

@@ -128,6 +128,8 @@ class Call:
     """Its deadline, from now; None for none."""
     server_wait: timedelta = timedelta(0)
     """The longest time for which the request lets the server hold it."""
+    operation: str = ""
+    """The operation that it is about, if it is about one."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -196,7 +198,7 @@ class Snapshot:
 
 def get_call(name: str, timeout: timedelta | None) -> Call:
     """Asks for the latest state of an operation."""
-    return Call(GET, operations_pb2.GetOperationRequest(name=name), timeout)
+    return Call(GET, operations_pb2.GetOperationRequest(name=name), timeout, operation=name)
 
 
 def wait_call(name: str, server_wait: timedelta | None, timeout: timedelta | None) -> Call:
@@ -204,7 +206,7 @@ def wait_call(name: str, server_wait: timedelta | None, timeout: timedelta | Non
     request = operations_pb2.WaitOperationRequest(name=name)
     if server_wait is not None:
         request.timeout.FromTimedelta(server_wait)
-    return Call(WAIT, request, timeout, server_wait or timedelta(0))
+    return Call(WAIT, request, timeout, server_wait or timedelta(0), operation=name)
 
 
 def call_steps(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import traceback
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -25,17 +26,18 @@ from lro_grpc import _anys
 from lro_grpc._dialects import canonical_json, http_status
 from lro_grpc._errors import Code, LroError, from_status
 from lro_grpc._wire.retry_delays import add_retry_info
-from lro_grpc._wire.rpc_errors import code_of, from_rpc_error
+from lro_grpc._wire.rpc_errors import code_of, derived, from_rpc_error
 
 _FIRST_REFUSAL = 400
 """The first HTTP status that refuses a call."""
 
 
-def from_api_error(error: BaseException) -> LroError:
+def from_api_error(error: BaseException, operation: str = "") -> LroError:
     """Turns any exception that a call through a Google client raised into an LroError.
 
     Args:
         error: The exception.
+        operation: The operation that the call was about.
 
     Returns:
         An error with code, reason, domain, metadata and details, as the server has sent them over
@@ -43,25 +45,28 @@ def from_api_error(error: BaseException) -> LroError:
         delay of a ``Retry-After`` is a ``RetryInfo``. The code is that of the HTTP status if the
         body is no error of Google's; UNAVAILABLE if the server could not be reached, or its answer
         breaks off; DEADLINE_EXCEEDED if the client gave up repeating its call; UNAUTHENTICATED if
-        it has no credentials; and UNKNOWN for an exception that says nothing of the kind.
+        it has no credentials; and UNKNOWN for an exception that says nothing of the kind. If the
+        exception is one of google-api-core for the RPC's status, such as ``NotFound``, so is the
+        error.
     """
-    found = _error_of(error)
+    found = _error_of(error, operation)
+    found._operation_name = operation
     if (response := _refusal(error)) is not None:
         add_retry_info(found, response.headers.items(), now=datetime.now(timezone.utc))
     found.__cause__ = error
     return found
 
 
-def _error_of(error: BaseException) -> LroError:
+def _error_of(error: BaseException, operation: str) -> LroError:
     match error:
         case grpc.RpcError():
-            return from_rpc_error(error)
+            return from_rpc_error(error, operation)
         case exceptions.GoogleAPICallError(response=grpc.RpcError() as rpc_error):
-            return from_rpc_error(rpc_error)
+            return from_rpc_error(rpc_error, operation, also=(ApiFailure, type(error)))
         case exceptions.GoogleAPICallError():
             details = [_packed(detail) for detail in error.details]
             status = status_pb2.Status(code=_code(error), message=error.message, details=details)
-            return from_status(status)
+            return derived(from_status(status), ApiFailure, type(error))
         case exceptions.RetryError():
             return LroError(str(error), code=Code.DEADLINE_EXCEEDED)
         case _ if (response := _refusal(error)) is not None:
@@ -76,6 +81,44 @@ def _error_of(error: BaseException) -> LroError:
             code = Code.UNAVAILABLE if error.retryable else Code.UNAUTHENTICATED
             return LroError(str(error), code=code)
     return LroError(f"the Google client raised {error!r}", code=Code.UNKNOWN)
+
+
+class ApiFailure:
+    """The attributes of a ``GoogleAPICallError``: those of an LroError, and the rest of its cause.
+
+    google-api-core computes them all of constructor arguments that an LroError does not have.
+    """
+
+    @property
+    def reason(self) -> str:
+        """The error's reason."""
+        return str(vars(self)["reason"])
+
+    @property
+    def domain(self) -> str:
+        """The reason's domain."""
+        return str(vars(self)["domain"])
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The values that the message speaks of."""
+        values: Mapping[str, str] = vars(self)["metadata"]
+        return values
+
+    @property
+    def errors(self) -> Sequence[Any]:
+        """The errors below it; none of an error that was pickled."""
+        return getattr(_cause(self), "errors", ())
+
+    @property
+    def response(self) -> Any:
+        """The response, or the call; None of an error that was pickled."""
+        return getattr(_cause(self), "response", None)
+
+
+def _cause(error: Any) -> BaseException | None:
+    cause: BaseException | None = error.__cause__
+    return cause
 
 
 def _code(error: exceptions.GoogleAPICallError) -> Code:

@@ -39,7 +39,7 @@ class WrappedConnection(ABC):
         )
         try:
             await asyncio.wait([running], timeout=seconds)
-            return _reply(running, call.method)
+            return _reply(running, call)
         finally:
             running.cancel()
 
@@ -79,13 +79,14 @@ class AsyncWrappedConnection(WrappedConnection):
         return await function()
 
 
-def _reply(running: asyncio.Future[Any], method: str) -> plan.Reply:
+def _reply(running: asyncio.Future[Any], call: plan.Call) -> plan.Reply:
+    method = call.method
     if not running.done():
         error = LroError(f"{method} was not answered in time", code=Code.DEADLINE_EXCEEDED)
     elif running.cancelled():  # not from here: grpc.aio does so when a channel is closed
         error = LroError(f"the Google client gave up {method}; is it closed?", code=Code.UNKNOWN)
     elif (raised := running.exception()) is not None:
-        error = from_api_error(raised)
+        error = from_api_error(raised, call.operation)
     else:
         return plan.Reply(message=running.result())
     return plan.Reply(error)

@@ -90,8 +90,8 @@ def future(
     transport, gRPC or REST, but without its repetitions and its deadline of ten minutes, for the
     future has better ones. Pause, Resume and Delete are UNIMPLEMENTED.
 
-    An error of a call is an LroError with the server's code, reason and details, and never an
-    exception of google-api-core.
+    An error of a call is an LroError with the server's code, reason and details. It is also the
+    exception that google-api-core has raised, such as ``NotFound``, but for its ``code``.
 
     Args:
         operation: The operation that the client returned.

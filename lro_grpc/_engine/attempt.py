@@ -289,7 +289,7 @@ class Attempt:
         try:
             self.check_size(report)
         except OperationTooLargeError as error:
-            self.log.warning("the last metadata of %s are not stored: %s", self.name, error)
+            self.log.warning("the last metadata of %s are not stored: %s", self.name, error.message)
             return dataclasses.replace(report, handler_metadata=None)
         return report
 

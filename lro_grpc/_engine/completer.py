@@ -91,7 +91,7 @@ class Completer:
 
     def _let_wait(self, outcomes: Sequence[Outcome], error: UnavailableError) -> None:
         if not self._waiting:
-            _log.warning("%s; trying again", error)
+            _log.warning("%s; trying again", error.message)
             self._run(self._store_waiting())
         self._waiting += outcomes
 

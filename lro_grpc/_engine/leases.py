@@ -129,7 +129,7 @@ class Leases:
         try:
             answers = await self._store.renew(leased, micros(self._lease))
         except UnavailableError as error:
-            _log.warning("%s; trying again", error)
+            _log.warning("%s; trying again", error.message)
             self._beat_at = self._clock.monotonic() + _FAILURE_PAUSE
         except Exception:  # noqa: BLE001 - a bug in one heartbeat must not end them all
             _log.exception("the leases could not be renewed; trying again")

@@ -61,6 +61,7 @@ def words(error: BaseException) -> str:
     kind = type(error).__qualname__
     try:
         with only_errors(kind):
-            return str(error).encode(errors="backslashreplace").decode() or kind
+            text = error.message if isinstance(error, LroError) else str(error)
+            return text.encode(errors="backslashreplace").decode() or kind
     except Exception:  # noqa: BLE001 - it has no words that can be shown
         return kind

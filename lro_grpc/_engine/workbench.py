@@ -172,7 +172,7 @@ class Workbench:
             try:
                 await one_round()
             except UnavailableError as error:
-                _log.warning("%s; trying again", error)
+                _log.warning("%s; trying again", error.message)
                 await self.clock.sleep(_FAILURE_PAUSE)
             except Exception:  # noqa: BLE001 - one bad round must not end the engine
                 _log.exception("the engine met an unexpected error; going on")

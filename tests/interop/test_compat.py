@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import inspect
+import pickle
 import queue
 import threading
 from concurrent import futures
@@ -504,6 +506,34 @@ def test_what_does_not_pass_has_a_code_and_its_cause(
         side.run(future.result(LONG))
     assert raised.value.code is code
     assert raised.value.__cause__ is error
+    # What catches the exceptions of the client that is wrapped catches those of its future.
+    if isinstance(error, exceptions.GoogleAPICallError):
+        assert isinstance(raised.value, type(error))
+
+
+def test_the_error_of_a_call_is_at_once_google_api_cores_and_grpcs(
+    side: Side, server: Server
+) -> None:
+    started = server.start("held")
+    future = future_of(side, started)
+    server.operations.DeleteOperation(operations_pb2.DeleteOperationRequest(name=started.name))
+    with pytest.raises(exceptions.NotFound) as raised:
+        side.run(future.result())
+    error: Any = raised.value
+    assert isinstance(error, lro_grpc.OperationNotFoundError)
+    assert isinstance(error, grpc.aio.AioRpcError if side.is_async else grpc.RpcError)
+    assert (error.code(), error.grpc_status_code) == (grpc.StatusCode.NOT_FOUND,) * 2
+    assert error.response is error.__cause__.response
+    assert error.errors == error.__cause__.errors
+    for same in (error, copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert type(same) is type(error)
+        assert same.reason == "OPERATION_NOT_FOUND"
+        assert (same.domain, same.metadata) == (error.domain, error.metadata)
+        assert same.details == error.details
+        assert same.details() == same.message == error.__cause__.message
+        assert str(same).startswith("NOT_FOUND (OPERATION_NOT_FOUND): ")
+        assert started.name in str(same)
+    assert exceptions.from_http_status(404, "x").__class__ is exceptions.NotFound
 
 
 def test_an_error_of_a_call_has_the_servers_reason(side: Side, server: Server) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from fleet import Instance
-from google.api_core import operation, operation_async, operations_v1
+from google.api_core import exceptions, operation, operation_async, operations_v1
 from google.auth.credentials import AnonymousCredentials
 from google.longrunning import operations_pb2
 from google.protobuf import json_format, struct_pb2
@@ -150,6 +150,8 @@ def test_an_error_has_its_reason_and_every_detail(server: Server, future: Any) -
     error = raised.value
     assert (error.code, error.reason) == (Code.PERMISSION_DENIED, "NOT_YOURS")
     assert (error.domain, error.metadata) == ("fleet.example.com", {"zone": "a"})
+    assert isinstance(error, exceptions.Forbidden)
+    assert isinstance(error, lro_grpc.PermissionDeniedError)
     first, second = error.details
     assert isinstance(first, error_details_pb2.ErrorInfo)
     assert isinstance(second, struct_pb2.Struct)

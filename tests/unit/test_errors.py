@@ -6,6 +6,7 @@ import inspect
 import pickle
 from datetime import timedelta
 
+import grpc
 import pytest
 from google.longrunning import operations_pb2
 from google.protobuf import any_pb2, duration_pb2
@@ -26,6 +27,7 @@ from lro_grpc._errors import (
     OperationCancelledError,
     OperationFailedError,
     OperationTimeoutError,
+    PermissionDeniedError,
     RetryableError,
     StopReason,
     UnavailableError,
@@ -65,7 +67,7 @@ def test_codes_are_the_canonical_ones():
 def test_an_error_says_what_its_code_says_unless_given_otherwise():
     error = LroError("no such disk", code=Code.NOT_FOUND)
     assert (error.code, error.reason, error.domain) == (Code.NOT_FOUND, "NOT_FOUND", "")
-    assert (error.message, str(error)) == ("no such disk", "no such disk")
+    assert (error.message, str(error)) == ("no such disk", "NOT_FOUND: no such disk")
     assert (error.metadata, error.details) == ({}, ())
     assert LroError("something").code is Code.UNKNOWN
 
@@ -132,7 +134,9 @@ def test_a_timeout_is_also_a_python_timeout_and_has_the_last_state():
     assert (error.name, error.elapsed) == ("operations/1", timedelta(seconds=5))
     assert error.operation_metadata is None
     assert error.metadata == {"operation": "operations/1"}
-    assert str(error) == "operations/1 is not done after 5 s"
+    assert str(error) == (
+        "DEADLINE_EXCEEDED (OPERATION_TIMEOUT): operations/1 is not done after 5 s"
+    )
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -181,6 +185,78 @@ def test_stop_reasons_are_the_five_there_are():
     }
 
 
+# An error as a line of a log.
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (LroError("full", code=8), "RESOURCE_EXHAUSTED: full"),
+        (LroError("full", code=8, reason="NO_DISK"), "RESOURCE_EXHAUSTED (NO_DISK): full"),
+        (_errors.PermissionDeniedError("not yours"), "PERMISSION_DENIED: not yours"),
+        (
+            _errors.StaleAttemptError("too late", metadata={"operation": "operations/1"}),
+            "ABORTED (STALE_ATTEMPT): operations/1: too late",
+        ),
+        (
+            _errors.StaleAttemptError(
+                "operations/1 is lost", metadata={"operation": "operations/1"}
+            ),
+            "ABORTED (STALE_ATTEMPT): operations/1 is lost",
+        ),
+        (
+            LroError("x", code=5, domain="d", metadata={"operation": "read"}),
+            "NOT_FOUND: x",
+        ),
+    ],
+)
+def test_an_error_as_a_string_has_code_reason_and_operation(error: LroError, line: str):
+    assert str(error) == line
+
+
+HOSTILE = "a\nFAKE LINE\r\x1b[2J\x9b\N{RIGHT-TO-LEFT OVERRIDE}\udc80 \N{SNOWMAN}" + "x" * 5000
+
+
+def test_an_error_as_a_string_is_one_line_that_shows_what_a_stranger_sent_and_is_bounded():
+    operation = operations_pb2.Operation(name="operations/\n" + "n" * 5000)
+    operation.error.code = 5
+    operation.error.message = HOSTILE.replace("\udc80", "")
+    operation.error.details.add().Pack(error_details_pb2.ErrorInfo(reason="R\n" * 500))
+    errors = [
+        LroError(HOSTILE, code=5, metadata={"operation": HOSTILE}, domain=LIBRARY_DOMAIN),
+        OperationFailedError(operation),
+        OperationCancelledError(operation),
+        from_status(operation.error),
+    ]
+    for error in errors:
+        assert str(error).isprintable()
+        assert r"a\nFAKE LINE\r\x1b[2J\x9b\u202e" in str(error)
+        assert len(str(error)) < 2000
+        assert error.message.startswith("a\nFAKE LINE\r\x1b[2J")
+
+
+def test_lines_that_a_developer_is_to_copy_stay_lines():
+    assert str(ConfigurationError("add\n  option x;")) == "add\n  option x;"
+
+
+# An error as gRPC has it.
+
+
+@pytest.mark.parametrize("code", [one for one in Code if one])
+def test_a_code_and_the_details_of_an_error_can_be_called_as_those_of_grpc(code: Code):
+    details = [error_details_pb2.RetryInfo(retry_delay={"seconds": 1})]
+    error = LroError("why", code=code, details=details)
+    assert error.code() is getattr(grpc.StatusCode, code.name)
+    assert error.code().value[0] == error.code
+    assert (error.details, error.details()) == (tuple(details), "why")
+    for same in (copy.copy(error), copy.deepcopy(error), pickle.loads(pickle.dumps(error))):
+        assert (same.code(), same.details()) == (error.code(), "why")
+
+
+def test_an_error_that_no_rpc_ended_with_is_none_of_grpcs():
+    assert not any(issubclass(one, grpc.RpcError) for one in classes())
+
+
 # To a Status.
 
 
@@ -222,7 +298,7 @@ def test_an_error_that_names_its_domain_keeps_it(own):
 # From a Status.
 
 
-TRAVELLING = [one for one in SIMPLE if one.default_reason and one is not ConfigurationError]
+TRAVELLING = [one for one in SIMPLE if one is not RetryableError]
 
 
 @pytest.mark.parametrize("kind", TRAVELLING, ids=lambda kind: kind.__name__)
@@ -243,6 +319,10 @@ def test_a_limit_comes_back_as_its_own_class():
     [
         (InvalidArgumentError("x", reason="INVALID_PAGE_SIZE"), InvalidArgumentError),
         (UnavailableError("x", reason="STORE_UNAVAILABLE"), UnavailableError),
+        (UnavailableError("x", domain="d.example", reason="BACKEND_DOWN"), UnavailableError),
+        (PermissionDeniedError("x", domain="d.example", reason="NO_ROLE"), PermissionDeniedError),
+        (InvalidArgumentError("x", domain="d.example"), InvalidArgumentError),
+        (RetryableError("x"), UnavailableError),
     ],
 )
 def test_an_error_of_the_library_with_a_reason_of_its_own_is_caught_by_its_class(error, kind):
@@ -263,6 +343,7 @@ def test_a_code_that_is_not_canonical_reads_as_unknown(code):
 def test_a_status_without_error_info_is_known_by_its_code():
     back = from_status(status_pb2.Status(code=7, message="no"))
     assert (back.reason, back.domain, back.metadata) == ("PERMISSION_DENIED", "", {})
+    assert type(back) is PermissionDeniedError
 
 
 @pytest.mark.parametrize("reason", ["", "lower", "x" * 100])

@@ -31,7 +31,7 @@ async def outcomes(store: FaultyStore) -> list[str]:
             await store.leased()
             found.append("answer")
         except UnavailableError as error:
-            found.append(str(error))
+            found.append(error.message)
     return found
 
 

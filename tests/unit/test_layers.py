@@ -35,7 +35,7 @@ LAYERS = [
 PURE = {"_anys", "_errors", "_wire", "paging", "_operation", "_filtering", "_dialects"}
 """Of these, none does input or output."""
 
-GRPC = {"_wire"}
+GRPC = {"_errors", "_wire"}
 """Pure as well, but for the types of gRPC."""
 
 APART = {"_server", "_client"}

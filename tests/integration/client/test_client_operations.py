@@ -252,7 +252,7 @@ def test_an_error_has_the_details_of_its_status(side: Side, fake: FakeOperations
 def test_an_error_of_this_package_keeps_its_class(side: Side, fake: FakeOperations) -> None:
     status = to_status(OperationNotFoundError("no such operation"))
     fake.always(GET, abort_with(status.SerializeToString()))
-    assert type(error_of_get(side)) is OperationNotFoundError
+    assert isinstance(error_of_get(side), OperationNotFoundError)
 
 
 @pytest.mark.parametrize(
