@@ -9,6 +9,7 @@ from typing import Any, overload
 
 import grpc
 import grpc.aio
+from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 
@@ -20,7 +21,7 @@ from lro_grpc._operation import metadata as conventional
 from lro_grpc._operation.events import Cancel
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.clock import Clock, SystemClock, check_duration
-from lro_grpc._runtime.options import check_function, check_text, check_type
+from lro_grpc._runtime.options import check_flag, check_function, check_text, check_type
 from lro_grpc._runtime.threads import BoundedThreads
 from lro_grpc._server.access import Authorize, Identify
 from lro_grpc._server.decorator import BoundMethod, MethodOptions
@@ -34,12 +35,12 @@ from lro_grpc._server.poll_advice import PollAdvice
 from lro_grpc._server.rpc import method_types
 from lro_grpc._server.rpc.call import Behavior, Waiters
 from lro_grpc._server.rpc.handlers import (
-    NOT_STARTED,
     AioHandlers,
     RpcMethod,
     StreamMethod,
     SyncHandlers,
     UnaryMethod,
+    not_started,
 )
 from lro_grpc._server.rpc.local_calls import LocalCalls
 from lro_grpc._server.rpc.registrar import AioRegistrar, Services, SyncRegistrar
@@ -202,11 +203,12 @@ class Operations(Lifespan):
         self._new_id = new_id
         control = ControlService(self._guarded, self._notifier, watch_resend=watch_resend)
         self._methods: dict[str, RpcMethod] = {
-            method: UnaryMethod(method, LIBRARY_DOMAIN, answer)
+            method: UnaryMethod(method, LIBRARY_DOMAIN, *method_types.messages_of(method), answer)
             for method, answer in (*self._service.methods().items(), *control.methods().items())
         }
         for method, stream in control.streams().items():
-            self._methods[method] = StreamMethod(method, LIBRARY_DOMAIN, stream)
+            types = method_types.messages_of(method)
+            self._methods[method] = StreamMethod(method, LIBRARY_DOMAIN, *types, stream)
         self._jobs: list[tuple[JobKind, Collection[str]]] = []
         self._services = Services(self._add_declared, self._methods)
 
@@ -244,13 +246,15 @@ class Operations(Lifespan):
 
     @overload
     def attach(
-        self, server: grpc.aio.Server, *, max_waiters: int | None = None
+        self, server: grpc.aio.Server, *, max_waiters: int | None = None, messages: bool = False
     ) -> grpc.aio.Server: ...
 
     @overload
-    def attach(self, server: grpc.Server, *, max_waiters: int | None = None) -> grpc.Server: ...
+    def attach(
+        self, server: grpc.Server, *, max_waiters: int | None = None, messages: bool = False
+    ) -> grpc.Server: ...
 
-    def attach(self, server: Any, *, max_waiters: int | None = None) -> Any:
+    def attach(self, server: Any, *, max_waiters: int | None = None, messages: bool = False) -> Any:
         """Adds google.longrunning.Operations and lro.v1.OperationControlService to a server.
 
         Args:
@@ -258,6 +262,9 @@ class Operations(Lifespan):
             max_waiters: On a ``grpc.server``, the most Wait and Watch calls that may hold one of
                 its threads; above it a Wait answers at once (P9), and a Watch is refused. Half of
                 its threads unless given.
+            messages: Whether the server's interceptors are given the requests and the responses of
+                long-running methods and of these two services as messages. They are bytes
+                otherwise, which is faster: an operation is sent as it is stored.
 
         Returns:
             The registrar to add servicers to: it is of the server's own type, keeps long-running
@@ -266,14 +273,15 @@ class Operations(Lifespan):
         Raises:
             ConfigurationError: If the calls that wait could take every thread of a ``grpc.server``.
         """
+        check_flag("messages", messages)
         if isinstance(server, grpc.aio.Server):
             waiters = self._waiters(self._limits.waiters)
             streams = self._waiters(self._limits.streams)
-            handlers = AioHandlers(self._find, waiters, streams)
+            handlers = AioHandlers(self._find, waiters, streams, messages)
             server.add_generic_rpc_handlers((handlers,))
             return AioRegistrar(server, self._services)
         few = self._waiters(waiters_of(server, max_waiters))
-        server.add_generic_rpc_handlers((SyncHandlers(self._find, few, self._submit),))
+        server.add_generic_rpc_handlers((SyncHandlers(self._find, few, self._submit, messages),))
         return SyncRegistrar(server, self._services)
 
     def add_method(
@@ -372,10 +380,12 @@ class Operations(Lifespan):
                 ),
                 method_types.MethodTypes(create.request, empty_pb2.Empty, job),
                 jobs.created,
+                create.response,
             )
+        types = {method.name: (method.request, method.response) for method in kind.methods.values()}
         for name, service_method in jobs.methods().items():
             self._check_new(name)
-            self._methods[name] = UnaryMethod(name, LIBRARY_DOMAIN, service_method)
+            self._methods[name] = UnaryMethod(name, LIBRARY_DOMAIN, *types[name], service_method)
         verbs = [verb for verb, one in kind.methods.items() if one.name in self._methods]
         self._jobs.append((kind, verbs))
 
@@ -397,7 +407,7 @@ class Operations(Lifespan):
     def _find(self, method: str) -> RpcMethod | None:
         """Returns a method that is served, or one that refuses while the operations do not run."""
         found = self._methods.get(method)
-        return found if found is None or self._has_started else NOT_STARTED
+        return found if found is None or self._has_started else not_started(found)
 
     def _add_declared(self, method: str, bound: BoundMethod) -> None:
         self._add(method, bound, method_types.types_of(method))
@@ -408,6 +418,7 @@ class Operations(Lifespan):
         bound: BoundMethod,
         types: method_types.MethodTypes,
         answer: Callable[[Behavior], Behavior] = lambda start: start,
+        answered: type[Message] = operations_pb2.Operation,
     ) -> None:
         """Serves a long-running method.
 
@@ -416,6 +427,7 @@ class Operations(Lifespan):
             bound: Runs it.
             types: Its types.
             answer: Turns the start of an operation into the behavior that answers the RPC.
+            answered: The type of its answer.
         """
         if not isinstance(method, str) or not _METHOD.fullmatch(method):
             raise ConfigurationError(f"{method!r} is not of the form /pkg.Service/Method")
@@ -460,7 +472,9 @@ class Operations(Lifespan):
         start = self._advice.given_by(starter.start)
         self._handlers[method] = handler
         self._served.update(dict.fromkeys(handler.names, handler))
-        self._methods[method] = UnaryMethod(method, handler.error_domain, answer(start))
+        self._methods[method] = UnaryMethod(
+            method, handler.error_domain, handler.request_class, answered, answer(start)
+        )
 
     def _check_former_names(self, handler: Handler) -> None:
         for name in handler.former_names:

@@ -15,6 +15,9 @@ On either, an error becomes the status of the RPC once, in :mod:`lro_grpc._serve
 
 Handlers are found by name for each RPC (``GenericRpcHandler``), for methods may be added after
 ``attach``; each is made once.
+
+gRPC hands over bytes, and is given bytes: an operation is stored as it is sent. A server's
+interceptors may need messages, though; then each method is wrapped once more (``_with_messages``).
 """
 
 from __future__ import annotations
@@ -23,12 +26,13 @@ import asyncio
 import concurrent.futures
 import contextlib
 import queue
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 
 from lro_grpc._errors import LIBRARY_DOMAIN, UnavailableError
 from lro_grpc._server.rpc.call import Behavior, Call, StreamBehavior, Waiters
@@ -43,6 +47,8 @@ class _Method:
     """``/pkg.Service/Method``."""
     error_domain: str
     """``ErrorInfo.domain`` of errors that name none."""
+    request: type[Message]
+    response: type[Message]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,8 +89,29 @@ async def _refuse(body: bytes, call: Call) -> bytes:
     raise _not_started()
 
 
-NOT_STARTED = UnaryMethod("", LIBRARY_DOMAIN, _refuse)
-"""Stands in for every method until the operations have started."""
+def not_started(method: RpcMethod) -> UnaryMethod:
+    """Returns what stands in for a method until the operations have started."""
+    return UnaryMethod("", LIBRARY_DOMAIN, method.request, method.response, _refuse)
+
+
+def _with_messages(method: RpcMethod) -> RpcMethod:
+    """Returns a method whose behavior takes and gives messages, in place of bytes."""
+    parse: Callable[[bytes], Any] = method.response.FromString
+    if isinstance(method, StreamMethod):
+        stream = method.behavior
+
+        async def answers(request: Any, call: Call) -> AsyncGenerator[Any, None]:
+            async with contextlib.aclosing(stream(request.SerializeToString(), call)) as bodies:
+                async for body in bodies:
+                    yield parse(body)
+
+        return replace(method, behavior=answers)
+    behavior = method.behavior
+
+    async def answer(request: Any, call: Call) -> Any:
+        return parse(await behavior(request.SerializeToString(), call))
+
+    return replace(method, behavior=answer)
 
 
 Find = Callable[[str], RpcMethod | None]
@@ -93,11 +120,12 @@ Find = Callable[[str], RpcMethod | None]
 Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
 
 
-class _Handlers(grpc.GenericRpcHandler):
+class MethodHandlers(grpc.GenericRpcHandler):
     """Finds the handlers of the methods that are served, for one server."""
 
-    def __init__(self, find: Find) -> None:
+    def __init__(self, find: Find, messages: bool) -> None:
         self._find = find
+        self._messages = messages
         self._made: dict[str, Handler] = {}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
@@ -109,10 +137,22 @@ class _Handlers(grpc.GenericRpcHandler):
         method = self._find(name)
         if method is None:
             return None
-        handler = self._stream(method) if isinstance(method, StreamMethod) else self._unary(method)
-        if method is not NOT_STARTED:
-            self._made[name] = handler
-        return handler
+        has_started = method.behavior is not _refuse
+        if self._messages and has_started:
+            method = _with_messages(method)
+        made = self._stream(method) if isinstance(method, StreamMethod) else self._unary(method)
+        if has_started:
+            self._made[name] = made
+        return made
+
+    def _serializers(self, method: RpcMethod) -> dict[str, Any]:
+        """Returns what turns the bytes of a method into messages and back, for gRPC to call."""
+        if not self._messages:
+            return {}
+        return {
+            "request_deserializer": method.request.FromString,
+            "response_serializer": method.response.SerializeToString,
+        }
 
     def _unary(self, method: UnaryMethod) -> Handler:
         """Returns the handler of a method that gives one answer."""
@@ -123,17 +163,18 @@ class _Handlers(grpc.GenericRpcHandler):
         raise NotImplementedError
 
 
-class AioHandlers(_Handlers):
+class AioHandlers(MethodHandlers):
     """The handlers of a ``grpc.aio`` server.
 
     Args:
         find: Returns the method of a full name; None if it is not served.
         waiters: Counts the calls that stay open to give one answer later.
         streams: Counts those that stay open to give many.
+        messages: Whether the server's interceptors are given messages, not bytes.
     """
 
-    def __init__(self, find: Find, waiters: Waiters, streams: Waiters) -> None:
-        super().__init__(find)
+    def __init__(self, find: Find, waiters: Waiters, streams: Waiters, messages: bool) -> None:
+        super().__init__(find, messages)
         self._waiters = waiters
         self._streams = streams
 
@@ -148,10 +189,10 @@ class AioHandlers(_Handlers):
                 await context.send_initial_metadata(tuple(call.headers))
             return answer
 
-        return grpc.unary_unary_rpc_method_handler(handle)
+        return grpc.unary_unary_rpc_method_handler(handle, **self._serializers(method))
 
     def _stream(self, method: StreamMethod) -> Handler:
-        async def handle(body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        async def write(body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
             call = Call(context, method.name, self._streams)
             try:
                 async with contextlib.aclosing(method.behavior(body, call)) as messages:
@@ -163,7 +204,24 @@ class AioHandlers(_Handlers):
             finally:
                 call.end()
 
-        return grpc.unary_stream_rpc_method_handler(handle)
+        async def iterate(
+            body: Any, context: grpc.aio.ServicerContext[Any, Any]
+        ) -> AsyncGenerator[Any, None]:
+            call = Call(context, method.name, self._streams)
+            try:
+                async with contextlib.aclosing(method.behavior(body, call)) as messages:
+                    while True:
+                        message = await _or_abort(anext(messages, None), method, context)
+                        if message is None:
+                            return
+                        yield message
+            finally:
+                call.end()
+
+        # An interceptor sees what a generator yields, not what is written. But gRPC closes no
+        # generator when the caller is gone: it is left to Python to find.
+        handle: Any = iterate if self._messages else write
+        return grpc.unary_stream_rpc_method_handler(handle, **self._serializers(method))
 
 
 async def _or_abort(
@@ -177,23 +235,31 @@ async def _or_abort(
         raise
 
 
-class SyncHandlers(_Handlers):
+class SyncHandlers(MethodHandlers):
     """The handlers of a ``grpc.server``.
 
     Args:
         find: Returns the method of a full name; None if it is not served.
         waiters: Counts the calls that hold one of the server's threads for long.
         submit: Runs a coroutine on the loop of the operations.
+        messages: Whether the server's interceptors are given messages, not bytes.
     """
 
-    def __init__(self, find: Find, waiters: Waiters, submit: Submit) -> None:
-        super().__init__(find)
+    def __init__(self, find: Find, waiters: Waiters, submit: Submit, messages: bool) -> None:
+        super().__init__(find, messages)
         self._waiters = waiters
         self._submit = submit
 
     def _unary(self, method: UnaryMethod) -> Handler:
-        if method is NOT_STARTED:  # there is no loop yet, and a thread of one would have no end
-            return grpc.unary_unary_rpc_method_handler(_refuse_in_thread)
+        if method.behavior is _refuse:
+
+            def refuse(body: bytes, context: grpc.ServicerContext) -> bytes:
+                del body
+                with _aborting(method, context):
+                    raise _not_started()
+
+            # There is no loop yet, and a thread of one would have no end.
+            return grpc.unary_unary_rpc_method_handler(refuse, **self._serializers(method))
 
         async def serve(body: bytes, call: Call) -> bytes:
             try:
@@ -209,7 +275,7 @@ class SyncHandlers(_Handlers):
                 context.send_initial_metadata(tuple(call.headers))
             return answer
 
-        return grpc.unary_unary_rpc_method_handler(handle)
+        return grpc.unary_unary_rpc_method_handler(handle, **self._serializers(method))
 
     def _stream(self, method: StreamMethod) -> Handler:
         async def serve(body: bytes, call: Call, handover: _Handover) -> None:
@@ -229,7 +295,7 @@ class SyncHandlers(_Handlers):
                 yield from handover
                 serving.result()
 
-        return grpc.unary_stream_rpc_method_handler(handle)
+        return grpc.unary_stream_rpc_method_handler(handle, **self._serializers(method))
 
     def _begin(
         self, answer: Coroutine[Any, Any, T], context: grpc.ServicerContext
@@ -243,12 +309,6 @@ class SyncHandlers(_Handlers):
         if not context.add_callback(drop):
             drop()
         return answering
-
-
-def _refuse_in_thread(body: bytes, context: grpc.ServicerContext) -> bytes:
-    del body
-    with _aborting(NOT_STARTED, context):
-        raise _not_started()
 
 
 _Taken = concurrent.futures.Future[None]

@@ -41,6 +41,18 @@ def methods_of(service: str) -> list[str]:
     return [f"/{service}/{method.name}" for method in descriptor.methods]
 
 
+def messages_of(method: str) -> tuple[type[Message], type[Message]]:
+    """Returns the types of a method's request and of its response.
+
+    Args:
+        method: ``/pkg.Service/Method`` of a service whose _pb2 module was imported.
+    """
+    service, _, name = method.strip("/").partition("/")
+    descriptor = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
+    get = message_factory.GetMessageClass
+    return get(descriptor.input_type), get(descriptor.output_type)
+
+
 def types_of(method: str) -> MethodTypes:
     """Returns a method's request type and the types in its ``operation_info`` (P11).
 

@@ -32,7 +32,7 @@ from lro.v1 import (
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 SECONDS = 15
 """The time that a test waits for an event that must come, before it fails."""
@@ -215,6 +215,7 @@ def serving(
     threads: int = 16,
     options: Any = (),
     interceptors: Any = (),
+    attach: Mapping[str, Any] | None = None,
     grace: float = 5,
     tls: tuple[grpc.ServerCredentials, grpc.ChannelCredentials] | None = None,
     **how: Any,
@@ -231,6 +232,7 @@ def serving(
         threads: Threads of a ``grpc.server``.
         options: Options of the server.
         interceptors: Interceptors of the server, of its stack.
+        attach: More arguments of ``attach``.
         grace: As for ``Operations``, in seconds.
         tls: The server's credentials, and those of its first client; plain text unless given.
         **how: More arguments of ``Operations``.
@@ -238,7 +240,7 @@ def serving(
     operations = lro_grpc.Operations(store, grace=timedelta(seconds=grace), **how)
 
     def prepare(server: Any) -> int:
-        registrar = operations.attach(server, max_waiters=max_waiters)
+        registrar = operations.attach(server, max_waiters=max_waiters, **(attach or {}))
         if servicer is not None:
             (add or fleet_service_pb2_grpc.add_FleetServiceServicer_to_server)(servicer, registrar)
         if configure is not None:

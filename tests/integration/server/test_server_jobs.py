@@ -223,6 +223,15 @@ def test_a_job_is_done(serve: Serve, builds: Builds, handler_keyword: str, store
     assert (shown.text, shown.state, shown.end_time) == (done.text, done.state, done.end_time)
 
 
+def test_jobs_are_served_to_interceptors_that_want_messages(serve: Serve, builds: Builds) -> None:
+    server = serve(configure=with_jobs(builds), attach={"messages": True})
+    done = builds.until(server, builds.create(server, pages=3), "SUCCEEDED")
+    assert jobs_of(builds.call(server, "ListBuildJobs", parent=PARENT)) == [done.name]
+    assert builds.call(server, "CancelBuildJob", name=done.name) == done
+    builds.call(server, "DeleteBuildJob", name=done.name)
+    assert refused(lambda: builds.get(server, done.name)).code is grpc.StatusCode.NOT_FOUND
+
+
 def test_a_job_fails(serve: Serve, builds: Builds, handler_keyword: str) -> None:
     def run(job: Any, op: Any) -> None:
         job.text = "half"
