@@ -107,6 +107,11 @@ class BoundedThreads:
         self._turns = Turns(most)
 
     @property
+    def is_free(self) -> bool:
+        """Whether a call would have a thread at once."""
+        return self._turns.is_free
+
+    @property
     def is_full(self) -> bool:
         """Whether as many calls wait as may."""
         return self._turns.waiting >= self._most_waiting

@@ -56,6 +56,7 @@ class Admitted:
         authorize: Callable[[], Awaitable[object]] | None = None,
         known: Record | None = None,
     ) -> None:
+        call.check_again = self.check_again
         self.caller = call.caller
         """The caller, as ``identify`` returned it; empty without one."""
         self.store = store

@@ -77,6 +77,7 @@ class Lifespan:
     """Starts, runs and drains operations.
 
     Args:
+        check: Checks all that was added, at the start.
         store: Where the operations are kept.
         notifier: Wakes the calls that wait, for the drain.
         queues: The operations that wait, to be found at the start.
@@ -89,6 +90,7 @@ class Lifespan:
 
     def __init__(
         self,
+        check: Callable[[], object],
         store: Store,
         notifier: Notifier,
         queues: Queues,
@@ -97,6 +99,7 @@ class Lifespan:
         make_engine: Callable[[Mapping[str, Handler], timedelta], Engine],
         grace: timedelta,
     ) -> None:
+        self._check = check
         self._store = store
         self._notifier = notifier
         self._queues = queues
@@ -106,8 +109,6 @@ class Lifespan:
         self._handlers: dict[str, Handler] = {}
         """The long-running methods by their full names; complete at the start."""
         self._served = served
-        self._starting_jobs: list[str] = []
-        """Methods that have to be among them."""
         self._engine: Engine | None = None
         self._signal_margin = _NO_TIME
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -133,12 +134,10 @@ class Lifespan:
         ``run`` does it; call it yourself only where you start and stop the server yourself.
 
         Raises:
-            ConfigurationError: If the store cannot be opened, or no method that starts the jobs is
-                served.
+            ConfigurationError: If the store cannot be opened; or no method that starts the jobs is
+                served; or the server has another servicer of google.longrunning.Operations.
         """
-        for method in self._starting_jobs:
-            if method not in self._handlers:
-                raise ConfigurationError(f"{method} is to start jobs, and is not served; add it")
+        self._check()
         async with contextlib.AsyncExitStack() as begun:
             try:
                 await self._store.open()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, overload
@@ -10,6 +11,7 @@ from typing import Any, overload
 import grpc
 import grpc.aio
 from google.longrunning import operations_pb2
+from google.longrunning.operations_pb2_grpc import OperationsServicer
 from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 
@@ -36,6 +38,7 @@ from lro_grpc._server.rpc import method_types
 from lro_grpc._server.rpc.call import Behavior, Waiters
 from lro_grpc._server.rpc.handlers import (
     AioHandlers,
+    MethodHandlers,
     RpcMethod,
     StreamMethod,
     SyncHandlers,
@@ -44,8 +47,10 @@ from lro_grpc._server.rpc.handlers import (
 )
 from lro_grpc._server.rpc.local_calls import LocalCalls
 from lro_grpc._server.rpc.registrar import AioRegistrar, Services, SyncRegistrar
+from lro_grpc._server.rpc.rivals import check_alone
 from lro_grpc._server.rpc.server_threads import waiters_of
 from lro_grpc._server.services.control import ControlService
+from lro_grpc._server.services.fallback import Fallback
 from lro_grpc._server.services.operations import OperationsService
 from lro_grpc._server.services.start import Starter
 from lro_grpc._server.unserved import Unserved
@@ -169,6 +174,7 @@ class Operations(Lifespan):
             )
 
         super().__init__(
+            self._check_complete,
             observed,
             Notifier(observed),
             Queues(observed, self._limits.queue, self._per_caller),
@@ -203,13 +209,17 @@ class Operations(Lifespan):
         self._new_id = new_id
         control = ControlService(self._guarded, self._notifier, watch_resend=watch_resend)
         self._methods: dict[str, RpcMethod] = {
-            method: UnaryMethod(method, LIBRARY_DOMAIN, *method_types.messages_of(method), answer)
-            for method, answer in (*self._service.methods().items(), *control.methods().items())
+            **_unary_methods(self._service.methods()),
+            **_unary_methods(control.methods()),
         }
         for method, stream in control.streams().items():
             types = method_types.messages_of(method)
             self._methods[method] = StreamMethod(method, LIBRARY_DOMAIN, *types, stream)
         self._jobs: list[tuple[JobKind, Collection[str]]] = []
+        self._starting_jobs: list[str] = []
+        """Methods that have to be served at the start."""
+        self._attached: tuple[weakref.ref[Any], MethodHandlers] | None = None
+        """The server, and what was added to it."""
         self._services = Services(self._add_declared, self._methods)
 
     @property
@@ -246,15 +256,32 @@ class Operations(Lifespan):
 
     @overload
     def attach(
-        self, server: grpc.aio.Server, *, max_waiters: int | None = None, messages: bool = False
+        self,
+        server: grpc.aio.Server,
+        *,
+        max_waiters: int | None = None,
+        messages: bool = False,
+        fallback: OperationsServicer | None = None,
     ) -> grpc.aio.Server: ...
 
     @overload
     def attach(
-        self, server: grpc.Server, *, max_waiters: int | None = None, messages: bool = False
+        self,
+        server: grpc.Server,
+        *,
+        max_waiters: int | None = None,
+        messages: bool = False,
+        fallback: OperationsServicer | None = None,
     ) -> grpc.Server: ...
 
-    def attach(self, server: Any, *, max_waiters: int | None = None, messages: bool = False) -> Any:
+    def attach(
+        self,
+        server: Any,
+        *,
+        max_waiters: int | None = None,
+        messages: bool = False,
+        fallback: OperationsServicer | None = None,
+    ) -> Any:
         """Adds google.longrunning.Operations and lro.v1.OperationControlService to a server.
 
         Args:
@@ -265,24 +292,45 @@ class Operations(Lifespan):
             messages: Whether the server's interceptors are given the requests and the responses of
                 long-running methods and of these two services as messages. They are bytes
                 otherwise, which is faster: an operation is sent as it is stored.
+            fallback: The servicer of google.longrunning.Operations that these operations take the
+                place of: it is asked for names that no operation here has, and lists follow with
+                its own. Its methods are functions or coroutine functions, on either kind of
+                server. ``authorize`` is asked first, for an operation that is not known (None).
 
         Returns:
             The registrar to add servicers to: it is of the server's own type, keeps long-running
             methods to itself and passes everything else through.
 
         Raises:
-            ConfigurationError: If the calls that wait could take every thread of a ``grpc.server``.
+            ConfigurationError: If the calls that wait could take every thread of a ``grpc.server``;
+                or if the server has another servicer of these services, or other operations, or
+                these are attached already. What is added to the server later is found at the start.
         """
         check_flag("messages", messages)
+        if self._attached is not None:
+            raise ConfigurationError(
+                "these operations are attached to a server already; add servicers to the registrar"
+                " that attach has returned, and make other lro_grpc.Operations for another server"
+            )
+        check_alone(server)
+        handlers: AioHandlers | SyncHandlers
+        registrar: AioRegistrar | SyncRegistrar
         if isinstance(server, grpc.aio.Server):
             waiters = self._waiters(self._limits.waiters)
             streams = self._waiters(self._limits.streams)
             handlers = AioHandlers(self._find, waiters, streams, messages)
-            server.add_generic_rpc_handlers((handlers,))
-            return AioRegistrar(server, self._services)
-        few = self._waiters(waiters_of(server, max_waiters))
-        server.add_generic_rpc_handlers((SyncHandlers(self._find, few, self._submit, messages),))
-        return SyncRegistrar(server, self._services)
+            registrar = AioRegistrar(server, self._services)
+        else:
+            few = self._waiters(waiters_of(server, max_waiters))
+            handlers = SyncHandlers(self._find, few, self._submit, messages)
+            registrar = SyncRegistrar(server, self._services)
+        if fallback is not None:
+            check_type("fallback", fallback, OperationsServicer)
+            both = Fallback(fallback, self._service, self._guarded, self._notifier, self._limits)
+            self._methods.update(_unary_methods(both.methods()))
+        server.add_generic_rpc_handlers((handlers,))
+        self._attached = weakref.ref(server), handlers
+        return registrar
 
     def add_method(
         self,
@@ -388,6 +436,15 @@ class Operations(Lifespan):
             self._methods[name] = UnaryMethod(name, LIBRARY_DOMAIN, *types[name], service_method)
         verbs = [verb for verb, one in kind.methods.items() if one.name in self._methods]
         self._jobs.append((kind, verbs))
+
+    def _check_complete(self) -> None:
+        """Checks all that was added, at the start."""
+        for method in self._starting_jobs:
+            if method not in self._handlers:
+                raise ConfigurationError(f"{method} is to start jobs, and is not served; add it")
+        if self._attached is not None:
+            server, handlers = self._attached
+            check_alone(server(), handlers)
 
     def _waiters(self, most: int) -> Waiters:
         return Waiters(most, self._telemetry, self._per_caller)
@@ -503,3 +560,11 @@ class Operations(Lifespan):
             raise ConfigurationError(
                 f"{method} is served by a servicer that was added before; add that after it"
             )
+
+
+def _unary_methods(behaviors: Mapping[str, Behavior]) -> dict[str, RpcMethod]:
+    """Returns the methods of this package's own services, by their full names."""
+    return {
+        method: UnaryMethod(method, LIBRARY_DOMAIN, *method_types.messages_of(method), behavior)
+        for method, behavior in behaviors.items()
+    }

@@ -10,26 +10,26 @@ counted (:class:`Waiters`). A call takes a place when it begins to wait, not whe
 for an operation that is done needs none. It gives its place back at its end, whatever that is.
 Without a free place a Wait answers at once, as it always may (P9); a Watch is refused.
 
-**prepare** runs on behalf of a call, with a context that is sync or async as the function itself
-is, not as the server is: any service runs on either kind.
+**prepare**, and a fallback servicer's methods, run on behalf of a call, with a context that is sync
+or async as the function itself is, not as the server is: any service runs on either kind.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from lro_grpc._errors import LimitReachedError, MalformedRequestError
+from lro_grpc._errors import LimitReachedError, LroError, MalformedRequestError
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.interrupts import only_errors
 from lro_grpc._runtime.threads import BoundedThreads
 from lro_grpc._server.hooks import result_of
 from lro_grpc._server.limits import Share
-from lro_grpc._server.rpc.hook_context import AsyncHookContext, HookContext
+from lro_grpc._server.rpc.hook_context import Aborted, AsyncHookContext, HookContext
 
 EMPTY = b""
 """A serialized ``google.protobuf.Empty``."""
@@ -114,6 +114,8 @@ class Call:
         """Whether ``identify`` was asked."""
         self.caller = caller or ""
         """The caller, as ``identify`` returned it; empty without one, and before the guard."""
+        self.check_again: Callable[[], Awaitable[None]] | None = None
+        """Lets the RPC in once more, as ``Admitted`` does; None until the guard has let it in."""
         self.headers: list[tuple[str, str]] = []
         """Initial metadata to answer with."""
         self.record: Record | None = None
@@ -150,16 +152,18 @@ class Call:
         if self._waits:
             self._waiters.leave(self.caller)
 
-    async def prepare(
+    async def run(
         self,
+        what: str,
         function: Callable[[Any, Any], Any],
         request: Any,
         threads: BoundedThreads,
     ) -> Any:
-        """Calls a ``prepare`` with the request and the RPC's context.
+        """Calls a function of the service's own with the request and the RPC's context.
 
         Args:
-            function: The ``prepare``.
+            what: The function, for the log.
+            function: A function, or a coroutine function.
             request: The request.
             threads: Where a ``def`` runs.
 
@@ -168,24 +172,32 @@ class Call:
             Aborted: If it has refused the request through the context.
         """
         is_async = inspect.iscoroutinefunction(function)
+        if not is_async and threads.is_full:
+            raise LimitReachedError(
+                f"{threads.most} threads run {what}, and as many calls wait for one as may;"
+                " try again later",
+                subject=self.method,
+            )
         context = (AsyncHookContext if is_async else HookContext)(self.context, self.caller)
-        if is_async:
-            prepared = await result_of(function(request, context), "prepare")
-        else:
-            if threads.is_full:
-                raise LimitReachedError(
-                    f"{threads.most} requests are checked, and as many wait for that as may;"
-                    " try again later",
-                    subject=self.method,
-                )
 
-            def call() -> Any:
-                with only_errors("prepare"):
-                    return function(request, context)
+        def call() -> Any:
+            with only_errors(what):
+                return function(request, context)
 
-            prepared = await threads.run("lro-prepare", call)
+        try:
+            if is_async:
+                answer = await result_of(function(request, context), what)
+            else:
+                answer = await threads.run(f"lro-{what}", call)
+        except (LroError, Aborted):
+            raise
+        except Exception:
+            context.raise_if_refused()  # as gRPC's generated methods set UNIMPLEMENTED, and raise
+            raise
+        finally:
+            context.is_over = True
         context.raise_if_refused()
-        return prepared
+        return answer
 
 
 Behavior = Callable[[bytes, Call], Coroutine[Any, Any, bytes]]

@@ -1,4 +1,4 @@
-"""The RPC's context as ``prepare`` and ``identify`` see it: a refusal is carried out later.
+"""The RPC's context as the service's own functions see it: a refusal is carried out later.
 
 An abort of gRPC's own cannot be taken back. But a request that was sent twice may be refused only
 because its first sending was faster; then the answer is the operation that this one has started.
@@ -61,6 +61,8 @@ class HookContext:
     def __init__(self, context: Any, caller: str = "") -> None:
         self.caller = caller
         """The caller, as ``identify`` returned it; empty without one, or in ``identify``."""
+        self.is_over = False
+        """Whether nobody waits for the function any more."""
         self._context = context
         self._code: grpc.StatusCode | None = None
         self._details = ""
@@ -68,6 +70,10 @@ class HookContext:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
+
+    def is_active(self) -> bool:
+        """Returns whether the RPC goes on; no context of a ``grpc.aio`` server says so itself."""
+        return not self.is_over
 
     def set_code(self, code: grpc.StatusCode) -> None:
         """Sets the RPC's code; one other than OK refuses the request."""

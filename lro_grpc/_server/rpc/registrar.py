@@ -18,6 +18,7 @@ import grpc.aio
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._server.decorator import BoundMethod
 from lro_grpc._server.rpc import method_types
+from lro_grpc._server.rpc.rivals import check_handlers, check_service
 from lro_grpc._server.rpc.servicer import Servicer
 
 AddMethod = Callable[[str, BoundMethod], None]
@@ -52,6 +53,7 @@ class Services:
 
     def add_long_running(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Adds each long-running method of services whose descriptors are known."""
+        check_handlers(handlers)
         for handler in handlers:
             if isinstance(handler, grpc.ServiceRpcHandler):
                 self.names.append(handler.service_name())
@@ -66,8 +68,10 @@ class Services:
         """Returns the methods that are not long-running, nor served in another way.
 
         Raises:
-            ConfigurationError: If one is long-running, but its service's descriptor is not known.
+            ConfigurationError: If one is long-running, but its service's descriptor is not known;
+                or if the operations serve that service themselves.
         """
+        check_service(service)
         others = {}
         for name, handler in handlers.items():
             method = f"/{service}/{name}"

@@ -109,12 +109,18 @@ class OperationsService:
         admitted = await self._store.admit(
             "operations.list", request.name, request, call, named=False
         )
+        return (await self.listed(admitted, request)).SerializeToString()
+
+    async def listed(
+        self, admitted: Admitted, request: operations_pb2.ListOperationsRequest
+    ) -> operations_pb2.ListOperationsResponse:
+        """Returns the answer to a List, for a call that was let in."""
         page, next_page_token = await self.page(admitted, request)
         answer = operations_pb2.ListOperationsResponse(next_page_token=next_page_token)
         answer.operations.extend(map(operations_pb2.Operation.FromString, page.operations))
         if request.return_partial_success:
             answer.unreachable.extend(page.unreachable)
-        return answer.SerializeToString()
+        return answer
 
     async def page(
         self,

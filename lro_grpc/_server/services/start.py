@@ -257,7 +257,9 @@ class Starter:
     async def _prepared(self, request: Message, call: Call) -> Prepared:
         prepared = None
         if self._prepare is not None:
-            prepared = await call.prepare(self._prepare, self._declared(request), self._threads)
+            prepared = await call.run(
+                "prepare", self._prepare, self._declared(request), self._threads
+            )
         if prepared is not None and not isinstance(prepared, Prepared):
             raise ConfigurationError(
                 f"the prepare of {self._handler.method} returned {type(prepared).__qualname__};"

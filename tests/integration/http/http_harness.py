@@ -179,6 +179,7 @@ def serving(
     servicer: Any = None,
     *,
     options: Mapping[str, Any] | None = None,
+    attach: Mapping[str, Any] | None = None,
     store: str | Store = "memory:",
     **how: Any,
 ) -> Iterator[Gatewayed]:
@@ -189,6 +190,7 @@ def serving(
             ``grpc.server``, "channel" for one that reaches them through a channel.
         servicer: The fleet.
         options: What the gateway is to be given.
+        attach: What ``attach`` is to be given.
         store: As for ``Operations``.
         **how: More arguments of ``Operations``.
     """
@@ -200,7 +202,7 @@ def serving(
     stages: list[asyncio.Event] = []
 
     def prepare(server: Any) -> int:
-        registrar = operations.attach(server)
+        registrar = operations.attach(server, **(attach or {}))
         if servicer is not None:
             fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(servicer, registrar)
         port: int = server.add_insecure_port("127.0.0.1:0")

@@ -1,0 +1,87 @@
+"""Servicers that a server has beside the operations, and that would take each other's calls.
+
+gRPC asks what was added to a server in turn, and the first that knows a method serves it. So of two
+that serve google.longrunning.Operations, one would answer NOT_FOUND for all that is the other's.
+Neither may be added, then, be it before ``attach``, through its registrar, or after it.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import grpc
+
+from lro_grpc._errors import ConfigurationError
+from lro_grpc._server.rpc.handlers import MethodHandlers
+
+OWN_SERVICES = ("google.longrunning.Operations", "lro.v1.OperationControlService")
+
+
+def check_alone(server: Any, own: MethodHandlers | None = None) -> None:
+    """Checks that a server has no rival, as far as can be seen.
+
+    Args:
+        server: The server.
+        own: The handlers of the operations, once they were added to it.
+
+    Raises:
+        ConfigurationError: If it has one.
+    """
+    for held in _held_by(server):
+        if isinstance(held, dict):
+            for method in filter(_is_method, held):
+                check_service(method.split("/")[1])
+        elif isinstance(held, (list, tuple)):
+            check_handlers(one for one in held if one is not own)
+
+
+def check_handlers(handlers: Iterable[object]) -> None:
+    """Checks that none of a server's handlers is a rival of the operations.
+
+    Raises:
+        ConfigurationError: If one is.
+    """
+    for handler in handlers:
+        if isinstance(handler, MethodHandlers):
+            raise ConfigurationError(
+                "the server has lro_grpc.Operations attached, and those of two would hide each"
+                " other's operations; attach one, and add all servicers to its registrar"
+            )
+        if isinstance(handler, grpc.ServiceRpcHandler):
+            check_service(handler.service_name())
+
+
+def check_service(service: str | None) -> None:
+    """Checks that a service is not one of the operations' own.
+
+    Raises:
+        ConfigurationError: If it is.
+    """
+    if service in OWN_SERVICES:
+        raise ConfigurationError(
+            f"the server has another servicer of {service}, and the two would hide each other's"
+            " operations; take it out, or give a servicer of google.longrunning.Operations to"
+            " operations.attach(server, fallback=...), which asks it for its own",
+            reason="SERVED_TWICE",
+            metadata={"service": service},
+        )
+
+
+def _is_method(key: object) -> bool:
+    return isinstance(key, str) and key.startswith("/")
+
+
+def _held_by(server: Any) -> Iterator[object]:
+    """Yields what a server holds, among it the handlers that were added: lists, and dicts by names.
+
+    grpcio has no public way to ask: a ``grpc.server`` has them in its state; a ``grpc.aio`` server
+    in an object that shows them to the garbage collector alone.
+    """
+    state = getattr(server, "_state", None)
+    if state is not None:
+        yield getattr(state, "generic_handlers", ())
+        yield getattr(state, "registered_method_handlers", {})
+    else:
+        yield from gc.get_referents(getattr(server, "_server", None))
