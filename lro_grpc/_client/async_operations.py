@@ -21,7 +21,7 @@ from lro_grpc._client.calls import (
 )
 from lro_grpc._client.connection import AsyncConnection, CallMetadata
 from lro_grpc._client.plan import RPC_TIMEOUT, get_call
-from lro_grpc._client.session import Session
+from lro_grpc._client.session import Session, WaitMode
 from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, DEFAULT_RETRY, Backoff, Retry
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ class AsyncOperationsClient:
         retry: When a single call that failed is made again, None for never; its codes are outlived
             by a future's wait, too. ``wait``, and a resume, which is not the same when it is
             repeated, are made once in any case.
+        wait: How a future waits: ``"auto"`` by WatchOperation or WaitOperation where the server has
+            them, ``"poll"`` by GetOperation alone, for a server whose other two are not to be
+            trusted.
         clock: The clock; for tests.
         random: Gives numbers uniform in [0, 1); for tests.
     """
@@ -57,6 +60,7 @@ class AsyncOperationsClient:
         call_metadata: CallMetadata = (),
         backoff: Backoff = DEFAULT_BACKOFF,
         retry: Retry | None = DEFAULT_RETRY,
+        wait: WaitMode = "auto",
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
@@ -64,6 +68,7 @@ class AsyncOperationsClient:
             AsyncConnection(channel, call_metadata),
             backoff=backoff,
             retry=retry,
+            wait=wait,
             clock=clock,
             random=random,
         )

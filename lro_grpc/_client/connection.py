@@ -21,15 +21,15 @@ from lro_grpc._wire import headers, request_params
 
 CallMetadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
-_unimplemented: weakref.WeakKeyDictionary[Any, plan.Unimplemented] = weakref.WeakKeyDictionary()
-"""The methods that the server of each channel lacks, whichever client has found it out."""
+_unusable: weakref.WeakKeyDictionary[Any, plan.Unusable] = weakref.WeakKeyDictionary()
+"""The methods that cannot be used on each channel, whichever client has found it out."""
 
 
 class Connection(Protocol):
     """The RPCs that a watcher and single calls need of a server. Awaited on one event loop."""
 
-    unimplemented: plan.Unimplemented
-    """The methods that the server lacks."""
+    unusable: plan.Unusable
+    """The methods that cannot be used with the server."""
 
     async def call(self, call: plan.Call) -> plan.Reply:
         """Makes a unary call; its error is in the reply."""
@@ -50,7 +50,7 @@ class _ChannelConnection:
     def __init__(
         self, channel: grpc.Channel | grpc.aio.Channel, call_metadata: CallMetadata
     ) -> None:
-        self.unimplemented = _unimplemented.setdefault(channel, plan.Unimplemented())
+        self.unusable = _unusable.setdefault(channel, plan.Unusable())
         self._operations = operations_pb2_grpc.OperationsStub(channel)  # type: ignore[no-untyped-call]
         self._control: Any = operation_control_service_pb2_grpc.OperationControlServiceStub(channel)
         self._call_metadata = tuple(call_metadata)

@@ -22,7 +22,7 @@ from lro_grpc._client.connection import CallMetadata, ThreadConnection
 from lro_grpc._client.future import OperationFuture
 from lro_grpc._client.plan import RPC_TIMEOUT, Call, get_call
 from lro_grpc._client.scheduler import SCHEDULER
-from lro_grpc._client.session import Session
+from lro_grpc._client.session import Session, WaitMode
 from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, DEFAULT_RETRY, Backoff, Retry
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ class OperationsClient:
         retry: When a single call that failed is made again, None for never; its codes are outlived
             by a future's wait, too. ``wait``, and a resume, which is not the same when it is
             repeated, are made once in any case.
+        wait: How a future waits: ``"auto"`` by WatchOperation or WaitOperation where the server has
+            them, ``"poll"`` by GetOperation alone, for a server whose other two are not to be
+            trusted.
         clock: The clock; for tests.
         random: Gives numbers uniform in [0, 1); for tests.
     """
@@ -56,6 +59,7 @@ class OperationsClient:
         call_metadata: CallMetadata = (),
         backoff: Backoff = DEFAULT_BACKOFF,
         retry: Retry | None = DEFAULT_RETRY,
+        wait: WaitMode = "auto",
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
@@ -63,6 +67,7 @@ class OperationsClient:
             ThreadConnection(channel, call_metadata),
             backoff=backoff,
             retry=retry,
+            wait=wait,
             clock=clock,
             random=random,
         )

@@ -25,10 +25,20 @@ either        GetOperation       not at all; a pause lies between two of them
 Those who want the end alone are served by Wait even where there is a Watch: it costs one message
 instead of one for each change.
 
-**Methods that a server lacks.** Only Get is required (P6). A Watch or a Wait that is answered
-UNIMPLEMENTED is not tried again for ten minutes, by any client of the same channel. What refuses a
-Watch with another error, such as a proxy that lets no stream through, may still let a Wait
-through: that goes next, and the Watch rests for 30 s.
+**Methods that cannot be used.** Only Get is required (P6), and a client may be made to poll. A
+Watch or a Wait that is answered UNIMPLEMENTED is not tried again for ten minutes, by any client of
+the same channel. What refuses a Watch with another error, such as a proxy that lets no stream
+through, may still let a Wait through: that goes next, and the Watch rests for 30 s. A call that
+fails with an error to be waited out is followed by Gets until one is answered: they are small, and
+kill no server. If the next Watch or Wait then fails again, it is what the server, or the way to it,
+does not survive: it, too, is not tried again for ten minutes. A deadline that passes counts for
+nothing here.
+
+**Answers that are doubted.** An answer to a Watch or a Wait lacks something if the metadata that
+was there has gone; or if it is done and has neither response nor error, or a response without a
+type, or an error without a code. Some services have no result to give (P2), and some servers answer
+a Wait at random. So one Get decides, and nothing is believed before it. If it contradicts the
+answer, the server is polled for ten minutes, as one without the two methods.
 
 **Errors.** UNAVAILABLE is waited out. DEADLINE_EXCEEDED means "not done yet", and a Get goes next,
 which a server that let a Wait run into its deadline may still answer. CANCELLED comes from a
@@ -57,7 +67,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Generator
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from google.longrunning import operations_pb2
 from google.protobuf.message import Message
@@ -84,8 +94,10 @@ _WATCH_COOL_DOWN = 30.0
 """How long a Watch that was refused is not tried again."""
 _LAST_POLL_TIME = 0.5
 """How long a wait goes on at most after its end, for the answer to its last poll."""
-_UNIMPLEMENTED_FOR = 600.0
-"""How long a method that was answered UNIMPLEMENTED is not tried again."""
+_UNUSABLE_FOR = 600.0
+"""How long a method that cannot be used is not tried again."""
+_MOST_FAILED_IN_A_ROW = 2
+"""How often in a row a Watch or a Wait may fail though Gets are answered."""
 _MOST_CANCELLED_IN_A_ROW = 3
 """How often in a row a server may answer CANCELLED, as one that shuts down does."""
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 3600.0
@@ -98,8 +110,8 @@ WATCH, WAIT, GET = "WatchOperation", "WaitOperation", "GetOperation"
 _TRANSIENT = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED})
 
 
-class Unimplemented:
-    """The methods that a channel's server answered UNIMPLEMENTED to, remembered for ten minutes.
+class Unusable:
+    """The methods that cannot be used with a channel's server, remembered for ten minutes.
 
     Not for ever: the server may be upgraded under a client that lives on.
     """
@@ -108,8 +120,8 @@ class Unimplemented:
         self._until: dict[str, float] = {}
 
     def add(self, method: str, now: float) -> None:
-        """Remembers that the server does not have the method."""
-        self._until[method] = now + _UNIMPLEMENTED_FOR
+        """Remembers that the method cannot be used."""
+        self._until[method] = now + _UNUSABLE_FOR
 
     def has(self, method: str, now: float) -> bool:
         """Whether the method is not worth trying."""
@@ -143,6 +155,8 @@ class Watch:
     """Its request."""
     idle_timeout: float
     """How many seconds are too long."""
+    method: ClassVar[str] = WATCH
+    """The RPC's name."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -177,6 +191,8 @@ class Reply:
     """The response of a ``Call``."""
     poll_after: float | None = None
     """The seconds after which the server wants the next Get, if it says so."""
+    is_doubted: bool = False
+    """Whether the response of a Watch or a Wait is doubted, and so not in the snapshot."""
 
 
 Steps: TypeAlias = "Generator[Step, Reply | None, None]"
@@ -284,7 +300,8 @@ def follow_steps(
     until: Callable[[], float],
     backoff: Backoff,
     outlives: frozenset[Code],
-    unimplemented: Unimplemented,
+    polls: bool,
+    unusable: Unusable,
     clock: Callable[[], float],
     random: Callable[[], float],
 ) -> Steps:
@@ -296,7 +313,8 @@ def follow_steps(
         until: Returns the time until which anybody waits.
         backoff: The pauses.
         outlives: The codes that are waited out, beside those that always are.
-        unimplemented: The methods that the server lacks; the plan adds those that it finds.
+        polls: Whether to use Get alone.
+        unusable: The methods that cannot be used; the plan adds those that it finds.
         clock: Gives the present time in seconds.
         random: Gives numbers uniform in [0, 1).
 
@@ -306,7 +324,8 @@ def follow_steps(
     name = snapshot.operation.name
     pauses = backoff.pauses(random)
     watch_from = clock()
-    timed_out = watch_refused = False
+    failed = watch_refused = False
+    failed_in_a_row = {WATCH: 0, WAIT: 0, GET: 0}
     cancelled_in_a_row = 0
     while not snapshot.operation.done:
         now = clock()
@@ -314,18 +333,27 @@ def follow_steps(
         if left <= 0:  # The last polls are up to those who wait.
             yield Sleep(_LAST_POLL_TIME)
             continue
+        only_get = polls or failed
         step, server_wait = _next_step(
             name,
-            can_watch=wants_updates()
+            can_watch=not only_get
+            and wants_updates()
             and now >= watch_from
             and not watch_refused
-            and not unimplemented.has(WATCH, now),
-            can_wait=not unimplemented.has(WAIT, now),
-            timed_out=timed_out,
+            and not unusable.has(WATCH, now),
+            can_wait=not only_get and not unusable.has(WAIT, now),
             server_wait=min(_SHORT_WAIT if wants_updates() else _LONG_WAIT, left),
         )
         reply = yield step
         assert reply is not None
+        if reply.is_doubted:
+            doubted = reply.message
+            step, server_wait = get_call(name, RPC_TIMEOUT), 0.0
+            reply = yield step
+            assert reply is not None
+            if reply.error is None and reply.message != doubted:
+                unusable.add(WATCH, clock())
+                unusable.add(WAIT, clock())
         if snapshot.operation.done:
             return
         ended = clock()
@@ -333,27 +361,57 @@ def follow_steps(
         timed_out = code is Code.DEADLINE_EXCEEDED
         cancelled_in_a_row = cancelled_in_a_row + 1 if code is Code.CANCELLED else 0
 
-        if code is Code.UNIMPLEMENTED and not (isinstance(step, Call) and step.method == GET):
-            unimplemented.add(WATCH if isinstance(step, Watch) else WAIT, ended)
+        if code is Code.UNIMPLEMENTED and step.method != GET:
+            unusable.add(step.method, ended)
             continue
         was_held = server_wait > 0 and ended - now >= min(_HELD_FROM, server_wait) * 0.9
-        if isinstance(step, Watch) and snapshot.answered_at < now:
+        if step.method == WATCH and snapshot.answered_at < now:
             was_held = False  # The server has but taken its time to refuse it.
         is_transient = 0 < cancelled_in_a_row <= _MOST_CANCELLED_IN_A_ROW or (
             reply.error is not None and _may_pass(reply.error, outlives)
         )
-        watch_refused = isinstance(step, Watch) and not was_held
-        if watch_refused and not is_transient:
+        if step.method != GET:
+            watch_refused = step.method == WATCH and not was_held
+        if watch_refused and step.method == WATCH and not is_transient:
             watch_from = ended + _WATCH_COOL_DOWN
             continue
-        if reply.error and not is_transient and not isinstance(step, Watch):
+        if reply.error and not is_transient and step.method != WATCH:
             raise reply.error
+        failed = reply.error is not None
+        if reply.error is None or (step.method == WATCH and was_held):
+            failed_in_a_row[step.method] = 0
+        elif not timed_out:
+            failed_in_a_row[step.method] += 1
+            if step.method != GET and failed_in_a_row[step.method] >= _MOST_FAILED_IN_A_ROW:
+                unusable.add(step.method, ended)
         if was_held:
             pauses = backoff.pauses(random)
         if not was_held or (reply.error and not timed_out):
             pause = _pause(next(pauses), reply, random)
             if pause > 0:
                 yield Sleep(pause)
+
+
+def lacks_something(known: operations_pb2.Operation, answer: operations_pb2.Operation) -> bool:
+    """Whether an answer to a Watch or a Wait is to be confirmed by a Get.
+
+    Args:
+        known: The latest knowledge of the operation.
+        answer: The answer.
+    """
+    before, after = known.metadata, answer.metadata
+    if before.type_url and (
+        before.type_url != after.type_url or bool(before.value) > bool(after.value)
+    ):
+        return True
+    if not answer.done:
+        return False
+    match answer.WhichOneof("result"):
+        case "response":
+            return not answer.response.type_url
+        case "error":
+            return not answer.error.code
+    return True
 
 
 def _may_pass(error: LroError, outlives: frozenset[Code]) -> bool:
@@ -386,13 +444,13 @@ def _pause(own: float, reply: Reply, random: Callable[[], float]) -> float:
 
 
 def _next_step(
-    name: str, *, can_watch: bool, can_wait: bool, timed_out: bool, server_wait: float
+    name: str, *, can_watch: bool, can_wait: bool, server_wait: float
 ) -> tuple[Watch | Call, float]:
     """Returns the best call that there is, and for how many seconds the server may hold it."""
-    if can_watch and not timed_out:
+    if can_watch:
         request = operation_control_service_pb2.WatchOperationRequest(name=name)
         return Watch(request, _WATCH_IDLE_TIMEOUT), math.inf
-    if can_wait and not timed_out:
+    if can_wait:
         limit = timedelta(seconds=server_wait + _WAIT_DEADLINE_MARGIN)
         return wait_call(name, timedelta(seconds=server_wait), limit), server_wait
     return get_call(name, RPC_TIMEOUT), 0.0

@@ -22,6 +22,7 @@ from lro_grpc._client.future import OperationFuture
 from lro_grpc._client.operations import OperationsClient
 from lro_grpc._client.plan import Call, Reply, Sleep, Step, call_steps
 from lro_grpc._client.scheduler import SCHEDULER
+from lro_grpc._client.session import WaitMode
 from lro_grpc._runtime.backoff import DEFAULT_RETRY, Retry
 from lro_grpc._runtime.clock import Clock, SystemClock
 from lro_grpc._runtime.steps import async_drive, drive
@@ -158,6 +159,7 @@ class ServiceClient(_ServiceClient):
             given.
         retry: When a start that has a ``request_id`` is made again; None for never (C2, C3). Also
             of ``operations`` unless given.
+        wait: How a future waits, as for ``operations`` unless given.
         new_request_id: Makes a ``request_id``.
         clock: The clock; for tests.
         random: Gives numbers uniform in [0, 1); for tests.
@@ -173,13 +175,14 @@ class ServiceClient(_ServiceClient):
         operations: OperationsClient | None = None,
         call_metadata: CallMetadata = (),
         retry: Retry | None = DEFAULT_RETRY,
+        wait: WaitMode = "auto",
         new_request_id: Callable[[], str] = random_uuid,
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
         super().__init__(channel, call_metadata, retry, new_request_id, clock, random)
         self.operations = operations or OperationsClient(
-            channel, call_metadata=call_metadata, retry=retry
+            channel, call_metadata=call_metadata, retry=retry, wait=wait
         )
 
     def _start(
@@ -257,6 +260,7 @@ class AsyncServiceClient(_ServiceClient):
             given.
         retry: When a start that has a ``request_id`` is made again; None for never (C2, C3). Also
             of ``operations`` unless given.
+        wait: How a future waits, as for ``operations`` unless given.
         new_request_id: Makes a ``request_id``.
         clock: The clock; for tests.
         random: Gives numbers uniform in [0, 1); for tests.
@@ -272,13 +276,14 @@ class AsyncServiceClient(_ServiceClient):
         operations: AsyncOperationsClient | None = None,
         call_metadata: CallMetadata = (),
         retry: Retry | None = DEFAULT_RETRY,
+        wait: WaitMode = "auto",
         new_request_id: Callable[[], str] = random_uuid,
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
         super().__init__(channel, call_metadata, retry, new_request_id, clock, random)
         self.operations = operations or AsyncOperationsClient(
-            channel, call_metadata=call_metadata, retry=retry
+            channel, call_metadata=call_metadata, retry=retry, wait=wait
         )
 
     async def _start(

@@ -6,7 +6,7 @@ import random as random_module
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from google.longrunning import operations_pb2
 
@@ -18,6 +18,9 @@ from lro_grpc._runtime import backoff
 from lro_grpc._runtime.clock import Clock, SystemClock
 from lro_grpc._runtime.steps import async_drive
 
+WaitMode: TypeAlias = Literal["auto", "poll"]
+"""How an operation is waited for: by the best call that the server has, or by Get alone."""
+
 
 class Session:
     """The connection of one client, with the policies by which the client uses it.
@@ -26,8 +29,12 @@ class Session:
         connection: The server.
         backoff: The pauses between polls, and after UNAVAILABLE.
         retry: When a single call is made again, and what a wait outlives.
+        wait: The calls by which operations are followed.
         clock: The clock.
         random: Gives numbers uniform in [0, 1).
+
+    Raises:
+        ValueError: If ``wait`` is another text.
     """
 
     def __init__(
@@ -36,12 +43,16 @@ class Session:
         *,
         backoff: backoff.Backoff = backoff.DEFAULT_BACKOFF,
         retry: backoff.Retry | None = backoff.DEFAULT_RETRY,
+        wait: WaitMode = "auto",
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
+        if wait not in get_args(WaitMode):
+            raise ValueError(f'wait is {wait!r}; give "auto" or "poll"')
         self._connection = connection
         self._backoff = backoff
         self._retry = retry
+        self._polls = wait == "poll"
         self._clock = clock or SystemClock()
         self._random = random
         self._lock = threading.Lock()
@@ -98,6 +109,7 @@ class Session:
             known,
             backoff=self._backoff,
             outlives=plan.codes_of(self._retry),
+            polls=self._polls,
             clock=self._clock,
             random=self._random,
         )

@@ -82,6 +82,7 @@ class Watcher:
         operation: Its latest known state.
         backoff: The pauses between polls, and after UNAVAILABLE.
         outlives: The codes that a wait outlives, beside those that every wait does.
+        polls: Whether to use Get alone.
         clock: The clock.
         random: Gives numbers uniform in [0, 1).
     """
@@ -93,6 +94,7 @@ class Watcher:
         *,
         backoff: backoff.Backoff,
         outlives: frozenset[Code],
+        polls: bool,
         clock: Clock,
         random: Callable[[], float],
     ) -> None:
@@ -100,6 +102,7 @@ class Watcher:
         self._connection = connection
         self._backoff = backoff
         self._outlives = outlives
+        self._polls = polls
         self._clock = clock
         self._random = random
         self._waiters: set[_Waiter] = set()
@@ -216,7 +219,8 @@ class Watcher:
             until=self._followed_until,
             backoff=self._backoff,
             outlives=self._outlives,
-            unimplemented=self._connection.unimplemented,
+            polls=self._polls,
+            unusable=self._connection.unusable,
             clock=self._clock.monotonic,
             random=self._random,
         )
@@ -281,7 +285,7 @@ class Watcher:
                 self.snapshot.answer_due = (
                     self._clock.monotonic() + step.server_wait.total_seconds()
                 )
-                reply = self._take_in(await self._connection.call(step))
+                reply = self._take_in(await self._connection.call(step), may_doubt=True)
                 self.snapshot.answer_due = math.inf
                 return reply
 
@@ -303,8 +307,8 @@ class Watcher:
                         return self._take_in(plan.Reply(error))
                     if (operation := reading.result()) is None:
                         return plan.Reply()
-                    taken = self._take_in(plan.Reply(message=operation))
-                    if taken.error is not None:
+                    taken = self._take_in(plan.Reply(message=operation), may_doubt=True)
+                    if taken.error is not None or taken.is_doubted:
                         return taken
                     self._is_streaming = True
         except LroError as error:
@@ -348,31 +352,28 @@ class Watcher:
                 one.cancel()
             await asyncio.gather(*both, return_exceptions=True)
 
-    def _take_in(self, reply: plan.Reply, *, requested_at: float = math.inf) -> plan.Reply:
+    def _take_in(
+        self, reply: plan.Reply, *, requested_at: float = math.inf, may_doubt: bool = False
+    ) -> plan.Reply:
         """Updates the snapshot by the reply to a call, and returns the reply.
 
         Args:
             reply: The reply; becomes an error if its message is about another operation.
             requested_at: The time at which a Get was made: its state is of then, or later.
+            may_doubt: Whether the snapshot stays as it is if the message lacks something.
         """
-        try:
-            if reply.error is None:
-                self._update(reply.message, is_stale=requested_at < self.snapshot.answered_at)
-        except LroError as error:
-            reply = plan.Reply(error)
+        known = self.snapshot.operation
+        if reply.error is None and reply.message.name != known.name:
+            reply = plan.Reply(_wrong_operation(reply.message.name, known.name))
+        if reply.error is None:
+            if may_doubt and not known.done and plan.lacks_something(known, reply.message):
+                return dataclasses.replace(reply, is_doubted=True)
+            self._update(reply.message, is_stale=requested_at < self.snapshot.answered_at)
         self.snapshot.error = reply.error
         return reply
 
     def _update(self, operation: operations_pb2.Operation, *, is_stale: bool) -> None:
         known = self.snapshot.operation
-        if operation.name != known.name:
-            raise LroError(
-                f"the server returned {operation.name!r} when asked for {known.name!r}",
-                code=Code.INTERNAL,
-                reason="WRONG_OPERATION",
-                domain=LIBRARY_DOMAIN,
-                metadata={"expected": known.name, "actual": operation.name},
-            )
         self.snapshot.answered_at = self._clock.monotonic()
         if not known.done and (operation.done or not is_stale) and operation != known:
             self.snapshot.operation = operation
@@ -382,6 +383,16 @@ class Watcher:
     def _notify(self) -> None:
         for waiter in self._waiters:
             waiter.updated.set()
+
+
+def _wrong_operation(actual: str, expected: str) -> LroError:
+    return LroError(
+        f"the server returned {actual!r} when asked for {expected!r}",
+        code=Code.INTERNAL,
+        reason="WRONG_OPERATION",
+        domain=LIBRARY_DOMAIN,
+        metadata={"expected": expected, "actual": actual},
+    )
 
 
 def _copy_of(error: LroError) -> LroError:

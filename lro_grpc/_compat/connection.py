@@ -25,7 +25,7 @@ class WrappedConnection(ABC):
     """
 
     def __init__(self, wrapped: Wrapped) -> None:
-        self.unimplemented = plan.Unimplemented()
+        self.unusable = plan.Unusable()
         self._functions = {plan.GET: wrapped.refresh, "CancelOperation": wrapped.cancel}
 
     async def call(self, call: plan.Call) -> plan.Reply:

@@ -13,7 +13,7 @@ from lro_grpc._client.connection import AsyncConnection, ThreadConnection
 from lro_grpc._client.future import OperationFuture
 from lro_grpc._client.future_state import FutureState
 from lro_grpc._client.payloads import MetadataT, ResponseT
-from lro_grpc._client.session import Session
+from lro_grpc._client.session import Session, WaitMode
 from lro_grpc._compat.connection import AsyncWrappedConnection, ThreadWrappedConnection
 from lro_grpc._compat.wrapped import parts_of
 from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, DEFAULT_RETRY, Backoff, Retry
@@ -83,6 +83,7 @@ def future(
     channel: grpc.Channel | None = None,
     backoff: Backoff = DEFAULT_BACKOFF,
     retry: Retry | None = DEFAULT_RETRY,
+    wait: WaitMode = "auto",
 ) -> OperationFuture[R, M]:
     """Turns the operation that a Google client returned into a future.
 
@@ -104,6 +105,7 @@ def future(
             WaitOperation, Pause, Resume, Delete.
         backoff: The pauses between polls, and after UNAVAILABLE.
         retry: As for an ``OperationsClient``.
+        wait: As for an ``OperationsClient``, where a channel is given.
 
     Returns:
         A future whose results, metadata and updates are of these types. An
@@ -122,7 +124,7 @@ def future(
     wrapped = parts_of(operation)
     connection = ThreadConnection(channel, ()) if channel else ThreadWrappedConnection(wrapped)
     return GoogleOperationFuture(
-        Session(connection, backoff=backoff, retry=retry),
+        Session(connection, backoff=backoff, retry=retry, wait=wait),
         operation.operation,
         response or wrapped.response,
         metadata or wrapped.metadata,
@@ -137,6 +139,7 @@ def async_future(
     channel: grpc.aio.Channel | None = None,
     backoff: Backoff = DEFAULT_BACKOFF,
     retry: Retry | None = DEFAULT_RETRY,
+    wait: WaitMode = "auto",
 ) -> AsyncOperationFuture[R, M]:
     """Turns the operation that an async Google client returned into a future.
 
@@ -150,7 +153,7 @@ def async_future(
     wrapped = parts_of(operation)
     connection = AsyncConnection(channel, ()) if channel else AsyncWrappedConnection(wrapped)
     return AsyncGoogleOperationFuture(
-        Session(connection, backoff=backoff, retry=retry),
+        Session(connection, backoff=backoff, retry=retry, wait=wait),
         operation.operation,
         response or wrapped.response,
         metadata or wrapped.metadata,

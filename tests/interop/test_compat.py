@@ -628,6 +628,15 @@ def test_with_the_clients_channel_the_server_is_waited_at(side: Side, server: Se
     assert raised.value.code is Code.NOT_FOUND
 
 
+def test_the_server_is_polled_over_the_clients_channel_where_the_caller_says_so(
+    side: Side, server: Server
+) -> None:
+    google = wrapped(side, server.start("i"))
+    future = side.wrap(google, channel=side.channel, wait="poll")
+    assert side.run(future.result()).size_bytes == 4096
+    assert set(server.calls.methods) == {"CreateInstance", "GetOperation"}
+
+
 def test_an_operation_of_the_other_stack_is_refused(side: Side, server: Server) -> None:
     google = wrapped(side, server.start("i"))
     other = compat.future if side.is_async else compat.async_future

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lro_grpc._client import plan
-from lro_grpc._client.session import Session
+from lro_grpc._client.session import Session, WaitMode
 from lro_grpc._errors import Code, LroError, OperationTimeoutError
 from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, DEFAULT_RETRY, Backoff, Retry
 
@@ -37,7 +37,10 @@ def running(name: str = NAME, *, step: int = 0) -> operations_pb2.Operation:
 
 
 def done(name: str = NAME) -> operations_pb2.Operation:
-    return operations_pb2.Operation(name=name, done=True)
+    one = operations_pb2.Operation(name=name, done=True)
+    one.metadata.Pack(Timestamp(seconds=99))
+    one.response.Pack(Timestamp(seconds=7))
+    return one
 
 
 def failed(code: Code, *, retry_after: float | None = None) -> LroError:
@@ -93,9 +96,10 @@ class World:
         self.polls_after: float | None = None
         self.pauses: list[float] = []
         self.open = 0
-        self.unimplemented = plan.Unimplemented()
+        self.unusable = plan.Unusable()
         self.backoff = DEFAULT_BACKOFF
         self.retry = DEFAULT_RETRY
+        self.mode: WaitMode = "auto"
         self.restart()
         worlds.append(self)
 
@@ -117,6 +121,7 @@ class World:
             self,
             backoff=self.backoff,
             retry=self.retry,
+            wait=self.mode,
             clock=self,
             random=lambda: self.random,
         )
@@ -335,11 +340,14 @@ def test_pauses_begin_anew_after_a_wait_that_was_held() -> None:
     assert world.pauses[5] == world.pauses[0] < world.pauses[4]
 
 
-def test_a_server_that_went_down_is_asked_again_after_a_pause_only() -> None:
-    world = World(scripted((20, failed(Code.UNAVAILABLE)), (0.01, done())))
+def test_a_server_that_went_down_is_asked_again_after_a_pause_only_and_by_a_get() -> None:
+    down = (0.01, failed(Code.UNAVAILABLE))
+    world = World(
+        scripted((20, failed(Code.UNAVAILABLE)), down, down, (0.01, running()), (5, done()))
+    )
     world.wait()
-    assert world.methods == [WAIT, WAIT]
-    assert len(world.pauses) == 1
+    assert world.methods == [WAIT, GET, GET, GET, WAIT]
+    assert len(world.pauses) == 4
 
 
 def test_after_a_wait_without_an_answer_comes_a_get() -> None:
@@ -355,14 +363,14 @@ def test_another_error_ends_the_wait(code: Code, method: str) -> None:
     """P13: nothing else is."""
     world = World(lambda call: (0.01, failed(code)))
     if method == GET:
-        world.unimplemented.add(WAIT, world.now)
+        world.unusable.add(WAIT, world.now)
     with pytest.raises(LroError) as caught:
         world.wait()
     assert caught.value.code is code
     assert world.methods == [method]
 
 
-def test_get_unimplemented_ends_the_wait() -> None:
+def test_get_unusable_ends_the_wait() -> None:
     world = World(lambda call: (0.01, failed(Code.UNIMPLEMENTED)))
     with pytest.raises(LroError) as caught:
         world.wait()
@@ -405,7 +413,7 @@ def test_an_operation_that_is_done_before_the_timeout_is_no_timeout(
 @pytest.mark.parametrize("seconds", [0.1, 0.4])
 def test_a_slow_server_has_half_a_second_to_answer_the_last_poll(seconds: float) -> None:
     world = World(lambda call: (seconds, done() if len(world.calls) > 1 else running()))
-    world.unimplemented.add(WAIT, world.now)
+    world.unusable.add(WAIT, world.now)
     world.backoff = Backoff(timedelta(seconds=100), maximum=timedelta(seconds=100), jitter=False)
     world.restart()
     world.wait(3)
@@ -565,7 +573,7 @@ def test_when_every_other_task_is_cancelled_a_wait_does_not_go_on_for_ever() -> 
 @pytest.mark.parametrize("turns", range(8))
 def test_a_get_that_was_given_up_takes_no_other_along(turns: int) -> None:
     world = honest(10, has_wait=False)
-    world.unimplemented.add(WAIT, world.now)
+    world.unusable.add(WAIT, world.now)
 
     async def refresh_then_wait() -> None:
         given_up = asyncio.ensure_future(world.watcher.refresh())
@@ -613,7 +621,7 @@ def test_a_wait_outlives_the_codes_of_the_retry_as_long_as_it_lasts(
     world = World(lambda call: (0.01, failed(code) if world.now < 1060 else done()))
     world.retry = Retry(codes={code})
     if method == GET:
-        world.unimplemented.add(WAIT, world.now)
+        world.unusable.add(WAIT, world.now)
     world.restart()
     world.wait()
     assert 60 < world.now - 1000 < 65
@@ -653,6 +661,144 @@ def test_a_timeout_ends_a_pause_that_a_server_asks_for() -> None:
     world.wait(2)
     assert world.methods == [WAIT, GET]
     assert world.now == pytest.approx(1002.01)
+
+
+# Servers whose Wait is not to be trusted:
+
+
+def lie(**fields: Any) -> operations_pb2.Operation:
+    return operations_pb2.Operation(name=NAME, done=True, **fields)
+
+
+LIES = [
+    lie(),
+    lie(response={}),
+    lie(response={"value": b"\x08\x07"}),
+    lie(error={}),
+    lie(error={"message": "no"}),
+]
+
+
+@pytest.mark.parametrize("answer", LIES, ids=str)
+@pytest.mark.parametrize("watches", [False, True])
+def test_a_done_answer_that_lacks_something_is_confirmed_and_its_server_polled_from_then_on(
+    answer: operations_pb2.Operation, watches: bool
+) -> None:
+    def server(call: plan.Call) -> Answer:
+        if call.method == WAIT:
+            return 0.01, answer
+        return 0.01, done() if world.now >= 1010 else running(step=1)
+
+    world = World(server, watch=lambda: [(0.01, answer)])
+    if watches:
+        assert [step for _, step in world.states()] == [1, 99]
+    else:
+        world.wait()
+    assert world.operation == done()
+    assert world.methods[0] == (WATCH if watches else WAIT)
+    assert set(world.methods[1:]) == {GET}
+    world.methods.clear()
+    world.restart()
+    world.wait()
+    assert world.methods == [GET]
+
+
+@pytest.mark.parametrize(
+    "answer", [running(), lie(error={"code": 5}), lie(metadata={"type_url": "x/no.Such"})], ids=str
+)
+def test_metadata_that_has_gone_is_a_reason_to_doubt(answer: operations_pb2.Operation) -> None:
+    world = World(lambda call: (0.01, answer if call.method == WAIT else done()))
+    world.restart(running(step=1))
+    world.wait()
+    assert world.methods == [WAIT, GET]
+    assert world.operation == done()
+
+
+@pytest.mark.parametrize("answer", LIES, ids=str)
+def test_what_a_get_confirms_is_believed_and_so_is_the_next_wait(
+    answer: operations_pb2.Operation,
+) -> None:
+    """P2: some services have no result to give."""
+    world = World(lambda call: (0.01, answer))
+    world.wait()
+    assert world.operation == answer
+    world.restart()
+    world.wait()
+    assert world.methods == [WAIT, GET] * 2
+
+
+def test_a_doubt_that_no_get_resolves_for_a_while_is_asked_again() -> None:
+    gets = iter([failed(Code.UNAVAILABLE), failed(Code.DEADLINE_EXCEEDED), done()])
+    world = World(lambda call: (0.01, lie() if call.method == WAIT else next(gets)))
+    world.wait()
+    assert world.methods == [WAIT, GET, GET, GET]
+    assert world.operation == done()
+
+
+def test_nothing_of_a_doubted_answer_is_seen() -> None:
+    world = World(lambda call: (0.01, lie()) if call.method == WAIT else (0.5, running(step=1)))
+    with pytest.raises(OperationTimeoutError) as caught:
+        world.wait(0.3)
+    assert not caught.value.operation.done
+
+
+@pytest.mark.parametrize(
+    "code", [Code.UNAVAILABLE, Code.CANCELLED, Code.INTERNAL, Code.RESOURCE_EXHAUSTED]
+)
+@pytest.mark.parametrize("watches", [False, True])
+def test_a_server_that_does_not_survive_a_wait_is_polled_once_it_has_happened_again(
+    code: Code, watches: bool
+) -> None:
+    refusal = failed(code, retry_after=0)
+
+    def server(call: plan.Call) -> Answer:
+        if call.method == WAIT:
+            return 0.5, refusal
+        return 0.01, done() if world.now >= 1100 else running()
+
+    world = World(server, watch=lambda: [(0.01, running()), (0.1, refusal)])
+    world.retry = Retry(codes={Code.INTERNAL})
+    world.restart()
+    if watches:
+        world.states()
+    else:
+        world.wait()
+    assert world.methods.count(WAIT) == 2
+    assert world.methods.count(WATCH) == 2 * watches
+    world.methods.clear()
+    world.restart()
+    world.wait()
+    assert world.methods == [GET]
+
+
+def test_a_server_that_has_restarted_twice_is_trusted_if_it_answered_a_wait_in_between() -> None:
+    down = (3, failed(Code.UNAVAILABLE))
+    up = (0.01, running())
+    world = World(scripted(down, up, (30, running()), down, up, (30, running()), (1, done())))
+    world.wait()
+    assert world.methods == [WAIT, GET, WAIT, WAIT, GET, WAIT, WAIT]
+
+
+def test_a_wait_whose_deadline_passes_again_and_again_is_still_a_wait() -> None:
+    """A front end may end each call after so many seconds."""
+    late = (15, failed(Code.DEADLINE_EXCEEDED))
+    world = World(lambda call: late if call.method == WAIT else (0.01, running()))
+    with pytest.raises(OperationTimeoutError):
+        world.wait(300)
+    assert world.methods.count(WAIT) > 15
+
+
+@pytest.mark.parametrize("watches", [False, True])
+def test_a_client_that_polls_calls_nothing_but_get(watches: bool) -> None:
+    world = honest(10)
+    world.mode = "poll"
+    world.restart()
+    if watches:
+        world.states()
+    else:
+        world.wait()
+    assert set(world.methods) == {GET}
+    assert world.operation.done
 
 
 # What changes on the way:
@@ -783,18 +929,19 @@ def test_a_watch_that_ends_late_is_begun_again() -> None:
 
 
 def test_a_watch_of_a_server_that_goes_down_is_begun_again_when_it_is_back() -> None:
-    down = (0.01, failed(Code.UNAVAILABLE))
-    streams = iter([[(5.0, running(step=1)), down], *[[down]] * 5, [(0.01, done())]])
-    world = World(lambda call: down, watch=lambda: next(streams))
-    assert [step for _, step in world.states()] == [1, 99]
-    assert world.methods == [WATCH, *[WATCH, WAIT] * 5, WATCH]
-    assert len(world.pauses) == 11
+    down, up = (0.01, failed(Code.UNAVAILABLE)), (0.01, running(step=1))
+    streams = iter([[(5.0, running(step=1)), down], [(5.0, running(step=2)), (1, done())]])
+    world = World(scripted(*[down] * 5, up), watch=lambda: next(streams))
+    assert [step for _, step in world.states()] == [1, 2, 99]
+    assert world.methods == [WATCH, *[GET] * 6, WATCH]
+    assert len(world.pauses) == 7
 
 
 def test_where_no_stream_gets_through_a_wait_may() -> None:
     world = changing(5.5, has_wait=True)
     world.streams = lambda: [(0.01, failed(Code.UNAVAILABLE))]
-    assert [step for _, step in world.states()] == [1, 2, 3, 4, 5, 99]
+    assert [step for _, step in world.states()] == [0, 1, 2, 3, 4, 5, 99]
+    assert world.methods[:3] == [WATCH, GET, WAIT]
 
 
 def test_a_watch_that_falls_idle_is_given_up() -> None:

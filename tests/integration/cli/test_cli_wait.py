@@ -145,6 +145,20 @@ def test_an_error_without_a_code_is_a_failure(arguments: list[str], code: int, s
 
 
 @pytest.mark.parametrize("command", ["wait", "watch"])
+def test_a_wait_that_says_done_and_no_more_is_not_believed(command: str) -> None:
+    with serving_foreign("v1") as foreign:
+        name = foreign.put(launch(done=False))
+        foreign.wait = operations_pb2.Operation(name=name, done=True, response={})
+        asked = foreign.expect(12)  # it is polled
+        with Lro(foreign.target).started(command, name) as process:
+            assert asked.wait(SECONDS)
+            foreign.put(launch())
+            stdout, stderr = process.communicate(timeout=SECONDS)
+    assert (process.returncode, stderr) == (0, "")
+    assert "SUCCEEDED" in stdout
+
+
+@pytest.mark.parametrize("command", ["wait", "watch"])
 def test_ctrl_c_leaves_the_operation_alone_and_says_so(command: str) -> None:
     with serving_foreign() as foreign:
         name = foreign.put(operations_pb2.Operation(name="operations/x"))

@@ -76,3 +76,24 @@ def cut_during(server: FakeServer, method: str, how: Cut, *, mends: bool) -> Ite
         thread.start()
         yield f"127.0.0.1:{network.port}"
         thread.join()
+
+
+@contextlib.contextmanager
+def cut_at_each(server: FakeServer, method: str) -> Iterator[str]:
+    """The way to the server is cut, and mended, whenever it is called."""
+    is_over = threading.Event()
+    with contextlib.closing(Network(str(server.port))) as network:
+
+        def act() -> None:
+            while server.fake.arrived[method].acquire() and not is_over.is_set():
+                network.cut(Cut.RESET)
+                network.mend()
+
+        thread = threading.Thread(target=act)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{network.port}"
+        finally:
+            is_over.set()
+            server.fake.arrived[method].release()
+            thread.join()

@@ -233,6 +233,26 @@ class FakeServer:
         yield
         thread.join()
 
+    @contextlib.contextmanager
+    def dies_of(self, method: str) -> Iterator[None]:
+        """Stops whenever the method is called, and starts again."""
+        is_over = threading.Event()
+
+        def die_again_and_again() -> None:
+            while self.fake.arrived[method].acquire() and not is_over.is_set():
+                self.stop()
+                self.start()
+
+        self.fake.always(method, self.fake.hang)
+        thread = threading.Thread(target=die_again_and_again)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            self.fake.arrived[method].release()
+            thread.join()
+
 
 class Breaking(grpc.ServerInterceptor):
     """Has the methods of a set answer bytes that are no message."""

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 DOCUMENTATION = Path(__file__).parents[3] / "docs" / "clients.md"
 RESPONSE = Timestamp(seconds=7)
-ENDED = operation(response=RESPONSE)
+ENDED = operation(response=RESPONSE, metadata=RESPONSE)
+KNOWN = operation(metadata=RESPONSE)
 OTHER = operation("operations/2", response=RESPONSE)
 UNKNOWN = any_pb2.Any(type_url="type.googleapis.com/nowhere.Nothing")
 LONG, SHORT = timedelta(seconds=20), timedelta(seconds=0.15)
@@ -120,6 +121,38 @@ def sends(*states: Any) -> Callable[..., None]:
 def dies(server: FakeServer, method: str, *, then: operations_pb2.Operation | None) -> Any:
     server.fake.put(operation())
     return server.dies_during(method, then=then)
+
+
+def is_done_after_some_gets(server: FakeServer) -> None:
+    server.fake.put(ENDED)
+    server.fake.script(GET, *[KNOWN] * 5)
+
+
+@contextlib.contextmanager
+def dies_of_each(server: FakeServer, method: str) -> Iterator[None]:
+    is_done_after_some_gets(server)
+    with server.dies_of(method):
+        yield
+    assert server.fake.count(method) <= 2
+
+
+@contextlib.contextmanager
+def is_reset_at_each(server: FakeServer, method: str) -> Iterator[str]:
+    is_done_after_some_gets(server)
+    server.fake.always(method, server.fake.hang)
+    with bad_ports.cut_at_each(server, method) as target:
+        yield target
+    assert server.fake.count(method) <= 2
+
+
+@contextlib.contextmanager
+def answers_at_random(server: FakeServer, method: str) -> Iterator[None]:
+    is_done_after_some_gets(server)
+    in_a_stream = method == WATCH
+    answer = bad_answers.at_random_in_a_stream if in_a_stream else bad_answers.at_random
+    server.fake.always(method, answer(seed=7))
+    yield
+    assert server.fake.count(method) == 1
 
 
 def is_away_for_a_minute(server: FakeServer, method: str) -> None:
@@ -460,6 +493,31 @@ ROWS = [
         a_few_times(7, status("INTERNAL")),
         how={"retry": Retry(codes={Code.INTERNAL})},
     ),
+    # Its Wait, or its Watch, is not to be trusted.
+    Row(
+        "answers a Wait or a Watch at random, without the metadata and the result",
+        GOES_ON,
+        GOES_ON,
+        answers_at_random,
+        methods=(WATCH, WAIT),
+        how=QUICK,
+    ),
+    Row(
+        "dies of each Wait or Watch",
+        GOES_ON + ", after two deaths",
+        GOES_ON + ", after two deaths",
+        dies_of_each,
+        methods=(WATCH, WAIT),
+        how=QUICK,
+    ),
+    Row(
+        "is behind a proxy that resets the connection at each Wait or Watch",
+        GOES_ON + ", after two resets",
+        GOES_ON + ", after two resets",
+        is_reset_at_each,
+        methods=(WATCH, WAIT),
+        how=QUICK,
+    ),
     # It sends too much.
     Row(
         "floods a Watch with states",
@@ -525,6 +583,18 @@ def test_each_bad_server_has_its_documented_outcome(
             if row.result != WRONG_TYPE:
                 assert side.run(future.result()) == (None if row.result == NONE else RESPONSE)
     assert len(server.fake.calls) < 100  # no busy loop
+
+
+def test_every_client_of_a_channel_polls_a_server_that_one_has_caught(
+    side: Side, server: FakeServer
+) -> None:
+    server.fake.always(WATCH, grpc.StatusCode.UNIMPLEMENTED)
+    server.fake.always(WAIT, bad_answers.at_random(seed=7))
+    is_done_after_some_gets(server)
+    assert side.run(side.client().future(KNOWN).result(LONG)) == RESPONSE
+    server.fake.calls.clear()
+    assert side.run(side.client().attach("operations/1").result(LONG)) == RESPONSE
+    assert server.fake.calls == [GET]
 
 
 def follow_results(side: Side, future: Any, timeout: timedelta) -> None:

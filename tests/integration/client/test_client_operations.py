@@ -430,3 +430,20 @@ def test_metadata_that_grpc_does_not_take(side: Side) -> None:
     for call in (future.result, future.done, lambda: side.items(future.updates())):
         with pytest.raises(LroError, match=r"[Mm]etadata|interceptor, raised"):
             side.run(call())
+
+
+@pytest.mark.parametrize("follow", ["result", "updates"])
+def test_a_client_that_polls_calls_get_alone(side: Side, fake: FakeOperations, follow: str) -> None:
+    fake.put(operation(response=RESPONSE))
+    fake.script(GET, *[operation()] * 3)
+    future = side.client(wait="poll").attach("operations/1")
+    if follow == "updates":
+        assert [one.done for one in side.items(future.updates())] == [False, True]
+    assert side.run(future.result()) == RESPONSE
+    assert fake.calls == [GET] * 4
+
+
+@pytest.mark.parametrize("wait", ["", "POLL", "wait", None, True, ["poll"]])
+def test_there_are_two_ways_to_wait(side: Side, wait: Any) -> None:
+    with pytest.raises(ValueError, match=r'wait is .*; give "auto" or "poll"'):
+        side.client(wait=wait)

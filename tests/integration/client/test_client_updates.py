@@ -121,7 +121,7 @@ def test_updates_in_many_tasks_of_many_operations(server: FakeServer) -> None:
             for _ in names:
                 await asyncio.to_thread(server.fake.arrived[WATCH].acquire)
             for name in names:
-                server.fake.put(operation(name, response=RESPONSE))
+                server.fake.put(operation(name, response=RESPONSE, metadata=RESPONSE))
             for dones in await asyncio.gather(*following):
                 assert dones in ([False, True], [True])
 

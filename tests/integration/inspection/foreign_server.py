@@ -129,6 +129,8 @@ class Foreign(operations_pb2_grpc.OperationsServicer):
         self.metadata: list[dict[str, Any]] = []
         self.refusal: tuple[grpc.StatusCode, str] | None = None
         """The error that every call ends with."""
+        self.wait: operations_pb2.Operation | None = None
+        """The answer to each Wait, if it has one."""
         self._expected = (0, threading.Event())
         self.has_secret_types = False
         """Whether reflection is refused to everyone."""
@@ -153,6 +155,12 @@ class Foreign(operations_pb2_grpc.OperationsServicer):
         if request.name not in self.operations:
             context.abort(grpc.StatusCode.NOT_FOUND, f"no {request.name}\nanywhere")
         return self.operations[request.name]
+
+    def WaitOperation(self, request: Any, context: grpc.ServicerContext) -> Any:
+        if self.wait is None:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "there is no Wait")
+        self.note(request, context)
+        return self.wait
 
     def ListOperations(self, request: Any, context: grpc.ServicerContext) -> Any:
         self.note(request, context)
