@@ -11,7 +11,8 @@ attempt? ``progress`` (a ``Progress``): how far has the handler come?
 **The stop of a handler.** Each part of the engine that has a reason calls ``stop``. If the reason
 is accepted, the task of an ``async def`` handler is cancelled. A thread cannot be interrupted: a
 ``def`` handler finds the reason when it next asks for it, or writes. ``task`` is set only while
-something may be interrupted, so that no cancel ever hits the code that makes the outcome.
+something may be interrupted, so that no cancel ever hits the code that makes the outcome. Functions
+that the handler has given to ``op.on_stop`` are called once, at the first reason that is accepted.
 
 **The lease.** It is measured from before the claim or the heartbeat was sent, and by a tenth less
 than it is long: it ends here before it ends in the store. ``leases`` alone judges by it.
@@ -22,8 +23,9 @@ stops. An event whose answer was lost is stored again: a state does no harm twic
 refuses an event of an attempt that was ended by the first write.
 
 **Threads.** The event loop calls everything but ``progress``, ``pause_here``, ``begin_undo``,
-``raise_if_stopped``, ``check_size`` and what ends in ``_from_thread``, which are for the handler,
-wherever it runs, and ``lease_renewed``; the lock is for them. Any thread may read the values.
+``raise_if_stopped``, ``call_on_stop``, ``check_size`` and what ends in ``_from_thread``, which are
+for the handler, wherever it runs, and ``lease_renewed``; the lock is for them. Any thread may read
+the values.
 """
 
 from __future__ import annotations
@@ -57,11 +59,16 @@ from lro_grpc._operation.events import Event, Report
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.telemetry import Telemetry
 from lro_grpc._runtime.clock import Clock, micros
+from lro_grpc._runtime.interrupts import only_errors
 from lro_grpc._runtime.log import OperationLog
+from lro_grpc._runtime.threads import start_thread
 from lro_grpc._stores.store import Store
 from lro_grpc._wire.plain_text import one_line
 
 T = TypeVar("T")
+
+OnStop = Callable[[StopReason], object]
+"""A handler's function that is called with the reason why its attempt has to stop."""
 
 _WRITE_PAUSE = 0.2
 """The pause before a write is tried again, after the store could not answer."""
@@ -132,6 +139,8 @@ class Attempt:
         self._signal_margin = signal_margin
         self._claimed_at = claimed_at
         self._rests: set[asyncio.Task[None]] = set()
+        self._on_stop: dict[object, OnStop] = {}
+        """The handler's functions to call when the attempt has to stop."""
         self._lock = threading.Lock()
         self.lease_renewed(claimed_at)
 
@@ -227,7 +236,55 @@ class Attempt:
 
     def _give(self, reason: StopReason) -> bool:
         with self._lock:
-            return self.stopping.give(reason)
+            accepted = self.stopping.give(reason)
+            callbacks = self._taken_callbacks() if accepted else []
+        if callbacks and self.handler.is_async:
+            self._call(callbacks, reason)
+        elif callbacks:
+            start_thread(f"{self.name} on_stop", self._call, callbacks, reason)
+        return accepted
+
+    def call_on_stop(self, callback: OnStop) -> Callable[[], None]:
+        """Calls a function of the handler's once the attempt has to stop, or now if it has to.
+
+        Args:
+            callback: Is called on the loop for an async handler, else in a thread of its own.
+
+        Returns:
+            What takes it back.
+        """
+        key = object()
+        with self._lock:
+            reason = self.stopping.reason
+            if reason is None:
+                self._on_stop[key] = callback
+
+        def take_back() -> None:
+            with self._lock:
+                self._on_stop.pop(key, None)
+
+        if reason is not None:
+            self._call([callback], reason)
+        return take_back
+
+    def handler_ended(self) -> None:
+        """Takes back the task to interrupt, and all functions to call: the handler has ended."""
+        self.task = None
+        with self._lock:
+            self._taken_callbacks()
+
+    def _taken_callbacks(self) -> Sequence[OnStop]:
+        callbacks = [*self._on_stop.values()]
+        self._on_stop.clear()
+        return callbacks
+
+    def _call(self, callbacks: Sequence[OnStop], reason: StopReason) -> None:
+        for callback in callbacks:
+            try:
+                with only_errors("the callback of op.on_stop"):
+                    callback(reason)
+            except Exception:
+                self.log.exception("%s: a callback of op.on_stop has failed", self.name)
 
     def see(self, record: Record) -> None:
         """Notes the wishes of others for the operation."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic
@@ -115,7 +116,9 @@ class _Context(Generic[MetadataT_co]):
         The latest values are stored within 200 ms, and with the outcome.
 
         Args:
-            percent: 0 to 100; clamped, and never shown going back. Unchanged unless given.
+            percent: 0 to 100; clamped, shown without its fraction, and never going back. So 0.5 is
+                half a percent, and shown as 0; a handler that has never said more than 1 gets a
+                WARNING. Unchanged unless given.
             detail: The present step, for a person to read. Unchanged unless given.
 
         Raises:
@@ -131,6 +134,35 @@ class _Context(Generic[MetadataT_co]):
             AttemptStopped: If the attempt has to stop. It is a BaseException: let it pass.
         """
         self._attempt.raise_if_stopped()
+
+    def on_stop(self, callback: Callable[[StopReason], object]) -> contextlib.ExitStack:
+        """Calls a function when the attempt has to stop: to wake a handler that blocks.
+
+        ::
+
+            with op.on_stop(lambda reason: child.terminate()):
+                child.wait()
+            op.raise_if_stopped()
+
+        It is called once, with the reason; at once if there is one already. Of an ``async def``
+        handler it is called on the event loop, of a ``def`` in another thread, so that it may
+        block. What it raises is logged. It is not called once the handler has ended; but a call
+        that has begun goes on.
+
+        Args:
+            callback: A plain function.
+
+        Returns:
+            A context manager that takes the function back at its end, as its ``close`` does.
+
+        Raises:
+            TypeError: If the callback is no plain function.
+        """
+        if not callable(callback) or inspect.iscoroutinefunction(callback):
+            raise TypeError(f"the callback is {callback!r}; give a plain function")
+        given = contextlib.ExitStack()
+        given.callback(self._attempt.call_on_stop(callback))
+        return given
 
     def _before_checkpoint(self, state: Message | bytes | None) -> Checkpoint | None:
         """Returns the event that stores a checkpoint; None if it has no state."""

@@ -87,18 +87,19 @@ class Executor(asyncio.Task[Event]):
         attempt, handler = self.attempt, self.attempt.handler
         attempt.raise_if_stopped()
         request = handler.parse_request(attempt.record.request)
-        if not handler.is_async:
-            context = OperationContext[Any](attempt)
-            return await run_in_thread(attempt.name, handler.run, request, context, log=attempt.log)
-        attempt.task = self
         try:
+            if not handler.is_async:
+                context = OperationContext[Any](attempt)
+                name, log = attempt.name, attempt.log
+                return await run_in_thread(name, handler.run, request, context, log=log)
+            attempt.task = self
             return await handler.run(request, AsyncOperationContext[Any](attempt))
         finally:
             await self._interrupt_no_more()
 
     async def _interrupt_no_more(self) -> None:
         """Takes back the task that a stop may cancel; a late stop must not end the task itself."""
-        self.attempt.task = None
+        self.attempt.handler_ended()
         may_be_late = self.attempt.stop_reason or self.attempt.ending.reason
         if may_be_late and not self.attempt.loop.is_closed():
             with contextlib.suppress(asyncio.CancelledError):
