@@ -14,9 +14,8 @@ from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Clock
 from lro_grpc._runtime.log import log_outcome
 from lro_grpc._runtime.public_error import status_of
+from lro_grpc._runtime.repeated_lines import RepeatedLines
 from lro_grpc._stores.store import Store
-
-_log = logging.getLogger("lro_grpc")
 
 _OUTAGE_PAUSE = 0.5
 """The pause before the store is asked again, after it could not answer."""
@@ -32,21 +31,27 @@ class Completer:
     the outcome is dropped, for the operation may be another attempt's by now (R5, R10).
 
     What the store cannot take waits, and is stored together: however many attempts end in an
-    outage, it is asked once in a while, and as often is a line logged.
+    outage, it is asked once in a while.
 
     Args:
         store: Where the operations are kept.
         clock: Waits while the store cannot answer.
         on_end: Is called once for each attempt, with the operation after its outcome; with None
             if that is no longer the attempt's.
+        lines: Logs that the store cannot take them.
     """
 
     def __init__(
-        self, store: Store, clock: Clock, on_end: Callable[[Attempt, Record | None], None]
+        self,
+        store: Store,
+        clock: Clock,
+        on_end: Callable[[Attempt, Record | None], None],
+        lines: RepeatedLines,
     ) -> None:
         self._store = store
         self._clock = clock
         self._on_end = on_end
+        self._lines = lines
         self._new: list[Outcome] = []
         self._waiting: list[Outcome] = []
         """Those that the store could not take."""
@@ -91,7 +96,7 @@ class Completer:
 
     def _let_wait(self, outcomes: Sequence[Outcome], error: UnavailableError) -> None:
         if not self._waiting:
-            _log.warning("%s; trying again", error.message)
+            self._lines.say(logging.WARNING, f"{error.message}; trying again")
             self._run(self._store_waiting())
         self._waiting += outcomes
 

@@ -39,6 +39,7 @@ from lro_grpc._errors import StopReason, UnavailableError
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Clock, SystemClock, micros
 from lro_grpc._runtime.loop_thread import LoopThread
+from lro_grpc._runtime.repeated_lines import RepeatedLines
 from lro_grpc._runtime.threads import run_in_thread
 from lro_grpc._stores.store import Leased, SharedStore
 
@@ -74,6 +75,7 @@ class Leases:
         self._clock = clock
         self._lease = lease
         self._beat: asyncio.Task[None] | None = None
+        self._lines = RepeatedLines(_log)
 
     def start(self) -> None:
         """Begins to renew leases."""
@@ -129,10 +131,11 @@ class Leases:
         try:
             answers = await self._store.renew(leased, micros(self._lease))
         except UnavailableError as error:
-            _log.warning("%s; trying again", error.message)
+            self._lines.say(logging.WARNING, f"{error.message}; trying again")
             self._beat_at = self._clock.monotonic() + _FAILURE_PAUSE
-        except Exception:  # noqa: BLE001 - a bug in one heartbeat must not end them all
-            _log.exception("the leases could not be renewed; trying again")
+        except Exception as error:  # noqa: BLE001 - a bug in one heartbeat must not end them all
+            text = f"the leases could not be renewed; trying again: {error!r}"
+            self._lines.say(logging.ERROR, text, error=error)
         else:
             for attempt, answer in zip(held, answers, strict=True):
                 if isinstance(answer, Record):

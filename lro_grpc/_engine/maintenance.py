@@ -8,7 +8,7 @@ from lro_grpc._operation.events import LeaseLost, TimePassed
 from lro_grpc._operation.fit import Served
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Clock
-from lro_grpc._runtime.log import log_done, log_outcome
+from lro_grpc._runtime.log import log_done, log_lost
 from lro_grpc._stores.store import Leased, Store
 
 _MAX_AT_ONCE = 500
@@ -80,6 +80,10 @@ class Maintenance:
 
     async def _lose(self, lost: Sequence[tuple[str, LeaseLost]]) -> None:
         outcomes = await self._store.apply_all(lost)
-        for (_, event), outcome in zip(lost, outcomes, strict=True):
-            if isinstance(outcome, Record) and not outcome.lease_expire_time:
-                log_outcome(event, outcome)
+        log_lost(
+            [
+                (event, outcome)
+                for (_, event), outcome in zip(lost, outcomes, strict=True)
+                if isinstance(outcome, Record) and not outcome.lease_expire_time
+            ]
+        )

@@ -46,6 +46,8 @@ class Progress:
         self._metadata: Message | None = None
         self._latest = Report(record.attempt)
         self._has_news = False
+        self._said: tuple[float, float] | None = None
+        """The least percentage that was said, but for 0, and the greatest."""
         self._touched_at = clock.monotonic()
         self.rests_until = 0.0
         """Until when the handler makes none on purpose, by the clock's ``monotonic``."""
@@ -63,6 +65,11 @@ class Progress:
         """Whether the handler's metadata has partial failures."""
         touched = self._metadata is not None or self._record.handler_metadata
         return bool(touched and getattr(self.metadata, "partial_failures", ()))
+
+    @property
+    def looks_like_fractions(self) -> bool:
+        """Whether the handler seems to take 1 for the whole: it has said 0.5, and never 1.5."""
+        return self._said is not None and self._said[0] < 1 and self._said[1] <= 1
 
     def say(self, percent: float | None, detail: str | None) -> None:
         """Keeps the latest progress, to be stored soon.
@@ -87,6 +94,9 @@ class Progress:
             )
             self._check_size(latest)
             self._latest = latest
+            if percent:
+                least, most = self._said or (percent, percent)
+                self._said = min(least, percent), max(most, percent)
         self.store_again()
 
     @property

@@ -49,13 +49,14 @@ from lro_grpc._errors import (
     StopReason,
     UnavailableError,
 )
-from lro_grpc._operation.events import Claim, Event
+from lro_grpc._operation.events import Claim, Event, Succeed
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.size import OPERATION_BYTES
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime import task_owners
 from lro_grpc._runtime.clock import Clock, Micros, SystemClock, micros
 from lro_grpc._runtime.log import log_claimed, log_done
+from lro_grpc._runtime.repeated_lines import RepeatedLines
 from lro_grpc._stores.store import Leased, SharedStore, Store
 
 _log = logging.getLogger("lro_grpc")
@@ -130,7 +131,8 @@ class Workbench:
         self._leases: Leases | None = None
         self._watchdog: Watchdog | None = None
         self._maintenance = Maintenance(store, clock, self._holds, handlers)
-        self._completer = Completer(store, clock, self._end)
+        self._lines = RepeatedLines(_log)
+        self._completer = Completer(store, clock, self._end, self._lines)
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self, on_sweep: Callable[[], None] = _nothing) -> int:
@@ -172,10 +174,11 @@ class Workbench:
             try:
                 await one_round()
             except UnavailableError as error:
-                _log.warning("%s; trying again", error.message)
+                self._lines.say(logging.WARNING, f"{error.message}; trying again")
                 await self.clock.sleep(_FAILURE_PAUSE)
-            except Exception:  # noqa: BLE001 - one bad round must not end the engine
-                _log.exception("the engine met an unexpected error; going on")
+            except Exception as error:  # noqa: BLE001 - one bad round must not end the engine
+                text = f"the engine met an unexpected error; going on: {error!r}"
+                self._lines.say(logging.ERROR, text, error=error)
                 await self.clock.sleep(_FAILURE_PAUSE)
 
     async def claim(
@@ -334,6 +337,12 @@ class Workbench:
         else:
             attempt.has_outcome = True
             outcome = error if isinstance(error, Exception) else executor.result()
+            if isinstance(outcome, Succeed) and attempt.progress.looks_like_fractions:
+                self._lines.say(
+                    logging.WARNING,
+                    f"the handler of {attempt.handler.method} has reported progress of 1 at most,"
+                    " in fractions; op.progress takes percent, from 0 to 100",
+                )
             self._completer.add(attempt, outcome)
 
     def _end(self, attempt: Attempt, record: Record | None) -> None:

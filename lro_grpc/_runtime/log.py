@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from google.longrunning import operations_pb2
@@ -23,6 +23,9 @@ else:
 AnyLog = logging.Logger | _Adapter
 
 _log = logging.getLogger("lro_grpc")
+_MOST_NAMED = 3
+"""Operations that one line names at most."""
+
 _handlers_log = logging.getLogger("lro_grpc.handler")
 
 
@@ -88,6 +91,29 @@ def log_done(record: Record) -> None:
         log.info("%s: %s", name, state)
 
 
+def log_lost(lost: Sequence[tuple[LeaseLost, Record]]) -> None:
+    """Logs the attempts that have lost their workers: of several together one WARNING.
+
+    Args:
+        lost: The events that ended them, and the operations after those.
+    """
+    if len(lost) == 1:
+        log_outcome(*lost[0])
+        return
+    for event, record in lost:
+        OperationLog(record).debug("%s: attempt %d %s", record.name, record.attempt, _why(event))
+        if record.done:
+            log_done(record)
+    if lost:
+        names = ", ".join(record.name for _, record in lost[:_MOST_NAMED])
+        more = f" and {len(lost) - _MOST_NAMED} more" if len(lost) > _MOST_NAMED else ""
+        _log.warning("%d attempts lost their worker: %s%s", len(lost), names, more)
+
+
+def _why(event: LeaseLost) -> str:
+    return "made no progress" if event.stuck else "lost its worker"
+
+
 def log_outcome(event: Event, record: Record) -> None:
     """Logs the end of an attempt.
 
@@ -97,8 +123,7 @@ def log_outcome(event: Event, record: Record) -> None:
     """
     name, attempt = record.name, record.attempt
     if isinstance(event, LeaseLost):
-        why = "made no progress" if event.stuck else "lost its worker"
-        OperationLog(record).warning("%s: attempt %d %s", name, attempt, why)
+        OperationLog(record).warning("%s: attempt %d %s", name, attempt, _why(event))
     if record.done:
         log_done(record)
     elif isinstance(event, RetryLater):

@@ -45,6 +45,7 @@ from typing import Any, TypeVar
 
 from lro_grpc._errors import UnavailableError
 from lro_grpc._operation.record import Record
+from lro_grpc._runtime.repeated_lines import RepeatedLines
 from lro_grpc._stores.sqlite.commit import Commit, UnstorableError
 from lro_grpc._stores.sqlite.connection import closed, is_busy, unavailable
 from lro_grpc._stores.sqlite.damage import Damage, is_malformed
@@ -62,9 +63,6 @@ _MAX_CALLS = 1000
 _PATIENCE_SECONDS = 30.0
 """The time that a commit waits for another program that writes: a VACUUM of some gigabytes."""
 _PAUSE_SECONDS = 0.01
-
-_REPORT_SECONDS = 60.0
-"""The time between two lines of the log that say that SQLite fails."""
 
 
 class FilesLostError(Exception):
@@ -133,7 +131,7 @@ class Writer:
         self._waiting: deque[_Call] = deque()
         self._more = asyncio.Event()
         self._closing = False
-        self._silent_until = 0.0
+        self._lines = RepeatedLines(_log)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lro-sqlite")
         self._task = asyncio.create_task(self._run(), name="lro-sqlite")
 
@@ -285,15 +283,10 @@ class Writer:
             return _Answer(call.answer, error=error)
 
     def _report(self, error: sqlite3.Error) -> None:
-        """Logs that SQLite has failed a commit, now and then."""
-        if self._loop.time() < self._silent_until:
-            return
-        self._silent_until = self._loop.time() + _REPORT_SECONDS
-        _log.log(
-            logging.ERROR if is_malformed(error) else logging.WARNING,
-            "%s; the calls that change anything get UNAVAILABLE for it",
-            unavailable(error),
-        )
+        """Logs that SQLite has failed a commit."""
+        level = logging.ERROR if is_malformed(error) else logging.WARNING
+        why = unavailable(error).message
+        self._lines.say(level, f"{why}; the calls that change anything get UNAVAILABLE for it")
 
 
 def _lost() -> UnavailableError:

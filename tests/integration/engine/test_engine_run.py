@@ -614,3 +614,29 @@ async def test_slots_that_are_all_taken_are_not_reported_while_nothing_waits(wor
 
 def reports(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [one.getMessage() for one in caplog.records if "slots" in one.getMessage()]
+
+
+@pytest.mark.parametrize(
+    ("said", "warned"),
+    [
+        ((0.25, 0.5, 1), True),
+        ((0, 0.5), True),
+        ((0.1, 0.9, 1.0, 1.1, 100), False),  # the beginning of a long one, in percent
+        ((1,), False),
+        ((50, 100), False),
+        ((), False),
+    ],
+)
+async def test_progress_in_fractions_is_said_to_be_percent(world, caplog, said, warned):
+    """``op.progress(0.5)`` is half a percent: ``100 * done / total`` begins like that."""
+
+    def run(request, op):
+        for percent in said:
+            op.progress(percent)
+        return Text()
+
+    await world.start(defined_with("def", run))
+    for _ in range(3):
+        await world.done(await world.create())
+    lines = [one for one in caplog.records if "op.progress takes percent" in one.getMessage()]
+    assert [one.levelname for one in lines] == ["WARNING"] * warned
