@@ -98,6 +98,8 @@ _BATCH = batch_create_instances_pb2.BatchCreateInstancesMetadata(
 _FILTERS = (
     "done = true",
     "NOT done = true",
+    'matches(status_detail, "(?:half)? ?[w*].*")',
+    'NOT matches(target, "f.*|.*1")',
     "state = RUNNING",
     "-state = RUNNING",
     "error:*",

@@ -10,6 +10,7 @@ from typing import Any, Union
 from google.longrunning import operations_pb2
 
 from lro_grpc import _anys
+from lro_grpc._filtering.patterns import Pattern
 from lro_grpc._operation.record import Record
 
 _COMPARATORS: Mapping[str, Callable[[Any, Any], Any]] = {
@@ -107,6 +108,19 @@ class Like:
 
 
 @dataclass(frozen=True, slots=True)
+class Matches:
+    """A record's text that a regular expression matches, all of it; see ``patterns``."""
+
+    column: str
+    """The name of a field of ``Record``."""
+    pattern: Pattern
+
+    def matches(self, record: Record) -> bool:
+        """Whether it is true of a record."""
+        return self.pattern.matches(getattr(record, self.column))
+
+
+@dataclass(frozen=True, slots=True)
 class PartialFailures:
     """Metadata, as it is served, that lists failures of parts."""
 
@@ -120,7 +134,7 @@ class PartialFailures:
         return field is not None and bool(field.is_repeated and getattr(message, field.name))
 
 
-Expression = Union[And, Or, Not, Compare, Like, PartialFailures]  # noqa: UP007 - is evaluated
+Expression = Union[And, Or, Not, Compare, Like, Matches, PartialFailures]  # noqa: UP007 - is evaluated
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +155,18 @@ def comparisons(expression: Expression) -> int:
         return comparisons(expression.part)
     if isinstance(expression, (And, Or)):
         return sum(map(comparisons, expression.parts))
+    if isinstance(expression, Matches):
+        return expression.pattern.size
     return len(expression.parts) if isinstance(expression, Like) else 1
 
 
-def parses(expression: Expression) -> bool:
-    """Returns whether an expression has to parse what is stored, which takes long."""
+def is_costly(expression: Expression) -> bool:
+    """Returns whether it takes long to find what an expression matches.
+
+    Such a one has to parse what is stored, or reads texts by their characters.
+    """
     if isinstance(expression, Not):
-        return parses(expression.part)
+        return is_costly(expression.part)
     if isinstance(expression, (And, Or)):
-        return any(map(parses, expression.parts))
-    return isinstance(expression, PartialFailures)
+        return any(map(is_costly, expression.parts))
+    return isinstance(expression, (Matches, PartialFailures))

@@ -75,6 +75,11 @@ class Field(NamedTuple):
         meant = self.kind.meaning(self.column, comparator, value)
         return And((present, meant)) if self.kind.optional else meant
 
+    @property
+    def is_text(self) -> bool:
+        """Whether it is a text."""
+        return self.kind is _TEXT
+
     def present(self) -> Expression:
         """Returns the restriction to records with a value other than the default."""
         if self.column == "partial_failures":

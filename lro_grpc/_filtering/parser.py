@@ -10,7 +10,11 @@ r"""Reads the filters of lists (AIP-160): a text becomes an expression that matc
 **Operators.** ``OR`` binds tighter than ``AND``: ``a AND b OR c`` is ``a AND (b OR c)``. Parts
 side by side are joined as by ``AND``. ``NOT`` and ``-`` negate the next part. The three words are
 in capitals; in small letters they are text to look for. Several values stand in parentheses:
-``state = (QUEUED OR PAUSED)``. There are no functions.
+``state = (QUEUED OR PAUSED)``.
+
+**Function.** ``matches(target, "projects/p/.*")``: the text is matched, all of it, by a regular
+expression. ``patterns`` has the subset of RE2's syntax. It stands in quotes, where a ``\`` is
+written twice.
 
 **Values** stand bare, or in double or single quotes, where ``\`` takes a quote, a ``*`` or another
 ``\`` as it is.
@@ -48,6 +52,7 @@ response that is not there match nothing, not even ``!=``; but ``NOT`` of that i
 a flag alone is refused, because it looks like a comparison; in quotes it is text.
 
 **Limits.** 4096 characters, parentheses 50 deep, 200 values; each ``*`` in a value counts as one.
+The regular expressions stand for 500 characters together, and groups in them are 50 deep.
 """
 
 from __future__ import annotations
@@ -56,8 +61,9 @@ import re
 from typing import NamedTuple
 
 from lro_grpc._errors import InvalidFilterError, cut
-from lro_grpc._filtering.expression import And, Expression, Filter, Not, Or
+from lro_grpc._filtering.expression import And, Expression, Filter, Matches, Not, Or
 from lro_grpc._filtering.fields import FIELDS, SHORT_NAMES, Field, Value, search
+from lro_grpc._filtering.patterns import MAX_POSITIONS, Pattern, PatternError
 
 MAX_LENGTH = 4096
 """Characters in a filter at most."""
@@ -79,7 +85,14 @@ def parse(text: str) -> Filter:
     return Filter(text, _Parser(text).filter())
 
 
-def _invalid(text: str, position: int, problem: str) -> InvalidFilterError:
+def invalid(text: str, position: int, problem: str) -> InvalidFilterError:
+    """Returns the error for a filter.
+
+    Args:
+        text: The filter.
+        position: The index of the character at which it is wrong.
+        problem: What is wrong there.
+    """
     return InvalidFilterError(
         f"filter {cut(text)!r}, character {position + 1}: {problem}",
         metadata={"filter": cut(text), "position": str(position + 1)},
@@ -121,7 +134,23 @@ _TOKEN = re.compile(
 _ARGUMENT = re.compile(rf"(?P<text>[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[Tt][0-9:.Zz+-]*|{_BARE})")
 _PIECE = re.compile(r"(?P<escape>\\.)|(?P<star>\*)|[^\\*]+", re.DOTALL)
 _KEYWORDS = ("AND", "OR", "NOT")
+_FUNCTION = "matches"
 _WORDS = ("text", "string", "keyword")
+
+
+def check_characters(text: str) -> None:
+    """Checks the length of a filter, and that it has characters alone.
+
+    Raises:
+        InvalidFilterError: If it is too long, or has half a surrogate pair.
+    """
+    if len(text) > MAX_LENGTH:
+        raise invalid(text, MAX_LENGTH, f"it has {len(text)} characters; give {MAX_LENGTH} at most")
+    try:
+        text.encode()
+    except UnicodeEncodeError as cause:
+        shown = text.encode(errors="replace").decode()
+        raise invalid(shown, cause.start, "half a surrogate pair is no character") from cause
 
 
 def tokens(text: str) -> list[Token]:
@@ -130,24 +159,16 @@ def tokens(text: str) -> list[Token]:
     Raises:
         InvalidFilterError: If it is too long, or has what is part of no filter.
     """
-    if len(text) > MAX_LENGTH:
-        raise _invalid(
-            text, MAX_LENGTH, f"it has {len(text)} characters; give {MAX_LENGTH} at most"
-        )
-    try:
-        text.encode()
-    except UnicodeEncodeError as cause:
-        shown = text.encode(errors="replace").decode()
-        raise _invalid(shown, cause.start, "half a surrogate pair is no character") from cause
+    check_characters(text)
     found: list[Token] = []
     place, before, spaced = 0, "", True
     while place < len(text):
         match = _ARGUMENT.match(text, place) if before in ("comparator", ".") else None
         match = match or _TOKEN.match(text, place)
         if match is None and text[place] in "\"'":
-            raise _invalid(text, place, f"the {text[place]} that begins here has no end")
+            raise invalid(text, place, f"the {text[place]} that begins here has no end")
         if match is None:
-            raise _invalid(text, place, f"unexpected {text[place]!r}; put the value in quotes")
+            raise invalid(text, place, f"unexpected {text[place]!r}; put the value in quotes")
         kind = str(match.lastgroup)
         if kind == "symbol":
             kind = match[0]
@@ -155,7 +176,7 @@ def tokens(text: str) -> list[Token]:
             kind = "keyword"
         if kind != "space":
             if not spaced and kind in _WORDS and before in _WORDS:
-                raise _invalid(text, place, "put a space before this")
+                raise invalid(text, place, "put a space before this")
             found.append(Token(kind, match[0], place, spaced))
             before = kind
         place, spaced = match.end(), kind == "space"
@@ -178,6 +199,7 @@ class _Parser:
         self._next = 0
         self._depth = 0
         self._terms = 0
+        self._positions = 0
 
     def filter(self) -> Expression:
         """Takes all tokens."""
@@ -245,24 +267,67 @@ class _Parser:
         return expression
 
     def _restriction(self, of: _Restricted | None) -> Expression:
-        """``member [comparator argument]``; in an argument's parentheses a value alone."""
+        """``function | member [comparator argument]``; in an argument's parentheses a value."""
         first = self._token
+        if of is None and first.text == _FUNCTION and self._is_called():
+            return self._function()
         member = self._member()
         comparator = self._take("comparator") if of is None else None
         if comparator is None:
             return self._value_of(of, member, first)
+        return self._simple(_Restricted(self._field(member, first), comparator.text))
+
+    def _is_called(self) -> bool:
+        """Whether a parenthesis stands right behind the next token."""
+        behind = self._tokens[self._next + 1 : self._next + 2]
+        return bool(behind and behind[0].kind == "(" and not behind[0].spaced)
+
+    def _function(self) -> Expression:
+        """``matches ( member , string )``."""
+        self._next += 2
+        first = self._token
+        field = self._field(self._member(), first)
+        if not field.is_text:
+            raise self._error(first, "this field is no text; compare it")
+        if not self._take(","):
+            raise self._unexpected(",")
+        at = self._token
+        if at.kind != "string":
+            raise self._unexpected("a regular expression in quotes")
+        pattern = self._pattern(self._member().text, at)
+        if not self._take(")"):
+            raise self._unexpected(")")
+        return Matches(field.column, pattern)
+
+    def _pattern(self, text: str, at: Token) -> Pattern:
+        try:
+            pattern = Pattern(text)
+        except PatternError as cause:
+            place = f"the regular expression {cut(text)!r}, character {cause.position + 1}"
+            raise self._error(at, f"{place}: {cause}") from cause
+        self._count(1, at)
+        self._positions += pattern.size
+        if self._positions > MAX_POSITIONS:
+            problem = f"its regular expressions stand for more than {MAX_POSITIONS} characters"
+            raise self._error(at, problem)
+        return pattern
+
+    def _field(self, member: Value, at: Token) -> Field:
         field = FIELDS.get(member.text)
         if field is None:
             names = ", ".join(SHORT_NAMES)
             problem = f"there is no field {cut(member.text)!r}; the fields are {names}"
-            raise self._error(first, problem)
-        return self._simple(_Restricted(field, comparator.text))
+            raise self._error(at, problem)
+        return field
+
+    def _count(self, terms: int, at: Token) -> None:
+        self._terms += terms
+        if self._terms > MAX_TERMS:
+            raise self._error(at, f"it has more than {MAX_TERMS} values and wildcards")
 
     def _value_of(self, of: _Restricted | None, value: Value, at: Token) -> Expression:
         """Returns the meaning of a value in its place: after a comparator, or alone."""
-        self._terms += len(value.parts)
-        if self._terms > MAX_TERMS:
-            raise self._error(at, f"it has more than {MAX_TERMS} values and wildcards")
+        self._count(len(value.parts), at)
         if of is not None:
             try:
                 return of.field.restrict(of.comparator, value)
@@ -287,7 +352,8 @@ class _Parser:
             parts[-1].append(".")
             self._add(token, parts)
         if self._token.kind == "(" and not self._token.spaced:
-            raise self._error(self._token, "there are no functions; put a space before (")
+            problem = f"there are no functions but {_FUNCTION}; put a space before ("
+            raise self._error(self._token, problem)
         return Value(tuple(map("".join, parts)))
 
     def _add(self, token: Token, parts: list[list[str]]) -> None:
@@ -314,4 +380,4 @@ class _Parser:
         return self._error(token, f"expected {expected}, found {found}{quotes}")
 
     def _error(self, token: Token, problem: str) -> InvalidFilterError:
-        return _invalid(self._text, token.position, problem)
+        return invalid(self._text, token.position, problem)

@@ -29,7 +29,7 @@ from lro_grpc._errors import (
     RequestIdReusedError,
     cut,
 )
-from lro_grpc._filtering.expression import Filter, comparisons, parses
+from lro_grpc._filtering.expression import Filter, comparisons, is_costly
 from lro_grpc._operation.events import Event
 from lro_grpc._operation.record import Record
 
@@ -95,8 +95,8 @@ class Query:
 
     @property
     def is_costly(self) -> bool:
-        """Whether its filter has to parse each record that it looks at."""
-        return self.filter is not None and parses(self.filter.expression)
+        """Whether its filter takes long of each record that it looks at."""
+        return self.filter is not None and is_costly(self.filter.expression)
 
     def covers(self, record: Record) -> bool:
         """Returns whether the list holds a record, filter aside."""

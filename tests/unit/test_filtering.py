@@ -18,6 +18,7 @@ from lro_grpc._operation import metadata, publication, states
 from lro_grpc._operation.events import Claim, Fail, Report
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.states import JOB
+from lro_grpc.stores import Query
 
 SECOND = 1_000_000
 NOON = 1_767_268_800 * SECOND
@@ -210,6 +211,36 @@ def test_a_value_may_be_several(text, expected):
 )
 def test_texts_are_compared(text, expected):
     assert matches(text, target="a/b") is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('matches(verb, "create|delete")', True),
+        ("matches(verb, 'crea')", False),  # the whole text
+        ("NOT matches(verb, 'crea')", True),
+        ("-matches(verb, '.*e') OR verb = create", True),
+        ('matches( metadata.verb , "c.*" ) AND verb = create', True),
+        ("(matches(verb, 'x') OR matches(verb, '[a-z]+'))", True),
+        ("matches verb", False),  # three words to look for, as ever
+        (r'matches(status_detail, "\\d+ \"of\" \d+")', None),
+        (r'matches(status_detail, "\\d+ \"of\" [0-9*]+")', True),
+    ],
+)
+def test_a_text_is_matched_by_a_regular_expression(text, expected):
+    """Within quotes a backslash is written twice, and a * need not be escaped."""
+    if expected is None:
+        assert "is not an escape" in refused(text)
+        return
+    assert matches(text, verb="create", status_detail='3 "of" 1*') is expected
+
+
+def test_a_regular_expression_is_costly():
+    """A page then looks at fewer records, and each caller has one such list at a time."""
+    query = Query("projects/p", parse("matches(target, '(a|b){200}') AND verb = x"))
+    assert query.is_costly
+    assert query.examined(10_000) == 100_000 // 402
+    assert not Query("projects/p", parse("verb = matches")).is_costly
 
 
 @pytest.mark.parametrize(
@@ -601,6 +632,18 @@ def test_an_empty_text_is_a_value():
         ('a"b"', 2, "space"),
         ('"a""b"', 4, "space"),
         ("now()", 4, "no functions"),
+        ("matches (name, 'a')", 14, "expected ), found ','"),
+        ("matches()", 9, "expected a value or a field"),
+        ("matches(name)", 13, "expected ,"),
+        ("matches(name, op)", 15, "in quotes"),
+        ("matches(name, 'a'", 18, "expected )"),
+        ("matches(name, 'a', 'b')", 18, "expected )"),
+        ("matches(zone, 'a')", 9, "no field 'zone'"),
+        ("matches(done, 'a')", 9, "is no text"),
+        ("matches(create_time, '2027.*')", 9, "is no text"),
+        ("verb = matches(name, 'a')", 15, "no functions but matches"),
+        ("verb = a OR matches(name, 'a**')", 27, "character 3: this repeats what is repeated"),
+        ("matches(name, 'a{300}') matches(verb, 'b{201}')", 39, "more than 500 characters"),
         ("verb = lower(x)", 13, "no functions"),
         ("math.mem('30mb')", 9, "no functions"),
         ("state = RUN", 9, "QUEUED, PENDING, RUNNING"),

@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from lro_grpc._filtering.expression import And, Compare, Expression, Like, Not, PartialFailures
+from lro_grpc._filtering.expression import (
+    And,
+    Compare,
+    Expression,
+    Like,
+    Matches,
+    Not,
+    PartialFailures,
+)
 from lro_grpc._operation.states import JOB
 
 _MAX_DEPTH = 16
@@ -48,7 +56,7 @@ def _condition(expression: Expression, depth: int) -> Condition:
         return Condition(f"{column} {expression.comparator} ?", (expression.value,))
     if isinstance(expression, Like):
         return _like(expression)
-    if isinstance(expression, PartialFailures) or depth == _MAX_DEPTH:
+    if isinstance(expression, (Matches, PartialFailures)) or depth == _MAX_DEPTH:
         return _UNKNOWN
     if isinstance(expression, Not):
         part = _condition(expression.part, depth + 1)
