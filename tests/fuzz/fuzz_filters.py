@@ -12,7 +12,8 @@ from lro_grpc._errors import InvalidFilterError, to_status
 from lro_grpc._filtering import parser
 from lro_grpc._filtering.expression import And, Compare, Expression, Like, Not, Or, comparisons
 from lro_grpc._filtering.fields import SHORT_NAMES
-from lro_grpc._http.vendors import deployment_manager
+from lro_grpc._filtering.patterns import MAX_POSITIONS, Pattern, PatternError, escaped
+from lro_grpc._http.vendors import deployment_filter
 from lro_grpc._operation import publication
 from lro_grpc._operation.record import FIELDS, Record
 from lro_grpc._stores.sqlite.filter import condition
@@ -40,6 +41,7 @@ SEEDS = (
     "error.code = NOT_FOUND OR NOT error.code = 10 partial_failures:*",
     "metadata.create_time <= '2026-01-01T12:00:00.5Z' -(name:op attempt >= -1)",
     r'"a \" \* \\ b*" AND response.@type = type.googleapis.com/google.protobuf.Empty',
+    r'matches(name, "projects/.*op-[0-9]+") NOT matches(verb, "(?:a|b\\.)*")',
 )
 
 
@@ -53,29 +55,52 @@ def filter_text(data: bytes) -> None:
         assert 0 < int(error.metadata["position"]) <= len(text) + 1, error
         return
     assert len(text) <= parser.MAX_LENGTH
-    assert comparisons(found.expression) <= 6 * parser.MAX_TERMS
+    assert comparisons(found.expression) <= 6 * parser.MAX_TERMS + MAX_POSITIONS
     check_alike(found.expression)
 
 
 @target(
     *SEEDS,
-    *("status = RUNNING OR status eq 'DONE'", 'name ne "op-1" (operationType eq insert)'),
-    words=(*WORDS, *deployment_manager._FIELDS, *deployment_manager._STATUS, "eq", "ne"),
+    *("status = RUNNING OR progress < 40", "(name ne 'op-1') (operationType eq ins.*|x)"),
+    *(r"statusMessage eq [^)\]]{1,3}(?:a|b\.)+$", "status eq 'DONE|RUN.*'", "name eq ^op-.*"),
+    words=(*WORDS, *deployment_filter._FIELDS, *deployment_filter._STATUS, "eq", "ne", "status"),
     most=2 * parser.MAX_LENGTH,
 )
 def deployment_manager_filter(data: bytes) -> None:
     text = data.decode(errors="surrogateescape")
     parent = 'projects/a"b\\*/locations/global'
     try:
-        translated = deployment_manager._translated(text, parent)
+        meaning = deployment_filter.translated(text, parent)
     except InvalidFilterError as error:
         to_status(error)
+        assert 0 < int(error.metadata["position"]) <= len(text) + 1, error
         return
     # What becomes of it can be taken apart as well, but for its length.
     with contextlib.suppress(InvalidFilterError):
-        check_alike(parser.parse(translated).expression)
-    if len(translated) <= parser.MAX_LENGTH:
-        parser.tokens(translated)
+        check_alike(parser.parse(meaning).expression)
+    if len(meaning) <= parser.MAX_LENGTH:
+        parser.tokens(meaning)
+
+
+@target(
+    *("op-[0-9]+|^x$", r"(a|b)*a(a|b){20}", r"[^\d\]a-c]??(?:\W\.){0,3}", "(?P<n>.*)*x"),
+    words=["(?:", "(?P<", "{2,}", "[^", "[]", "\\d", "\\b", "*?", "^", "$", "|", "-", "\0"],
+    most=600,
+)
+def regular_expression(data: bytes) -> None:
+    """Of a subset of RE2's syntax; where Python reads the same, it means the same."""
+    text = data.decode("latin-1")
+    try:
+        pattern = Pattern(text)
+    except PatternError as error:
+        assert 0 <= error.position <= len(text), error
+        return
+    assert pattern.size <= MAX_POSITIONS + 1
+    assert Pattern(escaped(text[:100])).matches(text[:100])
+    if text.count("(") < 50:  # groups have a depth
+        grouped = Pattern(f"x(?:{pattern.unanchored})")
+        for sample in ("", "a", text, text * 2, "ab" * 200):
+            assert pattern.matches(sample) == grouped.matches(f"x{sample}"), sample
 
 
 def check_alike(expression: Expression) -> None:

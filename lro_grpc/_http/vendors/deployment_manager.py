@@ -5,9 +5,8 @@ operation of the parent ``projects/{project}/locations/global``, and the path wi
 with a page of them. A method that starts operations below ``/deploymentmanager/v2``, by its
 ``google.api.http`` rule, answers with the operation in this dialect.
 
-**List.** ``maxResults`` (0 to 500), ``pageToken``, and ``filter``: that of google.longrunning, see
-:mod:`lro_grpc._filtering.parser`, with this dialect's names in place of some fields. The limits of
-filters hold for what was sent, and for what that becomes. ``orderBy`` is ``name``, the default, or
+**List.** ``maxResults`` (0 to 500), ``pageToken``, and ``filter``, see ``deployment_filter``.
+``orderBy`` is ``name``, the default, or
 ``creationTimestamp desc``; of a server behind a channel, which lists in no other order, it is the
 latter alone.
 """
@@ -16,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -28,12 +26,12 @@ from starlette.types import ASGIApp
 from lro_grpc._dialects import deployment_manager
 from lro_grpc._dialects.view import OperationView
 from lro_grpc._errors import InvalidArgumentError, cut
-from lro_grpc._filtering import parser
 from lro_grpc._http.backend import Backend, ListRequest, view_of
 from lro_grpc._http.conversion import converted
 from lro_grpc._http.request import HttpRequest, single_values
 from lro_grpc._http.responses import dumped, json_response, poll_headers
 from lro_grpc._http.routing import Route, Template
+from lro_grpc._http.vendors import deployment_filter
 from lro_grpc._operation import names
 from lro_grpc._server.rpc.local_calls import Answer
 from lro_grpc._stores.store import Order
@@ -140,7 +138,7 @@ def _list_request(query: Sequence[tuple[str, str]], parent: str) -> ListRequest:
         )
     page = operations_pb2.ListOperationsRequest(
         name=parent,
-        filter=_translated(parameters.get("filter", ""), parent),
+        filter=deployment_filter.translated(parameters.get("filter", ""), parent),
         page_size=_page_size(parameters.get("maxResults", "")),
         page_token=parameters.get("pageToken", ""),
     )
@@ -155,84 +153,3 @@ def _page_size(text: str) -> int:
             f"maxResults is {cut(text)!r}; give a number of 0 to {_MAX_RESULTS}"
         )
     return int(text)
-
-
-_FIELDS = {
-    "operationType": "verb",
-    "statusMessage": "status_detail",
-    "insertTime": "create_time",
-    "startTime": "start_time",
-    "endTime": "end_time",
-}
-
-_OPERATORS = {"eq": "=", "ne": "!="}
-
-_STATUS = {
-    "DONE": "done = true",
-    "RUNNING": "(done = false AND start_time:* OR state = CANCELLING)",
-    "PENDING": "(done = false AND NOT start_time:* AND NOT state = CANCELLING)",
-}
-
-
-def _translated(text: str, parent: str) -> str:
-    """Returns a filter over this dialect's fields as one of google.longrunning.
-
-    All else stays as it is: the list knows it, or refuses it.
-
-    Args:
-        text: The filter.
-        parent: The parent of the operations.
-
-    Raises:
-        InvalidFilterError: If it is too long, or cannot be taken apart.
-    """
-    tokens = parser.tokens(text)
-    translated: list[str] = []
-    place = end = 0  # of the next token, and of the text that is translated
-    while place < len(tokens):
-        length, meaning = _comparison(tokens, place, parent)
-        if length:
-            translated += (text[end : tokens[place].position], meaning)
-            end = tokens[place + length - 1].end
-        place += length or 1
-    return "".join((*translated, text[end:]))
-
-
-def _comparison(tokens: Sequence[parser.Token], place: int, parent: str) -> tuple[int, str]:
-    """Returns how many tokens from a place on are to be replaced, and the text in their place."""
-    field, *following = tokens[place : place + 3]
-    is_part = place > 0 and tokens[place - 1].kind == "."
-    if field.kind != "text" or is_part or len(following) < 2:
-        return 0, ""
-    operator, value = following
-    sign = operator.text if operator.kind == "comparator" else _OPERATORS.get(operator.text)
-    if sign is None or value.kind == "end":
-        return 0, ""
-    if field.text in _FIELDS:
-        return 2, f"{_FIELDS[field.text]} {sign}"
-    if value.kind not in ("text", "string"):
-        return 0, ""
-    if field.text == "name" and sign != ":":
-        last = _last_of_value(tokens, place + 2)
-        written = "".join(one.text for one in tokens[place + 2 : last + 1])
-        return last + 1 - place, f"name {sign} {_name(written, parent)}"
-    status = _STATUS.get(value.text.strip("\"'")) if field.text == "status" else None
-    if status is None or sign not in ("=", "!="):
-        return 0, ""
-    return 3, f"NOT {status}" if sign == "!=" else status
-
-
-def _last_of_value(tokens: Sequence[parser.Token], place: int) -> int:
-    """Returns the place of the last token of a value: a bare one goes on after a point."""
-    if tokens[place].kind == "text":
-        while [one.kind for one in tokens[place + 1 : place + 3]] == [".", "text"]:
-            place += 2
-    return place
-
-
-def _name(value: str, parent: str) -> str:
-    """Returns the operation's name, as a value of a filter, for an id as it is written in one."""
-    is_quoted = value[0] in "\"'"
-    quote, operation_id = (value[0], value[1:-1]) if is_quoted else ('"', value)
-    before = re.sub(r"[\\\"'*]", r"\\\g<0>", names.operation_name(parent, ""))
-    return f"{quote}{before}{operation_id}{quote}"

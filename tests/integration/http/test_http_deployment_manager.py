@@ -177,6 +177,55 @@ def test_a_list_is_filtered_by_the_words_of_this_dialect(http, fleet):
     assert found('statusMessage = "status = DONE"') == []
 
 
+@pytest.mark.parametrize("quotes", ["", "'", '"'])
+def test_eq_and_ne_are_regular_expressions(http, fleet, quotes):
+    """For the whole field, as the discovery document has them; behind a channel, too."""
+    bad = started(http, "bad")["name"]
+    fleet.gate.set()
+    ended(http, {"name": bad})
+    fleet.gate.clear()
+    running = started(http, "b")["name"]
+
+    def found(text: str) -> list[str]:
+        text = text.replace("<", quotes).replace(">", quotes)
+        return names(http, f"?orderBy=creationTimestamp%20desc&filter={quote(text)}")
+
+    assert found("name eq <op-.*>") == [running, bad]
+    assert found(f"name ne <.*{bad[-6:]}>") == [running]
+    assert found("name eq <op>") == found("operationType eq <creat>") == []
+    assert found("operationType eq <cre?ate|delete>") == [running, bad]
+    assert found("status eq <DONE>") == found("status ne <RUNNING|PENDING>") == [bad]
+    assert found("(name eq <op-[a-z2-7]{26}>) (status ne <DONE>)") == [running]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name eq a**", "character 11: of the regular expression 'a**': this repeats"),
+        ("name eq (?i)OP", "only (?:x)"),
+        ("name eq a AND status = DONE", "for comparisons use = and !="),
+        ("status = RUN", "one of DONE, RUNNING, PENDING"),
+    ],
+)
+def test_a_filter_that_cannot_be_is_refused_with_a_sentence(http, text, says):
+    reply = http.get(f"{PROJECT}/operations?filter={quote(text)}")
+    assert (reply.status, reply.json["error"]["status"]) == (400, "INVALID_ARGUMENT")
+    assert says in reply.json["error"]["message"]
+
+
+@pytest.mark.timeout(60)
+def test_an_expression_that_others_never_finish_is_answered(http):
+    """Each of these takes a backtracking matcher longer than anyone waits."""
+    for number in range(5):
+        started(http, f"{number}{'a' * 1000}")
+    for text in (
+        "name eq (o|p|-|.)*(.*)*(.*)*(.*)*Z",
+        "name eq ((.?){20}){20}Z",
+        "name eq (.|.)*Z",
+    ):
+        assert names(http, f"?filter={quote(text)}") == []
+
+
 def test_a_filter_that_cannot_be(http):
     reply = http.get(f"{PROJECT}/operations?filter={quote('zone = x')}")
     assert reply.status == 400
