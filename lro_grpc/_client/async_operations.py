@@ -21,7 +21,7 @@ from lro_grpc._client.calls import (
 )
 from lro_grpc._client.connection import AsyncConnection, CallMetadata
 from lro_grpc._client.plan import RPC_TIMEOUT, get_call
-from lro_grpc._client.session import Session, WaitMode
+from lro_grpc._client.session import ChannelSession, Session, WaitMode
 from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, DEFAULT_RETRY, Backoff, Retry
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class AsyncOperationsClient:
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
-        self._session = Session(
+        self._session = ChannelSession(
             AsyncConnection(channel, call_metadata),
             backoff=backoff,
             retry=retry,
@@ -79,9 +79,11 @@ class AsyncOperationsClient:
         *,
         response: type[ResponseT] | None = None,
         metadata: type[MetadataT] | None = None,
+        call_metadata: CallMetadata = (),
     ) -> AsyncOperationFuture[ResponseT, MetadataT]:
         """Returns the future of an operation that a method has returned. Makes no RPC."""
-        return AsyncOperationFuture(self._session, operation, response, metadata)
+        session = self._session.sending(call_metadata)
+        return AsyncOperationFuture(session, operation, response, metadata)
 
     def attach(
         self,
@@ -89,10 +91,13 @@ class AsyncOperationsClient:
         *,
         response: type[ResponseT] | None = None,
         metadata: type[MetadataT] | None = None,
+        call_metadata: CallMetadata = (),
     ) -> AsyncOperationFuture[ResponseT, MetadataT]:
         """Returns the future of an operation that was started before, elsewhere. Makes no RPC."""
         operation = operations_pb2.Operation(name=name)
-        return self.future(operation, response=response, metadata=metadata)
+        return self.future(
+            operation, response=response, metadata=metadata, call_metadata=call_metadata
+        )
 
     async def get(
         self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT

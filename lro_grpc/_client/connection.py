@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import copy
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
@@ -20,6 +21,7 @@ from lro_grpc._runtime.threads import start_thread
 from lro_grpc._wire import headers, request_params
 
 CallMetadata: TypeAlias = Sequence[tuple[str, str | bytes]]
+ConnectionT = TypeVar("ConnectionT", bound="_ChannelConnection")
 
 _unusable: weakref.WeakKeyDictionary[Any, plan.Unusable] = weakref.WeakKeyDictionary()
 """The methods that cannot be used on each channel, whichever client has found it out."""
@@ -54,6 +56,12 @@ class _ChannelConnection:
         self._operations = operations_pb2_grpc.OperationsStub(channel)  # type: ignore[no-untyped-call]
         self._control: Any = operation_control_service_pb2_grpc.OperationControlServiceStub(channel)
         self._call_metadata = tuple(call_metadata)
+
+    def sending(self: ConnectionT, call_metadata: CallMetadata) -> ConnectionT:
+        """Returns this connection with more metadata, which its calls send as well."""
+        other = copy.copy(self)
+        other._call_metadata = (*self._call_metadata, *call_metadata)
+        return other
 
     def _method(self, name: str) -> Any:
         return getattr(self._operations, name, None) or getattr(self._control, name)

@@ -22,7 +22,7 @@ from lro_grpc._client.connection import CallMetadata, ThreadConnection
 from lro_grpc._client.future import OperationFuture
 from lro_grpc._client.plan import RPC_TIMEOUT, Call, get_call
 from lro_grpc._client.scheduler import SCHEDULER
-from lro_grpc._client.session import Session, WaitMode
+from lro_grpc._client.session import ChannelSession, Session, WaitMode
 from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, DEFAULT_RETRY, Backoff, Retry
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class OperationsClient:
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
-        self._session = Session(
+        self._session = ChannelSession(
             ThreadConnection(channel, call_metadata),
             backoff=backoff,
             retry=retry,
@@ -78,6 +78,7 @@ class OperationsClient:
         *,
         response: type[ResponseT] | None = None,
         metadata: type[MetadataT] | None = None,
+        call_metadata: CallMetadata = (),
     ) -> OperationFuture[ResponseT, MetadataT]:
         """Returns the future of an operation that a method has returned. Makes no RPC.
 
@@ -87,11 +88,14 @@ class OperationsClient:
                 ``operation_info`` declares it (P11). Without it, the type that the ``Any`` names,
                 if an imported module defines that.
             metadata: The same for ``Operation.metadata``.
+            call_metadata: gRPC metadata that is sent with every call of this future, besides that
+                of the client: that of the start, if the server needs it to know the caller.
 
         Raises:
             InvalidNameError: If the operation has no name and is not done.
         """
-        return OperationFuture(self._session, operation, response, metadata)
+        session = self._session.sending(call_metadata)
+        return OperationFuture(session, operation, response, metadata)
 
     def attach(
         self,
@@ -99,6 +103,7 @@ class OperationsClient:
         *,
         response: type[ResponseT] | None = None,
         metadata: type[MetadataT] | None = None,
+        call_metadata: CallMetadata = (),
     ) -> OperationFuture[ResponseT, MetadataT]:
         """Returns the future of an operation that was started before, elsewhere. Makes no RPC.
 
@@ -106,12 +111,15 @@ class OperationsClient:
             name: The operation's name; whether it exists shows with the first call.
             response: As for ``future``.
             metadata: As for ``future``.
+            call_metadata: As for ``future``.
 
         Raises:
             InvalidNameError: If the name is empty.
         """
         operation = operations_pb2.Operation(name=name)
-        return self.future(operation, response=response, metadata=metadata)
+        return self.future(
+            operation, response=response, metadata=metadata, call_metadata=call_metadata
+        )
 
     def get(
         self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT

@@ -26,7 +26,7 @@ from lro_grpc._client.session import WaitMode
 from lro_grpc._runtime.backoff import DEFAULT_RETRY, Retry
 from lro_grpc._runtime.clock import Clock, SystemClock
 from lro_grpc._runtime.steps import async_drive, drive
-from lro_grpc._wire import request_params
+from lro_grpc._wire import headers, request_params
 from lro_grpc._wire.method_kinds import (
     LongRunning,
     MetadataT,
@@ -148,9 +148,10 @@ class ServiceClient(_ServiceClient):
     """A client of one service, on a ``grpc.Channel``.
 
     Every method takes a request, and returns and raises the same as gRPC's own stub; but a
-    long-running method returns an :class:`OperationFuture`, and raises an :class:`LroError`. A
-    string field ``request_id`` that is empty is filled with a UUID4, in a copy of the request, so
-    that a start can be repeated and still start one operation.
+    long-running method returns an :class:`OperationFuture`, whose calls send the ``metadata`` of
+    the start as well, and raises an :class:`LroError`. A string field ``request_id`` that is empty
+    is filled with a UUID4, in a copy of the request, so that a start can be repeated and still
+    start one operation.
 
     Args:
         channel: The service's channel; it stays the caller's to close.
@@ -205,7 +206,12 @@ class ServiceClient(_ServiceClient):
                 return Reply(grpc_quirks.error_of_call(error))
 
         operation = drive(self._start_steps(rpc, request, timeout), perform)
-        return self.operations.future(operation, response=rpc.response, metadata=rpc.metadata)
+        return self.operations.future(
+            operation,
+            response=rpc.response,
+            metadata=rpc.metadata,
+            call_metadata=_of_the_caller(metadata),
+        )
 
     def _unary_unary(
         self,
@@ -307,7 +313,12 @@ class AsyncServiceClient(_ServiceClient):
                 return Reply(grpc_quirks.error_of_call(error))
 
         operation = await async_drive(self._start_steps(rpc, request, timeout), perform)
-        return self.operations.future(operation, response=rpc.response, metadata=rpc.metadata)
+        return self.operations.future(
+            operation,
+            response=rpc.response,
+            metadata=rpc.metadata,
+            call_metadata=_of_the_caller(metadata),
+        )
 
     def _unary_unary(
         self,
@@ -356,6 +367,11 @@ class AsyncServiceClient(_ServiceClient):
             rpc, requests, timeout, metadata
         )
         return call
+
+
+def _of_the_caller(metadata: CallMetadata) -> CallMetadata:
+    """Returns the metadata of a start as its future sends them: they no longer route the start."""
+    return [(key, value) for key, value in metadata if key.lower() != headers.REQUEST_PARAMS]
 
 
 def _takes_request_id(request: Message) -> bool:

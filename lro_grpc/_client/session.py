@@ -11,7 +11,12 @@ from typing import Any, Literal, TypeAlias, get_args
 from google.longrunning import operations_pb2
 
 from lro_grpc._client import plan
-from lro_grpc._client.connection import Connection
+from lro_grpc._client.connection import (
+    AsyncConnection,
+    CallMetadata,
+    Connection,
+    ThreadConnection,
+)
 from lro_grpc._client.watcher import Watcher
 from lro_grpc._errors import InvalidNameError
 from lro_grpc._runtime import backoff
@@ -113,3 +118,30 @@ class Session:
             clock=self._clock,
             random=self._random,
         )
+
+
+class ChannelSession(Session):
+    """A session over a channel, on which the calls of a future may send metadata of its own.
+
+    Args:
+        connection: The connection over the channel.
+        **policies: As of any session.
+    """
+
+    def __init__(self, connection: ThreadConnection | AsyncConnection, **policies: Any) -> None:
+        super().__init__(connection, **policies)
+        self._channel_connection = connection
+        self._policies = policies
+        self._others: weakref.WeakValueDictionary[Any, Session] = weakref.WeakValueDictionary()
+
+    def sending(self, call_metadata: CallMetadata) -> Session:
+        """Returns the session whose calls send more metadata: the same one while anybody has it."""
+        key = tuple(call_metadata)
+        if not key:
+            return self
+        with self._lock:
+            other = self._others.get(key)
+            if other is None:
+                other = Session(self._channel_connection.sending(key), **self._policies)
+                self._others[key] = other
+            return other

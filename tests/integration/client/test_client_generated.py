@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections import deque
 from concurrent import futures
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -13,6 +15,8 @@ import grpc.aio
 import pytest
 from fake_operations import operation
 from google.rpc import error_details_pb2, status_pb2
+from server_harness import Server, serving
+from server_harness import fleet as fleet_of
 
 import lro_grpc
 from lro.example.v1 import fleet_service_lro, fleet_service_pb2, fleet_service_pb2_grpc
@@ -282,6 +286,85 @@ def test_metadata_of_the_client_and_of_the_call_is_sent(side: Any, fleet: FakeFl
     get(side, fleets, "i")
     assert fleet.headers[0].items() >= {("x-user", "ada"), ("x-trace", "1")}
     assert fleet.headers[1]["x-user"] == "ada"
+
+
+@pytest.fixture(params=["sync", "aio"])
+def guarded(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server that lets nobody near an operation but who has started it, by its metadata."""
+
+    def run(self: Any, request: Any, op: Any) -> Any:
+        if request.instance_id == "held":
+            raise lro_grpc.RetryableError("not yet", retry_after=timedelta(hours=1))
+        return Instance(name="made")
+
+    def identify(context: Any) -> str:
+        return str(dict(context.invocation_metadata()).get("authorization", ""))
+
+    def authorize(access: lro_grpc.Access) -> bool:
+        if access.permission == "operations.start":
+            return access.caller != ""
+        return access.operation is not None and access.operation.caller == access.caller
+
+    with serving(
+        request.param, fleet_of("CreateInstance", run), identify=identify, authorize=authorize
+    ) as one:
+        yield one
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_the_metadata_of_a_start_is_sent_by_its_future_as_well(
+    guarded: Server, sides: Any, is_async: bool
+) -> None:
+    ada = [("authorization", "ada"), (ROUTING, "parent=p")]
+    side = sides["async" if is_async else "sync"](guarded.target)
+    try:
+        fleets = client(side)
+        future = side.run(fleets.CreateInstance(request(), metadata=ada))
+        assert side.items(future.updates())[-1].done
+        assert side.run(future.result()) == Instance(name="made")
+        held = side.run(fleets.CreateInstance(request(instance_id="held"), metadata=ada))
+        assert not side.run(held.done())
+        assert side.run(held.cancel())
+        with pytest.raises(lro_grpc.OperationCancelledError):
+            side.run(held.result())
+
+        # The same by hand: of a stub's operation, and by its name.
+        bare = fleets.operations
+        for again in (
+            bare.future(held.operation, call_metadata=ada[:1]),
+            bare.attach(held.name, call_metadata=ada[:1]),
+        ):
+            assert side.run(again.cancelled())
+        with pytest.raises(lro_grpc.PermissionDeniedError):
+            side.run(bare.attach(held.name).done())
+        side.run(bare.attach(held.name, call_metadata=ada[:1]).delete())
+    finally:
+        side.close()
+
+
+def test_the_pages_lines_hand_the_metadata_on(guarded: Server) -> None:
+    page = Path(__file__).parents[3].joinpath("docs/clients.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(ada = .*?)```", page, re.DOTALL)
+    with grpc.insecure_channel(guarded.target) as channel:
+        names: dict[str, Any] = {
+            "reports": fleet_service_lro.FleetServiceClient(channel),
+            "client": lro_grpc.OperationsClient(channel),
+            "request": request(),
+        }
+        names["reports"].BuildReport = names["reports"].CreateInstance
+        exec(compile(block.replace("…", "ada"), "docs/clients.md", "exec"), names)
+        assert names["future"].result() == names["again"].result() == Instance(name="made")
+
+
+def test_futures_whose_calls_send_the_same_share_them(side: Any) -> None:
+    operations = side.client()
+    ada, bob = [("authorization", "ada")], [("authorization", "bob")]
+    one = operations.attach("operations/1", call_metadata=ada)
+    same = operations.attach("operations/1", call_metadata=tuple(ada))
+    other = operations.attach("operations/1", call_metadata=bob)
+    plain = operations.attach("operations/1")
+    assert one._watcher is same._watcher
+    assert len({one._watcher, other._watcher, plain._watcher}) == 3
 
 
 def test_a_plain_method_is_that_of_grpcs_own_stub(side: Any, fleet: FakeFleet) -> None:
