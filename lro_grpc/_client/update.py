@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Generic, cast
+from typing import TYPE_CHECKING, Generic, cast
 
 from google.protobuf import empty_pb2
 
@@ -26,8 +26,9 @@ class OperationUpdate(Generic[MetadataT]):
         name: The operation's name.
         done: Whether it is over; this is then the last update.
         state: Its ``lro.v1.JobState``: ``state.name`` is such as ``JOB_STATE_RUNNING``. If the
-            metadata has no such field: SUCCEEDED, FAILED or CANCELLED of an operation that is
-            done, else None.
+            metadata has none, or one that contradicts the result: SUCCEEDED, FAILED or CANCELLED
+            of an operation that is done; of any other CANCELLING if the metadata says that a
+            cancel was requested, QUEUED if they have a start time that is unset, else RUNNING.
         progress_percent: The part of it that is done, 0 to 100; None if the metadata does not
             have it.
         status_detail: Its present activity, for people; empty if the metadata does not have it.
@@ -39,7 +40,7 @@ class OperationUpdate(Generic[MetadataT]):
 
     name: str
     done: bool
-    state: states.State | None
+    state: states.State
     progress_percent: int | None
     status_detail: str
     attempt: int | None
@@ -60,10 +61,11 @@ def update_of(
     """
     message = metadata_of(operation, declared)
     found = metadata.read(message)
+    number = states.state_of(operation, found if operation.HasField("metadata") else {})
     return OperationUpdate(
         name=operation.name,
         done=operation.done,
-        state=_state(operation, found.get("state")),
+        state=states.JOB.states[number],
         progress_percent=found.get("progress_percent"),
         status_detail=found.get("status_detail", ""),
         attempt=found.get("attempt"),
@@ -78,9 +80,3 @@ def metadata_of(operation: operations_pb2.Operation, declared: type[MetadataT] |
     if declared is None and _anys.find_class(operation.metadata.TypeName()) is None:
         return cast("MetadataT", operation.metadata)
     return unpack(operation, "metadata", declared)
-
-
-def _state(operation: operations_pb2.Operation, number: Any) -> states.State | None:
-    if operation.done and not states.fits(number, operation):
-        number = states.ended_with(operation)
-    return states.JOB.states.get(number)

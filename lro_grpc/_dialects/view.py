@@ -20,12 +20,11 @@ from lro_grpc._operation.states import (
     CANCELLING,
     JOB,
     PARTIALLY_SUCCEEDED,
-    QUEUED,
     RUNNING,
+    SUCCEEDED,
     UPDATING,
     Lifecycle,
-    ended_with,
-    fits,
+    state_of,
 )
 
 
@@ -98,9 +97,10 @@ class OperationView:
         such as a time after 9999, is not known either.
         """
         message = _anys.unpack(operation.metadata)
-        known = {name: _plain(value) for name, value in _read(message).items()}
+        values = _read(message)
+        known = {name: _plain(value) for name, value in values.items()}
         failures = _partial_failures(message)
-        known["state"] = _state(operation, known, partial=bool(failures))
+        known["state"] = _state(operation, values, partial=bool(failures))
         return cls(
             name=operation.name,
             partial_failures=failures,
@@ -149,20 +149,11 @@ def does_not_apply(view: OperationView, dialect: str, why: str) -> LroError:
     )
 
 
-def _state(operation: operations_pb2.Operation, known: Mapping[str, Any], *, partial: bool) -> int:
+def _state(operation: operations_pb2.Operation, values: Mapping[str, Any], *, partial: bool) -> int:
     """Returns the state in the metadata, or else the one that the rest stands for."""
-    state: int = known.get("state", 0)
-    if fits(state, operation):
-        return state
-    if operation.done:
-        if partial and not operation.HasField("error"):
-            return PARTIALLY_SUCCEEDED
-        return ended_with(operation)
-    if known.get("cancel_requested"):
-        return CANCELLING
-    # Metadata without a start time says nothing of the start: clients assume that it was started.
-    is_running = known.get("start_time", True)
-    return RUNNING if is_running else QUEUED
+    state = state_of(operation, values)
+    is_derived = state != values.get("state")
+    return PARTIALLY_SUCCEEDED if partial and is_derived and state == SUCCEEDED else state
 
 
 def _read(message: Message | None) -> Mapping[str, Any]:

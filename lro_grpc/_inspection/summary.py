@@ -42,7 +42,7 @@ class Summary:
 
     name: str
     state: str
-    """Such as RUNNING; without a state in the metadata, NOT_DONE or the kind of its result."""
+    """Such as RUNNING; derived from the rest if the metadata has none."""
     done: bool
     error: str
     """The code and the message."""
@@ -106,12 +106,7 @@ def _error_text(status: status_pb2.Status) -> str:
 
 
 def _state(operation: operations_pb2.Operation, values: Mapping[str, Any]) -> str:
-    state = values.get("state", 0)
-    if not states.fits(state, operation):
-        if not operation.done:
-            return "NOT_DONE"
-        state = states.ended_with(operation)
-    return states.JOB.name_of(state).removeprefix(_PREFIX)
+    return states.JOB.name_of(states.state_of(operation, values)).removeprefix(_PREFIX)
 
 
 def _time(values: Mapping[str, Any], name: str) -> datetime | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from google.longrunning import operations_pb2
 from google.protobuf.descriptor import EnumDescriptor, EnumValueDescriptor
@@ -45,6 +46,9 @@ class State:
     """The code of an operation that ends here, unless its error has one of its own."""
     represents: tuple[int, ...]
     """The values of ``JobState`` that a state of another dialect stands for."""
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Lifecycle:
@@ -152,6 +156,25 @@ SUCCEEDED = state_pb2.JOB_STATE_SUCCEEDED
 PARTIALLY_SUCCEEDED = state_pb2.JOB_STATE_PARTIALLY_SUCCEEDED
 FAILED = state_pb2.JOB_STATE_FAILED
 EXPIRED = state_pb2.JOB_STATE_EXPIRED
+
+
+def state_of(operation: operations_pb2.Operation, values: Mapping[str, Any]) -> int:
+    """Returns the ``JobState`` of any server's operation: its metadata's, or what the rest says.
+
+    Args:
+        operation: The operation.
+        values: The conventional values of its metadata, as ``metadata.read`` returns them.
+    """
+    state: int = values.get("state", 0)
+    if fits(state, operation):
+        return state
+    if operation.done:
+        return ended_with(operation)
+    if values.get("cancel_requested"):
+        return CANCELLING
+    # Metadata without a start time say nothing of the start: an operation is taken for started.
+    start = values.get("start_time")
+    return RUNNING if start is None or start.seconds or start.nanos else QUEUED
 
 
 def fits(job_state: int, operation: operations_pb2.Operation) -> bool:

@@ -32,7 +32,7 @@ def summary(one: operations_pb2.Operation, **fields: Any) -> Summary:
 def test_without_metadata_it_is_its_name_and_result() -> None:
     found = summary(operation())
     assert (found.name, found.state, found.done, found.error) == (
-        *("operations/one", "NOT_DONE"),
+        *("operations/one", "RUNNING"),
         *(False, ""),
     )
     assert (found.progress, found.attempt, found.create_time, found.batch) == (None, None, None, ())
@@ -59,7 +59,7 @@ def test_the_state_of_the_metadata_counts_if_it_fits_the_result() -> None:
     running = state_pb2.JOB_STATE_RUNNING
     assert summary(operation(), state=running).state == "RUNNING"
     assert summary(operation(done=True), state=running).state == "SUCCEEDED"
-    assert summary(operation(), state=state_pb2.JOB_STATE_FAILED).state == "NOT_DONE"
+    assert summary(operation(), state=state_pb2.JOB_STATE_FAILED).state == "QUEUED"
     succeeded = state_pb2.JOB_STATE_SUCCEEDED
     assert summary(operation(done=True, error=0), state=succeeded).state == "FAILED"
 

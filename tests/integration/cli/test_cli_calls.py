@@ -126,11 +126,11 @@ def test_values_that_the_metadata_lacks_are_left_out(foreign: Foreign) -> None:
     foreign.put(bare, over)
     lro = Lro(foreign.target)
     rows = [line.split("\t")[1:] for line in lro("list", MOON).stdout.splitlines()[1:]]
-    assert rows == [["NOT_DONE", *"-----"], ["CANCELLED", *"----", "CANCELLED"]]
-    assert lro("get", bare.name).stdout.split() == [bare.name, "state", "NOT_DONE"]
+    assert rows == [["RUNNING", *"-----"], ["CANCELLED", *"----", "CANCELLED"]]
+    assert lro("get", bare.name).stdout.split() == [bare.name, "state", "RUNNING"]
     code, written = lro.on_terminal("list", MOON)
     assert code == 0
-    assert "NOT_DONE" in written
+    assert "RUNNING" in written
 
 
 def test_text_of_a_server_commands_no_terminal(foreign: Foreign) -> None:

@@ -118,11 +118,11 @@ def test_watch_shows_an_operation_of_a_server_that_has_only_get(version: str) ->
     with serving_foreign(version) as foreign:
         name = foreign.put(launch(done=False))
         with Lro(foreign.target).started("watch", name) as process:
-            first = read_until(process, "NOT_DONE")
+            first = read_until(process, "RUNNING")
             foreign.put(launch())
             rest, stderr = process.communicate(timeout=SECONDS)
     detail = "  60%  fuelling" if version else ""
-    assert (first + rest).splitlines() == [f"NOT_DONE{detail}", f"SUCCEEDED{detail}"]
+    assert (first + rest).splitlines() == [f"RUNNING{detail}", f"SUCCEEDED{detail}"]
     assert process.returncode == 0
     assert ("LaunchMetadata is not known here" in stderr) == (not version)
 

@@ -132,6 +132,7 @@ def test_updates_in_many_tasks_of_many_operations(server: FakeServer) -> None:
 # --- what is in an update ---
 
 
+OperationMetadata = operation_metadata_pb2.OperationMetadata
 OURS = operation_metadata_pb2.OperationMetadata(
     state=state_pb2.JOB_STATE_RUNNING,
     progress_percent=40,
@@ -165,7 +166,7 @@ def test_metadata_of_others_has_what_it_has(side: Side, fake: FakeOperations) ->
     assert update == OperationUpdate(
         name="operations/1",
         done=False,
-        state=None,
+        state=states.JOB.states[state_pb2.JOB_STATE_RUNNING],
         progress_percent=None,
         status_detail="",
         attempt=None,
@@ -190,6 +191,39 @@ def test_the_state_at_the_end_is_known_without_metadata(
     assert update.state.name == state
     assert update.state.terminal
     assert update.done
+
+
+@pytest.mark.parametrize(
+    ("metadata", "declared", "state"),
+    [
+        (None, None, "JOB_STATE_RUNNING"),
+        (None, OperationMetadata, "JOB_STATE_RUNNING"),
+        (Timestamp(seconds=1), Timestamp, "JOB_STATE_RUNNING"),
+        (OperationMetadata(), OperationMetadata, "JOB_STATE_QUEUED"),
+        (OperationMetadata(start_time={"nanos": 1}), None, "JOB_STATE_RUNNING"),
+        (OperationMetadata(cancel_requested=True), None, "JOB_STATE_CANCELLING"),
+        (OperationMetadata(state=state_pb2.JOB_STATE_PAUSED), None, "JOB_STATE_PAUSED"),
+        (OperationMetadata(state=state_pb2.JOB_STATE_FAILED), None, "JOB_STATE_QUEUED"),
+    ],
+)
+def test_the_state_before_the_end_follows_from_what_the_metadata_has(
+    side: Side, fake: FakeOperations, metadata: Any, declared: Any, state: str
+) -> None:
+    update = update_of(side, fake, operation(metadata=metadata), declared)
+    assert update.state.name == str(update.state) == f"{update.state}" == state
+    assert not update.done
+
+
+def test_every_update_of_a_foreign_server_can_be_printed_as_the_readme_does(
+    side: Side, fake: FakeOperations
+) -> None:
+    """Its metadata have a progress and nothing else that is conventional."""
+    fake.script(WATCH, [step(1), step(2), operation(response=RESPONSE, metadata=OURS)])
+    updates = side.items(side.client().future(operation()).updates())
+    assert [update.state.name for update in updates] == [
+        *("JOB_STATE_RUNNING", "JOB_STATE_RUNNING"),
+        "JOB_STATE_SUCCEEDED",
+    ]
 
 
 def test_no_metadata_is_an_empty_message(side: Side, fake: FakeOperations) -> None:
