@@ -138,7 +138,7 @@ class Workload:
 
     async def _prepare(self, request: Request, context: object) -> Prepared:
         del context
-        number = int(request.instance_id.rpartition("-")[2]) % 3
+        number = int(request.instance_id.rpartition("-")[2], 16) % 3
         return Prepared(target=f"{request.parent}/instances/{number}")
 
     def expect(self, number: int) -> None:
