@@ -97,6 +97,10 @@ class World:
         self.pauses: list[float] = []
         self.open = 0
         self.unusable = plan.Unusable()
+        self.closing_seconds = 0.0
+        """The time that a Watch takes to end once nobody reads it any more."""
+        self.keeps_deadlines = True
+        """Whether a call ends at its deadline, as gRPC has it."""
         self.backoff = DEFAULT_BACKOFF
         self.retry = DEFAULT_RETRY
         self.mode: WaitMode = "auto"
@@ -188,7 +192,7 @@ class World:
         self.calls.append(call)
         self.methods.append(call.method)
         seconds, answer = self.server(call)
-        limit = call.timeout.total_seconds()
+        limit = call.timeout.total_seconds() if self.keeps_deadlines else 1e9
         self.open += 1
         try:
             await asyncio.sleep(min(seconds, limit))
@@ -212,6 +216,8 @@ class World:
                     raise answer
                 yield answer
         finally:
+            if self.closing_seconds:
+                await asyncio.sleep(self.closing_seconds)
             self.open -= 1
 
 
@@ -564,8 +570,9 @@ def test_when_every_other_task_is_cancelled_a_wait_does_not_go_on_for_ever() -> 
         await asyncio.sleep(1)
         for task in asyncio.all_tasks() - {waiting, asyncio.current_task()}:
             task.cancel()
-        with pytest.raises(LroError, match="cancelled"):
+        with pytest.raises(LroError, match="cancelled") as caught:
             await waiting
+        assert caught.value.code is Code.CANCELLED
 
     world.run(cancel_all_but_the_wait())
 
@@ -862,6 +869,148 @@ def test_those_who_watch_and_those_who_wait_share_one_stream() -> None:
 
     world.run(all_of_them())
     assert world.methods == [WAIT, WATCH]  # the Wait was there before anyone wanted changes
+
+
+def silent_after(*answers: Answer) -> list[Answer]:
+    """A Watch that stays open when it has sent these."""
+    return [*answers, (1e6, done())]
+
+
+async def first(states: AsyncGenerator[operations_pb2.Operation, None]) -> int:
+    return step_of(await anext(states))
+
+
+def test_after_a_watch_has_broken_the_first_state_comes_from_the_server_again() -> None:
+    """The known one may be old: the operation has gone on while nobody saw it."""
+    streams = iter(
+        [
+            [(0.01, running(step=1)), (10, failed(Code.UNAVAILABLE))],
+            silent_after((0.01, running(step=5))),
+        ]
+    )
+    world = World(scripted(), watch=lambda: next(streams))
+
+    async def join_after_the_break() -> int:
+        one = world.watcher.states(None)
+        assert await first(one) == 1
+        reading = asyncio.ensure_future(anext(one))
+        await asyncio.sleep(10.001)
+        other = world.watcher.states(None)
+        begun = await first(other)
+        assert step_of(await reading) == 5
+        await one.aclose()
+        await other.aclose()
+        return begun
+
+    assert world.run(join_after_the_break()) == 5
+    assert world.methods == [WATCH, WATCH]
+
+
+def test_a_watch_that_goes_on_for_one_who_waits_serves_who_joins() -> None:
+    """The one who wanted updates has left meanwhile."""
+    world = World(scripted(), watch=lambda: silent_after((0.01, running(step=1))))
+
+    async def join_a_wait() -> None:
+        one = world.watcher.states(None)
+        assert await first(one) == 1
+        waiting = asyncio.ensure_future(world.watcher.wait(None))
+        await asyncio.sleep(1)
+        await one.aclose()
+        other = world.watcher.states(None)
+        assert await first(other) == 1
+        await other.aclose()
+        waiting.cancel()
+
+    world.run(join_a_wait())
+    assert world.methods == [WATCH]
+
+
+def test_a_watch_that_ends_slowly_ends_for_itself_alone() -> None:
+    """Another one has begun, and has sent a state: whoever joins has it at once."""
+    world = World(scripted(), watch=lambda: silent_after((0.01, running(step=1))))
+    world.closing_seconds = 5
+
+    async def join_two() -> None:
+        one = world.watcher.states(None)
+        assert await first(one) == 1
+        await one.aclose()
+        other = world.watcher.states(None)
+        assert await first(other) == 1
+        await asyncio.sleep(10)  # the first Watch is over
+        third = world.watcher.states(None)
+        before = world.now
+        assert await first(third) == 1
+        assert world.now == before
+        await other.aclose()
+        await third.aclose()
+        await asyncio.sleep(10)
+
+    world.run(join_two())
+    assert world.methods == [WATCH, WATCH]
+
+
+def test_a_wait_that_was_given_up_puts_off_no_last_poll_of_others() -> None:
+    """Nor the answer that was due of it: nobody waits for that any more."""
+    is_done = False
+
+    def server(call: plan.Call) -> Answer:
+        if call.method == GET:  # it takes most of the time that the last poll has
+            return 0.15, done() if is_done else running()
+        return 99, running()
+
+    world = World(server, watch=lambda: silent_after((0.01, running(step=1))))
+
+    async def give_up_and_look_on() -> None:
+        nonlocal is_done
+        waiting = asyncio.ensure_future(world.watcher.wait(None))
+        await asyncio.sleep(5)
+        waiting.cancel()
+        await asyncio.sleep(0.01)
+        is_done = True
+        assert [step_of(one) async for one in world.watcher.states(timedelta(seconds=28))] == [
+            1,
+            99,
+        ]
+
+    world.run(give_up_and_look_on())
+    assert world.methods == [WAIT, WATCH, GET]
+
+
+def test_a_get_that_is_not_answered_in_time_is_no_news() -> None:
+    """Even of a connection that knows no deadlines."""
+    world = World(lambda call: (1e6, running()))
+    world.keeps_deadlines = False
+    world.unusable.add(WAIT, world.now)
+
+    async def two() -> list[Any]:
+        waits = [world.watcher.wait(timedelta(seconds=seconds)) for seconds in (13, 25)]
+        return await asyncio.gather(*waits, world.watcher.refresh(), return_exceptions=True)
+
+    *late, refreshed = world.run(two())
+    assert [type(one) for one in late] == [OperationTimeoutError] * 2
+    assert refreshed is None
+    assert world.now == pytest.approx(1025)
+
+
+def test_what_goes_wrong_in_the_follower_is_an_error_of_every_wait(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A mistake of this package, or of an interceptor; it must not make a wait go on for ever."""
+
+    def server(call: plan.Call) -> Answer:
+        raise ZeroDivisionError("a mistake")
+
+    world = World(server)
+
+    async def two() -> list[Any]:
+        waits = [world.watcher.wait(None) for _ in range(2)]
+        return await asyncio.gather(*waits, return_exceptions=True)
+
+    errors = world.run(two())
+    assert [type(one) for one in errors] == [LroError] * 2
+    assert all(isinstance(one.__cause__, ZeroDivisionError) for one in errors)
+    assert "a mistake" in str(errors[0])
+    assert f"cannot follow {NAME}" in caplog.text
 
 
 def changing(done_at: float, *, has_wait: bool) -> World:
