@@ -69,3 +69,7 @@ def test_ok_is_no_code_of_a_retry() -> None:
 def test_the_backoff_of_a_retry_is_one() -> None:
     with pytest.raises(TypeError, match="backoff is 5; give a Backoff"):
         Retry(backoff=5)  # type: ignore[arg-type]
+
+
+def test_a_retry_may_have_one_attempt() -> None:
+    assert Retry(attempts=1).attempts == 1

@@ -1,0 +1,88 @@
+"""The places of a method's queue, while starts are on their way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from google.protobuf import empty_pb2
+
+from lro_grpc import LimitReachedError
+from lro_grpc._operation import publication
+from lro_grpc._operation.events import Claim
+from lro_grpc._server.limits import Queues
+from lro_grpc.engines import Handler
+from lro_grpc.stores import MemoryStore
+from lro_grpc.testing import ManualClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from lro_grpc.stores import Record
+
+METHOD = "/test.v1.Tests/Run"
+
+
+def record(operation_id: str, *, fingerprint: bytes = b"", caller: str = "") -> Record:
+    return publication.create(
+        parent="",
+        operation_id=operation_id,
+        method=METHOD,
+        request=b"",
+        metadata_type="lro.v1.OperationMetadata",
+        now=ManualClock().now(),
+        fingerprint=fingerprint,
+        caller=caller,
+    )
+
+
+def on_a_store(limit: int) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], None]:
+    """Runs a test at once, on the queues of a store."""
+
+    def run(test: Callable[..., Coroutine[Any, Any, None]]) -> None:
+        async def main() -> None:
+            store = MemoryStore(ManualClock().now)
+            queues = Queues(store, limit)
+            empty = empty_pb2.Empty
+            await queues.load(Handler(METHOD, print, empty, empty, empty, "test.example", None))
+            await test(store, queues)
+
+        asyncio.run(main())
+
+    return run
+
+
+def refuses(queues: Queues, start: Record) -> bool:
+    try:
+        with queues.entry(start):
+            return False
+    except LimitReachedError:
+        return True
+
+
+def test_of_two_equal_starts_the_place_is_theirs_until_both_have_ended() -> None:
+    @on_a_store(limit=1)
+    async def _(store: MemoryStore, queues: Queues) -> None:
+        first, again = (record(one, fingerprint=b"the same") for one in ("op-1", "op-2"))
+        with contextlib.ExitStack() as starts:
+            starts.enter_context(queues.entry(first))
+            with queues.entry(again):
+                assert refuses(queues, record("op-3"))
+            assert refuses(queues, record("op-3"))
+        assert not refuses(queues, record("op-3"))
+
+
+@pytest.mark.parametrize("fingerprint", [b"", b"a request"])
+def test_a_start_that_is_stored_and_not_answered_yet_has_one_place(fingerprint: bytes) -> None:
+    @on_a_store(limit=2)
+    async def _(store: MemoryStore, queues: Queues) -> None:
+        with queues.entry(start := record("op-1", fingerprint=fingerprint)):
+            await store.create(start)
+            assert not refuses(queues, record("op-2"))
+            await store.create(record("op-2"))
+            assert refuses(queues, record("op-3"))
+        assert refuses(queues, record("op-3"))
+        await store.apply(start.name, Claim(1))
+        assert not refuses(queues, record("op-3"))
