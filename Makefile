@@ -9,6 +9,8 @@ PYTHON ?= python3
 PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 1200
 FUZZ_ARGS ?=
+MUTATE_SECONDS ?= 3600
+MUTATE_ARGS ?=
 BIN := .venv/bin
 CODE := lro_grpc tests benchmarks docs
 
@@ -66,6 +68,14 @@ siege: .venv/dev.stamp ## Besiege one server with everything at once, for three 
 .PHONY: fuzz
 fuzz: .venv/fuzz.stamp ## Give any bytes to what reads strangers' bytes, for FUZZ_SECONDS=1200
 	$(BIN)/python tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS) $(FUZZ_ARGS)
+
+.venv/mutate.stamp: .venv/dev.stamp
+	$(BIN)/python -m pip install --quiet --group mutate
+	touch $@
+
+.PHONY: mutate
+mutate: .venv/mutate.stamp ## Make mistakes in the package, and count those that a test sees, for MUTATE_SECONDS=3600
+	$(BIN)/python tests/mutation/mutate.py --seconds $(MUTATE_SECONDS) $(MUTATE_ARGS)
 
 .PHONY: generate
 generate: .venv/dev.stamp ## Write generated/ from protos/, and the tables of docs/
