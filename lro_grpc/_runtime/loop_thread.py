@@ -16,6 +16,9 @@ T = TypeVar("T")
 
 _MOST_SIGNALS = 4096
 
+_LAST_SECONDS = 1.0
+"""The time in which what still runs may end when the loop is closed, or else is cancelled."""
+
 
 class LoopThread:
     """Runs coroutines for threads. Its own thread is a daemon: it keeps no process alive."""
@@ -70,8 +73,22 @@ class LoopThread:
                 self.run(end())
 
     def close(self) -> None:
-        """Stops the loop and its thread."""
+        """Stops the loop and its thread.
+
+        What still runs has a moment to end, such as an answer on its way to another loop, and is
+        cancelled then: whoever waits for it would wait for ever.
+        """
+        self.run(_end_tasks())
         self.run(self._loop.shutdown_default_executor())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+async def _end_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    if tasks:
+        _, late = await asyncio.wait(tasks, timeout=_LAST_SECONDS)
+        for task in late:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=_LAST_SECONDS)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 import time
+from concurrent import futures
 from datetime import timedelta
+from typing import Any
 
+import grpc
 from http_harness import PARENT, SECONDS, Http, start
 
 import lro_grpc
+from lro.example.v1.fleet_service_pb2_grpc import (
+    add_FleetServiceServicer_to_server as add_fleet,
+)
+from lro_grpc.http import gateway
+from lro_grpc.stores import ForwardingStore, MemoryStore
 
 
 def states(events) -> list[str]:
@@ -74,6 +84,78 @@ def test_a_drain_ends_it(serve):
     last = list(events)[-1]
     assert last["event"] == "status"
     assert json.loads(last["data"])["error"]["status"] == "UNAVAILABLE"
+
+
+class SaysWhenItCloses(ForwardingStore):
+    """A store that says when it is closed, the last thing but one at a stop."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryStore(lambda: time.time_ns() // 1000))
+        self.is_closed = threading.Event()
+
+    async def close(self) -> None:
+        await super().close()
+        self.is_closed.set()
+
+
+def test_the_last_event_arrives_though_the_loop_of_the_operations_ends(fleet):
+    """Beside a grpc.server that is a loop of its own, and the HTTP server is still to send it."""
+    store = SaysWhenItCloses()
+    operations = lro_grpc.Operations(store)
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    add_fleet(fleet, operations.attach(server))
+    operations.start_sync()
+    app = gateway(operations)
+
+    async def call(method: str, path: str, body: bytes, on_body: Any) -> bytes:
+        sent = []
+
+        async def receive() -> dict[str, Any]:
+            if sent:
+                await asyncio.Event().wait()
+            return {"type": "http.request", "body": body}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message.get("body", b""))
+            await on_body(sent[-1])
+
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+        ]
+        scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"instanceId=a" if body else b"",
+            "headers": headers,
+        }
+        await asyncio.wait_for(app(scope, receive, send), SECONDS)
+        return b"".join(sent)
+
+    async def main() -> None:
+        stopping = []
+
+        async def nothing(body: bytes) -> None:
+            del body
+
+        async def stop_and_be_slow(body: bytes) -> None:
+            if b"data" in body and not stopping:
+                stop = asyncio.to_thread(operations.stop_sync, lambda: None)
+                stopping.append(asyncio.create_task(stop))
+            elif b"status" in body:
+                assert await asyncio.to_thread(store.is_closed.wait, SECONDS)
+                await asyncio.wait(stopping, timeout=0.2)  # it does not end before this is sent
+
+        created = await call("POST", f"/v1/{PARENT}/instances", b"{}", nothing)
+        name = json.loads(created)["name"]
+        events = await call("GET", f"/v1/{name}:watch", b"", stop_and_be_slow)
+        assert b"UNAVAILABLE" in events
+        await stopping[0]
+
+    asyncio.run(main())
 
 
 def test_who_is_gone_holds_no_place(serve):
