@@ -71,6 +71,7 @@ FIRST_SECONDS, SECOND_SECONDS = 25.0, 60.0
 """The time of the tests of a line, and of the others of its module, when they were recorded."""
 
 TEST_SECONDS = 12
+REPORTED_EACH = 10
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv*", "build", "dist", "__pycache__", ".*_cache")
 
 
@@ -174,9 +175,17 @@ def run(
             print(f"  - {mutant.old}\n  + {mutant.new}", flush=True)
         return "survived" if killer is None else "killed"
 
+    results: dict[Mutant, str] = {}
     with ThreadPoolExecutor(len(trees)) as workers:
-        results = zip(drawn, workers.map(result, drawn), strict=True)
-        return {mutant: one for mutant, one in results if one is not None}
+        try:
+            for mutant, one in zip(drawn, workers.map(result, drawn), strict=True):
+                if one is not None:
+                    results[mutant] = one
+                    if len(results) % REPORTED_EACH == 0:
+                        print(f"{len(results)} of {len(drawn)}", flush=True)
+        except KeyboardInterrupt:
+            workers.shutdown(cancel_futures=True)
+    return results
 
 
 def killed_by(mutant: Mutant, tree: Path, recording: Recording) -> str | None:
