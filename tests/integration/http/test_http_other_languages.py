@@ -14,7 +14,12 @@ from typing import Any
 import pytest
 from google.api import http_pb2
 from google.longrunning import operations_pb2
-from google.protobuf import any_pb2, empty_pb2, struct_pb2
+from google.protobuf import (  # noqa: F401 - a server knows it
+    any_pb2,
+    empty_pb2,
+    struct_pb2,
+    type_pb2,
+)
 from google.protobuf.message import Message
 from http_harness import FLEET, PARENT, STARTS, Http, done
 
