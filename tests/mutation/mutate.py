@@ -67,7 +67,10 @@ KILLED_AT_LEAST = 0.95
 OF_A_LINE = 2
 """The most mutants of one line."""
 
-FIRST_SECONDS, SECOND_SECONDS = 25.0, 60.0
+FIRST_TESTS = 40
+"""The quick tests of a line that are run first: most mutants go no further."""
+
+LINE_SECONDS, MODULE_SECONDS = 25.0, 45.0
 """The time of the tests of a line, and of the others of its module, when they were recorded."""
 
 TEST_SECONDS = 12
@@ -192,14 +195,18 @@ def killed_by(mutant: Mutant, tree: Path, recording: Recording) -> str | None:
     """Returns the last words of the tests that saw a mutant; None if none did."""
     path = tree / mutant.path
     original = path.read_text()
-    of_line = recording.tests(mutant.path, mutant.line)
     of_module = recording.tests(mutant.path)
-    first = recording.within(FIRST_SECONDS, of_line or of_module)
-    others = [one for one in of_module if one not in {*first}]
+    of_line = recording.tests(mutant.path, mutant.line) or of_module
+    of_others = [one for one in of_module if one not in {*of_line}]
     path.write_text(mutant.applied(original))
     try:
-        for tests in (first, recording.within(SECOND_SECONDS, others)):
-            killer = failure(tests, tree, 60 + 2 * recording.seconds(tests)) if tests else None
+        for some, seconds in (
+            (of_line[:FIRST_TESTS], LINE_SECONDS),
+            (of_line[FIRST_TESTS:], LINE_SECONDS),
+            (of_others, MODULE_SECONDS),
+        ):
+            tests = recording.within(seconds, some)
+            killer = failure(tests, tree, 60 + 3 * recording.seconds(tests)) if tests else None
             if killer is not None:
                 return killer
         return None

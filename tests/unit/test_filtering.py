@@ -778,12 +778,13 @@ def steps(text: str) -> int:
         nonlocal count
         count += 1
 
+    former = sys.getprofile()
     sys.setprofile(note)
     try:
         with contextlib.suppress(InvalidFilterError):
             parse(text)
     finally:
-        sys.setprofile(None)
+        sys.setprofile(former)
     return count
 
 
