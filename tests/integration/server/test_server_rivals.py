@@ -43,10 +43,12 @@ def add_other(server: Any) -> None:
 
 def add_registered(server: Any) -> None:
     """As adders do that a newer gRPC has generated."""
+    service = "google.longrunning.Operations"
     handler = grpc.unary_unary_rpc_method_handler(lambda request, context: b"")
-    server.add_registered_method_handlers(
-        "google.longrunning.Operations", {"GetOperation": handler}
-    )
+    server.add_registered_method_handlers(service, {"GetOperation": handler})
+    if isinstance(server, grpc.aio.Server):  # earlier ones ignore what is registered only
+        generic = grpc.method_handlers_generic_handler(service, {"GetOperation": handler})
+        server.add_generic_rpc_handlers((generic,))
 
 
 def add_control(server: Any) -> None:
