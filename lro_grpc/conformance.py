@@ -227,6 +227,7 @@ class StoreConformance:
             retention=2**63 - 1,
             timeout=3_600_000_000,
         )
+        assert not store.is_lost
         assert await store.create(made) == made
         await self._is(store, made)
         claimed = await store.apply(made.name, Claim(_LEASE))

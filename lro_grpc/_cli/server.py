@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import socket
@@ -20,6 +21,9 @@ from lro_grpc._cli.symbols import Symbols
 from lro_grpc._errors import ConfigurationError
 
 _log = logging.getLogger("lro_grpc")
+
+_HEALTH_SECONDS = 0.5
+"""The interval at which the health of the operations is looked at."""
 
 AddServicers = Callable[[Any], object]
 """Adds servicers to a server, or to the registrar that takes its place."""
@@ -90,6 +94,16 @@ async def make_server(
             f"cannot listen on {listen}; is another server running there?"
         ) from cause
     return server, port, checks
+
+
+async def follow_health(checks: health.aio.HealthServicer, operations: lro_grpc.Operations) -> None:
+    """Turns all health checks to NOT_SERVING, for good, once the operations are not to be called.
+
+    A drain does so itself, at once; this is for a store that has lost its file.
+    """
+    while operations.is_serving:  # noqa: ASYNC110 - nothing tells of a store that is lost
+        await asyncio.sleep(_HEALTH_SECONDS)
+    await checks.enter_graceful_shutdown()
 
 
 def _takes(server: grpc.aio.Server, credentials: grpc.ServerCredentials) -> bool:

@@ -115,9 +115,15 @@ class Lifespan:
         self._thread: LoopThread | None = None
         self.recovered = 0
         """Operations that a former process had in its hands, taken over by ``start``."""
-        self.is_serving = False
-        """Whether health checks are to say SERVING: from the start until a drain begins. A lame
-        duck does not, though it serves."""
+        self._is_serving = False
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether health checks are to say SERVING: from the start until a drain begins.
+
+        A lame duck is not, though it serves; nor are operations whose store has lost its file.
+        """
+        return self._is_serving and not self._store.is_lost
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -154,7 +160,7 @@ class Lifespan:
             begun.pop_all()  # all of it goes on
         self._engine = engine
         self._loop = asyncio.get_running_loop()
-        self.is_serving = True
+        self._is_serving = True
 
     async def stop(self, stop_server: Callable[[], Awaitable[object]]) -> None:
         """Drains: no new attempts, waiting calls answered, the server stopped, leases released.
@@ -166,7 +172,7 @@ class Lifespan:
         """
         assert self._engine is not None, "stop comes after start"
         self._engine.announce_shutdown()
-        self.is_serving = False
+        self._is_serving = False
         self._loop = None
         self._engine.stop_claiming()
         self._notifier.drain()
@@ -256,7 +262,7 @@ class Lifespan:
                 ready()
                 ended = asyncio.create_task(server.wait_for_termination())
                 await _first_of(ended, signals.get())
-                self.is_serving = False
+                self._is_serving = False
                 drained = draining()
                 if inspect.isawaitable(drained):
                     await drained
@@ -289,7 +295,7 @@ class Lifespan:
                 server.start()
                 ready()
                 _serve_until(signals, server)
-                self.is_serving = False
+                self._is_serving = False
                 draining()
                 _serve_until(signals, server, lame_duck.total_seconds())
         finally:

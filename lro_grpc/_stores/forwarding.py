@@ -38,6 +38,11 @@ class ForwardingStore:
         return self._store.exclusive
 
     @property
+    def is_lost(self) -> bool:
+        """The store's own."""
+        return self._store.is_lost
+
+    @property
     def signing_secret(self) -> bytes:
         """The store's own."""
         return self._store.signing_secret

@@ -44,6 +44,7 @@ class MemoryStore:
     """
 
     exclusive = True
+    is_lost = False
 
     def __init__(self, now: Now) -> None:
         self.signing_secret = os.urandom(32)

@@ -147,6 +147,11 @@ class Store(Protocol):
         ...
 
     @property
+    def is_lost(self) -> bool:
+        """Whether it stores nothing any more, until its process opens it anew: its file is gone."""
+        ...
+
+    @property
     def signing_secret(self) -> bytes:
         """A secret of 32 random bytes that lives as long as the store does."""
         ...

@@ -345,12 +345,14 @@ def own_folder(tmp_path: Path) -> Path:
 async def test_nothing_is_acknowledged_once_a_file_is_lost(own_folder, loss, caplog):
     async with opened(own_folder) as store:
         made = await store.create(new("op-1"))
+        assert not store.is_lost
         await asyncio.to_thread(loss, own_folder)
         for number in range(2, 5):
             with pytest.raises(UnavailableError, match="started again") as caught:
                 await store.create(new(f"op-{number}"))
             assert caught.value.reason == "STORE_UNAVAILABLE"
             assert str(own_folder) not in caught.value.message
+            assert store.is_lost
         with pytest.raises(UnavailableError):
             await store.apply(made.name, Claim(LEASE))
         if loss in LOSSES.values():
@@ -377,6 +379,9 @@ async def test_a_file_that_comes_back_is_not_trusted_before_the_next_start(own_f
         away.rename(own_folder)
         with pytest.raises(UnavailableError):
             await store.create(new("op-2"))
+    await store.open()
+    assert not store.is_lost
+    await store.close()
     async with opened(own_folder) as store:
         await store.create(new("op-3"))
 

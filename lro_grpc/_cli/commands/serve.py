@@ -24,6 +24,7 @@ from lro_grpc._cli.server import (
     DEMO_PARENT,
     AddServicers,
     example_fleet,
+    follow_health,
     make_server,
     read_credentials,
     warn_if_open,
@@ -125,9 +126,15 @@ def serve(
                 print(f"recovered      {operations.recovered}")
                 print(f"try            {_proposal(service, address, is_secure)}", flush=True)
 
+            tasks: list[asyncio.Task[None]] = []
+
+            def ready() -> None:
+                print_banner()
+                tasks.append(asyncio.create_task(follow_health(checks, operations)))
+
             await operations.run(
                 server,
-                ready=print_banner,
+                ready=ready,
                 draining=checks.enter_graceful_shutdown,
                 lame_duck=lame_duck or timedelta(0),
             )

@@ -73,6 +73,8 @@ class DatabaseFiles:
         self._locks = [FileLock(path), FileLock(self._beside[0])]
         self._names: dict[str, Identity] = {}
         self._size = 0
+        self.are_lost = False
+        """Whether a commit may have gone into files that nobody finds again."""
 
     def acquire(self) -> None:
         """Takes the files, before SQLite opens them.
@@ -103,6 +105,7 @@ class DatabaseFiles:
         """
         database, log = self._locks
         log.acquire()
+        self.are_lost = False
         status = database.status()
         self._size = status.st_size
         self._names = {str(self._path): identity(status)}

@@ -101,6 +101,11 @@ class SqliteStore:
         self._recent = RecentRecords()
         self._damage = Damage()
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether a file of it was moved, replaced or removed while it was open."""
+        return self._files.are_lost
+
     async def open(self) -> None:
         """Takes the file, brings it to the present version and starts the writer."""
         try:
@@ -145,7 +150,7 @@ class SqliteStore:
         """Commits what waits, and closes the file."""
         await self._writer.close()
         self._pages.close()
-        if self._writer.has_lost_files:
+        if self.is_lost:
             # SQLite would remove the log by its name, which may be that of another database now.
             self.abandon()
         else:

@@ -119,7 +119,6 @@ class Writer:
         listeners: Sequence[Listener],
         now: Now,
     ) -> None:
-        self.has_lost_files = False
         """Whether a commit was found to be in files that nobody else finds."""
         self._connection = connection
         self._files = files
@@ -173,7 +172,7 @@ class Writer:
 
     async def _commit(self, calls: Sequence[_Call]) -> None:
         """Makes calls in one commit, and answers them."""
-        if self.has_lost_files:
+        if self._files.are_lost:
             self._finish([], [_Answer(call.answer, error=_lost()) for call in calls])
             return
         try:
@@ -250,7 +249,7 @@ class Writer:
         self._connection.execute("COMMIT")
         fault = self._files.fault()
         if fault is not None:
-            self.has_lost_files = True
+            self._files.are_lost = True
             _log.error(
                 "%s; a file that a server has open must not be moved, replaced or removed. The"
                 " server stores nothing any more: put the file in its place, and start it again",

@@ -244,6 +244,27 @@ def test_a_lame_duck_serves_new_calls_with_its_health_at_not_serving(
         assert served.process.wait(timeout=20) == 0
 
 
+def test_a_lost_store_is_not_healthy(tmp_path: Path) -> None:
+    with serving(cwd=tmp_path) as served, grpc.insecure_channel(served.target) as channel:
+        watches = [
+            health_pb2_grpc.HealthStub(channel).Watch(
+                health_pb2.HealthCheckRequest(service=service), timeout=20
+            )
+            for service in ("", *SERVICES)
+        ]
+        for watch in watches:
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        (tmp_path / "operations.db").rename(tmp_path / "away.db")
+        with pytest.raises(grpc.RpcError) as raised:
+            create(channel, "one")
+        assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+        for watch in watches:
+            assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            watch.cancel()
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(timeout=20) == 0
+
+
 @pytest.mark.parametrize("wrong", ["-1", "soon", "0"])
 def test_a_lame_duck_that_is_no_time_is_wrong_usage(tmp_path: Path, wrong: str) -> None:
     served = run("serve", "--lame-duck", wrong, cwd=tmp_path)
