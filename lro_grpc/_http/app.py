@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lro_grpc._http import responses
 from lro_grpc._http.bodies import Bodies
 from lro_grpc._http.origins import Origins
 from lro_grpc._http.request import HttpRequest
+from lro_grpc._http.request_target import SERVER, in_origin_form, path_of
 from lro_grpc._http.responses import dumped, json_response
 from lro_grpc._http.routing import Route, Router, VendorApi, api_of
 from lro_grpc._server.operations import Operations
@@ -50,6 +51,7 @@ class Gateway:
             await send({"type": "websocket.close", "code": 1000})
             return
         assert scope["type"] == "http", f"the gateway takes no {scope['type']}"
+        scope = in_origin_form(scope)
         try:
             response = await self._respond(scope, receive)
             await response(scope, receive, send)
@@ -57,10 +59,15 @@ class Gateway:
             pass  # there is nobody to answer
 
     async def _respond(self, scope: Scope, receive: Receive) -> ASGIApp:
-        http_method, path = scope["method"], _path(scope)
+        http_method, path = scope["method"], path_of(scope)
+        if http_method == "HEAD":
+            http_method = "GET"  # the HTTP server leaves the body out
         try:
             self._origins.check(scope)
             _check_length(path, scope)
+            if (http_method, path) == ("OPTIONS", SERVER):
+                allowed = ", ".join(self._router.all_methods)
+                return Response(status_code=204, headers={"allow": allowed})
             route, variables = self._route(http_method, path)
             return await route.respond(HttpRequest(scope, receive, self._bodies), variables)
         except ClientDisconnect:
@@ -92,14 +99,6 @@ _MAX_URL = 64 * 1024
 def _check_length(path: str, scope: Scope) -> None:
     if len(path) + len(scope["query_string"]) > _MAX_URL:
         raise responses.too_long(_MAX_URL)
-
-
-def _path(scope: Scope) -> str:
-    """Returns the path as it was sent, percent-encoded, below where the app is mounted."""
-    raw = scope.get("raw_path")
-    path = raw.decode("latin-1") if raw is not None else quote(scope["path"])
-    root = scope.get("root_path", "")
-    return path[len(root) :] if root and path.startswith(f"{root}/") else path
 
 
 class OnLoop:

@@ -30,6 +30,17 @@ StreamRpc = grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
 GET_OPERATION = "/google.longrunning.Operations/GetOperation"
 LIST_OPERATIONS = "/google.longrunning.Operations/ListOperations"
 
+_CHECK_HEALTH = "/grpc.health.v1.Health/Check"
+_SERVING = b"\x08\x01"
+"""A ``HealthCheckResponse`` with the status SERVING."""
+_HEALTH_SECONDS = 5.0
+"""The longest that a server may take to say that it is well."""
+_SAYS_NOTHING = frozenset(
+    {grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.NOT_FOUND}
+    | {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
+)
+"""The codes of a server that has no such service, or not for everyone."""
+
 _SECONDS = 60.0
 """The longest that a server may take to answer a call that waits for nothing."""
 
@@ -54,6 +65,10 @@ class Backend(Protocol):
 
     A call that fails raises an :class:`lro_grpc.LroError` as its caller may see it.
     """
+
+    async def is_serving(self) -> bool:
+        """Returns whether the server is to be sent calls, as its health checks have it."""
+        ...
 
     async def identify(self, method: str, caller: Caller) -> None:
         """Lets in a caller who is known, before the request of a call is made.
@@ -130,6 +145,9 @@ class LocalBackend:
         self._operations = operations
         self._calls = operations.local()
 
+    async def is_serving(self) -> bool:
+        return self._operations.is_serving
+
     async def identify(self, method: str, caller: Caller) -> None:
         self._check_running()
         caller.identity = await self._calls.identify(method, caller)
@@ -182,6 +200,17 @@ class ChannelBackend:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
+
+    async def is_serving(self) -> bool:
+        """Returns what the server's health service says of all of it.
+
+        A server that answers, and says nothing of its health, is taken for a healthy one.
+        """
+        check: Rpc = self._channel.unary_unary(_CHECK_HEALTH)
+        try:
+            return await check(b"", timeout=_HEALTH_SECONDS) == _SERVING
+        except grpc.aio.AioRpcError as error:
+            return error.code() in _SAYS_NOTHING
 
     async def identify(self, method: str, caller: Caller) -> None:
         """Does nothing: the server identifies the caller, and only with the call."""

@@ -27,15 +27,16 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from lro_grpc._errors import ConfigurationError
+from lro_grpc._http import health
 from lro_grpc._http.app import Gateway, OnLoop
 from lro_grpc._http.backend import Backend, ChannelBackend, LocalBackend
 from lro_grpc._http.bodies import Bodies, BodyLimits
-from lro_grpc._http.method_routes import Rules, methods_of, routes
+from lro_grpc._http.method_routes import Rules, methods_of, routes, routes_of_others
 from lro_grpc._http.origins import Origins
 from lro_grpc._http.routing import VendorApi
 from lro_grpc._http.vendors.azure_face import AzureFace
 from lro_grpc._http.vendors.deployment_manager import DeploymentManager
-from lro_grpc._http.vendors.longrunning import Longrunning
+from lro_grpc._http.vendors.longrunning import SERVICES, Longrunning
 from lro_grpc._runtime.clock import check_duration
 from lro_grpc._runtime.options import check_number
 from lro_grpc._server.jobs.kind import JobKind
@@ -111,11 +112,13 @@ def gateway(
     if operations is not None:
         backend = LocalBackend(operations)
         methods = methods_of(operations.requests, operations.jobs, rules or {}, prefixes)
+        services = {*operations.services}
     else:
         assert channel is not None
         backend = ChannelBackend(channel)
         kinds = [(kind, list(kind.methods)) for kind in jobs]
         methods = methods_of(starts or {}, kinds, rules or {}, prefixes)
+        services = {method.name.split("/")[1] for method in methods}
     longrunning = [Longrunning(backend, one) for one in prefixes]
     apis: list[VendorApi] = [
         *longrunning,
@@ -124,7 +127,9 @@ def gateway(
     ]
     others = [
         *routes(methods, backend, apis),
+        *routes_of_others(sorted(services - SERVICES), methods),
         *(route for one in longrunning for route in one.routes_of_long_names()),
+        *health.routes(backend),
     ]
     bodies = Bodies(BodyLimits(max_body, body_timeout.total_seconds(), max_values, max_bodies))
     origins = Origins(allow_origins, allowed_hosts, public_url)
@@ -135,7 +140,7 @@ def gateway(
         app = CORSMiddleware(
             app,
             allow_origins=allow_origins,
-            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["*"],
             expose_headers=["Retry-After", "Operation-Location"],
         )

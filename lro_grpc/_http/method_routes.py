@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from google.api import http_pb2
@@ -13,7 +14,7 @@ from starlette.types import ASGIApp
 
 from lro_grpc._dialects import canonical_json
 from lro_grpc._errors import ConfigurationError
-from lro_grpc._http import transcoding
+from lro_grpc._http import responses, transcoding
 from lro_grpc._http.backend import Backend
 from lro_grpc._http.conversion import converted
 from lro_grpc._http.origins import SAFE_METHODS
@@ -101,6 +102,30 @@ def routes(
             api = api_of(binding.template.text, apis)
             identify = functools.partial(backend.identify, method.name)
             yield transcoding.route(binding, identify, _respond_with(method, backend, api))
+
+
+def routes_of_others(services: Iterable[str], methods: Sequence[ServedMethod]) -> Iterator[Route]:
+    """Yields the routes of the methods that are not served, which say so.
+
+    A method's path may have a served one at another HTTP method, as a Get beside a Delete has.
+
+    Args:
+        services: The services whose methods they are.
+        methods: Those that are served.
+    """
+    served = {method.name for method in methods}
+    for service in services:
+        for name, request, rule in transcoding.annotated_methods(service):
+            if name not in served:
+                with contextlib.suppress(ConfigurationError):  # its path is no matter of ours
+                    for binding in bindings(rule, request):
+                        respond = functools.partial(_refuse, name)
+                        yield Route(binding.http_method, binding.template, respond, is_served=False)
+
+
+async def _refuse(method: str, http_request: HttpRequest, variables: Mapping[str, str]) -> ASGIApp:
+    del http_request, variables
+    raise responses.not_served(method)
 
 
 def _respond_with(method: ServedMethod, backend: Backend, api: VendorApi) -> transcoding.Respond:

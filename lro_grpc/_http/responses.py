@@ -153,6 +153,22 @@ def wrong_method(http_method: str, path: str, allowed: str) -> HttpError:
     )
 
 
+def not_served(method: str) -> HttpError:
+    """Returns the error for a method of the service that is not reached through the gateway.
+
+    Args:
+        method: ``/pkg.Service/Method``.
+    """
+    return HttpError(
+        f"{method} is not served over HTTP: this gateway has the methods that start operations,"
+        " the operations, and jobs; call it over gRPC",
+        status=501,
+        code=Code.UNIMPLEMENTED,
+        reason="NOT_SERVED",
+        metadata={"method": method},
+    )
+
+
 def too_large(limit: int) -> HttpError:
     """Returns the error for a body above the limit."""
     return HttpError(

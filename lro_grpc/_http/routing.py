@@ -38,6 +38,8 @@ class Route:
     template: Template
     respond: Callable[[HttpRequest, Mapping[str, str]], Awaitable[ASGIApp]]
     """Makes the response, given the values of the template's variables in the path as well."""
+    is_served: bool = True
+    """Whether it is of use; False if all that it does is to say why it is not."""
 
 
 class VendorApi(Protocol):
@@ -91,8 +93,19 @@ class Router:
         return None
 
     def methods(self, path: str) -> Sequence[str]:
-        """Returns the HTTP methods that a path has routes for."""
-        return sorted(method for method in self._routes if self.find(method, path))
+        """Returns the HTTP methods that a path is served for."""
+        found = ((method, self.find(method, path)) for method in self._routes)
+        return _with_head(method for method, one in found if one is not None and one[0].is_served)
+
+    @property
+    def all_methods(self) -> Sequence[str]:
+        """The HTTP methods that there are routes for."""
+        return _with_head(self._routes)
+
+
+def _with_head(methods: Iterable[str]) -> Sequence[str]:
+    found = {*methods}
+    return sorted(found | {"HEAD"} if "GET" in found else found)
 
 
 class Template:

@@ -56,9 +56,13 @@ async def event_stream(
     first = await http_request.unless_gone(_next(messages))
 
     async def respond(scope: Scope, receive: Receive, send: Send) -> None:
-        del scope, receive
-        async with contextlib.aclosing(_events(first, messages, error_body)) as events:
-            await http_request.unless_gone(_send_all(events, send))
+        del receive
+        async with contextlib.aclosing(messages):
+            await send(_START)
+            if scope["method"] != "HEAD":
+                async with contextlib.aclosing(_events(first, messages, error_body)) as events:
+                    await http_request.unless_gone(_send_all(events, send))
+        await send({"type": "http.response.body"})
 
     return respond
 
@@ -71,17 +75,16 @@ async def _events(
     message: bytes | None, messages: AsyncGenerator[bytes, None], error_body: ErrorBody
 ) -> AsyncGenerator[bytes, None]:
     sent = None
-    async with contextlib.aclosing(messages):
-        try:
-            while message is not None:
-                if message == sent:
-                    yield b": unchanged\n\n"
-                else:
-                    yield await converted(len(message), _event, message)
-                sent, message = message, await _next(messages)
-        except Exception as error:  # noqa: BLE001 - the client sees it
-            *_, status = responses.http_error(error, "server-sent events")
-            yield b"event: status\ndata: " + dumped(error_body(status)) + b"\n\n"
+    try:
+        while message is not None:
+            if message == sent:
+                yield b": unchanged\n\n"
+            else:
+                yield await converted(len(message), _event, message)
+            sent, message = message, await _next(messages)
+    except Exception as error:  # noqa: BLE001 - the client sees it
+        *_, status = responses.http_error(error, "server-sent events")
+        yield b"event: status\ndata: " + dumped(error_body(status)) + b"\n\n"
 
 
 def _event(message: bytes) -> bytes:
@@ -91,7 +94,5 @@ def _event(message: bytes) -> bytes:
 
 
 async def _send_all(events: AsyncGenerator[bytes, None], send: Send) -> None:
-    await send(_START)
     async for event in events:
         await send({"type": "http.response.body", "body": event, "more_body": True})
-    await send({"type": "http.response.body"})

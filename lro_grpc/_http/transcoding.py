@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from google.api import annotations_pb2, http_pb2
-from google.protobuf import descriptor_pool
+from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from starlette.types import ASGIApp
@@ -160,6 +160,26 @@ def bindings(rule: http_pb2.HttpRule, request: type[Message]) -> Iterator[Bindin
     yield Binding(http_method, template, rule.body, request)
     for additional in rule.additional_bindings:
         yield from bindings(additional, request)
+
+
+def annotated_methods(service: str) -> Iterator[tuple[str, type[Message], http_pb2.HttpRule]]:
+    """Yields a service's methods with an annotation; none if the service is not known here.
+
+    Args:
+        service: ``pkg.Service``.
+
+    Yields:
+        ``/pkg.Service/Method``, the type of its request, and its annotation.
+    """
+    try:
+        descriptor = descriptor_pool.Default().FindServiceByName(service)
+    except KeyError:
+        return
+    for method in descriptor.methods:
+        name = f"/{service}/{method.name}"
+        rule = rule_of(name)
+        if rule is not None:
+            yield name, message_factory.GetMessageClass(method.input_type), rule
 
 
 def rule_of(method: str) -> http_pb2.HttpRule | None:

@@ -39,6 +39,9 @@ from lro_grpc._server.rpc.local_calls import Answer
 
 _OPERATIONS = "/google.longrunning.Operations/"
 _CONTROL = "/lro.v1.OperationControlService/"
+SERVICES = frozenset({_OPERATIONS.strip("/"), _CONTROL.strip("/")})
+"""The services whose methods these routes are."""
+
 _NAME = "{name=**/operations/*}"
 _LONG_NAME = "{name=**/operations/*/**}"
 

@@ -416,6 +416,48 @@ def test_a_page_and_a_name_of_a_strangers_are_refused_over_http(tmp_path: Path) 
         assert status("/v1/operations", Host="lro.example") == 200
 
 
+def test_a_page_of_an_origin_that_is_named_reads_the_answers(tmp_path: Path) -> None:
+    origins = ("--allow-origin", "https://a.example", "--allow-origin", "https://b.example")
+    with serving("--store", "memory:", "--http", "127.0.0.1:0", *origins, cwd=tmp_path) as served:
+        connection = http.client.HTTPConnection(served.banner[1].split()[-1], timeout=20)
+        for origin, allowed in [
+            ("https://a.example", "https://a.example"),
+            ("https://b.example", "https://b.example"),
+            ("https://evil.example", None),
+        ]:
+            connection.request("GET", "/v1/operations", headers={"Origin": origin})
+            reply = connection.getresponse()
+            assert reply.read() == b"{}"
+            assert reply.getheader("access-control-allow-origin") == allowed
+        connection.close()
+
+
+def test_health_over_http_is_that_of_grpc(tmp_path: Path) -> None:
+    options = ("--store", "memory:", "--http", "127.0.0.1:0", "--lame-duck", "3600s")
+    with (
+        serving(*options, cwd=tmp_path) as served,
+        grpc.insecure_channel(served.target) as channel,
+    ):
+        address = served.banner[1].split()[-1]
+
+        def status(path: str) -> int:
+            connection = http.client.HTTPConnection(address, timeout=20)
+            with contextlib.closing(connection):
+                connection.request("GET", path)
+                return connection.getresponse().status
+
+        check = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(check).status == health_pb2.HealthCheckResponse.SERVING
+        assert [status(path) for path in ("/healthz", "/livez")] == [200, 200]
+        served.process.send_signal(signal.SIGTERM)
+        assert next(check).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        check.cancel()
+        assert [status(path) for path in ("/healthz", "/livez")] == [503, 200]
+        assert status("/v1/operations") == 200
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(timeout=20) == 0
+
+
 def test_a_trusted_proxy_that_is_none_is_one_line(tmp_path: Path) -> None:
     result = run(
         *("serve", "--listen", "127.0.0.1:0", "--store", "memory:"),

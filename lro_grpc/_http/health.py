@@ -1,0 +1,44 @@
+"""Health over HTTP, for load balancers and probes.
+
+==================  ==============================================================================
+``GET /healthz``    200 while the server is to be sent calls, else 503: what the gRPC health service
+                    says. From the signal on it is 503, though a lame duck still serves.
+``GET /livez``      200 as long as the process answers at all. One that drains is not to be killed
+                    for that, nor one that takes long to start.
+==================  ==============================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from starlette.types import ASGIApp
+
+from lro_grpc._http.backend import Backend
+from lro_grpc._http.request import HttpRequest
+from lro_grpc._http.responses import dumped, json_response
+from lro_grpc._http.routing import Route, Template
+
+
+def routes(backend: Backend) -> Iterator[Route]:
+    """Yields the routes; they are for anyone.
+
+    Args:
+        backend: Knows whether the server is to be sent calls.
+    """
+
+    async def ready(http_request: HttpRequest, variables: Mapping[str, str]) -> ASGIApp:
+        del http_request, variables
+        return _response(is_well=await backend.is_serving())
+
+    async def live(http_request: HttpRequest, variables: Mapping[str, str]) -> ASGIApp:
+        del http_request, variables
+        return _response(is_well=True)
+
+    yield Route("GET", Template("/healthz"), ready)
+    yield Route("GET", Template("/livez"), live)
+
+
+def _response(*, is_well: bool) -> ASGIApp:
+    body = dumped({"status": "SERVING" if is_well else "NOT_SERVING"})
+    return json_response(body, status=200 if is_well else 503)
