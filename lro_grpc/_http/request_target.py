@@ -34,7 +34,8 @@ def in_origin_form(scope: Scope) -> Scope:
         path = SERVER.encode() if scope["method"] == "OPTIONS" else b"/"
     headers = [(b"host", host), *(one for one in scope["headers"] if one[0] != b"host")]
     raw_path = root + path
-    return {**scope, "headers": headers, "raw_path": raw_path, "path": unquote(raw_path.decode())}
+    decoded = unquote(raw_path.decode("latin-1"))
+    return {**scope, "headers": headers, "raw_path": raw_path, "path": decoded}
 
 
 def path_of(scope: Scope) -> str:

@@ -13,7 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 from starlette.responses import Response
 
 from lro_grpc._dialects import http_status, longrunning
-from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError, cut, from_status
+from lro_grpc._errors import LIBRARY_DOMAIN, Code, LimitReachedError, LroError, cut, from_status
 from lro_grpc._runtime.public_error import status_of
 from lro_grpc._wire.headers import POLL_AFTER
 
@@ -114,11 +114,17 @@ def http_error(error: Exception, where: str) -> tuple[int, Mapping[str, str], st
 
 
 def _pause_after(code: int, status: status_pb2.Status) -> Mapping[str, str]:
-    """Returns the header with the pause before another try: the error's own, or that of any 503."""
-    for detail in from_status(status).details:
+    """Returns the header with the pause before another try, if that may pass.
+
+    It is the error's own, or that of any 503, and of a limit of this package's servers. Another 429
+    may be for good: it need not be one of a rate.
+    """
+    error = from_status(status)
+    for detail in error.details:
         if isinstance(detail, error_details_pb2.RetryInfo) and detail.HasField("retry_delay"):
             return _retry_after(detail.retry_delay.seconds + detail.retry_delay.nanos / 1e9)
-    return _retry_after(1) if code == _UNAVAILABLE else {}
+    may_pass = code == _UNAVAILABLE or isinstance(error, LimitReachedError)
+    return _retry_after(1) if may_pass else {}
 
 
 _UNAVAILABLE = 503

@@ -64,11 +64,13 @@ def check_id(operation_id: str) -> None:
     """Checks that a text can be an operation's id: the last segment of its name.
 
     Raises:
-        InvalidNameError: If it is empty, too long, ``.``, ``..`` or has other characters.
+        InvalidNameError: If it is empty, too long, ``.``, ``..``, ``operations``, at which lists
+            are, or has other characters.
     """
-    if not _ID.fullmatch(operation_id):
+    if not _ID.fullmatch(operation_id) or operation_id == COLLECTION:
         raise InvalidNameError(
-            f"{cut(operation_id)!r} is not an operation's id; expected {_ID_RULE}",
+            f"{cut(operation_id)!r} is not an operation's id; expected {_ID_RULE}, other than"
+            f" {COLLECTION}",
             metadata={"id": cut(operation_id)},
         )
 

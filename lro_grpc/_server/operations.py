@@ -106,8 +106,9 @@ class Operations(Lifespan):
         telemetry: Observes the operations as they go on, such as ``lro_grpc.otel.OpenTelemetry``.
         clock: Gives the time of day, and measures leases.
         new_id: Returns the id of a new operation, and is given its request: 1 to 128 characters of
-            ``A-Z a-z 0-9 . _ ~ -``. A start whose id is none is refused with INVALID_ARGUMENT, one
-            whose name an operation has with ALREADY_EXISTS. 128 random bits unless given.
+            ``A-Z a-z 0-9 . _ ~ -``, other than ``operations``. A start whose id is none is refused
+            with INVALID_ARGUMENT, one whose name an operation has with ALREADY_EXISTS. 128 random
+            bits unless given.
 
     Raises:
         ConfigurationError: If the URL names no store, or a time is not positive, or too long, or

@@ -144,6 +144,14 @@ def test_what_is_no_segment(text):
     assert names.is_segment("customJobs")
 
 
+@pytest.mark.parametrize("text", ["", ".", "..", "a/b", "a b", "é", "x" * 129, "operations"])
+def test_what_is_no_id(text):
+    with pytest.raises(InvalidNameError, match="is not an operation's id") as caught:
+        names.check_id(text)
+    assert caught.value.code is Code.INVALID_ARGUMENT
+    names.check_id("operations-1")
+
+
 SEGMENT = st.from_regex(r"[A-Za-z0-9._~%!$&'()*+,;=:@-]{1,20}", fullmatch=True).filter(
     lambda one: one not in (".", "..")
 )

@@ -136,3 +136,22 @@ def test_an_error_that_says_when_to_try_again(serve: Serve) -> None:
     for code, status in (("RESOURCE_EXHAUSTED", 429), ("UNAVAILABLE", 503), ("ABORTED", 409)):
         reply = http.get("/v1/operations/x", headers={"x-code": code})
         assert (reply.status, reply.headers["retry-after"]) == (status, "5")
+
+
+def test_a_limit_that_is_reached(serve: Serve) -> None:
+    http = serve(options={"rules": RULES}, limits=lro_grpc.Limits(queue=1))
+    replies = [http.post(PATHS["longrunning"], {"parent": PARENT}) for _ in range(20)]  # 16 run
+    refused = [one for one in replies if one.status == 429]
+    assert refused
+    assert {one.headers.get("retry-after") for one in refused} == {"1"}
+
+
+def test_a_refusal_that_may_be_for_good(serve: Serve) -> None:
+    """Of a quota that is used up, or as gRPC refuses a message that is too large."""
+
+    def identify(context: Any) -> str:
+        raise lro_grpc.LroError("no more this month", code=lro_grpc.Code.RESOURCE_EXHAUSTED)
+
+    reply = serve(identify=identify).get("/v1/operations/x")
+    assert reply.status == 429
+    assert "retry-after" not in reply.headers
