@@ -7,6 +7,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
+from lro_grpc._client.answer import Answer
 from lro_grpc._client.calls import cancel_call, delete_call, pause_call, resume_call, terminate_call
 from lro_grpc._client.future_state import FutureState
 from lro_grpc._client.payloads import MetadataT, ResponseT
@@ -31,7 +32,8 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
     Made by ``AsyncOperationsClient.future`` and ``AsyncOperationsClient.attach``. May be awaited
     any number of times, and by many tasks of one event loop at once: all that wait for one
     operation, through one client, share its calls. It fits ``asyncio.ensure_future`` and any other
-    function that takes an awaitable.
+    function that takes an awaitable, and ``asyncio.wait``, whose ``FIRST_EXCEPTION`` is that of
+    ``async_wait`` alone.
 
     Nothing is cancelled by forgetting a future, by a timeout, or by cancelling a task that awaits
     it: the operation lives at the server.
@@ -45,7 +47,8 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
         metadata: type[MetadataT] | None,
     ) -> None:
         super().__init__(session, operation, response, metadata)
-        self._callbacks: set[asyncio.Task[None]] = set()
+        self._callbacks: dict[asyncio.Task[None], object] = {}
+        self._has_failed = False
 
     def __await__(self) -> Generator[Any, None, ResponseT]:
         """Waits as long as it takes; the same as awaiting ``result()``."""
@@ -59,27 +62,43 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
         await self._watcher.wait(timeout)
         return self._result()
 
-    async def exception(self, timeout: timedelta | None = None) -> LroError | None:
+    def exception(self, timeout: timedelta | None = None) -> Answer[LroError | None]:
         """Waits until the operation is done and returns the error that it ended with.
 
         Arguments, result and errors are those of ``OperationFuture.exception``.
         """
-        await self._watcher.wait(timeout)
-        return self._exception()
 
-    async def done(self) -> bool:
-        """Whether the operation is done, by at most one Get, as ``OperationFuture.done``."""
-        await self._watcher.refresh()
-        return self.operation.done
+        async def wait() -> LroError | None:
+            await self._watcher.wait(timeout)
+            return self._exception()
+
+        return Answer(wait, known=self.operation.HasField("error"))
+
+    def done(self) -> Answer[bool]:
+        """Whether the operation is done, by at most one Get, as ``OperationFuture.done``.
+
+        Not awaited, it is true if the operation is known to be done, or a wait of a callback has
+        failed: so ``asyncio.wait`` has it.
+        """
+
+        async def refresh() -> bool:
+            await self._watcher.refresh()
+            return self.operation.done
+
+        return Answer(refresh, known=self.operation.done or self._has_failed)
 
     async def running(self) -> bool:
         """Whether the operation is not done; refreshed as by ``done()``."""
         return not await self.done()
 
-    async def cancelled(self) -> bool:
+    def cancelled(self) -> Answer[bool]:
         """Whether the operation ended by being cancelled; refreshed as by ``done()``."""
-        await self.done()
-        return self._is_cancelled()
+
+        async def refresh() -> bool:
+            await self._watcher.refresh()
+            return self._is_cancelled()
+
+        return Answer(refresh, known=self._is_cancelled())
 
     async def cancel(self) -> bool:
         """Asks the server to cancel the operation, as ``OperationFuture.cancel``."""
@@ -137,8 +156,21 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
             RuntimeError: If no event loop is running.
         """
         task = asyncio.get_running_loop().create_task(self._call_back(callback))
-        self._callbacks.add(task)  # the loop itself keeps no task alive
-        task.add_done_callback(self._callbacks.discard)
+        self._callbacks[task] = callback  # the loop itself keeps no task alive
+        task.add_done_callback(self._callbacks.pop)
+
+    def remove_done_callback(
+        self, callback: Callable[[AsyncOperationFuture[ResponseT, MetadataT]], object]
+    ) -> int:
+        """Removes a function that was added, as often as it was, and has not been called yet.
+
+        Returns:
+            How often it was removed.
+        """
+        found = [task for task, one in self._callbacks.items() if one == callback]
+        for task in found:
+            task.cancel()
+        return len(found)
 
     async def _call_back(
         self, callback: Callable[[AsyncOperationFuture[ResponseT, MetadataT]], object]
@@ -147,6 +179,7 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
         try:
             await self._watcher.wait(None)
         except LroError as error:
+            self._has_failed = True
             _logger.debug("the wait for %s ended with %r", self.name, error, extra=fields)
         try:
             callback(self)

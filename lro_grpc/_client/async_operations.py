@@ -9,10 +9,10 @@ from google.longrunning import operations_pb2
 
 from lro_grpc._client.async_future import AsyncOperationFuture
 from lro_grpc._client.calls import (
+    PageRequests,
     cancel_call,
     delete_call,
     list_call,
-    next_request,
     operation_of,
     pause_call,
     resume_call,
@@ -185,8 +185,8 @@ class AsyncOperationPager:
 
     async def pages(self) -> AsyncIterator[operations_pb2.ListOperationsResponse]:
         """Yields every page as the server sent it; one may be empty before the end (S12)."""
-        request: operations_pb2.ListOperationsRequest | None = self._request
-        while request is not None:
-            page = await self._session.call(list_call(request, self._timeout))
+        requests = PageRequests(self._request)
+        while requests.next is not None:
+            page = await self._session.call(list_call(requests.next, self._timeout))
             yield page
-            request = next_request(request, page)
+            requests.take_in(page)

@@ -8,6 +8,7 @@ from google.longrunning import operations_pb2
 
 from lro.v1 import operation_control_service_pb2
 from lro_grpc._client.plan import RPC_TIMEOUT, Call, wait_call
+from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError, cut
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
         | operation_control_service_pb2.ResumeOperationResponse
         | operation_control_service_pb2.TerminateOperationResponse
     )
+
+
+_MOST_EMPTY_PAGES = 1000
+"""How many pages in a row may be empty: a filter may find nothing for long, but not for ever."""
 
 
 def single_wait_call(name: str, timeout: timedelta | None) -> Call:
@@ -75,13 +80,42 @@ def list_call(request: operations_pb2.ListOperationsRequest, timeout: timedelta 
     return Call("ListOperations", request, timeout)
 
 
-def next_request(
-    request: operations_pb2.ListOperationsRequest, page: operations_pb2.ListOperationsResponse
-) -> operations_pb2.ListOperationsRequest | None:
-    """Returns the request for the page after this one; None at the end (S14)."""
-    if not page.next_page_token:
-        return None
-    next_one = operations_pb2.ListOperationsRequest()
-    next_one.CopyFrom(request)
-    next_one.page_token = page.next_page_token
-    return next_one
+class PageRequests:
+    """The requests of a list, each for the page after the one before (S14).
+
+    Attributes:
+        next: The request for the next page; None at the end.
+
+    Args:
+        first: The request for the first page.
+    """
+
+    def __init__(self, first: operations_pb2.ListOperationsRequest) -> None:
+        self.next: operations_pb2.ListOperationsRequest | None = first
+        self._empty = 0
+
+    def take_in(self, page: operations_pb2.ListOperationsResponse) -> None:
+        """Goes on to the page after this one.
+
+        Raises:
+            LroError: If pages without an operation follow each other without an end.
+        """
+        assert self.next is not None
+        if not page.next_page_token:
+            self.next = None
+            return
+        self._empty = 0 if page.operations else self._empty + 1
+        if self._empty >= _MOST_EMPTY_PAGES:
+            raise LroError(
+                f"the list of {cut(self.next.name)!r} has {_MOST_EMPTY_PAGES:,} pages without an"
+                " operation in a row, and the server promises more; try a narrower parent or"
+                " filter, or go on with page_token",
+                code=Code.ABORTED,
+                reason="ENDLESS_LIST",
+                domain=LIBRARY_DOMAIN,
+                metadata={"parent": cut(self.next.name), "page_token": page.next_page_token},
+            )
+        following = operations_pb2.ListOperationsRequest()
+        following.CopyFrom(self.next)
+        following.page_token = page.next_page_token
+        self.next = following

@@ -76,6 +76,7 @@ class ThreadConnection(_ChannelConnection):
     """A connection over a ``grpc.Channel``. It is awaited all the same, and blocks no loop."""
 
     def __init__(self, channel: grpc.Channel, call_metadata: CallMetadata) -> None:
+        grpc_quirks.check_channel(channel, is_async=False)
         super().__init__(channel, call_metadata)
         self._may_block = grpc_quirks.may_block(channel)
 
@@ -156,6 +157,10 @@ class ThreadConnection(_ChannelConnection):
 
 class AsyncConnection(_ChannelConnection):
     """A connection over a ``grpc.aio.Channel``."""
+
+    def __init__(self, channel: grpc.aio.Channel, call_metadata: CallMetadata) -> None:
+        grpc_quirks.check_channel(channel, is_async=True)
+        super().__init__(channel, call_metadata)
 
     async def call(self, call: plan.Call) -> plan.Reply:
         """Makes a unary call; its error is in the reply."""

@@ -227,6 +227,20 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
             self._will_notify = True
         self.concurrent().add_done_callback(self._notify_in_thread)
 
+    def remove_done_callback(
+        self, callback: Callable[[OperationFuture[ResponseT, MetadataT]], object]
+    ) -> int:
+        """Removes a function that was added, as often as it was, and has not been called yet.
+
+        Returns:
+            How often it was removed.
+        """
+        with self._lock:
+            kept = [one for one in self._callbacks if one != callback]
+            removed = len(self._callbacks) - len(kept)
+            self._callbacks = kept
+        return removed
+
     def _notify_in_thread(self, _: object) -> None:
         name = f"lro callbacks of {self.name}"
         threading.Thread(target=self._notify, name=name, daemon=True).start()

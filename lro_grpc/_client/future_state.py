@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, cast
+from typing import TYPE_CHECKING, Generic, NoReturn, cast
 
 from lro_grpc._client.payloads import MetadataT, ResponseT, is_cancelled, outcome, unpack
 from lro_grpc._client.update import OperationUpdate, update_of
@@ -63,6 +63,17 @@ class FutureState(Generic[ResponseT, MetadataT]):
             WrongTypeError: If the metadata is not a message of the declared type.
         """
         return self._update(self.operation).progress_percent
+
+    def __reduce__(self) -> NoReturn:
+        """Refuses to be pickled: a future lives with the channel of its client.
+
+        Raises:
+            TypeError: Always; it says what to do.
+        """
+        raise TypeError(
+            f"the future of {self.name} cannot be pickled, for its channel cannot: pickle its name,"
+            " and make a future of it there by attach(name) of a client"
+        )
 
     def __repr__(self) -> str:
         """Names the operation, and says whether it is known to be done."""

@@ -32,6 +32,24 @@ def deadline(timeout: timedelta | None) -> float | None:
     return None if timeout is None else min(timeout.total_seconds(), _LONGEST_DEADLINE)
 
 
+def check_channel(channel: object, *, is_async: bool) -> None:
+    """Checks that a channel is of the kind that a client is for.
+
+    A channel of any other class, as tests and wrappers have it, may be of either kind.
+
+    Raises:
+        TypeError: If it is of the other kind.
+    """
+    wrong: type = grpc.Channel if is_async else grpc.aio.Channel
+    if isinstance(channel, wrong):
+        wanted = "a grpc.aio.Channel" if is_async else "a grpc.Channel"
+        there = "without Async before its name" if is_async else "with Async before its name"
+        raise TypeError(
+            f"this client is for {wanted}, and was given {channel!r};"
+            f" give it one, or take the client {there}"
+        )
+
+
 def may_block(channel: grpc.Channel) -> bool:
     """Whether a call's ``future()`` may block the thread that makes it.
 

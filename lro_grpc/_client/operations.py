@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from google.longrunning import operations_pb2
 
 from lro_grpc._client.calls import (
+    PageRequests,
     cancel_call,
     delete_call,
     list_call,
-    next_request,
     operation_of,
     pause_call,
     resume_call,
@@ -175,7 +175,8 @@ class OperationsClient:
 
         Returns:
             An iterable of operations, each iteration from the beginning; its ``pages()`` has the
-            responses themselves (C5).
+            responses themselves (C5). A server that sends a thousand pages in a row without an
+            operation, and promises more, ends it with an LroError.
         """
         request = operations_pb2.ListOperationsRequest(
             name=parent,
@@ -271,8 +272,8 @@ class OperationPager:
 
     def pages(self) -> Iterator[operations_pb2.ListOperationsResponse]:
         """Yields every page as the server sent it; one may be empty before the end (S12)."""
-        request: operations_pb2.ListOperationsRequest | None = self._request
-        while request is not None:
-            page = SCHEDULER.run(self._session.call(list_call(request, self._timeout)))
+        requests = PageRequests(self._request)
+        while requests.next is not None:
+            page = SCHEDULER.run(self._session.call(list_call(requests.next, self._timeout)))
             yield page
-            request = next_request(request, page)
+            requests.take_in(page)

@@ -181,6 +181,7 @@ class ServiceClient(_ServiceClient):
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
+        grpc_quirks.check_channel(channel, is_async=False)
         super().__init__(channel, call_metadata, retry, new_request_id, clock, random)
         self.operations = operations or OperationsClient(
             channel, call_metadata=call_metadata, retry=retry, wait=wait
@@ -287,6 +288,7 @@ class AsyncServiceClient(_ServiceClient):
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
+        grpc_quirks.check_channel(channel, is_async=True)
         super().__init__(channel, call_metadata, retry, new_request_id, clock, random)
         self.operations = operations or AsyncOperationsClient(
             channel, call_metadata=call_metadata, retry=retry, wait=wait

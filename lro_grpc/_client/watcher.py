@@ -307,6 +307,9 @@ class Watcher:
                         return self._take_in(plan.Reply(error))
                     if (operation := reading.result()) is None:
                         return plan.Reply()
+                    if not operation.ByteSize():  # a message without an operation
+                        error = _wrong_operation("", self.snapshot.operation.name)
+                        return self._take_in(plan.Reply(error))
                     taken = self._take_in(plan.Reply(message=operation), may_doubt=True)
                     if taken.error is not None or taken.is_doubted:
                         return taken
@@ -364,7 +367,7 @@ class Watcher:
         """
         known = self.snapshot.operation
         if reply.error is None and reply.message.name != known.name:
-            reply = plan.Reply(_wrong_operation(reply.message.name, known.name))
+            reply = _under_its_name(known.name, reply)
         if reply.error is None:
             if may_doubt and not known.done and plan.lacks_something(known, reply.message):
                 return dataclasses.replace(reply, is_doubted=True)
@@ -383,6 +386,26 @@ class Watcher:
     def _notify(self) -> None:
         for waiter in self._waiters:
             waiter.updated.set()
+
+
+def _under_its_name(name: str, reply: plan.Reply) -> plan.Reply:
+    """Returns an answer under another name as one under the name that was asked for.
+
+    A server may know one operation by several names, with a project's number for its id, or tell
+    none at all. The id, which is the last segment, stays the same; an answer with another one is
+    about another operation.
+    """
+    actual: str = reply.message.name
+    if actual and _id_in(actual) != _id_in(name):
+        return plan.Reply(_wrong_operation(actual, name))
+    named = operations_pb2.Operation()
+    named.CopyFrom(reply.message)
+    named.name = name
+    return dataclasses.replace(reply, message=named)
+
+
+def _id_in(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def _wrong_operation(actual: str, expected: str) -> LroError:

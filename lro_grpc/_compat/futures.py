@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from google.api_core.extended_operation import ExtendedOperation
 from google.api_core.operation import Operation
 from google.api_core.operation_async import AsyncOperation
 
@@ -112,11 +113,13 @@ def future(
         ``OperationFailedError`` has the metadata as a protobuf message.
 
     Raises:
-        TypeError: If the operation is of another class than ``Operation``.
+        TypeError: If the operation is of another class than ``Operation``; an
+            ``ExtendedOperation`` is none of google.longrunning.
         ConfigurationError: If this version of google-api-core keeps an operation's parts in
             another way.
         InvalidNameError: If the operation has no name and is not done.
     """
+    _refuse_extended(operation)
     if not isinstance(operation, Operation):
         raise TypeError(
             f"{operation!r} is no google.api_core.operation.Operation; is it for async_future?"
@@ -145,6 +148,7 @@ def async_future(
 
     Arguments, result and errors are those of ``future``.
     """
+    _refuse_extended(operation)
     if not isinstance(operation, AsyncOperation):
         raise TypeError(
             f"{operation!r} is no google.api_core.operation_async.AsyncOperation;"
@@ -158,6 +162,15 @@ def async_future(
         response or wrapped.response,
         metadata or wrapped.metadata,
     )
+
+
+def _refuse_extended(operation: object) -> None:
+    if isinstance(operation, ExtendedOperation):
+        raise TypeError(
+            f"{type(operation).__name__} is an ExtendedOperation, as Compute Engine has it: no"
+            " operation of google.longrunning, without metadata and with a service of its own;"
+            " wait for it by its own result() or done()"
+        )
 
 
 def _unwrapped(declared: Any) -> Any:

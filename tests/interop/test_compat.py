@@ -11,6 +11,7 @@ import queue
 import threading
 from concurrent import futures
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -19,7 +20,13 @@ import proto
 import pytest
 import requests
 from fleet import ADD, NO_ROOM, PARENT, FleetService, Instance, create
-from google.api_core import exceptions, operation, operation_async, operations_v1
+from google.api_core import (
+    exceptions,
+    extended_operation,
+    operation,
+    operation_async,
+    operations_v1,
+)
 from google.api_core.future import async_future, polling
 from google.auth.exceptions import RefreshError, TransportError
 from google.longrunning import operations_pb2, operations_pb2_grpc
@@ -644,6 +651,17 @@ def test_an_operation_of_the_other_stack_is_refused(side: Side, server: Server) 
         other(google)
     with pytest.raises(TypeError, match='name: "operations/1"'):
         side.wrap(RUNNING)
+
+
+@pytest.mark.parametrize("wrap", [compat.future, compat.async_future])
+def test_an_extended_operation_is_refused_with_the_right_way(wrap: Any) -> None:
+    class Extended(extended_operation.ExtendedOperation):
+        """As those of Compute Engine."""
+
+    running = SimpleNamespace(name="operation-1", done=False)
+    one = Extended.make(lambda: running, lambda: None, running)
+    with pytest.raises(TypeError, match=r"Extended is an ExtendedOperation, .*its own result\(\)"):
+        wrap(one)
 
 
 def test_an_unknown_google_api_core_is_refused(side: Side, server: Server) -> None:
