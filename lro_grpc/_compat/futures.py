@@ -125,7 +125,11 @@ def future(
             f"{operation!r} is no google.api_core.operation.Operation; is it for async_future?"
         )
     wrapped = parts_of(operation)
-    connection = ThreadConnection(channel, ()) if channel else ThreadWrappedConnection(wrapped)
+    connection = (
+        ThreadConnection(channel, wrapped.call_metadata)
+        if channel
+        else ThreadWrappedConnection(wrapped)
+    )
     return GoogleOperationFuture(
         Session(connection, backoff=backoff, retry=retry, wait=wait),
         operation.operation,
@@ -155,7 +159,11 @@ def async_future(
             " is it for future, or still to be awaited?"
         )
     wrapped = parts_of(operation)
-    connection = AsyncConnection(channel, ()) if channel else AsyncWrappedConnection(wrapped)
+    connection = (
+        AsyncConnection(channel, wrapped.call_metadata)
+        if channel
+        else AsyncWrappedConnection(wrapped)
+    )
     return AsyncGoogleOperationFuture(
         Session(connection, backoff=backoff, retry=retry, wait=wait),
         operation.operation,

@@ -18,7 +18,9 @@ from google.api_core import version
 from google.api_core.operation import Operation
 from google.api_core.operation_async import AsyncOperation
 
+from lro_grpc._client.connection import CallMetadata
 from lro_grpc._errors import ConfigurationError
+from lro_grpc._wire import headers
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,6 +35,12 @@ class Wrapped:
     """The declared type of the response: a proto-plus or a protobuf class."""
     metadata: type[Any] | None
     """The declared type of the metadata, if there is one."""
+
+    @property
+    def call_metadata(self) -> CallMetadata:
+        """The gRPC metadata that the client sends with each Get, but for what routes that call."""
+        sent = getattr(self.refresh, "keywords", {}).get("metadata") or ()
+        return [(key, value) for key, value in sent if key != headers.REQUEST_PARAMS]
 
 
 def parts_of(operation: Operation | AsyncOperation) -> Wrapped:
@@ -72,8 +80,8 @@ def once(function: Callable[..., Any], timeout: timedelta | None) -> Callable[[]
         arguments["timeout"] = timeout.total_seconds()
     for name in {"retry", "timeout"} - takes.keys():
         arguments.pop(name, None)
-    if (headers := arguments.get("metadata")) is not None:
-        arguments["metadata"] = list(headers)  # google-api-core appends to it with every call
+    if (metadata := arguments.get("metadata")) is not None:
+        arguments["metadata"] = list(metadata)  # google-api-core appends to it with every call
     elif "metadata" not in takes:  # operation.from_grpc gives it to a function that takes none
         arguments.pop("metadata", None)
     return functools.partial(made.func, *made.args, **arguments)

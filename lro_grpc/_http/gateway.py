@@ -21,6 +21,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
+import grpc
 import grpc.aio
 from google.protobuf.message import Message
 from starlette.middleware.cors import CORSMiddleware
@@ -97,12 +98,17 @@ def gateway(
             above it the answer is 503. The first 16 KiB of each are not counted.
 
     Raises:
-        ConfigurationError: If neither operations nor a channel is given, or both, or a rule is
-            malformed, or one puts a method that changes something at GET, or a prefix or a host is
-            none, or a number or the time cannot be.
+        ConfigurationError: If neither operations nor a channel is given, or both, or the channel
+            is none of ``grpc.aio``, or a rule is malformed, or one puts a method that changes
+            something at GET, or a prefix or a host is none, or a number or the time cannot be.
     """
     if (operations is None) == (channel is None):
         raise ConfigurationError("give the gateway either operations or a channel")
+    if isinstance(channel, grpc.Channel):
+        raise ConfigurationError(
+            f"the gateway needs a grpc.aio.Channel, and was given {channel!r}; make it by"
+            " grpc.aio.insecure_channel or grpc.aio.secure_channel"
+        )
     numbers = {"max_body": max_body, "max_values": max_values, "max_bodies": max_bodies}
     for option, number in numbers.items():
         check_number(option, number)

@@ -46,7 +46,7 @@ def from_rpc_error(
     status = status_in(trailers, code)
     if status is None:
         text = error.details() or "the server gave no message"
-        status = status_pb2.Status(code=code, message=text)
+        status = status_pb2.Status(code=code, message=text.encode(errors="replace").decode())
     base = grpc.aio.AioRpcError if isinstance(error, grpc.aio.AioRpcError) else grpc.RpcError
     found = derived(from_status(status), RpcFailure, base, *also)
     found._operation_name = operation

@@ -607,6 +607,17 @@ def test_the_callers_metadata_is_sent_and_does_not_grow(side: Side, server: Serv
     assert all(one.count("x-user") == one.count("x-goog-request-params") == 1 for one in sent)
 
 
+def test_the_callers_metadata_is_sent_over_the_clients_channel_too(
+    side: Side, server: Server
+) -> None:
+    google = wrapped(side, server.start("i"), grpc_metadata=[("x-user", "ada")])
+    future = side.wrap(google, channel=side.channel)
+    side.run(future.exception())
+    assert server.calls.methods[1:] == ["WaitOperation"]
+    (sent,) = [[key for key, _ in one] for one in server.calls.headers[1:]]
+    assert sent.count("x-user") == sent.count("x-goog-request-params") == 1
+
+
 def test_an_operation_of_a_bare_stub_can_be_polled(server: Server) -> None:
     """google-api-core itself raises a TypeError: it gives its function metadata to send."""
     google = operation.from_grpc(server.start("held"), server.operations, Instance)

@@ -218,7 +218,7 @@ def test_every_update_of_a_foreign_server_can_be_printed_as_the_readme_does(
     side: Side, fake: FakeOperations
 ) -> None:
     """Its metadata have a progress and nothing else that is conventional."""
-    fake.script(WATCH, [step(1), step(2), operation(response=RESPONSE, metadata=OURS)])
+    fake.script(WATCH, [step(1), step(2), step(3, response=RESPONSE)])
     updates = side.items(side.client().future(operation()).updates())
     assert [update.state.name for update in updates] == [
         *("JOB_STATE_RUNNING", "JOB_STATE_RUNNING"),

@@ -6,6 +6,7 @@ import json
 import uuid
 from datetime import timedelta
 
+import grpc
 import pytest
 from google.api import annotations_pb2, http_pb2
 from google.protobuf import json_format, message_factory
@@ -290,6 +291,16 @@ def test_an_origin_that_is_named_may_call(serve):
     assert reply.headers["access-control-allow-origin"] == "https://page.example"
     other = http.get("/v1/operations/x", headers={"Origin": "https://other.example"})
     assert "access-control-allow-origin" not in other.headers
+
+
+def test_a_gateway_says_which_kind_of_channel_it_needs():
+    with (
+        grpc.insecure_channel("127.0.0.1:1") as channel,
+        pytest.raises(
+            lro_grpc.ConfigurationError, match=r"needs a grpc\.aio\.Channel, and was given"
+        ),
+    ):
+        gateway(channel=channel)
 
 
 def test_a_gateway_stands_in_front_of_one_thing():
