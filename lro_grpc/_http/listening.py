@@ -140,10 +140,14 @@ def _bound(address: str) -> socket.socket:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
         family, kind, protocol, _, where = found[0]
         listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(where)
-        listener.setblocking(False)
-        listener.listen(2048)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(where)
+            listener.setblocking(False)
+            listener.listen(2048)
+        except BaseException:
+            listener.close()
+            raise
     except (OSError, ValueError) as cause:
         raise ConfigurationError(
             f"cannot listen on {address}: {cause}; is another server running there?"

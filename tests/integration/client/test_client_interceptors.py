@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import contextvars
 import itertools
+import queue
+import threading
 from concurrent import futures
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from lro_grpc._client.async_operations import AsyncOperationsClient
 from lro_grpc._client.operations import OperationsClient
-from lro_grpc._errors import Code, LroError
+from lro_grpc._errors import Code, LroError, OperationTimeoutError
 from lro_grpc._runtime.backoff import Backoff
 
 if TYPE_CHECKING:
@@ -241,3 +243,37 @@ def test_an_async_interceptor_that_raises_is_reported(server: FakeServer, error:
                 assert caught.value.code is Code.UNKNOWN
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("method", "wait"),
+    [
+        (WAIT, lambda future: future.result(timedelta(milliseconds=50))),
+        (WATCH, lambda future: list(future.updates(timedelta(milliseconds=50)))),
+    ],
+)
+def test_a_call_that_begins_when_nobody_waits_any_more_is_cancelled(
+    server: FakeServer, method: str, wait: Callable[[Any], Any]
+) -> None:
+    """Its interceptor has kept it back for longer than its caller would wait."""
+    server.fake.put(operation())
+    server.fake.always(method, server.fake.hang)
+    go_on = threading.Event()
+    begun: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    class KeepsBack(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+        def _intercept(self, continuation: Any, details: Any, request: Any) -> Any:
+            if not details.method.endswith(method):
+                return continuation(details, request)
+            assert go_on.wait(20)
+            call = continuation(details, request)
+            begun.put(call)
+            return call
+
+        intercept_unary_unary = intercept_unary_stream = _intercept
+
+    with client_of(server, KeepsBack()) as client:
+        with pytest.raises(OperationTimeoutError):
+            wait(client.attach("operations/1"))
+        go_on.set()
+        assert begun.get(timeout=20).code() is grpc.StatusCode.CANCELLED

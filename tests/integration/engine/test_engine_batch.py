@@ -973,3 +973,19 @@ def states_of_record(one):
 
 async def _nothing(events):
     del events
+
+
+async def test_a_batch_of_no_parallelism_is_a_mistake_of_the_handler(world):
+    raised = []
+
+    async def run(request, op):
+        try:
+            await op.batch(["a"], create=print, delete=print, parallelism=0)
+        except ValueError as error:
+            raised.append(str(error))
+            raise
+
+    await world.start(handler(run))
+    name = await world.create()
+    assert (await world.done(name)).error.code == Code.INTERNAL
+    assert raised == ["parallelism is 0; give a positive number"]

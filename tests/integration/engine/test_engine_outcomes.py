@@ -286,3 +286,30 @@ async def test_an_unexpected_error_ends_no_loop_of_the_engine(world, caplog):
     assert "going on" in line.message
     assert line.exc_info is not None
     assert str(line.exc_info[1]) == "an index of the queue"
+
+
+async def test_a_mistake_in_one_heartbeat_ends_no_other(shared_world, caplog):
+    started, go_on, beats = Signal(), Signal(), []
+
+    async def run(request, op):
+        started.set()
+        await go_on
+        return Text(value=str(op.attempt))
+
+    async def fail_once(events):
+        if any(isinstance(one, Heartbeat) for one in events):
+            beats.append(events)
+            if len(beats) == 1:
+                raise RuntimeError("a driver of the database")
+
+    await shared_world.start(run)
+    shared_world.link.before = fail_once
+    name = await shared_world.create()
+    await started
+    await shared_world.pass_time(2 * LEASE)
+    assert len(beats) > 3
+    go_on.set()
+    assert response_of(await shared_world.done(name)) == "1"
+    (line,) = [one for one in caplog.records if one.levelno == logging.ERROR]
+    assert line.exc_info is not None
+    assert str(line.exc_info[1]) == "a driver of the database"

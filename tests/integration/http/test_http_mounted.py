@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 from lro.example.v1 import fleet_service_pb2_grpc
-from lro_grpc import testing
+from lro_grpc import ConfigurationError, testing
 from lro_grpc._http.gateway import gateway
 from lro_grpc.http import listening_in_thread
 
@@ -41,3 +43,31 @@ def test_its_paths_begin_where_it_is_mounted(http):
     refused = http.get("/api/v1/operations/%2Fx")
     assert refused.json["error"]["status"] == "INVALID_ARGUMENT"
     assert http.get("/api/face/v1.0/operations/x").json["error"]["code"] == "NOT_FOUND"
+
+
+def test_a_websocket_is_closed_at_once():
+    """For there is nothing for it here; the servers that know them ask all the same."""
+    sent = []
+
+    async def receive():
+        return {"type": "websocket.connect"}
+
+    async def send(message):
+        sent.append(message)
+
+    fleet = Fleet()
+    with testing.serve(fleet, fleet_service_pb2_grpc.add_FleetServiceServicer_to_server) as served:
+        app = gateway(served.operations)
+        asyncio.run(app({"type": "websocket", "path": "/", "headers": []}, receive, send))
+    assert sent == [{"type": "websocket.close", "code": 1000}]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "127.0.0.1:a", "nowhere.invalid:0"])
+def test_an_address_that_cannot_be_bound_is_refused(address):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = address.format(port=taken.getsockname()[1])
+        with (
+            pytest.raises(ConfigurationError, match=f"cannot listen on {address}: "),
+            listening_in_thread(Starlette(), address),
+        ):
+            pass

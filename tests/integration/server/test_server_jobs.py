@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -27,7 +28,9 @@ from server_harness import (
 
 import lro_grpc
 from lro.v1 import state_pb2
+from lro_grpc._operation.events import Cancel, Delete, Event
 from lro_grpc.http import JobKind
+from lro_grpc.stores import ForwardingStore, MemoryStore, Record
 
 Serve = Any
 
@@ -816,3 +819,25 @@ def test_a_prepare_whose_metadata_is_of_another_type(serve: Serve) -> None:
     failure = refused(lambda: server.start("/test.Other/Do", Instance()))
     assert failure.info.domain == "lro-grpc"
     assert "the method's own is lro.v1.OperationMetadata" in failure.message
+
+
+class DeletesBeforeACancel(ForwardingStore):
+    """A store in which an operation is deleted by another one, just before it is cancelled."""
+
+    async def apply(self, name: str, event: Event) -> Record:
+        if isinstance(event, Cancel):
+            await super().apply(name, Delete())
+        return await super().apply(name, event)
+
+
+def test_a_job_that_is_deleted_before_it_is_cancelled_is_not_there(
+    serve: Serve, builds: Builds, gate: Gate
+) -> None:
+    """And it is named as the job that it was."""
+    store = DeletesBeforeACancel(MemoryStore(lambda: time.time_ns() // 1000))
+    configure = with_jobs(builds, lambda job, op: gate.pass_by(op))
+    server = serve(configure=configure, store=store)
+    running = builds.until(server, builds.create(server), "RUNNING")
+    failure = refused(lambda: builds.call(server, "CancelBuildJob", name=running.name))
+    assert failure.code == grpc.StatusCode.NOT_FOUND
+    assert running.name in failure.message
