@@ -72,7 +72,8 @@ async def test_an_outcome_that_cannot_be_stored_ends_the_operation_with_internal
         fields = vars(raised)
         assert (fields["operation"], fields["attempt"]) == (name, 1)
         assert fields["incident"] == info_of(done.error.details).metadata["incident"]
-        assert f"{name}: attempt 1 ended: a record cannot be stored" in caplog.messages
+        (line,) = [one for one in caplog.messages if f"{name}: attempt 1 ended: " in one]
+        assert "a record cannot be stored" in line
 
 
 async def test_an_outcome_that_comes_too_late_is_not_replaced_by_another(shared_world, caplog):
@@ -262,8 +263,8 @@ async def test_a_claim_that_fails_keeps_no_other_operation_waiting(world, caplog
     await world.start(handler(lambda request, op: request, concurrency=1), through=through)
     bad = await world.create("bad")
     await world.pass_time(0.5)
-    assert f"{bad} cannot be claimed: no such column" in caplog.messages
-    (line,) = [one for one in caplog.records if "cannot be claimed" in one.message]
+    (line,) = [one for one in caplog.records if f"{bad} cannot be claimed" in one.message]
+    assert "no such column" in line.message
     assert vars(line)["operation"] == bad
     stores[0].refused = Fail
     assert response_of(await world.done(await world.create("good"))) == "good"
