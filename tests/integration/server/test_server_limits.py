@@ -247,6 +247,37 @@ def test_the_same_start_many_times_at_once_takes_one_place(
 
 
 @async_handler
+def test_a_start_is_answered_though_the_same_one_has_filled_the_queue_meanwhile(
+    serve: Serve, held: Held, store: str
+) -> None:
+    """Both were on their way when there was room, and one is stored while the other is prepared."""
+    same = uuid_of("same")
+    arrived: queue.SimpleQueue[None] = queue.SimpleQueue()
+    turns: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def prepare(_: Any, request: Any, context: Any) -> None:
+        if request.request_id == same:
+            arrived.put(None)
+            turns.get(timeout=SECONDS)
+
+    async def run(_: Any, request: Any, op: Any) -> Any:
+        return await held.run(request, op)
+
+    servicer = fleet("CreateInstance", run, prepare=prepare, concurrency=1)
+    server = full(serve, held, 1, servicer=servicer, store=store)
+    server.cancel(waiting(server))
+    with futures.ThreadPoolExecutor(2) as pool:
+        starts = [pool.submit(server.create, request_id=same) for _ in range(2)]
+        for _ in starts:
+            arrived.get(timeout=SECONDS)
+        turns.put(None)
+        first = next(futures.as_completed(starts, SECONDS)).result()
+        assert_full(server.create, 1)
+        turns.put(None)
+        assert {one.result(SECONDS).name for one in starts} == {first.name}
+
+
+@async_handler
 def test_validate_only_takes_no_place_and_needs_none(serve: Serve, held: Held, store: str) -> None:
     """The queue says nothing about the request (S8)."""
     server = full(serve, held, 1, store=store)
