@@ -718,6 +718,9 @@ async def test_a_second_cancel_does_not_stop_the_rollback_of_the_first(world, fl
     fleet.delete_gates[B].set()
     done = await world.done(name)
     assert states_of(done) == [ROLLED_BACK, ROLLED_BACK, FAILED, FAILED]
+    *_, never_begun = statuses_of(done)
+    assert never_begun.error.message == "not begun, because the operation was stopped"
+    assert dict(info_of(never_begun.error.details).metadata) == {}
     assert fleet.exists == set()
 
 
