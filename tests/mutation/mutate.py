@@ -17,8 +17,6 @@ import queue
 import random
 import secrets
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,6 +28,7 @@ from pathlib import Path
 import judged
 from mutants import Mutant, mutants
 from recording import Recording, record
+from running import exit_code
 
 ROOT = Path(__file__).parents[2]
 SURVIVORS = ROOT / "build" / "mutation" / "survivors.txt"
@@ -218,28 +217,16 @@ def failure(tests: Sequence[str], tree: Path, limit: float) -> str | None:
     """Runs tests; returns the last words of what failed first, or None if all have passed."""
     listed = tree / "tmp" / "tests.txt"
     listed.write_text("\n".join(tests))
-    command = [sys.executable, "-m", "pytest", f"@{listed}", "-x", "-q", "--tb=line"]
-    command += ["-p", "no:cacheprovider", f"--timeout={TEST_SECONDS}", "--hypothesis-profile=ci"]
-    output = tree / "tmp" / "output.txt"  # no pipe: what a test has begun may outlive it
-    with output.open("w") as file:
-        process = subprocess.Popen(
-            command,
-            cwd=tree,
-            env=_environment(tree),
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        process.wait(limit)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    arguments = [f"@{listed}", "-x", "-q", "--tb=line", "-p", "no:cacheprovider"]
+    arguments += [f"--timeout={TEST_SECONDS}", "--hypothesis-profile=ci"]
+    output = tree / "tmp" / "output.txt"
+    code = exit_code(arguments, tree, _environment(tree), output, limit)
+    if code is None:
         return "no end"
     said = output.read_text(errors="replace")
-    if process.returncode == 4 and "not found: " in said:  # its parameters come of the mutant
+    if code == 4 and "not found: " in said:  # its parameters come of the mutant
         return failure(sorted({one.partition("::")[0] for one in tests}), tree, limit)
-    return said[-1000:] if process.returncode else None
+    return said[-1000:] if code else None
 
 
 def report(modules: dict[str, list[Mutant]], results: dict[Mutant, str]) -> int:

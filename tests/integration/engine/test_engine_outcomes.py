@@ -289,6 +289,31 @@ async def test_an_unexpected_error_ends_no_loop_of_the_engine(world, caplog):
     assert str(line.exc_info[1]) == "an index of the queue"
 
 
+async def test_a_process_that_has_stood_still_for_a_moment_beats_at_once(shared_world):
+    """Though its next heartbeat is not due: the store may know more than its clock."""
+    started, go_on, beats = Signal(), Signal(), []
+
+    async def run(request, op):
+        started.set()
+        await go_on
+        return Text()
+
+    async def note(events):
+        if any(isinstance(one, Heartbeat) for one in events):
+            beats.append(shared_world.clock.monotonic())
+
+    await shared_world.start(run)
+    shared_world.link.before = note
+    await shared_world.create()
+    await started
+    await shared_world.pass_time(LEASE / 3 + 1)
+    assert len(beats) == 1
+    shared_world.clock.advance(timedelta(seconds=LEASE / 5))
+    await shared_world.pass_time(0.5)
+    assert len(beats) == 2
+    go_on.set()
+
+
 async def test_a_mistake_in_one_heartbeat_ends_no_other(shared_world, caplog):
     started, go_on, beats = Signal(), Signal(), []
 
