@@ -42,9 +42,9 @@ class Mutant:
     change: str
     """The kind of change."""
     old: str
-    """The line as it is, without its indentation."""
+    """The line as it is, without its indentation; after the one before it, if it is one word."""
     new: str
-    """The line as it would be, or the first of several."""
+    """The same as it would be; of several lines, the first that differs."""
     begin: int
     end: int
     """The bytes of the module that are replaced."""
@@ -79,6 +79,9 @@ def mutants(path: str, text: str) -> list[Mutant]:
             source[starts[first] : begin] + replacement.encode() + source[end : starts[last + 1]]
         )
         at, old, new = _difference(before.decode(), after.decode())
+        if old.isalpha():  # a return or a raise is known by what it comes after
+            former = lines[first + at - 1].decode().strip()
+            old, new = f"{former} {old}", f"{former} {new}"
         mutant = Mutant(path, node.lineno + at, change, old, new, begin, end, replacement)
         found.setdefault((begin, end, replacement), mutant)
     return sorted(found.values(), key=lambda one: (one.line, one.change, one.new))
