@@ -39,9 +39,9 @@ class Access:
             may be no name at all.
         method: The full name of the RPC's method: ``/pkg.Service/Method``.
         request: The RPC's request.
-        operation: The operation that the call names; None if there is none, and for list and
-            start. A caller who may not see every operation must not be allowed a get of None:
-            it would show what exists.
+        operation: The operation that the call names; None if there is none, or only the fallback
+            of ``attach`` may have it, and for list and start. A caller who may not see every
+            operation must not be allowed a get of None: it would show what exists.
     """
 
     caller: str

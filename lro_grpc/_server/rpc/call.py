@@ -149,6 +149,7 @@ class Call:
 
     def end(self) -> None:
         """Gives back the place of the RPC, if it has one."""
+        self.check_again = None  # it refers to this call
         if self._waits:
             self._waiters.leave(self.caller)
 
