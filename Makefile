@@ -135,6 +135,10 @@ test-highest: ## Run the tests on the newest versions (without grpcio-tools, whi
 	.venv-highest/bin/python -m pip install --quiet --upgrade --editable '.[cli,compat,http,otel]' --group test
 	.venv-highest/bin/python -m pytest -m 'not codegen and not vendors' $(PYTEST_ARGS)
 
+.PHONY: check-languages
+check-languages: .venv/dev.stamp ## Compile the protos in Go, Java and TypeScript, with tools from their registries
+	PATH="$$PATH:/usr/local/go/bin" $(BIN)/python tests/schema/languages.py
+
 .PHONY: bench
 bench: .venv/dev.stamp ## Measure, each figure beside its baseline in the same run
 	$(BIN)/python -m benchmarks

@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from lro_grpc._cli.command import connecting
-from lro_grpc._cli.commands import control, database, demo, get, list_operations, serve, wait, watch
+from lro_grpc._cli.commands import (
+    control,
+    database,
+    demo,
+    get,
+    list_operations,
+    protos,
+    serve,
+    wait,
+    watch,
+)
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -61,6 +71,11 @@ _db.command("check", help="Look for damage; exit with 1 if there is any.")(datab
 _db.command("backup", help="Copy the store as it is now, into a new file.")(database.backup)
 _db.command("vacuum", help="Give the space of removed operations back.")(database.vacuum)
 app.add_typer(_db, name="db", help="Look after a store's file, while it is served or not.")
+
+
+app.command("protos", help="Write the protos of lro and of google, for clients in any language.")(
+    protos.protos
+)
 
 
 @app.command("protoc", add_help_option=False)

@@ -1,4 +1,4 @@
-"""Makes a command that connects to a server of a function."""
+"""Makes a command of a function: one that connects to a server, or one that does without."""
 
 from __future__ import annotations
 
@@ -6,13 +6,44 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec
 
 import typer
 
 from lro_grpc._cli import exit_codes
 from lro_grpc._cli.connection import ConnectionOptions
+from lro_grpc._cli.output import print_message
 from lro_grpc._cli.session import open_session
+from lro_grpc._errors import ConfigurationError
+
+P = ParamSpec("P")
+
+
+def reporting(
+    *failures: type[Exception],
+) -> Callable[[Callable[P, exit_codes.Exit]], Callable[P, None]]:
+    """Returns a decorator that turns errors into a line on stderr and an exit code.
+
+    Args:
+        failures: The errors that end the command with FAILED; a ConfigurationError is wrong usage.
+    """
+
+    def decorate(function: Callable[P, exit_codes.Exit]) -> Callable[P, None]:
+        @functools.wraps(function)
+        def command(*arguments: P.args, **options: P.kwargs) -> None:
+            try:
+                code = function(*arguments, **options)
+            except ConfigurationError as error:
+                print_message(error.message)
+                code = exit_codes.Exit.USAGE
+            except failures as error:
+                print_message(str(error))
+                code = exit_codes.Exit.FAILED
+            raise typer.Exit(code)
+
+        return command
+
+    return decorate
 
 
 def connecting(function: Callable[..., exit_codes.Exit]) -> Callable[..., None]:

@@ -35,7 +35,27 @@ def include_directory() -> Iterator[Path]:
         FileNotFoundError: If a package's protos are missing from the installation.
     """
     with google_include_directory() as directory:
-        _copy_protos(_schema_directory(), directory / "lro" / "v1")
+        _copy_protos(_schema_directory() / "v1", directory / "lro" / "v1")
+        yield directory
+
+
+@contextmanager
+def export_directory(well_known: Path | None) -> Iterator[Path]:
+    """Makes a directory with all protos that teams without Python need; removes it at the end.
+
+    Args:
+        well_known: The protos of ``google/protobuf``; None leaves them out.
+
+    Yields:
+        A directory with the protos of ``google_include_directory``, and all of this project's.
+
+    Raises:
+        FileNotFoundError: If a package's protos are missing from the installation.
+    """
+    with google_include_directory() as directory:
+        _copy_protos(_schema_directory(), directory / "lro")
+        if well_known is not None:
+            _copy_protos(well_known, directory / "google" / "protobuf")
         yield directory
 
 
@@ -60,10 +80,10 @@ def google_include_directory() -> Iterator[Path]:
 
 
 def _schema_directory() -> Path:
-    """Finds ``lro/v1``: beside the stubs in a wheel, in ``protos/`` in a checkout."""
+    """Finds ``lro``: beside the stubs in a wheel, in ``protos/`` in a checkout."""
     for stubs in _package_directories("lro"):
-        for candidate in (stubs / "v1", stubs.parents[1] / "protos" / "lro" / "v1"):
-            if (candidate / "state.proto").exists():
+        for candidate in (stubs, stubs.parents[1] / "protos" / "lro"):
+            if (candidate / "v1" / "state.proto").exists():
                 return candidate
     raise FileNotFoundError("the protos of lro.v1 are missing: install lro-grpc again")
 

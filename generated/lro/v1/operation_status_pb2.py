@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from lro.v1 import state_pb2 as lro_dot_v1_dot_state__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlro/v1/operation_status.proto\x12\x06lro.v1\x1a\x12lro/v1/state.proto\"\x9a\x01\n\x0fOperationStatus\x12+\n\x06status\x18\x01 \x01(\x0e\x32\x1b.lro.v1.OperationStatusType\x12\x14\n\x0c\x63reated_time\x18\x02 \x01(\t\x12\x18\n\x10last_action_time\x18\x03 \x01(\t\x12\x19\n\x11resource_location\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t*\xc9\x01\n\x13OperationStatusType\x12%\n!OPERATION_STATUS_TYPE_UNSPECIFIED\x10\x00\x12+\n\nnotstarted\x10\x01\x1a\x1b\xba\xbe\x18\x17\x08\x01\"\x07running\"\x06\x66\x61iled2\x02\x01\x02\x12*\n\x07running\x10\x02\x1a\x1d\xba\xbe\x18\x19\"\tsucceeded\"\x06\x66\x61iled2\x04\x03\n\x08\x06\x12\x19\n\tsucceeded\x10\x03\x1a\n\xba\xbe\x18\x06\x10\x01\x32\x02\x04\x0b\x12\x17\n\x06\x66\x61iled\x10\x04\x1a\x0b\xba\xbe\x18\x07\x10\x01\x32\x03\x05\x07\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlro/v1/operation_status.proto\x12\x06lro.v1\x1a\x12lro/v1/state.proto\"\x9a\x01\n\x0fOperationStatus\x12+\n\x06status\x18\x01 \x01(\x0e\x32\x1b.lro.v1.OperationStatusType\x12\x14\n\x0c\x63reated_time\x18\x02 \x01(\t\x12\x18\n\x10last_action_time\x18\x03 \x01(\t\x12\x19\n\x11resource_location\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t*\xc9\x01\n\x13OperationStatusType\x12%\n!OPERATION_STATUS_TYPE_UNSPECIFIED\x10\x00\x12+\n\nnotstarted\x10\x01\x1a\x1b\xba\xbe\x18\x17\x08\x01\"\x07running\"\x06\x66\x61iled2\x02\x01\x02\x12*\n\x07running\x10\x02\x1a\x1d\xba\xbe\x18\x19\"\tsucceeded\"\x06\x66\x61iled2\x04\x03\n\x08\x06\x12\x19\n\tsucceeded\x10\x03\x1a\n\xba\xbe\x18\x06\x10\x01\x32\x02\x04\x0b\x12\x17\n\x06\x66\x61iled\x10\x04\x1a\x0b\xba\xbe\x18\x07\x10\x01\x32\x03\x05\x07\tBY\n\x06lro.v1B\x14OperationStatusProtoP\x01Z\x15lro-grpc/lro/v1;lrov1\xa2\x02\x03LRO\xaa\x02\x06Lro.V1\xca\x02\x06Lro\\V1\xea\x02\x07Lro::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lro.v1.operation_status_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\006lro.v1B\024OperationStatusProtoP\001Z\025lro-grpc/lro/v1;lrov1\242\002\003LRO\252\002\006Lro.V1\312\002\006Lro\\V1\352\002\007Lro::V1'
   _globals['_OPERATIONSTATUSTYPE'].values_by_name["notstarted"]._loaded_options = None
   _globals['_OPERATIONSTATUSTYPE'].values_by_name["notstarted"]._serialized_options = b'\272\276\030\027\010\001\"\007running\"\006failed2\002\001\002'
   _globals['_OPERATIONSTATUSTYPE'].values_by_name["running"]._loaded_options = None

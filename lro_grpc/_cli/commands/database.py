@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, ParamSpec
+from typing import Annotated
 
 import typer
 
+from lro_grpc._cli.command import reporting
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.output import print_message
-from lro_grpc._errors import ConfigurationError
 from lro_grpc._stores.sqlite import upkeep
 from lro_grpc._wire.plain_text import one_line
-
-P = ParamSpec("P")
 
 DEFAULT = Path("operations.db")
 """As that of ``lro serve``."""
@@ -36,25 +32,7 @@ Store = Annotated[
 ]
 
 
-def _reporting(command: Callable[P, Exit]) -> Callable[P, None]:
-    """Turns errors into a line on stderr and an exit code."""
-
-    @functools.wraps(command)
-    def run(*arguments: P.args, **options: P.kwargs) -> None:
-        try:
-            code = command(*arguments, **options)
-        except ConfigurationError as error:
-            print_message(error.message)
-            code = Exit.USAGE
-        except (sqlite3.Error, OSError) as error:
-            print_message(str(error))
-            code = Exit.FAILED
-        raise typer.Exit(code)
-
-    return run
-
-
-@_reporting
+@reporting(sqlite3.Error, OSError)
 def check(store: Store = DEFAULT) -> Exit:
     """Prints what is damaged; exits with 1 if anything is."""
     damages = 0
@@ -68,7 +46,7 @@ def check(store: Store = DEFAULT) -> Exit:
     return Exit.SUCCEEDED
 
 
-@_reporting
+@reporting(sqlite3.Error, OSError)
 def backup(
     store: Store,
     destination: Annotated[
@@ -81,7 +59,7 @@ def backup(
     return Exit.SUCCEEDED
 
 
-@_reporting
+@reporting(sqlite3.Error, OSError)
 def vacuum(store: Store = DEFAULT) -> Exit:
     """Gives the space of removed operations back."""
     before, after = upkeep.vacuum(store)
