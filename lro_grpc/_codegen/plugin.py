@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from google.protobuf import descriptor_pb2
@@ -19,7 +20,7 @@ from google.protobuf.message import DecodeError
 
 from lro_grpc._codegen.refusals import uncompilable, unnameable, unreadable
 from lro_grpc._codegen.render import output_file, render
-from lro_grpc._codegen.rules import violations
+from lro_grpc._codegen.rules import RULES, violations
 from lro_grpc._codegen.schema import IncompleteError, Schema
 
 _HELP = """\
@@ -39,6 +40,8 @@ options (--lro-grpc_opt=OPTION, or opt: in buf.gen.yaml):
   against=FILE  a descriptor set of the last release, made with
                 protoc --include_imports --descriptor_set_out=FILE;
                 a changed response_type or metadata_type is an error (D5)
+  allow=D4,D6   for protos that cannot be edited, such as a vendor's: what breaks
+                one of these rules is a warning, and no error
 
 It refuses protos that break a rule of the AIPs for such methods (D1 to D7), and
 says where and what to do. A method with a reason to break one says so in its
@@ -88,8 +91,18 @@ def main() -> int:
     return 0
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The plugin's options."""
+
+    against: Schema | None = None
+    """The protos of the last release."""
+    allow: frozenset[str] = frozenset()
+    """The rules of which a violation is a warning."""
+
+
 def respond(request: plugin_pb2.CodeGeneratorRequest) -> plugin_pb2.CodeGeneratorResponse:
-    """Returns the modules for the protos of a request, or their errors."""
+    """Returns the modules for the protos of a request, or their errors; warnings go to stderr."""
     response = plugin_pb2.CodeGeneratorResponse(
         supported_features=(
             plugin_pb2.CodeGeneratorResponse.FEATURE_PROTO3_OPTIONAL
@@ -99,8 +112,7 @@ def respond(request: plugin_pb2.CodeGeneratorRequest) -> plugin_pb2.CodeGenerato
         maximum_edition=descriptor_pb2.EDITION_2024,
     )
     try:
-        against = _against(request.parameter)
-        modules = _modules(request, against)
+        modules = _modules(request, _options(request.parameter))
     except (IncompleteError, OptionError, RefusedError) as error:
         response.error = str(error)
         return response
@@ -109,7 +121,7 @@ def respond(request: plugin_pb2.CodeGeneratorRequest) -> plugin_pb2.CodeGenerato
     return response
 
 
-def _modules(request: plugin_pb2.CodeGeneratorRequest, against: Schema | None) -> dict[str, str]:
+def _modules(request: plugin_pb2.CodeGeneratorRequest, options: Options) -> dict[str, str]:
     """Returns the texts of the modules for the protos of a request.
 
     Raises:
@@ -118,9 +130,14 @@ def _modules(request: plugin_pb2.CodeGeneratorRequest, against: Schema | None) -
     chosen = frozenset(request.file_to_generate)
     _refuse(text for one in request.proto_file if one.name in chosen for text in unreadable(one))
     schema = Schema(request.proto_file)
-    found = violations(schema, request.file_to_generate, against=against)
-    if found:
-        raise RefusedError(["the protos break rules for long-running methods", *map(str, found)])
+    errors = []
+    for one in violations(schema, request.file_to_generate, against=options.against):
+        if one.rule in options.allow and one.may_be_allowed:
+            print(f"{one} (a warning: allowed)", file=sys.stderr)
+        else:
+            errors.append(str(one))
+    if errors:
+        raise RefusedError(["the protos break rules for long-running methods", *errors])
     services = {
         file: [service for service in schema.services(file) if service.is_long_running]
         for file in request.file_to_generate
@@ -139,14 +156,29 @@ def _refuse(reasons: Iterable[str]) -> None:
         raise RefusedError(["no Python can be written for the protos", *found])
 
 
-def _against(parameter: str) -> Schema | None:
-    """Returns the protos that the option ``against`` names; None without it."""
-    found = None
-    for option in filter(None, parameter.split(",")):
-        name, _, value = option.partition("=")
-        if name != "against" or not value:
-            raise OptionError(f"the option {option!r} is not known; there is against=FILE")
-        found = _read(Path(value))
+def _options(parameter: str) -> Options:
+    """Reads the options, which protoc joins with commas; so are the rules of ``allow``."""
+    found = Options()
+    name = ""
+    for part in filter(None, parameter.split(",")):
+        start, equals, value = part.partition("=")
+        if equals:
+            name = start
+        else:
+            value = part
+        match name:
+            case "against" if equals and value:
+                found = replace(found, against=_read(Path(value)))
+            case "allow" if value in RULES:
+                found = replace(found, allow=found.allow | {value})
+            case "allow":
+                raise OptionError(
+                    f"allow={value}: {value!r} is none of the rules {', '.join(sorted(RULES))}"
+                )
+            case _:
+                raise OptionError(
+                    f"the option {part!r} is not known; there are against=FILE and allow=RULE,…"
+                )
     return found
 
 

@@ -34,6 +34,8 @@ class MessageType:
     file: str
     """The proto, by the name it is imported by."""
     package: str
+    has_name: bool
+    """Whether it has a field ``name``, as each resource does (AIP-122)."""
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -264,7 +266,8 @@ def _messages(
 ) -> Iterator[MessageType]:
     for message in messages:
         name = _join(scope, message.name)
-        yield MessageType(name, file.name, file.package)
+        has_name = any(field.name == "name" for field in message.field)
+        yield MessageType(name, file.name, file.package, has_name)
         yield from _messages(file, message.nested_type, name)
 
 

@@ -201,5 +201,11 @@ def test_buf_generate(respond: Respond, tmp_path: Path, include: Path, plugin: P
 def test_help_names_the_options(plugin: Path, tmp_path: Path) -> None:
     done = run(plugin, "--help", cwd=tmp_path, plugin=plugin)
     assert done.returncode == 0
-    for said in ("--lro-grpc_out", "against=FILE", "lro-grpc: allow D6 because", "buf.gen.yaml"):
+    for said in (
+        "--lro-grpc_out",
+        "against=FILE",
+        "allow=D4,D6",
+        "lro-grpc: allow D6",
+        "buf.gen.yaml",
+    ):
         assert said in done.stdout

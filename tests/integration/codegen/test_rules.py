@@ -107,10 +107,26 @@ def test_a_method_that_breaks_a_rule(
         rpc("DeleteAnimal", "Animal"),
         rpc("BatchDeleteAnimals", "google.protobuf.Empty", "BatchCreateAnimalsOperationMetadata"),
         rpc("BatchFeed"),
+        # AlloyDB's CreateSecondaryCluster has a Cluster: there is no message SecondaryCluster.
+        rpc("CreateHungryAnimal", "Animal"),
+        rpc("UpdateDiet", "Animal"),
+        rpc("UpdateFeedResponse", "Animal"),  # which has no name, and so is no resource
+        rpc("UndeleteHerd", "Animal"),
+        rpc("DeleteHerd", "Animal"),
     ],
 )
 def test_a_method_that_breaks_none(respond: Respond, method: str) -> None:
     assert complaints(respond(zoo(method))) == []
+
+
+@pytest.mark.parametrize("name", ["GetOperation", "WaitOperation"])
+def test_a_service_that_mixes_operations_in_starts_none_by_that(
+    respond: Respond, name: str
+) -> None:
+    """D1 is for methods that return what they have started."""
+    assert complaints(respond(zoo(rpc("Feed"), BARE.format(name=name, body=";")))) == []
+    (complaint,) = complaints(respond(zoo(BARE.format(name=f"{name}Log", body=";"))))
+    assert ": D1: " in complaint
 
 
 def test_a_name_of_another_package_is_a_full_one(respond: Respond) -> None:
@@ -203,6 +219,38 @@ def test_what_cannot_be_generated_cannot_be_allowed(respond: Respond) -> None:
     assert ": D2: Feed: " in complaint
 
 
+WRONG = (rpc("CreateAnimal"), rpc("Feed", metadata="google.protobuf.Empty"))
+
+
+@pytest.mark.parametrize(
+    "option", ["allow=D4,D3", "allow=D3,allow=D4", "allow=D3,D4,D6,against={old}"]
+)
+def test_rules_may_be_allowed_for_protos_that_cannot_be_edited(
+    respond: Respond, release: Any, capfd: Any, option: str
+) -> None:
+    """What breaks them is written all the same, and said."""
+    old = release(zoo(rpc("Walk")), "--include_imports")
+    response = respond(zoo(*WRONG), option.format(old=old))
+    assert complaints(response) == []
+    first, second = capfd.readouterr().err.splitlines()
+    assert first.startswith(f"zoo.proto:{FIRST + 1}: D4: CreateAnimal: its response_type is")
+    assert second.startswith(f"zoo.proto:{FIRST + 7}: D3: Feed: its metadata_type is")
+    assert {line.rpartition(" (")[2] for line in (first, second)} == {"a warning: allowed)"}
+
+
+def test_what_is_not_among_the_allowed_rules_is_refused(respond: Respond, capfd: Any) -> None:
+    (complaint,) = complaints(respond(zoo(*WRONG), "allow=D4"))
+    assert ": D3: Feed: " in complaint
+    assert ": D4: CreateAnimal: " in capfd.readouterr().err
+
+
+def test_no_option_allows_what_cannot_be_generated(respond: Respond) -> None:
+    stream = rpc("Feed").replace("returns (", "returns (stream ")
+    for method in (rpc("Feed", "Feast"), stream):
+        (complaint,) = complaints(respond(zoo(method), "allow=D1,D2,D3,D4,D5,D6,D7"))
+        assert ": Feed: " in complaint
+
+
 # D5: what was released stays
 
 
@@ -239,8 +287,13 @@ def test_a_change_may_be_allowed(respond: Respond, release: Any) -> None:
         ("against={folder}/missing.binpb", "missing.binpb cannot be read"),
         ("against={folder}/zoo.proto", "zoo.proto cannot be read"),
         ("against={folder}/old.binpb", "old.binpb lacks google/longrunning/operations.proto"),
-        ("against=", "'against=' is not known; there is against=FILE"),
-        ("clients=no", "'clients=no' is not known; there is against=FILE"),
+        ("against=", "'against=' is not known; there are against=FILE and allow=RULE,…"),
+        ("clients=no", "'clients=no' is not known; there are against=FILE and allow=RULE,…"),
+        ("D4", "'D4' is not known; there are against=FILE and allow=RULE,…"),
+        ("allow=", "allow=: '' is none of the rules D1, D2, D3, D4, D5, D6, D7"),
+        ("allow=D4,D8", "allow=D8: 'D8' is none of the rules D1,"),
+        ("allow=S2", "allow=S2: 'S2' is none of the rules D1,"),
+        ("allow=d4", "allow=d4: 'd4' is none of the rules D1,"),
     ],
 )
 def test_a_wrong_option_says_what_to_do(
