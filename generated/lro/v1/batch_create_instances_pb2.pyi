@@ -43,7 +43,11 @@ class BatchCreateInstanceStatus(_message.Message):
         PENDING_CREATE: BatchCreateInstanceStatus._State.ValueType  # 1
         """Waits to be picked."""
         READY: BatchCreateInstanceStatus._State.ValueType  # 2
-        """Was created and can be used. It stays only if the whole batch does."""
+        """Was created and can be used. It stays only if the whole batch does.
+
+        (-- api-linter: core::0216::value-synonyms=disabled
+            aip.dev/not-precedent: The word is AlloyDB's. --)
+        """
         CREATING: BatchCreateInstanceStatus._State.ValueType  # 3
         """Is being created."""
         DELETING: BatchCreateInstanceStatus._State.ValueType  # 4
@@ -67,7 +71,11 @@ class BatchCreateInstanceStatus(_message.Message):
     PENDING_CREATE: BatchCreateInstanceStatus.State.ValueType  # 1
     """Waits to be picked."""
     READY: BatchCreateInstanceStatus.State.ValueType  # 2
-    """Was created and can be used. It stays only if the whole batch does."""
+    """Was created and can be used. It stays only if the whole batch does.
+
+    (-- api-linter: core::0216::value-synonyms=disabled
+        aip.dev/not-precedent: The word is AlloyDB's. --)
+    """
     CREATING: BatchCreateInstanceStatus.State.ValueType  # 3
     """Is being created."""
     DELETING: BatchCreateInstanceStatus.State.ValueType  # 4

@@ -124,6 +124,9 @@ class OperationMetadata(_message.Message):
     def details(self) -> _any_pb2.Any:
         """Holds a message of the service's own, for anything that has no field here.
         Unset by default.
+
+        (-- api-linter: core::0146::any=disabled
+            aip.dev/not-precedent: The messages are other services'. --)
         """
 
     def __init__(

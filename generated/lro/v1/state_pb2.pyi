@@ -129,6 +129,9 @@ class StateRule(_message.Message):
     def represents(self) -> _containers.RepeatedScalarFieldContainer[Global___JobState.ValueType]:
         """Lists the states of `JobState` that this value stands for, in the enum of a
         vendor's dialect, which has fewer states. Empty on `JobState` itself.
+
+        (-- api-linter: core::0216::state-field-output-only=disabled
+            aip.dev/not-precedent: It is an option, which no method returns. --)
         """
 
     def __init__(

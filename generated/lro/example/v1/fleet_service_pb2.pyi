@@ -37,7 +37,11 @@ class Instance(_message.Message):
         CREATING: Instance._State.ValueType  # 1
         """Is being built and cannot be used yet."""
         READY: Instance._State.ValueType  # 2
-        """Can be used."""
+        """Can be used.
+
+        (-- api-linter: core::0216::value-synonyms=disabled
+            aip.dev/not-precedent: A batch says READY of its instances, too. --)
+        """
         DELETING: Instance._State.ValueType  # 3
         """Is being deleted and cannot be used any more."""
 
@@ -49,7 +53,11 @@ class Instance(_message.Message):
     CREATING: Instance.State.ValueType  # 1
     """Is being built and cannot be used yet."""
     READY: Instance.State.ValueType  # 2
-    """Can be used."""
+    """Can be used.
+
+    (-- api-linter: core::0216::value-synonyms=disabled
+        aip.dev/not-precedent: A batch says READY of its instances, too. --)
+    """
     DELETING: Instance.State.ValueType  # 3
     """Is being deleted and cannot be used any more."""
 
