@@ -57,7 +57,7 @@ func main() {
 
 TSCONFIG = """\
 {"compilerOptions": {"strict": true, "noEmit": true, "skipLibCheck": true, "types": ["node"],
-  "target": "es2022", "module": "nodenext", "moduleResolution": "nodenext"},
+  "target": "es2022", "module": "esnext", "moduleResolution": "bundler"},
  "include": ["FOLDER/**/*.ts"]}
 """
 
@@ -129,7 +129,7 @@ def typescript(protos: Path) -> None:
     google = ("google/api/*.proto", "google/rpc/*.proto", "google/longrunning/*.proto")
     for name, options, patterns in (
         ("ts_proto", (), ("lro/**/*.proto",)),
-        ("es", ("--es_opt=target=ts", "--es_opt=import_extension=js"), ("lro/**/*.proto", *google)),
+        ("es", ("--es_opt=target=ts",), ("lro/**/*.proto", *google)),
     ):
         generated = fresh(f"node/{name}")
         plugin = f"--plugin={tools / f'protoc-gen-{name}'}"
