@@ -208,7 +208,9 @@ class Operations(Lifespan):
         self._error_domain = error_domain
         self._threads = BoundedThreads(_PREPARE_THREADS, waiting=_PREPARES_WAITING)
         self._new_id = new_id
-        control = ControlService(self._guarded, self._notifier, watch_resend=watch_resend)
+        control = ControlService(
+            self._guarded, self._notifier, watch_resend=watch_resend, advice=self._advice
+        )
         self._methods: dict[str, RpcMethod] = {
             **_unary_methods(self._service.methods()),
             **_unary_methods(control.methods()),

@@ -124,7 +124,8 @@ class Longrunning:
 
         async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
             found = await self._backend.call(method, body, http_request.caller)
-            return json_response(await converted(len(found.body), show, found.body))
+            shown = await converted(len(found.body), show, found.body)
+            return json_response(shown, headers=poll_headers(found.headers))
 
         rule = http_pb2.HttpRule(post=f"{self.prefix}/{name}:{verb}", body="*")
         return self._routes(method, rule, request, respond)

@@ -11,6 +11,7 @@ from lro_grpc._errors import InvalidArgumentError, UnavailableError
 from lro_grpc._operation.events import Pause, Resume, Terminate
 from lro_grpc._operation.record import Record
 from lro_grpc._server.guarded_store import GuardedStore
+from lro_grpc._server.poll_advice import PollAdvice
 from lro_grpc._server.rpc.call import Behavior, Call, StreamBehavior, parse
 from lro_grpc._stores.notifier import Notifier
 
@@ -30,12 +31,21 @@ class ControlService:
         store: The operations, behind the guard.
         notifier: Wakes calls that wait for a change.
         watch_resend: The interval at which a stream repeats a state that does not change.
+        advice: The pause before the next poll, recommended with what is not done (P5).
     """
 
-    def __init__(self, store: GuardedStore, notifier: Notifier, *, watch_resend: timedelta) -> None:
+    def __init__(
+        self,
+        store: GuardedStore,
+        notifier: Notifier,
+        *,
+        watch_resend: timedelta,
+        advice: PollAdvice,
+    ) -> None:
         self._store = store
         self._notifier = notifier
         self._resend = watch_resend.total_seconds()
+        self._advice = advice
 
     def methods(self) -> Mapping[str, Behavior]:
         """Returns the methods by their full names."""
@@ -53,12 +63,14 @@ class ControlService:
         """Requests that an operation pause; its state shows when it has (S28)."""
         kind = operation_control_service_pb2.PauseOperationRequest
         record = await self._store.command("operations.pause", kind, Pause(), body, call)
+        self._advice.give(call, done=record.done)
         return _with(operation_control_service_pb2.PauseOperationResponse(), record)
 
     async def resume(self, body: bytes, call: Call) -> bytes:
         """Puts a paused operation back into the queue, or takes back a pause."""
         kind = operation_control_service_pb2.ResumeOperationRequest
         record = await self._store.command("operations.resume", kind, Resume(), body, call)
+        self._advice.give(call, done=record.done)
         return _with(operation_control_service_pb2.ResumeOperationResponse(), record)
 
     async def terminate(self, body: bytes, call: Call) -> bytes:

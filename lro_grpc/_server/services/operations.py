@@ -95,13 +95,16 @@ class OperationsService:
         """Returns the latest state of an operation."""
         request = parse(operations_pb2.GetOperationRequest, body)
         admitted = await self._store.admit("operations.get", request.name, request, call)
-        known = admitted.known
-        operation = known.operation if known else await admitted.operation(request.name)
-        if self._unserved.may_be_any and not _is_done(operation):
-            why = self._unserved.why(known or await admitted.read(request.name))
+        record = admitted.known
+        if record is None and self._unserved.may_be_any:
+            record = await admitted.read(request.name)
+        if record is None:
+            return await admitted.operation(request.name)
+        if self._unserved.may_be_any and not record.done:
+            why = self._unserved.why(record)
             if why:
                 call.headers.append((UNSERVED, header_text(why)))
-        return operation
+        return record.operation
 
     async def list(self, body: bytes, call: Call) -> bytes:
         """Returns a page of a parent's operations, newest first (S12 to S18)."""

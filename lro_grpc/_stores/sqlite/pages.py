@@ -199,17 +199,19 @@ class Pages:
     ) -> Iterator[tuple[str, Listed]]:
         """Yields the rows that a query asks for; adds those that are damaged to ``damaged``."""
         for sequence, name, *row in rows:
-            at = _position(query, sequence, name)
             try:
                 if exact:
-                    yield name, Listed(at, self._damage.served(name, row[0]))
-                    continue
-                record = self._damage.record([name, *row], integrity.fault_in_types)
-                if query.matches(record):
-                    served = self._damage.served(name, record.operation)
-                    yield name, Listed(at, served, record if records else None)
+                    operation, record = self._damage.served(name, row[0]), None
+                else:
+                    record = self._damage.record([name, *row], integrity.fault_in_types)
+                    if not query.matches(record):
+                        continue
+                    operation = self._damage.served(name, record.operation)
             except OperationDamagedError:
-                damaged.append((at, str(name)))
+                damaged.append((_position(query, sequence, name), str(name)))
+                continue
+            at = _position(query, sequence, name)
+            yield name, Listed(at, operation, record if records else None)
 
     def _as_announced(
         self,

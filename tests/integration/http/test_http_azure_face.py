@@ -70,9 +70,15 @@ def test_failure(http, fleet, ending):
     assert "resourceLocation" not in after
 
 
-def test_links_begin_with_the_public_url(serve):
-    http = serve(options={"rules": RULES, "public_url": "https://example.com"})
-    assert started(http).startswith("https://example.com/face/v1.0/operations/op-")
+@pytest.mark.parametrize("public_url", ["https://example.com", "https://example.com/"])
+def test_links_begin_with_the_public_url(serve, fleet, public_url):
+    http = serve(options={"rules": RULES, "public_url": public_url})
+    where = started(http)
+    assert where.startswith("https://example.com/face/v1.0/operations/op-")
+    fleet.gate.set()
+    done(http, name_of(where))
+    location = http.get(where.removeprefix("https://example.com")).ok["resourceLocation"]
+    assert location == f"https://example.com/{PARENT}/instances/a"
 
 
 def test_an_operation_without_a_parent_is_found_too(serve):

@@ -88,6 +88,15 @@ def test_a_wait_that_ends_before_its_operation(serve: Serve) -> None:
     assert http.get(f"{path}:wait?timeout=0s").headers["retry-after"] == "2"
 
 
+def test_a_pause_and_a_resume(serve: Serve) -> None:
+    """Which answer with the operation, too; a Cancel answers with nothing."""
+    http = serve(options={"rules": RULES}, poll_after=timedelta(seconds=1.5))
+    _, path, _ = start(http, "longrunning")
+    for verb in ("pause", "resume"):
+        assert http.post(f"{path}:{verb}").headers["retry-after"] == "2"
+    assert "retry-after" not in http.post(f"{path}:cancel").headers
+
+
 def test_a_job(builds: Builds) -> None:
     may_end = threading.Event()
 

@@ -13,6 +13,7 @@ from lro_grpc._operation import publication
 from lro_grpc._operation.events import Cancel
 from lro_grpc._server.guarded_store import GuardedStore
 from lro_grpc._server.limits import Limits
+from lro_grpc._server.poll_advice import PollAdvice
 from lro_grpc._server.rpc.call import Call, Waiters
 from lro_grpc._server.services.control import ControlService
 from lro_grpc._server.services.operations import OperationsService
@@ -74,6 +75,7 @@ def test_an_end_that_comes_while_a_wait_reads_is_not_missed() -> None:
             Limits(),
             max_wait=timedelta(hours=1),
             cancel=Cancel(),
+            advice=PollAdvice(None),
             unserved=Unserved(store, {}),
         )
         call = Call(Caller(), "/google.longrunning.Operations/WaitOperation", Waiters(1))
@@ -87,7 +89,10 @@ def test_an_end_that_comes_while_a_watch_reads_is_not_missed() -> None:
     async def watch() -> list[bytes]:
         store, name = await stored()
         service = ControlService(
-            GuardedStore(store), Notifier(store), watch_resend=timedelta(hours=1)
+            GuardedStore(store),
+            Notifier(store),
+            watch_resend=timedelta(hours=1),
+            advice=PollAdvice(None),
         )
         call = Call(Caller(), "/lro.v1.OperationControlService/WatchOperation", Waiters(1))
         request = operation_control_service_pb2.WatchOperationRequest(name=name)
