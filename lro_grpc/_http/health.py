@@ -40,5 +40,7 @@ def routes(backend: Backend) -> Iterator[Route]:
 
 
 def _response(*, is_well: bool) -> ASGIApp:
-    body = dumped({"status": "SERVING" if is_well else "NOT_SERVING"})
-    return json_response(body, status=200 if is_well else 503)
+    if is_well:
+        return json_response(dumped({"status": "SERVING"}))
+    body = dumped({"status": "NOT_SERVING"})
+    return json_response(body, status=503, headers={"retry-after": "1"})

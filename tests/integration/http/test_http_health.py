@@ -36,7 +36,8 @@ def test_in_a_drain_it_lives_and_is_to_be_sent_nothing(serve):
     http = serve()
     start(http)
     http.drain()
-    assert (http.get("/healthz").status, http.get("/healthz").json) == (503, UNWELL)
+    unwell = http.get("/healthz")
+    assert (unwell.status, unwell.json, unwell.headers["retry-after"]) == (503, UNWELL, "1")
     assert http.send("HEAD", "/healthz").status == 503
     assert http.get("/livez").ok == WELL
     assert http.get(f"/v1/{PARENT}/operations").status == 503
@@ -54,16 +55,15 @@ def test_before_the_start_it_lives_and_is_to_be_sent_nothing():
         assert http.get("/healthz").status == 503
 
 
-def test_a_lame_duck_serves_and_is_to_be_sent_nothing():
-    """As the gRPC health service says."""
-    operations = lro_grpc.Operations("memory:")
-    operations.start_sync()
-    with listening_in_thread(gateway(operations), "127.0.0.1:0") as port:
-        http = Http(port)
-        operations.is_serving = False
-        assert http.get("/healthz").status == 503
-        assert http.get("/v1/operations").ok == {}
-    operations.stop_sync(lambda: None)
+def test_operations_whose_file_is_gone_are_to_be_sent_nothing(serve, where, tmp_path):
+    """As gRPC's health checks say; a server behind a channel says it there, if anywhere."""
+    file = tmp_path / "o.db"
+    http = serve(store=f"sqlite:///{file}")
+    assert http.get("/healthz").ok == WELL
+    file.unlink()
+    assert http.post(f"/v1/{PARENT}/instances?instanceId=a", {}).status == 503
+    assert http.get("/healthz").status == (200 if where == "channel" else 503)
+    assert http.get("/livez").ok == WELL
 
 
 class Refusing(health_pb2_grpc.HealthServicer):
