@@ -54,8 +54,8 @@ that nobody has asked may have written it.
 
 **The last poll.** Pauses are up to 5 s, and a server that is slow or away may answer none of the
 shared calls in time. So a waiter whose time is over makes a Get of its own, and gives it 0.5 s. It
-makes none if something was answered since the end, and leaves half of that time to a Wait whose
-answer is due at the end. So no wait reports a timeout for an operation that was done before it,
+makes none if a Get was made since the end, and leaves half of that time to a Wait that the server
+holds until the end. So no wait reports a timeout for an operation that was done before it,
 none reports one early, and none takes more than half a second longer than its timeout.
 
 All times are seconds of a clock that may start anywhere and never goes back.
@@ -94,6 +94,8 @@ _WATCH_COOL_DOWN = 30.0
 """How long a Watch that was refused is not tried again."""
 _LAST_POLL_TIME = 0.5
 """How long a wait goes on at most after its end, for the answer to its last poll."""
+_CLOCK_MARGIN = 0.001
+"""How far the end of a Wait, in whole microseconds, may lie before that of the one who waits."""
 _UNUSABLE_FOR = 600.0
 """How long a method that cannot be used is not tried again."""
 _MOST_FAILED_IN_A_ROW = 2
@@ -140,6 +142,8 @@ class Call:
     """Its deadline, from now; None for none."""
     server_wait: timedelta = timedelta(0)
     """The longest time for which the request lets the server hold it."""
+    since: float = -math.inf
+    """The earliest time at which a Get may have begun that is shared in place of this one."""
     operation: str = ""
     """The operation that it is about, if it is about one."""
 
@@ -206,6 +210,8 @@ class Snapshot:
     """The latest state that was seen."""
     answered_at: float = -math.inf
     """The time of the server's latest answer."""
+    as_of: float = -math.inf
+    """The time of which the latest answer to a Get or a Wait is, or an earlier one."""
     answer_due: float = math.inf
     """The time at which the server is to answer a call that it holds; infinite without one."""
     error: LroError | None = None
@@ -481,19 +487,23 @@ def wait_steps(
     end = end_of_wait(start, timeout)
     answer_by = end + _LAST_POLL_TIME
 
+    def is_of_the_end() -> bool:
+        return snapshot.as_of >= end - _CLOCK_MARGIN
+
     def await_updates(until: float) -> Steps:
         while not is_satisfied() and (now := clock()) < until:
             reply = yield AwaitUpdate(None if until == math.inf else until - now)
             if reply and reply.error:
                 raise reply.error
-            if snapshot.answered_at >= end:
+            if is_of_the_end():
                 return
 
     yield from await_updates(end)
     if snapshot.answer_due < answer_by:  # An answer that is due is as good as a last poll.
         yield from await_updates((end + answer_by) / 2)
-    if not is_satisfied() and snapshot.answered_at < end and (left := answer_by - clock()) > 0:
-        yield get_call(snapshot.operation.name, min(RPC_TIMEOUT, timedelta(seconds=left)))
+    if not is_satisfied() and not is_of_the_end() and (left := answer_by - clock()) > 0:
+        limit = min(RPC_TIMEOUT, timedelta(seconds=left))
+        yield dataclasses.replace(get_call(snapshot.operation.name, limit), since=end)
     if not is_satisfied():
         message = f"{snapshot.operation.name} is not done after {timeout}; wait again, or cancel it"
         if snapshot.error is not None:

@@ -11,7 +11,7 @@ Watch.
 
 **One Get at a time.** The follower, last polls and refreshes may want a Get at the same moment.
 They share the one that is on its way, each with its own deadline; the last that gives up cancels
-it.
+it. Only a last poll takes none that began before its time.
 
 **States never go back.** Answers arrive in any order. A done operation stays done, and the answer
 to a Get that began before the latest answer counts only if it says "done".
@@ -282,12 +282,13 @@ class Watcher:
             case plan.Call(method=plan.GET):
                 return await self._share_get(step)
             case plan.Call():
-                self.snapshot.answer_due = (
-                    self._clock.monotonic() + step.server_wait.total_seconds()
-                )
-                reply = self._take_in(await self._connection.call(step), may_doubt=True)
+                began = self._clock.monotonic()
+                held_until = began + step.server_wait.total_seconds()
+                self.snapshot.answer_due = held_until
+                reply = await self._connection.call(step)
                 self.snapshot.answer_due = math.inf
-                return reply
+                as_of = held_until if self._clock.monotonic() >= held_until else began
+                return self._take_in(reply, as_of=as_of, may_doubt=True)
 
     async def _await_update(self, waiter: _Waiter, seconds: float | None) -> plan.Reply:
         if waiter.failure is None:
@@ -323,7 +324,7 @@ class Watcher:
     async def _share_get(self, call: plan.Call) -> plan.Reply:
         """Makes a Get, or waits for the one that is on its way already."""
         assert call.timeout is not None
-        if self._get is None or self._get.calling.done():
+        if self._get is None or self._get.calling.done() or self._get.began < call.since:
             calling = asyncio.get_running_loop().create_task(self._connection.call(call))
             self._get = _SharedGet(self._clock.monotonic(), calling)
         get = self._get
@@ -333,7 +334,8 @@ class Watcher:
                 reply = get.calling.result()
                 if reply.error is not None and get.sharers > 1:
                     reply = plan.Reply(_copy_of(reply.error))
-                return self._take_in(reply, requested_at=get.began)
+                is_stale = get.began < self.snapshot.answered_at
+                return self._take_in(reply, as_of=get.began, is_stale=is_stale)
             return plan.Reply(LroError("no answer in time", code=Code.DEADLINE_EXCEEDED))
         finally:
             get.sharers -= 1
@@ -356,13 +358,20 @@ class Watcher:
             await asyncio.gather(*both, return_exceptions=True)
 
     def _take_in(
-        self, reply: plan.Reply, *, requested_at: float = math.inf, may_doubt: bool = False
+        self,
+        reply: plan.Reply,
+        *,
+        as_of: float = -math.inf,
+        is_stale: bool = False,
+        may_doubt: bool = False,
     ) -> plan.Reply:
         """Updates the snapshot by the reply to a call, and returns the reply.
 
         Args:
             reply: The reply; becomes an error if its message is about another operation.
-            requested_at: The time at which a Get was made: its state is of then, or later.
+            as_of: The time of which its state is, or an earlier one; the beginning of time if that
+                is not known.
+            is_stale: Whether something was answered since then.
             may_doubt: Whether the snapshot stays as it is if the message lacks something.
         """
         known = self.snapshot.operation
@@ -371,7 +380,8 @@ class Watcher:
         if reply.error is None:
             if may_doubt and not known.done and plan.lacks_something(known, reply.message):
                 return dataclasses.replace(reply, is_doubted=True)
-            self._update(reply.message, is_stale=requested_at < self.snapshot.answered_at)
+            self.snapshot.as_of = max(self.snapshot.as_of, as_of)
+            self._update(reply.message, is_stale=is_stale)
         self.snapshot.error = reply.error
         return reply
 

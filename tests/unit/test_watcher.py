@@ -426,6 +426,18 @@ def test_a_slow_server_has_half_a_second_to_answer_the_last_poll(seconds: float)
     assert world.now == pytest.approx(1003 + seconds)
 
 
+def test_an_answer_of_before_the_end_that_comes_after_it_is_no_last_poll() -> None:
+    def server(call: plan.Call) -> Answer:
+        return 0.2, done() if world.now >= 1002.95 else running()
+
+    world = World(server)
+    world.unusable.add(WAIT, world.now)
+    world.backoff = Backoff(timedelta(seconds=2.7), maximum=timedelta(seconds=9), jitter=False)
+    world.restart()
+    world.wait(3)  # the second Get begins at 2.9, and the operation is done at 2.95
+    assert world.methods == [GET, GET, GET]
+
+
 def test_a_server_that_never_answers_ends_half_a_second_after_the_timeout() -> None:
     world = World(lambda call: (1e9, running()))
     with pytest.raises(OperationTimeoutError, match="DEADLINE_EXCEEDED") as caught:
