@@ -48,6 +48,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from lro_grpc import _anys
+from lro_grpc._durations import Duration, as_timedelta
 
 LIBRARY_DOMAIN = "lro-grpc"
 """``ErrorInfo.domain`` of the errors that this package raises by itself."""
@@ -239,16 +240,19 @@ class RetryableError(LroError):
         **more: The other arguments of :class:`LroError`.
 
     Raises:
-        TypeError: If ``retry_after`` is no timedelta.
+        TypeError: If ``retry_after`` is neither a timedelta nor a number of seconds.
+        ValueError: If it is negative, NaN or infinite.
     """
 
     default_code = Code.UNAVAILABLE
 
-    def __init__(self, message: str, *, retry_after: timedelta | None = None, **more: Any) -> None:
+    def __init__(self, message: str, *, retry_after: Duration | None = None, **more: Any) -> None:
         super().__init__(message, **more)
-        if not isinstance(retry_after, timedelta | None):
-            raise TypeError(f"retry_after is {retry_after!r}; give a timedelta")
-        self.retry_after = retry_after
+        self.retry_after: timedelta | None = None
+        if retry_after is not None:
+            self.retry_after = as_timedelta("retry_after", retry_after)
+            if self.retry_after < timedelta(0):
+                raise ValueError(f"retry_after is {retry_after!r}; give at least 0 seconds")
 
 
 class InvalidArgumentError(LroError):

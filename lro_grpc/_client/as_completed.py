@@ -10,9 +10,10 @@ from concurrent.futures import ALL_COMPLETED
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lro_grpc._client.future import OperationFuture
+from lro_grpc._durations import as_timeout
 
 if TYPE_CHECKING:
-    from datetime import timedelta
+    from lro_grpc._durations import Duration
 
 F = TypeVar("F", bound="OperationFuture[Any, Any] | concurrent.futures.Future[Any]")
 A = TypeVar("A", bound="Awaitable[Any]")
@@ -21,7 +22,7 @@ A = TypeVar("A", bound="Awaitable[Any]")
 def wait(
     futures: Iterable[F],
     *,
-    timeout: timedelta | None = None,
+    timeout: Duration | None = None,
     return_when: str = ALL_COMPLETED,
 ) -> tuple[set[F], set[F]]:
     """Waits for several futures, as ``concurrent.futures.wait`` does. Cancels nothing.
@@ -44,7 +45,7 @@ def wait(
         _forget(ends)
 
 
-def as_completed(futures: Iterable[F], *, timeout: timedelta | None = None) -> Iterator[F]:
+def as_completed(futures: Iterable[F], *, timeout: Duration | None = None) -> Iterator[F]:
     """Yields several futures as they end, as ``concurrent.futures.as_completed`` does.
 
     Args:
@@ -59,7 +60,7 @@ def as_completed(futures: Iterable[F], *, timeout: timedelta | None = None) -> I
         for one in concurrent.futures.as_completed(ends, _seconds(timeout)):
             yield ends[one]
     except concurrent.futures.TimeoutError as late:
-        raise TimeoutError(f"{late} in {timeout}") from late
+        raise TimeoutError(f"{late} in {as_timeout(timeout)}") from late
     finally:
         _forget(ends)
 
@@ -67,7 +68,7 @@ def as_completed(futures: Iterable[F], *, timeout: timedelta | None = None) -> I
 async def async_wait(
     futures: Iterable[A],
     *,
-    timeout: timedelta | None = None,
+    timeout: Duration | None = None,
     return_when: str = ALL_COMPLETED,
 ) -> tuple[set[A], set[A]]:
     """Waits for several futures, as ``asyncio.wait`` does. Cancels nothing.
@@ -82,7 +83,7 @@ async def async_wait(
     """
     ends = {asyncio.ensure_future(one): one for one in dict.fromkeys(futures)}
     try:
-        seconds = None if timeout is None else timeout.total_seconds()
+        seconds = _seconds(timeout)
         if not ends:
             return set(), set()
         done, not_done = await asyncio.wait(ends, timeout=seconds, return_when=return_when)
@@ -92,7 +93,7 @@ async def async_wait(
 
 
 async def async_as_completed(
-    futures: Iterable[A], *, timeout: timedelta | None = None
+    futures: Iterable[A], *, timeout: Duration | None = None
 ) -> AsyncIterator[A]:
     """Yields several futures as they end.
 
@@ -106,7 +107,8 @@ async def async_as_completed(
     ends = {asyncio.ensure_future(one): one for one in dict.fromkeys(futures)}
     left = set(ends)
     loop = asyncio.get_running_loop()
-    end = None if timeout is None else loop.time() + timeout.total_seconds()
+    seconds_in_all = _seconds(timeout)
+    end = None if seconds_in_all is None else loop.time() + seconds_in_all
     try:
         while left:
             seconds = None if end is None else max(end - loop.time(), 0)
@@ -114,7 +116,9 @@ async def async_as_completed(
                 left, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
             )
             if not done:
-                raise TimeoutError(f"{len(left)} (of {len(ends)}) futures unfinished in {timeout}")
+                raise TimeoutError(
+                    f"{len(left)} (of {len(ends)}) futures unfinished in {as_timeout(timeout)}"
+                )
             for one in done:
                 yield ends[one]
     finally:
@@ -128,9 +132,10 @@ def _ends(futures: Iterable[F]) -> dict[concurrent.futures.Future[Any], F]:
     }
 
 
-def _seconds(timeout: timedelta | None) -> float | None:
+def _seconds(timeout: Duration | None) -> float | None:
     """Returns a timeout as threads take it, which cannot wait for more than 292 years."""
-    return None if timeout is None else min(timeout.total_seconds(), threading.TIMEOUT_MAX)
+    limit = as_timeout(timeout)
+    return None if limit is None else min(max(limit.total_seconds(), 0.0), threading.TIMEOUT_MAX)
 
 
 def _forget(ends: Mapping[Any, Any]) -> None:

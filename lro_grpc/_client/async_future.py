@@ -16,12 +16,12 @@ from lro_grpc._errors import LroError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator
-    from datetime import timedelta
 
     from google.longrunning import operations_pb2
 
     from lro_grpc._client.session import Session
     from lro_grpc._client.update import OperationUpdate
+    from lro_grpc._durations import Duration
 
 _logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
         """Waits as long as it takes; the same as awaiting ``result()``."""
         return self.result().__await__()
 
-    async def result(self, timeout: timedelta | None = None) -> ResponseT:
+    async def result(self, timeout: Duration | None = None) -> ResponseT:
         """Waits until the operation is done and returns its response.
 
         Arguments, result and errors are those of ``OperationFuture.result``.
@@ -62,7 +62,7 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
         await self._watcher.wait(timeout)
         return self._result()
 
-    def exception(self, timeout: timedelta | None = None) -> Answer[LroError | None]:
+    def exception(self, timeout: Duration | None = None) -> Answer[LroError | None]:
         """Waits until the operation is done and returns the error that it ended with.
 
         Arguments, result and errors are those of ``OperationFuture.exception``.
@@ -124,7 +124,7 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
         await self._session.call(delete_call(self.name, RPC_TIMEOUT))
 
     async def updates(
-        self, timeout: timedelta | None = None
+        self, timeout: Duration | None = None
     ) -> AsyncIterator[OperationUpdate[MetadataT]]:
         """Yields the operation's present state, and each further one.
 

@@ -26,11 +26,11 @@ from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, DEFAULT_RETRY, Backoff, R
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from datetime import timedelta
 
     import grpc.aio
 
     from lro_grpc._client.payloads import MetadataT, ResponseT
+    from lro_grpc._durations import Duration
     from lro_grpc._runtime.clock import Clock
 
 
@@ -100,15 +100,13 @@ class AsyncOperationsClient:
         )
 
     async def get(
-        self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT
+        self, name: str, *, timeout: Duration | None = RPC_TIMEOUT
     ) -> operations_pb2.Operation:
         """Returns the latest state of an operation."""
         operation: operations_pb2.Operation = await self._session.call(get_call(name, timeout))
         return operation
 
-    async def wait(
-        self, name: str, *, timeout: timedelta | None = None
-    ) -> operations_pb2.Operation:
+    async def wait(self, name: str, *, timeout: Duration | None = None) -> operations_pb2.Operation:
         """Makes one WaitOperation call; a future's ``result()`` makes as many as it takes."""
         operation: operations_pb2.Operation = await self._session.call(
             single_wait_call(name, timeout), once=True
@@ -123,7 +121,7 @@ class AsyncOperationsClient:
         page_size: int = 0,
         page_token: str = "",
         return_partial_success: bool = False,
-        timeout: timedelta | None = RPC_TIMEOUT,
+        timeout: Duration | None = RPC_TIMEOUT,
     ) -> AsyncOperationPager:
         """Lists operations, for ``async for``. It is not awaited, for it makes no RPC by itself."""
         request = operations_pb2.ListOperationsRequest(
@@ -135,29 +133,29 @@ class AsyncOperationsClient:
         )
         return AsyncOperationPager(self._session, request, timeout)
 
-    async def cancel(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
+    async def cancel(self, name: str, *, timeout: Duration | None = RPC_TIMEOUT) -> None:
         """Asks the server to cancel an operation, which may succeed nevertheless (P8)."""
         await self._session.call(cancel_call(name, timeout))
 
-    async def delete(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
+    async def delete(self, name: str, *, timeout: Duration | None = RPC_TIMEOUT) -> None:
         """Asks the server to forget an operation; this does not cancel it (P7)."""
         await self._session.call(delete_call(name, timeout))
 
     async def pause(
-        self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT
+        self, name: str, *, timeout: Duration | None = RPC_TIMEOUT
     ) -> operations_pb2.Operation:
         """Asks the server to pause an operation."""
         return operation_of(await self._session.call(pause_call(name, timeout)), name)
 
     async def resume(
-        self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT
+        self, name: str, *, timeout: Duration | None = RPC_TIMEOUT
     ) -> operations_pb2.Operation:
         """Asks the server to go on with a paused operation."""
         response = await self._session.call(resume_call(name, timeout), once=True)
         return operation_of(response, name)
 
     async def terminate(
-        self, name: str, reason: str, *, timeout: timedelta | None = RPC_TIMEOUT
+        self, name: str, reason: str, *, timeout: Duration | None = RPC_TIMEOUT
     ) -> operations_pb2.Operation:
         """Ends an operation by force."""
         response = await self._session.call(terminate_call(name, reason, timeout))
@@ -171,7 +169,7 @@ class AsyncOperationPager:
         self,
         session: Session,
         request: operations_pb2.ListOperationsRequest,
-        timeout: timedelta | None,
+        timeout: Duration | None,
     ) -> None:
         self._session = session
         self._request = request

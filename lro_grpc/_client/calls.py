@@ -8,10 +8,11 @@ from google.longrunning import operations_pb2
 
 from lro.v1 import operation_control_service_pb2
 from lro_grpc._client.plan import RPC_TIMEOUT, Call, wait_call
+from lro_grpc._durations import Duration, as_timeout
 from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError, cut
+from lro_grpc._runtime.clock import LONGEST
 
 if TYPE_CHECKING:
-    from datetime import timedelta
     from typing import TypeAlias
 
     _ControlResponse: TypeAlias = (
@@ -25,44 +26,46 @@ _MOST_EMPTY_PAGES = 1000
 """How many pages in a row may be empty: a filter may find nothing for long, but not for ever."""
 
 
-def single_wait_call(name: str, timeout: timedelta | None) -> Call:
+def single_wait_call(name: str, timeout: Duration | None) -> Call:
     """Asks once for the state of an operation when it is done, or after the timeout (P9).
 
     The call's own deadline leaves the server time to answer after that.
     """
-    return wait_call(name, timeout, None if timeout is None else timeout + RPC_TIMEOUT)
+    server_wait = as_timeout(timeout)
+    if server_wait is None:
+        return wait_call(name, None, None)
+    server_wait = min(server_wait, LONGEST)
+    return wait_call(name, server_wait, server_wait + RPC_TIMEOUT)
 
 
-def cancel_call(name: str, timeout: timedelta | None) -> Call:
+def cancel_call(name: str, timeout: Duration | None) -> Call:
     """Asks to cancel an operation (P8)."""
-    return Call(
-        "CancelOperation", operations_pb2.CancelOperationRequest(name=name), timeout, operation=name
-    )
+    request = operations_pb2.CancelOperationRequest(name=name)
+    return Call("CancelOperation", request, as_timeout(timeout), operation=name)
 
 
-def delete_call(name: str, timeout: timedelta | None) -> Call:
+def delete_call(name: str, timeout: Duration | None) -> Call:
     """Asks to forget an operation (P7)."""
-    return Call(
-        "DeleteOperation", operations_pb2.DeleteOperationRequest(name=name), timeout, operation=name
-    )
+    request = operations_pb2.DeleteOperationRequest(name=name)
+    return Call("DeleteOperation", request, as_timeout(timeout), operation=name)
 
 
-def pause_call(name: str, timeout: timedelta | None) -> Call:
+def pause_call(name: str, timeout: Duration | None) -> Call:
     """Asks to pause an operation."""
     request = operation_control_service_pb2.PauseOperationRequest(name=name)
-    return Call("PauseOperation", request, timeout, operation=name)
+    return Call("PauseOperation", request, as_timeout(timeout), operation=name)
 
 
-def resume_call(name: str, timeout: timedelta | None) -> Call:
+def resume_call(name: str, timeout: Duration | None) -> Call:
     """Asks to resume a paused operation."""
     request = operation_control_service_pb2.ResumeOperationRequest(name=name)
-    return Call("ResumeOperation", request, timeout, operation=name)
+    return Call("ResumeOperation", request, as_timeout(timeout), operation=name)
 
 
-def terminate_call(name: str, reason: str, timeout: timedelta | None) -> Call:
+def terminate_call(name: str, reason: str, timeout: Duration | None) -> Call:
     """Asks to end an operation by force."""
     request = operation_control_service_pb2.TerminateOperationRequest(name=name, reason=reason)
-    return Call("TerminateOperation", request, timeout, operation=name)
+    return Call("TerminateOperation", request, as_timeout(timeout), operation=name)
 
 
 def operation_of(response: _ControlResponse, name: str) -> operations_pb2.Operation:
@@ -75,9 +78,9 @@ def operation_of(response: _ControlResponse, name: str) -> operations_pb2.Operat
     return response.operation if response.operation.name else operations_pb2.Operation(name=name)
 
 
-def list_call(request: operations_pb2.ListOperationsRequest, timeout: timedelta | None) -> Call:
+def list_call(request: operations_pb2.ListOperationsRequest, timeout: Duration | None) -> Call:
     """Asks for one page of operations (P10)."""
-    return Call("ListOperations", request, timeout)
+    return Call("ListOperations", request, as_timeout(timeout))
 
 
 class PageRequests:

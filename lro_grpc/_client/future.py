@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING
 from lro_grpc._client.calls import cancel_call, delete_call, pause_call, resume_call, terminate_call
 from lro_grpc._client.future_state import FutureState
 from lro_grpc._client.payloads import MetadataT, ResponseT
-from lro_grpc._client.plan import RPC_TIMEOUT, check_timeout
+from lro_grpc._client.plan import RPC_TIMEOUT
 from lro_grpc._client.scheduler import SCHEDULER
+from lro_grpc._durations import as_timeout
 from lro_grpc._errors import LroError
 
 if TYPE_CHECKING:
     import concurrent.futures
     from collections.abc import AsyncGenerator, Callable, Iterator
-    from datetime import timedelta
 
     from google.longrunning import operations_pb2
 
     from lro_grpc._client.session import Session
     from lro_grpc._client.update import OperationUpdate
+    from lro_grpc._durations import Duration
 
 _logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
         self._callbacks: list[Callable[[OperationFuture[ResponseT, MetadataT]], object]] = []
         self._will_notify = False
 
-    def result(self, timeout: timedelta | None = None) -> ResponseT:
+    def result(self, timeout: Duration | None = None) -> ResponseT:
         """Waits until the operation is done and returns its response.
 
         Makes no RPC once the operation is known to be done. A server that is away for a while
@@ -74,7 +75,7 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
         self._wait(timeout)
         return self._result()
 
-    def exception(self, timeout: timedelta | None = None) -> LroError | None:
+    def exception(self, timeout: Duration | None = None) -> LroError | None:
         """Waits until the operation is done and returns the error that it ended with.
 
         Args:
@@ -171,7 +172,7 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
         """
         SCHEDULER.run(self._session.call(delete_call(self.name, RPC_TIMEOUT)))
 
-    def updates(self, timeout: timedelta | None = None) -> Iterator[OperationUpdate[MetadataT]]:
+    def updates(self, timeout: Duration | None = None) -> Iterator[OperationUpdate[MetadataT]]:
         """Yields the operation's present state, and each further one.
 
         A server with ``WatchOperation`` pushes them; one with WaitOperation alone is called every
@@ -186,7 +187,7 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
             WrongTypeError: If its metadata is not a message of the declared type.
             LroError: If a call failed for good.
         """
-        check_timeout(timeout)
+        as_timeout(timeout)
         if self.operation.done:
             yield self._update(self.operation)
             return
@@ -258,8 +259,8 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
                 fields = {"operation": self.name}
                 _logger.exception("a callback of %s failed", self.name, extra=fields)
 
-    def _wait(self, timeout: timedelta | None) -> None:
-        check_timeout(timeout)
+    def _wait(self, timeout: Duration | None) -> None:
+        as_timeout(timeout)
         if not self.operation.done:
             SCHEDULER.run(self._watcher.wait(timeout))
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from datetime import timedelta
 from typing import Any
 
 import grpc
 import grpc.aio
 
+from lro_grpc._durations import Duration, as_timeout
 from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError
 from lro_grpc._wire.rpc_errors import RpcFailure, derived, from_rpc_error
 
@@ -23,13 +23,14 @@ _LONGEST_DEADLINE = 1e9
 _CLOSED_DURING_CALL = "it was closed during the call"
 
 
-def deadline(timeout: timedelta | None) -> float | None:
+def deadline(timeout: Duration | None) -> float | None:
     """Returns a timeout in seconds, as gRPC takes it.
 
     A deadline some 300 years away, such as that of ``timedelta.max``, overflows: the call ends
     with DEADLINE_EXCEEDED at once. So a longer one is cut to thirty years.
     """
-    return None if timeout is None else min(timeout.total_seconds(), _LONGEST_DEADLINE)
+    limit = as_timeout(timeout)
+    return None if limit is None else min(limit.total_seconds(), _LONGEST_DEADLINE)
 
 
 def check_channel(channel: object, *, is_async: bool) -> None:

@@ -27,11 +27,11 @@ from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, DEFAULT_RETRY, Backoff, R
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from datetime import timedelta
 
     import grpc
 
     from lro_grpc._client.payloads import MetadataT, ResponseT
+    from lro_grpc._durations import Duration
     from lro_grpc._runtime.clock import Clock
 
 
@@ -121,9 +121,7 @@ class OperationsClient:
             operation, response=response, metadata=metadata, call_metadata=call_metadata
         )
 
-    def get(
-        self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT
-    ) -> operations_pb2.Operation:
+    def get(self, name: str, *, timeout: Duration | None = RPC_TIMEOUT) -> operations_pb2.Operation:
         """Returns the latest state of an operation.
 
         Args:
@@ -138,7 +136,7 @@ class OperationsClient:
         operation: operations_pb2.Operation = self._call(get_call(name, timeout))
         return operation
 
-    def wait(self, name: str, *, timeout: timedelta | None = None) -> operations_pb2.Operation:
+    def wait(self, name: str, *, timeout: Duration | None = None) -> operations_pb2.Operation:
         """Makes one WaitOperation call; a future's ``result()`` makes as many as it takes.
 
         Args:
@@ -160,7 +158,7 @@ class OperationsClient:
         page_size: int = 0,
         page_token: str = "",
         return_partial_success: bool = False,
-        timeout: timedelta | None = RPC_TIMEOUT,
+        timeout: Duration | None = RPC_TIMEOUT,
     ) -> OperationPager:
         """Lists operations, page by page as they are iterated over. Makes no RPC by itself.
 
@@ -187,7 +185,7 @@ class OperationsClient:
         )
         return OperationPager(self._session, request, timeout)
 
-    def cancel(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
+    def cancel(self, name: str, *, timeout: Duration | None = RPC_TIMEOUT) -> None:
         """Asks the server to cancel an operation, which may succeed nevertheless (P8).
 
         Args:
@@ -196,7 +194,7 @@ class OperationsClient:
         """
         self._call(cancel_call(name, timeout))
 
-    def delete(self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT) -> None:
+    def delete(self, name: str, *, timeout: Duration | None = RPC_TIMEOUT) -> None:
         """Asks the server to forget an operation; this does not cancel it (P7).
 
         Args:
@@ -206,7 +204,7 @@ class OperationsClient:
         self._call(delete_call(name, timeout))
 
     def pause(
-        self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT
+        self, name: str, *, timeout: Duration | None = RPC_TIMEOUT
     ) -> operations_pb2.Operation:
         """Asks the server to pause an operation; see ``OperationFuture.pause``.
 
@@ -220,7 +218,7 @@ class OperationsClient:
         return operation_of(self._call(pause_call(name, timeout)), name)
 
     def resume(
-        self, name: str, *, timeout: timedelta | None = RPC_TIMEOUT
+        self, name: str, *, timeout: Duration | None = RPC_TIMEOUT
     ) -> operations_pb2.Operation:
         """Asks the server to go on with a paused operation; see ``OperationFuture.resume``.
 
@@ -234,7 +232,7 @@ class OperationsClient:
         return operation_of(self._call(resume_call(name, timeout), once=True), name)
 
     def terminate(
-        self, name: str, reason: str, *, timeout: timedelta | None = RPC_TIMEOUT
+        self, name: str, reason: str, *, timeout: Duration | None = RPC_TIMEOUT
     ) -> operations_pb2.Operation:
         """Ends an operation by force; see ``OperationFuture.terminate``.
 
@@ -259,7 +257,7 @@ class OperationPager:
         self,
         session: Session,
         request: operations_pb2.ListOperationsRequest,
-        timeout: timedelta | None,
+        timeout: Duration | None,
     ) -> None:
         self._session = session
         self._request = request

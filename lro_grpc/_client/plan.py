@@ -74,6 +74,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
 from lro.v1 import operation_control_service_pb2
+from lro_grpc._durations import Duration, as_timeout
 from lro_grpc._errors import Code, LroError, OperationTimeoutError
 from lro_grpc._runtime.backoff import DEFAULT_RETRY, Backoff, Retry
 
@@ -94,7 +95,7 @@ _WATCH_COOL_DOWN = 30.0
 """How long a Watch that was refused is not tried again."""
 _LAST_POLL_TIME = 0.5
 """How long a wait goes on at most after its end, for the answer to its last poll."""
-_CLOCK_MARGIN = 0.001
+_CLOCK_MARGIN = 2e-6
 """How far the end of a Wait, in whole microseconds, may lie before that of the one who waits."""
 _UNUSABLE_FOR = 600.0
 """How long a method that cannot be used is not tried again."""
@@ -218,9 +219,10 @@ class Snapshot:
     """The error of the latest call; None if it was answered."""
 
 
-def get_call(name: str, timeout: timedelta | None) -> Call:
+def get_call(name: str, timeout: Duration | None) -> Call:
     """Asks for the latest state of an operation."""
-    return Call(GET, operations_pb2.GetOperationRequest(name=name), timeout, operation=name)
+    request = operations_pb2.GetOperationRequest(name=name)
+    return Call(GET, request, as_timeout(timeout), operation=name)
 
 
 def wait_call(name: str, server_wait: timedelta | None, timeout: timedelta | None) -> Call:
@@ -515,18 +517,5 @@ def wait_steps(
 
 
 def end_of_wait(start: float, timeout: timedelta | None) -> float:
-    """Returns when a wait is over, and its last poll due, by the clock of ``start``.
-
-    A timeout below zero is one that is over, as for the futures of the standard library.
-    """
-    return math.inf if timeout is None else start + max(timeout.total_seconds(), 0.0)
-
-
-def check_timeout(timeout: object) -> None:
-    """Checks a timeout that a caller has given.
-
-    Raises:
-        TypeError: If it is neither a ``timedelta`` nor None.
-    """
-    if timeout is not None and not isinstance(timeout, timedelta):
-        raise TypeError(f"timeout is {timeout!r}; give a datetime.timedelta, or None")
+    """Returns when a wait is over, and its last poll due, by the clock of ``start``."""
+    return math.inf if timeout is None else start + timeout.total_seconds()

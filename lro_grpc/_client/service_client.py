@@ -5,7 +5,6 @@ from __future__ import annotations
 import random as random_module
 import uuid
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from datetime import timedelta
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
@@ -23,6 +22,7 @@ from lro_grpc._client.operations import OperationsClient
 from lro_grpc._client.plan import Call, Reply, Sleep, Step, call_steps
 from lro_grpc._client.scheduler import SCHEDULER
 from lro_grpc._client.session import WaitMode
+from lro_grpc._durations import Duration, as_timeout
 from lro_grpc._runtime.backoff import DEFAULT_RETRY, Retry
 from lro_grpc._runtime.clock import Clock, SystemClock
 from lro_grpc._runtime.steps import async_drive, drive
@@ -86,7 +86,7 @@ class _ServiceClient:
         self,
         rpc: Rpc[Any, Any],
         request: Any,
-        timeout: timedelta | None,
+        timeout: Duration | None,
         metadata: CallMetadata,
     ) -> Any:
         """Makes a call with one request, and returns gRPC's own object for it."""
@@ -97,7 +97,7 @@ class _ServiceClient:
         self,
         rpc: Rpc[Any, Any],
         requests: Any,
-        timeout: timedelta | None,
+        timeout: Duration | None,
         metadata: CallMetadata,
     ) -> Any:
         """Makes a call with many requests, for which there is no routing header."""
@@ -107,7 +107,7 @@ class _ServiceClient:
         self,
         rpc: Rpc[Any, Any],
         request: Any,
-        timeout: timedelta | None,
+        timeout: Duration | None,
         metadata: CallMetadata,
     ) -> Any:
         call = self._multi_callables.get(rpc.path)
@@ -133,11 +133,11 @@ class _ServiceClient:
         return with_id
 
     def _start_steps(
-        self, rpc: LongRunning[Any, Any, Any], request: Message, timeout: timedelta | None
+        self, rpc: LongRunning[Any, Any, Any], request: Message, timeout: Duration | None
     ) -> Generator[Step, Reply | None, operations_pb2.Operation]:
         """Plans a start; it is tried again only if a ``request_id`` makes that safe (C2)."""
         return call_steps(
-            Call(rpc.path, request, timeout),
+            Call(rpc.path, request, as_timeout(timeout)),
             retry=self._retry if _has_request_id(request) else None,
             clock=self._clock.monotonic,
             random=self._random,
@@ -191,7 +191,7 @@ class ServiceClient(_ServiceClient):
         self,
         rpc: LongRunning[RequestT, ResponseT, MetadataT],
         request: RequestT,
-        timeout: timedelta | None,
+        timeout: Duration | None,
         metadata: CallMetadata,
     ) -> OperationFuture[ResponseT, MetadataT]:
         request = self._with_request_id(request)
@@ -218,7 +218,7 @@ class ServiceClient(_ServiceClient):
         self,
         rpc: UnaryUnary[RequestT, ResponseT],
         request: RequestT,
-        timeout: timedelta | None,
+        timeout: Duration | None,
         metadata: CallMetadata,
     ) -> ResponseT:
         response: ResponseT = self._call(rpc, self._with_request_id(request), timeout, metadata)
@@ -228,7 +228,7 @@ class ServiceClient(_ServiceClient):
         self,
         rpc: UnaryStream[RequestT, ResponseT],
         request: RequestT,
-        timeout: timedelta | None,
+        timeout: Duration | None,
         metadata: CallMetadata,
     ) -> CallIterator[ResponseT]:
         responses: CallIterator[ResponseT] = self._call(
@@ -240,7 +240,7 @@ class ServiceClient(_ServiceClient):
         self,
         rpc: StreamUnary[RequestT, ResponseT],
         requests: Iterator[RequestT],
-        timeout: timedelta | None,
+        timeout: Duration | None,
         metadata: CallMetadata,
     ) -> ResponseT:
         response: ResponseT = self._stream(rpc, requests, timeout, metadata)
@@ -250,7 +250,7 @@ class ServiceClient(_ServiceClient):
         self,
         rpc: StreamStream[RequestT, ResponseT],
         requests: Iterator[RequestT],
-        timeout: timedelta | None,
+        timeout: Duration | None,
         metadata: CallMetadata,
     ) -> CallIterator[ResponseT]:
         responses: CallIterator[ResponseT] = self._stream(rpc, requests, timeout, metadata)
@@ -298,7 +298,7 @@ class AsyncServiceClient(_ServiceClient):
         self,
         rpc: LongRunning[RequestT, ResponseT, MetadataT],
         request: RequestT,
-        timeout: timedelta | None,
+        timeout: Duration | None,
         metadata: CallMetadata,
     ) -> AsyncOperationFuture[ResponseT, MetadataT]:
         request = self._with_request_id(request)
@@ -326,7 +326,7 @@ class AsyncServiceClient(_ServiceClient):
         self,
         rpc: UnaryUnary[RequestT, ResponseT],
         request: RequestT,
-        timeout: timedelta | None,
+        timeout: Duration | None,
         metadata: CallMetadata,
     ) -> grpc.aio.UnaryUnaryCall[RequestT, ResponseT]:
         call: grpc.aio.UnaryUnaryCall[RequestT, ResponseT] = self._call(
@@ -338,7 +338,7 @@ class AsyncServiceClient(_ServiceClient):
         self,
         rpc: UnaryStream[RequestT, ResponseT],
         request: RequestT,
-        timeout: timedelta | None,
+        timeout: Duration | None,
         metadata: CallMetadata,
     ) -> grpc.aio.UnaryStreamCall[RequestT, ResponseT]:
         call: grpc.aio.UnaryStreamCall[RequestT, ResponseT] = self._call(
@@ -350,7 +350,7 @@ class AsyncServiceClient(_ServiceClient):
         self,
         rpc: StreamUnary[RequestT, ResponseT],
         requests: AsyncRequests[RequestT],
-        timeout: timedelta | None,
+        timeout: Duration | None,
         metadata: CallMetadata,
     ) -> grpc.aio.StreamUnaryCall[RequestT, ResponseT]:
         call: grpc.aio.StreamUnaryCall[RequestT, ResponseT] = self._stream(
@@ -362,7 +362,7 @@ class AsyncServiceClient(_ServiceClient):
         self,
         rpc: StreamStream[RequestT, ResponseT],
         requests: AsyncRequests[RequestT],
-        timeout: timedelta | None,
+        timeout: Duration | None,
         metadata: CallMetadata,
     ) -> grpc.aio.StreamStreamCall[RequestT, ResponseT]:
         call: grpc.aio.StreamStreamCall[RequestT, ResponseT] = self._stream(

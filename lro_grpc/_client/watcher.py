@@ -36,6 +36,7 @@ from google.longrunning import operations_pb2
 
 from lro_grpc._client import plan
 from lro_grpc._client.connection import Connection
+from lro_grpc._durations import Duration, as_timeout
 from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError
 from lro_grpc._runtime import backoff
 from lro_grpc._runtime.clock import Clock
@@ -113,17 +114,17 @@ class Watcher:
         self._is_streaming = False
         """Whether a Watch is open, and has sent a state: the snapshot is then of now."""
 
-    async def wait(self, timeout: timedelta | None) -> None:
+    async def wait(self, timeout: Duration | None) -> None:
         """Returns when the operation is done.
 
         Raises:
             OperationTimeoutError: If it is not done in time.
             LroError: If a call failed for good.
         """
-        plan.check_timeout(timeout)
+        limit = as_timeout(timeout)
         if self.snapshot.operation.done:
             return
-        waiter = self._join(timeout, wants_updates=False)
+        waiter = self._join(limit, wants_updates=False)
         try:
             await self._wait_until(self._is_done, waiter)
         finally:
@@ -151,12 +152,13 @@ class Watcher:
         operation = await answer
         if not operation.name:
             return
-        reply = self._take_in(plan.Reply(message=operation), requested_at=requested_at)
+        is_stale = requested_at < self.snapshot.answered_at
+        reply = self._take_in(plan.Reply(message=operation), as_of=requested_at, is_stale=is_stale)
         if reply.error is not None:
             raise reply.error
 
     async def states(
-        self, timeout: timedelta | None
+        self, timeout: Duration | None
     ) -> AsyncGenerator[operations_pb2.Operation, None]:
         """Yields the present state, then the latest one after each change, up to the done one.
 
@@ -164,11 +166,11 @@ class Watcher:
             OperationTimeoutError: If the operation is not done in time.
             LroError: If a call failed for good.
         """
-        plan.check_timeout(timeout)
+        limit = as_timeout(timeout)
         if self.snapshot.operation.done:
             yield self.snapshot.operation
             return
-        waiter = self._join(timeout, wants_updates=True)
+        waiter = self._join(limit, wants_updates=True)
         version: int | None = None
         try:  # No "with": garbage collection would close a context manager in any thread.
             while True:

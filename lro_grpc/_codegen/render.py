@@ -236,7 +236,7 @@ class _Rendering:
             "        self,",
             *argument_type.lines(f"        {argument}: ", f"{default},"),
             "        *,",
-            "        timeout: timedelta | None = None,",
+            "        timeout: timedelta | float | None = None,",
             "        metadata: stubs.CallMetadata = (),",
             *answer.lines("    ) -> ", ":"),
             *_docstring(method.comment or f"Calls {method.path}.", indent=8),

@@ -33,6 +33,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import cast
 
+from lro_grpc._durations import Duration
 from lro_grpc._engine import time_limits
 from lro_grpc._engine.attempt import Attempt
 from lro_grpc._engine.completer import Completer
@@ -54,7 +55,7 @@ from lro_grpc._operation.record import Record
 from lro_grpc._operation.size import OPERATION_BYTES
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime import task_owners
-from lro_grpc._runtime.clock import Clock, Micros, SystemClock, micros
+from lro_grpc._runtime.clock import Clock, Micros, SystemClock, as_duration, micros
 from lro_grpc._runtime.log import log_claimed, log_done
 from lro_grpc._runtime.repeated_lines import RepeatedLines
 from lro_grpc._stores.store import Leased, SharedStore, Store
@@ -98,8 +99,8 @@ class Workbench:
         handlers: Mapping[str, Handler],
         clock: Clock,
         *,
-        lease: timedelta,
-        sweep: timedelta,
+        lease: Duration,
+        sweep: Duration,
         operation_bytes: int = OPERATION_BYTES,
         random: Callable[[], float] = random.random,
         telemetry: Telemetry = NO_TELEMETRY,
@@ -113,8 +114,8 @@ class Workbench:
         """Measures leases and sweeps."""
         self.is_stopping = False
         """Whether no more attempts are to begin."""
-        self._lease = lease.total_seconds()
-        self._sweep_pause = sweep.total_seconds()
+        self._lease = as_duration("lease", lease).total_seconds()
+        self._sweep_pause = as_duration("sweep", sweep).total_seconds()
         self._operation_bytes = operation_bytes
         self._random = random
         self._telemetry = telemetry

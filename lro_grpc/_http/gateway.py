@@ -29,6 +29,7 @@ from google.protobuf.message import Message
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
+from lro_grpc._durations import Duration
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._http import health
 from lro_grpc._http.app import Gateway, OnLoop
@@ -40,7 +41,7 @@ from lro_grpc._http.routing import VendorApi
 from lro_grpc._http.vendors.azure_face import AzureFace
 from lro_grpc._http.vendors.deployment_manager import DeploymentManager
 from lro_grpc._http.vendors.longrunning import SERVICES, Longrunning
-from lro_grpc._runtime.clock import check_duration
+from lro_grpc._runtime.clock import as_duration
 from lro_grpc._runtime.options import check_number
 from lro_grpc._server.jobs.kind import JobKind
 from lro_grpc._server.operations import Operations
@@ -58,7 +59,7 @@ def gateway(
     allow_origins: Sequence[str] = (),
     allowed_hosts: Sequence[str] = (),
     max_body: int = 4 * 1024 * 1024,
-    body_timeout: timedelta = timedelta(seconds=30),
+    body_timeout: Duration = timedelta(seconds=30),
     max_values: int = 100_000,
     max_bodies: int = 64 * 1024 * 1024,
 ) -> ASGIApp:
@@ -114,7 +115,7 @@ def gateway(
     numbers = {"max_body": max_body, "max_values": max_values, "max_bodies": max_bodies}
     for option, number in numbers.items():
         check_number(option, number)
-    check_duration("body_timeout", body_timeout, optional=False)
+    body_timeout = as_duration("body_timeout", body_timeout)
     prefixes = _checked(prefix)
     backend: Backend
     if operations is not None:

@@ -13,9 +13,10 @@ from datetime import timedelta
 import uvicorn
 from starlette.types import ASGIApp
 
+from lro_grpc._durations import Duration
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._http.connections import BoundedServer, ConnectionLimits
-from lro_grpc._runtime.clock import check_duration
+from lro_grpc._runtime.clock import as_duration
 from lro_grpc._runtime.loop_thread import LoopThread
 from lro_grpc._runtime.options import check_number
 
@@ -31,11 +32,11 @@ async def listening(
     app: ASGIApp,
     address: str,
     *,
-    grace: timedelta = timedelta(seconds=10),
+    grace: Duration = timedelta(seconds=10),
     trusted_proxies: Collection[str] = (),
     max_connections: int | None = None,
-    head_timeout: timedelta = timedelta(seconds=10),
-    write_timeout: timedelta = timedelta(seconds=30),
+    head_timeout: Duration = timedelta(seconds=10),
+    write_timeout: Duration = timedelta(seconds=30),
 ) -> AsyncIterator[int]:
     """Serves an app while the context lasts.
 
@@ -60,9 +61,9 @@ async def listening(
         ConfigurationError: If the address cannot be listened on, a proxy's is none, or a time or
             a number cannot be.
     """
-    check_duration("grace", grace, least=timedelta(0), optional=False)
-    check_duration("head_timeout", head_timeout, optional=False)
-    check_duration("write_timeout", write_timeout, optional=False)
+    grace = as_duration("grace", grace, least=timedelta(0))
+    head_timeout = as_duration("head_timeout", head_timeout)
+    write_timeout = as_duration("write_timeout", write_timeout)
     if max_connections is not None:
         check_number("max_connections", max_connections)
     limits = ConnectionLimits(
@@ -104,11 +105,11 @@ def listening_in_thread(
     app: ASGIApp,
     address: str,
     *,
-    grace: timedelta = timedelta(seconds=10),
+    grace: Duration = timedelta(seconds=10),
     trusted_proxies: Collection[str] = (),
     max_connections: int | None = None,
-    head_timeout: timedelta = timedelta(seconds=10),
-    write_timeout: timedelta = timedelta(seconds=30),
+    head_timeout: Duration = timedelta(seconds=10),
+    write_timeout: Duration = timedelta(seconds=30),
 ) -> Iterator[int]:
     """Serves an app while the context lasts, for a program without an event loop.
 

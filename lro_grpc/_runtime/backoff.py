@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Collection, Iterator
 from datetime import timedelta
 
+from lro_grpc._durations import Duration, as_timedelta
 from lro_grpc._errors import Code
+
+_RULE = "a Backoff needs 0 < initial <= maximum, and a finite multiplier >= 1"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,19 +25,30 @@ class Backoff:
 
     Raises:
         ValueError: If the first ceiling is not above zero, the multiplier below one, or the
-            maximum below the first ceiling.
+            maximum below the first ceiling; or if one of them is no number, NaN or infinite.
     """
 
-    initial: timedelta = timedelta(milliseconds=100)
+    initial: Duration = timedelta(milliseconds=100)
     multiplier: float = 1.2
-    maximum: timedelta = timedelta(seconds=5)
+    maximum: Duration = timedelta(seconds=5)
     jitter: bool = True
 
     def __post_init__(self) -> None:
-        times = all(isinstance(one, timedelta) for one in (self.initial, self.maximum))
-        factor = isinstance(self.multiplier, (int, float)) and self.multiplier >= 1  # not NaN
-        if not times or not factor or not timedelta(0) < self.initial <= self.maximum:
-            raise ValueError(f"{self} needs 0 < initial <= maximum and multiplier >= 1")
+        try:
+            initial = as_timedelta("initial", self.initial)
+            maximum = as_timedelta("maximum", self.maximum)
+        except (TypeError, ValueError) as wrong:
+            raise ValueError(f"{wrong}; {_RULE}") from wrong
+        multiplier = self.multiplier
+        is_number = isinstance(multiplier, (int, float)) and not isinstance(multiplier, bool)
+        if not is_number or not 1 <= multiplier < math.inf:  # which NaN is not
+            raise ValueError(f"multiplier is {multiplier!r}; {_RULE}")
+        if self.jitter not in (True, False):
+            raise ValueError(f"jitter is {self.jitter!r}; give True or False")
+        if not timedelta(0) < initial <= maximum:
+            raise ValueError(f"initial is {initial}, and maximum {maximum}; {_RULE}")
+        object.__setattr__(self, "initial", initial)
+        object.__setattr__(self, "maximum", maximum)
 
     def pauses(self, random: Callable[[], float]) -> Iterator[float]:
         """Returns the endless pauses, in seconds.
@@ -41,7 +56,8 @@ class Backoff:
         Args:
             random: Gives numbers uniform in [0, 1), as ``random.random`` does.
         """
-        ceiling, maximum = self.initial.total_seconds(), self.maximum.total_seconds()
+        ceiling = as_timedelta("initial", self.initial).total_seconds()
+        maximum = as_timedelta("maximum", self.maximum).total_seconds()
         while True:
             yield ceiling * random() if self.jitter else ceiling
             ceiling = min(ceiling * self.multiplier, maximum)

@@ -1,7 +1,8 @@
 """Time: the clock that everything else reads, and the units it is counted in.
 
 A time of day is a whole number of microseconds, as records and stores keep it. A pause is a number
-of seconds, as ``asyncio`` takes it. Users give a ``timedelta``. Each is made of another one here.
+of seconds, as ``asyncio`` takes it. Users give a ``timedelta``, or seconds. Each is made of another
+one here.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import timedelta
-from typing import Protocol
+from typing import Literal, Protocol, overload
 
+from lro_grpc._durations import Duration, as_timedelta
 from lro_grpc._errors import ConfigurationError
 
 Micros = int
@@ -32,14 +34,24 @@ def seconds(duration: Micros) -> float:
     return duration / 1_000_000
 
 
-def check_duration(
+@overload
+def as_duration(option: str, value: Duration, *, least: timedelta | None = None) -> timedelta: ...
+
+
+@overload
+def as_duration(
+    option: str, value: Duration | None, *, least: timedelta | None = None, optional: Literal[True]
+) -> timedelta | None: ...
+
+
+def as_duration(
     option: str,
-    value: timedelta | None,
+    value: Duration | None,
     *,
     least: timedelta | None = None,
-    optional: bool = True,
-) -> None:
-    """Checks one option.
+    optional: bool = False,
+) -> timedelta | None:
+    """Returns an option that is a duration.
 
     Args:
         option: Its name.
@@ -48,15 +60,22 @@ def check_duration(
         optional: Whether it may be None, for not set.
 
     Raises:
-        ConfigurationError: If it is no timedelta, or too short or too long.
+        ConfigurationError: If it is no duration, or too short or too long.
     """
     least = timedelta.resolution if least is None else least
-    if optional if value is None else isinstance(value, timedelta) and least <= value <= LONGEST:
-        return
-    raise ConfigurationError(
-        f"{option} is {value!r}; give a timedelta of at least {least} and at most {LONGEST.days}"
-        " days"
+    if value is None and optional:
+        return None
+    wrong = ConfigurationError(
+        f"{option} is {value!r}; give a timedelta, or seconds, of at least {least}"
+        f" and at most {LONGEST.days} days"
     )
+    try:
+        duration = as_timedelta(option, value)
+    except (TypeError, ValueError) as cause:
+        raise wrong from cause
+    if not least <= duration <= LONGEST:
+        raise wrong
+    return duration
 
 
 class Clock(Protocol):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, NoReturn, TypeVar, overload
 
+from lro_grpc._durations import Duration
 from lro_grpc._engine.handler import RETRY_BACKOFF
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._runtime.backoff import Backoff
-from lro_grpc._runtime.clock import check_duration
+from lro_grpc._runtime.clock import as_duration
 from lro_grpc._runtime.options import (
     check_flag,
     check_function,
@@ -96,11 +96,11 @@ class MethodOptions:
     max_attempts: int = 10
     retry: Callable[[Exception], bool] | None = None
     backoff: Backoff = RETRY_BACKOFF
-    timeout: timedelta | None = None
-    progress_timeout: timedelta | None = None
+    timeout: Duration | None = None
+    progress_timeout: Duration | None = None
     pausable: bool = False
     exclusive: bool = False
-    retention: timedelta | None = None
+    retention: Duration | None = None
     former_names: Collection[str] = ()
     verb: str | None = None
     api_version: str | None = None
@@ -113,7 +113,8 @@ class MethodOptions:
         if isinstance(self.former_names, str):
             raise ConfigurationError(f"former_names is {self.former_names!r}; give a list of names")
         for option in ("timeout", "progress_timeout", "retention"):
-            check_duration(option, getattr(self, option))
+            duration = as_duration(option, getattr(self, option), optional=True)
+            object.__setattr__(self, option, duration)
         for option in ("pausable", "exclusive"):
             check_flag(option, getattr(self, option))
         for option in ("verb", "api_version"):
@@ -203,11 +204,11 @@ def method(
     max_attempts: int = 10,
     retry: Callable[[Exception], bool] | None = None,
     backoff: Backoff = RETRY_BACKOFF,
-    timeout: timedelta | None = None,
-    progress_timeout: timedelta | None = None,
+    timeout: Duration | None = None,
+    progress_timeout: Duration | None = None,
     pausable: bool = False,
     exclusive: bool = False,
-    retention: timedelta | None = None,
+    retention: Duration | None = None,
     former_names: Collection[str] = (),
     verb: str | None = None,
     api_version: str | None = None,

@@ -47,10 +47,11 @@ from typing import Any, TypeVar, overload
 import grpc
 import grpc.aio
 
+from lro_grpc._durations import Duration
 from lro_grpc._engine.engine import Engine
 from lro_grpc._engine.handler import Handler
 from lro_grpc._errors import ConfigurationError
-from lro_grpc._runtime.clock import check_duration
+from lro_grpc._runtime.clock import as_duration
 from lro_grpc._runtime.loop_thread import LoopThread
 from lro_grpc._server.limits import Queues
 from lro_grpc._server.unserved import Unserved
@@ -187,7 +188,7 @@ class Lifespan:
         *,
         ready: Callable[[], object] = ...,
         draining: Callable[[], object] = ...,
-        lame_duck: timedelta = ...,
+        lame_duck: Duration = ...,
     ) -> Coroutine[Any, Any, None]: ...
 
     @overload
@@ -197,7 +198,7 @@ class Lifespan:
         *,
         ready: Callable[[], object] = ...,
         draining: Callable[[], object] = ...,
-        lame_duck: timedelta = ...,
+        lame_duck: Duration = ...,
     ) -> None: ...
 
     def run(
@@ -206,7 +207,7 @@ class Lifespan:
         *,
         ready: Callable[[], object] = lambda: None,
         draining: Callable[[], object] = lambda: None,
-        lame_duck: timedelta = _NO_TIME,
+        lame_duck: Duration = _NO_TIME,
     ) -> Any:
         """Starts the operations and the server, and drains both on SIGTERM or SIGINT.
 
@@ -227,7 +228,7 @@ class Lifespan:
             ConfigurationError: If the store cannot be opened, or ``draining`` not be called, or
                 ``lame_duck`` is no such time.
         """
-        check_duration("lame_duck", lame_duck, least=_NO_TIME, optional=False)
+        lame_duck = as_duration("lame_duck", lame_duck, least=_NO_TIME)
         if threading.current_thread() is threading.main_thread():
             self._signal_margin = _SIGNAL_MARGIN
         if isinstance(server, grpc.aio.Server):

@@ -15,6 +15,7 @@ from google.longrunning.operations_pb2_grpc import OperationsServicer
 from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 
+from lro_grpc._durations import Duration
 from lro_grpc._engine.handler import Handler
 from lro_grpc._engine.inprocess import InProcess
 from lro_grpc._engine.workbench import Workbench
@@ -22,7 +23,7 @@ from lro_grpc._errors import LIBRARY_DOMAIN, ConfigurationError
 from lro_grpc._operation import metadata as conventional
 from lro_grpc._operation.events import Cancel
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
-from lro_grpc._runtime.clock import Clock, SystemClock, check_duration
+from lro_grpc._runtime.clock import Clock, SystemClock, as_duration
 from lro_grpc._runtime.options import check_flag, check_function, check_text, check_type
 from lro_grpc._runtime.threads import BoundedThreads
 from lro_grpc._server.access import Authorize, Identify
@@ -120,13 +121,13 @@ class Operations(Lifespan):
         store: str | Store = "sqlite:///operations.db",
         *,
         error_domain: str | None = None,
-        lease: timedelta = timedelta(seconds=15),
-        sweep: timedelta = timedelta(seconds=5),
-        retention: timedelta = timedelta(days=30),
-        max_wait: timedelta = timedelta(minutes=10),
-        watch_resend: timedelta = timedelta(seconds=10),
-        poll_after: timedelta | None = None,
-        grace: timedelta = timedelta(seconds=10),
+        lease: Duration = timedelta(seconds=15),
+        sweep: Duration = timedelta(seconds=5),
+        retention: Duration = timedelta(days=30),
+        max_wait: Duration = timedelta(minutes=10),
+        watch_resend: Duration = timedelta(seconds=10),
+        poll_after: Duration | None = None,
+        grace: Duration = timedelta(seconds=10),
         limits: Limits | None = None,
         identify: Identify | None = None,
         authorize: Authorize | None = None,
@@ -134,12 +135,14 @@ class Operations(Lifespan):
         clock: Clock | None = None,
         new_id: Callable[[Any], str] | None = None,
     ) -> None:
-        times = {"lease": lease, "sweep": sweep, "retention": retention}
-        for option, time in {**times, "watch_resend": watch_resend}.items():
-            check_duration(option, time, optional=False)
-        for option, time in {"max_wait": max_wait, "grace": grace}.items():
-            check_duration(option, time, least=timedelta(0), optional=False)
-        check_duration("poll_after", poll_after, least=timedelta(milliseconds=1))
+        no_time = timedelta(0)
+        lease, sweep = as_duration("lease", lease), as_duration("sweep", sweep)
+        retention = as_duration("retention", retention)
+        watch_resend = as_duration("watch_resend", watch_resend)
+        max_wait = as_duration("max_wait", max_wait, least=no_time)
+        grace = as_duration("grace", grace, least=no_time)
+        least = timedelta(milliseconds=1)
+        poll_after = as_duration("poll_after", poll_after, least=least, optional=True)
         hooks = {"identify": identify, "authorize": authorize, "new_id": new_id}
         for option, hook in hooks.items():
             if hook is not None:
@@ -513,7 +516,9 @@ class Operations(Lifespan):
             retry=bound.options.retry,
             backoff=bound.options.backoff,
             former_names=tuple(bound.options.former_names),
-            progress_timeout=bound.options.progress_timeout,
+            progress_timeout=as_duration(
+                "progress_timeout", bound.options.progress_timeout, optional=True
+            ),
         )
         self._check_former_names(handler)
         starter = Starter(

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from datetime import datetime, timedelta, timezone
 
+from lro_grpc._durations import Duration, as_timedelta
 from lro_grpc._runtime.clock import Micros, micros
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -44,11 +45,12 @@ class ManualClock:
             self._sleepers.append((self._passed + timedelta(seconds=seconds), woken))
         await woken
 
-    def advance(self, by: timedelta) -> None:
+    def advance(self, by: Duration) -> None:
         """Moves the clock forward, and wakes every sleeper whose time has come."""
+        passed = as_timedelta("by", by)
         with self._lock:
-            self._now += micros(by)
-            self._passed += by
+            self._now += micros(passed)
+            self._passed += passed
             due = [woken for until, woken in self._sleepers if until <= self._passed]
             self._sleepers = [one for one in self._sleepers if one[0] > self._passed]
         for woken in due:

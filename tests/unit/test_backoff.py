@@ -29,11 +29,19 @@ def test_pauses_do_not_overflow() -> None:
     "wrong",
     [
         {"initial": timedelta(0)},
+        {"initial": 0},
+        {"initial": -1},
+        {"initial": math.nan},
+        {"initial": True},
+        {"initial": None},
+        {"initial": 5.1},
         {"multiplier": 0.5},
         {"multiplier": math.nan},
+        {"multiplier": math.inf},
+        {"multiplier": True},
         {"multiplier": "2"},
-        {"initial": 5},
         {"maximum": "5s"},
+        {"maximum": math.inf},
         {"maximum": timedelta(milliseconds=1)},
     ],
 )
@@ -47,6 +55,12 @@ def test_without_jitter_each_pause_is_its_ceiling() -> None:
     backoff = Backoff(timedelta(seconds=5), 2, timedelta(seconds=180), jitter=False)
     pauses = backoff.pauses(lambda: 0.123)
     assert list(itertools.islice(pauses, 8)) == [5, 10, 20, 40, 80, 160, 180, 180]
+
+
+def test_a_schedule_may_be_given_in_seconds() -> None:
+    backoff = Backoff(initial=1, multiplier=2, maximum=2.5)
+    assert backoff == Backoff(timedelta(seconds=1), 2, timedelta(seconds=2.5))
+    assert list(itertools.islice(backoff.pauses(lambda: 1.0), 3)) == [1, 2, 2.5]
 
 
 @pytest.mark.parametrize("attempts", [0, -1, 1.5, math.nan, None])
@@ -73,3 +87,8 @@ def test_the_backoff_of_a_retry_is_one() -> None:
 
 def test_a_retry_may_have_one_attempt() -> None:
     assert Retry(attempts=1).attempts == 1
+
+
+def test_the_jitter_is_a_flag() -> None:
+    with pytest.raises(ValueError, match="jitter is 'no'; give True or False"):
+        Backoff(jitter="no")  # type: ignore[arg-type]

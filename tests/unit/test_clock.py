@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from lro_grpc import LroError
-from lro_grpc._runtime.clock import check_duration, micros, seconds
+from lro_grpc._runtime.clock import as_duration, micros, seconds
 
 
 @pytest.mark.parametrize(
@@ -31,12 +31,12 @@ def test_microseconds_in_seconds() -> None:
 
 @pytest.mark.parametrize("value", [None, timedelta(microseconds=1), timedelta(days=365_000)])
 def test_a_fitting_duration(value: timedelta | None) -> None:
-    check_duration("lease", value)
+    as_duration("lease", value, optional=True)
 
 
 @pytest.mark.parametrize(
-    "value", [timedelta(), timedelta(days=-1), timedelta(days=365_000, microseconds=1), 3]
+    "value", [timedelta(), timedelta(days=-1), timedelta(days=365_000, microseconds=1), "3"]
 )
 def test_an_unfit_duration_is_refused_by_the_name_of_its_option(value: timedelta) -> None:
-    with pytest.raises(LroError, match=r"lease is .*; give a timedelta of at least"):
-        check_duration("lease", value)
+    with pytest.raises(LroError, match=r"lease is .*; give a timedelta, or seconds, of at least"):
+        as_duration("lease", value)

@@ -18,6 +18,7 @@ ROOT = Path(lro_grpc.__file__).parent
 LAYERS = [
     {"lro"},  # the generated code
     {"_anys"},
+    {"_durations"},
     {"_errors"},
     {"_wire", "paging"},
     {"_operation"},
@@ -32,7 +33,16 @@ LAYERS = [
 ]
 """A module may import from its own line and from those above it in this list."""
 
-PURE = {"_anys", "_errors", "_wire", "paging", "_operation", "_filtering", "_dialects"}
+PURE = {
+    "_anys",
+    "_durations",
+    "_errors",
+    "_wire",
+    "paging",
+    "_operation",
+    "_filtering",
+    "_dialects",
+}
 """Of these, none does input or output."""
 
 GRPC = {"_errors", "_wire"}

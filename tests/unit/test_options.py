@@ -29,10 +29,37 @@ def refusal(call: Any) -> str:
 @pytest.mark.parametrize(
     "option", ["lease", "sweep", "retention", "watch_resend", "max_wait", "grace", "poll_after"]
 )
-@pytest.mark.parametrize("value", [timedelta(seconds=-1), timedelta.max, 10, "10s", math.nan, True])
+@pytest.mark.parametrize(
+    "value", [timedelta(seconds=-1), timedelta.max, -1, 1e12, "10s", math.nan, math.inf, True]
+)
 def test_a_time_that_cannot_be_is_refused(option: str, value: Any) -> None:
     message = refusal(lambda: lro_grpc.Operations("memory:", **{option: value}))
     assert message.startswith(f"{option} is {value!r}; give a timedelta")
+
+
+@pytest.mark.parametrize(
+    "option", ["lease", "sweep", "retention", "watch_resend", "max_wait", "grace", "poll_after"]
+)
+@pytest.mark.parametrize("value", [10, 0.5])
+def test_a_time_may_be_given_in_seconds(option: str, value: Any) -> None:
+    lro_grpc.Operations("memory:", **{option: value})
+
+
+@pytest.mark.parametrize("option", ["timeout", "progress_timeout", "retention"])
+def test_a_time_of_a_method_may_be_given_in_seconds(option: str) -> None:
+    options: Any = {option: 1.5}
+    assert getattr(lro_grpc.MethodOptions(**options), option) == timedelta(seconds=1.5)
+    for wrong in (-1, 0, math.nan, True, "1"):
+        message = refusal(lambda wrong=wrong: lro_grpc.MethodOptions(**{option: wrong}))
+        assert message.startswith(f"{option} is {wrong!r}; give a timedelta, or seconds")
+
+
+def test_the_time_after_which_to_retry_may_be_given_in_seconds() -> None:
+    assert lro_grpc.RetryableError("m", retry_after=2.5).retry_after == timedelta(seconds=2.5)
+    assert lro_grpc.RetryableError("m", retry_after=0).retry_after == timedelta(0)
+    for wrong in (-1, math.nan, math.inf, True, "1"):
+        with pytest.raises((TypeError, ValueError), match="retry_after is"):
+            lro_grpc.RetryableError("m", retry_after=wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +156,7 @@ def test_a_method_that_cannot_be_served_is_refused(wrong: Any, what: str) -> Non
         ("max_values", True),
         ("max_bodies", -1),
         ("body_timeout", None),
-        ("body_timeout", 30),
+        ("body_timeout", "30"),
         ("body_timeout", timedelta(0)),
     ],
 )

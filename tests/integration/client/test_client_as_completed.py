@@ -90,14 +90,15 @@ def test_a_wait_for_the_first_error(side: Side, fake: FakeOperations, futures: l
 def test_a_wait_has_its_time(side: Side, fake: FakeOperations, futures: list[Any]) -> None:
     finish(fake, 0)
     assert wait(side, futures, timeout=SHORT) == ({futures[0]}, set(futures[1:]))
-    for timeout in (timedelta(0), timedelta(seconds=-1)):
+    for timeout in (timedelta(0), timedelta(seconds=-1), 0, -1, 0.01):
         done, not_done = wait(side, futures[1:], timeout=timeout)
         assert (done, not_done) == (set(), set(futures[1:]))
 
 
 def test_the_longest_time_there_is(side: Side, fake: FakeOperations, futures: list[Any]) -> None:
     finish(fake, 0, 1, 2, 3)
-    assert wait(side, futures, timeout=timedelta.max) == (set(futures), set())
+    for longest in (timedelta.max, 1e300, 10):
+        assert wait(side, futures, timeout=longest) == (set(futures), set())
     assert set(side.items(as_completed(side, futures, timeout=timedelta.max))) == set(futures)
 
 
@@ -140,10 +141,19 @@ def test_they_come_as_they_are_completed(
 
 def test_they_do_not_all_come_in_time(side: Side, fake: FakeOperations, futures: list[Any]) -> None:
     finish(fake, 1)
-    coming = as_completed(side, futures, timeout=SHORT)
-    assert side.next(coming) is futures[1]
-    with pytest.raises(TimeoutError, match=r"3 \(of 4\)"):
-        side.next(coming)
+    for timeout in (SHORT, 0.2):
+        coming = as_completed(side, futures, timeout=timeout)
+        assert side.next(coming) is futures[1]
+        with pytest.raises(TimeoutError, match=r"3 \(of 4\) futures unfinished in 0:00:00\.2"):
+            side.next(coming)
+
+
+@pytest.mark.parametrize("timeout", ["10", True, float("nan"), float("inf")])
+def test_a_timeout_is_a_duration(side: Side, futures: list[Any], timeout: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"timeout is {timeout!r}; give"):
+        wait(side, futures, timeout=timeout)
+    with pytest.raises((TypeError, ValueError), match=f"timeout is {timeout!r}; give"):
+        side.items(as_completed(side, futures, timeout=timeout))
 
 
 def test_who_has_seen_enough_leaves_no_call_behind(

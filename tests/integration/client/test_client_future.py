@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 import threading
 import time
 from datetime import timedelta
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -125,12 +128,36 @@ def test_broken_bytes_raise_each_time(
 
 
 @pytest.mark.parametrize("done", [True, False])
-def test_a_timeout_is_a_timedelta(side: Side, fake: FakeOperations, done: bool) -> None:
+@pytest.mark.parametrize("wrong", ["10", True, math.nan, math.inf, [1]])
+def test_a_timeout_is_a_duration(side: Side, fake: FakeOperations, done: bool, wrong: Any) -> None:
     future = side.client().future(operation(done=done))
     for wait in (future.result, future.exception, lambda it: side.items(future.updates(it))):
-        with pytest.raises(TypeError, match=r"timeout is 10; give a datetime\.timedelta"):
-            side.run(wait(10))
+        with pytest.raises((TypeError, ValueError), match=re.escape(f"timeout is {wrong!r}; give")):
+            side.run(wait(wrong))
     assert fake.calls == []
+
+
+@pytest.mark.parametrize("timeout", [10, 10.5, Fraction(10), 1e300, 10**400, timedelta(seconds=10)])
+def test_a_timeout_may_be_given_in_seconds(side: Side, fake: FakeOperations, timeout: Any) -> None:
+    fake.put(operation(response=RESPONSE))
+    client = side.client()
+    for wait in ("result", "exception", "updates"):
+        future = client.attach("operations/1")
+        found = getattr(future, wait)(timeout=timeout)
+        assert side.items(found) if wait == "updates" else side.run(found) in (RESPONSE, None)
+
+
+@pytest.mark.parametrize("timeout", [0.2, 0, -1])
+def test_a_timeout_in_seconds_ends_a_wait(side: Side, fake: FakeOperations, timeout: float) -> None:
+    """A timeout that is over is one that is over, as for the futures of the standard library."""
+    fake.put(operation())
+    future = side.client().attach("operations/1")
+    for wait in (future.result, future.exception, lambda it: side.items(future.updates(it))):
+        with pytest.raises(TimeoutError) as late:
+            side.run(wait(timeout))
+        assert isinstance(late.value, OperationTimeoutError)
+    fake.put(operation(response=RESPONSE))
+    assert side.run(future.result(timeout)) == RESPONSE
 
 
 def test_done_with_neither_response_nor_error_is_none(side: Side, fake: FakeOperations) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import inspect
+import math
 import re
 import subprocess
 import sys
@@ -447,3 +448,36 @@ def test_a_client_that_polls_calls_get_alone(side: Side, fake: FakeOperations, f
 def test_there_are_two_ways_to_wait(side: Side, wait: Any) -> None:
     with pytest.raises(ValueError, match=r'wait is .*; give "auto" or "poll"'):
         side.client(wait=wait)
+
+
+@pytest.mark.parametrize("timeout", [5, 5.5, timedelta(seconds=5)])
+def test_the_timeout_of_a_call_may_be_given_in_seconds(
+    side: Side, fake: FakeOperations, timeout: Any
+) -> None:
+    fake.put(operation(response=RESPONSE))
+    fake.pages[""] = operations_pb2.ListOperationsResponse()
+    client = side.client()
+    for call in (client.get, client.cancel, client.delete, client.pause, client.resume):
+        side.run(call("operations/1", timeout=timeout))
+    side.run(client.terminate("operations/1", "why", timeout=timeout))
+    assert side.items(client.list("operations", timeout=timeout)) == []
+    assert all(4 < one <= 6 for one in fake.deadlines)
+    side.run(client.wait("operations/1", timeout=timeout))
+    assert fake.requests[-1].timeout.seconds == 5
+
+
+@pytest.mark.parametrize("timeout", ["5", True, math.nan, math.inf])
+def test_the_timeout_of_a_call_is_a_duration(
+    side: Side, fake: FakeOperations, timeout: Any
+) -> None:
+    client = side.client()
+    for call in (client.get, client.cancel, client.wait, client.delete):
+        with pytest.raises((TypeError, ValueError), match=f"timeout is {timeout!r}; give"):
+            side.run(call("operations/1", timeout=timeout))
+    assert fake.calls == []
+
+
+def test_the_longest_timeout_of_one_wait_is_no_problem(side: Side, fake: FakeOperations) -> None:
+    fake.put(operation(response=RESPONSE))
+    assert side.run(side.client().wait("operations/1", timeout=timedelta.max)).done
+    assert side.run(side.client().wait("operations/1", timeout=-1)).done

@@ -24,7 +24,7 @@ from lro.v1.operation_metadata_pb2 import OperationMetadata
 def call(channel: grpc.Channel) -> None:
     client = fleet_service_lro.FleetServiceClient(channel)
     client.CreateInstance(DeleteInstanceRequest())  # wrong: another method's request
-    client.CreateInstance(CreateInstanceRequest(), timeout=5)  # wrong: a timeout is a timedelta
+    client.CreateInstance(CreateInstanceRequest(), timeout="5")  # wrong: a timeout is a duration
     snapshot: Snapshot = client.CreateInstance(  # wrong: the response is an Instance
         CreateInstanceRequest()
     ).result()

@@ -72,7 +72,7 @@ class FleetServiceClient(stubs.ServiceClient):
         self,
         request: fleet_service_pb2.CreateInstanceRequest,
         *,
-        timeout: timedelta | None = None,
+        timeout: timedelta | float | None = None,
         metadata: stubs.CallMetadata = (),
     ) -> lro_grpc.OperationFuture[
         fleet_service_pb2.Instance, operation_metadata_pb2.OperationMetadata
@@ -86,7 +86,7 @@ class FleetServiceClient(stubs.ServiceClient):
         self,
         request: fleet_service_pb2.BatchCreateInstancesRequest,
         *,
-        timeout: timedelta | None = None,
+        timeout: timedelta | float | None = None,
         metadata: stubs.CallMetadata = (),
     ) -> lro_grpc.OperationFuture[
         fleet_service_pb2.BatchCreateInstancesResponse, operation_metadata_pb2.OperationMetadata
@@ -104,7 +104,7 @@ class FleetServiceClient(stubs.ServiceClient):
         self,
         request: fleet_service_pb2.GetInstanceRequest,
         *,
-        timeout: timedelta | None = None,
+        timeout: timedelta | float | None = None,
         metadata: stubs.CallMetadata = (),
     ) -> fleet_service_pb2.Instance:
         """Returns an instance, usable or not.
@@ -116,7 +116,7 @@ class FleetServiceClient(stubs.ServiceClient):
         self,
         request: fleet_service_pb2.ListInstancesRequest,
         *,
-        timeout: timedelta | None = None,
+        timeout: timedelta | float | None = None,
         metadata: stubs.CallMetadata = (),
     ) -> fleet_service_pb2.ListInstancesResponse:
         """Lists the instances of a location, usable or not, in the order of their
@@ -129,7 +129,7 @@ class FleetServiceClient(stubs.ServiceClient):
         self,
         request: fleet_service_pb2.TakeSnapshotRequest,
         *,
-        timeout: timedelta | None = None,
+        timeout: timedelta | float | None = None,
         metadata: stubs.CallMetadata = (),
     ) -> lro_grpc.OperationFuture[
         fleet_service_pb2.TakeSnapshotResponse, operation_metadata_pb2.OperationMetadata
@@ -144,7 +144,7 @@ class FleetServiceClient(stubs.ServiceClient):
         self,
         request: fleet_service_pb2.DeleteInstanceRequest,
         *,
-        timeout: timedelta | None = None,
+        timeout: timedelta | float | None = None,
         metadata: stubs.CallMetadata = (),
     ) -> lro_grpc.OperationFuture[empty_pb2.Empty, operation_metadata_pb2.OperationMetadata]:
         """Deletes an instance; its snapshots stay. The operation's response is
@@ -165,7 +165,7 @@ class AsyncFleetServiceClient(stubs.AsyncServiceClient):
         self,
         request: fleet_service_pb2.CreateInstanceRequest,
         *,
-        timeout: timedelta | None = None,
+        timeout: timedelta | float | None = None,
         metadata: stubs.CallMetadata = (),
     ) -> lro_grpc.AsyncOperationFuture[
         fleet_service_pb2.Instance, operation_metadata_pb2.OperationMetadata
@@ -179,7 +179,7 @@ class AsyncFleetServiceClient(stubs.AsyncServiceClient):
         self,
         request: fleet_service_pb2.BatchCreateInstancesRequest,
         *,
-        timeout: timedelta | None = None,
+        timeout: timedelta | float | None = None,
         metadata: stubs.CallMetadata = (),
     ) -> lro_grpc.AsyncOperationFuture[
         fleet_service_pb2.BatchCreateInstancesResponse, operation_metadata_pb2.OperationMetadata
@@ -197,7 +197,7 @@ class AsyncFleetServiceClient(stubs.AsyncServiceClient):
         self,
         request: fleet_service_pb2.GetInstanceRequest,
         *,
-        timeout: timedelta | None = None,
+        timeout: timedelta | float | None = None,
         metadata: stubs.CallMetadata = (),
     ) -> grpc.aio.UnaryUnaryCall[fleet_service_pb2.GetInstanceRequest, fleet_service_pb2.Instance]:
         """Returns an instance, usable or not.
@@ -209,7 +209,7 @@ class AsyncFleetServiceClient(stubs.AsyncServiceClient):
         self,
         request: fleet_service_pb2.ListInstancesRequest,
         *,
-        timeout: timedelta | None = None,
+        timeout: timedelta | float | None = None,
         metadata: stubs.CallMetadata = (),
     ) -> grpc.aio.UnaryUnaryCall[
         fleet_service_pb2.ListInstancesRequest, fleet_service_pb2.ListInstancesResponse
@@ -224,7 +224,7 @@ class AsyncFleetServiceClient(stubs.AsyncServiceClient):
         self,
         request: fleet_service_pb2.TakeSnapshotRequest,
         *,
-        timeout: timedelta | None = None,
+        timeout: timedelta | float | None = None,
         metadata: stubs.CallMetadata = (),
     ) -> lro_grpc.AsyncOperationFuture[
         fleet_service_pb2.TakeSnapshotResponse, operation_metadata_pb2.OperationMetadata
@@ -239,7 +239,7 @@ class AsyncFleetServiceClient(stubs.AsyncServiceClient):
         self,
         request: fleet_service_pb2.DeleteInstanceRequest,
         *,
-        timeout: timedelta | None = None,
+        timeout: timedelta | float | None = None,
         metadata: stubs.CallMetadata = (),
     ) -> lro_grpc.AsyncOperationFuture[empty_pb2.Empty, operation_metadata_pb2.OperationMetadata]:
         """Deletes an instance; its snapshots stay. The operation's response is
