@@ -148,7 +148,8 @@ class Unborn(lro_grpc.LroError):
 def changed(**values: Any) -> lro_grpc.LroError:
     """Returns an error to which someone has set what its constructor would have refused."""
     error = lro_grpc.LroError("tiger", code=lro_grpc.Code.ABORTED)
-    vars(error).update(values)
+    for name, value in values.items():
+        setattr(error, name, value)
     return error
 
 
@@ -173,7 +174,7 @@ def changed(**values: Any) -> lro_grpc.LroError:
         changed(code=0),
         changed(code=99),
         changed(details=["tiger"]),
-        changed(details=None),
+        changed(details=[None]),
         Unprintable(),
         BrokenPipeError(32, "tiger"),
     ],
