@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
@@ -36,26 +37,28 @@ class Recording:
     """The lines that each test runs, and the seconds that it takes.
 
     Args:
+        root: The checkout.
         folders: Where the recordings of the folders are.
     """
 
-    def __init__(self, folders: Iterable[Path]) -> None:
+    def __init__(self, root: Path, folders: Iterable[Path]) -> None:
+        self._root = root
         self._seconds: dict[str, float] = {}
-        self._data: list[coverage.CoverageData] = []
+        self._data: dict[Path, coverage.CoverageData] = {}
         for folder in folders:
             self._seconds |= json.loads((folder / "times.json").read_text())
-            data = coverage.CoverageData(str(folder / "coverage.db"))
+            data = self._data[folder] = coverage.CoverageData(str(folder / "coverage.db"))
             data.read()
-            self._data.append(data)
         self._lines: dict[str, defaultdict[int, set[str]]] = {}
 
     def tests(self, path: str, line: int | None = None) -> list[str]:
         """Returns the tests that run a line, or any line of a module; the quick ones first."""
         if path not in self._lines:
             lines = self._lines[path] = defaultdict(set)
-            for data in self._data:
+            for folder, data in self._data.items():
+                now = _lines_now(folder / path, self._root / path)
                 for number, tests in data.contexts_by_lineno(path).items():
-                    lines[number].update(tests)
+                    lines[now.get(number, 0)].update(tests)
         lines = self._lines[path]
         chosen = set().union(*lines.values()) if line is None else lines[line]
         return sorted(chosen & {*self._seconds}, key=lambda one: (self._seconds[one], one))
@@ -100,7 +103,7 @@ def record(root: Path, tree: Path, environment: dict[str, str], *, stale: bool) 
             _run(tests, folder, tree, settings, environment)
             kept.write_text(key)
         folders.append(folder)
-    return Recording(folders)
+    return Recording(root, folders)
 
 
 def _run(tests: str, folder: Path, tree: Path, settings: Path, environment: dict[str, str]) -> None:
@@ -119,8 +122,18 @@ def _run(tests: str, folder: Path, tree: Path, settings: Path, environment: dict
             stderr=subprocess.STDOUT,
             check=False,
         )
+    shutil.copytree(tree / "lro_grpc", folder / "lro_grpc")
     if process.returncode not in (0, 1):  # a test that fails is not chosen
         raise SystemExit(f"{tests} could not be run; see {folder / 'output.txt'}")
+
+
+def _lines_now(recorded: Path, module: Path) -> dict[int, int]:
+    """Returns where the lines of a module are that has been changed since."""
+    if not recorded.exists():
+        return {}
+    then, now = recorded.read_text().splitlines(), module.read_text().splitlines()
+    blocks = difflib.SequenceMatcher(None, then, now, autojunk=False).get_matching_blocks()
+    return {one.a + at + 1: one.b + at + 1 for one in blocks for at in range(one.size)}
 
 
 def _digest(folder: Path) -> str:
