@@ -71,6 +71,7 @@ class _ServiceClient:
         call_metadata: CallMetadata,
         retry: Retry | None,
         new_request_id: Callable[[], str],
+        wait_for_ready: bool | None,
         clock: Clock | None,
         random: Callable[[], float],
     ) -> None:
@@ -78,6 +79,7 @@ class _ServiceClient:
         self._call_metadata = tuple(call_metadata)
         self._retry = retry
         self._new_request_id = new_request_id
+        self._wait_for_ready = wait_for_ready
         self._clock = clock or SystemClock()
         self._random = random
         self._multi_callables: dict[str, Any] = {}
@@ -120,7 +122,12 @@ class _ServiceClient:
                 request_serializer=rpc.request.SerializeToString,
                 response_deserializer=response.FromString,
             )
-        return call(request, timeout=grpc_quirks.deadline(timeout), metadata=metadata)
+        return call(
+            request,
+            timeout=grpc_quirks.deadline(timeout),
+            metadata=metadata,
+            wait_for_ready=self._wait_for_ready,
+        )
 
     def _with_request_id(self, request: RequestT) -> RequestT:
         """Returns the request, or a copy with a ``request_id`` if that is unset (C7)."""
@@ -162,6 +169,8 @@ class ServiceClient(_ServiceClient):
             of ``operations`` unless given.
         wait: How a future waits, as for ``operations`` unless given.
         new_request_id: Makes a ``request_id``.
+        wait_for_ready: Whether the service's methods wait, within their timeouts, for a server that
+            does not listen yet, as gRPC's stubs do with that option.
         clock: The clock; for tests.
         random: Gives numbers uniform in [0, 1); for tests.
 
@@ -178,11 +187,14 @@ class ServiceClient(_ServiceClient):
         retry: Retry | None = DEFAULT_RETRY,
         wait: WaitMode = "auto",
         new_request_id: Callable[[], str] = random_uuid,
+        wait_for_ready: bool | None = None,
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
         grpc_quirks.check_channel(channel, is_async=False)
-        super().__init__(channel, call_metadata, retry, new_request_id, clock, random)
+        super().__init__(
+            channel, call_metadata, retry, new_request_id, wait_for_ready, clock, random
+        )
         self.operations = operations or OperationsClient(
             channel, call_metadata=call_metadata, retry=retry, wait=wait
         )
@@ -269,6 +281,8 @@ class AsyncServiceClient(_ServiceClient):
             of ``operations`` unless given.
         wait: How a future waits, as for ``operations`` unless given.
         new_request_id: Makes a ``request_id``.
+        wait_for_ready: Whether the service's methods wait, within their timeouts, for a server that
+            does not listen yet, as gRPC's stubs do with that option.
         clock: The clock; for tests.
         random: Gives numbers uniform in [0, 1); for tests.
 
@@ -285,11 +299,14 @@ class AsyncServiceClient(_ServiceClient):
         retry: Retry | None = DEFAULT_RETRY,
         wait: WaitMode = "auto",
         new_request_id: Callable[[], str] = random_uuid,
+        wait_for_ready: bool | None = None,
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
         grpc_quirks.check_channel(channel, is_async=True)
-        super().__init__(channel, call_metadata, retry, new_request_id, clock, random)
+        super().__init__(
+            channel, call_metadata, retry, new_request_id, wait_for_ready, clock, random
+        )
         self.operations = operations or AsyncOperationsClient(
             channel, call_metadata=call_metadata, retry=retry, wait=wait
         )

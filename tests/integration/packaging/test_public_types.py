@@ -96,3 +96,61 @@ def test_a_name_that_is_not_there_is_an_error_for_both(consumer: Path) -> None:
     assert 'error: Module has no attribute "Nothing"' in mypy(consumer, "no_name.py")
     errors = [one for one in pyright(consumer, "no_name.py") if one["severity"] == "error"]
     assert any('"Nothing" is not a known attribute' in str(one["message"]) for one in errors)
+
+
+@pytest.fixture(scope="module")
+def reports(consumer: Path) -> Path:
+    """The consumer with the README's typed client and service, and its settings of mypy."""
+    python = consumer / "env" / "bin" / "python"
+    (consumer / "reports.proto").write_text("".join(blocks(2, "proto")))
+    (generate,) = blocks(5, "sh")
+    arguments = generate.replace("--python_out=.", "--python_out=. --grpc_python_out=.").split()[1:]
+    bin_ = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    command = [python, "-m", "lro_grpc._cli", *arguments]
+    subprocess.run(command, cwd=consumer, env={"PATH": bin_}, check=True, timeout=100)
+    client, service = blocks(5, "python")
+    (consumer / "typed_client.py").write_text(client)
+    (consumer / "typed_service.py").write_text(service)
+    (consumer / "pyproject.toml").write_text("".join(blocks(5, "toml")))
+    return consumer
+
+
+def blocks(section: int, kind: str) -> list[str]:
+    """Returns the code of a kind in a section of the README."""
+    readme = (Path(lro_grpc.__file__).parents[1] / "README.md").read_text()
+    text = readme[readme.index(f"\n## {section}. ") : readme.index(f"\n## {section + 1}. ")]
+    return re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_readmes_typed_code_is_strict_with_the_readmes_settings(reports: Path) -> None:
+    python = reports / "env" / "bin" / "python"
+    files = ["typed_client.py", "typed_service.py"]
+    settings = ["--config-file=pyproject.toml", f"--python-executable={python}"]
+    said = run(reports, "mypy", *settings, "--no-pretty", "--cache-dir=cache2", *files)
+    assert said == "Success: no issues found in 2 source files\n"
+    assert [one for file in files for one in pyright(reports, file)] == []
+
+
+MISUSES = """
+from datetime import timedelta
+
+import lro_grpc
+
+lro_grpc.method(timeout=timedelta(minutes=1), pausable=True)
+lro_grpc.method(timeout="a minute")  # wrong
+lro_grpc.method(pauseable=True)  # wrong
+lro_grpc.method(retry=lambda error: None)  # wrong
+lro_grpc.MethodOptions(exclusive=True, former_names=["/pkg.Service/Old"])
+lro_grpc.MethodOptions(concurrency="many")  # wrong
+"""
+
+
+def test_a_wrong_option_of_a_method_is_an_error_for_both(reports: Path) -> None:
+    (reports / "misuses.py").write_text(MISUSES)
+    lines = MISUSES.splitlines()
+    expected = {number for number, line in enumerate(lines, 1) if line.endswith("# wrong")}
+    found = mypy(reports, "misuses.py").splitlines()
+    assert {int(line.split(":")[1]) for line in found if ": error:" in line} == expected
+    errors = [one for one in pyright(reports, "misuses.py") if one["severity"] == "error"]
+    starts = [one["range"]["start"]["line"] + 1 for one in errors]  # type: ignore[index]
+    assert set(starts) == expected

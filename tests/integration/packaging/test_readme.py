@@ -158,7 +158,11 @@ def test_your_own_service_works_as_the_readme_has_it(wheel: Path, tmp_path: Path
     check(bin_ / "lro", *generate_typed.split()[1:], cwd=work)
     assert check(bin_ / "python", "pausing.py", cwd=work) == "PAUSED at 01, denied to eve, 01234\n"
 
+    early = subprocess.Popen(  # it waits for the server, as the README lets one believe
+        [bin_ / "python", "client.py"], cwd=work, stdout=subprocess.PIPE, text=True
+    )
     with serving(bin_ / "python", "server.py", cwd=work, port=port):
+        assert early.communicate(timeout=60)[0] == "5 pages\n"
         assert check(bin_ / "python", "client.py", cwd=work) == "5 pages\n"
         said = check(bin_ / "python", "futures.py", cwd=work)
         assert re.search(r"^JOB_STATE_SUCCEEDED 100 page 5$", said, re.MULTILINE)
