@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -74,6 +75,12 @@ def print_error(error: LroError, connection: ConnectionOptions) -> Exit:
     return Exit.USAGE if error.code is Code.INVALID_ARGUMENT else Exit.FAILED
 
 
+_UNREACHED = re.compile(
+    "failed to connect|resolution failed|handshake|certificate|empty address list|wrong_version",
+    re.IGNORECASE,
+)
+"""gRPC's own words, where it has not reached a server that speaks as it does."""
+
 _HINTS = {
     Code.NOT_FOUND: "try `lro list PARENT`; names without a parent are under `operations`",
     Code.UNAUTHENTICATED: "try --metadata 'authorization=Bearer …'",
@@ -100,6 +107,8 @@ def _connection_hint(message: str, connection: ConnectionOptions) -> str:
     if "http1.x" in message:
         return f"what listens on {connection.target} does not speak gRPC"
     dropped = "Socket closed" in message or "reset by peer" in message
+    if not (dropped or _UNREACHED.search(message)):
+        return ""  # the server has said it
     if not connection.is_secure:
         return f"{listening} if it expects TLS, give --tls" if dropped else listening
     if dropped and connection.cert is None:

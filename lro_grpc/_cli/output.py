@@ -63,6 +63,12 @@ class _Dumper(yaml.SafeDumper):
         return super().analyze_scalar(scalar)
 
 
+def print_unserved(name: str, why: str) -> None:
+    """Prints that an operation waits in vain, if there is a reason for that."""
+    if why:
+        print_message(f"{name} waits, and nobody will go on with it: {why}")
+
+
 def print_message(text: str) -> None:
     """Prints a line on stderr, in the name of the command."""
     print(f"lro: {one_line(text)}", file=sys.stderr)

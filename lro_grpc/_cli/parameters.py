@@ -11,16 +11,22 @@ from lro_grpc._cli import shell_completion
 from lro_grpc._cli.output import Output
 from lro_grpc._client.plan import RPC_TIMEOUT
 
-_NAME = "The operation's name: [{parent}/]operations/{id}."
-_NAMES = "The operations' names: [{parent}/]operations/{id}."
+_NAME = "The operation's name: [{parent}/]operations/{id}; - for those on stdin, one a line."
+_NAMES = "The operations' names: [{parent}/]operations/{id}; - for those on stdin, one a line."
 
 
-def _seconds(text: str) -> timedelta:
-    """Reads ``--timeout`` and ``--lame-duck``, such as 30 or 30s."""
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+"""The seconds in each unit of a duration."""
+
+
+def _duration(text: str) -> timedelta:
+    """Reads ``--timeout`` and ``--lame-duck``, such as 1.5, 30s, 5m or 1h."""
+    unit = next((unit for unit in _UNITS if text.endswith(unit)), "")
     try:
-        time = timedelta(seconds=float(text.removesuffix("s")))
+        time = timedelta(seconds=float(text.removesuffix(unit)) * _UNITS.get(unit, 1))
     except (ValueError, OverflowError) as cause:
-        raise typer.BadParameter(f"{text!r} is not a number of seconds") from cause
+        wanted = "seconds, or a number with ms, s, m or h, such as 30s"
+        raise typer.BadParameter(f"{text!r} is no duration; give {wanted}") from cause
     if time <= timedelta(0):
         raise typer.BadParameter(f"{text} is not above zero")
     return time
@@ -44,8 +50,8 @@ CallTimeout = Annotated[
     timedelta | None,
     typer.Option(
         "--timeout",
-        parser=_seconds,
-        metavar="SECONDS",
+        parser=_duration,
+        metavar="DURATION",
         help=f"How long each call may take; {RPC_TIMEOUT.seconds} unless given.",
     ),
 ]
@@ -53,8 +59,8 @@ WaitTimeout = Annotated[
     timedelta | None,
     typer.Option(
         "--timeout",
-        parser=_seconds,
-        metavar="SECONDS",
+        parser=_duration,
+        metavar="DURATION",
         help="How long to wait; as long as it takes unless given. Then the exit code is 4.",
     ),
 ]
@@ -62,8 +68,8 @@ LameDuck = Annotated[
     timedelta | None,
     typer.Option(
         "--lame-duck",
-        parser=_seconds,
-        metavar="SECONDS",
+        parser=_duration,
+        metavar="DURATION",
         help=(
             "How long to go on serving after a signal, with health checks at NOT_SERVING;"
             " another signal ends it. Not at all unless given."

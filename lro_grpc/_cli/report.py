@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from lro_grpc._cli.output import Output, print_one, to_yaml
+from lro_grpc._cli.output import Output, print_next, print_one, to_yaml
 from lro_grpc._cli.style import Terminal, instance_table, percent, state_text
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._inspection.summary import Summary
@@ -30,10 +30,18 @@ _IN_SUMMARY = {
 """The fields of ``lro.v1.OperationMetadata`` that the lines at the top show."""
 
 
-def show(operation: operations_pb2.Operation, types: MessageTypes, output: Output) -> None:
+def show(
+    operation: operations_pb2.Operation,
+    types: MessageTypes,
+    output: Output,
+    *,
+    is_one_of_many: bool = False,
+) -> None:
     """Prints an operation in a format."""
     if output is Output.TABLE:
         _print_report(operation, types)
+    elif is_one_of_many:
+        print_next(operation, types, output)
     else:
         print_one(operation, types, output)
 
@@ -71,7 +79,7 @@ def _lines(summary: Summary) -> Iterator[tuple[str, str | Text]]:
             ("created", _utc(summary.create_time)),
             ("started", _utc(summary.start_time)),
             ("updated", _utc(summary.update_time)),
-            ("ended", _utc(summary.end_time)),
+            ("ended" if summary.done else "to end", _utc(summary.end_time)),
             ("expires", _utc(summary.expire_time)),
             ("error", summary.error),
         )

@@ -36,14 +36,12 @@ def example_fleet(folder: Path) -> AddServicers:
     """Returns the callable that adds the example fleet, with its databases in a folder.
 
     Args:
-        folder: The folder; made for its owner alone if it is missing.
+        folder: The folder; made with the first instance, for its owner alone, if it is missing.
     """
     # Not at the top: it loads the whole server, for which no other command has to wait.
     from lro.example.v1 import fleet_service_lro
-    from lro_grpc._example.fleet import make_folders
     from lro_grpc._example.service import FleetService
 
-    make_folders(folder)
     fleet = FleetService(folder)
     return lambda server: fleet_service_lro.add_FleetServiceServicer_to_server(fleet, server)
 

@@ -14,6 +14,7 @@ from lro_grpc._cli.output import print_message
 from lro_grpc._client.operations import OperationsClient
 from lro_grpc._inspection.message_types import MessageTypes
 from lro_grpc._inspection.reflection import Reflection
+from lro_grpc._wire.headers import UNSERVED
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,11 @@ class CommandSession:
     """The types of the messages that the server sends."""
     headers: dict[str, str]
     """The initial metadata of the latest call that was answered."""
+
+    @property
+    def unserved(self) -> str:
+        """Why the operation of the latest Get waits in vain; empty if it does not."""
+        return self.headers.get(UNSERVED, "")
 
 
 @contextlib.contextmanager

@@ -11,6 +11,9 @@ from lro_grpc._errors import InvalidNameError, cut
 COLLECTION = "operations"
 """The collection's id: the last but one segment of a name, and the parent of names without one."""
 
+ANY_PARENT = "-"
+"""In a list: the operations of all parents, and those without one."""
+
 _ID_BYTES = 16
 _LOCATION = re.compile(r"projects/[^/]+/locations/[^/]+(?=/|$)")
 _MAX_LENGTH = 1024

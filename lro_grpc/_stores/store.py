@@ -31,6 +31,7 @@ from lro_grpc._errors import (
 )
 from lro_grpc._filtering.expression import Filter, comparisons, is_costly
 from lro_grpc._operation.events import Event
+from lro_grpc._operation.names import ANY_PARENT
 from lro_grpc._operation.record import Record
 
 _log = logging.getLogger("lro_grpc")
@@ -74,7 +75,8 @@ class Query:
     """The operations that a list holds."""
 
     parent: str
-    """The exact parent, empty for none; or one in which a segment ``-`` stands for any segment."""
+    """The exact parent, empty for none; or one in which a segment ``-`` stands for any segment;
+    or ``-`` alone for every parent, and none."""
     filter: Filter | None = None
     """The condition on the operations; None for all."""
     order: Order = Order.NEWEST_FIRST
@@ -105,6 +107,8 @@ class Query:
     def _covers(self, parent: str) -> bool:
         if not self.has_wildcard:
             return False
+        if self.parent == ANY_PARENT:
+            return True
         pattern, segments = self.parent.split("/"), parent.split("/")
         return len(pattern) == len(segments) and all(
             one == other or (one == "-" and other)

@@ -83,10 +83,10 @@ def completed_name(data: bytes) -> None:
     assert is_plain(name)
 
 
-@target("30", "1e9", "nan", "-inf", "0.000001", words=["e", "_", "inf", "nan", "."])
+@target("30", "1e9", "nan", "-inf", "5m", "50ms", words=["e", "_", "inf", "nan", ".", "s", "h"])
 def timeout_option(data: bytes) -> None:
     try:
-        time = parameters._seconds(text_of(data))
+        time = parameters._duration(text_of(data))
     except typer.BadParameter:
         return
     assert time.total_seconds() > 0

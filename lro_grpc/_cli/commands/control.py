@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import typer
 
-from lro_grpc._cli.commands.wait import wait
-from lro_grpc._cli.exit_codes import Exit, print_error
+from lro_grpc._cli.commands.wait import wait_for
+from lro_grpc._cli.exit_codes import Exit
+from lro_grpc._cli.names import for_each
 from lro_grpc._cli.parameters import CallTimeout, Names, UnfinishedNames
 from lro_grpc._cli.session import CommandSession
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._client.plan import RPC_TIMEOUT
-from lro_grpc._errors import LroError
 from lro_grpc._wire.plain_text import one_line
 
 
@@ -30,10 +29,10 @@ def cancel(
     def cancel_one(name: str) -> Exit:
         session.client.cancel(name, timeout=timeout or RPC_TIMEOUT)
         if waits:
-            return wait(session, name)
+            return wait_for(session, name)
         return _print_done("asked to cancel {}; `lro wait {}` tells what comes of it", name)
 
-    return _for_each(session, names, cancel_one)
+    return for_each(session, names, cancel_one)
 
 
 def pause(session: CommandSession, names: UnfinishedNames, timeout: CallTimeout = None) -> Exit:
@@ -45,7 +44,7 @@ def pause(session: CommandSession, names: UnfinishedNames, timeout: CallTimeout 
             return _print_done("paused {}; `lro resume {}` lets it go on", name)
         return _print_done("asked to pause {}; `lro get {}` tells whether it has", name)
 
-    return _for_each(session, names, pause_one)
+    return for_each(session, names, pause_one)
 
 
 def resume(session: CommandSession, names: UnfinishedNames, timeout: CallTimeout = None) -> Exit:
@@ -55,7 +54,7 @@ def resume(session: CommandSession, names: UnfinishedNames, timeout: CallTimeout
         session.client.resume(name, timeout=timeout or RPC_TIMEOUT)
         return _print_done("resumed {}; `lro watch {}` shows how it goes on", name)
 
-    return _for_each(session, names, resume_one)
+    return for_each(session, names, resume_one)
 
 
 def terminate(
@@ -72,7 +71,7 @@ def terminate(
         session.client.terminate(name, reason, timeout=timeout or RPC_TIMEOUT)
         return _print_done("terminated {}; what it has done was not undone", name)
 
-    return _for_each(session, names, terminate_one)
+    return for_each(session, names, terminate_one)
 
 
 def delete(session: CommandSession, names: Names, timeout: CallTimeout = None) -> Exit:
@@ -82,18 +81,7 @@ def delete(session: CommandSession, names: Names, timeout: CallTimeout = None) -
         session.client.delete(name, timeout=timeout or RPC_TIMEOUT)
         return _print_done("deleted {}", name)
 
-    return _for_each(session, names, delete_one)
-
-
-def _for_each(session: CommandSession, names: Iterable[str], one: Callable[[str], Exit]) -> Exit:
-    """Deals with every name, whatever comes of the others; returns the highest exit code."""
-    codes = []
-    for name in names:
-        try:
-            codes.append(one(name))
-        except LroError as error:
-            codes.append(print_error(error, session.connection))
-    return max(codes)
+    return for_each(session, names, delete_one)
 
 
 def _print_done(sentence: str, name: str) -> Exit:

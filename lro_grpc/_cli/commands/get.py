@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from lro_grpc._cli.exit_codes import Exit
-from lro_grpc._cli.output import Output, print_message, print_value
+from lro_grpc._cli.names import STDIN, for_each
+from lro_grpc._cli.output import Output, print_unserved, print_value
 from lro_grpc._cli.parameters import CallTimeout, Format, Name
 from lro_grpc._cli.report import show
 from lro_grpc._cli.session import CommandSession
 from lro_grpc._client.plan import RPC_TIMEOUT
+from lro_grpc._dialects import longrunning
 from lro_grpc._dialects.registry import DIALECTS, to_json
-from lro_grpc._wire.headers import UNSERVED
 
 
 def get(
@@ -33,15 +34,20 @@ def get(
     timeout: CallTimeout = None,
 ) -> Exit:
     """Prints an operation, in a dialect if one is given."""
-    operation = session.client.get(name, timeout=timeout or RPC_TIMEOUT)
-    waits = session.headers.get(UNSERVED, "")
-    if dialect is not None:
-        print_value(to_json(operation, dialect), output)
-    else:
-        show(operation, session.types, output)
-    if waits:
-        print_message(f"{name} waits, and nobody will go on with it: {waits}")
-    return Exit.SUCCEEDED
+
+    def get_one(one: str) -> Exit:
+        operation = session.client.get(one, timeout=timeout or RPC_TIMEOUT)
+        unserved = session.unserved
+        if dialect == longrunning.NAME:
+            print_value(session.types.to_dict(operation), output)
+        elif dialect is not None:
+            print_value(to_json(operation, dialect), output)
+        else:
+            show(operation, session.types, output, is_one_of_many=name == STDIN)
+        print_unserved(one, unserved)
+        return Exit.SUCCEEDED
+
+    return for_each(session, [name], get_one)
 
 
 def _known_dialect(dialect: str | None) -> str | None:

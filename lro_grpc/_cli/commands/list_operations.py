@@ -13,14 +13,15 @@ from rich.text import Text
 
 from lro_grpc._cli import shell_completion
 from lro_grpc._cli.exit_codes import Exit
-from lro_grpc._cli.output import Output, print_next
+from lro_grpc._cli.output import Output, print_message, print_next
 from lro_grpc._cli.parameters import CallTimeout, Format
 from lro_grpc._cli.session import CommandSession
 from lro_grpc._cli.style import Terminal, percent, state_text
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._client.plan import RPC_TIMEOUT
 from lro_grpc._inspection.summary import Summary
-from lro_grpc._operation.names import COLLECTION
+from lro_grpc._operation.names import ANY_PARENT, COLLECTION
+from lro_grpc._wire.plain_text import one_line
 
 if TYPE_CHECKING:
     from google.longrunning import operations_pb2
@@ -36,14 +37,14 @@ def list_operations(
     parent: Annotated[
         str,
         typer.Argument(
-            metavar="PARENT",
+            metavar="[PARENT]",
             help=(
-                "The operations' parent, such as projects/p/locations/l, with - for any;"
-                " `operations` for those without one."
+                "The operations' parent, such as projects/p/locations/l, with - for any segment;"
+                " `operations` for those without one. All operations unless given."
             ),
             autocompletion=shell_completion.parents,
         ),
-    ],
+    ] = ANY_PARENT,
     filter_text: Annotated[
         str,
         typer.Option(
@@ -58,6 +59,9 @@ def list_operations(
     page_size: Annotated[
         int | None, typer.Option(min=1, help="The most operations to ask for in one call.")
     ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print names only, for other commands.")
+    ] = False,
     output: Format = Output.TABLE,
     timeout: CallTimeout = None,
 ) -> Exit:
@@ -68,15 +72,21 @@ def list_operations(
     )
     operations: Iterator[operations_pb2.Operation] = itertools.islice(pager, limit)
     # The first is fetched now, so that an error comes before anything is printed.
-    operations = itertools.chain(list(itertools.islice(operations, 1)), operations)
+    first = list(itertools.islice(operations, 1))
+    operations = itertools.chain(first, operations)
     terminal = Terminal()
-    if output is not Output.TABLE:
+    if quiet:
+        for operation in operations:
+            print(one_line(operation.name), flush=True)
+    elif output is not Output.TABLE:
         for operation in operations:
             print_next(operation, session.types, output)
     elif terminal.is_live:
         _print_tables(terminal, parent, _summaries(operations, session.types), size)
     else:
         _print_lines(_summaries(operations, session.types))
+    if not (first or filter_text or parent == ANY_PARENT):
+        print_message(f"no operations of {parent}; `lro list` shows those of all parents")
     return Exit.SUCCEEDED
 
 

@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from lro_grpc._cli.exit_codes import Exit, outcome
-from lro_grpc._cli.output import Output, print_message
+from lro_grpc._cli.names import STDIN, for_each
+from lro_grpc._cli.output import Output, print_message, print_unserved
 from lro_grpc._cli.parameters import Format, UnfinishedName, WaitTimeout
 from lro_grpc._cli.report import show
 from lro_grpc._cli.session import CommandSession
@@ -28,9 +29,25 @@ def wait(
     timeout: WaitTimeout = None,
 ) -> Exit:
     """Waits for an operation, prints it, and returns its outcome."""
+
+    def wait_for_one(one: str) -> Exit:
+        return wait_for(session, one, output, timeout, is_one_of_many=name == STDIN)
+
+    return for_each(session, [name], wait_for_one)
+
+
+def wait_for(
+    session: CommandSession,
+    name: str,
+    output: Output = Output.TABLE,
+    timeout: timedelta | None = None,
+    *,
+    is_one_of_many: bool = False,
+) -> Exit:
+    """Waits for one operation, prints it, and returns its outcome."""
     with open_future(session, name, timeout) as future:
         future.exception(timeout)
-        show(future.operation, session.types, output)
+        show(future.operation, session.types, output, is_one_of_many=is_one_of_many)
         return outcome(future.operation)
 
 
@@ -44,6 +61,7 @@ def open_future(
     wrong name, a command fails at once: hence the Get.
     """
     first = session.client.get(name, timeout=min(timeout or RPC_TIMEOUT, RPC_TIMEOUT))
+    print_unserved(name, session.unserved)
     try:
         yield session.client.future(first)
     except KeyboardInterrupt:

@@ -94,7 +94,8 @@ class _View:
     def _elapsed(self) -> str:
         """Returns how long the operation has taken, or the watch if its start is not known."""
         begin = self.summary.create_time or self._since
-        time = (self.summary.end_time or datetime.now(timezone.utc)) - begin
+        end = self.summary.end_time if self.summary.done else None  # else it is an expected one
+        time = (end or datetime.now(timezone.utc)) - begin
         return str(timedelta(seconds=max(int(time.total_seconds()), 0)))
 
 

@@ -32,11 +32,12 @@ class Lro:
         self._environment = {**inherited, "LRO_TARGET": target, **environment}
 
     def __call__(
-        self, *arguments: str, cwd: Path | None = None, **more: str
+        self, *arguments: str, cwd: Path | None = None, stdin: str = "", **more: str
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*COMMAND, *arguments],
             cwd=cwd,
+            input=stdin,
             env={**self._environment, **more},
             capture_output=True,
             text=True,

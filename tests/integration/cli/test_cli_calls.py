@@ -7,6 +7,7 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 import yaml
 from foreign_server import launch
@@ -18,7 +19,7 @@ from releases import method, release
 from server_harness import PARENT, metadata_of, serving
 
 import lro_grpc
-from lro.v1 import state_pb2
+from lro.v1 import operation_metadata_pb2, state_pb2
 from lro_grpc._dialects.registry import DIALECTS, to_json
 
 if TYPE_CHECKING:
@@ -292,11 +293,17 @@ def test_get_says_that_nobody_serves_an_operation(tmp_path: Path, output: str) -
         name = server.start(method("Old"), Text()).name
     with serving("sync", store=url) as server:
         shown = Lro(server.target)("get", name, "--output", output)
+        followed = [
+            Lro(server.target)(command, name, "--timeout", "100ms") for command in ("wait", "watch")
+        ]
     assert shown.returncode == 0
     assert name in shown.stdout
     assert shown.stderr == (
         f"lro: {name} waits, and nobody will go on with it: {method('Old')} is not served\n"
     )
+    for one in followed:
+        assert one.returncode == 4
+        assert one.stderr.startswith(shown.stderr)
 
 
 @pytest.mark.parametrize("output", ["table", "json", "yaml"])
@@ -321,3 +328,25 @@ def test_no_form_of_output_has_characters_that_do_not_show(
         assert json.loads(shown.stdout)["error"]["message"] == hidden
     else:
         assert "safe exe." in shown.stdout
+
+
+def test_a_time_at_which_an_operation_will_end_is_not_one_at_which_it_ended(
+    foreign: Foreign,
+) -> None:
+    """As in gapic-showcase's ``WaitMetadata``."""
+    waiting = operations_pb2.Operation(name=f"{MOON}/operations/waits")
+    metadata = operation_metadata_pb2.OperationMetadata()
+    metadata.end_time.FromJsonString("2100-01-01T00:00:00Z")
+    waiting.metadata.Pack(metadata)
+    shown = Lro(foreign.target)("get", foreign.put(waiting)).stdout
+    assert re.search(r"^  to end +2100-01-01 00:00:00 UTC$", shown, re.MULTILINE)
+    assert "ended" not in shown
+
+
+def test_a_server_that_says_itself_why_it_is_unavailable_is_not_doubted(foreign: Foreign) -> None:
+    foreign.refusal = (grpc.StatusCode.UNAVAILABLE, "the store has lost its file")
+    refused = Lro(foreign.target)("get", f"{MOON}/operations/1")
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        "lro: UNAVAILABLE: the store has lost its file\n",
+    )

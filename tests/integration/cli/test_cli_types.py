@@ -45,6 +45,13 @@ def test_types_of_the_server_are_shown_as_their_fields(version: str) -> None:
     }
 
 
+def test_the_longrunning_dialect_has_their_fields_too(foreign: Foreign) -> None:
+    lro, name = Lro(foreign.target), foreign.put(launch())
+    shown = lro("get", name, "--as", "longrunning")
+    assert shown.stdout == lro("get", name, "--output", "json").stdout
+    assert json.loads(shown.stdout)["response"]["pad"] == "39A"
+
+
 def test_files_that_come_one_by_one_are_put_together(foreign: Foreign) -> None:
     foreign.is_terse = True
     result = Lro(foreign.target)("get", foreign.put(launch()))

@@ -357,6 +357,13 @@ def test_a_second_server_on_the_same_store_fails(tmp_path: Path) -> None:
     assert "operations.db is in use by another process" in result.stderr
 
 
+def test_a_server_that_cannot_have_its_store_leaves_no_folder(tmp_path: Path) -> None:
+    with serving("--data", "elsewhere", cwd=tmp_path):
+        result = run("serve", "--listen", "127.0.0.1:0", cwd=tmp_path)
+    assert result.returncode == 2
+    assert not (tmp_path / "operations.db.d").exists()
+
+
 def test_the_demo_ends_as_it_says(tmp_path: Path) -> None:
     result = run("demo", cwd=tmp_path)
     assert result.returncode == 0, result.stderr

@@ -419,3 +419,11 @@ def test_a_page_is_never_too_large_for_a_client(serve: Serve) -> None:
     assert found == names
     assert max(sizes) < 4 * 1024 * 1024
     assert len(sizes) == 3
+
+
+def test_a_parent_that_is_a_wildcard_alone_is_every_parent(serve: Serve, store: str) -> None:
+    server = serve(fleet("CreateInstance", lambda self, request, op: Instance()), store=store)
+    parents = (PARENT, "projects/q/locations/m", "folders/f")  # of the last one, none is made
+    names = [server.create(parent=parent).name for parent in parents]
+    assert names[2].startswith("operations/")
+    assert server.names("-") == names[::-1]

@@ -1,0 +1,42 @@
+"""The names that a command is given, on its command line or on stdin."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+
+from lro_grpc._cli.exit_codes import Exit, print_error
+from lro_grpc._cli.session import CommandSession
+from lro_grpc._errors import LroError
+
+STDIN = "-"
+"""Stands for the names on stdin, one a line."""
+
+
+def for_each(session: CommandSession, given: Iterable[str], one: Callable[[str], Exit]) -> Exit:
+    """Deals with every name, whatever comes of the others; returns the highest exit code.
+
+    Args:
+        session: The session.
+        given: The names; ``-`` stands for those on stdin, one a line, which are dealt with as they
+            come.
+        one: Deals with one.
+    """
+    code = Exit.SUCCEEDED
+    for name in _names(given):
+        try:
+            ended = one(name)
+        except LroError as error:
+            ended = print_error(error, session.connection)
+        code = max(code, ended)
+    return code
+
+
+def _names(given: Iterable[str]) -> Iterator[str]:
+    for name in given:
+        if name != STDIN:
+            yield name
+            continue
+        for line in sys.stdin.buffer:
+            if found := line.decode(errors="replace").strip():
+                yield found
