@@ -32,6 +32,14 @@ class Engine(Protocol):
         """
         ...
 
+    def give_up(self) -> None:
+        """Ends all attempts as if this process were gone: nothing of theirs is stored any more."""
+        ...
+
+    async def lose_all(self) -> None:
+        """Gives up all attempts, for others to begin."""
+        ...
+
     def stop_claiming(self) -> None:
         """Begins no more attempts; those that run go on."""
         ...

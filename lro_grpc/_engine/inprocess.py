@@ -75,6 +75,14 @@ class InProcess:
         """Lets the handlers that run see that this process is about to stop; they go on."""
         self._workbench.announce_shutdown()
 
+    def give_up(self) -> None:
+        """Ends all attempts as if this process were gone: nothing of theirs is stored any more."""
+        self._workbench.give_up()
+
+    async def lose_all(self) -> None:
+        """Gives up all attempts, for others to begin."""
+        await self._workbench.lose_all()
+
     def stop_claiming(self) -> None:
         """Begins no more attempts; those that run go on."""
         self._workbench.stop_claiming()

@@ -41,8 +41,12 @@ class Maintenance:
     async def take_over(self) -> int:
         """Rescues the operations of a former process that is known to be gone; returns how many."""
         leased = await self._store.leased()
-        await self._lose([(one.name, LeaseLost(one.attempt, proven=True)) for one in leased])
+        await self.take_from(leased)
         return len(leased)
+
+    async def take_from(self, leased: Sequence[Leased]) -> None:
+        """Takes operations from attempts whose worker is known to be gone."""
+        await self._lose([(one.name, LeaseLost(one.attempt, proven=True)) for one in leased])
 
     async def rescue(self) -> None:
         """Takes operations from attempts that have lost them, for another one to go on (R6).

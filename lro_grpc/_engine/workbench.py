@@ -240,6 +240,21 @@ class Workbench:
         for attempt in self._attempts.values():
             attempt.announce_shutdown()
 
+    def give_up(self) -> Sequence[Leased]:
+        """Ends all attempts as if this worker were gone: nothing of theirs is stored any more.
+
+        Returns:
+            What they have held, and still hold in the store.
+        """
+        held = list(self._attempts.values())
+        for attempt in held:
+            attempt.stop(StopReason.LEASE_LOST)
+        return [Leased(attempt.name, attempt.number) for attempt in held]
+
+    async def lose_all(self) -> None:
+        """Gives up all attempts, for others to begin, as if another worker had found them lost."""
+        await self._maintenance.take_from(self.give_up())
+
     def stop_claiming(self) -> None:
         """Begins no more attempts: one whose claim is under way ends before its handler starts."""
         self.is_stopping = True

@@ -328,6 +328,42 @@ class Lifespan:
         thread.close()
         self._thread = None
 
+    async def lose_worker(self) -> None:
+        """Gives up all that runs, as a lost worker would, and has it begin again: for tests."""
+        assert self._engine is not None, "it comes after start"
+        await self._engine.lose_all()
+
+    async def crash(self, stop_server: Callable[[], Awaitable[object]]) -> None:
+        """Ends as a killed process does, as far as that can be in one that goes on: for tests.
+
+        Nothing that runs is given back or stored, and no call is answered.
+
+        Args:
+            stop_server: Stops the gRPC server at once.
+        """
+        assert self._engine is not None, "a crash comes after start"
+        self._loop = None
+        self._engine.stop_claiming()
+        self._engine.give_up()
+        await stop_server()
+        await self._engine.stop(self._grace)
+        await self._store.close()
+
+    def lose_worker_sync(self) -> None:
+        """Loses the worker as ``lose_worker`` does, for a ``grpc.server``."""
+        self._loop_thread().run(self.lose_worker())
+
+    def crash_sync(self, stop_server: Callable[[], object]) -> None:
+        """Crashes as ``crash`` does, for a ``grpc.server``.
+
+        Args:
+            stop_server: Stops the gRPC server at once.
+        """
+        thread = self._loop_thread()
+        thread.run(self.crash(lambda: asyncio.to_thread(stop_server)))
+        thread.close()
+        self._thread = None
+
     def _submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Begins to run a coroutine on the loop of a ``grpc.server``'s operations."""
         return self._loop_thread().submit(coroutine)

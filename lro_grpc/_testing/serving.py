@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent import futures
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -15,13 +15,17 @@ import grpc.aio
 from lro_grpc._client.async_operations import AsyncOperationsClient
 from lro_grpc._client.operations import OperationsClient
 from lro_grpc._server.operations import Operations
+from lro_grpc._stores.memory import MemoryStore
 from lro_grpc._testing.clock import ManualClock
 
 _GRACE = timedelta(seconds=1)
 _THREADS = 16
+_ANY_PORT = "127.0.0.1:0"
+_SOON = [(f"grpc.{which}_reconnect_backoff_ms", 50) for which in ("initial", "min", "max")]
+"""So that a channel finds a server that was restarted at once."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Served:
     """A running server, with all that a test needs to call it."""
 
@@ -34,9 +38,33 @@ class Served:
     clock: ManualClock
     """The time of the operations: leases, sweeps and time stamps. It moves by hand only."""
     operations: Operations
+    """Those of the server that runs now."""
+    _server: grpc.Server = field(repr=False)
+    _make: Callable[[str], tuple[grpc.Server, Operations, str]] = field(repr=False)
+
+    def restart(self) -> None:
+        """Ends the server as ``kill -9`` would, and begins it again on the same store.
+
+        No handler gets to end well: its ``op.stop_reason`` is LEASE_LOST, an ``async def`` gets a
+        CancelledError, and nothing that it does from then on is stored. Calls that wait are cut
+        off. The next server has the same address, and runs again whatever was running. What the
+        test's process has in memory stays, as it would not in a crash: the servicer too.
+        """
+        self.operations.crash_sync(lambda: self._server.stop(None).wait())
+        self._server, self.operations, _ = self._make(self.target)
+        self.operations.start_sync()
+        self._server.start()
+
+    def lose_worker(self) -> None:
+        """Lets every attempt lose its operation, as one does whose worker stood still for too long.
+
+        Its handler is stopped, as in ``restart``, and the server begins the next attempt. It counts
+        among the method's ``max_attempts``.
+        """
+        self.operations.lose_worker_sync()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AsyncServed:
     """A running ``grpc.aio`` server, with all that a test needs to call it."""
 
@@ -49,6 +77,20 @@ class AsyncServed:
     clock: ManualClock
     """The time of the operations: leases, sweeps and time stamps. It moves by hand only."""
     operations: Operations
+    """Those of the server that runs now."""
+    _server: grpc.aio.Server = field(repr=False)
+    _make: Callable[[str], tuple[grpc.aio.Server, Operations, str]] = field(repr=False)
+
+    async def restart(self) -> None:
+        """Ends the server as ``kill -9`` would, and begins another; see :meth:`Served.restart`."""
+        await self.operations.crash(lambda: self._server.stop(None))
+        self._server, self.operations, _ = self._make(self.target)
+        await self.operations.start()
+        await self._server.start()
+
+    async def lose_worker(self) -> None:
+        """Lets every attempt lose its operation; see :meth:`Served.lose_worker`."""
+        await self.operations.lose_worker()
 
 
 @contextlib.contextmanager
@@ -80,16 +122,22 @@ def serve(
         The server, with a channel and a client for it.
     """
     clock = ManualClock()
-    operations = Operations(**{"store": "memory:", "clock": clock, "grace": _GRACE, **options})
-    server = grpc.server(futures.ThreadPoolExecutor(_THREADS))
-    target = _prepare(server, operations, servicer, add, configure)
+    how = _options(clock, options)
+
+    def make(address: str) -> tuple[grpc.Server, Operations, str]:
+        operations, server = Operations(**how), grpc.server(futures.ThreadPoolExecutor(_THREADS))
+        return server, operations, _prepare(server, operations, servicer, add, configure, address)
+
+    server, operations, target = make(_ANY_PORT)
     operations.start_sync()
     server.start()
-    try:
-        with grpc.insecure_channel(target) as channel:
-            yield Served(target, channel, OperationsClient(channel), clock, operations)
-    finally:
-        operations.stop_sync(lambda: server.stop(_GRACE.total_seconds()).wait())
+    with grpc.insecure_channel(target, _SOON) as channel:
+        client = OperationsClient(channel)
+        served = Served(target, channel, client, clock, operations, server, make)
+        try:
+            yield served
+        finally:
+            served.operations.stop_sync(lambda: served._server.stop(_GRACE.total_seconds()).wait())
 
 
 @contextlib.asynccontextmanager
@@ -113,16 +161,30 @@ async def serve_async(
         The server, with a channel and a client for it.
     """
     clock = ManualClock()
-    operations = Operations(**{"store": "memory:", "clock": clock, "grace": _GRACE, **options})
-    server = grpc.aio.server()
-    target = _prepare(server, operations, servicer, add, configure)
+    how = _options(clock, options)
+
+    def make(address: str) -> tuple[grpc.aio.Server, Operations, str]:
+        operations, server = Operations(**how), grpc.aio.server()
+        return server, operations, _prepare(server, operations, servicer, add, configure, address)
+
+    server, operations, target = make(_ANY_PORT)
     await operations.start()
     await server.start()
-    try:
-        async with grpc.aio.insecure_channel(target) as channel:
-            yield AsyncServed(target, channel, AsyncOperationsClient(channel), clock, operations)
-    finally:
-        await operations.stop(lambda: server.stop(_GRACE.total_seconds()))
+    async with grpc.aio.insecure_channel(target, _SOON) as channel:
+        client = AsyncOperationsClient(channel)
+        served = AsyncServed(target, channel, client, clock, operations, server, make)
+        try:
+            yield served
+        finally:
+            await served.operations.stop(lambda: served._server.stop(_GRACE.total_seconds()))
+
+
+def _options(clock: ManualClock, given: dict[str, Any]) -> dict[str, Any]:
+    """Returns the options of the operations; a store in memory outlives their restarts."""
+    how = {"store": "memory:", "clock": clock, "grace": _GRACE, **given}
+    if how["store"] == "memory:":
+        how["store"] = MemoryStore(how["clock"].now)
+    return how
 
 
 def _prepare(
@@ -131,6 +193,7 @@ def _prepare(
     servicer: Any,
     add: Callable[[Any, Any], None] | None,
     configure: Callable[[Operations], None] | None,
+    address: str,
 ) -> str:
     """Adds the operations and the servicer to a server, and returns its address."""
     registrar = operations.attach(server)
@@ -138,4 +201,4 @@ def _prepare(
         configure(operations)
     if add is not None:
         add(servicer, registrar)
-    return f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    return f"127.0.0.1:{server.add_insecure_port(address)}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -126,3 +128,114 @@ def test_a_servicer_that_cannot_be_served_is_refused(handler_keyword: str) -> No
         testing.serve(servicer(handler_keyword), twice),
     ):
         pass
+
+
+# A crash, and a lost worker
+
+
+class Builds:
+    """A handler that is stuck in its first attempt, and notes how that was stopped."""
+
+    def __init__(self, handler_keyword: str) -> None:
+        self.begun = threading.Event()
+        self.stopped: list[lro_grpc.StopReason | None] = []
+        is_async = handler_keyword == "async def"
+        self.servicer = fleet("CreateInstance", self.run_async if is_async else self.run)
+
+    @property
+    def run(self) -> Any:
+        def run(servicer: Any, request: Any, op: Any) -> Any:
+            if op.attempt == 1:
+                woken = threading.Event()
+                with op.on_stop(lambda _: woken.set()):
+                    self.begun.set()
+                    assert woken.wait(10)
+                self.stopped.append(op.stop_reason)
+            return Instance(name=f"of attempt {op.attempt}")  # of the first one, it is not stored
+
+        return run
+
+    @property
+    def run_async(self) -> Any:
+        async def run(servicer: Any, request: Any, op: Any) -> Any:
+            if op.attempt == 1:
+                try:
+                    self.begun.set()
+                    await asyncio.sleep(10)
+                finally:
+                    self.stopped.append(op.stop_reason)
+            return Instance(name=f"of attempt {op.attempt}")
+
+        return run
+
+
+@pytest.fixture(params=["memory:", "sqlite"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    is_memory = request.param == "memory:"
+    return request.param if is_memory else f"sqlite:///{tmp_path / 'operations.db'}"
+
+
+@pytest.mark.parametrize("harm", ["restart", "lose_worker"])
+def test_another_attempt_begins_after_a_crash_or_a_lost_worker(
+    handler_keyword: str, url: str, harm: str
+) -> None:
+    builds = Builds(handler_keyword)
+    with testing.serve(builds.servicer, ADD, store=url) as served:
+        stub = fleet_service_pb2_grpc.FleetServiceStub(served.channel)
+        future = served.client.future(stub.CreateInstance(REQUEST), response=Instance)
+        assert builds.begun.wait(10)
+        before = served.operations
+        getattr(served, harm)()
+        assert future.result(timeout=timedelta(seconds=20)).name == "of attempt 2"
+        assert (served.operations is before) == (harm == "lose_worker")
+        assert builds.stopped == [lro_grpc.StopReason.LEASE_LOST]
+        again = served.client.future(stub.CreateInstance(REQUEST, wait_for_ready=True))
+        assert again.name != future.name
+
+
+@pytest.mark.parametrize("harm", ["restart", "lose_worker"])
+def test_another_attempt_begins_on_grpc_aio_too(handler_keyword: str, url: str, harm: str) -> None:
+    builds = Builds(handler_keyword)
+
+    async def main() -> None:
+        async with testing.serve_async(builds.servicer, ADD, store=url) as served:
+            stub: Any = fleet_service_pb2_grpc.FleetServiceStub(served.channel)
+            future = served.client.future(await stub.CreateInstance(REQUEST), response=Instance)
+            await asyncio.to_thread(builds.begun.wait, 10)
+            await getattr(served, harm)()
+            made = await future.result(timeout=timedelta(seconds=20))
+            assert made.name == "of attempt 2"
+        assert builds.stopped == [lro_grpc.StopReason.LEASE_LOST]
+
+    asyncio.run(main())
+
+
+def test_a_restart_tells_of_the_lost_attempts_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    with testing.serve(Builds("async def").servicer, ADD) as served:
+        stub = fleet_service_pb2_grpc.FleetServiceStub(served.channel)
+        names = [stub.CreateInstance(REQUEST).name for _ in range(5)]
+        for name in names:
+            for update in served.client.attach(name).updates():
+                if update.state.name != "JOB_STATE_QUEUED":
+                    break
+        served.restart()
+        lines = [one.getMessage() for one in caplog.records if "lost their worker" in one.message]
+        assert len(lines) == 1
+        assert lines[0].startswith("5 attempts lost their worker: ")
+        assert lines[0].endswith(" and 2 more")
+
+
+def test_the_page_on_testing(handler_keyword: str) -> None:
+    page = Path(__file__).parents[3] / "docs" / "testing.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    defined: dict[str, Any] = {}
+    exec(code, defined)
+    tests = [one for name, one in defined.items() if name.startswith("test_")]
+    assert len(tests) == 2
+    for test in tests:
+        builds = Builds(handler_keyword)
+
+        def start(channel: grpc.Channel) -> Any:
+            return fleet_service_pb2_grpc.FleetServiceStub(channel).CreateInstance(REQUEST)
+
+        test(builds.servicer, ADD, start, builds.begun)
