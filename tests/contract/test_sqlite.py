@@ -756,3 +756,19 @@ async def test_a_change_that_raises_fails_its_own_caller(path):
         )
         assert isinstance(raised, ZeroDivisionError)
         assert await store.read(made.name) == made
+
+
+async def test_where_sqlite_fails_in_the_middle_no_call_of_the_commit_has_happened(path):
+    """It may have rolled back what the others had done."""
+
+    def fail(commit):
+        raise sqlite3.OperationalError("disk I/O error")
+
+    async with opened(path) as store:
+        calls = [store.create(new("op-1")), store._writer.write(fail), store.create(new("op-2"))]
+        raised = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), TIMEOUT)
+        assert [type(one) for one in raised] == [UnavailableError] * 3
+        page = await store.page(Query(PARENT), position=b"", size=5)
+        assert list(page.operations) == []
+        made = await store.create(new("op-1"))
+        assert await store.read(made.name) == made

@@ -23,7 +23,14 @@ from engine_world import (
 )
 
 from lro_grpc import _anys
-from lro_grpc._errors import AttemptStopped, Code, LroError, StaleAttemptError, StopReason
+from lro_grpc._errors import (
+    AttemptStopped,
+    Code,
+    LroError,
+    OperationNotFoundError,
+    StaleAttemptError,
+    StopReason,
+)
 from lro_grpc._operation import states
 from lro_grpc._operation.events import (
     Claim,
@@ -125,6 +132,20 @@ async def test_what_is_overdue_and_cannot_be_ended_keeps_no_sweep_busy(world):
         await world.pass_time(SWEEP + 1)
         assert tries == [overdue] * 2 * sweeps
     assert response_of(await world.done(await world.create())) == "run"
+
+
+async def test_a_sweep_logs_an_end_once(world, caplog):
+    """Not again when what has ended is removed."""
+    caplog.set_level(logging.INFO)
+    name = await world.create(timeout=MICROS, retention=60 * MICROS, method=OTHER_METHOD)
+    await world.start(handler(never))
+    await world.pass_time(SWEEP + 1)
+    assert (await world.record(name)).state == states.EXPIRED
+    world.clock.advance(timedelta(seconds=60))
+    await world.pass_time(SWEEP + 1)
+    with pytest.raises(OperationNotFoundError):
+        await world.record(name)
+    assert len([one for one in caplog.messages if "EXPIRED" in one]) == 1
 
 
 async def test_an_operation_longer_than_ten_leases_runs_once_beside_another_worker(shared_world):
