@@ -37,8 +37,8 @@ nothing here.
 **Answers that are doubted.** An answer to a Watch or a Wait lacks something if the metadata that
 was there has gone; or if it is done and has neither response nor error, or a response without a
 type, or an error without a code. Some services have no result to give (P2), and some servers answer
-a Wait at random. So one Get decides, and nothing is believed before it. If it contradicts the
-answer, the server is polled for ten minutes, as one without the two methods.
+a Wait at random. So one Get decides, and nothing is believed before it. If it lacks nothing, the
+answer was wrong: the server is polled for ten minutes, as one without the two methods.
 
 **Errors.** UNAVAILABLE is waited out. DEADLINE_EXCEEDED means "not done yet", and a Get goes next,
 which a server that let a Wait run into its deadline may still answer. CANCELLED comes from a
@@ -77,6 +77,7 @@ from lro.v1 import operation_control_service_pb2
 from lro_grpc._durations import Duration, as_timeout
 from lro_grpc._errors import Code, LroError, OperationTimeoutError
 from lro_grpc._runtime.backoff import DEFAULT_RETRY, Backoff, Retry
+from lro_grpc._runtime.clock import LONGEST
 
 RPC_TIMEOUT = timedelta(seconds=10)
 """The deadline of a call that is to be answered at once (P13)."""
@@ -254,7 +255,7 @@ def call_steps(
     Raises:
         LroError: The error that the last attempt ended with.
     """
-    end = None if call.timeout is None else clock() + call.timeout.total_seconds()
+    end = None if call.timeout is None else clock() + min(call.timeout, LONGEST).total_seconds()
     attempts = retry.attempts if retry else 1
     pauses = (retry or DEFAULT_RETRY).backoff.pauses(random)
     for attempt in range(1, attempts + 1):
@@ -355,11 +356,11 @@ def follow_steps(
         reply = yield step
         assert reply is not None
         if reply.is_doubted:
-            doubted = reply.message
+            known = snapshot.operation
             step, server_wait = get_call(name, RPC_TIMEOUT), 0.0
             reply = yield step
             assert reply is not None
-            if reply.error is None and reply.message != doubted:
+            if reply.error is None and not lacks_something(known, reply.message):
                 unusable.add(WATCH, clock())
                 unusable.add(WAIT, clock())
         if snapshot.operation.done:

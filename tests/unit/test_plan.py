@@ -105,3 +105,14 @@ def test_a_call_is_made_again_when_the_server_says_so_but_within_its_timeout() -
     with pytest.raises(LroError, match="busy"):
         drive(steps, perform)
     assert pauses == [3, 3, 3]
+
+
+def test_a_call_with_the_longest_timeout_there_is_is_made_again() -> None:
+    steps = plan.call_steps(
+        plan.get_call("operations/1", timedelta.max),
+        retry=DEFAULT_RETRY,
+        clock=lambda: CLOCK[0],
+        random=lambda: 0.0,
+    )
+    calls, pauses, outcome = driven(steps, [Code.UNAVAILABLE, None])
+    assert (len(calls), pauses, outcome.name) == (2, [], "operations/1")

@@ -746,6 +746,17 @@ def test_what_a_get_confirms_is_believed_and_so_is_the_next_wait(
     assert world.methods == [WAIT, GET] * 2
 
 
+def test_a_get_that_lacks_the_same_is_no_reason_to_poll() -> None:
+    """The operation has ended between the two answers, and its server leaves metadata out then."""
+    bare = done()
+    bare.ClearField("metadata")
+    world = World(lambda call: (0.01, running() if call.method == WAIT else bare))
+    world.restart(running(step=1))
+    world.wait()
+    assert world.methods == [WAIT, GET]
+    assert not world.unusable.has(WAIT, world.now)
+
+
 def test_a_doubt_that_no_get_resolves_for_a_while_is_asked_again() -> None:
     gets = iter([failed(Code.UNAVAILABLE), failed(Code.DEADLINE_EXCEEDED), done()])
     world = World(lambda call: (0.01, lie() if call.method == WAIT else next(gets)))
