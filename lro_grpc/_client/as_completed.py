@@ -37,9 +37,10 @@ def wait(
         Those whose wait is over, by a response, an error or a call that failed for good; and the
         rest.
     """
+    seconds = _seconds(timeout)
     ends = _ends(futures)
     try:
-        done, not_done = concurrent.futures.wait(ends, _seconds(timeout), return_when)
+        done, not_done = concurrent.futures.wait(ends, seconds, return_when)
         return {ends[one] for one in done}, {ends[one] for one in not_done}
     finally:
         _forget(ends)
@@ -55,9 +56,10 @@ def as_completed(futures: Iterable[F], *, timeout: Duration | None = None) -> It
     Raises:
         TimeoutError: If they have not all ended in time.
     """
+    seconds = _seconds(timeout)
     ends = _ends(futures)
     try:
-        for one in concurrent.futures.as_completed(ends, _seconds(timeout)):
+        for one in concurrent.futures.as_completed(ends, seconds):
             yield ends[one]
     except concurrent.futures.TimeoutError as late:
         raise TimeoutError(f"{late} in {as_timeout(timeout)}") from late
@@ -81,9 +83,9 @@ async def async_wait(
     Returns:
         As ``wait``.
     """
+    seconds = _seconds(timeout)
     ends = {asyncio.ensure_future(one): one for one in dict.fromkeys(futures)}
     try:
-        seconds = _seconds(timeout)
         if not ends:
             return set(), set()
         done, not_done = await asyncio.wait(ends, timeout=seconds, return_when=return_when)
@@ -104,11 +106,11 @@ async def async_as_completed(
     Raises:
         TimeoutError: If they have not all ended in time.
     """
-    ends = {asyncio.ensure_future(one): one for one in dict.fromkeys(futures)}
-    left = set(ends)
     loop = asyncio.get_running_loop()
     seconds_in_all = _seconds(timeout)
     end = None if seconds_in_all is None else loop.time() + seconds_in_all
+    ends = {asyncio.ensure_future(one): one for one in dict.fromkeys(futures)}
+    left = set(ends)
     try:
         while left:
             seconds = None if end is None else max(end - loop.time(), 0)

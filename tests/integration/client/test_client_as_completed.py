@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 import pytest
-from fake_operations import WAIT, FakeOperations, FakeServer, operation
+from fake_operations import GET, WAIT, FakeOperations, FakeServer, operation
 from google.protobuf.timestamp_pb2 import Timestamp
 
 import lro_grpc
@@ -149,11 +149,15 @@ def test_they_do_not_all_come_in_time(side: Side, fake: FakeOperations, futures:
 
 
 @pytest.mark.parametrize("timeout", ["10", True, float("nan"), float("inf")])
-def test_a_timeout_is_a_duration(side: Side, futures: list[Any], timeout: Any) -> None:
+def test_a_timeout_is_a_duration(
+    side: Side, fake: FakeOperations, futures: list[Any], timeout: Any
+) -> None:
     with pytest.raises((TypeError, ValueError), match=f"timeout is {timeout!r}; give"):
         wait(side, futures, timeout=timeout)
     with pytest.raises((TypeError, ValueError), match=f"timeout is {timeout!r}; give"):
         side.items(as_completed(side, futures, timeout=timeout))
+    side.run(futures[0].done())
+    assert fake.calls == [GET]  # no wait has begun
 
 
 def test_who_has_seen_enough_leaves_no_call_behind(
