@@ -37,7 +37,8 @@ def add_retry_info(
     if any(isinstance(one, error_details_pb2.RetryInfo) for one in error.details):
         return
     for key, value in headers:
-        if isinstance(value, str) and (delay := _delay(key.lower(), value.strip(), now)):
+        delay = _delay(key.lower(), value.strip(), now) if isinstance(value, str) else None
+        if delay is not None:  # zero says that the next call may come at once
             info = error_details_pb2.RetryInfo()
             info.retry_delay.FromTimedelta(delay)
             error.details = (*error.details, info)

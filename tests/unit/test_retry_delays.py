@@ -30,6 +30,9 @@ def delay(*headers: tuple[str, Any], now: datetime | None = NOW, details: Any = 
         ("retry-after", "Thu, 01 Jan 2026 00:00:30 GMT", 30),
         ("grpc-retry-pushback-ms", "1500", 1.5),
         ("retry-after", "9" * 5000, 999_999_999),
+        ("retry-after", "0", 0),
+        ("retry-after", "Thu, 01 Jan 1970 00:00:30 GMT", 0),
+        ("grpc-retry-pushback-ms", "0", 0),
     ],
 )
 def test_a_header_becomes_a_detail(name: str, value: str, seconds: float) -> None:
@@ -37,10 +40,10 @@ def test_a_header_becomes_a_detail(name: str, value: str, seconds: float) -> Non
 
 
 @pytest.mark.parametrize(
-    "value", ["", "-1", "1.5", "soon", "0", "Thu, 01 Jan 1970 00:00:30", b"7", "²", None]
+    "value", ["", "-1", "1.5", "soon", "Thu, 01 Jan 1970 00:00:30", b"7", "²", None]
 )
 @pytest.mark.parametrize("name", ["retry-after", "grpc-retry-pushback-ms"])
-def test_a_header_that_asks_for_no_pause_adds_nothing(name: str, value: Any) -> None:
+def test_a_header_that_says_no_time_adds_nothing(name: str, value: Any) -> None:
     assert delay((name, value)) is None
 
 
