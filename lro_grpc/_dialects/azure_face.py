@@ -78,7 +78,7 @@ def to_operation(
 
 def _target(location: str, public_url: str) -> str:
     """Returns the name of the resource at a location; a URL of elsewhere is its own name."""
-    path = location.removeprefix(public_url)
+    path = location.removeprefix(public_url) if location.startswith(f"{public_url}/") else location
     return location if "://" in path else unquote(path.removeprefix("/"))
 
 

@@ -445,6 +445,15 @@ def test_the_location_of_a_resource_is_a_path_or_a_link_and_comes_back(
     assert OperationView.of_operation(operation).target == target
 
 
+def test_a_location_at_another_server_whose_name_begins_alike_is_its_own_target() -> None:
+    elsewhere = "https://x.example.org/snapshots/s"
+    status = operation_status_pb2.OperationStatus(
+        status="succeeded", created_time="2018-12-25T11:41:02Z", resource_location=elsewhere
+    )
+    operation = azure_face.to_operation(status, public_url="https://x.example")
+    assert OperationView.of_operation(operation).target == elsewhere
+
+
 @pytest.mark.parametrize(
     ("word", "result"),
     [("notstarted", None), ("running", None), ("succeeded", "response"), ("failed", "error")],
