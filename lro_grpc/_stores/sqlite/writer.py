@@ -119,7 +119,6 @@ class Writer:
         listeners: Sequence[Listener],
         now: Now,
     ) -> None:
-        """Whether a commit was found to be in files that nobody else finds."""
         self._connection = connection
         self._files = files
         self._recent = recent
