@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
@@ -34,9 +35,7 @@ class WrappedConnection(ABC):
         if function is None:
             return plan.Reply(_unimplemented(call.method))
         seconds = None if call.timeout is None else call.timeout.total_seconds()
-        running = asyncio.ensure_future(
-            self._run(call.method, lambda: once(function, call.timeout)())
-        )
+        running = asyncio.ensure_future(self._run(call, lambda: once(function, call.timeout)()))
         try:
             await asyncio.wait([running], timeout=seconds)
             return _reply(running, call)
@@ -49,33 +48,37 @@ class WrappedConnection(ABC):
         yield
 
     @abstractmethod
-    async def _run(self, method: str, function: Callable[[], Any]) -> Any:
-        """Makes the call, and returns its response."""
+    async def _run(self, call: plan.Call, function: Callable[[], Any]) -> Any:
+        """Makes the call by a function, and returns its response."""
 
 
 class ThreadWrappedConnection(WrappedConnection):
     """A connection through an ``Operation``, whose calls block: each has a thread of its own.
 
     Such a call cannot be cancelled. A Get whose waiters have gone goes on, and the next one waits
-    for its answer; so even the answer of a server that is slower than every wait arrives.
+    for its answer; so even the answer of a server that is slower than every wait arrives. If that
+    is not the end of the operation, it tells a last poll nothing, and another Get follows.
     """
 
     def __init__(self, wrapped: Wrapped) -> None:
         super().__init__(wrapped)
         self._get: concurrent.futures.Future[Any] | None = None
 
-    async def _run(self, method: str, function: Callable[[], Any]) -> Any:
-        if method != plan.GET:
+    async def _run(self, call: plan.Call, function: Callable[[], Any]) -> Any:
+        if call.method != plan.GET:
             return await asyncio.wrap_future(called_in_thread(function))
-        if self._get is None or self._get.done():
-            self._get = called_in_thread(function)
+        if self._get is not None and not self._get.done():
+            operation = await asyncio.wrap_future(self._get)
+            if operation.done or call.since == -math.inf:
+                return operation
+        self._get = called_in_thread(function)
         return await asyncio.wrap_future(self._get)
 
 
 class AsyncWrappedConnection(WrappedConnection):
     """A connection through an ``AsyncOperation``."""
 
-    async def _run(self, method: str, function: Callable[[], Any]) -> Any:
+    async def _run(self, call: plan.Call, function: Callable[[], Any]) -> Any:
         return await function()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import dataclasses
 import functools
 import inspect
 import pickle
@@ -36,6 +37,9 @@ import lro_grpc
 from lro.example.v1 import fleet_service_pb2_grpc
 from lro.v1 import operation_metadata_pb2, state_pb2
 from lro_grpc import Code, compat
+from lro_grpc._client import plan
+from lro_grpc._compat.connection import ThreadWrappedConnection
+from lro_grpc._compat.wrapped import parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -380,6 +384,34 @@ def test_a_server_slower_than_every_wait_is_still_heard() -> None:
     assert future.result(LONG) == Instance(name="i")
 
 
+def test_a_last_poll_takes_no_answer_of_before_the_end() -> None:
+    """The poll that is on its way may have missed the end of the operation; a new one follows."""
+    arrived, released = threading.Event(), threading.Event()
+    answers = iter([RUNNING, ended(Instance(name="i"))])
+
+    def refresh(retry: Any = None) -> operations_pb2.Operation:
+        answer = next(answers)
+        arrived.set()
+        assert released.wait(20)
+        return answer
+
+    google = operation.Operation(RUNNING, refresh, None, Instance)
+    connection = ThreadWrappedConnection(parts_of(google))
+    poll = plan.get_call(RUNNING.name, LONG)
+
+    async def poll_twice() -> list[plan.Reply]:
+        first = asyncio.ensure_future(connection.call(poll))
+        await asyncio.to_thread(arrived.wait, 20)
+        last = asyncio.ensure_future(connection.call(dataclasses.replace(poll, since=0.0)))
+        for _ in range(3):  # it finds the first poll on its way
+            await asyncio.sleep(0)
+        released.set()
+        return await asyncio.gather(first, last)
+
+    replies = asyncio.run(poll_twice())
+    assert [reply.message.done for reply in replies] == [False, True]
+
+
 def test_a_server_that_stays_away_is_a_timeout(side: Side, server: Server) -> None:
     google = wrapped(side, server.start("held"))
     server.go_away()
@@ -436,7 +468,7 @@ def test_many_tasks_make_one_poll_at_a_time() -> None:
         tasks = [asyncio.ensure_future(future) for _ in range(10)]
         with pytest.raises(lro_grpc.OperationTimeoutError):
             await future.result(SHORT)
-        assert polls == 1
+        assert polls == 2  # that of all ten, and the last poll of the one whose time was over
         released.set()
         assert {one.name for one in await asyncio.gather(*tasks)} == {"i"}
 
