@@ -33,14 +33,10 @@ import asyncio
 import concurrent.futures
 import contextlib
 import inspect
-import logging
-import os
 import queue
-import signal
-import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar, overload
 
@@ -54,16 +50,12 @@ from lro_grpc._errors import ConfigurationError
 from lro_grpc._runtime.clock import as_duration
 from lro_grpc._runtime.loop_thread import LoopThread
 from lro_grpc._server.limits import Queues
+from lro_grpc._server.signals import SIGNALS, on_signals
 from lro_grpc._server.unserved import Unserved
 from lro_grpc._stores.notifier import Notifier
 from lro_grpc._stores.store import Store
 
-_log = logging.getLogger("lro_grpc")
-
 T = TypeVar("T")
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-"""The signals that begin the drain."""
 
 _NO_TIME = timedelta(0)
 
@@ -258,7 +250,7 @@ class Lifespan:
             signals.put_nowait(None)
 
         try:
-            with _on_signals(drain, loop):
+            with on_signals(drain, loop):
                 await server.start()
                 ready()
                 ended = asyncio.create_task(server.wait_for_termination())
@@ -285,12 +277,12 @@ class Lifespan:
         self.start_sync()
 
         def hear(number: int) -> None:
-            if number in _SIGNALS:
+            if number in SIGNALS:
                 self._announce_shutdown()
 
         try:
             with (
-                _on_signals(lambda: signals.put(None)),
+                on_signals(lambda: signals.put(None)),
                 self._loop_thread().hearing_signals(hear),
             ):
                 server.start()
@@ -394,79 +386,3 @@ def _serve_until(
         with contextlib.suppress(queue.Empty):
             signals.get(timeout=min(left, _LOOK_SECONDS))
             return
-
-
-_handled: set[signal.Signals] = set()
-"""The signals that begin a drain now."""
-
-_forking = threading.local()
-"""What a thread that forks has to give back: its ``mask`` of signals."""
-
-
-def _hold_signals() -> None:
-    """Has signals wait while this thread forks.
-
-    One that reached the child in its first moment would meet its parent's handlers, and be lost.
-    """
-    _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _handled)
-
-
-def _let_signals_come() -> None:
-    signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
-
-
-def _forget_signals() -> None:
-    """Has signals end a forked child, as they end other programs.
-
-    Its handlers, and the descriptor that wakes the loop, are its parent's: a signal to the child
-    would begin the parent's drain, and not end the child.
-    """
-    if _handled:
-        signal.set_wakeup_fd(-1)
-    for number in _handled:
-        signal.signal(number, signal.SIG_DFL)
-    _let_signals_come()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows, where no process forks
-    os.register_at_fork(
-        before=_hold_signals,
-        after_in_parent=_let_signals_come,
-        after_in_child=_forget_signals,
-    )
-
-
-@contextlib.contextmanager
-def _on_signals(
-    drain: Callable[[], object], loop: asyncio.AbstractEventLoop | None = None
-) -> Iterator[None]:
-    """Begins the drain on SIGTERM or SIGINT; outside the main thread, Python allows no handlers.
-
-    Args:
-        drain: Called when a signal has come.
-        loop: The loop that has to wake up for it, if the main thread runs one.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(number: int, frame: object = None) -> None:
-        del frame
-        _log.info("%s received; draining", signal.Signals(number).name)
-        drain()
-
-    former = {number: signal.getsignal(number) for number in _SIGNALS}
-    for number in former:
-        if loop is not None and sys.platform != "win32":
-            loop.add_signal_handler(number, handle, number)
-        else:
-            signal.signal(number, handle)
-    _handled.update(former)
-    try:
-        yield
-    finally:
-        _handled.clear()
-        for number, handler in former.items():
-            if loop is not None and sys.platform != "win32":
-                loop.remove_signal_handler(number)
-            signal.signal(number, handler)

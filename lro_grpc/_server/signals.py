@@ -1,0 +1,92 @@
+"""Signals that begin a drain: heard while a server runs, and not by the children it forks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+_log = logging.getLogger("lro_grpc")
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+"""The signals that begin the drain."""
+
+_handled: set[signal.Signals] = set()
+"""The signals that begin a drain now."""
+
+_forking = threading.local()
+"""What a thread that forks has to give back: its ``mask`` of signals."""
+
+
+def _hold_signals() -> None:
+    """Has signals wait while this thread forks.
+
+    One that reached the child in its first moment would meet its parent's handlers, and be lost.
+    """
+    _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _handled)
+
+
+def _let_signals_come() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
+
+
+def _forget_signals() -> None:
+    """Has signals end a forked child, as they end other programs.
+
+    Its handlers, and the descriptor that wakes the loop, are its parent's: a signal to the child
+    would begin the parent's drain, and not end the child.
+    """
+    if _handled:
+        signal.set_wakeup_fd(-1)
+    for number in _handled:
+        signal.signal(number, signal.SIG_DFL)
+    _let_signals_come()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where no process forks
+    os.register_at_fork(
+        before=_hold_signals,
+        after_in_parent=_let_signals_come,
+        after_in_child=_forget_signals,
+    )
+
+
+@contextlib.contextmanager
+def on_signals(
+    drain: Callable[[], object], loop: asyncio.AbstractEventLoop | None = None
+) -> Iterator[None]:
+    """Begins the drain on SIGTERM or SIGINT; outside the main thread, Python allows no handlers.
+
+    Args:
+        drain: Called when a signal has come.
+        loop: The loop that has to wake up for it, if the main thread runs one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: object = None) -> None:
+        del frame
+        _log.info("%s received; draining", signal.Signals(number).name)
+        drain()
+
+    former = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in former:
+        if loop is not None and sys.platform != "win32":
+            loop.add_signal_handler(number, handle, number)
+        else:
+            signal.signal(number, handle)
+    _handled.update(former)
+    try:
+        yield
+    finally:
+        _handled.clear()
+        for number, handler in former.items():
+            if loop is not None and sys.platform != "win32":
+                loop.remove_signal_handler(number)
+            signal.signal(number, handler)
