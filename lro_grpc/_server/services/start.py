@@ -294,7 +294,8 @@ class Starter:
     def _batch(self, prepared: Prepared) -> bytes:
         """Returns the batch that the operation begins with; empty for none."""
         targets = prepared.batch_targets
-        if isinstance(targets, str) or not all(isinstance(one, str) for one in targets):
+        is_list = isinstance(targets, Sequence) and not isinstance(targets, str)
+        if not is_list or not all(isinstance(one, str) for one in targets):
             wrong = f"batch_targets={targets!r}; give a list of resource names"
         elif len(set(targets)) != len(targets):
             wrong = f"batch_targets={list(targets)}; they must differ from each other"

@@ -103,12 +103,15 @@ def test_more_targets_than_an_operation_can_show_are_refused(serve: Serve) -> No
     assert failure.info.reason == "OPERATION_TOO_LARGE"
 
 
-@pytest.mark.parametrize("wrong", ["instances/a", [1], ["instances/a", "instances/a"]])
+WRONG = ["instances/a", [1], ["instances/a", "instances/a"], None, iter(TARGETS), {"instances/a"}]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_targets_that_are_none_are_the_services_mistake(
     serve: Serve, wrong: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     batches = Batches(wrong)
     server = serve(batches.servicer)
     assert refused(lambda: batches.start(server)).code is grpc.StatusCode.INTERNAL
-    assert "batch_targets" in caplog.text
+    assert "returned batch_targets=" in caplog.text
     assert server.names() == []
