@@ -74,10 +74,11 @@ def _is_method(key: object) -> bool:
 
 
 def _held_by(server: Any) -> Iterator[object]:
-    """Yields what a server holds, among it the handlers that were added: lists, and dicts by names.
+    """Yields what a server holds; the handlers that were added are in lists, and in dicts by name.
 
     grpcio has no public way to ask: a ``grpc.server`` has them in its state; a ``grpc.aio`` server
-    in an object that shows them to the garbage collector alone.
+    in an object that shows them to the garbage collector alone. Of a gRPC that has them elsewhere,
+    nothing is seen, and nothing refused.
     """
     state = getattr(server, "_state", None)
     if state is not None:

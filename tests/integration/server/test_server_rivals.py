@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from concurrent import futures
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -15,6 +16,7 @@ from google.longrunning import operations_pb2_grpc
 
 import lro_grpc
 from lro.v1 import operation_control_service_pb2_grpc
+from lro_grpc._server.rpc.rivals import check_alone
 from lro_grpc.http import gateway
 
 Make = Callable[..., Any]
@@ -161,6 +163,22 @@ def test_operations_without_a_server_start() -> None:
     ours = operations()
     gateway(ours)
     start(ours)
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        {},
+        {"_state": SimpleNamespace()},
+        {"_state": SimpleNamespace(generic_handlers=None, registered_method_handlers=None)},
+        {"_state": SimpleNamespace(generic_handlers={1: 2}, registered_method_handlers=[None, 3])},
+        {"_server": None},
+        {"_server": SimpleNamespace(handlers={b"/a": 1, "/": 2, "name": 3}, others=([None], 4))},
+    ],
+)
+def test_a_server_that_shows_nothing_is_refused_nothing(inside: dict[str, Any]) -> None:
+    """As one of another gRPC may: what is looked at there has no public name."""
+    check_alone(SimpleNamespace(**inside))
 
 
 def test_a_server_that_is_gone_by_the_start_is_no_harm(make: Make) -> None:
