@@ -144,10 +144,10 @@ class _Context(Generic[MetadataT_co]):
                 child.wait()
             op.raise_if_stopped()
 
-        It is called once, with the reason; at once if there is one already. Of an ``async def``
-        handler it is called on the event loop, of a ``def`` in another thread, so that it may
-        block. What it raises is logged. It is not called once the handler has ended; but a call
-        that has begun goes on.
+        It is called once, with the reason: of an ``async def`` handler on the event loop, of a
+        ``def`` in another thread, so that it may block. If there is a reason already, it is called
+        here and now. What it raises is logged. It is not called once the handler has ended; but a
+        call that has begun goes on.
 
         Args:
             callback: A plain function.

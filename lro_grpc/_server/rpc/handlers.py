@@ -192,18 +192,6 @@ class AioHandlers(MethodHandlers):
         return grpc.unary_unary_rpc_method_handler(handle, **self._serializers(method))
 
     def _stream(self, method: StreamMethod) -> Handler:
-        async def write(body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-            call = Call(context, method.name, self._streams)
-            try:
-                async with contextlib.aclosing(method.behavior(body, call)) as messages:
-                    while True:
-                        message = await _or_abort(anext(messages, None), method, context)
-                        if message is None:
-                            return
-                        await context.write(message)
-            finally:
-                call.end()
-
         async def iterate(
             body: Any, context: grpc.aio.ServicerContext[Any, Any]
         ) -> AsyncGenerator[Any, None]:
@@ -217,6 +205,11 @@ class AioHandlers(MethodHandlers):
                         yield message
             finally:
                 call.end()
+
+        async def write(body: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            async with contextlib.aclosing(iterate(body, context)) as messages:
+                async for message in messages:
+                    await context.write(message)
 
         # An interceptor sees what a generator yields, not what is written. But gRPC closes no
         # generator when the caller is gone: it is left to Python to find.
