@@ -1,6 +1,7 @@
 """Compiles what ``lro protos`` writes, in Go, Java and TypeScript: ``make check-languages``.
 
-It takes the newest tools of each language from its registry, and keeps them in ``build/languages``.
+It takes the tools of each language from its registry, the newest ones but for Java's, of which a
+project names the versions, and keeps them in ``build/languages``.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ TSCONFIG = """\
 def go(protos: Path) -> None:
     """protoc-gen-go, protoc-gen-go-grpc: in a module of its own, and from another one."""
     home = WORK / "go"
-    env = {**os.environ, "GOPATH": str(home), "GOCACHE": str(WORK / "go-cache"), "GOFLAGS": ""}
+    env = {**os.environ, "GOPATH": str(home), "GOCACHE": str(WORK / "go-cache")}
+    env["GOFLAGS"] = "-modcacherw"  # else `make clean` cannot remove what it fetches
     for tool in (
         "google.golang.org/protobuf/cmd/protoc-gen-go@latest",
         "google.golang.org/grpc/cmd/protoc-gen-go-grpc@latest",
