@@ -207,6 +207,10 @@ class LroError(Exception):
         named = self.metadata.get("operation", "") if self.domain == LIBRARY_DOMAIN else ""
         return self._operation_name or named
 
+    @operation_name.setter
+    def operation_name(self, name: str) -> None:
+        self._operation_name = name
+
     def __str__(self) -> str:
         name = cut(_escaped(self.operation_name), _MAX_SHOWN_NAME)
         message = _shown(self.message)
@@ -436,6 +440,7 @@ class OperationFailedError(LroError):
             details=error.details,
         )
         self.operation = operation
+        self.operation_name = operation.name
 
     @property
     def name(self) -> str:
@@ -449,11 +454,6 @@ class OperationFailedError(LroError):
         The ``Any`` itself if its type is not known here, or its bytes are broken.
         """
         return _metadata_of(self.operation)
-
-    @property
-    def operation_name(self) -> str:
-        """The same as ``name``."""
-        return self.operation.name
 
     def __str__(self) -> str:
         name = cut(_escaped(self.name), _MAX_SHOWN_NAME)

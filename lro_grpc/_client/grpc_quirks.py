@@ -138,6 +138,6 @@ def error_of_call(error: Exception, operation: str = "") -> LroError:
         found = LroError(f"the channel, or its interceptor, raised {error!r}", code=Code.UNKNOWN)
         if isinstance(error, grpc.RpcError):
             found = derived(found, RpcFailure, grpc.RpcError)
-    found._operation_name = operation
+    found.operation_name = operation
     found.__cause__ = error
     return found

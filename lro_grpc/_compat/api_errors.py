@@ -50,7 +50,7 @@ def from_api_error(error: BaseException, operation: str = "") -> LroError:
         error.
     """
     found = _error_of(error, operation)
-    found._operation_name = operation
+    found.operation_name = operation
     if (response := _refusal(error)) is not None:
         add_retry_info(found, response.headers.items(), now=datetime.now(timezone.utc))
     found.__cause__ = error

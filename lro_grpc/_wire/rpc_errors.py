@@ -49,7 +49,7 @@ def from_rpc_error(
         status = status_pb2.Status(code=code, message=text.encode(errors="replace").decode())
     base = grpc.aio.AioRpcError if isinstance(error, grpc.aio.AioRpcError) else grpc.RpcError
     found = derived(from_status(status), RpcFailure, base, *also)
-    found._operation_name = operation
+    found.operation_name = operation
     _keep_call(found, error)
     add_retry_info(found, trailers)
     found.__cause__ = error
