@@ -136,7 +136,7 @@ class ChannelSession(Session):
 
     def sending(self, call_metadata: CallMetadata) -> Session:
         """Returns the session whose calls send more metadata: the same one while anybody has it."""
-        key = tuple(call_metadata)
+        key = tuple((name, value) for name, value in call_metadata)
         if not key:
             return self
         with self._lock:

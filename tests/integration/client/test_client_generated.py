@@ -360,7 +360,7 @@ def test_futures_whose_calls_send_the_same_share_them(side: Any) -> None:
     operations = side.client()
     ada, bob = [("authorization", "ada")], [("authorization", "bob")]
     one = operations.attach("operations/1", call_metadata=ada)
-    same = operations.attach("operations/1", call_metadata=tuple(ada))
+    same = operations.attach("operations/1", call_metadata=(["authorization", "ada"],))
     other = operations.attach("operations/1", call_metadata=bob)
     plain = operations.attach("operations/1")
     assert one._watcher is same._watcher
