@@ -7,9 +7,9 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from lro_grpc._client.answer import Answer
 from lro_grpc._client.calls import cancel_call, delete_call, pause_call, resume_call, terminate_call
 from lro_grpc._client.future_state import FutureState
+from lro_grpc._client.lazy_coroutine import LazyCoroutine
 from lro_grpc._client.payloads import MetadataT, ResponseT
 from lro_grpc._client.plan import RPC_TIMEOUT
 from lro_grpc._errors import LroError
@@ -62,7 +62,7 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
         await self._watcher.wait(timeout)
         return self._result()
 
-    def exception(self, timeout: Duration | None = None) -> Answer[LroError | None]:
+    def exception(self, timeout: Duration | None = None) -> LazyCoroutine[LroError | None]:
         """Waits until the operation is done and returns the error that it ended with.
 
         Arguments, result and errors are those of ``OperationFuture.exception``.
@@ -72,9 +72,9 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
             await self._watcher.wait(timeout)
             return self._exception()
 
-        return Answer(wait, known=self.operation.HasField("error"))
+        return LazyCoroutine(wait, known=self.operation.HasField("error"))
 
-    def done(self) -> Answer[bool]:
+    def done(self) -> LazyCoroutine[bool]:
         """Whether the operation is done, by at most one Get, as ``OperationFuture.done``.
 
         Not awaited, it is true if the operation is known to be done, or a wait of a callback has
@@ -85,20 +85,20 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
             await self._watcher.refresh()
             return self.operation.done
 
-        return Answer(refresh, known=self.operation.done or self._has_failed)
+        return LazyCoroutine(refresh, known=self.operation.done or self._has_failed)
 
     async def running(self) -> bool:
         """Whether the operation is not done; refreshed as by ``done()``."""
         return not await self.done()
 
-    def cancelled(self) -> Answer[bool]:
+    def cancelled(self) -> LazyCoroutine[bool]:
         """Whether the operation ended by being cancelled; refreshed as by ``done()``."""
 
         async def refresh() -> bool:
             await self._watcher.refresh()
             return self._is_cancelled()
 
-        return Answer(refresh, known=self._is_cancelled())
+        return LazyCoroutine(refresh, known=self._is_cancelled())
 
     async def cancel(self) -> bool:
         """Asks the server to cancel the operation, as ``OperationFuture.cancel``."""

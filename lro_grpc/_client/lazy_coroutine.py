@@ -1,4 +1,4 @@
-"""The answer of a call that is made once it is awaited, and until then what is known already."""
+"""A coroutine that begins when it is awaited, and until then says what is known already."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Answer(Coroutine[Any, Any, T_co]):
+class LazyCoroutine(Coroutine[Any, Any, T_co]):
     """A coroutine that begins when it is awaited, and is true or false before.
 
     ``asyncio.wait`` asks a future for ``done()`` and awaits nothing. It gets what is known without
