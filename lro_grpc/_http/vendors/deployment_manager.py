@@ -6,9 +6,8 @@ with a page of them. A method that starts operations below ``/deploymentmanager/
 ``google.api.http`` rule, answers with the operation in this dialect.
 
 **List.** ``maxResults`` (0 to 500), ``pageToken``, and ``filter``, see ``deployment_filter``.
-``orderBy`` is ``name``, the default, or
-``creationTimestamp desc``; of a server behind a channel, which lists in no other order, it is the
-latter alone.
+``orderBy`` is ``name``, the default, or ``creationTimestamp desc``; of a server behind a channel,
+which lists in no other order, it is the latter alone.
 """
 
 from __future__ import annotations
