@@ -231,6 +231,16 @@ async def test_close_commits_what_was_asked_for_before(path):
         assert [await store.read(one.name) for one in made] == made
 
 
+async def test_close_makes_all_commits_that_it_takes(path, monkeypatch):
+    monkeypatch.setattr("lro_grpc._stores.sqlite.writer._MAX_CALLS", 10)
+    async with opened(path) as store:
+        calls = [asyncio.ensure_future(store.create(new(f"op-{n}"))) for n in range(50)]
+        await asyncio.sleep(0)
+    made = await asyncio.gather(*calls)
+    async with opened(path) as store:
+        assert [await store.read(one.name) for one in made] == made
+
+
 LOOP_ENDS = """
 import asyncio, sys
 from lro_grpc.stores import SqliteStore

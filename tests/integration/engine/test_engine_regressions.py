@@ -134,6 +134,15 @@ async def test_what_is_overdue_and_cannot_be_ended_keeps_no_sweep_busy(world):
     assert response_of(await world.done(await world.create())) == "run"
 
 
+async def test_a_sweep_logs_each_loss_once(shared_world, caplog):
+    await shared_world.start(handler(never, method=OTHER_METHOD))
+    name = await shared_world.create()
+    await shared_world.apply(name, Claim(int(LEASE * MICROS)))
+    await shared_world.pass_time(LEASE + 2 * SWEEP)
+    lost = [one for one in caplog.records if "lost its worker" in one.message]
+    assert [vars(one)["operation"] for one in lost] == [name]
+
+
 async def test_a_sweep_logs_an_end_once(world, caplog):
     """Not again when what has ended is removed."""
     caplog.set_level(logging.INFO)
