@@ -36,7 +36,7 @@ def json_response(
 _HEADERS = {"cache-control": "no-store"}
 
 
-def poll_headers(metadata: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+def poll_headers(metadata: Iterable[tuple[str, str | bytes]]) -> Mapping[str, str]:
     """Returns the headers of a response with one operation, or a job.
 
     They have ``Retry-After``, in whole seconds, if the server recommends a pause (P5): while the
@@ -45,7 +45,7 @@ def poll_headers(metadata: Iterable[tuple[str, str]]) -> Mapping[str, str]:
     Args:
         metadata: The initial metadata of the call's answer.
     """
-    millis = dict(metadata).get(POLL_AFTER, "")
+    millis = str(dict(metadata).get(POLL_AFTER, ""))
     # More digits are more than anyone waits.
     return _retry_after(int(millis[:12]) / 1000) if millis.isdecimal() else {}
 

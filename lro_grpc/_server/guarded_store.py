@@ -264,7 +264,7 @@ class GuardedStore:
     async def _caller(self, call: Call) -> str:
         if self._identify is None:
             return ""
-        context = HookContext(call.context)
+        context = HookContext(call)
         caller = await self._call_hook("identify", self._identify, context)
         context.raise_if_refused()
         if not isinstance(caller, str):

@@ -17,7 +17,8 @@ or async as the function itself is, not as the server is: any service runs on ei
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -30,6 +31,8 @@ from lro_grpc._runtime.threads import BoundedThreads
 from lro_grpc._server.hooks import result_of
 from lro_grpc._server.limits import Share
 from lro_grpc._server.rpc.hook_context import Aborted, AsyncHookContext, HookContext
+
+_log = logging.getLogger("lro_grpc")
 
 EMPTY = b""
 """A serialized ``google.protobuf.Empty``."""
@@ -116,12 +119,14 @@ class Call:
         """The caller, as ``identify`` returned it; empty without one, and before the guard."""
         self.check_again: Callable[[], Awaitable[None]] | None = None
         """Lets the RPC in once more, as ``Admitted`` does; None until the guard has let it in."""
-        self.headers: list[tuple[str, str]] = []
+        self.headers: list[tuple[str, str | bytes]] = []
         """Initial metadata to answer with."""
         self.record: Record | None = None
         """The record of the operation that the RPC is answered with, where it was at hand."""
         self._waiters = waiters
         self._waits = False
+        self._at_end: list[Callable[[], None]] = []
+        self._has_ended = False
 
     def metadata(self) -> Iterable[tuple[str, str | bytes]]:
         """Returns the metadata that the caller has sent along."""
@@ -148,10 +153,30 @@ class Call:
             raise self._waiters.refusal(self.caller, self.method)
 
     def end(self) -> None:
-        """Gives back the place of the RPC, if it has one."""
+        """Gives back the place of the RPC, if it has one, and calls what is to be called then."""
         self.check_again = None  # it refers to this call
+        self._has_ended = True
         if self._waits:
             self._waiters.leave(self.caller)
+        while self._at_end:
+            callback = self._at_end.pop()
+            try:
+                with only_errors("a callback of the RPC's context"):
+                    callback()
+            except Exception:  # noqa: BLE001 - the log has it
+                _log.exception("a callback of the context of %s has failed", self.method)
+
+    def at_end(self, callback: Callable[[], None]) -> bool:
+        """Has a function called at the end of the RPC; returns False if that has come."""
+        if self._has_ended:
+            return False
+        self._at_end.append(callback)
+        return True
+
+    def take_headers(self) -> Sequence[tuple[str, str | bytes]]:
+        """Returns the initial metadata to send now: once."""
+        taken, self.headers = self.headers, []
+        return taken
 
     async def run(
         self,
@@ -179,7 +204,7 @@ class Call:
                 " try again later",
                 subject=self.method,
             )
-        context = (AsyncHookContext if is_async else HookContext)(self.context, self.caller)
+        context = (AsyncHookContext if is_async else HookContext)(self)
 
         def call() -> Any:
             with only_errors(what):

@@ -182,11 +182,10 @@ class AioHandlers(MethodHandlers):
         async def handle(body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
             call = Call(context, method.name, self._waiters)
             try:
-                answer = await _or_abort(method.behavior(body, call), method, context)
+                answer = await _or_abort(method.behavior(body, call), method, context, call)
             finally:
                 call.end()
-            if call.headers:
-                await context.send_initial_metadata(tuple(call.headers))
+            await _send_headers_async(call, context)
             return answer
 
         return grpc.unary_unary_rpc_method_handler(handle, **self._serializers(method))
@@ -199,7 +198,8 @@ class AioHandlers(MethodHandlers):
             try:
                 async with contextlib.aclosing(method.behavior(body, call)) as messages:
                     while True:
-                        message = await _or_abort(anext(messages, None), method, context)
+                        message = await _or_abort(anext(messages, None), method, context, call)
+                        await _send_headers_async(call, context)
                         if message is None:
                             return
                         yield message
@@ -217,13 +217,23 @@ class AioHandlers(MethodHandlers):
         return grpc.unary_stream_rpc_method_handler(handle, **self._serializers(method))
 
 
+async def _send_headers_async(call: Call, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    """Sends the initial metadata of a call, if there is any."""
+    if call.headers:
+        await context.send_initial_metadata(tuple(call.take_headers()))
+
+
 async def _or_abort(
-    answer: Awaitable[T], method: RpcMethod, context: grpc.aio.ServicerContext[Any, Any]
+    answer: Awaitable[T],
+    method: RpcMethod,
+    context: grpc.aio.ServicerContext[Any, Any],
+    call: Call,
 ) -> T:
     """Awaits an answer of the service; an error that it raises instead ends the RPC."""
     try:
         return await answer
     except Exception as error:
+        await _send_headers_async(call, context)
         await context.abort(*abort_arguments(error, method.name, method.error_domain))
         raise
 
@@ -248,7 +258,7 @@ class SyncHandlers(MethodHandlers):
 
             def refuse(body: bytes, context: grpc.ServicerContext) -> bytes:
                 del body
-                with _aborting(method, context):
+                with _aborting(method, context, Call(context, method.name, self._waiters)):
                     raise _not_started()
 
             # There is no loop yet, and a thread of one would have no end.
@@ -262,10 +272,9 @@ class SyncHandlers(MethodHandlers):
 
         def handle(body: bytes, context: grpc.ServicerContext) -> bytes:
             call = Call(context, method.name, self._waiters)
-            with _aborting(method, context):
+            with _aborting(method, context, call):
                 answer = self._begin(serve(body, call), context).result()
-            if call.headers:
-                context.send_initial_metadata(tuple(call.headers))
+            _send_headers(call, context)
             return answer
 
         return grpc.unary_unary_rpc_method_handler(handle, **self._serializers(method))
@@ -282,10 +291,12 @@ class SyncHandlers(MethodHandlers):
         def handle(body: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
             call = Call(context, method.name, self._waiters)
             handover = _Handover()
-            with _aborting(method, context):
+            with _aborting(method, context, call):
                 serving = self._begin(serve(body, call, handover), context)
                 serving.add_done_callback(lambda _: handover.end())
-                yield from handover
+                for message in handover:
+                    _send_headers(call, context)
+                    yield message
                 serving.result()
 
         return grpc.unary_stream_rpc_method_handler(handle, **self._serializers(method))
@@ -332,8 +343,14 @@ class _Handover:
                 taken.set_result(None)
 
 
+def _send_headers(call: Call, context: grpc.ServicerContext) -> None:
+    """Sends the initial metadata of a call, if there is any."""
+    if call.headers:
+        context.send_initial_metadata(tuple(call.take_headers()))
+
+
 @contextlib.contextmanager
-def _aborting(method: RpcMethod, context: grpc.ServicerContext) -> Iterator[None]:
+def _aborting(method: RpcMethod, context: grpc.ServicerContext, call: Call) -> Iterator[None]:
     """Ends the RPC with the error that is raised within."""
     try:
         yield
@@ -341,5 +358,6 @@ def _aborting(method: RpcMethod, context: grpc.ServicerContext) -> Iterator[None
         context.abort(grpc.StatusCode.CANCELLED, "the caller is gone")
     except Exception as error:  # noqa: BLE001 - the caller sees it
         code, message, trailers = abort_arguments(error, method.name, method.error_domain)
+        _send_headers(call, context)
         context.set_trailing_metadata(trailers)
         context.abort(code, message)

@@ -2,15 +2,22 @@
 
 An abort of gRPC's own cannot be taken back. But a request that was sent twice may be refused only
 because its first sending was faster; then the answer is the operation that this one has started.
+
+What a context of ``grpc.aio`` and one of a ``grpc.server`` do in different ways is done here, by
+the call: either kind of function runs on either kind of server, and behind the gateway.
 """
 
 from __future__ import annotations
 
 import abc
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 import grpc.aio
+
+if TYPE_CHECKING:
+    from lro_grpc._server.rpc.call import Call
 
 Trailers = tuple[tuple[str, str | bytes], ...]
 
@@ -54,16 +61,16 @@ class HookContext:
     """A ServicerContext for a ``def``; passes everything on but what refuses the request.
 
     Args:
-        context: The RPC's own.
-        caller: The caller, as far as it is known.
+        call: The RPC.
     """
 
-    def __init__(self, context: Any, caller: str = "") -> None:
-        self.caller = caller
+    def __init__(self, call: Call) -> None:
+        self.caller = call.caller
         """The caller, as ``identify`` returned it; empty without one, or in ``identify``."""
         self.is_over = False
         """Whether nobody waits for the function any more."""
-        self._context = context
+        self._call = call
+        self._context = call.context
         self._code: grpc.StatusCode | None = None
         self._details = ""
         self._trailers: Trailers = ()
@@ -74,6 +81,14 @@ class HookContext:
     def is_active(self) -> bool:
         """Returns whether the RPC goes on; no context of a ``grpc.aio`` server says so itself."""
         return not self.is_over
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        """Has a function called when the RPC is over; returns whether it will be."""
+        return self._call.at_end(callback)
+
+    def send_initial_metadata(self, initial_metadata: Trailers) -> Any:
+        """Adds initial metadata, which are sent with the answer."""
+        self._call.headers += initial_metadata
 
     def set_code(self, code: grpc.StatusCode) -> None:
         """Sets the RPC's code; one other than OK refuses the request."""
@@ -114,6 +129,23 @@ class HookContext:
 @AsyncPrepareContext.register
 class AsyncHookContext(HookContext):
     """A ServicerContext for an ``async def``: aborting is awaited."""
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """Has a function called with the context when the RPC is over; at once if it is."""
+        if not self._call.at_end(lambda: callback(self)):
+            callback(self)
+
+    def done(self) -> bool:
+        """Returns whether the RPC is over."""
+        return self.is_over
+
+    def cancelled(self) -> bool:
+        """Returns whether the RPC is over while the function runs: its caller is gone."""
+        return self.is_over
+
+    async def send_initial_metadata(self, initial_metadata: Trailers) -> None:
+        """Adds initial metadata, which are sent with the answer."""
+        self._call.headers += initial_metadata
 
     async def abort(
         self, code: grpc.StatusCode, details: str = "", trailing_metadata: Trailers = ()

@@ -43,7 +43,7 @@ class Answer:
 
     body: bytes
     """The serialized message."""
-    headers: Sequence[tuple[str, str]] = ()
+    headers: Sequence[tuple[str, str | bytes]] = ()
     """Its initial metadata."""
     record: Record | None = None
     """The record of the operation that it is, where there is one: it holds more than that."""

@@ -21,10 +21,12 @@ from typing import Any
 
 import grpc
 from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 
 from lro_grpc import paging
 from lro_grpc._errors import (
+    ConfigurationError,
     InvalidNameError,
     InvalidPageTokenError,
     LroError,
@@ -43,6 +45,15 @@ _THREADS = 64
 
 _WAITING = 1000
 """Calls that may wait for such a thread; one beyond them is refused."""
+
+_ANSWERS: Mapping[str, type[Message]] = {
+    "GetOperation": operations_pb2.Operation,
+    "WaitOperation": operations_pb2.Operation,
+    "CancelOperation": empty_pb2.Empty,
+    "DeleteOperation": empty_pb2.Empty,
+    "ListOperations": operations_pb2.ListOperationsResponse,
+}
+"""The types of the methods' answers."""
 
 _Ask = Callable[[Any, Call], Coroutine[Any, Any, Any]]
 """Asks the servicer, and returns its response."""
@@ -196,7 +207,7 @@ class Fallback:
         """Asks the servicer, and returns its response."""
         function = getattr(self._servicer, method)
         try:
-            return await call.run(method, function, request, threads or self._threads)
+            answer = await call.run(method, function, request, threads or self._threads)
         except grpc.RpcError as error:
             called: Any = error
             if isinstance(error, LroError) or not hasattr(called, "trailing_metadata"):
@@ -204,3 +215,10 @@ class Fallback:
             # The servicer has called another server, whose error is the RPC's.
             trailers = called.trailing_metadata() or ()
             raise Aborted(called.code(), called.details() or "", tuple(trailers)) from error
+        expected = _ANSWERS[method]
+        if not isinstance(answer, expected):
+            raise ConfigurationError(
+                f"{method} of the fallback returned {type(answer).__qualname__}; return"
+                f" {expected.DESCRIPTOR.full_name}"
+            )
+        return answer

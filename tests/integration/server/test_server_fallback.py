@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import queue
 import threading
 from collections.abc import Callable
 from concurrent import futures
@@ -245,6 +246,84 @@ def test_an_error_of_the_servicers_own_is_an_incident(
     assert (failure.code, failure.message) == (grpc.StatusCode.ABORTED, "not now")
     assert refused(lambda: server.delete(OLD[0])).code is grpc.StatusCode.INTERNAL
     assert len(errors_logged(caplog)) == 2
+
+
+@pytest.mark.parametrize("handler_keyword", ["def"], indirect=True)
+@pytest.mark.parametrize("wrong", [empty_pb2.Empty(), Instance(name="no operation"), b"", None])
+def test_an_answer_of_another_type_is_no_answer(
+    serve: Serve, held: Held, wrong: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Wrong(operations_pb2_grpc.OperationsServicer):
+        def GetOperation(self, request: Any, context: Any) -> Any:
+            return wrong
+
+        async def ListOperations(self, request: Any, context: Any) -> Any:
+            return wrong
+
+    server = serve(held.servicer(), attach={"fallback": Wrong()})
+    for call, declared in (
+        (lambda: server.get(OLD[0]), "google.longrunning.Operation"),
+        (lambda: server.list(), "google.longrunning.ListOperationsResponse"),
+    ):
+        failure = refused(call)
+        assert failure.code is grpc.StatusCode.INTERNAL
+        assert failure.message.endswith(f"returned {type(wrong).__name__}; return {declared}")
+
+
+@pytest.mark.parametrize("handler_keyword", ["def"], indirect=True)
+def test_a_context_is_that_of_the_method_whatever_the_server(serve: Serve, held: Held) -> None:
+    over: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    class Uses(operations_pb2_grpc.OperationsServicer):
+        def GetOperation(self, request: Any, context: Any) -> Any:
+            context.send_initial_metadata((("sent-by", "get"),))
+            assert context.add_callback(lambda: over.put("get"))
+            return operations_pb2.Operation(name=request.name)
+
+        async def CancelOperation(self, request: Any, context: Any) -> Any:
+            await context.send_initial_metadata((("sent-by", "cancel"),))
+            assert (context.done(), context.cancelled()) == (False, False)
+            context.add_done_callback(lambda _: over.put("cancel"))
+            return empty_pb2.Empty()
+
+        def DeleteOperation(self, request: Any, context: Any) -> Any:
+            context.send_initial_metadata((("sent-by", "delete"),))
+            context.abort(grpc.StatusCode.ABORTED, "not yet")
+
+    server = serve(held.servicer(), attach={"fallback": Uses()})
+    stub = operations_pb2_grpc.OperationsStub(server.channel)
+    for method in ("Get", "Cancel"):
+        request = getattr(operations_pb2, f"{method}OperationRequest")(name=OLD[0])
+        _, call = getattr(stub, f"{method}Operation").with_call(request, timeout=20)
+        assert ("sent-by", method.lower()) in call.initial_metadata()
+        assert over.get(timeout=20) == method.lower()
+    call = stub.DeleteOperation.future(
+        operations_pb2.DeleteOperationRequest(name=OLD[0]), timeout=20
+    )
+    assert call.code() is grpc.StatusCode.ABORTED
+    assert ("sent-by", "delete") in call.initial_metadata()
+
+
+@pytest.mark.parametrize("handler_keyword", ["def"], indirect=True)
+def test_a_wait_is_woken_when_its_caller_is_gone(
+    serve: Serve, held: Held, caplog: pytest.LogCaptureFixture
+) -> None:
+    began, ended = threading.Event(), threading.Event()
+
+    class Waits(operations_pb2_grpc.OperationsServicer):
+        def WaitOperation(self, request: Any, context: Any) -> Any:
+            context.add_callback(ended.set)
+            context.add_callback(lambda: 1 / 0)
+            began.set()
+            assert ended.wait(20)
+            return operations_pb2.Operation()
+
+    server = serve(held.servicer(), attach={"fallback": Waits()})
+    waiting = server.waiting(OLD[0], 600)
+    assert began.wait(20)
+    waiting.cancel()
+    assert ended.wait(20)
+    assert len(errors_logged(caplog)) == 1
 
 
 @pytest.mark.parametrize("handler_keyword", ["def"], indirect=True)

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import queue
 import threading
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -302,6 +303,28 @@ def test_a_prepare_that_agrees_names_the_target(serve: Serve, prepare_keyword: s
 def test_a_prepare_may_return_nothing(serve: Serve, prepare_keyword: str) -> None:
     server, _ = prepared_by(serve, prepare_keyword, lambda _, __: None)
     assert server.done(server.create().name).HasField("response")
+
+
+def test_a_prepare_sends_initial_metadata_beside_the_servers_own(
+    serve: Serve, prepare_keyword: str
+) -> None:
+    more = (("quota-left", "7"), ("cost-bin", b"\xff"))
+
+    def prepare(self: Any, request: Any, context: Any) -> None:
+        context.send_initial_metadata(more)
+
+    async def prepare_async(self: Any, request: Any, context: Any) -> None:
+        await context.send_initial_metadata(more)
+
+    run, _ = counting()
+    chosen = prepare if prepare_keyword == "def" else prepare_async
+    server = serve(fleet("CreateInstance", run, prepare=chosen), poll_after=timedelta(seconds=2))
+    operation, call = server.fleet.CreateInstance.with_call(
+        fleet_service_pb2.CreateInstanceRequest(parent=PARENT), timeout=SECONDS
+    )
+    assert operation.name
+    sent = dict(call.initial_metadata())
+    assert sent == {**dict(more), "lro-poll-after-ms": "2000"}
 
 
 def test_a_prepare_raises_an_lro_error_with_details(
