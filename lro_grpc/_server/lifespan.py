@@ -315,10 +315,7 @@ class Lifespan:
         Args:
             stop_server: Stops the gRPC server and returns when it has.
         """
-        thread = self._loop_thread()
-        thread.run(self.stop(lambda: asyncio.to_thread(stop_server)))
-        thread.close()
-        self._thread = None
+        self._end_sync(self.stop, stop_server)
 
     async def lose_worker(self) -> None:
         """Gives up all that runs, as a lost worker would, and has it begin again: for tests."""
@@ -334,6 +331,7 @@ class Lifespan:
             stop_server: Stops the gRPC server at once.
         """
         assert self._engine is not None, "a crash comes after start"
+        self._is_serving = False
         self._loop = None
         self._engine.stop_claiming()
         self._engine.give_up()
@@ -351,8 +349,15 @@ class Lifespan:
         Args:
             stop_server: Stops the gRPC server at once.
         """
+        self._end_sync(self.crash, stop_server)
+
+    def _end_sync(
+        self,
+        end: Callable[[Callable[[], Awaitable[object]]], Coroutine[Any, Any, None]],
+        stop_server: Callable[[], object],
+    ) -> None:
         thread = self._loop_thread()
-        thread.run(self.crash(lambda: asyncio.to_thread(stop_server)))
+        thread.run(end(lambda: asyncio.to_thread(stop_server)))
         thread.close()
         self._thread = None
 

@@ -188,6 +188,8 @@ def test_another_attempt_begins_after_a_crash_or_a_lost_worker(
         getattr(served, harm)()
         assert future.result(timeout=timedelta(seconds=20)).name == "of attempt 2"
         assert (served.operations is before) == (harm == "lose_worker")
+        assert served.operations.is_serving
+        assert before.is_serving == (harm == "lose_worker")
         assert builds.stopped == [lro_grpc.StopReason.LEASE_LOST]
         again = served.client.future(stub.CreateInstance(REQUEST, wait_for_ready=True))
         assert again.name != future.name
