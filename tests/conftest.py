@@ -37,5 +37,5 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _has_room(folder: Path) -> bool:
-    is_ours = folder.is_dir() and os.access(folder, os.W_OK)
-    return is_ours and shutil.disk_usage(folder).free >= LEAST_BYTES
+    is_writable = folder.is_dir() and os.access(folder, os.W_OK)
+    return is_writable and shutil.disk_usage(folder).free >= LEAST_BYTES
