@@ -263,9 +263,9 @@ def call_steps(
         assert reply is not None
         if reply.error is None:
             return reply.message
-        pause = _pause(next(pauses), reply, random)
         if attempt == attempts or reply.error.code not in codes_of(retry):
             raise reply.error
+        pause = _pause(next(pauses), reply, random)
         if end is not None:
             left = end - clock() - pause
             if left <= 0:
