@@ -134,15 +134,18 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
             async for operation in states:
                 yield self._update(operation)
 
-    def concurrent(self) -> asyncio.Task[ResponseT]:
+    def concurrent(self, timeout: Duration | None = None) -> asyncio.Task[ResponseT]:
         """Returns a task of the running event loop that ends as ``result()`` does.
 
         Cancelling it ends the wait, not the operation.
 
+        Args:
+            timeout: As for ``result``.
+
         Raises:
             RuntimeError: If no event loop is running.
         """
-        return asyncio.get_running_loop().create_task(self.result())
+        return asyncio.get_running_loop().create_task(self.result(timeout))
 
     def add_done_callback(
         self, callback: Callable[[AsyncOperationFuture[ResponseT, MetadataT]], object]

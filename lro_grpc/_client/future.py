@@ -204,13 +204,16 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
             if not sys.is_finalizing():
                 SCHEDULER.submit(_close(states))
 
-    def concurrent(self) -> concurrent.futures.Future[ResponseT]:
+    def concurrent(self, timeout: Duration | None = None) -> concurrent.futures.Future[ResponseT]:
         """Returns a future of the standard library that ends as ``result()`` does.
 
         It fits ``concurrent.futures.wait`` and the like; in asyncio, ``asyncio.wrap_future``
         makes it awaitable. Cancelling it ends the wait, not the operation.
+
+        Args:
+            timeout: As for ``result``.
         """
-        return SCHEDULER.submit(self._ended())
+        return SCHEDULER.submit(self._ended(as_timeout(timeout)))
 
     def add_done_callback(
         self, callback: Callable[[OperationFuture[ResponseT, MetadataT]], object]
@@ -264,8 +267,8 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
         if not self.operation.done:
             SCHEDULER.run(self._watcher.wait(timeout))
 
-    async def _ended(self) -> ResponseT:
-        await self._watcher.wait(None)
+    async def _ended(self, timeout: Duration | None) -> ResponseT:
+        await self._watcher.wait(timeout)
         return self._result()
 
 

@@ -18,7 +18,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 import lro_grpc
 from lro_grpc._client.async_operations import AsyncOperationsClient
 from lro_grpc._client.operations import OperationsClient
-from lro_grpc._errors import LroError, OperationFailedError
+from lro_grpc._errors import LroError, OperationFailedError, OperationTimeoutError
+from lro_grpc._runtime.backoff import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,6 +94,76 @@ def test_a_wait_has_its_time(side: Side, fake: FakeOperations, futures: list[Any
     for timeout in (timedelta(0), timedelta(seconds=-1), 0, -1, 0.01):
         done, not_done = wait(side, futures[1:], timeout=timeout)
         assert (done, not_done) == (set(), set(futures[1:]))
+
+
+@pytest.fixture
+def last_polled(side: Side, fake: FakeOperations) -> list[Any]:
+    """Futures that are polled once, not done, and not again before their time is over."""
+    fake.always(WAIT, grpc.StatusCode.UNIMPLEMENTED)
+    fake.script(GET, *[lambda request, context: operation(request.name)] * len(NAMES))
+    client = side.client(backoff=Backoff(initial=60, maximum=60), random=lambda: 1.0)
+    return [client.attach(name) for name in NAMES]
+
+
+def test_a_wait_ends_with_last_polls(
+    side: Side, fake: FakeOperations, last_polled: list[Any]
+) -> None:
+    finish(fake, 0, 2)
+    finish(fake, 3, error=5)
+    fake.put(operation(NAMES[1]))
+    done, not_done = wait(side, last_polled, timeout=SHORT)
+    assert (done, not_done) == (set(last_polled) - {last_polled[1]}, {last_polled[1]})
+    assert fake.count(GET) == 2 * len(NAMES)
+
+
+@pytest.mark.parametrize("return_when", [FIRST_COMPLETED, FIRST_EXCEPTION])
+def test_a_wait_for_the_first_ends_with_all_last_polls(
+    side: Side, fake: FakeOperations, last_polled: list[Any], return_when: str
+) -> None:
+    for name in NAMES[:3]:
+        fake.put(operation(name))
+    finish(fake, 3)
+    done, not_done = wait(side, last_polled, timeout=SHORT, return_when=return_when)
+    assert (done, not_done) == ({last_polled[3]}, set(last_polled[:3]))
+
+
+def test_they_are_completed_by_their_last_polls(
+    side: Side, fake: FakeOperations, last_polled: list[Any]
+) -> None:
+    finish(fake, 0, 1, 2, 3)
+    coming = side.items(as_completed(side, last_polled, timeout=SHORT))
+    assert set(coming) == set(last_polled)
+    assert len(coming) == len(NAMES)
+
+
+def test_last_polls_do_not_find_all_completed(
+    side: Side, fake: FakeOperations, last_polled: list[Any]
+) -> None:
+    finish(fake, 0, 1)
+    fake.put(operation(NAMES[2]))
+    fake.put(operation(NAMES[3]))
+    coming = as_completed(side, last_polled, timeout=SHORT)
+    assert {side.next(coming), side.next(coming)} == set(last_polled[:2])
+    with pytest.raises(TimeoutError, match=r"2 \(of 4\) futures unfinished in 0:00:00\.2"):
+        side.next(coming)
+
+
+def test_no_time_is_one_get_each(side: Side, fake: FakeOperations, futures: list[Any]) -> None:
+    finish(fake, 0, 3)
+    assert wait(side, futures, timeout=0) == ({futures[0], futures[3]}, set(futures[1:3]))
+    assert fake.calls == [GET] * 4
+    with pytest.raises(TimeoutError, match=r"2 \(of 4\) futures unfinished"):
+        side.items(as_completed(side, futures, timeout=-1))
+
+
+def test_last_polls_have_an_end(side: Side, fake: FakeOperations, futures: list[Any]) -> None:
+    fake.always(WAIT, grpc.StatusCode.UNIMPLEMENTED)
+    fake.always(GET, fake.hang)
+    assert wait(side, futures, timeout=SHORT) == (set(), set(futures))
+    with pytest.raises(TimeoutError, match=r"4 \(of 4\) futures unfinished"):
+        side.items(as_completed(side, futures, timeout=SHORT))
+    for _ in range(fake.count(GET)):
+        side.until_gone(fake, GET)
 
 
 def test_the_longest_time_there_is(side: Side, fake: FakeOperations, futures: list[Any]) -> None:
@@ -185,6 +256,18 @@ def test_standard_futures_may_be_among_them(
     assert not other.done()
     other.set_result(1)
     assert set(side.items(as_completed(side, everything, timeout=LONG))) == set(everything)
+
+
+def test_a_standard_future_may_end_with_a_time_of_its_own(
+    side: Side, fake: FakeOperations, futures: list[Any]
+) -> None:
+    async def too_long() -> Any:
+        await futures[0].result(0)
+
+    ended: Any = concurrent.futures.Future()
+    ended.set_exception(OperationTimeoutError("late", operation=operation(), elapsed=SHORT))
+    other = too_long() if side.is_async else ended
+    assert wait(side, [other, *futures], timeout=SHORT) == ({other}, set(futures))
 
 
 # --- what the standard library makes of them ---
