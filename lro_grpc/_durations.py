@@ -34,14 +34,18 @@ def as_timedelta(option: str, value: object) -> timedelta:
     raise ValueError(f"{option} is {value!r}; give a timedelta, or a finite number of seconds")
 
 
-def as_timeout(timeout: Duration | None) -> timedelta | None:
+def as_timeout(timeout: Duration | None, option: str = "timeout") -> timedelta | None:
     """Returns the timeout of a call or a wait; None for none.
 
     One below zero is over already, as zero is: so the futures of the standard library have it, and
     so it may be the rest of a longer time.
 
+    Args:
+        timeout: Its value.
+        option: Its name.
+
     Raises:
         TypeError: If it is neither a timedelta nor a number nor None.
         ValueError: If it is NaN or infinite.
     """
-    return None if timeout is None else max(as_timedelta("timeout", timeout), timedelta(0))
+    return None if timeout is None else max(as_timedelta(option, timeout), timedelta(0))

@@ -9,10 +9,8 @@ from google.longrunning import operations_pb2
 
 from lro_grpc._client.async_future import AsyncOperationFuture
 from lro_grpc._client.calls import (
-    PageRequests,
     cancel_call,
     delete_call,
-    list_call,
     operation_of,
     pause_call,
     resume_call,
@@ -20,12 +18,15 @@ from lro_grpc._client.calls import (
     terminate_call,
 )
 from lro_grpc._client.connection import AsyncConnection, CallMetadata
+from lro_grpc._client.listing import Listing
 from lro_grpc._client.plan import RPC_TIMEOUT, get_call
 from lro_grpc._client.session import ChannelSession, Session, WaitMode
+from lro_grpc._durations import as_timeout
 from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, DEFAULT_RETRY, Backoff, Retry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from datetime import timedelta
 
     import grpc.aio
 
@@ -122,6 +123,7 @@ class AsyncOperationsClient:
         page_token: str = "",
         return_partial_success: bool = False,
         timeout: Duration | None = RPC_TIMEOUT,
+        total_timeout: Duration | None = None,
     ) -> AsyncOperationPager:
         """Lists operations, for ``async for``. It is not awaited, for it makes no RPC by itself."""
         request = operations_pb2.ListOperationsRequest(
@@ -131,7 +133,12 @@ class AsyncOperationsClient:
             page_token=page_token,
             return_partial_success=return_partial_success,
         )
-        return AsyncOperationPager(self._session, request, timeout)
+        return AsyncOperationPager(
+            self._session,
+            request,
+            as_timeout(timeout),
+            as_timeout(total_timeout, "total_timeout"),
+        )
 
     async def cancel(self, name: str, *, timeout: Duration | None = RPC_TIMEOUT) -> None:
         """Asks the server to cancel an operation, which may succeed nevertheless (P8)."""
@@ -169,11 +176,13 @@ class AsyncOperationPager:
         self,
         session: Session,
         request: operations_pb2.ListOperationsRequest,
-        timeout: Duration | None,
+        timeout: timedelta | None,
+        total_timeout: timedelta | None,
     ) -> None:
         self._session = session
         self._request = request
         self._timeout = timeout
+        self._total_timeout = total_timeout
 
     async def __aiter__(self) -> AsyncIterator[operations_pb2.Operation]:
         """Yields every operation, page after page."""
@@ -183,8 +192,6 @@ class AsyncOperationPager:
 
     async def pages(self) -> AsyncIterator[operations_pb2.ListOperationsResponse]:
         """Yields every page as the server sent it; one may be empty before the end (S12)."""
-        requests = PageRequests(self._request)
-        while requests.next is not None:
-            page = await self._session.call(list_call(requests.next, self._timeout))
+        listing = Listing(self._session, self._request, self._timeout, self._total_timeout)
+        while (page := await listing.page()) is not None:
             yield page
-            requests.take_in(page)

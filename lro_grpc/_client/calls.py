@@ -9,7 +9,6 @@ from google.longrunning import operations_pb2
 from lro.v1 import operation_control_service_pb2
 from lro_grpc._client.plan import RPC_TIMEOUT, Call, wait_call
 from lro_grpc._durations import Duration, as_timeout
-from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError, cut
 from lro_grpc._runtime.clock import LONGEST
 
 if TYPE_CHECKING:
@@ -20,10 +19,6 @@ if TYPE_CHECKING:
         | operation_control_service_pb2.ResumeOperationResponse
         | operation_control_service_pb2.TerminateOperationResponse
     )
-
-
-_MOST_EMPTY_PAGES = 1000
-"""How many pages in a row may be empty: a filter may find nothing for long, but not for ever."""
 
 
 def single_wait_call(name: str, timeout: Duration | None) -> Call:
@@ -76,49 +71,3 @@ def operation_of(response: _ControlResponse, name: str) -> operations_pb2.Operat
         name: The operation's name; all that is known of it then.
     """
     return response.operation if response.operation.name else operations_pb2.Operation(name=name)
-
-
-def list_call(request: operations_pb2.ListOperationsRequest, timeout: Duration | None) -> Call:
-    """Asks for one page of operations (P10)."""
-    return Call("ListOperations", request, as_timeout(timeout))
-
-
-class PageRequests:
-    """The requests of a list, each for the page after the one before (S14).
-
-    Attributes:
-        next: The request for the next page; None at the end.
-
-    Args:
-        first: The request for the first page.
-    """
-
-    def __init__(self, first: operations_pb2.ListOperationsRequest) -> None:
-        self.next: operations_pb2.ListOperationsRequest | None = first
-        self._empty = 0
-
-    def take_in(self, page: operations_pb2.ListOperationsResponse) -> None:
-        """Goes on to the page after this one.
-
-        Raises:
-            LroError: If pages without an operation follow each other without an end.
-        """
-        assert self.next is not None
-        if not page.next_page_token:
-            self.next = None
-            return
-        self._empty = 0 if page.operations else self._empty + 1
-        if self._empty >= _MOST_EMPTY_PAGES:
-            raise LroError(
-                f"the list of {cut(self.next.name)!r} has {_MOST_EMPTY_PAGES:,} pages without an"
-                " operation in a row, and the server promises more; try a narrower parent or"
-                " filter, or go on with page_token",
-                code=Code.ABORTED,
-                reason="ENDLESS_LIST",
-                domain=LIBRARY_DOMAIN,
-                metadata={"parent": cut(self.next.name), "page_token": page.next_page_token},
-            )
-        following = operations_pb2.ListOperationsRequest()
-        following.CopyFrom(self.next)
-        following.page_token = page.next_page_token
-        self.next = following

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 from google.longrunning import operations_pb2
 
 from lro_grpc._client.calls import (
-    PageRequests,
     cancel_call,
     delete_call,
-    list_call,
     operation_of,
     pause_call,
     resume_call,
@@ -20,13 +18,16 @@ from lro_grpc._client.calls import (
 )
 from lro_grpc._client.connection import CallMetadata, ThreadConnection
 from lro_grpc._client.future import OperationFuture
+from lro_grpc._client.listing import Listing
 from lro_grpc._client.plan import RPC_TIMEOUT, Call, get_call
 from lro_grpc._client.scheduler import SCHEDULER
 from lro_grpc._client.session import ChannelSession, Session, WaitMode
+from lro_grpc._durations import as_timeout
 from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, DEFAULT_RETRY, Backoff, Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import timedelta
 
     import grpc
 
@@ -159,6 +160,7 @@ class OperationsClient:
         page_token: str = "",
         return_partial_success: bool = False,
         timeout: Duration | None = RPC_TIMEOUT,
+        total_timeout: Duration | None = None,
     ) -> OperationPager:
         """Lists operations, page by page as they are iterated over. Makes no RPC by itself.
 
@@ -170,11 +172,14 @@ class OperationsClient:
             return_partial_success: Whether parts that cannot be reached may be missing: a page's
                 ``unreachable`` names them (P10).
             timeout: The deadline of each call; None for none.
+            total_timeout: The time of all calls of one iteration together; None for no limit. What
+                the caller does between them does not count.
 
         Returns:
             An iterable of operations, each iteration from the beginning; its ``pages()`` has the
-            responses themselves (C5). A server that sends a thousand pages in a row without an
-            operation, and promises more, ends it with an LroError.
+            responses themselves (C5). It ends with an LroError when ``total_timeout`` is over, and
+            at a server that sends a thousand pages in a row without an operation and promises more;
+            the error's metadata has the ``page_token`` to go on with.
         """
         request = operations_pb2.ListOperationsRequest(
             name=parent,
@@ -183,7 +188,12 @@ class OperationsClient:
             page_token=page_token,
             return_partial_success=return_partial_success,
         )
-        return OperationPager(self._session, request, timeout)
+        return OperationPager(
+            self._session,
+            request,
+            as_timeout(timeout),
+            as_timeout(total_timeout, "total_timeout"),
+        )
 
     def cancel(self, name: str, *, timeout: Duration | None = RPC_TIMEOUT) -> None:
         """Asks the server to cancel an operation, which may succeed nevertheless (P8).
@@ -257,11 +267,13 @@ class OperationPager:
         self,
         session: Session,
         request: operations_pb2.ListOperationsRequest,
-        timeout: Duration | None,
+        timeout: timedelta | None,
+        total_timeout: timedelta | None,
     ) -> None:
         self._session = session
         self._request = request
         self._timeout = timeout
+        self._total_timeout = total_timeout
 
     def __iter__(self) -> Iterator[operations_pb2.Operation]:
         """Yields every operation, page after page."""
@@ -270,8 +282,6 @@ class OperationPager:
 
     def pages(self) -> Iterator[operations_pb2.ListOperationsResponse]:
         """Yields every page as the server sent it; one may be empty before the end (S12)."""
-        requests = PageRequests(self._request)
-        while requests.next is not None:
-            page = SCHEDULER.run(self._session.call(list_call(requests.next, self._timeout)))
+        listing = Listing(self._session, self._request, self._timeout, self._total_timeout)
+        while (page := SCHEDULER.run(listing.page())) is not None:
             yield page
-            requests.take_in(page)

@@ -30,6 +30,9 @@ WaitMode: TypeAlias = Literal["auto", "poll"]
 class Session:
     """The connection of one client, with the policies by which the client uses it.
 
+    Attributes:
+        clock: The clock.
+
     Args:
         connection: The server.
         backoff: The pauses between polls, and after UNAVAILABLE.
@@ -58,7 +61,7 @@ class Session:
         self._backoff = backoff
         self._retry = retry
         self._polls = wait == "poll"
-        self._clock = clock or SystemClock()
+        self.clock = clock or SystemClock()
         self._random = random
         self._lock = threading.Lock()
         self._watchers: weakref.WeakValueDictionary[str, Watcher] = weakref.WeakValueDictionary()
@@ -94,14 +97,14 @@ class Session:
         steps = plan.call_steps(
             call,
             retry=None if once else self._retry,
-            clock=self._clock.monotonic,
+            clock=self.clock.monotonic,
             random=self._random,
         )
         return await async_drive(steps, self._perform)
 
     async def _perform(self, step: plan.Step) -> plan.Reply | None:
         if isinstance(step, plan.Sleep):
-            await self._clock.sleep(step.seconds)
+            await self.clock.sleep(step.seconds)
             return None
         assert isinstance(step, plan.Call)
         return await self._connection.call(step)
@@ -115,7 +118,7 @@ class Session:
             backoff=self._backoff,
             outlives=plan.codes_of(self._retry),
             polls=self._polls,
-            clock=self._clock,
+            clock=self.clock,
             random=self._random,
         )
 

@@ -19,6 +19,7 @@ from sides import QUICK
 
 import lro_grpc
 from lro.example.v1 import fleet_service_lro
+from lro_grpc._runtime.clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -207,3 +208,93 @@ def test_a_list_with_many_empty_pages_and_an_end_is_whole(side: Side, fake: Fake
     fake.script(LIST, *[empty] * 900, one, *[empty] * 900)
     fake.always(LIST, operations_pb2.ListOperationsResponse(operations=[operation()]))
     assert len(side.items(side.client().list("projects/p"))) == 2
+
+
+def opened(pager: Any) -> Any:
+    return aiter(pager) if hasattr(pager, "__aiter__") else iter(pager)
+
+
+class HandClock(SystemClock):
+    """Goes on by hand."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_the_calls_of_a_list_have_a_time_together(side: Side, fake: FakeOperations) -> None:
+    clock = HandClock()
+
+    def page(request: Any, context: Any) -> operations_pb2.ListOperationsResponse:
+        clock.now += 3
+        token = f"{request.page_token}+"
+        return operations_pb2.ListOperationsResponse(
+            next_page_token=token, operations=[operation()]
+        )
+
+    fake.always(LIST, page)
+    listed = opened(side.client(clock=clock).list("projects/p", timeout=8, total_timeout=10))
+    for _ in range(4):
+        assert side.next(listed) == operation()
+        clock.now += 1000  # the caller's own time does not count
+    with pytest.raises(lro_grpc.LroError, match=r"in 0:00:10;.* page_token") as caught:
+        side.next(listed)
+    assert (caught.value.code, caught.value.reason) == (
+        lro_grpc.Code.DEADLINE_EXCEEDED,
+        "LIST_TIMEOUT",
+    )
+    assert caught.value.metadata == {"parent": "projects/p", "page_token": "++++"}
+    assert fake.count(LIST) == 4
+    most = [8, 7, 4, 1]  # and on the wire a little more
+    assert all(seen < limit + 0.5 for seen, limit in zip(fake.deadlines, most, strict=True))
+
+
+def test_each_iteration_of_a_list_has_the_whole_time(side: Side, fake: FakeOperations) -> None:
+    clock = HandClock()
+
+    def page(request: Any, context: Any) -> operations_pb2.ListOperationsResponse:
+        clock.now += 3
+        return operations_pb2.ListOperationsResponse(operations=[operation()])
+
+    fake.always(LIST, page)
+    pager = side.client(clock=clock).list("projects/p", total_timeout=timedelta(seconds=4))
+    for _ in range(3):
+        assert side.items(pager) == [operation()]
+
+
+def test_a_list_that_is_never_answered_says_where_to_go_on(
+    side: Side, fake: FakeOperations
+) -> None:
+    fake.always(LIST, fake.hang)
+    pager = side.client().list("projects/p", page_token="here", total_timeout=0.2)
+    with pytest.raises(lro_grpc.LroError) as caught:
+        side.items(pager.pages())
+    assert caught.value.code is lro_grpc.Code.DEADLINE_EXCEEDED
+    assert caught.value.metadata == {"parent": "projects/p", "page_token": "here"}
+    assert isinstance(caught.value.__cause__, lro_grpc.LroError)
+
+
+def test_the_deadline_of_one_call_is_an_error_of_its_own(side: Side, fake: FakeOperations) -> None:
+    fake.always(LIST, fake.hang)
+    with pytest.raises(grpc.RpcError) as caught:
+        side.items(side.client().list("projects/p", timeout=0.2, total_timeout=60))
+    assert caught.value.code is lro_grpc.Code.DEADLINE_EXCEEDED  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("over", [0, -1, timedelta(0), timedelta.min])
+def test_a_list_whose_time_is_over_makes_no_call(
+    side: Side, fake: FakeOperations, over: Any
+) -> None:
+    with pytest.raises(lro_grpc.LroError, match="in 0:00:00"):
+        side.items(side.client().list("projects/p", total_timeout=over))
+    assert fake.calls == []
+
+
+@pytest.mark.parametrize("option", ["timeout", "total_timeout"])
+@pytest.mark.parametrize("value", ["10", True, float("nan")])
+def test_a_time_of_a_list_that_is_none_is_refused_by_its_name(
+    side: Side, option: str, value: Any
+) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^{option} is {value!r}; give"):
+        side.client().list("projects/p", **{option: value})
