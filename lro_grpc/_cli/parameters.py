@@ -64,6 +64,16 @@ WaitTimeout = Annotated[
         help="How long to wait; as long as it takes unless given. Then the exit code is 4.",
     ),
 ]
+Poll = Annotated[
+    bool,
+    typer.Option(
+        "--poll",
+        help=(
+            "Ask by GetOperation alone, for a server whose WaitOperation and WatchOperation are not"
+            " to be trusted."
+        ),
+    ),
+]
 LameDuck = Annotated[
     timedelta | None,
     typer.Option(

@@ -23,6 +23,8 @@ class CommandSession:
 
     connection: ConnectionOptions
     client: OperationsClient
+    polling_client: OperationsClient
+    """A client that asks by GetOperation alone."""
     types: MessageTypes
     """The types of the messages that the server sends."""
     headers: dict[str, str]
@@ -44,6 +46,7 @@ def open_session(connection: ConnectionOptions) -> Iterator[CommandSession]:
         yield CommandSession(
             connection,
             OperationsClient(noting, call_metadata=metadata, retry=None),
+            OperationsClient(noting, call_metadata=metadata, retry=None, wait="poll"),
             MessageTypes(Reflection(channel, metadata), note=print_message),
             headers,
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lro_grpc._cli.exit_codes import Exit, outcome
 from lro_grpc._cli.names import STDIN, for_each
 from lro_grpc._cli.output import Output, print_message, print_unserved
-from lro_grpc._cli.parameters import Format, UnfinishedName, WaitTimeout
+from lro_grpc._cli.parameters import Format, Poll, UnfinishedName, WaitTimeout
 from lro_grpc._cli.report import show
 from lro_grpc._cli.session import CommandSession
 from lro_grpc._client.plan import RPC_TIMEOUT
@@ -27,11 +27,12 @@ def wait(
     name: UnfinishedName,
     output: Format = Output.TABLE,
     timeout: WaitTimeout = None,
+    poll: Poll = False,
 ) -> Exit:
     """Waits for an operation, prints it, and returns its outcome."""
 
     def wait_for_one(one: str) -> Exit:
-        return wait_for(session, one, output, timeout, is_one_of_many=name == STDIN)
+        return wait_for(session, one, output, timeout, polls=poll, is_one_of_many=name == STDIN)
 
     return for_each(session, [name], wait_for_one)
 
@@ -42,10 +43,11 @@ def wait_for(
     output: Output = Output.TABLE,
     timeout: timedelta | None = None,
     *,
+    polls: bool = False,
     is_one_of_many: bool = False,
 ) -> Exit:
     """Waits for one operation, prints it, and returns its outcome."""
-    with open_future(session, name, timeout) as future:
+    with open_future(session, name, timeout, polls=polls) as future:
         future.exception(timeout)
         show(future.operation, session.types, output, is_one_of_many=is_one_of_many)
         return outcome(future.operation)
@@ -53,17 +55,18 @@ def wait_for(
 
 @contextlib.contextmanager
 def open_future(
-    session: CommandSession, name: str, timeout: timedelta | None
+    session: CommandSession, name: str, timeout: timedelta | None, *, polls: bool
 ) -> Iterator[OperationFuture[Message, Message]]:
     """Gives the future of an operation; if the user interrupts, says that the operation goes on.
 
     A future waits for a server that is away. Where there is none in the first place, and for a
     wrong name, a command fails at once: hence the Get.
     """
-    first = session.client.get(name, timeout=min(timeout or RPC_TIMEOUT, RPC_TIMEOUT))
+    client = session.polling_client if polls else session.client
+    first = client.get(name, timeout=min(timeout or RPC_TIMEOUT, RPC_TIMEOUT))
     print_unserved(name, session.unserved)
     try:
-        yield session.client.future(first)
+        yield client.future(first)
     except KeyboardInterrupt:
         name = one_line(name)
         print_message(f"{name} goes on; see `lro watch {name}`, or end it with `lro cancel {name}`")

@@ -15,7 +15,7 @@ from rich.text import Text
 from lro_grpc._cli.commands.wait import open_future
 from lro_grpc._cli.exit_codes import Exit, outcome
 from lro_grpc._cli.output import Output, print_next
-from lro_grpc._cli.parameters import Format, UnfinishedName, WaitTimeout
+from lro_grpc._cli.parameters import Format, Poll, UnfinishedName, WaitTimeout
 from lro_grpc._cli.session import CommandSession
 from lro_grpc._cli.style import Terminal, instance_table, percent, short_name, state_text
 from lro_grpc._cli.terminal_text import printable_summary
@@ -30,9 +30,10 @@ def watch(
     name: UnfinishedName,
     output: Format = Output.TABLE,
     timeout: WaitTimeout = None,
+    poll: Poll = False,
 ) -> Exit:
     """Shows an operation as it goes on, and returns its outcome."""
-    with open_future(session, name, timeout) as future:
+    with open_future(session, name, timeout, polls=poll) as future:
         updates = (future.operation for _ in future.updates(timeout))
         if output is Output.TABLE:
             show_updates(Terminal(), (printable_summary(one, session.types) for one in updates))

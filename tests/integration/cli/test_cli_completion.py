@@ -139,3 +139,8 @@ def test_commands_are_completed_and_the_script_can_be_shown(world: World) -> Non
     assert completed(world.lro, "lro wa") == ["wait", "watch"]
     shown = world.lro("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
     assert "_LRO_COMPLETE=complete_bash" in shown.stdout
+
+
+def test_the_options_of_a_wait_are_completed(world: World) -> None:
+    for command in ("wait", "watch"):
+        assert completed(world.lro, f"lro {command} --p") == ["--poll"]

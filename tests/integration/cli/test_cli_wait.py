@@ -159,6 +159,24 @@ def test_a_wait_that_says_done_and_no_more_is_not_believed(command: str) -> None
 
 
 @pytest.mark.parametrize("command", ["wait", "watch"])
+def test_poll_asks_by_get_alone(command: str) -> None:
+    with serving_foreign("v1") as foreign:
+        name = foreign.put(launch(done=False))
+        foreign.wait = launch()  # it is not true, and lacks nothing
+        asked = foreign.expect(4)
+        with Lro(foreign.target).started(command, name, "--poll") as process:
+            assert asked.wait(SECONDS)
+            foreign.put(launch())
+            stdout, stderr = process.communicate(timeout=SECONDS)
+        was_asked_to_wait = any(
+            isinstance(request, operations_pb2.WaitOperationRequest) for request in foreign.requests
+        )
+    assert (process.returncode, stderr) == (0, "")
+    assert "SUCCEEDED" in stdout
+    assert not was_asked_to_wait
+
+
+@pytest.mark.parametrize("command", ["wait", "watch"])
 def test_ctrl_c_leaves_the_operation_alone_and_says_so(command: str) -> None:
     with serving_foreign() as foreign:
         name = foreign.put(operations_pb2.Operation(name="operations/x"))
