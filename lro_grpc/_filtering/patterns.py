@@ -4,8 +4,8 @@ Strangers send the expressions, so nothing here goes back to try again, as Pytho
 An expression is taken as its *positions* (Glushkov's construction): one for each character that it
 can consume. From each position it is known which ones may follow. So a text is read once, with the
 set of the positions where it may be: a number whose bits they are. What may follow a set is kept,
-for the sets of similar texts are the same ones. One character costs a step of at most
-``MAX_POSITIONS`` additions, whatever the expression, and mostly one look into a dictionary.
+for the sets of similar texts are the same ones. One character costs a step of a few additions for
+each position, whatever the expression, and mostly one look into a dictionary.
 
 =====================  ==========================================================================
 ``a``, ``\.``          the character; ``\n``, ``\t``, ``\r``, ``\f``, ``\v``, ``\a``
@@ -69,9 +69,9 @@ _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
 # The tree of an expression. Its size is the number of its positions.
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Character:
-    """One character out of several."""
+    """One character out of several; it is itself alone, however often it is repeated."""
 
     ranges: _Ranges
     size: int = 1
@@ -106,6 +106,9 @@ class _Repeat:
 
 _Node = Union[_Character, _Sequence, _Choice, _Repeat]  # noqa: UP007 - is evaluated
 
+_EMPTY = _Sequence((), 0)
+"""The empty text. No other part has no position, so that positions bound the parts, too."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Span:
@@ -116,7 +119,7 @@ class _Span:
     is_empty: bool
 
 
-_EMPTY = _Span(0, 0, is_empty=True)
+_NOTHING = _Span(0, 0, is_empty=True)
 
 
 class Pattern:
@@ -138,8 +141,9 @@ class Pattern:
         """The same expression without ``^`` and ``$``, as a group can hold it."""
         self.prefix, rest = _split(tree)
         """The text with which all texts begin that match."""
-        self._positions: list[_Ranges] = []
-        self._follow: list[int] = []
+        self._count = 0
+        self._positions: dict[_Character, int] = {}
+        self._links: dict[int, int] = {}
         self._whole = self._span(rest)
         self._masks: dict[str, int] = {}
         self._after: dict[int, int] = {}
@@ -159,7 +163,7 @@ class Pattern:
     @property
     def size(self) -> int:
         """The number of positions, and one more for what all texts begin with."""
-        return len(self._positions) + 1
+        return self._count + 1
 
     def matches(self, text: str) -> bool:
         """Returns whether the expression matches a text, all of it."""
@@ -179,9 +183,9 @@ class Pattern:
         if mask is None:
             code = ord(character)
             mask = sum(
-                1 << number
-                for number, ranges in enumerate(self._positions)
-                if any(first <= code <= last for first, last in ranges)
+                positions
+                for one, positions in self._positions.items()
+                if any(first <= code <= last for first, last in one.ranges)
             )
             _keep(self._masks, character, mask)
         return mask
@@ -190,20 +194,19 @@ class Pattern:
         """Returns the positions that may follow one of these."""
         ahead = self._after.get(here)
         if ahead is None:
-            ahead, rest = 0, here
-            while rest:
-                lowest = rest & -rest
-                ahead |= self._follow[lowest.bit_length() - 1]
-                rest ^= lowest
+            ahead = 0
+            for lasts, firsts in self._links.items():
+                if here & lasts:
+                    ahead |= firsts
             _keep(self._after, here, ahead)
         return ahead
 
     def _span(self, node: _Node) -> _Span:
         """Makes the positions of a part."""
         if isinstance(node, _Character):
-            bit = 1 << len(self._positions)
-            self._positions.append(node.ranges)
-            self._follow.append(0)
+            bit = 1 << self._count
+            self._count += 1
+            self._positions[node] = self._positions.get(node, 0) | bit
             return _Span(bit, bit, is_empty=False)
         if isinstance(node, _Choice):
             spans = [self._span(part) for part in node.parts]
@@ -212,11 +215,11 @@ class Pattern:
                 functools.reduce(int.__or__, (span.last for span in spans)),
                 any(span.is_empty for span in spans),
             )
-        span = _EMPTY
+        span = _NOTHING
         if isinstance(node, _Sequence):
             for part in node.parts:
                 span = self._joined(span, self._span(part))
-        elif node.part.size:  # else it is the empty text, however often it is repeated
+        else:
             for number in range(node.most or max(node.least, 1)):
                 one = self._span(node.part)
                 if node.most is None and number >= node.least - 1:
@@ -237,10 +240,8 @@ class Pattern:
 
     def _link(self, lasts: int, firsts: int) -> None:
         """Lets each of some positions be followed by each of others."""
-        while lasts:
-            lowest = lasts & -lasts
-            self._follow[lowest.bit_length() - 1] |= firsts
-            lasts ^= lowest
+        if lasts and firsts:
+            self._links[lasts] = self._links.get(lasts, 0) | firsts
 
 
 _Key = TypeVar("_Key", str, int)
@@ -323,7 +324,9 @@ class _Parser:
         parts = [self._sequence()]
         while self._next() == "|":
             self._place += 1
-            parts.append(self._sequence())
+            part = self._sequence()
+            if part.size or _EMPTY not in parts:
+                parts.append(part)
         size = self._checked(sum(part.size for part in parts))
         return parts[0] if len(parts) == 1 else _Choice(tuple(parts), size)
 
@@ -338,7 +341,8 @@ class _Parser:
                 break
             part = self._repeat()
             parts += part.parts if isinstance(part, _Sequence) else (part,)
-        return _Sequence(tuple(parts), self._checked(sum(part.size for part in parts)))
+        size = self._checked(sum(part.size for part in parts))
+        return parts[0] if len(parts) == 1 else _Sequence(tuple(parts), size)
 
     def _take_anchor(self) -> None:
         self.anchors.add(self._place)
@@ -365,8 +369,8 @@ class _Parser:
         if most is not None and most < least:
             raise self._error(f"it is to be repeated {least} times at least, and {most} at most")
         size = self._checked(part.size * max(least, most or 1, 1))
-        if most == 0:
-            return _Sequence((), 0)
+        if not part.size or most == 0:
+            return _EMPTY
         return _Repeat(part, least, most, size)
 
     def _counts(self) -> tuple[int, int | None] | None:

@@ -183,6 +183,13 @@ def test_what_cannot_be_is_refused_with_its_place(text: str, position: int, says
     assert caught.value.metadata["position"] == str(position)
 
 
+@pytest.mark.parametrize("field", ["name", "status", "operationType"])
+def test_the_regular_expressions_of_a_filter_share_one_limit(field: str) -> None:
+    assert found(f"({field} ne x{{240}}) ({field} ne y{{240}})") == [*RECORDS]
+    with pytest.raises(InvalidFilterError, match="for more than 500 characters"):
+        translated(f"({field} ne (.?){{300}}) ({field} ne (.?){{300}})", PARENT)
+
+
 def test_what_a_filter_becomes_has_its_limits_too() -> None:
     text = "statusMessage eq [" + r"\." * 2000 + "]"  # each of these is written twice
     with pytest.raises(InvalidFilterError, match="give 4096 at most"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -169,3 +171,39 @@ def test_what_all_texts_begin_with_costs_nothing() -> None:
     assert Pattern("ab|cd").prefix == ""
     assert Pattern("ab*").prefix == "a"
     assert Pattern("^ab$").prefix == "ab"
+
+
+CHARACTERS_OF_NAMES = "abcdefghijklmnopqrstuvwxyz0123456789-_." * 3
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        *("(.?){499}", "((a?){22}){22}", "(a|b)*a(a|b){240}", "[a-z]{499}", "x{0}" * 1000),
+        *(
+            f"({empty}a){{499}}"
+            for empty in ("|" * 3900, "(|)" * 1300, "()*" * 1300, "(){9}" * 700)
+        ),
+        *(
+            f"(.|[{members}]){{240}}"
+            for members in ("é" * 3900, "".join(map(chr, range(500, 4400))))
+        ),
+        f"({'(' * 47}a{'*)' * 47}){{499}}",
+    ],
+    ids=lambda expression: f"{expression[:9]}...{expression[-9:]}",
+)
+def test_its_work_is_in_proportion_to_its_limits(expression: str) -> None:
+    lines = 0
+
+    def count(*_: object) -> Any:
+        nonlocal lines
+        lines += 1
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        Pattern(expression).matches(CHARACTERS_OF_NAMES)
+    finally:
+        sys.settrace(before)
+    assert lines < 2_000_000

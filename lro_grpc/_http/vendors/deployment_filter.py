@@ -21,7 +21,7 @@ from typing import NamedTuple
 from lro_grpc._errors import cut
 from lro_grpc._filtering import parser
 from lro_grpc._filtering.fields import FIELDS
-from lro_grpc._filtering.patterns import Pattern, PatternError, escaped
+from lro_grpc._filtering.patterns import MAX_POSITIONS, Pattern, PatternError, escaped
 from lro_grpc._operation import names
 
 _FIELDS = {
@@ -75,8 +75,16 @@ def translated(text: str, parent: str) -> str:
     opened = text.startswith("(", begin.end())
     if not _HEAD.match(text, begin.end() + opened):
         return _as_compared(text, parent)
-    expressions = _grouped(text, begin.end()) if opened else _single(text)
-    return " ".join(one.meaning(text, parent) for one in expressions)
+    parts: list[str] = []
+    positions = 0
+    for one in _grouped(text, begin.end()) if opened else _single(text):
+        pattern = one.compiled(text)
+        positions += pattern.size if pattern is not None else 0
+        if positions > MAX_POSITIONS:
+            problem = f"its regular expressions stand for more than {MAX_POSITIONS} characters"
+            raise parser.invalid(text, one.position, problem)
+        parts.append(one.meaning(text, pattern, parent))
+    return " ".join(parts)
 
 
 # Regular expressions.
@@ -91,28 +99,31 @@ class _Expression(NamedTuple):
     position: int
     """Of the expression."""
 
-    def meaning(self, text: str, parent: str) -> str:
-        """Returns the same as a filter of google.longrunning."""
-        if self.field == "status":
-            return self._status(text)
-        field = _FIELDS.get(self.field, self.field)
-        known = FIELDS.get(field)
-        if known is None or not known.is_text:
+    def meaning(self, text: str, pattern: Pattern | None, parent: str) -> str:
+        """Returns the same as a filter of google.longrunning, given what is compiled of it."""
+        if pattern is None:
             sign = "!=" if self.is_negated else "="
             if self.field == "progress":
                 return _progress(text, self.position, sign, self.pattern)
-            return f"{field} {sign} {_quoted(self.pattern)}"
-        pattern = self._compiled(text).unanchored
+            return f"{self._known_field} {sign} {_quoted(self.pattern)}"
+        if self.field == "status":
+            words = [word for word in _STATUS if pattern.matches(word) != self.is_negated]
+            return f"({' OR '.join(_STATUS[word] for word in words)})" if words else _NEVER
+        expression = pattern.unanchored
         if self.field == "name":
-            pattern = f"{escaped(names.operation_name(parent, ''))}(?:{pattern})"
-        return f"{'NOT ' if self.is_negated else ''}matches({field}, {_quoted(pattern)})"
+            expression = f"{escaped(names.operation_name(parent, ''))}(?:{expression})"
+        sign = "NOT " if self.is_negated else ""
+        return f"{sign}matches({self._known_field}, {_quoted(expression)})"
 
-    def _status(self, text: str) -> str:
-        pattern = self._compiled(text)
-        words = [word for word in _STATUS if pattern.matches(word) != self.is_negated]
-        return f"({' OR '.join(_STATUS[word] for word in words)})" if words else _NEVER
+    @property
+    def _known_field(self) -> str:
+        return _FIELDS.get(self.field, self.field)
 
-    def _compiled(self, text: str) -> Pattern:
+    def compiled(self, text: str) -> Pattern | None:
+        """Returns the regular expression; None if the field is no text."""
+        known = FIELDS.get(self._known_field)
+        if self.field != "status" and (known is None or not known.is_text):
+            return None
         try:
             return Pattern(self.pattern)
         except PatternError as cause:
