@@ -74,7 +74,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
 from lro.v1 import operation_control_service_pb2
-from lro_grpc._durations import Duration, as_timeout
+from lro_grpc._durations import Duration, as_timedelta, as_timeout
 from lro_grpc._errors import Code, LroError, OperationTimeoutError
 from lro_grpc._runtime.backoff import DEFAULT_RETRY, Backoff, Retry
 from lro_grpc._runtime.clock import LONGEST
@@ -270,7 +270,7 @@ def call_steps(
             left = end - clock() - pause
             if left <= 0:
                 raise reply.error
-            call = dataclasses.replace(call, timeout=timedelta(seconds=left))
+            call = dataclasses.replace(call, timeout=as_timedelta("timeout", left))
         if pause > 0:
             yield Sleep(pause)
     raise AssertionError("the last attempt returns or raises")

@@ -481,3 +481,15 @@ def test_the_longest_timeout_of_one_wait_is_no_problem(side: Side, fake: FakeOpe
     fake.put(operation(response=RESPONSE))
     assert side.run(side.client().wait("operations/1", timeout=timedelta.max)).done
     assert side.run(side.client().wait("operations/1", timeout=-1)).done
+
+
+@pytest.mark.parametrize(
+    "timeout", [timedelta.max, 1e300, 10**400], ids=["max", "1e300", "10**400"]
+)
+def test_the_longest_timeout_outlasts_a_retry(
+    side: Side, fake: FakeOperations, timeout: Any
+) -> None:
+    fake.put(operation(response=RESPONSE))
+    fake.script(GET, *[grpc.StatusCode.UNAVAILABLE] * 2)
+    client = side.client(retry=QUICK_RETRY)
+    assert side.run(client.get("operations/1", timeout=timeout)).done
