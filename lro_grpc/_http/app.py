@@ -64,6 +64,7 @@ class Gateway:
             http_method = "GET"  # the HTTP server leaves the body out
         try:
             self._origins.check(scope)
+            _check_framing(scope)
             _check_length(path, scope)
             if (http_method, path) == ("OPTIONS", SERVER):
                 allowed = ", ".join(self._router.all_methods)
@@ -90,6 +91,13 @@ class Gateway:
         if isinstance(body["error"]["code"], int):
             body["error"]["code"] = http_status
         return json_response(dumped(body), status=http_status, headers=headers)
+
+
+def _check_framing(scope: Scope) -> None:
+    """Refuses a request whose end a proxy in front may see elsewhere (RFC 9112, 6.3)."""
+    names = {name for name, _ in scope["headers"]}
+    if {b"content-length", b"transfer-encoding"} <= names:
+        raise responses.ambiguous_length()
 
 
 _MAX_URL = 64 * 1024

@@ -187,6 +187,17 @@ def too_large(limit: int) -> HttpError:
     )
 
 
+def ambiguous_length() -> HttpError:
+    """Returns the error for a request that says in two ways where its body ends."""
+    return HttpError(
+        "the request has both Content-Length and Transfer-Encoding; send one of them",
+        status=400,
+        headers={"connection": "close"},
+        code=Code.INVALID_ARGUMENT,
+        reason="AMBIGUOUS_LENGTH",
+    )
+
+
 def too_slow(seconds: float) -> HttpError:
     """Returns the error for a body that does not arrive in time."""
     return HttpError(

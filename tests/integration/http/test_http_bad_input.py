@@ -258,6 +258,21 @@ def test_a_head_that_is_too_large_is_refused_by_the_server(http):
     assert reply.startswith(b"HTTP/1.1 4")
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_body_with_two_ends_is_refused_and_nothing_behind_it_is_taken(http, method):
+    rest = b"0\r\n\r\nGET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    head = (
+        f"{method} {CREATE} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(rest)}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    with http.connect() as connection:
+        connection.sendall(head.encode() + rest)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"AMBIGUOUS_LENGTH" in answer
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
 def test_what_is_no_http_is_refused_by_the_server(http):
     assert raw(http, "\x16\x03\x01 nonsense", b"").startswith(b"HTTP/1.1 400 ")
 
