@@ -103,7 +103,8 @@ def gateway(
     Raises:
         ConfigurationError: If neither operations nor a channel is given, or both, or the channel
             is none of ``grpc.aio``, or a rule is malformed, or one puts a method that changes
-            something at GET, or a prefix or a host is none, or a number or the time cannot be.
+            something at GET, or a prefix, a host or ``public_url`` is none, or a number or the time
+            cannot be.
     """
     if (operations is None) == (channel is None):
         raise ConfigurationError("give the gateway either operations or a channel")
@@ -111,6 +112,11 @@ def gateway(
         raise ConfigurationError(
             f"the gateway needs a grpc.aio.Channel, and was given {channel!r}; make it by"
             " grpc.aio.insecure_channel or grpc.aio.secure_channel"
+        )
+    if public_url and not (isinstance(public_url, str) and _PUBLIC_URL.fullmatch(public_url)):
+        raise ConfigurationError(
+            f"public_url is {public_url!r}, with which no link can begin; give one such as"
+            " https://example.com or https://example.com/path"
         )
     numbers = {"max_body": max_body, "max_values": max_values, "max_bodies": max_bodies}
     for option, number in numbers.items():
@@ -157,6 +163,9 @@ def gateway(
 
 
 _PREFIX = re.compile(r"(?:/[\w.~-]+)*", re.ASCII)
+_PUBLIC_URL = re.compile(
+    r"https?://(?:[\w.-]+|\[[\da-f:.]+\])(?::\d+)?(?:/[\w.~%!$&'()*+,;=:@/-]*)?", re.ASCII | re.I
+)
 
 
 def _checked(prefix: str | Sequence[str]) -> Sequence[str]:

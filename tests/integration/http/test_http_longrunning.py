@@ -228,6 +228,34 @@ def test_a_prefix_that_cannot_be(prefix):
         gateway(lro_grpc.Operations("memory:"), prefix=prefix)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "example.com",
+            "//example.com",
+            "/path",
+            "ftp://example.com",
+            "https://",
+            "https:///path",
+        ),
+        *("https://a b", "https://example.com/a b", "https://example.com/é", "https://é.example"),
+        *("https://example.com/?a=b", "https://example.com#a", "https://user:pw@example.com"),
+        *("https://example.com/\r\nx: y", "https://example.com:", 7),
+    ],
+)
+def test_a_public_url_with_which_no_link_can_begin(url):
+    with pytest.raises(lro_grpc.ConfigurationError, match="public_url is"):
+        gateway(lro_grpc.Operations("memory:"), public_url=url)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "http://localhost:8080", "HTTPS://[::1]:8/a/b//", "https://a.example/x%20y/"]
+)
+def test_a_public_url(url):
+    gateway(lro_grpc.Operations("memory:"), public_url=url)
+
+
 def test_the_headers_identify_the_caller(serve):
     """Of two callers each sees only what it has started, and cannot find out what else there is."""
 
