@@ -36,9 +36,10 @@ nothing here.
 
 **Answers that are doubted.** An answer to a Watch or a Wait lacks something if the metadata that
 was there has gone; or if it is done and has neither response nor error, or a response without a
-type, or an error without a code. Some services have no result to give (P2), and some servers answer
-a Wait at random. So one Get decides, and nothing is believed before it. If it lacks nothing, the
-answer was wrong: the server is polled for ten minutes, as one without the two methods.
+type, or an error without a code; or if it is blank, as of a method that nobody has written. Some
+services have no result to give (P2), and some servers answer a Wait at random. So one Get decides,
+and nothing is believed before it. If it lacks nothing, the answer was wrong: the server is polled
+for ten minutes, as one without the two methods.
 
 **Errors.** UNAVAILABLE is waited out. DEADLINE_EXCEEDED means "not done yet", and a Get goes next,
 which a server that let a Wait run into its deadline may still answer. CANCELLED comes from a

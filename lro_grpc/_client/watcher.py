@@ -377,10 +377,12 @@ class Watcher:
             may_doubt: Whether the snapshot stays as it is if the message lacks something.
         """
         known = self.snapshot.operation
+        is_blank = reply.error is None and not reply.message.ByteSize()
         if reply.error is None and reply.message.name != known.name:
             reply = _under_its_name(known.name, reply)
         if reply.error is None:
-            if may_doubt and not known.done and plan.lacks_something(known, reply.message):
+            lacks_something = is_blank or plan.lacks_something(known, reply.message)
+            if may_doubt and not known.done and lacks_something:
                 return dataclasses.replace(reply, is_doubted=True)
             self.snapshot.as_of = max(self.snapshot.as_of, as_of)
             self._update(reply.message, is_stale=is_stale)

@@ -597,6 +597,14 @@ def test_every_client_of_a_channel_polls_a_server_that_one_has_caught(
     assert server.fake.calls == [GET]
 
 
+def test_a_wait_that_says_nothing_is_no_news(side: Side, server: FakeServer) -> None:
+    server.fake.always(WATCH, grpc.StatusCode.UNIMPLEMENTED)
+    server.fake.always(WAIT, operations_pb2.Operation())
+    is_done_after_some_gets(server)
+    assert side.run(side.client().attach("operations/1").result(LONG)) == RESPONSE
+    assert server.fake.count(WAIT) == 1
+
+
 def follow_results(side: Side, future: Any, timeout: timedelta) -> None:
     side.run(future.result(timeout))
 
