@@ -241,7 +241,10 @@ class Attempt:
         if callbacks and self.handler.is_async:
             self._call(callbacks, reason)
         elif callbacks:
-            start_thread(f"{self.name} on_stop", self._call, callbacks, reason)
+            try:
+                start_thread(f"{self.name} on_stop", self._call, callbacks, reason)
+            except RuntimeError:  # the stop goes on: the handler may yet look at its reason
+                self.log.exception("%s: op.on_stop calls nothing, for want of a thread", self.name)
         return accepted
 
     def call_on_stop(self, callback: OnStop) -> Callable[[], None]:

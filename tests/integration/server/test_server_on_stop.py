@@ -175,6 +175,30 @@ def test_what_it_raises_is_logged_and_stops_nothing(
     assert "a tiger: CANCEL" in caplog.text
 
 
+def test_an_attempt_stops_though_there_is_no_thread_for_it(
+    serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, gate, start = threading.Event(), Gate(), threading.Thread.start
+
+    def start_others(thread: threading.Thread) -> None:
+        if thread.name.endswith("on_stop"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def run(op: Any) -> Any:
+        op.on_stop(print)
+        began.set()
+        gate.pass_by(op)
+
+    server, name = served(serve, run)
+    assert began.wait(SECONDS)
+    monkeypatch.setattr(threading.Thread, "start", start_others)
+    server.cancel(name)
+    assert server.done(name).error.code == Code.CANCELLED
+    (line,) = errors_logged(caplog)
+    assert f"{name}: op.on_stop calls nothing" in line
+
+
 @pytest.mark.parametrize("wrong", [None, "wake", asyncio.sleep])
 def test_it_is_a_plain_function(serve: Serve, wrong: Any) -> None:
     errors: list[TypeError] = []
