@@ -37,6 +37,7 @@ def _names(given: Iterable[str]) -> Iterator[str]:
         if name != STDIN:
             yield name
             continue
-        for line in sys.stdin.buffer:
-            if found := line.decode(errors="replace").strip():
+        for line in sys.stdin.buffer if sys.stdin else ():  # it may be closed
+            # Each may be the first of a file of Windows, which has a mark in front of it.
+            if found := line.decode("utf-8-sig", errors="replace").strip():
                 yield found

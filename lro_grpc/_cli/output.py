@@ -25,26 +25,24 @@ class Output(str, enum.Enum):
     YAML = "yaml"
 
 
-def print_one(operation: operations_pb2.Operation, types: MessageTypes, output: Output) -> None:
-    """Prints an operation in protobuf's JSON form, as one indented object or one document."""
-    print_value(types.to_dict(operation), output)
-
-
-def print_value(value: Any, output: Output) -> None:
-    """Prints a JSON value: as YAML for ``Output.YAML``, else as indented JSON."""
-    if output is Output.YAML:
-        print(to_yaml(value), end="")
-    else:
-        print(json.dumps(value, indent=2))
-
-
 def print_next(operation: operations_pb2.Operation, types: MessageTypes, output: Output) -> None:
-    """Prints an operation as one of many: a line of JSON, or a YAML document after its ``---``."""
-    value = types.to_dict(operation)
-    if output is Output.JSON:
-        print(json.dumps(value), flush=True)
+    """Prints an operation in protobuf's JSON form, as one of many."""
+    print_value(types.to_dict(operation), output, is_one_of_many=True)
+
+
+def print_value(value: Any, output: Output, *, is_one_of_many: bool = False) -> None:
+    """Prints a JSON value: as YAML for ``Output.YAML``, else as JSON.
+
+    Args:
+        value: The value.
+        output: The format.
+        is_one_of_many: Whether more may follow: it is a line of JSON then, not an indented object,
+            or a YAML document after its ``---``.
+    """
+    if output is Output.YAML:
+        print("---\n" * is_one_of_many + to_yaml(value), end="", flush=True)
     else:
-        print(f"---\n{to_yaml(value)}", end="", flush=True)
+        print(json.dumps(value, indent=None if is_one_of_many else 2), flush=True)
 
 
 def to_yaml(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from lro_grpc._cli.output import Output, print_next, print_one, to_yaml
+from lro_grpc._cli.output import Output, print_value, to_yaml
 from lro_grpc._cli.style import Terminal, instance_table, percent, state_text
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._inspection.summary import Summary
@@ -40,10 +40,8 @@ def show(
     """Prints an operation in a format."""
     if output is Output.TABLE:
         _print_report(operation, types)
-    elif is_one_of_many:
-        print_next(operation, types, output)
     else:
-        print_one(operation, types, output)
+        print_value(types.to_dict(operation), output, is_one_of_many=is_one_of_many)
 
 
 def _print_report(operation: operations_pb2.Operation, types: MessageTypes) -> None:

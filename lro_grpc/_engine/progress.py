@@ -9,8 +9,10 @@ a write that was lost, and the outcome brings everything along.
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 from collections.abc import Callable
+from numbers import Number
 from typing import Any
 
 from google.protobuf.message import Message
@@ -83,6 +85,11 @@ class Progress:
             if not isinstance(detail, str):
                 raise TypeError(f"the detail is {detail!r}; give a text")
             detail.encode()
+        if percent is not None:
+            if not isinstance(percent, Number):
+                raise TypeError(f"the percentage is {percent!r}; give a number")
+            if not math.isfinite(percent):
+                raise ValueError(f"the percentage is {percent!r}; give a finite number")
         self.touch()
         with self._lock:
             former = self._latest
@@ -94,7 +101,7 @@ class Progress:
             )
             self._check_size(latest)
             self._latest = latest
-            if percent:
+            if percent is not None and percent > 0:
                 least, most = self._said or (percent, percent)
                 self._said = min(least, percent), max(most, percent)
         self.store_again()

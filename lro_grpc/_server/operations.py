@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -109,7 +110,7 @@ class Operations(Lifespan):
         new_id: Returns the id of a new operation, and is given its request: 1 to 128 characters of
             ``A-Z a-z 0-9 . _ ~ -``, other than ``operations``. A start whose id is none is refused
             with INVALID_ARGUMENT, one whose name an operation has with ALREADY_EXISTS. 128 random
-            bits unless given.
+            bits unless given. A plain function.
 
     Raises:
         ConfigurationError: If the URL names no store, or a time is not positive, or too long, or
@@ -147,6 +148,8 @@ class Operations(Lifespan):
         for option, hook in hooks.items():
             if hook is not None:
                 check_function(option, hook)
+        if inspect.iscoroutinefunction(new_id):
+            raise ConfigurationError("new_id is a coroutine function; give a plain function")
         if error_domain is not None:
             check_text("error_domain", error_domain)
         if limits is not None:

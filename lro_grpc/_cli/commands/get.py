@@ -38,12 +38,15 @@ def get(
     def get_one(one: str) -> Exit:
         operation = session.client.get(one, timeout=timeout or RPC_TIMEOUT)
         unserved = session.unserved
+        is_one_of_many = name == STDIN
         if dialect == longrunning.NAME:
-            print_value(session.types.to_dict(operation), output)
+            value = session.types.to_dict(operation)
+            print_value(value, output, is_one_of_many=is_one_of_many)
         elif dialect is not None:
-            print_value(to_json(operation, dialect), output)
+            value = to_json(operation, dialect)
+            print_value(value, output, is_one_of_many=is_one_of_many)
         else:
-            show(operation, session.types, output, is_one_of_many=name == STDIN)
+            show(operation, session.types, output, is_one_of_many=is_one_of_many)
         print_unserved(one, unserved)
         return Exit.SUCCEEDED
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from lro_grpc._cli.commands.wait import open_future
 from lro_grpc._cli.exit_codes import Exit, outcome
+from lro_grpc._cli.names import for_each
 from lro_grpc._cli.output import Output, print_next
 from lro_grpc._cli.parameters import Format, Poll, UnfinishedName, WaitTimeout
 from lro_grpc._cli.session import CommandSession
@@ -33,14 +34,18 @@ def watch(
     poll: Poll = False,
 ) -> Exit:
     """Shows an operation as it goes on, and returns its outcome."""
-    with open_future(session, name, timeout, polls=poll) as future:
-        updates = (future.operation for _ in future.updates(timeout))
-        if output is Output.TABLE:
-            show_updates(Terminal(), (printable_summary(one, session.types) for one in updates))
-        else:
-            for operation in updates:
-                print_next(operation, session.types, output)
-        return outcome(future.operation)
+
+    def watch_one(each: str) -> Exit:
+        with open_future(session, each, timeout, polls=poll) as future:
+            updates = (future.operation for _ in future.updates(timeout))
+            if output is Output.TABLE:
+                show_updates(Terminal(), (printable_summary(one, session.types) for one in updates))
+            else:
+                for operation in updates:
+                    print_next(operation, session.types, output)
+            return outcome(future.operation)
+
+    return for_each(session, [name], watch_one)
 
 
 def show_updates(terminal: Terminal, summaries: Iterator[Summary]) -> None:

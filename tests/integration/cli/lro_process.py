@@ -32,10 +32,12 @@ class Lro:
         self._environment = {**inherited, "LRO_TARGET": target, **environment}
 
     def __call__(
-        self, *arguments: str, cwd: Path | None = None, stdin: str = "", **more: str
+        self, *arguments: str, cwd: Path | None = None, stdin: str | None = "", **more: str
     ) -> subprocess.CompletedProcess[str]:
+        """Runs it; without a text for it, stdin is closed."""
+        closing = ["sh", "-c", 'exec "$@" <&-', "sh"] if stdin is None else []
         return subprocess.run(
-            [*COMMAND, *arguments],
+            [*closing, *COMMAND, *arguments],
             cwd=cwd,
             input=stdin,
             env={**self._environment, **more},

@@ -77,3 +77,35 @@ def test_what_is_no_duration_is_wrong_usage(world: World, timeout: str) -> None:
     result = world.lro("list", PARENT, "--timeout", timeout)
     assert result.returncode == 2
     assert "--timeout" in result.stderr
+
+
+def test_several_are_watched_one_after_another(world: World) -> None:
+    names = [world.create() for _ in range(2)]
+    lines = world.lro("watch", "-", "-o", "json", stdin="\n".join(names)).stdout.splitlines()
+    done = [one["name"] for one in map(json.loads, lines) if one.get("done")]
+    assert done == names
+
+
+@pytest.mark.parametrize("dialect", ["longrunning", "vertex_ai"])
+def test_each_of_several_in_a_dialect_is_a_line_or_a_document(world: World, dialect: str) -> None:
+    names = [world.create() for _ in range(2)]
+    for name in names:
+        world.done(name)
+    command = ["get", "-", "--as", dialect, "-o"]
+    result = world.lro(*command, "json", stdin="\n".join(names))
+    assert result.stderr == ""
+    assert [json.loads(line)["name"] for line in result.stdout.splitlines()] == names
+    documents = yaml.safe_load_all(world.lro(*command, "yaml", stdin="\n".join(names)).stdout)
+    assert [one["name"] for one in documents] == names
+
+
+def test_a_file_of_windows_has_names_too(world: World) -> None:
+    names = [world.create() for _ in range(2)]
+    result = world.lro("wait", "-", stdin="\ufeff" + "\r\n".join([*names, ""]))
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["get", "wait", "watch", "cancel"])
+def test_a_closed_stdin_has_no_names(world: World, command: str) -> None:
+    result = world.lro(command, "-", stdin=None)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")

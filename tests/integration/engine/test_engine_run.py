@@ -6,6 +6,8 @@ import asyncio
 import functools
 import logging
 from collections import Counter
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -273,6 +275,9 @@ MISTAKES = {
     "a detail of progress that is no text": lambda op: op.progress(1, 5),
     "a detail of progress that is not Unicode": lambda op: op.progress(1, "caf\udce9"),
     "progress that is no number": lambda op: op.progress("half"),
+    "progress that is a text with a number": lambda op: op.progress("50"),
+    "progress that is infinite": lambda op: op.progress(float("inf")),
+    "progress that is complex": lambda op: op.progress(1j),
 }
 
 
@@ -621,6 +626,8 @@ def reports(caplog: pytest.LogCaptureFixture) -> list[str]:
     [
         ((0.25, 0.5, 1), True),
         ((0, 0.5), True),
+        ((Fraction(1, 4), Decimal("0.5")), True),
+        ((-1, -0.5), False),
         ((0.1, 0.9, 1.0, 1.1, 100), False),  # the beginning of a long one, in percent
         ((1,), False),
         ((50, 100), False),

@@ -1036,6 +1036,15 @@ def test_a_new_id_that_is_no_text_is_the_services_mistake(
     assert "new_id returned 7" in caplog.text
 
 
+async def _new_id(request: Any) -> str:
+    return "made"
+
+
+def test_a_new_id_that_nobody_would_await_is_refused() -> None:
+    with pytest.raises(lro_grpc.ConfigurationError, match="new_id is a coroutine function"):
+        lro_grpc.Operations("memory:", new_id=_new_id)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
