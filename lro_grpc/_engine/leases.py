@@ -88,6 +88,7 @@ class Leases:
     async def stop(self) -> None:
         """Renews no more; leases that are not given back run out."""
         self._keeping.cancel()
+        self._lines.close()
         if self._thread is None:
             return
         try:

@@ -303,6 +303,7 @@ class Workbench:
         for task in self._loops:
             task.cancel()
         await asyncio.gather(*self._loops, *limits, return_exceptions=True)
+        self._lines.close()
 
     def _begin(self, record: Record, claimed_at: float, on_end: OnEnd) -> None:
         attempt = Attempt(

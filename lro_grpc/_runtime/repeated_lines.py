@@ -41,14 +41,24 @@ class RepeatedLines:
         self._log.log(level, "%s", text, exc_info=error)
         self._count(line)
 
+    def close(self) -> None:
+        """Logs the counts that are still to come: the loop may end before their time is over."""
+        counts, self._counts = self._counts, {}
+        for (level, text), times in counts.items():
+            if times:
+                self._log.log(level, "%s (%s)", text, _often(times))
+
     def _count(self, line: tuple[int, str]) -> None:
         self._counts[line] = 0
         asyncio.get_running_loop().call_later(self._seconds, self._sum_up, line)
 
     def _sum_up(self, line: tuple[int, str]) -> None:
         level, text = line
-        times = self._counts.pop(line)
+        times = self._counts.pop(line, 0)
         if times:
-            often = f"{times} time{'s' * (times > 1)} more in {self._seconds:.0f} s"
-            self._log.log(level, "%s (%s)", text, often)
+            self._log.log(level, "%s (%s in %.0f s)", text, _often(times), self._seconds)
             self._count(line)
+
+
+def _often(times: int) -> str:
+    return f"{times} time{'s' * (times > 1)} more"

@@ -51,3 +51,20 @@ def test_a_line_that_has_been_quiet_comes_at_once_again(caplog: pytest.LogCaptur
     asyncio.run(main())
     assert lines_of(caplog) == [("ERROR", "gone")] * 2
     assert "ValueError: why" in caplog.text
+
+
+def test_at_the_end_the_count_comes_before_its_time(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        lines = RepeatedLines(log, seconds=0)
+        for text in ("gone", "gone", "another thing", "gone"):
+            lines.say(logging.WARNING, text)
+        lines.close()
+        for _ in range(3):  # turns of the loop, in which its time would be over
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert [text for _, text in lines_of(caplog)] == [
+        "gone",
+        "another thing",
+        "gone (2 times more)",
+    ]

@@ -156,6 +156,7 @@ class Writer:
         self._more.set()
         await self._task
         self._thread.shutdown()
+        self._lines.close()
 
     async def _run(self) -> None:
         try:
