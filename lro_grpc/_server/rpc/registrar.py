@@ -9,7 +9,6 @@ the server asks the operations' own handlers for them.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -18,19 +17,11 @@ import grpc.aio
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._server.decorator import BoundMethod
 from lro_grpc._server.rpc import method_types
-from lro_grpc._server.rpc.rivals import check_handlers, check_service
+from lro_grpc._server.rpc.rivals import Lookup, check_handlers, check_service
 from lro_grpc._server.rpc.servicer import Servicer
 
 AddMethod = Callable[[str, BoundMethod], None]
 """Adds a long-running method with its full name ``/pkg.Service/Method``."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Details:
-    """A call, as far as looking up its handler needs one."""
-
-    method: str
-    invocation_metadata: tuple[()] = ()
 
 
 class Services:
@@ -58,7 +49,7 @@ class Services:
             if isinstance(handler, grpc.ServiceRpcHandler):
                 self.names.append(handler.service_name())
                 for method in method_types.methods_of(handler.service_name()):
-                    details: Any = _Details(method)
+                    details: Any = Lookup(method)
                     bound = _bound(method, handler.service(details))
                     if bound is not None:
                         self._added.add(method)

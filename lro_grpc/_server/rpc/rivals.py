@@ -2,13 +2,16 @@
 
 gRPC asks what was added to a server in turn, and the first that knows a method serves it. So of two
 that serve google.longrunning.Operations, one would answer NOT_FOUND for all that is the other's.
-Neither may be added, then, be it before ``attach``, through its registrar, or after it.
+Neither may be added, then, be it before ``attach``, through its registrar, or after it. A handler
+of whatever nobody else serves, such as a proxy's, is a rival only if it was added before.
 """
 
 from __future__ import annotations
 
 import gc
+import itertools
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -17,6 +20,17 @@ from lro_grpc._errors import ConfigurationError
 from lro_grpc._server.rpc.handlers import MethodHandlers
 
 OWN_SERVICES = ("google.longrunning.Operations", "lro.v1.OperationControlService")
+
+
+_METHOD = "/google.longrunning.Operations/GetOperation"
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A call, as far as looking up its handler needs one."""
+
+    method: str
+    invocation_metadata: tuple[()] = ()
 
 
 def check_alone(server: Any, own: MethodHandlers | None = None) -> None:
@@ -35,6 +49,7 @@ def check_alone(server: Any, own: MethodHandlers | None = None) -> None:
                 check_service(method.split("/")[1])
         elif isinstance(held, (list, tuple)):
             check_handlers(one for one in held if one is not own)
+            _check_first(itertools.takewhile(lambda one: one is not own, held))
 
 
 def check_handlers(handlers: Iterable[object]) -> None:
@@ -51,6 +66,19 @@ def check_handlers(handlers: Iterable[object]) -> None:
             )
         if isinstance(handler, grpc.ServiceRpcHandler):
             check_service(handler.service_name())
+
+
+def _check_first(handlers: Iterable[object]) -> None:
+    """Checks that none of the handlers that are asked first takes the operations' calls."""
+    lookup: Any = Lookup(_METHOD)
+    for handler in handlers:
+        if isinstance(handler, grpc.GenericRpcHandler) and handler.service(lookup) is not None:
+            raise ConfigurationError(
+                f"{handler!r} was added to the server before, and takes all calls of"
+                f" {OWN_SERVICES[0]}; add it after operations.attach(server)",
+                reason="SERVED_TWICE",
+                metadata={"service": OWN_SERVICES[0]},
+            )
 
 
 def check_service(service: str | None) -> None:

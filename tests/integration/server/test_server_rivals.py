@@ -140,13 +140,23 @@ def test_operations_that_were_refused_may_be_attached_elsewhere(make: Make) -> N
     start(ours)
 
 
+class Proxy(grpc.GenericRpcHandler):
+    """Serves whatever nobody else does."""
+
+    def service(self, handler_call_details: Any) -> Any:
+        del handler_call_details
+        return grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+
+
+def test_a_handler_of_all_the_rest_that_is_asked_first_is_refused(make: Make) -> None:
+    server = make()
+    server.add_generic_rpc_handlers((Proxy(),))
+    with pytest.raises(lro_grpc.ConfigurationError, match="add it after operations"):
+        operations().attach(server)
+
+
 def test_a_server_with_other_services_and_a_handler_of_all_the_rest_is_none(make: Make) -> None:
     """Such as a proxy's, which is asked for what nobody else serves."""
-
-    class Proxy(grpc.GenericRpcHandler):
-        def service(self, handler_call_details: Any) -> Any:
-            return grpc.unary_unary_rpc_method_handler(lambda request, context: request)
-
     server, ours = make(), operations()
     registrar = ours.attach(server)
     handlers = {"Look": grpc.unary_unary_rpc_method_handler(lambda request, context: request)}
