@@ -14,10 +14,20 @@ from lro_grpc._codegen.export import export, has_well_known
 from lro_grpc._wire.plain_text import one_line
 
 
+def _directory(text: str | Path) -> Path:
+    """Reads DIR; an empty one, as of a variable that is not set, would be the present folder."""
+    if not str(text):
+        raise typer.BadParameter("give a folder, such as protos, or . for this one")
+    return Path(text)
+
+
 @reporting(OSError)
 def protos(
     directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Where to; it is made if it is missing.")
+        Path,
+        typer.Argument(
+            metavar="DIR", parser=_directory, help="Where to; it is made if it is missing."
+        ),
     ],
     force: Annotated[
         bool, typer.Option("--force", help="Replace files that are there with other contents.")

@@ -116,3 +116,9 @@ def test_a_folder_that_cannot_be_made_is_said_in_one_line(lro: Lro, tmp_path: Pa
     assert result.stderr.startswith("lro: ")
     assert str(tmp_path / "file") in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_folder_without_a_name_is_wrong_usage(lro: Lro, tmp_path: Path) -> None:
+    """As ``lro protos "$UNSET"`` gives it: it would be the present folder."""
+    result = lro("protos", "", cwd=tmp_path, PYTHONPATH=f"{ROOT}:{ROOT / 'generated'}")
+    assert (result.returncode, list(tmp_path.iterdir())) == (2, [])
