@@ -17,6 +17,7 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 
 from lro.v1 import operation_control_service_pb2_grpc
 from lro_grpc._client import grpc_quirks, plan
+from lro_grpc._runtime.interrupts import only_errors
 from lro_grpc._runtime.threads import start_thread
 from lro_grpc._wire import headers, request_params
 
@@ -115,7 +116,7 @@ class ThreadConnection(_ChannelConnection):
     async def watch(self, watch: plan.Watch) -> AsyncGenerator[operations_pb2.Operation, None]:
         """Yields the states that a WatchOperation sends; a thread reads one ahead at most."""
         loop = asyncio.get_running_loop()
-        read: asyncio.Queue[Any] = asyncio.Queue()
+        arrived: asyncio.Queue[Any] = asyncio.Queue()
         room = threading.Semaphore(1)
         streams: list[Any] = []
         is_over = threading.Event()
@@ -123,27 +124,31 @@ class ThreadConnection(_ChannelConnection):
         def hand_over(one: object) -> None:
             room.acquire()
             with contextlib.suppress(RuntimeError):  # the loop is gone, and the waiter with it
-                loop.call_soon_threadsafe(read.put_nowait, one)
+                loop.call_soon_threadsafe(arrived.put_nowait, one)
+
+        def read() -> None:
+            stream = self._control.WatchOperation(
+                watch.request, metadata=self._metadata(watch.request)
+            )
+            streams.append(stream)
+            if is_over.is_set():
+                grpc_quirks.cancel_stream(stream)
+            for response in stream:
+                if is_over.is_set():
+                    break
+                hand_over(response.operation)
+            hand_over(None)
 
         def read_all() -> None:
             try:
-                stream = self._control.WatchOperation(
-                    watch.request, metadata=self._metadata(watch.request)
-                )
-                streams.append(stream)
-                if is_over.is_set():
-                    grpc_quirks.cancel_stream(stream)
-                for response in stream:
-                    if is_over.is_set():
-                        break
-                    hand_over(response.operation)
-                hand_over(None)
+                with only_errors("the call"):
+                    read()
             except Exception as error:  # noqa: BLE001 - it is raised where the stream is awaited
                 hand_over(error)
 
         start_thread("lro-watch", read_all)
         try:
-            while (one := await read.get()) is not None:
+            while (one := await arrived.get()) is not None:
                 room.release()
                 if isinstance(one, Exception):
                     raise grpc_quirks.error_of_call(one, watch.request.name) from one
@@ -212,7 +217,8 @@ def called_in_thread(function: Callable[[], Any]) -> concurrent.futures.Future[A
 
     def call() -> None:
         try:
-            called.set_result(function())
+            with only_errors("the call"):
+                called.set_result(function())
         except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
             called.set_exception(error)
 

@@ -145,6 +145,24 @@ def test_an_interceptor_that_raises_is_reported(server: FakeServer, error: Excep
             assert caught.value.__cause__ is error
 
 
+@pytest.mark.parametrize("exit_", [SystemExit(3), GeneratorExit("bye"), KeyboardInterrupt("bye")])
+def test_an_interceptor_that_ends_the_program_ends_the_wait(
+    server: FakeServer, exit_: BaseException
+) -> None:
+    """The thread of a call is not the program's own, and nobody would end but who waits for it."""
+
+    def raises(call: Any) -> Any:
+        raise exit_
+
+    server.fake.put(operation())
+    with client_of(server, OnUnary(raises), OnStream(raises)) as client:
+        future = client.attach("operations/1")
+        for call in (future.result, future.done, lambda: list(future.updates(LONG))):
+            with pytest.raises(LroError, match=rf"interceptor.*{type(exit_).__name__}") as caught:
+                call()
+            assert caught.value.code is Code.UNKNOWN
+
+
 def test_an_error_that_is_no_more_than_an_rpc_error_is_reported(server: FakeServer) -> None:
     def raises(call: Any) -> Any:
         raise grpc.RpcError("no token")

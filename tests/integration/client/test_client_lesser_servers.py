@@ -123,19 +123,6 @@ class DoneInTime(OnlyGet):
         return operation(response=RESPONSE if is_done else None)
 
 
-@pytest.mark.parametrize(
-    ("servicer", "timeout"),
-    [(partial(DoneInTime, 0.95 * n), n) for n in (1, 2, 3)],
-    indirect=["servicer"],
-)
-def test_an_operation_that_is_done_before_the_timeout_is_no_timeout(
-    side: Side, servicer: DoneInTime, timeout: float
-) -> None:
-    future = side.client(backoff=DEFAULT_BACKOFF).attach("operations/1", response=Timestamp)
-    servicer.begun = time.monotonic()
-    assert side.run(future.result(timedelta(seconds=timeout))) == RESPONSE
-
-
 @pytest.mark.parametrize("servicer", [partial(DoneInTime, math.inf)], indirect=True)
 def test_a_timeout_is_not_told_before_it_is_over(side: Side, servicer: DoneInTime) -> None:
     future = side.client(backoff=DEFAULT_BACKOFF).attach("operations/1")
