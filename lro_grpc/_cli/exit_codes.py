@@ -82,7 +82,7 @@ _UNREACHED = re.compile(
 """gRPC's own words, where it has not reached a server that speaks as it does."""
 
 _HINTS = {
-    Code.NOT_FOUND: "try `lro list PARENT`; names without a parent are under `operations`",
+    Code.NOT_FOUND: "`lro list` has the names that there are",
     Code.UNAUTHENTICATED: "try --metadata 'authorization=Bearer …'",
     Code.PERMISSION_DENIED: "try as someone else, with --metadata or --cert",
     Code.DEADLINE_EXCEEDED: "try a longer --timeout",

@@ -94,6 +94,7 @@ class OperationsClient:
 
         Raises:
             InvalidNameError: If the operation has no name and is not done.
+            TypeError: If it is none, such as a call that was not awaited.
         """
         session = self._session.sending(call_metadata)
         return OperationFuture(session, operation, response, metadata)

@@ -74,7 +74,13 @@ class Session:
 
         Raises:
             InvalidNameError: If the operation has no name and is not done.
+            TypeError: If it is none, such as a call that was not awaited.
         """
+        if not isinstance(operation, operations_pb2.Operation):
+            raise TypeError(
+                f"operation is a {type(operation).__name__}; give the"
+                " google.longrunning.Operation that the RPC answered with: of grpc.aio, await it"
+            )
         if not operation.name and not operation.done:
             raise InvalidNameError("an operation without a name, and not done, cannot be followed")
         with self._lock:

@@ -250,8 +250,7 @@ def test_delete(world: World) -> None:
     gone = world.lro("get", name)
     assert gone.returncode == 1
     assert gone.stderr == (
-        f"lro: NOT_FOUND: operation {name!r} not found"
-        " (try `lro list PARENT`; names without a parent are under `operations`)\n"
+        f"lro: NOT_FOUND: operation {name!r} not found (`lro list` has the names that there are)\n"
     )
 
 

@@ -450,6 +450,12 @@ def test_there_are_two_ways_to_wait(side: Side, wait: Any) -> None:
         side.client(wait=wait)
 
 
+@pytest.mark.parametrize("answer", [None, "operations/1", operations_pb2.GetOperationRequest()])
+def test_what_is_no_operation_has_no_future(side: Side, answer: Any) -> None:
+    with pytest.raises(TypeError, match=f"operation is a {type(answer).__name__}; give the google"):
+        side.client().future(answer)
+
+
 @pytest.mark.parametrize("timeout", [5, 5.5, timedelta(seconds=5)])
 def test_the_timeout_of_a_call_may_be_given_in_seconds(
     side: Side, fake: FakeOperations, timeout: Any

@@ -151,6 +151,8 @@ class Builds:
                     self.begun.set()
                     assert woken.wait(10)
                 self.stopped.append(op.stop_reason)
+                if op.cancel_requested:
+                    op.raise_if_stopped()
             return Instance(name=f"of attempt {op.attempt}")  # of the first one, it is not stored
 
         return run
@@ -233,7 +235,7 @@ def test_the_page_on_testing(handler_keyword: str) -> None:
     defined: dict[str, Any] = {}
     exec(code, defined)
     tests = [one for name, one in defined.items() if name.startswith("test_")]
-    assert len(tests) == 2
+    assert len(tests) == 3
     for test in tests:
         builds = Builds(handler_keyword)
 
