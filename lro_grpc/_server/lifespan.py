@@ -317,12 +317,12 @@ class Lifespan:
         """
         self._end_sync(self.stop, stop_server)
 
-    async def lose_worker(self) -> None:
+    async def _lose_worker(self) -> None:
         """Gives up all that runs, as a lost worker would, and has it begin again: for tests."""
         assert self._engine is not None, "it comes after start"
         await self._engine.lose_all()
 
-    async def crash(self, stop_server: Callable[[], Awaitable[object]]) -> None:
+    async def _crash(self, stop_server: Callable[[], Awaitable[object]]) -> None:
         """Ends as a killed process does, as far as that can be in one that goes on: for tests.
 
         Nothing that runs is given back or stored, and no call is answered.
@@ -339,17 +339,17 @@ class Lifespan:
         await self._engine.stop(self._grace)
         await self._store.close()
 
-    def lose_worker_sync(self) -> None:
-        """Loses the worker as ``lose_worker`` does, for a ``grpc.server``."""
-        self._loop_thread().run(self.lose_worker())
+    def _lose_worker_sync(self) -> None:
+        """Loses the worker as ``_lose_worker`` does, for a ``grpc.server``."""
+        self._loop_thread().run(self._lose_worker())
 
-    def crash_sync(self, stop_server: Callable[[], object]) -> None:
-        """Crashes as ``crash`` does, for a ``grpc.server``.
+    def _crash_sync(self, stop_server: Callable[[], object]) -> None:
+        """Crashes as ``_crash`` does, for a ``grpc.server``.
 
         Args:
             stop_server: Stops the gRPC server at once.
         """
-        self._end_sync(self.crash, stop_server)
+        self._end_sync(self._crash, stop_server)
 
     def _end_sync(
         self,

@@ -50,7 +50,7 @@ class Served:
         off. The next server has the same address, and runs again whatever was running. What the
         test's process has in memory stays, as it would not in a crash: the servicer too.
         """
-        self.operations.crash_sync(lambda: self._server.stop(None).wait())
+        self.operations._crash_sync(lambda: self._server.stop(None).wait())
         self._server, self.operations, _ = self._make(self.target)
         self.operations.start_sync()
         self._server.start()
@@ -61,7 +61,7 @@ class Served:
         Its handler is stopped, as in ``restart``, and the server begins the next attempt. It counts
         among the method's ``max_attempts``.
         """
-        self.operations.lose_worker_sync()
+        self.operations._lose_worker_sync()
 
 
 @dataclass(slots=True)
@@ -83,14 +83,14 @@ class AsyncServed:
 
     async def restart(self) -> None:
         """Ends the server as ``kill -9`` would, and begins another; see :meth:`Served.restart`."""
-        await self.operations.crash(lambda: self._server.stop(None))
+        await self.operations._crash(lambda: self._server.stop(None))
         self._server, self.operations, _ = self._make(self.target)
         await self.operations.start()
         await self._server.start()
 
     async def lose_worker(self) -> None:
         """Lets every attempt lose its operation; see :meth:`Served.lose_worker`."""
-        await self.operations.lose_worker()
+        await self.operations._lose_worker()
 
 
 @contextlib.contextmanager
