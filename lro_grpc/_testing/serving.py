@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.longrunning.operations_pb2_grpc import OperationsServicer
 
 from lro_grpc._client.async_operations import AsyncOperationsClient
 from lro_grpc._client.operations import OperationsClient
@@ -99,6 +100,8 @@ def serve(
     add: Callable[[Any, Any], None] | None = None,
     *,
     configure: Callable[[Operations], None] | None = None,
+    messages: bool = False,
+    fallback: OperationsServicer | None = None,
     **options: Any,
 ) -> Iterator[Served]:
     """Serves a servicer on a ``grpc.server`` while the context lasts.
@@ -116,6 +119,8 @@ def serve(
         add: Its generated ``add_…Servicer_to_server``.
         configure: Is called with the operations before they start: for ``add_method`` and
             ``add_jobs``.
+        messages: As for ``Operations.attach``.
+        fallback: As for ``Operations.attach``; in a restart it stays the same.
         **options: Further arguments of :class:`lro_grpc.Operations`, such as ``authorize``.
 
     Yields:
@@ -126,7 +131,9 @@ def serve(
 
     def make(address: str) -> tuple[grpc.Server, Operations, str]:
         operations, server = Operations(**how), grpc.server(futures.ThreadPoolExecutor(_THREADS))
-        return server, operations, _prepare(server, operations, servicer, add, configure, address)
+        registrar = operations.attach(server, messages=messages, fallback=fallback)
+        _register(registrar, operations, servicer, add, configure)
+        return server, operations, _listen(server, address)
 
     server, operations, target = make(_ANY_PORT)
     operations.start_sync()
@@ -146,6 +153,8 @@ async def serve_async(
     add: Callable[[Any, Any], None] | None = None,
     *,
     configure: Callable[[Operations], None] | None = None,
+    messages: bool = False,
+    fallback: OperationsServicer | None = None,
     **options: Any,
 ) -> AsyncIterator[AsyncServed]:
     """Serves a servicer on a ``grpc.aio`` server while the context lasts; see :func:`serve`.
@@ -155,6 +164,8 @@ async def serve_async(
         add: Its generated ``add_…Servicer_to_server``.
         configure: Is called with the operations before they start: for ``add_method`` and
             ``add_jobs``.
+        messages: As for ``Operations.attach``.
+        fallback: As for ``Operations.attach``; in a restart it stays the same.
         **options: Further arguments of :class:`lro_grpc.Operations`, such as ``authorize``.
 
     Yields:
@@ -165,7 +176,9 @@ async def serve_async(
 
     def make(address: str) -> tuple[grpc.aio.Server, Operations, str]:
         operations, server = Operations(**how), grpc.aio.server()
-        return server, operations, _prepare(server, operations, servicer, add, configure, address)
+        registrar = operations.attach(server, messages=messages, fallback=fallback)
+        _register(registrar, operations, servicer, add, configure)
+        return server, operations, _listen(server, address)
 
     server, operations, target = make(_ANY_PORT)
     await operations.start()
@@ -187,18 +200,19 @@ def _options(clock: ManualClock, given: dict[str, Any]) -> dict[str, Any]:
     return how
 
 
-def _prepare(
-    server: Any,
+def _register(
+    registrar: Any,
     operations: Operations,
     servicer: Any,
     add: Callable[[Any, Any], None] | None,
     configure: Callable[[Operations], None] | None,
-    address: str,
-) -> str:
-    """Adds the operations and the servicer to a server, and returns its address."""
-    registrar = operations.attach(server)
+) -> None:
     if configure is not None:
         configure(operations)
     if add is not None:
         add(servicer, registrar)
+
+
+def _listen(server: Any, address: str) -> str:
+    """Opens a port, and returns the address of it."""
     return f"127.0.0.1:{server.add_insecure_port(address)}"

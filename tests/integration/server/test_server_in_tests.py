@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
-from google.longrunning import operations_pb2
+from google.longrunning import operations_pb2, operations_pb2_grpc
 from server_harness import PARENT, Instance, defined_with, fleet, metadata_of
 
 import lro_grpc
@@ -54,6 +54,39 @@ def test_serve_async(handler_keyword: str) -> None:
             assert len([operation async for operation in served.client.list(PARENT)]) == 1
 
     asyncio.run(main())
+
+
+class Old(operations_pb2_grpc.OperationsServicer):
+    """Operations of another servicer."""
+
+    def GetOperation(self, request: Any, context: Any) -> operations_pb2.Operation:
+        return operations_pb2.Operation(name=request.name, done=True)
+
+
+def test_a_fallback_is_attached() -> None:
+    with testing.serve(servicer("def"), ADD, fallback=Old(), messages=True) as served:
+        assert served.client.get("old/1").done
+        served.restart()
+        assert served.client.get("old/1").done
+
+
+def test_a_fallback_is_attached_to_grpc_aio() -> None:
+    async def main() -> None:
+        how: Any = {"fallback": Old(), "messages": True}
+        async with testing.serve_async(servicer("async def"), ADD, **how) as served:
+            assert (await served.client.get("old/1")).done
+
+    asyncio.run(main())
+
+
+def test_messages_are_a_flag() -> None:
+    async def enter() -> None:
+        await testing.serve_async(messages="yes").__aenter__()  # type: ignore[arg-type]
+
+    with pytest.raises(lro_grpc.ConfigurationError, match="messages is 'yes'"):
+        testing.serve(messages="yes").__enter__()  # type: ignore[arg-type]
+    with pytest.raises(lro_grpc.ConfigurationError, match="messages is 'yes'"):
+        asyncio.run(enter())
 
 
 def test_what_is_no_servicers_is_configured() -> None:
