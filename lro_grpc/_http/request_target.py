@@ -24,9 +24,7 @@ def in_origin_form(scope: Scope) -> Scope:
         scope: The request, as ASGI describes it.
     """
     root = scope.get("root_path", "").encode("latin-1")
-    raw: bytes | None = scope.get("raw_path")
-    target = scope["path"].encode() if raw is None else raw
-    absolute = _ABSOLUTE.fullmatch(target.removeprefix(root))
+    absolute = _ABSOLUTE.fullmatch(_sent(scope).removeprefix(root))
     if absolute is None:
         return scope
     host, path = absolute.groups()
@@ -44,7 +42,18 @@ def path_of(scope: Scope) -> str:
     Args:
         scope: The request, its target in origin form.
     """
-    raw = scope.get("raw_path")
-    path = raw.decode("latin-1") if raw is not None else quote(scope["path"])
+    path = _sent(scope).decode("latin-1")
     root = scope.get("root_path", "")
     return path[len(root) :] if root and path.startswith(f"{root}/") else path
+
+
+_OF_PATHS = "/:@!$&'()*+,;=[]"
+"""Characters that stand in a path as they are, and in the host of a whole URL."""
+
+
+def _sent(scope: Scope) -> bytes:
+    """Returns the path as it was sent, or as it may have been: not every HTTP server tells it."""
+    raw: bytes | None = scope.get("raw_path")
+    if raw is not None:
+        return raw
+    return quote(scope["path"], safe=_OF_PATHS, errors="surrogateescape").encode()

@@ -255,10 +255,7 @@ def _set(message: Message, value: Any) -> None:
 def _set_variable(message: Message, field: str, text: str) -> None:
     """Sets the field of a variable; it overrides the body's value."""
     if "." not in field and isinstance(getattr(message, field), str):
-        try:
-            setattr(message, field, text)
-        except ValueError as cause:
-            raise MalformedRequestError(f"{field} in the path is no text: {cause}") from cause
+        setattr(message, field, text)
         return
     path = _path(message.DESCRIPTOR, field)
     value = _value(field, path[-1], [text])

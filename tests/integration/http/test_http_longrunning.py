@@ -10,10 +10,13 @@ import grpc
 import pytest
 from google.api import annotations_pb2, http_pb2
 from google.protobuf import json_format, message_factory
-from http_harness import FLEET, PARENT, Http, done, start
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+from http_harness import FLEET, PARENT, Fleet, Http, done, start
 
 import lro_grpc
 from lro.v1 import operation_control_service_pb2
+from lro_grpc import Code
 from lro_grpc._http.gateway import gateway
 
 CONTROL = operation_control_service_pb2.DESCRIPTOR.services_by_name["OperationControlService"]
@@ -192,6 +195,27 @@ def test_a_start_that_is_refused_is_the_answer_itself(serve):
     assert reply.json["error"]["message"] == "not today"
     assert reply.json["error"]["status"] == "FAILED_PRECONDITION"
     assert http.get(f"/v1/{PARENT}/operations").ok == {}
+
+
+class Detailing(Fleet):
+    """Refuses each start with a whole Status."""
+
+    @lro_grpc.method
+    async def CreateInstance(self, request, op):
+        raise AssertionError("it is refused")
+
+    @CreateInstance.prepare
+    def prepare_create_instance(self, request, context):
+        status = status_pb2.Status(code=Code.RESOURCE_EXHAUSTED, message="the fleet is full")
+        status.details.add().Pack(error_details_pb2.ErrorInfo(reason="NO_ROOM", domain="fleet"))
+        context.abort_with_status(rpc_status.to_status(status))
+
+
+@pytest.mark.parametrize("fleet", [Detailing()])
+def test_a_refusal_with_a_whole_status_has_its_details(serve, fleet):
+    error = serve().post(f"/v1/{PARENT}/instances?instanceId=a", {}).json["error"]
+    assert (error["status"], error["message"]) == ("RESOURCE_EXHAUSTED", "the fleet is full")
+    assert [one["reason"] for one in error["details"]] == ["NO_ROOM"]
 
 
 def test_a_start_without_a_body(serve):
