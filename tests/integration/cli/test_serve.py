@@ -574,6 +574,7 @@ def test_a_server_with_a_client_authority_admits_its_clients_only(tmp_path: Path
     ("given", "said"),
     [
         (["--tls-cert", "server.pem"], "TLS needs both --tls-cert and --tls-key"),
+        (["--tls-key", "server-key.pem"], "TLS needs both --tls-cert and --tls-key"),
         (["--tls-client-ca", "server-ca.pem"], "--tls-client-ca needs --tls-cert"),
         (["--tls-cert", "server.pem", "--tls-key", "server-ca.pem"], "are not a certificate and"),
         (

@@ -33,6 +33,7 @@ from lro_grpc._errors import (
 )
 from lro_grpc._operation import states
 from lro_grpc._operation.events import (
+    Checkpoint,
     Claim,
     Heartbeat,
     LeaseLost,
@@ -326,3 +327,36 @@ def test_a_thread_that_stores_a_state_when_its_loop_is_gone_is_stopped(
     assert isinstance(stopped, AttemptStopped)
     assert stopped.reason is StopReason.SHUTDOWN
     gc.collect()  # a coroutine that was never begun would warn now
+
+
+def test_a_thread_whose_write_waits_when_its_loop_ends_is_stopped(memory_world):
+    ended = threading.Event()
+    raised = []
+
+    def run(request, op):
+        try:
+            op.checkpoint(Text(value="1"))
+        except BaseException as error:
+            raised.append(error)
+            raise
+        finally:
+            ended.set()
+
+    async def end_while_it_writes():
+        writes = asyncio.Event()
+
+        async def never_write_it(events):
+            if any(isinstance(event, Checkpoint) for event in events):
+                writes.set()
+                await asyncio.Event().wait()
+
+        await memory_world.start(run)
+        memory_world.link.before = never_write_it
+        await memory_world.create()
+        await writes.wait()
+
+    asyncio.run(end_while_it_writes())
+    assert ended.wait(10)
+    (stopped,) = raised
+    assert isinstance(stopped, AttemptStopped)
+    assert stopped.reason is StopReason.SHUTDOWN

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import threading
+import time
 from collections.abc import Callable
 from concurrent import futures
 from typing import Any
@@ -16,10 +18,13 @@ from google.protobuf.message import Message
 from server_harness import (
     OPERATIONS,
     PARENT,
+    SECONDS,
     Held,
     Instance,
+    Server,
     refused,
     response_of,
+    serving,
 )
 
 import lro_grpc
@@ -255,6 +260,74 @@ def test_an_interceptor_validates_the_request_of_a_start(
     assert server.names() == []
     held.gate.open()
     assert server.done(server.create(instance_id="i").name).HasField("response")
+
+
+class _KeepsBack(grpc.ServerInterceptor):
+    """Keeps the first call of a method back until its caller is gone."""
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+        self.has_come = threading.Event()
+        self.is_over = threading.Event()
+
+    def intercept_service(self, continuation: Any, details: Any) -> Any:
+        handler = continuation(details)
+        if self.has_come.is_set() or not details.method.endswith(self._method):
+            return handler
+
+        def answer(request: Any, context: Any) -> Any:
+            self._wait(context)
+            try:
+                return handler.unary_unary(request, context)
+            finally:
+                self.is_over.set()
+
+        def iterate(request: Any, context: Any) -> Any:
+            self._wait(context)
+            try:
+                yield from handler.unary_stream(request, context)
+            finally:
+                self.is_over.set()
+
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(iterate)
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+    def _wait(self, context: Any) -> None:
+        is_gone = threading.Event()
+        assert context.add_callback(is_gone.set)
+        self.has_come.set()
+        assert is_gone.wait(SECONDS)
+
+
+@pytest.mark.parametrize("method", ["WaitOperation", "WatchOperation"])
+def test_a_call_that_is_over_before_its_answer_begins_holds_nothing(method: str) -> None:
+    """Neither a thread of a ``grpc.server``, until the operation ends, nor a place to wait."""
+    held, interceptor = Held("async def"), _KeepsBack(method)
+    how: Any = {"interceptors": [interceptor], "max_waiters": 1}
+    with serving("sync", held.servicer(), **how) as server:
+        name = server.create().name
+        begin = server.waiting if method == "WaitOperation" else server.watching
+        call = begin(name, deadline=None)
+        assert interceptor.has_come.wait(SECONDS)
+        call.cancel()
+        try:
+            assert interceptor.is_over.wait(SECONDS)
+            assert_a_place_becomes_free(server, name)
+        finally:
+            held.gate.open()
+
+
+def assert_a_place_becomes_free(server: Server, name: str) -> None:
+    """Tries again and again, for the loop of the operations ends a call in its own time."""
+    end = time.monotonic() + SECONDS
+    while True:
+        try:
+            assert next(server.watching(name)).operation.name == name
+        except grpc.RpcError:
+            assert time.monotonic() < end
+        else:
+            return
 
 
 def test_a_method_without_a_servicer_has_messages_too(stack: str, serve: Serve) -> None:
