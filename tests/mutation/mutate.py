@@ -100,8 +100,12 @@ def main() -> int:
         drawn = draw(modules, arguments.each, random.Random(seed))
     with copies(arguments.workers) as trees:
         recording = record(ROOT, trees[0], _environment(trees[0]), stale=arguments.stale)
+        print(f"{len(drawn)} mutants, for {arguments.seconds:.0f} s at most", flush=True)
         results = run(drawn, trees, recording, time.monotonic() + arguments.seconds)
-    return report(modules, results)
+    code = report(modules, results)
+    if len(results) < len(drawn):
+        print(f"{len(drawn) - len(results)} of {len(drawn)} were not reached in the time")
+    return code
 
 
 def _texts(patterns: Sequence[str]) -> Iterator[tuple[str, str]]:

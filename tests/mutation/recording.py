@@ -9,22 +9,28 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import coverage
 
 FOLDERS = (
+    "tests/integration/server",
     "tests/unit",
     "tests/contract",
-    "tests/integration/engine",
-    "tests/integration/client",
-    "tests/integration/server",
-    "tests/integration/http",
     "tests/interop",
+    "tests/integration/client",
+    "tests/integration/engine",
+    "tests/integration/http",
 )
-"""The tests that are chosen from: they call the package in their own process, and quickly."""
+"""The tests that are chosen from: they call the package in their own process, and quickly. Those
+that take the longest come first."""
+
+AT_ONCE = 2
+"""The folders that are recorded at a time."""
 
 SECONDS = 600
 """The time for a folder; what comes later in it is not chosen."""
@@ -91,19 +97,32 @@ def record(root: Path, tree: Path, environment: dict[str, str], *, stale: bool) 
     settings = tree / "tmp" / "coverage.ini"
     settings.write_text(SETTINGS)
     package = _digest(root / "lro_grpc")
-    folders = []
-    for tests in FOLDERS:
-        folder = root / "build" / "mutation" / tests.replace("/", "-")
-        key = package + _digest(root / tests)
-        kept = folder / "key"
-        if not kept.exists() or not (stale or kept.read_text() == key):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            print(f"recording which lines are run by {tests}", flush=True)
-            _run(tests, folder, tree, settings, environment)
-            kept.write_text(key)
-        folders.append(folder)
-    return Recording(root, folders)
+    folders = {tests: root / "build" / "mutation" / tests.replace("/", "-") for tests in FOLDERS}
+    keys = {tests: package + _digest(root / tests) for tests in FOLDERS}
+
+    def is_kept(tests: str) -> bool:
+        kept = folders[tests] / "key"
+        return kept.exists() and (stale or kept.read_text() == keys[tests])
+
+    def record_one(tests: str) -> None:
+        folder = folders[tests]
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        begin = time.monotonic()
+        _run(tests, folder, tree, settings, environment)
+        (folder / "key").write_text(keys[tests])
+        print(f"  {tests} took {time.monotonic() - begin:.0f} s", flush=True)
+
+    missing = [tests for tests in FOLDERS if not is_kept(tests)]
+    if missing:
+        print(
+            f"recording which lines are run by the tests of {len(missing)} folders; this is done"
+            " once, takes minutes, and does not count for the time",
+            flush=True,
+        )
+    with ThreadPoolExecutor(AT_ONCE) as workers:
+        list(workers.map(record_one, missing))
+    return Recording(root, folders.values())
 
 
 def _run(tests: str, folder: Path, tree: Path, settings: Path, environment: dict[str, str]) -> None:
