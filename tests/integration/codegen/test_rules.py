@@ -291,7 +291,7 @@ def test_a_change_may_be_allowed(respond: Respond, release: Any) -> None:
         ("clients=no", "'clients=no' is not known; there are against=FILE and allow=RULE,…"),
         ("D4", "'D4' is not known; there are against=FILE and allow=RULE,…"),
         ("allow=", "allow=: '' is none of the rules D1, D2, D3, D4, D5, D6, D7"),
-        ("allow=D4,D8", "allow=D8: 'D8' is none of the rules D1,"),
+        ("allow=D4,E8", "allow=E8: 'E8' is none of the rules D1,"),
         ("allow=S2", "allow=S2: 'S2' is none of the rules D1,"),
         ("allow=d4", "allow=d4: 'd4' is none of the rules D1,"),
     ],
