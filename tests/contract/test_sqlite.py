@@ -270,6 +270,51 @@ def test_a_loop_that_ends_before_the_store_is_closed_waits_for_nothing(path):
     assert ended.returncode == 7
 
 
+LOOP_ENDS_DURING_A_COMMIT = """
+import asyncio, sys, threading
+from lro_grpc.conformance import StoreConformance
+from lro_grpc._stores.sqlite.writer import Writer
+from lro_grpc.stores import SqliteStore
+
+began, is_waited_for = threading.Event(), threading.Event()
+commit = Writer._commit_to_disk
+
+def commit_late(writer):
+    thread_shutdown = writer._thread.shutdown
+
+    def shutdown():
+        is_waited_for.set()
+        thread_shutdown()
+
+    writer._thread.shutdown = shutdown
+    began.set()
+    is_waited_for.wait(2)
+    commit(writer)
+
+async def main():
+    store = SqliteStore(sys.argv[1], lambda: 0)
+    await store.open()
+    Writer._commit_to_disk = commit_late
+    creating = asyncio.create_task(store.create(StoreConformance().record()))
+    await asyncio.to_thread(began.wait)
+    raise SystemExit(7)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_loop_that_ends_during_a_commit_waits_for_it(path):
+    """Its connection is rolled back otherwise, while another thread commits."""
+    command = [sys.executable, "-c", LOOP_ENDS_DURING_A_COMMIT, str(path)]
+    ended = await asyncio.to_thread(
+        subprocess.run, command, timeout=30, check=False, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stderr) == (7, "")
+    async with opened(path) as store:
+        name = StoreConformance().record().name
+        assert (await store.read(name)).name == name
+
+
 # Events and values that go wrong.
 
 

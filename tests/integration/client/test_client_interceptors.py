@@ -293,5 +293,6 @@ def test_a_call_that_begins_when_nobody_waits_any_more_is_cancelled(
     with client_of(server, KeepsBack()) as client:
         with pytest.raises(OperationTimeoutError):
             wait(client.attach("operations/1"))
+        assert not client.attach("operations/1").done()  # by then all has ended that waited
         go_on.set()
         assert begun.get(timeout=20).code() is grpc.StatusCode.CANCELLED

@@ -118,19 +118,24 @@ def test_every_form_of_a_target_is_taken_behind_a_server_that_tells_no_raw_path(
 
 def test_a_client_that_leaves_in_the_middle_of_its_body_starts_nothing():
     """Though what has come of it is a body; and it is no error of the app's."""
-    fleet, sent, ended = Fleet(), [], Queue()
+    fleet, sent, came, ended = Fleet(), [], Queue(), Queue()
     fleet.gate.set()
     add = fleet_service_pb2_grpc.add_FleetServiceServicer_to_server
     with testing.serve(fleet, add) as served:
-        app = gateway(served.operations, max_bodies=1)
+        app = gateway(served.operations, max_bodies=5000)
 
         async def spied(scope: Any, receive: Any, send: Any) -> None:
-            async def spy(message: Any) -> None:
+            async def spying_receive() -> Any:
+                message = await receive()
+                came.put(len(message.get("body", b"")))
+                return message
+
+            async def spying_send(message: Any) -> None:
                 sent.append(message)
                 await send(message)
 
             try:
-                await app(scope, receive, spy)
+                await app(scope, spying_receive, spying_send)
             except BaseException as error:
                 ended.put(error)
                 raise
@@ -142,8 +147,13 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_starts_nothing():
             head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json"
             for _ in range(2):
                 with http.connect() as connection:
-                    connection.sendall(f"{head}\r\nContent-Length: 20000\r\n\r\n{{}}".encode())
+                    connection.sendall(f"{head}\r\nContent-Length: 40000\r\n\r\n".encode())
+                    connection.sendall(b"{}".ljust(20_000))
+                    left = 20_000
+                    while left:
+                        left -= came.get(timeout=SECONDS)
                 assert ended.get(timeout=SECONDS) is None
+                assert came.get() == 0
             assert sent == []
             assert http.get(f"/v1/{PARENT}/operations").ok == {}
 
