@@ -6,9 +6,10 @@ import asyncio
 import concurrent.futures
 import contextlib
 import copy
+import re
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import grpc
@@ -23,6 +24,10 @@ from lro_grpc._wire import headers, request_params
 
 CallMetadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 ConnectionT = TypeVar("ConnectionT", bound="_ChannelConnection")
+
+_PAIR = 2
+_KEY = re.compile(r"[a-z0-9_.-]+")
+"""What gRPC takes for a key."""
 
 _unusable: weakref.WeakKeyDictionary[Any, plan.Unusable] = weakref.WeakKeyDictionary()
 """The methods that cannot be used on each channel, whichever client has found it out."""
@@ -47,6 +52,31 @@ class Connection(Protocol):
         ...
 
 
+def checked_metadata(pairs: CallMetadata) -> tuple[tuple[str, str | bytes], ...]:
+    """Returns metadata that gRPC can send, as tuples. Errors show no value: it may be a secret.
+
+    Raises:
+        TypeError: If it is no sequence of pairs of texts, or of a text and bytes.
+        ValueError: If a key is none of gRPC's.
+    """
+    if isinstance(pairs, (str, bytes, Mapping)):
+        kind = type(pairs).__name__
+        raise TypeError(f'call_metadata is a {kind}; give pairs, such as [("x-user", "ada")]')
+    checked = []
+    for pair in pairs:
+        if not isinstance(pair, (tuple, list)) or len(pair) != _PAIR:
+            raise TypeError(f"call_metadata has a {type(pair).__name__}; give pairs of two")
+        key, value = pair
+        if not isinstance(key, str) or not _KEY.fullmatch(key):
+            raise ValueError(f"call_metadata has the key {key!r}; a key has a-z, 0-9, _, . and -")
+        if not isinstance(value, bytes if key.endswith("-bin") else (str, bytes)):
+            wanted = "bytes" if key.endswith("-bin") else "a text"
+            kind = type(value).__name__
+            raise TypeError(f"call_metadata has a {kind} for {key!r}; give {wanted}")
+        checked.append((key, value))
+    return tuple(checked)
+
+
 class _ChannelConnection:
     """The part that connections over both kinds of channel share: the stubs, and the metadata."""
 
@@ -56,12 +86,12 @@ class _ChannelConnection:
         self.unusable = _unusable.setdefault(channel, plan.Unusable())
         self._operations = operations_pb2_grpc.OperationsStub(channel)  # type: ignore[no-untyped-call]
         self._control: Any = operation_control_service_pb2_grpc.OperationControlServiceStub(channel)
-        self._call_metadata = tuple(call_metadata)
+        self._call_metadata = checked_metadata(call_metadata)
 
     def sending(self: ConnectionT, call_metadata: CallMetadata) -> ConnectionT:
         """Returns this connection with more metadata, which its calls send as well."""
         other = copy.copy(self)
-        other._call_metadata = (*self._call_metadata, *call_metadata)
+        other._call_metadata = self._call_metadata + checked_metadata(call_metadata)
         return other
 
     def _method(self, name: str) -> Any:

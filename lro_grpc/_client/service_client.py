@@ -16,14 +16,14 @@ from google.protobuf.message import Message
 from lro_grpc._client import grpc_quirks
 from lro_grpc._client.async_future import AsyncOperationFuture
 from lro_grpc._client.async_operations import AsyncOperationsClient
-from lro_grpc._client.connection import CallMetadata
+from lro_grpc._client.connection import CallMetadata, checked_metadata
 from lro_grpc._client.future import OperationFuture
 from lro_grpc._client.operations import OperationsClient
 from lro_grpc._client.plan import Call, Reply, Sleep, Step, call_steps
 from lro_grpc._client.scheduler import SCHEDULER
 from lro_grpc._client.session import WaitMode
 from lro_grpc._durations import Duration, as_timeout
-from lro_grpc._runtime.backoff import DEFAULT_RETRY, Retry
+from lro_grpc._runtime.backoff import DEFAULT_RETRY, Retry, check_policy
 from lro_grpc._runtime.clock import Clock, SystemClock
 from lro_grpc._runtime.steps import async_drive, drive
 from lro_grpc._wire import headers, request_params
@@ -76,7 +76,8 @@ class _ServiceClient:
         random: Callable[[], float],
     ) -> None:
         self._channel = channel
-        self._call_metadata = tuple(call_metadata)
+        check_policy(retry)
+        self._call_metadata = checked_metadata(call_metadata)
         self._retry = retry
         self._new_request_id = new_request_id
         self._wait_for_ready = wait_for_ready

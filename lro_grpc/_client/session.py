@@ -16,10 +16,17 @@ from lro_grpc._client.connection import (
     CallMetadata,
     Connection,
     ThreadConnection,
+    checked_metadata,
 )
 from lro_grpc._client.watcher import Watcher
 from lro_grpc._errors import InvalidNameError
-from lro_grpc._runtime import backoff
+from lro_grpc._runtime.backoff import (
+    DEFAULT_BACKOFF,
+    DEFAULT_RETRY,
+    Backoff,
+    Retry,
+    check_policy,
+)
 from lro_grpc._runtime.clock import Clock, SystemClock
 from lro_grpc._runtime.steps import async_drive
 
@@ -42,6 +49,7 @@ class Session:
         random: Gives numbers uniform in [0, 1).
 
     Raises:
+        TypeError: If ``backoff`` or ``retry`` is none.
         ValueError: If ``wait`` is another text.
     """
 
@@ -49,14 +57,15 @@ class Session:
         self,
         connection: Connection,
         *,
-        backoff: backoff.Backoff = backoff.DEFAULT_BACKOFF,
-        retry: backoff.Retry | None = backoff.DEFAULT_RETRY,
+        backoff: Backoff = DEFAULT_BACKOFF,
+        retry: Retry | None = DEFAULT_RETRY,
         wait: WaitMode = "auto",
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
         if wait not in get_args(WaitMode):
             raise ValueError(f'wait is {wait!r}; give "auto" or "poll"')
+        check_policy(retry, backoff)
         self._connection = connection
         self._backoff = backoff
         self._retry = retry
@@ -145,7 +154,7 @@ class ChannelSession(Session):
 
     def sending(self, call_metadata: CallMetadata) -> Session:
         """Returns the session whose calls send more metadata: the same one while anybody has it."""
-        key = tuple((name, value) for name, value in call_metadata)
+        key = checked_metadata(call_metadata)
         if not key:
             return self
         with self._lock:

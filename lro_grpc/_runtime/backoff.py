@@ -111,3 +111,15 @@ class Retry:
 
 DEFAULT_RETRY = Retry()
 """The policy of Google's clients for Get, List, Cancel and Delete (P13)."""
+
+
+def check_policy(retry: object, backoff: object = DEFAULT_BACKOFF) -> None:
+    """Checks what a client was given for its policies.
+
+    Raises:
+        TypeError: If they are none.
+    """
+    if retry is not None and not isinstance(retry, Retry):
+        raise TypeError(f"retry is {retry!r}; give a Retry, or None for none")
+    if not isinstance(backoff, Backoff):
+        raise TypeError(f"backoff is {backoff!r}; give a Backoff")

@@ -427,7 +427,7 @@ def test_a_channel_that_was_closed_before(side: Side, fake: FakeOperations) -> N
 
 
 def test_metadata_that_grpc_does_not_take(side: Side) -> None:
-    future = side.client(call_metadata=[("X-Mine", "1")]).attach("operations/1")
+    future = side.client(call_metadata=[("x-mine", "a\nb")]).attach("operations/1")
     for call in (future.result, future.done, lambda: side.items(future.updates())):
         with pytest.raises(LroError, match=r"[Mm]etadata|interceptor, raised"):
             side.run(call())
@@ -448,6 +448,28 @@ def test_a_client_that_polls_calls_get_alone(side: Side, fake: FakeOperations, f
 def test_there_are_two_ways_to_wait(side: Side, wait: Any) -> None:
     with pytest.raises(ValueError, match=r'wait is .*; give "auto" or "poll"'):
         side.client(wait=wait)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"retry": 3}, "retry is 3; give a Retry, or None"),
+        ({"backoff": None}, "backoff is None; give a Backoff"),
+        ({"call_metadata": {"x-user": "ada"}}, "call_metadata is a dict; give pairs"),
+        ({"call_metadata": "x-user"}, "call_metadata is a str; give pairs"),
+        ({"call_metadata": ["ab"]}, "call_metadata has a str; give pairs of two"),
+        ({"call_metadata": [("X-User", "ada")]}, "has the key 'X-User'; a key has a-z"),
+        ({"call_metadata": [("", "ada")]}, "has the key ''; a key has a-z"),
+        ({"call_metadata": [("x-bin", "secret")]}, "has a str for 'x-bin'; give bytes"),
+        ({"call_metadata": [("x-user", 7)]}, "has a int for 'x-user'; give a text"),
+    ],
+)
+def test_an_option_of_a_client_that_cannot_be(
+    side: Side, wrong: dict[str, Any], words: str
+) -> None:
+    with pytest.raises((TypeError, ValueError), match=re.escape(words)) as caught:
+        side.client(**wrong)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("answer", [None, "operations/1", operations_pb2.GetOperationRequest()])
