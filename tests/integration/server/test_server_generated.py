@@ -200,7 +200,11 @@ def test_a_grpc_server_cannot_await_a_plain_method() -> None:
 
 def test_a_plain_method_takes_no_options(stack: str) -> None:
     class Wrong(Fleet):
-        GetInstance = lro_grpc.MethodOptions(pausable=True)(Fleet.GetInstance)
+        @lro_grpc.MethodOptions(pausable=True)
+        def GetInstance(
+            self, request: fleet_service_pb2.GetInstanceRequest, context: grpc.ServicerContext
+        ) -> Instance:
+            return super().GetInstance(request, context)
 
     message = start_up_error(stack, Wrong())
     assert "/lro.example.v1.FleetService/GetInstance" in message
