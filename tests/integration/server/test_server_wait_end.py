@@ -82,7 +82,7 @@ def started(serve: Serve, held: Held, ends: Ends, **how: Any) -> tuple[Server, s
         ("timeout", 0.1, None, 60),
         ("timeout", 0, 60, 60),
         ("timeout", 0.1, None, 0.1),
-        ("deadline", 60, 4, 60),  # its margin is a tenth of it
+        ("deadline", 60, 5, 60),  # its margin is the longest there is
         ("max_wait", 60, None, 0.1),
         ("max_wait", None, 60, 0.1),
     ],
