@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +18,15 @@ from typing import Any
 import grpc
 
 from lro_grpc._errors import ConfigurationError
+from lro_grpc._runtime.interrupts import only_errors
 from lro_grpc._server.rpc.handlers import MethodHandlers
+
+_log = logging.getLogger("lro_grpc")
 
 OWN_SERVICES = ("google.longrunning.Operations", "lro.v1.OperationControlService")
 
-
-_METHOD = "/google.longrunning.Operations/GetOperation"
+_METHOD = f"/{OWN_SERVICES[0]}/GetOperation"
+"""A method that a handler of everything takes, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +74,24 @@ def check_handlers(handlers: Iterable[object]) -> None:
 
 def _check_first(handlers: Iterable[object]) -> None:
     """Checks that none of the handlers that are asked first takes the operations' calls."""
-    lookup: Any = Lookup(_METHOD)
     for handler in handlers:
-        if isinstance(handler, grpc.GenericRpcHandler) and handler.service(lookup) is not None:
+        if isinstance(handler, grpc.GenericRpcHandler) and _takes_all(handler):
             raise ConfigurationError(
                 f"{handler!r} was added to the server before, and takes all calls of"
                 f" {OWN_SERVICES[0]}; add it after operations.attach(server)",
                 reason="SERVED_TWICE",
                 metadata={"service": OWN_SERVICES[0]},
             )
+
+
+def _takes_all(handler: grpc.GenericRpcHandler) -> bool:
+    lookup: Any = Lookup(_METHOD)
+    try:
+        with only_errors("a generic handler"):
+            return handler.service(lookup) is not None
+    except Exception:  # noqa: BLE001 - it wants more of a call than there is; it may be no rival
+        _log.debug("%r does not say whether it is a rival", handler, exc_info=True)
+        return False
 
 
 def check_service(service: str | None) -> None:

@@ -155,6 +155,20 @@ def test_a_handler_of_all_the_rest_that_is_asked_first_is_refused(make: Make) ->
         operations().attach(server)
 
 
+class ByMetadata(grpc.GenericRpcHandler):
+    """Takes calls by a header that every call of its clients has."""
+
+    def service(self, details: Any) -> Any:
+        return {"other": None}[dict(details.invocation_metadata)["x-service"]]
+
+
+def test_a_handler_that_wants_more_of_a_call_is_no_rival(make: Make) -> None:
+    server, ours = make(), operations()
+    server.add_generic_rpc_handlers((ByMetadata(),))
+    ours.attach(server)
+    start(ours)
+
+
 def test_a_server_with_other_services_and_a_handler_of_all_the_rest_is_none(make: Make) -> None:
     """Such as a proxy's, which is asked for what nobody else serves."""
     server, ours = make(), operations()
