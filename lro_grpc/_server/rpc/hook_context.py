@@ -122,8 +122,10 @@ class HookContext:
             assert self._code is not None
             self._abort(self._code, self._details, self._trailers)
 
-    def _abort(self, code: grpc.StatusCode, details: str, trailers: Trailers | None) -> NoReturn:
-        raise Aborted(code, details, tuple(trailers or ()))
+    def _abort(self, code: object, details: str | None, trailers: Trailers | None) -> NoReturn:
+        if not isinstance(code, grpc.StatusCode) or code is grpc.StatusCode.OK:
+            code = grpc.StatusCode.UNKNOWN  # as a grpc.server makes it: an abort is no answer
+        raise Aborted(code, details or "", tuple(trailers or ()))
 
 
 @AsyncPrepareContext.register

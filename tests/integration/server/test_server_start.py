@@ -411,6 +411,18 @@ def test_a_prepare_aborts_with_a_status(serve: Serve, prepare_keyword: str) -> N
     assert server.names() == []
 
 
+@pytest.mark.parametrize("code", [grpc.StatusCode.OK, 5, None])
+def test_a_prepare_aborts_with_what_refuses_nothing(
+    serve: Serve, prepare_keyword: str, code: Any
+) -> None:
+    """It is UNKNOWN, as gRPC makes it: an abort is never an answer."""
+    run, _ = counting()
+    prepare = aborting(prepare_keyword, lambda context: context.abort(code, None))
+    server = serve(fleet("CreateInstance", run, prepare=prepare))
+    assert refused(server.create).code is grpc.StatusCode.UNKNOWN
+    assert server.names() == []
+
+
 def test_a_prepare_fails_unexpectedly(
     serve: Serve, prepare_keyword: str, caplog: pytest.LogCaptureFixture
 ) -> None:
