@@ -191,6 +191,21 @@ class AioHandlers(MethodHandlers):
         return grpc.unary_unary_rpc_method_handler(handle, **self._serializers(method))
 
     def _stream(self, method: StreamMethod) -> Handler:
+        # This is not made of the generator below: of two, one within the other, Python can close
+        # neither when a loop has ended with its tasks.
+        async def write(body: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            call = Call(context, method.name, self._streams)
+            try:
+                async with contextlib.aclosing(method.behavior(body, call)) as messages:
+                    while True:
+                        message = await _or_abort(anext(messages, None), method, context, call)
+                        await _send_headers_async(call, context)
+                        if message is None:
+                            return
+                        await context.write(message)
+            finally:
+                call.end()
+
         async def iterate(
             body: Any, context: grpc.aio.ServicerContext[Any, Any]
         ) -> AsyncGenerator[Any, None]:
@@ -205,11 +220,6 @@ class AioHandlers(MethodHandlers):
                         yield message
             finally:
                 call.end()
-
-        async def write(body: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-            async with contextlib.aclosing(iterate(body, context)) as messages:
-                async for message in messages:
-                    await context.write(message)
 
         # An interceptor sees what a generator yields, not what is written. But gRPC closes no
         # generator when the caller is gone: it is left to Python to find.
