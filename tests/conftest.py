@@ -1,10 +1,11 @@
-"""Settings of all tests: no time limit of an example, and temporary files in memory."""
+"""Settings of all tests: temporary files, signals, no time limit of an example."""
 
 from __future__ import annotations
 
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,13 +25,24 @@ LEAST_BYTES = 1 << 30
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Has temporary files in memory, in a folder of this process; ``TMPDIR`` says another place.
+    """Called by pytest before any test is read."""
+    _heed_interrupts()
+    if "TMPDIR" not in os.environ and not config.getoption("basetemp") and _has_room(MEMORY):
+        _keep_files_in(MEMORY)
+
+
+def _heed_interrupts() -> None:
+    """Has Ctrl-C end what a test begins, though a shell's background job ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _keep_files_in(memory: Path) -> None:
+    """Has temporary files in memory, in a folder of this process.
 
     A commit waits for a disk much longer than for anything that most tests are about.
     """
-    if "TMPDIR" in os.environ or config.getoption("basetemp") or not _has_room(MEMORY):
-        return
-    folder = tempfile.mkdtemp(prefix="lro-tests-", dir=MEMORY)
+    folder = tempfile.mkdtemp(prefix="lro-tests-", dir=memory)
     os.environ["TMPDIR"] = folder  # for the processes that a test begins, too
     tempfile.tempdir = None
     atexit.register(shutil.rmtree, folder, ignore_errors=True)  # after pytest's own tidying up

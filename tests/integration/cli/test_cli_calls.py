@@ -189,7 +189,9 @@ def test_cancel_takes_several_names_and_goes_on_after_an_error(world: World) -> 
         f"asked to cancel {name}; `lro wait {name}` tells what comes of it"
         for name in (names[0], names[2])
     ]
-    assert result.stderr.startswith("lro: NOT_FOUND: operation 'operations/missing' not found (try")
+    assert result.stderr.startswith(
+        "lro: NOT_FOUND: operation 'operations/missing' not found (`lro list` "
+    )
     assert [world.done(name).error.code for name in (names[0], names[2])] == [1, 1]
 
 
@@ -229,7 +231,9 @@ def test_terminate_takes_several_names_and_a_reason(world: World) -> None:
     assert result.stdout.splitlines() == [
         f"terminated {name}; what it has done was not undone" for name in (names[0], names[2])
     ]
-    assert result.stderr.startswith("lro: NOT_FOUND: operation 'operations/missing' not found (try")
+    assert result.stderr.startswith(
+        "lro: NOT_FOUND: operation 'operations/missing' not found (`lro list` "
+    )
     for name in (names[0], names[2]):
         ended = world.server.get(name)
         assert (ended.done, ended.error.code) == (True, 10)

@@ -160,7 +160,7 @@ def test_a_missing_rpc_is_one_line(foreign: Foreign, command: str) -> None:
 
 def test_lines_of_a_servers_message_become_one(foreign: Foreign) -> None:
     error = one_line(Lro(foreign.target)("get", "operations/x"), 1)
-    assert error.startswith("lro: NOT_FOUND: no operations/x anywhere (try ")
+    assert error.startswith("lro: NOT_FOUND: no operations/x anywhere (`lro list` ")
 
 
 def test_metadata_is_sent_with_each_call(foreign: Foreign) -> None:
