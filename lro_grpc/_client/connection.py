@@ -1,4 +1,4 @@
-"""Connections to a server of operations: they perform the steps of plans that are RPCs."""
+"""Makes the RPCs of a client on its channel, sync or async, for the plans that ask for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One iteration over a list: page after page, within its bounds."""
+"""Iterates over a list of operations, page after page, within bounds of pages and of time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two plans of the client: one follows an operation for all who wait, one waits for each.
+"""Plans the calls of a client that waits: one plan for each operation, one for each waiter.
 
 A plan is a generator of steps (``_runtime/steps.py``): it decides, and the watcher that performs
 its steps calls, sleeps and reads the time. So the sync and the async client share every decision,

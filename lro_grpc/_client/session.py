@@ -1,4 +1,4 @@
-"""A client's session with its server: single calls, retried, and a watcher for each operation."""
+"""Makes the single calls of a client, again if need be, and has a watcher for each operation."""
 
 from __future__ import annotations
 

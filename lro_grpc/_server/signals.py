@@ -1,4 +1,4 @@
-"""Signals that begin a drain: heard while a server runs, and not by the children it forks."""
+"""Begins a drain at SIGTERM or SIGINT while a server runs; not in its forked children."""
 
 from __future__ import annotations
 
