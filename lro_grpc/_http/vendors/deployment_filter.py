@@ -49,6 +49,9 @@ _SIGNS = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+_OWN_FIELDS = ("name", "status", "progress", *_FIELDS)
+"""The fields that this dialect has names for."""
+
 _DONE_PROGRESS = 100
 """The progress that is shown of what is done."""
 
@@ -85,6 +88,16 @@ def translated(text: str, parent: str) -> str:
             raise parser.invalid(text, one.position, problem)
         parts.append(one.meaning(text, pattern, parent))
     return " ".join(parts)
+
+
+def _check_field(text: str, field: str, position: int) -> None:
+    """Refuses a field that neither this dialect nor google.longrunning has."""
+    if field not in _OWN_FIELDS and field not in FIELDS:
+        problem = (
+            f"there is no field {cut(field)!r}; the fields are {', '.join(_OWN_FIELDS)}, and those"
+            " of the filters of google.longrunning"
+        )
+        raise parser.invalid(text, position, problem)
 
 
 # Regular expressions.
@@ -180,6 +193,7 @@ def _head(text: str, place: int) -> tuple[str, bool, int]:
     found = _HEAD.match(text, place)
     if found is None:
         raise parser.invalid(text, place, f"expected a field, and eq or ne; {_RULE}")
+    _check_field(text, found["field"], found.start("field"))
     return found["field"], found["operator"] == "ne", found.end()
 
 
@@ -246,6 +260,7 @@ def _comparison(
     is_part = place > 0 and tokens[place - 1].kind == "."
     if field.kind != "text" or is_part or len(following) < 2:
         return 0, ""
+    _check_compared(text, tokens, place)
     sign, value = following
     if sign.kind == "text" and sign.text in _OPERATORS and value.kind != "end":
         raise parser.invalid(text, sign.position, f"the kinds of filters are not mixed; {_RULE}")
@@ -265,6 +280,14 @@ def _comparison(
         written = "".join(one.text for one in tokens[place + 2 : last + 1])
         return last + 1 - place, f"name {sign.text} {_name(written, parent)}"
     return 0, ""
+
+
+def _check_compared(text: str, tokens: Sequence[parser.Token], place: int) -> None:
+    """Refuses what begins at a place, if it is a comparison whose field is not known."""
+    last = _last_of_value(tokens, place)
+    if tokens[last + 1].kind == "comparator":
+        field = "".join(one.text for one in tokens[place : last + 1])
+        _check_field(text, field, tokens[place].position)
 
 
 def _status(text: str, position: int, sign: str, value: str) -> str:
