@@ -9,7 +9,7 @@ import copy
 import re
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import grpc
@@ -52,27 +52,36 @@ class Connection(Protocol):
         ...
 
 
-def checked_metadata(pairs: CallMetadata) -> tuple[tuple[str, str | bytes], ...]:
+def checked_metadata(
+    pairs: CallMetadata, option: str = "call_metadata"
+) -> tuple[tuple[str, str | bytes], ...]:
     """Returns metadata that gRPC can send, as tuples. Errors show no value: it may be a secret.
+
+    An iterator, which can be read but once, and a list that its owner changes later become the same
+    metadata for each call.
+
+    Args:
+        pairs: The metadata.
+        option: The name of the argument.
 
     Raises:
         TypeError: If it is no sequence of pairs of texts, or of a text and bytes.
         ValueError: If a key is none of gRPC's.
     """
-    if isinstance(pairs, (str, bytes, Mapping)):
+    if isinstance(pairs, (str, bytes, Mapping)) or not isinstance(pairs, Iterable):
         kind = type(pairs).__name__
-        raise TypeError(f'call_metadata is a {kind}; give pairs, such as [("x-user", "ada")]')
+        raise TypeError(f'{option} is a {kind}; give pairs, such as [("x-user", "ada")]')
     checked = []
     for pair in pairs:
         if not isinstance(pair, (tuple, list)) or len(pair) != _PAIR:
-            raise TypeError(f"call_metadata has a {type(pair).__name__}; give pairs of two")
+            raise TypeError(f"{option} has a {type(pair).__name__}; give pairs of two")
         key, value = pair
         if not isinstance(key, str) or not _KEY.fullmatch(key):
-            raise ValueError(f"call_metadata has the key {key!r}; a key has a-z, 0-9, _, . and -")
+            raise ValueError(f"{option} has the key {key!r}; a key has a-z, 0-9, _, . and -")
         if not isinstance(value, bytes if key.endswith("-bin") else (str, bytes)):
             wanted = "bytes" if key.endswith("-bin") else "a text"
             kind = type(value).__name__
-            raise TypeError(f"call_metadata has a {kind} for {key!r}; give {wanted}")
+            raise TypeError(f"{option} has a {kind} for {key!r}; give {wanted}")
         checked.append((key, value))
     return tuple(checked)
 

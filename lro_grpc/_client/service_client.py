@@ -93,8 +93,9 @@ class _ServiceClient:
         metadata: CallMetadata,
     ) -> Any:
         """Makes a call with one request, and returns gRPC's own object for it."""
-        routed = (*self._call_metadata, *metadata, *request_params.header_for(rpc.path, request))
-        return self._send(rpc, request, timeout, routed)
+        sent = self._call_metadata + checked_metadata(metadata, "metadata")
+        routing = request_params.header_for(rpc.path, request)
+        return self._send(rpc, request, timeout, (*sent, *routing))
 
     def _stream(
         self,
@@ -104,7 +105,8 @@ class _ServiceClient:
         metadata: CallMetadata,
     ) -> Any:
         """Makes a call with many requests, for which there is no routing header."""
-        return self._send(rpc, requests, timeout, (*self._call_metadata, *metadata))
+        sent = self._call_metadata + checked_metadata(metadata, "metadata")
+        return self._send(rpc, requests, timeout, sent)
 
     def _send(
         self,
@@ -197,7 +199,7 @@ class ServiceClient(_ServiceClient):
             channel, call_metadata, retry, new_request_id, wait_for_ready, clock, random
         )
         self.operations = operations or OperationsClient(
-            channel, call_metadata=call_metadata, retry=retry, wait=wait
+            channel, call_metadata=self._call_metadata, retry=retry, wait=wait
         )
 
     def _start(
@@ -208,6 +210,7 @@ class ServiceClient(_ServiceClient):
         metadata: CallMetadata,
     ) -> OperationFuture[ResponseT, MetadataT]:
         request = self._with_request_id(request)
+        metadata = checked_metadata(metadata, "metadata")  # every call sends the same
 
         def perform(step: Step) -> Reply | None:
             if isinstance(step, Sleep):
@@ -309,7 +312,7 @@ class AsyncServiceClient(_ServiceClient):
             channel, call_metadata, retry, new_request_id, wait_for_ready, clock, random
         )
         self.operations = operations or AsyncOperationsClient(
-            channel, call_metadata=call_metadata, retry=retry, wait=wait
+            channel, call_metadata=self._call_metadata, retry=retry, wait=wait
         )
 
     async def _start(
@@ -320,6 +323,7 @@ class AsyncServiceClient(_ServiceClient):
         metadata: CallMetadata,
     ) -> AsyncOperationFuture[ResponseT, MetadataT]:
         request = self._with_request_id(request)
+        metadata = checked_metadata(metadata, "metadata")  # every call sends the same
 
         async def perform(step: Step) -> Reply | None:
             if isinstance(step, Sleep):

@@ -342,6 +342,63 @@ def test_the_metadata_of_a_start_is_sent_by_its_future_as_well(
         side.close()
 
 
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_metadata_that_can_be_read_but_once_is_sent_with_every_call(
+    guarded: Server, sides: Any, is_async: bool
+) -> None:
+    def once() -> Any:
+        yield "authorization", "ada"
+
+    side = sides["async" if is_async else "sync"](guarded.target)
+    try:
+        of_the_start = side.run(client(side).CreateInstance(request(), metadata=once()))
+        assert side.run(of_the_start.result()) == Instance(name="made")
+        of_the_client = side.run(client(side, call_metadata=once()).CreateInstance(request()))
+        assert side.run(of_the_client.result()) == Instance(name="made")
+    finally:
+        side.close()
+
+
+def test_metadata_that_changes_between_two_attempts_is_sent_as_it_was(
+    side: Any, fleet: FakeFleet
+) -> None:
+    given = [("x-user", "ada")]
+
+    class Changes(HastyClock):
+        async def sleep(self, seconds: float) -> None:
+            given[:] = [("x-user", "bob")]
+
+    fleet.refusals.append(grpc.StatusCode.UNAVAILABLE)
+    side.run(client(side, clock=Changes()).CreateInstance(request(), metadata=given))
+    assert [one["x-user"] for one in fleet.headers] == ["ada", "ada"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (None, "metadata is a NoneType; give pairs"),
+        ({"ab": "secret"}, "metadata is a dict; give pairs"),
+        ([("x-user", "ada", "secret")], "metadata has a tuple; give pairs of two"),
+        ([("X-User", "secret")], "metadata has the key 'X-User'; a key has a-z"),
+        ([(b"x-user", "secret")], "metadata has the key b'x-user'; a key has a-z"),
+        ([("x-user", None)], "metadata has a NoneType for 'x-user'; give a text"),
+        ([("x-bin", "secret")], "metadata has a str for 'x-bin'; give bytes"),
+    ],
+)
+def test_nothing_is_called_with_metadata_that_cannot_be(
+    side: Any, fleet: FakeFleet, wrong: Any, words: str
+) -> None:
+    fleets = client(side)
+    for call in (
+        lambda: side.run(fleets.CreateInstance(request(), metadata=wrong)),
+        lambda: get(side, fleets, "i", metadata=wrong),
+    ):
+        with pytest.raises((TypeError, ValueError), match=f"^{re.escape(words)}") as caught:
+            call()
+        assert "secret" not in str(caught.value)
+    assert fleet.requests == []
+
+
 def test_the_pages_lines_hand_the_metadata_on(guarded: Server) -> None:
     page = Path(__file__).parents[3].joinpath("docs/clients.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n(ada = .*?)```", page, re.DOTALL)

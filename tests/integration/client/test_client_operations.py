@@ -457,6 +457,7 @@ def test_there_are_two_ways_to_wait(side: Side, wait: Any) -> None:
         ({"backoff": None}, "backoff is None; give a Backoff"),
         ({"call_metadata": {"x-user": "ada"}}, "call_metadata is a dict; give pairs"),
         ({"call_metadata": "x-user"}, "call_metadata is a str; give pairs"),
+        ({"call_metadata": None}, "call_metadata is a NoneType; give pairs"),
         ({"call_metadata": ["ab"]}, "call_metadata has a str; give pairs of two"),
         ({"call_metadata": [("X-User", "ada")]}, "has the key 'X-User'; a key has a-z"),
         ({"call_metadata": [("", "ada")]}, "has the key ''; a key has a-z"),
