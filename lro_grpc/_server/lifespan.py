@@ -75,7 +75,8 @@ class Lifespan:
         notifier: Wakes the calls that wait, for the drain.
         queues: The operations that wait, to be found at the start.
         unserved: Those that wait in vain, likewise.
-        served: The handlers by the methods whose operations they run; complete at the start.
+        handlers: Those of the long-running methods, by the methods' full names; complete at the
+            start.
         make_engine: Makes the engine of the handlers at the start, and is given the time by which
             an error may come before the signal that it comes of.
         grace: The time that handlers and RPCs are given to end at a shutdown.
@@ -88,8 +89,8 @@ class Lifespan:
         notifier: Notifier,
         queues: Queues,
         unserved: Unserved,
-        served: dict[str, Handler],
-        make_engine: Callable[[Mapping[str, Handler], timedelta], Engine],
+        handlers: Mapping[str, Handler],
+        make_engine: Callable[[timedelta], Engine],
         grace: timedelta,
     ) -> None:
         self._check = check
@@ -97,11 +98,9 @@ class Lifespan:
         self._notifier = notifier
         self._queues = queues
         self._unserved = unserved
+        self._handlers = handlers
         self._make_engine = make_engine
         self._grace = grace
-        self._handlers: dict[str, Handler] = {}
-        """The long-running methods by their full names; complete at the start."""
-        self._served = served
         self._engine: Engine | None = None
         self._signal_margin = _NO_TIME
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -141,7 +140,7 @@ class Lifespan:
             try:
                 await self._store.open()
                 begun.push_async_callback(self._store.close)
-                engine = self._make_engine(self._served, self._signal_margin)
+                engine = self._make_engine(self._signal_margin)
                 for handler in self._handlers.values():
                     await self._queues.load(handler)
                 self.recovered = await engine.start()

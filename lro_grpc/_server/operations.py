@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
@@ -11,16 +10,14 @@ from typing import Any, overload
 
 import grpc
 import grpc.aio
-from google.longrunning import operations_pb2
 from google.longrunning.operations_pb2_grpc import OperationsServicer
-from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 
 from lro_grpc._durations import Duration
 from lro_grpc._engine.handler import Handler
 from lro_grpc._engine.inprocess import InProcess
 from lro_grpc._engine.workbench import Workbench
-from lro_grpc._errors import LIBRARY_DOMAIN, ConfigurationError
+from lro_grpc._errors import ConfigurationError
 from lro_grpc._operation import metadata as conventional
 from lro_grpc._operation.events import Cancel
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
@@ -30,11 +27,11 @@ from lro_grpc._runtime.threads import BoundedThreads
 from lro_grpc._server.access import Authorize, Identify
 from lro_grpc._server.decorator import BoundMethod, MethodOptions
 from lro_grpc._server.guarded_store import GuardedStore
-from lro_grpc._server.jobs.create import prepare_of, run_of
 from lro_grpc._server.jobs.kind import JobKind
 from lro_grpc._server.jobs.service import Jobs
 from lro_grpc._server.lifespan import Lifespan
 from lro_grpc._server.limits import Limits, Queues
+from lro_grpc._server.methods import Methods
 from lro_grpc._server.poll_advice import PollAdvice
 from lro_grpc._server.rpc import method_types
 from lro_grpc._server.rpc.call import Behavior, Waiters
@@ -42,13 +39,11 @@ from lro_grpc._server.rpc.handlers import (
     AioHandlers,
     MethodHandlers,
     RpcMethod,
-    StreamMethod,
     SyncHandlers,
-    UnaryMethod,
     not_started,
 )
 from lro_grpc._server.rpc.local_calls import LocalCalls
-from lro_grpc._server.rpc.registrar import AioRegistrar, Services, SyncRegistrar
+from lro_grpc._server.rpc.registrar import AioRegistrar, SyncRegistrar
 from lro_grpc._server.rpc.rivals import check_alone
 from lro_grpc._server.rpc.server_threads import waiters_of
 from lro_grpc._server.services.control import ControlService
@@ -66,8 +61,6 @@ _PREPARE_THREADS = 64
 
 _PREPARES_WAITING = 1000
 """Starts that may wait for such a thread; one beyond them is refused."""
-
-_METHOD = re.compile(r"/\w+(\.\w+)*/\w+", re.ASCII)
 
 
 class Operations(Lifespan):
@@ -162,14 +155,16 @@ class Operations(Lifespan):
         observed: Store = ObservedStore(opened, telemetry, clock.monotonic) if telemetry else opened
         self._limits = limits or Limits()
         self._per_caller = 1 if identify is None else self._limits.per_caller
-        served: dict[str, Handler] = {}
-        unserved = Unserved(observed, served)
+        self._methods = methods = Methods(
+            error_domain, lambda: self._has_started, self._make_start, self._make_jobs
+        )
+        unserved = Unserved(observed, methods.served)
 
-        def make_engine(handlers: Mapping[str, Handler], signal_margin: timedelta) -> InProcess:
+        def make_engine(signal_margin: timedelta) -> InProcess:
             return InProcess(
                 Workbench(
                     observed,
-                    handlers,
+                    methods.served,
                     clock,
                     lease=lease,
                     sweep=sweep,
@@ -186,11 +181,11 @@ class Operations(Lifespan):
             Notifier(observed),
             Queues(observed, self._limits.queue, self._per_caller),
             unserved,
-            served,
+            methods.handlers,
             make_engine,
             grace,
         )
-        self._cancel = Cancel(served if observed.exclusive else None)
+        self._cancel = Cancel(methods.served if observed.exclusive else None)
         self._guarded = GuardedStore(
             observed,
             identify,
@@ -211,31 +206,21 @@ class Operations(Lifespan):
             telemetry=self._telemetry,
         )
         self._retention = retention
-        self._error_domain = error_domain
         self._threads = BoundedThreads(_PREPARE_THREADS, waiting=_PREPARES_WAITING)
         self._new_id = new_id
         control = ControlService(
             self._guarded, self._notifier, watch_resend=watch_resend, advice=self._advice
         )
-        self._methods: dict[str, RpcMethod] = {
-            **_unary_methods(self._service.methods()),
-            **_unary_methods(control.methods()),
-        }
-        for method, stream in control.streams().items():
-            types = method_types.messages_of(method)
-            self._methods[method] = StreamMethod(method, LIBRARY_DOMAIN, *types, stream)
-        self._jobs: list[tuple[JobKind, Collection[str]]] = []
-        self._starting_jobs: list[str] = []
-        """Methods that have to be served at the start."""
+        methods.put(self._service.methods())
+        methods.put(control.methods())
+        methods.put_streams(control.streams())
         self._attached: tuple[weakref.ref[Any], MethodHandlers] | None = None
         """The server, and what was added to it."""
-        self._services = Services(self._add_declared, self._methods)
 
     @property
     def services(self) -> Sequence[str]:
         """The full names of all services that are served: for health checks and reflection."""
-        of_methods = (method.split("/")[1] for method in self._methods)
-        return tuple(dict.fromkeys((*of_methods, *self._services.names)))
+        return self._methods.service_names
 
     @property
     def store(self) -> Store:
@@ -245,12 +230,12 @@ class Operations(Lifespan):
     @property
     def requests(self) -> Mapping[str, type[Message]]:
         """The request types of the methods that start operations, by the methods' full names."""
-        return {method: handler.request_class for method, handler in self._handlers.items()}
+        return {method: handler.request_class for method, handler in self._methods.handlers.items()}
 
     @property
     def jobs(self) -> Sequence[tuple[JobKind, Collection[str]]]:
         """The kinds of jobs, and of each the verbs of its methods that are served."""
-        return tuple(self._jobs)
+        return tuple(self._methods.jobs)
 
     def local(self) -> LocalCalls:
         """Returns the calls of the operations' own services and methods within this process."""
@@ -328,15 +313,15 @@ class Operations(Lifespan):
             waiters = self._waiters(self._limits.waiters)
             streams = self._waiters(self._limits.streams)
             handlers = AioHandlers(self._find, waiters, streams, messages)
-            registrar = AioRegistrar(server, self._services)
+            registrar = AioRegistrar(server, self._methods.services)
         else:
             few = self._waiters(waiters_of(server, max_waiters))
             handlers = SyncHandlers(self._find, few, self._submit, messages)
-            registrar = SyncRegistrar(server, self._services)
+            registrar = SyncRegistrar(server, self._methods.services)
         if fallback is not None:
             check_type("fallback", fallback, OperationsServicer)
             both = Fallback(fallback, self._service, self._guarded, self._notifier, self._limits)
-            self._methods.update(_unary_methods(both.methods()))
+            self._methods.put(both.methods())
         server.add_generic_rpc_handlers((handlers,))
         self._attached = weakref.ref(server), handlers
         return registrar
@@ -372,7 +357,7 @@ class Operations(Lifespan):
                 not a message type, or the operations have started.
         """
         types = method_types.MethodTypes(request, response, metadata)
-        self._add(method, BoundMethod(handler, prepare, options or MethodOptions()), types)
+        self._methods.add(method, BoundMethod(handler, prepare, options or MethodOptions()), types)
 
     def add_jobs(
         self,
@@ -420,37 +405,11 @@ class Operations(Lifespan):
                 served already, or the operations have started.
         """
         kind = JobKind(service, job, collection)
-        if run is None and started_by is not None:
-            self._starting_jobs.append(started_by)
-            jobs = self._jobs_of(kind, started_by)
-        elif run is None or started_by is not None:
-            raise ConfigurationError(
-                f"the jobs of {service} need either run, or started_by; give one of them"
-            )
-        else:
-            create = kind.to_create()
-            jobs = self._jobs_of(kind, create.name)
-            self._add(
-                create.name,
-                BoundMethod(
-                    run_of(kind, run), prepare_of(kind, create, prepare), options or MethodOptions()
-                ),
-                method_types.MethodTypes(create.request, empty_pb2.Empty, job),
-                jobs.created,
-                create.response,
-            )
-        types = {method.name: (method.request, method.response) for method in kind.methods.values()}
-        for name, service_method in jobs.methods().items():
-            self._check_new(name)
-            self._methods[name] = UnaryMethod(name, LIBRARY_DOMAIN, *types[name], service_method)
-        verbs = [verb for verb, one in kind.methods.items() if one.name in self._methods]
-        self._jobs.append((kind, verbs))
+        self._methods.add_jobs(kind, run, started_by, prepare, options or MethodOptions())
 
     def _check_complete(self) -> None:
         """Checks all that was added, at the start."""
-        for method in self._starting_jobs:
-            if method not in self._handlers:
-                raise ConfigurationError(f"{method} is to start jobs, and is not served; add it")
+        self._methods.check_complete()
         if self._attached is not None:
             server, handlers = self._attached
             check_alone(server(), handlers)
@@ -458,72 +417,7 @@ class Operations(Lifespan):
     def _waiters(self, most: int) -> Waiters:
         return Waiters(most, self._telemetry, self._per_caller)
 
-    def _jobs_of(self, kind: JobKind, started_by: str) -> Jobs:
-        return Jobs(
-            kind,
-            started_by,
-            self._served,
-            self._cancel,
-            self._guarded,
-            self._limits,
-            self._advice,
-            self._clock.now,
-        )
-
-    def _find(self, method: str) -> RpcMethod | None:
-        """Returns a method that is served, or one that refuses while the operations do not run."""
-        found = self._methods.get(method)
-        return found if found is None or self._has_started else not_started(found)
-
-    def _add_declared(self, method: str, bound: BoundMethod) -> None:
-        self._add(method, bound, method_types.types_of(method))
-
-    def _add(
-        self,
-        method: str,
-        bound: BoundMethod,
-        types: method_types.MethodTypes,
-        answer: Callable[[Behavior], Behavior] = lambda start: start,
-        answered: type[Message] = operations_pb2.Operation,
-    ) -> None:
-        """Serves a long-running method.
-
-        Args:
-            method: ``/pkg.Service/Method``.
-            bound: Runs it.
-            types: Its types.
-            answer: Turns the start of an operation into the behavior that answers the RPC.
-            answered: The type of its answer.
-        """
-        if not isinstance(method, str) or not _METHOD.fullmatch(method):
-            raise ConfigurationError(f"{method!r} is not of the form /pkg.Service/Method")
-        service = method.split("/")[1]
-        self._check_new(method)
-        check_function(f"the handler of {method}", bound.run)
-        if bound.prepare is not None:
-            check_function(f"the prepare of {method}", bound.prepare)
-        check_type("options", bound.options, MethodOptions)
-        if bound.options.exclusive and bound.prepare is None:
-            raise ConfigurationError(
-                f"{method} is exclusive, and has no prepare; add one that returns"
-                " lro_grpc.Prepared(target=...)"
-            )
-        handler = Handler(
-            method=method,
-            run=bound.run,
-            request=types.request,
-            response=types.response,
-            metadata=types.metadata,
-            error_domain=self._error_domain or service,
-            concurrency=bound.options.concurrency,
-            retry=bound.options.retry,
-            backoff=bound.options.backoff,
-            former_names=tuple(bound.options.former_names),
-            progress_timeout=as_duration(
-                "progress_timeout", bound.options.progress_timeout, optional=True
-            ),
-        )
-        self._check_former_names(handler)
+    def _make_start(self, handler: Handler, bound: BoundMethod) -> Behavior:
         starter = Starter(
             handler,
             bound.prepare,
@@ -537,45 +431,21 @@ class Operations(Lifespan):
             self._threads,
             self._telemetry,
         )
-        start = self._advice.given_by(starter.start)
-        self._handlers[method] = handler
-        self._served.update(dict.fromkeys(handler.names, handler))
-        self._methods[method] = UnaryMethod(
-            method, handler.error_domain, handler.request_class, answered, answer(start)
+        return self._advice.given_by(starter.start)
+
+    def _make_jobs(self, kind: JobKind, started_by: str) -> Jobs:
+        return Jobs(
+            kind,
+            started_by,
+            self._methods.served,
+            self._cancel,
+            self._guarded,
+            self._limits,
+            self._advice,
+            self._clock.now,
         )
 
-    def _check_former_names(self, handler: Handler) -> None:
-        for name in handler.former_names:
-            if not (isinstance(name, str) and _METHOD.fullmatch(name)):
-                raise ConfigurationError(
-                    f"{handler.method} has the former name {name!r}; give the full name that the"
-                    " method had, as in /pkg.Service/Method"
-                )
-            if name in self._methods or name in self._served or handler.names.count(name) > 1:
-                raise ConfigurationError(
-                    f"{handler.method} has the former name {name}, which a method that is served"
-                    " has, too, or stands there twice; its operations can be of one method only"
-                )
-
-    def _check_new(self, method: str) -> None:
-        if self._has_started:
-            raise ConfigurationError(f"{method} comes too late; add it before the start")
-        if method in self._methods:
-            raise ConfigurationError(f"{method} was added twice; add its servicer once")
-        if method in self._served:
-            raise ConfigurationError(
-                f"{method} is served, and is a former name of {self._served[method].method}, too;"
-                " take it out of the former_names there"
-            )
-        if method in self._services.passed:
-            raise ConfigurationError(
-                f"{method} is served by a servicer that was added before; add that after it"
-            )
-
-
-def _unary_methods(behaviors: Mapping[str, Behavior]) -> dict[str, RpcMethod]:
-    """Returns the methods of this package's own services, by their full names."""
-    return {
-        method: UnaryMethod(method, LIBRARY_DOMAIN, *method_types.messages_of(method), behavior)
-        for method, behavior in behaviors.items()
-    }
+    def _find(self, method: str) -> RpcMethod | None:
+        """Returns a method that is served, or one that refuses while the operations do not run."""
+        found = self._methods.find(method)
+        return found if found is None or self._has_started else not_started(found)

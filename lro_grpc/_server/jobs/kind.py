@@ -72,7 +72,8 @@ class JobKind:
                 f"the jobs' collection is {self.collection!r}; give one segment of a name, such as"
                 " trainJobs, other than that of operations"
             )
-        self._service = service
+        self.service = service
+        """The full name of the service."""
         self._check_job()
         plural = f"{self.collection[:1].upper()}{self.collection[1:]}"
         nouns = {"Create": noun, "List": plural, **dict.fromkeys(_NAMED, noun)}
@@ -111,7 +112,7 @@ class JobKind:
         if method is None or method.response is not self.message:
             noun = self.message.DESCRIPTOR.name
             raise ConfigurationError(
-                f"{self._service} has no Create{noun} that returns a {noun};"
+                f"{self.service} has no Create{noun} that returns a {noun};"
                 " add the method that starts its jobs, and give its name as started_by"
             )
         return method
@@ -167,10 +168,10 @@ class JobKind:
         return found
 
     def _declared(self, verb: str, name: str) -> JobMethod | None:
-        full_name = f"/{self._service}/{name}"
+        full_name = f"/{self.service}/{name}"
         pool = descriptor_pool.Default()
         try:
-            methods = pool.FindServiceByName(self._service).methods_by_name
+            methods = pool.FindServiceByName(self.service).methods_by_name
         except KeyError:
             return self._conventional(verb, name)
         descriptor: MethodDescriptor | None = methods.get(name)
@@ -200,7 +201,7 @@ class JobKind:
         if request is None or response is None:
             return None
         metadata_type = self._conventional_metadata(verb)
-        return JobMethod(f"/{self._service}/{name}", request, response, metadata_type)
+        return JobMethod(f"/{self.service}/{name}", request, response, metadata_type)
 
     def _conventional_metadata(self, verb: str) -> type[Message]:
         """Returns the type that a service without a descriptor has for a verb, or else our own."""
@@ -210,7 +211,7 @@ class JobKind:
     @property
     def _package(self) -> str:
         """The package of the service, with a dot behind it; empty for none."""
-        return "".join(self._service.rpartition(".")[:2])
+        return "".join(self.service.rpartition(".")[:2])
 
 
 def _has_text(kind: type[Message], name: str) -> bool:
