@@ -35,9 +35,10 @@ from typing import Any, NamedTuple
 from lro_grpc._errors import OperationDamagedError
 from lro_grpc._filtering.expression import And, Compare, Like
 from lro_grpc._operation import integrity, names
+from lro_grpc._stores.sql_filter import Condition
 from lro_grpc._stores.sqlite.connection import closed, fetch, unavailable
 from lro_grpc._stores.sqlite.damage import Damage
-from lro_grpc._stores.sqlite.filter import Condition, condition
+from lro_grpc._stores.sqlite.filter import condition
 from lro_grpc._stores.sqlite.recent import RecentRecords
 from lro_grpc._stores.sqlite.schema import COLUMNS
 from lro_grpc._stores.store import (

@@ -1,0 +1,123 @@
+"""Filters as conditions in SQL, over a table whose columns are those of ``Record``.
+
+No part of a filter's text becomes SQL: columns and comparators are this package's own, and every
+value is a bound parameter. What databases call by different names is a ``Dialect``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol, Union
+
+from lro_grpc._filtering.expression import (
+    And,
+    Compare,
+    Expression,
+    Like,
+    Matches,
+    Not,
+    PartialFailures,
+)
+from lro_grpc._operation.states import JOB
+
+_TERMINAL = ", ".join(str(number) for number in JOB.states if JOB.is_terminal(number))
+DONE = f"(state IN ({_TERMINAL}))"
+"""Whether an operation is done; a filter may ask for it as for a column."""
+
+Value = Union[str, int, bytes]  # noqa: UP007 - is evaluated
+
+
+class Condition(NamedTuple):
+    """A condition, as it stands behind ``WHERE``."""
+
+    sql: str
+    """An operand, which ``AND`` may join as it is."""
+    parameters: tuple[Value, ...] = ()
+    """The values of its question marks, in order."""
+    exact: bool = True
+    """Whether it is true of no other records than the expression matches."""
+
+
+_UNKNOWN = Condition("TRUE", exact=False)
+
+
+class Dialect(Protocol):
+    """The SQL of one database, with a question mark for each value.
+
+    Of a condition on texts ``text`` is the operand, and the other texts are as a filter has them.
+    """
+
+    @property
+    def max_depth(self) -> int:
+        """Parentheses in parentheses at most."""
+        ...
+
+    def operand(self, column: str) -> str:
+        """Returns what is compared with a value, given the name of a column or ``done``."""
+        ...
+
+    def value(self, value: Value) -> Value:
+        """Returns the parameter for a value, which is compared as the value is."""
+        ...
+
+    def begins(self, text: str, first: str) -> Condition:
+        """Returns whether a text begins with another."""
+        ...
+
+    def contains(self, text: str, part: str) -> Condition:
+        """Returns whether a text has another in it."""
+        ...
+
+    def ends(self, text: str, last: str, least: str) -> Condition:
+        """Returns whether a text ends with another, and is as long as a third at least."""
+        ...
+
+
+def condition(expression: Expression, dialect: Dialect, depth: int = 0) -> Condition:
+    """Returns the condition that is true of every record that an expression matches.
+
+    Where SQL cannot decide, it is true of more records than those, and not ``exact``.
+
+    Args:
+        expression: The expression.
+        dialect: The SQL to write it in.
+        depth: The number of parentheses that it stands in.
+    """
+    if isinstance(expression, Compare):
+        operand = dialect.operand(expression.column)
+        value = dialect.value(expression.value)
+        return Condition(f"{operand} {expression.comparator} ?", (value,))
+    if isinstance(expression, Like):
+        return _like(expression, dialect)
+    if isinstance(expression, (Matches, PartialFailures)) or depth == dialect.max_depth:
+        return _UNKNOWN
+    if isinstance(expression, Not):
+        part = condition(expression.part, dialect, depth + 1)
+        # The negation of a condition that is true of too many is true of too few.
+        return part._replace(sql=f"NOT ({part.sql})") if part.exact else _UNKNOWN
+    parts = (condition(part, dialect, depth + 1) for part in expression.parts)
+    return _joined("AND" if isinstance(expression, And) else "OR", parts)
+
+
+def _joined(word: str, conditions: Iterable[Condition]) -> Condition:
+    parts = list(conditions)
+    nothing = "TRUE" if word == "AND" else "FALSE"
+    return Condition(
+        sql=f"({f' {word} '.join(part.sql for part in parts) or nothing})",
+        parameters=tuple(one for part in parts for one in part.parameters),
+        exact=all(part.exact for part in parts),
+    )
+
+
+def _like(like: Like, dialect: Dialect) -> Condition:
+    text = f"lower({like.column})" if like.fold else like.column
+    first, *middle, last = like.parts
+    conditions = [dialect.contains(text, part) for part in middle if part]
+    # It does not ask that the parts inside come in order, apart from each other and the ends.
+    alone = len(conditions) + bool(first or last) <= 1
+    if first:
+        conditions.append(dialect.begins(text, first))
+    if last:
+        conditions.append(dialect.ends(text, last, first + last))
+    joined = _joined("AND", conditions)
+    return joined._replace(exact=joined.exact and alone)
