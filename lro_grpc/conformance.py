@@ -36,6 +36,7 @@ from lro_grpc._errors import (
     OperationNotFoundError,
     RequestIdReusedError,
     StaleAttemptError,
+    UnservedError,
     to_status,
 )
 from lro_grpc._filtering.parser import parse
@@ -391,16 +392,14 @@ class StoreConformance:
         assert await store.create(third) == third
 
     @_with_store
-    async def test_a_request_id_moves_on_among_changes_made_at_once(self, store: Store) -> None:
-        """Create, cancel, delete of one request_id, over and over, all given to it together."""
-        names = [f"op-{n}" for n in range(20)]
-        calls: list[Coroutine[Any, Any, object]] = []
-        for name in names:
-            made = self.record(name, request_id="r", fingerprint=name.encode())
+    async def test_a_request_id_moves_on_from_operation_to_operation(self, store: Store) -> None:
+        """Create, cancel, delete of one request_id, over and over."""
+        for number in range(20):
+            made = self.record(f"op-{number}", request_id="r", fingerprint=bytes([number]))
+            await store.create(made)
             ends: list[Change] = [(made.name, Cancel()), (made.name, Delete())]
-            calls += [store.create(made), store.apply_all(ends)]
-        outcomes = await asyncio.gather(*calls, return_exceptions=True)
-        assert [one for one in outcomes if isinstance(one, BaseException)] == []
+            outcomes = await store.apply_all(ends)
+            assert [one for one in outcomes if isinstance(one, LroError)] == []
         last = await store.create(self.record("op-last", request_id="r", fingerprint=b"last"))
         assert await self._listed(store) == [last.name]
 
@@ -458,8 +457,10 @@ class StoreConformance:
         reports = await asyncio.gather(
             *(store.apply(made.name, Report(1, percent)) for percent in range(1, 101))
         )
-        assert [one.progress_percent for one in reports] == list(range(1, 101))
-        assert announced.records == reports
+        assert all(one.progress_percent >= n for n, one in enumerate(reports, 1))
+        assert announced.befores == [claimed, *announced.records[:-1]]
+        assert announced.records[-1].progress_percent == 100
+        assert [one for one in reports if one not in announced.records] == []
 
     # Claim, hold, release.
 
@@ -496,7 +497,90 @@ class StoreConformance:
         assert list(await store.claimable({self.METHOD: 9})) == names
 
     @_with_store
-    async def test_all_that_wait_have_their_callers(self, store: Store) -> None:
+    async def test_a_claim_takes_the_oldest_of_each_method(self, store: Store) -> None:
+        """At most as many as asked for, of the methods asked for; listeners hear of each."""
+        made = [
+            await store.create(
+                self.record(f"op-{n}", method=_OTHER_METHOD if n % 3 == 0 else self.METHOD)
+            )
+            for n in range(9)
+        ]
+        ours = [one for one in made if one.method == self.METHOD]
+        others = [one for one in made if one.method == _OTHER_METHOD]
+        announced = _Announced(store)
+        unknown = "/contract.v1.Contract/Unknown"
+        limits = {self.METHOD: 2, _OTHER_METHOD: 1, unknown: 1}
+        claimed = await store.claim(limits, Claim(_LEASE))
+        assert [one.before for one in claimed if one.before in ours] == ours[:2]
+        assert [one.before for one in claimed if one.before in others] == others[:1]
+        assert len(claimed) == 3
+        for before, outcome in claimed:
+            assert isinstance(outcome, Record)
+            assert (outcome.attempt, outcome.lease_expire_time) == (1, self.time + _LEASE)
+            await self._is(store, outcome)
+            assert announced.befores[announced.records.index(outcome)] == before
+        assert len(announced.records) == 3
+        assert list(await store.claim({self.METHOD: 0}, Claim(_LEASE))) == []
+        assert list(await store.claim({}, Claim(_LEASE))) == []
+        claimed = await store.claim({self.METHOD: 100}, Claim(_LEASE))
+        assert [one.before for one in claimed] == ours[2:]
+        assert list(await store.claim({self.METHOD: 100}, Claim(_LEASE))) == []
+
+    @_with_store
+    async def test_claims_at_once_take_different_operations(self, store: Store) -> None:
+        """And all of them, sooner or later: one may be passed over at first."""
+        names = {(await store.create(self.record(f"op-{n}"))).name for n in range(40)}
+        taken: list[str] = []
+        for _ in range(100):
+            claims = (store.claim({self.METHOD: 3}, Claim(_LEASE)) for _ in range(10))
+            answers = await asyncio.gather(*claims)
+            found = [one for claimed in answers for one in claimed]
+            assert [one for one in found if isinstance(one.outcome, LroError)] == []
+            taken += [one.before.name for one in found]
+            if len(taken) >= 40:
+                break
+        assert sorted(taken) == sorted(names)
+        assert {(await store.read(name)).attempt for name in names} == {1}
+
+    @_with_store
+    async def test_a_claim_passes_over_what_is_left_out(self, store: Store) -> None:
+        """Such as what has refused it: that counts, too."""
+        names = [(await store.create(self.record(f"op-{n}"))).name for n in range(3)]
+        choosy = _ChoosyClaim(_LEASE)
+        announced = _Announced(store)
+        ((before, refusal),) = await store.claim({self.METHOD: 1}, choosy)
+        assert before.name == names[0]
+        assert isinstance(refusal, UnservedError)
+        assert announced.records == []
+        await self._is(store, before)
+        claimed = await store.claim({self.METHOD: 1}, choosy, left_out=[names[0]])
+        assert [one.before.name for one in claimed] == [names[1]]
+        claimed = await store.claim({self.METHOD: 9}, choosy, left_out={names[0], names[1]})
+        assert [one.before.name for one in claimed] == [names[2]]
+        left_out = {names[0], f"{names[0]}x"}
+        assert list(await store.claim({self.METHOD: 9}, choosy, left_out=left_out)) == []
+
+    @_with_store
+    async def test_a_claim_takes_nothing_that_rests_is_held_or_is_done(self, store: Store) -> None:
+        """And what is overdue expires."""
+        names = [(await store.create(self.record(f"op-{n}"))).name for n in range(4)]
+        await store.apply_all([(name, Claim(_LEASE)) for name in names[:3]])
+        retry = RetryLater(Report(1), b"", delay=3_600_000_000)
+        ends: list[Change] = [(names[1], retry), (names[2], Succeed(Report(1), _RESPONSE))]
+        await store.apply_all([*ends, (names[3], Cancel())])
+        assert list(await store.claim({self.METHOD: 9}, Claim(_LEASE))) == []
+        late = await store.create(self.record("op-late", timeout=10))
+        await store.create(self.record("op-next"))
+        self.time += 10
+        (overdue, following) = await store.claim({self.METHOD: 9}, Claim(_LEASE))
+        assert overdue.before == late
+        assert isinstance(overdue.outcome, Record)
+        assert (overdue.outcome.state, overdue.outcome.lease_expire_time) == (states.EXPIRED, 0)
+        assert isinstance(following.outcome, Record)
+        assert following.outcome.attempt == 1
+
+    @_with_store
+    async def test_what_waits_is_counted_by_its_caller(self, store: Store) -> None:
         """Whether an attempt may begin now or later; deleted ones wait, too, until they are run."""
         callers = {"op-0": "ann", "op-1": "ann", "op-2": "bob", "op-3": "", "op-4": "cho"}
         names = [
@@ -509,11 +593,16 @@ class StoreConformance:
         await store.apply(names[1], Delete())
         await store.apply(names[2], Claim(_LEASE))
         await store.apply(names[4], Cancel())
-        waiting = {names[0]: "ann", names[1]: "ann", names[3]: ""}
-        assert dict(await store.waiting(self.METHOD)) == waiting
-        assert dict(await store.waiting("/contract.v1.Contract/Unknown")) == {}
+        assert dict(await store.waiting(self.METHOD, 100)) == {"ann": 2, "": 1}
+        assert dict(await store.waiting("/contract.v1.Contract/Unknown", 100)) == {}
         await store.apply(names[2], Release(Report(1)))
-        assert dict(await store.waiting(self.METHOD)) == {**waiting, names[2]: "bob"}
+        await store.create(self.record("op-5", caller="ann"))
+        waiting = {"ann": 3, "": 1, "bob": 1}
+        assert dict(await store.waiting(self.METHOD, 100)) == waiting
+        assert dict(await store.waiting(self.METHOD, 5)) == waiting
+        some = await store.waiting(self.METHOD, 4)
+        assert sum(some.values()) == 4
+        assert dict(await store.waiting(self.METHOD, 0)) == {}
 
     @_with_store
     async def test_what_waits_is_counted_by_its_method(self, store: Store) -> None:
@@ -638,9 +727,12 @@ class StoreConformance:
             await store.apply(name, Claim(_LEASE))
             finish = store.apply(name, Succeed(Report(1), _RESPONSE))
             cancel = store.apply(name, Cancel())
-            await asyncio.gather(*((cancel, finish) if cancel_first else (finish, cancel)))
+            calls = (cancel, finish) if cancel_first else (finish, cancel)
+            cancelled, finished = (await asyncio.gather(*calls))[:: 1 if cancel_first else -1]
             done = await store.read(name)
-            assert (done.state, done.cancel_requested) == (states.SUCCEEDED, cancel_first)
+            assert done == finished
+            assert done.state == states.SUCCEEDED
+            assert done.cancel_requested is (cancelled != finished)
             operation = operations_pb2.Operation.FromString(done.operation)
             assert operation.WhichOneof("result") == "response"
 
@@ -650,12 +742,13 @@ class StoreConformance:
         for cancel_first in (True, False):
             name = (await store.create(self.record(f"op-{cancel_first}"))).name
             claim, cancel = store.apply(name, Claim(_LEASE)), store.apply(name, Cancel())
-            await asyncio.gather(
-                *((cancel, claim) if cancel_first else (claim, cancel)), return_exceptions=True
-            )
+            calls = (claim, cancel)[:: -1 if cancel_first else 1]
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+            refused = [one for one in outcomes if isinstance(one, LroError)]
             seen = await store.read(name)
-            assert (seen.state, seen.attempt) == (
-                (states.CANCELLED, 0) if cancel_first else (states.CANCELLING, 1)
+            assert (seen.state, seen.attempt, len(refused)) in (
+                (states.CANCELLED, 0, 1),
+                (states.CANCELLING, 1, 0),
             )
 
     # Lost workers (R3, R6).
@@ -831,25 +924,19 @@ class StoreConformance:
         assert await self._listed(store) == [won.name]
 
     @_with_store
-    async def test_an_exclusive_target_moves_on_among_changes_made_at_once(
+    async def test_an_exclusive_target_moves_on_from_operation_to_operation(
         self, store: Store
     ) -> None:
-        """End and create, over and over, all given to the store together."""
+        """End and create, over and over."""
         ends: list[list[Event]] = [
             [Cancel()],
             [Claim(_LEASE), Succeed(Report(1), _RESPONSE)],
             [Delete(), Claim(_LEASE), Fail(Report(1), _ERROR)],
         ]
-        calls: list[Coroutine[Any, Any, Any]] = []
         for number in range(21):
-            made = self.record(f"op-{number}", target=_TARGET, exclusive=True)
-            end = [(made.name, event) for event in ends[number % 3]]
-            calls += [store.create(made), store.apply_all(end)]
-        outcomes = await asyncio.gather(*calls)
-        refused = [
-            one for answers in outcomes[1::2] for one in answers if isinstance(one, LroError)
-        ]
-        assert refused == []
+            made = await store.create(self.record(f"op-{number}", target=_TARGET, exclusive=True))
+            outcomes = await store.apply_all([(made.name, event) for event in ends[number % 3]])
+            assert [one for one in outcomes if isinstance(one, LroError)] == []
         last = await store.create(self.record("op-last", target=_TARGET, exclusive=True))
         assert await store.exclusive_holder(_TARGET) == last.name
 
@@ -1278,7 +1365,39 @@ class StoreConformance:
         assert len(read) == 31
         assert [pair for pair in read if pair[1] < pair[0]] == []
 
+    # What other processes change.
+
+    @_with_store
+    async def test_what_is_followed_is_told_until_that_is_ended(self, store: Store) -> None:
+        """Only states that there were; and an exclusive store has no others to tell of."""
+        told: list[Record | None] = []
+        methods: list[str] = []
+        announced = _Announced(store)
+        made = await store.create(self.record())
+        end_first, end_second = (store.follow(made.name, told.append) for _ in range(2))
+        end_unknown = store.follow(f"{made.name}x", told.append)
+        end_work = store.follow_work(lambda _: False, methods.append)
+        await store.apply(made.name, Claim(_LEASE))
+        end_first()
+        await store.apply(made.name, Release(Report(1)))
+        for end in (end_second, end_unknown, end_work):
+            end()
+        assert [one for one in told if one and one not in announced.records] == []
+        assert set(methods) <= {self.METHOD}
+        if store.exclusive:
+            assert (told, methods) == ([], [])
+        former = list(told)
+        await store.apply(made.name, Cancel())
+        assert told == former
+
     # Time.
+
+    @_with_store
+    async def test_the_store_tells_its_time(self, store: Store) -> None:
+        """Which is not ahead, and hardly behind."""
+        for _ in range(3):
+            assert self.time - 1_000_000 <= store.now() <= self.time
+            self.time += 10_000_000
 
     @_with_store
     async def test_times_do_not_go_back_with_the_clock(self, store: Store) -> None:
@@ -1427,6 +1546,15 @@ async def _refused(kind: type[LroError], call: Coroutine[Any, Any, object]) -> N
     except kind:
         return
     raise AssertionError(f"{kind.__name__} was not raised; the answer is {answer!r}")
+
+
+class _ChoosyClaim(Claim):
+    """A claim of a worker that cannot go on with the first operation."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        if record.name.endswith("/op-0"):
+            raise UnservedError(f"{record.name} is of another release")
+        return super().apply(record, now)
 
 
 def _writes_of(attempt: int) -> Sequence[Event]:

@@ -6,7 +6,7 @@ A server is usually given a store's URL; see :func:`open_url`. A store of one's 
 
 from __future__ import annotations
 
-from lro_grpc._operation.events import Event
+from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.forwarding import ForwardingStore
@@ -16,6 +16,7 @@ from lro_grpc._stores.open_url import open_url
 from lro_grpc._stores.sqlite.store import SqliteStore
 from lro_grpc._stores.store import (
     Change,
+    Claimed,
     Leased,
     Listener,
     Now,
@@ -31,6 +32,8 @@ from lro_grpc._stores.store import (
 
 __all__ = [
     "Change",
+    "Claim",
+    "Claimed",
     "Event",
     "ForwardingStore",
     "Leased",

@@ -73,21 +73,27 @@ class Share:
     def __init__(self, most: int, per_caller: float) -> None:
         self.most = most if per_caller == 1 else max(1, int(most * per_caller))
         """The most places of one caller."""
-        self._taken: Counter[str] = Counter()
+        self.taken = 0
+        """The places that all callers have."""
+        self._taken_by: Counter[str] = Counter()
 
     def is_taken(self, caller: str) -> bool:
         """Whether a caller has as many places as it may."""
-        return self._taken[caller] >= self.most
+        return self._taken_by[caller] >= self.most
 
-    def take(self, caller: str) -> None:
-        """Counts one more place of a caller."""
-        self._taken[caller] += 1
+    def take(self, caller: str, number: int = 1) -> None:
+        """Counts more places of a caller."""
+        self._taken_by[caller] += number
+        self.taken += number
 
     def give_back(self, caller: str) -> None:
-        """Counts one less."""
-        self._taken[caller] -= 1
-        if not self._taken[caller]:
-            del self._taken[caller]
+        """Counts one less, if it has any: a count may have missed one."""
+        if not self._taken_by[caller]:
+            return
+        self.taken -= 1
+        self._taken_by[caller] -= 1
+        if not self._taken_by[caller]:
+            del self._taken_by[caller]
 
     def refusal(self, caller: str, what: str) -> LimitReachedError:
         """Returns the error for a caller that has its share.
@@ -137,17 +143,15 @@ class CallerTurns:
 class _Queue:
     """The operations of one method that wait, or are about to."""
 
-    def __init__(self, waiting: Mapping[str, str], share: Share) -> None:
-        self.waiting = dict(waiting)
-        """The callers of those that are stored, by the operations' names."""
+    def __init__(self, waiting: Mapping[str, int], share: Share) -> None:
         self.entering: Counter[str | bytes] = Counter()
-        """The starts under way of each of the others."""
+        """The starts under way of those that are not stored yet."""
         self.share = share
-        for caller in waiting.values():
-            share.take(caller)
+        for caller, number in waiting.items():
+            share.take(caller, number)
 
     def __len__(self) -> int:
-        return len(self.waiting) + len(self.entering)
+        return self.share.taken
 
     def enter(self, key: str | bytes, caller: str) -> None:
         """Counts a start that is under way."""
@@ -162,18 +166,15 @@ class _Queue:
             if not self.entering[key]:
                 self._drop(key, caller)
 
-    def put(self, record: Record) -> None:
-        """Counts an operation as it is now: by its name, and no longer as on its way."""
-        if self.entering and (key := _key(record)) in self.entering:
-            self._drop(key, record.caller)
-        waits = record.claimable
-        if waits is (record.name in self.waiting):
-            return
-        if waits:
-            self.waiting[record.name] = record.caller
-            self.share.take(record.caller)
-        else:
-            self.share.give_back(self.waiting.pop(record.name))
+    def count(self, before: Record | None, after: Record) -> None:
+        """Counts a change: a new operation waits, and is no longer on its way."""
+        if before is None and self.entering and (key := _key(after)) in self.entering:
+            self._drop(key, after.caller)
+        waited, waits = before is not None and before.claimable, after.claimable
+        if waits and not waited:
+            self.share.take(after.caller)
+        elif waited and not waits:
+            self.share.give_back(after.caller)
 
     def _drop(self, key: str | bytes, caller: str) -> None:
         del self.entering[key]
@@ -184,8 +185,8 @@ class Queues:
     """Counts the operations of each method that wait for an attempt, and refuses more than may.
 
     An operation takes its place before it is stored, not after: else all starts that are on their
-    way at once would find the same place free. Once the store announces it, it is counted by its
-    name, and no longer as on its way.
+    way at once would find the same place free. Once the store announces it, it is counted as one
+    that waits, and no longer as on its way.
 
     Args:
         store: Where the operations are kept.
@@ -203,9 +204,9 @@ class Queues:
 
     async def load(self, handler: Handler) -> None:
         """Finds the operations of a method that wait already, at the start of the server."""
-        waiting: dict[str, str] = {}
+        waiting: Counter[str] = Counter()
         for method in handler.names:
-            waiting.update(await self._store.waiting(method))
+            waiting.update(await self._store.waiting(method, _MOST))
         queue = _Queue(waiting, Share(self._limit, self._per_caller))
         self._queues.update(dict.fromkeys(handler.names, queue))
 
@@ -235,10 +236,10 @@ class Queues:
         finally:
             queue.leave(key, caller)
 
-    def _on_change(self, _before: Record | None, record: Record) -> None:
-        queue = self._queues.get(record.method)
+    def _on_change(self, before: Record | None, after: Record) -> None:
+        queue = self._queues.get(after.method)
         if queue is not None:
-            queue.put(record)
+            queue.count(before, after)
 
 
 def _key(record: Record) -> str | bytes:

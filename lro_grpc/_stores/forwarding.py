@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from lro_grpc._errors import LroError
-from lro_grpc._operation.events import Event
+from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.store import (
     MAX_EXAMINED,
     Change,
+    Claimed,
     Leased,
     Listener,
     Page,
@@ -47,6 +48,10 @@ class ForwardingStore:
         """The store's own."""
         return self._store.signing_secret
 
+    def now(self) -> int:
+        """Returns the store's time."""
+        return self._store.now()
+
     async def open(self) -> None:
         """Opens the store."""
         await self._store.open()
@@ -58,6 +63,16 @@ class ForwardingStore:
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Adds a listener to the store, and returns what removes it."""
         return self._store.subscribe(listener)
+
+    def follow(self, name: str, follower: Callable[[Record | None], None]) -> Callable[[], None]:
+        """Tells what other processes make of one operation; returns what ends it."""
+        return self._store.follow(name, follower)
+
+    def follow_work(
+        self, has_room: Callable[[str], bool], follower: Callable[[str], None]
+    ) -> Callable[[], None]:
+        """Tells of methods of which others have left work; returns what ends it."""
+        return self._store.follow_work(has_room, follower)
 
     async def create(self, record: Record) -> Record:
         """Stores a new record, unless its ``request_id`` was used before."""
@@ -114,9 +129,15 @@ class ForwardingStore:
         """Returns the operations whose next attempt may begin, oldest first."""
         return await self._call(self._store.claimable, limits)
 
-    async def waiting(self, method: str) -> Mapping[str, str]:
-        """Returns the callers of all operations that wait for an attempt, by name."""
-        return await self._call(self._store.waiting, method)
+    async def claim(
+        self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
+    ) -> Sequence[Claimed]:
+        """Applies a claim to operations whose next attempt may begin, oldest first."""
+        return await self._call(self._store.claim, limits, claim, left_out=left_out)
+
+    async def waiting(self, method: str, most: int) -> Mapping[str, int]:
+        """Returns how many operations wait for an attempt, by their callers."""
+        return await self._call(self._store.waiting, method, most)
 
     async def leased(self, *, until: int | None = None) -> Sequence[Leased]:
         """Returns the operations that an attempt holds."""

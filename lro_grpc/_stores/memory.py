@@ -6,16 +6,17 @@ import asyncio
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from lro_grpc._errors import LroError
 from lro_grpc._operation import names
-from lro_grpc._operation.events import Event, apply_safely
+from lro_grpc._operation.events import Claim, Event, apply_safely
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.store import (
     MAX_EXAMINED,
     Change,
+    Claimed,
     Leased,
     Listed,
     Listener,
@@ -27,6 +28,7 @@ from lro_grpc._stores.store import (
     check_same_request,
     in_progress,
     name_taken,
+    nothing_followed,
     page_of,
     position_of,
     sequence_before,
@@ -56,6 +58,10 @@ class MemoryStore:
         self._next = itertools.count(1)
         self._listeners: list[Listener] = []
 
+    def now(self) -> int:
+        """Returns the time in microseconds since 1970 UTC."""
+        return self._now()
+
     async def open(self) -> None:
         """Does nothing: a dictionary is always ready."""
 
@@ -66,6 +72,18 @@ class MemoryStore:
         """Adds a listener, and returns what removes it."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
+
+    def follow(self, name: str, follower: Callable[[Record | None], None]) -> Callable[[], None]:
+        """Does nothing: no other process has it open."""
+        del name, follower
+        return nothing_followed
+
+    def follow_work(
+        self, has_room: Callable[[str], bool], follower: Callable[[str], None]
+    ) -> Callable[[], None]:
+        """Does nothing: no other process has it open."""
+        del has_room, follower
+        return nothing_followed
 
     async def create(self, record: Record) -> Record:
         """Stores a new record, unless its ``request_id`` was used before."""
@@ -175,26 +193,37 @@ class MemoryStore:
 
     async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
         """Returns the operations whose next attempt may begin, oldest first."""
+        return [record.name for record in self._ready(limits)]
+
+    async def claim(
+        self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
+    ) -> Sequence[Claimed]:
+        """Applies a claim to operations whose next attempt may begin, oldest first."""
+        ready = list(self._ready(limits, left_out))
+        outcomes = await self.apply_all([(record.name, claim) for record in ready])
+        return [Claimed(*one) for one in zip(ready, outcomes, strict=True)]
+
+    def _ready(self, limits: Mapping[str, int], left_out: Collection[str] = ()) -> Iterator[Record]:
         until = self._now()
         left = dict(limits)
-        found = []
         for record in self._records.values():
             if (
                 record.claimable
                 and record.scheduled_time <= until
                 and left.get(record.method, 0) > 0
+                and record.name not in left_out
             ):
                 left[record.method] -= 1
-                found.append(record.name)
-        return found
+                yield record
 
-    async def waiting(self, method: str) -> Mapping[str, str]:
-        """Returns the callers of all operations that wait for an attempt, by name."""
-        return {
-            record.name: record.caller
+    async def waiting(self, method: str, most: int) -> Mapping[str, int]:
+        """Returns how many operations wait for an attempt, by their callers."""
+        waiting = (
+            record.caller
             for record in self._records.values()
             if record.claimable and record.method == method
-        }
+        )
+        return Counter(itertools.islice(waiting, most))
 
     async def leased(self, *, until: int | None = None) -> Sequence[Leased]:
         """Returns the operations that an attempt holds."""

@@ -1,26 +1,26 @@
 """A store that reports its own changes, and the time that each call takes, to telemetry.
 
-Telemetry counts, so each change is reported once: by the process whose call has made it, though a
-store may announce it to every process that shares it. And telemetry links a count to the trace of
-its cause, so a change is reported in the context of that call. A listener knows what was before a
-change, and neither of these two; the call knows both of these, and only the record that came of it.
-So the two are put together here: what is announced of an operation while a call is about to change
-it is kept, and the call reports of that the change that has led to its answer.
+Telemetry counts, so each change is reported once, by the call that has made it. And telemetry links
+a count to the trace of its cause, so a change is reported in the context of that call. A listener
+knows what was before a change, and not whose it is; the call knows the record that came of it, and
+not what was before. So the two are put together here: what is announced of an operation while a
+call is about to change it is kept, and the call reports of that the change that has led to its
+answer. A claim is about to change any operation.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from lro_grpc._errors import LroError
-from lro_grpc._operation.events import Event
+from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.telemetry import Telemetry
 from lro_grpc._stores.forwarding import ForwardingStore
-from lro_grpc._stores.store import Change, Store
+from lro_grpc._stores.store import Change, Claimed, Store
 
 _log = logging.getLogger("lro_grpc")
 
@@ -50,6 +50,8 @@ class ObservedStore(ForwardingStore):
         self._telemetry = telemetry
         self._monotonic = monotonic
         self._announced: dict[str, _Announced] = {}
+        self._claims = 0
+        """How many claims are under way."""
         self.subscribe(self._on_change)
 
     async def create(self, record: Record) -> Record:
@@ -76,6 +78,27 @@ class ObservedStore(ForwardingStore):
                     self._report(name, outcome)
         return outcomes
 
+    async def claim(
+        self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
+    ) -> Sequence[Claimed]:
+        """Applies a claim to operations whose next attempt may begin, oldest first."""
+        with self._claiming():
+            claimed = await super().claim(limits, claim, left_out=left_out)
+            for before, outcome in claimed:
+                if isinstance(outcome, Record):
+                    self._report(before.name, outcome)
+        return claimed
+
+    @contextmanager
+    def _claiming(self) -> Iterator[None]:
+        self._claims += 1
+        try:
+            yield
+        finally:
+            self._claims -= 1
+            if not self._claims:
+                self._announced = {name: one for name, one in self._announced.items() if one.calls}
+
     @contextmanager
     def _changing(self, names: Sequence[str]) -> Iterator[None]:
         for name in names:
@@ -86,17 +109,20 @@ class ObservedStore(ForwardingStore):
             for name in names:
                 announced = self._announced[name]
                 announced.calls -= 1
-                if not announced.calls:
+                if not announced.calls and not self._claims:
                     del self._announced[name]
 
     def _on_change(self, before: Record | None, after: Record) -> None:
         announced = self._announced.get(after.name)
+        if announced is None and self._claims:
+            announced = self._announced[after.name] = _Announced()
         if announced is not None:
             announced.changes.append((before, after))
 
     def _report(self, name: str, answer: Record) -> None:
         """Reports the change that a record is the answer to; there is none if nothing changed."""
-        changes = self._announced[name].changes
+        announced = self._announced.get(name)
+        changes = announced.changes if announced else []
         for change in changes:
             if change[1] == answer:
                 changes.remove(change)

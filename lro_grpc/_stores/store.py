@@ -5,10 +5,15 @@ each, keeps what they return, and refuses what they refuse: so two workers never
 operation, and no request is started twice. Engines and servers keep no state that a store does not
 have; after a crash they begin again from it.
 
-* An answer means that the change is durable. Without an answer it may have happened or not (R11).
-* A listener gets each change before the call that made it returns, and whoever reads after that
-  sees the change or a later one (R8).
-* An event may be applied to several versions of a record before one result is kept: it is pure.
+* An answer means that the change is durable. Without an answer it may have happened or not (R11):
+  so it is after an ``UnavailableError``.
+* A listener gets each change that a call of its own process makes, before that call returns, and
+  whoever reads after that sees the change or a later one (R8). What other processes change is told
+  by ``follow`` and ``follow_work`` alone, and not surely: whoever depends on it also looks (R9).
+* An event may be applied to several states of an operation before one result is kept: it is pure.
+* Calls that run at the same time have no order among them. Where one has to come after another,
+  await the other one first.
+* Claims of several processes are disjoint, and none waits for another.
 
 ``lro_grpc.conformance`` holds every store to this.
 """
@@ -17,7 +22,7 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -30,7 +35,7 @@ from lro_grpc._errors import (
     cut,
 )
 from lro_grpc._filtering.expression import Filter, comparisons, is_costly
-from lro_grpc._operation.events import Event
+from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.names import ANY_PARENT
 from lro_grpc._operation.record import Record
 
@@ -138,12 +143,31 @@ class Leased:
     attempt: int
 
 
+class Claimed(NamedTuple):
+    """What has become of an operation that was to be claimed."""
+
+    before: Record
+    """The operation before the claim."""
+    outcome: Record | LroError
+    """The operation with its lease, for its next attempt to begin; without one if it was overdue,
+    and has expired; or the error with which it has refused the claim."""
+
+
 class Store(Protocol):
     """Keeps records, and applies events to them one at a time; see the module.
 
     Every method is called on one event loop, and only between ``open`` and ``close``. A store that
     cannot answer raises ``UnavailableError``.
     """
+
+    def now(self) -> int:
+        """Returns the store's time, in microseconds since 1970 UTC.
+
+        The times that its records hold are compared with this one, never with another clock's. It
+        may be behind the time at which the store applies an event, and is not ahead of it as far
+        as this process can know.
+        """
+        ...
 
     @property
     def exclusive(self) -> bool:
@@ -175,8 +199,45 @@ class Store(Protocol):
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Adds a listener, which must neither block nor raise.
 
+        It gets the changes that the calls of this process make.
+
         Returns:
             A function that removes the listener; no listener may call it.
+        """
+        ...
+
+    def follow(self, name: str, follower: Callable[[Record | None], None]) -> Callable[[], None]:
+        """Tells what other processes make of one operation, from now on.
+
+        The latest state is told, on the event loop: some states may be skipped, and one may be
+        told twice, or a second late; and, rarely, one is never told. An exclusive store has
+        nothing to tell.
+
+        Args:
+            name: The operation's name.
+            follower: Is called with each state, and with None once the operation is gone; it must
+                neither block nor raise.
+
+        Returns:
+            A function that ends it; a follower may call it.
+        """
+        ...
+
+    def follow_work(
+        self, has_room: Callable[[str], bool], follower: Callable[[str], None]
+    ) -> Callable[[], None]:
+        """Tells of methods of which other processes may have left an operation to be claimed.
+
+        It is told as ``follow`` tells: perhaps late, twice, in vain, or, rarely, never. An
+        exclusive store has nothing to tell.
+
+        Args:
+            has_room: Returns whether this process claims by itself what its calls make ready, so
+                that no other one need be told; is called with a method.
+            follower: Is called with a method, on the event loop; must neither block nor raise.
+
+        Returns:
+            A function that ends it; a follower may call it.
         """
         ...
 
@@ -275,8 +336,32 @@ class Store(Protocol):
         """
         ...
 
-    async def waiting(self, method: str) -> Mapping[str, str]:
-        """Returns the callers of all operations that wait for an attempt, now or later, by name."""
+    async def claim(
+        self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
+    ) -> Sequence[Claimed]:
+        """Applies a claim to operations whose next attempt may begin, oldest first.
+
+        An operation that another call is changing may be passed over.
+
+        Args:
+            limits: The methods, and the most operations to claim of each; those that refuse the
+                claim are counted.
+            claim: The claim.
+            left_out: The names of operations that are passed over.
+
+        Returns:
+            What has become of each operation that it was applied to. There may be more to claim
+            if they are as many as may be.
+        """
+        ...
+
+    async def waiting(self, method: str, most: int) -> Mapping[str, int]:
+        """Returns how many operations wait for an attempt, now or later, by their callers.
+
+        Args:
+            method: Their method.
+            most: The most to count, in all.
+        """
         ...
 
     async def leased(self, *, until: int | None = None) -> Sequence[Leased]:
@@ -331,6 +416,10 @@ def announce(listeners: Iterable[Listener], before: Record | None, after: Record
         except Exception:  # noqa: BLE001 - the change has happened, whatever it makes of it
             fields = {"operation": after.name}
             _log.exception("a listener has raised at a change of %s", after.name, extra=fields)
+
+
+def nothing_followed() -> None:
+    """Ends nothing: what ``follow`` returns where no other process changes anything."""
 
 
 def name_taken(name: str) -> LroError:

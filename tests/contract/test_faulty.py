@@ -15,12 +15,12 @@ from lro_grpc._operation.events import apply_safely
 from lro_grpc._operation.publication import not_found
 from lro_grpc._testing.faulty_store import Faults, FaultyStore
 from lro_grpc.conformance import StoreConformance
-from lro_grpc.stores import MemoryStore, SqliteStore
+from lro_grpc.stores import Claimed, MemoryStore, SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from lro_grpc._operation.events import Event
+    from lro_grpc._operation.events import Claim, Event
     from lro_grpc._operation.record import Record
     from lro_grpc.stores import Change, Leased, Listener, Now, Page, Query, Store
 
@@ -131,8 +131,25 @@ class PatientStore:
     async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
         return await self._again(lambda: self._store.claimable(limits))
 
-    async def waiting(self, method: str) -> Mapping[str, str]:
-        return await self._again(lambda: self._store.waiting(method))
+    async def claim(self, limits: Mapping[str, int], claim: Claim, **options: Any) -> Any:
+        """A claim whose answer is lost may have claimed: what, is heard."""
+        async with self._turn:
+            heard: list[Claimed] = []
+            stop = self._store.subscribe(
+                lambda before, after: heard.append(Claimed(before, after)) if before else None
+            )
+            try:
+                while not heard:
+                    try:
+                        return await self._store.claim(limits, claim, **options)
+                    except UnavailableError:
+                        continue
+                return heard
+            finally:
+                stop()
+
+    async def waiting(self, method: str, most: int) -> Mapping[str, int]:
+        return await self._again(lambda: self._store.waiting(method, most))
 
     async def expired(self, limit: int, **options: Any) -> Sequence[str]:
         return await self._again(lambda: self._store.expired(limit, **options))

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import itertools
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -253,6 +254,25 @@ class StoreAgainstModel(RuleBasedStateMachine):
     def claim(self, pick: int) -> None:
         self.do([self.change(pick, Claim(LEASE))])
 
+    @rule(
+        methods=st.lists(st.sampled_from(METHODS), unique=True),
+        limit=st.integers(0, 3),
+        left_out=st.lists(picks, max_size=3),
+    )
+    def claim_what_is_ready(
+        self, methods: Sequence[str], limit: int, left_out: Sequence[int]
+    ) -> None:
+        passed_over = {self.names[self.index(pick)] for pick in left_out} if self.names else set()
+        limits = dict.fromkeys(methods, limit)
+        claimed = self.run(self.store.claim(limits, Claim(LEASE), left_out=passed_over))
+        for method in METHODS:
+            ready = [name for name in self.ready(method) if name not in passed_over]
+            found = [before.name for before, _ in claimed if before.method == method]
+            assert found == ready[: limits.get(method, 0)]
+        for before, outcome in claimed:
+            assert before == self.model.records[before.name]
+            assert_same([outcome], [self.model.apply(before.name, Claim(LEASE), self.now)])
+
     @precondition(lambda self: self.names)
     @rule(
         works=st.lists(creations | st.tuples(picks, events), min_size=2, max_size=6),
@@ -300,6 +320,14 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 expected = expected.operation
             assert_same([await outcome_of(self.store.operation(name))], [expected])
 
+    def ready(self, method: str) -> list[str]:
+        """Returns the operations whose next attempt may begin, oldest first."""
+        return [
+            one.name
+            for one in self.model.records.values()
+            if one.method == method and one.claimable and one.scheduled_time <= self.now
+        ]
+
     async def compare_queries(self) -> None:
         records = list(self.model.records.values())
         for parent in PARENTS:
@@ -310,11 +338,13 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 assert [len(page) for page in pages[:-1]] == [size] * (len(pages) - 1)
         for method in METHODS:
             waits = [one for one in records if one.method == method and one.claimable]
-            ready = [one.name for one in waits if one.scheduled_time <= self.now]
+            ready = self.ready(method)
             assert list(await self.store.claimable({method: 100})) == ready
             assert list(await self.store.claimable({method: 1})) == ready[:1]
-            waiting = await self.store.waiting(method)
-            assert dict(waiting) == {one.name: one.caller for one in waits}
+            waiting = await self.store.waiting(method, 100)
+            assert dict(waiting) == Counter(one.caller for one in waits)
+            some = await self.store.waiting(method, 2)
+            assert sum(some.values()) == min(2, len(waits))
             for request_id, caller in itertools.product(REQUEST_IDS, CALLERS):
                 found = await self.store.find_request(method, request_id, caller)
                 asked = (method, request_id, caller)

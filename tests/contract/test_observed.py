@@ -104,6 +104,36 @@ async def test_a_change_is_reported_once_in_the_context_of_its_caller(
     ]
 
 
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_each_operation_that_a_claim_takes_is_reported_once(
+    tmp_path: Path, kind: str
+) -> None:
+    clock, telemetry = ManualClock(), Counting()
+    inner = MemoryStore(clock.now) if kind == "memory" else SqliteStore(tmp_path / "db", clock.now)
+    store = ObservedStore(inner, telemetry, clock.monotonic)
+    await store.open()
+    try:
+        one, other = new(clock), new(clock, "op-2")
+        for record in (one, other):
+            await store.create(record)
+        telemetry.changes.clear()
+        CALLER.set("engine")
+        claim, again = Claim(1_000_000), Report(1)  # the second changes nothing
+        limits = {one.method: 9}
+        await asyncio.gather(store.claim(limits, claim), store.apply(one.name, again))
+        assert len(await store.claim(limits, claim)) == 0
+        await asyncio.gather(
+            *(store.apply(record.name, Cancel()) for record in (one, other)),
+            store.claim(limits, claim),
+        )
+    finally:
+        await store.close()
+    assert (
+        telemetry.changes
+        == [("engine", False, states.RUNNING)] * 2 + [("engine", False, states.CANCELLING)] * 2
+    )
+
+
 async def test_a_change_that_another_process_makes_is_not_reported() -> None:
     clock, telemetry = ManualClock(), Counting()
     shared = MemoryStore(clock.now)

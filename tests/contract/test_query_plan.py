@@ -127,7 +127,10 @@ QUERIES: dict[str, tuple[Callable[[SqliteStore], Awaitable[object]], set[str]]] 
     ),
     "exclusive_holder": (lambda store: store.exclusive_holder(TARGET), {"operations_exclusive"}),
     "claimable": (lambda store: store.claimable({METHOD: 50}), {"operations_claimable"}),
-    "waiting": (lambda store: store.waiting(METHOD), {"operations_claimable"}),
+    "claim": (
+        lambda store: store.claim({METHOD: 50}, Claim(LEASE), left_out={NAME}),
+        {"operations_claimable"},
+    ),
     "leased": (lambda store: store.leased(), {"operations_leased"}),
     "leased until": (lambda store: store.leased(until=START), {"operations_leased"}),
     "expired": (lambda store: store.expired(50), {"operations_expiring", "operations_overdue"}),
@@ -146,6 +149,18 @@ async def test_a_read_searches_in_its_index_and_sorts_nothing(
     await ask(store)
     await store.close()
     assert indexes(steps) == expected
+
+
+async def test_what_waits_is_counted_in_an_index(path: Path, steps: list[str]) -> None:
+    store = make(path)
+    await store.open()
+    steps.clear()
+    await store.waiting(METHOD, 100)
+    await store.close()
+    assert [step for step in steps if SEARCH.match(step)] == [
+        "SEARCH operations USING INDEX operations_claimable (method=?)"
+    ]
+    assert [step for step in steps if "SCAN operations" in step] == []
 
 
 async def test_a_start_looks_for_its_request_its_name_and_its_target_in_indexes(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from lro_grpc._operation.events import Event
     from lro_grpc._operation.record import Record
-    from lro_grpc.stores import Change, Leased, Listener
+    from lro_grpc.stores import Change, Claimed, Leased, Listener
 
     Write = Callable[[], Awaitable[Any]]
 
@@ -149,6 +149,9 @@ class Client:
 
     async def apply_all(self, changes: Sequence[Change]) -> Sequence[Record | LroError]:
         return await self._store.write(self, lambda: self._store.apply_all(changes))
+
+    async def claim(self, *arguments: Any, **options: Any) -> Sequence[Claimed]:
+        return await self._store.write(self, lambda: self._store.claim(*arguments, **options))
 
     async def renew(self, leased: Sequence[Leased], lease: int) -> Sequence[Record | LroError]:
         return await self.apply_all([(one.name, Heartbeat(one.attempt, lease)) for one in leased])

@@ -1,25 +1,28 @@
 """The changes of one commit: applied to records in memory, then each record written once.
 
 Ten changes of one operation, in one commit, cost one UPDATE. A change sees the changes before it in
-the same commit, whose records lie over those at hand and over the file's rows.
+the same commit, whose records lie over those at hand and over the file's rows. A claim looks for
+rows, and passes over operations that the same commit has changed: they are made at the same time.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import operator
 import sqlite3
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from lro_grpc._errors import LroError, OperationDamagedError, UnexpectedError
 from lro_grpc._operation import metadata, names, publication
-from lro_grpc._operation.events import Delete, Event, apply_safely
+from lro_grpc._operation.events import Claim, Delete, Event, apply_safely
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import FREE, KEPT, ONCE, RISING, Record, that_change
 from lro_grpc._operation.states import FAILED
 from lro_grpc._stores.sqlite.damage import Damage, is_malformed
 from lro_grpc._stores.sqlite.recent import RecentRecords
-from lro_grpc._stores.sqlite.schema import COLUMNS
-from lro_grpc._stores.store import Now, check_same_request, in_progress, name_taken
+from lro_grpc._stores.sqlite.schema import CLAIMABLE, COLUMNS
+from lro_grpc._stores.store import Claimed, Now, check_same_request, in_progress, name_taken
 
 # Fields that are cleared, and ``deleted``, change once at most: by statements of their own, so that
 # all other updates leave the indexes over them alone.
@@ -30,6 +33,11 @@ _INSERT = f"INSERT INTO operations ({COLUMNS}) VALUES ({', '.join('?' * len(Reco
 _UPDATE = f"UPDATE operations SET {', '.join(f'{c} = ?' for c in _CHANGING)} WHERE name = ?"
 _HIDE = "UPDATE operations SET deleted = 1 WHERE name = ?"
 _FREE_TARGET = "UPDATE operations SET exclusive_target = '' WHERE name = ?"
+
+READY = (
+    f"SELECT name FROM operations WHERE {CLAIMABLE} AND method = ? AND scheduled_time <= ?"
+    " ORDER BY sequence"
+)
 
 BY_EXCLUSIVE_TARGET = (
     "SELECT name FROM operations WHERE exclusive_target = ? AND exclusive_target <> ''"
@@ -142,6 +150,29 @@ class Commit:
                 self._freed.append(name)
             self._change(before, after)
         return after
+
+    def claim(
+        self, limits: Mapping[str, int], claim: Claim, left_out: Collection[str]
+    ) -> Sequence[Claimed]:
+        """Claims operations; see :meth:`lro_grpc.stores.Store.claim`."""
+        claimed: list[Claimed] = []
+        for method, limit in limits.items():
+            ready = self._connection.execute(READY, (method, self._now()))
+            with contextlib.closing(ready):  # now, not when it is collected
+                claimed += [
+                    Claimed(record, self.apply(record.name, claim))
+                    for record in itertools.islice(self._sound(ready, left_out), limit)
+                ]
+        return claimed
+
+    def _sound(self, rows: Iterable[tuple[object]], left_out: Collection[str]) -> Iterator[Record]:
+        """Yields the records of names, but for those that cannot be claimed."""
+        for name in self._damage.names(rows):
+            if name in self._records or name in left_out or name in self._damage.unwritable:
+                continue
+            record = self._get_if_sound(name)
+            if record is not None:
+                yield record
 
     def write(self) -> None:
         """Writes each record that was changed, as it is now.

@@ -10,17 +10,17 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lro_grpc._errors import ConfigurationError, LroError, OperationDamagedError
-from lro_grpc._operation.events import Event
+from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.states import CANCELLING
-from lro_grpc._stores.sqlite.commit import BY_EXCLUSIVE_TARGET
+from lro_grpc._stores.sqlite.commit import BY_EXCLUSIVE_TARGET, READY
 from lro_grpc._stores.sqlite.connection import abandon, connect, fetch, unavailable
 from lro_grpc._stores.sqlite.damage import Damage
 from lro_grpc._stores.sqlite.database_files import DatabaseFiles
@@ -38,22 +38,24 @@ from lro_grpc._stores.sqlite.writer import Writer
 from lro_grpc._stores.store import (
     MAX_EXAMINED,
     Change,
+    Claimed,
     Leased,
     Listener,
     Now,
     Page,
     Query,
+    nothing_followed,
 )
 
 _END_OF_TIME = 2**63 - 1
 
 _HAS_CANCELLED_CHECKPOINT = f"checkpoint <> x'' AND state = {CANCELLING}"
 _TO_UNDO = f"(attempt > 0 AND (batch <> x'' OR ({_HAS_CANCELLED_CHECKPOINT})))"
-_READY = (
-    f"SELECT name FROM operations WHERE {CLAIMABLE} AND method = ? AND scheduled_time <= ?"
-    " ORDER BY sequence LIMIT ?"
+_READY = f"{READY} LIMIT ?"
+_WAITING = (
+    f"SELECT caller, count(*) FROM (SELECT caller FROM operations WHERE {CLAIMABLE} AND method = ?"
+    " LIMIT ?) GROUP BY caller"
 )
-_WAITING = f"SELECT name, caller FROM operations WHERE {CLAIMABLE} AND method = ?"
 _EXPIRING = (
     "SELECT name FROM operations WHERE expire_time <> 0 AND expire_time <= ? AND NOT deleted"
     " ORDER BY expire_time LIMIT ?"
@@ -105,6 +107,10 @@ class SqliteStore:
     def is_lost(self) -> bool:
         """Whether a file of it was moved, replaced or removed while it was open."""
         return self._files.are_lost
+
+    def now(self) -> int:
+        """Returns the time in microseconds since 1970 UTC."""
+        return self._now()
 
     async def open(self) -> None:
         """Takes the file, brings it to the present version and starts the writer."""
@@ -179,6 +185,18 @@ class SqliteStore:
         """Adds a listener, and returns what removes it."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
+
+    def follow(self, name: str, follower: Callable[[Record | None], None]) -> Callable[[], None]:
+        """Does nothing: no other process has the file."""
+        del name, follower
+        return nothing_followed
+
+    def follow_work(
+        self, has_room: Callable[[str], bool], follower: Callable[[str], None]
+    ) -> Callable[[], None]:
+        """Does nothing: no other process has the file."""
+        del has_room, follower
+        return nothing_followed
 
     async def create(self, record: Record) -> Record:
         """Stores a new record, unless its ``request_id`` was used before."""
@@ -265,9 +283,15 @@ class SqliteStore:
             for name in self._names(limit, partial(self._fetch, _READY, method, now))
         ]
 
-    async def waiting(self, method: str) -> Mapping[str, str]:
-        """Returns the callers of all operations that wait for an attempt, by name."""
-        return dict(self._fetch(_WAITING, method))
+    async def claim(
+        self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
+    ) -> Sequence[Claimed]:
+        """Applies a claim to operations whose next attempt may begin, oldest first."""
+        return await self._writer.write(lambda commit: commit.claim(limits, claim, left_out))
+
+    async def waiting(self, method: str, most: int) -> Mapping[str, int]:
+        """Returns how many operations wait for an attempt, by their callers."""
+        return dict(self._fetch(_WAITING, method, most))
 
     async def waiting_methods(self) -> Mapping[str, int]:
         """Returns how many operations wait for an attempt, by their methods."""
