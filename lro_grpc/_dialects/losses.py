@@ -24,7 +24,7 @@ _SERVER_ONLY = {"longrunning": NOT_SHOWN}
 _GLOBAL = "what is under projects/P/global comes back under projects/P/locations/global"
 _EMPTY = "not shown; an Empty stands in its place"
 
-_CARRIED: Mapping[str, Mapping[str, str]] = {
+CARRIED: Mapping[str, Mapping[str, str]] = {
     "name": {
         "alloydb": _WHOLE,
         "vertex_ai": _WHOLE,
@@ -116,7 +116,7 @@ def lost_in(dialect: str) -> Mapping[str, str]:
     """Returns the fields that do not come back from a dialect, and what becomes of each."""
     unlisted = _WHOLE if dialect == "longrunning" else NOT_SHOWN
     carried = {
-        field.name: _CARRIED.get(field.name, {}).get(dialect, unlisted)
+        field.name: CARRIED.get(field.name, {}).get(dialect, unlisted)
         for field in fields(OperationView)
     }
     return {name: becomes for name, becomes in carried.items() if becomes != _WHOLE}

@@ -41,7 +41,7 @@ def to_json(operation: operations_pb2.Operation, dialect: str) -> dict[str, Any]
     if chosen is None:
         raise InvalidArgumentError(
             f"{cut(dialect)!r} is no dialect of operations; expected one of {', '.join(DIALECTS)}",
-            metadata={"form": cut(dialect)},
+            metadata={"dialect": cut(dialect)},
         )
     if dialect == longrunning.NAME:
         return longrunning.to_json(operation)  # its metadata keeps its own type

@@ -143,9 +143,9 @@ def does_not_apply(view: OperationView, dialect: str, why: str) -> LroError:
     return LroError(
         f"{view.name} cannot be shown as {dialect}: {why}",
         code=Code.FAILED_PRECONDITION,
-        reason="FORM_DOES_NOT_APPLY",
+        reason="DIALECT_DOES_NOT_APPLY",
         domain=LIBRARY_DOMAIN,
-        metadata={"operation": view.name, "form": dialect},
+        metadata={"operation": view.name, "dialect": dialect},
     )
 
 

@@ -77,6 +77,10 @@ class Share:
         """The places that all callers have."""
         self._taken_by: Counter[str] = Counter()
 
+    def __len__(self) -> int:
+        """Returns the number of callers that have a place."""
+        return len(self._taken_by)
+
     def is_taken(self, caller: str) -> bool:
         """Whether a caller has as many places as it may."""
         return self._taken_by[caller] >= self.most

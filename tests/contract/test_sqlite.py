@@ -231,6 +231,15 @@ async def test_close_commits_what_was_asked_for_before(path):
         assert [await store.read(one.name) for one in made] == made
 
 
+async def test_close_ends_all_threads(path):
+    before = {*threading.enumerate()}
+    async with opened(path) as store:
+        await store.create(new())
+        await store.page(Query(PARENT), position=b"", size=1)
+        assert {*threading.enumerate()} - before
+    assert not {*threading.enumerate()} - before
+
+
 async def test_close_makes_all_commits_that_it_takes(path, monkeypatch):
     monkeypatch.setattr("lro_grpc._stores.sqlite.writer._MAX_CALLS", 10)
     async with opened(path) as store:

@@ -27,6 +27,7 @@ _SQL = [
     (" > ", " >= "), (" >= ", " > "), ("NOT NULL", "NULL"), (" DESC", " ASC"),
     ("min(", "max("), ("max(", "min("),
 ]  # fmt: skip
+_GENERIC = {"Callable", "Coroutine", "Generator", "Iterator", "Mapping", "Sequence"}
 _IS_SQL = re.compile(r"\b(SELECT|UPDATE|INSERT|DELETE|WHERE|ORDER BY)\b|\w = \?")
 _Test = ast.If | ast.IfExp | ast.While
 
@@ -127,10 +128,18 @@ def _only_says(node: ast.AST) -> bool:
         return isinstance(node.value, ast.Constant)  # a docstring, or ...
     if isinstance(node, ast.Assign):
         first = node.targets[0]
-        return isinstance(first, ast.Name) and first.id in ("__all__", "__slots__")
+        if not isinstance(first, ast.Name):
+            return False
+        return first.id in ("__all__", "__slots__") or _is_type(node.value)
     if isinstance(node, ast.If):
         return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
     return isinstance(node, ast.JoinedStr) and not _IS_SQL.search(ast.unparse(node))
+
+
+def _is_type(value: ast.expr) -> bool:
+    """Tells whether it is a type with a name of its own, such as ``Callable[[str], bool]``."""
+    is_subscript = isinstance(value, ast.Subscript) and isinstance(value.value, ast.Name)
+    return is_subscript and ast.unparse(value.value) in _GENERIC
 
 
 def _tests(node: ast.AST) -> Iterator[ast.expr]:

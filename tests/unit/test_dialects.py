@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ from lro_grpc._dialects import (
     longrunning,
     vertex_ai,
 )
-from lro_grpc._dialects.losses import lost_in
+from lro_grpc._dialects.losses import CARRIED, lost_in
 from lro_grpc._dialects.registry import DIALECTS, to_json
 from lro_grpc._dialects.view import OperationView
 from lro_grpc._errors import Code, InvalidArgumentError, LroError, to_status
@@ -247,7 +248,7 @@ def test_what_is_no_batch_is_not_shown_as_one() -> None:
     with pytest.raises(LroError, match=f"{RUNNING_ONE.name} cannot be shown as alloydb") as caught:
         alloydb.from_view(view(RUNNING_ONE))
     assert caught.value.code == Code.FAILED_PRECONDITION
-    assert caught.value.reason == "FORM_DOES_NOT_APPLY"
+    assert caught.value.reason == "DIALECT_DOES_NOT_APPLY"
 
 
 @pytest.mark.parametrize(
@@ -265,9 +266,17 @@ def test_metadata_of_others_is_no_batch(own: any_pb2.Any) -> None:
         "is broken" if own.value else f"is a {own.TypeName()}; expected a {alloydb.METADATA_TYPE}"
     )
     assert caught.value.message == f"the metadata of operations/x {what}"
+    if not own.value:
+        assert caught.value.metadata == {"operation": "operations/x", "type": own.TypeName()}
 
 
 # Vertex AI.
+
+
+def test_metadata_with_several_generic_ones_has_none_for_the_operation() -> None:
+    several = custom_message({"generic_metadata": "google.rpc.ErrorInfo*", "verb": "string"})()
+    vertex_ai.fill_metadata(several, replace(view(RUNNING_ONE), verb="create"))
+    assert several == type(several)(verb="create")
 
 
 def test_a_job_shows_as_documented() -> None:
@@ -494,7 +503,7 @@ def test_a_status_needs_the_time_of_the_creation() -> None:
     operation = operations_pb2.Operation(name="operations/x")
     with pytest.raises(LroError, match="operations/x cannot be shown as azure_face") as caught:
         to_json(operation, "azure_face")
-    assert caught.value.reason == "FORM_DOES_NOT_APPLY"
+    assert caught.value.reason == "DIALECT_DOES_NOT_APPLY"
 
 
 # Deployment Manager.
@@ -800,8 +809,16 @@ def test_each_dialect_has_the_name_of_its_module() -> None:
 
 
 def test_there_is_no_dialect_of_another_name() -> None:
-    with pytest.raises(InvalidArgumentError, match="expected one of longrunning, alloydb"):
+    with pytest.raises(
+        InvalidArgumentError, match="expected one of longrunning, alloydb"
+    ) as caught:
         to_json(operations_pb2.Operation(), "xml")
+    assert caught.value.metadata == {"dialect": "xml"}
+
+
+def test_what_is_lost_is_said_of_dialects_that_there_are() -> None:
+    assert {dialect for carried in CARRIED.values() for dialect in carried} == {*DIALECTS}
+    assert {*CARRIED} <= {*OperationView.__dataclass_fields__}
 
 
 def test_the_code_in_the_document_runs() -> None:

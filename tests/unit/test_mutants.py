@@ -55,6 +55,7 @@ def test_each_mistake_that_could_be_made_is_a_mutant(text: str, others: set[str]
         '"""A docstring of 3 words."""',
         "def f(a: Literal[1]) -> Literal[2]: ...",
         "__all__ = ['a']",
+        "A = Callable[[int], B | None]",
         "if TYPE_CHECKING:\n    x = 1",
         "def f():\n    return None",
         "x = f'a text for people, {a}'",

@@ -10,7 +10,7 @@ import pytest
 
 from lro_grpc._runtime.threads import BoundedThreads
 from lro_grpc._runtime.turns import Turns
-from lro_grpc._server.limits import CallerTurns
+from lro_grpc._server.limits import CallerTurns, Share
 
 
 def test_turns_are_given_in_the_order_in_which_they_were_waited_for() -> None:
@@ -52,6 +52,17 @@ def test_nothing_is_kept_of_a_caller_whose_turn_comes_when_its_call_is_cancelled
         assert not turns
 
     asyncio.run(run())
+
+
+def test_nothing_is_kept_of_a_caller_that_has_no_place_any_more() -> None:
+    share = Share(4, 0.5)
+    for caller in ("ann", "bob", "ann"):
+        share.take(caller)
+    share.give_back("ann")
+    assert len(share) == 2
+    share.give_back("ann")
+    share.give_back("bob")
+    assert len(share) == 0
 
 
 def test_a_thread_that_cannot_be_started_takes_no_turn(monkeypatch: pytest.MonkeyPatch) -> None:

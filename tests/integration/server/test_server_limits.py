@@ -728,7 +728,7 @@ def test_a_page_is_no_larger_than_the_server_lets_it(serve: Serve) -> None:
 # Wrong ones
 
 
-@pytest.mark.parametrize("limit", ["queue", "waiters", "streams", "page_size"])
+@pytest.mark.parametrize("limit", ["queue", "waiters", "streams", "page_size", "operation_bytes"])
 @pytest.mark.parametrize(
     "value", [0, -1, 1.0, True, "10", None, float("nan"), float("inf"), 2**63], ids=repr
 )
