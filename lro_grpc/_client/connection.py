@@ -17,7 +17,7 @@ import grpc.aio
 from google.longrunning import operations_pb2, operations_pb2_grpc
 
 from lro.v1 import operation_control_service_pb2_grpc
-from lro_grpc._client import grpc_quirks, plan
+from lro_grpc._client import experience, grpc_quirks, plan
 from lro_grpc._runtime.interrupts import only_errors
 from lro_grpc._runtime.threads import start_thread
 from lro_grpc._wire import headers, request_params
@@ -29,14 +29,14 @@ _PAIR = 2
 _KEY = re.compile(r"[a-z0-9_.-]+")
 """What gRPC takes for a key."""
 
-_unusable: weakref.WeakKeyDictionary[Any, plan.Unusable] = weakref.WeakKeyDictionary()
+_unusable: weakref.WeakKeyDictionary[Any, experience.Unusable] = weakref.WeakKeyDictionary()
 """The methods that cannot be used on each channel, whichever client has found it out."""
 
 
 class Connection(Protocol):
     """The RPCs that a watcher and single calls need of a server. Awaited on one event loop."""
 
-    unusable: plan.Unusable
+    unusable: experience.Unusable
     """The methods that cannot be used with the server."""
 
     async def call(self, call: plan.Call) -> plan.Reply:
@@ -92,7 +92,7 @@ class _ChannelConnection:
     def __init__(
         self, channel: grpc.Channel | grpc.aio.Channel, call_metadata: CallMetadata
     ) -> None:
-        self.unusable = _unusable.setdefault(channel, plan.Unusable())
+        self.unusable = _unusable.setdefault(channel, experience.Unusable())
         self._operations = operations_pb2_grpc.OperationsStub(channel)  # type: ignore[no-untyped-call]
         self._control: Any = operation_control_service_pb2_grpc.OperationControlServiceStub(channel)
         self._call_metadata = checked_metadata(call_metadata)

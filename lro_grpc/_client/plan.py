@@ -75,6 +75,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
 from lro.v1 import operation_control_service_pb2
+from lro_grpc._client.experience import GET, WAIT, WATCH, EndedCall, Experience, Unusable
 from lro_grpc._durations import Duration, as_timedelta, as_timeout
 from lro_grpc._errors import Code, LroError, OperationTimeoutError
 from lro_grpc._runtime.backoff import DEFAULT_RETRY, Backoff, Retry
@@ -93,44 +94,16 @@ _HELD_FROM = 1.0
 """A call that took this long was held by the server: the next may follow without a pause."""
 _WATCH_IDLE_TIMEOUT = 35.0
 """A Watch that sends nothing for this long is given up; servers repeat themselves more often."""
-_WATCH_COOL_DOWN = 30.0
-"""How long a Watch that was refused is not tried again."""
 _LAST_POLL_TIME = 0.5
 """How long a wait goes on at most after its end, for the answer to its last poll."""
 _CLOCK_MARGIN = 2e-6
 """How far the end of a Wait, in whole microseconds, may lie before that of the one who waits."""
-_UNUSABLE_FOR = 600.0
-"""How long a method that cannot be used is not tried again."""
-_MOST_FAILED_IN_A_ROW = 2
-"""How often in a row a Watch or a Wait may fail though Gets are answered."""
-_MOST_CANCELLED_IN_A_ROW = 3
-"""How often in a row a server may answer CANCELLED, as one that shuts down does."""
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 3600.0
 """The bounds of the pause that a server may ask for with an answer."""
 _LONGEST_RETRY_DELAY = 60.0
 """The longest pause that a server may ask for with a refusal."""
 
-WATCH, WAIT, GET = "WatchOperation", "WaitOperation", "GetOperation"
-
 _TRANSIENT = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED})
-
-
-class Unusable:
-    """The methods that cannot be used with a channel's server, remembered for ten minutes.
-
-    Not for ever: the server may be upgraded under a client that lives on.
-    """
-
-    def __init__(self) -> None:
-        self._until: dict[str, float] = {}
-
-    def add(self, method: str, now: float) -> None:
-        """Remembers that the method cannot be used."""
-        self._until[method] = now + _UNUSABLE_FOR
-
-    def has(self, method: str, now: float) -> bool:
-        """Whether the method is not worth trying."""
-        return now < self._until.get(method, now)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -333,25 +306,21 @@ def follow_steps(
     """
     name = snapshot.operation.name
     pauses = backoff.pauses(random)
-    watch_from = clock()
-    failed = watch_refused = False
-    failed_in_a_row = {WATCH: 0, WAIT: 0, GET: 0}
-    cancelled_in_a_row = 0
+    shown = Experience()
     while not snapshot.operation.done:
         now = clock()
         left = until() - now
         if left <= 0:  # The last polls are up to those who wait.
             yield Sleep(_LAST_POLL_TIME)
             continue
-        only_get = polls or failed
+        may_hold = not polls and not shown.only_gets
         step, server_wait = _next_step(
             name,
-            can_watch=not only_get
+            can_watch=may_hold
             and wants_updates()
-            and now >= watch_from
-            and not watch_refused
+            and shown.lets_watch(now)
             and not unusable.has(WATCH, now),
-            can_wait=not only_get and not unusable.has(WAIT, now),
+            can_wait=may_hold and not unusable.has(WAIT, now),
             server_wait=min(_SHORT_WAIT if wants_updates() else _LONG_WAIT, left),
         )
         reply = yield step
@@ -367,39 +336,38 @@ def follow_steps(
         if snapshot.operation.done:
             return
         ended = clock()
-        code = reply.error.code if reply.error else Code.OK
-        timed_out = code is Code.DEADLINE_EXCEEDED
-        cancelled_in_a_row = cancelled_in_a_row + 1 if code is Code.CANCELLED else 0
-
-        if code is Code.UNIMPLEMENTED and step.method != GET:
-            unusable.add(step.method, ended)
-            continue
-        was_held = server_wait > 0 and ended - now >= min(_HELD_FROM, server_wait) * 0.9
-        if step.method == WATCH and snapshot.answered_at < now:
-            was_held = False  # The server has but taken its time to refuse it.
-        is_transient = 0 < cancelled_in_a_row <= _MOST_CANCELLED_IN_A_ROW or (
-            reply.error is not None and _may_pass(reply.error, outlives)
+        has_answered = snapshot.answered_at >= now
+        call = EndedCall(
+            step.method,
+            reply.error,
+            may_pass=reply.error is not None and _may_pass(reply.error, outlives),
+            was_held=_was_held(step.method, server_wait, ended - now, has_answered=has_answered),
+            at=ended,
         )
-        if step.method != GET:
-            watch_refused = step.method == WATCH and not was_held
-        if watch_refused and step.method == WATCH and not is_transient:
-            watch_from = ended + _WATCH_COOL_DOWN
+        shown = shown.after(call)
+        if call.is_unimplemented:
+            unusable.add(call.method, ended)
+            continue  # The next best call is made at once.
+        passes = shown.passes(call)
+        if call.is_refused_watch and not passes:
             continue
-        if reply.error and not is_transient and step.method != WATCH:
-            raise reply.error
-        failed = reply.error is not None
-        if reply.error is None or (step.method == WATCH and was_held):
-            failed_in_a_row[step.method] = 0
-        elif not timed_out:
-            failed_in_a_row[step.method] += 1
-            if step.method != GET and failed_in_a_row[step.method] >= _MOST_FAILED_IN_A_ROW:
-                unusable.add(step.method, ended)
-        if was_held:
+        if call.error and not passes and call.method != WATCH:
+            raise call.error
+        if shown.is_deadly(call):
+            unusable.add(call.method, ended)
+        if call.was_held:
             pauses = backoff.pauses(random)
-        if not was_held or (reply.error and not timed_out):
+        if call.has_failed or not call.was_held:
             pause = _pause(next(pauses), reply, random)
             if pause > 0:
                 yield Sleep(pause)
+
+
+def _was_held(method: str, server_wait: float, took: float, *, has_answered: bool) -> bool:
+    """Whether the server held a call: the next may follow without a pause."""
+    if method == WATCH and not has_answered:
+        return False  # It has but taken its time to refuse it.
+    return server_wait > 0 and took >= min(_HELD_FROM, server_wait) * 0.9
 
 
 def lacks_something(known: operations_pb2.Operation, answer: operations_pb2.Operation) -> bool:

@@ -34,7 +34,7 @@ from datetime import timedelta
 
 from google.longrunning import operations_pb2
 
-from lro_grpc._client import plan
+from lro_grpc._client import experience, plan
 from lro_grpc._client.connection import Connection
 from lro_grpc._durations import Duration, as_timeout
 from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError
@@ -281,7 +281,7 @@ class Watcher:
                 return await self._await_update(waiter, seconds)
             case plan.Watch():
                 return await self._watch(step)
-            case plan.Call(method=plan.GET):
+            case plan.Call(method=experience.GET):
                 return await self._share_get(step)
             case plan.Call():
                 began = self._clock.monotonic()

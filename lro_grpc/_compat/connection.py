@@ -11,7 +11,7 @@ from typing import Any
 
 from google.longrunning import operations_pb2
 
-from lro_grpc._client import plan
+from lro_grpc._client import experience, plan
 from lro_grpc._client.connection import called_in_thread
 from lro_grpc._compat.api_errors import from_api_error
 from lro_grpc._compat.wrapped import Wrapped, once
@@ -26,8 +26,8 @@ class WrappedConnection(ABC):
     """
 
     def __init__(self, wrapped: Wrapped) -> None:
-        self.unusable = plan.Unusable()
-        self._functions = {plan.GET: wrapped.refresh, "CancelOperation": wrapped.cancel}
+        self.unusable = experience.Unusable()
+        self._functions = {experience.GET: wrapped.refresh, "CancelOperation": wrapped.cancel}
 
     async def call(self, call: plan.Call) -> plan.Reply:
         """Makes a unary call; its error is in the reply."""
@@ -44,7 +44,7 @@ class WrappedConnection(ABC):
 
     async def watch(self, watch: plan.Watch) -> AsyncGenerator[operations_pb2.Operation, None]:
         """Raises an LroError: Google's clients have no such call."""
-        raise _unimplemented(plan.WATCH)
+        raise _unimplemented(experience.WATCH)
         yield
 
     @abstractmethod
@@ -65,7 +65,7 @@ class ThreadWrappedConnection(WrappedConnection):
         self._get: concurrent.futures.Future[Any] | None = None
 
     async def _run(self, call: plan.Call, function: Callable[[], Any]) -> Any:
-        if call.method != plan.GET:
+        if call.method != experience.GET:
             return await asyncio.wrap_future(called_in_thread(function))
         if self._get is not None and not self._get.done():
             operation = await asyncio.wrap_future(self._get)

@@ -15,7 +15,7 @@ from google.rpc import error_details_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lro_grpc._client import plan
+from lro_grpc._client import experience, plan
 from lro_grpc._client.session import Session, WaitMode
 from lro_grpc._errors import Code, LroError, OperationTimeoutError
 from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, DEFAULT_RETRY, Backoff, Retry
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 
 NAME = "operations/1"
-WATCH, WAIT, GET = plan.WATCH, plan.WAIT, plan.GET
+WATCH, WAIT, GET = experience.WATCH, experience.WAIT, experience.GET
 
 Answer = tuple[float, "operations_pb2.Operation | LroError"]
 
@@ -96,7 +96,7 @@ class World:
         self.polls_after: float | None = None
         self.pauses: list[float] = []
         self.open = 0
-        self.unusable = plan.Unusable()
+        self.unusable = experience.Unusable()
         self.closing_seconds = 0.0
         """The time that a Watch takes to end once nobody reads it any more."""
         self.keeps_deadlines = True

@@ -1,0 +1,128 @@
+"""The experience of a client with the methods of a server, from which the next call follows.
+
+The rules are told in ``plan.py``, in *Methods that cannot be used*. A follower gathers its own from
+call to call; what it finds to be unusable, every client of the same channel knows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+from lro_grpc._errors import Code, LroError
+
+WATCH, WAIT, GET = "WatchOperation", "WaitOperation", "GetOperation"
+
+_WATCH_COOL_DOWN = 30.0
+"""How long a Watch that was refused is not tried again."""
+_UNUSABLE_FOR = 600.0
+"""How long a method that cannot be used is not tried again."""
+_MOST_FAILED_IN_A_ROW = 2
+"""How often in a row a Watch or a Wait may fail though Gets are answered."""
+_MOST_CANCELLED_IN_A_ROW = 3
+"""How often in a row a server may answer CANCELLED, as one that shuts down does."""
+
+
+class Unusable:
+    """The methods that cannot be used with a channel's server, remembered for ten minutes.
+
+    Not for ever: the server may be upgraded under a client that lives on.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def add(self, method: str, now: float) -> None:
+        """Remembers that the method cannot be used."""
+        self._until[method] = now + _UNUSABLE_FOR
+
+    def has(self, method: str, now: float) -> bool:
+        """Whether the method is not worth trying."""
+        return now < self._until.get(method, now)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EndedCall:
+    """A call of the follower, after which the operation is not done."""
+
+    method: str
+    """The RPC's name."""
+    error: LroError | None
+    """The error that it ended with; None for OK."""
+    may_pass: bool
+    """Whether that is an error to wait out."""
+    was_held: bool
+    """Whether the server held it."""
+    at: float
+    """The time at which it ended."""
+
+    @property
+    def is_unimplemented(self) -> bool:
+        """Whether the server has no such method, and can do without."""
+        return self._code is Code.UNIMPLEMENTED and self.method != GET
+
+    @property
+    def is_refused_watch(self) -> bool:
+        """Whether it is a Watch that ended at once."""
+        return self.method == WATCH and not self.was_held
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it failed; after a deadline that passed it has not."""
+        return self._code not in (Code.OK, Code.DEADLINE_EXCEEDED)
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether it ended as the calls do of a server that shuts down."""
+        return self._code is Code.CANCELLED
+
+    @property
+    def _code(self) -> Code:
+        return self.error.code if self.error else Code.OK
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Experience:
+    """What the calls of a follower have shown so far, of the server and of the way to it."""
+
+    only_gets: bool = False
+    """Whether the latest call ended with an error: nothing but Gets until one is answered."""
+    watch_rests: bool = False
+    """Whether the latest Watch was refused, and no Wait has gone since."""
+    watch_from: float = -math.inf
+    """The time from which a Watch may go again."""
+    failures: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """How often each method has failed since it was last answered."""
+    cancelled: int = 0
+    """How many of the latest calls, in a row, ended with CANCELLED."""
+
+    def lets_watch(self, now: float) -> bool:
+        """Whether a Watch may go."""
+        return not self.watch_rests and now >= self.watch_from
+
+    def passes(self, call: EndedCall) -> bool:
+        """Whether the error of the latest call is waited out."""
+        return call.may_pass or 0 < self.cancelled <= _MOST_CANCELLED_IN_A_ROW
+
+    def is_deadly(self, call: EndedCall) -> bool:
+        """Whether the latest call is of a method that the server does not survive."""
+        failures = self.failures.get(call.method, 0)
+        return call.has_failed and call.method != GET and failures >= _MOST_FAILED_IN_A_ROW
+
+    def after(self, call: EndedCall) -> Experience:
+        """Returns the experience with one more call."""
+        cancelled = self.cancelled + 1 if call.is_cancelled else 0
+        shown = dataclasses.replace(self, cancelled=cancelled)
+        if call.is_unimplemented:
+            return shown
+        if call.method != GET:
+            shown = dataclasses.replace(shown, watch_rests=call.is_refused_watch)
+        if call.is_refused_watch and not shown.passes(call):
+            return dataclasses.replace(shown, watch_from=call.at + _WATCH_COOL_DOWN)
+        failures = dict(self.failures)
+        if call.error is None or (call.method == WATCH and call.was_held):
+            failures[call.method] = 0
+        elif call.has_failed:
+            failures[call.method] = failures.get(call.method, 0) + 1
+        return dataclasses.replace(shown, only_gets=call.error is not None, failures=failures)
