@@ -14,11 +14,10 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from lro_grpc._errors import LroError, OperationDamagedError, UnexpectedError
-from lro_grpc._operation import metadata, names, publication
 from lro_grpc._operation.events import Claim, Delete, Event, apply_safely
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import FREE, KEPT, ONCE, RISING, Record, that_change
-from lro_grpc._operation.states import FAILED
+from lro_grpc._stores.damage import deleted_damaged
 from lro_grpc._stores.sqlite.damage import Damage, is_malformed
 from lro_grpc._stores.sqlite.recent import RecentRecords
 from lro_grpc._stores.sqlite.schema import CLAIMABLE, COLUMNS
@@ -206,18 +205,7 @@ class Commit:
             A record in its place, as one that is done and deleted.
         """
         self._damage.forget(name)
-        parent, _, operation_id = name.rpartition(f"{names.COLLECTION}/")
-        now = self._now()
-        made = publication.create(
-            parent=parent.rstrip("/"),
-            operation_id=operation_id,
-            method="",
-            request=b"",
-            metadata_type=metadata.DEFAULT_TYPE.DESCRIPTOR.full_name,
-            now=now,
-        )
-        before = made._replace(state=FAILED, end_time=now)
-        deleted = before._replace(deleted=True)
+        before, deleted = deleted_damaged(name, self._now())
         self._change(before, deleted)
         return deleted
 

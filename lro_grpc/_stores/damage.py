@@ -1,0 +1,95 @@
+"""The rows that are set aside, because no record can be made of them.
+
+One row that a disk has damaged must stop nothing but its own operation. So whoever reads rows asks
+here for each of them: it is a record, or it is set aside, with one ERROR in the log that names it.
+A damaged operation is DATA_LOSS to those who ask for it, is in no list, is claimed by nobody, and
+can be deleted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+
+from lro_grpc._errors import OperationDamagedError
+from lro_grpc._operation import integrity, metadata, names, publication
+from lro_grpc._operation.record import Record
+from lro_grpc._operation.states import FAILED
+
+_log = logging.getLogger("lro_grpc")
+
+
+class Damage:
+    """The rows of one store that are set aside; see the module."""
+
+    def __init__(self) -> None:
+        self._logged: set[object] = set()
+
+    def __len__(self) -> int:
+        """Returns the number of rows that are set aside."""
+        return len(self._logged)
+
+    def checked(
+        self, record: Record, fault_in: Callable[[Record], str] = integrity.fault_in
+    ) -> Record:
+        """Returns what was read as a record, if it is one.
+
+        Args:
+            record: What was read.
+            fault_in: Finds what is wrong with it.
+
+        Raises:
+            OperationDamagedError: If it is none.
+        """
+        fault = fault_in(record)
+        if fault:
+            raise self.found(record.name, fault)
+        return record
+
+    def served(self, name: object, operation: object) -> bytes:
+        """Returns the bytes that Get answers with.
+
+        Raises:
+            OperationDamagedError: If they are none.
+        """
+        if type(name) is not str or type(operation) is not bytes:
+            raise self.found(name, f"its operation is {type(operation).__name__}")
+        fault = integrity.fault_in_served(operation)
+        if fault:
+            raise self.found(name, fault)
+        return operation
+
+    def names(self, rows: Iterable[tuple[object]]) -> Iterator[str]:
+        """Yields the names of rows, as far as they are names."""
+        for (name,) in rows:
+            if type(name) is str and f"{names.COLLECTION}/" in name:
+                yield name
+            else:
+                self.found(name, "its name is none")
+
+    def found(self, name: object, why: str) -> OperationDamagedError:
+        """Sets a row aside, and returns the error for those who ask for it."""
+        error = integrity.damaged(name, why)
+        if name not in self._logged:
+            self._logged.add(name)
+            _log.error("%s", error.message, extra={"operation": str(name)})
+        return error
+
+    def forget(self, name: str) -> None:
+        """Takes back that a row is set aside: it is deleted."""
+        self._logged.discard(name)
+
+
+def deleted_damaged(name: str, now: int) -> tuple[Record, Record]:
+    """Returns records in the place of a damaged one: before its delete, and after it."""
+    parent, _, operation_id = name.rpartition(f"{names.COLLECTION}/")
+    made = publication.create(
+        parent=parent.rstrip("/"),
+        operation_id=operation_id,
+        method="",
+        request=b"",
+        metadata_type=metadata.DEFAULT_TYPE.DESCRIPTOR.full_name,
+        now=now,
+    )
+    before = made._replace(state=FAILED, end_time=now)
+    return before, before._replace(deleted=True)

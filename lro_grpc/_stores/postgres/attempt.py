@@ -1,0 +1,107 @@
+"""One attempt to change some operations: read, apply, and store what the versions allow.
+
+What is known of an operation may be old. So:
+
+* A change is stored only if the row still has the version that it was made of. What comes back is
+  changed; all else is **contended**, and has to be tried again.
+* An outcome that changes nothing, such as a refusal, has no row that would confirm it. If it was
+  made of a record at hand, it is made again of the row before anyone is told: what is at hand may
+  be old, an answer never.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from lro_grpc._errors import LroError
+from lro_grpc._operation.events import Claim, Event, Heartbeat
+from lro_grpc._operation.record import Record
+from lro_grpc._stores.postgres.changes_in_hand import ChangesInHand
+from lro_grpc._stores.postgres.recent import RecentRecords
+from lro_grpc._stores.postgres.rows import Known
+from lro_grpc._stores.postgres.table import Fetching, Found, Table
+from lro_grpc._stores.store import Now
+
+_LONGEST_LEASE = 2**62
+
+Named = tuple[str, Event]
+
+
+@dataclass(frozen=True)
+class Time:
+    """The time of a store, and what keeps it right."""
+
+    now: Now
+    """Returns the time in microseconds since 1970 UTC, in any thread."""
+    tolerance: Callable[[int], int]
+    """Returns how far the time of a change may be off, by the shortest lease that it gives."""
+    measure: Callable[[], Awaitable[None]]
+    """Has the time measured anew."""
+    keep: Callable[[], Coroutine[Any, Any, None]]
+    """Measures it now and then."""
+
+
+class Attempted(NamedTuple):
+    """What has come of an attempt."""
+
+    outcomes: Sequence[Record | LroError]
+    """Of each event, in order; those of contended operations count for nothing."""
+    contended: Collection[str]
+    """The operations that have not been changed, because another process is at them."""
+    steps: Sequence[tuple[Record, Record]]
+    """The changes that are durable now, each as the records before and after."""
+    stored: Sequence[Known]
+    """The records that are stored now."""
+    is_untimely: bool
+    """Whether nothing at all could be changed, as when the time is off."""
+
+
+async def attempt(
+    table: Table, on: Fetching, recent: RecentRecords, time: Time, changes: Sequence[Named]
+) -> Attempted:
+    """Applies events to some operations, and stores what comes of it.
+
+    Args:
+        table: The rows.
+        on: What carries the statements out.
+        recent: The records at hand; they stay as they are.
+        time: The time.
+        changes: The operations' names, and the events to apply.
+    """
+    names = dict.fromkeys(name for name, _ in changes)
+    found = Found(dict(recent.of(names)))
+    unknown = [name for name in names if name not in found.known]
+    if unknown:
+        found.update(await table.read(on, unknown))
+    at = time.now()
+    hand = ChangesInHand(found.known, found.damaged, at)
+    outcomes = [hand.apply(*change) for change in changes]
+    is_read = frozenset(unknown)
+    doubtful = [name for name in names if not hand.has_changed(name) and name not in is_read]
+    if doubtful:
+        for name in doubtful:
+            del found.known[name]
+        found.update(await table.read(on, doubtful))
+        at = time.now()
+        hand = ChangesInHand(found.known, found.damaged, at)
+        outcomes = [hand.apply(*change) for change in changes]
+    changed = hand.changed
+    stored: Collection[str] = ()
+    if changed:
+        stored = await table.change(on, changed, at, time.tolerance(_shortest_lease(changes)))
+    contended = [known.record.name for known, _ in changed if known.record.name not in stored]
+    return Attempted(
+        outcomes,
+        contended,
+        [step for name in stored for step in hand.steps(name)],
+        [Known(known.version + 1, after) for known, after in changed if known.record.name in stored]
+        + [known for name, known in found.known.items() if not hand.has_changed(name)],
+        bool(changed) and not stored,
+    )
+
+
+def _shortest_lease(changes: Iterable[Named]) -> int:
+    leases = (event.lease for _, event in changes if isinstance(event, (Claim, Heartbeat)))
+    return min(leases, default=_LONGEST_LEASE)

@@ -1,0 +1,74 @@
+"""Events applied in memory to records whose versions are known: one statement's worth of changes.
+
+Nothing here reads or writes. Ten events of one operation make one change of its row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lro_grpc._errors import LroError, OperationDamagedError
+from lro_grpc._operation.events import Delete, Event, apply_safely
+from lro_grpc._operation.publication import not_found
+from lro_grpc._operation.record import Record
+from lro_grpc._stores.damage import deleted_damaged
+from lro_grpc._stores.postgres.rows import Known
+
+Change = tuple[Known, Record]
+"""What is known of a row, and the record that is to be there instead."""
+
+
+class ChangesInHand:
+    """The changes of some operations.
+
+    Args:
+        known: What is known of them; a name that is missing has no row.
+        damaged: The errors of those of which no record can be made.
+        now: The time, in microseconds since 1970 UTC.
+    """
+
+    def __init__(
+        self, known: Mapping[str, Known], damaged: Mapping[str, OperationDamagedError], now: int
+    ) -> None:
+        self._known = known
+        self._damaged = damaged
+        self._now = now
+        self._latest: dict[str, Record | None] = {}
+        self._steps: dict[str, list[tuple[Record, Record]]] = {}
+
+    def apply(self, name: str, event: Event) -> Record | LroError:
+        """Applies an event to the record of a name; returns that record, or the error."""
+        known = self._known.get(name)
+        before = self._latest.get(name, known.record) if known is not None else None
+        if before is None:
+            return not_found(name)
+        if name in self._damaged and name not in self._latest:
+            if not isinstance(event, Delete):
+                return self._damaged[name]
+            before, after = deleted_damaged(name, self._now)
+        else:
+            outcome = apply_safely(event, before, self._now)
+            if isinstance(outcome, LroError) or outcome is before:
+                return outcome
+            after = outcome
+        self._latest[name] = None if is_gone(after) else after
+        self._steps.setdefault(name, []).append((before, after))
+        return after
+
+    def has_changed(self, name: str) -> bool:
+        """Whether an event has changed an operation."""
+        return name in self._steps
+
+    def steps(self, name: str) -> Sequence[tuple[Record, Record]]:
+        """Returns the changes of an operation in order, each as the records before and after."""
+        return self._steps.get(name, ())
+
+    @property
+    def changed(self) -> Sequence[Change]:
+        """The changes of rows."""
+        return [(self._known[name], steps[-1][1]) for name, steps in self._steps.items()]
+
+
+def is_gone(record: Record) -> bool:
+    """Returns whether nothing is left of an operation: it is done and deleted."""
+    return record.deleted and record.done

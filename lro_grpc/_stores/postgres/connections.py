@@ -1,0 +1,239 @@
+"""Connections to the database: how they are opened and used, and what counts as an outage.
+
+**Every exception of a call is an outage**, unless it is known to be about what the call has sent.
+A driver in trouble raises what it likes: errors of the server, of the network, of its own state,
+and time limits. After each the connection is dropped, for nobody knows what is still on its way,
+and the caller gets UNAVAILABLE; the next call opens another one.
+
+**Every wait has an end on this side.** A server that is cut off sends nothing, no error either: so
+each statement has its time limit here, as has each attempt to connect, and to close.
+
+This module has all that the driver leaves untyped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]
+
+from lro_grpc._errors import ConfigurationError, UnavailableError
+from lro_grpc._stores.postgres.options import Options
+
+Row = Sequence[Any]
+"""A row of an answer."""
+
+_CLOSE_SECONDS = 2.0
+
+_IDLE_IN_TRANSACTION = "30s"
+"""The server ends a transaction, with its locks, of a process that stands still or was cut off."""
+
+
+class RefusedError(Exception):
+    """The server, or the driver, refuses what one call has sent: another call may succeed."""
+
+
+class UnstorableError(RefusedError):
+    """A value that Postgres cannot store."""
+
+
+class DamagedPageError(RefusedError):
+    """A page of a table, or of an index, that the server cannot read."""
+
+
+class Session:
+    """One connection, opened when it is needed; one caller at a time may use it.
+
+    Args:
+        options: Where to.
+        settings: More settings of the server for it.
+    """
+
+    def __init__(self, options: Options, **settings: str) -> None:
+        self._options = options
+        self._settings = settings
+        self._connection: Any = None
+
+    async def connect(self) -> None:
+        """Opens the connection, so that the first call need not wait for it.
+
+        Raises:
+            UnavailableError: If that fails.
+        """
+        async with self._connected():
+            pass
+
+    async def fetch(self, statement: str, *arguments: object) -> Sequence[Row]:
+        """Returns the rows of a statement, which is a transaction of its own.
+
+        Raises:
+            RefusedError: If it is about the arguments.
+            UnavailableError: If there is no answer; the statement may have been carried out.
+        """
+        async with self._connected() as connection:
+            timeout = self._options.statement_timeout
+            rows: Sequence[Row] = await connection.fetch(statement, *arguments, timeout=timeout)
+            return rows
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Begins a transaction, and commits it at its end; an error rolls it back.
+
+        Raises:
+            UnavailableError: If there is no answer; it may have been committed.
+        """
+        async with self._connected() as connection:
+            timeout = self._options.statement_timeout
+            await connection.execute("BEGIN", timeout=timeout)
+            yield Transaction(connection, timeout)
+            await connection.execute("COMMIT", timeout=timeout)
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(Exception):  # then it is dropped
+                await connection.close(timeout=_CLOSE_SECONDS)
+
+    def drop(self) -> None:
+        """Lets go of the connection at once, whatever is on its way."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(Exception):  # as when its event loop has ended
+                connection.terminate()
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[Any]:
+        try:
+            if self._connection is None or self._connection.is_closed():
+                self._connection = await connect(self._options, **self._settings)
+            yield self._connection
+        except Exception as error:
+            self.drop()
+            raise _public(error) from error
+        except BaseException:
+            self.drop()
+            raise
+
+
+class Transaction:
+    """A transaction that has begun."""
+
+    def __init__(self, connection: Any, timeout: float) -> None:
+        self._connection = connection
+        self._timeout = timeout
+
+    async def fetch(self, statement: str, *arguments: object) -> Sequence[Row]:
+        """Returns the rows of a statement."""
+        rows: Sequence[Row] = await self._connection.fetch(
+            statement, *arguments, timeout=self._timeout
+        )
+        return rows
+
+
+class Pool:
+    """A few sessions, one of which each call has to itself while it lasts.
+
+    Args:
+        sessions: The sessions.
+        timeout: The most seconds that a call waits for one.
+    """
+
+    def __init__(self, sessions: Sequence[Session], timeout: float) -> None:
+        self._sessions = sessions
+        self._free = asyncio.LifoQueue[Session]()
+        for session in sessions:
+            self._free.put_nowait(session)
+        self._timeout = timeout
+
+    async def fetch(self, statement: str, *arguments: object) -> Sequence[Row]:
+        """Returns the rows of a statement; see :meth:`Session.fetch`."""
+        try:
+            session = await asyncio.wait_for(self._free.get(), self._timeout)
+        except asyncio.TimeoutError as cause:
+            raise unavailable("all connections are busy") from cause
+        try:
+            return await session.fetch(statement, *arguments)
+        finally:
+            self._free.put_nowait(session)
+
+    async def close(self) -> None:
+        """Closes all of them."""
+        for session in self._sessions:
+            await session.close()
+
+
+async def connect(options: Options, **settings: str) -> Any:
+    """Opens a connection of the driver."""
+    if not options.pgbouncer:
+        settings = {"idle_in_transaction_session_timeout": _IDLE_IN_TRANSACTION, **settings}
+    has_name = "application_name=" in options.url
+    name = {} if has_name else {"application_name": "lro-grpc"}
+    has_target = "target_session_attrs=" in options.url
+    return await asyncpg.connect(
+        options.url,
+        timeout=options.connect_timeout,
+        statement_cache_size=0 if options.pgbouncer else 100,
+        target_session_attrs=None if has_target or options.pgbouncer else "primary",
+        server_settings={**name, **settings},
+    )
+
+
+def unavailable(why: str) -> UnavailableError:
+    """Returns the error for a call that the database has not answered."""
+    return UnavailableError(f"the store cannot answer: {why}", reason="STORE_UNAVAILABLE")
+
+
+def closed() -> UnavailableError:
+    """Returns the error for a call on a store that is closed."""
+    return UnavailableError("the store is closed", reason="STORE_UNAVAILABLE")
+
+
+def unusable(options: Options, error: Exception) -> ConfigurationError:
+    """Returns the error for a database that cannot be opened: one sentence on what to do."""
+    return ConfigurationError(
+        f"{options.place} cannot be opened as a store: {_reason(error)}",
+        reason="STORE_UNUSABLE",
+        metadata={"place": options.place},
+    )
+
+
+def _reason(error: Exception) -> str:
+    cause = error.__cause__
+    if isinstance(error, (UnavailableError, RefusedError)) and isinstance(cause, Exception):
+        return _reason(cause)
+    said = _said(error)
+    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
+        return f"{said}; give the user and the password of a role that may log in"
+    if isinstance(error, asyncpg.InvalidCatalogNameError):
+        return f"{said}; create it, or give the name of another one"
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return f"{said}; grant its role CREATE and USAGE on the schema, or have its owner open it"
+    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+        return "it is a standby, which takes no writes; give the address of the primary"
+    if isinstance(error, (OSError, asyncio.TimeoutError)):
+        return f"no Postgres server answers ({said}); start it, or correct the address"
+    return said
+
+
+def _public(error: Exception) -> Exception:
+    """Returns the error for the caller of a call that has raised."""
+    is_of_driver = isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError))
+    if isinstance(error, (UnavailableError, RefusedError)):
+        return error
+    if is_of_driver and isinstance(error, (ValueError, asyncpg.DataError)):
+        return UnstorableError(_said(error))
+    if isinstance(error, (asyncpg.DataCorruptedError, asyncpg.IndexCorruptedError)):
+        return DamagedPageError(_said(error))
+    if isinstance(error, asyncpg.DeadlockDetectedError):
+        return RefusedError(_said(error))
+    return unavailable(_said(error))
+
+
+def _said(error: BaseException) -> str:
+    """Returns what an error says, on one line; the driver adds details of the statement to it."""
+    text = str(error.args[0]) if error.args and isinstance(error.args[0], str) else str(error)
+    return (text.splitlines() or [""])[0] or type(error).__name__

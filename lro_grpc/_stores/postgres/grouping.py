@@ -1,0 +1,132 @@
+"""Calls that wait for the database are made together: one group at a time, one task for all.
+
+The calls that arrive while a group is under way are the next one; so the slower the database, the
+larger the groups, and a thousand calls cost about as much as one.
+
+The task is the supervisor of whatever makes the groups. It ends with the store, or with the event
+loop, and by no exception: what a group raises is the answer to the calls of that group that have
+none yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+from lro_grpc._errors import LroError, UnavailableError
+from lro_grpc._runtime.repeated_lines import RepeatedLines
+from lro_grpc._stores.postgres.connections import closed
+
+_log = logging.getLogger("lro_grpc")
+
+
+class Call(Protocol):
+    """A call that waits."""
+
+    def fail(self, error: Exception) -> None:
+        """Answers it with an error, unless it has its answer."""
+        ...
+
+
+C = TypeVar("C", bound=Call)
+
+
+class Answered:
+    """A call with one answer."""
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def give(self, value: object) -> None:
+        """Answers the call; its caller may have been cancelled meanwhile."""
+        if not self.answer.done():
+            self.answer.set_result(value)
+
+    def fail(self, error: Exception) -> None:
+        """Answers it with an error, unless it has its answer."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+class Groups(Generic[C]):
+    """Hands the calls that wait to a function, group by group; see the module.
+
+    Args:
+        name: Of the task.
+        make: Makes the calls of one group, and answers each.
+        most: The most calls in a group.
+    """
+
+    def __init__(
+        self, name: str, make: Callable[[Sequence[C]], Awaitable[None]], most: int
+    ) -> None:
+        self._make = make
+        self._most = most
+        self._waiting: deque[C] = deque()
+        self._more = asyncio.Event()
+        self._closing = False
+        self._lines = RepeatedLines(_log)
+        self._task = asyncio.create_task(self._run(), name=name)
+
+    def add(self, call: C) -> None:
+        """Takes a call.
+
+        Raises:
+            UnavailableError: If the store is closed.
+        """
+        if self._closing:
+            raise closed()
+        self._waiting.append(call)
+        self._more.set()
+
+    def put_back(self, calls: Iterable[C]) -> None:
+        """Takes calls again that are to be made before all others, in their order."""
+        self._waiting.extendleft(reversed(list(calls)))
+        self._more.set()
+
+    async def close(self) -> None:
+        """Makes the calls that wait, and ends."""
+        self._closing = True
+        self._more.set()
+        await self._task
+        self._lines.close()
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting or not self._closing:
+                if not self._waiting:
+                    self._more.clear()
+                    await self._more.wait()
+                number = min(len(self._waiting), self._most)
+                await self._supervise([self._waiting.popleft() for _ in range(number)])
+        finally:
+            self._closing = True  # the loop may end before anyone has closed the store
+            for call in self._waiting:
+                call.fail(closed())
+
+    async def _supervise(self, group: Sequence[C]) -> None:
+        """Makes one group; each of its calls gets an answer, or is put back."""
+        if not group:
+            return
+        error: Exception
+        try:
+            await self._make(group)
+        except UnavailableError as outage:
+            self._lines.say(logging.WARNING, f"{outage.message}; the calls get UNAVAILABLE for it")
+            error = outage
+        except LroError as refusal:
+            error = refusal
+        except Exception as bug:  # noqa: BLE001 - a bug in one group must not touch the others
+            self._lines.say(logging.ERROR, f"the store has failed: {bug!r}", error=bug)
+            error = bug
+        except BaseException:
+            for call in group:
+                call.fail(closed())
+            raise
+        else:
+            return
+        for call in group:
+            call.fail(error)

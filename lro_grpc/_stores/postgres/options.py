@@ -1,0 +1,122 @@
+"""The options of a store in Postgres, as its URL gives them."""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lro_grpc._errors import ConfigurationError
+
+_OF_LIBPQ = frozenset(
+    {
+        *("dbname", "host", "passfile", "password", "port", "service", "user"),
+        *("application_name", "gsslib", "krbsrvname", "target_session_attrs"),
+        *("ssl_max_protocol_version", "ssl_min_protocol_version", "sslcert", "sslcrl"),
+        *("sslkey", "sslmode", "sslnegotiation", "sslpassword", "sslrootcert"),
+    }
+)
+"""What the driver knows, by the names that all programs of Postgres have for it."""
+
+_OWN = frozenset(
+    {"connect_timeout", "notices_url", "pgbouncer", "readers", "schema", "statement_timeout"}
+)
+
+_MOST_READERS = 100
+_MOST_SECONDS = 3600.0
+_SCHEMA = re.compile(r"[^\0\"]{1,63}")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of one store."""
+
+    url: str
+    """The URL for the driver: without the options that are this package's own."""
+    place: str
+    """The server and the database as they may be shown: without a password."""
+    schema: str = ""
+    """The schema of the tables; empty for the one that the server chooses."""
+    readers: int = 2
+    """The connections for reads."""
+    statement_timeout: float = 5.0
+    """The seconds in which the server has to answer a statement."""
+    connect_timeout: float = 5.0
+    """The seconds in which a connection has to be there."""
+    pgbouncer: bool = False
+    """Whether a pooler may give each transaction another connection, so that none keeps state."""
+    notices_url: str = ""
+    """The URL for LISTEN and NOTIFY, which need a connection of their own; empty for ``url``."""
+
+    def of_notices(self) -> Options | None:
+        """Returns the options of a direct connection for notices; None if there is none."""
+        if self.notices_url:
+            return parse(self.notices_url)
+        return None if self.pgbouncer else self
+
+
+def parse(url: str) -> Options:
+    """Returns the options that a URL gives.
+
+    Raises:
+        ConfigurationError: If it gives one that is unknown, or a value that cannot be.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+        given = urllib.parse.parse_qsl(parts.query, keep_blank_values=True, strict_parsing=False)
+        host, port = parts.hostname, parts.port
+    except ValueError as cause:
+        raise _wrong(f"the URL of a store cannot be read: {cause}") from cause
+    values = dict(given)
+    unknown = sorted(values.keys() - _OF_LIBPQ - _OWN)
+    if unknown:
+        raise _wrong(
+            f"{unknown[0]!r} is no option of a Postgres store; its own are"
+            f" {', '.join(sorted(_OWN))}, and those of libpq {', '.join(sorted(_OF_LIBPQ))}"
+        )
+    query = urllib.parse.urlencode([(name, value) for name, value in given if name in _OF_LIBPQ])
+    where = f"{values.get('host') or host or 'local'}:{values.get('port') or port or 5432}"
+    database = values.get("dbname") or urllib.parse.unquote(parts.path.lstrip("/"))
+    schema = values.get("schema", "")
+    if schema and not _SCHEMA.fullmatch(schema):
+        raise _wrong(f"schema is {schema!r}; give the name of a schema, without quotes")
+    return Options(
+        url=parts._replace(query=query).geturl(),
+        place=f"{where}{f'/{database}' if database else ''}",
+        schema=schema,
+        readers=_count(values, "readers", Options.readers),
+        statement_timeout=_seconds(values, "statement_timeout", Options.statement_timeout),
+        connect_timeout=_seconds(values, "connect_timeout", Options.connect_timeout),
+        pgbouncer=_flag(values, "pgbouncer"),
+        notices_url=values.get("notices_url", ""),
+    )
+
+
+def _count(values: Mapping[str, str], name: str, default: int) -> int:
+    text = values.get(name, str(default))
+    if not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= _MOST_READERS:
+        raise _wrong(f"{name} is {text!r}; give a whole number of 1 to {_MOST_READERS}")
+    return int(text)
+
+
+def _seconds(values: Mapping[str, str], name: str, default: float) -> float:
+    text = values.get(name, str(default))
+    try:
+        seconds = float(text)
+    except ValueError as cause:
+        raise _wrong(f"{name} is {text!r}; give seconds") from cause
+    if not 0 < seconds <= _MOST_SECONDS:
+        raise _wrong(f"{name} is {text!r}; give seconds above 0 and up to {_MOST_SECONDS:.0f}")
+    return seconds
+
+
+def _flag(values: Mapping[str, str], name: str) -> bool:
+    text = values.get(name, "0")
+    if text not in ("0", "1"):
+        raise _wrong(f"{name} is {text!r}; give 0 or 1")
+    return text == "1"
+
+
+def _wrong(why: str) -> ConfigurationError:
+    return ConfigurationError(why, reason="STORE_UNUSABLE")

@@ -1,0 +1,256 @@
+"""Finds the operations of a page: a few rows at a time, until the page is full.
+
+A page is served in the order of creation, newest first, which the sequence numbers of the rows are;
+or in that of names, which have an index. It looks at no more than so many rows, whether or not it
+is full by then. SQL asks the filter as far as it can, and the rest of it is asked of the rows that
+are left: in a thread, for a filter may take long; there is one for all pages of a store.
+
+Rows come in portions that are bounded in bytes as well as in number. Each is of a moment of its own
+within the call, and goes on behind the last row of the one before: so what comes and goes meanwhile
+shifts none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple, Union
+
+from lro_grpc._errors import OperationDamagedError
+from lro_grpc._filtering.expression import And, Compare, Like
+from lro_grpc._operation import integrity, names
+from lro_grpc._stores.damage import Damage
+from lro_grpc._stores.postgres.connections import Row, closed
+from lro_grpc._stores.postgres.filter import condition
+from lro_grpc._stores.postgres.rows import COLUMNS, record_from
+from lro_grpc._stores.postgres.table import Fetching
+from lro_grpc._stores.postgres.texts import text_of
+from lro_grpc._stores.sql_filter import Condition
+from lro_grpc._stores.store import (
+    MAX_PAGE_BYTES,
+    Listed,
+    Order,
+    Page,
+    Query,
+    page_of,
+    position_of,
+    sequence_before,
+)
+
+_MOST_ROWS = 500
+"""The most rows in a portion."""
+
+_LAST_NAME = "\U0010ffff"
+"""A text behind all names."""
+
+_SIZE = (
+    "(octet_length(operation) + octet_length(request) + octet_length(checkpoint)"
+    " + octet_length(batch) + octet_length(handler_metadata) + octet_length(status_detail))"
+)
+"""The bytes of a row, which the server knows without reading what is large."""
+
+_WILDCARD = re.compile("(?<![^/])-(?![^/])")
+"""A segment of a parent that stands for any segment."""
+
+_Key = Union[int, str]  # noqa: UP007 - is evaluated
+
+
+class _Scope(NamedTuple):
+    """The rows that a page may look at."""
+
+    rows: str
+    """As it stands behind the columns of a ``SELECT``; ``$1`` is the key that they are behind."""
+    parameters: tuple[_Key, ...]
+    """The values of its parameters."""
+    key: str
+    """The column of their order."""
+    up_to: str
+    """How a key compares with that of the last row."""
+    end: _Key
+    """A key behind those of all rows."""
+    order: str
+
+
+@dataclass
+class _Found:
+    """What a page has, as far as it has been read."""
+
+    listed: list[Listed]
+    damaged: list[tuple[bytes, str]]
+    """Of each row that was set aside its position, and its name."""
+    taken: int = 0
+    """The bytes of the operations."""
+
+    def is_full(self, size: int) -> bool:
+        """Whether there is one operation more than a page has room for."""
+        too_large = self.taken > MAX_PAGE_BYTES and len(self.listed) > 1
+        return len(self.listed) > size or too_large
+
+
+class Pages:
+    """The pages of one store; see the module.
+
+    Args:
+        table: The name of the table.
+        on: What carries the statements out.
+        damage: The rows that are set aside.
+    """
+
+    def __init__(self, table: str, on: Fetching, damage: Damage) -> None:
+        self._table = table
+        self._on = on
+        self._damage = damage
+        self._closing = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lro-postgres-pages")
+
+    def close(self) -> None:
+        """Waits for the rows that are being looked at, and ends the thread."""
+        self._closing = True
+        self._thread.shutdown(cancel_futures=True)
+
+    async def page(
+        self, query: Query, *, position: bytes, size: int, examined: int, records: bool
+    ) -> Page:
+        """Returns a page of what a query asks for; see ``Store.page``."""
+        if self._closing:
+            raise closed()
+        scope = _scope(self._table, query, position)
+        rest = await self._rest(query, scope, examined)
+        last = scope.end if rest is None else rest
+        found = _Found([], [])
+        matching = _matching(query, len(scope.parameters) + 2)
+        is_shown = matching.exact and not records
+        columns = ("name", "operation") if is_shown else COLUMNS
+        most = _MOST_ROWS if not matching.exact else min(_MOST_ROWS, size + 1)
+        take = partial(_take, query, found=found, size=size, damage=self._damage, records=records)
+        loop = asyncio.get_running_loop()
+        while not found.is_full(size):
+            rows = await self._portion(scope, last, most, matching, columns)
+            if not rows:
+                break
+            await loop.run_in_executor(self._thread, take, rows)
+            key = rows[-1][0] if query.order is Order.NEWEST_FIRST else rows[-1][1]
+            scope = scope._replace(parameters=(key, *scope.parameters[1:]))
+        full = found.is_full(size)
+        at = found.listed[-1].position if full else b"" if rest is None else _position(query, rest)
+        page = page_of(found.listed, size, at)
+        # To find whether there is a next page, rows of it may have been looked at.
+        unreachable = [name for at, name in found.damaged if _is_up_to(query, at, page.position)]
+        return replace(page, unreachable=unreachable)
+
+    async def _rest(self, query: Query, scope: _Scope, examined: int) -> _Key | None:
+        """Returns the key of the last row that a page looks at; None if it looks at all."""
+        if query.has_wildcard and query.order is Order.NEWEST_FIRST:
+            newest = await self._keys(scope, "LIMIT 1")
+            rest = newest[0][0] - examined + 1 if newest else 0
+            older = scope._replace(parameters=(rest, *scope.parameters[1:]))
+            return rest if await self._keys(older, "LIMIT 1") else None
+        if query.filter or query.has_wildcard:
+            ends = await self._keys(scope, f"LIMIT 2 OFFSET {examined - 1}")
+            key: _Key | None = ends[0][0] if len(ends) == 2 else None
+            return key
+        return None  # all that is looked at is on the page
+
+    async def _keys(self, scope: _Scope, limit: str) -> Sequence[Row]:
+        statement = f"SELECT {scope.key} {scope.rows} {scope.order} {limit}"
+        return await self._on.fetch(statement, *scope.parameters)
+
+    async def _portion(
+        self, scope: _Scope, last: _Key, most: int, matching: Condition, columns: Sequence[str]
+    ) -> Sequence[Row]:
+        """Returns the next rows that match, if SQL can tell: the sequence number, and columns."""
+        listed = ", ".join(columns)
+        size = _SIZE if len(columns) == len(COLUMNS) else "octet_length(operation)"
+        number = len(scope.parameters) + 1
+        # The outer query has the columns read, of those rows alone that are in.
+        return await self._on.fetch(
+            f"SELECT sequence, {listed} FROM (SELECT *,"
+            f" sum(size) OVER ({scope.order} ROWS UNBOUNDED PRECEDING) - size AS before"
+            f" FROM (SELECT sequence, {listed}, {size} AS size {scope.rows}"
+            f" AND {scope.key} {scope.up_to} ${number} AND {matching.sql}"
+            f" {scope.order} LIMIT {most}) AS next)"
+            f" AS portion WHERE before < {MAX_PAGE_BYTES} {scope.order}",
+            *scope.parameters,
+            last,
+            *matching.parameters,
+        )
+
+
+def _take(
+    query: Query, rows: Sequence[Row], *, found: _Found, size: int, damage: Damage, records: bool
+) -> None:
+    """Takes the rows that a query asks for."""
+    for sequence, *row in rows:
+        name = row[0]
+        at = position_of(query.order, sequence, name)
+        record = record_from(row) if len(row) == len(COLUMNS) else None
+        try:
+            if record is None:
+                operation = damage.served(name, row[1])
+            else:
+                damage.checked(record, integrity.fault_in_types)
+                if not query.matches(record):
+                    continue
+                operation = damage.served(name, record.operation)
+        except OperationDamagedError:
+            found.damaged.append((at, name))
+            continue
+        listed = Listed(at, operation, record if records else None)
+        found.listed.append(listed)
+        found.taken += listed.size
+        if found.is_full(size):
+            return
+
+
+def _matching(query: Query, first: int) -> Condition:
+    """Returns the condition on the rows of a scope; its values begin with that number."""
+    filter_ = query.filter.expression if query.filter else And(())
+    if not query.has_wildcard:
+        return condition(filter_, first=first)
+    parent = Like("parent", tuple(_WILDCARD.split(query.parent)))
+    # Unlike a wildcard, the gap between the parts of a text may hold slashes: hence not exact.
+    both = condition(And((parent, Compare("deleted", "=", 0), filter_)), first=first)
+    return both._replace(exact=False)
+
+
+def _scope(table: str, query: Query, position: bytes) -> _Scope:
+    """Returns the rows that a page may look at."""
+    parameters: tuple[_Key, ...]
+    if query.order is Order.BY_NAME:
+        after, first = position.decode(), names.operation_name(query.parent, "")
+        rows = f"FROM {table} WHERE name > $1"
+        if query.has_wildcard:
+            parameters = (after,)
+        else:
+            rows += " AND name < $2 AND parent = $3 AND NOT deleted"
+            parent = text_of(query.parent)  # and 0 comes after /
+            parameters = (
+                after or text_of(first),
+                f"{text_of(first)[:-1]}0",
+                parent,
+            )  # 0 is after /
+        return _Scope(rows, parameters, "name", "<=", _LAST_NAME, "ORDER BY name")
+    before = sequence_before(position)
+    rows = f"FROM {table} WHERE sequence < $1"
+    parameters = (before,)
+    if not query.has_wildcard:
+        rows += " AND parent = $2 AND NOT deleted"
+        parameters = (before, text_of(query.parent))
+    return _Scope(rows, parameters, "sequence", ">=", 0, "ORDER BY sequence DESC")
+
+
+def _position(query: Query, key: _Key) -> bytes:
+    if isinstance(key, str):
+        return position_of(query.order, 0, key)
+    return position_of(query.order, key, "")
+
+
+def _is_up_to(query: Query, at: bytes, rest: bytes) -> bool:
+    """Whether a position is on the page that looks as far as another one."""
+    if query.order is Order.BY_NAME:
+        return not rest or at <= rest
+    return rest <= at

@@ -1,0 +1,105 @@
+"""Renews leases in a thread of its own, with a connection of its own.
+
+The event loop of the store may stand still, held by a handler that blocks. Leases go on all the
+same: whoever asks for it does so in another thread, and the connection lives on a loop in this one,
+as does a clock.
+
+A renewal is a ``Heartbeat``, applied like any other event (``attempt``). The records at hand are
+the store's: the thread takes what it finds there, and has what it stores put there by the store's
+loop, when that goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Sequence
+
+from lro_grpc._errors import LroError
+from lro_grpc._operation.events import Heartbeat
+from lro_grpc._operation.record import Record
+from lro_grpc._runtime.loop_thread import LoopThread
+from lro_grpc._runtime.threads import run_in_thread
+from lro_grpc._stores.postgres.attempt import Attempted, Named, Time, attempt
+from lro_grpc._stores.postgres.connections import RefusedError, Session, closed, unavailable
+from lro_grpc._stores.postgres.recent import RecentRecords
+from lro_grpc._stores.postgres.table import Table
+from lro_grpc._stores.store import Leased
+
+_MOST_ROUNDS = 20
+"""The times that a renewal is tried while others are at its operations."""
+
+_PAUSE_SECONDS = 0.01
+"""The longest pause before the first repetition; that before the nth is n times as long."""
+
+
+class Renewals:
+    """Renews leases; see the module.
+
+    Args:
+        table: The rows.
+        session: A session, which only the thread uses.
+        recent: The records at hand.
+        time: The time, measured by that session.
+    """
+
+    def __init__(self, table: Table, session: Session, recent: RecentRecords, time: Time) -> None:
+        self._table = table
+        self._session = session
+        self._recent = recent
+        self._time = time
+        self._loop = asyncio.get_running_loop()
+        self._turn = asyncio.Lock()
+        """Whoever has it uses the session, on the loop of the thread."""
+        self._closing = False
+        self._thread = LoopThread()
+
+    async def renew(self, leased: Sequence[Leased], lease: int) -> Sequence[Record | LroError]:
+        """Renews some leases; see ``SharedStore.renew``."""
+        if self._closing:
+            raise closed()
+        beats = [(one.name, Heartbeat(one.attempt, lease)) for one in leased]
+        return await asyncio.wrap_future(self._thread.submit(self._renew(beats)))
+
+    async def close(self) -> None:
+        """Ends the renewal under way, and the thread."""
+        self._closing = True
+        await asyncio.wrap_future(self._thread.submit(self._end()))
+        await run_in_thread("lro-postgres-renewals", self._thread.close)
+
+    async def _end(self) -> None:
+        async with self._turn:
+            await self._session.close()
+
+    async def _renew(self, beats: Sequence[Named]) -> Sequence[Record | LroError]:
+        async with self._turn:
+            try:
+                return await self._tried(beats)
+            except RefusedError as error:
+                raise unavailable(str(error)) from error
+
+    async def _tried(self, beats: Sequence[Named]) -> Sequence[Record | LroError]:
+        outcomes: dict[str, Record | LroError] = {}
+        at_hand = self._recent
+        for number in range(1, _MOST_ROUNDS + 1):
+            await self._time.measure()
+            left = [beat for beat in beats if beat[0] not in outcomes]
+            attempted = await attempt(self._table, self._session, at_hand, self._time, left)
+            with contextlib.suppress(RuntimeError):  # the store's loop has ended
+                self._loop.call_soon_threadsafe(self._keep, attempted)
+            for (name, _), outcome in zip(left, attempted.outcomes, strict=True):
+                if name not in attempted.contended:
+                    outcomes[name] = outcome
+            if not attempted.contended:
+                break
+            at_hand = RecentRecords()  # what is at hand is old
+            await asyncio.sleep(random.random() * _PAUSE_SECONDS * number)  # noqa: S311
+        late = unavailable("other processes are at it all the time")
+        return [outcomes.get(name, late) for name, _ in beats]
+
+    def _keep(self, attempted: Attempted) -> None:
+        for name in attempted.contended:
+            self._recent.drop(name)
+        for known in attempted.stored:
+            self._recent.keep(known)

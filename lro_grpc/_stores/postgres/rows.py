@@ -1,0 +1,112 @@
+"""Rows of ``lro_operations``: a column for each field of a record, and some of the store's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from lro_grpc._operation.record import (
+    CLEARED,
+    FIELDS,
+    FREE,
+    KEPT,
+    ONCE,
+    RISING,
+    Record,
+    that_change,
+)
+from lro_grpc._stores.postgres.texts import text_from, text_of
+
+READY, DELAYED, LEASED, RESTING, DONE = range(5)
+"""The phases of an operation; see ``phase_of``."""
+
+COLUMNS = tuple(FIELDS)
+CHANGING = that_change(CLEARED, ONCE, KEPT, RISING, FREE)
+"""The columns that an event may change."""
+
+_TYPES = {str: "text", bytes: "bytea", int: "int8", bool: "bool"}
+TYPES = {name: _TYPES[field.type] for name, field in FIELDS.items()}
+"""The types of the columns."""
+
+_CHANGING = tuple(COLUMNS.index(name) for name in CHANGING)
+_BYTES = tuple(index for index, field in enumerate(FIELDS.values()) if field.type is bytes)
+_TEXTS = tuple(index for index, field in enumerate(FIELDS.values()) if field.type is str)
+
+
+class Known(NamedTuple):
+    """A record as some version of its row has it. Each change of a row makes the next version."""
+
+    version: int
+    record: Record
+
+
+def phase_of(record: Record) -> int:
+    """Returns the phase of an operation.
+
+    It is the one changing column that the indexes of claims ask of: a heartbeat or a report leaves
+    it alone, and so touches no index.
+    """
+    if record.done:
+        return DONE
+    if record.lease_expire_time:
+        return LEASED
+    if not record.claimable:
+        return RESTING
+    return DELAYED if record.scheduled_time else READY
+
+
+def record_from(row: Sequence[Any]) -> Record:
+    """Returns the record of a row of ``COLUMNS``."""
+    values = list(row)
+    for index in _TEXTS:
+        values[index] = text_from(values[index])
+    return Record._make(values)
+
+
+def known_from(row: Sequence[Any]) -> Known:
+    """Returns what a row of ``version`` and ``COLUMNS`` says."""
+    return Known(row[0], record_from(row[1:]))
+
+
+def arrays_of(records: Sequence[Record]) -> list[Sequence[Any]]:
+    """Returns the values of new rows, column by column: the phases, and then ``COLUMNS``."""
+    columns: list[Sequence[Any]] = list(zip(*records, strict=True))
+    for index in _TEXTS:
+        columns[index] = [text_of(text) for text in columns[index]]
+    return [[phase_of(record) for record in records], *columns]
+
+
+def arrays_of_changes(changes: Sequence[tuple[Known, Record]]) -> list[Sequence[Any]]:
+    """Returns the values of changed rows, column by column.
+
+    Those are the names, the versions that are changed, the phases, and then ``CHANGING``. Bytes are
+    None if they stay: they may be large, and the server keeps what it has.
+    """
+    columns: list[Sequence[Any]] = [
+        [record.name for _, record in changes],
+        [known.version for known, _ in changes],
+        [phase_of(record) for _, record in changes],
+    ]
+    before = list(zip(*(known.record for known, _ in changes), strict=True))
+    after = list(zip(*(record for _, record in changes), strict=True))
+    for index in _CHANGING:
+        values: Sequence[Any] = after[index]
+        if index in _BYTES:
+            pairs = zip(before[index], values, strict=True)
+            values = [None if old == new else new for old, new in pairs]
+        elif index in _TEXTS:
+            values = [text_of(text) for text in values]
+        columns.append(values)
+    return columns
+
+
+def size_of(record: Record) -> int:
+    """Returns the bytes of all that may be large in a record."""
+    return (
+        len(record.operation)
+        + len(record.request)
+        + len(record.checkpoint)
+        + len(record.batch)
+        + len(record.handler_metadata)
+        + len(record.status_detail)
+    )

@@ -1,0 +1,218 @@
+"""The tables of a store, made and changed by numbered migrations.
+
+Several releases share a database while servers are replaced one by one. So:
+
+* A migration only adds: a column with a default, an index, a table. Statements name their columns.
+* ``lro_schema`` says which version of the schema the tables have, and ``readable_by``: the oldest
+  version that a release must know to work with them. A release opens tables of a later version as
+  long as they are readable by its own.
+* What a migration adds means "unset" at its default, for releases before it make rows without it.
+* A release writes nothing that the one before it cannot read. The next one may, and then raises
+  ``readable_by``; it may also drop what nobody reads any more.
+
+Processes that start at once migrate one after the other, under an advisory lock. Tables that are
+up to date get no DDL at all: even ``CREATE INDEX IF NOT EXISTS`` locks out all writers.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import NamedTuple
+
+from lro_grpc._errors import ConfigurationError
+from lro_grpc._operation.record import FIELDS
+from lro_grpc._stores.postgres.connections import Session, Transaction, unusable
+from lro_grpc._stores.postgres.options import Options
+from lro_grpc._stores.postgres.rows import DELAYED, DONE, LEASED, READY
+from lro_grpc._stores.postgres.statements import MAY_BE_OVERDUE, OPERATION_ID
+
+OLDEST_SERVER = 13
+"""The oldest major version of Postgres that is supported."""
+
+_LOCK = 0x6C726F5F67727063
+"""The advisory lock of migrations: the letters of lro_grpc."""
+
+_MIGRATION_SECONDS = 600.0
+"""The time that a start has for its migrations, and waits for those of others."""
+
+_LOCK_TIMEOUT = "5s"
+"""The time that a migration waits for a table, and holds all writers up with that."""
+
+_DEFINITIONS = {
+    str: "text COLLATE \"C\" NOT NULL DEFAULT ''",
+    bytes: "bytea NOT NULL DEFAULT ''",
+    int: "int8 NOT NULL DEFAULT 0",
+    bool: "bool NOT NULL DEFAULT false",
+}
+_COLUMNS = ", ".join(f"{name} {_DEFINITIONS[field.type]}" for name, field in FIELDS.items())
+_OPERATIONS = "{prefix}lro_operations"
+
+_FIRST = (
+    "CREATE TABLE {prefix}lro_secrets (name text PRIMARY KEY, value bytea NOT NULL)",
+    # A page has room for the next versions of its rows. Most rows change a few times within
+    # seconds, and are dead then: they are cleaned up long before a fifth of the table is.
+    f"CREATE TABLE {_OPERATIONS} (sequence int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+    f" version int8 NOT NULL DEFAULT 1, phase int2 NOT NULL, {_COLUMNS})"
+    " WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02,"
+    " autovacuum_analyze_scale_factor = 0.02)",
+    f"CREATE UNIQUE INDEX lro_operations_names ON {_OPERATIONS} (name)",
+    f"CREATE INDEX lro_operations_listed ON {_OPERATIONS} (parent, sequence) WHERE NOT deleted",
+    f"CREATE UNIQUE INDEX lro_operations_requests"
+    f" ON {_OPERATIONS} (method, request_id, caller, parent) WHERE request_id <> ''",
+    f"CREATE UNIQUE INDEX lro_operations_exclusive ON {_OPERATIONS} (exclusive_target)"
+    " WHERE exclusive_target <> ''",
+    f"CREATE INDEX lro_operations_ready ON {_OPERATIONS} (method, sequence) WHERE phase = {READY}",
+    f"CREATE INDEX lro_operations_delayed ON {_OPERATIONS} (method) WHERE phase = {DELAYED}",
+    f"CREATE INDEX lro_operations_scheduled ON {_OPERATIONS} (scheduled_time)"
+    f" WHERE phase = {DELAYED}",
+    # By what does not change: a heartbeat touches no index.
+    f"CREATE INDEX lro_operations_leased ON {_OPERATIONS} (sequence) WHERE phase = {LEASED}",
+    f"CREATE INDEX lro_operations_expiring ON {_OPERATIONS} (expire_time)"
+    f" WHERE phase = {DONE} AND NOT deleted AND expire_time <> 0",
+    f"CREATE INDEX lro_operations_overdue ON {_OPERATIONS} (deadline_time) WHERE {MAY_BE_OVERDUE}",
+    f"CREATE INDEX lro_operations_ids ON {_OPERATIONS} ({OPERATION_ID}) WHERE NOT deleted",
+)
+
+MIGRATIONS = ((_FIRST, 1),)
+"""The statements that lead to each version, from 1 on, and what it is ``readable_by``.
+
+The first one makes a column for every field there is. A migration that adds one says ``IF NOT
+EXISTS``, for a new database has it then.
+"""
+
+VERSION = len(MIGRATIONS)
+"""The version that this release knows."""
+
+
+class Prepared(NamedTuple):
+    """A database that is ready."""
+
+    schema: str
+    """The schema that has the tables."""
+    secret: bytes
+    """The secret of the store."""
+
+
+async def prepare(options: Options) -> Prepared:
+    """Checks the server, and brings the tables up to date.
+
+    Raises:
+        ConfigurationError: If they cannot be used.
+    """
+    session = Session(replace(options, statement_timeout=_MIGRATION_SECONDS))
+    try:
+        await _check_server(session, options)
+        if await _version(session, options) < VERSION:
+            async with session.transaction() as transaction:
+                await _migrate(transaction, options)
+        ((schema,),) = await session.fetch("SELECT current_schema()")
+        return Prepared(options.schema or schema, await _secret(session, options))
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        raise unusable(options, error) from error
+    finally:
+        await session.close()
+
+
+async def _check_server(session: Session, options: Options) -> None:
+    ((version, encoding, in_recovery, commit),) = await session.fetch(
+        "SELECT current_setting('server_version_num')::int / 10000,"
+        " current_setting('server_encoding'), pg_is_in_recovery(),"
+        " current_setting('synchronous_commit')"
+    )
+    why = ""
+    if version < OLDEST_SERVER:
+        why = f"it is Postgres {version}; this release needs {OLDEST_SERVER} or later"
+    elif in_recovery:
+        why = "it is a standby, which takes no writes; give the address of the primary"
+    elif encoding != "UTF8":
+        why = f"its encoding is {encoding}; make a database with the encoding UTF8"
+    elif commit in ("off", "local"):
+        why = (
+            f"synchronous_commit is {commit}, with which a commit that was acknowledged can be"
+            " lost; set it to on for this role or database"
+        )
+    if why:
+        raise _refused(options, why, "STORE_UNUSABLE")
+
+
+async def _version(fetching: Session | Transaction, options: Options) -> int:
+    """Returns the version of the tables; 0 if there are none.
+
+    Raises:
+        ConfigurationError: If this release must not use them.
+    """
+    prefix = prefix_of(options)
+    ((ours, operations),) = await fetching.fetch(
+        "SELECT to_regclass($1) IS NOT NULL, to_regclass($2) IS NOT NULL",
+        f"{prefix}lro_schema",
+        f"{prefix}lro_operations",
+    )
+    if not ours:
+        if operations:
+            why = "it has a table lro_operations that this package has not made; give a schema"
+            raise _refused(options, why, "STORE_FOREIGN")
+        return 0
+    rows = await fetching.fetch(f"SELECT version, readable_by FROM {prefix}lro_schema")
+    if len(rows) != 1:
+        why = f"lro_schema has {len(rows)} rows, and should have one; restore it from a backup"
+        raise _refused(options, why, "STORE_FOREIGN")
+    ((version, readable_by),) = rows
+    if readable_by > VERSION:
+        raise _refused(
+            options,
+            f"its tables have version {version}, which a release must know version"
+            f" {readable_by} to read, and this one knows {VERSION}; use a newer release",
+            "STORE_TOO_NEW",
+        )
+    return int(version)
+
+
+async def _migrate(transaction: Transaction, options: Options) -> None:
+    await transaction.fetch("SELECT pg_advisory_xact_lock($1)", _LOCK)
+    await transaction.fetch(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+    if options.schema and not await transaction.fetch(
+        "SELECT FROM pg_namespace WHERE nspname = $1", options.schema
+    ):
+        await transaction.fetch(f'CREATE SCHEMA "{options.schema}"')
+    version = await _version(transaction, options)  # another process may have done it meanwhile
+    prefix = prefix_of(options)
+    if version == 0:
+        await transaction.fetch(
+            f"CREATE TABLE {prefix}lro_schema (version int NOT NULL, readable_by int NOT NULL)"
+        )
+        await transaction.fetch(f"INSERT INTO {prefix}lro_schema VALUES (0, 0)")
+    for number, (statements, readable_by) in enumerate(MIGRATIONS[version:], version + 1):
+        for statement in statements:
+            await transaction.fetch(statement.format(prefix=prefix))
+        await transaction.fetch(
+            f"UPDATE {prefix}lro_schema SET version = $1, readable_by = $2", number, readable_by
+        )
+
+
+async def _secret(session: Session, options: Options) -> bytes:
+    secrets = f"{prefix_of(options)}lro_secrets"
+    ask = f"SELECT value FROM {secrets} WHERE name = 'page token'"
+    rows = await session.fetch(ask)
+    if not rows:
+        await session.fetch(
+            f"INSERT INTO {secrets} (name, value) VALUES ('page token', $1) ON CONFLICT DO NOTHING",
+            os.urandom(32),
+        )
+        rows = await session.fetch(ask)
+    return bytes(rows[0][0])
+
+
+def prefix_of(options: Options) -> str:
+    """Returns what stands before the name of a table."""
+    return f'"{options.schema}".' if options.schema else ""
+
+
+def _refused(options: Options, why: str, reason: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{options.place} cannot be opened as a store: {why}",
+        reason=reason,
+        metadata={"place": options.place},
+    )

@@ -1,0 +1,152 @@
+"""The statements of a store, made once of the fields of ``Record`` and the schema of its tables.
+
+**No change waits for the lock of a row.** A group of changes locks the rows that it finds free,
+leaves the others out (``SKIP LOCKED``), and changes those whose version is the one that its records
+were made of. What does not come back is in the hands of another process, or was: whoever asked
+reads it again and applies its events again. So groups of several processes never wait for each
+other, and cannot deadlock. The locked rows are collected first (``MATERIALIZED``): the planner
+would read the whole table otherwise.
+
+**The database checks the clock.** A change carries the time that it was made for, and changes
+nothing if that is off by more than a bound: of a process that has stood still, or was cut off.
+"""
+
+from __future__ import annotations
+
+from lro_grpc._operation.record import FIELDS
+from lro_grpc._operation.states import CANCELLING
+from lro_grpc._stores.postgres.rows import (
+    CHANGING,
+    COLUMNS,
+    DELAYED,
+    DONE,
+    LEASED,
+    READY,
+    RESTING,
+    TYPES,
+)
+
+OPERATION_ID = (
+    "substr(name, length(parent) + CASE parent WHEN '' THEN 12 ELSE 13 END)"  # after operations/
+)
+
+MAY_BE_OVERDUE = f"phase IN ({READY}, {DELAYED}, {RESTING}) AND deadline_time <> 0"
+"""No attempt holds it, and it is not done."""
+
+MICROS = "(extract(epoch FROM statement_timestamp()) * 1000000)::int8"
+"""The server's time when it got the statement."""
+
+_READY_BY = f"phase IN ({READY}, {DELAYED}) AND scheduled_time <= $"
+
+_HAS_CANCELLED_CHECKPOINT = f"octet_length(checkpoint) > 0 AND state = {CANCELLING}"
+_TO_UNDO = f"(attempt > 0 AND (octet_length(batch) > 0 OR ({_HAS_CANCELLED_CHECKPOINT})))"
+
+
+class Statements:
+    """The texts of statements.
+
+    Args:
+        schema: The schema of the tables; empty for the one that the server chooses.
+    """
+
+    def __init__(self, schema: str) -> None:
+        self.prefix = f'"{schema}".' if schema else ""
+        """What stands before the name of a table."""
+        table = self.table = f"{self.prefix}lro_operations"
+        """The table of operations."""
+        columns = self.columns = ", ".join(COLUMNS)
+        """The columns of a record."""
+        known = f"SELECT version, {columns} FROM {table}"
+
+        self.read = f"{known} WHERE name = ANY($1)"
+        self.served = f"SELECT name, operation FROM {table} WHERE name = ANY($1) AND NOT deleted"
+        self.insert = (
+            f"INSERT INTO {table} (phase, {columns})"
+            f" SELECT * FROM unnest($1::int2[], {_arrays(COLUMNS, 2)})"
+            " ON CONFLICT DO NOTHING RETURNING name"
+        )
+        self.rivals = (
+            f"{known} WHERE request_id <> '' AND (method, request_id, caller, parent) IN"
+            " (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]))"
+            f" UNION ALL {known} WHERE name = ANY($5)"
+            f" UNION ALL {known} WHERE exclusive_target = ANY($6) AND exclusive_target <> ''"
+        )
+        new = ", ".join(("name", "version", "phase", *CHANGING))
+        self.update = (
+            f"{_free(table, len(CHANGING) + 4)}"
+            f" UPDATE {table} AS o SET version = o.version + 1, phase = v.phase,"
+            f" {', '.join(map(_set, CHANGING))}"
+            f" FROM unnest($1::text[], $2::int8[], $3::int2[], {_arrays(CHANGING, 4)}) AS v({new})"
+            " JOIN free USING (name, version)"
+            " WHERE o.name = v.name AND o.version = v.version RETURNING o.name"
+        )
+        self.delete = (
+            f"{_free(table, 3)} DELETE FROM {table} AS o"
+            " USING unnest($1::text[], $2::int8[]) AS v(name, version)"
+            " JOIN free USING (name, version)"
+            " WHERE o.name = v.name AND o.version = v.version RETURNING o.name"
+        )
+        self.claim = (
+            f"{known} WHERE {_READY_BY}4 AND method = $1 AND name <> ALL($3)"
+            " ORDER BY sequence LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED"
+        )
+
+        self.changed = (
+            f"SELECT v.name, coalesce(o.version, 0), {', '.join(f'o.{name}' for name in COLUMNS)}"
+            f" FROM unnest($1::text[], $2::int8[]) AS v(name, version) LEFT JOIN {table} AS o"
+            " ON o.name = v.name WHERE coalesce(o.version, 0) <> v.version"
+        )
+
+        self.by_request = (
+            f"{known} WHERE method = $1 AND request_id = $2 AND caller = $3 AND request_id <> ''"
+        )
+        self.by_id = f"SELECT name FROM {table} WHERE {OPERATION_ID} = $1 AND NOT deleted"
+        self.by_exclusive_target = (
+            f"SELECT name FROM {table} WHERE exclusive_target = $1 AND exclusive_target <> ''"
+        )
+        self.ready = (
+            f"SELECT name FROM {table} WHERE {_READY_BY}3 AND method = $1"
+            " ORDER BY sequence LIMIT $2"
+        )
+        self.waiting = (
+            f"SELECT caller, count(*) FROM ((SELECT caller FROM {table}"
+            f" WHERE phase = {READY} AND method = $1 LIMIT $2) UNION ALL (SELECT caller"
+            f" FROM {table} WHERE phase = {DELAYED} AND method = $1 LIMIT $2)"
+            " LIMIT $2) AS w GROUP BY caller"
+        )
+        self.waiting_methods = (
+            f"SELECT method, count(*) FROM (SELECT method FROM {table} WHERE phase = {READY}"
+            f" UNION ALL SELECT method FROM {table} WHERE phase = {DELAYED}) AS w GROUP BY method"
+        )
+        self.leased = (
+            f"SELECT name, attempt FROM {table} WHERE phase = {LEASED} AND lease_expire_time <= $1"
+        )
+        self.expired = (
+            f"(SELECT name FROM {table} WHERE {MAY_BE_OVERDUE} AND deadline_time <= $1"
+            f" AND ($2 OR NOT (phase IN ({READY}, {DELAYED}) AND {_TO_UNDO}))"
+            " ORDER BY deadline_time LIMIT $3)"
+            f" UNION (SELECT name FROM {table} WHERE phase = {DONE} AND NOT deleted"
+            " AND expire_time <> 0 AND expire_time <= $1 ORDER BY expire_time LIMIT $3) LIMIT $3"
+        )
+
+
+def _free(table: str, first: int) -> str:
+    """Returns the rows that a group of changes may touch: those that no other one does.
+
+    The parameters from ``first`` are the time that it was made for, and the bound.
+    """
+    return (
+        f"WITH free AS MATERIALIZED (SELECT name, version FROM {table} WHERE name = ANY($1)"
+        f" AND abs(${first}::int8 - {MICROS}) <= ${first + 1}::int8"
+        " FOR NO KEY UPDATE SKIP LOCKED)"
+    )
+
+
+def _arrays(columns: tuple[str, ...], first: int) -> str:
+    return ", ".join(f"${number}::{TYPES[name]}[]" for number, name in enumerate(columns, first))
+
+
+def _set(column: str) -> str:
+    if FIELDS[column].type is bytes:
+        return f"{column} = COALESCE(v.{column}, o.{column})"  # it may be large, and stay
+    return f"{column} = v.{column}"

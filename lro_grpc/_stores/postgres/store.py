@@ -1,0 +1,276 @@
+"""A store in a Postgres database, which many processes share.
+
+Each process has a few connections: one for new records, one for changes and one for claims
+(``writer``), some for reads (``reader``, ``pages``), one in a thread for leases (``renewals``), and
+one for what processes tell each other (``notices``). The time is the database's
+(``database_clock``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from lro_grpc._errors import LroError
+from lro_grpc._operation.events import Claim, Event
+from lro_grpc._operation.record import Record
+from lro_grpc._stores.damage import Damage
+from lro_grpc._stores.postgres.attempt import Time
+from lro_grpc._stores.postgres.connections import (
+    Pool,
+    RefusedError,
+    Row,
+    Session,
+    connect,
+    unavailable,
+    unusable,
+)
+from lro_grpc._stores.postgres.database_clock import TIME_QUERY, DatabaseClock, tolerance
+from lro_grpc._stores.postgres.followers import GONE, Follower, Seen
+from lro_grpc._stores.postgres.notices import Notices
+from lro_grpc._stores.postgres.options import parse
+from lro_grpc._stores.postgres.pages import Pages
+from lro_grpc._stores.postgres.reader import Reader
+from lro_grpc._stores.postgres.recent import RecentRecords
+from lro_grpc._stores.postgres.renewals import Renewals
+from lro_grpc._stores.postgres.schema import prepare
+from lro_grpc._stores.postgres.statements import Statements
+from lro_grpc._stores.postgres.table import Fetching, Table
+from lro_grpc._stores.postgres.texts import text_from, text_of
+from lro_grpc._stores.postgres.writer import Writer
+from lro_grpc._stores.store import (
+    MAX_EXAMINED,
+    Change,
+    Claimed,
+    Leased,
+    Listener,
+    Now,
+    Page,
+    Query,
+)
+
+_END_OF_TIME = 2**63 - 1
+
+
+class PostgresStore:
+    """Keeps records in a Postgres database; see :class:`lro_grpc.stores.SharedStore`.
+
+    Args:
+        url: The URL of the database; see ``options``.
+        now: Returns the time in microseconds since 1970 UTC, for tests; by default it is the
+            database's.
+    """
+
+    exclusive = False
+    is_lost = False
+
+    def __init__(self, url: str, now: Now | None = None) -> None:
+        self.signing_secret = b""
+        self._options = parse(url)
+        self._given_now = now
+        self._listeners: list[Listener] = []
+
+    def now(self) -> int:
+        """Returns the database's time, in microseconds since 1970 UTC."""
+        return self._time.now()
+
+    async def open(self) -> None:
+        """Connects to the database, and brings its tables up to date."""
+        options = self._options
+        prepared = await prepare(options)
+        self.signing_secret = prepared.secret
+        statements = self._statements = Statements(prepared.schema)
+        damage = self._damage = Damage()
+        table = self._table = Table(statements, damage)
+        readers = [Session(options) for _ in range(options.readers)]
+        creating, changing, claiming = (Session(options) for _ in range(3))
+        pool = self._pool = Pool(readers, options.statement_timeout)
+        self._time = self._time_on(pool)
+        try:
+            await self._time.measure()
+            await asyncio.gather(*(one.connect() for one in (creating, changing, claiming)))
+        except LroError as error:
+            for session in (*readers, creating, changing, claiming):
+                session.drop()
+            raise unusable(options, error) from error
+        self._timing = asyncio.create_task(self._time.keep(), name="lro-postgres-clock")
+        recent = RecentRecords()
+        self._writer = Writer(
+            table, creating, changing, claiming, recent, self._time, self._listeners
+        )
+        self._reader = Reader(table, pool, damage)
+        self._pages = Pages(statements.table, pool, damage)
+        renewing = Session(options)
+        self._renewals = Renewals(table, renewing, recent, self._time_on(renewing))
+        direct = options.of_notices()
+        self._notices = Notices(
+            prepared.schema,
+            lambda: connect(direct or options),
+            self._changed,
+            listens=direct is not None,
+        )
+        self._stop_noting = self.subscribe(self._notices.note)
+        self._notices.start()
+
+    async def close(self) -> None:
+        """Finishes what was begun, and closes the connections."""
+        await self._writer.close()
+        await self._renewals.close()
+        self._stop_noting()
+        await self._notices.close()
+        await self._reader.close()
+        self._pages.close()
+        self._timing.cancel()
+        await asyncio.wait([self._timing])
+        await self._pool.close()
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Adds a listener, and returns what removes it."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def follow(self, name: str, follower: Follower) -> Callable[[], None]:
+        """Tells what other processes make of one operation."""
+        return self._notices.follow(name, follower)
+
+    def follow_work(
+        self, has_room: Callable[[str], bool], follower: Callable[[str], None]
+    ) -> Callable[[], None]:
+        """Tells of methods of which other processes may have left an operation to be claimed."""
+        return self._notices.follow_work(has_room, follower)
+
+    async def create(self, record: Record) -> Record:
+        """Stores a new record, unless its ``request_id`` was used before."""
+        return await self._writer.create(record)
+
+    async def apply(self, name: str, event: Event) -> Record:
+        """Applies one event, and returns the record as it is then."""
+        (outcome,) = await self.apply_all([(name, event)])
+        if isinstance(outcome, LroError):
+            raise outcome
+        return outcome
+
+    async def apply_all(self, changes: Sequence[Change]) -> Sequence[Record | LroError]:
+        """Applies events; the outcome of one does not touch the others."""
+        return await self._writer.apply_all(changes)
+
+    async def claim(
+        self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
+    ) -> Sequence[Claimed]:
+        """Applies a claim to operations whose next attempt may begin, oldest first."""
+        self._notices.add_methods(limits)
+        return await self._writer.claim(limits, claim, left_out)
+
+    async def renew(self, leased: Sequence[Leased], lease: int) -> Sequence[Record | LroError]:
+        """Renews leases, on another event loop."""
+        return await self._renewals.renew(leased, lease)
+
+    async def read(self, name: str) -> Record:
+        """Returns the record of a name."""
+        return await self._reader.read(name)
+
+    async def operation(self, name: str) -> bytes:
+        """Returns the bytes that Get answers with."""
+        return await self._reader.operation(name)
+
+    async def find_request(self, method: str, request_id: str, caller: str) -> Sequence[Record]:
+        """Returns the operations that a caller has started under a ``request_id``."""
+        rows = await self._fetch(
+            self._statements.by_request, text_of(method), text_of(request_id), text_of(caller)
+        )
+        found = self._table.found(rows)
+        return [one.record for name, one in found.known.items() if name not in found.damaged]
+
+    async def find_id(self, operation_id: str) -> Sequence[str]:
+        """Returns the names that end with an id."""
+        rows = await self._fetch(self._statements.by_id, text_of(operation_id))
+        return [row[0] for row in rows]
+
+    async def page(
+        self,
+        query: Query,
+        *,
+        position: bytes,
+        size: int,
+        examined: int = MAX_EXAMINED,
+        records: bool = False,
+    ) -> Page:
+        """Returns the operations that a query asks for, in its order."""
+        try:
+            return await self._pages.page(
+                query,
+                position=position,
+                size=size,
+                examined=query.examined(examined),
+                records=records,
+            )
+        except RefusedError as error:
+            raise unavailable(str(error)) from error
+
+    async def exclusive_holder(self, target: str) -> str:
+        """Returns the operation that has a target for itself; empty for none."""
+        rows = await self._fetch(self._statements.by_exclusive_target, text_of(target))
+        return str(rows[0][0]) if rows else ""
+
+    async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
+        """Returns the operations whose next attempt may begin, oldest first."""
+        names: list[str] = []
+        for method, limit in limits.items():
+            rows = await self._fetch(self._statements.ready, text_of(method), limit, self.now())
+            names += [row[0] for row in rows]
+        return names
+
+    async def waiting(self, method: str, most: int) -> Mapping[str, int]:
+        """Returns how many operations wait for an attempt, by their callers."""
+        rows = await self._fetch(self._statements.waiting, text_of(method), most)
+        return {text_from(caller): number for caller, number in rows}
+
+    async def waiting_methods(self) -> Mapping[str, int]:
+        """Returns how many operations wait for an attempt, by their methods."""
+        rows = await self._fetch(self._statements.waiting_methods)
+        return {text_from(method): number for method, number in rows}
+
+    async def leased(self, *, until: int | None = None) -> Sequence[Leased]:
+        """Returns the operations that an attempt holds."""
+        end = _END_OF_TIME if until is None else until
+        return [Leased(*row) for row in await self._fetch(self._statements.leased, end)]
+
+    async def expired(self, limit: int, *, to_undo: bool = False) -> Sequence[str]:
+        """Returns operations that are to expire, or to be removed."""
+        rows = await self._fetch(self._statements.expired, self.now(), to_undo, limit)
+        return [row[0] for row in rows]
+
+    async def _fetch(self, statement: str, *arguments: object) -> Sequence[Row]:
+        try:
+            return await self._pool.fetch(statement, *arguments)
+        except RefusedError as error:
+            raise unavailable(str(error)) from error
+
+    async def _changed(self, versions: Mapping[str, int]) -> Mapping[str, Seen]:
+        """Returns those operations that have changed since others saw these versions of them."""
+        changed = await self._table.changed_since(self._pool, versions)
+        return {
+            name: Seen(GONE, None) if known is None else Seen(known.version, known.record)
+            for name, known in changed.items()
+        }
+
+    def _time_on(self, on: Fetching) -> Time:
+        """Returns the time as it is measured by way of some connection."""
+        if self._given_now is not None:
+            return Time(self._given_now, _no_bound, _nothing, _nothing)
+
+        async def read() -> int:
+            ((time,),) = await on.fetch(TIME_QUERY)
+            return int(time)
+
+        clock = DatabaseClock(read)
+        return Time(clock.now, tolerance, clock.measure, clock.keep)
+
+
+def _no_bound(lease: int) -> int:
+    del lease
+    return _END_OF_TIME
+
+
+async def _nothing() -> None:
+    """Measures nothing: the time is given."""
