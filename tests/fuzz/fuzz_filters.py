@@ -13,7 +13,7 @@ from lro_grpc._filtering import parser
 from lro_grpc._filtering.expression import And, Compare, Expression, Like, Not, Or, comparisons
 from lro_grpc._filtering.fields import SHORT_NAMES
 from lro_grpc._filtering.patterns import MAX_POSITIONS, Pattern, PatternError, escaped
-from lro_grpc._http.vendors import deployment_filter
+from lro_grpc._http.vendors import deployment_fields, deployment_filter
 from lro_grpc._operation import publication
 from lro_grpc._operation.record import FIELDS, Record
 from lro_grpc._stores.sqlite.filter import condition
@@ -63,7 +63,7 @@ def filter_text(data: bytes) -> None:
     *SEEDS,
     *("status = RUNNING OR progress < 40", "(name ne 'op-1') (operationType eq ins.*|x)"),
     *(r"statusMessage eq [^)\]]{1,3}(?:a|b\.)+$", "status eq 'DONE|RUN.*'", "name eq ^op-.*"),
-    words=(*WORDS, *deployment_filter._FIELDS, *deployment_filter._STATUS, "eq", "ne", "status"),
+    words=(*WORDS, *deployment_fields.RENAMED, *deployment_fields.STATUS, "eq", "ne", "status"),
     most=2 * parser.MAX_LENGTH,
 )
 def deployment_manager_filter(data: bytes) -> None:

@@ -7,7 +7,8 @@ from operation_histories import LEASE, NOW, SECOND, create
 
 from lro_grpc._errors import InvalidFilterError, cut
 from lro_grpc._filtering.parser import parse
-from lro_grpc._http.vendors.deployment_filter import _FIELDS, translated
+from lro_grpc._http.vendors.deployment_fields import RENAMED
+from lro_grpc._http.vendors.deployment_filter import translated
 from lro_grpc._operation.events import Cancel, Claim, Fail, Report
 from lro_grpc._operation.record import Record
 
@@ -119,7 +120,7 @@ def test_all_else_is_compared(text: str, names: list[str]) -> None:
     assert found(text) == names
 
 
-@pytest.mark.parametrize(("field", "ours"), _FIELDS.items())
+@pytest.mark.parametrize(("field", "ours"), RENAMED.items())
 def test_each_field_has_the_meaning_of_the_one_that_it_is(field: str, ours: str) -> None:
     for comparison in (":*", "= '2027-01-15T08:00:01Z'", "!= '2027-01-15T08:00:01Z'", ":insert"):
         if ours.endswith("_time") and comparison == ":insert":
