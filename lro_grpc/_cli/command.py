@@ -14,7 +14,7 @@ from lro_grpc._cli import exit_codes
 from lro_grpc._cli.connection import ConnectionOptions
 from lro_grpc._cli.output import print_message
 from lro_grpc._cli.session import open_session
-from lro_grpc._errors import ConfigurationError
+from lro_grpc._errors import ConfigurationError, LroError
 
 P = ParamSpec("P")
 
@@ -65,9 +65,12 @@ def connecting(function: Callable[..., exit_codes.Exit]) -> Callable[..., None]:
 
         def work() -> exit_codes.Exit:
             with open_session(connection) as session:
-                return function(session, **values)
+                try:
+                    return function(session, **values)
+                except LroError as error:
+                    return exit_codes.print_error(error, session)
 
-        raise typer.Exit(exit_codes.run(work, connection))
+        raise typer.Exit(exit_codes.run(work))
 
     command.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
     return command

@@ -16,6 +16,7 @@ from lro_grpc._errors import Code, LroError, OperationTimeoutError
 
 if TYPE_CHECKING:
     from lro_grpc._cli.connection import ConnectionOptions
+    from lro_grpc._cli.session import CommandSession
 
 
 class Exit(enum.IntEnum):
@@ -44,13 +45,11 @@ def outcome(operation: operations_pb2.Operation) -> Exit:
     return Exit.CANCELLED if operation.error.code == Code.CANCELLED else Exit.FAILED
 
 
-def run(work: Callable[[], Exit], connection: ConnectionOptions) -> Exit:
-    """Does the work of a command; an error becomes a line on stderr, and never a traceback."""
+def run(work: Callable[[], Exit]) -> Exit:
+    """Does the work of a command; an interrupt, or an error of a file, leaves no traceback."""
     try:
         code = work()
         sys.stdout.flush()
-    except LroError as error:
-        return print_error(error, connection)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except OSError as error:
@@ -63,12 +62,12 @@ def run(work: Callable[[], Exit], connection: ConnectionOptions) -> Exit:
     return code
 
 
-def print_error(error: LroError, connection: ConnectionOptions) -> Exit:
+def print_error(error: LroError, session: CommandSession) -> Exit:
     """Prints an error with a hint, if there is one, and returns the exit code for it."""
     if isinstance(error, OperationTimeoutError):
         print_message(error.message)
         return Exit.TIMED_OUT
-    hint = _hint(error, connection)
+    hint = _hint(error, session)
     print_message(f"{error.code.name}: {error.message}{hint and f' ({hint})'}")
     if error.code is Code.DEADLINE_EXCEEDED:
         return Exit.TIMED_OUT
@@ -89,12 +88,14 @@ _HINTS = {
 }
 
 
-def _hint(error: LroError, connection: ConnectionOptions) -> str:
+def _hint(error: LroError, session: CommandSession) -> str:
     """Returns a hint at the cause or at a remedy; empty if the error says it all."""
     if error.code is Code.UNAVAILABLE:
-        return _connection_hint(error.message, connection)
+        # A server that answers may say gRPC's own words, of a server behind it.
+        is_own = not session.is_connected()
+        return _connection_hint(error.message, session.connection) if is_own else ""
     if error.code is Code.UNIMPLEMENTED:
-        return f"the server at {connection.target} does not offer this"
+        return f"the server at {session.connection.target} does not offer this"
     return _HINTS.get(error.code, "")
 
 

@@ -27,7 +27,7 @@ def for_each(session: CommandSession, given: Iterable[str], one: Callable[[str],
         try:
             ended = one(name)
         except LroError as error:
-            ended = print_error(error, session.connection)
+            ended = print_error(error, session)
         code = max(code, ended)
     return code
 
@@ -41,3 +41,5 @@ def _names(given: Iterable[str]) -> Iterator[str]:
             # Each may be the first of a file of Windows, which has a mark in front of it.
             if found := line.decode("utf-8-sig", errors="replace").strip():
                 yield found
+            if not line.endswith(b"\n"):
+                break  # the end has come; of a terminal, the next read would wait for another

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +17,16 @@ from lro_grpc._inspection.message_types import MessageTypes
 from lro_grpc._inspection.reflection import Reflection
 from lro_grpc._wire.headers import UNSERVED
 
+_STATE_SECONDS = 5.0
+"""The longest that the state of a channel, which gRPC knows without a call, is waited for."""
+
 
 @dataclass(frozen=True, slots=True)
 class CommandSession:
     """A connection in use."""
 
     connection: ConnectionOptions
+    channel: grpc.Channel
     client: OperationsClient
     polling_client: OperationsClient
     """A client that asks by GetOperation alone."""
@@ -35,6 +40,18 @@ class CommandSession:
         """Why the operation of the latest Get waits in vain; empty if it does not."""
         return self.headers.get(UNSERVED, "")
 
+    def is_connected(self) -> bool:
+        """Whether there is a connection to the server now."""
+        states: queue.SimpleQueue[grpc.ChannelConnectivity] = queue.SimpleQueue()
+        tell = states.put
+        self.channel.subscribe(tell)  # it tells of the present state first
+        try:
+            return states.get(timeout=_STATE_SECONDS) is grpc.ChannelConnectivity.READY
+        except queue.Empty:
+            return False
+        finally:
+            self.channel.unsubscribe(tell)
+
 
 @contextlib.contextmanager
 def open_session(connection: ConnectionOptions) -> Iterator[CommandSession]:
@@ -45,6 +62,7 @@ def open_session(connection: ConnectionOptions) -> Iterator[CommandSession]:
         noting = grpc.intercept_channel(channel, _NotesHeaders(headers))
         yield CommandSession(
             connection,
+            channel,
             OperationsClient(noting, call_metadata=metadata, retry=None),
             OperationsClient(noting, call_metadata=metadata, retry=None, wait="poll"),
             MessageTypes(Reflection(channel, metadata), note=print_message),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -9,10 +10,11 @@ import typer
 from lro_grpc._cli.commands.wait import wait_for
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.names import for_each
-from lro_grpc._cli.parameters import CallTimeout, Names, UnfinishedNames
+from lro_grpc._cli.parameters import CallTimeout, Names, Poll, UnfinishedNames
 from lro_grpc._cli.session import CommandSession
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._client.plan import RPC_TIMEOUT
+from lro_grpc._errors import Code, LroError
 from lro_grpc._wire.plain_text import one_line
 
 
@@ -23,16 +25,35 @@ def cancel(
         bool, typer.Option("--wait", help="Wait until they are done, and exit with the outcome.")
     ] = False,
     timeout: CallTimeout = None,
+    poll: Poll = False,
 ) -> Exit:
     """Requests the cancellation of operations, and may wait for their ends."""
 
     def cancel_one(name: str) -> Exit:
-        session.client.cancel(name, timeout=timeout or RPC_TIMEOUT)
+        ended = _state_at_end(session, name, timeout)
+        if not ended:
+            session.client.cancel(name, timeout=timeout or RPC_TIMEOUT)
         if waits:
-            return wait_for(session, name)
+            return wait_for(session, name, polls=poll)
+        if ended:
+            return _print_done(f"{{}} is done already, {ended}; there is nothing to cancel", name)
         return _print_done("asked to cancel {}; `lro wait {}` tells what comes of it", name)
 
     return for_each(session, names, cancel_one)
+
+
+def _state_at_end(session: CommandSession, name: str, timeout: timedelta | None) -> str:
+    """Returns the state of an operation that is done; empty if it goes on, as far as one can see.
+
+    Who may cancel an operation need not be one who may see it.
+    """
+    try:
+        operation = session.client.get(name, timeout=timeout or RPC_TIMEOUT)
+    except LroError as error:
+        if error.code is not Code.PERMISSION_DENIED:
+            raise
+        return ""
+    return printable_summary(operation, session.types).state if operation.done else ""
 
 
 def pause(session: CommandSession, names: UnfinishedNames, timeout: CallTimeout = None) -> Exit:

@@ -62,14 +62,21 @@ class Lro:
                 if process.poll() is None:
                     process.kill()
 
-    def on_terminal(self, *arguments: str, columns: int = 120) -> tuple[int, str]:
-        """Returns the exit code, and the output on a terminal of that width."""
+    def on_terminal(self, *arguments: str, columns: int = 120, typed: str = "") -> tuple[int, str]:
+        """Returns the exit code, and the output on a terminal of that width.
+
+        Args:
+            *arguments: Those of the command.
+            columns: The width.
+            typed: Keys that are pressed meanwhile; the output has them, too.
+        """
         main, side = pty.openpty()
         environment = {**self._environment, "COLUMNS": str(columns), "TERM": "xterm"}
         with subprocess.Popen(
             [*COMMAND, *arguments], env=environment, stdout=side, stdin=side, stderr=side
         ) as process:
             os.close(side)
+            os.write(main, typed.encode())
             written = b""
             with contextlib.suppress(OSError):  # EIO: the other end is closed
                 while chunk := os.read(main, 65536):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 import yaml
+from conftest import Fleet, World
 from foreign_server import launch
 from google.longrunning import operations_pb2
 from google.protobuf import json_format
@@ -23,9 +24,9 @@ from lro.v1 import operation_metadata_pb2, state_pb2
 from lro_grpc._dialects.registry import DIALECTS, to_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from conftest import World
     from foreign_server import Foreign
 
 MOON = "projects/acme/locations/moon"
@@ -199,6 +200,41 @@ def test_cancel_may_wait_and_exits_with_the_outcome(world: World) -> None:
     result = world.lro("cancel", world.create("hold"), "--wait")
     assert result.returncode == 3
     assert "  state      CANCELLED\n" in result.stdout
+
+
+def test_nobody_is_asked_to_cancel_what_is_done(world: World) -> None:
+    names = [world.done(world.create(schema)).name for schema in ("", "fail")]
+    result = world.lro("cancel", *names)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        f"{name} is done already, {state}; there is nothing to cancel"
+        for name, state in zip(names, ("SUCCEEDED", "FAILED"), strict=True)
+    ]
+    waited = world.lro("cancel", "--wait", *names)
+    assert waited.returncode == 1
+    assert "  state      FAILED\n" in waited.stdout
+
+
+def test_who_may_cancel_need_not_be_one_who_may_see(fleet_that_hides: World) -> None:
+    name = fleet_that_hides.create("hold")
+    result = fleet_that_hides.lro("cancel", name)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"asked to cancel {name}; ")
+
+
+@pytest.fixture
+def fleet_that_hides() -> Iterator[World]:
+    """A fleet that lets nobody see an operation."""
+
+    def authorize(access: lro_grpc.Access) -> bool:
+        return access.permission != "operations.get"
+
+    fleet = Fleet()
+    with serving("sync", fleet, authorize=authorize) as server:
+        try:
+            yield World(fleet, server)
+        finally:
+            fleet.may_go_on.set()
 
 
 def test_pause_and_resume(world: World) -> None:

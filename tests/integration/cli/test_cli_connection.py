@@ -6,14 +6,15 @@ import base64
 import os
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 from foreign_server import Foreign, launch, serving_foreign
+from google.longrunning import operations_pb2_grpc
 from lro_process import Lro
 from server_certificates import Authority
-from server_harness import SECONDS
+from server_harness import SECONDS, serving
 
 if TYPE_CHECKING:
     import subprocess
@@ -121,6 +122,22 @@ def test_a_server_that_does_not_exist() -> None:
             assert one_line(result, 1).endswith(f"(is a server listening on {target}?)\n")
 
 
+@pytest.mark.parametrize("words", ["failed to connect to all addresses", "Socket closed"])
+def test_a_server_behind_the_one_that_answers_is_not_taken_for_it(words: str) -> None:
+    """As behind a fallback that passes calls on to a server that is away."""
+
+    class PassesOn(operations_pb2_grpc.OperationsServicer):
+        def GetOperation(self, request: Any, context: Any) -> Any:
+            context.abort(grpc.StatusCode.UNAVAILABLE, words)
+
+        DeleteOperation = ListOperations = GetOperation
+
+    with serving("sync", attach={"fallback": PassesOn()}) as server:
+        for command in ("get", "wait", "watch", "delete", "list"):
+            result = Lro(server.target)(command, "operations/x")
+            assert one_line(result, 1) == f"lro: UNAVAILABLE: {words}\n"
+
+
 def test_a_server_that_never_answers() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -153,7 +170,8 @@ def test_a_refusal_is_one_line(
 @pytest.mark.parametrize("command", ["cancel", "delete", "pause", "resume", "terminate"])
 def test_a_missing_rpc_is_one_line(foreign: Foreign, command: str) -> None:
     options = ["--reason", "it hangs"] if command == "terminate" else []
-    error = one_line(Lro(foreign.target)(command, "operations/x", *options), 1)
+    name = foreign.put(launch(done=False))
+    error = one_line(Lro(foreign.target)(command, name, *options), 1)
     assert error.startswith("lro: UNIMPLEMENTED: ")
     assert error.endswith(f"(the server at {foreign.target} does not offer this)\n")
 

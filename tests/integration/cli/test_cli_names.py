@@ -105,6 +105,20 @@ def test_a_file_of_windows_has_names_too(world: World) -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
+CTRL_D = "\x04"
+
+
+@pytest.mark.parametrize("command", ["get", "wait", "watch", "delete"])
+@pytest.mark.parametrize("end", ["\n", CTRL_D])
+def test_names_may_be_typed_up_to_ctrl_d(world: World, command: str, end: str) -> None:
+    """Within a line, Ctrl-D ends the line; the next one ends the names, and no third is needed."""
+    name = world.done(world.create()).name
+    code, written = world.lro.on_terminal(command, "-", typed=name + end + CTRL_D)
+    assert code == 0
+    assert written.count(name) >= 2  # as it was typed, and as it is shown
+    assert ("deleted" if command == "delete" else "SUCCEEDED") in written
+
+
 @pytest.mark.parametrize("command", ["get", "wait", "watch", "cancel"])
 def test_a_closed_stdin_has_no_names(world: World, command: str) -> None:
     result = world.lro(command, "-", stdin=None)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 import signal
+from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 from foreign_server import launch, serving_foreign
-from google.longrunning import operations_pb2
+from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.protobuf import empty_pb2
 from lro_process import SECONDS, Lro
 
 if TYPE_CHECKING:
@@ -174,6 +177,38 @@ def test_poll_asks_by_get_alone(command: str) -> None:
     assert (process.returncode, stderr) == (0, "")
     assert "SUCCEEDED" in stdout
     assert not was_asked_to_wait
+
+
+def test_a_cancel_that_waits_may_poll() -> None:
+    class Operations(operations_pb2_grpc.OperationsServicer):
+        is_cancelled = False
+
+        def GetOperation(self, request: Any, context: Any) -> Any:
+            error = {"code": 1} if self.is_cancelled else None
+            return operations_pb2.Operation(name=request.name, done=self.is_cancelled, error=error)
+
+        def CancelOperation(self, request: Any, context: Any) -> Any:
+            self.is_cancelled = True
+            return empty_pb2.Empty()
+
+    class Counts(grpc.ServerInterceptor):
+        def intercept_service(self, continuation: Any, details: Any) -> Any:
+            methods.append(details.method.rpartition("/")[2])
+            return continuation(details)
+
+    methods: list[str] = []
+    server = grpc.server(futures.ThreadPoolExecutor(2), interceptors=[Counts()])
+    operations_pb2_grpc.add_OperationsServicer_to_server(Operations(), server)
+    target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        result = Lro(target)("cancel", "operations/x", "--wait", "--poll")
+    finally:
+        server.stop(None).wait()
+    assert (result.returncode, result.stderr) == (3, "")
+    assert "  state      CANCELLED\n" in result.stdout
+    called = [one for one in methods if one.endswith("Operation")]
+    assert called == ["GetOperation", "CancelOperation", "GetOperation"]
 
 
 @pytest.mark.parametrize("command", ["wait", "watch"])
