@@ -7,9 +7,7 @@ import ipaddress
 import logging
 import socket
 import ssl
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import grpc
 import grpc.aio
@@ -17,6 +15,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 import lro_grpc
+from lro_grpc._cli.servicers import AddServicers
 from lro_grpc._cli.symbols import Symbols
 from lro_grpc._errors import ConfigurationError
 
@@ -25,25 +24,8 @@ _log = logging.getLogger("lro_grpc")
 _HEALTH_SECONDS = 0.5
 """The interval at which the health of the operations is looked at."""
 
-AddServicers = Callable[[Any], object]
-"""Adds servicers to a server, or to the registrar that takes its place."""
-
 DEMO_PARENT = "projects/demo/locations/local"
 """The parent of the demo's instances."""
-
-
-def example_fleet(folder: Path) -> AddServicers:
-    """Returns the callable that adds the example fleet, with its databases in a folder.
-
-    Args:
-        folder: The folder; made with the first instance, for its owner alone, if it is missing.
-    """
-    # Not at the top: it loads the whole server, for which no other command has to wait.
-    from lro.example.v1 import fleet_service_lro
-    from lro_grpc._example.service import FleetService
-
-    fleet = FleetService(folder)
-    return lambda server: fleet_service_lro.add_FleetServiceServicer_to_server(fleet, server)
 
 
 async def make_server(
@@ -51,6 +33,8 @@ async def make_server(
     add: AddServicers,
     listen: str,
     credentials: grpc.ServerCredentials | None = None,
+    *,
+    shares_port: bool = False,
 ) -> tuple[grpc.aio.Server, int, health.aio.HealthServicer]:
     """Makes a server that is ready to start, with health and reflection for its services.
 
@@ -59,6 +43,7 @@ async def make_server(
         add: Adds the servicers.
         listen: ``HOST:PORT``; port 0 for any.
         credentials: The server's TLS; None for none.
+        shares_port: Whether other processes may listen on the port, too.
 
     Returns:
         The server, its port and its health checks.
@@ -67,7 +52,7 @@ async def make_server(
         ConfigurationError: If the address cannot be listened on.
     """
     # Without so_reuseport a second server on the port fails, instead of sharing its traffic.
-    options = (*lro_grpc.KEEPALIVE_OPTIONS, ("grpc.so_reuseport", 0))
+    options = (*lro_grpc.KEEPALIVE_OPTIONS, ("grpc.so_reuseport", int(shares_port)))
     server = grpc.aio.server(options=options)
     registrar = operations.attach(server)
     add(registrar)
@@ -116,11 +101,11 @@ def warn_if_open(listen: str, protocol: str, *, is_authenticated: bool) -> None:
     """Logs a warning if callers from other machines are let in without authentication.
 
     Args:
-        listen: ``HOST:PORT``, or another address of gRPC's.
+        listen: ``HOST:PORT``, or another address of gRPC's; empty for none.
         protocol: What is spoken there.
         is_authenticated: Whether callers have to show a certificate.
     """
-    if is_authenticated or _is_local(listen):
+    if is_authenticated or not listen or _is_local(listen):
         return
     _log.warning(
         "no authentication of %s on %s: whoever reaches that address may see, start and end"

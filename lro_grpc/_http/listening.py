@@ -37,6 +37,7 @@ async def listening(
     max_connections: int | None = None,
     head_timeout: Duration = timedelta(seconds=10),
     write_timeout: Duration = timedelta(seconds=30),
+    shares_port: bool = False,
 ) -> AsyncIterator[int]:
     """Serves an app while the context lasts.
 
@@ -53,6 +54,8 @@ async def listening(
         head_timeout: The longest time until a request is there but for its body, on a connection
             that is new or has had its last answer.
         write_timeout: The longest time in which a client may read next to nothing of its answer.
+        shares_port: Whether other processes may listen on the port, too, if they are of the same
+            user and say so themselves (``SO_REUSEPORT``). Each has a share of the connections.
 
     Yields:
         The port.
@@ -78,7 +81,7 @@ async def listening(
             raise ConfigurationError(
                 f"the trusted proxy {proxy!r} is no address and no network: {cause}"
             ) from cause
-    with _bound(address) as listener:
+    with _bound(address, shares_port=shares_port) as listener:
         config = uvicorn.Config(
             app,
             lifespan="off",
@@ -110,6 +113,7 @@ def listening_in_thread(
     max_connections: int | None = None,
     head_timeout: Duration = timedelta(seconds=10),
     write_timeout: Duration = timedelta(seconds=30),
+    shares_port: bool = False,
 ) -> Iterator[int]:
     """Serves an app while the context lasts, for a program without an event loop.
 
@@ -125,6 +129,7 @@ def listening_in_thread(
             max_connections=max_connections,
             head_timeout=head_timeout,
             write_timeout=write_timeout,
+            shares_port=shares_port,
         )
         port = thread.run(server.__aenter__())
         try:
@@ -135,7 +140,7 @@ def listening_in_thread(
         thread.close()
 
 
-def _bound(address: str) -> socket.socket:
+def _bound(address: str, *, shares_port: bool) -> socket.socket:
     host, _, port = address.rpartition(":")
     try:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
@@ -143,6 +148,8 @@ def _bound(address: str) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shares_port:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             listener.bind(where)
             listener.setblocking(False)
             listener.listen(2048)

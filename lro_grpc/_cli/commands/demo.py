@@ -21,7 +21,8 @@ from lro.example.v1 import fleet_service_pb2
 from lro_grpc._cli.commands.watch import show_updates
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.output import print_message
-from lro_grpc._cli.server import DEMO_PARENT, example_fleet, make_server
+from lro_grpc._cli.server import DEMO_PARENT, make_server
+from lro_grpc._cli.servicers import example_fleet
 from lro_grpc._cli.style import Terminal
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._client.future import OperationFuture

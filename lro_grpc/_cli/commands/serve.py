@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import os
 import re
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,17 +18,25 @@ import typer
 import lro_grpc
 from lro_grpc._cli.connection import DEFAULT_TARGET
 from lro_grpc._cli.exit_codes import Exit
+from lro_grpc._cli.lifeline import Lifeline
 from lro_grpc._cli.parameters import LameDuck
 from lro_grpc._cli.server import (
     DEMO_PARENT,
-    AddServicers,
-    example_fleet,
     follow_health,
     make_server,
     read_credentials,
     warn_if_open,
 )
+from lro_grpc._cli.servicers import AddServicers, example_fleet, load_servicers
+from lro_grpc._cli.shared_port import reserved_port
+from lro_grpc._cli.shared_store import check_shared
+from lro_grpc._cli.workers import MOST_WORKERS, WorkerDiedError, supervise
 from lro_grpc._errors import ConfigurationError
+
+_GRACE = timedelta(seconds=10)
+
+_STOP_MARGIN = timedelta(seconds=5)
+"""What a worker may take for its drain beyond what its calls and its handlers are given."""
 
 
 def serve(
@@ -101,35 +108,46 @@ def serve(
         ),
     ] = None,
     lame_duck: LameDuck = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=MOST_WORKERS,
+            help="How many processes serve; more than one need a store that they can share.",
+        ),
+    ] = 1,
+    worker_of: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Serves until a signal stops it; exits with 2 and the reason if it cannot start."""
+    """Serves until a signal stops it.
+
+    Exits with 0 after the drain; with 2 and the reason if it cannot start; with 1 if a worker dies
+    again and again, or has to be killed at the end.
+    """
+    stop_seconds = (2 * _GRACE + (lame_duck or timedelta(0)) + _STOP_MARGIN).total_seconds()
 
     async def run(add: AddServicers) -> None:
-        operations = lro_grpc.Operations(store)
-        server, port, checks = await make_server(operations, add, listen, credentials)
+        operations = lro_grpc.Operations(store, grace=_GRACE)
+        server, port, checks = await make_server(
+            operations, add, listen, credentials, shares_port=is_worker
+        )
         address = f"{_host(listen)}:{port}"
-        warn_if_open(listen, "gRPC", is_authenticated=tls_client_ca is not None)
         async with _serving_http(
             operations,
             http,
             trusted_proxy or (),
+            shares_port=is_worker,
             public_url=public_url,
             allowed_hosts=[*(allowed_host or ()), *_names(http)],
             allow_origins=allow_origin or (),
         ) as http_port:
-
-            def print_banner() -> None:
-                print(f"listening on   {address}")
-                if http:
-                    print(f"over HTTP on   {_host(http)}:{http_port}")
-                print(f"operations in  {store}")
-                print(f"recovered      {operations.recovered}")
-                print(f"try            {_proposal(service, address, is_secure)}", flush=True)
-
             tasks: list[asyncio.Task[None]] = []
 
             def ready() -> None:
-                print_banner()
+                if lifeline is None:
+                    over_http = http and f"{_host(http)}:{http_port}"
+                    print_banner(address, over_http, "recovered", operations.recovered)
+                else:
+                    lifeline.ready()
                 tasks.append(asyncio.create_task(follow_health(checks, operations)))
 
             await operations.run(
@@ -139,45 +157,81 @@ def serve(
                 lame_duck=lame_duck or timedelta(0),
             )
 
+    def print_banner(address: str, over_http: str, label: str, count: int) -> None:
+        print(f"listening on   {address}")
+        if over_http:
+            print(f"over HTTP on   {over_http}")
+        print(f"operations in  {store}")
+        print(f"{label:13}  {count}")
+        print(f"try            {_proposal(service, address, is_secure)}", flush=True)
+
+    def run_workers() -> None:
+        check_shared(store, "--workers above 1")
+        with contextlib.ExitStack() as stack:
+            address, over_http = (
+                where and stack.enter_context(_reserved(where)) for where in (listen, http)
+            )
+            changes = {"--listen": address, "--http": over_http, "--workers": "1"}
+            if service is None:  # of the example, all have the same
+                changes["--data"] = str(data or stack.enter_context(_temporary()))
+            asyncio.run(
+                supervise(
+                    lambda lifeline: _this_command({**changes, "--worker-of": str(lifeline)}),
+                    workers,
+                    ready=lambda: print_banner(address, over_http, "workers", workers),
+                    stop_seconds=stop_seconds,
+                )
+            )
+
+    is_secure = tls_cert is not None
+    is_worker = worker_of is not None
     try:
+        if not is_worker:
+            warn_if_open(listen, "gRPC", is_authenticated=tls_client_ca is not None)
+            warn_if_open(http, "HTTP", is_authenticated=False)
+        if workers > 1:
+            run_workers()
+            return
+        lifeline = None if worker_of is None else Lifeline(worker_of, stop_seconds)
         credentials = read_credentials(tls_cert, tls_key, tls_client_ca)
-        is_secure = credentials is not None
         with _servicers(service, store, data) as add:
             asyncio.run(run(add))
     except ConfigurationError as error:
         print(f"lro: {error.message}", file=sys.stderr)  # it may show a proto's missing lines
         raise typer.Exit(Exit.USAGE) from error
+    except WorkerDiedError as error:
+        print(f"lro: {error}", file=sys.stderr)
+        raise typer.Exit(error.exit_code) from error
+
+
+def _this_command(changes: Mapping[str, str]) -> list[str]:
+    """Returns the command that has begun this process, with other values of some options."""
+    arguments = sys.orig_argv[1:]
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = [part for option, value in changes.items() for part in (option, value)]
+    return [sys.executable, *arguments[:end], *options, *arguments[end:]]
+
+
+@contextlib.contextmanager
+def _reserved(listen: str) -> Iterator[str]:
+    """Reserves an address for the workers; see ``reserved_port``."""
+    with contextlib.ExitStack() as stack:
+        try:
+            address = stack.enter_context(reserved_port(listen))
+        except (OSError, ValueError) as cause:
+            raise ConfigurationError(f"cannot listen on {listen}: {cause}") from cause
+        yield address
 
 
 @contextlib.contextmanager
 def _servicers(service: str | None, store: str, data: Path | None) -> Iterator[AddServicers]:
     """Gives the callable that adds a user's servicers, or the example's."""
     if service is not None:
-        yield _load(service)
+        yield load_servicers(service)
         return
     with contextlib.ExitStack() as stack:
         folder = data or _default_data(store) or Path(stack.enter_context(_temporary()))
         yield example_fleet(folder)
-
-
-def _load(service: str) -> AddServicers:
-    """Returns the callable that ``MODULE:ATTRIBUTE`` names, of a module in this folder, too."""
-    module_name, separator, attribute = service.partition(":")
-    if not (module_name and separator and attribute):
-        raise ConfigurationError(f"{service!r} is not of the form MODULE:ATTRIBUTE")
-    sys.path.insert(0, os.getcwd())
-    try:
-        found: Any = importlib.import_module(module_name)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except (ModuleNotFoundError, AttributeError) as cause:
-        raise ConfigurationError(f"{service}: {cause}") from cause
-    if not callable(found):
-        raise ConfigurationError(
-            f"{service} is {found!r}; give a callable (server) -> None that adds servicers"
-        )
-    add: AddServicers = found
-    return add
 
 
 def _default_data(store: str) -> Path | None:
@@ -191,7 +245,12 @@ def _temporary() -> tempfile.TemporaryDirectory[str]:
 
 @contextlib.asynccontextmanager
 async def _serving_http(
-    operations: lro_grpc.Operations, address: str, trusted_proxies: Collection[str], **options: Any
+    operations: lro_grpc.Operations,
+    address: str,
+    trusted_proxies: Collection[str],
+    *,
+    shares_port: bool,
+    **options: Any,
 ) -> AsyncIterator[int | None]:
     """Serves the operations over HTTP too, and gives the port; None without an address.
 
@@ -199,6 +258,7 @@ async def _serving_http(
         operations: The operations.
         address: ``HOST:PORT``; empty for none.
         trusted_proxies: As of ``listening``.
+        shares_port: Likewise.
         **options: Of the gateway.
     """
     if not address:
@@ -211,9 +271,10 @@ async def _serving_http(
         raise ConfigurationError(
             f"--http needs {cause.name}: pip install 'lro-grpc[http]'"
         ) from cause
-    warn_if_open(address, "HTTP", is_authenticated=False)
     app = gateway(operations, **options)
-    async with listening(app, address, trusted_proxies=trusted_proxies) as port:
+    async with listening(
+        app, address, trusted_proxies=trusted_proxies, shares_port=shares_port
+    ) as port:
         yield port
 
 

@@ -618,3 +618,30 @@ def test_a_certificate_that_grpc_does_not_take_is_wrong_usage(tmp_path: Path) ->
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1].startswith("lro: gRPC does not take the certificate")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("store", ["memory:", "sqlite:///operations.db"])
+def test_workers_need_a_store_that_they_can_share(tmp_path: Path, store: str) -> None:
+    command = ("serve", "--listen", "127.0.0.1:0", "--store", store, "--workers", "2")
+    done = run(*command, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "lro: --workers above 1 needs a store that processes share, and"
+        f" {store} belongs to one process alone; give --store postgresql://…\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_worker_is_a_server_as_without_the_option(tmp_path: Path) -> None:
+    with serving("--workers", "1", cwd=tmp_path) as served:
+        assert served.banner[2].split() == ["recovered", "0"]
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(timeout=20) == 0
+
+
+@pytest.mark.parametrize("workers", ["0", "-1", "257", "many", "1.5"])
+def test_a_number_of_workers_that_cannot_be_is_wrong_usage(tmp_path: Path, workers: str) -> None:
+    done = run("serve", "--listen", "127.0.0.1:0", "--workers", workers, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Invalid value for '--workers'" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,331 @@
+"""Supervises worker processes: starts them, restarts one that dies, drains all.
+
+The supervisor serves nothing and knows no store: a worker that dies takes nothing of it along. Each
+worker is a process begun anew, never a fork, for gRPC does not outlive one.
+
+**The lifeline** ties the two together: a pair of connected sockets, one end each. The worker writes
+a byte once it serves. It reads only that the other end is closed, which the kernel does for a
+supervisor that is killed, too: then the worker drains by itself (:mod:`lro_grpc._cli.lifeline`).
+
+**The first worker starts alone.** What keeps it from starting would keep them all, and no restart
+mends it: it ends the supervisor, as it ends a server without one. From the moment it serves, a
+worker that dies is started again after a pause, until it has died too often in too short a time.
+
+**A signal** is passed on to all workers, each of which drains, and so is any further one. They are
+in sessions of their own, so that Ctrl-C, which a terminal sends to all of the supervisor's, reaches
+each of them once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import socket
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import BinaryIO, TextIO
+
+from lro_grpc._runtime.threads import run_in_thread, start_thread
+from lro_grpc._server.signals import on_signals
+
+MOST_WORKERS = 256
+"""The most workers of one supervisor."""
+
+_MOST_DEATHS = 5
+_DEATHS_SECONDS = 30.0
+"""A worker that dies so often in this time is not started again."""
+
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 5.0
+
+_REMEMBERED_DEATHS = 8
+"""With so many in a row the pause is the longest."""
+
+_LAST_LINES = 10
+"""Lines of a worker's output that are repeated when it is given up."""
+
+_MOST_OF_A_LINE = 1 << 16
+"""Bytes; a longer line is passed on in pieces."""
+
+_OUTPUT_SECONDS = 1.0
+"""How long the last output of a worker is waited for: a child of its own may keep it open."""
+
+_turns: dict[tuple[int, int], threading.Lock] = {}
+"""By the file that is written to: the turn of the thread that writes, lest lines mix.
+
+Only threads write the supervisor's output, for its reader may be slow, or have stopped. Then the
+workers wait to write; the supervisor must not.
+"""
+
+
+class WorkerDiedError(Exception):
+    """A worker has died, and is not started again.
+
+    Attributes:
+        exit_code: The exit code that its supervisor is to end with: that of a first worker that
+            could not start, as it would have been without a supervisor; else 1.
+    """
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def pause_before_restart(deaths: Sequence[float]) -> float | None:
+    """Returns how long a worker that has died is left alone; None if it is not started again.
+
+    Each death that comes soon after the one before doubles the pause.
+
+    Args:
+        deaths: The times of its latest deaths in seconds, this one at the end.
+    """
+    if len(deaths) >= _MOST_DEATHS and deaths[-1] - deaths[-_MOST_DEATHS] <= _DEATHS_SECONDS:
+        return None
+    pause = _FIRST_PAUSE
+    for former, death in reversed([*itertools.pairwise(deaths)]):
+        if death - former > _DEATHS_SECONDS:
+            break
+        pause *= 2
+    return min(pause, _LONGEST_PAUSE)
+
+
+async def supervise(
+    command: Callable[[int], Sequence[str]],
+    count: int,
+    *,
+    ready: Callable[[], object],
+    stop_seconds: float,
+) -> None:
+    """Runs workers until a signal comes, and drains them.
+
+    Args:
+        command: Makes the command of a worker, and is given the file descriptor of its lifeline.
+        count: The number of workers.
+        ready: Is called once all of them serve for the first time.
+        stop_seconds: The time that they are given to drain before they are killed.
+
+    Raises:
+        WorkerDiedError: If one of them cannot start, or dies again and again.
+        OSError: If this machine can begin no process.
+    """
+    await _Supervisor(command, count, ready, stop_seconds).run()
+
+
+class _Supervisor:
+    """See :func:`supervise`."""
+
+    def __init__(
+        self,
+        command: Callable[[int], Sequence[str]],
+        count: int,
+        ready: Callable[[], object],
+        stop_seconds: float,
+    ) -> None:
+        self._workers = [_Worker(number, command) for number in range(1, count + 1)]
+        self._ready = ready
+        self._stop_seconds = stop_seconds
+        self._not_ready = {worker.number for worker in self._workers}
+        self._keeping: list[asyncio.Task[None]] = []
+        self._failure: BaseException | None = None
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        with on_signals(self._stop, asyncio.get_running_loop()):
+            self._begin(self._workers[:1])
+            await self._stopping.wait()
+            _, late = await asyncio.wait(self._keeping, timeout=self._stop_seconds)
+            if late:
+                self._kill_all()
+                await asyncio.wait(late)
+        if self._failure is not None:
+            raise self._failure
+
+    @property
+    def _has_served(self) -> bool:
+        """Whether any worker has served yet."""
+        return len(self._not_ready) < len(self._workers)
+
+    def _stop(self) -> None:
+        """Asks all workers to drain; when asked again, to hurry."""
+        self._stopping.set()
+        for worker in self._workers:
+            worker.send(signal.SIGTERM)
+
+    def _kill_all(self) -> None:
+        killed = [str(one.number) for one in self._workers if one.send(signal.SIGKILL)]
+        self._failure = self._failure or WorkerDiedError(
+            f"not drained after {self._stop_seconds:g} s, and killed: worker {', '.join(killed)}"
+        )
+
+    def _begin(self, workers: Iterable[_Worker]) -> None:
+        for worker in workers:
+            task = asyncio.create_task(self._keep_running(worker))
+            task.add_done_callback(self._on_kept)
+            self._keeping.append(task)
+
+    def _on_kept(self, task: asyncio.Task[None]) -> None:
+        """Stops all when one worker is given up."""
+        failure = None if task.cancelled() else task.exception()
+        if failure is not None and not self._stopping.is_set():
+            self._failure = failure
+            self._stop()
+
+    async def _keep_running(self, worker: _Worker) -> None:
+        deaths: deque[float] = deque(maxlen=_REMEMBERED_DEATHS)
+        while not self._stopping.is_set():
+            exit_code = await worker.run(partial(self._on_ready, worker), self._stopping)
+            if self._stopping.is_set():
+                return
+            how = f"worker {worker.number} has ended with {_named(exit_code)}"
+            deaths.append(asyncio.get_running_loop().time())
+            pause = pause_before_restart(deaths)
+            if not self._has_served:
+                raise WorkerDiedError(f"{how} before it served{worker.last}", max(exit_code, 1))
+            if pause is None:
+                raise WorkerDiedError(
+                    f"{how}, as it has {_MOST_DEATHS} times within {_DEATHS_SECONDS:g} s"
+                    f"{worker.last}"
+                )
+            _say_soon(sys.stderr, partial(_log, f"{how}; it is started again in {pause:.1f} s"))
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
+
+    def _on_ready(self, worker: _Worker) -> None:
+        if not self._has_served:
+            self._begin(self._workers[1:])
+        if worker.number in self._not_ready:
+            self._not_ready.remove(worker.number)
+            if not self._not_ready:
+                _say_soon(sys.stdout, self._ready)
+
+
+class _Worker:
+    """One place among the workers, and the process that has it at present."""
+
+    def __init__(self, number: int, command: Callable[[int], Sequence[str]]) -> None:
+        self.number = number
+        self._command = command
+        self._process: asyncio.subprocess.Process | None = None
+        self._last: deque[str] = deque(maxlen=_LAST_LINES)
+
+    @property
+    def last(self) -> str:
+        """The end of a sentence: what it has said last."""
+        lines = "".join(f"\n    {line}" for line in self._last)
+        return f"; its last lines:{lines}" if lines else ", without a word"
+
+    def send(self, number: signal.Signals) -> bool:
+        """Sends a signal to its process; returns False if it has none."""
+        if self._process is None or self._process.returncode is not None:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+        return True
+
+    async def run(self, on_ready: Callable[[], object], stopping: asyncio.Event) -> int:
+        """Runs a process to its end, and returns its exit code."""
+        self._last.clear()
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs, _Output(self.number, self._last) as output:
+                descriptor = theirs.fileno()
+                self._process = await asyncio.create_subprocess_exec(
+                    *self._command(descriptor),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output.stdout,
+                    stderr=output.stderr,
+                    pass_fds=[descriptor],
+                    start_new_session=True,
+                )
+            if stopping.is_set():
+                self.send(signal.SIGTERM)  # the one that all were sent has come too early
+            hearing = asyncio.create_task(_hear(ours, on_ready))
+            exit_code = await self._process.wait()
+            hearing.cancel()
+            await asyncio.wait([hearing])
+        await output.end()
+        return exit_code
+
+
+async def _hear(lifeline: socket.socket, on_ready: Callable[[], object]) -> None:
+    """Waits until the worker says that it serves; it says nothing if it dies first."""
+    lifeline.setblocking(False)
+    with contextlib.suppress(ConnectionError):
+        if await asyncio.get_running_loop().sock_recv(lifeline, 1):
+            on_ready()
+
+
+class _Output:
+    """The output of a process: passed on line by line, with the worker's number in front."""
+
+    def __init__(self, number: int, last: deque[str]) -> None:
+        self._prefix = f"[{number}] ".encode()
+        self._last = last
+        self._passing_on: list[asyncio.Task[None]] = []
+        self.stdout = self._pipe_to(sys.stdout.fileno())
+        self.stderr = self._pipe_to(sys.stderr.fileno())
+
+    def __enter__(self) -> _Output:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes this process's copies of the ends that the worker writes to."""
+        os.close(self.stdout)
+        os.close(self.stderr)
+
+    async def end(self) -> None:
+        """Waits until all has been passed on, but not for ever."""
+        await asyncio.wait(self._passing_on, timeout=_OUTPUT_SECONDS)
+
+    def _pipe_to(self, sink: int) -> int:
+        source, end = os.pipe()
+        passing_on = run_in_thread("lro-output", self._pass_on, os.fdopen(source, "rb"), sink)
+        self._passing_on.append(asyncio.create_task(passing_on))
+        return end
+
+    def _pass_on(self, source: BinaryIO, sink: int) -> None:
+        turn = _turn_at(sink)
+        with source:
+            while line := source.readline(_MOST_OF_A_LINE):
+                line = line.removesuffix(b"\n")
+                self._last.append(line.decode(errors="backslashreplace"))
+                prefix = b"" if line.startswith(b"{") else self._prefix  # JSON stays as it is
+                with turn, contextlib.suppress(OSError):  # nobody may read it any more
+                    _write_all(sink, prefix + line + b"\n")
+
+
+def _write_all(sink: int, text: bytes) -> None:
+    while text:
+        text = text[os.write(sink, text) :]
+
+
+def _named(exit_code: int) -> str:
+    with contextlib.suppress(ValueError):
+        if exit_code < 0:
+            return signal.Signals(-exit_code).name
+    return f"exit code {exit_code}"
+
+
+def _turn_at(sink: int) -> threading.Lock:
+    file = os.fstat(sink)
+    return _turns.setdefault((file.st_dev, file.st_ino), threading.Lock())
+
+
+def _say_soon(sink: TextIO, say: Callable[[], object]) -> None:
+    """Calls a function that writes to the supervisor's own output."""
+
+    def in_turn() -> None:
+        with _turn_at(sink.fileno()):
+            say()
+
+    start_thread("lro-say", in_turn)
+
+
+def _log(message: str) -> None:
+    print(f"lro: {message}", file=sys.stderr, flush=True)

@@ -1,0 +1,250 @@
+"""The supervisor of worker processes, as a real process with real workers."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import pytest
+import supervisor_process
+
+from lro_grpc._cli.workers import pause_before_restart
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DRAINS = "signal.signal(signal.SIGTERM, lambda *_: sys.exit()); serve()"
+STAYS = "signal.signal(signal.SIGTERM, signal.SIG_IGN); serve()"
+ENOUGH_SECONDS = 60.0
+
+
+class Supervisor:
+    """A supervisor that runs, and what it has said."""
+
+    def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self.process = process
+        self.stdout: IO[str] = process.stdout
+        self.stderr: IO[str] = process.stderr
+        self.pids: dict[int, list[int]] = {}
+        """The processes that each worker has been."""
+        self.lines: list[str] = []
+        self._folder = folder
+
+    def read_until(self, wanted: str) -> str:
+        """Reads its output up to a line that matches, and returns that."""
+        for line in self.stdout:
+            self.lines.append(line.rstrip("\n"))
+            if started := re.fullmatch(r"\[(\d+)\] (\d+)\n", line):
+                self.pids.setdefault(int(started[1]), []).append(int(started[2]))
+            if re.fullmatch(wanted, line.rstrip("\n")):
+                return line
+        raise AssertionError(f"no {wanted} in {self.lines}; {self.stderr.read()}")
+
+    def end(self) -> tuple[int, str]:
+        """Waits until it has ended; returns its exit code, and what it has logged."""
+        self.lines += self.stdout.read().splitlines()
+        logged = self.stderr.read()
+        return self.process.wait(ENOUGH_SECONDS), logged
+
+    def await_end_of(self, pid: int) -> None:
+        """Waits until a worker is no more."""
+        with open(self._folder / str(pid)) as alive:
+            fcntl.flock(alive, fcntl.LOCK_EX)
+
+
+@contextlib.contextmanager
+def supervising(
+    folder: Path, code: str, *, count: int = 3, stop_seconds: float = ENOUGH_SECONDS
+) -> Iterator[Supervisor]:
+    """Runs a supervisor in a process group of its own, as a terminal would."""
+    script = supervisor_process.__file__
+    with subprocess.Popen(
+        [sys.executable, script, str(count), str(stop_seconds), str(folder), code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield Supervisor(process, folder)
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_all_workers(tmp_path: Path, number: signal.Signals) -> None:
+    with supervising(tmp_path, DRAINS) as supervisor:
+        supervisor.read_until("ready")
+        assert {worker: len(pids) for worker, pids in supervisor.pids.items()} == {1: 1, 2: 1, 3: 1}
+        supervisor.process.send_signal(number)
+        assert supervisor.end() == (0, "")
+        for (pid,) in supervisor.pids.values():
+            supervisor.await_end_of(pid)
+
+
+def test_a_signal_before_all_serve_ends_those_that_there_are(tmp_path: Path) -> None:
+    code = f"is_first() or time.sleep(1000); {DRAINS}"
+    with supervising(tmp_path, code) as supervisor:
+        for number in (1, 2, 3):
+            if number not in supervisor.pids:
+                supervisor.read_until(rf"\[{number}\] \d+")
+        supervisor.process.terminate()
+        assert supervisor.end() == (0, "")
+        assert "ready" not in supervisor.lines
+
+
+def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
+    with supervising(tmp_path, DRAINS) as supervisor:
+        supervisor.read_until("ready")
+        for _ in range(2):
+            os.kill(supervisor.pids[2][-1], signal.SIGKILL)
+            supervisor.read_until(r"\[2\] \d+")
+        supervisor.process.terminate()
+        exit_code, logged = supervisor.end()
+        assert exit_code == 0
+        assert re.findall(r"^lro: worker 2 has ended with SIGKILL; .*", logged, re.MULTILINE) == [
+            "lro: worker 2 has ended with SIGKILL; it is started again in 0.1 s",
+            "lro: worker 2 has ended with SIGKILL; it is started again in 0.2 s",
+        ]
+        assert {worker: len(pids) for worker, pids in supervisor.pids.items()} == {1: 1, 2: 3, 3: 1}
+        assert supervisor.lines.count("ready") == 1
+
+
+def test_a_worker_that_dies_again_and_again_ends_all(tmp_path: Path) -> None:
+    code = f"is_first() or sys.exit('the disk is full'); {DRAINS}"
+    with supervising(tmp_path, code, count=2) as supervisor:
+        exit_code, logged = supervisor.end()
+        assert exit_code == 1
+        assert logged.count("[2] the disk is full\n") == 5
+        pid = supervisor.lines[-1].removeprefix("[2] ")
+        *_, sentence, one, other = logged.splitlines()
+        assert sentence == (
+            "worker 2 has ended with exit code 1, as it has 5 times within 30 s; its last lines:"
+        )
+        assert sorted([one, other]) == sorted([f"    {pid}", "    the disk is full"])
+        supervisor.await_end_of(int(supervisor.lines[0].removeprefix("[1] ")))
+
+
+@pytest.mark.parametrize(("given", "expected"), [("2", 2), ("'no such table'", 1)])
+def test_what_keeps_the_first_from_serving_ends_all_at_once(
+    tmp_path: Path, given: str, expected: int
+) -> None:
+    with supervising(tmp_path, f"sys.exit({given})") as supervisor:
+        exit_code, logged = supervisor.end()
+        assert exit_code == expected
+        assert f"worker 1 has ended with exit code {expected} before it served" in logged
+        assert len(supervisor.lines) == 1
+
+
+def test_a_worker_that_does_not_drain_is_killed(tmp_path: Path) -> None:
+    with supervising(tmp_path, STAYS, count=2, stop_seconds=0.2) as supervisor:
+        supervisor.read_until("ready")
+        supervisor.process.terminate()
+        exit_code, logged = supervisor.end()
+        assert exit_code == 1
+        assert logged == "not drained after 0.2 s, and killed: worker 1, 2\n"
+        for (pid,) in supervisor.pids.values():
+            supervisor.await_end_of(pid)
+
+
+@pytest.mark.parametrize("code", [DRAINS, STAYS], ids=["drains", "does not"])
+def test_no_worker_outlives_a_supervisor_that_is_killed(tmp_path: Path, code: str) -> None:
+    with supervising(tmp_path, code, stop_seconds=0.2) as supervisor:
+        supervisor.read_until("ready")
+        supervisor.process.kill()
+        for (pid,) in supervisor.pids.values():
+            supervisor.await_end_of(pid)
+
+
+COUNTS = """
+number = 0
+def count(*_):
+    global number
+    number += 1
+    print("signal", number, flush=True)
+    if number == 2:
+        sys.exit()
+signal.signal(signal.SIGTERM, count)
+signal.signal(signal.SIGINT, count)
+serve()
+"""
+
+
+def test_each_signal_reaches_each_worker_once_and_a_second_one_hurries_them(tmp_path: Path) -> None:
+    """As of Ctrl-C, which a terminal sends to all processes of a group."""
+    with supervising(tmp_path, COUNTS, count=2) as supervisor:
+        supervisor.read_until("ready")
+        for number in (1, 2):
+            os.killpg(supervisor.process.pid, signal.SIGINT)
+            for _ in range(2):
+                supervisor.read_until(rf"\[\d\] signal {number}")
+        assert supervisor.end() == (0, "")
+        assert len(supervisor.lines) == 2 + 1 + 4
+
+
+def test_output_is_passed_on_with_the_number_of_the_worker_or_as_json(tmp_path: Path) -> None:
+    code = f"""
+print("plain")
+print('{{"json": 1}}')
+print("x" * 100_000)
+print("a warning", file=sys.stderr)
+{DRAINS}
+"""
+    with supervising(tmp_path, code, count=1) as supervisor:
+        supervisor.read_until("ready")
+        supervisor.process.terminate()
+        assert supervisor.end() == (0, "[1] a warning\n")
+        _, *lines = supervisor.lines
+        lines.remove("ready")
+        assert lines == [
+            "[1] plain",
+            '{"json": 1}',
+            "[1] " + "x" * 65536,
+            "[1] " + "x" * (100_000 - 65536),
+        ]
+
+
+def test_a_reader_that_has_stopped_keeps_no_supervisor_from_its_drain(tmp_path: Path) -> None:
+    code = """
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+lifeline.ready()
+while True:
+    os.write(2, b"x" * 1000 + b"\\n")
+"""
+    with supervising(tmp_path, code, count=2) as supervisor:
+        supervisor.read_until("ready")
+        supervisor.process.terminate()
+        assert supervisor.process.wait(ENOUGH_SECONDS) == 0  # nobody has read its stderr
+
+
+def test_pauses_grow_with_each_death_up_to_five_seconds() -> None:
+    apart = [n * 29.0 for n in range(9)]  # too far from each other for it to be given up
+    pauses = [pause_before_restart(apart[: n + 1]) for n in range(9)]
+    assert pauses == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 5])
+
+
+def test_a_life_that_was_long_makes_the_pause_short_again() -> None:
+    assert pause_before_restart([0, 1, 2, 40]) == pytest.approx(0.1)
+    assert pause_before_restart([0, 1, 2, 40, 41]) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("last", "given_up"), [(30.0, True), (30.1, False)])
+def test_the_fifth_death_within_half_a_minute_is_the_last(last: float, given_up: bool) -> None:
+    assert (pause_before_restart([0, 1, 2, 3, last]) is None) == given_up
+    assert (pause_before_restart([-100, 0, 1, 2, 3, last]) is None) == given_up
+
+
+@pytest.mark.parametrize("module", ["workers", "lifeline", "shared_port"])
+def test_what_a_supervisor_is_made_of_loads_no_grpc(module: str) -> None:
+    code = f"import lro_grpc._cli.{module}, sys; sys.exit('grpc' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=ENOUGH_SECONDS).returncode == 0
