@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,11 @@ def anchors(page: Path) -> set[str]:
 
 def ids(page: Path) -> str:
     return str(page.relative_to(ROOT))
+
+
+def test_the_tables_are_those_that_the_generator_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["generate.py", "--check"])
+    assert runpy.run_path(str(ROOT / "docs" / "generate.py"))["main"]() == 0
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
