@@ -808,6 +808,11 @@ def test_each_dialect_has_the_name_of_its_module() -> None:
     assert shown["alloydb"] == batch
 
 
+def test_what_an_operation_without_metadata_does_not_say_is_unset() -> None:
+    bare = OperationView.of_operation(operations_pb2.Operation(name="operations/x"))
+    assert bare == OperationView(name="operations/x", state=bare.state)
+
+
 def test_there_is_no_dialect_of_another_name() -> None:
     with pytest.raises(
         InvalidArgumentError, match="expected one of longrunning, alloydb"

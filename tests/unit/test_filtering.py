@@ -280,11 +280,12 @@ def test_a_wildcard_is_any_text(text, value):
 
 @pytest.mark.parametrize(
     ("text", "value", "expected"),
-    [("STRASSE", "strasse", True), ("É", "é", False), ("k", "\N{KELVIN SIGN}", False)],
+    [("STRASSE", "strasse", True), ("É", "é", False), ("k", "\N{KELVIN SIGN}", False)]
+    + [(chr(ord("A") - 1), chr(ord("a") - 1), False), (chr(ord("Z") + 1), chr(ord("z") + 1), False)],
 )
 def test_the_case_of_a_to_z_alone_does_not_matter(text, value, expected):
-    assert matches(f"target:{text}", target=value) is expected
-    assert matches(text, target=value) is expected
+    assert matches(f'target:"{text}"', target=value) is expected
+    assert matches(f'"{text}"', target=value) is expected
 
 
 # A value alone (S16).
@@ -306,6 +307,8 @@ def test_a_value_alone_is_looked_for_nowhere_else(column):
 def test_values_side_by_side_must_all_be_found():
     assert matches("new york OR york", target="New", status_detail="york")
     assert not matches("new york", target="New")
+    assert not matches('new "york"', target="New")
+    assert matches('"new" "york"', target="New", status_detail="york")
     assert matches('-"new"', target="old")
 
 

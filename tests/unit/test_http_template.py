@@ -71,8 +71,9 @@ def test_no_match(template, path):
 @pytest.mark.parametrize("template", ["/v1/{a}", "/v1/{a=**}", "/v1/{a=x/*}"])
 def test_a_value_that_is_not_percent_encoded_text(template, value):
     path = "/v1/x/" if "x" in template else "/v1/"
-    with pytest.raises(MalformedRequestError, match="percent-encoded UTF-8"):
+    with pytest.raises(MalformedRequestError, match="percent-encoded UTF-8") as caught:
         Template(template).match(path + value)
+    assert caught.value.metadata == {"value": ("x/" if template == "/v1/{a=x/*}" else "") + value}
 
 
 @pytest.mark.parametrize(
