@@ -1,4 +1,4 @@
-"""Settings of all tests: temporary files, signals, no time limit of an example; PostgreSQL."""
+"""Settings of all tests: files, signals, no time limit of an example, random order; PostgreSQL."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 from postgres_server import PostgresServer, new_schema, programs
+from random_order.config import Config as RandomOrder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,16 @@ def pytest_configure(config: pytest.Config) -> None:
     _heed_interrupts()
     if "TMPDIR" not in os.environ and not config.getoption("basetemp") and _has_room(MEMORY):
         _keep_files_in(MEMORY)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Says at the end how to repeat a random order, for ``-q`` leaves it out at the beginning."""
+    order = RandomOrder(config)
+    if order.is_enabled:
+        again = f"--random-order-bucket={order.bucket_type} --random-order-seed={order.seed}"
+        terminalreporter.write_line(f"The same order again: {again}")
 
 
 def _heed_interrupts() -> None:
