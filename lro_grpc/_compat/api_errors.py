@@ -130,17 +130,23 @@ def _code(error: exceptions.GoogleAPICallError) -> Code:
 def _refusal(error: BaseException) -> Any:
     """Returns the HTTP response, sync or async, by which a server refused the call; else None.
 
-    google-api-core makes an error of a response only if its body is what Google's servers send, and
-    otherwise stumbles over the body. The response is then in the frame where it did.
+    google-api-core makes an error of a response only if its body is what Google's servers send. It
+    stumbles over any other body, and then its exception says nothing of the response. But the
+    frames where it stumbled have it still, whatever they call it.
     """
     if isinstance(error, exceptions.GoogleAPICallError):
         return error.response if hasattr(error.response, "headers") else None
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        response = frame.f_locals.get("response")
-        status = getattr(response, "status_code", None)
-        if isinstance(status, int) and status >= _FIRST_REFUSAL:
-            return response
+        for value in frame.f_locals.values():
+            if _refuses(value):
+                return value
     return None
+
+
+def _refuses(value: Any) -> bool:
+    """Whether a value is an HTTP response, of any library, that refuses a call."""
+    status = getattr(value, "status_code", None)
+    return isinstance(status, int) and status >= _FIRST_REFUSAL and hasattr(value, "headers")
 
 
 def _breaks_off(error: BaseException) -> bool:

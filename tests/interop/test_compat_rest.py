@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import email.utils
 import http.server
 import json
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from fleet import Instance
+from google.api_core import __version__ as api_core_version
 from google.api_core import exceptions, operation, operation_async, operations_v1
 from google.auth.credentials import AnonymousCredentials
 from google.longrunning import operations_pb2
@@ -22,9 +24,10 @@ from google.rpc import error_details_pb2
 
 import lro_grpc
 from lro_grpc import Code, compat
+from lro_grpc._compat.api_errors import from_api_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 NAME = "projects/p/operations/1"
 QUICK = lro_grpc.Backoff(initial=timedelta(milliseconds=10), maximum=timedelta(milliseconds=50))
@@ -107,6 +110,19 @@ def client(server: Server) -> Iterator[Any]:
     )
     yield operations_v1.AbstractOperationsClient(transport=transport)
     transport._session.close()  # neither it nor the client has a close
+
+
+@contextlib.asynccontextmanager
+async def asyncio_client(server: Server) -> AsyncIterator[Any]:
+    auth = pytest.importorskip("google.auth.aio.credentials")
+    pytest.importorskip("aiohttp")
+    transport = operations_v1.AsyncOperationsRestTransport(
+        host=f"http://127.0.0.1:{server.server_port}", credentials=auth.AnonymousCredentials()
+    )
+    try:
+        yield operations_v1.AsyncOperationsRestClient(transport=transport)
+    finally:
+        await transport._session.close()
 
 
 @pytest.fixture
@@ -234,6 +250,27 @@ def test_retry_after_is_in_the_details_of_the_error(
     assert 20 < info.retry_delay.seconds <= 30
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_google_api_core_has_the_response_in_hand_where_it_stumbles_over_a_body(
+    server: Server, client: Any, is_async: bool
+) -> None:
+    async def get() -> None:
+        async with asyncio_client(server) as one:
+            await one.get_operation(NAME)
+
+    server.will_answer(429, {"error": "slow down"}, Retry_After="30")
+    try:
+        asyncio.run(get()) if is_async else client.get_operation(NAME)
+    except Exception as raised:
+        error = from_api_error(raised)
+    found = (error.code, [type(detail) for detail in error.details])
+    assert found == (Code.RESOURCE_EXHAUSTED, [error_details_pb2.RetryInfo]), (
+        f"google-api-core {api_core_version} raises {error.__cause__!r} for a response with status"
+        " 429, and no frame of the traceback has the response: find another way to it in"
+        " lro_grpc/_compat/api_errors.py"
+    )
+
+
 def test_a_wait_outlives_the_codes_of_its_retry(server: Server, client: Any) -> None:
     started = operations_pb2.Operation(name=NAME)
     retry = lro_grpc.Retry(codes={Code.INTERNAL})
@@ -250,8 +287,6 @@ def test_a_wait_outlives_the_codes_of_its_retry(server: Server, client: Any) -> 
 def test_the_asyncio_client_goes_on_after_the_same_answers(
     server: Server, length: int | None
 ) -> None:
-    auth = pytest.importorskip("google.auth.aio.credentials")
-    pytest.importorskip("aiohttp")
     server.will_answer(503, {"error": "overloaded"})
     server.will_answer(503, "<html>Service Unavailable</html>")
     server.will_break_off(f'{{"name": "{NAME}", "done": fal', length=length)
@@ -259,18 +294,10 @@ def test_the_asyncio_client_goes_on_after_the_same_answers(
     server.will_end()
 
     async def result() -> Any:
-        transport = operations_v1.AsyncOperationsRestTransport(
-            host=f"http://127.0.0.1:{server.server_port}", credentials=auth.AnonymousCredentials()
-        )
-        client = operations_v1.AsyncOperationsRestClient(transport=transport)
         started = operations_pb2.Operation(name=NAME)
-        future = compat.async_future(
-            operation_async.from_gapic(started, client, Instance), backoff=QUICK
-        )
-        try:
-            return await future.result()
-        finally:
-            await transport._session.close()
+        async with asyncio_client(server) as client:
+            google = operation_async.from_gapic(started, client, Instance)
+            return await compat.async_future(google, backoff=QUICK).result()
 
     assert asyncio.run(result()) == Instance(name="i")
     assert len(server.requests) == 5
