@@ -55,7 +55,8 @@ def decoded(payload: str) -> Notice | None:
 
 def hash_of(text: str) -> str:
     """Returns the hash that stands for a text in notices."""
-    return hashlib.blake2b(text.encode(), digest_size=_HASH_LENGTH // 2).hexdigest()
+    octets = text.encode("utf-8", "surrogatepass")  # whoever follows it may have made it up
+    return hashlib.blake2b(octets, digest_size=_HASH_LENGTH // 2).hexdigest()
 
 
 def channel_of(schema: str) -> str:

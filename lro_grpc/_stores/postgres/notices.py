@@ -34,6 +34,7 @@ import logging
 import math
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from lro_grpc._errors import UnavailableError
@@ -65,8 +66,8 @@ _LONGEST_SECONDS = 60.0
 _LAST_SECONDS = 1.0
 """The time in which the last notice may be sent when the store is closed."""
 
-_MOST_READ = 500
-"""The most operations in one read, so that to take in its rows does not hold up the event loop."""
+_MOST_READ = 100
+"""The most operations in one read: their records may have megabytes each."""
 
 
 class Connection(Protocol):
@@ -112,6 +113,7 @@ class Notices:
         self._read = read
         self._listens = listens
         self._ping = ping
+        self._connection: Connection | None = None
         self._unheard = 0
         """The pings since this process last heard itself."""
         self._followers = Followers()
@@ -175,13 +177,15 @@ class Notices:
 
     async def _hold_connection(self) -> None:
         """Notifies and listens on one connection, until it fails."""
-        connection = await self._connect()
+        connection = self._connection = await self._connect()
         try:
             if self._listens:
-                listening = connection.add_listener(self._channel, self._on_notice)
+                on_notice = partial(self._on_notice, connection)
+                listening = connection.add_listener(self._channel, on_notice)
                 await asyncio.wait_for(listening, _CALL_SECONDS)
             await self._notify(connection)
         finally:
+            self._connection = None
             self.is_deaf = True
             self._look.set()
             connection.terminate()
@@ -212,12 +216,15 @@ class Notices:
             )
         self._unheard += 1
 
-    def _on_notice(self, _connection: object, _pid: int, _channel: str, payload: str) -> None:
+    def _on_notice(
+        self, heard_on: Connection, _connection: object, _pid: int, _channel: str, payload: str
+    ) -> None:
         notice = decoded(payload)
         if notice is None:
             self._meet_stranger(payload)
         elif notice.sender == self._me:
-            self._hear_oneself()
+            if heard_on is self._connection:  # and not late, of one that was lost
+                self._hear_oneself()
         else:
             self._looks_at_all = self._looks_at_all or notice.everything
             self._to_read.update(dict.fromkeys(self._followers.names_of(notice.names)))

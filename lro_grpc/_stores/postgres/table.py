@@ -14,7 +14,7 @@ from lro_grpc._errors import OperationDamagedError
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.damage import Damage
 from lro_grpc._stores.postgres.changes_in_hand import Change, is_gone
-from lro_grpc._stores.postgres.connections import DamagedPageError, Row
+from lro_grpc._stores.postgres.connections import DamagedPageError, RefusedError, Row
 from lro_grpc._stores.postgres.rows import (
     Known,
     arrays_of,
@@ -176,12 +176,19 @@ class Table:
     async def changed_since(
         self, on: Fetching, versions: Mapping[str, int]
     ) -> Mapping[str, Known | None]:
-        """Returns those of some operations whose version is another one; None if one is gone."""
-        rows = await on.fetch(self.statements.changed, list(versions), list(versions.values()))
-        changed: dict[str, Known | None] = {}
-        for name, *row in rows:
-            changed[name] = known_from(row) if row[0] else None
-        return changed
+        """Returns those of some operations whose version is another one; None if one is gone.
+
+        One that cannot be read is left out: whoever reads it learns why.
+        """
+        names = {text_of(name): name for name in versions}
+        try:
+            rows = await on.fetch(self.statements.changed, [*names], [*versions.values()])
+        except RefusedError:
+            changed: dict[str, Known | None] = {}
+            for name, version in versions.items() if len(versions) > 1 else ():
+                changed.update(await self.changed_since(on, {name: version}))
+            return changed
+        return {names[name]: known_from(row) if row[0] else None for name, *row in rows}
 
 
 def _portions(items: Sequence[T], most: int) -> Iterator[Sequence[T]]:

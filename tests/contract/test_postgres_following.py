@@ -1,0 +1,127 @@
+"""A Postgres store tells of what others make of operations, whether it hears them or not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+from postgres_server import with_options
+from transaction_pooler import TransactionPooler
+
+from lro_grpc._operation import publication
+from lro_grpc._operation.events import Cancel, Delete
+from lro_grpc._stores.postgres.store import PostgresStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from lro_grpc.stores import Record
+
+PATIENCE_SECONDS = 60.0
+
+NO_NAMES = [
+    "",
+    "operations/\0",
+    "operations/\1",
+    "operations/\ud800",
+    "operations/" + "x" * 100_000,
+]
+"""No operation has one of them; the database cannot even have some."""
+
+
+@contextlib.asynccontextmanager
+async def two_stores(first: str, second: str) -> AsyncIterator[tuple[PostgresStore, PostgresStore]]:
+    stores = PostgresStore(first), PostgresStore(second)
+    async with contextlib.AsyncExitStack() as opened:
+        for store in stores:
+            await store.open()
+            opened.push_async_callback(store.close)
+        yield stores
+
+
+async def start(store: PostgresStore) -> Record:
+    return await store.create(
+        publication.create(
+            parent="",
+            operation_id="op-1",
+            method="/test.v1.Tests/Run",
+            request=b"",
+            metadata_type="lro.v1.OperationMetadata",
+            now=store.now(),
+        )
+    )
+
+
+async def until_done(store: PostgresStore, name: str) -> None:
+    """Returns when a follower is told that an operation is done."""
+    done = asyncio.Event()
+
+    def follower(record: Record | None) -> None:
+        if record is not None and record.done:
+            done.set()
+
+    end = store.follow(name, follower)
+    await asyncio.wait_for(done.wait(), PATIENCE_SECONDS)
+    end()
+
+
+@pytest.mark.parametrize("options", [{}, {"pgbouncer": "1"}])
+async def test_names_that_no_operation_has_keep_nothing_from_the_others(
+    postgres: str, options: dict[str, str]
+) -> None:
+    async with two_stores(with_options(postgres, **options), postgres) as (one, other):
+        name = (await start(other)).name
+        gone: set[str] = set()
+
+        def follow(no_name: str) -> None:
+            def follower(record: Record | None) -> None:
+                assert record is None
+                gone.add(no_name)
+
+            one.follow(no_name, follower)
+
+        for no_name in NO_NAMES:
+            follow(no_name)
+        waiting = asyncio.create_task(until_done(one, name))
+        await other.apply(name, Cancel())
+        await waiting
+        assert gone <= {*NO_NAMES}
+
+
+async def test_behind_a_pooler_a_store_is_heard_and_looks_by_itself(postgres: str) -> None:
+    """The pooler drops its LISTEN, and says nothing."""
+    parts = urlsplit(postgres)
+    with contextlib.closing(TransactionPooler(parts.port or 5432)) as pooler:
+        behind = parts._replace(netloc=f"postgres@127.0.0.1:{pooler.port}").geturl()
+        async with two_stores(with_options(behind, pgbouncer="1"), postgres) as (one, other):
+            for changing, following in ((one, other), (other, one)):
+                name = (await start(changing)).name
+                waiting = asyncio.create_task(until_done(following, name))
+                await changing.apply(name, Cancel())
+                await waiting
+                await changing.apply(name, Delete())
+
+
+async def test_a_store_behind_a_pooler_hears_on_a_connection_around_it(
+    postgres: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    parts = urlsplit(postgres)
+    around = parts._replace(query="").geturl()
+    with contextlib.closing(TransactionPooler(parts.port or 5432)) as pooler:
+        behind = parts._replace(netloc=f"postgres@127.0.0.1:{pooler.port}").geturl()
+        one = with_options(behind, pgbouncer="1", notices_url=around)
+        async with two_stores(one, one) as (following, changing):
+            name = (await start(changing)).name
+            waiting = asyncio.create_task(until_done(following, name))
+            await changing.apply(name, Cancel())
+            await waiting
+            for _ in range(int(PATIENCE_SECONDS / 0.05)):
+                if caplog.text.count("hears the other processes") == 2:
+                    break
+                await asyncio.sleep(0.05)
+    assert caplog.text.count("hears the other processes") == 2
