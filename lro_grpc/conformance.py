@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, cast
@@ -387,6 +388,28 @@ class StoreConformance(_Conformance):
         assert await store.create(again) == made[7]
         await store.apply(made[6].name, Delete())
         assert await store.create(again) == made[7]
+
+    @_with_store
+    async def test_texts_of_any_length_keep_nobody_else_out(self, store: Store) -> None:
+        """Longer than an index has room for: a caller sends what it likes, along with others."""
+        long = hashlib.shake_256(b"long").hexdigest(50_000)  # which no index can make short
+        made = [
+            self.record("op-1", request_id=f"{long}1", fingerprint=b"f"),
+            self.record("op-2", request_id=f"{long}2", fingerprint=b"g"),
+            self.record("op-3", request_id="r", fingerprint=b"h", caller=long),
+            self.record("op-4", request_id="r", fingerprint=b"i", caller=f"\\{long}"),
+            self.record("op-5", target=long, exclusive=True),
+            self.record("op-6", target=f"\\x{long}", exclusive=True),
+            self.record("op-7"),
+        ]
+        assert list(await asyncio.gather(*map(store.create, made))) == made
+        assert await store.find_request(self.METHOD, f"{long}2", "") == [made[1]]
+        assert await store.find_request(self.METHOD, "r", f"\\{long}") == [made[3]]
+        assert await store.exclusive_holder(f"\\x{long}") == made[5].name
+        again = self.record("op-8", request_id=f"{long}1", fingerprint=b"f")
+        assert await store.create(again) == made[0]
+        other = self.record("op-9", target=long, exclusive=True)
+        await _refused(OperationInProgressError, store.create(other))
 
     @_with_store
     async def test_callers_that_race_for_a_request_id_have_one_each(self, store: Store) -> None:

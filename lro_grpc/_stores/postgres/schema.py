@@ -25,7 +25,7 @@ from lro_grpc._operation.record import FIELDS
 from lro_grpc._stores.postgres.connections import Session, Transaction, unusable
 from lro_grpc._stores.postgres.options import Options
 from lro_grpc._stores.postgres.rows import DELAYED, DONE, LEASED, READY
-from lro_grpc._stores.postgres.statements import MAY_BE_OVERDUE, OPERATION_ID
+from lro_grpc._stores.postgres.statements import MAY_BE_OVERDUE, OPERATION_ID, digest
 
 OLDEST_SERVER = 13
 """The oldest major version of Postgres that is supported."""
@@ -59,8 +59,9 @@ _FIRST = (
     f"CREATE UNIQUE INDEX lro_operations_names ON {_OPERATIONS} (name)",
     f"CREATE INDEX lro_operations_listed ON {_OPERATIONS} (parent, sequence) WHERE NOT deleted",
     f"CREATE UNIQUE INDEX lro_operations_requests"
-    f" ON {_OPERATIONS} (method, request_id, caller, parent) WHERE request_id <> ''",
-    f"CREATE UNIQUE INDEX lro_operations_exclusive ON {_OPERATIONS} (exclusive_target)"
+    f" ON {_OPERATIONS} (method, {digest('request_id')}, {digest('caller')}, parent)"
+    " WHERE request_id <> ''",
+    f"CREATE UNIQUE INDEX lro_operations_exclusive ON {_OPERATIONS} ({digest('exclusive_target')})"
     " WHERE exclusive_target <> ''",
     f"CREATE INDEX lro_operations_ready ON {_OPERATIONS} (method, sequence) WHERE phase = {READY}",
     f"CREATE INDEX lro_operations_delayed ON {_OPERATIONS} (method) WHERE phase = {DELAYED}",

@@ -30,6 +30,21 @@ OPERATION_ID = (
     "substr(name, length(parent) + CASE parent WHEN '' THEN 12 ELSE 13 END)"  # after operations/
 )
 
+
+def digest(text: str) -> str:
+    """Returns the expression for a digest of a text, by which an index finds it.
+
+    A row of an index has room for 2,704 bytes, and a write that needs more fails with all that is
+    written along with it. So no text of any length, such as a caller's ``request_id``, stands in an
+    index itself.
+
+    Args:
+        text: The expression for the text.
+    """
+    # To read bytes from a text, Postgres takes a backslash for an escape.
+    return rf"sha256(replace({text}, '\', '\\')::bytea)"
+
+
 MAY_BE_OVERDUE = f"phase IN ({READY}, {DELAYED}, {RESTING}) AND deadline_time <> 0"
 """No attempt holds it, and it is not done."""
 
@@ -66,10 +81,13 @@ class Statements:
             " ON CONFLICT DO NOTHING RETURNING name"
         )
         self.rivals = (
-            f"{known} WHERE request_id <> '' AND (method, request_id, caller, parent) IN"
-            " (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]))"
+            f"{known} WHERE request_id <> ''"
+            f" AND (method, {digest('request_id')}, {digest('caller')}, parent) IN"
+            f" (SELECT a, {digest('b')}, {digest('c')}, d"
+            " FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS v(a, b, c, d))"
             f" UNION ALL {known} WHERE name = ANY($5)"
-            f" UNION ALL {known} WHERE exclusive_target = ANY($6) AND exclusive_target <> ''"
+            f" UNION ALL {known} WHERE exclusive_target <> '' AND {digest('exclusive_target')} IN"
+            f" (SELECT {digest('a')} FROM unnest($6::text[]) AS v(a))"
         )
         new = ", ".join(("name", "version", "phase", *CHANGING))
         self.update = (
@@ -98,11 +116,13 @@ class Statements:
         )
 
         self.by_request = (
-            f"{known} WHERE method = $1 AND request_id = $2 AND caller = $3 AND request_id <> ''"
+            f"{known} WHERE method = $1 AND {digest('request_id')} = {digest('$2::text')}"
+            f" AND {digest('caller')} = {digest('$3::text')} AND request_id <> ''"
         )
         self.by_id = f"SELECT name FROM {table} WHERE {OPERATION_ID} = $1 AND NOT deleted"
         self.by_exclusive_target = (
-            f"SELECT name FROM {table} WHERE exclusive_target = $1 AND exclusive_target <> ''"
+            f"SELECT name FROM {table} WHERE exclusive_target <> ''"
+            f" AND {digest('exclusive_target')} = {digest('$1::text')}"
         )
         self.ready = (
             f"SELECT name FROM {table} WHERE {_READY_BY}3 AND method = $1"
