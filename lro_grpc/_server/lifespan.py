@@ -271,7 +271,7 @@ class Lifespan:
         draining: Callable[[], object],
         lame_duck: timedelta,
     ) -> None:
-        grace = self._grace.total_seconds()
+        grace = min(self._grace.total_seconds(), threading.TIMEOUT_MAX)  # a thread waits for it
         signals: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.start_sync()
 

@@ -1,11 +1,13 @@
-"""A server in a process of its own: ``fleet_process.py STACK STORE-URL [DRAINING [LAME-DUCK]]``.
+"""A server in a process of its own.
+
+``fleet_process.py STACK STORE-URL [DRAINING [LAME-DUCK [GRACE]]]``
 
 STACK is ``sync``, ``aio``, or ``own-loop`` for one that is started without ``Operations.run``, on a
 loop on which Python's own handler of Ctrl-C stands.
 
 Prints ``listening PORT``, then ``began NAME ATTEMPT`` for each attempt, and ``drained`` at last.
 DRAINING is what its ``draining`` does after it has printed ``draining``: ``hold`` and
-``hold-async`` wait for a line from stdin, ``raise`` fails. LAME-DUCK is in seconds.
+``hold-async`` wait for a line from stdin, ``raise`` fails. LAME-DUCK and GRACE are in seconds.
 """
 
 from __future__ import annotations
@@ -106,8 +108,10 @@ DRAINING: dict[str, Callable[[], object]] = {
 OPERATIONS: list[lro_grpc.Operations] = []
 
 
-def main(stack: str, url: str, draining: str = "nothing", lame_duck: str = "0") -> None:
-    operations = lro_grpc.Operations(url, grace=timedelta(seconds=5))
+def main(
+    stack: str, url: str, draining: str = "nothing", lame_duck: str = "0", grace: str = "5"
+) -> None:
+    operations = lro_grpc.Operations(url, grace=float(grace))
     OPERATIONS.append(operations)
 
     def run(server: Any) -> Any:

@@ -169,6 +169,17 @@ def test_a_signal_drains_the_server(
     assert metadata_of(done).start_time == metadata_of(latest).start_time
 
 
+def test_the_longest_grace_can_be_waited_for(stack: str, spawn: Any) -> None:
+    """No thread of Python's can wait for more than 292 years."""
+    longest = timedelta(days=365_000)
+    process = spawn(stack, "memory:", "nothing", "0", str(longest.total_seconds())).listening()
+    name = process.create(instance_id="i").name
+    assert process.reported("began") == f"{name} 1"
+    process.process.send_signal(signal.SIGTERM)
+    assert process.reported("drained") == ""
+    assert process.ended() == (0, "")
+
+
 @pytest.mark.parametrize(
     ("stack", "draining"), [("sync", "hold"), ("aio", "hold-async")], indirect=["stack"]
 )
