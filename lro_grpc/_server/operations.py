@@ -74,8 +74,8 @@ class Operations(Lifespan):
 
     Args:
         store: A store, or the URL of one: ``sqlite:///file.db`` (relative),
-            ``sqlite:////folder/file.db`` (absolute), ``postgresql://user@host/database``, which many
-            servers share, or ``memory:``.
+            ``sqlite:////folder/file.db`` (absolute), ``postgresql://user@host/database``, which
+            many servers share, or ``memory:``.
         error_domain: ``ErrorInfo.domain`` of errors that handlers, ``identify`` and ``authorize``
             raise without one. The name of the method's gRPC service unless given.
         lease: The time for which an attempt holds its operation without a heartbeat, on a store
