@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import signal
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from typing import NoReturn
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -58,9 +61,30 @@ def show_updates(terminal: Terminal, summaries: Iterator[Summary]) -> None:
     terminal.line(Text(first.name, style="bold"))
     if first.verb or first.target:
         terminal.line(f"{first.verb} {first.target}".strip())
-    with Live(view, console=terminal, refresh_per_second=_REFRESH_PER_SECOND):
+    with (
+        _keeps_cursor(terminal),
+        Live(view, console=terminal, refresh_per_second=_REFRESH_PER_SECOND),
+    ):
         for view.summary in summaries:
             pass
+
+
+@contextlib.contextmanager
+def _keeps_cursor(terminal: Terminal) -> Iterator[None]:
+    """Shows the cursor again, which the view hides, whatever ends it: SIGTERM, too.
+
+    The view does so itself, but not for a signal that comes while it begins.
+    """
+
+    def leave(number: int, _: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        terminal.show_cursor()
 
 
 def _print_changes(summaries: Iterator[Summary]) -> None:

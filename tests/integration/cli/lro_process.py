@@ -62,13 +62,16 @@ class Lro:
                 if process.poll() is None:
                     process.kill()
 
-    def on_terminal(self, *arguments: str, columns: int = 120, typed: str = "") -> tuple[int, str]:
+    def on_terminal(
+        self, *arguments: str, columns: int = 120, typed: str = "", terminated_at: str = ""
+    ) -> tuple[int, str]:
         """Returns the exit code, and the output on a terminal of that width.
 
         Args:
             *arguments: Those of the command.
             columns: The width.
             typed: Keys that are pressed meanwhile; the output has them, too.
+            terminated_at: A text of the output at which it gets SIGTERM.
         """
         main, side = pty.openpty()
         environment = {**self._environment, "COLUMNS": str(columns), "TERM": "xterm"}
@@ -81,5 +84,8 @@ class Lro:
             with contextlib.suppress(OSError):  # EIO: the other end is closed
                 while chunk := os.read(main, 65536):
                     written += chunk
+                    if terminated_at and terminated_at.encode() in written:
+                        process.terminate()
+                        terminated_at = ""
             os.close(main)
             return process.wait(SECONDS), written.decode()

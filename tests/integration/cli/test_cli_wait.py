@@ -116,6 +116,15 @@ def test_watch_on_a_terminal_draws_a_bar_and_a_table(world: World) -> None:
     ]
 
 
+def test_watch_leaves_a_terminal_with_its_cursor_when_it_is_terminated(world: World) -> None:
+    """As ``timeout 10 lro watch`` ends it."""
+    code, written = world.lro.on_terminal("watch", world.create("hold"), terminated_at="40%")
+    assert code == 128 + signal.SIGTERM
+    hidden, shown = "\x1b[?25l", "\x1b[?25h"
+    assert written.rindex(hidden) < written.rindex(shown)
+    assert "Traceback" not in written
+
+
 @pytest.mark.parametrize("version", ["v1", ""])
 def test_watch_shows_an_operation_of_a_server_that_has_only_get(version: str) -> None:
     with serving_foreign(version) as foreign:
