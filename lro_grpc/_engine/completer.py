@@ -65,12 +65,16 @@ class Completer:
         self._new.append((attempt, event))
 
     async def flush(self, seconds: float) -> None:
-        """Waits until all are stored, or the time is over."""
+        """Waits until all are stored, or the time is over; then the rest is dropped."""
         self._begin()
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         while self._storing and (left := end - loop.time()) > 0:
             await asyncio.wait(self._storing, timeout=left)
+        late = list(self._storing)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
 
     def _begin(self) -> None:
         if self._new:

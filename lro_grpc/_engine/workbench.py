@@ -295,7 +295,7 @@ class Workbench:
             if stuck:
                 await asyncio.wait(stuck, timeout=_LAST_SECONDS)
                 task_owners.abandon([executor.attempt for executor in stuck])
-        await self._completer.flush(grace.total_seconds())
+        await self._completer.flush(0 if self.store.is_lost else grace.total_seconds())
         if self._leases is not None:
             await self._leases.stop()
         if self._watchdog is not None:

@@ -22,6 +22,10 @@ claim.
 Attempts are stopped after the server, not beside it: until then a Get may still see one end well.
 One that begins after the signal, while the lame duck still serves, knows nothing of it until 6.
 
+A server that cannot be stopped keeps neither the attempts nor the store. The graces bound the
+drain, so one more SIGTERM does not cut it short: a launcher may pass on one that all its group has
+had. One more Ctrl-C does, for people do not wait.
+
 **One loop.** Everything runs on one event loop: that of the ``grpc.aio`` server, or, for a
 ``grpc.server``, which has none, one in a thread of its own. The sync methods are the async ones,
 run there.
@@ -34,6 +38,7 @@ import concurrent.futures
 import contextlib
 import inspect
 import queue
+import signal
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -50,7 +55,7 @@ from lro_grpc._errors import ConfigurationError
 from lro_grpc._runtime.clock import as_duration
 from lro_grpc._runtime.loop_thread import LoopThread
 from lro_grpc._server.limits import Queues
-from lro_grpc._server.signals import SIGNALS, on_signals
+from lro_grpc._server.signals import on_signals
 from lro_grpc._server.unserved import Unserved
 from lro_grpc._stores.notifier import Notifier
 from lro_grpc._stores.store import Store
@@ -158,19 +163,35 @@ class Lifespan:
         """Drains: no new attempts, waiting calls answered, the server stopped, leases released.
 
         A Wait is answered with the latest state. A Watch is sent it, and ends with UNAVAILABLE.
+        Beside operations that do not run, because they have not started or were stopped, only the
+        server is stopped.
 
         Args:
             stop_server: Stops the gRPC server and returns when it has.
         """
-        assert self._engine is not None, "stop comes after start"
-        self._engine.announce_shutdown()
+        if self._engine is not None and self._loop is not None:
+            self._engine.announce_shutdown()
+            self._engine.stop_claiming()
+            self._notifier.drain()
+        await self._stop_all(stop_server)
+
+    async def _stop_all(self, stop_server: Callable[[], Awaitable[object]]) -> None:
+        """Stops the server, and the attempts and the store though it cannot be; if they run."""
+        engine = self._engine if self._loop is not None else None
         self._is_serving = False
         self._loop = None
-        self._engine.stop_claiming()
-        self._notifier.drain()
-        await stop_server()
-        await self._engine.stop(self._grace)
-        await self._store.close()
+        try:
+            await stop_server()
+        except Exception:
+            await self._close(engine)
+            raise
+        await self._close(engine)
+
+    async def _close(self, engine: Engine | None) -> None:
+        """Stops the attempts, and closes the store after them."""
+        if engine is not None:
+            await engine.stop(self._grace)
+            await self._store.close()
 
     @overload
     def run(
@@ -248,21 +269,22 @@ class Lifespan:
             self._announce_shutdown()
             signals.put_nowait(None)
 
-        try:
-            with on_signals(drain, loop):
-                await server.start()
-                ready()
-                ended = asyncio.create_task(server.wait_for_termination())
-                await _first_of(ended, signals.get())
-                self._is_serving = False
-                drained = draining()
-                if inspect.isawaitable(drained):
-                    await drained
-                await _first_of(ended, signals.get(), lame_duck.total_seconds())
-        finally:
-            await self.stop(lambda: server.stop(grace))
-            if ended is not None:
-                await ended  # the server has stopped
+        with on_signals({signal.SIGTERM}, drain, loop):
+            try:
+                with on_signals({signal.SIGINT}, drain, loop):
+                    await server.start()
+                    ready()
+                    ended = asyncio.create_task(server.wait_for_termination())
+                    await _first_of(ended, signals.get())
+                    self._is_serving = False
+                    drained = draining()
+                    if inspect.isawaitable(drained):
+                        await drained
+                    await _first_of(ended, signals.get(), lame_duck.total_seconds())
+            finally:
+                await self.stop(lambda: server.stop(grace))
+                if ended is not None:
+                    await ended  # the server has stopped
 
     def _run_sync(
         self,
@@ -275,23 +297,27 @@ class Lifespan:
         signals: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.start_sync()
 
+        def drain() -> None:
+            signals.put(None)
+
         def hear(number: int) -> None:
-            if number in SIGNALS:
+            if number in (signal.SIGTERM, signal.SIGINT):
                 self._announce_shutdown()
 
-        try:
-            with (
-                on_signals(lambda: signals.put(None)),
-                self._loop_thread().hearing_signals(hear),
-            ):
-                server.start()
-                ready()
-                _serve_until(signals, server)
-                self._is_serving = False
-                draining()
-                _serve_until(signals, server, lame_duck.total_seconds())
-        finally:
-            self.stop_sync(lambda: server.stop(grace).wait())
+        with on_signals({signal.SIGTERM}, drain):
+            try:
+                with (
+                    on_signals({signal.SIGINT}, drain),
+                    self._loop_thread().hearing_signals(hear),
+                ):
+                    server.start()
+                    ready()
+                    _serve_until(signals, server)
+                    self._is_serving = False
+                    draining()
+                    _serve_until(signals, server, lame_duck.total_seconds())
+            finally:
+                self.stop_sync(lambda: server.stop(grace).wait())
 
     def _announce_shutdown(self) -> None:
         """Lets handlers know of a signal, before anything else that may come of it."""
@@ -318,8 +344,8 @@ class Lifespan:
 
     async def _lose_worker(self) -> None:
         """Gives up all that runs, as a lost worker would, and has it begin again: for tests."""
-        assert self._engine is not None, "it comes after start"
-        await self._engine.lose_all()
+        if self._engine is not None and self._loop is not None:
+            await self._engine.lose_all()
 
     async def _crash(self, stop_server: Callable[[], Awaitable[object]]) -> None:
         """Ends as a killed process does, as far as that can be in one that goes on: for tests.
@@ -329,18 +355,15 @@ class Lifespan:
         Args:
             stop_server: Stops the gRPC server at once.
         """
-        assert self._engine is not None, "a crash comes after start"
-        self._is_serving = False
-        self._loop = None
-        self._engine.stop_claiming()
-        self._engine.give_up()
-        await stop_server()
-        await self._engine.stop(self._grace)
-        await self._store.close()
+        if self._engine is not None and self._loop is not None:
+            self._engine.stop_claiming()
+            self._engine.give_up()
+        await self._stop_all(stop_server)
 
     def _lose_worker_sync(self) -> None:
         """Loses the worker as ``_lose_worker`` does, for a ``grpc.server``."""
-        self._loop_thread().run(self._lose_worker())
+        if self._loop is not None:
+            self._loop_thread().run(self._lose_worker())
 
     def _crash_sync(self, stop_server: Callable[[], object]) -> None:
         """Crashes as ``_crash`` does, for a ``grpc.server``.
@@ -355,10 +378,18 @@ class Lifespan:
         end: Callable[[Callable[[], Awaitable[object]]], Coroutine[Any, Any, None]],
         stop_server: Callable[[], object],
     ) -> None:
+        if self._loop is None:
+            stop_server()
+            return
         thread = self._loop_thread()
-        thread.run(end(lambda: asyncio.to_thread(stop_server)))
-        thread.close()
+        try:
+            thread.run(end(lambda: asyncio.to_thread(stop_server)))
+        except Exception:  # not Ctrl-C, which waits for nothing
+            self._thread = None
+            thread.close()
+            raise
         self._thread = None
+        thread.close()
 
     def _submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Begins to run a coroutine on the loop of a ``grpc.server``'s operations."""

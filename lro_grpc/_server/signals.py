@@ -1,4 +1,4 @@
-"""Begins a drain at SIGTERM or SIGINT while a server runs; not in its forked children."""
+"""Begins a drain at a signal while a server runs; not in its forked children."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 _log = logging.getLogger("lro_grpc")
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
-"""The signals that begin the drain."""
 
 _handled: set[signal.Signals] = set()
 """The signals that begin a drain now."""
@@ -58,12 +55,15 @@ if hasattr(os, "register_at_fork"):  # not on Windows, where no process forks
 
 @contextlib.contextmanager
 def on_signals(
-    drain: Callable[[], object], loop: asyncio.AbstractEventLoop | None = None
+    numbers: Collection[signal.Signals],
+    drain: Callable[[], object],
+    loop: asyncio.AbstractEventLoop | None = None,
 ) -> Iterator[None]:
-    """Begins the drain on SIGTERM or SIGINT; outside the main thread, Python allows no handlers.
+    """Begins the drain on some signals; outside the main thread, Python allows no handlers.
 
     Args:
-        drain: Called when a signal has come.
+        numbers: The signals.
+        drain: Called when one of them has come.
         loop: The loop that has to wake up for it, if the main thread runs one.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -75,7 +75,7 @@ def on_signals(
         _log.info("%s received; draining", signal.Signals(number).name)
         drain()
 
-    former = {number: signal.getsignal(number) for number in SIGNALS}
+    former = {number: signal.getsignal(number) for number in numbers}
     for number in former:
         if loop is not None and sys.platform != "win32":
             loop.add_signal_handler(number, handle, number)
@@ -85,7 +85,7 @@ def on_signals(
     try:
         yield
     finally:
-        _handled.clear()
+        _handled.difference_update(former)
         for number, handler in former.items():
             if loop is not None and sys.platform != "win32":
                 loop.remove_signal_handler(number)

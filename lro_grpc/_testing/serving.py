@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent import futures
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
@@ -41,7 +41,7 @@ class Served:
     operations: Operations
     """Those of the server that runs now."""
     _server: grpc.Server = field(repr=False)
-    _make: Callable[[str], tuple[grpc.Server, Operations, str]] = field(repr=False)
+    _begin: Callable[[str], tuple[grpc.Server, Operations, str]] = field(repr=False)
 
     def restart(self) -> None:
         """Ends the server as ``kill -9`` would, and begins it again on the same store.
@@ -50,11 +50,12 @@ class Served:
         CancelledError, and nothing that it does from then on is stored. Calls that wait are cut
         off. The next server has the same address, and runs again whatever was running. What the
         test's process has in memory stays, as it would not in a crash: the servicer too.
+
+        If the next one cannot begin, such as because another program has taken the port, none runs,
+        and a further restart tries again.
         """
         self.operations._crash_sync(lambda: self._server.stop(None).wait())
-        self._server, self.operations, _ = self._make(self.target)
-        self.operations.start_sync()
-        self._server.start()
+        self._server, self.operations, _ = self._begin(self.target)
 
     def lose_worker(self) -> None:
         """Lets every attempt lose its operation, as one does whose worker stood still for too long.
@@ -80,14 +81,12 @@ class AsyncServed:
     operations: Operations
     """Those of the server that runs now."""
     _server: grpc.aio.Server = field(repr=False)
-    _make: Callable[[str], tuple[grpc.aio.Server, Operations, str]] = field(repr=False)
+    _begin: Callable[[str], Awaitable[tuple[grpc.aio.Server, Operations, str]]] = field(repr=False)
 
     async def restart(self) -> None:
         """Ends the server as ``kill -9`` would, and begins another; see :meth:`Served.restart`."""
         await self.operations._crash(lambda: self._server.stop(None))
-        self._server, self.operations, _ = self._make(self.target)
-        await self.operations.start()
-        await self._server.start()
+        self._server, self.operations, _ = await self._begin(self.target)
 
     async def lose_worker(self) -> None:
         """Lets every attempt lose its operation; see :meth:`Served.lose_worker`."""
@@ -129,21 +128,27 @@ def serve(
     clock = ManualClock()
     how = _options(clock, options)
 
-    def make(address: str) -> tuple[grpc.Server, Operations, str]:
+    def begin(address: str) -> tuple[grpc.Server, Operations, str]:
         operations, server = Operations(**how), grpc.server(futures.ThreadPoolExecutor(_THREADS))
         registrar = operations.attach(server, messages=messages, fallback=fallback)
         _register(registrar, operations, servicer, add, configure)
-        return server, operations, _listen(server, address)
+        operations.start_sync()
+        try:
+            target = _listen(server, address)
+            server.start()
+        except BaseException:
+            operations._crash_sync(lambda: server.stop(None).wait())
+            raise
+        return server, operations, target
 
-    server, operations, target = make(_ANY_PORT)
-    operations.start_sync()
-    server.start()
+    server, operations, target = begin(_ANY_PORT)
     with grpc.insecure_channel(target, _SOON) as channel:
         client = OperationsClient(channel)
-        served = Served(target, channel, client, clock, operations, server, make)
+        served = Served(target, channel, client, clock, operations, server, begin)
         try:
             yield served
         finally:
+            served._begin = _refuse_to_begin
             served.operations.stop_sync(lambda: served._server.stop(_GRACE.total_seconds()).wait())
 
 
@@ -174,21 +179,27 @@ async def serve_async(
     clock = ManualClock()
     how = _options(clock, options)
 
-    def make(address: str) -> tuple[grpc.aio.Server, Operations, str]:
+    async def begin(address: str) -> tuple[grpc.aio.Server, Operations, str]:
         operations, server = Operations(**how), grpc.aio.server()
         registrar = operations.attach(server, messages=messages, fallback=fallback)
         _register(registrar, operations, servicer, add, configure)
-        return server, operations, _listen(server, address)
+        await operations.start()
+        try:
+            target = _listen(server, address)
+            await server.start()
+        except BaseException:
+            await operations._crash(lambda: server.stop(None))
+            raise
+        return server, operations, target
 
-    server, operations, target = make(_ANY_PORT)
-    await operations.start()
-    await server.start()
+    server, operations, target = await begin(_ANY_PORT)
     async with grpc.aio.insecure_channel(target, _SOON) as channel:
         client = AsyncOperationsClient(channel)
-        served = AsyncServed(target, channel, client, clock, operations, server, make)
+        served = AsyncServed(target, channel, client, clock, operations, server, begin)
         try:
             yield served
         finally:
+            served._begin = _refuse_to_begin
             await served.operations.stop(lambda: served._server.stop(_GRACE.total_seconds()))
 
 
@@ -211,6 +222,11 @@ def _register(
         configure(operations)
     if add is not None:
         add(servicer, registrar)
+
+
+def _refuse_to_begin(address: str) -> NoReturn:
+    """Stands in for what begins a server once its context is over, for nobody would end it."""
+    raise RuntimeError(f"the server at {address} is closed; restart it within its with block")
 
 
 def _listen(server: Any, address: str) -> str:

@@ -42,7 +42,12 @@ class FleetService(fleet_service_pb2_grpc.FleetServiceServicer):
         if request.instance_id == "ctrl-c":
             signal.raise_signal(signal.SIGINT)
         op.progress(30, "taking for ever")
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if request.instance_id == "unwinds":
+                print("unwinding", flush=True)
+                await asyncio.to_thread(sys.stdin.readline)
 
     @CreateInstance.prepare
     def prepare_create_instance(self, request: Any, context: Any) -> None:

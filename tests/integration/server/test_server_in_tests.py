@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+import socket
 import threading
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -17,6 +19,9 @@ from server_harness import PARENT, Instance, defined_with, fleet, metadata_of
 import lro_grpc
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 from lro_grpc import testing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ADD = fleet_service_pb2_grpc.add_FleetServiceServicer_to_server
 REQUEST = fleet_service_pb2.CreateInstanceRequest(parent=PARENT, instance_id="i")
@@ -243,6 +248,87 @@ def test_another_attempt_begins_on_grpc_aio_too(handler_keyword: str, url: str, 
             made = await future.result(timeout=timedelta(seconds=20))
             assert made.name == "of attempt 2"
         assert builds.stopped == [lro_grpc.StopReason.LEASE_LOST]
+
+    asyncio.run(main())
+
+
+@contextlib.contextmanager
+def taken(target: str) -> Iterator[None]:
+    """Has another program listen at an address."""
+    host, _, port = target.rpartition(":")
+    with socket.create_server((host, int(port))):
+        yield
+
+
+def test_a_restart_whose_port_is_taken_says_so_and_can_be_tried_again(
+    handler_keyword: str, url: str
+) -> None:
+    builds = Builds(handler_keyword)
+    with testing.serve(builds.servicer, ADD, store=url) as served:
+        stub = fleet_service_pb2_grpc.FleetServiceStub(served.channel)
+        future = served.client.future(stub.CreateInstance(REQUEST), response=Instance)
+        assert builds.begun.wait(10)
+        served.operations._crash_sync(lambda: served._server.stop(None).wait())
+        with taken(served.target), pytest.raises(RuntimeError, match="Failed to bind"):
+            served.restart()
+        assert not served.operations.is_serving
+        served.lose_worker()
+        served.restart()
+        assert future.result(timeout=timedelta(seconds=20)).name.startswith("of attempt ")
+
+
+def test_a_restart_whose_port_is_taken_is_what_a_test_fails_with(handler_keyword: str) -> None:
+    before = set(threading.enumerate())
+
+    def failing() -> None:
+        with testing.serve(servicer(handler_keyword), ADD) as served:
+            served.operations._crash_sync(lambda: served._server.stop(None).wait())
+            with taken(served.target):
+                served.restart()
+
+    with pytest.raises(RuntimeError, match="Failed to bind"):
+        failing()
+    left = {thread.name for thread in set(threading.enumerate()) - before}
+    assert "lro-loop" not in left
+
+
+def test_a_restart_whose_port_is_taken_on_grpc_aio(url: str) -> None:
+    builds = Builds("async def")
+
+    async def main() -> None:
+        async with testing.serve_async(builds.servicer, ADD, store=url) as served:
+            stub: Any = fleet_service_pb2_grpc.FleetServiceStub(served.channel)
+            future = served.client.future(await stub.CreateInstance(REQUEST), response=Instance)
+            await asyncio.to_thread(builds.begun.wait, 10)
+            await served.operations._crash(lambda: served._server.stop(None))
+            with taken(served.target):
+                for _ in range(2):
+                    with pytest.raises(RuntimeError, match="Failed to bind"):
+                        await served.restart()
+            await served.lose_worker()
+            await served.restart()
+            made = await future.result(timeout=timedelta(seconds=20))
+            assert made.name.startswith("of attempt ")
+
+    asyncio.run(main())
+
+
+def test_what_is_closed_begins_no_more(handler_keyword: str) -> None:
+    before = set(threading.enumerate())
+    with testing.serve(servicer(handler_keyword), ADD) as served:
+        pass
+    served.lose_worker()
+    with pytest.raises(RuntimeError, match="is closed; restart it within"):
+        served.restart()
+    left = {thread.name for thread in set(threading.enumerate()) - before}
+    assert "lro-loop" not in left
+
+    async def main() -> None:
+        async with testing.serve_async(servicer(handler_keyword), ADD) as served:
+            pass
+        await served.lose_worker()
+        with pytest.raises(RuntimeError, match="is closed; restart it within"):
+            await served.restart()
 
     asyncio.run(main())
 

@@ -265,6 +265,65 @@ def test_a_lame_duck_drains_when_its_time_is_over(stack: str, file_url: str, spa
     assert process.ended() == (0, "")
 
 
+def test_one_more_sigterm_does_not_cut_the_drain_short(
+    stack: str, file_url: str, spawn: Any, serve: Serve
+) -> None:
+    """A launcher may pass on one that all its group has had."""
+    process = spawn(stack, file_url).listening()
+    name = process.create(instance_id="unwinds").name
+    assert process.reported("began") == f"{name} 1"
+    process.process.send_signal(signal.SIGTERM)
+    assert process.reported("unwinding") == ""
+    for _ in range(3):
+        process.process.send_signal(signal.SIGTERM)
+    process.go_on()
+    assert process.reported("drained") == ""
+    assert process.ended() == (0, "")
+
+    async def run(self: Any, request: Any, op: Any) -> Any:
+        return Instance(seed_rows=op.attempt)
+
+    again = serve(fleet("CreateInstance", run), store=file_url)
+    assert again.operations.recovered == 0  # it was given back
+    assert response_of(again.done(name)).seed_rows == 2
+
+
+def test_ctrl_c_cuts_the_drain_short(stack: str, file_url: str, spawn: Any) -> None:
+    process = spawn(stack, file_url).listening()
+    name = process.create(instance_id="unwinds").name
+    assert process.reported("began") == f"{name} 1"
+    process.process.send_signal(signal.SIGINT)
+    assert process.reported("unwinding") == ""
+    process.process.send_signal(signal.SIGINT)
+    process.go_on()
+    code, errors = process.ended()
+    assert code != 0
+    assert errors.strip().endswith("KeyboardInterrupt")
+
+
+def test_a_drain_whose_store_has_lost_its_file_leaves_nothing_that_goes_on(
+    stack: str, tmp_path: Path, spawn: Any
+) -> None:
+    file = tmp_path / "o.db"
+    process = spawn(stack, f"sqlite:///{file}", "print", "3600").listening()
+    name = process.create(instance_id="i").name
+    assert process.reported("began") == f"{name} 1"
+    process.process.send_signal(signal.SIGTERM)
+    assert process.reported("draining") == ""
+    file.unlink()
+    with pytest.raises(grpc.RpcError) as raised:
+        process.create(instance_id="late")
+    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert process.lro.WaitOperation(wait_request(name, 0), timeout=SECONDS).name == name
+    process.process.send_signal(signal.SIGTERM)
+    assert process.reported("drained") == ""
+    code, errors = process.ended()
+    assert code == 0
+    assert "is gone" in errors
+    assert "is closed" not in errors
+    assert "was destroyed" not in errors
+
+
 @pytest.mark.parametrize("wrong", [timedelta(seconds=-1), None, "5s"])
 def test_a_lame_duck_that_is_no_time_is_refused(file_url: str, wrong: Any) -> None:
     operations = lro_grpc.Operations(file_url)
@@ -478,6 +537,48 @@ def test_a_refused_start_leaves_no_thread_behind(file_url: str) -> None:
     left = set(threading.enumerate()) - before
     holder.stop_sync(lambda: None)
     assert left == set()
+
+
+def test_a_server_that_cannot_be_stopped_keeps_no_file(stack: str, file_url: str) -> None:
+    before = set(threading.enumerate())
+
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    async def main(operations: lro_grpc.Operations) -> None:
+        await operations.start()
+        await operations.stop(fail)
+
+    def main_sync(operations: lro_grpc.Operations) -> None:
+        operations.start_sync()
+        operations.stop_sync(lambda: 1 / 0)
+
+    failed = lro_grpc.Operations(file_url)
+    with pytest.raises(ZeroDivisionError):
+        main_sync(failed) if stack == "sync" else asyncio.run(main(failed))
+    assert not failed.is_serving
+    again = lro_grpc.Operations(file_url)
+    again.start_sync()
+    again.stop_sync(lambda: None)
+    assert set(threading.enumerate()) <= before
+
+
+def test_of_operations_that_do_not_run_only_the_server_is_stopped(file_url: str) -> None:
+    before = set(threading.enumerate())
+    stopped: list[int] = []
+    operations = lro_grpc.Operations(file_url)
+    operations.stop_sync(lambda: stopped.append(1))
+    operations.start_sync()
+    operations.stop_sync(lambda: stopped.append(2))
+    operations.stop_sync(lambda: stopped.append(3))
+    assert stopped == [1, 2, 3]
+    assert set(threading.enumerate()) <= before
+
+    async def stop() -> None:
+        stopped.append(4)
+
+    asyncio.run(operations.stop(stop))
+    assert stopped == [1, 2, 3, 4]
 
 
 # Run in a thread, where Python allows no signal handlers
