@@ -34,6 +34,7 @@ import asyncio
 import concurrent.futures
 import dataclasses
 import functools
+import inspect
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
@@ -285,9 +286,17 @@ class Attempt:
         for callback in callbacks:
             try:
                 with only_errors("the callback of op.on_stop"):
-                    callback(reason)
+                    returned = callback(reason)
             except Exception:
                 self.log.exception("%s: a callback of op.on_stop has failed", self.name)
+                continue
+            if inspect.iscoroutine(returned):
+                returned.close()
+                self.log.error(
+                    "%s: a callback of op.on_stop has returned a coroutine, which nobody awaits;"
+                    " give a plain function in place of %r",
+                    *(self.name, callback),
+                )
 
     def see(self, record: Record) -> None:
         """Notes the wishes of others for the operation."""

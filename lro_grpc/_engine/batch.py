@@ -39,11 +39,19 @@ from lro_grpc._errors import (
     LroError,
     OperationTooLargeError,
     StopReason,
+    cut,
     from_status,
     to_status,
 )
 from lro_grpc._operation import size
-from lro_grpc._operation.batch_states import BEGUN, CODE_BYTES, UNBEGUN, BatchStates, Status
+from lro_grpc._operation.batch_states import (
+    BEGUN,
+    CODE_BYTES,
+    UNBEGUN,
+    BatchStates,
+    Status,
+    fault_in,
+)
 from lro_grpc._operation.events import SaveBatch, cancelled_status, expired_status
 from lro_grpc._runtime.clock import Clock
 from lro_grpc._runtime.public_error import status_of
@@ -157,14 +165,15 @@ class Batch:
         parallelism: How many to create, or to delete, at a time.
 
     Raises:
-        ValueError: If a target stands there twice, or parallelism is not positive.
+        ValueError: If the targets are no list of names that differ, or parallelism is not positive.
         LroError: If the batch was begun with other targets.
         OperationTooLargeError: If there are too many of them to be shown.
     """
 
     def __init__(self, attempt: Attempt, targets: Sequence[str], parallelism: int) -> None:
-        if len(set(targets)) != len(targets):
-            raise ValueError(f"a batch's targets must differ from each other; got {list(targets)}")
+        fault = fault_in(targets)
+        if fault:
+            raise ValueError(f"the targets of the batch are {cut(repr(targets))}; {fault}")
         if parallelism < 1:
             raise ValueError(f"parallelism is {parallelism}; give a positive number")
         self._attempt = attempt

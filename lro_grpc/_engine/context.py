@@ -146,7 +146,8 @@ class _Context(Generic[MetadataT_co]):
 
         It is called once, with the reason: of an ``async def`` handler on the event loop, of a
         ``def`` in another thread, so that it may block. If there is a reason already, it is called
-        here and now. What it raises is logged. It is not called once the handler has ended; but a
+        here and now. What it raises is logged, and so is a coroutine that it returns, for nobody
+        awaits that. It is not called once the handler has ended; but a
         call that has begun goes on.
 
         Args:
@@ -263,8 +264,8 @@ class OperationContext(_Context[MetadataT_co]):
         off, so both must cope with the leftovers of that call.
 
         Args:
-            targets: The targets' resource names, in the order in which to create them. They must
-                follow from the request alone. One batch an operation.
+            targets: A list of the targets' resource names, in the order in which to create them.
+                They must follow from the request alone. One batch an operation.
             create: Makes one target. It cleans up after itself when it fails or is stopped.
             delete: Removes one target that was created, or begun.
             parallelism: How many to create, or delete, at a time, each in a thread of its own.
@@ -274,7 +275,8 @@ class OperationContext(_Context[MetadataT_co]):
             OperationTooLargeError: If there are more targets than the operation can show; none of
                 them is begun.
             AttemptStopped: If the attempt was stopped.
-            ValueError: If a target stands there twice, or parallelism is not positive.
+            ValueError: If the targets are no list of names that differ, or parallelism is not
+                positive.
         """
         attempt = self._attempt
         batch = Batch(attempt, targets, parallelism)

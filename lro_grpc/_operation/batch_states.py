@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from google.rpc import status_pb2
 
 from lro.v1 import batch_create_instances_pb2
 from lro_grpc._errors import cut
 from lro_grpc._operation.states import BATCH_INSTANCE
+from lro_grpc._wire.plain_text import is_text
 
 Status = batch_create_instances_pb2.BatchCreateInstanceStatus
 Message = batch_create_instances_pb2.BatchCreateInstancesMetadata
@@ -35,6 +37,18 @@ def has_begun(stored: bytes) -> bool:
     """
     states = BatchStates(stored)
     return len(states.among(UNBEGUN)) < len(states.targets)
+
+
+def fault_in(targets: Any) -> str:
+    """Returns what is wrong with the targets of a batch, after their value; empty if nothing is.
+
+    They are a list, for whoever goes on with the batch needs the same order: a set has another one
+    in each process.
+    """
+    is_list = isinstance(targets, Sequence) and not isinstance(targets, str)
+    if not is_list or not all(map(is_text, targets)):
+        return "give a list of resource names"
+    return "" if len(set(targets)) == len(targets) else "they must differ from each other"
 
 
 class BatchStates:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lro_grpc._errors import ConfigurationError
+from lro_grpc._errors import ConfigurationError, cut
+from lro_grpc._wire.plain_text import is_text
 
 MOST = 2**31 - 1
 """The highest number that an option takes unless it says otherwise."""
@@ -51,10 +52,10 @@ def check_text(option: str, value: Any) -> None:
     """Checks an option that is a text.
 
     Raises:
-        ConfigurationError: If it is none.
+        ConfigurationError: If it is none, or has what no protobuf string can have.
     """
-    if not isinstance(value, str):
-        raise ConfigurationError(f"{option} is {value!r}; give a text")
+    if not is_text(value):
+        raise ConfigurationError(f"{option} is {cut(repr(value))}; give a text")
 
 
 def check_function(option: str, value: Any) -> None:

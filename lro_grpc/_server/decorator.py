@@ -51,9 +51,11 @@ class Prepared:
     batch_targets: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        """Checks the verb."""
-        if self.verb is not None:
-            check_text("verb", self.verb)
+        """Checks the texts."""
+        check_text("target", self.target)
+        for option in ("parent", "verb"):
+            if getattr(self, option) is not None:
+                check_text(option, getattr(self, option))
 
 
 @dataclass(frozen=True, slots=True)

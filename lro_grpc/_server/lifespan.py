@@ -225,10 +225,10 @@ class Lifespan:
 
         Args:
             server: The server that was attached, or its registrar.
-            ready: A function to call once both have started.
-            draining: A function to call when the drain begins, before anything is refused: the
-                place to set a health check to NOT_SERVING. On ``grpc.aio`` it may be a coroutine
+            ready: A function to call once both have started. On ``grpc.aio`` it may be a coroutine
                 function.
+            draining: A function to call when the drain begins, before anything is refused: the
+                place to set a health check to NOT_SERVING. Likewise.
             lame_duck: The time after that for which the server goes on to serve, so that load
                 balancers see the health check before calls are refused. Another signal ends it.
 
@@ -237,19 +237,20 @@ class Lifespan:
             None, after the drain.
 
         Raises:
-            ConfigurationError: If the store cannot be opened, or ``draining`` not be called, or
-                ``lame_duck`` is no such time.
+            ConfigurationError: If the store cannot be opened, or ``ready`` or ``draining`` not be
+                called, or ``lame_duck`` is no such time.
         """
         lame_duck = as_duration("lame_duck", lame_duck, least=_NO_TIME)
         if threading.current_thread() is threading.main_thread():
             self._signal_margin = _SIGNAL_MARGIN
         if isinstance(server, grpc.aio.Server):
             return self._run_aio(server, ready, draining, lame_duck)
-        if inspect.iscoroutinefunction(draining):
-            raise ConfigurationError(
-                "draining is a coroutine function, which a grpc.server has nobody to await;"
-                " give a function"
-            )
+        for option, function in {"ready": ready, "draining": draining}.items():
+            if inspect.iscoroutinefunction(function):
+                raise ConfigurationError(
+                    f"{option} is a coroutine function, which a grpc.server has nobody to await;"
+                    " give a function"
+                )
         return self._run_sync(server, ready, draining, lame_duck)
 
     async def _run_aio(
@@ -273,13 +274,11 @@ class Lifespan:
             try:
                 with on_signals({signal.SIGINT}, drain, loop):
                     await server.start()
-                    ready()
+                    await _called(ready)
                     ended = asyncio.create_task(server.wait_for_termination())
                     await _first_of(ended, signals.get())
                     self._is_serving = False
-                    drained = draining()
-                    if inspect.isawaitable(drained):
-                        await drained
+                    await _called(draining)
                     await _first_of(ended, signals.get(), lame_duck.total_seconds())
             finally:
                 await self.stop(lambda: server.stop(grace))
@@ -399,6 +398,13 @@ class Lifespan:
         if self._thread is None:
             self._thread = LoopThread()
         return self._thread
+
+
+async def _called(function: Callable[[], object]) -> None:
+    """Calls a function, or a coroutine function."""
+    returned = function()
+    if inspect.isawaitable(returned):
+        await returned
 
 
 async def _first_of(

@@ -36,3 +36,14 @@ def _encoded_size(character: str) -> int:
     if " " <= character <= "~" and character != "%":
         return 1
     return 3 * len(character.encode(errors="replace"))
+
+
+def is_text(value: object) -> bool:
+    """Tells whether a value is a text, and one that a protobuf string can have.
+
+    Half a surrogate pair is no character.
+    """
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False

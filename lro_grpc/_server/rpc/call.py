@@ -30,7 +30,7 @@ from lro_grpc._runtime.interrupts import only_errors
 from lro_grpc._runtime.threads import BoundedThreads
 from lro_grpc._server.hooks import result_of
 from lro_grpc._server.limits import Share
-from lro_grpc._server.rpc.hook_context import Aborted, AsyncHookContext, HookContext
+from lro_grpc._server.rpc.hook_context import Aborted, AsyncHookContext, HookContext, Trailers
 
 _log = logging.getLogger("lro_grpc")
 
@@ -121,6 +121,8 @@ class Call:
         """Lets the RPC in once more, as ``Admitted`` does; None until the guard has let it in."""
         self.headers: list[tuple[str, str | bytes]] = []
         """Initial metadata to answer with."""
+        self.trailers: Trailers = ()
+        """Trailing metadata to answer with."""
         self.record: Record | None = None
         """The record of the operation that the RPC is answered with, where it was at hand."""
         self._waiters = waiters
@@ -223,6 +225,7 @@ class Call:
         finally:
             context.is_over = True
         context.raise_if_refused()
+        self.trailers = context.trailers
         return answer
 
 

@@ -186,6 +186,8 @@ class AioHandlers(MethodHandlers):
             finally:
                 call.end()
             await _send_headers_async(call, context)
+            if call.trailers:
+                context.set_trailing_metadata(call.trailers)
             return answer
 
         return grpc.unary_unary_rpc_method_handler(handle, **self._serializers(method))
@@ -285,6 +287,8 @@ class SyncHandlers(MethodHandlers):
             with _aborting(method, context, call):
                 answer = self._begin(serve(body, call), context).result()
             _send_headers(call, context)
+            if call.trailers:
+                context.set_trailing_metadata(call.trailers)
             return answer
 
         return grpc.unary_unary_rpc_method_handler(handle, **self._serializers(method))

@@ -73,7 +73,8 @@ class HookContext:
         self._context = call.context
         self._code: grpc.StatusCode | None = None
         self._details = ""
-        self._trailers: Trailers = ()
+        self.trailers: Trailers = ()
+        """The RPC's trailing metadata, as they were set."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
@@ -99,18 +100,26 @@ class HookContext:
         self._details = details
 
     def set_trailing_metadata(self, trailing_metadata: Trailers) -> None:
-        """Sets the RPC's trailing metadata, for a refusal."""
-        self._trailers = trailing_metadata
+        """Sets the RPC's trailing metadata."""
+        self.trailers = tuple(trailing_metadata)
+
+    def trailing_metadata(self) -> Trailers:
+        """Returns the trailing metadata that were set."""
+        return self.trailers
 
     def code(self) -> grpc.StatusCode | None:
         """Returns the code that was set."""
         return self._code
 
+    def details(self) -> str:
+        """Returns the message that was set."""
+        return self._details
+
     def abort(
         self, code: grpc.StatusCode, details: str = "", trailing_metadata: Trailers = ()
     ) -> Any:
         """Refuses the request."""
-        self._abort(code, details, trailing_metadata or self._trailers)
+        self._abort(code, details, trailing_metadata or self.trailers)
 
     def abort_with_status(self, status: Any) -> Any:
         """Refuses the request with a ``grpc.Status``."""
@@ -120,7 +129,7 @@ class HookContext:
         """Raises if a code was set that refuses the request."""
         if self._code not in (None, grpc.StatusCode.OK):
             assert self._code is not None
-            self._abort(self._code, self._details, self._trailers)
+            self._abort(self._code, self._details, self.trailers)
 
     def _abort(self, code: object, details: str | None, trailers: Trailers | None) -> NoReturn:
         if not isinstance(code, grpc.StatusCode) or code is grpc.StatusCode.OK:
@@ -153,7 +162,7 @@ class AsyncHookContext(HookContext):
         self, code: grpc.StatusCode, details: str = "", trailing_metadata: Trailers = ()
     ) -> NoReturn:
         """Refuses the request."""
-        self._abort(code, details, trailing_metadata or self._trailers)
+        self._abort(code, details, trailing_metadata or self.trailers)
 
     async def abort_with_status(self, status: Any) -> NoReturn:
         """Refuses the request with a ``grpc.Status``."""

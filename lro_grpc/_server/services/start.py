@@ -46,7 +46,7 @@ from lro_grpc._errors import (
     cut,
 )
 from lro_grpc._operation import names, publication, record, size
-from lro_grpc._operation.batch_states import CODE_BYTES, BatchStates
+from lro_grpc._operation.batch_states import CODE_BYTES, BatchStates, fault_in
 from lro_grpc._operation.fit import is_understood
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.clock import Clock, micros
@@ -294,17 +294,14 @@ class Starter:
     def _batch(self, prepared: Prepared) -> bytes:
         """Returns the batch that the operation begins with; empty for none."""
         targets = prepared.batch_targets
-        is_list = isinstance(targets, Sequence) and not isinstance(targets, str)
-        if not is_list or not all(isinstance(one, str) for one in targets):
-            wrong = f"batch_targets={targets!r}; give a list of resource names"
-        elif len(set(targets)) != len(targets):
-            wrong = f"batch_targets={list(targets)}; they must differ from each other"
-        else:
-            return BatchStates.begin(list(targets)).serialized() if targets else b""
-        raise ConfigurationError(
-            f"the prepare of {self._handler.method} returned {wrong}",
-            metadata={"method": self._handler.method},
-        )
+        fault = fault_in(targets)
+        if fault:
+            raise ConfigurationError(
+                f"the prepare of {self._handler.method} returned"
+                f" batch_targets={cut(repr(targets))}; {fault}",
+                metadata={"method": self._handler.method},
+            )
+        return BatchStates.begin(list(targets)).serialized() if targets else b""
 
     def _check_size(self, made: record.Record, *, room: int) -> None:
         try:

@@ -992,3 +992,24 @@ async def test_a_batch_of_no_parallelism_is_a_mistake_of_the_handler(world):
     name = await world.create()
     assert (await world.done(name)).error.code == Code.INTERNAL
     assert raised == ["parallelism is 0; give a positive number"]
+
+
+WRONG_TARGETS = [{"a", "b"}, "ab", iter(["a"]), {"a": 1}.keys(), [1], [None], ["\ud800"], None]
+
+
+@pytest.mark.parametrize("targets", WRONG_TARGETS, ids=repr)
+async def test_targets_that_are_no_list_of_names_are_a_mistake_of_the_handler(world, targets):
+    """A set has another order in the next process, which could not go on with the batch."""
+    raised = []
+
+    async def run(request, op):
+        try:
+            await op.batch(targets, create=print, delete=print)
+        except ValueError as error:
+            raised.append(str(error))
+            raise
+
+    await world.start(handler(run))
+    name = await world.create()
+    assert (await world.done(name)).error.code == Code.INTERNAL
+    assert raised == [f"the targets of the batch are {targets!r}; give a list of resource names"]

@@ -103,7 +103,15 @@ def test_more_targets_than_an_operation_can_show_are_refused(serve: Serve) -> No
     assert failure.info.reason == "OPERATION_TOO_LARGE"
 
 
-WRONG = ["instances/a", [1], ["instances/a", "instances/a"], None, iter(TARGETS), {"instances/a"}]
+WRONG = [
+    "instances/a",
+    [1],
+    ["\ud800"],
+    ["instances/a", "instances/a"],
+    None,
+    iter(TARGETS),
+    {"instances/a"},
+]
 
 
 @pytest.mark.parametrize("wrong", WRONG)
@@ -114,4 +122,20 @@ def test_targets_that_are_none_are_the_services_mistake(
     server = serve(batches.servicer)
     assert refused(lambda: batches.start(server)).code is grpc.StatusCode.INTERNAL
     assert "returned batch_targets=" in caplog.text
+    assert server.names() == []
+
+
+@pytest.mark.parametrize("option", ["target", "parent", "verb"])
+@pytest.mark.parametrize("wrong", [5, b"instances/a", "\ud800", ["instances/a"]])
+def test_a_text_that_is_none_is_the_services_mistake(serve: Serve, option: str, wrong: Any) -> None:
+    server = serve(
+        fleet(
+            "BatchCreateInstances",
+            lambda _, request, op: fleet_service_pb2.BatchCreateInstancesResponse(),
+            prepare=lambda _, request, context: lro_grpc.Prepared(**{option: wrong}),
+        )
+    )
+    failure = refused(lambda: Batches().start(server))
+    assert failure.code is grpc.StatusCode.INTERNAL
+    assert failure.message == f"{option} is {wrong!r}; give a text"
     assert server.names() == []

@@ -308,6 +308,32 @@ def test_a_context_is_that_of_the_method_whatever_the_server(serve: Serve, held:
 
 
 @pytest.mark.parametrize("handler_keyword", ["def"], indirect=True)
+@pytest.mark.parametrize("messages", [False, True])
+def test_trailing_metadata_are_those_of_the_call(serve: Serve, held: Held, messages: bool) -> None:
+    class Trails(operations_pb2_grpc.OperationsServicer):
+        def GetOperation(self, request: Any, context: Any) -> Any:
+            context.set_details("nobody sees it")
+            context.set_trailing_metadata([("took", "1 ms"), ("by-bin", b"\x00")])
+            assert context.details() == "nobody sees it"
+            assert context.trailing_metadata() == (("took", "1 ms"), ("by-bin", b"\x00"))
+            return operations_pb2.Operation(name=request.name)
+
+        async def CancelOperation(self, request: Any, context: Any) -> Any:
+            context.set_trailing_metadata((("took", "2 ms"),))
+            return empty_pb2.Empty()
+
+    server = serve(held.servicer(), attach={"fallback": Trails(), "messages": messages})
+    stub = operations_pb2_grpc.OperationsStub(server.channel)
+    request = operations_pb2.GetOperationRequest(name=OLD[0])
+    _, call = stub.GetOperation.with_call(request, timeout=20)
+    trailers = [tuple(pair) for pair in call.trailing_metadata()]
+    assert trailers == [("took", "1 ms"), ("by-bin", b"\x00")]
+    cancel = operations_pb2.CancelOperationRequest(name=OLD[0])
+    _, call = stub.CancelOperation.with_call(cancel, timeout=20)
+    assert [tuple(pair) for pair in call.trailing_metadata()] == [("took", "2 ms")]
+
+
+@pytest.mark.parametrize("handler_keyword", ["def"], indirect=True)
 def test_a_wait_is_woken_when_its_caller_is_gone(
     serve: Serve, held: Held, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -175,6 +175,38 @@ def test_what_it_raises_is_logged_and_stops_nothing(
     assert "a tiger: CANCEL" in caplog.text
 
 
+class AsyncWake:
+    """What no look at a function tells from a plain one."""
+
+    async def __call__(self, reason: StopReason) -> None: ...
+
+
+async def wake() -> None: ...
+
+
+@pytest.mark.parametrize("callback", [AsyncWake(), lambda _: wake()], ids=["object", "lambda"])
+def test_a_coroutine_that_it_returns_is_logged(
+    serve: Serve, callback: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody would await it, so the handler would be woken by nothing."""
+    began, woken = threading.Event(), threading.Event()
+
+    def run(op: Any) -> Any:
+        op.on_stop(callback)
+        op.on_stop(lambda _: woken.set())
+        began.set()
+        assert woken.wait(SECONDS)
+        op.on_stop(callback)  # late
+        op.raise_if_stopped()
+
+    server, name = served(serve, run)
+    assert began.wait(SECONDS)
+    server.cancel(name)
+    assert server.done(name).error.code == Code.CANCELLED
+    assert len(errors_logged(caplog)) == 2
+    assert caplog.text.count("has returned a coroutine, which nobody awaits") == 2
+
+
 def test_an_attempt_stops_though_there_is_no_thread_for_it(
     serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

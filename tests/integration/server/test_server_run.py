@@ -355,13 +355,33 @@ def test_a_draining_that_fails_is_raised_and_the_server_drains_all_the_same(
     assert response_of(again.done(name)).seed_rows == 2
 
 
-def test_a_grpc_server_cannot_await_a_draining(file_url: str) -> None:
-    async def draining() -> None: ...
+@pytest.mark.parametrize("option", ["ready", "draining"])
+def test_a_grpc_server_cannot_await_a_coroutine(file_url: str, option: str) -> None:
+    async def tell() -> None: ...
 
     operations = lro_grpc.Operations(file_url)
     server = grpc.server(futures.ThreadPoolExecutor(1))
-    with pytest.raises(lro_grpc.ConfigurationError, match="draining is a coroutine function"):
-        operations.run(operations.attach(server), draining=draining)
+    with pytest.raises(lro_grpc.ConfigurationError, match=f"{option} is a coroutine function"):
+        operations.run(operations.attach(server), **{option: tell})  # type: ignore[call-overload]
+
+
+def test_a_grpc_aio_server_awaits_what_is_ready(file_url: str) -> None:
+    async def main() -> bool:
+        operations = lro_grpc.Operations(file_url)
+        server = grpc.aio.server()
+        operations.attach(server)
+        server.add_insecure_port("127.0.0.1:0")
+
+        async def ready() -> None:
+            await asyncio.sleep(0)
+            told.append(operations.is_serving)
+            await server.stop(None)
+
+        told: list[bool] = []
+        await asyncio.wait_for(operations.run(server, ready=ready), SECONDS)
+        return told == [True]
+
+    assert in_thread(lambda: asyncio.run(main())).result(2 * SECONDS)
 
 
 def test_an_exit_in_a_prepare_ends_neither_the_call_nor_the_server(stack: str, spawn: Any) -> None:

@@ -305,16 +305,18 @@ def test_a_prepare_may_return_nothing(serve: Serve, prepare_keyword: str) -> Non
     assert server.done(server.create().name).HasField("response")
 
 
-def test_a_prepare_sends_initial_metadata_beside_the_servers_own(
+def test_a_prepare_sends_metadata_beside_the_servers_own(
     serve: Serve, prepare_keyword: str
 ) -> None:
     more = (("quota-left", "7"), ("cost-bin", b"\xff"))
 
     def prepare(self: Any, request: Any, context: Any) -> None:
         context.send_initial_metadata(more)
+        context.set_trailing_metadata(more)
 
     async def prepare_async(self: Any, request: Any, context: Any) -> None:
         await context.send_initial_metadata(more)
+        context.set_trailing_metadata(more)
 
     run, _ = counting()
     chosen = prepare if prepare_keyword == "def" else prepare_async
@@ -325,6 +327,7 @@ def test_a_prepare_sends_initial_metadata_beside_the_servers_own(
     assert operation.name
     sent = dict(call.initial_metadata())
     assert sent == {**dict(more), "lro-poll-after-ms": "2000"}
+    assert dict(call.trailing_metadata()) == dict(more)
 
 
 def test_a_prepare_raises_an_lro_error_with_details(
