@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import queue
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -29,7 +30,8 @@ def drive_batch(
     def run(step: Begin) -> None:
         try:
             try:
-                (delete if step.undo else create)(step.target)
+                returned = (delete if step.undo else create)(step.target)
+                _check_ended(returned)
             except Exception as error:  # noqa: BLE001 - the plan decides what it means
                 ended.put(Ended(step.target, attempt.failure_from_thread(error)))
             else:
@@ -52,6 +54,18 @@ def drive_batch(
         return None
 
     drive(plan, perform)
+
+
+def _check_ended(returned: object) -> None:
+    """Refuses a coroutine, in which nothing has happened yet, for an end.
+
+    Raises:
+        TypeError: If it is one.
+    """
+    if inspect.iscoroutine(returned):
+        returned.close()
+        name = returned.__qualname__
+        raise TypeError(f"a coroutine of {name} was returned, which a def has nobody to await")
 
 
 async def async_drive_batch(

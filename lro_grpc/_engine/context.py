@@ -275,9 +275,13 @@ class OperationContext(_Context[MetadataT_co]):
             OperationTooLargeError: If there are more targets than the operation can show; none of
                 them is begun.
             AttemptStopped: If the attempt was stopped.
+            TypeError: If create or delete is a coroutine function.
             ValueError: If the targets are no list of names that differ, or parallelism is not
                 positive.
         """
+        for name, function in {"create": create, "delete": delete}.items():
+            if inspect.iscoroutinefunction(function):
+                raise TypeError(f"{name} is a coroutine function, which a def has nobody to await")
         attempt = self._attempt
         batch = Batch(attempt, targets, parallelism)
         attempt.batch_is_driven = True

@@ -1013,3 +1013,49 @@ async def test_targets_that_are_no_list_of_names_are_a_mistake_of_the_handler(wo
     name = await world.create()
     assert (await world.done(name)).error.code == Code.INTERNAL
     assert raised == [f"the targets of the batch are {targets!r}; give a list of resource names"]
+
+
+class AsyncCall:
+    """What no look at a function tells from a plain one."""
+
+    async def __call__(self, target: str) -> None: ...
+
+
+async def created(target: str) -> None: ...
+
+
+@pytest.mark.parametrize("wrong", ["create", "delete"])
+async def test_a_def_is_refused_a_coroutine_function_that_makes_targets(world, wrong):
+    """It has nobody to await it: its batch would be READY, and nothing would be there."""
+    functions = {"create": print, "delete": print, wrong: created}
+    raised = []
+
+    def run(request, op):
+        try:
+            op.batch([A, B], **functions)
+        except TypeError as error:
+            raised.append(str(error))
+            raise
+
+    await world.start(handler(run))
+    done = await world.done(await world.create())
+    assert (done.error.code, states_of(done)) == (Code.INTERNAL, [])
+    assert raised == [f"{wrong} is a coroutine function, which a def has nobody to await"]
+
+
+@pytest.mark.parametrize("function", [AsyncCall(), lambda target: created(target)])
+@pytest.mark.parametrize("wrong", ["create", "delete"])
+async def test_a_coroutine_that_a_def_is_given_fails_its_target(world, wrong, function):
+    functions = {"create": lambda target: None, "delete": lambda target: None, wrong: function}
+
+    def run(request, op):
+        op.batch([A, B], **functions)
+        raise LroError("after the batch", code=Code.ABORTED)
+
+    await world.start(handler(run))
+    done = await world.done(await world.create())
+    assert states_of(done) == [FAILED, FAILED]
+    assert done.error.code == (Code.INTERNAL if wrong == "create" else Code.ABORTED)
+    assert info_of(done.error.details).metadata.get("left_over") == (
+        None if wrong == "create" else f"{B}, {A}"
+    )
