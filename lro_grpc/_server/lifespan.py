@@ -138,8 +138,10 @@ class Lifespan:
 
         Raises:
             ConfigurationError: If the store cannot be opened; or no method that starts the jobs is
-                served; or the server has another servicer of google.longrunning.Operations.
+                served; or the server has another servicer of google.longrunning.Operations; or
+                they have started before.
         """
+        self._check_new_start()
         self._check()
         async with contextlib.AsyncExitStack() as begun:
             try:
@@ -158,6 +160,15 @@ class Lifespan:
         self._engine = engine
         self._loop = asyncio.get_running_loop()
         self._is_serving = True
+
+    def _check_new_start(self) -> None:
+        """Checks that they have not started before, for those that run would run twice."""
+        if self._has_started:
+            raise ConfigurationError(
+                "these operations have started already; leave the start to operations.run(server),"
+                " and make other lro_grpc.Operations to serve again after a stop",
+                reason="STARTED_TWICE",
+            )
 
     async def stop(self, stop_server: Callable[[], Awaitable[object]]) -> None:
         """Drains: no new attempts, waiting calls answered, the server stopped, leases released.
@@ -325,6 +336,7 @@ class Lifespan:
 
     def start_sync(self) -> None:
         """Starts as ``start`` does, for a ``grpc.server`` that you start yourself."""
+        self._check_new_start()
         thread = self._loop_thread()
         try:
             thread.run(self.start())

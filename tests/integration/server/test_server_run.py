@@ -583,6 +583,43 @@ def test_a_server_that_cannot_be_stopped_keeps_no_file(stack: str, file_url: str
     assert set(threading.enumerate()) <= before
 
 
+def test_operations_start_once(stack: str, file_url: str) -> None:
+    """A second start would run them twice, or end those that run."""
+    operations = lro_grpc.Operations(file_url)
+    already = pytest.raises(lro_grpc.ConfigurationError, match="have started already")
+
+    async def nothing() -> None: ...
+
+    async def main() -> None:
+        await operations.start()
+        with already:
+            await operations.start()
+        with already:
+            await operations.run(grpc.aio.server())
+        assert operations.is_serving
+        await operations.stop(nothing)
+        with already:
+            await operations.start()
+
+    if stack == "aio":
+        asyncio.run(main())
+    else:
+        before = set(threading.enumerate())
+        operations.start_sync()
+        with already:
+            operations.start_sync()
+        with already:
+            operations.run(grpc.server(futures.ThreadPoolExecutor(1)))
+        assert operations.is_serving
+        operations.stop_sync(lambda: None)
+        with already:
+            operations.start_sync()
+        assert set(threading.enumerate()) <= before
+    again = lro_grpc.Operations(file_url)  # the file is free
+    again.start_sync()
+    again.stop_sync(lambda: None)
+
+
 def test_of_operations_that_do_not_run_only_the_server_is_stopped(file_url: str) -> None:
     before = set(threading.enumerate())
     stopped: list[int] = []
