@@ -55,7 +55,7 @@ from lro_grpc._errors import ConfigurationError
 from lro_grpc._runtime.clock import as_duration
 from lro_grpc._runtime.loop_thread import LoopThread
 from lro_grpc._server.limits import Queues
-from lro_grpc._server.signals import on_signals
+from lro_grpc._server.signals import SIGNALS, on_signals
 from lro_grpc._server.unserved import Unserved
 from lro_grpc._stores.notifier import Notifier
 from lro_grpc._stores.store import Store
@@ -281,9 +281,9 @@ class Lifespan:
             self._announce_shutdown()
             signals.put_nowait(None)
 
-        with on_signals({signal.SIGTERM}, drain, loop):
+        with on_signals(drain, loop, numbers={signal.SIGTERM}):
             try:
-                with on_signals({signal.SIGINT}, drain, loop):
+                with on_signals(drain, loop, numbers={signal.SIGINT}):
                     await server.start()
                     await _called(ready)
                     ended = asyncio.create_task(server.wait_for_termination())
@@ -311,13 +311,13 @@ class Lifespan:
             signals.put(None)
 
         def hear(number: int) -> None:
-            if number in (signal.SIGTERM, signal.SIGINT):
+            if number in SIGNALS:
                 self._announce_shutdown()
 
-        with on_signals({signal.SIGTERM}, drain):
+        with on_signals(drain, numbers={signal.SIGTERM}):
             try:
                 with (
-                    on_signals({signal.SIGINT}, drain),
+                    on_signals(drain, numbers={signal.SIGINT}),
                     self._loop_thread().hearing_signals(hear),
                 ):
                     server.start()

@@ -13,6 +13,9 @@ from collections.abc import Callable, Collection, Iterator
 
 _log = logging.getLogger("lro_grpc")
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+"""The signals that begin a drain."""
+
 _handled: set[signal.Signals] = set()
 """The signals that begin a drain now."""
 
@@ -55,16 +58,17 @@ if hasattr(os, "register_at_fork"):  # not on Windows, where no process forks
 
 @contextlib.contextmanager
 def on_signals(
-    numbers: Collection[signal.Signals],
     drain: Callable[[], object],
     loop: asyncio.AbstractEventLoop | None = None,
+    *,
+    numbers: Collection[signal.Signals] = SIGNALS,
 ) -> Iterator[None]:
     """Begins the drain on some signals; outside the main thread, Python allows no handlers.
 
     Args:
-        numbers: The signals.
         drain: Called when one of them has come.
         loop: The loop that has to wake up for it, if the main thread runs one.
+        numbers: The signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
