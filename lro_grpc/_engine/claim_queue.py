@@ -1,28 +1,31 @@
-"""Names of the operations that wait for an attempt, as far as this process knows them.
+"""What a process knows of the operations that wait for an attempt, by method.
 
-The queue holds hints, not truth: the store decides which attempt gets an operation, when it is
-claimed. So a name may be wrong, and may be missing; neither does harm, as long as the store is
-asked at times.
+It is hints, not truth: the store decides which attempt gets an operation, when it is claimed. There
+are two kinds of hint, and a third one takes a name out of both:
 
-Each method starts out unknown: its first names are read from the store. From then on the store's
-listeners add each operation that becomes claimable, and no read is needed: so a start is fast. A
-method is unknown again when more waits than is kept here, when a read was as long as its limit, and
-at each sweep, for a notice may have been lost (R9). Then its next names are read once more.
-
-An operation that no handler here can go on with waits for another release: it is left out here
-until it has changed, so that it takes no turn of those behind it.
+* **A name** of an operation that this process has just made claimable. It is claimed by its name,
+  and nothing is read: so a start is fast. Names of operations that others have started are never
+  here; all that share a store would try them at once.
+* **That there may be more**, whatever the names. Then the store is asked to claim the oldest. So it
+  is at the start; when more waits than is kept here; as long as the store finds as many as were
+  asked for; when another process tells of work that it has left; and at each sweep, for a notice
+  may have been lost (R9).
+* An operation that no handler here can go on with waits for another release. It is left out until
+  it has changed, so that it takes no turn of those behind it. On a store that others share that may
+  go unheard, so a few of them are tried again at each sweep.
 
 A delayed operation, such as a retry, is timed here, and is tried first once its pause is over. That
 goes by the monotonic clock, and its claim says so: a time of day that is set back delays nothing.
-The sweep finds those beyond the first thousand, and those of former processes: the store lists an
-operation once its time has come.
+The sweep finds those beyond the first thousand, and those of other processes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from typing import Any
 
 from lro_grpc._engine.handler import Handler
 from lro_grpc._operation.record import Record
@@ -35,9 +38,16 @@ _MAX_NAMES = 1000
 _MAX_DELAYED = 1000
 """Operations that are timed one by one at most."""
 
+_LONGEST_PAUSE = 0.02
+"""The seconds after which the store is asked at most for work of which another process tells. Each
+process takes another pause, so that not all ask at once."""
+
+_TRIED_AGAIN = 10
+"""Operations of a method that were left out and are tried again, at each sweep."""
+
 
 class ClaimQueue:
-    """Names to try and claim, by method, oldest first.
+    """Hints on what to claim, by method; see the module.
 
     Args:
         store: Where the operations are kept.
@@ -45,6 +55,7 @@ class ClaimQueue:
         handlers: Those whose operations are claimed here. Operations of a handler's former names
             wait in the queue of its method.
         on_ready: Is called when there is something more to try.
+        random: Gives numbers uniform in [0, 1), for pauses.
     """
 
     def __init__(
@@ -53,106 +64,139 @@ class ClaimQueue:
         clock: Clock,
         handlers: Iterable[Handler],
         on_ready: Callable[[], None],
+        random: Callable[[], float],
     ) -> None:
         self._store = store
         self._clock = clock
         self._on_ready = on_ready
-        self._stored_as = {handler.method: handler.names for handler in handlers}
-        self._method_of = {
-            name: method for method, names in self._stored_as.items() for name in names
-        }
-        self._names: dict[str, deque[str]] = {method: deque() for method in self._stored_as}
-        self._unserved: dict[str, set[str]] = {method: set() for method in self._stored_as}
-        self._unknown = set(self._names)
-        self._rested: dict[str, deque[tuple[str, Micros]]] = {one: deque() for one in self._names}
+        self._random = random
+        self._method_of = {name: handler.method for handler in handlers for name in handler.names}
+        methods = set(self._method_of.values())
+        self._names: dict[str, deque[str]] = {method: deque() for method in methods}
+        self._left_out: dict[str, dict[str, None]] = {method: {} for method in methods}
+        """Names of operations that cannot be gone on with here, the oldest first."""
+        self._has_more = set(methods)
+        self._rested: dict[str, deque[tuple[str, Micros]]] = {one: deque() for one in methods}
         """Those whose pause is over, with the ``scheduled_time`` that they have waited for."""
-        self._delayed: set[asyncio.Task[None]] = set()
+        self._told: set[str] = set()
+        """Methods of which another process has told just now."""
+        self._later: set[asyncio.Task[None]] = set()
+        self._delayed = 0
         self._stopped = False
 
     def may_have(self, method: str) -> bool:
         """Tells whether an operation of the method may wait."""
-        return method in self._unknown or bool(self._names[method] or self._rested[method])
+        return method in self._has_more or bool(self._names[method] or self._rested[method])
 
-    def add(self, record: Record) -> None:
-        """Adds an operation that is claimable, now or at its ``scheduled_time``."""
-        if record.method not in self._method_of:
+    def all_fit(self, stored_as: str, free: Mapping[str, int]) -> bool:
+        """Tells whether all operations that wait have a slot here, as far as is known.
+
+        Args:
+            stored_as: The name of the method under which they are stored.
+            free: The free slots of each method.
+        """
+        method = self._method_of.get(stored_as)
+        if method is None or method in self._has_more:
+            return False
+        return len(self._names[method]) + len(self._rested[method]) <= free[method]
+
+    def heard(self, record: Record) -> None:
+        """Takes an operation that a call of this process has changed."""
+        method = self._method_of.get(record.method)
+        if method is None:
+            return
+        if self._left_out[method]:
+            self._left_out[method].pop(record.name, None)
+        if not record.claimable:
             return
         if not record.scheduled_time:
-            self._add(record.method, record.name)
-        elif len(self._delayed) < _MAX_DELAYED and not self._stopped:
-            later = self._add_later(record.method, record.name, record.scheduled_time)
-            task = asyncio.create_task(later)  # without the record, which may be large
-            self._delayed.add(task)
-            task.add_done_callback(self._delayed.discard)
+            self._add(method, record.name)
+        elif self._delayed < _MAX_DELAYED:
+            self._delayed += 1  # without the record, which may be large
+            self._do_later(self._add_later(method, record.name, record.scheduled_time))
 
-    async def _add_later(self, stored_as: str, name: str, scheduled_time: Micros) -> None:
-        await self._clock.sleep(seconds(scheduled_time - self._clock.now()))
-        self.add_rested(stored_as, name, scheduled_time)
+    async def _add_later(self, method: str, name: str, scheduled_time: Micros) -> None:
+        try:
+            await self._clock.sleep(seconds(scheduled_time - self._store.now()))
+        finally:
+            self._delayed -= 1
+        self.add_rested(method, name, scheduled_time)
 
-    def add_rested(self, stored_as: str, name: str, scheduled_time: Micros) -> None:
+    def add_rested(self, method: str, name: str, scheduled_time: Micros) -> None:
         """Adds an operation whose pause is over, though the time of day may say otherwise."""
-        method = self._method_of[stored_as]
-        self._unserved[method].discard(name)
         self._rested[method].append((name, scheduled_time))
         self._on_ready()
 
-    def _add(self, stored_as: str, name: str) -> None:
-        method = self._method_of[stored_as]
+    def _add(self, method: str, name: str) -> None:
         names = self._names[method]
-        self._unserved[method].discard(name)
-        if len(names) < _MAX_NAMES and method not in self._unknown:
+        if len(names) < _MAX_NAMES and method not in self._has_more:
             names.append(name)
         else:
-            self._unknown.add(method)
+            self._has_more.add(method)
         self._on_ready()
+
+    def left_out(self, method: str) -> Collection[str]:
+        """Returns the names of operations that the store is not to claim."""
+        return self._left_out[method].keys()
 
     def leave_out(self, method: str, name: str) -> None:
-        """Notes that an operation cannot be gone on with here, until it is added again."""
-        self._unserved[method].add(name)
+        """Notes that an operation cannot be gone on with here, until it has changed."""
+        self._left_out[method][name] = None
 
-    def read_again(self, method: str) -> None:
-        """Lets the method's next names be read from the store, whatever is known here."""
-        self._unknown.add(method)
+    def has_more(self, method: str) -> None:
+        """Lets the store be asked for operations of the method, whatever is known here."""
+        self._has_more.add(method)
         self._on_ready()
 
-    def read_all_again(self) -> None:
-        """Lets the next names of every method be read from the store."""
-        self._unknown.update(self._names)
+    def sweep(self) -> None:
+        """Lets the store be asked for operations of every method."""
+        self._has_more.update(self._names)
+        if not self._store.exclusive:
+            for names in self._left_out.values():
+                for name in list(itertools.islice(names, _TRIED_AGAIN)):
+                    del names[name]
         self._on_ready()
 
-    async def take(self, method: str, limit: int) -> Mapping[str, Micros]:
+    def told(self, stored_as: str) -> None:
+        """Takes a method of which another process may have left an operation."""
+        method = self._method_of.get(stored_as)
+        if method is not None and method not in self._told:
+            self._told.add(method)
+            self._do_later(self._ask_later(method))
+
+    async def _ask_later(self, method: str) -> None:
+        await self._clock.sleep(_LONGEST_PAUSE * self._random())
+        self._told.discard(method)
+        self.has_more(method)
+
+    def take(self, method: str, limit: int) -> Mapping[str, Micros]:
         """Returns names of the method to try, at most as many as the limit.
 
         Returns:
-            The names; with each the ``scheduled_time`` that it has waited for, 0 for none.
-
-        Raises:
-            UnavailableError: If the store cannot answer.
+            The names; with each the ``scheduled_time`` that it has waited for, 0 for none. None at
+            all if the store is to be asked now.
         """
         rested = self._rested[method]
         if rested:
             return dict(rested.popleft() for _ in range(min(limit, len(rested))))
-        return dict.fromkeys(await self._take(method, limit), 0)
+        names = self._names[method]
+        if method in self._has_more:
+            names.clear()  # the store finds them, in their turn
+            self._has_more.discard(method)
+        return {names.popleft(): 0 for _ in range(min(limit, len(names)))}
 
-    async def _take(self, method: str, limit: int) -> Sequence[str]:
-        known = self._names[method]
-        if method not in self._unknown:
-            return [known.popleft() for _ in range(min(limit, len(known)))]
-        known.clear()
-        self._unknown.discard(method)
-        unserved = self._unserved[method]
-        most = limit + len(unserved)
-        found = await self._store.claimable(dict.fromkeys(self._stored_as[method], most))
-        unserved.intersection_update(found)
-        names = [name for name in found if name not in unserved]
-        if len(names) >= limit:
-            self._unknown.add(method)
-        return names[:limit]
+    def _do_later(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._stopped:
+            work.close()
+            return
+        task = asyncio.create_task(work)
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
 
     async def stop(self) -> None:
-        """Adds no delayed operation any more."""
+        """Adds nothing any more after a pause."""
         self._stopped = True
-        delayed = list(self._delayed)
-        for task in delayed:
+        later = list(self._later)
+        for task in later:
             task.cancel()
-        await asyncio.gather(*delayed, return_exceptions=True)
+        await asyncio.gather(*later, return_exceptions=True)

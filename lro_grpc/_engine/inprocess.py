@@ -1,10 +1,14 @@
 """The engine that needs nothing but the store: it fills its free slots from the claim queue.
 
 One loop claims. It sleeps until something has changed: an operation became claimable, an attempt
-has ended and left its slot, or it is time to read the store again. Then it goes once through the
-methods and claims for each as many operations as there are free slots, in one write; a method that
-could use more has its turn after the others, so that none starves. An operation whose notice was
-lost waits for a sweep at most (R9).
+has ended and left its slot, or it is time to ask the store again. Then it goes once through the
+methods and claims for each as many operations as there are free slots, in one write: by the names
+that the queue has, or, without any, whatever the store finds. A method that could use more has its
+turn after the others, so that none starves. An operation whose notice was lost waits for a sweep at
+most (R9).
+
+Where other processes share the store, each claims for itself what it has started, as long as it has
+a slot for it. Of the rest it lets the others know.
 
 A method whose slots are all taken, by attempts none of which ends, is reported while it lasts: its
 handlers may be slow, or wait for operations that wait for their slots.
@@ -20,7 +24,7 @@ from functools import partial
 
 from lro_grpc._engine.claim_queue import ClaimQueue
 from lro_grpc._engine.workbench import Workbench
-from lro_grpc._errors import OperationNotFoundError, StaleAttemptError, UnservedError
+from lro_grpc._errors import LroError, OperationNotFoundError, StaleAttemptError, UnservedError
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Micros
 
@@ -50,12 +54,15 @@ class InProcess:
         self._workbench = workbench
         self._on_unserved = on_unserved
         handlers = {handler.method: handler for handler in workbench.handlers.values()}
-        self._queue = ClaimQueue(workbench.store, workbench.clock, handlers.values(), self._wake_up)
+        self._queue = ClaimQueue(
+            workbench.store, workbench.clock, handlers.values(), self._wake_up, workbench.random
+        )
         self._full_since: dict[str, float] = {}
         """When each method took its last free slot; no attempt of it has ended since."""
         self._report_after = dict.fromkeys(handlers, _FULL_SECONDS)
         """For how many seconds all slots of each method are taken when it is next reported."""
         self._free = {method: handler.slots for method, handler in handlers.items()}
+        """The slots that neither an attempt has nor a claim that is under way."""
 
     async def start(self) -> int:
         """Takes over the operations of a former process, and begins to claim.
@@ -65,7 +72,8 @@ class InProcess:
         """
         self._wake = asyncio.Event()
         self._workbench.store.subscribe(self._on_change)
-        recovered = await self._workbench.start(self._queue.read_all_again)
+        self._unfollow = self._workbench.store.follow_work(self._has_room, self._queue.told)
+        recovered = await self._workbench.start(self._queue.sweep)
         self._wake_up()
         self._workbench.repeat(self._fill_slots)
         self._workbench.repeat(self._report_full)
@@ -93,12 +101,15 @@ class InProcess:
         Args:
             grace: The time that handlers are given to unwind.
         """
+        self._unfollow()
         await self._workbench.stop(grace)
         await self._queue.stop()
 
     def _on_change(self, _before: Record | None, record: Record) -> None:
-        if record.claimable:
-            self._queue.add(record)
+        self._queue.heard(record)
+
+    def _has_room(self, stored_as: str) -> bool:
+        return not self._workbench.is_stopping and self._queue.all_fit(stored_as, self._free)
 
     def _wake_up(self) -> None:
         self._wake.set()
@@ -118,32 +129,64 @@ class InProcess:
         return not is_stopping and self._free[method] > 0 and self._queue.may_have(method)
 
     async def _claim(self, method: str) -> None:
-        names: Mapping[str, Micros] = {}
+        names = self._queue.take(method, self._free[method])
+        if names:
+            await self._claim_named(method, names)
+        else:
+            await self._claim_oldest(method)
+        if not self._free[method]:
+            self._full_since[method] = self._workbench.clock.monotonic()
+
+    async def _claim_named(self, method: str, names: Mapping[str, Micros]) -> None:
+        self._free[method] -= len(names)
         try:
-            names = await self._queue.take(method, self._free[method])
-            if self._workbench.is_stopping:
-                return
             answers = await self._workbench.claim(
                 [*names], partial(self._free_slot, method), waited_for=names
             )
         except BaseException:
-            self._queue.read_again(method)
+            self._free[method] += len(names)
+            self._queue.has_more(method)
             for name, scheduled_time in names.items():
                 if scheduled_time:
                     self._queue.add_rested(method, name, scheduled_time)
             raise
         for name, answer in zip(names, answers, strict=True):
-            if isinstance(answer, Record):
-                self._free[method] -= answer.lease_expire_time != 0
-            elif isinstance(answer, UnservedError):
-                self._queue.leave_out(method, name)
-                self._on_unserved(answer)
-            elif not isinstance(answer, (StaleAttemptError, OperationNotFoundError)):
-                fields = {"operation": name, "method": method}
-                _log.error("%s cannot be claimed: %s", name, answer, extra=fields)
-                self._queue.leave_out(method, name)
-        if answers and not self._free[method]:
-            self._full_since[method] = self._workbench.clock.monotonic()
+            self._claimed(method, name, answer)
+
+    async def _claim_oldest(self, method: str) -> None:
+        """Claims what the store finds: first what is stored under former names of the method."""
+        for stored_as in self._workbench.handlers[method].names:
+            limit, self._free[method] = self._free[method], 0
+            try:
+                claimed = await self._workbench.claim_oldest(
+                    stored_as,
+                    limit,
+                    partial(self._free_slot, method),
+                    left_out=self._queue.left_out(method),
+                )
+            except BaseException:
+                self._free[method] += limit
+                self._queue.has_more(method)
+                raise
+            self._free[method] += limit - len(claimed)
+            for before, outcome in claimed:
+                self._claimed(method, before.name, outcome)
+            if len(claimed) == limit:
+                self._queue.has_more(method)
+                return
+
+    def _claimed(self, method: str, name: str, answer: Record | LroError) -> None:
+        """Takes the answer to the claim of an operation, for which there is a slot."""
+        if isinstance(answer, Record) and answer.lease_expire_time:
+            return
+        self._free[method] += 1
+        if isinstance(answer, UnservedError):
+            self._queue.leave_out(method, name)
+            self._on_unserved(answer)
+        elif not isinstance(answer, (Record, StaleAttemptError, OperationNotFoundError)):
+            fields = {"operation": name, "method": method}
+            _log.error("%s cannot be claimed: %s", name, answer, extra=fields)
+            self._queue.leave_out(method, name)
 
     def _free_slot(self, method: str, outcome: Record | None) -> None:
         del outcome

@@ -1,7 +1,7 @@
 """Holds the attempts of one process, whatever engine has chosen their operations.
 
-An engine says which operations to claim, by name. For each that it gets, the workbench begins an
-attempt and sees to the rest until the attempt is over:
+An engine says which operations to claim: by name, or the oldest of a method. For each that it
+gets, the workbench begins an attempt and sees to the rest until the attempt is over:
 
 * A claim is answered with a lease. On a store that others share, ``Leases`` renews it, and stops
   the attempt where it cannot.
@@ -16,9 +16,11 @@ Two rules hold the parts together. There is one attempt of an operation here at 
 of the same name proves that the former attempt has lost its lease. And each attempt ends
 exactly once, when its outcome is stored or cannot be: then the engine that claimed it is called.
 
-Between the commit of a claim and its answer, others may already ask something of the operation,
-and the store's listeners hear of it before there is an attempt to pass it on to. So the records
-heard while a claim is under way are kept until the attempts of that claim have begun.
+What is asked of an operation meanwhile, such as to cancel it, reaches its attempt at once: from the
+store's listeners where this process has asked it, and where another one has by following the
+operation. Between the commit of a claim and its answer that may be heard before there is an attempt
+to pass it on to. So the records heard while a claim is under way are kept until the attempts of
+that claim have begun. What is lost is found by the answers to heartbeats, or by a sweep.
 """
 
 from __future__ import annotations
@@ -27,9 +29,10 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from types import MappingProxyType
 from typing import cast
 
@@ -58,7 +61,7 @@ from lro_grpc._runtime import task_owners
 from lro_grpc._runtime.clock import Clock, Micros, SystemClock, as_duration, micros
 from lro_grpc._runtime.log import log_claimed, log_done
 from lro_grpc._runtime.repeated_lines import RepeatedLines
-from lro_grpc._stores.store import Leased, SharedStore, Store
+from lro_grpc._stores.store import Claimed, Leased, SharedStore, Store
 
 _log = logging.getLogger("lro_grpc")
 
@@ -77,7 +80,7 @@ def _nothing() -> None:
 
 
 class Workbench:
-    """Claims operations by name, and runs their handlers. Lives on one event loop.
+    """Claims operations, and runs their handlers. Lives on one event loop.
 
     Args:
         store: An open store.
@@ -87,7 +90,7 @@ class Workbench:
         lease: For how long an attempt holds its operation without a heartbeat.
         sweep: The pause between two sweeps, for what is lost, overdue or past its retention.
         operation_bytes: The most bytes of an operation.
-        random: Gives numbers uniform in [0, 1), for the pauses between attempts.
+        random: Gives numbers uniform in [0, 1), for pauses.
         telemetry: Observes the attempts.
         signal_margin: The time by which an error may come before the signal that it comes of;
             nothing unless signals announce a shutdown.
@@ -117,7 +120,8 @@ class Workbench:
         self._lease = as_duration("lease", lease).total_seconds()
         self._sweep_pause = as_duration("sweep", sweep).total_seconds()
         self._operation_bytes = operation_bytes
-        self._random = random
+        self.random = random
+        """Gives numbers uniform in [0, 1), for pauses."""
         self._telemetry = telemetry
         self._signal_margin = signal_margin.total_seconds()
         self._attempts: dict[str, Attempt] = {}
@@ -125,8 +129,10 @@ class Workbench:
         self._on_end: dict[Attempt, OnEnd] = {}
         self._running: set[Executor] = set()
         self._limits: dict[Attempt, Sequence[asyncio.Task[None]]] = {}
-        self._claims: dict[asyncio.Future[None], Sequence[str]] = {}
-        """The claims that are under way: the names of each."""
+        self._claims: dict[asyncio.Future[None], Sequence[str] | None] = {}
+        """The claims that are under way: the names of each; None for any."""
+        self._unfollow: dict[str, Callable[[], None]] = {}
+        """What ends the following of each operation, on a store that others share."""
         self._heard: dict[str, Record] = {}
         """The records that were heard of while a claim was under way."""
         self._leases: Leases | None = None
@@ -206,9 +212,7 @@ class Workbench:
         Raises:
             UnavailableError: If the store cannot answer.
         """
-        under_way = self._loop.create_future()
-        self._claims[under_way] = names
-        try:
+        with self._claiming(names):
             claim = Claim(micros(self._lease), self.handlers)
             claims = [
                 (name, replace(claim, waited_for=time) if (time := waited_for.get(name)) else claim)
@@ -217,11 +221,53 @@ class Workbench:
             claimed_at = self.clock.monotonic()
             answers = await self.store.apply_all(claims)
             return [self._claimed(answer, claimed_at, on_end) for answer in answers]
+
+    async def claim_oldest(
+        self, method: str, limit: int, on_end: OnEnd, *, left_out: Collection[str] = ()
+    ) -> Sequence[Claimed]:
+        """Claims the oldest operations of a method, and begins an attempt of each that it gets.
+
+        Args:
+            method: The method, which has a handler here.
+            limit: The most operations to claim.
+            on_end: See :meth:`claim`.
+            left_out: The names of operations that are not to be claimed.
+
+        Returns:
+            What has become of each; see :meth:`claim`.
+
+        Raises:
+            UnavailableError: If the store cannot answer.
+        """
+        with self._claiming(None):
+            claim = Claim(micros(self._lease), self.handlers)
+            claimed_at = self.clock.monotonic()
+            claimed = await self.store.claim({method: limit}, claim, left_out=left_out)
+            for one in claimed:
+                self._claimed(one.outcome, claimed_at, on_end)
+            return claimed
+
+    @contextlib.contextmanager
+    def _claiming(self, names: Sequence[str] | None) -> Iterator[None]:
+        """Surrounds a claim and the beginnings of its attempts.
+
+        Args:
+            names: The operations that it may claim; None for any.
+        """
+        under_way = self._loop.create_future()
+        self._claims[under_way] = names
+        for name in names or ():
+            self._follow(name)
+        try:
+            yield
         finally:
             del self._claims[under_way]
             under_way.set_result(None)
             if not self._claims:
                 self._heard.clear()
+            for name in names or ():
+                if name not in self._attempts:
+                    self._end_follow(name)
 
     def _claimed(
         self, answer: Record | LroError, claimed_at: float, on_end: OnEnd
@@ -316,7 +362,7 @@ class Workbench:
             operation_bytes=self._operation_bytes,
             telemetry=self._telemetry,
             on_progress=self._progress_writer.add,
-            random=self._random,
+            random=self.random,
             signal_margin=self._signal_margin,
         )
         log_claimed(record)
@@ -325,6 +371,7 @@ class Workbench:
             former.stop(StopReason.LEASE_LOST)
         self._attempts[record.name] = attempt
         self._on_end[attempt] = on_end
+        self._follow(record.name)
         executor = Executor(attempt)
         self._running.add(executor)
         executor.add_done_callback(self._executed)
@@ -367,14 +414,33 @@ class Workbench:
         attempt.end(record)
         if self._attempts.get(attempt.name) is attempt:
             del self._attempts[attempt.name]
+            self._end_follow(attempt.name)
         self._on_end.pop(attempt)(record)
 
     def _on_change(self, _before: Record | None, record: Record) -> None:
+        self._hear(record)
+
+    def _hear(self, record: Record) -> None:
         attempt = self._attempts.get(record.name)
         if attempt is not None and attempt.number <= record.attempt and not attempt.has_outcome:
             self._see(attempt, record)
         if self._claims and record.attempt:
             self._heard[record.name] = record
+
+    def _follow(self, name: str) -> None:
+        """Begins to hear what other processes make of an operation."""
+        if self._leases is not None and name not in self._unfollow:
+            self._unfollow[name] = self.store.follow(name, partial(self._on_follow, name))
+
+    def _end_follow(self, name: str) -> None:
+        if self._leases is not None and (end := self._unfollow.pop(name, None)) is not None:
+            end()
+
+    def _on_follow(self, name: str, record: Record | None) -> None:
+        if record is not None:
+            self._hear(record)
+        elif (attempt := self._attempts.get(name)) is not None and not attempt.has_outcome:
+            attempt.stop(StopReason.LEASE_LOST)  # it has ended, and is gone
 
     def _see(self, attempt: Attempt, record: Record) -> None:
         """Tells an attempt what has become of its operation."""
@@ -391,15 +457,20 @@ class Workbench:
             and attempt.number == leased.attempt
             and attempt.stop_reason is not StopReason.LEASE_LOST
         )
-        return is_held or any(leased.name in names for names in self._claims.values())
+        claims = self._claims.values()
+        return is_held or any(names is None or leased.name in names for names in claims)
 
     async def _sweep(self) -> None:
-        await self.clock.sleep(self._sweep_pause)
+        await self.clock.sleep(self._sweep_pause * self._sweep_jitter())
         self._on_sweep()
         await self._maintenance.rescue()
         await self._maintenance.expire_and_prune()
         if self.store.exclusive:
             await self._look_again()
+
+    def _sweep_jitter(self) -> float:
+        """Returns the part of a sweep's pause to take, so that not all processes sweep at once."""
+        return 1 if self.store.exclusive else 0.8 + 0.4 * self.random()
 
     async def _look_again(self) -> None:
         """Reads what the attempts hold, for a notice may be lost where a commit has failed (R9).

@@ -6,8 +6,8 @@ the store. That is the whole idea, and the rest follows:
 * A call reads the latest state, never one that a later change has made old, however slow it is; and
   a slow one costs a flag, for nothing is queued for it.
 * A notice may be early, double, or of a change that the call does not show: it costs a read.
-* A notice may be lost, as those of a shared store may: so a call also reads every ``_POLL_SECONDS``
-  (R9).
+* A notice may be lost, as those of other processes may, which the store is asked to follow: so a
+  call also reads every ``_POLL_SECONDS`` (R9).
 * No change comes between the read and the wait: ``watch`` first, then read. A store calls its
   listeners before a read shows the change to be over, so a change after the read wakes the call.
 
@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.store import Store
@@ -85,6 +86,8 @@ class Notifier:
         self._store = store
         self._subscriptions: dict[tuple[str, bool], set[Subscription]] = {}
         """By the name of the operation, and whether only its end matters."""
+        self._unfollow: dict[str, Callable[[], None]] = {}
+        """What ends the following of each operation that is watched."""
 
     @contextlib.contextmanager
     def watch(self, name: str, *, ends_only: bool = False) -> Iterator[Subscription]:
@@ -98,12 +101,16 @@ class Notifier:
         if not self._subscriptions:
             self._unsubscribe = self._store.subscribe(self._on_change)
         self._subscriptions.setdefault(key, set()).add(subscription)
+        if name not in self._unfollow:
+            self._unfollow[name] = self._store.follow(name, partial(self._on_follow, name))
         try:
             yield subscription
         finally:
             self._subscriptions[key].discard(subscription)
             if not self._subscriptions[key]:
                 del self._subscriptions[key]
+                if (name, not ends_only) not in self._subscriptions:
+                    self._unfollow.pop(name)()
             if not self._subscriptions:
                 self._unsubscribe()
 
@@ -114,10 +121,15 @@ class Notifier:
             self._notify(key, urgent=True)
 
     def _on_change(self, _before: Record | None, record: Record) -> None:
-        is_end = record.done or record.deleted
-        self._notify((record.name, False), urgent=is_end)
+        self._changed(record.name, is_end=record.done or record.deleted)
+
+    def _on_follow(self, name: str, record: Record | None) -> None:
+        self._changed(name, is_end=record is None or record.done or record.deleted)
+
+    def _changed(self, name: str, *, is_end: bool) -> None:
+        self._notify((name, False), urgent=is_end)
         if is_end:
-            self._notify((record.name, True), urgent=True)
+            self._notify((name, True), urgent=True)
 
     def _notify(self, key: tuple[str, bool], *, urgent: bool) -> None:
         for subscription in self._subscriptions.get(key, ()):

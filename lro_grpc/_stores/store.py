@@ -233,7 +233,8 @@ class Store(Protocol):
 
         Args:
             has_room: Returns whether this process claims by itself what its calls make ready, so
-                that no other one need be told; is called with a method.
+                that no other one need be told; is called with the method of each such operation,
+                after the listeners.
             follower: Is called with a method, on the event loop; must neither block nor raise.
 
         Returns:

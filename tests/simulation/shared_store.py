@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 from lro_grpc._errors import LroError
@@ -64,7 +65,10 @@ class SharedStore(MemoryStore):
         """Calls the store for a client, which gets its changes before its answer."""
         if self._loop.random.random() >= self.late_writes:
             outcome, changes = await self._written(writer, call)
-            return _announce(writer, changes, outcome)
+            self.announce(writer, changes)
+            if isinstance(outcome, LroError):
+                raise outcome
+            return outcome
         answer = self._loop.create_future()
 
         async def travel() -> None:
@@ -73,13 +77,13 @@ class SharedStore(MemoryStore):
             self._loop.call_soon(arrive, changes, outcome, context=writer.process.context)
 
         def arrive(changes: Sequence[tuple[Record | None, Record]], outcome: Any) -> None:
-            value = _announce(writer, changes, outcome, raises=False)
+            self.announce(writer, changes)
             if answer.done():  # nobody waits for it any more
                 return
-            if isinstance(value, LroError):
-                answer.set_exception(value)
+            if isinstance(outcome, LroError):
+                answer.set_exception(outcome)
             else:
-                answer.set_result(value)
+                answer.set_result(outcome)
 
         contextvars.Context().run(self._loop.create_task, travel())  # it belongs to no process
         return await answer
@@ -98,44 +102,63 @@ class SharedStore(MemoryStore):
 
     def _on_change(self, before: Record | None, after: Record) -> None:
         self._changes.append((before, after))
+        self._notify(self._writer, methodcaller("notice", after))
+
+    def _notify(self, sender: Client | None, notice: Callable[[Client], None]) -> None:
         random = self._loop.random
         for client in self._clients:
-            if client is not self._writer and random.random() >= self._lost_notices:
+            if client is not sender and random.random() >= self._lost_notices:
                 delay = random.choice((0.0, 0.01, 0.3))
-                self._loop.call_later(
-                    delay, client.notice, before, after, context=client.process.context
-                )
+                self._loop.call_later(delay, notice, client, context=client.process.context)
 
-
-def _announce(
-    writer: Client,
-    changes: Sequence[tuple[Record | None, Record]],
-    outcome: Any,
-    *,
-    raises: bool = True,
-) -> Any:
-    for change in changes:
-        writer.notice(*change)
-    if raises and isinstance(outcome, LroError):
-        raise outcome
-    return outcome
+    def announce(self, writer: Client, changes: Sequence[tuple[Record | None, Record]]) -> None:
+        """Tells a client of its changes, and the others of the work that it has left to them."""
+        for before, after in changes:
+            if writer.announce(before, after):
+                self._notify(writer, methodcaller("notice_work", after.method))
 
 
 class Client:
-    """One process's way to a shared store: what others change is noticed late, or not at all."""
+    """One process's way to a shared store: what others change is told late, or not at all."""
 
     def __init__(self, store: SharedStore, process: Process, *, exclusive: bool) -> None:
         self.process = process
         self.exclusive = exclusive
         self._store = store
         self._listeners: list[Listener] = []
+        self._followers: dict[str, list[Callable[[Record | None], None]]] = {}
+        self._work: list[tuple[Callable[[str], bool], Callable[[str], None]]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def notice(self, before: Record | None, after: Record) -> None:
+    def announce(self, before: Record | None, after: Record) -> bool:
+        """Tells of its own change; returns whether it has left an operation for others to claim."""
         for listener in self._listeners:
             listener(before, after)
+        return after.claimable and not any(has_room(after.method) for has_room, _ in self._work)
+
+    def notice(self, after: Record) -> None:
+        """Tells of another client's change."""
+        state = None if after.done and after.deleted else after
+        for follower in tuple(self._followers.get(after.name, ())):
+            follower(state)
+
+    def notice_work(self, method: str) -> None:
+        for _, follower in self._work:
+            follower(method)
+
+    def follow(self, name: str, follower: Callable[[Record | None], None]) -> Callable[[], None]:
+        followers = self._followers.setdefault(name, [])
+        followers.append(follower)
+        return lambda: followers.remove(follower)
+
+    def follow_work(
+        self, has_room: Callable[[str], bool], follower: Callable[[str], None]
+    ) -> Callable[[], None]:
+        work = (has_room, follower)
+        self._work.append(work)
+        return lambda: self._work.remove(work)
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         self._listeners.append(listener)

@@ -6,7 +6,15 @@ import asyncio
 import itertools
 import random
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Generator,
+    Mapping,
+    Sequence,
+)
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -17,10 +25,10 @@ from google.rpc import error_details_pb2
 from lro.v1 import operation_metadata_pb2
 from lro_grpc import Clock, LroError, StopReason
 from lro_grpc._operation import publication
-from lro_grpc._operation.events import Cancel, Event, Heartbeat, Pause, Resume
+from lro_grpc._operation.events import Cancel, Claim, Event, Heartbeat, Pause, Resume
 from lro_grpc._operation.record import Record
 from lro_grpc.engines import Engine, Handler, InProcess, Workbench
-from lro_grpc.stores import Change, ForwardingStore, Leased, Listener, Notifier, Store
+from lro_grpc.stores import Change, Claimed, ForwardingStore, Leased, Listener, Notifier, Store
 from lro_grpc.testing import ManualClock
 
 T = TypeVar("T")
@@ -127,10 +135,10 @@ class Link(ForwardingStore):
     """
 
     def __init__(
-        self, store: Store, before_claimable: Callable[[], None], *, is_shared: bool = False
+        self, store: Store, before_claim: Callable[[], None], *, is_shared: bool = False
     ) -> None:
         super().__init__(store)
-        self._before_claimable = before_claimable
+        self._before_claim = before_claim
         self._is_shared = is_shared
         self._cut = False
         self.before: Hook = _nothing
@@ -175,10 +183,17 @@ class Link(ForwardingStore):
         await self._pass()
         return outcomes
 
-    async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
+    async def claim(
+        self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
+    ) -> Sequence[Claimed]:
         await self._pass()
-        self._before_claimable()
-        return await self._store.claimable(limits)
+        self._before_claim()
+        await self.before([claim])
+        claimed = await self._store.claim(limits, claim, left_out=left_out)
+        if claimed:
+            await self.after([claim])
+        await self._pass()
+        return claimed
 
     async def _call(
         self, call: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, **options: Any
@@ -224,13 +239,13 @@ class World:
     async def start(
         self,
         *handlers: Callable[[Any, Any], Any] | Handler,
-        before_claimable: Callable[[], None] = lambda: None,
+        before_claim: Callable[[], None] = lambda: None,
         random: Callable[[], float] = random.random,
         through: Callable[[Store], Store] = lambda store: store,
     ) -> Engine:
         """Starts an engine; a bare function is the handler of ``METHOD``."""
         store = through(await self.open())
-        self.link = Link(store, before_claimable, is_shared=self.is_shared)
+        self.link = Link(store, before_claim, is_shared=self.is_shared)
         made = [one if isinstance(one, Handler) else handler(one) for one in handlers]
         self._engine = in_process(self.link, made, self.clock, random)
         self.recovered = await self._engine.start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
 import pytest
@@ -24,7 +24,7 @@ from lro_grpc._operation.events import (
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.states import FAILED, RUNNING
 from lro_grpc._stores.forwarding import ForwardingStore
-from lro_grpc.stores import Change
+from lro_grpc.stores import Change, Claimed
 
 MICROS = 1_000_000
 
@@ -39,6 +39,14 @@ class Refusing(ForwardingStore):
         taken = [one for one in changes if not isinstance(one[1], self.refused)]
         answers = iter(await super().apply_all(taken))
         return [next(answers) if one in taken else self.error for one in changes]
+
+    async def claim(
+        self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
+    ) -> Sequence[Claimed]:
+        if not isinstance(claim, self.refused):
+            return await super().claim(limits, claim, left_out=left_out)
+        names = [name for name in await self.claimable(limits) if name not in left_out]
+        return [Claimed(await self.read(name), self.error) for name in names]
 
 
 class CannotKeepSuccess(Refusing):
@@ -278,7 +286,7 @@ async def test_an_unexpected_error_ends_no_loop_of_the_engine(world, caplog):
         if errors:
             raise errors.pop()
 
-    await world.start(lambda request, op: request, before_claimable=fail_once)
+    await world.start(lambda request, op: request, before_claim=fail_once)
     name = await world.create("x")
     await world.pass_time(2)
     assert errors == []

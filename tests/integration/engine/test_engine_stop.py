@@ -658,7 +658,7 @@ async def test_operations_that_came_before_an_outage_are_run_after_it(world, wor
             raise UnavailableError("the store is down")
 
     worker.go_on.set()
-    await world.start(handler(worker.run, concurrency=3), before_claimable=fail)
+    await world.start(handler(worker.run, concurrency=3), before_claim=fail)
     await failed
     await world.pass_time(2)
     for name in names:

@@ -210,9 +210,7 @@ async def test_overdue_operations_do_not_keep_others_from_their_turn(memory_worl
     async def work(request, op):
         return Text(value="done")
 
-    await memory_world.start(
-        handler(work, concurrency=2), before_claimable=lambda: asked.append(None)
-    )
+    await memory_world.start(handler(work, concurrency=2), before_claim=lambda: asked.append(None))
     other = await memory_world.create()
     assert response_of(await memory_world.done(other)) == "done"
     assert len(asked) < 5

@@ -1,0 +1,75 @@
+"""One process of several on a store: of what the others change it hears by following alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from lro_grpc._operation.record import Record
+from lro_grpc.stores import ForwardingStore, Listener, Store
+
+T = TypeVar("T")
+
+
+class Replica(ForwardingStore):
+    """Takes the changes that go through it for this process's, and all others for other processes'.
+
+    Args:
+        store: A store in memory, which changes nothing once a call waits.
+    """
+
+    exclusive = False
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.followers: dict[str, list[Callable[[Record | None], None]]] = {}
+        self.workers: list[Callable[[str], None]] = []
+        self._listeners: list[Listener] = []
+        self._is_calling = False
+        store.subscribe(self._on_change)
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def follow(self, name: str, follower: Callable[[Record | None], None]) -> Callable[[], None]:
+        followers = self.followers.setdefault(name, [])
+        followers.append(follower)
+
+        def end() -> None:
+            followers.remove(follower)
+            if not followers:
+                del self.followers[name]
+
+        return end
+
+    def follow_work(
+        self, has_room: Callable[[str], bool], follower: Callable[[str], None]
+    ) -> Callable[[], None]:
+        self.has_room = has_room
+        self.workers.append(follower)
+        return lambda: self.workers.remove(follower)
+
+    def _on_change(self, before: Record | None, after: Record) -> None:
+        if self._is_calling:
+            for listener in tuple(self._listeners):
+                listener(before, after)
+        else:
+            asyncio.get_running_loop().call_soon(self._tell, after)
+
+    def _tell(self, record: Record) -> None:
+        for follower in tuple(self.followers.get(record.name, ())):
+            follower(None if record.done and record.deleted else record)
+        if record.claimable and not record.scheduled_time:
+            for follower in self.workers:
+                follower(record.method)
+
+    async def _call(
+        self, call: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, **options: Any
+    ) -> T:
+        self._is_calling = True
+        try:
+            return await super()._call(call, *arguments, **options)
+        finally:
+            self._is_calling = False

@@ -1,0 +1,211 @@
+"""An engine among others on one store, which work in other processes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from engine_world import Signal, Text, World, handler, response_of
+from replica import Replica
+
+from lro_grpc._operation import publication, states
+from lro_grpc._operation.events import Cancel, Claim, Delete, Pause, Terminate
+from lro_grpc.stores import MemoryStore, Notifier, Record
+
+METHOD = "/test.v1.Tests/Run"
+
+
+@pytest.fixture
+def world() -> World:
+    world = World(lambda: MemoryStore(world.clock.now), is_shared=True)
+    return world
+
+
+class Worker:
+    """A handler that says when it is started, and stops when it has to."""
+
+    def __init__(self) -> None:
+        self.started = Signal()
+        self.has_stopped = Signal()
+        self.stopped: list[str] = []
+
+    async def run(self, request: Any, op: Any) -> Any:
+        self.started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.stopped.append(op.stop_reason.name)
+            self.has_stopped.set()
+
+
+async def test_a_cancel_on_another_replica_reaches_the_handler_at_once(world: World) -> None:
+    worker = Worker()
+    await world.start(worker.run, through=Replica)
+    name = await world.create()
+    await world.pass_time(0.5)
+    await worker.started
+    await world.apply(name, Cancel())
+    assert (await world.done(name)).error.code == 1
+    assert worker.stopped == ["CANCEL"]
+
+
+async def test_what_another_replica_asks_before_the_claim_is_answered_is_heard(
+    world: World,
+) -> None:
+    """The operation is this process's own, so it is claimed by its name."""
+    worker, replicas = Worker(), []
+
+    def through(store: Any) -> Replica:
+        replicas.append(Replica(store))
+        return replicas[0]
+
+    await world.start(worker.run, through=through)
+    await world.pass_time(0.5)
+
+    async def cancel(events: Any) -> None:
+        if any(isinstance(event, Claim) for event in events):
+            await world.apply(name, Cancel())
+            await asyncio.sleep(0)  # the followers are told
+            await asyncio.sleep(0)
+
+    world.link.after = cancel
+    name = (await replicas[0].create(new(world))).name
+    assert (await world.done(name)).error.code == 1
+
+
+def new(world: World, operation_id: str = "op-own") -> Record:
+    return publication.create(
+        parent="projects/p/locations/l",
+        operation_id=operation_id,
+        method=METHOD,
+        request=Text(value="x").SerializeToString(),
+        metadata_type="lro.v1.OperationMetadata",
+        now=world.clock.now(),
+    )
+
+
+async def test_a_pause_on_another_replica_reaches_the_handler_at_once(world: World) -> None:
+    started, asked = Signal(), Signal()
+
+    async def work(request: Any, op: Any) -> Any:
+        started.set()
+        await asked
+        await op.checkpoint(Text(value="half"))
+        raise AssertionError("it was not paused")
+
+    await world.start(handler(work), through=Replica)
+    name = await world.create(pausable=True)
+    await world.pass_time(0.5)
+    await started
+    await world.apply(name, Pause())
+    asked.set()
+    assert (await world.until_in(name, states.PAUSED)).attempt == 1
+
+
+@pytest.mark.parametrize("ends", [[Terminate("it is stuck")], [Terminate("it is stuck"), Delete()]])
+async def test_an_operation_that_another_replica_ends_is_lost_at_once(
+    world: World, ends: list[Any]
+) -> None:
+    """Be it gone by then."""
+    worker = Worker()
+    await world.start(worker.run, through=Replica)
+    name = await world.create()
+    await world.pass_time(0.5)
+    await worker.started
+    await (await world.open()).apply_all([(name, event) for event in ends])
+    await worker.has_stopped
+    assert worker.stopped == ["LEASE_LOST"]
+
+
+async def test_work_that_another_replica_leaves_is_claimed_without_a_sweep(world: World) -> None:
+    """After a short pause, which is another one in each process."""
+    await world.start(lambda request, op: request, through=Replica, random=lambda: 0.5)
+    await world.pass_time(0.5)
+    asked = []
+
+    async def note(events: Any) -> None:
+        asked.extend(events)
+
+    world.link.before = note
+    names = [await world.create(f"{n}") for n in range(3)]
+    assert asked == []
+    await world.pass_time(1)
+    assert [response_of(await world.done(name)) for name in names] == ["0", "1", "2"]
+    assert len([one for one in asked if isinstance(one, Claim)]) == 1
+
+
+async def test_a_process_has_room_for_what_it_has_a_slot_for(world: World) -> None:
+    """Then the others need not be told of it; of what they start it keeps no names."""
+    replicas, go_on = [], Signal()
+
+    def through(store: Any) -> Replica:
+        replicas.append(Replica(store))
+        return replicas[0]
+
+    async def work(request: Any, op: Any) -> Any:
+        await go_on
+        return request
+
+    await world.start(handler(work, concurrency=2), through=through)
+    await world.pass_time(0.5)
+    replica = replicas[0]
+    assert replica.has_room(METHOD)
+    assert not replica.has_room("/test.v1.Tests/Unknown")
+    for number, has_room in ((1, True), (2, True), (3, False)):
+        await replica.create(new(world, f"op-own-{number}"))
+        assert replica.has_room(METHOD) is has_room
+    await world.pass_time(0.5)
+    assert not replica.has_room(METHOD)
+    go_on.set()
+    for number in (1, 2, 3):
+        await world.done(f"projects/p/locations/l/operations/op-own-{number}")
+    await world.pass_time(0.5)
+    assert replica.has_room(METHOD)
+
+
+async def test_what_ends_is_not_followed_any_more(world: World) -> None:
+    replicas = []
+
+    def through(store: Any) -> Replica:
+        replicas.append(Replica(store))
+        return replicas[0]
+
+    engine = await world.start(lambda request, op: request, through=through)
+    names = [await world.create(f"{n}") for n in range(3)]
+    await world.pass_time(0.5)
+    for name in names:
+        await world.done(name)
+    await world.pass_time(0.5)
+    (replica,) = replicas
+    assert replica.followers == {}
+    assert len(replica.workers) == 1
+    await world.stop()
+    assert replica.workers == []
+    del engine
+
+
+async def test_a_call_that_waits_is_woken_by_what_another_replica_does() -> None:
+    store = MemoryStore(lambda: 1_800_000_000_000_000)
+    replica = Replica(store)
+    notifier = Notifier(replica)
+    name = (
+        await store.create(
+            publication.create(
+                parent="",
+                operation_id="op-1",
+                method=METHOD,
+                request=b"",
+                metadata_type="lro.v1.OperationMetadata",
+                now=store.now(),
+            )
+        )
+    ).name
+    with notifier.watch(name) as every, notifier.watch(name, ends_only=True) as end:
+        await store.apply(name, Claim(15_000_000))
+        await asyncio.wait_for(every.wait(9), 5)
+        ending = asyncio.create_task(end.wait(9))
+        await store.apply(name, Terminate("it is stuck"))
+        await store.apply(name, Delete())
+        await asyncio.wait_for(ending, 5)
+    assert replica.followers == {}
