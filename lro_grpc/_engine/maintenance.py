@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from lro_grpc._operation.events import LeaseLost, TimePassed
 from lro_grpc._operation.fit import Served
 from lro_grpc._operation.record import Record
-from lro_grpc._runtime.clock import Clock
 from lro_grpc._runtime.log import log_done, log_lost
 from lro_grpc._stores.store import Leased, Store
 
@@ -23,18 +22,14 @@ class Maintenance:
 
     Args:
         store: Where the operations are kept.
-        clock: Tells the time.
         is_held: Tells whether an operation that an attempt holds is, or may be, in the hands of
             this process: whatever the time of day, and however long the process has stood still,
             it does not take an operation from itself.
         served: All that this process serves.
     """
 
-    def __init__(
-        self, store: Store, clock: Clock, is_held: Callable[[Leased], bool], served: Served
-    ) -> None:
+    def __init__(self, store: Store, is_held: Callable[[Leased], bool], served: Served) -> None:
         self._store = store
-        self._clock = clock
         self._is_held = is_held
         self._time_passed = TimePassed(served if store.exclusive else None)
 
@@ -58,7 +53,7 @@ class Maintenance:
             UnavailableError: If the store cannot answer.
         """
         exclusive = self._store.exclusive
-        leased = await self._store.leased(until=None if exclusive else self._clock.now())
+        leased = await self._store.leased(until=None if exclusive else self._store.now())
         lost = [one for one in leased if not self._is_held(one)]
         if lost:
             await self._lose([(one.name, LeaseLost(one.attempt, proven=exclusive)) for one in lost])

@@ -22,17 +22,19 @@ from lro_grpc._operation.batch_states import has_begun
 from lro_grpc._operation.events import Event, Expire, LeaseLost, Release
 from lro_grpc._runtime.clock import Clock, seconds
 from lro_grpc._runtime.log import log_outcome
+from lro_grpc._stores.store import Now
 
 _NAPS = 10
 """The parts in which time is measured: a pause of the process costs one of them at most."""
 
 
-def watch(attempt: Attempt, clock: Clock, margin: float) -> Sequence[asyncio.Task[None]]:
+def watch(attempt: Attempt, clock: Clock, now: Now, margin: float) -> Sequence[asyncio.Task[None]]:
     """Begins to watch the time limits of an attempt, if it has any.
 
     Args:
         attempt: The attempt.
-        clock: Tells the time.
+        clock: Waits for time to pass.
+        now: Returns the store's time, which the deadline is one of.
         margin: Seconds that the handler is given to stop.
 
     Returns:
@@ -40,16 +42,16 @@ def watch(attempt: Attempt, clock: Clock, margin: float) -> Sequence[asyncio.Tas
     """
     limits: list[Coroutine[Any, Any, None]] = []
     if attempt.record.deadline_time and not attempt.ending.claimed_to_undo:
-        limits.append(_expire(attempt, clock, margin))
+        limits.append(_expire(attempt, clock, now, margin))
     if attempt.handler.progress_timeout is not None:
         longest = attempt.handler.progress_timeout.total_seconds()
         limits.append(_lose_stuck(attempt, clock, longest, margin))
     return [asyncio.create_task(limit) for limit in limits]
 
 
-async def _expire(attempt: Attempt, clock: Clock, margin: float) -> None:
+async def _expire(attempt: Attempt, clock: Clock, now: Now, margin: float) -> None:
     """Stops an attempt when the operation's own time is over."""
-    while (left := attempt.record.deadline_time - clock.now()) > 0:
+    while (left := attempt.record.deadline_time - now()) > 0:
         await clock.sleep(seconds(left))
     attempt.time_out()
     await _give_time(clock, margin)

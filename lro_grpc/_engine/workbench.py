@@ -137,7 +137,7 @@ class Workbench:
         """The records that were heard of while a claim was under way."""
         self._leases: Leases | None = None
         self._watchdog: Watchdog | None = None
-        self._maintenance = Maintenance(store, clock, self._holds, handlers)
+        self._maintenance = Maintenance(store, self._holds, handlers)
         self._lines = RepeatedLines(_log)
         self._completer = Completer(store, clock, self._end, self._lines)
         self._loops: list[asyncio.Task[None]] = []
@@ -382,7 +382,9 @@ class Workbench:
             heard = self._heard.get(record.name)
             if heard is not None and heard.attempt >= record.attempt:
                 self._see(attempt, heard)
-            self._limits[attempt] = time_limits.watch(attempt, self.clock, self._lease)
+            self._limits[attempt] = time_limits.watch(
+                attempt, self.clock, self.store.now, self._lease
+            )
 
     def _executed(self, executor: asyncio.Task[Event]) -> None:
         """Passes on the outcome of a run, or ends an attempt that has none."""

@@ -150,7 +150,7 @@ class Operations(Lifespan):
             check_type("limits", limits, Limits)
         if not isinstance(store, str) and not hasattr(store, "apply_all"):
             raise ConfigurationError(f"store is {store!r}; give a store, or the URL of one")
-        self._clock = clock = clock or SystemClock()
+        clock = clock or SystemClock()
         self._telemetry = telemetry or NO_TELEMETRY
         opened = open_url(store, clock.now) if isinstance(store, str) else store
         observed: Store = ObservedStore(opened, telemetry, clock.monotonic) if telemetry else opened
@@ -427,7 +427,7 @@ class Operations(Lifespan):
             self._guarded,
             self._queues,
             self._limits.operation_bytes,
-            self._clock,
+            self._store.now,
             self._new_id,
             self._threads,
             self._telemetry,
@@ -443,7 +443,7 @@ class Operations(Lifespan):
             self._guarded,
             self._limits,
             self._advice,
-            self._clock.now,
+            self._store.now,
         )
 
     def _find(self, method: str) -> RpcMethod | None:

@@ -49,7 +49,7 @@ from lro_grpc._operation import names, publication, record, size
 from lro_grpc._operation.batch_states import CODE_BYTES, BatchStates, fault_in
 from lro_grpc._operation.fit import is_understood
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
-from lro_grpc._runtime.clock import Clock, micros
+from lro_grpc._runtime.clock import micros
 from lro_grpc._runtime.interrupts import only_errors
 from lro_grpc._runtime.log import log_started
 from lro_grpc._runtime.threads import BoundedThreads
@@ -58,7 +58,7 @@ from lro_grpc._server.guarded_store import Admitted, GuardedStore
 from lro_grpc._server.limits import Queues
 from lro_grpc._server.rpc.call import Call, parse
 from lro_grpc._server.services import method_names
-from lro_grpc._stores.store import check_same_request, in_progress, request_id_reused
+from lro_grpc._stores.store import Now, check_same_request, in_progress, request_id_reused
 from lro_grpc._wire.field_formats import declares_uuid4, is_uuid4
 from lro_grpc._wire.proto_plus import as_declared, protobuf_message
 
@@ -74,7 +74,7 @@ class Starter:
         store: The operations, behind the guard.
         queues: Keeps a place in the queue for each start.
         operation_bytes: The most bytes of an operation.
-        clock: Gives the time.
+        now: Returns the store's time.
         new_id: Makes an operation's id, of its request; it is random without.
         threads: Where a ``prepare`` that is a ``def`` runs.
         telemetry: Observes the starts.
@@ -89,7 +89,7 @@ class Starter:
         store: GuardedStore,
         queues: Queues,
         operation_bytes: int,
-        clock: Clock,
+        now: Now,
         new_id: Callable[[Any], str] | None,
         threads: BoundedThreads,
         telemetry: Telemetry = NO_TELEMETRY,
@@ -101,7 +101,7 @@ class Starter:
         self._store = store
         self._queues = queues
         self._operation_bytes = operation_bytes
-        self._clock = clock
+        self._now = now
         self._new_id = new_id
         self._threads = threads
         self._telemetry = telemetry
@@ -158,7 +158,7 @@ class Starter:
             method=self._handler.method,
             request=body,
             metadata_type=self._metadata.DESCRIPTOR.full_name,
-            now=self._clock.now(),
+            now=self._now(),
             request_id=request_id,
             fingerprint=fingerprint,
             target=prepared.target,

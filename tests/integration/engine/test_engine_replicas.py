@@ -6,9 +6,10 @@ import asyncio
 from typing import Any
 
 import pytest
-from engine_world import Signal, Text, World, handler, response_of
+from engine_world import SWEEP, Signal, Text, World, handler, response_of
 from replica import Replica
 
+from lro_grpc import RetryableError
 from lro_grpc._operation import publication, states
 from lro_grpc._operation.events import Cancel, Claim, Delete, Pause, Terminate
 from lro_grpc.stores import MemoryStore, Notifier, Record
@@ -209,3 +210,55 @@ async def test_a_call_that_waits_is_woken_by_what_another_replica_does() -> None
         await store.apply(name, Delete())
         await asyncio.wait_for(ending, 5)
     assert replica.followers == {}
+
+
+# The store's time counts, whatever this process's clock says.
+
+
+@pytest.fixture
+def late_world() -> World:
+    """The clock of its process is an hour behind that of the store."""
+    world = World(lambda: MemoryStore(lambda: world.clock.now() + 3_600_000_000), is_shared=True)
+    return world
+
+
+async def test_a_deadline_is_one_of_the_stores_time(late_world: World) -> None:
+    world, worker = late_world, Worker()
+    await world.start(worker.run)
+    store = await world.open()
+    made = new(world)._replace(create_time=store.now(), deadline_time=store.now() + 5_000_000)
+    await store.create(made)
+    await worker.started
+    await world.pass_time(4)
+    assert (await world.record(made.name)).state == states.RUNNING
+    await world.pass_time(2)
+    assert (await world.record(made.name)).state == states.EXPIRED
+    assert worker.stopped == ["TIMEOUT"]
+
+
+async def test_a_lease_is_over_by_the_stores_time(late_world: World) -> None:
+    world = late_world
+    name = await world.create("x")
+    await world.apply(name, Claim(1_000_000))
+    await world.start(lambda request, op: request)
+    await world.pass_time(2 * SWEEP)
+    assert response_of(await world.done(name)) == "x"
+    assert (await world.record(name)).attempt == 2
+
+
+async def test_a_pause_before_a_retry_is_one_of_the_stores_time(late_world: World) -> None:
+    world = late_world
+    attempts = []
+
+    async def work(request: Any, op: Any) -> Any:
+        attempts.append(op.attempt)
+        if op.attempt == 1:
+            raise RetryableError("not yet", retry_after=3)
+        return request
+
+    await world.start(work)
+    name = await world.create("x", max_attempts=2)
+    await world.pass_time(2)
+    assert attempts == [1]
+    await world.pass_time(2)
+    assert response_of(await world.done(name)) == "x"

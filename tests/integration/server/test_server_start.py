@@ -37,6 +37,7 @@ from server_harness import (
 import lro_grpc
 from lro.example.v1 import fleet_service_pb2
 from lro.v1 import state_pb2
+from lro_grpc.stores import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,6 +100,13 @@ def test_the_metadata_shows_what_is_done_to_what(serve: Serve, held: Held) -> No
     instants = [time.ToNanoseconds() for time in times]
     assert instants == sorted(instants)
     assert all(instants)
+
+
+def test_an_operation_is_created_at_the_stores_time(serve: Serve, held: Held) -> None:
+    """Whatever the clock of the server says: others that share the store have other clocks."""
+    server = serve(held.servicer(), store=MemoryStore(lambda: 1_800_000_000_000_000))
+    started = metadata_of(server.create(instance_id="i"))
+    assert started.create_time.ToMicroseconds() == 1_800_000_000_000_000
 
 
 def test_an_operations_name_is_under_its_parent_and_unguessable(
