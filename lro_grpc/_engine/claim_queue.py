@@ -1,7 +1,7 @@
-"""What a process knows of the operations that wait for an attempt, by method.
+"""Hints on the operations that wait for an attempt, as far as this process knows them.
 
-It is hints, not truth: the store decides which attempt gets an operation, when it is claimed. There
-are two kinds of hint, and a third one takes a name out of both:
+They are hints, not truth: the store decides which attempt gets an operation, when it is claimed. Of
+each method there are three kinds:
 
 * **A name** of an operation that this process has just made claimable. It is claimed by its name,
   and nothing is read: so a start is fast. Names of operations that others have started are never
@@ -10,9 +10,9 @@ are two kinds of hint, and a third one takes a name out of both:
   is at the start; when more waits than is kept here; as long as the store finds as many as were
   asked for; when another process tells of work that it has left; and at each sweep, for a notice
   may have been lost (R9).
-* An operation that no handler here can go on with waits for another release. It is left out until
-  it has changed, so that it takes no turn of those behind it. On a store that others share that may
-  go unheard, so a few of them are tried again at each sweep.
+* **That an operation cannot be gone on with here**, for it waits for another release. It is left
+  out until it becomes claimable anew, so that it takes no turn of those behind it. In another
+  process that may go unheard, so a few of them are tried again at each sweep.
 
 A delayed operation, such as a retry, is timed here, and is tried first once its pause is over. That
 goes by the monotonic clock, and its claim says so: a time of day that is set back delays nothing.
@@ -100,15 +100,12 @@ class ClaimQueue:
             return False
         return len(self._names[method]) + len(self._rested[method]) <= free[method]
 
-    def heard(self, record: Record) -> None:
-        """Takes an operation that a call of this process has changed."""
+    def add(self, record: Record) -> None:
+        """Adds an operation that a call of this process has made claimable, now or for later."""
         method = self._method_of.get(record.method)
         if method is None:
             return
-        if self._left_out[method]:
-            self._left_out[method].pop(record.name, None)
-        if not record.claimable:
-            return
+        self._left_out[method].pop(record.name, None)
         if not record.scheduled_time:
             self._add(method, record.name)
         elif self._delayed < _MAX_DELAYED:
@@ -151,10 +148,9 @@ class ClaimQueue:
     def sweep(self) -> None:
         """Lets the store be asked for operations of every method."""
         self._has_more.update(self._names)
-        if not self._store.exclusive:
-            for names in self._left_out.values():
-                for name in list(itertools.islice(names, _TRIED_AGAIN)):
-                    del names[name]
+        for names in self._left_out.values():
+            for name in list(itertools.islice(names, _TRIED_AGAIN)):
+                del names[name]
         self._on_ready()
 
     def told(self, stored_as: str) -> None:

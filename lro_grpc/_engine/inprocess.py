@@ -106,7 +106,8 @@ class InProcess:
         await self._queue.stop()
 
     def _on_change(self, _before: Record | None, record: Record) -> None:
-        self._queue.heard(record)
+        if record.claimable:
+            self._queue.add(record)
 
     def _has_room(self, stored_as: str) -> bool:
         return not self._workbench.is_stopping and self._queue.all_fit(stored_as, self._free)

@@ -256,7 +256,8 @@ class Workbench:
         """
         under_way = self._loop.create_future()
         self._claims[under_way] = names
-        for name in names or ():
+        named = names if self._leases is not None and names else ()
+        for name in named:
             self._follow(name)
         try:
             yield
@@ -265,7 +266,7 @@ class Workbench:
             under_way.set_result(None)
             if not self._claims:
                 self._heard.clear()
-            for name in names or ():
+            for name in named:
                 if name not in self._attempts:
                     self._end_follow(name)
 
@@ -371,7 +372,8 @@ class Workbench:
             former.stop(StopReason.LEASE_LOST)
         self._attempts[record.name] = attempt
         self._on_end[attempt] = on_end
-        self._follow(record.name)
+        if self._leases is not None:
+            self._follow(record.name)
         executor = Executor(attempt)
         self._running.add(executor)
         executor.add_done_callback(self._executed)
@@ -416,13 +418,12 @@ class Workbench:
         attempt.end(record)
         if self._attempts.get(attempt.name) is attempt:
             del self._attempts[attempt.name]
-            self._end_follow(attempt.name)
+            if self._leases is not None:
+                self._end_follow(attempt.name)
         self._on_end.pop(attempt)(record)
 
     def _on_change(self, _before: Record | None, record: Record) -> None:
-        self._hear(record)
-
-    def _hear(self, record: Record) -> None:
+        """Takes what has become of an operation, by a call of this process or of another one."""
         attempt = self._attempts.get(record.name)
         if attempt is not None and attempt.number <= record.attempt and not attempt.has_outcome:
             self._see(attempt, record)
@@ -430,17 +431,18 @@ class Workbench:
             self._heard[record.name] = record
 
     def _follow(self, name: str) -> None:
-        """Begins to hear what other processes make of an operation."""
-        if self._leases is not None and name not in self._unfollow:
+        """Begins to hear what other processes make of an operation, on a store that they share."""
+        if name not in self._unfollow:
             self._unfollow[name] = self.store.follow(name, partial(self._on_follow, name))
 
     def _end_follow(self, name: str) -> None:
-        if self._leases is not None and (end := self._unfollow.pop(name, None)) is not None:
+        end = self._unfollow.pop(name, None)
+        if end is not None:
             end()
 
     def _on_follow(self, name: str, record: Record | None) -> None:
         if record is not None:
-            self._hear(record)
+            self._on_change(None, record)
         elif (attempt := self._attempts.get(name)) is not None and not attempt.has_outcome:
             attempt.stop(StopReason.LEASE_LOST)  # it has ended, and is gone
 
