@@ -261,7 +261,7 @@ def test_google_api_core_has_the_response_in_hand_where_it_stumbles_over_a_body(
     server.will_answer(429, {"error": "slow down"}, Retry_After="30")
     try:
         asyncio.run(get()) if is_async else client.get_operation(NAME)
-    except Exception as raised:
+    except Exception as raised:  # noqa: BLE001 - whichever it is
         error = from_api_error(raised)
     found = (error.code, [type(detail) for detail in error.details])
     assert found == (Code.RESOURCE_EXHAUSTED, [error_details_pb2.RetryInfo]), (

@@ -280,8 +280,13 @@ def test_a_wildcard_is_any_text(text, value):
 
 @pytest.mark.parametrize(
     ("text", "value", "expected"),
-    [("STRASSE", "strasse", True), ("É", "é", False), ("k", "\N{KELVIN SIGN}", False)]
-    + [(chr(ord("A") - 1), chr(ord("a") - 1), False), (chr(ord("Z") + 1), chr(ord("z") + 1), False)],
+    [
+        ("STRASSE", "strasse", True),
+        ("É", "é", False),
+        ("k", "\N{KELVIN SIGN}", False),
+        (chr(ord("A") - 1), chr(ord("a") - 1), False),
+        (chr(ord("Z") + 1), chr(ord("z") + 1), False),
+    ],
 )
 def test_the_case_of_a_to_z_alone_does_not_matter(text, value, expected):
     assert matches(f'target:"{text}"', target=value) is expected
