@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from google.api import http_pb2
-from google.protobuf import struct_pb2
+from snapshots import RULES, Snapshots
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
-import lro_grpc
 from lro_grpc import testing
 from lro_grpc.http import gateway, listening_in_thread
 
@@ -28,35 +25,16 @@ exceptions = pytest.importorskip("azure.core.exceptions")
 
 pytestmark = pytest.mark.vendors
 
-TAKE = "/face.v1.SnapshotService/TakeSnapshot"
-RULES = {TAKE: http_pb2.HttpRule(post="/face/v1.0/snapshots", body="*")}
 SECONDS = 15
 
 
-class Snapshots:
-    """The service: a snapshot takes until its poller has slept so often."""
+class SleptSnapshots(Snapshots):
+    """A snapshot takes until its poller has slept so often."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.sleeps: list[float] = []
         self.sleeps_needed = 1
-        self.may_end = threading.Event()
-
-    def add_to(self, operations: lro_grpc.Operations) -> None:
-        operations.add_method(
-            TAKE,
-            self.take,
-            request=struct_pb2.Struct,
-            response=struct_pb2.Struct,
-            prepare=lambda request, context: lro_grpc.Prepared(
-                target=f"snapshots/{request['objectId']}"
-            ),
-        )
-
-    def take(self, request: Any, op: Any) -> Any:
-        assert self.may_end.wait(SECONDS)
-        if request["objectId"] == "broken":
-            raise lro_grpc.LroError("no such list", code=lro_grpc.Code.NOT_FOUND)
-        return request
 
     def slept(self, seconds: float) -> None:
         """Stands for the time that an operation takes: nobody really sleeps."""
@@ -68,7 +46,7 @@ class Snapshots:
 class Client:
     """What Azure's generator makes for a service: a pipeline, and a poller for its method."""
 
-    def __init__(self, service: Snapshots, url: str) -> None:
+    def __init__(self, service: SleptSnapshots, url: str) -> None:
         class Transport(transports.RequestsTransport):  # type: ignore[misc, name-defined]
             def sleep(self, duration: float) -> None:
                 service.slept(duration)
@@ -92,12 +70,12 @@ class Client:
 
 
 @pytest.fixture
-def service() -> Snapshots:
-    return Snapshots()
+def service() -> SleptSnapshots:
+    return SleptSnapshots()
 
 
 @pytest.fixture
-def client(service: Snapshots) -> Iterator[Client]:
+def client(service: SleptSnapshots) -> Iterator[Client]:
     """It finds the snapshots themselves beside the operations, under one URL."""
 
     async def snapshot(request: Any) -> JSONResponse:
@@ -119,7 +97,7 @@ def client(service: Snapshots) -> Iterator[Client]:
 
 @pytest.mark.parametrize("sleeps", [1, 3])
 def test_it_sleeps_as_long_as_the_server_recommends(
-    client: Client, service: Snapshots, sleeps: int
+    client: Client, service: SleptSnapshots, sleeps: int
 ) -> None:
     service.sleeps_needed = sleeps
     poller = client.begin_take("src")
@@ -141,7 +119,9 @@ def test_failure(client: Client) -> None:
     assert poller.status() == "failed"
 
 
-def test_another_poller_goes_on_where_one_has_begun(client: Client, service: Snapshots) -> None:
+def test_another_poller_goes_on_where_one_has_begun(
+    client: Client, service: SleptSnapshots
+) -> None:
     service.sleeps_needed = 2
     begun = client.begin_take("src")
     again = polling.LROPoller.from_continuation_token(

@@ -203,20 +203,26 @@ def test_sigterm_drains_and_ends_with_success(tmp_path: Path) -> None:
         assert served.process.wait(timeout=20) == 0
 
 
+@contextmanager
+def health_ends(channel: grpc.Channel, *services: str) -> Iterator[None]:
+    """Sees the health checks of services go from SERVING to NOT_SERVING by what is done within."""
+    health = health_pb2_grpc.HealthStub(channel)
+    watches = [
+        health.Watch(health_pb2.HealthCheckRequest(service=service), timeout=20)
+        for service in services
+    ]
+    for watch in watches:
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+    yield
+    for watch in watches:
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        watch.cancel()
+
+
 def test_the_health_check_shows_a_drain(tmp_path: Path) -> None:
     with serving(cwd=tmp_path) as served, grpc.insecure_channel(served.target) as channel:
-        watches = [
-            health_pb2_grpc.HealthStub(channel).Watch(
-                health_pb2.HealthCheckRequest(service=service), timeout=20
-            )
-            for service in ("lro.example.v1.FleetService", "google.longrunning.Operations")
-        ]
-        for watch in watches:
-            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
-        served.process.send_signal(signal.SIGTERM)
-        for watch in watches:
-            assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
-            watch.cancel()
+        with health_ends(channel, "lro.example.v1.FleetService", "google.longrunning.Operations"):
+            served.process.send_signal(signal.SIGTERM)
         assert served.process.wait(timeout=20) == 0
 
 
@@ -228,17 +234,8 @@ def test_a_lame_duck_serves_new_calls_with_its_health_at_not_serving(
         serving("--lame-duck", lame_duck, cwd=tmp_path) as served,
         grpc.insecure_channel(served.target) as channel,
     ):
-        health = health_pb2_grpc.HealthStub(channel)
-        watches = [
-            health.Watch(health_pb2.HealthCheckRequest(service=service), timeout=20)
-            for service in ("", *SERVICES)
-        ]
-        for watch in watches:
-            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
-        served.process.send_signal(signal.SIGTERM)
-        for watch in watches:
-            assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
-            watch.cancel()
+        with health_ends(channel, "", *SERVICES):
+            served.process.send_signal(signal.SIGTERM)
         assert OperationsClient(channel).future(create(channel, "late")).result() is not None
         served.process.send_signal(signal.SIGTERM)
         assert served.process.wait(timeout=20) == 0
@@ -246,21 +243,11 @@ def test_a_lame_duck_serves_new_calls_with_its_health_at_not_serving(
 
 def test_a_lost_store_is_not_healthy(tmp_path: Path) -> None:
     with serving(cwd=tmp_path) as served, grpc.insecure_channel(served.target) as channel:
-        watches = [
-            health_pb2_grpc.HealthStub(channel).Watch(
-                health_pb2.HealthCheckRequest(service=service), timeout=20
-            )
-            for service in ("", *SERVICES)
-        ]
-        for watch in watches:
-            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
-        (tmp_path / "operations.db").rename(tmp_path / "away.db")
-        with pytest.raises(grpc.RpcError) as raised:
-            create(channel, "one")
-        assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
-        for watch in watches:
-            assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
-            watch.cancel()
+        with health_ends(channel, "", *SERVICES):
+            (tmp_path / "operations.db").rename(tmp_path / "away.db")
+            with pytest.raises(grpc.RpcError) as raised:
+                create(channel, "one")
+            assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
         served.process.send_signal(signal.SIGTERM)
         assert served.process.wait(timeout=20) == 0
 

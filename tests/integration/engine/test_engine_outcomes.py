@@ -228,28 +228,42 @@ async def test_a_handler_may_ask_for_a_pause_request_before_it_has_written_anyth
 # Heartbeats
 
 
+class Beating:
+    """An operation that runs until it may go on, and the times of its heartbeats."""
+
+    def __init__(self, world, first=None):
+        self.go_on = Signal()
+        self.times = []
+        self.name = ""
+        self._world = world
+        self._first = first
+        self._started = Signal()
+
+    async def start(self):
+        await self._world.start(self._run)
+        self._world.link.before = self._note
+        self.name = await self._world.create()
+        await self._started
+
+    async def _run(self, request, op):
+        self._started.set()
+        await self.go_on
+        return Text(value=str(op.attempt))
+
+    async def _note(self, events):
+        if any(isinstance(one, Heartbeat) for one in events):
+            self.times.append(self._world.clock.monotonic())
+            if self._first is not None and len(self.times) == 1:
+                raise self._first
+
+
 async def test_after_an_outage_the_next_heartbeat_is_tried_soon(shared_world):
     """Not a third of the lease later: two of three would be lost with one."""
-    started, go_on, beats = Signal(), Signal(), []
-
-    async def run(request, op):
-        started.set()
-        await go_on
-        return Text()
-
-    async def fail_once(events):
-        if any(isinstance(one, Heartbeat) for one in events):
-            beats.append(shared_world.clock.monotonic())
-            if len(beats) == 1:
-                raise UnavailableError("away")
-
-    await shared_world.start(run)
-    shared_world.link.before = fail_once
-    await shared_world.create()
-    await started
+    beating = Beating(shared_world, first=UnavailableError("away"))
+    await beating.start()
     await shared_world.pass_time(LEASE)
-    go_on.set()
-    first, second, third = beats[:3]
+    beating.go_on.set()
+    first, second, third = beating.times[:3]
     assert second - first < LEASE / 10
     assert LEASE / 3 <= third - second < LEASE / 2  # and then they come as always
 
@@ -299,51 +313,23 @@ async def test_an_unexpected_error_ends_no_loop_of_the_engine(world, caplog):
 
 async def test_a_process_that_has_stood_still_for_a_moment_beats_at_once(shared_world):
     """Though its next heartbeat is not due: the store may know more than its clock."""
-    started, go_on, beats = Signal(), Signal(), []
-
-    async def run(request, op):
-        started.set()
-        await go_on
-        return Text()
-
-    async def note(events):
-        if any(isinstance(one, Heartbeat) for one in events):
-            beats.append(shared_world.clock.monotonic())
-
-    await shared_world.start(run)
-    shared_world.link.before = note
-    await shared_world.create()
-    await started
+    beating = Beating(shared_world)
+    await beating.start()
     await shared_world.pass_time(LEASE / 3 + 1)
-    assert len(beats) == 1
+    assert len(beating.times) == 1
     shared_world.clock.advance(timedelta(seconds=LEASE / 5))
     await shared_world.pass_time(0.5)
-    assert len(beats) == 2
-    go_on.set()
+    assert len(beating.times) == 2
+    beating.go_on.set()
 
 
 async def test_a_mistake_in_one_heartbeat_ends_no_other(shared_world, caplog):
-    started, go_on, beats = Signal(), Signal(), []
-
-    async def run(request, op):
-        started.set()
-        await go_on
-        return Text(value=str(op.attempt))
-
-    async def fail_once(events):
-        if any(isinstance(one, Heartbeat) for one in events):
-            beats.append(events)
-            if len(beats) == 1:
-                raise RuntimeError("a driver of the database")
-
-    await shared_world.start(run)
-    shared_world.link.before = fail_once
-    name = await shared_world.create()
-    await started
+    beating = Beating(shared_world, first=RuntimeError("a driver of the database"))
+    await beating.start()
     await shared_world.pass_time(2 * LEASE)
-    assert len(beats) > 3
-    go_on.set()
-    assert response_of(await shared_world.done(name)) == "1"
+    assert len(beating.times) > 3
+    beating.go_on.set()
+    assert response_of(await shared_world.done(beating.name)) == "1"
     (line,) = [one for one in caplog.records if one.levelno == logging.ERROR]
     assert line.exc_info is not None
     assert str(line.exc_info[1]) == "a driver of the database"

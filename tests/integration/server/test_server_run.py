@@ -180,6 +180,18 @@ def test_the_longest_grace_can_be_waited_for(stack: str, spawn: Any) -> None:
     assert process.ended() == (0, "")
 
 
+def check_given_back(serve: Serve, file_url: str, names: dict[str, str]) -> None:
+    """Has the next process end the operations of these instances, each in its second attempt."""
+
+    async def run(self: Any, request: Any, op: Any) -> Any:
+        return Instance(name=request.instance_id, seed_rows=op.attempt)
+
+    again = serve(fleet("CreateInstance", run), store=file_url)
+    assert again.operations.recovered == 0
+    for instance, name in names.items():
+        assert response_of(again.done(name)) == Instance(name=instance, seed_rows=2)
+
+
 @pytest.mark.parametrize(
     ("stack", "draining"), [("sync", "hold"), ("aio", "hold-async")], indirect=["stack"]
 )
@@ -203,14 +215,7 @@ def test_a_drain_is_announced_before_anything_is_refused(
     assert not waiting.result(SECONDS).done
     assert process.reported("drained") == ""
     assert process.ended() == (0, "")
-
-    async def run(self: Any, request: Any, op: Any) -> Any:
-        return Instance(name=request.instance_id, seed_rows=op.attempt)
-
-    again = serve(fleet("CreateInstance", run), store=file_url)
-    assert again.operations.recovered == 0
-    assert response_of(again.done(name)) == Instance(name="i", seed_rows=2)
-    assert response_of(again.done(late)) == Instance(name="late", seed_rows=2)
+    check_given_back(serve, file_url, {"i": name, "late": late})
 
 
 def test_a_lame_duck_serves_until_another_signal_comes(
@@ -231,14 +236,7 @@ def test_a_lame_duck_serves_until_another_signal_comes(
     assert not waiting.result(SECONDS).done
     assert process.reported("drained") == ""
     assert process.ended() == (0, "")
-
-    async def run(self: Any, request: Any, op: Any) -> Any:
-        return Instance(name=request.instance_id, seed_rows=op.attempt)
-
-    again = serve(fleet("CreateInstance", run), store=file_url)
-    assert again.operations.recovered == 0
-    assert response_of(again.done(name)) == Instance(name="i", seed_rows=2)
-    assert response_of(again.done(late)) == Instance(name="late", seed_rows=2)
+    check_given_back(serve, file_url, {"i": name, "late": late})
 
 
 def test_a_lame_duck_is_not_said_to_be_serving(stack: str, file_url: str, spawn: Any) -> None:
