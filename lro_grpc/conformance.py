@@ -1981,6 +1981,7 @@ class SharedStoreConformance(_Conformance):
         """What is new, what is given back, what is resumed, and what was to wait a while."""
         first, second = stores
         told = _Told()
+        assert list(await first.claim({self.METHOD: 9}, Claim(_LEASE))) == []
         ends = [
             first.follow_work(lambda _: True, told),
             second.follow_work(lambda _: False, lambda _: None),

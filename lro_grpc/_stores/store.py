@@ -228,8 +228,9 @@ class Store(Protocol):
     ) -> Callable[[], None]:
         """Tells of methods of which other processes may have left an operation to be claimed.
 
-        It is told as ``follow`` tells: perhaps late, twice, in vain, or, rarely, never. An
-        exclusive store has nothing to tell.
+        It is told as ``follow`` tells: perhaps late, twice, in vain, or, rarely, never. Nothing
+        need be told of a method before this process has asked to claim of it. An exclusive store
+        has nothing to tell.
 
         Args:
             has_room: Returns whether this process claims by itself what its calls make ready, so

@@ -122,14 +122,14 @@ class Pages:
         rest = await self._rest(query, scope, examined)
         last = scope.end if rest is None else rest
         found = _Found([], [])
-        matching = _matching(query, len(scope.parameters) + 2)
+        matching = _matching(query, len(scope.parameters) + 3)
         is_shown = matching.exact and not records
         columns = ("name", "operation") if is_shown else COLUMNS
         most = _MOST_ROWS if not matching.exact else min(_MOST_ROWS, size + 1)
         take = partial(_take, query, found=found, size=size, damage=self._damage, records=records)
         loop = asyncio.get_running_loop()
         while not found.is_full(size):
-            rows = await self._portion(scope, last, most, matching, columns)
+            rows = await self._portion(scope, examined, last, most, matching, columns)
             if not rows:
                 break
             await loop.run_in_executor(self._thread, take, rows)
@@ -150,31 +150,43 @@ class Pages:
             older = scope._replace(parameters=(rest, *scope.parameters[1:]))
             return rest if await self._keys(older, "LIMIT 1") else None
         if query.filter or query.has_wildcard:
-            ends = await self._keys(scope, f"LIMIT 2 OFFSET {examined - 1}")
+            # A parameter: for a number that it knows, the planner would find and sort all rows.
+            number = len(scope.parameters) + 1
+            ends = await self._keys(scope, f"LIMIT 2 OFFSET ${number}", examined - 1)
             key: _Key | None = ends[0][0] if len(ends) == 2 else None
             return key
         return None  # all that is looked at is on the page
 
-    async def _keys(self, scope: _Scope, limit: str) -> Sequence[Row]:
+    async def _keys(self, scope: _Scope, limit: str, *parameters: int) -> Sequence[Row]:
         statement = f"SELECT {scope.key} {scope.rows} {scope.order} {limit}"
-        return await self._on.fetch(statement, *scope.parameters)
+        return await self._on.fetch(statement, *scope.parameters, *parameters)
 
     async def _portion(
-        self, scope: _Scope, last: _Key, most: int, matching: Condition, columns: Sequence[str]
+        self,
+        scope: _Scope,
+        examined: int,
+        last: _Key,
+        most: int,
+        matching: Condition,
+        columns: Sequence[str],
     ) -> Sequence[Row]:
         """Returns the next rows that match, if SQL can tell: the sequence number, and columns."""
         listed = ", ".join(columns)
         size = _SIZE if len(columns) == len(COLUMNS) else "octet_length(operation)"
         number = len(scope.parameters) + 1
+        # The innermost query alone finds rows, in the order of an index. Its limit is a parameter:
+        # for a number that it knows, the planner would find and sort them all.
+        looked = f"SELECT * {scope.rows} {scope.order} LIMIT ${number}"
         # The outer query has the columns read, of those rows alone that are in.
         return await self._on.fetch(
             f"SELECT sequence, {listed} FROM (SELECT *,"
             f" sum(size) OVER ({scope.order} ROWS UNBOUNDED PRECEDING) - size AS before"
-            f" FROM (SELECT sequence, {listed}, {size} AS size {scope.rows}"
-            f" AND {scope.key} {scope.up_to} ${number} AND {matching.sql}"
+            f" FROM (SELECT sequence, {listed}, {size} AS size FROM ({looked}) AS looked"
+            f" WHERE {scope.key} {scope.up_to} ${number + 1} AND {matching.sql}"
             f" {scope.order} LIMIT {most}) AS next)"
             f" AS portion WHERE before < {MAX_PAGE_BYTES} {scope.order}",
             *scope.parameters,
+            examined,
             last,
             *matching.parameters,
         )
@@ -226,7 +238,8 @@ def _scope(table: str, query: Query, position: bytes) -> _Scope:
         if query.has_wildcard:
             parameters = (after,)
         else:
-            rows += " AND name < $2 AND parent = $3 AND NOT deleted"
+            # The || keeps it from being looked up in an index, which has no order of names.
+            rows += " AND name < $2 AND parent || '' = $3 AND NOT deleted"
             parent = text_of(query.parent)  # and 0 comes after /
             parameters = (
                 after or text_of(first),

@@ -1,0 +1,275 @@
+"""On a large table Postgres looks for rows in indexes alone, and a heartbeat touches no index.
+
+The plans are those for any values (``force_generic_plan``), which a connection uses for a statement
+that it has carried out a few times: one that is made for the values of this test proves nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg
+import pytest
+from postgres_server import new_schema
+
+from lro_grpc._filtering.parser import parse
+from lro_grpc._operation.events import Cancel, Claim, Delete
+from lro_grpc._operation.record import FIELDS
+from lro_grpc._stores.postgres.store import PostgresStore
+from lro_grpc.conformance import StoreConformance
+from lro_grpc.stores import Leased, Order, Query
+
+if TYPE_CHECKING:
+    from lro_grpc.stores import Record
+
+pytestmark = pytest.mark.timeout(300)
+
+ROWS = 200_000
+LEASE = 15_000_000
+METHOD, PARENT, START = StoreConformance.METHOD, StoreConformance.PARENT, StoreConformance.START
+NAME = f"{PARENT}/operations/op-1"
+TARGET = "projects/p/instances/i"
+
+PHASE = "CASE WHEN row % 20 <> 0 THEN 4 ELSE row / 20 % 4 END"
+"""Of 80 rows 76 are done; the others are ready, delayed, leased and resting."""
+PARENT_OF_ROW = "'projects/p' || row % 100 || '/locations/l'"
+SOON = f"{START} + row::int8 * 2654435761 % 1000000007"
+COLUMNS = {
+    "name": f"{PARENT_OF_ROW} || '/operations/row-' || row",
+    "parent": PARENT_OF_ROW,
+    "method": "'/contract.v1.Contract/Run' || row / 80 % 4",
+    "request_id": "'r' || row",
+    "state": f"CASE {PHASE} WHEN 4 THEN 6 ELSE state END",
+    "end_time": f"CASE {PHASE} WHEN 4 THEN {SOON} ELSE 0 END",
+    "expire_time": f"CASE {PHASE} WHEN 4 THEN 2592000000000 + {SOON} ELSE 0 END",
+    "scheduled_time": f"CASE {PHASE} WHEN 1 THEN {SOON} ELSE 0 END",
+    "lease_expire_time": f"CASE {PHASE} WHEN 2 THEN {SOON} ELSE 0 END",
+    "deadline_time": f"CASE WHEN row % 3 = 0 THEN 3600000000 + {SOON} ELSE 0 END",
+}
+"""The values of a new row, by its number; others are as in the row of the first operation."""
+
+
+class Noting(asyncpg.Connection):
+    """A connection that notes its statements."""
+
+    statements: list[str]
+
+    async def fetch(self, query: str, *arguments: Any, **options: Any) -> Any:
+        self.statements.append(query)
+        return await super().fetch(query, *arguments, **options)
+
+
+@pytest.fixture(scope="module")
+def filled(postgres_server: str) -> Iterator[str]:
+    """The URL of a schema with a large table, in which some operations are a store's own."""
+    with new_schema(postgres_server) as url:
+        asyncio.run(fill(url))
+        yield url
+
+
+async def fill(url: str) -> None:
+    store = PostgresStore(url, lambda: START)
+    await store.open()
+    for number in range(60):
+        await store.create(record(f"op-{number}"))
+    await store.create(exclusive("op-x"))
+    await store.close()
+    columns = ", ".join(FIELDS)
+    values = ", ".join(COLUMNS.get(name, name) for name in FIELDS)
+    async with connected(url) as connection:
+        indexes = await connection.fetch(
+            "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index"
+            " WHERE indrelid = 'lro_operations'::regclass AND NOT indisprimary"
+        )
+        for name, _ in indexes:  # to make them afterwards takes a tenth of the time
+            await connection.execute(f"DROP INDEX {name}")
+        await connection.execute(
+            f"INSERT INTO lro_operations (phase, {columns}) SELECT {PHASE}, {values}"
+            f" FROM lro_operations, generate_series(1, {ROWS}) AS row WHERE name = '{NAME}'",
+            timeout=200,
+        )
+        for _, definition in indexes:
+            await connection.execute(definition, timeout=100)
+        await connection.execute("VACUUM (ANALYZE) lro_operations", timeout=200)
+
+
+def record(operation_id: str, **values: Any) -> Record:
+    return StoreConformance().record(operation_id, **values)
+
+
+def exclusive(operation_id: str) -> Record:
+    return record(operation_id, request_id="x", target=TARGET, exclusive=True)
+
+
+async def change(store: PostgresStore) -> None:
+    """One operation is hidden, another one removed."""
+    for number, events in ((40, [Claim(LEASE), Delete()]), (41, [Cancel(), Delete()])):
+        for event in events:
+            await store.apply(f"{PARENT}/operations/op-{number}", event)
+
+
+@contextlib.asynccontextmanager
+async def connected(url: str, **settings: str) -> AsyncIterator[Any]:
+    schema = parse_qs(urlsplit(url).query)["schema"][0]
+    connection = await asyncpg.connect(
+        url.partition("?")[0], server_settings={"search_path": schema, **settings}
+    )
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The statements of connections that are opened from now on."""
+    statements: list[str] = []
+    monkeypatch.setattr(Noting, "statements", statements, raising=False)
+    noting = functools.partial(asyncpg.connect, connection_class=Noting)
+    monkeypatch.setattr(asyncpg, "connect", noting)
+    return statements
+
+
+async def explained(url: str, statements: Sequence[str]) -> Sequence[dict[str, Any]]:
+    """Returns the nodes of the plans that statements on the table have for any values."""
+    found: list[dict[str, Any]] = []
+    async with connected(url, plan_cache_mode="force_generic_plan") as connection:
+        for statement in dict.fromkeys(statements):
+            if "lro_operations" not in statement:
+                continue
+            count = max(int(number) for number in ["0", *re.findall(r"\$(\d+)", statement)])
+            arguments = f"({', '.join(['NULL'] * count)})" if count else ""
+            await connection.execute(f"PREPARE asked AS {statement}")
+            explain = f"EXPLAIN (FORMAT JSON) EXECUTE asked{arguments}"
+            found += nodes(json.loads(await connection.fetchval(explain))[0]["Plan"])
+            await connection.execute("DEALLOCATE asked")
+    return found
+
+
+def nodes(node: dict[str, Any]) -> list[dict[str, Any]]:
+    return [node, *(one for part in node.get("Plans", ()) for one in nodes(part))]
+
+
+def page(
+    parent: str = "projects/p7/locations/l",
+    asked: str = "",
+    order: Order = Order.NEWEST_FIRST,
+    position: bytes = b"",
+) -> Callable[[PostgresStore], Awaitable[object]]:
+    query = Query(parent, parse(asked) if asked else None, order)
+    return lambda store: store.page(query, position=position, size=50)
+
+
+BY_KEY, BY_NAME = "lro_operations_pkey", "lro_operations_names"
+ANY_PARENT = "projects/-/locations/-"
+MUCH = f"name > {NAME} AND expire_time > 2026-01-01T00:00:00Z AND state = QUEUED"
+
+Call = tuple[Callable[[PostgresStore], Awaitable[object]], set[str]]
+ORDERED: dict[str, Call] = {
+    "claim": (
+        lambda store: store.claim({METHOD: 5}, Claim(LEASE)),
+        {"lro_operations_ready", BY_NAME},
+    ),
+    "claimable": (lambda store: store.claimable({METHOD: 5}), {"lro_operations_ready"}),
+    "expired": (
+        lambda store: store.expired(50),
+        {"lro_operations_overdue", "lro_operations_expiring"},
+    ),
+    "page": (page(), {"lro_operations_listed"}),
+    "next page": (page(position=(100_000).to_bytes(8, "big")), {"lro_operations_listed"}),
+    "filtered page": (page(asked=MUCH), {"lro_operations_listed"}),
+    "page of any parent": (page(ANY_PARENT), {BY_KEY}),
+    "page by name": (page(order=Order.BY_NAME), {BY_NAME}),
+    "filtered page by name": (page(asked=MUCH, order=Order.BY_NAME), {BY_NAME}),
+    "page by name of any parent": (page(ANY_PARENT, order=Order.BY_NAME), {BY_NAME}),
+}
+"""Calls that answer in an order, which is that of an index."""
+
+OTHER_CALLS: dict[str, Call] = {
+    "read": (lambda store: store.read(NAME), {BY_NAME}),
+    "operation": (lambda store: store.operation(NAME), {BY_NAME}),
+    "find_request": (
+        lambda store: store.find_request(METHOD, "x", ""),
+        {"lro_operations_requests"},
+    ),
+    "find_id": (lambda store: store.find_id("op-1"), {"lro_operations_ids"}),
+    "exclusive_holder": (
+        lambda store: store.exclusive_holder(TARGET),
+        {"lro_operations_exclusive"},
+    ),
+    "waiting": (
+        lambda store: store.waiting(METHOD, 100),
+        {"lro_operations_ready", "lro_operations_delayed", "lro_operations_scheduled"},
+    ),
+    "waiting_methods": (
+        lambda store: store.waiting_methods(),
+        {"lro_operations_ready", "lro_operations_delayed"},
+    ),
+    "leased": (lambda store: store.leased(), {"lro_operations_leased"}),
+    "leased until": (lambda store: store.leased(until=START), {"lro_operations_leased"}),
+    "a start like an earlier one": (
+        lambda store: store.create(exclusive("op-y")),
+        {BY_NAME, "lro_operations_requests", "lro_operations_exclusive"},
+    ),
+    "changes": (change, {BY_NAME}),
+}
+
+
+@pytest.mark.parametrize("call", [*ORDERED, *OTHER_CALLS])
+async def test_a_call_looks_in_its_indexes(filled: str, statements: list[str], call: str) -> None:
+    ask, expected = {**ORDERED, **OTHER_CALLS}[call]
+    store = PostgresStore(filled, lambda: START)
+    await store.open()
+    statements.clear()
+    await ask(store)
+    await store.close()
+    steps = await explained(filled, statements)
+    used = {step["Index Name"] for step in steps if "Index Name" in step}
+    assert used
+    assert used <= expected
+    kinds = {step["Node Type"] for step in steps}
+    assert "Seq Scan" not in kinds
+    if call in ORDERED:
+        assert kinds.isdisjoint({"Sort", "Incremental Sort", "Bitmap Heap Scan"})
+
+
+async def test_a_heartbeat_touches_no_index(filled: str) -> None:
+    """Nine of ten are stored in the page of their row, beside the version before."""
+    method = "/contract.v1.Contract/Beating"
+    store = PostgresStore(filled, lambda: START)
+    await store.open()
+    made = [record(f"beat-{number}", method=method) for number in range(1000)]
+    await asyncio.gather(*map(store.create, made))
+    names = [one.name for one in made]
+    await store.apply_all([(name, Claim(LEASE)) for name in names])
+    former = await updates(filled, at_least=len(names))
+    for _ in range(10):
+        await store.renew([Leased(name, 1) for name in names], LEASE)
+    await store.close()
+    now = await updates(filled, at_least=former[0] + 10 * len(names))
+    assert now[0] - former[0] == 10 * len(names)
+    assert now[1] - former[1] >= 9 * len(names)
+
+
+async def updates(url: str, *, at_least: int) -> tuple[int, int]:
+    """Returns how many rows were changed, and how many without an index.
+
+    A connection counts for itself, and adds that up within a second, or when it ends.
+    """
+    async with connected(url) as connection:
+        for _ in range(600):
+            ((all_, hot),) = await connection.fetch(
+                "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables"
+                " WHERE relid = 'lro_operations'::regclass"
+            )
+            if all_ >= at_least:
+                return all_, hot
+            await asyncio.sleep(0.1)
+    raise AssertionError(f"{all_} changes were counted, and there are {at_least}")
