@@ -53,7 +53,7 @@ class Attempted(NamedTuple):
     steps: Sequence[tuple[Record, Record]]
     """The changes that are durable now, each as the records before and after."""
     stored: Sequence[Known]
-    """The records that are stored now."""
+    """The records that are stored now, changed or not."""
     is_untimely: bool
     """Whether nothing at all could be changed, as when the time is off."""
 
@@ -92,12 +92,19 @@ async def attempt(
     if changed:
         stored = await table.change(on, changed, at, time.tolerance(_shortest_lease(changes)))
     contended = [known.record.name for known, _ in changed if known.record.name not in stored]
+    sound = (one for name, one in found.known.items() if name not in found.damaged)
     return Attempted(
         outcomes,
         contended,
         [step for name in stored for step in hand.steps(name)],
-        [Known(known.version + 1, after) for known, after in changed if known.record.name in stored]
-        + [known for name, known in found.known.items() if not hand.has_changed(name)],
+        [
+            *(one for one in sound if not hand.has_changed(one.record.name)),
+            *(
+                Known(known.version + 1, after)
+                for known, after in changed
+                if known.record.name in stored
+            ),
+        ],
         bool(changed) and not stored,
     )
 

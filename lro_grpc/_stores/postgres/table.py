@@ -168,10 +168,15 @@ class Table:
         Those that another transaction has locked are passed over.
         """
         names = [text_of(one) for one in left_out]
-        more = min(limit + len(self.damage), _MOST_LIMIT)  # it may find the damaged ones only
-        found = self.found(await on.fetch(self.statements.claim, text_of(method), more, names, now))
-        sound = [name for name in found.known if name not in found.damaged]
-        return Found({name: found.known[name] for name in sound[:limit]})
+        while True:
+            passed_over = len(self.damage)
+            more = min(limit + passed_over, _MOST_LIMIT)
+            found = self.found(
+                await on.fetch(self.statements.claim, text_of(method), more, names, now)
+            )
+            sound = [name for name in found.known if name not in found.damaged]
+            if len(sound) >= limit or len(self.damage) == passed_over:
+                return Found({name: found.known[name] for name in sound[:limit]})
 
     async def changed_since(
         self, on: Fetching, versions: Mapping[str, int]

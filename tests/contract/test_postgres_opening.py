@@ -1,0 +1,286 @@
+"""A database is opened as a store, or the error says in one sentence why it is none."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+from postgres_server import with_options
+
+from lro_grpc._errors import ConfigurationError
+from lro_grpc._stores.postgres import schema
+from lro_grpc.conformance import StoreConformance
+from lro_grpc.stores import open_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from postgres_server import PostgresServer
+
+    from lro_grpc.stores import Store
+
+
+def store_of(url: str) -> Store:
+    return open_url(url, lambda: StoreConformance.START)
+
+
+async def open_and_close(url: str) -> bytes:
+    store = store_of(url)
+    await store.open()
+    await store.close()
+    return store.signing_secret
+
+
+def refusal(url: str) -> ConfigurationError:
+    with pytest.raises(ConfigurationError) as raised:
+        asyncio.run(open_and_close(url))
+    assert "\n" not in raised.value.message
+    return raised.value
+
+
+def execute(url: str, *statements: str) -> Any:
+    """Carries statements out in the schema of a store, and returns the answer of the last one."""
+
+    async def run() -> Any:
+        parts = urlsplit(url)
+        schema = parts.query.rpartition("schema=")[2]
+        connection = await asyncpg.connect(parts._replace(query="").geturl())
+        try:
+            if schema:
+                await connection.execute(f"SET search_path = {schema}")
+            for statement in statements[:-1]:
+                await connection.execute(statement)
+            return await connection.fetch(statements[-1])
+        finally:
+            await connection.close()
+
+    return asyncio.run(run())
+
+
+def as_role(url: str, role: str, password: str = "") -> str:
+    parts = urlsplit(url)
+    who = f"{role}:{password}" if password else role
+    return parts._replace(netloc=f"{who}@{parts.hostname}:{parts.port}").geturl()
+
+
+@pytest.fixture
+def role(postgres: str) -> Iterator[str]:
+    """A role that may log in, and has no rights."""
+    name = f"lro_test_{secrets.token_hex(6)}"
+    execute(postgres, f"CREATE ROLE {name} LOGIN")
+    try:
+        yield name
+    finally:
+        execute(postgres, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+
+
+# What can be opened
+
+
+def test_many_that_open_an_empty_database_at_once_make_one_store(postgres: str) -> None:
+    async def open_all() -> list[bytes]:
+        return await asyncio.gather(*(open_and_close(postgres) for _ in range(16)))
+
+    (secret,) = set(asyncio.run(open_all()))
+    assert len(secret) == 32
+    assert asyncio.run(open_and_close(postgres)) == secret
+
+
+def test_a_schema_is_made_if_it_is_missing(postgres: str) -> None:
+    name = f"lro_test_{secrets.token_hex(6)}"
+    url = with_options(postgres, schema=name)
+    try:
+        asyncio.run(open_and_close(url))
+        assert execute(url, "SELECT 1 FROM lro_operations") == []
+    finally:
+        execute(postgres, f"DROP SCHEMA {name} CASCADE")
+
+
+def test_a_role_may_use_a_store_that_another_has_made(postgres: str, role: str) -> None:
+    """It need not be able to change the tables."""
+    asyncio.run(open_and_close(postgres))
+    name = postgres.rpartition("schema=")[2]
+    execute(
+        postgres,
+        f"GRANT USAGE ON SCHEMA {name} TO {role}",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {name} TO {role}",
+    )
+
+    async def use() -> None:
+        store = store_of(as_role(postgres, role))
+        await store.open()
+        try:
+            made = await store.create(StoreConformance().record())
+            assert await store.read(made.name) == made
+        finally:
+            await store.close()
+
+    asyncio.run(use())
+
+
+def test_a_later_schema_that_this_release_can_read_is_opened(postgres: str) -> None:
+    asyncio.run(open_and_close(postgres))
+    execute(
+        postgres,
+        "ALTER TABLE lro_operations ADD COLUMN of_later text NOT NULL DEFAULT ''",
+        f"UPDATE lro_schema SET version = {schema.VERSION + 1}",
+    )
+
+    async def use() -> None:
+        store = store_of(postgres)
+        await store.open()
+        try:
+            made = await store.create(StoreConformance().record())
+            assert await store.read(made.name) == made
+        finally:
+            await store.close()
+
+    asyncio.run(use())
+    assert execute(postgres, "SELECT version FROM lro_schema")[0][0] == schema.VERSION + 1
+
+
+# What cannot
+
+
+def test_a_later_schema_that_this_release_cannot_read_is_refused(postgres: str) -> None:
+    asyncio.run(open_and_close(postgres))
+    later = schema.VERSION + 1
+    execute(postgres, f"UPDATE lro_schema SET version = {later}, readable_by = {later}")
+    error = refusal(postgres)
+    assert error.reason == "STORE_TOO_NEW"
+    assert f"version {later}" in error.message
+    assert "use a newer release" in error.message
+
+
+def test_a_table_of_another_program_is_refused(postgres: str) -> None:
+    execute(postgres, "CREATE TABLE lro_operations (number int)")
+    error = refusal(postgres)
+    assert error.reason == "STORE_FOREIGN"
+    assert "has not made" in error.message
+    assert execute(postgres, "SELECT * FROM lro_operations") == []
+
+
+def test_a_role_without_rights_is_refused(postgres: str, role: str) -> None:
+    error = refusal(as_role(postgres, role))
+    assert "permission denied for schema" in error.message
+    assert "grant its role" in error.message
+
+
+def test_commits_that_may_be_lost_are_refused(postgres: str, role: str) -> None:
+    execute(postgres, f"ALTER ROLE {role} SET synchronous_commit = off")
+    error = refusal(as_role(postgres, role))
+    assert "synchronous_commit is off" in error.message
+    assert "set it to on" in error.message
+
+
+def test_a_server_that_is_too_old_is_refused(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "OLDEST_SERVER", 99)
+    assert "this release needs 99 or later" in refusal(postgres).message
+
+
+def test_another_encoding_is_refused(postgres: str) -> None:
+    name = f"lro_test_{secrets.token_hex(6)}"
+    make = f"CREATE DATABASE {name} ENCODING SQL_ASCII LOCALE 'C' TEMPLATE template0"
+    execute(postgres, make)
+    try:
+        other = urlsplit(postgres)._replace(path=f"/{name}", query="").geturl()
+        assert "its encoding is SQL_ASCII" in refusal(other).message
+    finally:
+        execute(postgres, f"DROP DATABASE {name}")
+
+
+def test_an_unknown_database_or_role_is_named(postgres: str) -> None:
+    parts = urlsplit(postgres)
+    error = refusal(parts._replace(path="/nowhere", query="").geturl())
+    assert '"nowhere" does not exist; create it' in error.message
+    error = refusal(as_role(postgres, "nobody_at_all"))
+    assert '"nobody_at_all" does not exist; give the user' in error.message
+
+
+def test_a_wrong_password_is_refused_and_not_shown(killable_postgres: PostgresServer) -> None:
+    url = killable_postgres.url
+    rules = ("host all postgres 127.0.0.1/32 trust", "host all all 127.0.0.1/32 scram-sha-256")
+    (file,) = execute(url, "SELECT current_setting('hba_file')")[0]
+    execute(
+        url,
+        "CREATE ROLE someone LOGIN PASSWORD 'right' SUPERUSER",
+        f"COPY (SELECT unnest(ARRAY{list(rules)})) TO '{file}'",
+        "SELECT pg_reload_conf()",
+    )
+    assert len(asyncio.run(open_and_close(as_role(url, "someone", "right")))) == 32
+    error = refusal(as_role(url, "someone", "wrong-secret"))
+    assert 'password authentication failed for user "someone"' in error.message
+    assert "wrong-secret" not in f"{error} {error.metadata}"
+
+
+def test_a_standby_is_refused(killable_postgres: PostgresServer) -> None:
+    url = killable_postgres.url
+    (folder,) = execute(url, "SELECT current_setting('data_directory')")[0]
+    execute(url, "CHECKPOINT", f"COPY (SELECT 1) TO '{folder}/standby.signal'", "SELECT 1")
+    killable_postgres.stop()
+    killable_postgres.start()
+    for asked in (url, with_options(url, target_session_attrs="any")):
+        assert "it is a standby, which takes no writes" in refusal(asked).message
+
+
+def test_a_server_that_is_not_there_is_named() -> None:
+    with contextlib.closing(socket.socket()) as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        port = unheard.getsockname()[1]
+        error = refusal(f"postgresql://someone:secret@127.0.0.1:{port}/base")
+    assert f"127.0.0.1:{port}/base cannot be opened" in error.message
+    assert "no Postgres server answers" in error.message
+    assert "secret" not in f"{error} {error.metadata}"
+    assert "no Postgres server answers" in refusal("postgresql://u@nowhere.invalid/base").message
+
+
+def test_a_server_that_does_not_answer_has_its_time() -> None:
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as mute:
+        port = mute.getsockname()[1]
+        error = refusal(f"postgresql://u@127.0.0.1:{port}/base?sslmode=disable&connect_timeout=0.1")
+    assert "no Postgres server answers" in error.message
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("poolsize=3", "'poolsize' is no option of a Postgres store; its own are connect_timeout"),
+        ("readers=0", "readers is '0'; give a whole number of 1 to 100"),
+        ("readers=two", "readers is 'two'; give"),
+        ("statement_timeout=-1", "statement_timeout is '-1'; give seconds above 0"),
+        ("connect_timeout=nan", "connect_timeout is 'nan'; give seconds above 0"),
+        ("statement_timeout=soon", "statement_timeout is 'soon'; give seconds"),
+        ("pgbouncer=yes", "pgbouncer is 'yes'; give 0 or 1"),
+        ("schema=a%22b", "schema is 'a\"b'; give the name of a schema, without quotes"),
+        ("sslmode=perhaps", "`sslmode` parameter must be one of"),
+    ],
+)
+def test_an_option_that_cannot_be_is_named(option: str, said: str) -> None:
+    assert said in refusal(f"postgresql://u@127.0.0.1:1/base?{option}").message
+
+
+def test_a_url_of_nothing_shows_no_password() -> None:
+    for url in ("postgresql+asyncpg://u:secret@h/b", "mysql://u:secret@h/b"):
+        error = refusal(url)
+        assert "u:***@h/b' is not a store" in error.message
+        assert "secret" not in f"{error} {error.metadata}"
+
+
+def test_without_its_driver_the_error_says_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules['asyncpg'] = None\n"
+        "from lro_grpc.stores import open_url\n"
+        "open_url('postgresql://h/b', int)"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8")
+    assert "pip install 'lro-grpc[postgres]'" in ran.stderr
