@@ -55,6 +55,7 @@ from lro_grpc._errors import ConfigurationError
 from lro_grpc._runtime.clock import as_duration
 from lro_grpc._runtime.loop_thread import LoopThread
 from lro_grpc._server.limits import Queues
+from lro_grpc._server.rpc.no_server import NoAioServer, NoServer
 from lro_grpc._server.signals import SIGNALS, on_signals
 from lro_grpc._server.unserved import Unserved
 from lro_grpc._stores.notifier import Notifier
@@ -252,21 +253,14 @@ class Lifespan:
                 called, or ``lame_duck`` is no such time.
         """
         lame_duck = as_duration("lame_duck", lame_duck, least=_NO_TIME)
-        if threading.current_thread() is threading.main_thread():
-            self._signal_margin = _SIGNAL_MARGIN
+        self._expect_signals()
         if isinstance(server, grpc.aio.Server):
             return self._run_aio(server, ready, draining, lame_duck)
-        for option, function in {"ready": ready, "draining": draining}.items():
-            if inspect.iscoroutinefunction(function):
-                raise ConfigurationError(
-                    f"{option} is a coroutine function, which a grpc.server has nobody to await;"
-                    " give a function"
-                )
         return self._run_sync(server, ready, draining, lame_duck)
 
     async def _run_aio(
         self,
-        server: grpc.aio.Server,
+        server: grpc.aio.Server | NoAioServer,
         ready: Callable[[], object],
         draining: Callable[[], object],
         lame_duck: timedelta,
@@ -303,6 +297,12 @@ class Lifespan:
         draining: Callable[[], object],
         lame_duck: timedelta,
     ) -> None:
+        for option, function in {"ready": ready, "draining": draining}.items():
+            if inspect.iscoroutinefunction(function):
+                raise ConfigurationError(
+                    f"{option} is a coroutine function, which a grpc.server has nobody to await;"
+                    " give a function"
+                )
         grace = min(self._grace.total_seconds(), threading.TIMEOUT_MAX)  # a thread waits for it
         signals: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.start_sync()
@@ -328,6 +328,39 @@ class Lifespan:
                     _serve_until(signals, server, lame_duck.total_seconds())
             finally:
                 self.stop_sync(lambda: server.stop(grace).wait())
+
+    async def work(self, *, ready: Callable[[], object] = lambda: None) -> None:
+        """Runs the handlers of operations that others serve, and drains on SIGTERM or SIGINT.
+
+        For a process that does work beside the servers of a store that they share. It serves
+        nothing: its servicers are added to the ``registrar``.
+
+        Args:
+            ready: As of ``run``.
+
+        Raises:
+            ConfigurationError: If the store cannot be opened, or belongs to one process alone.
+        """
+        self._check_shared()
+        self._expect_signals()
+        await self._run_aio(NoAioServer(), ready, lambda: None, _NO_TIME)
+
+    def work_sync(self, *, ready: Callable[[], object] = lambda: None) -> None:
+        """Works as ``work`` does, for a program without an event loop; returns after the drain."""
+        self._check_shared()
+        self._expect_signals()
+        self._run_sync(NoServer(), ready, lambda: None, _NO_TIME)
+
+    def _check_shared(self) -> None:
+        if self._store.exclusive:
+            raise ConfigurationError(
+                "the store belongs to one process alone, so that no server could start operations"
+                " for this one to work on; give one that processes share, or use run"
+            )
+
+    def _expect_signals(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._signal_margin = _SIGNAL_MARGIN
 
     def _announce_shutdown(self) -> None:
         """Lets handlers know of a signal, before anything else that may come of it."""

@@ -43,6 +43,7 @@ from lro_grpc._server.rpc.handlers import (
     not_started,
 )
 from lro_grpc._server.rpc.local_calls import LocalCalls
+from lro_grpc._server.rpc.no_server import NoServer
 from lro_grpc._server.rpc.registrar import AioRegistrar, SyncRegistrar
 from lro_grpc._server.rpc.rivals import check_alone
 from lro_grpc._server.rpc.server_threads import waiters_of
@@ -326,6 +327,10 @@ class Operations(Lifespan):
         server.add_generic_rpc_handlers((handlers,))
         self._attached = weakref.ref(server), handlers
         return registrar
+
+    def registrar(self) -> grpc.Server:
+        """Returns a registrar to add servicers to, in a process that only works: see ``work``."""
+        return SyncRegistrar(NoServer(), self._methods.services)
 
     def add_method(
         self,

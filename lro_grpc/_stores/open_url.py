@@ -32,7 +32,7 @@ def open_url(url: str, now: Now) -> Store:
         return SqliteStore(path, now)
     if url.startswith(_POSTGRES):
         return _postgres(url)
-    shown = _without_password(url)
+    shown = without_password(url)
     raise ConfigurationError(
         f"{shown!r} is not a store; give memory:, sqlite:///file.db (relative),"
         " sqlite:////folder/file.db (absolute) or postgresql://user@host/database",
@@ -51,11 +51,12 @@ def _postgres(url: str) -> Store:
         raise ConfigurationError(
             "a Postgres store needs asyncpg: pip install 'lro-grpc[postgres]'",
             reason="UNKNOWN_STORE",
-            metadata={"url": _without_password(url)},
+            metadata={"url": without_password(url)},
         ) from cause
     store: Store = module.PostgresStore(url)
     return store
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """Returns a URL as it may be shown."""
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)
