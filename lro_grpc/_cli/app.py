@@ -18,6 +18,7 @@ from lro_grpc._cli.commands import (
     serve,
     wait,
     watch,
+    work,
 )
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -62,6 +63,9 @@ app.command("delete", help="Forget operations; this does not cancel them.")(
     connecting(control.delete)
 )
 app.command("serve", help="Serve long-running methods, until SIGTERM or Ctrl-C.")(serve.serve)
+app.command("work", help="Run long-running methods, and serve nothing, until SIGTERM or Ctrl-C.")(
+    work.work
+)
 app.command(
     "demo", help="Create a batch that fails, an instance that succeeds, and a snapshot of it."
 )(demo.demo)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._runtime.clock import SystemClock
-from lro_grpc._stores.open_url import open_url
+from lro_grpc._stores.open_url import open_url, without_password
 
 
 def check_shared(url: str, user: str) -> None:
@@ -19,6 +19,6 @@ def check_shared(url: str, user: str) -> None:
     """
     if open_url(url, SystemClock().now).exclusive:
         raise ConfigurationError(
-            f"{user} needs a store that processes share, and {url} belongs to one process alone;"
-            " give --store postgresql://…"
+            f"{user} needs a store that processes share, and {without_password(url)} belongs to"
+            " one process alone; give --store postgresql://…"
         )

@@ -32,6 +32,7 @@ from lro_grpc._cli.shared_port import reserved_port
 from lro_grpc._cli.shared_store import check_shared
 from lro_grpc._cli.workers import MOST_WORKERS, WorkerDiedError, supervise
 from lro_grpc._errors import ConfigurationError
+from lro_grpc._stores.open_url import without_password
 
 _GRACE = timedelta(seconds=10)
 
@@ -51,7 +52,8 @@ def serve(
         DEFAULT_TARGET
     ),
     store: Annotated[
-        str, typer.Option(help="Where operations are kept: sqlite:///FILE or memory:.")
+        str,
+        typer.Option(help="Where operations are kept: sqlite:///FILE, postgresql://… or memory:."),
     ] = "sqlite:///operations.db",
     data: Annotated[
         Path | None,
@@ -113,7 +115,7 @@ def serve(
         typer.Option(
             min=1,
             max=MOST_WORKERS,
-            help="How many processes serve; more than one need a store that they can share.",
+            help="How many processes serve; more than one need a store that they share.",
         ),
     ] = 1,
     worker_of: Annotated[int | None, typer.Option(hidden=True)] = None,
@@ -161,7 +163,7 @@ def serve(
         print(f"listening on   {address}")
         if over_http:
             print(f"over HTTP on   {over_http}")
-        print(f"operations in  {store}")
+        print(f"operations in  {without_password(store)}")
         print(f"{label:13}  {count}")
         print(f"try            {_proposal(service, address, is_secure)}", flush=True)
 

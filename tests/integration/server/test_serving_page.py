@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import asyncio
 import datetime
+import os
 import re
+import signal
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,15 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from server_harness import Held
 
 import lro_grpc
+from lro.example.v1 import fleet_service_pb2_grpc
 
 PAGE = (Path(__file__).parents[3] / "docs" / "serving.md").read_text(encoding="utf-8")
-KEEPALIVE, HEALTH, INTERCEPTORS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+KEEPALIVE, HEALTH, CHANNELS, WORK, INTERCEPTORS = re.findall(
+    r"```python\n(.*?)```", PAGE, re.DOTALL
+)
 
 NAMES = {
     "datetime": datetime,
@@ -68,3 +74,40 @@ def test_a_server_has_health_checks_and_reflection() -> None:
         await running
 
     asyncio.run(serve())
+
+
+def test_channels_of_their_own_are_connections_of_their_own() -> None:
+    peers = grpc.method_handlers_generic_handler(
+        "test.Peers",
+        {"Peer": grpc.unary_unary_rpc_method_handler(lambda _, context: context.peer().encode())},
+    )
+    server = grpc.server(futures.ThreadPoolExecutor(4), handlers=[peers])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    block = CHANNELS.replace("reports:50051", f"127.0.0.1:{port}")
+    channels = asyncio.run(run(block))["channels"]
+    seen = {channel.unary_unary("/test.Peers/Peer")(b"", timeout=20) for channel in channels}
+    assert len(seen) == 4
+    for channel in channels:
+        channel.close()
+    server.stop(0).wait()
+
+
+def test_a_process_works_until_a_signal_comes(postgres: str) -> None:
+    said = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    names = {
+        "add_FleetServiceServicer_to_server": (
+            fleet_service_pb2_grpc.add_FleetServiceServicer_to_server
+        ),
+        "FleetService": Held("def").servicer,
+        "print": say,
+    }
+    block = WORK.replace("postgresql://lro@db/lro", postgres)
+    known = asyncio.run(run(block, **names))
+    assert said == ["at work"]
+    assert not known["operations"].is_serving
