@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import signal
@@ -28,7 +29,10 @@ class Lifeline:
     def __init__(self, descriptor: int, stop_seconds: float) -> None:
         self._socket = socket.socket(fileno=descriptor)
         self._stop_seconds = stop_seconds
-        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it is a pipe
+        if isinstance(
+            sys.stdout, io.TextIOWrapper
+        ):  # a pipe, of which each line is to come at once
+            sys.stdout.reconfigure(line_buffering=True)
         threading.Thread(target=self._end_with_supervisor, name="lro-lifeline", daemon=True).start()
 
     def ready(self) -> None:
