@@ -11,9 +11,9 @@ supervisor that is killed, too: then the worker drains by itself (:mod:`lro_grpc
 mends it: it ends the supervisor, as it ends a server without one. From the moment it serves, a
 worker that dies is started again after a pause, until it has died too often in too short a time.
 
-**A signal** is passed on to all workers, each of which drains, and so is any further one. They are
-in sessions of their own, so that Ctrl-C, which a terminal sends to all of the supervisor's, reaches
-each of them once.
+**A signal** is passed on to all workers, each of which drains, and so is any further one, by which
+a drain is cut short as that of a server alone is. They are in sessions of their own, so that
+Ctrl-C, which a terminal sends to all of the supervisor's, reaches each of them once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from functools import partial
 from typing import BinaryIO, TextIO
 
 from lro_grpc._runtime.threads import run_in_thread, start_thread
-from lro_grpc._server.signals import on_signals
+from lro_grpc._server.signals import SIGNALS, on_signals
 
 MOST_WORKERS = 256
 """The most workers of one supervisor."""
@@ -136,7 +136,11 @@ class _Supervisor:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        with on_signals(self._stop, asyncio.get_running_loop()):
+        loop = asyncio.get_running_loop()
+        with contextlib.ExitStack() as stack:
+            for number in SIGNALS:
+                stop = partial(self._stop, number)
+                stack.enter_context(on_signals(stop, loop, numbers={number}))
             self._begin(self._workers[:1])
             await self._stopping.wait()
             _, late = await asyncio.wait(self._keeping, timeout=self._stop_seconds)
@@ -151,11 +155,12 @@ class _Supervisor:
         """Whether any worker has served yet."""
         return len(self._not_ready) < len(self._workers)
 
-    def _stop(self) -> None:
-        """Asks all workers to drain; when asked again, to hurry."""
+    def _stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Asks all workers to drain, by SIGTERM; from then on it passes signals on as they are."""
+        passed_on = number if self._stopping.is_set() else signal.SIGTERM
         self._stopping.set()
         for worker in self._workers:
-            worker.send(signal.SIGTERM)
+            worker.send(passed_on)
 
     def _kill_all(self) -> None:
         killed = [str(one.number) for one in self._workers if one.send(signal.SIGKILL)]
