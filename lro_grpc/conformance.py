@@ -573,14 +573,20 @@ class StoreConformance(_Conformance):
 
     @_with_store
     async def test_what_is_not_ready_is_claimable_later(self, store: Store) -> None:
-        """It keeps its old place."""
+        """Once time has made it ready; it keeps its old place."""
         names = [(await store.create(self.record(f"op-{n}"))).name for n in range(2)]
         await store.apply(names[0], Claim(_LEASE))
         await store.apply(names[0], RetryLater(Report(1), b"", delay=5))
         self.time += 4
+        await store.apply(names[0], TimePassed())
+        assert list(await store.expired(9)) == []
         assert list(await store.claimable({self.METHOD: 9})) == names[1:]
         assert list(await store.claimable({self.METHOD: 1})) == names[1:]
         self.time += 1
+        assert list(await store.claimable({self.METHOD: 9})) == names[1:]
+        assert list(await store.expired(9)) == [names[0]]
+        await store.apply(names[0], TimePassed())
+        assert list(await store.expired(9)) == []
         assert list(await store.claimable({self.METHOD: 9})) == names
 
     @_with_store
@@ -609,8 +615,14 @@ class StoreConformance(_Conformance):
         assert len(announced.records) == 3
         assert list(await store.claim({self.METHOD: 0}, Claim(_LEASE))) == []
         assert list(await store.claim({}, Claim(_LEASE))) == []
+        await store.apply(ours[2].name, Claim(_LEASE))
+        delayed = await store.apply(ours[2].name, RetryLater(Report(1), _ERROR, 5))
+        self.time += 5
         claimed = await store.claim({self.METHOD: 100}, Claim(_LEASE))
-        assert [one.before for one in claimed] == ours[2:]
+        assert [one.before for one in claimed] == ours[3:]
+        ready = await store.apply(delayed.name, TimePassed())
+        ((before, _),) = await store.claim({self.METHOD: 100}, Claim(_LEASE))
+        assert before == ready
         assert list(await store.claim({self.METHOD: 100}, Claim(_LEASE))) == []
 
     @_with_store
@@ -907,7 +919,7 @@ class StoreConformance(_Conformance):
 
     @_with_store
     async def test_claimable_leaves_out_what_is_not_ready(self, store: Store) -> None:
-        """Until it is, to the microsecond; then it stands in its old place."""
+        """Nor can it be claimed by its name, to the microsecond."""
         retried, other = (await store.create(self.record("op-1"))).name, self.record("op-2")
         await store.create(other)
         await store.apply(retried, Claim(_LEASE))
@@ -917,8 +929,7 @@ class StoreConformance(_Conformance):
         assert list(await store.claimable({self.METHOD: 9})) == [other.name]
         await _refused(StaleAttemptError, store.apply(retried, Claim(_LEASE)))
         self.time += 1
-        assert list(await store.claimable({self.METHOD: 9})) == [retried, other.name]
-        assert list(await store.claimable({self.METHOD: 1})) == [retried]
+        assert list(await store.claimable({self.METHOD: 9})) == [other.name]
         again = await store.apply(retried, Claim(_LEASE))
         assert (again.attempt, again.scheduled_time) == (2, 0)
 
@@ -1570,6 +1581,8 @@ class StoreConformance(_Conformance):
             await _refused(OperationInProgressError, store.create(again))
             assert list(await store.claimable({self.METHOD: 9})) == []
             self.time += 10_000_000
+            assert set(await store.expired(9)) == {retried, paused}
+            await store.apply(retried, TimePassed())
             assert list(await store.claimable({self.METHOD: 9})) == [retried]
             assert list(await store.expired(9)) == [paused]
             self.time += 10_000_000

@@ -13,8 +13,8 @@ Three parties make events:
   ``SaveBatch``, ``Checkpoint`` and ``SetUpdating`` keep the lease; the others end the attempt.
 * A caller: ``Cancel``, ``Pause``, ``Resume`` and ``Delete``. While an attempt holds the operation
   they leave a request in the record, which the attempt follows. ``Terminate`` asks no attempt.
-* Time: ``LeaseLost`` ends an attempt whose worker is gone or stuck; ``TimePassed`` expires or
-  removes an operation that no attempt holds.
+* Time: ``LeaseLost`` ends an attempt whose worker is gone or stuck; ``TimePassed`` makes ready,
+  expires or removes an operation that no attempt holds.
 
 An attempt that ends without an outcome leaves the operation in one of four ways (``_unheld``):
 
@@ -114,8 +114,8 @@ class Claim:
         """See :class:`Event`."""
         if not record.done and record.has_expired(now):
             return TimePassed().apply(record, now)
-        has_waited = 0 < record.scheduled_time == self.waited_for
-        if not (record.is_ready(now) or (has_waited and record.claimable)):
+        has_waited = record.claimable and 0 < record.scheduled_time == self.waited_for
+        if not (record.is_ready or record.has_rested(now) or has_waited):
             raise StaleAttemptError(
                 f"{record.name} cannot be claimed now: it is {JOB.name_of(record.state)}"
                 f" in attempt {record.attempt}",
@@ -288,7 +288,8 @@ class RetryLater:
         if failed.failed_attempts < failed.max_attempts:
             # At its deadline the operation is undone, or expires: a longer pause must not hide it.
             latest = failed.deadline_time or LAST_TIME
-            return _unheld(failed, now, scheduled_time=min(now + max(0, self.delay), latest))
+            scheduled_time = min(now + self.delay, latest) if self.delay > 0 else 0
+            return _unheld(failed, now, scheduled_time=scheduled_time)
         return _failed_or_cancelled(failed, now, status_pb2.Status.FromString(self.error))
 
 
@@ -442,7 +443,7 @@ class TimePassed:
             return _removed(record) if record.has_expired(now) else record
         is_unserved = record.is_overdue(now) and _is_unserved(record, self.served)
         if not record.has_expired(now, is_unserved=is_unserved):
-            return record
+            return _rested(record) if record.has_rested(now) else record
         if not record.is_to_undo:
             return _expired(record, now)
         if is_unserved:
@@ -537,6 +538,11 @@ def _is_terminated(record: Record) -> bool:
         return False
     error = from_status(operations_pb2.Operation.FromString(record.operation).error)
     return (error.reason, error.domain) == (_TERMINATED, LIBRARY_DOMAIN)
+
+
+def _rested(record: Record) -> Record:
+    """Makes a delayed record ready; from then on, and not from its failure, it has waited."""
+    return published(record, record.scheduled_time, scheduled_time=0)
 
 
 def _removed(record: Record) -> Record:

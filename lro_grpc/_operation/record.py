@@ -125,7 +125,7 @@ class Record(NamedTuple):
     lease_expire_time: Annotated[int, Field(FREE)] = 0
     """The end of the latest attempt's lease; 0 while no attempt holds the operation."""
     scheduled_time: Annotated[int, Field(FREE)] = 0
-    """The time before which no attempt begins; 0 for none."""
+    """The time before which no attempt begins; 0 for none, and once it has come."""
     cancel_requested: Annotated[
         bool, Field(RISING, FLAG, "cancel_requested", "requested_cancellation")
     ] = False
@@ -180,16 +180,21 @@ class Record(NamedTuple):
         """Whether what earlier attempts may have left has to be undone if it ends now."""
         return self.has_remains and bool(self.batch or self.state == CANCELLING)
 
-    def is_ready(self, now: int) -> bool:
-        """Whether an attempt may begin now."""
-        return self.claimable and self.scheduled_time <= now and not self.has_expired(now)
+    @property
+    def is_ready(self) -> bool:
+        """Whether an attempt may begin: it waits, and not for a later time."""
+        return self.claimable and not self.scheduled_time
+
+    def has_rested(self, now: int) -> bool:
+        """Whether the time has come that it has waited for."""
+        return 0 < self.scheduled_time <= now and self.claimable
 
     def is_overdue(self, now: int) -> bool:
         """Whether its method's time limit is over."""
         return 0 < self.deadline_time <= now
 
     def has_expired(self, now: int, *, is_unserved: bool = False) -> bool:
-        """Whether ``TimePassed`` changes it: it is removed, or its time limit is over.
+        """Whether ``TimePassed`` ends or removes it: its time limit, or its retention, is over.
 
         What an attempt holds or has to undo does not expire here: the attempt ends it.
 

@@ -126,13 +126,13 @@ class ForwardingStore:
         return await self._call(self._store.exclusive_holder, target)
 
     async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
-        """Returns the operations whose next attempt may begin, oldest first."""
+        """Returns the operations that are ready, oldest first."""
         return await self._call(self._store.claimable, limits)
 
     async def claim(
         self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
     ) -> Sequence[Claimed]:
-        """Applies a claim to operations whose next attempt may begin, oldest first."""
+        """Applies a claim to operations that are ready, oldest first."""
         return await self._call(self._store.claim, limits, claim, left_out=left_out)
 
     async def waiting(self, method: str, most: int) -> Mapping[str, int]:
@@ -148,7 +148,7 @@ class ForwardingStore:
         return await self._call(self._store.waiting_methods)
 
     async def expired(self, limit: int, *, to_undo: bool = False) -> Sequence[str]:
-        """Returns operations that are to expire, or to be removed."""
+        """Returns operations that time changes now."""
         return await self._call(self._store.expired, limit, to_undo=to_undo)
 
     async def renew(self, leased: Sequence[Leased], lease: int) -> Sequence[Record | LroError]:

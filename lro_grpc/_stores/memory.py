@@ -192,27 +192,21 @@ class MemoryStore:
         return self._exclusive_holders.get(target, "")
 
     async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
-        """Returns the operations whose next attempt may begin, oldest first."""
+        """Returns the operations that are ready, oldest first."""
         return [record.name for record in self._ready(limits)]
 
     async def claim(
         self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
     ) -> Sequence[Claimed]:
-        """Applies a claim to operations whose next attempt may begin, oldest first."""
+        """Applies a claim to operations that are ready, oldest first."""
         ready = list(self._ready(limits, left_out))
         outcomes = await self.apply_all([(record.name, claim) for record in ready])
         return [Claimed(*one) for one in zip(ready, outcomes, strict=True)]
 
     def _ready(self, limits: Mapping[str, int], left_out: Collection[str] = ()) -> Iterator[Record]:
-        until = self._now()
         left = dict(limits)
         for record in self._records.values():
-            if (
-                record.claimable
-                and record.scheduled_time <= until
-                and left.get(record.method, 0) > 0
-                and record.name not in left_out
-            ):
+            if record.is_ready and left.get(record.method, 0) > 0 and record.name not in left_out:
                 left[record.method] -= 1
                 yield record
 
@@ -238,12 +232,12 @@ class MemoryStore:
         return Counter(record.method for record in self._records.values() if record.claimable)
 
     async def expired(self, limit: int, *, to_undo: bool = False) -> Sequence[str]:
-        """Returns operations that are to expire, or to be removed."""
+        """Returns operations that time changes now."""
         now = self._now()
         due = (
             record.name
             for record in self._records.values()
-            if record.has_expired(now, is_unserved=to_undo)
+            if record.has_expired(now, is_unserved=to_undo) or record.has_rested(now)
         )
         return list(itertools.islice(due, limit))
 

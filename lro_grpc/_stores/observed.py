@@ -81,7 +81,7 @@ class ObservedStore(ForwardingStore):
     async def claim(
         self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
     ) -> Sequence[Claimed]:
-        """Applies a claim to operations whose next attempt may begin, oldest first."""
+        """Applies a claim to operations that are ready, oldest first."""
         with self._claiming():
             claimed = await super().claim(limits, claim, left_out=left_out)
             for before, outcome in claimed:

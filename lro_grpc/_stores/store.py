@@ -331,7 +331,10 @@ class Store(Protocol):
         ...
 
     async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
-        """Returns the operations whose next attempt may begin, oldest first.
+        """Returns the operations that are ready: whose next attempt may begin, oldest first.
+
+        A delayed one is not, until ``TimePassed`` makes it ready: so a store finds those that are
+        without a look at those that rest, however many they are.
 
         Args:
             limits: The methods, and the most operations to return of each.
@@ -341,7 +344,7 @@ class Store(Protocol):
     async def claim(
         self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
     ) -> Sequence[Claimed]:
-        """Applies a claim to operations whose next attempt may begin, oldest first.
+        """Applies a claim to operations that are ready, oldest first; see ``claimable``.
 
         An operation that another call is changing may be passed over.
 
@@ -379,7 +382,9 @@ class Store(Protocol):
         ...
 
     async def expired(self, limit: int, *, to_undo: bool = False) -> Sequence[str]:
-        """Returns operations that ``TimePassed`` changes now: to expire, or to be removed.
+        """Returns operations that ``TimePassed`` changes now.
+
+        Each of them expires, is removed, or becomes ready.
 
         Args:
             limit: The most operations to return.

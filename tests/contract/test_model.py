@@ -325,7 +325,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         return [
             one.name
             for one in self.model.records.values()
-            if one.method == method and one.claimable and one.scheduled_time <= self.now
+            if one.method == method and one.claimable and not one.scheduled_time
         ]
 
     async def compare_queries(self) -> None:
@@ -368,7 +368,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
             }
         for target in TARGETS:
             assert await self.store.exclusive_holder(target) == self.model.exclusive_holder(target)
-        due = {one.name for one in records if one.has_expired(self.now)}
+        due = {one.name for one in records if one.has_expired(self.now) or one.has_rested(self.now)}
         assert set(await self.store.expired(100)) == due
         assert len(await self.store.expired(1)) == min(len(due), 1)
 

@@ -21,7 +21,7 @@ from lro_grpc import _anys
 from lro_grpc._errors import ConfigurationError, OperationNotFoundError, UnavailableError
 from lro_grpc._filtering.expression import PartialFailures
 from lro_grpc._filtering.parser import parse
-from lro_grpc._operation.events import Cancel, Checkpoint, Claim, Delete, Report
+from lro_grpc._operation.events import Cancel, Checkpoint, Claim, Delete, Report, RetryLater
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.sqlite.connection import LOG_BYTES
 from lro_grpc.conformance import StoreConformance
@@ -518,7 +518,7 @@ def plan_of(path: Path, call: Callable[[SqliteStore], object]) -> str:
 
 
 HOT = {
-    "claimable": (lambda store: store.claimable({METHOD: 5}), "operations_claimable (method=?)"),
+    "claimable": (lambda store: store.claimable({METHOD: 5}), "operations_ready (method=?)"),
     "leased": (lambda store: store.leased(until=START), "operations_leased (lease_expire_time<?)"),
     "all leased": (lambda store: store.leased(), "operations_leased (lease_expire_time<?)"),
     "first page": (
@@ -713,6 +713,34 @@ def test_the_stored_operation_is_what_a_record_says(path):
 
 
 # Files of other versions.
+
+
+async def test_a_file_of_the_version_before_is_upgraded_in_its_place(path):
+    """Of one index there are two, and the rows are what they were."""
+    async with opened(path) as store:
+        names = [(await store.create(new(f"op-{number}"))).name for number in range(3)]
+        await store.apply(names[0], Claim(LEASE))
+        await store.apply(names[0], RetryLater(Report(1), b"", 5_000_000))
+        before = [await store.read(name) for name in names]
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP INDEX operations_ready")
+        connection.execute("DROP INDEX operations_delayed")
+        connection.execute(
+            "CREATE INDEX operations_claimable ON operations (method, sequence)"
+            " WHERE lease_expire_time = 0 AND state IN (1, 6)"
+        )
+        connection.execute("PRAGMA user_version = 5")
+    for _ in range(2):
+        async with opened(path) as store:
+            assert [await store.read(name) for name in names] == before
+            assert list(await store.claimable({METHOD: 9})) == names[1:]
+            assert dict(await store.waiting(METHOD, 9)) == {"": 3}
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("PRAGMA user_version").fetchone() == (6,)
+            rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'index'")
+            indexes = {name for (name,) in rows}
+        assert {"operations_ready", "operations_delayed"} <= indexes
+        assert "operations_claimable" not in indexes
 
 
 @pytest.mark.parametrize("version", [1, 2, 3, 4])

@@ -241,7 +241,7 @@ async def test_a_row_that_no_index_has_is_set_aside_and_stops_no_other_commit(
     await three(path)
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA writable_schema = ON")
-        where = "type = 'index' AND name = 'operations_claimable'"
+        where = "type = 'index' AND name = 'operations_ready'"
         (sql,) = connection.execute(f"SELECT sql FROM sqlite_schema WHERE {where}").fetchone()
         hidden = sql.replace("lease_expire_time = 0", "lease_expire_time = 0 AND name <> ''")
         connection.execute(f"UPDATE sqlite_schema SET sql = ? WHERE {where}", (hidden,))
@@ -250,7 +250,7 @@ async def test_a_row_that_no_index_has_is_set_aside_and_stops_no_other_commit(
         one = sql.replace("lease_expire_time = 0", f"lease_expire_time = 0 AND name <> '{BAD}'")
         connection.execute(f"UPDATE sqlite_schema SET sql = ? WHERE {where}", (one,))
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("REINDEX operations_claimable")
+        connection.execute("REINDEX operations_ready")
         connection.execute("PRAGMA writable_schema = ON")
         connection.execute(f"UPDATE sqlite_schema SET sql = ? WHERE {where}", (sql,))
     async with opened(path) as store:

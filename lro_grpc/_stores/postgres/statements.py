@@ -51,8 +51,6 @@ MAY_BE_OVERDUE = f"phase IN ({READY}, {DELAYED}, {RESTING}) AND deadline_time <>
 MICROS = "(extract(epoch FROM statement_timestamp()) * 1000000)::int8"
 """The server's time when it got the statement."""
 
-_READY_BY = f"phase IN ({READY}, {DELAYED}) AND scheduled_time <= $"
-
 _HAS_CANCELLED_CHECKPOINT = f"octet_length(checkpoint) > 0 AND state = {CANCELLING}"
 _TO_UNDO = f"(attempt > 0 AND (octet_length(batch) > 0 OR ({_HAS_CANCELLED_CHECKPOINT})))"
 
@@ -105,7 +103,7 @@ class Statements:
             " WHERE o.name = v.name AND o.version = v.version RETURNING o.name"
         )
         self.claim = (
-            f"{known} WHERE {_READY_BY}4 AND method = $1 AND name <> ALL($3)"
+            f"{known} WHERE phase = {READY} AND method = $1 AND name <> ALL($3)"
             " ORDER BY sequence LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED"
         )
 
@@ -125,7 +123,7 @@ class Statements:
             f" AND {digest('exclusive_target')} = {digest('$1::text')}"
         )
         self.ready = (
-            f"SELECT name FROM {table} WHERE {_READY_BY}3 AND method = $1"
+            f"SELECT name FROM {table} WHERE phase = {READY} AND method = $1"
             " ORDER BY sequence LIMIT $2"
         )
         self.waiting = (
@@ -146,7 +144,9 @@ class Statements:
             f" AND ($2 OR NOT (phase IN ({READY}, {DELAYED}) AND {_TO_UNDO}))"
             " ORDER BY deadline_time LIMIT $3)"
             f" UNION (SELECT name FROM {table} WHERE phase = {DONE} AND NOT deleted"
-            " AND expire_time <> 0 AND expire_time <= $1 ORDER BY expire_time LIMIT $3) LIMIT $3"
+            " AND expire_time <> 0 AND expire_time <= $1 ORDER BY expire_time LIMIT $3)"
+            f" UNION (SELECT name FROM {table} WHERE phase = {DELAYED} AND scheduled_time <= $1"
+            " ORDER BY scheduled_time LIMIT $3) LIMIT $3"
         )
 
 

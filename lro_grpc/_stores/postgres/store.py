@@ -216,7 +216,7 @@ class PostgresStore:
         """Returns the operations whose next attempt may begin, oldest first."""
         names: list[str] = []
         for method, limit in limits.items():
-            rows = await self._fetch(self._statements.ready, text_of(method), limit, self.now())
+            rows = await self._fetch(self._statements.ready, text_of(method), limit)
             names += [row[0] for row in rows]
         return names
 
@@ -236,7 +236,7 @@ class PostgresStore:
         return [Leased(*row) for row in await self._fetch(self._statements.leased, end)]
 
     async def expired(self, limit: int, *, to_undo: bool = False) -> Sequence[str]:
-        """Returns operations that are to expire, or to be removed."""
+        """Returns operations that time changes now."""
         rows = await self._fetch(self._statements.expired, self.now(), to_undo, limit)
         return [row[0] for row in rows]
 

@@ -161,7 +161,7 @@ class Table:
         return changed
 
     async def ready(
-        self, on: Fetching, method: str, limit: int, left_out: Collection[str], now: int
+        self, on: Fetching, method: str, limit: int, left_out: Collection[str]
     ) -> Found:
         """Returns the oldest operations of a method that are ready, and locks their rows.
 
@@ -171,9 +171,7 @@ class Table:
         while True:
             passed_over = len(self.damage)
             more = min(limit + passed_over, _MOST_LIMIT)
-            found = self.found(
-                await on.fetch(self.statements.claim, text_of(method), more, names, now)
-            )
+            found = self.found(await on.fetch(self.statements.claim, text_of(method), more, names))
             sound = [name for name in found.known if name not in found.damaged]
             if len(sound) >= limit or len(self.damage) == passed_over:
                 return Found({name: found.known[name] for name in sound[:limit]})

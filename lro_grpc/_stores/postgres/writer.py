@@ -351,9 +351,7 @@ class Writer:
             ready = Found()
             for method, limit in call.limits.items():
                 if limit > 0:
-                    rows = await self._table.ready(
-                        transaction, method, limit, call.left_out, self._time.now()
-                    )
+                    rows = await self._table.ready(transaction, method, limit, call.left_out)
                     ready.update(rows)
             at = self._time.now()
             hand = ChangesInHand(ready.known, ready.damaged, at)

@@ -20,7 +20,7 @@ from lro_grpc._operation.record import FREE, KEPT, ONCE, RISING, Record, that_ch
 from lro_grpc._stores.damage import deleted_damaged
 from lro_grpc._stores.sqlite.damage import Damage, is_malformed
 from lro_grpc._stores.sqlite.recent import RecentRecords
-from lro_grpc._stores.sqlite.schema import CLAIMABLE, COLUMNS
+from lro_grpc._stores.sqlite.schema import COLUMNS, READY
 from lro_grpc._stores.store import Claimed, Now, check_same_request, in_progress, name_taken
 
 # Fields that are cleared, and ``deleted``, change once at most: by statements of their own, so that
@@ -33,10 +33,7 @@ _UPDATE = f"UPDATE operations SET {', '.join(f'{c} = ?' for c in _CHANGING)} WHE
 _HIDE = "UPDATE operations SET deleted = 1 WHERE name = ?"
 _FREE_TARGET = "UPDATE operations SET exclusive_target = '' WHERE name = ?"
 
-READY = (
-    f"SELECT name FROM operations WHERE {CLAIMABLE} AND method = ? AND scheduled_time <= ?"
-    " ORDER BY sequence"
-)
+READY_NAMES = f"SELECT name FROM operations WHERE {READY} AND method = ? ORDER BY sequence"
 
 BY_EXCLUSIVE_TARGET = (
     "SELECT name FROM operations WHERE exclusive_target = ? AND exclusive_target <> ''"
@@ -156,7 +153,7 @@ class Commit:
         """Claims operations; see :meth:`lro_grpc.stores.Store.claim`."""
         claimed: list[Claimed] = []
         for method, limit in limits.items():
-            ready = self._connection.execute(READY, (method, self._now()))
+            ready = self._connection.execute(READY_NAMES, (method,))
             with contextlib.closing(ready):  # now, not when it is collected
                 claimed += [
                     Claimed(record, self.apply(record.name, claim))

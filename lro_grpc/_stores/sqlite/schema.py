@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ from lro_grpc._operation.record import CLAIMABLE_STATES, FIELDS, Record
 
 COLUMNS = ", ".join(Record._fields)
 STATES = ", ".join(str(state) for state in sorted(CLAIMABLE_STATES))
-CLAIMABLE = f"lease_expire_time = 0 AND state IN ({STATES})"
+READY = f"lease_expire_time = 0 AND state IN ({STATES}) AND scheduled_time = 0"
+DELAYED = "scheduled_time <> 0"
 OPERATION_ID = (
     "substr(name, length(parent) + CASE parent WHEN '' THEN 12 ELSE 13 END)"  # after operations/
 )
 
-_VERSION = 5
-"""Of the schema; the file's ``user_version``. Lower ones were written before the first release."""
+_VERSION = 6
+"""Of the schema; the file's ``user_version``."""
+
+_OLDEST_VERSION = 5
+"""The lowest one that is upgraded. Those below were written before the first release."""
 
 _AFFINITIES = {str: "TEXT", bytes: "BLOB", int: "INTEGER", bool: "INTEGER"}
 _DEFINITIONS = ", ".join(
@@ -27,14 +32,19 @@ _DEFINITIONS = ", ".join(
 )
 _BOOLS = tuple(field.name for field in FIELDS.values() if field.type is bool)
 
-_SCHEMA = (
+_READY_INDEXES = (
+    f"CREATE INDEX operations_ready ON operations (method, sequence) WHERE {READY}",
+    f"CREATE INDEX operations_delayed ON operations (scheduled_time, method) WHERE {DELAYED}",
+)
+
+_SCHEMA: Sequence[str] = (
     "CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     f"CREATE TABLE operations (sequence INTEGER PRIMARY KEY AUTOINCREMENT, {_DEFINITIONS})",
     "CREATE UNIQUE INDEX operations_names ON operations (name)",
     "CREATE INDEX operations_listed ON operations (parent, sequence) WHERE NOT deleted",
     "CREATE UNIQUE INDEX operations_requests ON operations (method, request_id, caller, parent)"
     " WHERE request_id <> ''",
-    f"CREATE INDEX operations_claimable ON operations (method, sequence) WHERE {CLAIMABLE}",
+    *_READY_INDEXES,
     "CREATE INDEX operations_leased ON operations (lease_expire_time) WHERE lease_expire_time <> 0",
     "CREATE UNIQUE INDEX operations_exclusive ON operations (exclusive_target)"
     " WHERE exclusive_target <> ''",
@@ -43,6 +53,10 @@ _SCHEMA = (
     " WHERE deadline_time <> 0 AND lease_expire_time = 0 AND end_time = 0",
     f"CREATE INDEX operations_ids ON operations ({OPERATION_ID}) WHERE NOT deleted",
 )
+
+
+_UPGRADES: Mapping[int, Sequence[str]] = {5: ("DROP INDEX operations_claimable", *_READY_INDEXES)}
+"""What makes the next version's tables of those of each version."""
 
 
 def version_of(connection: sqlite3.Connection, path: Path) -> int:
@@ -66,11 +80,11 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
             reason="STORE_FOREIGN",
             metadata={"path": str(path)},
         )
-    if 0 < version < _VERSION:
+    if 0 < version < _OLDEST_VERSION:
         raise ConfigurationError(
             f"{path} has schema version {version}, which was in use before the first release, and"
-            f" this release knows {_VERSION} only; finish its operations with what wrote it, or"
-            " give another file",
+            f" this release knows {_OLDEST_VERSION} and above; finish its operations with what"
+            " wrote it, or give another file",
             reason="STORE_TOO_OLD",
             metadata={"path": str(path), "version": str(version)},
         )
@@ -78,17 +92,18 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
 
 
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Makes the tables of a new file, and checks those of an old one.
+    """Makes the tables of a new file, and brings those of an old one to the present version.
 
     Raises:
         ConfigurationError: If it is of another version, or another program's.
     """
     version = version_of(connection, path)
     connection.execute("PRAGMA journal_mode = WAL")  # readers go on while another one commits
-    if not version:
+    upgrades = [_UPGRADES[one] for one in range(version, _VERSION)] if version else [_SCHEMA]
+    if upgrades:
         with connection:  # commits at its end; an error rolls back
             connection.execute("BEGIN IMMEDIATE")
-            for statement in _SCHEMA:
+            for statement in itertools.chain(*upgrades):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {_VERSION}")
 

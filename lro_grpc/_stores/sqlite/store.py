@@ -8,6 +8,7 @@ a thread (``pages``).
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,16 +21,17 @@ from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.states import CANCELLING
-from lro_grpc._stores.sqlite.commit import BY_EXCLUSIVE_TARGET, READY
+from lro_grpc._stores.sqlite.commit import BY_EXCLUSIVE_TARGET, READY_NAMES
 from lro_grpc._stores.sqlite.connection import abandon, connect, fetch, unavailable
 from lro_grpc._stores.sqlite.damage import Damage
 from lro_grpc._stores.sqlite.database_files import DatabaseFiles
 from lro_grpc._stores.sqlite.pages import Pages
 from lro_grpc._stores.sqlite.recent import RecentRecords
 from lro_grpc._stores.sqlite.schema import (
-    CLAIMABLE,
     COLUMNS,
+    DELAYED,
     OPERATION_ID,
+    READY,
     STATES,
     prepare,
     signing_secret_of,
@@ -51,10 +53,11 @@ _END_OF_TIME = 2**63 - 1
 
 _HAS_CANCELLED_CHECKPOINT = f"checkpoint <> x'' AND state = {CANCELLING}"
 _TO_UNDO = f"(attempt > 0 AND (batch <> x'' OR ({_HAS_CANCELLED_CHECKPOINT})))"
-_READY = f"{READY} LIMIT ?"
+_READY = f"{READY_NAMES} LIMIT ?"
 _WAITING = (
-    f"SELECT caller, count(*) FROM (SELECT caller FROM operations WHERE {CLAIMABLE} AND method = ?"
-    " LIMIT ?) GROUP BY caller"
+    f"SELECT caller, count(*) FROM (SELECT caller FROM operations WHERE {READY} AND method = ?1"
+    f" UNION ALL SELECT caller FROM operations WHERE {DELAYED} AND method = ?1 LIMIT ?2)"
+    " GROUP BY caller"
 )
 _EXPIRING = (
     "SELECT name FROM operations WHERE expire_time <> 0 AND expire_time <= ? AND NOT deleted"
@@ -66,7 +69,14 @@ _OVERDUE = (
     f" AND (? OR NOT (state IN ({STATES}) AND {_TO_UNDO}))"
     " ORDER BY deadline_time LIMIT ?"
 )
-_WAITING_METHODS = f"SELECT method, count(*) FROM operations WHERE {CLAIMABLE} GROUP BY method"
+_WAITING_METHODS = (
+    f"SELECT method, count(*) FROM (SELECT method FROM operations WHERE {READY}"
+    f" UNION ALL SELECT method FROM operations WHERE {DELAYED}) GROUP BY method"
+)
+_RESTED = (
+    f"SELECT name FROM operations WHERE {DELAYED} AND scheduled_time <= ?"
+    " ORDER BY scheduled_time LIMIT ?"
+)
 
 
 _open: set[SqliteStore] = set()
@@ -275,18 +285,17 @@ class SqliteStore:
         return str(rows[0][0]) if rows else ""
 
     async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
-        """Returns the operations whose next attempt may begin, oldest first."""
-        now = self._now()
+        """Returns the operations that are ready, oldest first."""
         return [
             name
             for method, limit in limits.items()
-            for name in self._names(limit, partial(self._fetch, _READY, method, now))
+            for name in self._names(limit, partial(self._fetch, _READY, method))
         ]
 
     async def claim(
         self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
     ) -> Sequence[Claimed]:
-        """Applies a claim to operations whose next attempt may begin, oldest first."""
+        """Applies a claim to operations that are ready, oldest first."""
         return await self._writer.write(lambda commit: commit.claim(limits, claim, left_out))
 
     async def waiting(self, method: str, most: int) -> Mapping[str, int]:
@@ -298,12 +307,13 @@ class SqliteStore:
         return dict(self._fetch(_WAITING_METHODS))
 
     async def expired(self, limit: int, *, to_undo: bool = False) -> Sequence[str]:
-        """Returns operations that are to expire, or to be removed."""
+        """Returns operations that time changes now."""
         now = self._now()
 
         def due(most: int) -> list[tuple[Any, ...]]:
             overdue = self._fetch(_OVERDUE, now, to_undo, most)
-            return [*overdue, *self._fetch(_EXPIRING, now, most)]
+            others = (self._fetch(query, now, most) for query in (_EXPIRING, _RESTED))
+            return list(dict.fromkeys(itertools.chain(overdue, *others)))
 
         return self._names(limit, due)
 
