@@ -158,6 +158,7 @@ class Lifespan:
                 begun.pop_all()  # the loop has ended without it, so nothing can be awaited
                 raise
             begun.pop_all()  # all of it goes on
+        self._queues.start()
         self._engine = engine
         self._loop = asyncio.get_running_loop()
         self._is_serving = True
@@ -203,6 +204,7 @@ class Lifespan:
         """Stops the attempts, and closes the store after them."""
         if engine is not None:
             await engine.stop(self._grace)
+            await self._queues.stop()
             await self._store.close()
 
     @overload

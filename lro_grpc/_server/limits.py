@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from lro_grpc import paging
 from lro_grpc._engine.handler import Handler
-from lro_grpc._errors import LimitReachedError
+from lro_grpc._errors import LimitReachedError, UnavailableError
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.size import OPERATION_BYTES
+from lro_grpc._runtime.clock import Clock
 from lro_grpc._runtime.options import check_number, check_part
 from lro_grpc._runtime.turns import Turns
 from lro_grpc._stores.store import Store
 
+_log = logging.getLogger("lro_grpc")
+
 _MOST = 2**63 - 1
+
+_COUNT_SHARED = 1.0
+"""The seconds between two counts of what waits in a store that others share."""
+
+_COUNT_ALONE = 60.0
+"""The same in a store that is this process's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +40,7 @@ class Limits:
 
     Attributes:
         queue: Operations of one method that wait for an attempt; a start above it is refused.
+            Where processes share the store those of all are counted, once a second.
         waiters: Wait calls that a ``grpc.aio`` server holds open; above it a Wait answers at
             once (P9).
         streams: Watch calls that a ``grpc.aio`` server holds open; a Watch above it is refused.
@@ -86,18 +98,15 @@ class Share:
         return self._taken_by[caller] >= self.most
 
     def take(self, caller: str, number: int = 1) -> None:
-        """Counts more places of a caller."""
+        """Counts more places of a caller, or less."""
         self._taken_by[caller] += number
         self.taken += number
-
-    def give_back(self, caller: str) -> None:
-        """Counts one less, if it has any: a count may have missed one."""
-        if not self._taken_by[caller]:
-            return
-        self.taken -= 1
-        self._taken_by[caller] -= 1
         if not self._taken_by[caller]:
             del self._taken_by[caller]
+
+    def give_back(self, caller: str) -> None:
+        """Counts one less."""
+        self.take(caller, -1)
 
     def refusal(self, caller: str, what: str) -> LimitReachedError:
         """Returns the error for a caller that has its share.
@@ -151,8 +160,11 @@ class _Queue:
         self.entering: Counter[str | bytes] = Counter()
         """The starts under way of those that are not stored yet."""
         self.share = share
-        for caller, number in waiting.items():
-            share.take(caller, number)
+        self.is_used = False
+        """Whether an operation has entered since the last count."""
+        self._waiting: Counter[str] = Counter()
+        """Those that are stored, by their callers."""
+        self.recount(waiting)
 
     def __len__(self) -> int:
         return self.share.taken
@@ -162,6 +174,7 @@ class _Queue:
         if key not in self.entering:
             self.share.take(caller)
         self.entering[key] += 1
+        self.is_used = True
 
     def leave(self, key: str | bytes, caller: str) -> None:
         """Counts a start no more that has ended, unless its operation is counted by now."""
@@ -176,9 +189,21 @@ class _Queue:
             self._drop(key, after.caller)
         waited, waits = before is not None and before.claimable, after.claimable
         if waits and not waited:
-            self.share.take(after.caller)
-        elif waited and not waits:
-            self.share.give_back(after.caller)
+            self._wait(after.caller, 1)
+        elif waited and not waits and self._waiting[after.caller]:  # it may have been missed
+            self._wait(after.caller, -1)
+
+    def recount(self, waiting: Mapping[str, int]) -> None:
+        """Takes how many operations are stored and wait, by their callers."""
+        self.is_used = False
+        for caller in {*self._waiting, *waiting}:
+            self._wait(caller, waiting.get(caller, 0) - self._waiting[caller])
+
+    def _wait(self, caller: str, number: int) -> None:
+        self._waiting[caller] += number
+        self.share.take(caller, number)
+        if not self._waiting[caller]:
+            del self._waiting[caller]
 
     def _drop(self, key: str | bytes, caller: str) -> None:
         del self.entering[key]
@@ -192,14 +217,21 @@ class Queues:
     way at once would find the same place free. Once the store announces it, it is counted as one
     that waits, and no longer as on its way.
 
+    Only the changes of this process are announced to it. Where others share the store it counts
+    anew each second, as long as anything waits or is started: so the limit is about right, give or
+    take what all of them start in a second. Where none does, a count may still miss what was stored
+    though the store could not say so; then it is right again after a minute.
+
     Args:
         store: Where the operations are kept.
+        clock: Waits for the next count.
         limit: The most operations of one method that may wait.
         per_caller: The largest part of them that one caller may have started.
     """
 
-    def __init__(self, store: Store, limit: int, per_caller: float = 1) -> None:
+    def __init__(self, store: Store, clock: Clock, limit: int, per_caller: float = 1) -> None:
         self._store = store
+        self._clock = clock
         self._limit = limit
         self._per_caller = per_caller
         self._queues: dict[str, _Queue] = {}
@@ -208,11 +240,44 @@ class Queues:
 
     async def load(self, handler: Handler) -> None:
         """Finds the operations of a method that wait already, at the start of the server."""
-        waiting: Counter[str] = Counter()
-        for method in handler.names:
-            waiting.update(await self._store.waiting(method, _MOST))
+        waiting = await self._waiting(handler.names)
         queue = _Queue(waiting, Share(self._limit, self._per_caller))
         self._queues.update(dict.fromkeys(handler.names, queue))
+
+    def start(self) -> None:
+        """Begins to count anew at times."""
+        self._counting = asyncio.create_task(self._keep_counting())
+
+    async def stop(self) -> None:
+        """Counts anew no more."""
+        self._counting.cancel()
+        await asyncio.gather(self._counting, return_exceptions=True)
+
+    async def _keep_counting(self) -> None:
+        while True:
+            await self._clock.sleep(_COUNT_ALONE if self._store.exclusive else _COUNT_SHARED)
+            try:
+                await self._count_again()
+            except UnavailableError:
+                pass  # the starts say so themselves
+            except Exception:  # noqa: BLE001 - a bug in one count must not end them all
+                _log.exception("the operations that wait could not be counted; trying again")
+
+    async def _count_again(self) -> None:
+        names: dict[_Queue, list[str]] = {}
+        for method, queue in self._queues.items():
+            names.setdefault(queue, []).append(method)
+        for queue, methods in names.items():
+            if queue.is_used or len(queue):
+                queue.recount(await self._waiting(methods))
+
+    async def _waiting(self, methods: Iterable[str]) -> Mapping[str, int]:
+        """Returns how many operations of some methods wait, by their callers."""
+        most = _MOST if self._store.exclusive else self._limit
+        waiting: Counter[str] = Counter()
+        for method in methods:
+            waiting.update(await self._store.waiting(method, most))
+        return waiting
 
     @contextlib.contextmanager
     def entry(self, record: Record) -> Iterator[None]:

@@ -181,7 +181,7 @@ class Operations(Lifespan):
             self._check_complete,
             observed,
             Notifier(observed),
-            Queues(observed, self._limits.queue, self._per_caller),
+            Queues(observed, clock, self._limits.queue, self._per_caller),
             unserved,
             methods.handlers,
             make_engine,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -43,8 +44,9 @@ def on_a_store(limit: int) -> Callable[[Callable[..., Coroutine[Any, Any, None]]
 
     def run(test: Callable[..., Coroutine[Any, Any, None]]) -> None:
         async def main() -> None:
-            store = MemoryStore(ManualClock().now)
-            queues = Queues(store, limit)
+            clock = ManualClock()
+            store = MemoryStore(clock.now)
+            queues = Queues(store, clock, limit)
             empty = empty_pb2.Empty
             await queues.load(Handler(METHOD, print, empty, empty, empty, "test.example", None))
             await test(store, queues)
@@ -85,4 +87,61 @@ def test_a_start_that_is_stored_and_not_answered_yet_has_one_place(fingerprint: 
             assert refuses(queues, record("op-3"))
         assert refuses(queues, record("op-3"))
         await store.apply(start.name, Claim(1))
+        assert not refuses(queues, record("op-3"))
+
+
+class Shared(MemoryStore):
+    """A store whose changes were made by others, unless a test announces them."""
+
+    exclusive = False
+
+    def subscribe(self, listener: Any) -> Callable[[], None]:
+        return lambda: None
+
+
+async def _pass(clock: ManualClock, seconds: float) -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+    clock.advance(timedelta(seconds=seconds))
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(("kind", "seconds"), [(Shared, 1), (MemoryStore, 60)])
+def test_what_was_not_announced_is_counted_in_time(kind: type[MemoryStore], seconds: float) -> None:
+    """What others have started; or what was stored though the store could not say so."""
+
+    async def main() -> None:
+        clock = ManualClock()
+        store = kind(clock.now)
+        queues = Queues(store, clock, 2, per_caller=0.5)
+        empty = empty_pb2.Empty
+        await queues.load(Handler(METHOD, print, empty, empty, empty, "test.example", None))
+        queues.start()
+        store._listeners.clear()
+        other = await store.create(record("op-1", caller="ann"))
+        with queues.entry(record("op-2", caller="bob")):
+            assert not refuses(queues, record("op-3", caller="ann"))
+            await _pass(clock, seconds)
+            assert refuses(queues, record("op-3", caller="ann"))
+            assert refuses(queues, record("op-4", caller="cho"))
+        assert not refuses(queues, record("op-4", caller="cho"))
+        await store.apply(other.name, Claim(1))
+        await _pass(clock, seconds)
+        assert not refuses(queues, record("op-3", caller="ann"))
+        await queues.stop()
+
+    asyncio.run(main())
+
+
+def test_a_claim_of_what_was_not_counted_takes_no_place_away() -> None:
+    @on_a_store(limit=1)
+    async def _(store: MemoryStore, queues: Queues) -> None:
+        listeners = list(store._listeners)
+        store._listeners.clear()
+        missed = await store.create(record("op-1"))
+        store._listeners.extend(listeners)
+        with queues.entry(record("op-2")):
+            await store.apply(missed.name, Claim(1))
+            assert refuses(queues, record("op-3"))
         assert not refuses(queues, record("op-3"))
