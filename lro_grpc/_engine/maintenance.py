@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from lro_grpc._operation.events import LeaseLost, TimePassed
 from lro_grpc._operation.fit import Served
@@ -22,14 +22,23 @@ class Maintenance:
 
     Args:
         store: Where the operations are kept.
-        is_held: Tells whether an operation that an attempt holds is, or may be, in the hands of
-            this process: whatever the time of day, and however long the process has stood still,
-            it does not take an operation from itself.
+        claims_end: Waits until the claims of this process that are under way have ended: what is
+            leased may be theirs.
+        is_held: Tells whether an operation that an attempt holds is in the hands of this process:
+            whatever the time of day, and however long the process has stood still, it does not
+            take an operation from itself.
         served: All that this process serves.
     """
 
-    def __init__(self, store: Store, is_held: Callable[[Leased], bool], served: Served) -> None:
+    def __init__(
+        self,
+        store: Store,
+        claims_end: Callable[[], Awaitable[None]],
+        is_held: Callable[[Leased], bool],
+        served: Served,
+    ) -> None:
         self._store = store
+        self._claims_end = claims_end
         self._is_held = is_held
         self._time_passed = TimePassed(served if store.exclusive else None)
 
@@ -54,6 +63,8 @@ class Maintenance:
         """
         exclusive = self._store.exclusive
         leased = await self._store.leased(until=None if exclusive else self._store.now())
+        # To spare what a claim may get would do, too, but often one is under way at every sweep.
+        await self._claims_end()
         lost = [one for one in leased if not self._is_held(one)]
         if lost:
             await self._lose([(one.name, LeaseLost(one.attempt, proven=exclusive)) for one in lost])

@@ -129,15 +129,15 @@ class Workbench:
         self._on_end: dict[Attempt, OnEnd] = {}
         self._running: set[Executor] = set()
         self._limits: dict[Attempt, Sequence[asyncio.Task[None]]] = {}
-        self._claims: dict[asyncio.Future[None], Sequence[str] | None] = {}
-        """The claims that are under way: the names of each; None for any."""
+        self._claims: set[asyncio.Future[None]] = set()
+        """The claims that are under way."""
         self._unfollow: dict[str, Callable[[], None]] = {}
         """What ends the following of each operation, on a store that others share."""
         self._heard: dict[str, Record] = {}
         """The records that were heard of while a claim was under way."""
         self._leases: Leases | None = None
         self._watchdog: Watchdog | None = None
-        self._maintenance = Maintenance(store, self._holds, handlers)
+        self._maintenance = Maintenance(store, self._claims_end, self._holds, handlers)
         self._lines = RepeatedLines(_log)
         self._completer = Completer(store, clock, self._end, self._lines)
         self._loops: list[asyncio.Task[None]] = []
@@ -239,7 +239,7 @@ class Workbench:
         Raises:
             UnavailableError: If the store cannot answer.
         """
-        with self._claiming(None):
+        with self._claiming():
             claim = Claim(micros(self._lease), self.handlers)
             claimed_at = self.clock.monotonic()
             claimed = await self.store.claim({method: limit}, claim, left_out=left_out)
@@ -248,21 +248,21 @@ class Workbench:
             return claimed
 
     @contextlib.contextmanager
-    def _claiming(self, names: Sequence[str] | None) -> Iterator[None]:
+    def _claiming(self, names: Sequence[str] = ()) -> Iterator[None]:
         """Surrounds a claim and the beginnings of its attempts.
 
         Args:
-            names: The operations that it may claim; None for any.
+            names: The operations that it claims, as far as they are known.
         """
         under_way = self._loop.create_future()
-        self._claims[under_way] = names
-        named = names if self._leases is not None and names else ()
+        self._claims.add(under_way)
+        named = names if self._leases is not None else ()
         for name in named:
             self._follow(name)
         try:
             yield
         finally:
-            del self._claims[under_way]
+            self._claims.remove(under_way)
             under_way.set_result(None)
             if not self._claims:
                 self._heard.clear()
@@ -453,16 +453,19 @@ class Workbench:
         else:
             attempt.stop(StopReason.LEASE_LOST)
 
+    async def _claims_end(self) -> None:
+        """Waits until all claims that are under way have ended; what they get is held then."""
+        if self._claims:
+            await asyncio.wait(self._claims)
+
     def _holds(self, leased: Leased) -> bool:
-        """Tells whether an operation is held here, or may turn out to be."""
+        """Tells whether an operation is held here."""
         attempt = self._attempts.get(leased.name)
-        is_held = (
+        return (
             attempt is not None
             and attempt.number == leased.attempt
             and attempt.stop_reason is not StopReason.LEASE_LOST
         )
-        claims = self._claims.values()
-        return is_held or any(names is None or leased.name in names for names in claims)
 
     async def _sweep(self) -> None:
         await self.clock.sleep(self._sweep_pause * self._sweep_jitter())

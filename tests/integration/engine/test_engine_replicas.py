@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from engine_world import SWEEP, Signal, Text, World, handler, response_of
+from engine_world import LEASE, SWEEP, Signal, Text, World, handler, response_of
 from replica import Replica
 
 from lro_grpc import RetryableError
 from lro_grpc._operation import publication, states
 from lro_grpc._operation.events import Cancel, Claim, Delete, Pause, Terminate
-from lro_grpc.stores import MemoryStore, Notifier, Record
+from lro_grpc._runtime.clock import micros
+from lro_grpc.stores import Claimed, Leased, MemoryStore, Notifier, Record, Store
 
 METHOD = "/test.v1.Tests/Run"
 
@@ -262,3 +265,35 @@ async def test_a_pause_before_a_retry_is_one_of_the_stores_time(late_world: Worl
     assert attempts == [1]
     await world.pass_time(2)
     assert response_of(await world.done(name)) == "x"
+
+
+class ClaimsTakeLonger(Replica):
+    """One whose claims are answered only after the leases were looked at."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._looked = asyncio.Event()
+
+    async def claim(
+        self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
+    ) -> Sequence[Claimed]:
+        self._looked.clear()
+        await self._looked.wait()
+        return await super().claim(limits, claim, left_out=left_out)
+
+    async def leased(self, *, until: int | None = None) -> Sequence[Leased]:
+        leased = await super().leased(until=until)
+        self._looked.set()
+        return leased
+
+
+async def test_a_claim_that_is_always_under_way_keeps_nothing_from_being_rescued(
+    world: World,
+) -> None:
+    """Each sweep claims, and looks for lost operations at the same time."""
+    name = await world.create()
+    await world.apply(name, Claim(micros(timedelta(seconds=LEASE))))
+    await world.start(lambda request, op: request, through=ClaimsTakeLonger)
+    await world.pass_time(LEASE + 3 * SWEEP)
+    await world.done(name)
+    assert (await world.record(name)).attempt == 2
