@@ -180,7 +180,7 @@ ORDERED: dict[str, Call] = {
     "claimable": (lambda store: store.claimable({METHOD: 5}), {"lro_operations_ready"}),
     "expired": (
         lambda store: store.expired(50),
-        {"lro_operations_overdue", "lro_operations_expiring"},
+        {"lro_operations_overdue", "lro_operations_expiring", "lro_operations_scheduled"},
     ),
     "page": (page(), {"lro_operations_listed"}),
     "next page": (page(position=(100_000).to_bytes(8, "big")), {"lro_operations_listed"}),

@@ -63,9 +63,7 @@ _FIRST = (
     " WHERE request_id <> ''",
     f"CREATE UNIQUE INDEX lro_operations_exclusive ON {_OPERATIONS} ({digest('exclusive_target')})"
     " WHERE exclusive_target <> ''",
-    # A claim looks for delayed ones as well, whose time may have come.
-    f"CREATE INDEX lro_operations_ready ON {_OPERATIONS} (method, sequence)"
-    f" WHERE phase IN ({READY}, {DELAYED})",
+    f"CREATE INDEX lro_operations_ready ON {_OPERATIONS} (method, sequence) WHERE phase = {READY}",
     f"CREATE INDEX lro_operations_delayed ON {_OPERATIONS} (method) WHERE phase = {DELAYED}",
     f"CREATE INDEX lro_operations_scheduled ON {_OPERATIONS} (scheduled_time)"
     f" WHERE phase = {DELAYED}",
