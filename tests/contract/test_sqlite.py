@@ -345,6 +345,7 @@ POISONS = {
     "raises": Poison(TypeError("a bug")),
     "raises StopIteration": Poison(StopIteration()),
     "no text": Poison(value=[]),
+    "nothing": Poison(value=None),
     "lone surrogate": Poison(value="\ud800"),
     "too large a number": Poison(value=2**63),
 }

@@ -163,7 +163,11 @@ class Link(ForwardingStore):
         raise NotImplementedError
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        return self._store.subscribe(lambda *change: None if self._cut else listener(*change))
+        def pass_on(before: Record | None, after: Record) -> None:
+            if not self._cut and not _is_renewal(before, after):
+                listener(before, after)
+
+        return self._store.subscribe(pass_on)
 
     async def create(self, record: Record) -> Record:
         raise NotImplementedError
@@ -204,6 +208,12 @@ class Link(ForwardingStore):
     async def _pass(self) -> None:
         if self._cut:
             raise asyncio.CancelledError
+
+
+def _is_renewal(before: Record | None, after: Record) -> bool:
+    """Tells whether a heartbeat has made a change, of which no listener hears."""
+    lease = after.lease_expire_time
+    return bool(before and lease) and after == before._replace(lease_expire_time=lease)
 
 
 async def _nothing(events: Sequence[Event]) -> None:

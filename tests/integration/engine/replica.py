@@ -20,6 +20,8 @@ class Replica(ForwardingStore):
     """
 
     exclusive = False
+    hears = True
+    """Whether it hears of what others do; a notice may be lost."""
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
@@ -55,7 +57,7 @@ class Replica(ForwardingStore):
         if self._is_calling:
             for listener in tuple(self._listeners):
                 listener(before, after)
-        else:
+        elif self.hears:
             asyncio.get_running_loop().call_soon(self._tell, after)
 
     def _tell(self, record: Record) -> None:

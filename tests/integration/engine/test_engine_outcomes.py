@@ -22,7 +22,7 @@ from lro_grpc._operation.events import (
     Succeed,
 )
 from lro_grpc._operation.record import Record
-from lro_grpc._operation.states import FAILED, RUNNING
+from lro_grpc._operation.states import FAILED, PAUSED, RUNNING
 from lro_grpc._stores.forwarding import ForwardingStore
 from lro_grpc.stores import Change, Claimed
 
@@ -257,6 +257,27 @@ class Beating:
                 raise self._first
 
 
+class Unwinding:
+    """A handler that stops when it has to, but not before it may."""
+
+    def __init__(self):
+        self.started = Signal()
+        self.to_checkpoint = Signal()
+        self.unwinding = Signal()
+        self.go_on = Signal()
+        self.reasons = []
+
+    async def run(self, request, op):
+        self.started.set()
+        try:
+            await self.to_checkpoint
+            await op.checkpoint()
+        finally:
+            self.reasons.append(op.stop_reason)
+            self.unwinding.set()
+            await self.go_on
+
+
 async def test_after_an_outage_the_next_heartbeat_is_tried_soon(shared_world):
     """Not a third of the lease later: two of three would be lost with one."""
     beating = Beating(shared_world, first=UnavailableError("away"))
@@ -266,6 +287,93 @@ async def test_after_an_outage_the_next_heartbeat_is_tried_soon(shared_world):
     first, second, third = beating.times[:3]
     assert second - first < LEASE / 10
     assert LEASE / 3 <= third - second < LEASE / 2  # and then they come as always
+
+
+async def test_the_late_answer_to_a_heartbeat_takes_no_time_from_the_lease(shared_world):
+    """For a later one has been answered by then. So each is given up when the next is sent."""
+    world, sent, answer = shared_world, [], Signal()
+    worker = Unwinding()
+
+    async def keep_the_first(events):
+        if any(isinstance(one, Heartbeat) for one in events):
+            sent.append(world.clock.monotonic())
+            if len(sent) == 1:
+                await answer
+            elif len(sent) > 2:
+                raise UnavailableError("the store is down")
+
+    await world.start(worker.run)
+    world.link.after = keep_the_first
+    await world.create()
+    await worker.started
+    await world.pass_time(LEASE)
+    assert len(sent) > 2
+    answer.set()
+    begin = world.clock.monotonic()
+    await world.pass_time(sent[0] + LEASE - begin)
+    assert worker.reasons == []
+    await world.pass_time(sent[1] - sent[0])
+    await worker.unwinding
+    assert worker.reasons == [StopReason.LEASE_LOST]
+
+
+async def test_a_heartbeat_that_is_under_way_ends_with_the_engine(shared_world):
+    sent, ended = Signal(), Signal()
+
+    async def answer_nothing(events):
+        if any(isinstance(one, Heartbeat) for one in events):
+            sent.set()
+            try:
+                await Signal()
+            finally:
+                ended.set()
+
+    worker = Unwinding()
+    await shared_world.start(worker.run)
+    shared_world.link.before = answer_nothing
+    await shared_world.create()
+    await worker.started
+    await shared_world.pass_time(LEASE / 3 + 1)
+    await sent
+    assert not ended.is_set()
+    worker.go_on.set()
+    await shared_world.stop()
+    await ended
+
+
+async def test_an_attempt_that_unwinds_keeps_its_lease(shared_world):
+    """However long it takes to come to an end, such as to a pause."""
+    world, worker = shared_world, Unwinding()
+    await world.start(worker.run)
+    name = await world.create(pausable=True)
+    await worker.started
+    await world.pause(name)
+    worker.to_checkpoint.set()
+    await worker.unwinding
+    await world.pass_time(2 * LEASE)
+    record = await world.record(name)
+    assert record.lease_expire_time > world.clock.now()
+    worker.go_on.set()
+    assert (await world.until_in(name, PAUSED)).attempt == 1
+
+
+async def test_an_attempt_that_has_lost_its_lease_renews_it_no_more(shared_world):
+    """Its handler may go on for ever, and another attempt is to begin."""
+    world, worker = shared_world, Unwinding()
+    await world.start(worker.run)
+    name = await world.create()
+    await worker.started
+
+    async def fail(events):
+        raise UnavailableError("the store is down")
+
+    world.link.before = fail
+    await world.pass_time(LEASE)
+    await worker.unwinding
+    world.link.before = _nothing
+    await world.pass_time(2 * LEASE)
+    assert (await world.record(name)).failed_attempts == 1
+    worker.go_on.set()
 
 
 # Rounds of the engine that meet an error.

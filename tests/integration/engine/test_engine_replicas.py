@@ -13,7 +13,7 @@ from replica import Replica
 
 from lro_grpc import RetryableError
 from lro_grpc._operation import publication, states
-from lro_grpc._operation.events import Cancel, Claim, Delete, Pause, Terminate
+from lro_grpc._operation.events import Cancel, Claim, Delete, LeaseLost, Pause, Terminate
 from lro_grpc._runtime.clock import micros
 from lro_grpc.stores import Claimed, Leased, MemoryStore, Notifier, Record, Store
 
@@ -120,6 +120,72 @@ async def test_an_operation_that_another_replica_ends_is_lost_at_once(
     await (await world.open()).apply_all([(name, event) for event in ends])
     await worker.has_stopped
     assert worker.stopped == ["LEASE_LOST"]
+
+
+# Notices that are lost.
+
+
+class Deaf(Replica):
+    hears = False
+
+
+async def take_over(world: World, name: str) -> None:
+    """Has another process take an operation from the attempt that runs, and begin the next one."""
+    store = await world.open()
+    await store.apply_all([(name, LeaseLost(1, proven=True)), (name, Claim(10**9))])
+
+
+async def test_an_attempt_learns_from_its_heartbeat_that_another_process_has_taken_over(
+    world: World,
+) -> None:
+    worker = Worker()
+    await world.start(worker.run, through=Deaf)
+    name = await world.create()
+    await world.pass_time(SWEEP * 1.5)
+    await worker.started
+    await take_over(world, name)
+    await world.pass_time(LEASE / 3 + 1)
+    await worker.has_stopped
+    assert worker.stopped == ["LEASE_LOST"]
+    assert (await world.record(name)).attempt == 2
+
+
+async def test_an_attempt_learns_from_its_heartbeat_that_it_is_cancelled(world: World) -> None:
+    worker = Worker()
+    await world.start(worker.run, through=Deaf)
+    name = await world.create()
+    await world.pass_time(SWEEP * 1.5)
+    await worker.started
+    await world.cancel(name)
+    await world.pass_time(LEASE / 3 + 1)
+    assert (await world.done(name)).error.code == 1
+    assert worker.stopped == ["CANCEL"]
+
+
+async def test_an_attempt_learns_from_its_progress_that_another_process_has_taken_over(
+    world: World,
+) -> None:
+    """Before its next heartbeat, if what it reports is refused."""
+    worker, taken = Worker(), Signal()
+
+    async def work(request: Any, op: Any) -> Any:
+        op.progress(10)
+        await taken
+        op.progress(20)
+        await worker.run(request, op)
+
+    await world.start(work, through=Deaf)
+    name = await world.create()
+    await world.pass_time(SWEEP * 1.5)
+    await world.until(name, lambda one: one.progress_percent == 10)
+    await take_over(world, name)
+    taken.set()
+    await worker.has_stopped
+    assert worker.stopped == ["LEASE_LOST"]
+    assert (await world.record(name)).progress_percent == 10
+
+
+# Work.
 
 
 async def test_work_that_another_replica_leaves_is_claimed_without_a_sweep(world: World) -> None:

@@ -521,11 +521,11 @@ async def test_an_older_report_in_a_write_that_is_repeated_does_not_come_back(wo
             tried.set()
             raise UnavailableError("the store is away")
 
-    started, end = Signal(), Signal()
+    started = Signal()
 
     async def create(target):
         started.set()
-        await end
+        await Signal()
 
     async def delete(target):
         pass
@@ -539,7 +539,6 @@ async def test_an_older_report_in_a_write_that_is_repeated_does_not_come_back(wo
         op.progress(detail="old")
         await op.batch(["a"], create=create, delete=delete)
         await talking
-        await Signal()
 
     await world.start(work)
     world.link.before = fail
@@ -548,8 +547,7 @@ async def test_an_older_report_in_a_write_that_is_repeated_does_not_come_back(wo
     await world.until(name, lambda one: one.status_detail == "new")
     said.set()
     await world.pass_time(1)
-    await started
-    end.set()
+    await started  # with the old words, and the batch says nothing more
     latest = await world.until(name, lambda one: one.status_detail == "new")
     assert latest.batch
 
@@ -602,6 +600,8 @@ async def test_operations_of_a_former_name_that_wait_for_a_slot_are_reported(wor
     await world.pass_time(75)
     (report,) = reports(caplog)
     assert "1 wait" in report
+    (line,) = [one for one in caplog.records if one.getMessage() == report]
+    assert vars(line)["method"] == METHOD
 
 
 async def test_slots_that_are_all_taken_are_not_reported_while_nothing_waits(world, caplog):

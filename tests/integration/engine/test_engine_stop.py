@@ -312,22 +312,6 @@ async def test_a_write_of_an_attempt_that_has_lost_its_lease_is_refused(world):
     assert response_of(await world.done(name)) == "attempt 2"
 
 
-async def test_an_attempt_learns_from_its_heartbeat_that_another_process_has_taken_over(
-    shared_world, worker
-):
-    await shared_world.start(worker.run)
-    name = await shared_world.create()
-    await worker.started
-    store = await shared_world.open()
-    await store.apply_all([(name, LeaseLost(1, proven=True)), (name, Claim(10**9))])
-    await shared_world.pass_time(LEASE / 3 + 1)
-    await worker.unwound
-    assert worker.unwound_by == [(worker.unwinding, StopReason.LEASE_LOST)]
-    assert (await shared_world.record(name)).attempt == 2
-    await shared_world.apply(name, Succeed(Report(2), _anys.packed_bytes(Text(value="elsewhere"))))
-    assert worker.attempts == [1]
-
-
 async def test_an_attempt_is_stopped_when_a_new_one_begins_in_its_own_process(world, worker):
     """Two attempts must not go on side by side (R5)."""
     await world.start(worker.run)
