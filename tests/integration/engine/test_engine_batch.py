@@ -24,6 +24,7 @@ from engine_world import (
 from google.longrunning import operations_pb2
 from google.rpc import error_details_pb2
 
+from lro.v1.batch_create_instances_pb2 import BatchCreateInstanceStatus
 from lro_grpc._errors import (
     AttemptStopped,
     Code,
@@ -33,6 +34,7 @@ from lro_grpc._errors import (
     UnavailableError,
 )
 from lro_grpc._operation import states
+from lro_grpc._operation.batch_states import BatchStates
 from lro_grpc._operation.events import Claim, LeaseLost, SaveBatch
 
 KEYWORDS = ["def", "async def"]
@@ -285,6 +287,17 @@ async def test_an_unexpected_exception_of_a_target_leaks_nothing(world, fleet, c
     assert b"hunter2" not in done.SerializeToString()
     assert incident in caplog.text
     assert B in caplog.text
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), SystemExit(1)], ids=repr)
+async def test_a_target_that_ends_as_if_it_were_stopped_has_failed(world, fleet, error):
+    """Nobody has stopped it: so its batch is not through."""
+    fleet.create_failures = {C: error}
+    await world.start(fleet.run)
+    done = await world.done(await world.create())
+    assert done.error.code == Code.INTERNAL
+    assert states_of(done) == [ROLLED_BACK, ROLLED_BACK, FAILED, FAILED]
+    assert fleet.exists == set()
 
 
 async def test_each_that_fails_at_the_same_time_has_its_own_error(world):
@@ -582,6 +595,37 @@ async def test_what_was_stored_as_begun_ahead_of_its_turn_is_rolled_back_after_a
     assert done.error.code == Code.CANCELLED
     assert fleet.exists == set()
     assert set(states_of(done)) == {ROLLED_BACK, FAILED}
+
+
+async def test_a_slow_batch_begins_no_target_ahead_of_its_turn(memory_world):
+    """It can afford to store each change, and one that was not begun need not be deleted."""
+    number, begun = 300, []
+
+    async def create(target):
+        memory_world.clock.advance(timedelta(seconds=1))
+
+    async def delete(target):
+        pass
+
+    async def run(request, op):
+        await op.batch([f"i{n}" for n in range(number)], create=create, delete=delete)
+        return Text()
+
+    async def note(events):
+        for event in events:
+            if isinstance(event, SaveBatch):
+                begun.append(
+                    len(
+                        BatchStates(event.batch).among(
+                            frozenset({BatchCreateInstanceStatus.CREATING})
+                        )
+                    )
+                )
+
+    await memory_world.start(run)
+    memory_world.link.before = note
+    await memory_world.done(await memory_world.create())
+    assert begun == [1] * number + [0]
 
 
 # What cannot be.

@@ -8,12 +8,24 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from engine_world import LEASE, SWEEP, Signal, Text, World, handler, response_of
+from engine_world import LEASE, OTHER_METHOD, SWEEP, Signal, Text, World, handler, response_of
 from replica import Replica
 
+from lro.v1.batch_create_instances_pb2 import BatchCreateInstanceStatus
 from lro_grpc import RetryableError
 from lro_grpc._operation import publication, states
-from lro_grpc._operation.events import Cancel, Claim, Delete, LeaseLost, Pause, Terminate
+from lro_grpc._operation.batch_states import BatchStates
+from lro_grpc._operation.events import (
+    Cancel,
+    Claim,
+    Delete,
+    LeaseLost,
+    Pause,
+    Release,
+    Report,
+    SaveBatch,
+    Terminate,
+)
 from lro_grpc._runtime.clock import micros
 from lro_grpc.stores import Claimed, Leased, MemoryStore, Notifier, Record, Store
 
@@ -232,6 +244,24 @@ async def test_a_process_has_room_for_what_it_has_a_slot_for(world: World) -> No
         await world.done(f"projects/p/locations/l/operations/op-own-{number}")
     await world.pass_time(0.5)
     assert replica.has_room(METHOD)
+
+
+async def test_what_only_another_process_can_undo_is_left_to_it(world: World) -> None:
+    """Though its time is over: it waits for a server that has its handler."""
+    name = await world.create(method=OTHER_METHOD, timeout=6_000_000, pausable=True)
+    begun = BatchStates.begin(["a"])
+    begun.move("a", BatchCreateInstanceStatus.CREATING)
+    for event in (
+        Claim(10**9),
+        SaveBatch(Report(1), begun.serialized(), b""),
+        Pause(),
+        Release(Report(1)),
+    ):
+        await world.apply(name, event)
+    assert (await world.record(name)).state == states.PAUSED
+    await world.start(lambda request, op: request)
+    await world.pass_time(6 + 2 * SWEEP)
+    assert (await world.record(name)).state == states.QUEUED
 
 
 async def test_what_ends_is_not_followed_any_more(world: World) -> None:

@@ -692,6 +692,23 @@ async def test_a_shutdown_gives_the_operation_back_and_the_next_process_goes_on(
     assert response_of(await world.done(name)) == "attempt 2"
 
 
+async def test_a_shutdown_that_is_announced_is_seen_and_interrupts_nobody(world):
+    worker, seen = Worker(), Signal()
+
+    async def work(request, op):
+        with op.on_stop(lambda reason: seen.set()):
+            return await worker.run(request, op)
+
+    engine = await world.start(work)
+    name = await world.create()
+    await worker.started
+    engine.announce_shutdown()
+    await seen
+    assert worker.unwound_by == []
+    worker.go_on.set()
+    assert response_of(await world.done(name)) == "attempt 1"
+
+
 async def test_a_shutdown_lets_a_handler_finish_within_the_grace(world):
     started = Signal()
 

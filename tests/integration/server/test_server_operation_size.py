@@ -311,6 +311,33 @@ def test_errors_of_very_many_targets_are_codes_alone_where_more_has_no_room(
     assert all(status.error.code for status in statuses.values())
 
 
+@pytest.mark.parametrize("stack", ["aio"], indirect=True)
+def test_a_batch_is_begun_only_if_it_fits_when_all_its_targets_fail(
+    serve: Serve, store: str
+) -> None:
+    began: set[str] = set()
+
+    def run(_: Any, request: Any, op: Any) -> Any:
+        def create(target: str) -> None:
+            began.add(op.name)
+            raise lro_grpc.LroError(f"{target} {'y' * 500}", code=9, reason="FULL")
+
+        targets = [f"instances/{n}" for n in range(int(request.instance_id.strip("n")))]
+        op.batch(targets, create=create, delete=lambda _: None)
+        return Instance()
+
+    server = serve(fleet("CreateInstance", run), store=store, limits=Limits(operation_bytes=LIMIT))
+    numbers = range(LIMIT // 50, LIMIT // 25, LIMIT // 1000)
+    for name in [server.create(instance_id=f"n{number}").name for number in numbers]:
+        done = server.done(name)
+        assert done.ByteSize() <= LIMIT
+        if name in began:
+            assert done.error.code == 9
+        else:
+            assert_failed_by_size(done, "metadata", LIMIT)
+    assert 0 < len(began) < len(numbers)
+
+
 def test_a_batch_that_may_begin_may_be_terminated_and_read(
     serve: Serve, store: str, held: Held
 ) -> None:
