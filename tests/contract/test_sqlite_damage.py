@@ -21,6 +21,7 @@ from lro_grpc import (
     OperationDamagedError,
     OperationInProgressError,
     OperationNotFoundError,
+    UnavailableError,
 )
 from lro_grpc._filtering.parser import parse
 from lro_grpc._operation import publication
@@ -263,6 +264,33 @@ async def test_a_row_that_no_index_has_is_set_aside_and_stops_no_other_commit(
         assert (await store.read(BAD)).attempt == 0
         assert (await store.read(created.name)) == created
     assert len([one for one in errors(caplog) if "op-1" in one]) == 1
+
+
+async def test_a_page_of_an_index_that_is_damaged_fails_only_what_is_to_be_written_there(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether it is alone in its commit or not: SQLite finds that out when it writes."""
+    await three(path)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        query = "SELECT rootpage FROM sqlite_schema WHERE name = 'operations_listed'"
+        ((page,), (size,)) = *connection.execute(query), *connection.execute("PRAGMA page_size")
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+    async with opened(path) as store:
+        for number in (3, 4):
+            claims, created = await asyncio.gather(
+                store.apply_all([(GOOD[number - 3], Claim(LEASE))]),
+                store.create(new(f"op-{number}")),
+                return_exceptions=True,
+            )
+            assert isinstance(created, UnavailableError)
+            assert isinstance(claims, list)
+            assert [one.attempt for one in claims] == [1]
+            with pytest.raises(UnavailableError, match="malformed"):
+                await store.create(new(f"op-{number}"))
+        assert sorted(one.name for one in await store.leased()) == GOOD
+    assert errors(caplog) != []
 
 
 @pytest.mark.parametrize("kind", DAMAGE)

@@ -929,6 +929,25 @@ def test_after_a_watch_has_broken_the_first_state_comes_from_the_server_again() 
     assert world.methods[:2] == [WATCH, GET]
 
 
+def test_a_state_of_this_very_moment_is_one_of_now() -> None:
+    """Who joins as an answer comes need not wait for the next one."""
+    world = World(lambda call: (0.01, running(step=1)))
+    world.mode = "poll"
+    world.restart()
+
+    async def join_at_the_answer() -> None:
+        one, other = world.watcher.states(None), world.watcher.states(None)
+        assert await first(one) == 1
+        begin = world.now
+        assert await first(other) == 1
+        assert world.now == begin
+        await one.aclose()
+        await other.aclose()
+
+    world.run(join_at_the_answer())
+    assert world.methods == [GET]
+
+
 def test_a_watch_that_goes_on_for_one_who_waits_serves_who_joins() -> None:
     """The one who wanted updates has left meanwhile."""
     world = World(scripted(), watch=lambda: silent_after((0.01, running(step=1))))

@@ -207,9 +207,15 @@ class Commit:
         return deleted
 
     def unwritable(self) -> Mapping[str, sqlite3.Error]:
-        """Returns the operations whose rows SQLite cannot write, after an error of ``write``."""
+        """Returns the operations whose rows SQLite cannot write, after an error of ``write``.
+
+        Each is tried in a transaction of its own. In one in which SQLite has met a damaged page, it
+        may take sound rows for damaged, too.
+        """
         found: dict[str, sqlite3.Error] = {}
         for record in self._records.values():
+            self._connection.execute("ROLLBACK")
+            self._connection.execute("BEGIN IMMEDIATE")
             try:
                 if _is_gone(record):
                     self._connection.execute(

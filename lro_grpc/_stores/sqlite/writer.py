@@ -16,6 +16,8 @@ a change is refused     its error is its answer; the others are not touched
 a bug raises            its caller gets that; the others are not touched
 a row is unwritable     all is rolled back, that operation is set aside (``damage``), and all calls
                         are made again: the calls that are about it alone get the error
+a page is damaged       all is rolled back, and each call is made again in a commit of its own, so
+                        that those alone that need the page get UNAVAILABLE
 a record is unstorable  all is rolled back, and each call is made again in a commit of its own, so
                         that one caller alone gets the error
 another program writes  the group waits for it, and the loop goes on; SQLite raises in the end
