@@ -20,7 +20,8 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 
-from lro_grpc._errors import ConfigurationError, UnavailableError
+from lro_grpc._errors import ConfigurationError, LroError, UnavailableError
+from lro_grpc._runtime.turns import Turns
 from lro_grpc._stores.postgres.options import Options
 
 Row = Sequence[Any]
@@ -111,6 +112,9 @@ class Session:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await connect(self._options, **self._settings)
             yield self._connection
+        except (LroError, RefusedError):
+            self.drop()  # with the transaction that is not to be
+            raise
         except Exception as error:
             self.drop()
             raise _public(error) from error
@@ -144,26 +148,45 @@ class Pool:
 
     def __init__(self, sessions: Sequence[Session], timeout: float) -> None:
         self._sessions = sessions
-        self._free = asyncio.LifoQueue[Session]()
-        for session in sessions:
-            self._free.put_nowait(session)
+        self._free = list(sessions)
+        self._turns = Turns(len(sessions))
         self._timeout = timeout
+        self._calls: set[asyncio.Task[Sequence[Row]]] = set()
 
     async def fetch(self, statement: str, *arguments: object) -> Sequence[Row]:
-        """Returns the rows of a statement; see :meth:`Session.fetch`."""
-        try:
-            session = await asyncio.wait_for(self._free.get(), self._timeout)
-        except asyncio.TimeoutError as cause:
-            raise unavailable("all connections are busy") from cause
-        try:
-            return await session.fetch(statement, *arguments)
-        finally:
-            self._free.put_nowait(session)
+        """Returns the rows of a statement; see :meth:`Session.fetch`.
+
+        A caller that is cancelled leaves the statement to its end: to break it off would cost the
+        connection.
+        """
+        call = asyncio.create_task(self._fetch(statement, arguments))
+        self._calls.add(call)
+        call.add_done_callback(self._ended)
+        return await asyncio.shield(call)
 
     async def close(self) -> None:
         """Closes all of them."""
+        if self._calls:
+            await asyncio.wait(self._calls)
         for session in self._sessions:
             await session.close()
+
+    async def _fetch(self, statement: str, arguments: Sequence[object]) -> Sequence[Row]:
+        try:
+            await asyncio.wait_for(self._turns.take(), None if self._free else self._timeout)
+        except asyncio.TimeoutError as cause:
+            raise unavailable("all its connections are busy") from cause
+        session = self._free.pop()
+        try:
+            return await session.fetch(statement, *arguments)
+        finally:
+            self._free.append(session)
+            self._turns.give_back()
+
+    def _ended(self, call: asyncio.Task[Sequence[Row]]) -> None:
+        self._calls.discard(call)
+        if not call.cancelled():
+            call.exception()  # whoever is still there gets it, too
 
 
 async def connect(options: Options, **settings: str) -> Any:
@@ -185,6 +208,12 @@ async def connect(options: Options, **settings: str) -> Any:
 def unavailable(why: str) -> UnavailableError:
     """Returns the error for a call that the database has not answered."""
     return UnavailableError(f"the store cannot answer: {why}", reason="STORE_UNAVAILABLE")
+
+
+def in_full(outage: UnavailableError) -> str:
+    """Returns what the log says of an outage: more than its message, which strangers may get."""
+    cause = outage.__cause__
+    return f"{outage.message} ({_said(cause)})" if cause is not None else outage.message
 
 
 def closed() -> UnavailableError:
@@ -222,15 +251,17 @@ def _reason(error: Exception) -> str:
 def _public(error: Exception) -> Exception:
     """Returns the error for the caller of a call that has raised."""
     is_of_driver = isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError))
-    if isinstance(error, (UnavailableError, RefusedError)):
-        return error
     if is_of_driver and isinstance(error, (ValueError, asyncpg.DataError)):
         return UnstorableError(_said(error))
     if isinstance(error, (asyncpg.DataCorruptedError, asyncpg.IndexCorruptedError)):
         return DamagedPageError(_said(error))
     if isinstance(error, asyncpg.DeadlockDetectedError):
         return RefusedError(_said(error))
-    return unavailable(_said(error))
+    if isinstance(error, asyncio.TimeoutError):
+        return unavailable("its database has not answered in time")
+    if isinstance(error, OSError):
+        return unavailable("there is no connection to its database")
+    return unavailable(f"its database has raised {type(error).__name__}")
 
 
 def _said(error: BaseException) -> str:

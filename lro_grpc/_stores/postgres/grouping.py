@@ -18,7 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from lro_grpc._errors import LroError, UnavailableError
 from lro_grpc._runtime.repeated_lines import RepeatedLines
-from lro_grpc._stores.postgres.connections import closed
+from lro_grpc._stores.postgres.connections import closed, in_full
 
 _log = logging.getLogger("lro_grpc")
 
@@ -115,7 +115,7 @@ class Groups(Generic[C]):
         try:
             await self._make(group)
         except UnavailableError as outage:
-            self._lines.say(logging.WARNING, f"{outage.message}; the calls get UNAVAILABLE for it")
+            self._lines.say(logging.WARNING, f"{in_full(outage)}; the calls get UNAVAILABLE for it")
             error = outage
         except LroError as refusal:
             error = refusal

@@ -88,11 +88,14 @@ class PostgresStore:
         self._time = self._time_on(pool)
         try:
             await self._time.measure()
-            await asyncio.gather(*(one.connect() for one in (creating, changing, claiming)))
-        except LroError as error:
+            for session in (creating, changing, claiming):
+                await session.connect()
+        except BaseException as error:
             for session in (*readers, creating, changing, claiming):
                 session.drop()
-            raise unusable(options, error) from error
+            if isinstance(error, LroError):
+                raise unusable(options, error) from error
+            raise
         self._timing = asyncio.create_task(self._time.keep(), name="lro-postgres-clock")
         recent = RecentRecords()
         self._writer = Writer(

@@ -170,6 +170,8 @@ class Writer:
         self._listeners = listeners
         self._loop = asyncio.get_running_loop()
         self._contended: dict[str, _Contention] = {}
+        self._answers: set[asyncio.Future[object]] = set()
+        """Those that calls which change operations wait for."""
         self._closing = False
         self._creations = Groups[_Creation]("lro-postgres-creates", self._create, _MOST_CALLS)
         self._changes = Groups[_Change]("lro-postgres-changes", self._change, _MOST_CALLS)
@@ -191,6 +193,8 @@ class Writer:
         call = _Changes(len(changes))
         for index, (name, event) in enumerate(changes):
             self._changes.add(_Change(call, index, name, event))
+        self._answers.add(call.answer)
+        call.answer.add_done_callback(self._answers.discard)
         outcomes: Sequence[Record | LroError] = await call.answer
         return outcomes
 
@@ -208,12 +212,8 @@ class Writer:
         self._closing = True
         await self._claims.close()
         await self._creations.close()
-        while self._contended:
-            aside = [one for contention in self._contended.values() for one in contention.aside]
-            answers = [change.call.answer for change in aside if not change.call.answer.done()]
-            if not answers:
-                break
-            await asyncio.wait(answers)
+        if self._answers:  # some changes may be set aside, for a moment or for several
+            await asyncio.wait(self._answers)
         await self._changes.close()
         for session in (self._creating, self._changing, self._claiming):
             await session.close()

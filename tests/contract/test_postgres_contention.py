@@ -1,0 +1,158 @@
+"""Changes of rows that another process has in hand: none waits for it, and none is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+from postgres_server import with_options
+
+from lro_grpc._errors import UnavailableError
+from lro_grpc._operation.events import Cancel, Claim, Report
+from lro_grpc._stores.postgres import writer
+from lro_grpc._stores.postgres.store import PostgresStore
+from lro_grpc.conformance import StoreConformance
+from lro_grpc.stores import Query
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from lro_grpc.stores import Record
+
+LEASE = 15_000_000
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str) -> AsyncIterator[PostgresStore]:
+    store = PostgresStore(url)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@contextlib.asynccontextmanager
+async def in_hand(url: str, *names: str) -> AsyncIterator[None]:
+    """Has rows locked by another connection while the context lasts."""
+    parts = urlsplit(url)
+    table = f"{parts.query.rpartition('schema=')[2]}.lro_operations"
+    connection = await asyncpg.connect(parts._replace(query="").geturl())
+    try:
+        async with connection.transaction():
+            await connection.fetch(f"SELECT 1 FROM {table} WHERE name = ANY($1) FOR UPDATE", names)
+            yield
+    finally:
+        await connection.close()
+
+
+async def two(store: PostgresStore) -> tuple[str, str]:
+    one, other = [(await store.create(new(f"op-{n}"))).name for n in range(2)]
+    await store.apply_all([(name, Claim(LEASE)) for name in (one, other)])
+    return one, other
+
+
+def new(operation_id: str, **values: Any) -> Record:
+    return StoreConformance().record(operation_id, **values)
+
+
+def test_a_row_in_hand_holds_up_its_own_changes_alone_and_in_their_order(postgres: str) -> None:
+    async def check() -> None:
+        async with opened(postgres) as store:
+            one, other = await two(store)
+            heard: list[str] = []
+            store.subscribe(lambda _, after: heard.append(after.status_detail))
+            async with in_hand(postgres, one):
+                changes = [(one, Report(1, 10, "first")), (other, Report(1, 10, "other"))]
+                both = asyncio.create_task(store.apply_all(changes))
+                later = asyncio.create_task(store.apply(one, Report(1, 20, "second")))
+                await asyncio.sleep(0)  # they have begun
+                await store.apply(other, Report(1, 20, "another"))
+                assert heard == ["other", "another"]
+                assert not both.done()
+                assert not later.done()
+                assert (await store.read(one)).status_detail == ""
+            first, _ = await both
+            assert first.status_detail == "first"
+            assert (await later).progress_percent == 20
+            assert heard == ["other", "another", "first", "second"]
+
+    asyncio.run(check())
+
+
+def test_a_claim_passes_over_a_row_in_hand(postgres: str) -> None:
+    async def check() -> None:
+        async with opened(postgres) as store:
+            names = [(await store.create(new(f"op-{n}"))).name for n in range(2)]
+            limits = {StoreConformance.METHOD: 9}
+            async with in_hand(postgres, names[0]):
+                claimed = await store.claim(limits, Claim(LEASE))
+                assert [one.before.name for one in claimed] == names[1:]
+            claimed = await store.claim(limits, Claim(LEASE))
+            assert [one.before.name for one in claimed] == names[:1]
+
+    asyncio.run(check())
+
+
+def test_a_row_that_is_never_let_go_of_is_unavailable_in_the_end(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "_PATIENCE_SECONDS", 0.05)
+
+    async def check() -> None:
+        async with opened(postgres) as store:
+            one, _ = await two(store)
+            async with in_hand(postgres, one):
+                with pytest.raises(UnavailableError, match="other processes are at"):
+                    await store.apply(one, Report(1, 10))
+            assert (await store.apply(one, Report(1, 10))).progress_percent == 10
+
+    asyncio.run(check())
+
+
+def test_a_store_that_closes_makes_what_is_set_aside_first(postgres: str) -> None:
+    async def check() -> None:
+        store = PostgresStore(postgres)
+        await store.open()
+        one, _ = await two(store)
+        async with in_hand(postgres, one):
+            report = asyncio.create_task(store.apply(one, Report(1, 10)))
+            await store.read(one)
+            closing = asyncio.create_task(store.close())
+            await asyncio.sleep(0)
+            with pytest.raises(UnavailableError, match="the store is closed"):
+                await store.apply(one, Cancel())
+            assert not report.done()
+        assert (await report).progress_percent == 10
+        await closing
+
+    asyncio.run(check())
+
+
+def test_a_caller_that_gives_up_costs_no_connection(postgres: str) -> None:
+    who = "SELECT pid FROM pg_stat_activity WHERE application_name = 'lro-cancelled'"
+
+    async def check() -> None:
+        operator = await asyncpg.connect(urlsplit(postgres)._replace(query="").geturl())
+        url = with_options(postgres, application_name="lro-cancelled", readers="1")
+        async with opened(url) as store:
+            await two(store)
+            await store.renew([], LEASE)
+            before = {row[0] for row in await operator.fetch(who)}
+            for _ in range(20):
+                page = asyncio.create_task(
+                    store.page(Query(StoreConformance.PARENT), position=b"", size=9)
+                )
+                await asyncio.sleep(0.001)
+                page.cancel()
+                await asyncio.wait([page])
+            page_of_all = await store.page(Query(StoreConformance.PARENT), position=b"", size=9)
+            assert len(page_of_all.operations) == 2
+            assert {row[0] for row in await operator.fetch(who)} == before
+        await operator.close()
+
+    asyncio.run(check())
