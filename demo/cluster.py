@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import grpc
+import slow_fleet
 from postgres_server import PostgresServer, programs  # of tests/postgres
 
 import lro_grpc
 from lro.example.v1 import fleet_service_lro, fleet_service_pb2
 from lro.v1 import state_pb2
 from lro.v1.operation_metadata_pb2 import OperationMetadata
-from lro_grpc.example import FleetService
 
 PARENT = "projects/demo/locations/local"
 OPERATIONS = 36
@@ -35,41 +35,10 @@ CONNECTIONS = 12
 
 SCHEMA = "CREATE TABLE orders (id INTEGER PRIMARY KEY, customer TEXT NOT NULL, total REAL);"
 ROWS = 200_000
-STEP_SECONDS = 0.2
 FROZEN_SECONDS = 30
 """Longer than a lease and a sweep together, after which others take over what is held."""
 
 LOOK_SECONDS = 2
-
-
-class SlowWork:
-    """The context of an operation whose progress names the process, and takes its time."""
-
-    def __init__(self, op: Any) -> None:
-        self._op = op
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._op, name)
-
-    def progress(self, percent: float | None = None, detail: str | None = None) -> None:
-        """Reports the process in place of the detail."""
-        del detail
-        self._op.progress(percent, str(os.getpid()))
-        time.sleep(STEP_SECONDS)
-
-
-class SlowFleet(FleetService):
-    """The example fleet, slow enough to be watched."""
-
-    def CreateInstance(self, request: Any, op: Any) -> Any:
-        """Builds a database."""
-        return super().CreateInstance(request, SlowWork(op))  # type: ignore[arg-type]
-
-
-def add(server: Any) -> None:
-    """Adds the fleet to a server: ``lro serve cluster:add``."""
-    fleet = SlowFleet(Path(os.environ["LRO_DEMO_FOLDER"]))
-    fleet_service_lro.add_FleetServiceServicer_to_server(fleet, server)
 
 
 class Seen(NamedTuple):
@@ -154,22 +123,24 @@ def _seen(operation: Any) -> tuple[str, Seen]:
 @contextlib.contextmanager
 def serving(store: str, folder: str) -> Iterator[str]:
     """Serves the fleet by several processes; gives their address."""
-    command = [sys.executable, "-m", "lro_grpc._cli", "serve", "cluster:add"]
+    command = [sys.executable, "-m", "lro_grpc._cli", "serve", "slow_fleet:add"]
     with subprocess.Popen(
         [*command, "--workers", str(SERVERS), "--listen", "127.0.0.1:0", "--store", store],
         cwd=Path(__file__).parent,
-        env={**os.environ, "LRO_DEMO_FOLDER": folder},
+        env={**os.environ, slow_fleet.FOLDER: folder},
         stdout=subprocess.PIPE,
         text=True,
     ) as servers:
         try:
             assert servers.stdout is not None
-            address = servers.stdout.readline().split()[-1]
+            banner = servers.stdout.readline()
+            if not banner:
+                sys.exit("the servers cannot start")
             for line in servers.stdout:
                 if line.startswith("try"):
                     break
             threading.Thread(target=servers.stdout.read, daemon=True).start()  # they may print
-            yield address
+            yield banner.split()[-1]
         finally:
             servers.terminate()
 
