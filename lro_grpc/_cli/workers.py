@@ -222,7 +222,7 @@ class _Worker:
     @property
     def last(self) -> str:
         """The end of a sentence: what it has said last."""
-        lines = "".join(f"\n    {line}" for line in self._last)
+        lines = "".join(f"\n    {line}" for line in self._last.copy())  # threads add to it
         return f"; its last lines:{lines}" if lines else ", without a word"
 
     def send(self, number: signal.Signals) -> bool:
