@@ -27,6 +27,7 @@ import contextlib
 import hashlib
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, cast
 
 from google.longrunning import operations_pb2
@@ -1952,20 +1953,24 @@ class SharedStoreConformance(_Conformance):
     async def test_a_follower_is_told_what_other_stores_make_of_an_operation(
         self, stores: Sequence[SharedStore]
     ) -> None:
-        """Its latest state sooner or later, and in the end that it is gone."""
-        first, second, third = stores
-        name = (await first.create(self.record())).name
-        told, other = _Told(), _Told()
-        ends = [first.follow(name, told), second.follow(name, other)]
-        claimed = await third.apply(name, Claim(_LEASE))
-        await told.until(lambda: claimed in told.values)
-        await other.until(lambda: claimed in other.values)
-        done = await second.apply(name, Succeed(Report(1), _RESPONSE))
-        await told.until(lambda: done in told.values)
-        await third.apply(name, Delete())
-        await told.until(lambda: told.values[-1] is None)
-        await other.until(lambda: other.values[-1] is None)
-        for end in ends:
+        """Its latest state sooner or later: until it is done, or gone."""
+        *followers, changing = stores
+        ends, goes = await self._created([changing], 2)
+        told = [(_Told(), _Told()) for _ in followers]
+        unfollow = [
+            store.follow(name, one)
+            for store, both in zip(followers, told, strict=True)
+            for name, one in zip((ends, goes), both, strict=True)
+        ]
+        for event in (Claim(_LEASE), Report(1, 50), Cancel(), Succeed(Report(1), _RESPONSE)):
+            after = await changing.apply(ends, event)
+            for one, _ in told:
+                await one.until(partial(one.has, after))
+        await changing.apply(goes, Claim(_LEASE))
+        await changing.apply(goes, Delete())
+        for _, one in told:
+            await one.until(one.has_gone)
+        for end in unfollow:
             end()
 
     @_with_stores(2)
@@ -2084,6 +2089,14 @@ class _Told:
     def __call__(self, value: object) -> None:
         self.values.append(value)
         self._more.set()
+
+    def has(self, record: Record) -> bool:
+        """Whether a state was told."""
+        return record in self.values
+
+    def has_gone(self) -> bool:
+        """Whether it was told that an operation is gone; it may still run, and be hidden."""
+        return any(value is None or value.deleted for value in self.values)
 
     async def until(self, is_so: Callable[[], bool]) -> None:
         """Returns once something is true of what was told."""

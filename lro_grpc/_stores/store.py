@@ -210,8 +210,8 @@ class Store(Protocol):
         """Tells what other processes make of one operation, from now on.
 
         The latest state is told, on the event loop: some states may be skipped, and one may be
-        told twice, or a second late; and, rarely, one is never told. An exclusive store has
-        nothing to tell.
+        told twice, or a second late; and, rarely, one is never told. Nothing need be told of an
+        operation after it is done. An exclusive store has nothing to tell.
 
         Args:
             name: The operation's name.

@@ -13,6 +13,7 @@ import pytest
 from lro_grpc._errors import LroError, OperationNotFoundError, UnavailableError
 from lro_grpc._operation.events import apply_safely
 from lro_grpc._operation.publication import not_found
+from lro_grpc._stores.postgres.store import PostgresStore
 from lro_grpc._testing.faulty_store import Faults, FaultyStore
 from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import Claimed, MemoryStore, SqliteStore
@@ -170,11 +171,11 @@ class PatientStore:
 
 
 class FaultyConformance(StoreConformance):
-    @pytest.fixture(autouse=True, params=range(3))
-    def _seed(self, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    @pytest.fixture(autouse=True)
+    def _seed(self, request: pytest.FixtureRequest, seed: int, tmp_path: Path) -> None:
         """Other faults in each test and each time; the same ones when it is run again."""
         name = request.node.originalname.encode()
-        self.random = Random(zlib.crc32(name) + request.param)
+        self.random = Random(zlib.crc32(name) + seed)
         self.path = tmp_path / "operations.db"
         self.hidden: dict[str, Record] = {}
 
@@ -186,6 +187,7 @@ class FaultyConformance(StoreConformance):
         raise NotImplementedError
 
 
+@pytest.mark.parametrize("seed", range(3))
 class TestFaultyMemoryStore(FaultyConformance):
     store: MemoryStore | None = None
 
@@ -194,6 +196,17 @@ class TestFaultyMemoryStore(FaultyConformance):
         return self.store
 
 
+@pytest.mark.parametrize("seed", range(3))
 class TestFaultySqliteStore(FaultyConformance):
     def make_sound_store(self, now: Now) -> SqliteStore:
         return SqliteStore(self.path, now)
+
+
+@pytest.mark.parametrize("seed", [0])
+class TestFaultyPostgresStore(FaultyConformance):
+    @pytest.fixture(autouse=True)
+    def _place(self, postgres: str) -> None:
+        self.url = postgres
+
+    def make_sound_store(self, now: Now) -> PostgresStore:
+        return PostgresStore(self.url, now)

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf import empty_pb2
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from postgres_server import new_schema
 
 from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2
 from lro_grpc import _anys
@@ -42,6 +50,7 @@ from lro_grpc._operation.events import (
     TimePassed,
 )
 from lro_grpc._operation.record import Record
+from lro_grpc._stores.postgres.store import PostgresStore
 from lro_grpc._stores.store import check_same_request, in_progress, name_taken
 from lro_grpc._testing.invariants import violations
 from lro_grpc.stores import Leased, MemoryStore, Query, SqliteStore, Store
@@ -468,6 +477,31 @@ class SqliteAgainstModel(StoreAgainstModel):
         super().teardown()
         if hasattr(self, "folder"):
             self.folder.cleanup()
+
+
+class PostgresAgainstModel(StoreAgainstModel):
+    """In a schema of its own each time; it keeps no order among calls that are made at once."""
+
+    def __init__(self, server: str) -> None:
+        super().__init__()
+        self.schema = new_schema(server)
+        self.url = self.schema.__enter__()
+
+    def make_store(self) -> PostgresStore:
+        return PostgresStore(self.url, lambda: self.now)
+
+    def do(self, works: Sequence[Record | tuple[str, Event]]) -> None:
+        for work in works:
+            super().do([work])
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.schema.__exit__(None, None, None)
+
+
+def test_postgres_against_the_model(postgres_server: str) -> None:
+    few = settings(max_examples=8, stateful_step_count=30)
+    run_state_machine_as_test(lambda: PostgresAgainstModel(postgres_server), settings=few)
 
 
 TestMemoryAgainstModel = MemoryAgainstModel.TestCase

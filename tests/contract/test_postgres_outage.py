@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 from google.protobuf import empty_pb2
 from partition import Cut, Network
-from postgres_server import with_options
+from postgres_server import at_port, with_options
 
 from lro_grpc import _anys
 from lro_grpc._errors import LroError, StaleAttemptError, UnavailableError
@@ -146,8 +146,7 @@ def network(postgres_server: str) -> Iterator[Network]:
 def test_a_network_that_is_cut_holds_no_call_for_ever(
     postgres: str, network: Network, cut: Cut
 ) -> None:
-    parts = urlsplit(postgres)
-    url = parts._replace(netloc=f"postgres@127.0.0.1:{network.port}").geturl()
+    url = at_port(postgres, network.port)
     url = with_options(url, statement_timeout="0.5", connect_timeout="0.5", sslmode="disable")
 
     async def renewed(store: PostgresStore, name: str) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-from postgres_server import with_options
+from postgres_server import at_port, with_options
 from transaction_pooler import TransactionPooler
 
 from lro_grpc._stores.postgres.store import PostgresStore
@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 @pytest.fixture
 def pooled(postgres: str) -> Iterator[str]:
     """The URL of an empty schema behind a pooler."""
-    parts = urlsplit(postgres)
-    with contextlib.closing(TransactionPooler(parts.port or 5432)) as pooler:
-        there = parts._replace(netloc=f"postgres@127.0.0.1:{pooler.port}").geturl()
-        yield with_options(there, pgbouncer="1")
+    with contextlib.closing(TransactionPooler(urlsplit(postgres).port or 5432)) as pooler:
+        yield with_options(at_port(postgres, pooler.port), pgbouncer="1")
 
 
 class TestPooledStore(StoreConformance):

@@ -33,10 +33,12 @@ class Network:
 
     Args:
         target: The server's port.
+        latency: The seconds that bytes take from one end to the other.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, latency: float = 0.0) -> None:
         self._target = int(target)
+        self._latency = latency
         self._cut: Cut | None = None
         self._connections: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
         self._loop = asyncio.new_event_loop()
@@ -122,6 +124,7 @@ class Network:
         lost_when: Cut | None,
     ) -> None:
         while data := await source.read(CHUNK_BYTES):
+            await asyncio.sleep(self._latency)
             if self._cut is Cut.STALL:
                 await self._whole.wait()
             if self._cut is None or self._cut is not lost_when:

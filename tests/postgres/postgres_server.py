@@ -106,6 +106,13 @@ def with_options(url: str, **options: str) -> str:
     return parts._replace(query=urlencode(dict(parse_qsl(parts.query)) | options)).geturl()
 
 
+def at_port(url: str, port: int | str) -> str:
+    """Returns a URL with another port of this machine."""
+    parts = urlsplit(url)
+    user = parts.netloc.rpartition("@")[0]
+    return parts._replace(netloc=f"{user}@127.0.0.1:{port}").geturl()
+
+
 async def _execute(url: str, sql: str) -> None:
     connection = await asyncpg.connect(url, timeout=PATIENCE_SECONDS)
     try:
