@@ -8,7 +8,7 @@ from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 from lro_grpc._errors import LroError
-from lro_grpc._operation.events import Heartbeat
+from lro_grpc._operation.events import Heartbeat, apply_safely
 from lro_grpc.stores import MemoryStore
 
 if TYPE_CHECKING:
@@ -21,6 +21,16 @@ if TYPE_CHECKING:
     from lro_grpc.stores import Change, Claimed, Leased, Listener
 
     Write = Callable[[], Awaitable[Any]]
+
+
+_CLOCK_SLIPS = 0.05
+"""How often a client's idea of the time changes, from 0 to 1."""
+
+_LAGS = (0, 0, 1_000, 200_000, 3_000_000)
+"""By how many microseconds it is behind then."""
+
+_TOLERANCE = 1_000_000
+"""The most that the store takes of it."""
 
 
 class SharedStore(MemoryStore):
@@ -46,7 +56,7 @@ class SharedStore(MemoryStore):
         longest_write: float,
     ) -> None:
         super().__init__(now)
-        self._loop = loop
+        self.loop = loop
         self._lost_notices = lost_notices
         self.late_writes = late_writes
         self._longest_write = longest_write
@@ -63,18 +73,18 @@ class SharedStore(MemoryStore):
 
     async def write(self, writer: Client, call: Write) -> Any:
         """Calls the store for a client, which gets its changes before its answer."""
-        if self._loop.random.random() >= self.late_writes:
+        if self.loop.random.random() >= self.late_writes:
             outcome, changes = await self._written(writer, call)
             self.announce(writer, changes)
             if isinstance(outcome, LroError):
                 raise outcome
             return outcome
-        answer = self._loop.create_future()
+        answer = self.loop.create_future()
 
         async def travel() -> None:
-            await asyncio.sleep(self._loop.random.uniform(0, self._longest_write))
+            await asyncio.sleep(self.loop.random.uniform(0, self._longest_write))
             outcome, changes = await self._written(writer, call)
-            self._loop.call_soon(arrive, changes, outcome, context=writer.process.context)
+            self.loop.call_soon(arrive, changes, outcome, context=writer.process.context)
 
         def arrive(changes: Sequence[tuple[Record | None, Record]], outcome: Any) -> None:
             self.announce(writer, changes)
@@ -85,7 +95,7 @@ class SharedStore(MemoryStore):
             else:
                 answer.set_result(outcome)
 
-        contextvars.Context().run(self._loop.create_task, travel())  # it belongs to no process
+        contextvars.Context().run(self.loop.create_task, travel())  # it belongs to no process
         return await answer
 
     async def _written(
@@ -105,11 +115,11 @@ class SharedStore(MemoryStore):
         self._notify(self._writer, methodcaller("notice", after))
 
     def _notify(self, sender: Client | None, notice: Callable[[Client], None]) -> None:
-        random = self._loop.random
+        random = self.loop.random
         for client in self._clients:
             if client is not sender and random.random() >= self._lost_notices:
                 delay = random.choice((0.0, 0.01, 0.3))
-                self._loop.call_later(delay, notice, client, context=client.process.context)
+                self.loop.call_later(delay, notice, client, context=client.process.context)
 
     def announce(self, writer: Client, changes: Sequence[tuple[Record | None, Record]]) -> None:
         """Tells a client of its changes, and the others of the work that it has left to them."""
@@ -119,7 +129,13 @@ class SharedStore(MemoryStore):
 
 
 class Client:
-    """One process's way to a shared store: what others change is told late, or not at all."""
+    """One process's way to a shared store: what others change is told late, or not at all.
+
+    It tries an event on the record that it has last seen, as a client does that keeps records at
+    hand. Where that is an old one, the store refuses the outcome, and the event is applied again.
+    And its idea of the store's time falls behind; then the store refuses a write until it is
+    measured anew.
+    """
 
     def __init__(self, store: SharedStore, process: Process, *, exclusive: bool) -> None:
         self.process = process
@@ -128,15 +144,23 @@ class Client:
         self._listeners: list[Listener] = []
         self._followers: dict[str, list[Callable[[Record | None], None]]] = {}
         self._work: list[tuple[Callable[[str], bool], Callable[[str], None]]] = []
+        self._seen: dict[str, Record] = {}
+        self._lag = 0
+
+    def now(self) -> int:
+        return self._store.now() - self._lag
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
     def announce(self, before: Record | None, after: Record) -> bool:
         """Tells of its own change; returns whether it has left an operation for others to claim."""
+        self._seen[after.name] = after
         for listener in self._listeners:
             listener(before, after)
-        return after.claimable and not any(has_room(after.method) for has_room, _ in self._work)
+        if not after.is_ready or (before is not None and before.is_ready):
+            return False
+        return not any(has_room(after.method) for has_room, _ in self._work)
 
     def notice(self, after: Record) -> None:
         """Tells of another client's change."""
@@ -165,16 +189,35 @@ class Client:
         return lambda: self._listeners.remove(listener)
 
     async def create(self, record: Record) -> Record:
-        return await self._store.write(self, lambda: self._store.create(record))
+        return await self._write(lambda: self._store.create(record))
 
     async def apply(self, name: str, event: Event) -> Record:
-        return await self._store.write(self, lambda: self._store.apply(name, event))
+        self._try(name, event)
+        return await self._write(lambda: self._store.apply(name, event))
 
     async def apply_all(self, changes: Sequence[Change]) -> Sequence[Record | LroError]:
-        return await self._store.write(self, lambda: self._store.apply_all(changes))
+        for name, event in changes:
+            self._try(name, event)
+        return await self._write(lambda: self._store.apply_all(changes))
 
     async def claim(self, *arguments: Any, **options: Any) -> Sequence[Claimed]:
-        return await self._store.write(self, lambda: self._store.claim(*arguments, **options))
+        return await self._write(lambda: self._store.claim(*arguments, **options))
+
+    def _try(self, name: str, event: Event) -> None:
+        """Applies an event to the record that was last seen, and again: it has to be pure."""
+        seen = self._seen.get(name)
+        if seen is not None:
+            one, other = (apply_safely(event, seen, self.now()) for _ in range(2))
+            assert one == other or (isinstance(one, LroError) and type(one) is type(other))
+
+    async def _write(self, call: Write) -> Any:
+        random = self._store.loop.random
+        if random.random() < _CLOCK_SLIPS:
+            self._lag = random.choice(_LAGS)
+        while self._lag > _TOLERANCE:
+            await asyncio.sleep(0.01)  # it is refused, and the time is asked for
+            self._lag = random.choice(_LAGS)
+        return await self._store.write(self, call)
 
     async def renew(self, leased: Sequence[Leased], lease: int) -> Sequence[Record | LroError]:
         return await self.apply_all([(one.name, Heartbeat(one.attempt, lease)) for one in leased])
