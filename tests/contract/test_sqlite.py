@@ -18,7 +18,12 @@ from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
 
 from lro_grpc import _anys
-from lro_grpc._errors import ConfigurationError, OperationNotFoundError, UnavailableError
+from lro_grpc._errors import (
+    ConfigurationError,
+    OperationNotFoundError,
+    UnavailableError,
+    UnexpectedError,
+)
 from lro_grpc._filtering.expression import PartialFailures
 from lro_grpc._filtering.parser import parse
 from lro_grpc._operation.events import Cancel, Checkpoint, Claim, Delete, Report, RetryLater
@@ -358,7 +363,7 @@ async def test_a_poisoned_event_fails_its_own_caller_only(path, poison):
         calls = [store.apply(names[0], Claim(LEASE)), store.apply(names[1], poison)]
         calls += [store.apply(names[2], Claim(LEASE)), store.create(new("op-last"))]
         answers = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 2)
-        assert isinstance(answers[1], Exception)
+        assert isinstance(answers[1], UnexpectedError)
         assert [one for one in (answers[0], *answers[2:]) if not isinstance(one, Record)] == []
         assert (await store.read(names[1])).status_detail == ""
         assert (await asyncio.wait_for(store.apply(names[1], Claim(LEASE)), 2)).attempt == 1

@@ -9,6 +9,7 @@ import fcntl
 import gc
 import logging
 import os
+import resource
 import shutil
 import signal
 import sqlite3
@@ -612,6 +613,26 @@ async def test_a_log_that_a_kill_has_left_gets_the_mode_that_its_database_has_no
 
 
 # A system without locks of open files.
+
+
+async def test_a_process_that_may_open_no_more_files_says_so_whichever_was_the_last(path):
+    """It leaves nothing locked: the next try may have more luck."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    refused = set()
+    try:
+        for limit in range(1000):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+            store = SqliteStore(path, lambda: 0)
+            try:
+                await store.open()
+            except ConfigurationError as error:
+                refused.add(type(error.__cause__))
+            else:
+                await store.close()
+                break
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert refused == {OSError, sqlite3.OperationalError}
 
 
 async def test_a_sandbox_without_such_locks_has_those_of_flock(path, monkeypatch):

@@ -920,6 +920,30 @@ async def test_a_crash_in_the_rollback_goes_on_with_it(world, fleet):
     assert fleet.exists == set()
 
 
+async def test_a_crash_in_the_rollback_for_an_error_of_the_handler_goes_on_with_it(world):
+    """The operation has failed, whatever comes of the handler in the next attempt."""
+    fleet = Fleet("async def")
+    fleet.delete_gates = {B: Signal()}
+
+    async def run(request, op):
+        made = await fleet.run(request, op)
+        if op.attempt == 1:
+            raise no_room("the rest")
+        return made
+
+    await world.start(run)
+    name = await world.create()
+    await fleet.deleting[B]
+    await world.crash()
+    fleet.delete_gates[B].set()
+    await world.start(run)
+    done = await world.done(name)
+    assert (done.error.code, done.error.message) == (no_room("").code, "no room for the rest")
+    assert states_of(done) == [ROLLED_BACK] * 4
+    assert (fleet.created(), fleet.created(2)) == (TARGETS, [])
+    assert fleet.exists == set()
+
+
 async def test_a_shutdown_in_the_rollback_goes_on_with_it(world, fleet):
     fleet.create_failures = {C: no_room(C)}
     fleet.delete_gates = {B: Signal()}

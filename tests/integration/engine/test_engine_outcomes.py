@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
 import pytest
 from engine_world import LEASE, SWEEP, Signal, Text, handler, info_of, response_of
 from google.protobuf import any_pb2
+from replica import Replica
 
 from lro_grpc._errors import Code, LroError, StopReason, UnavailableError, UnexpectedError
+from lro_grpc._operation import publication
 from lro_grpc._operation.events import (
     Claim,
     Event,
@@ -23,8 +26,10 @@ from lro_grpc._operation.events import (
 )
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.states import FAILED, PAUSED, RUNNING
+from lro_grpc._runtime.clock import SystemClock
 from lro_grpc._stores.forwarding import ForwardingStore
-from lro_grpc.stores import Change, Claimed
+from lro_grpc.engines import InProcess, Workbench
+from lro_grpc.stores import Change, Claimed, MemoryStore
 
 MICROS = 1_000_000
 
@@ -116,12 +121,15 @@ async def test_an_outcome_that_comes_too_late_is_not_replaced_by_another(shared_
 
 
 async def test_of_outcomes_in_an_outage_the_lost_one_is_dropped_for_good(shared_world, caplog):
-    """The other one is stored when the store is back, and the lost operation is run again."""
-    go_on, is_out = Signal(), True
+    """The other one is stored when the store is back, and the lost operation is run again.
+
+    Neither keeps its slot.
+    """
+    go_on, more_go_on, is_out = Signal(), Signal(), True
     stored: list[tuple[str, int]] = []
 
     async def run(request, op):
-        await go_on
+        await (more_go_on if request.value == "more" else go_on)
         return Text(value=request.value)
 
     async def fail(events: Sequence[Event]) -> None:
@@ -130,7 +138,7 @@ async def test_of_outcomes_in_an_outage_the_lost_one_is_dropped_for_good(shared_
             raise UnavailableError("away")
         stored.extend((text_of(one), one.report.attempt) for one in outcomes)
 
-    await shared_world.start(run)
+    await shared_world.start(handler(run, concurrency=2))
     shared_world.link.before = fail
     early = await shared_world.create("early")
     await shared_world.until_in(early, RUNNING)
@@ -145,6 +153,9 @@ async def test_of_outcomes_in_an_outage_the_lost_one_is_dropped_for_good(shared_
     assert response_of(await shared_world.done(early)) == "early"
     assert sorted(stored) == [("early", 2), ("late", 1)]
     assert [one for one in caplog.records if one.levelno >= logging.ERROR] == []
+    for name in [await shared_world.create("more") for _ in range(2)]:
+        await shared_world.until_in(name, RUNNING)
+    more_go_on.set()
 
 
 async def test_a_stop_waits_for_no_outcome_that_is_stored_already(world):
@@ -339,6 +350,41 @@ async def test_a_heartbeat_that_is_under_way_ends_with_the_engine(shared_world):
     worker.go_on.set()
     await shared_world.stop()
     await ended
+
+
+async def test_a_heartbeat_that_is_never_answered_keeps_no_engine_from_its_end(caplog, monkeypatch):
+    """As when a driver of a database blocks the thread of the leases."""
+    monkeypatch.setattr("lro_grpc._engine.leases._LAST_SECONDS", 0.01)
+    sent, answer = Signal(), threading.Event()
+
+    class Silent(Replica):
+        async def renew(self, leased, lease):
+            sent.set()
+            answer.wait(60)
+            raise UnavailableError("away")
+
+    worker, clock = Unwinding(), SystemClock()
+    store, one = Silent(MemoryStore(clock.now)), handler(worker.run)
+    lease = timedelta(seconds=1.5)
+    engine = InProcess(Workbench(store, {one.method: one}, clock, lease=lease, sweep=lease))
+    await engine.start()
+    await store.create(
+        publication.create(
+            parent="",
+            operation_id="op-1",
+            method=one.method,
+            request=b"",
+            metadata_type="lro.v1.OperationMetadata",
+            now=clock.now(),
+        )
+    )
+    await sent
+    worker.go_on.set()
+    await engine.stop(timedelta(seconds=5))
+    assert "the store has not answered the last heartbeat" in caplog.text
+    (closing,) = [one for one in threading.enumerate() if one.name == "lro-leases"]
+    answer.set()
+    await asyncio.to_thread(closing.join)
 
 
 async def test_an_attempt_that_unwinds_keeps_its_lease(shared_world):

@@ -96,6 +96,20 @@ async def test_the_engine_is_called_at_each_sweep(world):
         assert engine.sweeps == number
 
 
+async def test_a_sweep_that_finds_nothing_writes_nothing(world):
+    written = []
+
+    async def note(events):
+        written.append(events)
+
+    engine = await by_name(world, handler(lambda request, op: request))
+    world.link.before = note
+    await world.create()
+    await world.pass_time(3 * SWEEP)
+    assert engine.sweeps >= 2
+    assert written == []
+
+
 async def test_a_claim_that_is_refused_is_answered_with_the_refusal(world):
     entered, go_on = Signal(), Signal()
 

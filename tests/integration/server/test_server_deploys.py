@@ -149,7 +149,9 @@ def test_the_warning_is_bounded_and_plain(url: str, caplog: pytest.LogCaptureFix
     assert "and of 20 more" in warning
 
 
-def test_cancel_ends_what_nobody_serves(stack: str, url: str) -> None:
+def test_cancel_ends_what_nobody_serves(
+    stack: str, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Though it has a checkpoint, which an attempt would have undone; and says so."""
     (name,) = leave(stack, url)
     with serving(stack, configure=OTHER, store=url) as server:
@@ -159,6 +161,7 @@ def test_cancel_ends_what_nobody_serves(stack: str, url: str) -> None:
     assert ended.error.code == code_pb2.CANCELLED
     assert "what was done of it is left" in ended.error.message
     assert metadata_of(ended).state == State.JOB_STATE_CANCELLED
+    assert [one for one in caplog.records if one.levelno >= logging.ERROR] == []
 
 
 def test_a_cancel_of_the_release_before_can_be_repeated(stack: str, url: str) -> None:

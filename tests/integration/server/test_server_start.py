@@ -7,6 +7,7 @@ import inspect
 import queue
 import threading
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -850,6 +851,31 @@ def test_another_request_under_the_same_id_is_refused(serve: Serve, store: str) 
     assert failure.info.domain == "lro-grpc"
     assert failure.info.metadata["request_id"] == FIRST["request_id"]
     assert server.names() == [name]
+
+
+def test_a_request_is_another_one_by_what_only_a_later_release_knows(
+    serve: Serve, store: str
+) -> None:
+    """Under an id it is refused, and ``prepare`` gets all of it, to pass it on."""
+    seen: list[bytes] = []
+
+    def prepare(_: Any, request: Any, context: Any) -> lro_grpc.Prepared:
+        seen.append(request.SerializeToString())
+        return lro_grpc.Prepared()
+
+    run, _ = counting()
+    server = serve(fleet("CreateInstance", run, prepare=prepare), store=store)
+    known = fleet_service_pb2.CreateInstanceRequest(parent=PARENT, **FIRST)
+    later = [
+        fleet_service_pb2.CreateInstanceRequest.FromString(known.SerializeToString() + field)
+        for field in (b"\xc2\x3e\x01a", b"\xc2\x3e\x01b")
+    ]
+    method = f"/{FLEET}/CreateInstance"
+    name = server.start(method, later[0]).name
+    assert server.start(method, later[0]).name == name
+    failures = [refused(partial(server.start, method, other)) for other in (later[1], known)]
+    assert [one.info.reason for one in failures] == ["REQUEST_ID_REUSED"] * 2
+    assert seen[0] == later[0].SerializeToString()
 
 
 def test_concurrent_requests_under_one_id_start_one_operation(serve: Serve, store: str) -> None:
