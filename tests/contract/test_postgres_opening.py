@@ -8,6 +8,7 @@ import secrets
 import socket
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -172,6 +173,24 @@ def test_a_role_without_rights_is_refused(postgres: str, role: str) -> None:
     error = refusal(as_role(postgres, role))
     assert "permission denied for schema" in error.message
     assert "grant its role" in error.message
+
+
+def test_a_role_with_too_few_connections_is_refused_and_keeps_none(
+    postgres: str, role: str
+) -> None:
+    asyncio.run(open_and_close(postgres))
+    name = postgres.rpartition("schema=")[2]
+    execute(
+        postgres,
+        f"GRANT USAGE ON SCHEMA {name} TO {role}",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA {name} TO {role}",
+        f"ALTER ROLE {role} CONNECTION LIMIT 3",
+    )
+    assert "too many connections for role" in refusal(as_role(postgres, role)).message
+    assert "lro-loop" not in {thread.name for thread in threading.enumerate()}
+    kept = f"SELECT 1 FROM pg_stat_activity WHERE usename = '{role}'"
+    while execute(postgres, kept):  # the server may take a moment to notice
+        pass
 
 
 def test_commits_that_may_be_lost_are_refused(postgres: str, role: str) -> None:

@@ -55,6 +55,14 @@ class Renewals:
         self._closing = False
         self._thread = LoopThread()
 
+    async def open(self) -> None:
+        """Connects, so that the first renewal need not wait for it.
+
+        Raises:
+            UnavailableError: If that fails.
+        """
+        await asyncio.wrap_future(self._thread.submit(self._session.connect()))
+
     async def renew(self, leased: Sequence[Leased], lease: int) -> Sequence[Record | LroError]:
         """Renews some leases; see ``SharedStore.renew``."""
         if self._closing:

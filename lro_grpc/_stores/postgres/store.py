@@ -82,29 +82,31 @@ class PostgresStore:
         statements = self._statements = Statements(prepared.schema)
         damage = self._damage = Damage()
         table = self._table = Table(statements, damage)
-        readers = [Session(options) for _ in range(options.readers)]
-        creating, changing, claiming = (Session(options) for _ in range(3))
+        sessions = [Session(options) for _ in range(3 + options.readers)]
+        creating, changing, claiming, *readers = sessions
         pool = self._pool = Pool(readers, options.statement_timeout)
+        recent = RecentRecords()
+        renewing = Session(options)
         self._time = self._time_on(pool)
+        self._renewals = Renewals(table, renewing, recent, self._time_on(renewing))
         try:
             await self._time.measure()
+            await self._renewals.open()
             for session in (creating, changing, claiming):
                 await session.connect()
         except BaseException as error:
-            for session in (*readers, creating, changing, claiming):
+            for session in sessions:
                 session.drop()
+            await self._renewals.close()
             if isinstance(error, LroError):
                 raise unusable(options, error) from error
             raise
         self._timing = asyncio.create_task(self._time.keep(), name="lro-postgres-clock")
-        recent = RecentRecords()
         self._writer = Writer(
             table, creating, changing, claiming, recent, self._time, self._listeners
         )
         self._reader = Reader(table, pool, damage)
         self._pages = Pages(statements.table, pool, damage)
-        renewing = Session(options)
-        self._renewals = Renewals(table, renewing, recent, self._time_on(renewing))
         direct = options.of_notices()
         self._notices = Notices(
             prepared.schema,
