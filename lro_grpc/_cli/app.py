@@ -74,7 +74,10 @@ _db = typer.Typer(no_args_is_help=True)
 _db.command("check", help="Look for damage; exit with 1 if there is any.")(database.check)
 _db.command("backup", help="Copy the store as it is now, into a new file.")(database.backup)
 _db.command("vacuum", help="Give the space of removed operations back.")(database.vacuum)
-app.add_typer(_db, name="db", help="Look after a store's file, while it is served or not.")
+_db.command("copy", help="Copy all of a store into another one; no server may have either open.")(
+    database.copy
+)
+app.add_typer(_db, name="db", help="Look after a store.")
 
 
 app.command("protos", help="Write the protos of lro and of google, for clients in any language.")(

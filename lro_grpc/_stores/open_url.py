@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from types import ModuleType
 
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._stores.memory import MemoryStore
@@ -27,24 +28,38 @@ def open_url(url: str, now: Now) -> Store:
     """
     if url == "memory:":
         return MemoryStore(now)
-    scheme, separator, path = url.partition(":///")
-    if scheme == "sqlite" and separator and path and path != ":memory:":
+    path = sqlite_path(url)
+    if path:
         return SqliteStore(path, now)
-    if url.startswith(_POSTGRES):
-        return _postgres(url)
-    shown = without_password(url)
-    raise ConfigurationError(
-        f"{shown!r} is not a store; give memory:, sqlite:///file.db (relative),"
-        " sqlite:////folder/file.db (absolute) or postgresql://user@host/database",
-        reason="UNKNOWN_STORE",
-        metadata={"url": shown},
-    )
+    if is_postgres(url):
+        store: Store = postgres_module("store", url).PostgresStore(url)
+        return store
+    raise unknown_store(url)
 
 
-def _postgres(url: str) -> Store:
-    """Returns a store in Postgres; its driver is an extra, and is imported here."""
+def sqlite_path(url: str) -> str:
+    """Returns the path of the file that a URL names; empty if it names none."""
+    scheme, separator, path = url.partition(":///")
+    return path if scheme == "sqlite" and separator and path != ":memory:" else ""
+
+
+def is_postgres(url: str) -> bool:
+    """Returns whether a URL names a Postgres database."""
+    return url.startswith(_POSTGRES)
+
+
+def postgres_module(name: str, url: str) -> ModuleType:
+    """Returns a module of the store in Postgres; its driver is an extra, and is imported here.
+
+    Args:
+        name: The module.
+        url: The URL of the store that needs it.
+
+    Raises:
+        ConfigurationError: If the driver is not installed.
+    """
     try:
-        module = importlib.import_module("lro_grpc._stores.postgres.store")
+        return importlib.import_module(f"lro_grpc._stores.postgres.{name}")
     except ModuleNotFoundError as cause:
         if cause.name != "asyncpg":
             raise
@@ -53,8 +68,17 @@ def _postgres(url: str) -> Store:
             reason="UNKNOWN_STORE",
             metadata={"url": without_password(url)},
         ) from cause
-    store: Store = module.PostgresStore(url)
-    return store
+
+
+def unknown_store(url: str) -> ConfigurationError:
+    """Returns the error for a URL that names no store."""
+    shown = without_password(url)
+    return ConfigurationError(
+        f"{shown!r} is not a store; give memory:, sqlite:///file.db (relative),"
+        " sqlite:////folder/file.db (absolute) or postgresql://user@host/database",
+        reason="UNKNOWN_STORE",
+        metadata={"url": shown},
+    )
 
 
 def without_password(url: str) -> str:

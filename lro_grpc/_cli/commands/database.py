@@ -1,16 +1,23 @@
-"""``lro db``: check, backup and vacuum of a store's file, beside its server or without one."""
+"""``lro db``: check, backup and vacuum of a store's file, and copies from one store to another."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import sqlite3
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from lro_grpc._cli.command import reporting
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.output import print_message
+from lro_grpc._errors import LroError
+from lro_grpc._stores.copy_store import Step
+from lro_grpc._stores.copy_store import copy as copy_store
 from lro_grpc._stores.sqlite import upkeep
 from lro_grpc._wire.plain_text import one_line
 
@@ -30,6 +37,11 @@ Store = Annotated[
     Path,
     typer.Argument(metavar="STORE", parser=_file, help="The file of the store, or sqlite:///FILE."),
 ]
+
+
+def _url(text: str) -> str:
+    """Reads FROM or TO."""
+    return text if "://" in text or text == "memory:" else f"sqlite:///{text}"
 
 
 @reporting(sqlite3.Error, OSError)
@@ -65,3 +77,42 @@ def vacuum(store: Store = DEFAULT) -> Exit:
     before, after = upkeep.vacuum(store)
     print(f"{store}: {before:,} bytes before, {after:,} bytes now")
     return Exit.SUCCEEDED
+
+
+@reporting(LroError, sqlite3.Error, OSError)
+def copy(
+    source: Annotated[
+        str, typer.Argument(metavar="FROM", parser=_url, help="A file, or the URL of a store.")
+    ],
+    destination: Annotated[
+        str,
+        typer.Argument(
+            metavar="TO", parser=_url, help="A new file, or the URL of a store with no operations."
+        ),
+    ],
+) -> Exit:
+    """Copies all of a store into another one; exits with 1 if damaged operations are left out."""
+    copied = asyncio.run(_copy(source, destination))
+    left_out = f", {copied.left_out:,} damaged ones left out" if copied.left_out else ""
+    print(f"{copied.destination}: {copied.operations:,} operations of {copied.source}{left_out}")
+    return Exit.FAILED if copied.left_out else Exit.SUCCEEDED
+
+
+async def _copy(source: str, destination: str) -> Step:
+    """Copies a store, shows the progress on a terminal, and returns the last step."""
+    console = Console(stderr=True)
+    progress = Progress(
+        *("reading", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with progress:
+        task = progress.add_task("")
+        async with contextlib.aclosing(copy_store(source, destination)) as steps:
+            async for step in steps:
+                read = step.operations + step.left_out
+                progress.update(task, completed=read, total=step.rows)
+                for damage in step.damages:
+                    print_message(f"left out: {damage}")
+    return step

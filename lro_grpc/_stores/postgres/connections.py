@@ -27,6 +27,15 @@ from lro_grpc._stores.postgres.options import Options
 Row = Sequence[Any]
 """A row of an answer."""
 
+_OF_CALLS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncio.TimeoutError,
+    OSError,
+)
+"""The errors that calls of the driver raise."""
+
 _CLOSE_SECONDS = 2.0
 
 _IDLE_IN_TRANSACTION = "30s"
@@ -230,6 +239,18 @@ def unusable(options: Options, error: Exception) -> ConfigurationError:
     )
 
 
+def failed(options: Options, error: Exception) -> Exception:
+    """Returns the error for an operator, who may learn which database has failed, and of what.
+
+    Another error than that of a call to a database is returned as it is.
+    """
+    if isinstance(error.__cause__, _OF_CALLS):
+        return UnavailableError(
+            f"{options.place} has failed: {_reason(error)}", reason="STORE_UNAVAILABLE"
+        )
+    return error
+
+
 def _reason(error: Exception) -> str:
     cause = error.__cause__
     if isinstance(error, (UnavailableError, RefusedError)) and isinstance(cause, Exception):
@@ -241,6 +262,8 @@ def _reason(error: Exception) -> str:
         return f"{said}; create it, or give the name of another one"
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
         return f"{said}; grant its role CREATE and USAGE on the schema, or have its owner open it"
+    if isinstance(error, asyncpg.LockNotAvailableError):
+        return f"{said}; another transaction has its tables: try again when that has ended"
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
         return "it is a standby, which takes no writes; give the address of the primary"
     if isinstance(error, (OSError, asyncio.TimeoutError)):

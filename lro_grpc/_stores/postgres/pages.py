@@ -26,7 +26,7 @@ from lro_grpc._operation import integrity, names
 from lro_grpc._stores.damage import Damage
 from lro_grpc._stores.postgres.connections import Row, closed
 from lro_grpc._stores.postgres.filter import condition
-from lro_grpc._stores.postgres.rows import COLUMNS, record_from
+from lro_grpc._stores.postgres.rows import COLUMNS, SIZE, record_from
 from lro_grpc._stores.postgres.table import Fetching
 from lro_grpc._stores.postgres.texts import text_of
 from lro_grpc._stores.sql_filter import Condition
@@ -46,12 +46,6 @@ _MOST_ROWS = 500
 
 _LAST_NAME = "\U0010ffff"
 """A text behind all names."""
-
-_SIZE = (
-    "(octet_length(operation) + octet_length(request) + octet_length(checkpoint)"
-    " + octet_length(batch) + octet_length(handler_metadata) + octet_length(status_detail))"
-)
-"""The bytes of a row, which the server knows without reading what is large."""
 
 _WILDCARD = re.compile("(?<![^/])-(?![^/])")
 """A segment of a parent that stands for any segment."""
@@ -172,7 +166,7 @@ class Pages:
     ) -> Sequence[Row]:
         """Returns the next rows that match, if SQL can tell: the sequence number, and columns."""
         listed = ", ".join(columns)
-        size = _SIZE if len(columns) == len(COLUMNS) else "octet_length(operation)"
+        size = SIZE if len(columns) == len(COLUMNS) else "octet_length(operation)"
         number = len(scope.parameters) + 1
         # The innermost query alone finds rows, in the order of an index. Its limit is a parameter:
         # for a number that it knows, the planner would find and sort them all.

@@ -110,3 +110,10 @@ def size_of(record: Record) -> int:
         + len(record.handler_metadata)
         + len(record.status_detail)
     )
+
+
+SIZE = (
+    "(octet_length(operation) + octet_length(request) + octet_length(checkpoint)"
+    " + octet_length(batch) + octet_length(handler_metadata) + octet_length(status_detail))"
+)
+"""The expression for ``size_of`` a row, which the server knows without reading what is large."""

@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from lro_grpc._errors import UnavailableError
+from lro_grpc._errors import ConfigurationError, UnavailableError
 from lro_grpc._stores.sqlite.damage import is_malformed, text_of
 
 _BUSY_SECONDS = 0.1
@@ -61,6 +61,26 @@ def fetch(
 def closed() -> UnavailableError:
     """Returns the error for a call on a store that is closed."""
     return UnavailableError("the store is closed", reason="STORE_UNAVAILABLE")
+
+
+def in_use(path: Path) -> ConfigurationError:
+    """Returns the error for a file that another process has open as a store."""
+    return ConfigurationError(
+        f"{path} is in use by another process; a SQLite store serves one server:"
+        " stop the other one, or give this one another file",
+        reason="STORE_IN_USE",
+        metadata={"path": str(path)},
+    )
+
+
+def unusable(path: Path, cause: Exception) -> ConfigurationError:
+    """Returns the error for a file that cannot be opened as a store."""
+    return ConfigurationError(
+        f"{path} cannot be opened as a SQLite store: {cause};"
+        " give a file in an existing, writable folder, made by this package or not yet there",
+        reason="STORE_UNUSABLE",
+        metadata={"path": str(path)},
+    )
 
 
 def is_busy(error: sqlite3.Error) -> bool:

@@ -91,6 +91,16 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
     return int(version)
 
 
+def check_ours(connection: sqlite3.Connection, path: Path) -> None:
+    """Checks that a file has the tables of a store.
+
+    Raises:
+        ConfigurationError: If it has none, those of another version, or another program's.
+    """
+    if not version_of(connection, path):
+        raise ConfigurationError(f"{path} is empty; give the file of a SQLite store")
+
+
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Makes the tables of a new file, and brings those of an old one to the present version.
 
@@ -99,13 +109,23 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
     """
     version = version_of(connection, path)
     connection.execute("PRAGMA journal_mode = WAL")  # readers go on while another one commits
-    upgrades = [_UPGRADES[one] for one in range(version, _VERSION)] if version else [_SCHEMA]
-    if upgrades:
+    if version < _VERSION:
         with connection:  # commits at its end; an error rolls back
             connection.execute("BEGIN IMMEDIATE")
-            for statement in itertools.chain(*upgrades):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
+            upgrade(connection, version)
+
+
+def upgrade(connection: sqlite3.Connection, version: int) -> None:
+    """Brings tables to the present version, in the transaction that the caller has begun.
+
+    Args:
+        connection: The connection.
+        version: Their version; 0 if there are none.
+    """
+    steps = [_UPGRADES[one] for one in range(version, _VERSION)] if version else [_SCHEMA]
+    for statement in itertools.chain(*steps):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {_VERSION}")
 
 
 def signing_secret_of(connection: sqlite3.Connection) -> bytes:

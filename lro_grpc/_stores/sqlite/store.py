@@ -16,13 +16,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lro_grpc._errors import ConfigurationError, LroError, OperationDamagedError
+from lro_grpc._errors import LroError, OperationDamagedError
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.states import CANCELLING
 from lro_grpc._stores.sqlite.commit import BY_EXCLUSIVE_TARGET, READY_NAMES
-from lro_grpc._stores.sqlite.connection import abandon, connect, fetch, unavailable
+from lro_grpc._stores.sqlite.connection import (
+    abandon,
+    connect,
+    fetch,
+    in_use,
+    unavailable,
+    unusable,
+)
 from lro_grpc._stores.sqlite.damage import Damage
 from lro_grpc._stores.sqlite.database_files import DatabaseFiles
 from lro_grpc._stores.sqlite.pages import Pages
@@ -127,14 +134,9 @@ class SqliteStore:
         try:
             self._files.acquire()
         except BlockingIOError as cause:
-            raise ConfigurationError(
-                f"{self.path} is in use by another process; a SQLite store serves one server:"
-                " stop the other one, or give this one another file",
-                reason="STORE_IN_USE",
-                metadata={"path": str(self.path)},
-            ) from cause
+            raise in_use(self.path) from cause
         except OSError as cause:
-            raise self._unusable(cause) from cause
+            raise unusable(self.path, cause) from cause
         _open.add(self)
         try:
             self._write_connection = self._connect()
@@ -145,7 +147,7 @@ class SqliteStore:
             self._files.opened()
         except (sqlite3.Error, OSError) as cause:
             self._close_files()
-            raise self._unusable(cause) from cause
+            raise unusable(self.path, cause) from cause
         except BaseException:
             self._close_files()
             raise
@@ -352,14 +354,6 @@ class SqliteStore:
         if record is not None and record.deleted:
             raise not_found(name)
         return record
-
-    def _unusable(self, cause: Exception) -> ConfigurationError:
-        return ConfigurationError(
-            f"{self.path} cannot be opened as a SQLite store: {cause};"
-            " give a file in an existing, writable folder, made by this package or not yet there",
-            reason="STORE_UNUSABLE",
-            metadata={"path": str(self.path)},
-        )
 
     def _fetch(self, query: str, *parameters: str | int | bytes) -> list[tuple[Any, ...]]:
         return fetch(self._read_connection, query, *parameters)

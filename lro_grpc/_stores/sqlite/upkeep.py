@@ -8,10 +8,8 @@ nobody up; a vacuum is one commit, for which the server's own wait.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import sqlite3
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +18,8 @@ from lro_grpc._errors import ConfigurationError
 from lro_grpc._operation import integrity
 from lro_grpc._stores.sqlite.damage import text_of
 from lro_grpc._stores.sqlite.database_files import check_alone
-from lro_grpc._stores.sqlite.schema import COLUMNS, record_of, version_of
+from lro_grpc._stores.sqlite.new_file import new_file
+from lro_grpc._stores.sqlite.schema import COLUMNS, check_ours, record_of
 
 _BUSY_SECONDS = 60
 """The time to wait for a gap between the commits of a busy server."""
@@ -47,7 +46,7 @@ def check(path: Path) -> Iterator[str]:
     """
     with _opened(path) as connection:
         try:
-            _check_ours(connection, path)
+            check_ours(connection, path)
             connection.execute("BEGIN")  # all of it as it is at one moment
             yield from _damaged_structure(connection)
             for row in connection.execute(f"SELECT {COLUMNS} FROM operations ORDER BY sequence"):
@@ -71,29 +70,11 @@ def back_up(path: Path, destination: Path) -> int:
         sqlite3.Error: If SQLite fails.
         OSError: If the copy cannot be made where it is to be.
     """
-    if destination.exists():
-        raise ConfigurationError(f"{destination} is there already; give a new name")
-    with _opened(path) as source:
-        _check_ours(source, path)
+    with _opened(path) as source, new_file(destination) as copy:
+        check_ours(source, path)
         source.execute("BEGIN")
         source.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # from now on it stays
-        descriptor, name = tempfile.mkstemp(
-            dir=destination.parent, prefix=f".{destination.name}.", suffix=".partial"
-        )
-        try:
-            with contextlib.closing(sqlite3.connect(name)) as copy:
-                # It is discarded unless it gets complete.
-                copy.execute("PRAGMA journal_mode = OFF")
-                copy.execute("PRAGMA synchronous = OFF")
-                source.backup(copy, pages=_PAGES_A_STEP)
-            os.fsync(descriptor)
-            Path(name).rename(destination)
-        except BaseException:
-            Path(name).unlink()
-            raise
-        finally:
-            os.close(descriptor)
-    _sync_folder(destination)
+        source.backup(copy, pages=_PAGES_A_STEP)
     return destination.stat().st_size
 
 
@@ -105,7 +86,7 @@ def vacuum(path: Path) -> Sizes:
         sqlite3.Error: If SQLite fails; then the database is as it was.
     """
     with _opened(path) as connection:
-        _check_ours(connection, path)
+        check_ours(connection, path)
         before = _size(path)
         connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -125,11 +106,6 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     connection.text_factory = text_of
     with contextlib.closing(connection):
         yield connection
-
-
-def _check_ours(connection: sqlite3.Connection, path: Path) -> None:
-    if not version_of(connection, path):
-        raise ConfigurationError(f"{path} is empty; give the file of a SQLite store")
 
 
 def _damaged_structure(connection: sqlite3.Connection) -> Iterator[str]:
@@ -159,14 +135,3 @@ def _integrity(
 def _size(path: Path) -> int:
     log = path.with_name(f"{path.name}-wal")
     return path.stat().st_size + (log.stat().st_size if log.exists() else 0)
-
-
-def _sync_folder(path: Path) -> None:
-    """Makes the name of a file outlast a power failure."""
-    if os.name == "nt":  # it cannot open a folder
-        return
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,273 @@
+"""Reads all that a Postgres database has, and fills an empty one; see ``copy_store``.
+
+Nothing in a database tells whether servers have it open. So two things keep them away:
+
+* **They are listened for.** Each process of a store notifies the others once a second. Whoever is
+  heard has to be stopped first. A process that has no direct connection for notices is not heard.
+* **They are locked out.** A lock holds up whatever one of them would change in the source, and
+  whatever it would ask of the destination, its start included: one that starts meanwhile finds the
+  copy, and the copied secret, as soon as the copy is complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import replace
+
+from lro_grpc._errors import ConfigurationError, UnavailableError
+from lro_grpc._stores.postgres.connections import (
+    DamagedPageError,
+    RefusedError,
+    Row,
+    Session,
+    Transaction,
+    connect,
+    failed,
+    unusable,
+)
+from lro_grpc._stores.postgres.notice import channel_of, decoded
+from lro_grpc._stores.postgres.options import Options, parse
+from lro_grpc._stores.postgres.rows import COLUMNS, SIZE, TYPES, arrays_of, record_from
+from lro_grpc._stores.postgres.schema import Prepared, prepare
+from lro_grpc._stores.postgres.texts import text_from
+from lro_grpc._stores.transfer import (
+    MOST_BYTES,
+    MOST_RECORDS,
+    Export,
+    Import,
+    Numbered,
+    Portion,
+    damage,
+    portion_of,
+)
+
+_LISTENING_SECONDS = 3.0
+"""A process notifies each second, and is heard in this time even if it is busy."""
+
+_STATEMENT_SECONDS = 60.0
+"""The time for a portion to be read or written; nobody waits for it."""
+
+_LOCK_SECONDS = 5
+"""The time for what is under way in a table to end."""
+
+
+@contextlib.asynccontextmanager
+async def exporting(url: str) -> AsyncIterator[Export]:
+    """Gives the content of a database, in which nothing can be changed meanwhile.
+
+    Raises:
+        ConfigurationError: If it is no store, or one of its servers was heard.
+        UnavailableError: If it does not answer.
+    """
+    options, prepared = await _opened(url)
+    statements = _Statements(prepared.schema)
+    reading = Session(options)
+    try:
+        async with _locked(options, statements.lock_changes) as locking:
+            ((rows, last_sequence),) = await locking.fetch(statements.extent)
+            yield _PostgresExport(
+                options.place, prepared.secret, rows, last_sequence, reading, locking, statements
+            )
+    finally:
+        await reading.close()
+
+
+@contextlib.asynccontextmanager
+async def importing(url: str, source: Export) -> AsyncIterator[Import]:
+    """Gives a database to fill, which no server can open meanwhile.
+
+    Raises:
+        ConfigurationError: If it has operations, or one of its servers was heard.
+        UnavailableError: If it does not answer, or has no room.
+    """
+    options, prepared = await _opened(url)
+    if prepared.secret == source.signing_secret:
+        raise ConfigurationError(
+            f"{options.place} is a copy of {source.place} already, or the same store;"
+            " nothing was copied"
+        )
+    statements = _Statements(prepared.schema)
+    async with _locked(options, statements.lock_all) as transaction:
+        if await transaction.fetch(statements.any):
+            raise ConfigurationError(
+                f"{options.place} has operations; give a database without any, or a new schema="
+            )
+        await transaction.fetch(statements.set_secret, source.signing_secret)
+        if source.last_sequence:
+            await transaction.fetch(statements.set_sequence, source.last_sequence)
+        yield _PostgresImport(options.place, transaction, statements)
+        await transaction.fetch(statements.analyze)
+
+
+class _Statements:
+    """The texts of statements.
+
+    Args:
+        schema: The schema of the tables.
+    """
+
+    def __init__(self, schema: str) -> None:
+        prefix = f'"{schema}".'
+        table = f"{prefix}lro_operations"
+        columns = ", ".join(COLUMNS)
+        arrays = ", ".join(f"${number}::{TYPES[name]}[]" for number, name in enumerate(COLUMNS, 3))
+        literal = table.replace("'", "''")
+        sequence = f"pg_get_serial_sequence('{literal}', 'sequence')::regclass"
+
+        self.lock_changes = f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"
+        self.lock_all = (
+            f"LOCK TABLE {prefix}lro_schema, {prefix}lro_secrets, {table} IN ACCESS EXCLUSIVE MODE"
+        )
+        self.extent = (
+            f"SELECT count(*), greatest(coalesce(max(sequence), 0),"
+            f" coalesce(pg_sequence_last_value({sequence}), 0)) FROM {table}"
+        )
+        self.next = (
+            "SELECT sequence, name FROM (SELECT sequence, name,"
+            " sum(size) OVER (ORDER BY sequence ROWS UNBOUNDED PRECEDING) - size AS before"
+            f" FROM (SELECT sequence, name, {SIZE} AS size FROM {table} WHERE sequence > $1"
+            f" ORDER BY sequence LIMIT {MOST_RECORDS}) AS sized)"
+            f" AS portion WHERE before < {MOST_BYTES} ORDER BY sequence"
+        )
+        self.rows = (
+            f"SELECT sequence, {columns} FROM {table} WHERE sequence = ANY($1) ORDER BY sequence"
+        )
+        self.any = f"SELECT FROM {table} LIMIT 1"
+        self.set_secret = f"UPDATE {prefix}lro_secrets SET value = $1 WHERE name = 'page token'"
+        self.set_sequence = f"SELECT setval({sequence}, greatest($1, nextval({sequence})))"
+        self.put = (
+            f"INSERT INTO {table} (sequence, phase, {columns}) OVERRIDING SYSTEM VALUE"
+            f" SELECT * FROM unnest($1::int8[], $2::int2[], {arrays})"
+            " ON CONFLICT DO NOTHING RETURNING sequence"
+        )
+        self.analyze = f"ANALYZE {table}"
+
+
+class _PostgresExport:
+    """The rows of a database: read on one connection, while another one has the lock."""
+
+    def __init__(
+        self,
+        place: str,
+        signing_secret: bytes,
+        rows: int,
+        last_sequence: int,
+        reading: Session,
+        locking: Transaction,
+        statements: _Statements,
+    ) -> None:
+        self.place = place
+        self.signing_secret = signing_secret
+        self.rows = rows
+        self.last_sequence = last_sequence
+        self._reading = reading
+        self._locking = locking
+        self._statements = statements
+
+    async def portions(self) -> AsyncIterator[Portion]:
+        """Yields all rows, in the order of their sequence numbers."""
+        last = 0
+        while ids := await self._reading.fetch(self._statements.next, last):
+            rows, unreadable = await self._read(ids)
+            records = [Numbered(sequence, record_from(row)) for sequence, *row in rows]
+            yield portion_of(records, unreadable)
+            last = ids[-1][0]
+        await self._locking.fetch("SELECT")  # fails if the lock was lost on the way
+
+    async def _read(self, ids: Sequence[Row]) -> tuple[Sequence[Row], Sequence[str]]:
+        """Returns the rows of some sequence numbers, and a sentence on each of the others."""
+        try:
+            return await self._reading.fetch(self._statements.rows, [one for one, _ in ids]), ()
+        except DamagedPageError as error:
+            if len(ids) == 1:
+                name = text_from(ids[0][1])
+                return (), [damage(name, f"its row cannot be read ({error})")]
+        rows: list[Row] = []
+        unreadable: list[str] = []
+        for one in ids:
+            found, damaged = await self._read([one])
+            rows += found
+            unreadable += damaged
+        return rows, unreadable
+
+
+class _PostgresImport:
+    """The rows of a database that is filled."""
+
+    def __init__(self, place: str, transaction: Transaction, statements: _Statements) -> None:
+        self.place = place
+        self._transaction = transaction
+        self._statements = statements
+
+    async def put(self, records: Sequence[Numbered]) -> Collection[int]:
+        """Writes records, and returns the sequence numbers of those that are there now."""
+        if not records:
+            return ()
+        sequences = [one.sequence for one in records]
+        columns = arrays_of([one.record for one in records])
+        rows = await self._transaction.fetch(self._statements.put, sequences, *columns)
+        return {sequence for (sequence,) in rows}
+
+
+async def _opened(url: str) -> tuple[Options, Prepared]:
+    """Returns a database whose tables are up to date, and of which no server is heard."""
+    options = parse(url)
+    prepared = await prepare(options)
+    await _check_silence(options, prepared.schema)
+    patient = max(options.statement_timeout, _STATEMENT_SECONDS)
+    return replace(options, statement_timeout=patient), prepared
+
+
+async def _check_silence(options: Options, schema: str) -> None:
+    """Checks that none of the processes that have a store open is heard."""
+    direct = options.of_notices()
+    if direct is None:
+        return
+    heard = asyncio.Event()
+
+    def on_notice(_connection: object, _pid: int, _channel: str, payload: str) -> None:
+        if decoded(payload) is not None:
+            heard.set()
+
+    try:
+        connection = await connect(direct)
+        try:
+            await asyncio.wait_for(
+                connection.add_listener(channel_of(schema), on_notice), direct.statement_timeout
+            )
+            await asyncio.wait_for(heard.wait(), _LISTENING_SECONDS)
+        except asyncio.TimeoutError:
+            return
+        finally:
+            connection.terminate()
+    except Exception as error:
+        raise unusable(options, error) from error
+    raise ConfigurationError(
+        f"{options.place} is in use: a process that has it open was heard; stop all of them",
+        reason="STORE_IN_USE",
+        metadata={"place": options.place},
+    )
+
+
+@contextlib.asynccontextmanager
+async def _locked(options: Options, lock: str) -> AsyncIterator[Transaction]:
+    """Begins a transaction that has a lock, and commits it at its end; an error rolls it back."""
+    session = Session(options)
+    try:
+        async with session.transaction() as transaction:
+            try:
+                await transaction.fetch("SET LOCAL idle_in_transaction_session_timeout = 0")
+                await transaction.fetch(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
+                await transaction.fetch(lock)
+            except Exception as error:
+                raise unusable(options, error) from error
+            yield transaction
+    except (RefusedError, UnavailableError) as error:
+        shown = failed(options, error)
+        if shown is error:
+            raise
+        raise shown from error
+    finally:
+        await session.close()

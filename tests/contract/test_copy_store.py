@@ -1,0 +1,400 @@
+"""A copy of a store: all that one has is in the other, and goes on there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+from postgres_server import new_schema
+
+from lro.v1 import batch_create_instances_pb2
+from lro_grpc import ConfigurationError, OperationInProgressError
+from lro_grpc._operation.events import (
+    Cancel,
+    Claim,
+    Delete,
+    Fail,
+    LeaseLost,
+    Pause,
+    Report,
+    RetryLater,
+    SaveBatch,
+    Succeed,
+)
+from lro_grpc._stores import transfer
+from lro_grpc._stores.copy_store import copy
+from lro_grpc._stores.postgres import transfer as postgres_transfer
+from lro_grpc.conformance import StoreConformance
+from lro_grpc.stores import Query, open_url
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from lro_grpc._stores.copy_store import Step
+    from lro_grpc.stores import Record, Store
+
+LEASE = 15_000_000
+EVERY = Query("-")
+made = StoreConformance()
+
+
+@pytest.fixture(autouse=True)
+def brief_silence(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers are listened for no longer than it takes, where there are none."""
+    if "server" not in request.node.name and "open" not in request.node.name:
+        monkeypatch.setattr(postgres_transfer, "_LISTENING_SECONDS", 0.05)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'one.db'}"
+
+
+@pytest.fixture
+def other_file(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'other.db'}"
+
+
+@pytest.fixture
+def other_postgres(postgres_server: str) -> Iterator[str]:
+    with new_schema(postgres_server) as url:
+        yield url
+
+
+WAYS = [
+    ("file", "postgres"),
+    ("file", "other_file"),
+    ("postgres", "file"),
+    ("postgres", "other_postgres"),
+]
+
+
+@pytest.fixture(params=WAYS, ids=" to ".join)
+def way(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """The URLs of two stores that nobody has open."""
+    one, other = request.param
+    return request.getfixturevalue(one), request.getfixturevalue(other)
+
+
+@pytest.fixture(params=["file", "postgres"])
+def source(request: pytest.FixtureRequest) -> str:
+    url: str = request.getfixturevalue(request.param)
+    return url
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Store]:
+    store = open_url(url, lambda: made.START)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def copied(source: str, destination: str) -> tuple[Step, list[str]]:
+    """Makes a copy, and returns its last step, and what is said of it."""
+    steps = [step async for step in copy(source, destination)]
+    damages = [damage for step in steps for damage in step.damages]
+    last = steps[-1]
+    assert (last.rows, last.left_out) == (last.operations + last.left_out, len(damages))
+    return last, damages
+
+
+async def execute(url: str, *statements: str) -> list[tuple[Any, ...]]:
+    """Carries statements out behind the back of a store; ``{table}`` is that of operations."""
+    if url.startswith("sqlite"):
+        with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file, file:
+            rows = [file.execute(one.format(table="operations")).fetchall() for one in statements]
+            return rows[-1]
+    parts = urlsplit(url)
+    schema = parts.query.rpartition("schema=")[2]
+    connection = await asyncpg.connect(parts._replace(query="").geturl())
+    try:
+        for one in statements:
+            found = await connection.fetch(one.format(table=f"{schema}.lro_operations"))
+        return [tuple(row) for row in found]
+    finally:
+        await connection.close()
+
+
+Target = batch_create_instances_pb2.BatchCreateInstanceStatus
+BATCH = batch_create_instances_pb2.BatchCreateInstancesMetadata(
+    instance_targets=["things/a"],
+    instance_statuses={"things/a": Target(state=Target.CREATING)},
+).SerializeToString()
+REPORT = Report(1, progress_percent=40, status_detail="a\0b\1")
+LIVES: dict[str, list[Any]] = {
+    "queued": [],
+    "running": [Claim(LEASE), REPORT],
+    "batch": [Claim(LEASE), SaveBatch(REPORT, BATCH, b"")],
+    "cancelling": [Claim(LEASE), Cancel()],
+    "later": [Claim(LEASE), RetryLater(REPORT, b"", 60_000_000)],
+    "paused": [Pause()],
+    "succeeded": [Claim(LEASE), Succeed(REPORT, b"")],
+    "failed": [Claim(LEASE), Fail(REPORT, b"\x08\x05")],
+    "deleted": [Claim(LEASE), Delete()],
+    "exclusive": [Claim(LEASE)],
+    "removed": [Cancel(), Delete()],
+}
+VALUES: dict[str, Any] = {
+    "exclusive": {"target": "things/t", "exclusive": True},
+    "paused": {"pausable": True},
+}
+
+
+def new(life: str) -> Record:
+    values = VALUES.get(life, {})
+    return made.record(life, request_id=f"of {life}", caller="c\0", **values)
+
+
+async def fill(url: str) -> dict[str, Record]:
+    """Gives operations all the lives there are, and returns the records that are left."""
+    records: dict[str, Record] = {}
+    async with opened(url) as store:
+        for life, events in LIVES.items():
+            record = await store.create(new(life))
+            for event in events:
+                record = await store.apply(record.name, event)
+            records[life] = record
+    del records["removed"]
+    return records
+
+
+async def test_all_of_a_store_is_in_its_copy(way: tuple[str, str]) -> None:
+    source, destination = way
+    records = await fill(source)
+    done, damages = await copied(source, destination)
+    assert (done.operations, done.left_out, damages) == (len(records), 0, [])
+    async with opened(destination) as store:
+        for life, record in records.items():
+            if not record.deleted:
+                assert await store.read(record.name) == record
+                assert await store.create(new(life)) == record
+        with pytest.raises(OperationInProgressError, match="was deleted, and still runs"):
+            await store.create(new("deleted"))
+        with pytest.raises(OperationInProgressError, match="exclusive"):
+            await store.create(
+                made.record("rival", target="things/t", exclusive=True, caller="c\0")
+            )
+        held = {one.name for one in await store.leased()}
+        assert held == {one.name for one in records.values() if one.lease_expire_time}
+        assert await store.claimable({made.METHOD: 9}) == [records["queued"].name]
+
+
+async def test_page_tokens_stay_valid(way: tuple[str, str]) -> None:
+    source, destination = way
+    await fill(source)
+    async with opened(source) as store:
+        secret = store.signing_secret
+        first = await store.page(EVERY, position=b"", size=4)
+        rest = await store.page(EVERY, position=first.position, size=100)
+    await copied(source, destination)
+    async with opened(destination) as store:
+        assert store.signing_secret == secret
+        assert await store.page(EVERY, position=first.position, size=100) == rest
+        newest = await store.create(made.record("newest"))
+        (shown,) = (await store.page(EVERY, position=b"", size=1, records=True)).records
+        assert shown == newest
+    last = "SELECT max(sequence) FROM {table}"
+    assert (await execute(destination, last))[0][0] > (await execute(source, last))[0][0] + 1
+
+
+async def test_a_server_takes_over_what_ran(way: tuple[str, str]) -> None:
+    """The attempts of the old server are lost, and the next ones begin."""
+    source, destination = way
+    running = (await fill(source))["running"]
+    await copied(source, destination)
+    async with opened(destination) as store:
+        await store.apply(running.name, LeaseLost(1, proven=True))
+        (taken,) = await store.apply_all([(running.name, Claim(LEASE))])
+        assert (taken.attempt, taken.progress_percent) == (2, 40)
+
+
+async def test_an_empty_store_has_a_copy(way: tuple[str, str]) -> None:
+    source, destination = way
+    async with opened(source) as store:
+        secret = store.signing_secret
+    done, _ = await copied(source, destination)
+    assert done.operations == 0
+    async with opened(destination) as store:
+        assert store.signing_secret == secret
+
+
+async def test_many_operations_come_in_their_order(way: tuple[str, str]) -> None:
+    source, destination = way
+    async with opened(source) as store:
+        for number in range(250):
+            await store.create(made.record(f"op-{number}", request=bytes(100 * number)))
+        all_of_it = await store.page(EVERY, position=b"", size=1000, records=True)
+    done, _ = await copied(source, destination)
+    assert done.operations == 250
+    async with opened(destination) as store:
+        assert await store.page(EVERY, position=b"", size=1000, records=True) == all_of_it
+
+
+async def test_large_operations_come_a_few_at_a_time(way: tuple[str, str]) -> None:
+    source, destination = way
+    async with opened(source) as store:
+        for number in range(9):
+            await store.create(made.record(f"op-{number}", request=bytes(3_000_000)))
+    _, *steps = [step.operations async for step in copy(source, destination)]
+    most = transfer.MOST_BYTES // 3_000_000 + 1
+    assert steps == [*range(most, 9, most), 9]
+
+
+DAMAGE = "UPDATE {table} SET state = 99 WHERE name LIKE '%/running'"
+
+
+async def test_damaged_operations_are_named_and_left_out(way: tuple[str, str]) -> None:
+    source, destination = way
+    records = await fill(source)
+    await execute(source, DAMAGE)
+    done, damages = await copied(source, destination)
+    assert (done.operations, done.left_out) == (len(records) - 1, 1)
+    assert damages == [f"operation {records['running'].name!r}: its state is 99"]
+
+
+async def test_two_with_one_request_are_not_both_copied(file: str, postgres: str) -> None:
+    """As they are in a file whose index is damaged."""
+    records = await fill(file)
+    await execute(
+        file,
+        "DROP INDEX operations_requests",
+        "UPDATE {table} SET request_id = 'of queued' WHERE name LIKE '%/paused'",
+    )
+    done, damages = await copied(file, postgres)
+    assert done.operations == len(records) - 1
+    assert damages == [f"operation {records['paused'].name!r}: another has what is its own alone"]
+
+
+def break_chain(path: Path, filling: bytes) -> None:
+    """Damages a page in the middle of a long value: its first bytes have the next one's number."""
+    content = path.read_bytes()
+    page = content.index(filling * 4092) // 4096
+    with path.open("r+b") as file:
+        file.seek(page * 4096)
+        file.write(b"\xff\xff\xff\xff")
+
+
+async def test_a_row_that_sqlite_cannot_read_is_left_out(file: str, postgres: str) -> None:
+    async with opened(file) as store:
+        for number in range(3):
+            await store.create(made.record(f"op-{number}", request=bytes([65 + number]) * 100_000))
+    break_chain(Path(file.removeprefix("sqlite:///")), b"B")
+    done, (damage,) = await copied(file, postgres)
+    assert (done.operations, done.left_out) == (2, 1)
+    assert "op-1" in damage
+    assert "cannot be read" in damage
+
+
+def is_refused(copying: Any) -> str:
+    with pytest.raises(ConfigurationError) as raised:
+        asyncio.run(copying)
+    assert "\n" not in raised.value.message
+    return raised.value.message
+
+
+def test_a_store_that_is_open_is_not_copied(source: str, other_file: str) -> None:
+    async def copy_beside_a_server() -> None:
+        async with opened(source):
+            await copied(source, other_file)
+
+    assert "in use" in is_refused(copy_beside_a_server())
+
+
+def test_nothing_is_copied_into_a_database_that_a_server_has_open(file: str, postgres: str) -> None:
+    async def copy_into_a_server() -> None:
+        async with opened(file):
+            pass
+        async with opened(postgres):
+            await copied(file, postgres)
+
+    assert "in use" in is_refused(copy_into_a_server())
+
+
+def test_nothing_is_copied_into_a_store_that_is_used(way: tuple[str, str]) -> None:
+    async def use() -> None:
+        for url in way:
+            async with opened(url) as store:
+                await store.create(made.record(f"op-{url[:5]}"))
+
+    asyncio.run(use())
+    message = is_refused(copied(*way))
+    assert "has operations" in message or "is there already" in message
+
+
+def test_a_copy_is_made_once(source: str, other_postgres: str) -> None:
+    async def copy_twice() -> None:
+        await fill(source)
+        await copied(source, other_postgres)
+        await copied(source, other_postgres)
+
+    assert "is a copy of" in is_refused(copy_twice())
+
+
+def test_a_store_is_no_copy_of_itself(postgres: str) -> None:
+    asyncio.run(fill(postgres))
+    assert "the same store" in is_refused(copied(postgres, postgres))
+
+
+def test_a_file_is_not_made_beside_the_log_of_another(file: str, tmp_path: Path) -> None:
+    asyncio.run(fill(file))
+    (tmp_path / "new.db-wal").touch()
+    assert "new.db-wal is there already" in is_refused(
+        copied(file, f"sqlite:///{tmp_path / 'new.db'}")
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("memory:", "ends with its process"),
+        ("mysql://h/d", "is not a store"),
+        ("sqlite:///missing.db", "there is no file"),
+        ("postgresql://nobody@127.0.0.1:1/d", "no Postgres server answers"),
+    ],
+)
+def test_what_is_no_store_is_not_copied(url: str, said: str, other_file: str) -> None:
+    assert said in is_refused(copied(url, other_file))
+
+
+async def test_a_server_that_starts_meanwhile_finds_the_whole_copy(
+    file: str, postgres: str
+) -> None:
+    async with opened(postgres):
+        pass  # the tables are there
+    records = await fill(file)
+    starting: list[asyncio.Task[bytes]] = []
+
+    async def start() -> bytes:
+        async with opened(postgres) as store:
+            for record in records.values():
+                if not record.deleted:
+                    assert await store.read(record.name) == record
+            return store.signing_secret
+
+    async for _ in copy(file, postgres):
+        starting.append(asyncio.create_task(start()))
+    async with opened(file) as store:
+        assert set(await asyncio.gather(*starting)) == {store.signing_secret}
+
+
+async def test_a_copy_that_is_given_up_leaves_nothing(way: tuple[str, str]) -> None:
+    source, destination = way
+    records = await fill(source)
+
+    async with contextlib.aclosing(copy(source, destination)) as steps:
+        async for step in steps:
+            if step.operations:
+                break
+    if destination.startswith("postgres"):
+        assert await execute(destination, "SELECT name FROM {table}") == []
+    done, _ = await copied(source, destination)
+    assert done.operations == len(records)
