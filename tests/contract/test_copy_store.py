@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-from postgres_server import new_schema
+from postgres_server import new_schema, with_options
+from transaction_pooler import TransactionPooler
 
 from lro.v1 import batch_create_instances_pb2
 from lro_grpc import ConfigurationError, OperationInProgressError
@@ -363,6 +364,24 @@ def test_a_file_is_not_made_beside_the_log_of_another(file: str, tmp_path: Path)
 )
 def test_what_is_no_store_is_not_copied(url: str, said: str, other_file: str) -> None:
     assert said in is_refused(copied(url, other_file))
+
+
+def test_a_database_without_a_store_is_left_as_it_is(postgres: str, other_file: str) -> None:
+    assert "has no tables of a store" in is_refused(copied(postgres, other_file))
+    schema = postgres.rpartition("schema=")[2]
+    tables = f"SELECT FROM information_schema.tables WHERE table_schema = '{schema}'"
+    assert asyncio.run(execute(postgres, tables)) == []
+
+
+async def test_a_copy_is_made_through_a_pooler(file: str, postgres: str) -> None:
+    records = await fill(file)
+    parts = urlsplit(postgres)
+    with contextlib.closing(TransactionPooler(parts.port or 5432)) as pooler:
+        behind = parts._replace(netloc=f"postgres@127.0.0.1:{pooler.port}").geturl()
+        done, _ = await copied(file, with_options(behind, pgbouncer="1"))
+    assert done.operations == len(records)
+    again, _ = await copied(postgres, f"{file}.again")
+    assert again.operations == len(records)
 
 
 async def test_a_server_that_starts_meanwhile_finds_the_whole_copy(

@@ -110,6 +110,7 @@ async def _copy(source: str, destination: str) -> Step:
     with progress:
         task = progress.add_task("")
         async with contextlib.aclosing(copy_store(source, destination)) as steps:
+            step = await anext(steps)
             async for step in steps:
                 read = step.operations + step.left_out
                 progress.update(task, completed=read, total=step.rows)

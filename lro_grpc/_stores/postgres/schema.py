@@ -117,6 +117,23 @@ async def prepare(options: Options) -> Prepared:
         await session.close()
 
 
+async def is_prepared(options: Options) -> bool:
+    """Returns whether a database has the tables of a store, of whatever version.
+
+    Raises:
+        ConfigurationError: If it cannot be used, or has tables of another program.
+    """
+    session = Session(options)
+    try:
+        return await _version(session, options) > 0
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        raise unusable(options, error) from error
+    finally:
+        await session.close()
+
+
 async def _check_server(session: Session, options: Options) -> None:
     ((version, encoding, in_recovery, commit),) = await session.fetch(
         "SELECT current_setting('server_version_num')::int / 10000,"

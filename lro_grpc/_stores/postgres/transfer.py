@@ -30,7 +30,7 @@ from lro_grpc._stores.postgres.connections import (
 from lro_grpc._stores.postgres.notice import channel_of, decoded
 from lro_grpc._stores.postgres.options import Options, parse
 from lro_grpc._stores.postgres.rows import COLUMNS, SIZE, TYPES, arrays_of, record_from
-from lro_grpc._stores.postgres.schema import Prepared, prepare
+from lro_grpc._stores.postgres.schema import Prepared, is_prepared, prepare
 from lro_grpc._stores.postgres.texts import text_from
 from lro_grpc._stores.transfer import (
     MOST_BYTES,
@@ -61,7 +61,12 @@ async def exporting(url: str) -> AsyncIterator[Export]:
         ConfigurationError: If it is no store, or one of its servers was heard.
         UnavailableError: If it does not answer.
     """
-    options, prepared = await _opened(url)
+    given = parse(url)
+    if not await is_prepared(given):
+        raise ConfigurationError(
+            f"{given.place} has no tables of a store; give the database and the schema= of one"
+        )
+    options, prepared = await _opened(given)
     statements = _Statements(prepared.schema)
     reading = Session(options)
     try:
@@ -82,7 +87,7 @@ async def importing(url: str, source: Export) -> AsyncIterator[Import]:
         ConfigurationError: If it has operations, or one of its servers was heard.
         UnavailableError: If it does not answer, or has no room.
     """
-    options, prepared = await _opened(url)
+    options, prepared = await _opened(parse(url))
     if prepared.secret == source.signing_secret:
         raise ConfigurationError(
             f"{options.place} is a copy of {source.place} already, or the same store;"
@@ -211,9 +216,8 @@ class _PostgresImport:
         return {sequence for (sequence,) in rows}
 
 
-async def _opened(url: str) -> tuple[Options, Prepared]:
+async def _opened(options: Options) -> tuple[Options, Prepared]:
     """Returns a database whose tables are up to date, and of which no server is heard."""
-    options = parse(url)
     prepared = await prepare(options)
     await _check_silence(options, prepared.schema)
     patient = max(options.statement_timeout, _STATEMENT_SECONDS)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sqlite3
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import grpc
 import pytest
-from lro_process import Lro
+from lro_process import COMMAND, Lro
 from postgres_server import with_options
 from test_serve import PARENT, create, serving
 
@@ -128,6 +129,22 @@ def test_ctrl_c_leaves_nothing(lro: Lro, tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
     assert process.returncode == 130
+    assert [file.name for file in tmp_path.iterdir()] == ["operations.db"]
+
+
+def test_a_disk_that_is_full_makes_it_fail(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk."""
+    fill(tmp_path / "operations.db", 300)
+    limited = ["sh", "-c", 'ulimit -f 64; exec "$@"', "sh", *COMMAND]
+    failed = subprocess.run(
+        [*limited, "db", "copy", "operations.db", "copy.db"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert "the store cannot answer" in failed.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["operations.db"]
 
 
