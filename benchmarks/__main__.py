@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks import (
+    database,
     futures,
     get_operation,
     http_get,
@@ -16,7 +17,10 @@ from benchmarks import (
     million,
     notice,
     progress,
+    shared_claims,
+    shared_notice,
     start_to_done,
+    start_to_done_shared,
     waiters,
 )
 from benchmarks.figure import Figure
@@ -37,6 +41,10 @@ def main() -> None:
     figures += incumbent.measure()
     figures += futures.measure()
     figures += million.measure()
+    with database.running() as postgres:
+        figures += start_to_done_shared.measure(postgres)
+        figures += shared_claims.measure(postgres)
+        figures += shared_notice.measure(postgres)
     table = "\n".join(_rows(figures))
     print(table)
     RESULTS.mkdir(exist_ok=True)
