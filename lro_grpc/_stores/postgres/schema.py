@@ -21,7 +21,6 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from lro_grpc._errors import ConfigurationError
-from lro_grpc._operation.record import FIELDS
 from lro_grpc._stores.postgres.connections import Session, Transaction, unusable
 from lro_grpc._stores.postgres.options import Options
 from lro_grpc._stores.postgres.rows import DELAYED, DONE, LEASED, READY
@@ -39,13 +38,25 @@ _MIGRATION_SECONDS = 600.0
 _LOCK_TIMEOUT = "5s"
 """The time that a migration waits for a table, and holds all writers up with that."""
 
-_DEFINITIONS = {
-    str: "text COLLATE \"C\" NOT NULL DEFAULT ''",
-    bytes: "bytea NOT NULL DEFAULT ''",
-    int: "int8 NOT NULL DEFAULT 0",
-    bool: "bool NOT NULL DEFAULT false",
-}
-_COLUMNS = ", ".join(f"{name} {_DEFINITIONS[field.type]}" for name, field in FIELDS.items())
+_TEXT = "text COLLATE \"C\" NOT NULL DEFAULT ''"
+_BYTES = "bytea NOT NULL DEFAULT ''"
+_NUMBER = "int8 NOT NULL DEFAULT 0"
+_FLAG = "bool NOT NULL DEFAULT false"
+_COLUMNS = (
+    f"name {_TEXT}, parent {_TEXT}, method {_TEXT}, request {_BYTES}, request_id {_TEXT},"
+    f" fingerprint {_BYTES}, metadata_type {_TEXT}, target {_TEXT}, verb {_TEXT},"
+    f" api_version {_TEXT}, caller {_TEXT}, trace_context {_TEXT}, max_attempts {_NUMBER},"
+    f" pausable {_FLAG}, exclusive_target {_TEXT}, retention {_NUMBER}, deadline_time {_NUMBER},"
+    f" create_time {_NUMBER}, request_understood {_FLAG}, start_time {_NUMBER},"
+    f" update_time {_NUMBER}, end_time {_NUMBER}, expire_time {_NUMBER}, state {_NUMBER},"
+    f" attempt {_NUMBER}, failed_attempts {_NUMBER}, lease_expire_time {_NUMBER},"
+    f" scheduled_time {_NUMBER}, cancel_requested {_FLAG}, pause_requested {_FLAG},"
+    f" deleted {_FLAG}, progress_percent {_NUMBER}, status_detail {_TEXT},"
+    f" handler_metadata {_BYTES}, checkpoint {_BYTES}, batch {_BYTES}, batch_error {_BYTES},"
+    f" error_code {_NUMBER}, response_type {_TEXT}, operation {_BYTES}"
+)
+"""The columns of the fields that ``Record`` had at first."""
+
 _OPERATIONS = "{prefix}lro_operations"
 
 _FIRST = (
@@ -78,8 +89,8 @@ _FIRST = (
 MIGRATIONS = ((_FIRST, 1),)
 """The statements that lead to each version, from 1 on, and what it is ``readable_by``.
 
-The first one makes a column for every field there is. A migration that adds one says ``IF NOT
-EXISTS``, for a new database has it then.
+A migration that databases have had stays as it is. A field that is added to ``Record`` comes with
+another one, which adds its column.
 """
 
 VERSION = len(MIGRATIONS)

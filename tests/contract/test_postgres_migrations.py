@@ -1,0 +1,108 @@
+"""The tables of a database, as migrations make them of what earlier releases have made."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from lro_grpc._operation.events import Cancel, Claim
+from lro_grpc._operation.record import FIELDS
+from lro_grpc._stores.postgres import schema
+from lro_grpc.conformance import StoreConformance
+from lro_grpc.stores import Query, open_url
+
+if TYPE_CHECKING:
+    import pytest
+
+    from lro_grpc.stores import Store
+
+DIGESTS = ("b535665c37c67bccf98c82145247296a6245f5acc3fbf8555fb051586ac56e33",)
+"""Of the migrations. Once a release has had one, its digest stays."""
+
+LEASE = 60_000_000
+
+TYPES = {str: "text", bytes: "bytea", int: "bigint", bool: "boolean"}
+
+
+def store_of(url: str) -> Store:
+    return open_url(url, lambda: StoreConformance.START)
+
+
+async def fetch(url: str, sql: str) -> list[Any]:
+    parts = urlsplit(url)
+    connection = await asyncpg.connect(parts._replace(query="").geturl())
+    try:
+        await connection.execute(f"SET search_path = {parts.query.rpartition('schema=')[2]}")
+        return [*await connection.fetch(sql)]
+    finally:
+        await connection.close()
+
+
+async def use(store: Store, operation_id: str) -> None:
+    """Makes an operation, changes it in several ways, and finds it again."""
+    made = await store.create(StoreConformance().record(operation_id))
+    (claimed,) = await store.claim({made.method: 1}, Claim(LEASE))
+    assert claimed.before == made
+    cancelled = await store.apply(made.name, Cancel())
+    assert await store.read(made.name) == cancelled
+    assert made.name in [one.name for one in await store.leased()]
+    page = await store.page(Query(made.parent), position=b"", size=1, records=True)
+    assert [*page.records] == [cancelled]
+
+
+def test_a_migration_stays_as_it_is() -> None:
+    """Databases have had it: what is new, such as the column of a field, is another one's."""
+    made = [hashlib.sha256(repr(migration).encode()).hexdigest() for migration in schema.MIGRATIONS]
+    assert tuple(made) == DIGESTS
+
+
+def test_there_is_a_column_for_each_field_with_a_default(postgres: str) -> None:
+    """A release before a field leaves it out."""
+
+    async def run() -> list[Any]:
+        store = store_of(postgres)
+        await store.open()
+        await store.close()
+        return await fetch(
+            postgres,
+            "SELECT column_name, data_type, is_nullable, column_default IS NOT NULL"
+            " FROM information_schema.columns"
+            " WHERE table_schema = current_schema() AND table_name = 'lro_operations'",
+        )
+
+    columns = {name: rest for name, *rest in asyncio.run(run())}
+    expected = {name: [TYPES[field.type], "NO", True] for name, field in FIELDS.items()}
+    assert {name: columns[name] for name in expected if name in columns} == expected
+    for name in columns.keys() - expected.keys() - {"sequence", "phase"}:
+        assert columns[name][2], name
+
+
+def test_a_release_goes_on_while_the_next_one_adds_a_column(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the statements that its connections have prepared, too."""
+    added = "ALTER TABLE {prefix}lro_operations ADD COLUMN of_next text NOT NULL DEFAULT 'unset'"
+
+    async def run() -> list[Any]:
+        this = store_of(postgres)
+        await this.open()
+        await use(this, "op-1")
+        with monkeypatch.context() as at_next:
+            at_next.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, ((added,), 1)))
+            at_next.setattr(schema, "VERSION", schema.VERSION + 1)
+            next_one = store_of(postgres)
+            await next_one.open()
+        await use(this, "op-2")
+        await use(next_one, "op-3")
+        await this.close()
+        await next_one.close()
+        again = store_of(postgres)
+        await again.open()
+        await again.close()
+        return await fetch(postgres, "SELECT of_next FROM lro_operations")
+
+    assert [row[0] for row in asyncio.run(run())] == ["unset"] * 3
