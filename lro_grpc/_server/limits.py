@@ -273,7 +273,9 @@ class Queues:
 
     async def _waiting(self, methods: Iterable[str]) -> Mapping[str, int]:
         """Returns how many operations of some methods wait, by their callers."""
-        most = _MOST if self._store.exclusive else self._limit
+        # A count that stopped at the limit would fall below it with the first that leaves the
+        # queue, though more wait than may: so it has to go on for as many as leave in a second.
+        most = _MOST if self._store.exclusive else min(2 * self._limit, _MOST)
         waiting: Counter[str] = Counter()
         for method in methods:
             waiting.update(await self._store.waiting(method, most))

@@ -16,6 +16,7 @@ from server_harness import (
     uuid_of,
 )
 
+import lro_grpc
 from lro.v1 import state_pb2
 
 if TYPE_CHECKING:
@@ -118,3 +119,19 @@ def test_a_target_is_for_one_operation_of_all_servers(
     held.gate.open()
     assert other.done(name).done
     assert other.create(instance_id="i").name != name
+
+
+def test_a_queue_that_is_much_longer_than_it_may_be_takes_nothing(
+    postgres: str, serve: Serve, held: Held
+) -> None:
+    """A count stops somewhere: what leaves the queue then makes no room in the rest of it."""
+    first = serve(held.servicer(concurrency=1), store=postgres, grace=0.1)
+    names = [first.create(instance_id="i").name for _ in range(20)]
+    held.next()
+    first.stop()
+    second = serve(held.servicer(concurrency=1), store=postgres, limits=lro_grpc.Limits(queue=5))
+    running = held.next()
+    for name in [name for name in names if name != running][:4]:
+        failure = refused(lambda: second.create(instance_id="i"))
+        assert failure.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        second.cancel(name)
