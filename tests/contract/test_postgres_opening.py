@@ -95,6 +95,15 @@ def test_many_that_open_an_empty_database_at_once_make_one_store(postgres: str) 
     assert asyncio.run(open_and_close(postgres)) == secret
 
 
+def test_of_several_hosts_the_one_that_answers_is_taken(postgres: str) -> None:
+    parts = urlsplit(postgres)
+    hosts = f"postgres@127.0.0.1:1,127.0.0.1:{parts.port}"
+    url = parts._replace(netloc=hosts).geturl()
+    assert asyncio.run(open_and_close(url)) == asyncio.run(open_and_close(postgres))
+    away = parts._replace(netloc="postgres@127.0.0.1:1,127.0.0.1:2").geturl()
+    assert refusal(away).message.startswith("127.0.0.1:1,127.0.0.1:2/postgres cannot be opened")
+
+
 def test_a_schema_is_made_if_it_is_missing(postgres: str) -> None:
     name = f"lro_test_{secrets.token_hex(6)}"
     url = with_options(postgres, schema=name)

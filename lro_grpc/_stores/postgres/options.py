@@ -65,7 +65,7 @@ def parse(url: str) -> Options:
     try:
         parts = urllib.parse.urlsplit(url)
         given = urllib.parse.parse_qsl(parts.query, keep_blank_values=True, strict_parsing=False)
-        host, port = parts.hostname, parts.port
+        hosts = [_host_and_port(one) for one in parts.netloc.rpartition("@")[2].split(",")]
     except ValueError as cause:
         raise _wrong(f"the URL of a store cannot be read: {cause}") from cause
     values = dict(given)
@@ -76,7 +76,10 @@ def parse(url: str) -> Options:
             f" {', '.join(sorted(_OWN))}, and those of libpq {', '.join(sorted(_OF_LIBPQ))}"
         )
     query = urllib.parse.urlencode([(name, value) for name, value in given if name in _OF_LIBPQ])
-    where = f"{values.get('host') or host or 'local'}:{values.get('port') or port or 5432}"
+    host = values.get("host")
+    where = ",".join(
+        f"{host or one or 'local'}:{values.get('port') or port}" for one, port in hosts
+    )
     database = values.get("dbname") or urllib.parse.unquote(parts.path.lstrip("/"))
     schema = values.get("schema", "")
     if schema and not _SCHEMA.fullmatch(schema):
@@ -91,6 +94,16 @@ def parse(url: str) -> Options:
         pgbouncer=_flag(values, "pgbouncer"),
         notices_url=values.get("notices_url", ""),
     )
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    """Returns one of the hosts of a URL, and its port.
+
+    Raises:
+        ValueError: If the port is no number of a port.
+    """
+    parts = urllib.parse.urlsplit(f"//{text}")
+    return parts.hostname or "", parts.port or 5432
 
 
 def _count(values: Mapping[str, str], name: str, default: int) -> int:
