@@ -323,12 +323,16 @@ class StoreConformance(_Conformance):
 
     @_with_store
     async def test_a_name_that_is_taken_is_refused(self, store: Store) -> None:
-        """However ids are made, no operation ever takes another's place."""
+        """Neither later nor at once: no operation ever takes another's place."""
         first = await store.create(self.record("op-1"))
         claimed = await store.apply(first.name, Claim(_LEASE))
         await _refused(LroError, store.create(self.record("op-1", request=b"another")))
         await self._is(store, claimed)
         assert await self._listed(store) == [first.name]
+        rivals = [self.record("op-2", request=bytes([n])) for n in range(3)]
+        answers = await asyncio.gather(*map(store.create, rivals), return_exceptions=True)
+        (won,) = [one for one in answers if isinstance(one, Record)]
+        await self._is(store, won)
 
     # Idempotent create (R2, S22).
 

@@ -656,7 +656,9 @@ def test_a_refresh_passes_over_the_codes_of_the_retry() -> None:
 
 
 @pytest.mark.parametrize("code", [Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE])
-@pytest.mark.parametrize(("asked", "pause"), [(7, 7), (59, 59), (3600, 60), (10**9, 60)])
+@pytest.mark.parametrize(
+    ("asked", "pause"), [(7, 7), (7.5, 7.5), (59, 59), (3600, 60), (10**9, 60)]
+)
 def test_a_refusal_that_says_when_to_come_again_is_heeded_for_up_to_a_minute(
     code: Code, asked: float, pause: float
 ) -> None:

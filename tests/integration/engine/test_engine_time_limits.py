@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from engine_world import (
     LEASE,
+    METHOD,
     SWEEP,
     Signal,
     Text,
@@ -89,7 +90,9 @@ def is_expired(operation: Any) -> bool:
     """Whether an operation has ended for its time limit, as all of them do."""
     assert operation.done
     assert operation.error.code == Code.DEADLINE_EXCEEDED
-    assert info_of(operation.error.details).reason == "OPERATION_EXPIRED"
+    info = info_of(operation.error.details)
+    assert info.reason == "OPERATION_EXPIRED"
+    assert info.metadata == {"operation": operation.name, "method": METHOD}
     return metadata_of(operation).state == states.EXPIRED
 
 
