@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import functools
 from datetime import timedelta
 from typing import Any
@@ -549,7 +550,10 @@ async def test_an_attempt_to_undo_a_checkpoint_is_not_cut_short(world):
 # Retention.
 
 
-async def test_a_done_operation_is_kept_for_its_retention_and_then_goes(world):
+async def test_a_done_operation_is_kept_for_its_retention_and_then_goes(world, caplog):
+    """Its end is logged once, and not again when it goes."""
+    caplog.set_level(logging.INFO, "lro_grpc")
+
     async def work(request, op):
         return Text()
 
@@ -564,6 +568,7 @@ async def test_a_done_operation_is_kept_for_its_retention_and_then_goes(world):
     await world.pass_time(0.5 + SWEEP)
     with pytest.raises(OperationNotFoundError):
         await world.get(name)
+    assert caplog.text.count(f"{name}: JOB_STATE_SUCCEEDED") == 1
 
 
 async def test_more_than_fits_into_one_commit_is_removed_by_one_sweep(memory_world):
