@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -19,6 +20,7 @@ from lro_grpc._operation.events import (
     Cancel,
     Claim,
     Delete,
+    Heartbeat,
     LeaseLost,
     Pause,
     Release,
@@ -262,6 +264,28 @@ async def test_what_only_another_process_can_undo_is_left_to_it(world: World) ->
     await world.start(lambda request, op: request)
     await world.pass_time(6 + 2 * SWEEP)
     assert (await world.record(name)).state == states.QUEUED
+
+
+@pytest.mark.parametrize(
+    "meanwhile", [[Heartbeat(1, 10**9)], [Terminate("it is stuck"), Delete()]], ids=["held", "gone"]
+)
+async def test_what_others_make_of_a_lost_operation_first_is_no_loss(
+    world: World, meanwhile: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    name = await world.create()
+    await world.apply(name, Claim(1_000_000))
+    rescues = []
+
+    async def be_faster(events: Any) -> None:
+        if any(isinstance(event, LeaseLost) for event in events):
+            rescues.append(events)
+            await (await world.open()).apply_all([(name, event) for event in meanwhile])
+
+    await world.start(lambda request, op: request)
+    world.link.before = be_faster
+    await world.pass_time(2 * SWEEP)
+    assert len(rescues) == 1
+    assert [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING] == []
 
 
 async def test_what_ends_is_not_followed_any_more(world: World) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import functools
+import logging
 from datetime import timedelta
 from typing import Any
 
