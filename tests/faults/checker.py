@@ -93,7 +93,7 @@ class _Judge:
         self._history = history
         self._notes = notes
         self._runs = {
-            name: [run for run in noted if run.what == "run"] for name, noted in notes.items()
+            name: sorted(run for run in noted if run.what == "run") for name, noted in notes.items()
         }
         self._calls: dict[str, list[Call]] = defaultdict(list)
         for call in history.calls:
@@ -272,9 +272,13 @@ class _Judge:
                 yield f"{name} was run {times} times as attempt {attempt}"
 
     def _forgotten_steps(self, name: str) -> Iterator[str]:
-        """What a checkpoint has kept is not done again."""
+        """What a checkpoint has kept is not done again, and no late attempt's checkpoint is kept.
+
+        The order is that of the attempts, not of the notes: a process that was frozen may note what
+        it has done after others have gone on.
+        """
         kept = 0
-        for note in self._notes.get(name, ()):
+        for note in sorted(self._notes.get(name, ()), key=lambda note: note.attempt):
             word, _, step = note.what.partition(" ")
             if word == "kept":
                 kept = int(step)

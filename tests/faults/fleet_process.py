@@ -11,7 +11,10 @@ child, and every checkpoint that was kept is noted in the file ``runs``.
 It reports to its parent on stdout: ``port N`` right before the store is opened, and ``at POINT`` at
 each point where it stands still because ``--hold`` (until its parent writes a line to stdin,
 whatever happens to the attempt) or ``--pause`` (once, until the attempt is stopped) names it. It
-does not outlive its parent, nor two minutes.
+does not outlive its parent, nor two minutes unless ``--lifetime`` says otherwise.
+
+Several of them may share a folder, with a store in ``--store``. An attempt that has lost its lease
+notes ``lost`` then, and leaves alone what is the next one's.
 """
 
 from __future__ import annotations
@@ -178,7 +181,10 @@ class Works:
         if task in ("noop", "retry", *CHILDREN):
             yield f"creating/{own_id}"
             return 0, ""
-        final, partial = self._files(op, own_id)
+        final, partial, *former = self._files(op, own_id)
+        for one in former:
+            one.unlink(missing_ok=True)
+        is_built = False
         try:
             milliseconds = int(task.removesuffix("ms")) if task.endswith("ms") else 0
             with partial.open("wb") as file:
@@ -192,12 +198,19 @@ class Works:
             yield FOR_EVER if task == "stop" else milliseconds / 1000
             if task == "fail":
                 raise _failure(name)  # noqa: TRY301 - it is cleaned up after like any other
-            partial.rename(final)
+            try:
+                partial.rename(final)
+            except FileNotFoundError as cause:
+                raise lro_grpc.RetryableError("a later attempt has begun") from cause
+            is_built = True
             yield f"created/{own_id}"
             content = final.read_bytes()
         except BaseException:
             partial.unlink(missing_ok=True)
-            final.unlink(missing_ok=True)
+            if op.stop_reason is lro_grpc.StopReason.LEASE_LOST:
+                self.note(op, "lost")
+            elif is_built:
+                final.unlink(missing_ok=True)
             raise
         return len(content), hashlib.sha256(content).hexdigest()
 
@@ -216,12 +229,11 @@ class Works:
     def remove(self, op: Any, name: str) -> Steps[None]:
         """Removes the file of a name, and what a cut-off build of it has left."""
         own_id, task = _id_and_task(name)
-        final, partial = self._files(op, own_id)
         yield f"deleting/{own_id}"
         if task.endswith("ms"):
             yield int(task.removesuffix("ms")) / 1000
-        partial.unlink(missing_ok=True)
-        final.unlink(missing_ok=True)
+        for one in self._files(op, own_id):
+            one.unlink(missing_ok=True)
         yield f"deleted/{own_id}"
 
     def create_instance(self, op: Any, name: str) -> Steps[fleet.Instance]:
@@ -254,8 +266,10 @@ class Works:
             name=name, schema_sql=digest, size_bytes=size, state=fleet.Instance.READY
         )
 
-    def _files(self, op: Any, own_id: str) -> tuple[Path, Path]:
-        return self._data / own_id, self._data / f".{op.id}.{own_id}.partial"
+    def _files(self, op: Any, own_id: str) -> list[Path]:
+        """The file, and the partial ones of this attempt and of those before it, latest first."""
+        partial = [f".{op.id}.{number}.{own_id}.partial" for number in range(op.attempt, 0, -1)]
+        return [self._data / name for name in (own_id, *partial)]
 
 
 def _id_and_task(name: str) -> tuple[str, str]:
@@ -287,7 +301,7 @@ def _parallelism(request: fleet.BatchCreateInstancesRequest) -> int:
 
 
 class Fleet(fleet_grpc.FleetServiceServicer):
-    """Two methods of each stack; a delete may run once only, and one at a time."""
+    """Two methods of each stack; a delete may run once only, and has its target for itself."""
 
     def __init__(self, works: Works, gates: Gates) -> None:
         self._works = works
@@ -306,11 +320,16 @@ class Fleet(fleet_grpc.FleetServiceServicer):
         name = f"{parent}/snapshots/{request.snapshot_id}"
         return self._gates.walk(self._works.take_snapshot(op, request.name, name), op)
 
-    @lro_grpc.method(max_attempts=1, concurrency=1)
+    @lro_grpc.method(max_attempts=1, concurrency=1, exclusive=True)
     async def DeleteInstance(self, request: Any, op: Any) -> Any:
         self._works.note(op, "run")
         await self._gates.walk_async(self._works.remove_instance(op, request.name), op)
         return empty_pb2.Empty()
+
+    @DeleteInstance.prepare
+    def _prepare_delete(self, request: Any, context: Any) -> lro_grpc.Prepared:
+        del context
+        return lro_grpc.Prepared(target=request.name)
 
     @lro_grpc.method(concurrency=100, max_attempts=MANY)
     async def BatchCreateInstances(self, request: Any, op: Any) -> Any:
@@ -343,17 +362,17 @@ class BlockingBatches(Fleet):
         return self._works.found(targets)
 
 
-async def serve_aio(operations: lro_grpc.Operations, servicer: Fleet) -> None:
+async def serve_aio(operations: lro_grpc.Operations, servicer: Fleet, port: int) -> None:
     server = grpc.aio.server()
     fleet_grpc.add_FleetServiceServicer_to_server(servicer, operations.attach(server))
-    say(f"port {server.add_insecure_port('127.0.0.1:0')}")
+    say(f"port {server.add_insecure_port(f'127.0.0.1:{port}')}")
     await operations.run(server)
 
 
-def serve_sync(operations: lro_grpc.Operations, servicer: Fleet) -> None:
+def serve_sync(operations: lro_grpc.Operations, servicer: Fleet, port: int) -> None:
     server = grpc.server(futures.ThreadPoolExecutor(16))
     fleet_grpc.add_FleetServiceServicer_to_server(servicer, operations.attach(server))
-    say(f"port {server.add_insecure_port('127.0.0.1:0')}")
+    say(f"port {server.add_insecure_port(f'127.0.0.1:{port}')}")
     operations.run(server)
 
 
@@ -369,14 +388,18 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--server", choices=["aio", "sync"], default="aio")
     parser.add_argument("--batch", choices=["async", "def"], default="async")
+    parser.add_argument("--store", help="a URL; by default, a file in the folder")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--lifetime", type=float, default=LIFETIME_SECONDS)
     parser.add_argument("--grace", type=float, required=True)
     # By default so long that nothing but a signal wakes the server within a minute.
     parser.add_argument("--lease", type=float, default=180)
+    parser.add_argument("--queue", type=int, default=lro_grpc.Limits().queue)
     parser.add_argument("--signals", choices=["main", "other"], default="main")
     parser.add_argument("--hold", action="append", default=[])
     parser.add_argument("--pause", action="append", default=[])
     arguments = parser.parse_args()
-    faulthandler.dump_traceback_later(LIFETIME_SECONDS, exit=True)
+    faulthandler.dump_traceback_later(arguments.lifetime, exit=True)
     gates = Gates(arguments.hold, arguments.pause)
     threading.Thread(target=_obey, args=[gates], daemon=True).start()
     if arguments.signals == "other":  # the kernel may choose any thread that does not block them
@@ -387,17 +410,18 @@ def main() -> None:
         lambda record: "ExecuteBatchError" not in record.getMessage()
     )
     operations = lro_grpc.Operations(
-        f"sqlite:///{arguments.folder / 'operations.db'}",
+        arguments.store or f"sqlite:///{arguments.folder / 'operations.db'}",
         grace=timedelta(seconds=arguments.grace),
         lease=timedelta(seconds=arguments.lease),
         sweep=timedelta(seconds=arguments.lease / 3),
+        limits=lro_grpc.Limits(queue=arguments.queue),
     )
     kind = Fleet if arguments.batch == "async" else BlockingBatches
     servicer = kind(Works(arguments.folder), gates)
     if arguments.server == "aio":
-        asyncio.run(serve_aio(operations, servicer))
+        asyncio.run(serve_aio(operations, servicer, arguments.port))
     else:
-        serve_sync(operations, servicer)
+        serve_sync(operations, servicer, arguments.port)
 
 
 if __name__ == "__main__":

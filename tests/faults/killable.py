@@ -45,19 +45,24 @@ CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 200),
+    ("grpc.lb_policy_name", "round_robin"),  # each call goes to the next of several servers
 )
 
 
 class Client:
-    """Calls one server.
+    """Calls one server, or several in turn.
 
     Args:
         port: Where it listens, or something between it and the caller.
         patience: For how long a call may go without an answer, in seconds.
+        others: Where others with the same store listen.
     """
 
-    def __init__(self, port: str, patience: float = PATIENCE_SECONDS) -> None:
-        self._channel = grpc.insecure_channel(f"127.0.0.1:{port}", CHANNEL_OPTIONS)
+    def __init__(
+        self, port: str, patience: float = PATIENCE_SECONDS, others: Iterable[str] = ()
+    ) -> None:
+        places = ",".join(f"127.0.0.1:{one}" for one in (port, *others))
+        self._channel = grpc.insecure_channel(f"ipv4:{places}", CHANNEL_OPTIONS)
         self._patience = patience
         self.fleet = fleet_grpc.FleetServiceStub(self._channel)
         self.operations = operations_pb2_grpc.OperationsStub(self._channel)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     """Makes a call, and returns the operations that it was answered with."""
 
 STARTS = 50
-"""Operations that one caller starts at most: what is started has to be checked."""
+"""Operations that one caller starts at most, unless told: what is started has to be checked."""
 PARENT = "projects/p/locations/x2"
 WAIT_SECONDS = 0.03
 MAX_PAUSED = 5
@@ -105,17 +105,24 @@ class Caller:
         client: How it gets to the server.
         choose: Chooses what to call.
         slow: Whether calls may also end for want of an answer in time.
+        starts: How many operations it starts at most.
     """
 
     def __init__(
-        self, board: Board, client: Client, choose: random.Random, *, slow: bool = False
+        self,
+        board: Board,
+        client: Client,
+        choose: random.Random,
+        *,
+        slow: bool = False,
+        starts: int = STARTS,
     ) -> None:
         self._board = board
         self._history = board.history
         self._client = client
         self._choose = choose
         self._open = OPEN if slow else OPEN - {grpc.StatusCode.DEADLINE_EXCEEDED}
-        self._starts = 0
+        self._starts = starts
         self._over = threading.Event()
         self._error: BaseException | None = None
         self.unanswered = 0
@@ -158,7 +165,7 @@ class Caller:
             self._start(self._new_request())
             return
         calls: list[tuple[float, Callable[[], object]]] = [
-            (50 * (self._starts < STARTS), lambda: self._start(self._new_request())),
+            (50 * (self._starts > 0), lambda: self._start(self._new_request())),
             (5, lambda: self._start(choose.choice(ids))),
             (7, lambda: self._cancel(choose.choice(names[-20:]))),
             (5, lambda: self._pause(choose.choice(names[-10:]))),
@@ -175,7 +182,7 @@ class Caller:
     def _new_request(self) -> str:
         """Notes a request before it is sent, and returns its request_id."""
         choose = self._choose
-        self._starts += 1
+        self._starts -= 1
         request_id = str(uuid.UUID(int=choose.getrandbits(128), version=4))
 
         def own_id() -> str:

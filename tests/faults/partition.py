@@ -40,6 +40,7 @@ class Network:
         self._target = int(target)
         self._latency = latency
         self._cut: Cut | None = None
+        self._last_words: bytes | None = None
         self._connections: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
@@ -52,6 +53,10 @@ class Network:
     def cut(self, how: Cut) -> None:
         """Cuts it."""
         self._run(self._begin(how))
+
+    def mute_after(self, text: bytes) -> None:
+        """Cuts it once this text has got to the server: its answer is the first that is lost."""
+        self._last_words = text
 
     def mend(self) -> None:
         """Ends a cut; connections over which bytes were lost are broken."""
@@ -127,6 +132,10 @@ class Network:
             await asyncio.sleep(self._latency)
             if self._cut is Cut.STALL:
                 await self._whole.wait()
+            if lost_when is None and self._last_words is not None and self._last_words in data:
+                self._last_words = None
+                self._cut = Cut.MUTE
+                self._whole.clear()
             if self._cut is None or self._cut is not lost_when:
                 sink.write(data)
                 await sink.drain()

@@ -28,19 +28,31 @@ def settled(site: Site, board: Board) -> Verdict:
     """Ends everything that was started at a site, and returns what has come of it."""
     integrity = {site.integrity()}
     server = site.serve()
-    _ask_for_everything(board, server)
+    ask_for_everything(board, server)
     server.drain()
     integrity.add(site.integrity())
-    history = board.history
-    verdict = judge(history, site.runs())
+    verdict = judged(site, board)
     verdict.wrong += [f"the file is not sound: {text}" for text in integrity - {"ok"}]
-    verdict.wrong += disorder(
-        site, [(history.requests[one], end) for one, end in verdict.ends.items()]
-    )
     return verdict
 
 
-def _ask_for_everything(board: Board, client: Client) -> None:
+def judged(site: Site, board: Board, *, overlapping: bool = False) -> Verdict:
+    """Returns what has come of what was started at a site, once everything was asked for.
+
+    Args:
+        site: The site.
+        board: What its callers know.
+        overlapping: Whether an attempt may have gone on for a moment beside the next one.
+    """
+    history = board.history
+    verdict = judge(history, site.runs())
+    ended = [(history.requests[one], end) for one, end in verdict.ends.items()]
+    verdict.wrong += disorder(site, ended, overlapping=overlapping)
+    return verdict
+
+
+def ask_for_everything(board: Board, client: Client) -> None:
+    """Ends everything that was started, and asks for it."""
     history = board.history
     for ids in _in_parts(list(history.requests)):
         requests = [(one, request) for one in ids if (request := board.send(one)) is not None]
