@@ -1,4 +1,4 @@
-"""Finds the operations that time has passed over: lost, overdue, or kept for long enough."""
+"""Finds the operations that time has passed over: lost, rested, overdue, or kept long enough."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_AT_ONCE = 500
 
 
 class Maintenance:
-    """Rescues lost operations, expires overdue ones, and prunes old ones.
+    """Rescues lost operations, lets delayed ones begin, expires overdue ones, and prunes old ones.
 
     Every process that shares a store does so. The events are refused where another process has
     been faster, so none has to know of the others.
@@ -69,8 +69,8 @@ class Maintenance:
         if lost:
             await self._lose([(one.name, LeaseLost(one.attempt, proven=exclusive)) for one in lost])
 
-    async def expire_and_prune(self) -> None:
-        """Ends operations whose own time is over, and removes those whose retention is.
+    async def let_time_pass(self) -> None:
+        """Applies ``TimePassed`` to the operations that it makes ready, expires or removes.
 
         Raises:
             UnavailableError: If the store cannot answer.

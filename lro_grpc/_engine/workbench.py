@@ -468,10 +468,11 @@ class Workbench:
         )
 
     async def _sweep(self) -> None:
+        # Time has passed before the first sweep, too: no process may have been there for long.
+        await self._maintenance.let_time_pass()
         await self.clock.sleep(self._sweep_pause * self._sweep_jitter())
         self._on_sweep()
         await self._maintenance.rescue()
-        await self._maintenance.expire_and_prune()
         if self.store.exclusive:
             await self._look_again()
 

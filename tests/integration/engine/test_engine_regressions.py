@@ -112,7 +112,7 @@ async def test_a_lease_renewed_between_the_sweeps_look_and_its_write_stands(shar
 
 
 async def test_what_is_overdue_and_cannot_be_ended_keeps_no_sweep_busy(world):
-    """Each sweep tries it twice, once among what has to be undone; the others go on."""
+    """The start and each sweep try it twice, once among what has to be undone; others go on."""
     tries = []
 
     class CannotEnd(ForwardingStore):
@@ -131,7 +131,7 @@ async def test_what_is_overdue_and_cannot_be_ended_keeps_no_sweep_busy(world):
     await world.start(work, through=CannotEnd)
     for sweeps in (1, 2):
         await world.pass_time(SWEEP + 1)
-        assert tries == [overdue] * 2 * sweeps
+        assert tries == [overdue] * 2 * (1 + sweeps)
     assert response_of(await world.done(await world.create())) == "run"
 
 

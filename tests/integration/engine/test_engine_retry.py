@@ -253,6 +253,17 @@ async def test_a_retry_waits_through_a_restart(world):
     assert response_of(await world.done(name)) == "attempt 2"
 
 
+async def test_a_retry_that_fell_due_while_no_process_was_there_begins_at_once(world):
+    flaky = Flaky(RetryableError("busy", retry_after=timedelta(seconds=6)))
+    await world.start(flaky.run)
+    name = await world.create()
+    await waits(world, name)
+    await world.crash()
+    await world.pass_time(7)
+    await world.start(flaky.run)
+    assert response_of(await world.done(name)) == "attempt 2"
+
+
 async def test_a_clock_that_is_set_forward_lets_a_retry_begin(world):
     flaky = Flaky(RetryableError("busy", retry_after=timedelta(hours=1)))
     await world.start(flaky.run)
