@@ -5,40 +5,43 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+from google.protobuf import empty_pb2
 from postgres_server import new_schema, with_options
 from transaction_pooler import TransactionPooler
 
-from lro.v1 import batch_create_instances_pb2
+from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2
 from lro_grpc import ConfigurationError, OperationInProgressError
 from lro_grpc._operation.events import (
     Cancel,
     Claim,
     Delete,
     Fail,
-    LeaseLost,
     Pause,
     Report,
     RetryLater,
     SaveBatch,
     Succeed,
 )
+from lro_grpc._runtime.clock import SystemClock
 from lro_grpc._stores import transfer
 from lro_grpc._stores.copy_store import copy
 from lro_grpc._stores.postgres import transfer as postgres_transfer
 from lro_grpc.conformance import StoreConformance
+from lro_grpc.engines import Handler, InProcess, Workbench
 from lro_grpc.stores import Query, open_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from lro_grpc._stores.copy_store import Step
-    from lro_grpc.stores import Record, Store
+    from lro_grpc.stores import Now, Record, Store
 
 LEASE = 15_000_000
 EVERY = Query("-")
@@ -90,8 +93,8 @@ def source(request: pytest.FixtureRequest) -> str:
 
 
 @contextlib.asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Store]:
-    store = open_url(url, lambda: made.START)
+async def opened(url: str, now: Now = lambda: made.START) -> AsyncIterator[Store]:
+    store = open_url(url, now)
     await store.open()
     try:
         yield store
@@ -207,15 +210,33 @@ async def test_page_tokens_stay_valid(way: tuple[str, str]) -> None:
     assert (await execute(destination, last))[0][0] > (await execute(source, last))[0][0] + 1
 
 
-async def test_a_server_takes_over_what_ran(way: tuple[str, str]) -> None:
-    """The attempts of the old server are lost, and the next ones begin."""
+async def test_an_engine_takes_over_what_ran(way: tuple[str, str]) -> None:
+    """A moment ago an attempt held it, and the process of that is gone."""
     source, destination = way
-    running = (await fill(source))["running"]
+    now = SystemClock().now
+    async with opened(source, now) as store:
+        ran = await store.create(made.record("ran", request=b"", now=now()))
+        await store.apply(ran.name, Claim(1_000_000))
     await copied(source, destination)
-    async with opened(destination) as store:
-        await store.apply(running.name, LeaseLost(1, proven=True))
-        (taken,) = await store.apply_all([(running.name, Claim(LEASE))])
-        assert (taken.attempt, taken.progress_percent) == (2, 40)
+    attempts: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
+
+    async def run(request: Any, op: Any) -> Any:
+        await attempts.put((op.name, op.attempt))
+        return request
+
+    types = (empty_pb2.Empty, empty_pb2.Empty, operation_metadata_pb2.OperationMetadata)
+    handler = Handler(made.METHOD, run, *types, "test.example", 2)
+    second = timedelta(seconds=1)
+    async with opened(destination, now) as store:
+        workbench = Workbench(
+            store, {made.METHOD: handler}, SystemClock(), lease=5 * second, sweep=second
+        )
+        engine = InProcess(workbench)
+        await engine.start()
+        try:
+            assert await asyncio.wait_for(attempts.get(), 60) == (ran.name, 2)
+        finally:
+            await engine.stop(second)
 
 
 async def test_an_empty_store_has_a_copy(way: tuple[str, str]) -> None:
