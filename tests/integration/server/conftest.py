@@ -23,8 +23,10 @@ def handler_keyword(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def serve(stack: str) -> Iterator[Callable[..., Server]]:
+def serve(stack: str, request: pytest.FixtureRequest) -> Iterator[Callable[..., Server]]:
     """Starts servers of the stack, and stops them when the test is over."""
+    if "store" in request.fixturenames:
+        request.getfixturevalue("store")  # it goes after them
     with contextlib.ExitStack() as servers:
         yield lambda *args, **named: servers.enter_context(serving(stack, *args, **named))
 
@@ -51,5 +53,7 @@ def file_url(tmp_path: Path) -> str:
 
 @pytest.fixture(params=["memory", "sqlite"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """A store's URL."""
+    """A store's URL; see also ``every_store``."""
+    if request.param == "postgres":
+        return request.getfixturevalue("postgres")
     return "memory:" if request.param == "memory" else f"sqlite:///{tmp_path / 'operations.db'}"

@@ -41,6 +41,9 @@ PARENT = "projects/p/locations/l"
 FLEET = "lro.example.v1.FleetService"
 OPERATIONS = "google.longrunning.Operations"
 
+every_store = pytest.mark.parametrize("store", ["memory", "sqlite", "postgres"], indirect=True)
+"""Runs a test on Postgres, too: a few tests of each service."""
+
 Instance = fleet_service_pb2.Instance
 OperationMetadata = operation_metadata_pb2.OperationMetadata
 

@@ -25,6 +25,7 @@ from server_harness import (
     Server,
     defined_with,
     errors_logged,
+    every_store,
     failure_of,
     fleet,
     refused,
@@ -666,6 +667,7 @@ def test_a_request_id_of_someone_else_is_another_id(serve: Serve, store: str) ->
     assert server.names() == [others, mine]
 
 
+@every_store
 def test_of_callers_that_race_for_a_request_id_each_has_its_own(serve: Serve, store: str) -> None:
     server = guarded(serve, Door(), store=store)
     callers = [server.client(("caller", who)) for who in ("ann", "bob")]
@@ -796,6 +798,7 @@ class Owners:
         return operation.caller == access.caller or operation.method in methods
 
 
+@every_store
 def test_a_policy_of_owners(serve: Serve, hook_keyword: str, store: str) -> None:
     owners = Owners()
     servicer = fleet("CreateInstance", lambda self, request, op: Instance())

@@ -12,7 +12,17 @@ import grpc
 import pytest
 from google.longrunning import operations_pb2
 from google.rpc import code_pb2, error_details_pb2
-from server_harness import PARENT, SECONDS, Gate, Instance, fleet, metadata_of, refused, response_of
+from server_harness import (
+    PARENT,
+    SECONDS,
+    Gate,
+    Instance,
+    every_store,
+    fleet,
+    metadata_of,
+    refused,
+    response_of,
+)
 
 import lro_grpc
 from lro.v1 import (
@@ -99,6 +109,7 @@ class Control:
         return seen
 
 
+@every_store
 def test_a_pause_comes_about_at_a_checkpoint_and_a_resume_goes_on_from_it(
     serve: Serve, stepper: Stepper, store: str
 ) -> None:
@@ -305,6 +316,7 @@ def terminated(operation: operations_pb2.Operation, reason: str) -> bool:
     )
 
 
+@every_store
 @pytest.mark.parametrize("cancel", [False, True], ids=["running", "cancelling"])
 def test_an_operation_is_ended_by_force_and_its_handler_has_no_say_any_more(
     serve: Serve, stubborn: Stubborn, store: str, *, cancel: bool
@@ -484,6 +496,7 @@ def test_the_longest_time_there_is_does_no_harm(
     assert response_of(server.done(server.create().name)).seed_rows == 1
 
 
+@every_store
 @pytest.mark.parametrize("handler_keyword", ["def", "async def"])
 def test_a_retryable_error_is_retried(serve: Serve, handler_keyword: str, store: str) -> None:
     def run(self: Any, request: Any, op: Any) -> Any:

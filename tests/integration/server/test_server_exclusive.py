@@ -15,6 +15,7 @@ from server_harness import (
     Held,
     Instance,
     defined_with,
+    every_store,
     fleet,
     metadata_of,
     refused,
@@ -64,6 +65,7 @@ def raising(error: grpc.RpcError) -> Callable[[], object]:
 # One wins
 
 
+@every_store
 def test_of_many_starts_at_once_one_has_the_target(serve: Serve, held: Held, store: str) -> None:
     server = serve(held.servicer(exclusive=True), store=store)
     answers = together(20, lambda _: server.create(instance_id="i"))
@@ -188,6 +190,7 @@ def test_however_the_winner_ends_its_target_is_free(serve: Serve, store: str, en
     assert response_of(server.done(server.create().name)).seed_rows == 1
 
 
+@every_store
 @async_handler
 def test_one_that_waits_is_paused_or_deleted_keeps_its_target(
     serve: Serve, held: Held, store: str

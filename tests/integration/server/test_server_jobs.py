@@ -22,6 +22,7 @@ from server_harness import (
     Server,
     defined_with,
     errors_logged,
+    every_store,
     refused,
     serving,
 )
@@ -206,6 +207,7 @@ def jobs_of(answer: Any) -> list[str]:
 # The life of a job
 
 
+@every_store
 def test_a_job_is_done(serve: Serve, builds: Builds, handler_keyword: str, store: str) -> None:
     run = defined_with(handler_keyword, write)
     server: Server = serve(configure=with_jobs(builds, run), store=store)
@@ -439,6 +441,7 @@ def test_a_field_that_would_have_no_effect_is_refused(
 # List
 
 
+@every_store
 def test_a_list_has_pages(serve: Serve, builds: Builds, store: str) -> None:
     def configure(operations: lro_grpc.Operations) -> None:
         with_jobs(builds)(operations)
@@ -465,6 +468,7 @@ def test_a_list_has_pages(serve: Serve, builds: Builds, store: str) -> None:
     assert jobs_of(everywhere) == names
 
 
+@every_store
 def test_a_list_with_a_filter(serve: Serve, builds: Builds, gate: Gate, store: str) -> None:
     def run(job: Any, op: Any) -> None:
         if job.pages:

@@ -18,6 +18,7 @@ from server_harness import (
     Server,
     defined_with,
     error_info,
+    every_store,
     fleet,
     metadata_of,
     refused,
@@ -94,6 +95,7 @@ def test_a_response_that_no_client_could_read_fails_the_operation(
     assert [one.done for one in server.watch(name)][-1]
 
 
+@every_store
 @pytest.mark.parametrize("stack", ["aio"], indirect=True)
 def test_the_largest_operation_that_is_stored_is_got_watched_and_listed(
     serve: Serve, store: str
@@ -362,6 +364,7 @@ def test_a_batch_that_may_begin_may_be_terminated_and_read(
     assert server.names() == [name]
 
 
+@every_store
 def test_a_batch_is_rolled_back_where_the_response_is_too_large(serve: Serve, store: str) -> None:
     deleted: list[str] = []
 

@@ -23,6 +23,7 @@ from server_harness import (
     elapsed,
     error_info,
     errors_logged,
+    every_store,
     fleet,
     metadata_of,
     refused,
@@ -135,6 +136,7 @@ def test_cancel_twice_is_ok(serve: Serve, held: Held) -> None:
     assert ended.error.code == code_pb2.CANCELLED
 
 
+@every_store
 def test_cancel_before_the_first_attempt_means_the_handler_never_runs(
     serve: Serve, held: Held, store: str
 ) -> None:
@@ -155,6 +157,7 @@ def test_cancel_before_the_first_attempt_means_the_handler_never_runs(
 # Delete (P7, S20)
 
 
+@every_store
 def test_delete_takes_the_name_at_once_and_does_not_cancel(
     serve: Serve, held: Held, store: str
 ) -> None:
@@ -176,6 +179,7 @@ def test_delete_takes_the_name_at_once_and_does_not_cancel(
     assert server.names() == [behind]
 
 
+@every_store
 def test_delete_of_a_done_operation(serve: Serve, store: str) -> None:
     server = serve(fleet("CreateInstance", done_at_once), store=store)
     kept, gone = server.create().name, server.create().name
