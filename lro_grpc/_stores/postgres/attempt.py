@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from lro_grpc._errors import LroError
 from lro_grpc._operation.events import Claim, Event, Heartbeat
 from lro_grpc._operation.record import Record
+from lro_grpc._runtime.clock import Micros
 from lro_grpc._stores.postgres.changes_in_hand import ChangesInHand
 from lro_grpc._stores.postgres.recent import RecentRecords
 from lro_grpc._stores.postgres.rows import Known
@@ -42,6 +43,15 @@ class Time:
     keep: Callable[[], Coroutine[Any, Any, None]]
     """Measures it now and then."""
 
+    def is_over(self, at: Micros, lease: Micros) -> bool:
+        """Returns whether a change would be too late by now.
+
+        Args:
+            at: The time that it was made for.
+            lease: The shortest lease that it gives.
+        """
+        return self.now() - at > self.tolerance(lease)
+
 
 class Attempted(NamedTuple):
     """What has come of an attempt."""
@@ -56,6 +66,8 @@ class Attempted(NamedTuple):
     """The records that are stored now, changed or not."""
     is_untimely: bool
     """Whether nothing at all could be changed, as when the time is off."""
+    is_late: bool
+    """Whether that may be because this process took too long from the events to the statement."""
 
 
 async def attempt(
@@ -89,8 +101,10 @@ async def attempt(
         outcomes = [hand.apply(*change) for change in changes]
     changed = hand.changed
     stored: Collection[str] = ()
+    lease = _shortest_lease(changes)
     if changed:
-        stored = await table.change(on, changed, at, time.tolerance(_shortest_lease(changes)))
+        stored = await table.change(on, changed, at, time.tolerance(lease))
+    is_untimely = bool(changed) and not stored
     contended = [known.record.name for known, _ in changed if known.record.name not in stored]
     sound = (one for name, one in found.known.items() if name not in found.damaged)
     return Attempted(
@@ -105,7 +119,8 @@ async def attempt(
                 if known.record.name in stored
             ),
         ],
-        bool(changed) and not stored,
+        is_untimely,
+        is_untimely and time.is_over(at, lease),
     )
 
 

@@ -26,6 +26,8 @@ a record is unstorable  each call is made again in a group of its own, so that o
                         gets the error
 a row is contended      its changes are made again, and the others are not touched
 the clock is off        it is measured, and all is made again
+the group is late       this process took longer to make it than the server's check of the time
+                        allows: it is made again in halves, which take less
 the database is out     every caller gets UNAVAILABLE; the statement may have been carried out, so
                         the records at hand are dropped; the log says so once a minute
 a caller is cancelled   its changes are made, and announced; its answer is dropped
@@ -40,8 +42,9 @@ import asyncio
 import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from lro_grpc._errors import LroError, UnexpectedError
+from lro_grpc._errors import LroError, UnavailableError, UnexpectedError
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.postgres.attempt import Time, attempt
@@ -128,6 +131,16 @@ class _Claiming(Answered):
         self.limits = limits
         self.claim = claim
         self.left_out = left_out
+
+
+class _Portion(NamedTuple):
+    """What has come of one transaction that claims."""
+
+    claimed: Sequence[Claimed]
+    found: int
+    """The operations that it has found."""
+    is_late: bool
+    """Whether this process took too long from the events to the statement."""
 
 
 @dataclass
@@ -240,17 +253,24 @@ class Writer:
                 self._recent.drop(change.name)  # nobody knows whether it was stored
                 self._contended.pop(change.name, None)
             raise
+        if attempted.is_late and len(changes) > 1:
+            middle = len(changes) // 2
+            await self._change(changes[:middle])
+            await self._change(changes[middle:])
+            return
         for known in attempted.stored:
             self._recent.keep(known)
         for step in attempted.steps:
             announce(self._listeners, *step)
-        contended = frozenset(attempted.contended)
+        contended: dict[str, list[_Change]] = {name: [] for name in attempted.contended}
         for change, outcome in zip(changes, attempted.outcomes, strict=True):
-            if change.name not in contended:
+            if change.name in contended:
+                contended[change.name].append(change)
+            else:
                 self._contended.pop(change.name, None)
                 change.call.settle(change.index, outcome)
-        for name in contended:
-            self._set_aside(name, [change for change in changes if change.name == name])
+        for name, aside in contended.items():
+            self._set_aside(name, aside)
         if attempted.is_untimely:
             await self._time.measure()
 
@@ -337,43 +357,65 @@ class Writer:
 
     async def _claim(self, group: Sequence[_Claiming]) -> None:
         (call,) = group
+        claimed: list[Claimed] = []
         try:
-            call.give(await self._claimed(call))
-        except RefusedError as error:
-            call.fail(_public(error))
+            for method, limit in call.limits.items():
+                await self._claim_oldest(method, limit, call, claimed)
+        except (RefusedError, UnavailableError) as error:
+            if claimed:
+                call.give(claimed)  # they are this process's, whatever has become of the rest
+            elif isinstance(error, RefusedError):
+                call.fail(_public(error))
+            else:
+                raise
+        else:
+            call.give(claimed)
 
-    async def _claimed(self, call: _Claiming) -> Sequence[Claimed]:
+    async def _claim_oldest(
+        self, method: str, limit: int, call: _Claiming, claimed: list[Claimed]
+    ) -> None:
+        """Adds what it claims of a method: all in one transaction, unless that would be late."""
+        most = limit
+        while limit > 0:
+            left_out = {*call.left_out, *(one.before.name for one in claimed)}
+            asked = min(limit, most)
+            portion = await self._claim_portion(method, asked, call.claim, left_out)
+            claimed += portion.claimed
+            if portion.is_late and asked > 1:
+                limit -= len(portion.claimed)
+                most = asked // 2
+            else:
+                limit = limit - asked if portion.found == asked else 0
+
+    async def _claim_portion(
+        self, method: str, limit: int, claim: Claim, left_out: Collection[str]
+    ) -> _Portion:
         claimed: list[Claimed] = []
         steps: list[tuple[Record, Record]] = []
         stored: list[Known] = []
-        is_untimely = False
         async with self._claiming.transaction() as transaction:
-            ready = Found()
-            for method, limit in call.limits.items():
-                if limit > 0:
-                    rows = await self._table.ready(transaction, method, limit, call.left_out)
-                    ready.update(rows)
+            ready = await self._table.ready(transaction, method, limit, left_out)
             at = self._time.now()
             hand = ChangesInHand(ready.known, ready.damaged, at)
-            outcomes = {name: hand.apply(name, call.claim) for name in ready.known}
-            bound = self._time.tolerance(call.claim.lease)
+            outcomes = {name: hand.apply(name, claim) for name in ready.known}
+            bound = self._time.tolerance(claim.lease)
             changed = await self._table.change(transaction, hand.changed, at, bound)
-            for name, outcome in outcomes.items():
-                known = ready.known[name]
-                if name in changed:
-                    steps += hand.steps(name)
-                    stored.append(Known(known.version + 1, hand.steps(name)[-1][1]))
-                if name in changed or isinstance(outcome, LroError):
-                    claimed.append(Claimed(known.record, outcome))
-                else:
-                    is_untimely = True
+            is_untimely = len(changed) < len(hand.changed)
+            is_late = is_untimely and self._time.is_over(at, claim.lease)
+        for name, outcome in outcomes.items():
+            known = ready.known[name]
+            if name in changed:
+                steps += hand.steps(name)
+                stored.append(Known(known.version + 1, hand.steps(name)[-1][1]))
+            if name in changed or isinstance(outcome, LroError):
+                claimed.append(Claimed(known.record, outcome))
         for one in stored:
             self._recent.keep(one)
         for step in steps:
             announce(self._listeners, *step)
         if is_untimely:
             await self._time.measure()
-        return claimed
+        return _Portion(claimed, len(outcomes), is_late)
 
 
 def _distinct(

@@ -1,0 +1,88 @@
+"""A process that is slow to make its changes: the server refuses late ones, so it makes fewer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lro_grpc._errors import UnservedError
+from lro_grpc._operation.events import Claim
+from lro_grpc._stores.postgres.store import PostgresStore
+from lro_grpc.conformance import StoreConformance
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from lro_grpc.stores import Record
+
+LEASE = 4_000_000
+"""So a change may be late by 0.2 s."""
+
+OPERATIONS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class SlowClaim(Claim):
+    """It takes 10 ms of the event loop, as on a machine that has much else to do."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        time.sleep(0.01)
+        return Claim(self.lease, self.served).apply(record, now)
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str) -> AsyncIterator[tuple[PostgresStore, set[str]]]:
+    """Opens a store with operations that are ready, and gives their names."""
+    store = PostgresStore(url)
+    await store.open()
+    try:
+        new = StoreConformance().record
+        records = [new(f"op-{number}") for number in range(OPERATIONS)]
+        made = await asyncio.gather(*map(store.create, records))
+        yield store, {one.name for one in made}
+    finally:
+        await store.close()
+
+
+def test_changes_that_are_late_together_are_made_in_smaller_groups(postgres: str) -> None:
+    async def check() -> None:
+        async with opened(postgres) as (store, names):
+            changes = [(name, SlowClaim(LEASE)) for name in names]
+            outcomes = await store.apply_all(changes)
+            assert {one.attempt for one in outcomes} == {1}
+
+    asyncio.run(check())
+
+
+def test_a_claim_that_is_late_takes_all_it_may_in_smaller_portions(postgres: str) -> None:
+    async def check() -> None:
+        async with opened(postgres) as (store, names):
+            limits = {StoreConformance.METHOD: OPERATIONS}
+            claimed = await store.claim(limits, SlowClaim(LEASE))
+            assert len(claimed) == OPERATIONS
+            assert {one.outcome.name for one in claimed} == names
+            assert {one.outcome.attempt for one in claimed} == {1}
+
+    asyncio.run(check())
+
+
+def test_portions_of_a_claim_try_nothing_twice_that_was_refused(postgres: str) -> None:
+    class ClaimHalf(SlowClaim):
+        """It is refused by the half that is older."""
+
+        def apply(self, record: Record, now: int) -> Record:
+            claimed = super().apply(record, now)
+            if int(record.name.rpartition("-")[2]) < OPERATIONS / 2:
+                raise UnservedError(f"{record.name} is of another release")
+            return claimed
+
+    async def check() -> None:
+        async with opened(postgres) as (store, names):
+            limits = {StoreConformance.METHOD: OPERATIONS}
+            claimed = await store.claim(limits, ClaimHalf(LEASE))
+            assert sorted(one.before.name for one in claimed) == sorted(names)
+
+    asyncio.run(check())
