@@ -58,7 +58,7 @@ class InProcess:
             workbench.store, workbench.clock, handlers.values(), self._wake_up, workbench.random
         )
         self._full_since: dict[str, float] = {}
-        """When each method took its last free slot; no attempt of it has ended since."""
+        """When each method last took its last free slot."""
         self._report_after = dict.fromkeys(handlers, _FULL_SECONDS)
         """For how many seconds all slots of each method are taken when it is next reported."""
         self._free = {method: handler.slots for method, handler in handlers.items()}
@@ -192,7 +192,6 @@ class InProcess:
     def _free_slot(self, method: str, outcome: Record | None) -> None:
         del outcome
         self._free[method] += 1
-        self._full_since.pop(method, None)
         self._report_after[method] = _FULL_SECONDS
         self._wake_up()
 

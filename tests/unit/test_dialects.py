@@ -495,8 +495,10 @@ def test_a_status_of_others_has_the_result_that_its_word_says(
     ],
 )
 def test_what_is_no_operation_status_is_refused(values: dict[str, Any], says: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=says):
+    with pytest.raises(InvalidArgumentError, match=says) as caught:
         azure_face.to_operation(operation_status_pb2.OperationStatus(**values))
+    if "_time is" in says:
+        assert caught.value.metadata == {"field": says.partition(" ")[0]}
 
 
 def test_a_status_needs_the_time_of_the_creation() -> None:

@@ -241,6 +241,7 @@ def test_a_regular_expression_is_costly():
     assert query.is_costly
     assert query.examined(10_000) == 100_000 // 402
     assert not Query("projects/p", parse("verb = matches")).is_costly
+    assert Query("projects/p", parse("NOT matches(target, 'a')")).is_costly
 
 
 @pytest.mark.parametrize(

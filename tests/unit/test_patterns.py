@@ -70,7 +70,7 @@ def test_any_text_is_an_expression_or_is_refused_with_its_place(text: str) -> No
     ("expression", "matching", "others"),
     [
         (r"\s", [" ", "\t", "\n", "\r", "\f"], ["\v", "\u2003", ""]),  # as RE2, unlike Python
-        (r"\d", ["7"], ["\u0663"]),
+        (r"\d", ["0", "7", "9"], ["/", ":", "\u0663"]),
         (r"\w", ["_"], ["é"]),
         (".", ["x", "é", "\U0001f600"], ["\n", ""]),
         ("^a$", ["a"], ["^a$"]),

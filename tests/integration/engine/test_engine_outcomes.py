@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
 import pytest
-from engine_world import LEASE, SWEEP, Signal, Text, handler, info_of, response_of
+from engine_world import LEASE, METHOD, SWEEP, Signal, Text, handler, info_of, response_of
 from google.protobuf import any_pb2
 from replica import Replica
 
@@ -441,7 +441,7 @@ async def test_a_claim_that_fails_keeps_no_other_operation_waiting(world, caplog
     await world.pass_time(0.5)
     (line,) = [one for one in caplog.records if f"{bad} cannot be claimed" in one.message]
     assert "no such column" in line.message
-    assert vars(line)["operation"] == bad
+    assert (vars(line)["operation"], vars(line)["method"]) == (bad, METHOD)
     stores[0].refused = Fail
     assert response_of(await world.done(await world.create("good"))) == "good"
     assert (await world.record(bad)).attempt == 0

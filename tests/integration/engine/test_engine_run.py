@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
 from collections import Counter
 from decimal import Decimal
@@ -585,6 +586,27 @@ async def test_slots_that_are_all_taken_while_others_wait_are_reported_ever_more
         await world.done(name)
     await world.pass_time(600)
     assert len(reports(caplog)) == 3
+
+
+async def test_slots_are_reported_by_the_time_since_an_attempt_has_last_ended(world, caplog):
+    """Busy is not stuck."""
+    ends = [Signal() for _ in range(3)]
+    begun = itertools.count()
+
+    async def work(request, op):
+        await ends[next(begun)]
+        return Text()
+
+    await world.start(handler(work, concurrency=1))
+    names = [await world.create() for _ in range(3)]
+    for name, end in zip(names[:2], ends, strict=False):
+        await world.until_in(name, states.RUNNING)
+        await world.pass_time(45)
+        end.set()
+        await world.done(name)
+    await world.until_in(names[2], states.RUNNING)
+    await world.pass_time(45)
+    assert reports(caplog) == []
 
 
 async def test_operations_of_a_former_name_that_wait_for_a_slot_are_reported(world, caplog):

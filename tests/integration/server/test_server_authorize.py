@@ -503,6 +503,25 @@ def test_an_identify_may_abort(
     assert errors_logged(caplog) == []
 
 
+def test_an_identify_that_sets_a_code_has_refused_the_call(serve: Serve, hook_keyword: str) -> None:
+    """gRPC's other way to fail an RPC, whatever the function returns."""
+
+    def refuses(context: Any) -> str:
+        context.set_code(grpc.StatusCode.UNAUTHENTICATED)
+        context.set_details("who are you?")
+        return "ann"
+
+    async def refuses_async(context: Any) -> str:
+        return refuses(context)
+
+    server = serve(
+        fleet("CreateInstance", lambda self, request, op: Instance()),
+        identify=refuses if hook_keyword == "def" else refuses_async,
+    )
+    failure = refused(server.create)
+    assert (failure.code, failure.message) == (grpc.StatusCode.UNAUTHENTICATED, "who are you?")
+
+
 @pytest.mark.parametrize("wrong", [None, b"hunter2", {"password": "hunter2"}], ids=type)
 def test_an_identify_that_returns_no_text_says_so_and_nothing_else(
     serve: Serve, hook_keyword: str, wrong: Any
