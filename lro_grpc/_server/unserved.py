@@ -5,7 +5,7 @@ operation is left as it is: another release, or this one with ``former_names``, 
 It must not wait unseen: the start and the first claims warn of it, and Get says so.
 
 Whether *nobody* serves it is known of an exclusive store alone: of a shared one another process
-may.
+may. So a Cancel there leaves to that process what is to be undone, and only a Terminate ends it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MOST_NAMED = 10
 
 _REMEDY = (
     "start a release that serves them, give the method that goes on with them former_names, or"
-    " cancel them"
+    " %s them"
 )
 
 
@@ -64,7 +64,8 @@ class Unserved:
             self._warned.add(method)
             _log.warning(
                 "%s; it waits, as all others like it: %s",
-                *(one_line(error.message), _REMEDY),
+                one_line(error.message),
+                _REMEDY % ("cancel" if self._store.exclusive else "terminate"),
                 extra={"operation": error.metadata["operation"], "method": method},
             )
 
@@ -89,5 +90,5 @@ def _warn_of(unserved: dict[str, int]) -> None:
     _log.warning(
         "%s for methods that are not served: %s%s; %s",
         "1 operation waits" if total == 1 else f"{total} operations wait",
-        *(named, f" and of {more} more" if more > 0 else "", _REMEDY),
+        *(named, f" and of {more} more" if more > 0 else "", _REMEDY % "cancel"),
     )

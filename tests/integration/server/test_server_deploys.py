@@ -416,6 +416,25 @@ def test_cancel_ends_what_does_not_fit(stack: str, url: str) -> None:
         assert server.get(name).error.code == code_pb2.CANCELLED
 
 
+def test_terminate_ends_what_does_not_fit_and_others_may_serve(
+    stack: str, postgres: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A Cancel leaves it to a server that can undo it; what the warning advises ends it."""
+    name = leave_report(stack, postgres)
+    caplog.clear()
+    chart = release({"Old": done}, request=Text, response=Text, metadata=Chart)
+    with serving(stack, configure=chart, store=postgres) as server:
+        while not warnings_of(caplog):  # it is tried at the start
+            assert not server.get(name).done
+        server.cancel(name)
+        assert not server.get(name).done
+        server.terminate(name, "no release can go on with it")
+        assert server.get(name).done
+    (warning,) = warnings_of(caplog)
+    assert f"{name} cannot be gone on with" in warning
+    assert warning.endswith("or terminate them")
+
+
 def leave_request(url: str, body: bytes, ask: Any) -> str:
     """Leaves an operation that was started with a request, and never ran."""
     gate = Gate()
