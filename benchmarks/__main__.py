@@ -18,7 +18,9 @@ from benchmarks import (
     notice,
     progress,
     shared_claims,
+    shared_many,
     shared_notice,
+    shared_takeover,
     start_to_done,
     start_to_done_shared,
     waiters,
@@ -45,6 +47,8 @@ def main() -> None:
         figures += start_to_done_shared.measure(postgres)
         figures += shared_claims.measure(postgres)
         figures += shared_notice.measure(postgres)
+        figures += shared_many.measure(postgres)
+        figures += shared_takeover.measure(postgres)
     table = "\n".join(_rows(figures))
     print(table)
     RESULTS.mkdir(exist_ok=True)

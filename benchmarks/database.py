@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
@@ -77,9 +78,18 @@ async def _parent(url: str) -> int:
 
 async def connect(url: str) -> asyncpg.Connection:
     """Opens a connection of the driver to the schema that a store's URL names."""
+    return await asyncpg.connect(**_place(url))
+
+
+def pool(url: str, number: int) -> asyncpg.Pool:
+    """Returns a pool of so many connections of the driver."""
+    return asyncpg.create_pool(**_place(url), min_size=number, max_size=number)
+
+
+def _place(url: str) -> dict[str, Any]:
     options = parse(url)
     settings = {"search_path": options.schema} if options.schema else None
-    return await asyncpg.connect(options.url, server_settings=settings)
+    return {"dsn": options.url, "server_settings": settings}
 
 
 async def execute(url: str, sql: str) -> None:

@@ -6,7 +6,7 @@
 kind            a job
 ==============  ============================================================================
 operations      an operation of a handler that does nothing, on a store in Postgres or SQLite
-raw             an INSERT, a claim by SKIP LOCKED and an UPDATE, each with a commit of its own
+raw             an INSERT, a claim by SKIP LOCKED and an UPDATE by asyncpg, each a commit
 procrastinate   a task of Procrastinate that does nothing
 ==============  ============================================================================
 """
@@ -141,29 +141,25 @@ _FINISH = "UPDATE raw SET state = 2 WHERE id = $1 AND attempt = $2"
 
 
 async def raw(url: str, jobs: int, total: int) -> None:
-    """Makes rows, and takes as many to their end."""
-
-    async def job(connection) -> None:
-        await connection.execute(_INSERT, os.urandom(16).hex(), b"x" * 200)
-        claimed = None
-        while claimed is None:  # others may hold all that are there, for a moment
-            claimed = await connection.fetchrow(_CLAIM)
-        await connection.execute(_FINISH, *claimed)
+    """Makes rows, and takes as many to their end, each on a connection of a pool."""
 
     left = iter(range(jobs))
 
-    async def some_jobs(connection) -> None:
+    async def some_jobs() -> None:
         for _ in left:
-            await job(connection)
+            async with pool.acquire() as connection:
+                await connection.execute(_INSERT, os.urandom(16).hex(), b"x" * 200)
+                claimed = None
+                while claimed is None:  # others may hold all that are there, for a moment
+                    claimed = await connection.fetchrow(_CLAIM)
+                await connection.execute(_FINISH, *claimed)
 
     number = CONNECTIONS * jobs // total
-    connections = [await database.connect(url) for _ in range(number)]
-    part = Part()
-    part.begin()
-    await asyncio.gather(*map(some_jobs, connections))
-    part.end(time.monotonic())
-    for connection in connections:
-        await connection.close()
+    async with database.pool(url, number) as pool:
+        part = Part()
+        part.begin()
+        await asyncio.gather(*(some_jobs() for _ in range(number)))
+        part.end(time.monotonic())
 
 
 async def procrastinate(url: str, jobs: int, total: int) -> None:
