@@ -28,6 +28,7 @@ from lro.example.v1 import fleet_service_pb2
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.postgres.options import parse
 from lro_grpc._stores.postgres.rows import DONE
+from lro_grpc._stores.store import Store
 
 AT_A_TIME = 250
 """The operations that a process has under way."""
@@ -36,41 +37,52 @@ CONNECTIONS = 16
 """Those of all processes, for a job that uses the database by itself."""
 
 LOOK_SECONDS = 0.2
-STILL_SECONDS = 1.0
 
 _METHOD = "/lro.example.v1.FleetService/CreateInstance"
 
 
-class Ends:
-    """The ends of operations that this process makes, whichever process has started them."""
+class InFlight:
+    """The operations that this process has started and that have not ended: so many at a time.
 
-    def __init__(self) -> None:
-        self.number = 0
-        self.last = 0.0
+    Another process may end what this one has started, and this one hears nothing of it. So when
+    it hears of no end for a moment, those that have ended are counted in the database.
+
+    Args:
+        parent: The parent of these operations, and of no others.
+        count: Counts the operations with a parent, or with any, that have ended.
+    """
+
+    def __init__(self, parent: str, count: Callable[[str], Awaitable[int]]) -> None:
         self.room = asyncio.Semaphore(AT_A_TIME)
+        self.last = 0.0
+        """When this process ended an operation of whichever process."""
+        self._parent = parent
+        self._count = count
+        self._ended = 0
 
     def note(self, _: Record | None, record: Record) -> None:
-        """Takes a change of this process; an end has another operation started."""
+        """Takes a change of this process."""
         if record.done:
-            self.number += 1
             self.last = time.monotonic()
-            self.room.release()
+            if record.parent == self._parent:
+                self._end(1)
 
-    async def keep_room(self) -> None:
-        """Has an operation started when none ends: others may have ended all of this process."""
+    async def follow_others(self) -> None:
+        """Looks for what other processes have ended, until it is cancelled."""
         while True:
-            before = self.number
-            await asyncio.sleep(STILL_SECONDS)
-            if self.number == before:
-                self.room.release()
+            before = self._ended
+            await asyncio.sleep(LOOK_SECONDS)
+            if self._ended == before:
+                self._end(await self._count(self._parent) - self._ended)
+
+    def _end(self, number: int) -> None:
+        self._ended += number
+        for _ in range(number):
+            self.room.release()
 
 
 async def operations(url: str, jobs: int, total: int) -> None:
-    """Starts operations, and serves until those of all processes have ended.
-
-    Another process may end what this one has started, and this one hears nothing of it: so all
-    that have ended are counted in the database.
-    """
+    """Starts operations, and serves until those of all processes have ended."""
 
     async def nothing(request: object, op: object) -> fleet_service_pb2.Instance:
         del request, op
@@ -84,46 +96,48 @@ async def operations(url: str, jobs: int, total: int) -> None:
         response=fleet_service_pb2.Instance,
     )
     await served.start()
-    ends = Ends()
-    served.store.subscribe(ends.note)
+    parent = f"projects/p{os.getpid()}/locations/l"
+    body = fleet_service_pb2.CreateInstanceRequest(parent=parent).SerializeToString()
     calls = served.local()
-    request = fleet_service_pb2.CreateInstanceRequest(parent="projects/p/locations/l")
-    body = request.SerializeToString()
-    async with _counting(url, ends) as ended:
+    async with _counting(url, served.store) as count:
+        in_flight = InFlight(parent, count)
+        served.store.subscribe(in_flight.note)
         part = Part()
         part.begin()
-        keeping = asyncio.create_task(ends.keep_room())
+        following = asyncio.create_task(in_flight.follow_others())
         starts = set()
         for _ in range(jobs):
-            await ends.room.acquire()
+            await in_flight.room.acquire()
             task = asyncio.create_task(calls.call(_METHOD, body, None))
             starts.add(task)
             task.add_done_callback(starts.discard)
-        while await ended() < total:  # noqa: ASYNC110 - other processes end some of them
+        while await count("") < total:  # noqa: ASYNC110 - other processes end some of them
             await asyncio.sleep(LOOK_SECONDS)
-        part.end(ends.last)
-        keeping.cancel()
+        part.end(in_flight.last)
+        following.cancel()
     await served.stop(lambda: asyncio.sleep(0))
 
 
 @contextlib.asynccontextmanager
-async def _counting(url: str, ends: Ends):
-    """Gives what counts the operations of all processes that have ended."""
+async def _counting(url: str, store: Store):
+    """Gives what counts the operations with a parent, or with any, that have ended."""
     if not url.startswith("postgresql:"):
+        ended: list[str] = []  # by this process, for there is no other one
+        store.subscribe(lambda _, record: ended.append(record.parent) if record.done else None)
 
-        async def of_this_process() -> int:
-            return ends.number
+        async def here(parent: str) -> int:
+            return ended.count(parent) if parent else len(ended)
 
-        yield of_this_process
+        yield here
         return
-    connection = await database.connect(url)
+    async with database.pool(url, 2) as pool:
 
-    async def in_database() -> int:
-        count = f"SELECT count(*) FROM lro_operations WHERE phase = {DONE}"
-        return await connection.fetchval(count)
+        async def in_database(parent: str) -> int:
+            whose = "parent = $1 OR $1 = ''"
+            count = f"SELECT count(*) FROM lro_operations WHERE phase = {DONE} AND ({whose})"
+            return await pool.fetchval(count, parent)
 
-    yield in_database
-    await connection.close()
+        yield in_database
 
 
 RAW_TABLE = (
