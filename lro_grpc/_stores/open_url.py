@@ -11,6 +11,7 @@ from lro_grpc._stores.memory import MemoryStore
 from lro_grpc._stores.sqlite.store import SqliteStore
 from lro_grpc._stores.store import Now, Store
 
+_ANY = re.DOTALL | re.IGNORECASE
 _POSTGRES = ("postgresql://", "postgres://")
 
 
@@ -82,5 +83,11 @@ def unknown_store(url: str) -> ConfigurationError:
 
 
 def without_password(url: str) -> str:
-    """Returns a URL as it may be shown."""
-    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", url)
+    """Returns a URL as it may be shown, however it was meant.
+
+    The password ends at the last ``@``, for one in it may lack its escape.
+    """
+    if url.startswith("sqlite:"):
+        return url
+    shown = re.sub(r"^([a-z+]*:/*[^:/@]*):.*@", r"\1:***@", url, flags=_ANY)
+    return re.sub(r"([?&](?:[a-z]*pass[a-z]*|notices_url)=)[^&]*", r"\1***", shown, flags=_ANY)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import traceback
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -291,6 +292,12 @@ def test_a_server_that_does_not_answer_has_its_time() -> None:
         ("pgbouncer=yes", "pgbouncer is 'yes'; give 0 or 1"),
         ("schema=a%22b", "schema is 'a\"b'; give the name of a schema, without quotes"),
         ("sslmode=perhaps", "`sslmode` parameter must be one of"),
+        ("sslrootcert=/nowhere.pem", "sslrootcert is '/nowhere.pem', which cannot be read"),
+        ("target_session_attrs=standby", "target_session_attrs is 'standby'; give any, primary"),
+        ("port=abc", "port is 'abc'; give a number"),
+        (f"schema={'%C3%A4' * 32}", f"schema is '{'ä' * 32}'; give a name of 63 bytes at most"),
+        ("notices_url=mysql://h/b", "mysql: is no URL of Postgres"),
+        ("notices_url=postgresql://h/b?x=1", "'x' is no option of a Postgres store"),
     ],
 )
 def test_an_option_that_cannot_be_is_named(option: str, said: str) -> None:
@@ -298,10 +305,32 @@ def test_an_option_that_cannot_be_is_named(option: str, said: str) -> None:
 
 
 def test_a_url_of_nothing_shows_no_password() -> None:
-    for url in ("postgresql+asyncpg://u:secret@h/b", "mysql://u:secret@h/b"):
+    of_nothing = [
+        "postgresql+asyncpg://u:secret@h/b",
+        "mysql://u:secret@h/b",
+        "mysql://u:secret/@secret@h/b",
+        "postgresql:/u:secret@h/b",
+        "postgresql:u:secret@h/b",
+        "Postgresql://u:secret@h/b",
+    ]
+    for url in of_nothing:
         error = refusal(url)
         assert "u:***@h/b' is not a store" in error.message
         assert "secret" not in f"{error} {error.metadata}"
+    assert "?password=***&" in refusal("mysql://u@h/b?password=secret&more=1").message
+
+
+@pytest.mark.parametrize("character", "/?#@[")
+@pytest.mark.parametrize("secret", ["secret", "5432"])
+def test_a_password_without_its_escapes_is_not_shown(character: str, secret: str) -> None:
+    """It looks like a port, a path or an option."""
+    error = refusal(f"postgresql://u:{secret}{character}{secret}@127.0.0.1:1/base")
+    assert "as %40 for @" in error.message
+    assert secret not in "".join(traceback.format_exception(error))
+
+
+def test_a_server_without_tls_is_told_from_one_that_is_not_there(postgres: str) -> None:
+    assert "it has no TLS" in refusal(with_options(postgres, sslmode="require")).message
 
 
 def test_without_its_driver_the_error_says_what_to_install() -> None:

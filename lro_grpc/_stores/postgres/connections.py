@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -38,8 +39,15 @@ _OF_CALLS = (
 
 _CLOSE_SECONDS = 2.0
 
-_IDLE_IN_TRANSACTION = "30s"
-"""The server ends a transaction, with its locks, of a process that stands still or was cut off."""
+_BEGIN = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '3s'"
+"""The server ends a transaction, with its locks, of a process that stands still or was cut off.
+
+One that lives sends its next statement within milliseconds. Set for the transaction alone, it
+passes a pooler, too.
+"""
+
+_TCP_USER_TIMEOUT = "10s"
+"""The time after which the server drops a connection that takes nothing of what it sends."""
 
 
 class RefusedError(Exception):
@@ -97,7 +105,7 @@ class Session:
         """
         async with self._connected() as connection:
             timeout = self._options.statement_timeout
-            await connection.execute("BEGIN", timeout=timeout)
+            await connection.execute(_BEGIN, timeout=timeout)
             yield Transaction(connection, timeout)
             await connection.execute("COMMIT", timeout=timeout)
 
@@ -182,7 +190,8 @@ class Pool:
 
     async def _fetch(self, statement: str, arguments: Sequence[object]) -> Sequence[Row]:
         try:
-            await asyncio.wait_for(self._turns.take(), None if self._free else self._timeout)
+            is_free = self._turns.is_free  # and not on its way to one who has waited
+            await asyncio.wait_for(self._turns.take(), None if is_free else self._timeout)
         except asyncio.TimeoutError as cause:
             raise unavailable("all its connections are busy") from cause
         session = self._free.pop()
@@ -201,7 +210,7 @@ class Pool:
 async def connect(options: Options, **settings: str) -> Any:
     """Opens a connection of the driver."""
     if not options.pgbouncer:
-        settings = {"idle_in_transaction_session_timeout": _IDLE_IN_TRANSACTION, **settings}
+        settings = {"tcp_user_timeout": _TCP_USER_TIMEOUT, **settings}
     has_name = "application_name=" in options.url
     name = {} if has_name else {"application_name": "lro-grpc"}
     has_target = "target_session_attrs=" in options.url
@@ -266,6 +275,10 @@ def _reason(error: Exception) -> str:
         return f"{said}; another transaction has its tables: try again when that has ended"
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
         return "it is a standby, which takes no writes; give the address of the primary"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS fails ({said}); correct sslrootcert, sslcert or sslkey"
+    if isinstance(error, ConnectionError) and "rejected SSL upgrade" in said:
+        return f"it has no TLS ({said}); turn it on there, or give another sslmode"
     if isinstance(error, (OSError, asyncio.TimeoutError)):
         return f"no Postgres server answers ({said}); start it, or correct the address"
     return said
@@ -284,10 +297,16 @@ def _public(error: Exception) -> Exception:
         return unavailable("its database has not answered in time")
     if isinstance(error, OSError):
         return unavailable("there is no connection to its database")
+    if isinstance(error, (asyncpg.ConnectionDoesNotExistError, asyncpg.InternalClientError)):
+        return unavailable("the connection to its database was lost")
     return unavailable(f"its database has raised {type(error).__name__}")
 
 
 def _said(error: BaseException) -> str:
     """Returns what an error says, on one line; the driver adds details of the statement to it."""
     text = str(error.args[0]) if error.args and isinstance(error.args[0], str) else str(error)
+    if "idle-in-transaction timeout" in text:
+        return "the server ended a transaction in which this process stood still"
+    if text.startswith("cannot switch to state"):  # the server has begun to say why
+        return "the server had ended it, as it does when it stops or when this process stood still"
     return (text.splitlines() or [""])[0] or type(error).__name__

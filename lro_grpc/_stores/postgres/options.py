@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import urllib.parse
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from lro_grpc._errors import ConfigurationError
 
@@ -25,7 +25,22 @@ _OWN = frozenset(
 
 _MOST_READERS = 100
 _MOST_SECONDS = 3600.0
-_SCHEMA = re.compile(r"[^\0\"]{1,63}")
+_SCHEMES = ("postgresql", "postgres")
+
+_MOST_NAME_BYTES = 63
+"""Postgres cuts longer names off."""
+
+_FILES = ("sslcert", "sslcrl", "sslkey", "sslrootcert")
+
+_PORTS = re.compile(r"[0-9]{1,5}(,[0-9]{1,5})*")
+
+_WRITABLE = ("any", "primary", "read-write")
+"""The servers among several, by ``target_session_attrs``, that may be ones to write to."""
+
+_TOLD_APART = (
+    "write these characters of a user, a password or a database with a % and their code,"
+    " as %40 for @: / ? # [ ] @ : %"
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +63,8 @@ class Options:
     """Whether a pooler may give each transaction another connection, so that none keeps state."""
     notices_url: str = ""
     """The URL for LISTEN and NOTIFY, which need a connection of their own; empty for ``url``."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """The files for TLS, by their options."""
 
     def of_notices(self) -> Options | None:
         """Returns the options of a direct connection for notices; None if there is none."""
@@ -64,10 +81,12 @@ def parse(url: str) -> Options:
     """
     try:
         parts = urllib.parse.urlsplit(url)
-        given = urllib.parse.parse_qsl(parts.query, keep_blank_values=True, strict_parsing=False)
         hosts = [_host_and_port(one) for one in parts.netloc.rpartition("@")[2].split(",")]
-    except ValueError as cause:
-        raise _wrong(f"the URL of a store cannot be read: {cause}") from cause
+    except ValueError:  # its words may have the password in them
+        raise _wrong(f"the URL of a store cannot be read; {_TOLD_APART}") from None
+    given = urllib.parse.parse_qsl(parts.query, keep_blank_values=True)
+    if not _is_told_apart(parts, [name for name, _ in given]):
+        raise _wrong(f"the URL of a store cannot be read; {_TOLD_APART}")
     values = dict(given)
     unknown = sorted(values.keys() - _OF_LIBPQ - _OWN)
     if unknown:
@@ -75,15 +94,30 @@ def parse(url: str) -> Options:
             f"{unknown[0]!r} is no option of a Postgres store; its own are"
             f" {', '.join(sorted(_OWN))}, and those of libpq {', '.join(sorted(_OF_LIBPQ))}"
         )
-    query = urllib.parse.urlencode([(name, value) for name, value in given if name in _OF_LIBPQ])
-    host = values.get("host")
+    if parts.scheme not in _SCHEMES:
+        raise _wrong(f"{parts.scheme}: is no URL of Postgres; give postgresql://user@host/database")
+    notices_url = values.get("notices_url", "")
+    if notices_url:
+        parse(notices_url)
+    if not _PORTS.fullmatch(values.get("port", "5432")):
+        raise _wrong(f"port is {values['port']!r}; give a number")
+    target = values.get("target_session_attrs", "any")
+    if target not in _WRITABLE:
+        raise _wrong(
+            f"target_session_attrs is {target!r}; give {', '.join(_WRITABLE[:-1])} or"
+            f" {_WRITABLE[-1]}, for a store has to write"
+        )
     where = ",".join(
-        f"{host or one or 'local'}:{values.get('port') or port}" for one, port in hosts
+        f"{host or values.get('host') or 'local'}:{port or values.get('port', 5432)}"
+        for host, port in hosts
     )
-    database = values.get("dbname") or urllib.parse.unquote(parts.path.lstrip("/"))
+    database = urllib.parse.unquote(parts.path.lstrip("/")) or values.get("dbname")
     schema = values.get("schema", "")
-    if schema and not _SCHEMA.fullmatch(schema):
+    if '"' in schema or "\0" in schema:
         raise _wrong(f"schema is {schema!r}; give the name of a schema, without quotes")
+    if len(schema.encode(errors="surrogatepass")) > _MOST_NAME_BYTES:
+        raise _wrong(f"schema is {schema!r}; give a name of {_MOST_NAME_BYTES} bytes at most")
+    query = urllib.parse.urlencode([(name, value) for name, value in given if name in _OF_LIBPQ])
     return Options(
         url=parts._replace(query=query).geturl(),
         place=f"{where}{f'/{database}' if database else ''}",
@@ -92,18 +126,26 @@ def parse(url: str) -> Options:
         statement_timeout=_seconds(values, "statement_timeout", Options.statement_timeout),
         connect_timeout=_seconds(values, "connect_timeout", Options.connect_timeout),
         pgbouncer=_flag(values, "pgbouncer"),
-        notices_url=values.get("notices_url", ""),
+        notices_url=notices_url,
+        files={name: values[name] for name in _FILES if name in values},
     )
 
 
-def _host_and_port(text: str) -> tuple[str, int]:
-    """Returns one of the hosts of a URL, and its port.
+def _host_and_port(text: str) -> tuple[str, int | None]:
+    """Returns one of the hosts of a URL, and its port, if it has one.
 
     Raises:
         ValueError: If the port is no number of a port.
     """
     parts = urllib.parse.urlsplit(f"//{text}")
-    return parts.hostname or "", parts.port or 5432
+    return parts.hostname or "", parts.port
+
+
+def _is_told_apart(parts: urllib.parse.SplitResult, names: Iterable[str]) -> bool:
+    """Returns whether the parts of a URL are what they seem, and none is half a password."""
+    user = parts.netloc.rpartition("@")[0]
+    elsewhere = (user, parts.path, *names)
+    return not (parts.fragment or any("@" in text for text in elsewhere))
 
 
 def _count(values: Mapping[str, str], name: str, default: int) -> int:

@@ -112,6 +112,10 @@ async def prepare(options: Options) -> Prepared:
     Raises:
         ConfigurationError: If they cannot be used.
     """
+    for name, file in options.files.items():
+        if not os.access(file, os.R_OK):
+            why = f"{name} is {file!r}, which cannot be read; correct it"
+            raise _refused(options, why, "STORE_UNUSABLE")
     session = Session(replace(options, statement_timeout=_MIGRATION_SECONDS))
     try:
         await _check_server(session, options)
