@@ -203,6 +203,40 @@ def test_a_role_with_too_few_connections_is_refused_and_keeps_none(
         pass
 
 
+def test_a_role_that_may_only_read_is_refused(postgres: str, role: str) -> None:
+    """Otherwise each call of a caller fails."""
+    asyncio.run(open_and_close(postgres))
+    name = postgres.rpartition("schema=")[2]
+    execute(
+        postgres,
+        f"GRANT USAGE ON SCHEMA {name} TO {role}",
+        f"GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA {name} TO {role}",
+    )
+    error = refusal(as_role(postgres, role))
+    assert "lacks rights on the table lro_operations; grant it UPDATE, DELETE" in error.message
+    execute(
+        postgres,
+        f"GRANT ALL ON ALL TABLES IN SCHEMA {name} TO {role}",
+        f"ALTER ROLE {role} SET default_transaction_read_only = on",
+    )
+    error = refusal(as_role(postgres, role))
+    assert "default_transaction_read_only is on; set it to off" in error.message
+
+
+def test_connections_that_run_out_are_told(postgres: str, role: str) -> None:
+    asyncio.run(open_and_close(postgres))
+    name = postgres.rpartition("schema=")[2]
+    execute(
+        postgres,
+        f"GRANT USAGE ON SCHEMA {name} TO {role}",
+        f"GRANT ALL ON ALL TABLES IN SCHEMA {name} TO {role}",
+        f"ALTER ROLE {role} CONNECTION LIMIT 2",
+    )
+    error = refusal(as_role(postgres, role))
+    assert "too many connections for role" in error.message
+    assert "allow more of them" in error.message
+
+
 def test_commits_that_may_be_lost_are_refused(postgres: str, role: str) -> None:
     execute(postgres, f"ALTER ROLE {role} SET synchronous_commit = off")
     error = refusal(as_role(postgres, role))

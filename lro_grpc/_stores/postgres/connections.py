@@ -273,6 +273,8 @@ def _reason(error: Exception) -> str:
         return f"{said}; grant its role CREATE and USAGE on the schema, or have its owner open it"
     if isinstance(error, asyncpg.LockNotAvailableError):
         return f"{said}; another transaction has its tables: try again when that has ended"
+    if isinstance(error, asyncpg.TooManyConnectionsError):
+        return f"{said}; allow more of them, or have fewer servers: each needs several"
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
         return "it is a standby, which takes no writes; give the address of the primary"
     if isinstance(error, ssl.SSLError):

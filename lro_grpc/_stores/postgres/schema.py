@@ -32,6 +32,8 @@ OLDEST_SERVER = 13
 _LOCK = 0x6C726F5F67727063
 """The advisory lock of migrations: the letters of lro_grpc."""
 
+_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
+
 _MIGRATION_SECONDS = 600.0
 """The time that a start has for its migrations, and waits for those of others."""
 
@@ -122,6 +124,7 @@ async def prepare(options: Options) -> Prepared:
         if await _version(session, options) < VERSION:
             async with session.transaction() as transaction:
                 await _migrate(transaction, options)
+        await _check_rights(session, options)
         ((schema,),) = await session.fetch("SELECT current_schema()")
         return Prepared(options.schema or schema, await _secret(session, options))
     except ConfigurationError:
@@ -150,16 +153,18 @@ async def is_prepared(options: Options) -> bool:
 
 
 async def _check_server(session: Session, options: Options) -> None:
-    ((version, encoding, in_recovery, commit),) = await session.fetch(
+    ((version, encoding, in_recovery, commit, read_only),) = await session.fetch(
         "SELECT current_setting('server_version_num')::int / 10000,"
         " current_setting('server_encoding'), pg_is_in_recovery(),"
-        " current_setting('synchronous_commit')"
+        " current_setting('synchronous_commit'), current_setting('transaction_read_only')::bool"
     )
     why = ""
     if version < OLDEST_SERVER:
         why = f"it is Postgres {version}; this release needs {OLDEST_SERVER} or later"
     elif in_recovery:
         why = "it is a standby, which takes no writes; give the address of the primary"
+    elif read_only:
+        why = "default_transaction_read_only is on; set it to off for this role or database"
     elif encoding != "UTF8":
         why = f"its encoding is {encoding}; make a database with the encoding UTF8"
     elif commit in ("off", "local"):
@@ -168,6 +173,19 @@ async def _check_server(session: Session, options: Options) -> None:
             " lost; set it to on for this role or database"
         )
     if why:
+        raise _refused(options, why, "STORE_UNUSABLE")
+
+
+async def _check_rights(session: Session, options: Options) -> None:
+    """Looks now, for each call would fail later."""
+    rows = await session.fetch(
+        "SELECT r FROM unnest($1::text[]) AS r WHERE NOT has_table_privilege($2, r)",
+        _RIGHTS,
+        f"{prefix_of(options)}lro_operations",
+    )
+    if rows:
+        lacking = ", ".join(row[0] for row in rows)
+        why = f"its role lacks rights on the table lro_operations; grant it {lacking}"
         raise _refused(options, why, "STORE_UNUSABLE")
 
 
