@@ -24,6 +24,7 @@ from benchmarks import (
     start_to_done,
     start_to_done_shared,
     waiters,
+    workers,
 )
 from benchmarks.figure import Figure
 from benchmarks.server import serving
@@ -49,6 +50,7 @@ def main() -> None:
         figures += shared_notice.measure(postgres)
         figures += shared_many.measure(postgres)
         figures += shared_takeover.measure(postgres)
+        figures += workers.measure(postgres)
     table = "\n".join(_rows(figures))
     print(table)
     RESULTS.mkdir(exist_ok=True)
