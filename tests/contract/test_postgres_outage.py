@@ -205,3 +205,30 @@ def test_an_event_that_cannot_be_stored_fails_its_own_call_alone(postgres: str) 
             assert shown == [50, 0, 50]
 
     asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    ("cut", "said"), [(Cut.RESET, "connection"), (Cut.STALL, "no answer in time")]
+)
+def test_notices_that_cannot_be_had_are_told_in_words(
+    postgres: str, network: Network, cut: Cut, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not in those of the driver's code, such as ``TimeoutError()``."""
+    url = with_options(at_port(postgres, network.port), connect_timeout="0.5", sslmode="disable")
+
+    async def told() -> str:
+        while True:
+            for record in caplog.records:
+                if "no notices for now" in record.getMessage():
+                    return record.getMessage()
+            await asyncio.sleep(0.05)
+
+    async def check() -> None:
+        async with opened(url):
+            network.cut(cut)
+            line = await asyncio.wait_for(told(), 60)
+            network.mend()
+        assert said in line
+        assert "Error(" not in line
+
+    asyncio.run(check())

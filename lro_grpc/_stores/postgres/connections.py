@@ -231,7 +231,19 @@ def unavailable(why: str) -> UnavailableError:
 def in_full(outage: UnavailableError) -> str:
     """Returns what the log says of an outage: more than its message, which strangers may get."""
     cause = outage.__cause__
-    return f"{outage.message} ({_said(cause)})" if cause is not None else outage.message
+    return f"{outage.message} ({said(cause)})" if cause is not None else outage.message
+
+
+def said(error: BaseException) -> str:
+    """Returns what an error says, on one line; the driver adds details of the statement to it."""
+    if isinstance(error, asyncio.TimeoutError):
+        return "no answer in time"
+    text = str(error.args[0]) if error.args and isinstance(error.args[0], str) else str(error)
+    if "idle-in-transaction timeout" in text:
+        return "the server ended a transaction in which this process stood still"
+    if text.startswith("cannot switch to state"):  # the server has begun to say why
+        return "the server had ended the connection, as when it stops, or this process stood still"
+    return (text.splitlines() or [""])[0] or type(error).__name__
 
 
 def closed() -> UnavailableError:
@@ -264,37 +276,37 @@ def _reason(error: Exception) -> str:
     cause = error.__cause__
     if isinstance(error, (UnavailableError, RefusedError)) and isinstance(cause, Exception):
         return _reason(cause)
-    said = _said(error)
+    told = said(error)
     if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
-        return f"{said}; give the user and the password of a role that may log in"
+        return f"{told}; give the user and the password of a role that may log in"
     if isinstance(error, asyncpg.InvalidCatalogNameError):
-        return f"{said}; create it, or give the name of another one"
+        return f"{told}; create it, or give the name of another one"
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
-        return f"{said}; grant its role CREATE and USAGE on the schema, or have its owner open it"
+        return f"{told}; grant its role CREATE and USAGE on the schema, or have its owner open it"
     if isinstance(error, asyncpg.LockNotAvailableError):
-        return f"{said}; another transaction has its tables: try again when that has ended"
+        return f"{told}; another transaction has its tables: try again when that has ended"
     if isinstance(error, asyncpg.TooManyConnectionsError):
-        return f"{said}; allow more of them, or have fewer servers: each needs several"
+        return f"{told}; allow more of them, or have fewer servers: each needs several"
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
         return "it is a standby, which takes no writes; give the address of the primary"
     if isinstance(error, ssl.SSLError):
-        return f"TLS fails ({said}); correct sslrootcert, sslcert or sslkey"
-    if isinstance(error, ConnectionError) and "rejected SSL upgrade" in said:
-        return f"it has no TLS ({said}); turn it on there, or give another sslmode"
+        return f"TLS fails ({told}); correct sslrootcert, sslcert or sslkey"
+    if isinstance(error, ConnectionError) and "rejected SSL upgrade" in told:
+        return f"it has no TLS ({told}); turn it on there, or give another sslmode"
     if isinstance(error, (OSError, asyncio.TimeoutError)):
-        return f"no Postgres server answers ({said}); start it, or correct the address"
-    return said
+        return f"no Postgres server answers ({told}); start it, or correct the address"
+    return told
 
 
 def _public(error: Exception) -> Exception:
     """Returns the error for the caller of a call that has raised."""
     is_of_driver = isinstance(error, (asyncpg.PostgresError, asyncpg.InterfaceError))
     if is_of_driver and isinstance(error, (ValueError, asyncpg.DataError)):
-        return UnstorableError(_said(error))
+        return UnstorableError(said(error))
     if isinstance(error, (asyncpg.DataCorruptedError, asyncpg.IndexCorruptedError)):
-        return DamagedPageError(_said(error))
+        return DamagedPageError(said(error))
     if isinstance(error, asyncpg.DeadlockDetectedError):
-        return RefusedError(_said(error))
+        return RefusedError(said(error))
     if isinstance(error, asyncio.TimeoutError):
         return unavailable("its database has not answered in time")
     if isinstance(error, OSError):
@@ -302,13 +314,3 @@ def _public(error: Exception) -> Exception:
     if isinstance(error, (asyncpg.ConnectionDoesNotExistError, asyncpg.InternalClientError)):
         return unavailable("the connection to its database was lost")
     return unavailable(f"its database has raised {type(error).__name__}")
-
-
-def _said(error: BaseException) -> str:
-    """Returns what an error says, on one line; the driver adds details of the statement to it."""
-    text = str(error.args[0]) if error.args and isinstance(error.args[0], str) else str(error)
-    if "idle-in-transaction timeout" in text:
-        return "the server ended a transaction in which this process stood still"
-    if text.startswith("cannot switch to state"):  # the server has begun to say why
-        return "the server had ended it, as it does when it stops or when this process stood still"
-    return (text.splitlines() or [""])[0] or type(error).__name__

@@ -40,6 +40,7 @@ from typing import Any, Protocol
 from lro_grpc._errors import UnavailableError
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.repeated_lines import RepeatedLines
+from lro_grpc._stores.postgres.connections import said
 from lro_grpc._stores.postgres.followers import Follower, Followers, Seen
 from lro_grpc._stores.postgres.notice import Notice, channel_of, decoded, hash_of
 from lro_grpc._stores.postgres.notice_queue import NoticeQueue
@@ -172,7 +173,7 @@ class Notices:
             try:
                 await act()
             except Exception as error:  # noqa: BLE001 - an outage, and of the notices alone
-                self._lines.say(logging.WARNING, f"no notices for now: {error!r}; trying again")
+                self._lines.say(logging.WARNING, f"no notices for now: {said(error)}; trying again")
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def _hold_connection(self) -> None:
