@@ -33,6 +33,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from lro_grpc import _anys
+from lro_grpc._errors import cut
 
 Unpack = Callable[[any_pb2.Any], Message | None]
 """Returns the message in an ``Any``; None if its type is not known, or its bytes are broken."""
@@ -138,6 +139,8 @@ def _prepare(value: Any, kind: Any) -> None:
 
 def _prepare_any(value: dict[str, Any]) -> None:
     type_url = value.get("@type")
+    if type_url is not None and not isinstance(type_url, str):
+        raise ValueError(f'"@type" is {cut(str(type_url))}; give the URL of a type, in quotes')
     kind = _anys.find_class(type_url.rpartition("/")[2]) if isinstance(type_url, str) else None
     if kind is None:
         return

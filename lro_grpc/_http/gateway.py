@@ -108,6 +108,11 @@ def gateway(
     """
     if (operations is None) == (channel is None):
         raise ConfigurationError("give the gateway either operations or a channel")
+    if operations is not None and not isinstance(operations, Operations):
+        raise ConfigurationError(
+            f"the gateway stands in front of operations, and was given {operations!r}; a channel is"
+            " given by its name, gateway(channel=...)"
+        )
     if isinstance(channel, grpc.Channel):
         raise ConfigurationError(
             f"the gateway needs a grpc.aio.Channel, and was given {channel!r}; make it by"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import math
 import socket
 import sys
 from collections.abc import AsyncIterator, Collection, Iterator
@@ -91,7 +92,7 @@ async def listening(
             server_header=False,
             proxy_headers=bool(trusted_proxies),
             forwarded_allow_ips=list(trusted_proxies),
-            timeout_graceful_shutdown=int(grace.total_seconds()),
+            timeout_graceful_shutdown=math.ceil(grace.total_seconds()),
             h11_max_incomplete_event_size=_MAX_HEAD,
         )
         server = BoundedServer(config, limits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import socket
@@ -96,6 +97,20 @@ def is_over(connection: socket.socket) -> bool:
         return False
     except ConnectionError:
         return True
+
+
+def test_a_grace_below_a_second_is_given_to_requests_that_are_under_way(app):
+    async def slow(scope: Scope, receive: Any, send: Any) -> None:
+        app.begun.release()
+        await asyncio.sleep(0.4)  # longer than it takes the server to see that it is to stop
+        await app(scope, receive, send)
+
+    with contextlib.ExitStack() as stack:
+        with listening(slow, grace=timedelta(seconds=0.5)) as http:
+            one = stack.enter_context(http.connect())
+            one.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            app.begun.acquire()
+        assert received(one).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize("sent", [b"", b"G", HALF_A_HEAD, A_GET, A_GET + HALF_A_HEAD])

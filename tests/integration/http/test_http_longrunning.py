@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from datetime import timedelta
@@ -353,6 +354,15 @@ def test_a_gateway_says_which_kind_of_channel_it_needs():
         ),
     ):
         gateway(channel=channel)
+
+
+def test_a_gateway_is_given_a_channel_by_its_name():
+    async def give() -> None:
+        async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
+            gateway(channel)
+
+    with pytest.raises(lro_grpc.ConfigurationError, match=r"gateway\(channel=\.\.\.\)"):
+        asyncio.run(give())
 
 
 def test_a_gateway_stands_in_front_of_one_thing():

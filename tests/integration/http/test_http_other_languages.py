@@ -165,6 +165,12 @@ def test_a_value_of_another_kind_is_a_bad_request_wherever_it_is(echo, caplog, k
     assert [one for one in caplog.records if one.levelno >= logging.ERROR] == []
 
 
+def test_a_type_that_is_no_text_is_named(echo):
+    reply = echo.post("/v1/any", {"@type": 5})
+    assert reply.status == 400
+    assert '"@type" is 5; give the URL of a type, in quotes' in reply.json["error"]["message"]
+
+
 NOTHING = [b"", b'""', b" ", b"\r\n\t", b' ""\n']
 """``""`` is what Google's client for Node sends for a message without fields, and for no body."""
 
