@@ -385,6 +385,12 @@ def test_what_is_no_job_is_refused_and_left_as_it_was(job: dict[str, Any]) -> No
     assert json.dumps(job) == before
 
 
+@pytest.mark.parametrize("state", ["RUNNING", "CANCELLING", "CANCELLED"])
+def test_a_job_that_is_being_cancelled_was_asked_to(state: str) -> None:
+    operation = vertex_ai.to_operation({"state": f"JOB_STATE_{state}"}, name="operations/x")
+    assert OperationView.of_operation(operation).cancel_requested is (state != "RUNNING")
+
+
 # Azure Face.
 
 
@@ -641,6 +647,7 @@ def test_failures_of_parts_are_warnings() -> None:
         ({"errors": [{"code": "", "message": "m"}], "http": 404}, (Code.NOT_FOUND, "m")),
         ({"errors": [{"code": "OK", "message": "m"}], "http": 409}, (Code.ALREADY_EXISTS, "m")),
         ({"errors": [{"code": "CONFLICT"}], "http": 418}, (Code.UNKNOWN, "")),
+        ({"errors": [{"code": "UNKNOWN"}], "http": 404}, (Code.UNKNOWN, "")),
     ],
 )
 def test_an_error_of_others_comes_back_by_its_http_status(
@@ -1031,6 +1038,14 @@ def test_each_piece_is_converted_once(monkeypatch: pytest.MonkeyPatch) -> None:
         deep = packed(status_pb2.Status(code=3, details=[deep, packed(NAN)]))
     canonical_json.to_json(operations_pb2.Operation(response=deep))
     assert len(calls) <= 3 * 40 + 10
+
+
+@pytest.mark.parametrize("name", ["two_words", "twoWords"])
+def test_an_any_is_read_under_either_name_of_its_field(name: str) -> None:
+    message = custom_message({"two_words": "google.protobuf.Any"})()
+    empty = {"@type": "type.googleapis.com/google.protobuf.Empty", "value": {}}
+    canonical_json.parse({name: empty}, message)
+    assert message.two_words.type_url == empty["@type"]
 
 
 _NUMBERS = itertools.count()
