@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+from opened_postgres import opened
 from postgres_server import with_options
 
 from lro_grpc._errors import UnavailableError
@@ -24,16 +25,6 @@ if TYPE_CHECKING:
     from lro_grpc.stores import Record
 
 LEASE = 15_000_000
-
-
-@contextlib.asynccontextmanager
-async def opened(url: str) -> AsyncIterator[PostgresStore]:
-    store = PostgresStore(url)
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 @contextlib.asynccontextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import asyncpg
 import pytest
 from google.longrunning import operations_pb2
 from google.protobuf import wrappers_pb2
+from opened_postgres import opened
 
 from lro.v1 import operation_metadata_pb2
 from lro_grpc import (
@@ -26,13 +26,10 @@ from lro_grpc._operation import publication
 from lro_grpc._operation.events import Claim, Delete, Pause, Release, Report
 from lro_grpc._operation.states import SUCCEEDED
 from lro_grpc._runtime.clock import SystemClock
-from lro_grpc._stores.postgres.store import PostgresStore
 from lro_grpc.engines import Handler, InProcess, Workbench
 from lro_grpc.stores import Query
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from lro_grpc._operation.record import Record
 
 METHOD = "/contract.v1.Contract/Run"
@@ -66,16 +63,6 @@ def new(name: str, **how: Any) -> Record:
         now=SystemClock().now(),
         **how,
     )
-
-
-@contextlib.asynccontextmanager
-async def opened(url: str) -> AsyncIterator[PostgresStore]:
-    store = PostgresStore(url)
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 async def three(url: str, **how: Any) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+from opened_postgres import opened
 from postgres_server import at_port, with_options
 
 from lro_grpc import UnavailableError
@@ -21,7 +22,7 @@ from lro_grpc._stores.postgres.store import PostgresStore
 from lro_grpc.conformance import StoreConformance
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
 
     from lro_grpc.stores import Claimed, Record
 
@@ -56,16 +57,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-@contextlib.asynccontextmanager
-async def opened(url: str) -> AsyncIterator[PostgresStore]:
-    store = PostgresStore(url)
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 def new(**fields: bytes) -> Record:

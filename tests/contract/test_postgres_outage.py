@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 from google.protobuf import empty_pb2
+from opened_postgres import opened
 from partition import Cut, Network
 from postgres_server import at_port, with_options
 
@@ -31,16 +32,6 @@ if TYPE_CHECKING:
 LEASE = 15_000_000
 RESPONSE = _anys.packed_bytes(empty_pb2.Empty())
 CLIENTS = 20
-
-
-@contextlib.asynccontextmanager
-async def opened(url: str) -> AsyncIterator[PostgresStore]:
-    store = PostgresStore(url)
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 def new() -> Record:
