@@ -5,7 +5,8 @@ operation is left as it is: another release, or this one with ``former_names``, 
 It must not wait unseen: the start and the first claims warn of it, and Get says so.
 
 Whether *nobody* serves it is known of an exclusive store alone: of a shared one another process
-may. So a Cancel there leaves to that process what is to be undone, and only a Terminate ends it.
+may. So the start only mentions it there; a Cancel leaves to that process what is to be undone, and
+only a Terminate ends it.
 """
 
 from __future__ import annotations
@@ -45,12 +46,14 @@ class Unserved:
         """Whether there may be one with which nobody will go on."""
 
     async def load(self) -> None:
-        """Looks for operations of methods that are not served, and warns of them; at the start."""
-        if not self._store.exclusive:
-            return
-        self._store.subscribe(self._on_change)
+        """Looks for operations of methods that are not served, and tells of them; at the start."""
         waiting = await self._store.waiting_methods()
         unserved = {one: count for one, count in waiting.items() if one not in self._served}
+        if not self._store.exclusive:
+            if unserved:
+                _log.info("%s; another process has to serve them", _what_waits(unserved))
+            return
+        self._store.subscribe(self._on_change)
         if unserved:
             self.may_be_any = True
             self._warned.update(unserved)
@@ -83,12 +86,14 @@ class Unserved:
 
 
 def _warn_of(unserved: dict[str, int]) -> None:
+    _log.warning("%s; %s", _what_waits(unserved), _REMEDY % "cancel")
+
+
+def _what_waits(unserved: dict[str, int]) -> str:
+    """Returns a sentence on how many operations wait for which methods."""
     most = sorted(unserved.items(), key=lambda item: (-item[1], item[0]))
     named = ", ".join(f"{count} of {cut(method)!a}" for method, count in most[:_MOST_NAMED])
-    more = len(most) - _MOST_NAMED
+    more = f" and of {len(most) - _MOST_NAMED} more" if len(most) > _MOST_NAMED else ""
     total = sum(unserved.values())
-    _log.warning(
-        "%s for methods that are not served: %s%s; %s",
-        "1 operation waits" if total == 1 else f"{total} operations wait",
-        *(named, f" and of {more} more" if more > 0 else "", _REMEDY % "cancel"),
-    )
+    count = "1 operation waits" if total == 1 else f"{total} operations wait"
+    return f"{count} for methods that are not served here: {named}{more}"

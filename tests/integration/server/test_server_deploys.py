@@ -112,14 +112,30 @@ def test_a_method_that_is_gone_is_warned_of_and_shown(
     caplog.clear()
     with serving(stack, configure=OTHER, store=url) as server:
         (warning,) = warnings_of(caplog)
-        assert f"3 operations wait for methods that are not served: 3 of '{method('Old')}'" in (
-            warning
+        assert (
+            f"3 operations wait for methods that are not served here: 3 of '{method('Old')}'"
+            in (warning)
         )
         assert all(hint(server, name) == f"{method('Old')} is not served" for name in names)
         other = server.start(method("Other"), Text(value="x"))
         assert server.done(other.name).response.value
         assert hint(server, other.name) == ""
         assert metadata_of(server.get(names[0])).state == State.JOB_STATE_QUEUED
+
+
+def test_of_a_shared_store_it_is_mentioned_that_another_process_has_to_serve_a_method(
+    postgres: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave("aio", postgres, count=2)
+    caplog.set_level(logging.INFO, "lro_grpc")
+    with serving("aio", configure=OTHER, store=postgres):
+        pass
+    (said,) = [one for one in caplog.records if "not served here" in one.getMessage()]
+    assert said.levelno == logging.INFO
+    assert said.getMessage() == (
+        f"2 operations wait for methods that are not served here: 2 of '{method('Old')}'; another"
+        " process has to serve them"
+    )
 
 
 def test_nothing_is_said_where_everything_is_served(
