@@ -1,4 +1,4 @@
-"""Changes of rows that another process has in hand: none waits for it, and none is lost."""
+"""Changes of rows that another process has in hand: none waits for it, and none is lost (R14)."""
 
 from __future__ import annotations
 

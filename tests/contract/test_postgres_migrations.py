@@ -84,7 +84,7 @@ def test_there_is_a_column_for_each_field_with_a_default(postgres: str) -> None:
 def test_a_release_goes_on_while_the_next_one_adds_a_column(
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the statements that its connections have prepared, too."""
+    """With the statements that its connections have prepared, too (R12)."""
     added = "ALTER TABLE {prefix}lro_operations ADD COLUMN of_next text NOT NULL DEFAULT 'unset'"
 
     async def run() -> list[Any]:

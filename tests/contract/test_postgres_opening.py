@@ -193,7 +193,7 @@ def test_a_role_with_too_few_connections_is_refused_and_keeps_none(
     execute(
         postgres,
         f"GRANT USAGE ON SCHEMA {name} TO {role}",
-        f"GRANT SELECT ON ALL TABLES IN SCHEMA {name} TO {role}",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {name} TO {role}",
         f"ALTER ROLE {role} CONNECTION LIMIT 3",
     )
     assert "too many connections for role" in refusal(as_role(postgres, role)).message

@@ -57,6 +57,7 @@ def begin(site: Site, killable_postgres: PostgresServer) -> Iterator[Begin]:
 )
 @pytest.mark.timeout(300)
 def test_nothing_acknowledged_is_lost_or_doubled(begin: Begin, faults: list[Fault]) -> None:
+    """Nor ends twice, goes back, or outlives the answer to its cancel (R4, R7, R8, R10, R11)."""
     print(f"LRO_FAULT_SEED={SEED}")
     choose, board, replicas = random.Random(SEED), Board(), begin()
     nemesis = Faults(replicas, board, choose)
@@ -74,6 +75,7 @@ def test_nothing_acknowledged_is_lost_or_doubled(begin: Begin, faults: list[Faul
 def test_what_a_frozen_replica_makes_of_its_attempts_when_it_wakes_changes_nothing(
     begin: Begin,
 ) -> None:
+    """Their operations have later attempts by then (R5)."""
     late: dict[str, Message] = {
         "async": create(PARENT, "async-noop"),
         "def": snapshot(PARENT, "def-noop"),
@@ -114,6 +116,7 @@ def _noted(site: Site, what: str) -> int:
 
 
 def test_operations_of_a_killed_replica_are_taken_over_and_no_others(begin: Begin) -> None:
+    """Once its lease is over, and nothing of a healthy one (R6)."""
     request, lease = create(PARENT, "held-noop"), {"lease": 2 * LEASE_SECONDS}
     replicas = begin([{**lease, "hold": ["creating/held-noop"]}])
     (killed,) = replicas.all

@@ -1,4 +1,4 @@
-"""Servers that share a store: whatever happens at one of them, the callers of another are served.
+"""Servers that share a store: any of them answers any call, whichever runs the operation (R13).
 
 No server reads, sweeps or renews by itself while such a test lasts: what one knows of another's
 doing it has heard, or, if it is deaf, has looked for.
