@@ -69,12 +69,12 @@ def _error_of(error: BaseException, operation: str) -> LroError:
             return derived(from_status(status), ApiFailure, type(error))
         case exceptions.RetryError():
             return LroError(str(error), code=Code.DEADLINE_EXCEEDED)
+        case _ if _is_unanswered(error):
+            return LroError(str(error), code=Code.UNAVAILABLE)
         case _ if (response := _refusal(error)) is not None:
             status = response.status_code
             code = http_status.code_of_response(status)
             return LroError(f"HTTP {status}, and the client raised {error!r}", code=code)
-        case requests.ConnectionError() | requests.Timeout() | TransportError() | TimeoutError():
-            return LroError(str(error), code=Code.UNAVAILABLE)
         case _ if _breaks_off(error):
             return LroError(f"the answer breaks off: {error}", code=Code.UNAVAILABLE)
         case GoogleAuthError():
@@ -136,17 +136,28 @@ def _refusal(error: BaseException) -> Any:
     """
     if isinstance(error, exceptions.GoogleAPICallError):
         return error.response if hasattr(error.response, "headers") else None
+    if _is_unanswered(error):
+        return None  # a frame may have the response of an earlier call, as before a new token
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        for value in frame.f_locals.values():
-            if _refuses(value):
-                return value
+        if str(frame.f_globals.get("__name__")).startswith("google."):
+            for value in frame.f_locals.values():
+                if _refuses(value):
+                    return value
     return None
+
+
+def _is_unanswered(error: BaseException) -> bool:
+    """Whether there is no answer to the call: the server was not reached, or was too late."""
+    unanswered = (requests.ConnectionError, requests.Timeout, TransportError, TimeoutError)
+    return isinstance(error, unanswered)
 
 
 def _refuses(value: Any) -> bool:
     """Whether a value is an HTTP response, of any library, that refuses a call."""
-    status = getattr(value, "status_code", None)
-    return isinstance(status, int) and status >= _FIRST_REFUSAL and hasattr(value, "headers")
+    with contextlib.suppress(Exception):  # it may be anything, and do anything when it is asked
+        status = value.status_code
+        return isinstance(status, int) and status >= _FIRST_REFUSAL and hasattr(value, "headers")
+    return False
 
 
 def _breaks_off(error: BaseException) -> bool:

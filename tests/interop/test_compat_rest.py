@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+import requests
 from fleet import Instance
 from google.api_core import __version__ as api_core_version
 from google.api_core import exceptions, operation, operation_async, operations_v1
@@ -57,6 +58,10 @@ class Server(http.server.ThreadingHTTPServer):
         """Closes the connection after the body, which it says to be of this length."""
         self.answers.append(Answer(200, body, {}, length or -1))
 
+    def will_hang_up(self) -> None:
+        """Closes the connection without an answer."""
+        self.answers.append(Answer(0, "", {}))
+
     def will_refuse(self, status: int, message: str, *details: Any) -> None:
         error = {"code": status, "message": message, "details": details}
         self.will_answer(status, {"error": error})
@@ -80,6 +85,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         server = self.server
         server.requests.append((self.command, self.path))
         answer = server.answers.popleft() if len(server.answers) > 1 else server.answers[0]
+        if not answer.status:
+            self.close_connection = True
+            return
         self.send_response(answer.status)
         self.send_header("Content-Type", "application/json")
         for name, value in answer.headers.items():
@@ -110,6 +118,13 @@ def client(server: Server) -> Iterator[Any]:
     )
     yield operations_v1.AbstractOperationsClient(transport=transport)
     transport._session.close()  # neither it nor the client has a close
+
+
+class Renewable(AnonymousCredentials):
+    """Credentials whose token may be renewed."""
+
+    def refresh(self, request: Any) -> None:
+        del request
 
 
 @contextlib.asynccontextmanager
@@ -269,6 +284,34 @@ def test_google_api_core_has_the_response_in_hand_where_it_stumbles_over_a_body(
         " 429, and no frame of the traceback has the response: find another way to it in"
         " lro_grpc/_compat/api_errors.py"
     )
+
+
+def test_a_call_that_is_cut_off_after_its_token_was_renewed_is_not_refused(server: Server) -> None:
+    """The response that refused the old token is still in a frame of google-auth."""
+    transport = operations_v1.OperationsRestTransport(
+        host=f"http://127.0.0.1:{server.server_port}", credentials=Renewable()
+    )
+    server.will_refuse(401, "the token is over")
+    server.will_hang_up()
+    with (
+        contextlib.closing(transport._session),
+        pytest.raises(requests.ConnectionError) as raised,
+    ):
+        operations_v1.AbstractOperationsClient(transport=transport).get_operation(NAME)
+    assert from_api_error(raised.value).code == Code.UNAVAILABLE
+
+
+def test_what_else_is_in_the_frames_of_an_error_is_left_alone() -> None:
+    class Lazy:
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError("there is no request")
+
+    def stumble(over: Lazy) -> None:
+        raise ValueError(f"{type(over).__name__} is no answer")
+
+    with pytest.raises(ValueError, match="Lazy is no answer") as raised:
+        stumble(Lazy())
+    assert from_api_error(raised.value).code == Code.UNKNOWN
 
 
 def test_a_wait_outlives_the_codes_of_its_retry(server: Server, client: Any) -> None:
