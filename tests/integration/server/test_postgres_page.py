@@ -71,7 +71,7 @@ def test_a_role_that_is_given_these_rights_can_use_the_tables(
     postgres: str, roles: dict[str, str]
 ) -> None:
     block = re.sub(r"\b(lro_owner|lro|reports)\b", lambda word: roles[word[0]], ROLES)
-    make, _, grant = block.partition("-- once a process")
+    make, _, grant = block.partition("-- once ")
     asyncio.run(execute(postgres, make))
     asyncio.run(open_as(roles["lro_owner"], postgres, roles["reports"]))
     asyncio.run(execute(postgres, grant.partition("\n")[2]))
