@@ -119,11 +119,17 @@ class InProcess:
         """Claims wherever a method has both a free slot and something that waits."""
         await self._wake.wait()
         self._wake.clear()
+        failure: Exception | None = None
         for method in self._free:
-            if self._can_claim(method):
-                await self._claim(method)
+            try:
+                if self._can_claim(method):
+                    await self._claim(method)
+            except Exception as error:  # noqa: BLE001 - raised below: the others have their turn
+                failure = error
             if self._can_claim(method):
                 self._wake_up()  # there is more, after the other methods
+        if failure is not None:
+            raise failure
 
     def _can_claim(self, method: str) -> bool:
         is_stopping = self._workbench.is_stopping

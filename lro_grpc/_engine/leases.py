@@ -142,6 +142,8 @@ class Leases:
                 if isinstance(answer, Record):
                     attempt.lease_renewed(sent_at)
                     self._call_on_loop(attempt.see, answer)
+                elif isinstance(answer, UnavailableError):  # and no refusal
+                    self._beat_at = self._clock.monotonic() + _FAILURE_PAUSE
                 else:
                     self._call_on_loop(attempt.stop, StopReason.LEASE_LOST)
 

@@ -156,6 +156,14 @@ def test_work_is_for_others_only_if_this_process_has_no_room(
     assert list(sender.queue.take(0.0).methods) == [hash_of(ONE.method)]
 
 
+def test_room_is_asked_for_after_all_listeners_have_heard(sender: Sender) -> None:
+    """The engine may be one of those behind, and has the new operation not in its queue yet."""
+    sender.queue.note(None, ONE)
+    sender.has_room = False
+    assert sender.queue.due() == 0.0
+    assert list(sender.queue.take(0.0).methods) == [hash_of(ONE.method)]
+
+
 def test_a_start_without_room_is_work(sender: Sender) -> None:
     sender.has_room = False
     sender.queue.note(None, ONE)

@@ -39,6 +39,8 @@ class ChangesInHand:
     def apply(self, name: str, event: Event) -> Record | LroError:
         """Applies an event to the record of a name; returns that record, or the error."""
         known = self._known.get(name)
+        if known is None and name in self._damaged:
+            return self._damaged[name]  # there is a row, which nobody can read
         before = self._latest.get(name, known.record) if known is not None else None
         if before is None:
             return not_found(name)

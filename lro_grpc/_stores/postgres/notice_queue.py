@@ -44,6 +44,8 @@ class NoticeQueue:
         self._has_room = has_room
         self._wake = wake
         self._everything = False
+        self._ready: dict[str, None] = {}
+        """The methods of operations that have become ready, for which there may be room here."""
         self._methods: dict[str, None] = {}
         self._names: dict[str, None] = {}
         self._progress: dict[str, None] = {}
@@ -53,8 +55,8 @@ class NoticeQueue:
 
     def note(self, before: Record | None, after: Record) -> None:
         """Takes a durable change that this process has made: a ``Listener`` of its store."""
-        if _is_ready(after) and not _is_ready(before) and not self._has_room(after.method):
-            self._methods[after.method] = None
+        if _is_ready(after) and not _is_ready(before):
+            self._ready[after.method] = None  # the engine may not have heard of it yet
         if before is None or before.done:
             pass  # nobody knows its name yet; or nobody waits for it any more
         elif _is_urgent(before, after):
@@ -66,17 +68,19 @@ class NoticeQueue:
             self._names.clear()
             self._progress.clear()
             self._everything = True
-        if self._methods or self._names or self._progress or self._everything:
+        if self._ready or self._names or self._progress or self._everything:
             self._wake()
 
     def due(self) -> float:
         """Returns the time of the next notice, which may be over; infinite for none."""
+        self._leave_out_those_with_room()
         if self._everything or self._methods or self._names:
             return 0.0
         return self._progress_at if self._progress else math.inf
 
     def take(self, now: float) -> Notice:
         """Takes out what goes into one notice at a time; it may be nothing."""
+        self._leave_out_those_with_room()
         if self._progress and now >= self._progress_at:
             self._progress_at = now + _PROGRESS_SECONDS
             self._names |= self._progress
@@ -85,6 +89,10 @@ class NoticeQueue:
         methods = _taken(self._methods, MOST_HASHES)
         names = _taken(self._names, MOST_HASHES - len(methods))
         return Notice(self._sender, everything, methods, names)
+
+    def _leave_out_those_with_room(self) -> None:
+        self._methods |= {one: None for one in self._ready if not self._has_room(one)}
+        self._ready.clear()
 
 
 def _is_ready(record: Record | None) -> bool:

@@ -9,7 +9,17 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
 import pytest
-from engine_world import LEASE, METHOD, SWEEP, Signal, Text, handler, info_of, response_of
+from engine_world import (
+    LEASE,
+    METHOD,
+    OTHER_METHOD,
+    SWEEP,
+    Signal,
+    Text,
+    handler,
+    info_of,
+    response_of,
+)
 from google.protobuf import any_pb2
 from replica import Replica
 
@@ -300,6 +310,26 @@ async def test_after_an_outage_the_next_heartbeat_is_tried_soon(shared_world):
     assert LEASE / 3 <= third - second < LEASE / 2  # and then they come as always
 
 
+async def test_a_lease_that_could_not_be_renewed_for_now_is_not_lost(shared_world):
+    """As when others are at its operation all the time: that is no refusal."""
+    beating = Beating(shared_world)
+    await beating.start()
+    renew, renewed = shared_world.link.renew, []
+
+    async def once_contended(leased, lease):
+        renewed.append(lease)
+        if len(renewed) == 1:
+            return [UnavailableError("others are at it all the time") for _ in leased]
+        return await renew(leased, lease)
+
+    shared_world.link.renew = once_contended
+    await shared_world.pass_time(LEASE / 3 + 1.5)
+    assert len(renewed) == 2  # soon, and not a third of the lease later
+    await shared_world.pass_time(LEASE)
+    beating.go_on.set()
+    assert response_of(await shared_world.done(beating.name)) == "1"
+
+
 async def test_the_late_answer_to_a_heartbeat_takes_no_time_from_the_lease(shared_world):
     """For a later one has been answered by then. So each is given up when the next is sent."""
     world, sent, answer = shared_world, [], Signal()
@@ -445,6 +475,26 @@ async def test_a_claim_that_fails_keeps_no_other_operation_waiting(world, caplog
     stores[0].refused = Fail
     assert response_of(await world.done(await world.create("good"))) == "good"
     assert (await world.record(bad)).attempt == 0
+
+
+class CannotLookFor(ForwardingStore):
+    """Cannot find the operations of one method, as when a row of one of them is damaged."""
+
+    async def claim(
+        self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
+    ) -> Sequence[Claimed]:
+        if METHOD in limits:
+            raise UnavailableError("a row cannot be read")
+        return await super().claim(limits, claim, left_out=left_out)
+
+
+async def test_a_method_that_cannot_be_claimed_for_keeps_no_other_one_waiting(world):
+    others = handler(lambda request, op: request, method=OTHER_METHOD)
+    await world.start(handler(lambda request, op: request), others, through=CannotLookFor)
+    await world.pass_time(2)
+    name = await world.create("x", method=OTHER_METHOD)
+    await world.pass_time(2)
+    assert response_of(await world.done(name)) == "x"
 
 
 async def test_an_unexpected_error_ends_no_loop_of_the_engine(world, caplog):
