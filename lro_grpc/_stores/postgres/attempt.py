@@ -110,7 +110,7 @@ async def attempt(
     return Attempted(
         outcomes,
         contended,
-        [step for name in stored for step in hand.steps(name)],
+        hand.steps_of(stored),
         [
             *(one for one in sound if not hand.has_changed(one.record.name)),
             *(

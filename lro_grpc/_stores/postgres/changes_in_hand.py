@@ -5,7 +5,7 @@ Nothing here reads or writes. Ten events of one operation make one change of its
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from lro_grpc._errors import LroError, OperationDamagedError
 from lro_grpc._operation.events import Delete, Event, apply_safely
@@ -35,6 +35,7 @@ class ChangesInHand:
         self._now = now
         self._latest: dict[str, Record | None] = {}
         self._steps: dict[str, list[tuple[Record, Record]]] = {}
+        self._in_order: list[tuple[Record, Record]] = []
 
     def apply(self, name: str, event: Event) -> Record | LroError:
         """Applies an event to the record of a name; returns that record, or the error."""
@@ -55,6 +56,7 @@ class ChangesInHand:
             after = outcome
         self._latest[name] = None if is_gone(after) else after
         self._steps.setdefault(name, []).append((before, after))
+        self._in_order.append((before, after))
         return after
 
     def has_changed(self, name: str) -> bool:
@@ -64,6 +66,10 @@ class ChangesInHand:
     def steps(self, name: str) -> Sequence[tuple[Record, Record]]:
         """Returns the changes of an operation in order, each as the records before and after."""
         return self._steps.get(name, ())
+
+    def steps_of(self, names: Collection[str]) -> Sequence[tuple[Record, Record]]:
+        """Returns the changes of some operations, in the order in which they were applied."""
+        return [step for step in self._in_order if step[1].name in names]
 
     @property
     def changed(self) -> Sequence[Change]:
