@@ -98,16 +98,20 @@ async def test_rows_of_a_claim_whose_answer_is_not_taken_are_free_within_seconds
     """The server is not idle then: it waits to send the rest of the rows."""
     port = urlsplit(postgres).port
     is_stuck, is_over = asyncio.Event(), asyncio.Event()
+    carrying: set[asyncio.Task[None] | None] = set()
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        carrying.add(asyncio.current_task())
         answers, server = await asyncio.open_connection("127.0.0.1", port)
         asking = asyncio.create_task(pass_on(reader, server))
-        if not await pass_on(answers, writer, MOST_BYTES):
-            is_stuck.set()
-            await is_over.wait()
+        with contextlib.suppress(OSError):
+            if not await pass_on(answers, writer, MOST_BYTES):
+                is_stuck.set()
+                await is_over.wait()
         asking.cancel()
-        server.close()
-        writer.close()
+        await asyncio.gather(asking, return_exceptions=True)
+        for end in (server, writer):
+            end.transport.abort()  # what nobody takes would keep it open
 
     async with opened(postgres) as store:
         for _ in range(4):
@@ -128,6 +132,8 @@ async def test_rows_of_a_claim_whose_answer_is_not_taken_are_free_within_seconds
                 is_over.set()
             with pytest.raises(UnavailableError):
                 await claim
+        await asyncio.gather(*filter(None, carrying))
+        await asyncio.sleep(0)  # and the transports are closed
 
 
 async def pass_on(
