@@ -103,11 +103,10 @@ class Watch:
 
     def _list(self) -> list[Any]:
         """Asks one server after the other, for some do not answer."""
-        for client in itertools.cycle(self._clients):
+        while True:
             with contextlib.suppress(lro_grpc.LroError):
-                return list(client.list(PARENT, timeout=1))
+                return list(self._clients[0].list(PARENT, timeout=1))
             self._clients.append(self._clients.pop(0))
-        raise AssertionError("a cycle has no end")
 
 
 def _seen(operation: Any) -> tuple[str, Seen]:

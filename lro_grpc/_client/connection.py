@@ -1,4 +1,4 @@
-"""Makes the RPCs of a client on its channel, sync or async, for the plans that ask for them."""
+"""Makes the RPCs that a client's plans ask for, on a sync or an async channel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Iterates over a list of operations, page after page, within bounds of pages and of time."""
+"""Lists operations page by page, with limits on empty pages and on time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans the calls of a client that waits: one plan for each operation, one for each waiter.
+"""Decides which calls a waiting client makes, and when.
 
 A plan is a generator of steps (``_runtime/steps.py``): it decides, and the watcher that performs
 its steps calls, sleeps and reads the time. So the sync and the async client share every decision,

@@ -1,4 +1,4 @@
-"""Makes the single calls of a client, again if need be, and has a watcher for each operation."""
+"""Makes a client's single calls with retries, and keeps one watcher for each operation."""
 
 from __future__ import annotations
 

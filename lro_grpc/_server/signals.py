@@ -1,4 +1,4 @@
-"""Begins a drain at a signal while a server runs; not in its forked children."""
+"""Starts the drain of a server when a signal comes."""
 
 from __future__ import annotations
 

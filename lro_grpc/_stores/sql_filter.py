@@ -6,7 +6,8 @@ value is a bound parameter. What databases call by different names is a ``Dialec
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol, Union
 
 from lro_grpc._filtering.expression import (
@@ -19,10 +20,13 @@ from lro_grpc._filtering.expression import (
     PartialFailures,
 )
 from lro_grpc._operation.states import JOB
+from lro_grpc._stores.store import Query
 
 _TERMINAL = ", ".join(str(number) for number in JOB.states if JOB.is_terminal(number))
 DONE = f"(state IN ({_TERMINAL}))"
 """Whether an operation is done; a filter may ask for it as for a column."""
+
+_WILDCARD = re.compile("(?<![^/])-(?![^/])")
 
 Value = Union[str, int, bytes]  # noqa: UP007 - is evaluated
 
@@ -36,6 +40,21 @@ class Condition(NamedTuple):
     """The values of its question marks, in order."""
     exact: bool = True
     """Whether it is true of no other records than the expression matches."""
+
+
+def condition_of(query: Query, condition: Callable[[Expression], Condition]) -> Condition:
+    """Returns the condition on the rows of a list, in which its parent stands unless it is several.
+
+    Args:
+        query: What the list asks for.
+        condition: Makes the condition of an expression, in a dialect.
+    """
+    filter_ = query.filter.expression if query.filter else And(())
+    if not query.has_wildcard:
+        return condition(filter_)
+    parent = Like("parent", tuple(_WILDCARD.split(query.parent)))
+    # Unlike a wildcard, the gap between the parts of a text may hold slashes: hence not exact.
+    return condition(And((parent, Compare("deleted", "=", 0), filter_)))._replace(exact=False)
 
 
 _UNKNOWN = Condition("TRUE", exact=False)

@@ -1,4 +1,4 @@
-"""``lro serve``: serves a user's servicers, or the example fleet, until a signal comes."""
+"""Serves a user's servicers, or the example fleet, until a signal comes: ``lro serve``."""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ shifts none.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,7 +20,6 @@ from functools import partial
 from typing import NamedTuple, Union
 
 from lro_grpc._errors import OperationDamagedError
-from lro_grpc._filtering.expression import And, Compare, Like
 from lro_grpc._operation import integrity, names
 from lro_grpc._stores.damage import Damage
 from lro_grpc._stores.postgres.connections import Row, closed
@@ -29,7 +27,7 @@ from lro_grpc._stores.postgres.filter import condition
 from lro_grpc._stores.postgres.rows import COLUMNS, SIZE, record_from
 from lro_grpc._stores.postgres.table import Fetching
 from lro_grpc._stores.postgres.texts import text_of
-from lro_grpc._stores.sql_filter import Condition
+from lro_grpc._stores.sql_filter import Condition, condition_of
 from lro_grpc._stores.store import (
     MAX_PAGE_BYTES,
     Listed,
@@ -47,7 +45,6 @@ _MOST_ROWS = 500
 _LAST_NAME = "\U0010ffff"
 """A text behind all names."""
 
-_WILDCARD = re.compile("(?<![^/])-(?![^/])")
 """A segment of a parent that stands for any segment."""
 
 _Key = Union[int, str]  # noqa: UP007 - is evaluated
@@ -116,7 +113,7 @@ class Pages:
         rest = await self._rest(query, scope, examined)
         last = scope.end if rest is None else rest
         found = _Found([], [])
-        matching = _matching(query, len(scope.parameters) + 3)
+        matching = condition_of(query, partial(condition, first=len(scope.parameters) + 3))
         is_shown = matching.exact and not records
         columns = ("name", "operation") if is_shown else COLUMNS
         most = _MOST_ROWS if not matching.exact else min(_MOST_ROWS, size + 1)
@@ -212,17 +209,6 @@ def _take(
             return
 
 
-def _matching(query: Query, first: int) -> Condition:
-    """Returns the condition on the rows of a scope; its values begin with that number."""
-    filter_ = query.filter.expression if query.filter else And(())
-    if not query.has_wildcard:
-        return condition(filter_, first=first)
-    parent = Like("parent", tuple(_WILDCARD.split(query.parent)))
-    # Unlike a wildcard, the gap between the parts of a text may hold slashes: hence not exact.
-    both = condition(And((parent, Compare("deleted", "=", 0), filter_)), first=first)
-    return both._replace(exact=False)
-
-
 def _scope(table: str, query: Query, position: bytes) -> _Scope:
     """Returns the rows that a page may look at."""
     parameters: tuple[_Key, ...]
@@ -234,12 +220,9 @@ def _scope(table: str, query: Query, position: bytes) -> _Scope:
         else:
             # The || keeps it from being looked up in an index, which has no order of names.
             rows += " AND name < $2 AND parent || '' = $3 AND NOT deleted"
-            parent = text_of(query.parent)  # and 0 comes after /
-            parameters = (
-                after or text_of(first),
-                f"{text_of(first)[:-1]}0",
-                parent,
-            )  # 0 is after /
+            begin = text_of(first)
+            beyond = f"{begin[:-1]}0"  # 0 comes after /
+            parameters = (after or begin, beyond, text_of(query.parent))
         return _Scope(rows, parameters, "name", "<=", _LAST_NAME, "ORDER BY name")
     before = sequence_before(position)
     rows = f"FROM {table} WHERE sequence < $1"

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,9 +32,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from lro_grpc._errors import OperationDamagedError
-from lro_grpc._filtering.expression import And, Compare, Like
 from lro_grpc._operation import integrity, names
-from lro_grpc._stores.sql_filter import Condition
+from lro_grpc._stores.sql_filter import condition_of
 from lro_grpc._stores.sqlite.connection import closed, fetch, unavailable
 from lro_grpc._stores.sqlite.damage import Damage
 from lro_grpc._stores.sqlite.filter import condition
@@ -55,7 +53,6 @@ from lro_grpc._stores.store import (
 _BEYOND_TEXTS = b""
 """In SQLite's order all texts come before this, and behind it what is no text, and no name."""
 
-_WILDCARD = re.compile("(?<![^/])-(?![^/])")
 """A segment of a parent that stands for any segment."""
 
 
@@ -158,7 +155,7 @@ class Pages:
         try:
             scope = _scope(query, position)
             rest = self._rest(query, scope, examined)
-            matching = _matching(query)
+            matching = condition_of(query, condition)
             exact = matching.exact and not records
             columns = "sequence, name, operation" if exact else f"sequence, {COLUMNS}"
             rows = connection.execute(
@@ -306,13 +303,3 @@ def _is_between(query: Query, before: bytes, at: bytes, rest: bytes) -> bool:
     if query.order is Order.BY_NAME:
         return before < at and (not rest or at <= rest)
     return rest <= at and (not before or at < before)
-
-
-def _matching(query: Query) -> Condition:
-    """Returns the condition on these rows."""
-    filter_ = query.filter.expression if query.filter else And(())
-    if not query.has_wildcard:
-        return condition(filter_)
-    parent = Like("parent", tuple(_WILDCARD.split(query.parent)))
-    # Unlike a wildcard, the gap between the parts of a text may hold slashes: hence not exact.
-    return condition(And((parent, Compare("deleted", "=", 0), filter_)))._replace(exact=False)
