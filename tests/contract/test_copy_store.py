@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import sqlite3
 from datetime import timedelta
 from pathlib import Path
@@ -339,6 +340,45 @@ def test_nothing_is_copied_into_a_database_that_a_server_has_open(file: str, pos
             await copied(file, postgres)
 
     assert "in use" in is_refused(copy_into_a_server())
+
+
+def test_a_listen_that_is_not_answered_is_not_taken_for_silence_of_servers(
+    file: str, postgres: str
+) -> None:
+    asyncio.run(fill(file))
+    late = with_options(postgres, statement_timeout="1e-9")
+    refused = is_refused(copied(file, with_options(postgres, notices_url=late)))
+    assert "no Postgres server answers" in refused
+
+
+def test_a_connection_that_is_lost_while_it_listens_has_not_heard_that_no_server_is_there(
+    file: str, postgres: str
+) -> None:
+    name = postgres.rpartition("schema=")[2]
+    listening = with_options(postgres, application_name=name)
+    end = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        f" WHERE application_name = '{name}' AND query LIKE 'LISTEN%'"
+    )
+
+    async def copy_while_an_administrator_ends_it() -> None:
+        await fill(file)
+        copying = asyncio.create_task(copied(file, with_options(postgres, notices_url=listening)))
+        while not copying.done() and not await execute(postgres, end):
+            pass
+        await copying
+
+    assert "cannot be opened as a store" in is_refused(copy_while_an_administrator_ends_it())
+
+
+def test_where_servers_are_listened_for_is_named_if_it_does_not_answer(
+    file: str, postgres: str
+) -> None:
+    asyncio.run(fill(file))
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as mute:
+        place = f"127.0.0.1:{mute.getsockname()[1]}/base"
+        direct = f"postgresql://u@{place}?sslmode=disable&connect_timeout=0.1"
+        assert place in is_refused(copied(file, with_options(postgres, notices_url=direct)))
 
 
 def test_nothing_is_copied_into_a_store_that_is_used(way: tuple[str, str]) -> None:

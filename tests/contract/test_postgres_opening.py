@@ -185,6 +185,12 @@ def test_a_role_without_rights_is_refused(postgres: str, role: str) -> None:
     assert "grant its role" in error.message
 
 
+def test_a_role_that_may_not_make_the_schema_is_refused(postgres: str, role: str) -> None:
+    error = refusal(with_options(as_role(postgres, role), schema=role))
+    assert "permission denied for database" in error.message
+    assert "make the schema for its role" in error.message
+
+
 def test_a_role_with_too_few_connections_is_refused_and_keeps_none(
     postgres: str, role: str
 ) -> None:

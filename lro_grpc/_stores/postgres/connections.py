@@ -265,6 +265,8 @@ def failed(options: Options, error: Exception) -> Exception:
 
     Another error than that of a call to a database is returned as it is.
     """
+    if isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):
+        return unusable(options, error)
     if isinstance(error.__cause__, _OF_CALLS):
         return UnavailableError(
             f"{options.place} has failed: {_reason(error)}", reason="STORE_UNAVAILABLE"
@@ -282,7 +284,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, asyncpg.InvalidCatalogNameError):
         return f"{told}; create it, or give the name of another one"
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
-        return f"{told}; grant its role CREATE and USAGE on the schema, or have its owner open it"
+        return f"{told}; {_advice_on_rights(told)}"
     if isinstance(error, asyncpg.LockNotAvailableError):
         return f"{told}; another transaction has its tables: try again when that has ended"
     if isinstance(error, asyncpg.TooManyConnectionsError):
@@ -296,6 +298,14 @@ def _reason(error: Exception) -> str:
     if isinstance(error, (OSError, asyncio.TimeoutError)):
         return f"no Postgres server answers ({told}); start it, or correct the address"
     return told
+
+
+def _advice_on_rights(told: str) -> str:
+    if "for schema" in told:
+        return "grant its role CREATE and USAGE on the schema, or have its owner open it"
+    if "for database" in told:  # the schema is missing, and cannot be made
+        return "make the schema for its role, or grant it CREATE on the database"
+    return "run it as the owner of the tables"
 
 
 def _public(error: Exception) -> Exception:

@@ -225,7 +225,11 @@ async def _opened(options: Options) -> tuple[Options, Prepared]:
 
 
 async def _check_silence(options: Options, schema: str) -> None:
-    """Checks that none of the processes that have a store open is heard."""
+    """Checks that none of the processes that have a store open is heard.
+
+    Raises:
+        ConfigurationError: If one is, or if nothing can be heard.
+    """
     direct = options.of_notices()
     if direct is None:
         return
@@ -235,19 +239,20 @@ async def _check_silence(options: Options, schema: str) -> None:
         if decoded(payload) is not None:
             heard.set()
 
+    timeout = direct.statement_timeout
     try:
         connection = await connect(direct)
         try:
-            await asyncio.wait_for(
-                connection.add_listener(channel_of(schema), on_notice), direct.statement_timeout
-            )
-            await asyncio.wait_for(heard.wait(), _LISTENING_SECONDS)
-        except asyncio.TimeoutError:
-            return
+            await asyncio.wait_for(connection.add_listener(channel_of(schema), on_notice), timeout)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(heard.wait(), _LISTENING_SECONDS)
+            await connection.execute("SELECT", timeout=timeout)  # fails if it was lost meanwhile
         finally:
             connection.terminate()
     except Exception as error:
-        raise unusable(options, error) from error
+        raise unusable(direct, error) from error
+    if not heard.is_set():
+        return
     raise ConfigurationError(
         f"{options.place} is in use: a process that has it open was heard; stop all of them",
         reason="STORE_IN_USE",

@@ -23,6 +23,8 @@ from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import SqliteStore, open_url
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from postgres_server import PostgresServer
 
 SOUND, DAMAGED = 1200, 1500
@@ -161,17 +163,38 @@ def as_role(url: str, role: str) -> str:
     return url.replace("postgres@", f"{role}@", 1)
 
 
-def test_a_role_without_rights_is_told_which(lro: Lro, tmp_path: Path, postgres: str) -> None:
+@pytest.fixture
+def role(postgres: str) -> Iterator[str]:
+    """A role that may log in, and nothing else."""
+    name = f"r{postgres.rpartition('_')[2]}"
+    execute(postgres, f"CREATE ROLE {name} LOGIN")
+    yield name
+    execute(postgres, f"DROP OWNED BY {name}")
+    execute(postgres, f"DROP ROLE {name}")
+
+
+def test_a_role_without_rights_is_told_which(
+    lro: Lro, tmp_path: Path, postgres: str, role: str
+) -> None:
     fill(tmp_path / "operations.db", 1)
-    role = f"r{postgres.rpartition('_')[2]}"
-    execute(postgres, f"CREATE ROLE {role} LOGIN")
-    try:
-        refused = lro("db", "copy", str(tmp_path / "operations.db"), as_role(postgres, role))
-    finally:
-        execute(postgres, f"DROP ROLE {role}")
+    refused = lro("db", "copy", str(tmp_path / "operations.db"), as_role(postgres, role))
     assert refused.returncode == 2
     assert "permission denied for schema" in refused.stderr
     assert "grant its role CREATE and USAGE" in refused.stderr
+
+
+def test_a_role_that_may_only_serve_is_told_who_may_copy(
+    lro: Lro, tmp_path: Path, postgres: str, role: str
+) -> None:
+    fill(tmp_path / "operations.db", 1)
+    assert numbers_in(postgres) == 0  # the tables are there
+    schema = postgres.rpartition("schema=")[2]
+    execute(postgres, f"GRANT USAGE ON SCHEMA {schema} TO {role}")
+    execute(postgres, f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {role}")
+    refused = lro("db", "copy", str(tmp_path / "operations.db"), as_role(postgres, role))
+    assert refused.returncode == 2
+    assert "permission denied for sequence" in refused.stderr
+    assert refused.stderr.rstrip().endswith("run it as the owner of the tables")
 
 
 def test_a_database_that_goes_away_makes_it_fail(
