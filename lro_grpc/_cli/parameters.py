@@ -82,7 +82,7 @@ LameDuck = Annotated[
         metavar="DURATION",
         help=(
             "How long to go on serving after a signal, with health checks at NOT_SERVING;"
-            " another signal ends it. Not at all unless given."
+            " one more Ctrl-C ends it. Not at all unless given."
         ),
     ),
 ]

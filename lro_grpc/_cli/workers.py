@@ -32,7 +32,7 @@ from functools import partial
 from typing import BinaryIO, TextIO
 
 from lro_grpc._runtime.threads import run_in_thread, start_thread
-from lro_grpc._server.signals import SIGNALS, on_signals
+from lro_grpc._server.signals import on_signals
 
 MOST_WORKERS = 256
 """The most workers of one supervisor."""
@@ -136,11 +136,7 @@ class _Supervisor:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        loop = asyncio.get_running_loop()
-        with contextlib.ExitStack() as stack:
-            for number in SIGNALS:
-                stop = partial(self._stop, number)
-                stack.enter_context(on_signals(stop, loop, numbers={number}))
+        with on_signals(self._stop, asyncio.get_running_loop()):
             self._begin(self._workers[:1])
             await self._stopping.wait()
             _, late = await asyncio.wait(self._keeping, timeout=self._stop_seconds)
@@ -155,7 +151,7 @@ class _Supervisor:
         """Whether any worker has served yet."""
         return len(self._not_ready) < len(self._workers)
 
-    def _stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+    def _stop(self, number: int = signal.SIGTERM) -> None:
         """Asks all workers to drain, by SIGTERM; from then on it passes signals on as they are."""
         passed_on = number if self._stopping.is_set() else signal.SIGTERM
         self._stopping.set()
@@ -225,7 +221,7 @@ class _Worker:
         lines = "".join(f"\n    {line}" for line in self._last.copy())  # threads add to it
         return f"; its last lines:{lines}" if lines else ", without a word"
 
-    def send(self, number: signal.Signals) -> bool:
+    def send(self, number: int) -> bool:
         """Sends a signal to its process; returns False if it has none."""
         if self._process is None or self._process.returncode is not None:
             return False

@@ -2,7 +2,8 @@
 
 **The start** opens the store before the server listens: a process that cannot have the store must
 not take calls. Then it takes over the operations that a former process has left, and begins to
-claim.
+claim. A signal that comes before the start is over ends it, and the run with it, as a drain would:
+the first process of a container would lose it otherwise, while it waits for its database.
 
 **The drain** takes everything apart in the order in which one part needs the next:
 
@@ -23,8 +24,8 @@ Attempts are stopped after the server, not beside it: until then a Get may still
 One that begins after the signal, while the lame duck still serves, knows nothing of it until 6.
 
 A server that cannot be stopped keeps neither the attempts nor the store. The graces bound the
-drain, so one more SIGTERM does not cut it short: a launcher may pass on one that all its group has
-had. One more Ctrl-C does, for people do not wait.
+drain, so one more SIGTERM changes nothing: a launcher may pass on one that all its group has had.
+One more Ctrl-C ends the lame duck, or else cuts the drain short, for people do not wait.
 
 **One loop.** Everything runs on one event loop: that of the ``grpc.aio`` server, or, for a
 ``grpc.server``, which has none, one in a thread of its own. The sync methods are the async ones,
@@ -41,7 +42,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar, overload
 
@@ -67,6 +68,9 @@ _NO_TIME = timedelta(0)
 
 _LOOK_SECONDS = 0.2
 """The interval at which a ``grpc.server`` is looked at, for it may have been stopped otherwise."""
+
+_CTRL_C = (signal.SIGINT,)
+"""What ends a lame duck; not SIGTERM, of which a service manager may send several."""
 
 _SIGNAL_MARGIN = timedelta(seconds=0.1)
 """The time for which a handler's error waits for the signal that it may come of."""
@@ -114,6 +118,8 @@ class Lifespan:
         self.recovered = 0
         """Operations that a former process had in its hands, taken over by ``start``."""
         self._is_serving = False
+        self._starting: asyncio.Task[None] | None = None
+        self._is_signalled = False
 
     @property
     def is_serving(self) -> bool:
@@ -237,6 +243,8 @@ class Lifespan:
     ) -> Any:
         """Starts the operations and the server, and drains both on SIGTERM or SIGINT.
 
+        A signal that comes before they have started ends the start, and nothing is called.
+
         Args:
             server: The server that was attached, or its registrar.
             ready: A function to call once both have started. On ``grpc.aio`` it may be a coroutine
@@ -244,7 +252,7 @@ class Lifespan:
             draining: A function to call when the drain begins, before anything is refused: the
                 place to set a health check to NOT_SERVING. Likewise.
             lame_duck: The time after that for which the server goes on to serve, so that load
-                balancers see the health check before calls are refused. Another signal ends it.
+                balancers see the health check before calls are refused. Ctrl-C, once more, ends it.
 
         Returns:
             On a ``grpc.aio`` server a coroutine that ends after the drain; on a ``grpc.server``
@@ -267,26 +275,28 @@ class Lifespan:
         draining: Callable[[], object],
         lame_duck: timedelta,
     ) -> None:
-        await self.start()
+        self._check_new_start()
         grace = self._grace.total_seconds()
-        signals: asyncio.Queue[None] = asyncio.Queue()
+        signals: asyncio.Queue[int] = asyncio.Queue()
         ended: asyncio.Task[bool] | None = None
         loop = asyncio.get_running_loop()
 
-        def drain() -> None:
-            self._announce_shutdown()
-            signals.put_nowait(None)
+        def hear(number: int) -> None:
+            self._hear_signal()
+            signals.put_nowait(number)
 
-        with on_signals(drain, loop, numbers={signal.SIGTERM}):
+        with on_signals(hear, loop, numbers={signal.SIGTERM}):
             try:
-                with on_signals(drain, loop, numbers={signal.SIGINT}):
+                with on_signals(hear, loop, numbers={signal.SIGINT}):
+                    if not await self._start_unless_signalled():
+                        return
                     await server.start()
                     await _called(ready)
                     ended = asyncio.create_task(server.wait_for_termination())
-                    await _first_of(ended, signals.get())
+                    await _first_of(ended, signals, SIGNALS)
                     self._is_serving = False
                     await _called(draining)
-                    await _first_of(ended, signals.get(), lame_duck.total_seconds())
+                    await _first_of(ended, signals, _CTRL_C, lame_duck.total_seconds())
             finally:
                 await self.stop(lambda: server.stop(grace))
                 if ended is not None:
@@ -306,30 +316,32 @@ class Lifespan:
                     " give a function"
                 )
         grace = min(self._grace.total_seconds(), threading.TIMEOUT_MAX)  # a thread waits for it
-        signals: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self.start_sync()
-
-        def drain() -> None:
-            signals.put(None)
+        signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._check_new_start()
+        thread = self._loop_thread()
 
         def hear(number: int) -> None:
             if number in SIGNALS:
-                self._announce_shutdown()
+                self._hear_signal()
 
-        with on_signals(drain, numbers={signal.SIGTERM}):
+        with on_signals(signals.put, numbers={signal.SIGTERM}):
             try:
                 with (
-                    on_signals(drain, numbers={signal.SIGINT}),
-                    self._loop_thread().hearing_signals(hear),
+                    on_signals(signals.put, numbers={signal.SIGINT}),
+                    thread.hearing_signals(hear),
                 ):
+                    if not thread.run(self._start_unless_signalled()):
+                        return
                     server.start()
                     ready()
-                    _serve_until(signals, server)
+                    _serve_until(server, signals, SIGNALS)
                     self._is_serving = False
                     draining()
-                    _serve_until(signals, server, lame_duck.total_seconds())
+                    _serve_until(server, signals, _CTRL_C, lame_duck.total_seconds())
             finally:
                 self.stop_sync(lambda: server.stop(grace).wait())
+                if not self._has_started:
+                    self._close_thread()
 
     async def work(self, *, ready: Callable[[], object] = lambda: None) -> None:
         """Runs the handlers of operations that others serve, and drains on SIGTERM or SIGINT.
@@ -364,10 +376,26 @@ class Lifespan:
         if threading.current_thread() is threading.main_thread():
             self._signal_margin = _SIGNAL_MARGIN
 
-    def _announce_shutdown(self) -> None:
-        """Lets handlers know of a signal, before anything else that may come of it."""
-        assert self._engine is not None
-        self._engine.announce_shutdown()
+    def _hear_signal(self) -> None:
+        """Ends the start, or lets handlers know, before anything else that may come of a signal."""
+        if self._engine is not None:
+            self._engine.announce_shutdown()
+        elif self._starting is not None and not self._is_signalled:
+            self._starting.cancel()
+        self._is_signalled = True
+
+    async def _start_unless_signalled(self) -> bool:
+        """Starts; returns False if a signal comes first, and leaves nothing of the start behind."""
+        if self._is_signalled:
+            return False
+        self._starting = asyncio.create_task(self.start())
+        try:
+            await self._starting
+        except asyncio.CancelledError:
+            if not self._is_signalled:
+                raise
+            return False
+        return True
 
     def start_sync(self) -> None:
         """Starts as ``start`` does, for a ``grpc.server`` that you start yourself."""
@@ -376,8 +404,7 @@ class Lifespan:
         try:
             thread.run(self.start())
         except BaseException:
-            self._thread = None
-            thread.close()
+            self._close_thread()
             raise
 
     def stop_sync(self, stop_server: Callable[[], object]) -> None:
@@ -427,15 +454,12 @@ class Lifespan:
         if self._loop is None:
             stop_server()
             return
-        thread = self._loop_thread()
         try:
-            thread.run(end(lambda: asyncio.to_thread(stop_server)))
+            self._loop_thread().run(end(lambda: asyncio.to_thread(stop_server)))
         except Exception:  # not Ctrl-C, which waits for nothing
-            self._thread = None
-            thread.close()
+            self._close_thread()
             raise
-        self._thread = None
-        thread.close()
+        self._close_thread()
 
     def _submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Begins to run a coroutine on the loop of a ``grpc.server``'s operations."""
@@ -446,6 +470,10 @@ class Lifespan:
             self._thread = LoopThread()
         return self._thread
 
+    def _close_thread(self) -> None:
+        thread, self._thread = self._loop_thread(), None
+        thread.close()
+
 
 async def _called(function: Callable[[], object]) -> None:
     """Calls a function, or a coroutine function."""
@@ -455,10 +483,18 @@ async def _called(function: Callable[[], object]) -> None:
 
 
 async def _first_of(
-    ended: asyncio.Task[bool], signal_comes: Coroutine[Any, Any, None], seconds: float | None = None
+    ended: asyncio.Task[bool],
+    signals: asyncio.Queue[int],
+    wanted: Collection[int],
+    seconds: float | None = None,
 ) -> None:
-    """Returns when the server has ended, a signal has come, or the time is over."""
-    signalled = asyncio.create_task(signal_comes)
+    """Returns when the server has ended, a wanted signal has come, or the time is over."""
+
+    async def signal_comes() -> None:
+        while await signals.get() not in wanted:
+            pass
+
+    signalled = asyncio.create_task(signal_comes())
     try:
         await asyncio.wait({ended, signalled}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -466,11 +502,14 @@ async def _first_of(
 
 
 def _serve_until(
-    signals: queue.SimpleQueue[None], server: grpc.Server, seconds: float = float("inf")
+    server: grpc.Server,
+    signals: queue.SimpleQueue[int],
+    wanted: Collection[int],
+    seconds: float = float("inf"),
 ) -> None:
-    """Returns when the server has ended, a signal has come, or the time is over."""
+    """Returns when the server has ended, a wanted signal has come, or the time is over."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0 and server.wait_for_termination(0.001):
         with contextlib.suppress(queue.Empty):
-            signals.get(timeout=min(left, _LOOK_SECONDS))
-            return
+            if signals.get(timeout=min(left, _LOOK_SECONDS)) in wanted:
+                return

@@ -58,7 +58,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows, where no process forks
 
 @contextlib.contextmanager
 def on_signals(
-    drain: Callable[[], object],
+    drain: Callable[[int], object],
     loop: asyncio.AbstractEventLoop | None = None,
     *,
     numbers: Collection[signal.Signals] = SIGNALS,
@@ -66,7 +66,7 @@ def on_signals(
     """Begins the drain on some signals; outside the main thread, Python allows no handlers.
 
     Args:
-        drain: Called when one of them has come.
+        drain: Called with the number of each that comes.
         loop: The loop that has to wake up for it, if the main thread runs one.
         numbers: The signals.
     """
@@ -77,7 +77,7 @@ def on_signals(
     def handle(number: int, frame: object = None) -> None:
         del frame
         _log.info("%s received; draining", signal.Signals(number).name)
-        drain()
+        drain(number)
 
     former = {number: signal.getsignal(number) for number in numbers}
     for number in former:
@@ -93,4 +93,5 @@ def on_signals(
         for number, handler in former.items():
             if loop is not None and sys.platform != "win32":
                 loop.remove_signal_handler(number)
-            signal.signal(number, handler)
+            # One that has not been set by Python (None) cannot be given back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

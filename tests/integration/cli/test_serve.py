@@ -237,7 +237,7 @@ def test_a_lame_duck_serves_new_calls_with_its_health_at_not_serving(
         with health_ends(channel, "", *SERVICES):
             served.process.send_signal(signal.SIGTERM)
         assert OperationsClient(channel).future(create(channel, "late")).result() is not None
-        served.process.send_signal(signal.SIGTERM)
+        served.process.send_signal(signal.SIGINT)
         assert served.process.wait(timeout=20) == 0
 
 
@@ -448,7 +448,7 @@ def test_health_over_http_is_that_of_grpc(tmp_path: Path) -> None:
         check.cancel()
         assert [status(path) for path in ("/healthz", "/livez")] == [503, 200]
         assert status("/v1/operations") == 200
-        served.process.send_signal(signal.SIGTERM)
+        served.process.send_signal(signal.SIGINT)
         assert served.process.wait(timeout=20) == 0
 
 

@@ -7,6 +7,7 @@ import contextlib
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -175,6 +176,21 @@ def test_a_signal_drains_the_server(
     assert metadata_of(done).start_time == metadata_of(latest).start_time
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_ends_a_start_that_waits_for_the_database(
+    stack: str, spawn: Any, number: signal.Signals
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as database:
+        database.settimeout(SECONDS)
+        address = f"127.0.0.1:{database.getsockname()[1]}"
+        process = spawn(stack, f"postgresql://u@{address}/db?connect_timeout=3600")
+        connection, _ = database.accept()  # and it is never answered
+        with connection:
+            process.process.send_signal(number)
+            assert process.reported("drained") == ""
+            assert process.ended() == (0, "")
+
+
 def test_the_longest_grace_can_be_waited_for(stack: str, spawn: Any) -> None:
     """No thread of Python's can wait for more than 292 years."""
     longest = timedelta(days=365_000)
@@ -224,17 +240,22 @@ def test_a_drain_is_announced_before_anything_is_refused(
     check_given_back(serve, file_url, {"i": name, "late": late})
 
 
-def test_a_lame_duck_serves_until_another_signal_comes(
-    stack: str, file_url: str, spawn: Any, serve: Serve
+@pytest.mark.parametrize(
+    ("stack", "draining"), [("sync", "hold"), ("aio", "hold-async")], indirect=["stack"]
+)
+def test_a_lame_duck_serves_until_ctrl_c(
+    stack: str, file_url: str, spawn: Any, serve: Serve, draining: str
 ) -> None:
-    """Nothing is refused or answered early, though the drain has been announced."""
-    process = spawn(stack, file_url, "print", "3600").listening()
+    """Nothing is refused or answered early, however many SIGTERM come."""
+    process = spawn(stack, file_url, draining, "3600").listening()
     name = process.create(instance_id="i").name
     assert process.reported("began") == f"{name} 1"
     waiting = process.lro.WaitOperation.future(wait_request(name, 600), timeout=SECONDS)
     process.lro.WaitOperation(wait_request(name, 0), timeout=SECONDS)
     process.process.send_signal(signal.SIGTERM)
     assert process.reported("draining") == ""
+    process.process.send_signal(signal.SIGTERM)
+    process.go_on()
     late = process.create(instance_id="late").name
     assert process.reported("began") == f"{late} 1"
     assert not waiting.done()
@@ -249,7 +270,7 @@ def test_a_lame_duck_is_not_said_to_be_serving(stack: str, file_url: str, spawn:
     process = spawn(stack, file_url, "health", "3600").listening()
     process.process.send_signal(signal.SIGTERM)
     assert process.reported("draining") == "is_serving: False"
-    process.process.send_signal(signal.SIGTERM)
+    process.process.send_signal(signal.SIGINT)
     assert process.reported("drained") == ""
 
 
@@ -319,7 +340,7 @@ def test_a_drain_whose_store_has_lost_its_file_leaves_nothing_that_goes_on(
         process.create(instance_id="late")
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
     assert process.lro.WaitOperation(wait_request(name, 0), timeout=SECONDS).name == name
-    process.process.send_signal(signal.SIGTERM)
+    process.process.send_signal(signal.SIGINT)
     assert process.reported("drained") == ""
     code, errors = process.ended()
     assert code == 0
