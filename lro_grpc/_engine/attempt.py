@@ -441,7 +441,9 @@ class Attempt:
 
 
 async def write_all(store: Store, attempts: Sequence[Attempt], events: Sequence[Event]) -> None:
-    """Stores one event of each of some attempts; stops those that have lost their operation.
+    """Stores the progress of some attempts; stops those that have lost their operation.
+
+    What cannot be stored for now is to be stored again.
 
     Raises:
         UnavailableError: If the store cannot answer.
@@ -452,5 +454,7 @@ async def write_all(store: Store, attempts: Sequence[Attempt], events: Sequence[
     for attempt, answer in zip(attempts, await store.apply_all(changes), strict=True):
         if isinstance(answer, Record):
             attempt.see(answer)
+        elif isinstance(answer, UnavailableError):
+            attempt.progress.store_again()
         else:
             attempt.stop(StopReason.LEASE_LOST)

@@ -122,6 +122,9 @@ class Completer:
             log_outcome(event, answer)
             self._on_end(attempt, answer)
             return None
+        if isinstance(answer, UnavailableError):  # and no refusal
+            self._let_wait([outcome], answer)
+            return None
         attempt.log.warning("%s: attempt %d ended: %s", *(attempt.name, attempt.number, answer))
         if isinstance(answer, UnexpectedError) and not isinstance(event, Fail):
             return attempt, _failure(attempt, answer)

@@ -24,7 +24,13 @@ from functools import partial
 
 from lro_grpc._engine.claim_queue import ClaimQueue
 from lro_grpc._engine.workbench import Workbench
-from lro_grpc._errors import LroError, OperationNotFoundError, StaleAttemptError, UnservedError
+from lro_grpc._errors import (
+    LroError,
+    OperationNotFoundError,
+    StaleAttemptError,
+    UnavailableError,
+    UnservedError,
+)
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Micros
 
@@ -35,6 +41,9 @@ _FULL_SECONDS = 60.0
 
 _MOST_COUNTED = 100
 """Operations that wait, as far as they are counted."""
+
+_TO_BE_EXPECTED = (Record, StaleAttemptError, OperationNotFoundError, UnavailableError)
+"""Answers to claims that nobody need be told of."""
 
 
 class InProcess:
@@ -152,13 +161,22 @@ class InProcess:
             )
         except BaseException:
             self._free[method] += len(names)
-            self._queue.has_more(method)
-            for name, scheduled_time in names.items():
-                if scheduled_time:
-                    self._queue.add_rested(method, name, scheduled_time)
+            self._try_again(method, names)
             raise
-        for name, answer in zip(names, answers, strict=True):
+        late = {}
+        for (name, scheduled_time), answer in zip(names.items(), answers, strict=True):
             self._claimed(method, name, answer)
+            if isinstance(answer, UnavailableError):
+                late[name] = scheduled_time
+        self._try_again(method, late)
+
+    def _try_again(self, method: str, names: Mapping[str, Micros]) -> None:
+        """Has operations tried again that the store could not claim for now."""
+        if names:
+            self._queue.has_more(method)
+        for name, scheduled_time in names.items():
+            if scheduled_time:
+                self._queue.add_rested(method, name, scheduled_time)
 
     async def _claim_oldest(self, method: str) -> None:
         """Claims what the store finds: first what is stored under former names of the method."""
@@ -190,7 +208,7 @@ class InProcess:
         if isinstance(answer, UnservedError):
             self._queue.leave_out(method, name)
             self._on_unserved(answer)
-        elif not isinstance(answer, (Record, StaleAttemptError, OperationNotFoundError)):
+        elif not isinstance(answer, _TO_BE_EXPECTED):
             fields = {"operation": name, "method": method}
             _log.error("%s cannot be claimed: %s", name, answer, extra=fields)
             self._queue.leave_out(method, name)

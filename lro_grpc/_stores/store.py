@@ -271,7 +271,9 @@ class Store(Protocol):
         """Applies events in their order; the outcome of one does not touch the others.
 
         Returns:
-            For each change the record as it is then, or the error with which it was refused.
+            For each change the record as it is then, or the error with which it was refused. An
+            ``UnavailableError`` is no refusal: that change was made or not (R11), and another try
+            may pass.
         """
         ...
 

@@ -105,6 +105,23 @@ def test_a_row_that_is_never_let_go_of_is_unavailable_in_the_end(
     asyncio.run(check())
 
 
+def test_a_row_that_is_never_let_go_of_fails_its_own_change_alone(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "_PATIENCE_SECONDS", 0.05)
+
+    async def check() -> None:
+        async with opened(postgres) as store:
+            one, other = await two(store)
+            async with in_hand(postgres, one):
+                changes = [(one, Report(1, 10)), (other, Report(1, 10))]
+                failed, made = await store.apply_all(changes)
+            assert isinstance(failed, UnavailableError)
+            assert made == await store.read(other)
+
+    asyncio.run(check())
+
+
 def test_a_store_that_closes_makes_what_is_set_aside_first(postgres: str) -> None:
     async def check() -> None:
         store = PostgresStore(postgres)

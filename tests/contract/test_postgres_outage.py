@@ -17,7 +17,7 @@ from postgres_server import at_port, with_options
 
 from lro_grpc import _anys
 from lro_grpc._errors import LroError, StaleAttemptError, UnavailableError
-from lro_grpc._operation.events import Claim, Report, Succeed
+from lro_grpc._operation.events import Claim, Heartbeat, Report, Succeed
 from lro_grpc._stores.postgres.store import PostgresStore
 from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import Leased
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from postgres_server import PostgresServer
 
+    from lro_grpc._operation.events import Event
     from lro_grpc.stores import Record
 
 LEASE = 15_000_000
@@ -194,6 +195,23 @@ def test_an_event_that_cannot_be_stored_fails_its_own_call_alone(postgres: str) 
             assert failed == [False, True, False]
             shown = [(await store.read(name)).progress_percent for name in names]
             assert shown == [50, 0, 50]
+
+    asyncio.run(check())
+
+
+def test_an_event_that_cannot_be_stored_fails_alone_within_its_call(postgres: str) -> None:
+    async def check() -> None:
+        async with opened(postgres) as store:
+            names = [(await store.create(new())).name for _ in range(5)]
+            await store.apply_all([(name, Claim(LEASE)) for name in names])
+            events: list[Event] = [Report(1, 50)] * 5
+            events[2] = Heartbeat(1, 2**63)
+            outcomes = await store.apply_all([*zip(names, events, strict=True)])
+            (failed,) = [one for one in outcomes if isinstance(one, LroError)]
+            assert outcomes[2] is failed
+            assert failed.reason == "UNEXPECTED"
+            stored = [await store.read(name) for name in names]
+            assert [one.progress_percent for one in stored] == [50, 50, 0, 50, 50]
 
     asyncio.run(check())
 

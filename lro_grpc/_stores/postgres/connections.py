@@ -21,7 +21,7 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 
-from lro_grpc._errors import ConfigurationError, LroError, UnavailableError
+from lro_grpc._errors import ConfigurationError, LroError, UnavailableError, UnexpectedError
 from lro_grpc._runtime.turns import Turns
 from lro_grpc._stores.postgres.options import Options
 
@@ -51,15 +51,25 @@ _TCP_USER_TIMEOUT = "10s"
 
 
 class RefusedError(Exception):
-    """The server, or the driver, refuses what one call has sent: another call may succeed."""
+    """The server, or the driver, refuses what one call has sent: another call may succeed.
+
+    Its text is theirs, and for the log alone: it may quote what other callers have sent.
+    """
+
+    public = "its database has refused the call"
+    """What the caller is told."""
 
 
 class UnstorableError(RefusedError):
     """A value that Postgres cannot store."""
 
+    public = "its database cannot take a value of the call"
+
 
 class DamagedPageError(RefusedError):
     """A page of a table, or of an index, that the server cannot read."""
+
+    public = "its database cannot read a part of what it has stored"
 
 
 class Session:
@@ -228,10 +238,21 @@ def unavailable(why: str) -> UnavailableError:
     return UnavailableError(f"the store cannot answer: {why}", reason="STORE_UNAVAILABLE")
 
 
-def in_full(outage: UnavailableError) -> str:
-    """Returns what the log says of an outage: more than its message, which strangers may get."""
-    cause = outage.__cause__
-    return f"{outage.message} ({said(cause)})" if cause is not None else outage.message
+def refused(error: RefusedError) -> LroError:
+    """Returns the error for the caller of a write that is refused."""
+    public: LroError
+    if isinstance(error, UnstorableError):
+        public = UnexpectedError("a record has a value that the store's database cannot take")
+    else:
+        public = unavailable(error.public)
+    public.__cause__ = error
+    return public
+
+
+def in_full(error: LroError) -> str:
+    """Returns what the log says of an error: more than its message, which strangers may get."""
+    cause = error.__cause__
+    return f"{error.message} ({said(cause)})" if cause is not None else error.message
 
 
 def said(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from lro_grpc._errors import LroError, UnavailableError
 from lro_grpc._runtime.repeated_lines import RepeatedLines
-from lro_grpc._stores.postgres.connections import closed, in_full
+from lro_grpc._stores.postgres.connections import RefusedError, closed, in_full, refused
 
 _log = logging.getLogger("lro_grpc")
 
@@ -109,24 +109,23 @@ class Groups(Generic[C]):
 
     async def _supervise(self, group: Sequence[C]) -> None:
         """Makes one group; each of its calls gets an answer, or is put back."""
-        if not group:
-            return
-        error: Exception
         try:
             await self._make(group)
-        except UnavailableError as outage:
-            self._lines.say(logging.WARNING, f"{in_full(outage)}; the calls get UNAVAILABLE for it")
-            error = outage
-        except LroError as refusal:
-            error = refusal
-        except Exception as bug:  # noqa: BLE001 - a bug in one group must not touch the others
-            self._lines.say(logging.ERROR, f"the store has failed: {bug!r}", error=bug)
-            error = bug
+        except Exception as error:  # noqa: BLE001 - it must not touch the other groups
+            self.fail(group, error)
         except BaseException:
             for call in group:
                 call.fail(closed())
             raise
-        else:
-            return
-        for call in group:
+
+    def fail(self, calls: Iterable[C], error: Exception) -> None:
+        """Answers calls with an error, those that have no answer yet, and logs what has failed."""
+        if isinstance(error, RefusedError):
+            error = refused(error)
+            self._lines.say(logging.ERROR, in_full(error))
+        elif isinstance(error, UnavailableError):
+            self._lines.say(logging.WARNING, f"{in_full(error)}; the calls get UNAVAILABLE for it")
+        elif not isinstance(error, LroError):
+            self._lines.say(logging.ERROR, f"the store has failed: {error!r}", error=error)
+        for call in calls:
             call.fail(error)

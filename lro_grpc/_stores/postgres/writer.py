@@ -10,7 +10,7 @@ made of, and is in nobody else's hands at that moment. Otherwise the operation i
 changes are set aside for a moment, and are then made before all others, of the row as it is by
 then. Meanwhile other changes go on; those of the same operation line up behind. The pauses are
 random, and grow, so that processes which meet once do not meet again and again. After
-``_PATIENCE_SECONDS`` the calls get UNAVAILABLE.
+``_PATIENCE_SECONDS`` the outcome of these changes is UNAVAILABLE, and that of no others.
 
 A new record does wait for a rival with its name, its request or its target that is not committed
 yet. Groups are sorted by these, so that they wait in one order; the server breaks up what is left.
@@ -22,14 +22,13 @@ in order, and then the callers get their answers: in one step of the event loop.
 what goes wrong         what becomes of the group
 ======================  ==========================================================================
 a change is refused     its error is its answer; the others are not touched
-a record is unstorable  each call is made again in a group of its own, so that one caller alone
-                        gets the error
+a record is unstorable  the group is made again in halves, until one change alone gets the error
 a row is contended      its changes are made again, and the others are not touched
 the clock is off        it is measured, and all is made again
 the group is late       this process took longer to make it than the server's check of the time
                         allows: it is made again in halves, which take less
-the database is out     every caller gets UNAVAILABLE; the statement may have been carried out, so
-                        the records at hand are dropped; the log says so once a minute
+the database is out     all in that statement is UNAVAILABLE; it may have been carried out, so the
+                        records at hand are dropped; the log says so once a minute
 a caller is cancelled   its changes are made, and announced; its answer is dropped
 the event loop ends     calls that wait, and all later ones, get UNAVAILABLE
 the store is closed     all calls that wait are made first; later ones get UNAVAILABLE
@@ -39,12 +38,13 @@ the store is closed     all calls that wait are made first; later ones get UNAVA
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lro_grpc._errors import LroError, UnavailableError, UnexpectedError
+from lro_grpc._errors import LroError, UnavailableError
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.postgres.attempt import Time, attempt
@@ -52,7 +52,6 @@ from lro_grpc._stores.postgres.changes_in_hand import ChangesInHand
 from lro_grpc._stores.postgres.connections import (
     RefusedError,
     Session,
-    UnstorableError,
     closed,
     unavailable,
 )
@@ -95,10 +94,16 @@ class _Changes(Answered):
         self._number = number
 
     def settle(self, index: int, outcome: Record | LroError) -> None:
-        """Takes the outcome of one change; the last one is the answer."""
-        self._outcomes[index] = outcome
-        if len(self._outcomes) == self._number:
-            self.give([self._outcomes[index] for index in range(self._number)])
+        """Takes the outcome of one change, unless it has one; the last one is the answer."""
+        self._outcomes.setdefault(index, outcome)
+        if len(self._outcomes) < self._number:
+            return
+        outcomes = [self._outcomes[index] for index in range(self._number)]
+        outages = [one for one in outcomes if isinstance(one, UnavailableError)]
+        if len(outages) == self._number:
+            self.fail(outages[0])
+        else:
+            self.give(outcomes)
 
 
 @dataclass(frozen=True)
@@ -111,8 +116,11 @@ class _Change:
     event: Event
 
     def fail(self, error: Exception) -> None:
-        """Answers the call with an error."""
-        self.call.fail(error)
+        """Makes an error its outcome; a bug answers the whole call."""
+        if isinstance(error, LroError):
+            self.call.settle(self.index, error)
+        else:
+            self.call.fail(error)
 
 
 class _Creation(Answered):
@@ -245,18 +253,18 @@ class Writer:
                 self._time,
                 [(change.name, change.event) for change in changes],
             )
-        except RefusedError as error:
-            await self._change_apart(changes, error)
-            return
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - it is the answer to these changes alone
             for change in changes:
                 self._recent.drop(change.name)  # nobody knows whether it was stored
+            if isinstance(error, RefusedError) and len(changes) > 1:
+                await self._change_in_halves(changes)
+                return
+            for change in changes:
                 self._contended.pop(change.name, None)
-            raise
+            self._changes.fail(changes, error)
+            return
         if attempted.is_late and len(changes) > 1:
-            middle = len(changes) // 2
-            await self._change(changes[:middle])
-            await self._change(changes[middle:])
+            await self._change_in_halves(changes)
             return
         for known in attempted.stored:
             self._recent.keep(known)
@@ -272,18 +280,12 @@ class Writer:
         for name, aside in contended.items():
             self._set_aside(name, aside)
         if attempted.is_untimely:
-            await self._time.measure()
+            await self._measure()
 
-    async def _change_apart(self, changes: Sequence[_Change], error: RefusedError) -> None:
-        """Makes each call of a group alone, or tells the only one why it is refused."""
-        calls = dict.fromkeys(change.call for change in changes)
-        if len(calls) == 1:
-            for change in changes:
-                self._contended.pop(change.name, None)
-                change.fail(_public(error))
-            return
-        for call in calls:
-            await self._change([change for change in changes if change.call is call])
+    async def _change_in_halves(self, changes: Sequence[_Change]) -> None:
+        middle = len(changes) // 2
+        await self._change(changes[:middle])
+        await self._change(changes[middle:])
 
     def _is_set_aside(self, change: _Change) -> bool:
         """Returns whether a change waits with others of its operation, and lines it up there."""
@@ -313,6 +315,11 @@ class Writer:
         aside, contention.aside = contention.aside, []
         self._changes.put_back(aside)
 
+    async def _measure(self) -> None:
+        """Has the time measured anew; if that fails, so does what is made next."""
+        with contextlib.suppress(UnavailableError, RefusedError):
+            await self._time.measure()
+
     # New records.
 
     async def _create(self, group: Sequence[_Creation]) -> None:
@@ -320,10 +327,12 @@ class Writer:
             await self._create_all(group)
         except RefusedError as error:
             waiting = [call for call in group if not call.answer.done()]
-            if len(waiting) == 1:
-                waiting[0].fail(_public(error))
-            for call in waiting if len(waiting) > 1 else ():
-                await self._create([call])
+            if len(waiting) <= 1:
+                self._creations.fail(waiting, error)
+                return
+            middle = len(waiting) // 2
+            await self._create(waiting[:middle])
+            await self._create(waiting[middle:])
 
     async def _create_all(self, group: Sequence[_Creation]) -> None:
         waiting = list(group)
@@ -361,13 +370,10 @@ class Writer:
         try:
             for method, limit in call.limits.items():
                 await self._claim_oldest(method, limit, call, claimed)
-        except (RefusedError, UnavailableError) as error:
+        except Exception as error:  # noqa: BLE001 - what is claimed is this process's all the same
             if claimed:
-                call.give(claimed)  # they are this process's, whatever has become of the rest
-            elif isinstance(error, RefusedError):
-                call.fail(_public(error))
-            else:
-                raise
+                call.give(claimed)
+            self._claims.fail(group, error)
         else:
             call.give(claimed)
 
@@ -414,7 +420,7 @@ class Writer:
         for step in steps:
             announce(self._listeners, *step)
         if is_untimely:
-            await self._time.measure()
+            await self._measure()
         return _Portion(claimed, len(outcomes), is_late)
 
 
@@ -477,14 +483,3 @@ def _request_key(record: Record) -> tuple[str, str, str, str]:
     if not record.request_id:
         return "", "", "", ""
     return record.method, record.request_id, record.caller, record.parent
-
-
-def _public(error: RefusedError) -> LroError:
-    """Returns the error for the one caller whose call the database refuses."""
-    public: LroError
-    if isinstance(error, UnstorableError):
-        public = UnexpectedError(f"a record cannot be stored: {error}")
-    else:
-        public = unavailable(str(error))
-    public.__cause__ = error
-    return public

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from engine_world import OTHER_METHOD, Text, World, handler, response_of, states_of
+from engine_world import OTHER_METHOD, SWEEP, Signal, Text, World, handler, response_of, states_of
 
-from lro_grpc._errors import Code, LroError, RetryableError
-from lro_grpc._operation.events import Pause, Resume
+from lro_grpc._errors import Code, LroError, RetryableError, UnavailableError
+from lro_grpc._operation.events import Claim, Event, Pause, Report, Resume, Succeed
 from lro_grpc._operation.states import PAUSED
 from lro_grpc._testing.faulty_store import NO_FAULTS, Faults, FaultyStore
+from lro_grpc.stores import ForwardingStore
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from lro_grpc._engine.handler import Handler
-    from lro_grpc.stores import Store
+    from lro_grpc.stores import Change, Record, Store
 
     Start = Callable[[Callable[[Any, Any], Any] | Handler], Awaitable[None]]
 
@@ -77,6 +79,57 @@ async def test_each_operation_comes_to_its_one_outcome(world, start):
         if value != "fail":
             assert response_of(operation) == value
     assert len(begun) == len(set(begun))
+
+
+class Contended(ForwardingStore):
+    """Cannot make the first change of some kind, though it makes the others of the same call."""
+
+    def __init__(self, store: Store, kind: type[Event]) -> None:
+        super().__init__(store)
+        self._kind = kind
+        self.refused: list[str] = []
+
+    async def apply_all(self, changes: Sequence[Change]) -> Sequence[Record | LroError]:
+        outcomes: list[Record | LroError] = []
+        for name, event in changes:
+            if isinstance(event, self._kind) and not self.refused:
+                self.refused.append(name)
+                outcomes.append(UnavailableError("others are at it"))
+            else:
+                outcomes += await self._store.apply_all([(name, event)])
+        return outcomes
+
+
+@pytest.mark.parametrize("kind", [Claim, Report, Succeed])
+async def test_a_change_that_cannot_be_made_for_now_is_made_again(world, kind, caplog):
+    """It says nothing of the attempt, which goes on; and it waits for no sweep."""
+    stores = []
+    reported = Signal()
+
+    def through(store):
+        stores.append(Contended(store, kind))
+        return stores[0]
+
+    async def run(request, op):
+        op.progress(50, request.value)
+        await reported
+        return Text(value=request.value)
+
+    await world.start(run, through=through)
+    await world.pass_time(0.5)
+    names = [await world.create(value) for value in ("a", "b")]
+
+    def is_reported(record):
+        return record.progress_percent == 50
+
+    for name in names:
+        await world.until(name, is_reported)
+    reported.set()
+    await world.pass_time(SWEEP / 2)
+    assert stores[0].refused
+    assert [response_of(await world.get(name)) for name in names] == ["a", "b"]
+    assert [(await world.record(name)).attempt for name in names] == [1, 1]
+    assert [one for one in caplog.records if one.levelno >= logging.ERROR] == []
 
 
 async def test_a_cancel_reaches_its_handler(world, start):
