@@ -9,11 +9,15 @@ supervisor that is killed, too: then the worker drains by itself (:mod:`lro_grpc
 
 **The first worker starts alone.** What keeps it from starting would keep them all, and no restart
 mends it: it ends the supervisor, as it ends a server without one. From the moment it serves, a
-worker that dies is started again after a pause, until it has died too often in too short a time.
+worker that dies is started again after a pause.
 
-**A signal** is passed on to all workers, each of which drains, and so is any further one, by which
-a drain is cut short as that of a server alone is. They are in sessions of their own, so that
-Ctrl-C, which a terminal sends to all of the supervisor's, reaches each of them once.
+**No worker that serves is ended for those that do not.** What keeps one from starting, such as a
+database that is away, is tried again for as long as another one serves. All are given up once none
+does, and one of them has died too often in too short a time.
+
+**A signal** has all workers drain. Further ones are passed on as they are, for Ctrl-C cuts a drain
+short as it does that of a server alone. The workers are in sessions of their own, so that Ctrl-C,
+which a terminal sends to all of the supervisor's, reaches each of them once.
 """
 
 from __future__ import annotations
@@ -39,10 +43,11 @@ MOST_WORKERS = 256
 
 _MOST_DEATHS = 5
 _DEATHS_SECONDS = 30.0
-"""A worker that dies so often in this time is not started again."""
+"""A worker that dies so often in this time is not started again, unless another one serves."""
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
+"""Seconds; also the pause after a start that has failed while another worker serves."""
 
 _REMEMBERED_DEATHS = 8
 """With so many in a row the pause is the longest."""
@@ -78,7 +83,7 @@ class WorkerDiedError(Exception):
 
 
 def pause_before_restart(deaths: Sequence[float]) -> float | None:
-    """Returns how long a worker that has died is left alone; None if it is not started again.
+    """Returns how long a worker that has died is left alone; None if that is too often.
 
     Each death that comes soon after the one before doubles the pause.
 
@@ -111,8 +116,8 @@ async def supervise(
         stop_seconds: The time that they are given to drain before they are killed.
 
     Raises:
-        WorkerDiedError: If one of them cannot start, or dies again and again.
-        OSError: If this machine can begin no process.
+        WorkerDiedError: If the first cannot start; or one dies again and again, and none serves.
+        OSError: If this machine can begin no process, and none serves.
     """
     await _Supervisor(command, count, ready, stop_seconds).run()
 
@@ -131,6 +136,9 @@ class _Supervisor:
         self._ready = ready
         self._stop_seconds = stop_seconds
         self._not_ready = {worker.number for worker in self._workers}
+        """Those that have not served yet."""
+        self._serving: set[int] = set()
+        """Those whose process serves."""
         self._keeping: list[asyncio.Task[None]] = []
         self._failure: BaseException | None = None
         self._stopping = asyncio.Event()
@@ -180,19 +188,29 @@ class _Supervisor:
     async def _keep_running(self, worker: _Worker) -> None:
         deaths: deque[float] = deque(maxlen=_REMEMBERED_DEATHS)
         while not self._stopping.is_set():
-            exit_code = await worker.run(partial(self._on_ready, worker), self._stopping)
+            try:
+                exit_code = await worker.run(partial(self._on_ready, worker), self._stopping)
+                how = f"worker {worker.number} has ended with {_named(exit_code)}"
+            except OSError as error:
+                if not self._serving:
+                    raise
+                how = f"worker {worker.number} cannot be begun: {error}"
             if self._stopping.is_set():
                 return
-            how = f"worker {worker.number} has ended with {_named(exit_code)}"
-            deaths.append(asyncio.get_running_loop().time())
-            pause = pause_before_restart(deaths)
             if not self._has_served:
                 raise WorkerDiedError(f"{how} before it served{worker.last}", max(exit_code, 1))
-            if pause is None:
+            has_served = worker.number in self._serving
+            self._serving.discard(worker.number)
+            pause: float | None = None
+            if has_served or not self._serving:
+                deaths.append(asyncio.get_running_loop().time())
+                pause = pause_before_restart(deaths)
+            if pause is None and not self._serving:
                 raise WorkerDiedError(
-                    f"{how}, as it has {_MOST_DEATHS} times within {_DEATHS_SECONDS:g} s"
-                    f"{worker.last}"
+                    f"{how}, as it has {_MOST_DEATHS} times within {_DEATHS_SECONDS:g} s, and no"
+                    f" worker serves any more{worker.last}"
                 )
+            pause = pause or _LONGEST_PAUSE
             _say_soon(sys.stderr, partial(_log, f"{how}; it is started again in {pause:.1f} s"))
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
@@ -200,6 +218,7 @@ class _Supervisor:
     def _on_ready(self, worker: _Worker) -> None:
         if not self._has_served:
             self._begin(self._workers[1:])
+        self._serving.add(worker.number)
         if worker.number in self._not_ready:
             self._not_ready.remove(worker.number)
             if not self._not_ready:

@@ -122,8 +122,8 @@ def serve(
 ) -> None:
     """Serves until a signal stops it.
 
-    Exits with 0 after the drain; with 2 and the reason if it cannot start; with 1 if a worker dies
-    again and again, or has to be killed at the end.
+    Exits with 0 after the drain; with 2 and the reason if it cannot start; with 1 if workers die
+    again and again until none serves, or one has to be killed at the end.
     """
     stop_seconds = (2 * _GRACE + (lame_duck or timedelta(0)) + _STOP_MARGIN).total_seconds()
 

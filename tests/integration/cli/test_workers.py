@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -116,32 +117,73 @@ def test_a_signal_before_all_serve_ends_those_that_there_are(tmp_path: Path) -> 
 def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
     with supervising(tmp_path, DRAINS) as supervisor:
         supervisor.await_ready()
-        for _ in range(2):
-            os.kill(supervisor.pids[2][-1], signal.SIGKILL)
-            supervisor.read_until(r"\[2\] \d+")
+        os.kill(supervisor.pids[2][0], signal.SIGKILL)
+        supervisor.read_until(r"\[2\] \d+")
         supervisor.process.terminate()
         exit_code, logged = supervisor.end()
         assert exit_code == 0
         assert re.findall(r"^lro: worker 2 has ended with SIGKILL; .*", logged, re.MULTILINE) == [
-            "lro: worker 2 has ended with SIGKILL; it is started again in 0.1 s",
-            "lro: worker 2 has ended with SIGKILL; it is started again in 0.2 s",
+            "lro: worker 2 has ended with SIGKILL; it is started again in 0.1 s"
         ]
-        assert {worker: len(pids) for worker, pids in supervisor.pids.items()} == {1: 1, 2: 3, 3: 1}
+        assert {worker: len(pids) for worker, pids in supervisor.pids.items()} == {1: 1, 2: 2, 3: 1}
         assert supervisor.lines.count("ready") == 1
 
 
-def test_a_worker_that_dies_again_and_again_ends_all(tmp_path: Path) -> None:
-    code = f"is_first() or sys.exit('the disk is full'); {DRAINS}"
-    with supervising(tmp_path, code, count=2) as supervisor:
+CANNOT_START_AGAIN = f"""
+is_first() or os.path.exists(os.path.join(folder, "database")) or sys.exit("the database is away")
+{DRAINS}
+"""
+
+
+def await_failed_start(supervisor: Supervisor) -> None:
+    """Waits until the second worker could not start, while the first one serves."""
+    failed = "lro: worker 2 has ended with exit code 1; it is started again in 5.0 s\n"
+    while (line := supervisor.stderr.readline()) != failed:
+        assert line == "[2] the database is away\n"
+
+
+def test_a_worker_that_cannot_start_ends_none_that_serves(tmp_path: Path) -> None:
+    with supervising(tmp_path, CANNOT_START_AGAIN, count=2) as supervisor:
+        await_failed_start(supervisor)
+        (tmp_path / "database").touch()
+        supervisor.await_ready()
+        assert len(supervisor.pids[1]) == 1
+        supervisor.process.terminate()
+        assert supervisor.end() == (0, "")
+
+
+def test_a_process_that_cannot_be_begun_ends_no_worker_that_serves(tmp_path: Path) -> None:
+    with supervising(tmp_path, DRAINS, count=2) as supervisor:
+        supervisor.await_ready()
+        pid = supervisor.process.pid
+        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+        os.kill(supervisor.pids[2][0], signal.SIGKILL)
+        failed = "worker 2 cannot be begun: [Errno 24] Too many open files; it is started again"
+        assert any(failed in line for line in supervisor.stderr)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        supervisor.read_until(r"\[2\] \d+")
+        supervisor.process.terminate()
+        assert supervisor.end() == (0, "")
+        assert len(supervisor.pids[1]) == 1
+
+
+def test_all_end_once_no_worker_can_serve_any_more(tmp_path: Path) -> None:
+    with supervising(tmp_path, CANNOT_START_AGAIN, count=2) as supervisor:
+        supervisor.read_until(r"\[1\] \d+")
+        await_failed_start(supervisor)
+        os.kill(supervisor.pids[1][0], signal.SIGKILL)
         exit_code, logged = supervisor.end()
         assert exit_code == 1
-        assert logged.count("[2] the disk is full\n") == 5
         *_, sentence, one, other = logged.splitlines()
-        assert sentence == (
-            "worker 2 has ended with exit code 1, as it has 5 times within 30 s; its last lines:"
+        found = re.fullmatch(
+            r"worker ([12]) has ended with exit code 1, as it has 5 times within 30 s, and no"
+            " worker serves any more; its last lines:",
+            sentence,
         )
-        assert {one, other} == {f"    {supervisor.pids[2][-1]}", "    the disk is full"}
-        supervisor.await_end_of(*supervisor.pids[1])
+        assert found, sentence
+        last = f"    {supervisor.pids[int(found[1])][-1]}"
+        assert {one, other} == {last, "    the database is away"}
 
 
 @pytest.mark.parametrize(("given", "expected"), [("2", 2), ("'no such table'", 1)])
