@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from typing import Annotated
 
 import typer
@@ -26,6 +25,8 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 def _print_version(is_given: bool) -> None:
     if is_given:
+        import importlib.metadata
+
         print(f"lro {importlib.metadata.version('lro-grpc')}")
         raise typer.Exit
 

@@ -53,11 +53,7 @@ def connecting(function: Callable[..., exit_codes.Exit]) -> Callable[..., None]:
     parameters. The exit code or the error that the function ends with ends the command.
     """
     _, *own = inspect.signature(function, eval_str=True).parameters.values()
-    hints = typing.get_type_hints(ConnectionOptions, include_extras=True)
-    shared = [
-        field.replace(annotation=hints[field.name])
-        for field in inspect.signature(ConnectionOptions).parameters.values()
-    ]
+    shared = _connection_parameters()
 
     @functools.wraps(function)
     def command(**values: Any) -> None:
@@ -74,3 +70,13 @@ def connecting(function: Callable[..., exit_codes.Exit]) -> Callable[..., None]:
 
     command.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
     return command
+
+
+@functools.cache
+def _connection_parameters() -> list[inspect.Parameter]:
+    """Returns the fields of ``ConnectionOptions`` as parameters of a command."""
+    hints = typing.get_type_hints(ConnectionOptions, include_extras=True)
+    return [
+        field.replace(annotation=hints[field.name])
+        for field in inspect.signature(ConnectionOptions).parameters.values()
+    ]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import re
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from lro_grpc._errors import ConfigurationError
-from lro_grpc._stores.memory import MemoryStore
-from lro_grpc._stores.sqlite.store import SqliteStore
-from lro_grpc._stores.store import Now, Store
+
+if TYPE_CHECKING:
+    from lro_grpc._stores.store import Now, Store
 
 _ANY = re.DOTALL | re.IGNORECASE
 _POSTGRES = ("postgresql://", "postgres://")
@@ -28,9 +29,13 @@ def open_url(url: str, now: Now) -> Store:
         ConfigurationError: If the URL is none of these, or what it needs is not installed.
     """
     if url == "memory:":
+        from lro_grpc._stores.memory import MemoryStore
+
         return MemoryStore(now)
     path = sqlite_path(url)
     if path:
+        from lro_grpc._stores.sqlite.store import SqliteStore
+
         return SqliteStore(path, now)
     if is_postgres(url):
         store: Store = postgres_module("store", url).PostgresStore(url)

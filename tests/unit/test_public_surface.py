@@ -107,6 +107,16 @@ def test_the_package_loads_nothing_until_it_is_asked_for() -> None:
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
+def test_lro_loads_a_store_only_for_a_command_that_opens_one():
+    script = "import sys, lro_grpc._cli.app; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    loaded = set(run.stdout.split())
+    assert "lro_grpc._cli.commands.list_operations" in loaded
+    assert (
+        loaded & {"lro_grpc._engine", "lro_grpc._stores.memory", "lro_grpc._stores.store"} == set()
+    )
+
+
 def test_a_name_that_is_not_there() -> None:
     with pytest.raises(AttributeError, match="module 'lro_grpc' has no attribute 'Nothing'"):
         lro_grpc.Nothing  # noqa: B018

@@ -6,20 +6,19 @@ import asyncio
 import contextlib
 import sqlite3
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from lro_grpc._cli.command import reporting
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.output import print_message
 from lro_grpc._errors import LroError
-from lro_grpc._stores.copy_store import Step
-from lro_grpc._stores.copy_store import copy as copy_store
 from lro_grpc._stores.sqlite import upkeep
 from lro_grpc._wire.plain_text import one_line
+
+if TYPE_CHECKING:
+    from lro_grpc._stores.copy_store import Step
 
 DEFAULT = Path("operations.db")
 """As that of ``lro serve``."""
@@ -100,6 +99,12 @@ def copy(
 
 async def _copy(source: str, destination: str) -> Step:
     """Copies a store, shows the progress on a terminal, and returns the last step."""
+    # Not at the top: no other command has to wait for these.
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from lro_grpc._stores.copy_store import copy as copy_store
+
     console = Console(stderr=True)
     progress = Progress(
         *("reading", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()),
