@@ -11,6 +11,8 @@ FUZZ_SECONDS ?= 1200
 FUZZ_ARGS ?=
 MUTATE_SECONDS ?= 3600
 MUTATE_ARGS ?=
+# Empty, whatever the caller has: the many processes of the tests need not compile the package each.
+export PYTHONDONTWRITEBYTECODE :=
 BIN := .venv/bin
 CODE := lro_grpc tests benchmarks docs demo
 
@@ -42,23 +44,30 @@ demo: .venv/run.stamp ## Run the example fleet: a batch that fails, one that suc
 demo-cluster: .venv/cluster.stamp ## Run three servers on one port and one PostgreSQL; kill one, freeze one
 	PYTHONPATH=tests/postgres $(BIN)/python demo/cluster.py
 
-# Most tests wait for servers and processes: two halves side by side take little more than half the
-# time. What each has printed comes when it is through.
+# The parts of the tests: each folder, but of the command's each file; the longest come first. Three run
+# side by side, for most tests wait for processes. What a part prints comes when it is through, and at
+# the end how many tests have passed in all.
+COMMAND_TESTS := tests/integration/cli/
+LONG_PARTS := tests/contract/ tests/faults/ $(wildcard $(COMMAND_TESTS)test_*.py) \
+  tests/simulation/ tests/integration/server/ tests/unit/
+TEST_FOLDERS := $(sort $(dir $(wildcard tests/*/test_*.py tests/*/*/test_*.py)))
+TEST_PARTS := $(LONG_PARTS) $(filter-out $(LONG_PARTS) $(COMMAND_TESTS),$(TEST_FOLDERS))
+SUM := awk '{ print } /^[0-9]+ [a-z]+.* in [0-9.]+s/ { \
+  gsub(",", ""); for (i = 1; i < NF - 1; i += 2) sum[$$(i + 1)] += $$i } END { \
+  printf "%d passed, %d failed, %d skipped in all\n", \
+  sum["passed"], sum["failed"] + sum["error"] + sum["errors"], sum["skipped"] }'
+
 .PHONY: test
-test: .venv/dev.stamp ## Run the tests, in two processes; or with PYTEST_ARGS=..., in one
+test: .venv/dev.stamp ## Run the tests, three parts at a time; or those of PYTEST_ARGS=..., in one process
 ifeq ($(strip $(PYTEST_ARGS)),)
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going test-engines test-users
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target --keep-going $(TEST_PARTS:%=test/%) | $(SUM)
 else
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 endif
 
-.PHONY: test-engines
-test-engines: .venv/dev.stamp
-	$(BIN)/python -m pytest -q tests/unit tests/schema tests/contract tests/simulation tests/faults
-
-.PHONY: test-users
-test-users: .venv/dev.stamp
-	$(BIN)/python -m pytest -q tests/integration tests/interop
+.PHONY: $(TEST_PARTS:%=test/%)
+$(TEST_PARTS:%=test/%): test/%: .venv/dev.stamp
+	$(BIN)/python -m pytest -q $*
 
 .PHONY: soak
 soak: .venv/dev.stamp ## Kill servers 1,000 times, have replicas meet all faults, and simulate; at most 32 minutes
