@@ -13,14 +13,14 @@ from opened_postgres import opened
 from postgres_server import with_options
 
 from lro_grpc._errors import UnavailableError
-from lro_grpc._operation.events import Cancel, Claim, Report
+from lro_grpc._operation.events import Cancel, Claim, Pause, Report
 from lro_grpc._stores.postgres import writer
 from lro_grpc._stores.postgres.store import PostgresStore
 from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import Query
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
     from lro_grpc.stores import Record
 
@@ -45,6 +45,29 @@ async def two(store: PostgresStore) -> tuple[str, str]:
     one, other = [(await store.create(new(f"op-{n}"))).name for n in range(2)]
     await store.apply_all([(name, Claim(LEASE)) for name in (one, other)])
     return one, other
+
+
+@contextlib.asynccontextmanager
+async def locked(url: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Has the whole table locked, and gives what waits until a statement waits for it."""
+    parts = urlsplit(url)
+    table = f"{parts.query.rpartition('schema=')[2]}.lro_operations"
+    connection = await asyncpg.connect(parts._replace(query="").geturl())
+    waiting = f"SELECT 1 FROM pg_locks WHERE relation = '{table}'::regclass AND NOT granted"
+
+    async def until_one_waits() -> None:
+        for _ in range(6000):
+            if await connection.fetch(waiting):
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError("no statement waits")
+
+    try:
+        async with connection.transaction():
+            await connection.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
+            yield until_one_waits
+    finally:
+        await connection.close()
 
 
 def new(operation_id: str, **values: Any) -> Record:
@@ -137,6 +160,36 @@ def test_a_store_that_closes_makes_what_is_set_aside_first(postgres: str) -> Non
             assert not report.done()
         assert (await report).progress_percent == 10
         await closing
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("kind", ["create", "apply", "claim"])
+def test_what_nobody_waits_for_any_more_is_not_begun(postgres: str, kind: str) -> None:
+    """As a start whose caller has gone in an outage, and makes it again."""
+
+    async def check() -> None:
+        async with opened(postgres) as store:
+            made = [await store.create(new(f"op-{n}", pausable=True)) for n in range(3)]
+            limits = {StoreConformance.METHOD: 1}
+            calls: dict[str, Callable[[int], Coroutine[Any, Any, Any]]] = {
+                "create": lambda n: store.create(new(f"new-{n}")),
+                "apply": lambda n: store.apply(made[n].name, Pause()),
+                "claim": lambda n: store.claim(limits, Claim(LEASE)),
+            }
+            async with locked(postgres) as until_one_waits:
+                first = asyncio.create_task(calls[kind](0))
+                await until_one_waits()
+                second, third = (asyncio.create_task(calls[kind](n)) for n in (1, 2))
+                await asyncio.sleep(0)  # they have come
+                second.cancel()
+                await asyncio.wait([second])
+            await asyncio.gather(first, third)
+            page = await store.page(
+                Query(StoreConformance.PARENT), position=b"", size=9, records=True
+            )
+            changed = [one for one in page.records if one not in made]
+            assert len(changed) == 2
 
     asyncio.run(check())
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lro_grpc._errors import UnservedError
+import pytest
+
+from lro_grpc._errors import UnavailableError, UnservedError
 from lro_grpc._operation.events import Claim
 from lro_grpc._stores.postgres.store import PostgresStore
+from lro_grpc._stores.postgres.table import Table
 from lro_grpc.conformance import StoreConformance
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from lro_grpc.stores import Record
 
@@ -65,6 +69,58 @@ def test_a_claim_that_is_late_takes_all_it_may_in_smaller_portions(postgres: str
             assert len(claimed) == OPERATIONS
             assert {one.outcome.name for one in claimed} == names
             assert {one.outcome.attempt for one in claimed} == {1}
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("seconds", [-60, 60])
+def test_a_claim_that_the_clock_refuses_is_made_again(postgres: str, seconds: int) -> None:
+    """As after the database's clock was set, or this process has stood still."""
+
+    async def check() -> None:
+        async with opened(postgres) as (store, names):
+            clock = store._time.now.__self__  # type: ignore[attr-defined]
+            clock._lower += seconds * 1_000_000
+            clock._upper += seconds * 1_000_000
+            claimed = await store.claim({StoreConformance.METHOD: OPERATIONS}, Claim(LEASE))
+            assert {one.before.name for one in claimed} == names
+
+    asyncio.run(check())
+
+
+def test_what_is_claimed_is_given_though_the_clock_cannot_be_measured(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = Table.change
+    tries: list[int] = []
+
+    async def change_one(table: Table, on: Any, changes: Sequence[Any], *time: int) -> Any:
+        tries.append(len(changes))
+        return await change(table, on, changes[:1], *time)
+
+    async def measure() -> None:
+        raise UnavailableError("its database has not answered in time")
+
+    async def check() -> None:
+        async with opened(postgres) as (store, names):
+            store._writer._time = dataclasses.replace(store._time, measure=measure)
+            monkeypatch.setattr(Table, "change", change_one)  # the server finds the rest too late
+            claimed = await store.claim({StoreConformance.METHOD: 3}, Claim(LEASE))
+            assert {one.before.name for one in claimed} < names
+            assert len(claimed) == 3
+            assert tries == [3, 2, 1]
+
+    asyncio.run(check())
+
+
+def test_what_is_claimed_is_given_though_the_rest_fails_as_the_log_says(
+    postgres: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def check() -> None:
+        async with opened(postgres) as (store, _):
+            claimed = await store.claim({StoreConformance.METHOD: 1, "\ud800": 1}, Claim(LEASE))
+            assert len(claimed) == 1
+            assert "surrogates not allowed" in caplog.text
 
     asyncio.run(check())
 

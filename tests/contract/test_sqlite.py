@@ -432,6 +432,20 @@ async def test_a_log_that_a_long_reader_has_let_grow_is_cut_back(path):
         assert log.stat().st_size <= LOG_BYTES
 
 
+async def test_what_nobody_waits_for_any_more_is_not_made(path):
+    """As a start whose caller has gone while another program wrote, and makes it again."""
+    async with opened(path) as store:
+        with writing(path):
+            calls = [asyncio.create_task(store.create(new(f"op-{n}"))) for n in range(4)]
+            await asyncio.sleep(0)  # they have come
+            for call in calls[::2]:
+                call.cancel()
+            await asyncio.wait(calls[::2])
+        made = {record.name for record in await asyncio.gather(*calls[1::2])}
+        page = await store.page(Query(PARENT), position=b"", size=9, records=True)
+        assert {one.name for one in page.records} == made
+
+
 async def test_a_cancelled_caller_does_not_disturb_the_others(path):
     async with opened(path) as store:
         calls = [asyncio.ensure_future(store.create(new(f"op-{n}"))) for n in range(10)]

@@ -1,7 +1,8 @@
 """Calls that wait for the database are made together: one group at a time, one task for all.
 
 The calls that arrive while a group is under way are the next one; so the slower the database, the
-larger the groups, and a thousand calls cost about as much as one.
+larger the groups, and a thousand calls cost about as much as one. A call that nobody waits for any
+more when its turn comes is not made: its caller may have made it again.
 
 The task is the supervisor of whatever makes the groups. It ends with the store, or with the event
 loop, and by no exception: what a group raises is the answer to the calls of that group that have
@@ -26,6 +27,11 @@ _log = logging.getLogger("lro_grpc")
 class Call(Protocol):
     """A call that waits."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody waits for it any more: it has its answer, or its caller has gone."""
+        ...
+
     def fail(self, error: Exception) -> None:
         """Answers it with an error, unless it has its answer."""
         ...
@@ -40,14 +46,19 @@ class Answered:
     def __init__(self) -> None:
         self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has its answer, or its caller was cancelled."""
+        return self.answer.done()
+
     def give(self, value: object) -> None:
         """Answers the call; its caller may have been cancelled meanwhile."""
-        if not self.answer.done():
+        if not self.is_over:
             self.answer.set_result(value)
 
     def fail(self, error: Exception) -> None:
         """Answers it with an error, unless it has its answer."""
-        if not self.answer.done():
+        if not self.is_over:
             self.answer.set_exception(error)
 
 
@@ -101,7 +112,9 @@ class Groups(Generic[C]):
                     self._more.clear()
                     await self._more.wait()
                 number = min(len(self._waiting), self._most)
-                await self._supervise([self._waiting.popleft() for _ in range(number)])
+                taken = [self._waiting.popleft() for _ in range(number)]
+                if group := [call for call in taken if not call.is_over]:
+                    await self._supervise(group)
         finally:
             self._closing = True  # the loop may end before anyone has closed the store
             for call in self._waiting:

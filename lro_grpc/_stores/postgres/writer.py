@@ -29,7 +29,7 @@ the group is late       this process took longer to make it than the server's ch
                         allows: it is made again in halves, which take less
 the database is out     all in that statement is UNAVAILABLE; it may have been carried out, so the
                         records at hand are dropped; the log says so once a minute
-a caller is cancelled   its changes are made, and announced; its answer is dropped
+a caller is cancelled   its changes are not made, if they wait; else they are made, and announced
 the event loop ends     calls that wait, and all later ones, get UNAVAILABLE
 the store is closed     all calls that wait are made first; later ones get UNAVAILABLE
 ======================  ==========================================================================
@@ -81,6 +81,9 @@ _PAUSE_SECONDS = 0.002
 _MOST_PAUSES = 25
 """Pauses grow no more after so many."""
 
+_MOST_REFUSED = 15
+"""The times in a row that a claim is refused for its time; as it halves, a thousand become one."""
+
 _MOST_ROUNDS = 50
 """The times that a new record is tried whose rivals are gone each time when it asks for them."""
 
@@ -115,6 +118,11 @@ class _Change:
     name: str
     event: Event
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.call.is_over
+
     def fail(self, error: Exception) -> None:
         """Makes an error its outcome; a bug answers the whole call."""
         if isinstance(error, LroError):
@@ -147,6 +155,8 @@ class _Portion(NamedTuple):
     claimed: Sequence[Claimed]
     found: int
     """The operations that it has found."""
+    is_untimely: bool
+    """Whether the server has refused some of it for its time, which is measured anew since."""
     is_late: bool
     """Whether this process took too long from the events to the statement."""
 
@@ -326,7 +336,7 @@ class Writer:
         try:
             await self._create_all(group)
         except RefusedError as error:
-            waiting = [call for call in group if not call.answer.done()]
+            waiting = [call for call in group if not call.is_over]
             if len(waiting) <= 1:
                 self._creations.fail(waiting, error)
                 return
@@ -381,17 +391,21 @@ class Writer:
         self, method: str, limit: int, call: _Claiming, claimed: list[Claimed]
     ) -> None:
         """Adds what it claims of a method: all in one transaction, unless that would be late."""
-        most = limit
-        while limit > 0:
+        most, refused = limit, 0
+        while limit > 0 and not call.is_over:
             left_out = {*call.left_out, *(one.before.name for one in claimed)}
             asked = min(limit, most)
             portion = await self._claim_portion(method, asked, call.claim, left_out)
             claimed += portion.claimed
-            if portion.is_late and asked > 1:
-                limit -= len(portion.claimed)
-                most = asked // 2
-            else:
+            if not portion.is_untimely:
                 limit = limit - asked if portion.found == asked else 0
+                continue
+            limit -= len(portion.claimed)
+            if portion.is_late:
+                most = max(1, asked // 2)
+            refused = 0 if portion.claimed else refused + 1
+            if refused == _MOST_REFUSED:
+                raise unavailable("its database refuses the time of a claim again and again")
 
     async def _claim_portion(
         self, method: str, limit: int, claim: Claim, left_out: Collection[str]
@@ -421,7 +435,7 @@ class Writer:
             announce(self._listeners, *step)
         if is_untimely:
             await self._measure()
-        return _Portion(claimed, len(outcomes), is_late)
+        return _Portion(claimed, len(outcomes), is_untimely, is_late)
 
 
 def _distinct(

@@ -26,7 +26,7 @@ SQLite raises           all is rolled back, and every caller gets UNAVAILABLE; t
                         are dropped
 a file is lost          the callers of that commit, and all later ones, get UNAVAILABLE until the
                         server is started again: nobody knows what has happened meanwhile
-a caller is cancelled   its changes are made, and announced; its answer is dropped
+a caller is cancelled   its changes are not made, if they wait; else they are made, and announced
 the event loop ends     the commit under way is waited for, for a connection must not be closed
                         under it; the calls that wait, and all later ones, get UNAVAILABLE
 the store is closed     all calls that wait are made first; later ones get UNAVAILABLE
@@ -180,7 +180,7 @@ class Writer:
         try:
             with Commit(self._connection, self._recent, self._damage, self._now) as commit:
                 await self._begin()
-                answers = [self._made(call, commit) for call in calls]
+                answers = [self._made(call, commit) for call in calls if not call.answer.done()]
                 self._write(commit)
                 self._recent.committing = commit.names
                 await self._wait_for_disk()
