@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import socket
 import subprocess
@@ -94,6 +95,13 @@ def test_many_that_open_an_empty_database_at_once_make_one_store(postgres: str) 
     (secret,) = set(asyncio.run(open_all()))
     assert len(secret) == 32
     assert asyncio.run(open_and_close(postgres)) == secret
+
+
+def test_a_store_that_closes_with_nothing_to_do_logs_nothing(
+    postgres: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    asyncio.run(open_and_close(postgres))
+    assert [one.message for one in caplog.records if one.levelno >= logging.WARNING] == []
 
 
 def test_of_several_hosts_the_one_that_answers_is_taken(postgres: str) -> None:
