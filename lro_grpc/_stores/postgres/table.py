@@ -106,15 +106,12 @@ class Table:
         return found
 
     async def insert(self, on: Fetching, records: Sequence[Record]) -> Collection[str]:
-        """Adds new rows, and returns the names of those that are there now.
+        """Adds new rows by one statement, and returns the names of those that are there now.
 
         One is not if another row has its name, its request or its exclusive target.
         """
-        stored: set[str] = set()
-        for portion in _portions_of_bytes(records, size_of):
-            rows = await on.fetch(self.statements.insert, *arrays_of(portion))
-            stored.update(row[0] for row in rows)
-        return stored
+        rows = await on.fetch(self.statements.insert, *arrays_of(records))
+        return {row[0] for row in rows}
 
     async def rivals(self, on: Fetching, records: Sequence[Record]) -> Found:
         """Returns the rows that keep new records out."""
@@ -150,13 +147,20 @@ class Table:
             names = [text_of(known.record.name) for known in gone]
             versions = [known.version for known in gone]
             rows = await on.fetch(self.statements.delete, names, versions, now, tolerance)
-            changed.update(row[0] for row in rows)
-            for known in gone:
-                self.damage.forget(known.record.name)
+            for (name,) in rows:
+                changed.add(name)
+                self.damage.forget(name)
         kept = [change for change in changes if not is_gone(change[1])]
-        for portion in _portions_of_bytes(kept, lambda change: size_of(change[1])):
+        for portion in portions_of_bytes(kept, lambda change: size_of(change[1])):
             columns = arrays_of_changes(portion)
-            rows = await on.fetch(self.statements.update, *columns, now, tolerance)
+            try:
+                rows = await on.fetch(self.statements.update, *columns, now, tolerance)
+            except RefusedError:
+                if not changed:
+                    raise
+                # What is stored is to be told, and not to be made again. The rest is: then it has
+                # the first statement, and is refused by itself.
+                break
             changed.update(row[0] for row in rows)
         return changed
 
@@ -199,7 +203,8 @@ def _portions(items: Sequence[T], most: int) -> Iterator[Sequence[T]]:
         yield items[begin : begin + most]
 
 
-def _portions_of_bytes(items: Sequence[T], size: Callable[[T], int]) -> Iterator[Sequence[T]]:
+def portions_of_bytes(items: Sequence[T], size: Callable[[T], int]) -> Iterator[Sequence[T]]:
+    """Yields items in portions, of which each has as much as one statement may write."""
     portion: list[T] = []
     taken = 0
     for item in items:

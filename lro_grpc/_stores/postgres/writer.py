@@ -57,8 +57,8 @@ from lro_grpc._stores.postgres.connections import (
 )
 from lro_grpc._stores.postgres.grouping import Answered, Groups
 from lro_grpc._stores.postgres.recent import RecentRecords
-from lro_grpc._stores.postgres.rows import Known
-from lro_grpc._stores.postgres.table import Found, Table
+from lro_grpc._stores.postgres.rows import Known, size_of
+from lro_grpc._stores.postgres.table import Found, Table, portions_of_bytes
 from lro_grpc._stores.store import (
     Change,
     Claimed,
@@ -333,16 +333,21 @@ class Writer:
     # New records.
 
     async def _create(self, group: Sequence[_Creation]) -> None:
+        # One statement stores a portion: if it is refused, none of its records is stored.
+        for portion in portions_of_bytes(group, lambda call: size_of(call.record)):
+            await self._create_portion(portion)
+
+    async def _create_portion(self, portion: Sequence[_Creation]) -> None:
         try:
-            await self._create_all(group)
+            await self._create_all(portion)
         except RefusedError as error:
-            waiting = [call for call in group if not call.is_over]
+            waiting = [call for call in portion if not call.is_over]
             if len(waiting) <= 1:
                 self._creations.fail(waiting, error)
                 return
             middle = len(waiting) // 2
-            await self._create(waiting[:middle])
-            await self._create(waiting[middle:])
+            await self._create_portion(waiting[:middle])
+            await self._create_portion(waiting[middle:])
 
     async def _create_all(self, group: Sequence[_Creation]) -> None:
         waiting = list(group)
