@@ -25,7 +25,7 @@ def main() -> int:
             raise
         print(f"lro needs {missing.name}: pip install 'lro-grpc[cli]'", file=sys.stderr)
         return 2
-    if sys.argv[1:2] != ["serve"] and "GRPC_VERBOSITY" not in os.environ:
+    if sys.argv[1:2] not in (["serve"], ["work"]) and "GRPC_VERBOSITY" not in os.environ:
         _silence_grpc()
     app(prog_name="lro")
     return 0

@@ -2,44 +2,55 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec
 
 import typer
 
 from lro_grpc._cli import exit_codes
 from lro_grpc._cli.connection import ConnectionOptions
-from lro_grpc._cli.output import print_message
+from lro_grpc._cli.output import print_lines, print_message
 from lro_grpc._cli.session import open_session
+from lro_grpc._cli.workers import WorkerDiedError
 from lro_grpc._errors import ConfigurationError, LroError
 
 P = ParamSpec("P")
 
 
+@contextlib.contextmanager
+def reporting_errors(*failures: type[Exception]) -> Iterator[None]:
+    """Ends the command with a line on stderr and an exit code in place of an error.
+
+    Args:
+        failures: The errors that end it with FAILED; a ConfigurationError is wrong usage.
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        print_lines(error.message)  # it may show a proto's missing lines
+        raise typer.Exit(exit_codes.Exit.USAGE) from error
+    except WorkerDiedError as error:
+        print_lines(str(error))
+        raise typer.Exit(error.exit_code) from error
+    except failures as error:
+        print_message(str(error))
+        raise typer.Exit(exit_codes.Exit.FAILED) from error
+
+
 def reporting(
     *failures: type[Exception],
 ) -> Callable[[Callable[P, exit_codes.Exit]], Callable[P, None]]:
-    """Returns a decorator that turns errors into a line on stderr and an exit code.
-
-    Args:
-        failures: The errors that end the command with FAILED; a ConfigurationError is wrong usage.
-    """
+    """Returns a decorator that turns errors into exit codes, as ``reporting_errors`` does."""
 
     def decorate(function: Callable[P, exit_codes.Exit]) -> Callable[P, None]:
         @functools.wraps(function)
         def command(*arguments: P.args, **options: P.kwargs) -> None:
-            try:
-                code = function(*arguments, **options)
-            except ConfigurationError as error:
-                print_message(error.message)
-                code = exit_codes.Exit.USAGE
-            except failures as error:
-                print_message(str(error))
-                code = exit_codes.Exit.FAILED
-            raise typer.Exit(code)
+            with reporting_errors(*failures):
+                raise typer.Exit(function(*arguments, **options))
 
         return command
 

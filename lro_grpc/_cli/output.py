@@ -70,3 +70,8 @@ def print_unserved(name: str, why: str) -> None:
 def print_message(text: str) -> None:
     """Prints a line on stderr, in the name of the command."""
     print(f"lro: {one_line(text)}", file=sys.stderr)
+
+
+def print_lines(text: str) -> None:
+    """Prints a text of several lines likewise."""
+    print("lro:", "\n".join(map(one_line, text.splitlines())), file=sys.stderr)

@@ -15,12 +15,15 @@ _NAME = "The operation's name: [{parent}/]operations/{id}; - for those on stdin,
 _NAMES = "The operations' names: [{parent}/]operations/{id}; - for those on stdin, one a line."
 
 
+DEFAULT_LEASE = timedelta(seconds=15)
+"""As of ``lro_grpc.Operations``."""
+
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 """The seconds in each unit of a duration."""
 
 
 def _duration(text: str) -> timedelta:
-    """Reads ``--timeout`` and ``--lame-duck``, such as 1.5, 30s, 5m or 1h."""
+    """Reads ``--timeout`` or another duration, such as 1.5, 30s, 5m or 1h."""
     unit = next((unit for unit in _UNITS if text.endswith(unit)), "")
     try:
         time = timedelta(seconds=float(text.removesuffix(unit)) * _UNITS.get(unit, 1))
@@ -74,6 +77,19 @@ Poll = Annotated[
         ),
     ),
 ]
+Lease = Annotated[
+    timedelta | None,
+    typer.Option(
+        "--lease",
+        parser=_duration,
+        metavar="DURATION",
+        help=(
+            "How long the operations of a process that is gone wait until others take them over;"
+            f" {DEFAULT_LEASE.seconds}s unless given."
+        ),
+    ),
+]
+WorkerOf = Annotated[int | None, typer.Option(hidden=True)]
 LameDuck = Annotated[
     timedelta | None,
     typer.Option(

@@ -31,7 +31,7 @@ import socket
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import BinaryIO, TextIO
 
@@ -98,6 +98,32 @@ def pause_before_restart(deaths: Sequence[float]) -> float | None:
             break
         pause *= 2
     return min(pause, _LONGEST_PAUSE)
+
+
+def run_workers(
+    count: int,
+    changes: Mapping[str, str],
+    *,
+    ready: Callable[[], object],
+    stop_seconds: float,
+) -> None:
+    """Runs this command in several workers; see :func:`supervise`.
+
+    Args:
+        count: The number of workers.
+        changes: The options that they are given beside those of this command, or in their place.
+        ready: As of ``supervise``.
+        stop_seconds: Likewise.
+    """
+    arguments = sys.orig_argv[1:]
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+
+    def command(lifeline: int) -> list[str]:
+        own = {**changes, "--workers": "1", "--worker-of": str(lifeline)}
+        options = [part for option, value in own.items() for part in (option, value)]
+        return [sys.executable, *arguments[:end], *options, *arguments[end:]]
+
+    asyncio.run(supervise(command, count, ready=ready, stop_seconds=stop_seconds))
 
 
 async def supervise(

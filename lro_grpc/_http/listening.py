@@ -143,6 +143,11 @@ def listening_in_thread(
 
 def _bound(address: str, *, shares_port: bool) -> socket.socket:
     host, _, port = address.rpartition(":")
+    if shares_port and not hasattr(socket, "SO_REUSEPORT"):
+        raise ConfigurationError(
+            f"cannot listen on {address}: processes cannot share a port on this system; give each"
+            " one of its own"
+        )
     try:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
         family, kind, protocol, _, where = found[0]

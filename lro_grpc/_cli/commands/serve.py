@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import os
 import re
-import sys
 import tempfile
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,10 +15,10 @@ from typing import Annotated, Any
 import typer
 
 import lro_grpc
+from lro_grpc._cli.command import reporting_errors
 from lro_grpc._cli.connection import DEFAULT_TARGET
-from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.lifeline import Lifeline
-from lro_grpc._cli.parameters import LameDuck
+from lro_grpc._cli.parameters import DEFAULT_LEASE, LameDuck, Lease, WorkerOf
 from lro_grpc._cli.server import (
     DEMO_PARENT,
     follow_health,
@@ -30,8 +29,8 @@ from lro_grpc._cli.server import (
 from lro_grpc._cli.servicers import AddServicers, example_fleet, load_servicers
 from lro_grpc._cli.shared_port import reserved_port
 from lro_grpc._cli.shared_store import check_shared
-from lro_grpc._cli.workers import MOST_WORKERS, WorkerDiedError, supervise
-from lro_grpc._errors import ConfigurationError
+from lro_grpc._cli.workers import MOST_WORKERS, run_workers
+from lro_grpc._errors import ConfigurationError, LroError
 from lro_grpc._stores.open_url import without_password
 
 _GRACE = timedelta(seconds=10)
@@ -109,6 +108,7 @@ def serve(
             help="The authorities of clients (PEM): who shows no certificate of theirs is refused.",
         ),
     ] = None,
+    lease: Lease = None,
     lame_duck: LameDuck = None,
     workers: Annotated[
         int,
@@ -118,17 +118,18 @@ def serve(
             help="How many processes serve; more than one need a store that they share.",
         ),
     ] = 1,
-    worker_of: Annotated[int | None, typer.Option(hidden=True)] = None,
+    worker_of: WorkerOf = None,
 ) -> None:
     """Serves until a signal stops it.
 
-    Exits with 0 after the drain; with 2 and the reason if it cannot start; with 1 if workers die
-    again and again until none serves, or one has to be killed at the end.
+    Exits with 0 after the drain; with 2 and the reason if it cannot start; with 1 if the store
+    fails it as it starts, if workers die again and again until none serves, or if one has to be
+    killed at the end.
     """
     stop_seconds = (2 * _GRACE + (lame_duck or timedelta(0)) + _STOP_MARGIN).total_seconds()
 
     async def run(add: AddServicers) -> None:
-        operations = lro_grpc.Operations(store, grace=_GRACE)
+        operations = lro_grpc.Operations(store, lease=lease or DEFAULT_LEASE, grace=_GRACE)
         server, port, checks = await make_server(
             operations, add, listen, credentials, shares_port=is_worker
         )
@@ -152,12 +153,13 @@ def serve(
                     lifeline.ready()
                 tasks.append(asyncio.create_task(follow_health(checks, operations)))
 
-            await operations.run(
-                server,
-                ready=ready,
-                draining=checks.enter_graceful_shutdown,
-                lame_duck=lame_duck or timedelta(0),
-            )
+            with reporting_errors(LroError, OSError):
+                await operations.run(
+                    server,
+                    ready=ready,
+                    draining=checks.enter_graceful_shutdown,
+                    lame_duck=lame_duck or timedelta(0),
+                )
 
     def print_banner(address: str, over_http: str, label: str, count: int) -> None:
         print(f"listening on   {address}")
@@ -167,51 +169,36 @@ def serve(
         print(f"{label:13}  {count}")
         print(f"try            {_proposal(service, address, is_secure)}", flush=True)
 
-    def run_workers() -> None:
+    def supervise() -> None:
         check_shared(store, "--workers above 1")
         with contextlib.ExitStack() as stack:
             address, over_http = (
                 where and stack.enter_context(_reserved(where)) for where in (listen, http)
             )
-            changes = {"--listen": address, "--http": over_http, "--workers": "1"}
+            changes = {"--listen": address, "--http": over_http}
             if service is None:  # of the example, all have the same
                 changes["--data"] = str(data or stack.enter_context(_temporary()))
-            asyncio.run(
-                supervise(
-                    lambda lifeline: _this_command({**changes, "--worker-of": str(lifeline)}),
+            with reporting_errors(OSError):
+                run_workers(
                     workers,
+                    changes,
                     ready=lambda: print_banner(address, over_http, "workers", workers),
                     stop_seconds=stop_seconds,
                 )
-            )
 
     is_secure = tls_cert is not None
     is_worker = worker_of is not None
-    try:
+    with reporting_errors():
         if not is_worker:
             warn_if_open(listen, "gRPC", is_authenticated=tls_client_ca is not None)
             warn_if_open(http, "HTTP", is_authenticated=False)
         if workers > 1:
-            run_workers()
+            supervise()
             return
         lifeline = None if worker_of is None else Lifeline(worker_of, stop_seconds)
         credentials = read_credentials(tls_cert, tls_key, tls_client_ca)
         with _servicers(service, store, data) as add:
             asyncio.run(run(add))
-    except ConfigurationError as error:
-        print(f"lro: {error.message}", file=sys.stderr)  # it may show a proto's missing lines
-        raise typer.Exit(Exit.USAGE) from error
-    except WorkerDiedError as error:
-        print(f"lro: {error}", file=sys.stderr)
-        raise typer.Exit(error.exit_code) from error
-
-
-def _this_command(changes: Mapping[str, str]) -> list[str]:
-    """Returns the command that has begun this process, with other values of some options."""
-    arguments = sys.orig_argv[1:]
-    end = arguments.index("--") if "--" in arguments else len(arguments)
-    options = [part for option, value in changes.items() for part in (option, value)]
-    return [sys.executable, *arguments[:end], *options, *arguments[end:]]
 
 
 @contextlib.contextmanager

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Annotated
 
 import typer
 
 import lro_grpc
-from lro_grpc._cli.command import reporting
-from lro_grpc._cli.exit_codes import Exit
+from lro_grpc._cli.command import reporting_errors
+from lro_grpc._cli.lifeline import Lifeline
+from lro_grpc._cli.parameters import DEFAULT_LEASE, Lease, WorkerOf
 from lro_grpc._cli.servicers import load_servicers
 from lro_grpc._cli.shared_store import check_shared
-from lro_grpc._errors import ConfigurationError
+from lro_grpc._cli.workers import MOST_WORKERS, run_workers
+from lro_grpc._errors import ConfigurationError, LroError
 from lro_grpc._stores.open_url import without_password
 
+_GRACE = timedelta(seconds=10)
 
-@reporting()
+_STOP_SECONDS = 15.0
+"""The grace, and what a worker may take for its drain beyond it."""
+
+
 def work(
     service: Annotated[
         str,
@@ -29,21 +36,45 @@ def work(
         str,
         typer.Option(help="Where the servers keep the operations: postgresql://…", metavar="URL"),
     ],
-) -> Exit:
+    lease: Lease = None,
+    workers: Annotated[int, typer.Option(min=1, max=MOST_WORKERS, help="How many processes.")] = 1,
+    worker_of: WorkerOf = None,
+) -> None:
     """Works until a signal stops it.
 
-    Exits with 0 after the drain; with 2 and the reason if it cannot start.
+    Exits with 0 after the drain; with 2 and the reason if it cannot start; with 1 as `lro serve`.
     """
-    check_shared(store, "lro work")
-    operations = lro_grpc.Operations(store)
-    load_servicers(service)(operations.registrar())
-    methods = list(operations.requests)
-    if not methods:
-        raise ConfigurationError(f"{service} adds no long-running method, so there is no work")
 
-    def print_banner() -> None:
+    def print_banner(label: str, value: object) -> None:
         print(f"operations in  {without_password(store)}")
-        print(f"works on       {', '.join(methods)}", flush=True)
+        print(f"{label:13}  {value}", flush=True)
 
-    asyncio.run(operations.work(ready=print_banner))
-    return Exit.SUCCEEDED
+    def run() -> None:
+        lifeline = None if worker_of is None else Lifeline(worker_of, _STOP_SECONDS)
+        operations = lro_grpc.Operations(store, lease=lease or DEFAULT_LEASE, grace=_GRACE)
+        load_servicers(service)(operations.registrar())
+        methods = list(operations.requests)
+        if not methods:
+            raise ConfigurationError(f"{service} adds no long-running method, so there is no work")
+
+        def ready() -> None:
+            if lifeline is None:
+                print_banner("works on", ", ".join(methods))
+            else:
+                lifeline.ready()
+
+        with reporting_errors(LroError, OSError):
+            asyncio.run(operations.work(ready=ready))
+
+    with reporting_errors():
+        check_shared(store, "lro work")
+        if workers == 1:
+            run()
+            return
+        with reporting_errors(OSError):
+            run_workers(
+                workers,
+                {},
+                ready=lambda: print_banner("workers", workers),
+                stop_seconds=_STOP_SECONDS,
+            )

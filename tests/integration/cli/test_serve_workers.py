@@ -267,6 +267,107 @@ def test_a_worker_runs_what_a_server_has_no_room_for(tmp_path: Path, postgres: s
             assert worker.ended(signal.SIGTERM) == 0
 
 
+def test_workers_run_what_a_server_has_no_room_for(tmp_path: Path, postgres: str) -> None:
+    service = write_service(tmp_path, concurrency=1)
+    with (
+        serving(service, store=postgres, cwd=tmp_path, workers=1) as served,
+        served.connected() as channel,
+    ):
+        holders = {holder_of(future_of(channel, "held", "hold"))}
+        assert holders == {served.process.pid}
+        command = ("work", service, "--store", postgres, "--workers", "2")
+        with lro(*command, cwd=tmp_path, last="workers") as working:
+            assert working.banner == {"operations in": postgres, "workers": "2"}
+            for number in "12":
+                holders.add(holder_of(future_of(channel, number, "hold")))
+            assert len(holders) == 3
+            assert working.process.pid not in holders
+            assert working.ended(signal.SIGTERM) == 0
+
+
+LENT = """
+import asyncio, sys, time
+from lro_grpc.stores import open_url
+
+async def print_leases():
+    store = open_url(sys.argv[1], lambda: time.time_ns() // 1000)
+    await store.open()
+    print(len(await store.leased()), len(await store.leased(until=store.now() + 60_000_000)))
+    await store.close()
+
+asyncio.run(print_leases())
+"""
+
+
+@pytest.mark.parametrize("command", ["serve", "work"])
+def test_the_lease_of_what_a_process_runs_is_as_long_as_wanted(
+    tmp_path: Path, postgres: str, command: str
+) -> None:
+    """None is over within a minute."""
+    service = write_service(tmp_path, concurrency=1)
+    with (
+        serving(service, "--lease", "1h", store=postgres, cwd=tmp_path, workers=1) as served,
+        served.connected() as channel,
+        contextlib.ExitStack() as stack,
+    ):
+        holder_of(future_of(channel, "one", "hold"))
+        if command == "work":
+            options = ("--store", postgres, "--lease", "1h")
+            stack.enter_context(lro("work", service, *options, cwd=tmp_path, last="works on"))
+            holder_of(future_of(channel, "two", "hold"))
+        leases = subprocess.run(
+            [sys.executable, "-c", LENT, postgres], capture_output=True, text=True, timeout=SECONDS
+        )
+        assert leases.stdout.split() == ["1" if command == "serve" else "2", "0"], leases.stderr
+
+
+def failing(folder: Path, error: str) -> str:
+    """Writes a service whose store fails after it was opened; returns how a command names it."""
+    service = write_service(folder).partition(":")[0]
+    (folder / "failing.py").write_text(f"""
+import lro_grpc
+from {service} import add
+from lro_grpc._stores.postgres.store import PostgresStore
+from lro_grpc.stores import MemoryStore
+
+async def fail(self):
+    raise {error}
+
+MemoryStore.waiting_methods = PostgresStore.waiting_methods = fail
+""")
+    return "failing:add"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("lro_grpc.UnavailableError('it is away')", "UNAVAILABLE: it is away"),
+        ("OSError(5, 'Input/output error')", "[Errno 5] Input/output error"),
+    ],
+)
+def test_a_store_that_fails_in_the_midst_of_a_start_is_one_line(
+    tmp_path: Path, postgres: str, error: str, said: str
+) -> None:
+    service = failing(tmp_path, error)
+    command = ("serve", service, "--listen", "127.0.0.1:0", "--store", "memory:")
+    assert refused(*command, cwd=tmp_path) == (1, f"lro: {said}\n")
+    command = ("work", service, "--store", postgres)
+    assert refused(*command, cwd=tmp_path) == (1, f"lro: {said}\n")
+
+
+def test_a_process_that_works_keeps_the_stderr_of_its_children(
+    tmp_path: Path, postgres: str
+) -> None:
+    (tmp_path / "loud.py").write_text(f"""
+import subprocess
+from {write_service(tmp_path).partition(":")[0]} import add_nothing as add
+subprocess.run("echo said by a child >&2", shell=True)
+""")
+    code, said = refused("work", "loud:add", "--store", postgres, cwd=tmp_path)
+    assert code == 2
+    assert said.startswith("said by a child\nlro: loud:add adds no long-running method")
+
+
 @pytest.mark.parametrize("store", ["memory:", "sqlite:///operations.db"])
 def test_work_needs_a_store_that_it_can_share(tmp_path: Path, store: str) -> None:
     service = write_service(tmp_path)

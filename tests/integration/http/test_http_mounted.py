@@ -182,6 +182,15 @@ def test_what_an_http_server_raises_is_an_incident_in_the_form_of_the_api(caplog
     assert "tiger" in str(logged.exc_info[1])
 
 
+def test_a_port_is_not_shared_where_the_system_cannot(monkeypatch):
+    monkeypatch.delattr(socket, "SO_REUSEPORT")
+    with (
+        pytest.raises(ConfigurationError, match=r"cannot listen on .*: processes cannot share"),
+        listening_in_thread(Starlette(), "127.0.0.1:0", shares_port=True),
+    ):
+        pass
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:{port}", "127.0.0.1:a", "nowhere.invalid:0"])
 def test_an_address_that_cannot_be_bound_is_refused(address):
     with socket.create_server(("127.0.0.1", 0)) as taken:
