@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lro_grpc._errors import UnavailableError, UnservedError
-from lro_grpc._operation.events import Claim
+from lro_grpc._operation.events import Claim, Heartbeat
 from lro_grpc._stores.postgres.store import PostgresStore
 from lro_grpc._stores.postgres.table import Table
+from lro_grpc._stores.store import Leased
 from lro_grpc.conformance import StoreConformance
 
 if TYPE_CHECKING:
@@ -57,6 +58,25 @@ def test_changes_that_are_late_together_are_made_in_smaller_groups(postgres: str
             changes = [(name, SlowClaim(LEASE)) for name in names]
             outcomes = await store.apply_all(changes)
             assert {one.attempt for one in outcomes} == {1}
+
+    asyncio.run(check())
+
+
+def test_renewals_that_are_late_together_are_made_in_smaller_groups(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beat = Heartbeat.apply
+
+    def apply_slowly(event: Heartbeat, record: Record, now: int) -> Record:
+        time.sleep(0.01)
+        return beat(event, record, now)
+
+    async def check() -> None:
+        async with opened(postgres) as (store, names):
+            await store.apply_all([(name, Claim(LEASE)) for name in names])
+            monkeypatch.setattr(Heartbeat, "apply", apply_slowly)
+            answers = await store.renew([Leased(name, 1) for name in names], LEASE)
+            assert {(one.name, one.attempt) for one in answers} == {(name, 1) for name in names}
 
     asyncio.run(check())
 

@@ -4,9 +4,10 @@ The event loop of the store may stand still, held by a handler that blocks. Leas
 same: whoever asks for it does so in another thread, and the connection lives on a loop in this one,
 as does a clock.
 
-A renewal is a ``Heartbeat``, applied like any other event (``attempt``). The records at hand are
-the store's: the thread takes what it finds there, and has what it stores put there by the store's
-loop, when that goes on.
+A renewal is a ``Heartbeat``, applied like any other event (``attempt``). Those of all attempts are
+one statement; if that is late by the server's check of the time, they are made in halves. The
+records at hand are the store's: the thread takes what it finds there, and has what it stores put
+there by the store's loop, when that goes on.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lro_grpc._errors import LroError
 from lro_grpc._operation.events import Heartbeat
@@ -89,22 +90,35 @@ class Renewals:
 
     async def _tried(self, beats: Sequence[Named]) -> Sequence[Record | LroError]:
         outcomes: dict[str, Record | LroError] = {}
-        at_hand = self._recent
+        at_hand, left = self._recent, beats
         for number in range(1, _MOST_ROUNDS + 1):
-            await self._time.measure()
-            left = [beat for beat in beats if beat[0] not in outcomes]
-            attempted = await attempt(self._table, self._session, at_hand, self._time, left)
-            with contextlib.suppress(RuntimeError):  # the store's loop has ended
-                self._loop.call_soon_threadsafe(self._keep, attempted)
-            for (name, _), outcome in zip(left, attempted.outcomes, strict=True):
-                if name not in attempted.contended:
-                    outcomes[name] = outcome
-            if not attempted.contended:
+            outcomes.update(await self._tried_once(at_hand, left))
+            left = [beat for beat in left if beat[0] not in outcomes]
+            if not left:
                 break
             at_hand = RecentRecords()  # what is at hand is old
             await asyncio.sleep(random.random() * _PAUSE_SECONDS * number)  # noqa: S311
         late = unavailable("other processes are at it all the time")
         return [outcomes.get(name, late) for name, _ in beats]
+
+    async def _tried_once(
+        self, at_hand: RecentRecords, beats: Sequence[Named]
+    ) -> Mapping[str, Record | LroError]:
+        """Returns what has come of the renewals at whose operations no other process is."""
+        await self._time.measure()
+        attempted = await attempt(self._table, self._session, at_hand, self._time, beats)
+        if attempted.is_late and len(beats) > 1:  # fewer at a time take less
+            middle = len(beats) // 2
+            halves = [beats[:middle], beats[middle:]]
+            outcomes = [await self._tried_once(at_hand, half) for half in halves]
+            return {**outcomes[0], **outcomes[1]}
+        with contextlib.suppress(RuntimeError):  # the store's loop has ended
+            self._loop.call_soon_threadsafe(self._keep, attempted)
+        return {
+            name: outcome
+            for (name, _), outcome in zip(beats, attempted.outcomes, strict=True)
+            if name not in attempted.contended
+        }
 
     def _keep(self, attempted: Attempted) -> None:
         for name in attempted.contended:
