@@ -181,6 +181,8 @@ class InProcess:
     async def _claim_oldest(self, method: str) -> None:
         """Claims what the store finds: first what is stored under former names of the method."""
         for stored_as in self._workbench.handlers[method].names:
+            if self._workbench.is_stopping:
+                return
             limit, self._free[method] = self._free[method], 0
             try:
                 claimed = await self._workbench.claim_oldest(

@@ -866,6 +866,22 @@ async def test_a_handler_claimed_while_the_engine_stops_is_not_started(world, wo
     assert worker.attempts == []
 
 
+async def test_a_claim_that_is_under_way_as_the_engine_stops_is_the_last(world, worker):
+    """Though operations of the method's own name wait as well."""
+    former, own = await world.create(method=OTHER_METHOD), await world.create()
+    engines = []
+
+    async def stop(events):
+        if any(isinstance(event, Claim) for event in events):
+            engines[0].stop_claiming()
+
+    engines.append(await world.start(handler(worker.run, former_names=(OTHER_METHOD,))))
+    world.link.before = stop
+    await world.until(former, lambda one: one.attempt == 1)
+    await world.stop()
+    assert [(await world.record(name)).attempt for name in (former, own)] == [1, 0]
+
+
 async def test_a_stopped_engine_leaves_no_tasks_behind(memory_world, worker):
     world = memory_world
     before = len(asyncio.all_tasks())
