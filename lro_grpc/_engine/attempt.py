@@ -56,14 +56,14 @@ from lro_grpc._errors import (
 )
 from lro_grpc._operation import size
 from lro_grpc._operation.batch_states import has_begun
-from lro_grpc._operation.events import Event, Report
+from lro_grpc._operation.events import Event, LeaseLost, Report
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.telemetry import Telemetry
 from lro_grpc._runtime.clock import Clock, micros
 from lro_grpc._runtime.interrupts import only_errors
 from lro_grpc._runtime.log import OperationLog
 from lro_grpc._runtime.threads import start_thread
-from lro_grpc._stores.store import Store
+from lro_grpc._stores.store import Leased, Store
 from lro_grpc._wire.plain_text import one_line
 
 T = TypeVar("T")
@@ -159,6 +159,11 @@ class Attempt:
     def number(self) -> int:
         """The attempt's number: the fencing token."""
         return self.record.attempt
+
+    @property
+    def leased(self) -> Leased:
+        """What it holds."""
+        return Leased(self.name, self.number, self.record.create_time)
 
     @property
     def stop_reason(self) -> StopReason | None:
@@ -351,6 +356,18 @@ class Attempt:
             OperationTooLargeError: If it would.
         """
         size.check_event(event, self.record, self.operation_bytes, room=room)
+
+    def is_in(self, record: Record) -> bool:
+        """Returns whether a record is that of its operation while it holds it."""
+        return (
+            record.create_time == self.record.create_time
+            and record.attempt == self.number
+            and record.lease_expire_time != 0
+        )
+
+    def stuck(self) -> LeaseLost:
+        """Returns the event of its end for want of progress."""
+        return LeaseLost(self.number, stuck=True, create_time=self.record.create_time)
 
     def last_report(self) -> Report:
         """Returns all that the handler has said at its end, without metadata that are too large."""

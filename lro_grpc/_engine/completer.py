@@ -138,4 +138,5 @@ def _failure(attempt: Attempt, error: Exception) -> Event:
     cause = error.__cause__ or error
     status = status_of(cause, where, domain=attempt.handler.error_domain, log=attempt.log)
     attempt.telemetry.failed(cause, status.code)
-    return Fail(Report(attempt.number), status.SerializeToString())
+    report = Report(attempt.number, create_time=attempt.record.create_time)
+    return Fail(report, status.SerializeToString())

@@ -29,7 +29,6 @@ from lro_grpc._operation.events import (
     Event,
     Expire,
     Fail,
-    LeaseLost,
     Release,
     Report,
     RetryLater,
@@ -118,7 +117,7 @@ class Executor(asyncio.Task[Event]):
             raise AttemptStopped(reason) from error
         if attempt.stopping.is_stuck:
             attempt.telemetry.failed(error, Code.ABORTED)
-            return LeaseLost(attempt.number, stuck=True)
+            return attempt.stuck()
         undo_later = attempt.leaves_a_batch and not attempt.ending.claimed_to_undo
         if reason in (StopReason.SHUTDOWN, StopReason.PAUSE) or undo_later:
             return Release(attempt.last_report())

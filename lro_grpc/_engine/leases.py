@@ -41,7 +41,7 @@ from lro_grpc._runtime.clock import Clock, SystemClock, micros
 from lro_grpc._runtime.loop_thread import LoopThread
 from lro_grpc._runtime.repeated_lines import RepeatedLines
 from lro_grpc._runtime.threads import run_in_thread
-from lro_grpc._stores.store import Leased, SharedStore
+from lro_grpc._stores.store import SharedStore
 
 _log = logging.getLogger("lro_grpc")
 
@@ -128,7 +128,7 @@ class Leases:
         held = [one for one in list(self._attempts.values()) if _is_held(one)]
         if not held:
             return
-        leased = [Leased(one.name, one.number) for one in held]
+        leased = [one.leased for one in held]
         try:
             answers = await self._store.renew(leased, micros(self._lease))
         except UnavailableError as error:

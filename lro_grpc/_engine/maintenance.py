@@ -50,7 +50,7 @@ class Maintenance:
 
     async def take_from(self, leased: Sequence[Leased]) -> None:
         """Takes operations from attempts whose worker is known to be gone."""
-        await self._lose([(one.name, LeaseLost(one.attempt, proven=True)) for one in leased])
+        await self._lose(leased, proven=True)
 
     async def rescue(self) -> None:
         """Takes operations from attempts that have lost them, for another one to go on (R6).
@@ -67,7 +67,7 @@ class Maintenance:
         await self._claims_end()
         lost = [one for one in leased if not self._is_held(one)]
         if lost:
-            await self._lose([(one.name, LeaseLost(one.attempt, proven=exclusive)) for one in lost])
+            await self._lose(lost, proven=exclusive)
 
     async def let_time_pass(self) -> None:
         """Applies ``TimePassed`` to the operations that it makes ready, expires or removes.
@@ -88,7 +88,11 @@ class Maintenance:
                     log_done(record)
             former = due
 
-    async def _lose(self, lost: Sequence[tuple[str, LeaseLost]]) -> None:
+    async def _lose(self, leased: Sequence[Leased], *, proven: bool) -> None:
+        lost = [
+            (one.name, LeaseLost(one.attempt, proven, create_time=one.create_time))
+            for one in leased
+        ]
         outcomes = await self._store.apply_all(lost)
         log_lost(
             [

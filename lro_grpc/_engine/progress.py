@@ -46,7 +46,7 @@ class Progress:
         self._check_size = check_size
         self._lock = threading.Lock()
         self._metadata: Message | None = None
-        self._latest = Report(record.attempt)
+        self._latest = Report(record.attempt, create_time=record.create_time)
         self._has_news = False
         self._said: tuple[float, float] | None = None
         """The least percentage that was said, but for 0, and the greatest."""
@@ -98,6 +98,7 @@ class Progress:
                 former.progress_percent if percent is None else max(0, min(100, int(percent))),
                 former.status_detail if detail is None else detail,
                 self._metadata.SerializeToString() if self._metadata is not None else None,
+                former.create_time,
             )
             self._check_size(latest)
             self._latest = latest

@@ -19,7 +19,7 @@ from typing import Any
 from lro_grpc._engine.attempt import Attempt
 from lro_grpc._errors import AttemptStopped, StopReason
 from lro_grpc._operation.batch_states import has_begun
-from lro_grpc._operation.events import Event, Expire, LeaseLost, Release
+from lro_grpc._operation.events import Event, Expire, Release
 from lro_grpc._runtime.clock import Clock, seconds
 from lro_grpc._runtime.log import log_outcome
 from lro_grpc._stores.store import Now
@@ -74,7 +74,7 @@ async def _lose_stuck(attempt: Attempt, clock: Clock, longest: float, margin: fl
             left = longest - min(passed, clock.monotonic() - seen)
     attempt.call_stuck()
     await _give_time(clock, margin)
-    await _give_up(attempt, LeaseLost(attempt.number, stuck=True))
+    await _give_up(attempt, attempt.stuck())
 
 
 async def _give_time(clock: Clock, seconds: float) -> None:

@@ -297,7 +297,7 @@ class Workbench:
         held = list(self._attempts.values())
         for attempt in held:
             attempt.stop(StopReason.LEASE_LOST)
-        return [Leased(attempt.name, attempt.number) for attempt in held]
+        return [attempt.leased for attempt in held]
 
     async def lose_all(self) -> None:
         """Gives up all attempts, for others to begin, as if another worker had found them lost."""
@@ -383,7 +383,8 @@ class Workbench:
             attempt.stop(StopReason.SHUTDOWN)
         else:
             heard = self._heard.get(record.name)
-            if heard is not None and heard.attempt >= record.attempt:
+            is_later = heard is not None and heard.attempt >= record.attempt
+            if heard is not None and is_later and heard.create_time == record.create_time:
                 self._see(attempt, heard)
             self._limits[attempt] = time_limits.watch(
                 attempt, self.clock, self.store.now, self._lease
@@ -449,7 +450,7 @@ class Workbench:
 
     def _see(self, attempt: Attempt, record: Record) -> None:
         """Tells an attempt what has become of its operation."""
-        if attempt.number == record.attempt and record.lease_expire_time:
+        if attempt.is_in(record):
             attempt.see(record)
         else:
             attempt.stop(StopReason.LEASE_LOST)

@@ -9,8 +9,10 @@ Three parties make events:
 
 * An attempt: ``Claim`` begins it and counts ``record.attempt``, the fencing token, up. Each of its
   later events carries that number, and is refused with a ``StaleAttemptError`` unless the number is
-  still the record's and the lease has not been taken from it (R5). ``Heartbeat``, ``Report``,
-  ``SaveBatch``, ``Checkpoint`` and ``SetUpdating`` keep the lease; the others end the attempt.
+  still the record's and the lease has not been taken from it (R5). It carries the operation's
+  ``create_time``, too: the name of one that is gone may be another's by now. ``Heartbeat``,
+  ``Report``, ``SaveBatch``, ``Checkpoint`` and ``SetUpdating`` keep the lease; the others end the
+  attempt.
 * A caller: ``Cancel``, ``Pause``, ``Resume`` and ``Delete``. While an attempt holds the operation
   they leave a request in the record, which the attempt follows. ``Terminate`` asks no attempt.
 * Time: ``LeaseLost`` ends an attempt whose worker is gone or stuck; ``TimePassed`` makes ready,
@@ -148,10 +150,12 @@ class Heartbeat:
     attempt: int
     lease: int
     """In microseconds."""
+    create_time: int = 0
+    """That of the operation; 0 for whichever has the name."""
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
-        _fence(record, self.attempt)
+        _fence(record, self)
         return record._replace(lease_expire_time=now + self.lease)
 
 
@@ -163,10 +167,12 @@ class Report:
     progress_percent: int | None = None
     status_detail: str | None = None
     handler_metadata: bytes | None = None
+    create_time: int = 0
+    """That of the operation; 0 for whichever has the name."""
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
-        _fence(record, self.attempt)
+        _fence(record, self)
         merged = self.merged(record)
         return record if merged == record else published(merged, now)
 
@@ -195,7 +201,7 @@ class SaveBatch:
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
-        _fence(record, self.report.attempt)
+        _fence(record, self.report)
         merged = self.report.merged(record)
         first = record.batch_error or self.batch_error  # it stays, whatever fails later
         return published(merged, now, batch=self.batch, batch_error=first)
@@ -211,7 +217,7 @@ class Checkpoint:
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
-        _fence(record, self.report.attempt)
+        _fence(record, self.report)
         return published(self.report.merged(record), now, checkpoint=self.checkpoint)
 
 
@@ -224,7 +230,7 @@ class SetUpdating:
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
-        _fence(record, self.report.attempt)
+        _fence(record, self.report)
         state = UPDATING if self.updating else RUNNING
         path = () if record.state in (CANCELLING, state) else (state,)
         return published(self.report.merged(record), now, path=path)
@@ -242,7 +248,7 @@ class Succeed:
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
-        _fence(record, self.report.attempt)
+        _fence(record, self.report)
         partial = self.partial and record.state != CANCELLING
         return published(
             self.report.merged(record),
@@ -263,7 +269,7 @@ class Fail:
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
-        _fence(record, self.report.attempt)
+        _fence(record, self.report)
         error = status_pb2.Status.FromString(self.error)
         return _failed_or_cancelled(self.report.merged(record), now, error)
 
@@ -283,7 +289,7 @@ class RetryLater:
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
-        _fence(record, self.report.attempt)
+        _fence(record, self.report)
         failed = _failed_once(self.report.merged(record))
         if failed.failed_attempts < failed.max_attempts:
             # At its deadline the operation is undone, or expires: a longer pause must not hide it.
@@ -301,7 +307,7 @@ class Expire:
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
-        _fence(record, self.report.attempt)
+        _fence(record, self.report)
         return _expired(self.report.merged(record), now)
 
 
@@ -313,7 +319,7 @@ class Release:
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
-        _fence(record, self.report.attempt)
+        _fence(record, self.report)
         return _unheld(self.report.merged(record), now)
 
 
@@ -327,10 +333,12 @@ class LeaseLost:
     """Whether the worker is known to be gone, though its lease may not be over."""
     stuck: bool = False
     """Whether the worker lives, and its handler makes no progress."""
+    create_time: int = 0
+    """That of the operation; 0 for whichever has the name."""
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
-        _fence(record, self.attempt)
+        _fence(record, self)
         if not self.proven and not self.stuck and record.lease_expire_time > now:
             return record
         lost = _failed_once(record)
@@ -505,8 +513,14 @@ def _check_visible(record: Record) -> None:
         raise not_found(record.name)
 
 
-def _fence(record: Record, attempt: int) -> None:
+def _fence(record: Record, event: Heartbeat | Report | LeaseLost) -> None:
     """Refuses a write of an attempt that does not hold the operation (R5)."""
+    attempt = event.attempt
+    if event.create_time not in (0, record.create_time):
+        raise StaleAttemptError(
+            f"attempt {attempt} is of a former operation {record.name}, which is gone",
+            metadata={"operation": record.name, "attempt": str(attempt)},
+        )
     if record.attempt != attempt or not record.lease_expire_time:
         raise StaleAttemptError(
             f"attempt {attempt} does not hold {record.name}: it is {JOB.name_of(record.state)}"

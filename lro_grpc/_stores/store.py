@@ -141,6 +141,8 @@ class Leased:
 
     name: str
     attempt: int
+    create_time: int = 0
+    """That of the operation; 0 for whichever has the name."""
 
 
 class Claimed(NamedTuple):

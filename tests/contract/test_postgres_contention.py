@@ -13,7 +13,7 @@ from opened_postgres import opened
 from postgres_server import with_options
 
 from lro_grpc._errors import UnavailableError
-from lro_grpc._operation.events import Cancel, Claim, Pause, Report
+from lro_grpc._operation.events import Cancel, Claim, Delete, Pause, Report, Resume
 from lro_grpc._stores.postgres import writer
 from lro_grpc._stores.postgres.store import PostgresStore
 from lro_grpc.conformance import StoreConformance
@@ -141,6 +141,24 @@ def test_a_row_that_is_never_let_go_of_fails_its_own_change_alone(
                 failed, made = await store.apply_all(changes)
             assert isinstance(failed, UnavailableError)
             assert made == await store.read(other)
+
+    asyncio.run(check())
+
+
+def test_what_is_at_hand_of_an_operation_is_not_of_a_later_one_of_its_name(postgres: str) -> None:
+    """Though their rows were changed as often."""
+
+    async def check() -> None:
+        async with opened(postgres) as store, opened(postgres) as other:
+            former = await store.create(new("op-1", pausable=True, now=store.now()))
+            await other.apply(former.name, Pause())
+            await store.apply(former.name, Cancel())
+            await store.apply(former.name, Delete())
+            later = await store.create(new("op-1", pausable=True, now=store.now()))
+            await store.apply(later.name, Pause())
+            resumed = await other.apply(later.name, Resume())
+            assert resumed.create_time == later.create_time > former.create_time
+            assert resumed == await store.read(later.name)
 
     asyncio.run(check())
 

@@ -24,7 +24,7 @@ _UNSEEN = -1
 """The version of a row that no follower has seen."""
 
 GONE = 0
-"""The version of a row that is not there; those of rows count up from 1."""
+"""The version of a row that is not there; those of rows are positive."""
 
 
 class Seen(NamedTuple):

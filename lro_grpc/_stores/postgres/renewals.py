@@ -68,7 +68,7 @@ class Renewals:
         """Renews some leases; see ``SharedStore.renew``."""
         if self._closing:
             raise closed()
-        beats = [(one.name, Heartbeat(one.attempt, lease)) for one in leased]
+        beats = [(one.name, Heartbeat(one.attempt, lease, one.create_time)) for one in leased]
         return await asyncio.wrap_future(self._thread.submit(self._renew(beats)))
 
     async def close(self) -> None:

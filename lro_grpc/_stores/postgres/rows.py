@@ -40,6 +40,15 @@ class Known(NamedTuple):
     record: Record
 
 
+def first_version(record: Record) -> int:
+    """Returns the version of a new row.
+
+    It is higher than all of an earlier row of the same name, which had fewer changes than it was
+    microseconds old: so no version stands for two records.
+    """
+    return max(1, record.create_time)
+
+
 def phase_of(record: Record) -> int:
     """Returns the phase of an operation.
 
@@ -69,11 +78,12 @@ def known_from(row: Sequence[Any]) -> Known:
 
 
 def arrays_of(records: Sequence[Record]) -> list[Sequence[Any]]:
-    """Returns the values of new rows, column by column: the phases, and then ``COLUMNS``."""
+    """Returns the values of new rows, column by column: versions, phases, and then ``COLUMNS``."""
     columns: list[Sequence[Any]] = list(zip(*records, strict=True))
     for index in _TEXTS:
         columns[index] = [text_of(text) for text in columns[index]]
-    return [[phase_of(record) for record in records], *columns]
+    versions = [first_version(record) for record in records]
+    return [versions, [phase_of(record) for record in records], *columns]
 
 
 def arrays_of_changes(changes: Sequence[tuple[Known, Record]]) -> list[Sequence[Any]]:

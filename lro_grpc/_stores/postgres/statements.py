@@ -74,8 +74,8 @@ class Statements:
         self.read = f"{known} WHERE name = ANY($1)"
         self.served = f"SELECT name, operation FROM {table} WHERE name = ANY($1) AND NOT deleted"
         self.insert = (
-            f"INSERT INTO {table} (phase, {columns})"
-            f" SELECT * FROM unnest($1::int2[], {_arrays(COLUMNS, 2)})"
+            f"INSERT INTO {table} (version, phase, {columns})"
+            f" SELECT * FROM unnest($1::int8[], $2::int2[], {_arrays(COLUMNS, 3)})"
             " ON CONFLICT DO NOTHING RETURNING name"
         )
         self.rivals = (

@@ -117,7 +117,7 @@ class _Statements:
         prefix = f'"{schema}".'
         table = f"{prefix}lro_operations"
         columns = ", ".join(COLUMNS)
-        arrays = ", ".join(f"${number}::{TYPES[name]}[]" for number, name in enumerate(COLUMNS, 3))
+        arrays = ", ".join(f"${number}::{TYPES[name]}[]" for number, name in enumerate(COLUMNS, 4))
         literal = table.replace("'", "''")
         sequence = f"pg_get_serial_sequence('{literal}', 'sequence')::regclass"
 
@@ -143,8 +143,8 @@ class _Statements:
         self.set_secret = f"UPDATE {prefix}lro_secrets SET value = $1 WHERE name = 'page token'"
         self.set_sequence = f"SELECT setval({sequence}, greatest($1, nextval({sequence})))"
         self.put = (
-            f"INSERT INTO {table} (sequence, phase, {columns}) OVERRIDING SYSTEM VALUE"
-            f" SELECT * FROM unnest($1::int8[], $2::int2[], {arrays})"
+            f"INSERT INTO {table} (sequence, version, phase, {columns}) OVERRIDING SYSTEM VALUE"
+            f" SELECT * FROM unnest($1::int8[], $2::int8[], $3::int2[], {arrays})"
             " ON CONFLICT DO NOTHING RETURNING sequence"
         )
         self.analyze = f"ANALYZE {table}"

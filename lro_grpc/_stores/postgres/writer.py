@@ -57,7 +57,7 @@ from lro_grpc._stores.postgres.connections import (
 )
 from lro_grpc._stores.postgres.grouping import Answered, Groups
 from lro_grpc._stores.postgres.recent import RecentRecords
-from lro_grpc._stores.postgres.rows import Known, size_of
+from lro_grpc._stores.postgres.rows import Known, first_version, size_of
 from lro_grpc._stores.postgres.table import Found, Table, portions_of_bytes
 from lro_grpc._stores.store import (
     Change,
@@ -371,7 +371,7 @@ class Writer:
         """Answers the calls whose records are stored, and yields the others."""
         made = [call for call in creations if call.record.name in stored]
         for call in made:
-            self._recent.keep(Known(1, call.record))
+            self._recent.keep(Known(first_version(call.record), call.record))
             announce(self._listeners, None, call.record)
         for call in made:
             call.give(call.record)

@@ -154,7 +154,8 @@ class Link(ForwardingStore):
         return super().exclusive and not self._is_shared
 
     async def renew(self, leased: Sequence[Leased], lease: int) -> Sequence[Record | LroError]:
-        return await self.apply_all([(one.name, Heartbeat(one.attempt, lease)) for one in leased])
+        beats = [(one.name, Heartbeat(one.attempt, lease, one.create_time)) for one in leased]
+        return await self.apply_all(beats)
 
     async def open(self) -> None:
         raise NotImplementedError

@@ -13,7 +13,7 @@ from engine_world import LEASE, OTHER_METHOD, SWEEP, Signal, Text, World, handle
 from replica import Replica
 
 from lro.v1.batch_create_instances_pb2 import BatchCreateInstanceStatus
-from lro_grpc import RetryableError
+from lro_grpc import RetryableError, StaleAttemptError
 from lro_grpc._operation import publication, states
 from lro_grpc._operation.batch_states import BatchStates
 from lro_grpc._operation.events import (
@@ -101,6 +101,41 @@ def new(world: World, operation_id: str = "op-own") -> Record:
         metadata_type="lro.v1.OperationMetadata",
         now=world.clock.now(),
     )
+
+
+async def test_an_attempt_does_nothing_to_a_later_operation_of_the_same_name(
+    world: World,
+) -> None:
+    """A ``new_id`` may repeat an id; the attempt of the new one has the same number (R5)."""
+    started, go_on, replicas = Signal(), Signal(), []
+
+    def through(store: Any) -> Replica:
+        replicas.append(Replica(store))
+        return replicas[0]
+
+    async def work(request: Any, op: Any) -> Any:
+        started.set()
+        await go_on
+        return Text(value="of the former one")
+
+    await world.start(work, through=through)
+    store = await world.open()
+    former = await store.create(new(world))
+    await world.pass_time(0.5)
+    await started
+    replicas[0].hears = False
+    await world.apply(former.name, Terminate("it hangs"))
+    await world.apply(former.name, Delete())
+    world.clock.advance(timedelta(microseconds=1))
+    await store.create(new(world))
+    claimed = await world.apply(former.name, Claim(micros(LEASE)))
+    assert claimed.attempt == 1
+    beats = [Leased(former.name, 1, former.create_time), Leased(former.name, 1)]
+    refused, renewed = await world.link.renew(beats, micros(2 * LEASE))
+    assert isinstance(refused, StaleAttemptError)
+    go_on.set()
+    await world.pass_time(1)
+    assert await world.record(former.name) == renewed
 
 
 async def test_a_pause_on_another_replica_reaches_the_handler_at_once(world: World) -> None:
