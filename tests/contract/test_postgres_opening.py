@@ -19,6 +19,7 @@ import pytest
 from postgres_server import with_options
 
 from lro_grpc._errors import ConfigurationError
+from lro_grpc._operation.events import Claim
 from lro_grpc._stores.postgres import schema
 from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import open_url
@@ -100,7 +101,13 @@ def test_many_that_open_an_empty_database_at_once_make_one_store(postgres: str) 
 def test_a_store_that_closes_with_nothing_to_do_logs_nothing(
     postgres: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    asyncio.run(open_and_close(postgres))
+    async def claim_and_close() -> None:
+        store = store_of(postgres)
+        await store.open()
+        assert await store.claim({StoreConformance.METHOD: 1}, Claim(15_000_000)) == []
+        await store.close()
+
+    asyncio.run(claim_and_close())
     assert [one.message for one in caplog.records if one.levelno >= logging.WARNING] == []
 
 

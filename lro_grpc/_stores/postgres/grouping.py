@@ -111,7 +111,6 @@ class Groups(Generic[C]):
                 if not self._waiting:
                     self._more.clear()
                     await self._more.wait()
-                    continue  # it may have closed, with nothing to make
                 number = min(len(self._waiting), self._most)
                 taken = [self._waiting.popleft() for _ in range(number)]
                 if group := [call for call in taken if not call.is_over]:
