@@ -78,6 +78,9 @@ _db.command("vacuum", help="Give the space of removed operations back.")(databas
 _db.command("copy", help="Copy all of a store into another one; no server may have either open.")(
     database.copy
 )
+_db.command("migrate", help="Make the tables in Postgres, or bring them up to date.")(
+    database.migrate
+)
 app.add_typer(_db, name="db", help="Look after a store.")
 
 

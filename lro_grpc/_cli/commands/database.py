@@ -1,4 +1,4 @@
-"""``lro db``: check, backup and vacuum of a store's file, and copies from one store to another."""
+"""``lro db``: looks after a store: its file, its tables in Postgres, a copy in another store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import typer
 from lro_grpc._cli.command import reporting
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.output import print_message
-from lro_grpc._errors import LroError
+from lro_grpc._errors import ConfigurationError, LroError
+from lro_grpc._stores.open_url import is_postgres, postgres_module, without_password
 from lro_grpc._stores.sqlite import upkeep
 from lro_grpc._wire.plain_text import one_line
 
@@ -75,6 +76,24 @@ def vacuum(store: Store = DEFAULT) -> Exit:
     """Gives the space of removed operations back."""
     before, after = upkeep.vacuum(store)
     print(f"{store}: {before:,} bytes before, {after:,} bytes now")
+    return Exit.SUCCEEDED
+
+
+@reporting(LroError)
+def migrate(
+    store: Annotated[
+        str, typer.Argument(metavar="URL", help="The URL of a store in Postgres, for its owner.")
+    ],
+) -> Exit:
+    """Makes the tables of a store, or brings them up to date."""
+    if not is_postgres(store):
+        raise ConfigurationError(
+            f"{without_password(store)!r} is no store in Postgres; give postgresql://user@host/"
+            "database. The server of a file makes the tables itself"
+        )
+    options = postgres_module("options", store).parse(store)
+    schema = asyncio.run(postgres_module("schema", store).prepare(options)).schema
+    print(f"{options.place}: the tables in the schema {schema} are up to date")
     return Exit.SUCCEEDED
 
 

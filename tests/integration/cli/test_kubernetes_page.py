@@ -15,6 +15,7 @@ import pytest
 import typer
 import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from lro_process import Lro
 from test_serve_workers import lro, write_service
 
 from lro_grpc._cli.app import app
@@ -41,6 +42,11 @@ def pod_of(one: dict[str, Any]) -> dict[str, Any]:
     return spec
 
 
+def starting_of(one: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pod_of(one).get("initContainers", [])
+    return found
+
+
 def container_of(one: dict[str, Any]) -> dict[str, Any]:
     (container,) = pod_of(one)["containers"]
     found: dict[str, Any] = container
@@ -50,7 +56,6 @@ def container_of(one: dict[str, Any]) -> dict[str, Any]:
 RUNNING = [one for one in OBJECTS if "template" in one["spec"]]
 DEPLOYMENTS = [one for one in RUNNING if one["kind"] == "Deployment"]
 SERVE, WORK, COPY = RUNNING
-names = [one["metadata"]["name"] for one in RUNNING]
 
 
 def parsed(arguments: list[str]) -> dict[str, Any]:
@@ -64,20 +69,30 @@ def parsed(arguments: list[str]) -> dict[str, Any]:
     return found
 
 
-def url_of(one: dict[str, Any]) -> str:
-    return next(word for word in container_of(one)["args"] if word.startswith("postgresql://"))
+def url_of(container: dict[str, Any]) -> str:
+    return next(word for word in container["args"] if word.startswith("postgresql://"))
 
 
-@pytest.mark.parametrize("one", RUNNING, ids=names)
-def test_the_command_of_a_container_can_be_parsed(one: dict[str, Any]) -> None:
-    assert parsed(container_of(one)["args"])
+CONTAINERS = [
+    pytest.param(one, container, id=container["name"])
+    for one in RUNNING
+    for container in (*starting_of(one), container_of(one))
+]
+
+
+@pytest.mark.parametrize(("one", "container"), CONTAINERS)
+def test_the_command_of_a_container_can_be_parsed(
+    one: dict[str, Any], container: dict[str, Any]
+) -> None:
+    del one
+    assert parsed(container["args"])
     with pytest.raises(Exception, match="--no-such"):
-        parsed([*container_of(one)["args"], "--no-such"])
+        parsed([*container["args"], "--no-such"])
 
 
-@pytest.mark.parametrize("one", RUNNING, ids=names)
-def test_a_container_has_what_its_url_names(one: dict[str, Any]) -> None:
-    url, container = urlsplit(url_of(one)), container_of(one)
+@pytest.mark.parametrize(("one", "container"), CONTAINERS)
+def test_a_container_has_what_its_url_names(one: dict[str, Any], container: dict[str, Any]) -> None:
+    url = urlsplit(url_of(container))
     options.parse(url.geturl())
     (authority,) = parse_qs(url.query)["sslrootcert"]
     (mount,) = (one for one in container["volumeMounts"] if one["mountPath"] in authority)
@@ -112,7 +127,7 @@ def test_all_probes_and_the_service_have_the_port_that_is_listened_on() -> None:
     container = container_of(SERVE)
     port = int(parsed(container["args"])["listen"].rpartition(":")[2])
     probes = [probe for name, probe in container.items() if name.endswith("Probe")]
-    assert [probe["grpc"]["port"] for probe in probes] == [port] * 3
+    assert [probe["grpc"]["port"] for probe in probes] == [port] * 2
     assert container["ports"] == [{"containerPort": port}]
     (service,) = (one for one in OBJECTS if one["kind"] == "Service")
     assert [one["port"] for one in service["spec"]["ports"]] == [port]
@@ -123,23 +138,21 @@ def test_a_pod_has_the_time_to_drain() -> None:
     given = [pod_of(one)["terminationGracePeriodSeconds"] for one in DEPLOYMENTS]
     assert given[0] > lame_duck + 2 * GRACE_SECONDS
     assert given[1] > GRACE_SECONDS
-    startup = container_of(SERVE)["startupProbe"]
-    assert startup["periodSeconds"] * startup["failureThreshold"] == 600
 
 
 @pytest.fixture
 def server(postgres: str, tmp_path: Path) -> Iterator[Process]:
     """The server as the manifest has it, with the gateway for probes beside TLS."""
     (gateway,) = re.findall(r'`--http, "([\d.:]+)"`', PAGE)
-    command = here(SERVE, postgres, write_service(tmp_path))
+    command = here(container_of(SERVE), postgres, write_service(tmp_path))
     with lro(*command, "--http", gateway.replace("8080", "0"), cwd=tmp_path, last="try") as running:
         yield running
 
 
-def here(one: dict[str, Any], postgres: str, service: str) -> list[str]:
+def here(container: dict[str, Any], postgres: str, service: str = "") -> list[str]:
     """Returns the arguments of a container, for this machine."""
-    known = {"reports:add": service, "0.0.0.0:50051": "127.0.0.1:0", url_of(one): postgres}
-    return [known.get(word, word) for word in container_of(one)["args"][1:]]
+    known = {"reports:add": service, "0.0.0.0:50051": "127.0.0.1:0", url_of(container): postgres}
+    return [known.get(word, word) for word in container["args"][1:]]
 
 
 def test_a_pod_is_ready_until_its_lame_duck_and_drains_in_its_time(server: Process) -> None:
@@ -147,8 +160,8 @@ def test_a_pod_is_ready_until_its_lame_duck_and_drains_in_its_time(server: Proce
         """Runs a probe in a pod with TLS, and returns its exit code."""
         _, *code = TLS_PROBES[0][name]["exec"]["command"]
         address = server.banner["over HTTP on"]
-        here = [word.replace("127.0.0.1:8080", address) for word in code]
-        return subprocess.run([sys.executable, *here], capture_output=True).returncode
+        asked = [word.replace("127.0.0.1:8080", address) for word in code]
+        return subprocess.run([sys.executable, *asked], capture_output=True).returncode
 
     with server.connected() as channel:
         states = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
@@ -160,8 +173,13 @@ def test_a_pod_is_ready_until_its_lame_duck_and_drains_in_its_time(server: Proce
         assert server.process.wait(pod_of(SERVE)["terminationGracePeriodSeconds"]) == 0
 
 
+def test_the_tables_are_there_before_a_server(postgres: str) -> None:
+    (migrate,) = starting_of(SERVE)
+    assert Lro("")(*here(migrate, postgres)).returncode == 0
+
+
 def test_workers_start_and_drain(postgres: str, tmp_path: Path) -> None:
-    command = here(WORK, postgres, write_service(tmp_path))
+    command = here(container_of(WORK), postgres, write_service(tmp_path))
     with lro(*command, cwd=tmp_path, last="works on") as running:
         assert running.ended(signal.SIGTERM) == 0
 
@@ -176,12 +194,8 @@ def test_the_job_copies_the_file(postgres: str, tmp_path: Path) -> None:
         await store.close()
 
     asyncio.run(fill())
-    command = [
-        word.replace("/data/operations.db", str(path)) for word in here(COPY, postgres, "none:none")
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", "lro_grpc._cli", *command], capture_output=True, text=True
-    )
+    command = here(container_of(COPY), postgres)
+    done = Lro("")(*(word.replace("/data/operations.db", str(path)) for word in command))
     assert done.returncode == 0, done.stderr
     (shown,) = re.findall(r"# (db:5432/lro: .*)", STEPS)
     wording = re.escape(shown.replace("/data/operations.db", str(path)))

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
-import yaml
 from postgres_server import with_options
 
 from lro_grpc._operation.events import Claim
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 PAGE = (Path(__file__).parents[3] / "docs" / "postgres.md").read_text(encoding="utf-8")
 (ROLES,) = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
-(MANIFEST,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 URLS = re.findall(r"postgresql://[^\s`'\",]+(?:,[^\s`'\"]+)?", PAGE)
 LEASE = 15_000_000
 
@@ -71,10 +69,8 @@ def test_a_role_that_is_given_these_rights_can_use_the_tables(
     postgres: str, roles: dict[str, str]
 ) -> None:
     block = re.sub(r"\b(lro_owner|lro|reports)\b", lambda word: roles[word[0]], ROLES)
-    make, _, grant = block.partition("-- once ")
-    asyncio.run(execute(postgres, make))
+    asyncio.run(execute(postgres, block))
     asyncio.run(open_as(roles["lro_owner"], postgres, roles["reports"]))
-    asyncio.run(execute(postgres, grant.partition("\n")[2]))
     asyncio.run(open_as(roles["lro"], postgres, roles["reports"]))
 
 
@@ -126,16 +122,3 @@ async def sessions(postgres: str) -> list[Any]:
         return list(await connection.fetch(query))
     finally:
         await connection.close()
-
-
-def test_the_deployment_gives_a_pod_the_time_to_drain() -> None:
-    deployment, service = yaml.safe_load_all(MANIFEST)
-    pod = deployment["spec"]["template"]
-    (container,) = pod["spec"]["containers"]
-    arguments = container["args"]
-    lame_duck = int(arguments[arguments.index("--lame-duck") + 1].removesuffix("s"))
-    assert pod["spec"]["terminationGracePeriodSeconds"] > lame_duck + 2 * 10
-    assert service["spec"]["selector"] == pod["metadata"]["labels"]
-    (port,) = container["ports"]
-    assert container["readinessProbe"]["grpc"]["port"] == port["containerPort"]
-    assert arguments[arguments.index("--store") + 1] in URLS

@@ -5,24 +5,28 @@ from __future__ import annotations
 import ast
 import asyncio
 import datetime
+import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from concurrent import futures
 from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
+from google.longrunning import operations_pb2, operations_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from server_harness import Held
 
 import lro_grpc
-from lro.example.v1 import fleet_service_pb2_grpc
+from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 
 PAGE = (Path(__file__).parents[3] / "docs" / "serving.md").read_text(encoding="utf-8")
-KEEPALIVE, HEALTH, CHANNELS, WORK, INTERCEPTORS = re.findall(
+KEEPALIVE, HEALTH, SPREAD, AGE, CHANNELS, MAX_WAIT, WORK, LOG, INTERCEPTORS = re.findall(
     r"```python\n(.*?)```", PAGE, re.DOTALL
 )
 
@@ -33,6 +37,7 @@ NAMES = {
     "health": health,
     "health_pb2": health_pb2,
     "health_pb2_grpc": health_pb2_grpc,
+    "json": json,
     "lro_grpc": lro_grpc,
     "reflection": reflection,
 }
@@ -76,7 +81,8 @@ def test_a_server_has_health_checks_and_reflection() -> None:
     asyncio.run(serve())
 
 
-def test_channels_of_their_own_are_connections_of_their_own() -> None:
+def server_of_peers() -> tuple[grpc.Server, int]:
+    """A server that answers with the connection that a call came on; and its port."""
     peers = grpc.method_handlers_generic_handler(
         "test.Peers",
         {"Peer": grpc.unary_unary_rpc_method_handler(lambda _, context: context.peer().encode())},
@@ -84,13 +90,111 @@ def test_channels_of_their_own_are_connections_of_their_own() -> None:
     server = grpc.server(futures.ThreadPoolExecutor(4), handlers=[peers])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
+    return server, port
+
+
+def peer(channel: grpc.Channel) -> bytes:
+    answer: bytes = channel.unary_unary("/test.Peers/Peer")(b"", timeout=20, wait_for_ready=True)
+    return answer
+
+
+def test_channels_of_their_own_are_connections_of_their_own() -> None:
+    server, port = server_of_peers()
     block = CHANNELS.replace("reports:50051", f"127.0.0.1:{port}")
     channels = asyncio.run(run(block))["channels"]
-    seen = {channel.unary_unary("/test.Peers/Peer")(b"", timeout=20) for channel in channels}
-    assert len(seen) == 4
+    assert len({peer(channel) for channel in channels}) == 4
     for channel in channels:
         channel.close()
     server.stop(0).wait()
+
+
+def test_the_calls_of_a_channel_are_spread_over_all_addresses_of_its_name() -> None:
+    servers, ports = zip(*(server_of_peers() for _ in range(2)), strict=True)
+    addresses = ",".join(f"127.0.0.1:{port}" for port in ports)
+    block = SPREAD.replace("dns:///reports:50051", f"ipv4:{addresses}")
+    channel = asyncio.run(run(block))["channel"]
+    seen = {peer(channel)}
+    while len(seen) < 2:  # the second connection may come a moment later
+        seen.add(peer(channel))
+    several = [peer(channel) for _ in range(10)]
+    assert several[::2] == [several[0]] * 5
+    assert several[1::2] == [several[1]] * 5
+    channel.close()
+    for server in servers:
+        server.stop(0).wait()
+
+
+def test_a_call_outlives_the_age_of_its_connection() -> None:
+    async def serve() -> None:
+        server = (await run(AGE.replace("300_000", "50")))["server"]
+        operations = lro_grpc.Operations("memory:")
+        held = Held("async def")
+        registrar = operations.attach(server)
+        fleet_service_pb2_grpc.add_FleetServiceServicer_to_server(held.servicer(), registrar)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await operations.start()
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            fleet = fleet_service_pb2_grpc.FleetServiceStub(channel)
+            started = await fleet.CreateInstance(fleet_service_pb2.CreateInstanceRequest())
+            waits = operations_pb2_grpc.OperationsStub(channel).WaitOperation  # without a retry
+            waiting = waits(operations_pb2.WaitOperationRequest(name=started.name), timeout=60)
+            await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)  # its age is over
+            held.gate.open()
+            assert (await waiting).done
+        await operations.stop(lambda: server.stop(0))
+
+    asyncio.run(serve())
+
+
+def test_a_wait_may_be_made_shorter_than_the_limits_of_proxies() -> None:
+    assert asyncio.run(run(MAX_WAIT))["operations"]
+    limits = re.findall(
+        r"(\d+) s(?:econds)? ", PAGE.partition("### Proxies")[2].partition("```")[0]
+    )
+    (longest,) = re.findall(r"seconds=(\d+)", MAX_WAIT)
+    assert int(longest) < 60 <= max(map(int, limits))
+
+
+def test_the_module_that_is_served_makes_the_log_json(tmp_path: Path) -> None:
+    service = """
+from lro_grpc.example import FleetService
+from lro.example.v1 import fleet_service_lro
+
+def add(server):
+    fleet_service_lro.add_FleetServiceServicer_to_server(FleetService("."), server)
+    logging.getLogger("lro_grpc").info("added", extra={"operation": "op-1", "attempt": 2})
+    logging.getLogger("lro_grpc").debug("not shown")
+    try:
+        1 / 0
+    except ZeroDivisionError:
+        logging.getLogger("lro_grpc").exception("bad")
+"""
+    (tmp_path / "reports.py").write_text(LOG + service)
+    command = ("serve", "reports:add", "--listen", "127.0.0.1:0", "--store", "memory:")
+    with subprocess.Popen(
+        [sys.executable, "-m", "lro_grpc._cli", *command],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith("try"):
+            assert process.poll() is None
+        process.terminate()
+        _, logged = process.communicate(timeout=60)
+    added, bad, drains = map(json.loads, logged.splitlines())
+    assert added.pop("time")
+    assert added == {
+        "level": "INFO",
+        "logger": "lro_grpc",
+        "message": "added",
+        "operation": "op-1",
+        "attempt": 2,
+    }
+    assert "ZeroDivisionError" in bad["exception"]
+    assert drains["message"] == "SIGTERM received; draining"
 
 
 def test_a_process_works_until_a_signal_comes(postgres: str) -> None:
