@@ -120,6 +120,30 @@ def test_of_several_hosts_the_one_that_answers_is_taken(postgres: str) -> None:
     assert refusal(away).message.startswith("127.0.0.1:1,127.0.0.1:2/postgres cannot be opened")
 
 
+def test_tables_are_used_where_the_role_finds_them(postgres: str, role: str) -> None:
+    asyncio.run(open_and_close(postgres))
+    theirs = postgres.rpartition("schema=")[2]
+    execute(
+        postgres,
+        f"GRANT USAGE ON SCHEMA {theirs} TO {role}",
+        f"GRANT ALL ON ALL TABLES IN SCHEMA {theirs} TO {role}",
+        f"CREATE SCHEMA {role} AUTHORIZATION {role}",
+        f"ALTER ROLE {role} SET search_path = {role}, {theirs}",
+    )
+
+    async def check() -> None:
+        store = store_of(as_role(postgres.partition("?")[0], role))
+        await store.open()
+        try:
+            made = await store.create(StoreConformance().record("op-1"))
+            assert await store.read(made.name) == made
+        finally:
+            await store.close()
+
+    asyncio.run(check())
+    assert len(execute(postgres, "SELECT FROM lro_operations")) == 1
+
+
 def test_a_schema_is_made_if_it_is_missing(postgres: str) -> None:
     name = f"lro_test_{secrets.token_hex(6)}"
     url = with_options(postgres, schema=name)

@@ -125,8 +125,13 @@ async def prepare(options: Options) -> Prepared:
             async with session.transaction() as transaction:
                 await _migrate(transaction, options)
         await _check_rights(session, options)
-        ((schema,),) = await session.fetch("SELECT current_schema()")
-        return Prepared(options.schema or schema, await _secret(session, options))
+        # Found by the role's search path, they need not be in its first schema.
+        ((schema,),) = await session.fetch(
+            "SELECT nspname FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace"
+            " WHERE pg_class.oid = to_regclass($1)",
+            f"{prefix_of(options)}lro_operations",
+        )
+        return Prepared(schema, await _secret(session, options))
     except ConfigurationError:
         raise
     except Exception as error:
