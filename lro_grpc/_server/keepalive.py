@@ -1,4 +1,4 @@
-"""Options of a gRPC server under which a Wait may be silent for as long as an operation takes."""
+"""Options of a gRPC server under which Waits may be silent for long, and come all at once."""
 
 from __future__ import annotations
 
@@ -12,5 +12,9 @@ KEEPALIVE_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.max_pings_without_data", 0),
+    # Calls may come faster than the server begins them, as when those of a replica that is gone
+    # do. Of more than 1,000 that wait to be begun, gRPC's own limit, it ends some with CANCELLED.
+    ("grpc.server.max_pending_requests", 50_000),
+    ("grpc.server.max_pending_requests_hard_limit", 50_000),
 )
 """For ``grpc.aio.server(options=…)`` and ``grpc.server(…, options=…)``."""

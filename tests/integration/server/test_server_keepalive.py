@@ -1,8 +1,9 @@
-"""Clients that ping while a Wait is silent: drilled ten times as fast as they do in earnest."""
+"""Clients that ping while a Wait is silent, drilled ten times as fast; and many calls at once."""
 
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ PINGING = [
 
 WAIT_SECONDS = 6
 """A server that does not like the pings ends the connection at the fifth."""
+
+BURST = 2_000
+"""gRPC by itself ends calls of those beyond 1,000: the more of them wait, the more it ends."""
 
 
 def wait_while_pinging(stack: str, options: Any) -> operations_pb2.Operation:
@@ -52,6 +56,25 @@ def test_without_the_options_it_loses_the_connection() -> None:
         wait_while_pinging("aio", ())
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "Too many pings" in raised.value.details()
+
+
+def test_calls_that_come_all_at_once_are_all_answered() -> None:
+    """As those of a replica that is gone: more than gRPC lets wait to be begun by itself."""
+    is_open = threading.Event()
+
+    def identify(_: Any) -> str:
+        is_open.wait(SECONDS)  # the event loop is at it, and begins no other call
+        return ""
+
+    with (
+        serving("aio", identify=identify, options=lro_grpc.KEEPALIVE_OPTIONS) as server,
+        grpc.insecure_channel(server.target) as channel,
+    ):
+        stub = operations_pb2_grpc.OperationsStub(channel)
+        request = operations_pb2.GetOperationRequest(name="operations/none")
+        calls = [stub.GetOperation.future(request, timeout=SECONDS) for _ in range(BURST)]
+        is_open.set()
+        assert {call.code() for call in calls} == {grpc.StatusCode.NOT_FOUND}
 
 
 def test_the_page_has_the_options() -> None:
