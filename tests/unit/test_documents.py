@@ -52,6 +52,12 @@ def test_what_a_page_links_to_is_there(page: Path) -> None:
         assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_a_page_has_no_marks_of_a_merge(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r"^(?:<{7}|>{7})", text, re.MULTILINE) == []
+
+
 @pytest.mark.parametrize("page", INSIDE, ids=ids)
 def test_the_files_and_folders_that_a_page_names_are_there(page: Path) -> None:
     """Each by its path from the root or from the page's folder; a module by its name alone, too."""
