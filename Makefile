@@ -7,6 +7,7 @@ MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+TEST_JOBS ?= 3
 FUZZ_SECONDS ?= 1200
 FUZZ_ARGS ?=
 MUTATE_SECONDS ?= 3600
@@ -45,11 +46,11 @@ demo-cluster: .venv/cluster.stamp ## Run three servers on one port and one Postg
 	PYTHONPATH=tests/postgres $(BIN)/python demo/cluster.py
 
 # The parts of the tests: each folder, but of the command's each file; the longest come first. Three run
-# side by side, for most tests wait for processes. What a part prints comes when it is through, and at
-# the end how many tests have passed in all.
+# side by side on two cores, for many tests wait for processes. What a part prints comes when it is
+# through, and at the end how many tests have passed in all.
 COMMAND_TESTS := tests/integration/cli/
 LONG_PARTS := tests/contract/ tests/faults/ $(wildcard $(COMMAND_TESTS)test_*.py) \
-  tests/simulation/ tests/integration/server/ tests/unit/
+  tests/simulation/ tests/integration/server/ tests/integration/packaging/ tests/unit/
 TEST_FOLDERS := $(sort $(dir $(wildcard tests/*/test_*.py tests/*/*/test_*.py)))
 TEST_PARTS := $(LONG_PARTS) $(filter-out $(LONG_PARTS) $(COMMAND_TESTS),$(TEST_FOLDERS))
 SUM := awk '{ print } /^[0-9]+ [a-z]+.* in [0-9.]+s/ { \
@@ -58,9 +59,9 @@ SUM := awk '{ print } /^[0-9]+ [a-z]+.* in [0-9.]+s/ { \
   sum["passed"], sum["failed"] + sum["error"] + sum["errors"], sum["skipped"] }'
 
 .PHONY: test
-test: .venv/dev.stamp ## Run the tests, three parts at a time; or those of PYTEST_ARGS=..., in one process
+test: .venv/dev.stamp ## Run the tests, TEST_JOBS=3 parts at a time; or those of PYTEST_ARGS=..., in one process
 ifeq ($(strip $(PYTEST_ARGS)),)
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target --keep-going $(TEST_PARTS:%=test/%) | $(SUM)
+	@$(MAKE) --no-print-directory --jobs=$(TEST_JOBS) --output-sync=target --keep-going $(TEST_PARTS:%=test/%) | $(SUM)
 else
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 endif

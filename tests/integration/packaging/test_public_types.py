@@ -56,10 +56,10 @@ def mypy(consumer: Path, file: str) -> str:
     return run(consumer, "mypy", *options, "--cache-dir=cache", file)
 
 
-def pyright(consumer: Path, file: str) -> list[dict[str, object]]:
+def pyright(consumer: Path, *files: str) -> list[dict[str, object]]:
     python = consumer / "env" / "bin" / "python"
     (consumer / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}')
-    said = run(consumer, "basedpyright", "--outputjson", f"--pythonpath={python}", file)
+    said = run(consumer, "basedpyright", "--outputjson", f"--pythonpath={python}", *files)
     return json.loads(said)["generalDiagnostics"]  # type: ignore[no-any-return]
 
 
@@ -128,7 +128,7 @@ def test_the_readmes_typed_code_is_strict_with_the_readmes_settings(reports: Pat
     settings = ["--config-file=pyproject.toml", f"--python-executable={python}"]
     said = run(reports, "mypy", *settings, "--no-pretty", "--cache-dir=cache2", *files)
     assert said == "Success: no issues found in 2 source files\n"
-    assert [one for file in files for one in pyright(reports, file)] == []
+    assert pyright(reports, *files) == []
 
 
 MISUSES = """
