@@ -29,6 +29,9 @@ _COUNT_SHARED = 1.0
 _COUNT_ALONE = 60.0
 """The same in a store that is this process's own."""
 
+_MOST_COUNTS = 3
+"""The times in a row that a queue is counted which changes meanwhile."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -162,6 +165,8 @@ class _Queue:
         self.share = share
         self.is_used = False
         """Whether an operation has entered since the last count."""
+        self.changes = 0
+        """The changes that were counted: of a count, those meanwhile may be missing."""
         self._waiting: Counter[str] = Counter()
         """Those that are stored, by their callers."""
         self.recount(waiting)
@@ -200,6 +205,7 @@ class _Queue:
             self._wait(caller, waiting.get(caller, 0) - self._waiting[caller])
 
     def _wait(self, caller: str, number: int) -> None:
+        self.changes += 1
         self._waiting[caller] += number
         self.share.take(caller, number)
         if not self._waiting[caller]:
@@ -269,7 +275,16 @@ class Queues:
             names.setdefault(queue, []).append(method)
         for queue, methods in names.items():
             if queue.is_used or len(queue):
-                queue.recount(await self._waiting(methods))
+                queue.recount(await self._counted(queue, methods))
+
+    async def _counted(self, queue: _Queue, methods: Iterable[str]) -> Mapping[str, int]:
+        """Returns how many operations of a queue wait, with what has changed meanwhile."""
+        for _ in range(_MOST_COUNTS):
+            changes = queue.changes
+            waiting = await self._waiting(methods)
+            if queue.changes == changes:
+                break
+        return waiting
 
     async def _waiting(self, methods: Iterable[str]) -> Mapping[str, int]:
         """Returns how many operations of some methods wait, by their callers."""

@@ -19,7 +19,7 @@ from lro_grpc.stores import MemoryStore
 from lro_grpc.testing import ManualClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
 
     from lro_grpc.stores import Record
 
@@ -129,6 +129,37 @@ def test_what_was_not_announced_is_counted_in_time(kind: type[MemoryStore], seco
         await store.apply(other.name, Claim(1))
         await _pass(clock, seconds)
         assert not refuses(queues, record("op-3", caller="ann"))
+        await queues.stop()
+
+    asyncio.run(main())
+
+
+class Overtaken(MemoryStore):
+    """A store of which others are told, too: something is started while it counts."""
+
+    exclusive = False
+    late: tuple[Record, ...] = ()
+
+    async def waiting(self, method: str, most: int) -> Mapping[str, int]:
+        counted = await super().waiting(method, most)
+        late, self.late = self.late, ()
+        for one in late:
+            await self.create(one)
+        return counted
+
+
+def test_what_is_started_while_it_is_counted_is_not_forgotten() -> None:
+    async def main() -> None:
+        clock = ManualClock()
+        store = Overtaken(clock.now)
+        queues = Queues(store, clock, 1)
+        empty = empty_pb2.Empty
+        await queues.load(Handler(METHOD, print, empty, empty, empty, "test.example", None))
+        queues.start()
+        assert not refuses(queues, record("op-1"))
+        store.late = (record("op-1"),)
+        await _pass(clock, 1)
+        assert refuses(queues, record("op-2"))
         await queues.stop()
 
     asyncio.run(main())
