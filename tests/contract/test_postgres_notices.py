@@ -228,6 +228,22 @@ async def test_each_follower_hears_until_it_has_enough(postgres: str) -> None:
         assert calls == ["first"]
 
 
+async def test_a_deaf_process_looks_at_thousands_in_one_statement(postgres: str) -> None:
+    """All that it follows, each second: with a statement for a hundred it would ask without end."""
+    async with place_of(postgres) as place:
+        deaf = await place.process(listens=False)
+        names = [place.table.add(f"op-{number}").name for number in range(3000)]
+        for name in names:
+            deaf.follow(name)
+        await deaf.until(lambda: all(deaf.heard[name] for name in names))
+        deaf.reads.clear()
+        await deaf.until(lambda: len(deaf.reads) >= 3)
+        assert set(deaf.reads) == {len(names)}
+        one = await place.process()
+        one.finish(names[-1])
+        await deaf.until_done(names[-1])
+
+
 async def test_what_nobody_follows_is_not_read(postgres: str) -> None:
     async with place_of(postgres) as place:
         one, other = await place.two()

@@ -9,7 +9,7 @@ is a transaction of its own that does not wait for the disk (``synchronous_commi
 is sent at once, and then one each 5 ms for all that has come up meanwhile (``notice_queue``).
 
 **A process that hears** looks hashes up among the names that it follows (``followers``), and reads
-these, all that wait in one statement at a time, and only the rows whose version it has not seen.
+these, thousands in one statement, and only the rows whose version it has not seen.
 
 **A process that is deaf** looks by itself. A connection can be dead without an error, and LISTEN
 through pgbouncer is without effect, and without an error, too. So hearing is proved: each second a
@@ -44,6 +44,7 @@ from lro_grpc._stores.postgres.connections import said
 from lro_grpc._stores.postgres.followers import Follower, Followers, Seen
 from lro_grpc._stores.postgres.notice import Notice, channel_of, decoded, hash_of
 from lro_grpc._stores.postgres.notice_queue import NoticeQueue
+from lro_grpc._stores.postgres.statements import MOST_CHANGED
 
 _log = logging.getLogger("lro_grpc")
 
@@ -67,8 +68,11 @@ _LONGEST_SECONDS = 60.0
 _LAST_SECONDS = 1.0
 """The time in which the last notice may be sent when the store is closed."""
 
-_MOST_READ = 100
-"""The most operations in one read: their records may have megabytes each."""
+_MOST_ASKED = 5000
+"""The most operations that one read asks for. It answers with ``MOST_CHANGED`` of them at most."""
+
+_PORTION_SECONDS = 0.1
+"""The pause of a deaf process between two reads of so many that it follows."""
 
 
 class Connection(Protocol):
@@ -93,7 +97,8 @@ class Notices:
     Args:
         schema: The schema of the store: the processes of one hear each other.
         connect: Opens a connection, of which nobody else has the use, within a time of its own.
-        read: Returns those of some operations whose version is not the one that was seen.
+        read: Returns those of some operations whose version is not the one that was seen; no more
+            than ``MOST_CHANGED`` need be told at a time.
         listens: Whether a LISTEN on such a connection is of any use: not through pgbouncer.
         ping: Seconds between two proofs of hearing, and between two looks of a deaf process.
     """
@@ -265,8 +270,9 @@ class Notices:
             await _wait(self._look, self._all_at - self._loop.time() if is_due else math.inf)
 
     async def _read_changed(self) -> None:
+        most = _MOST_ASKED
         while self._to_read and not self._is_closing:
-            names = list(itertools.islice(self._to_read, _MOST_READ))
+            names = list(itertools.islice(self._to_read, most))
             for name in names:
                 del self._to_read[name]
             try:
@@ -276,6 +282,14 @@ class Notices:
                 raise
             for name, seen in changed.items():
                 self._followers.tell(name, seen)
+            if len(changed) >= MOST_CHANGED:  # there may be more
+                most = MOST_CHANGED
+                rest = dict.fromkeys(name for name in names if name not in changed)
+                self._to_read = rest | self._to_read
+                continue
+            most = _MOST_ASKED
+            if self.is_deaf and self._to_read:
+                await asyncio.sleep(_PORTION_SECONDS)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

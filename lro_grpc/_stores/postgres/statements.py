@@ -45,6 +45,9 @@ def digest(text: str) -> str:
     return rf"sha256(replace({text}, '\', '\\')::bytea)"
 
 
+MOST_CHANGED = 100
+"""The most changed operations in one answer: their records may have megabytes each."""
+
 MAY_BE_OVERDUE = f"phase IN ({READY}, {DELAYED}, {RESTING}) AND deadline_time <> 0"
 """No attempt holds it, and it is not done."""
 
@@ -111,6 +114,7 @@ class Statements:
             f"SELECT v.name, coalesce(o.version, 0), {', '.join(f'o.{name}' for name in COLUMNS)}"
             f" FROM unnest($1::text[], $2::int8[]) AS v(name, version) LEFT JOIN {table} AS o"
             " ON o.name = v.name WHERE coalesce(o.version, 0) <> v.version"
+            f" LIMIT {MOST_CHANGED}"
         )
 
         self.by_request = (

@@ -185,6 +185,8 @@ class Table:
     ) -> Mapping[str, Known | None]:
         """Returns those of some operations whose version is another one; None if one is gone.
 
+        They are ``MOST_CHANGED`` at most: if they are as many, there may be more.
+
         One that cannot be read is left out: whoever reads it learns why.
         """
         names = {text_of(name): name for name in versions}
@@ -192,8 +194,10 @@ class Table:
             rows = await on.fetch(self.statements.changed, [*names], [*versions.values()])
         except RefusedError:
             changed: dict[str, Known | None] = {}
-            for name, version in versions.items() if len(versions) > 1 else ():
-                changed.update(await self.changed_since(on, {name: version}))
+            asked = list(versions.items())
+            middle = len(asked) // 2
+            for half in (asked[:middle], asked[middle:]) if middle else ():
+                changed.update(await self.changed_since(on, dict(half)))
             return changed
         return {names[name]: known_from(row) if row[0] else None for name, *row in rows}
 
