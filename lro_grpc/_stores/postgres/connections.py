@@ -178,6 +178,7 @@ class Pool:
         self._free = list(sessions)
         self._turns = Turns(len(sessions))
         self._timeout = timeout
+        self._closing = False
         self._calls: set[asyncio.Task[Sequence[Row]]] = set()
 
     async def fetch(self, statement: str, *arguments: object) -> Sequence[Row]:
@@ -186,13 +187,16 @@ class Pool:
         A caller that is cancelled leaves the statement to its end: to break it off would cost the
         connection.
         """
+        if self._closing:
+            raise closed()
         call = asyncio.create_task(self._fetch(statement, arguments))
         self._calls.add(call)
         call.add_done_callback(self._ended)
         return await asyncio.shield(call)
 
     async def close(self) -> None:
-        """Closes all of them."""
+        """Closes all of them, when the calls under way have ended."""
+        self._closing = True
         if self._calls:
             await asyncio.wait(self._calls)
         for session in self._sessions:

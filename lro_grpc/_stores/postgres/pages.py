@@ -21,6 +21,7 @@ from typing import NamedTuple, Union
 
 from lro_grpc._errors import OperationDamagedError
 from lro_grpc._operation import integrity, names
+from lro_grpc._runtime.threads import run_in_thread
 from lro_grpc._stores.damage import Damage
 from lro_grpc._stores.postgres.connections import Row, closed
 from lro_grpc._stores.postgres.filter import condition
@@ -98,10 +99,11 @@ class Pages:
         self._closing = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lro-postgres-pages")
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Waits for the rows that are being looked at, and ends the thread."""
         self._closing = True
-        self._thread.shutdown(cancel_futures=True)
+        end = partial(self._thread.shutdown, cancel_futures=True)
+        await run_in_thread("lro-postgres-pages-end", end)
 
     async def page(
         self, query: Query, *, position: bytes, size: int, examined: int, records: bool

@@ -9,6 +9,7 @@ one for what processes tell each other (``notices``). The time is the database's
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from lro_grpc._errors import LroError
@@ -118,16 +119,17 @@ class PostgresStore:
         self._notices.start()
 
     async def close(self) -> None:
-        """Finishes what was begun, and closes the connections."""
-        await self._writer.close()
-        await self._renewals.close()
-        self._stop_noting()
-        await self._notices.close()
-        await self._reader.close()
-        self._pages.close()
-        self._timing.cancel()
-        await asyncio.wait([self._timing])
-        await self._pool.close()
+        """Finishes what was begun, and closes the connections, whatever one of them raises."""
+        async with contextlib.AsyncExitStack() as parts:  # the last one is closed first
+            parts.push_async_callback(self._pool.close)
+            parts.push_async_callback(asyncio.wait, [self._timing])
+            parts.callback(self._timing.cancel)
+            parts.push_async_callback(self._pages.close)
+            parts.push_async_callback(self._reader.close)
+            parts.push_async_callback(self._notices.close)
+            parts.callback(self._stop_noting)
+            parts.push_async_callback(self._renewals.close)
+            parts.push_async_callback(self._writer.close)
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Adds a listener, and returns what removes it."""

@@ -241,13 +241,15 @@ class Writer:
     async def close(self) -> None:
         """Makes the calls that wait, and ends."""
         self._closing = True
-        await self._claims.close()
-        await self._creations.close()
-        if self._answers:  # some changes may be set aside, for a moment or for several
-            await asyncio.wait(self._answers)
-        await self._changes.close()
-        for session in (self._creating, self._changing, self._claiming):
-            await session.close()
+        try:
+            await self._claims.close()
+            await self._creations.close()
+            if self._answers:  # some changes may be set aside, for a moment or for several
+                await asyncio.wait(self._answers)
+            await self._changes.close()
+        finally:
+            for session in (self._creating, self._changing, self._claiming):
+                await session.close()
 
     # Changes.
 
