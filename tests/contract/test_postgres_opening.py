@@ -98,6 +98,18 @@ def test_many_that_open_an_empty_database_at_once_make_one_store(postgres: str) 
     assert asyncio.run(open_and_close(postgres)) == secret
 
 
+def test_many_make_one_store_in_the_schema_that_their_role_has_first(
+    postgres: str, role: str
+) -> None:
+    execute(postgres, f"CREATE SCHEMA {role} AUTHORIZATION {role}")  # "$user" is first
+
+    async def open_all() -> list[bytes]:
+        url = as_role(postgres.partition("?")[0], role)
+        return await asyncio.gather(*(open_and_close(url) for _ in range(8)))
+
+    assert len(set(asyncio.run(open_all()))) == 1
+
+
 def test_a_store_that_closes_with_nothing_to_do_logs_nothing(
     postgres: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -201,8 +201,11 @@ async def _version(fetching: Session | Transaction, options: Options) -> int:
         ConfigurationError: If this release must not use them.
     """
     prefix = prefix_of(options)
+    # It reads pg_class, for to_regclass alone goes by what the session knew of tables before, as
+    # when it has waited for the lock under which another process has made them.
     ((ours, operations),) = await fetching.fetch(
-        "SELECT to_regclass($1) IS NOT NULL, to_regclass($2) IS NOT NULL",
+        "SELECT EXISTS (SELECT FROM pg_class WHERE oid = to_regclass($1)),"
+        " EXISTS (SELECT FROM pg_class WHERE oid = to_regclass($2))",
         f"{prefix}lro_schema",
         f"{prefix}lro_operations",
     )
