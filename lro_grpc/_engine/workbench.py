@@ -164,17 +164,25 @@ class Workbench:
             self._watchdog = Watchdog()
             self._watchdog.start()
         self.repeat(self._progress_writer.store)
-        self._sweeping = asyncio.create_task(self._repeat(self._sweep))
-        self._loops.append(self._sweeping)
+        self.repeat(self._let_time_pass)
+        self._rescuing = self.repeat(partial(self._sweep, self._maintenance.rescue))
+        self.repeat(partial(self._sweep, self._call_on_sweep))
+        if self.store.exclusive:
+            self.repeat(partial(self._sweep, self._look_again))
         return recovered
 
-    def repeat(self, one_round: Callable[[], Awaitable[None]]) -> None:
+    def repeat(self, one_round: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         """Repeats a round of work until the workbench is stopped, whatever happens in one of them.
 
         Args:
             one_round: The round; it waits by itself until there is something to do.
+
+        Returns:
+            The task that does so.
         """
-        self._loops.append(asyncio.create_task(self._repeat(one_round)))
+        task = asyncio.create_task(self._repeat(one_round))
+        self._loops.append(task)
+        return task
 
     async def _repeat(self, one_round: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -330,7 +338,7 @@ class Workbench:
         if self._running:
             left = max(0.0, end - self._loop.time())
             _, stuck = await asyncio.wait(self._running, timeout=left)
-            self._sweeping.cancel()  # it would take from the stuck what they have not let go of
+            self._rescuing.cancel()  # it would take from the stuck what they have not let go of
             for executor in stuck:
                 attempt = executor.attempt
                 attempt.log.warning(
@@ -469,26 +477,38 @@ class Workbench:
             and attempt.stop_reason is not StopReason.LEASE_LOST
         )
 
-    async def _sweep(self) -> None:
+    # A sweep has parts, each in rounds of its own: none waits for another one, or fails with it.
+
+    async def _let_time_pass(self) -> None:
         # Time has passed before the first sweep, too: no process may have been there for long.
         await self._maintenance.let_time_pass()
-        await self.clock.sleep(self._sweep_pause * self._sweep_jitter())
-        self._on_sweep()
-        await self._maintenance.rescue()
-        if self.store.exclusive:
-            await self._look_again()
+        await self._rest()
 
-    def _sweep_jitter(self) -> float:
-        """Returns the part of a sweep's pause to take, so that not all processes sweep at once."""
-        return 1 if self.store.exclusive else 0.8 + 0.4 * self.random()
+    async def _sweep(self, part: Callable[[], Awaitable[None]]) -> None:
+        await self._rest()
+        await part()
+
+    async def _call_on_sweep(self) -> None:
+        self._on_sweep()
+
+    async def _rest(self) -> None:
+        """Lets the pause between two sweeps pass; not all processes are to sweep at once."""
+        jitter = 1 if self.store.exclusive else 0.8 + 0.4 * self.random()
+        await self.clock.sleep(self._sweep_pause * jitter)
 
     async def _look_again(self) -> None:
         """Reads what the attempts hold, for a notice may be lost where a commit has failed (R9).
 
         On a shared store the answers to heartbeats tell it.
         """
+        failure: Exception | None = None
         for attempt in list(self._attempts.values()):
             await asyncio.sleep(0)  # they may be many
-            # It may be deleted, and goes on; or damaged, and its outcome will tell.
-            with contextlib.suppress(OperationNotFoundError, OperationDamagedError):
+            try:
                 self._see(attempt, await self.store.read(attempt.name))
+            except (OperationNotFoundError, OperationDamagedError):
+                pass  # it may be deleted, and goes on; or damaged, and its outcome will tell
+            except Exception as error:  # noqa: BLE001 - raised below: the others have their turn
+                failure = error
+        if failure is not None:
+            raise failure

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import threading
 import weakref
 from datetime import timedelta
@@ -449,7 +450,18 @@ async def test_a_cancel_whose_notice_is_lost_is_found_by_a_sweep(memory_world, w
     assert worker.unwound_by == [(worker.unwinding, StopReason.CANCEL)]
 
 
-async def test_a_damaged_operation_keeps_no_sweep_from_the_others(memory_world, caplog):
+@pytest.mark.parametrize(
+    ("error", "levels"),
+    [
+        (integrity.damaged("op", "its state is 99"), set()),  # the store has logged it
+        (UnavailableError("the disk is full"), {logging.WARNING}),
+        (RuntimeError("a bug"), {logging.ERROR}),
+    ],
+    ids=["damaged", "unavailable", "bug"],
+)
+async def test_an_operation_that_cannot_be_read_keeps_no_sweep_from_the_others(
+    memory_world, error, levels, caplog
+):
     started = [Signal(), Signal()]
 
     async def work(request, op):
@@ -457,24 +469,24 @@ async def test_a_damaged_operation_keeps_no_sweep_from_the_others(memory_world, 
         await Signal()
 
     await memory_world.start(work)
-    damaged, other = [await memory_world.create(str(number)) for number in range(2)]
+    unreadable, other = [await memory_world.create(str(number)) for number in range(2)]
     for one in started:
         await one
     read = memory_world.link.read
 
-    async def read_all_but_the_damaged(name):
-        if name == damaged:
-            raise integrity.damaged(name, "its state is 99")
+    async def read_all_but_one(name):
+        if name == unreadable:
+            raise error
         return await read(name)
 
-    memory_world.link.read = read_all_but_the_damaged
+    memory_world.link.read = read_all_but_one
     store = await memory_world.open()
     listeners, store._listeners = store._listeners, []
     await store.apply(other, Cancel())
     store._listeners = listeners
     await memory_world.pass_time(SWEEP + 1)
     assert (await memory_world.done(other)).error.code == Code.CANCELLED
-    assert [one.getMessage() for one in caplog.records if one.levelname == "ERROR"] == []
+    assert {one.levelno for one in caplog.records if one.levelno >= logging.WARNING} == levels
 
 
 async def test_an_operation_whose_worker_is_gone_is_taken_over_within_lease_and_sweep(shared_world):

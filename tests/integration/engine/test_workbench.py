@@ -19,6 +19,7 @@ from engine_world import (
 
 from lro_grpc import Code, LroError, OperationNotFoundError, StaleAttemptError, UnavailableError
 from lro_grpc._operation import states
+from lro_grpc._operation.events import Claim
 from lro_grpc.engines import Handler, Workbench
 from lro_grpc.stores import Record
 
@@ -51,9 +52,9 @@ class ByName:
         return outcome
 
 
-async def by_name(world: World, one: Handler) -> ByName:
+async def by_name(world: World, one: Handler, kind: type[ByName] = ByName) -> ByName:
     world.link = Link(await world.open(), lambda: None, is_shared=world.is_shared)
-    engine = ByName(
+    engine = kind(
         Workbench(
             world.link,
             {one.method: one},
@@ -94,6 +95,19 @@ async def test_the_engine_is_called_at_each_sweep(world):
     for number in (1, 2):
         await world.pass_time(SWEEP + 1)
         assert engine.sweeps == number
+
+
+async def test_an_engine_that_raises_at_a_sweep_keeps_it_from_nothing_else(world, caplog):
+    class Raising(ByName):
+        def _count(self) -> None:
+            raise RuntimeError("a bug")
+
+    await by_name(world, handler(lambda request, op: request), Raising)
+    lost = await world.create()
+    await world.apply(lost, Claim(1))
+    await world.pass_time(SWEEP + 1)
+    assert (await world.record(lost)).failed_attempts == 1
+    assert "a bug" in caplog.text
 
 
 async def test_a_sweep_that_finds_nothing_writes_nothing(world):
