@@ -180,27 +180,39 @@ class InProcess:
 
     async def _claim_oldest(self, method: str) -> None:
         """Claims what the store finds: first what is stored under former names of the method."""
+        failure: Exception | None = None
         for stored_as in self._workbench.handlers[method].names:
             if self._workbench.is_stopping:
-                return
-            limit, self._free[method] = self._free[method], 0
+                break
             try:
-                claimed = await self._workbench.claim_oldest(
-                    stored_as,
-                    limit,
-                    partial(self._free_slot, method),
-                    left_out=self._queue.left_out(method),
-                )
-            except BaseException:
-                self._free[method] += limit
-                self._queue.has_more(method)
-                raise
-            self._free[method] += limit - len(claimed)
-            for before, outcome in claimed:
-                self._claimed(method, before.name, outcome)
-            if len(claimed) == limit:
-                self._queue.has_more(method)
-                return
+                if await self._claim_stored_as(stored_as, method):
+                    break
+            except Exception as error:  # noqa: BLE001 - raised below: the others have their turn
+                failure = error
+        if failure is not None:
+            raise failure
+
+    async def _claim_stored_as(self, stored_as: str, method: str) -> bool:
+        """Claims what is stored under one name of a method; returns whether it took all slots."""
+        limit, self._free[method] = self._free[method], 0
+        try:
+            claimed = await self._workbench.claim_oldest(
+                stored_as,
+                limit,
+                partial(self._free_slot, method),
+                left_out=self._queue.left_out(method),
+            )
+        except BaseException:
+            self._free[method] += limit
+            self._queue.has_more(method)
+            raise
+        self._free[method] += limit - len(claimed)
+        for before, outcome in claimed:
+            self._claimed(method, before.name, outcome)
+        is_full = len(claimed) == limit
+        if is_full:
+            self._queue.has_more(method)
+        return is_full
 
     def _claimed(self, method: str, name: str, answer: Record | LroError) -> None:
         """Takes the answer to the claim of an operation, for which there is a slot."""

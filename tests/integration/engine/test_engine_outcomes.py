@@ -488,9 +488,17 @@ class CannotLookFor(ForwardingStore):
         return await super().claim(limits, claim, left_out=left_out)
 
 
-async def test_a_method_that_cannot_be_claimed_for_keeps_no_other_one_waiting(world):
-    others = handler(lambda request, op: request, method=OTHER_METHOD)
-    await world.start(handler(lambda request, op: request), others, through=CannotLookFor)
+@pytest.mark.parametrize("is_former_name", [False, True], ids=["other method", "former name"])
+async def test_a_method_that_cannot_be_claimed_for_keeps_no_other_one_waiting(
+    world, is_former_name
+):
+    def run(request, op):
+        return request
+
+    handlers = [handler(run), handler(run, method=OTHER_METHOD)]
+    if is_former_name:
+        handlers = [handler(run, method=OTHER_METHOD, former_names=(METHOD,))]
+    await world.start(*handlers, through=CannotLookFor)
     await world.pass_time(2)
     name = await world.create("x", method=OTHER_METHOD)
     await world.pass_time(2)
