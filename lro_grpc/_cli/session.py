@@ -1,4 +1,4 @@
-"""A command's session with a server."""
+"""Connects a command to a server: its channel, its client, and the types of messages."""
 
 from __future__ import annotations
 

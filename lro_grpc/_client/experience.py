@@ -1,6 +1,6 @@
 """Records how a server has answered a client so far, from which the next call is chosen.
 
-The rules are told in ``plan.py``, in *Methods that cannot be used*. A follower gathers its own from
+The rules are told in ``plan.py``, in *Methods that cannot be used*. A poller gathers its own from
 call to call; what it finds to be unusable, every client of the same channel knows.
 """
 
@@ -44,7 +44,7 @@ class Unusable:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EndedCall:
-    """A call of the follower, after which the operation is not done."""
+    """A call of the poller, after which the operation is not done."""
 
     method: str
     """The RPC's name."""
@@ -84,7 +84,7 @@ class EndedCall:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Experience:
-    """What the calls of a follower have shown so far, of the server and of the way to it."""
+    """What the calls of a poller have shown so far, of the server and of the way to it."""
 
     only_gets: bool = False
     """Whether the latest call ended with an error: nothing but Gets until one is answered."""

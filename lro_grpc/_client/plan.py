@@ -8,7 +8,7 @@ and a test runs hours of them in virtual time.
 it, and makes the calls that a server may hold: ten waiters cost as many of them as one.
 ``wait_steps`` runs once for each waiter, and mostly sleeps until there is an update. The two meet
 in the ``Snapshot`` alone: every answer goes into it, every waiter reads it. Before each call the
-follower asks anew until when anybody waits, and whether anybody wants updates on the way; so
+poller asks anew until when anybody waits, and whether anybody wants updates on the way; so
 waiters come and go without a word to it.
 
 **The call to make.** The first row that the server can serve:
@@ -151,7 +151,7 @@ class Sleep:
 class AwaitUpdate:
     """A step of a waiter: sleep until the server has answered, or the time is over.
 
-    The reply has the error that ended the follower, if one did.
+    The reply has the error that ended the poller, if one did.
     """
 
     seconds: float | None
@@ -454,7 +454,7 @@ def wait_steps(
     Raises:
         OperationTimeoutError: If the waiter is not satisfied in time: when the timeout is over,
             and at most 0.5 s after that.
-        LroError: The error that ended the follower.
+        LroError: The error that ended the poller.
     """
     end = end_of_wait(start, timeout)
     answer_by = end + _LAST_POLL_TIME

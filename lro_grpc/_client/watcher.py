@@ -3,21 +3,21 @@
 **One event loop.** All of a watcher runs on one loop: the scheduler's for threads, the caller's in
 asyncio. So nothing here has a lock, and the code between two awaits is atomic.
 
-**Steps.** The follower has a task of its own. It begins with the first waiter
+**Steps.** The poller has a task of its own. It begins with the first waiter
 and ends with the last, together with the call that it makes: there is no call while nobody waits.
 The steps of a waiter are performed where it waits; cancelling it disturbs no other. A waiter that
-is the first to want updates has the follower begin anew, for a Wait of 30 s would keep it from a
+is the first to want updates has the poller begin anew, for a Wait of 30 s would keep it from a
 Watch.
 
-**One Get at a time.** The follower, last polls and refreshes may want a Get at the same moment.
+**One Get at a time.** The poller, last polls and refreshes may want a Get at the same moment.
 They share the one that is on its way, each with its own deadline; the last that gives up cancels
 it. Only a last poll takes none that began before its time.
 
 **States never go back.** Answers arrive in any order. A done operation stays done, and the answer
 to a Get that began before the latest answer counts only if it says "done".
 
-**Errors.** The error that ends the follower is raised by every waiter, as a copy: a traceback
-belongs to one thread. The next wait begins anew, with a new follower.
+**Errors.** The error that ends the poller is raised by every waiter, as a copy: a traceback
+belongs to one thread. The next wait begins anew, with a new poller.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class _Waiter:
     wants_updates: bool
     """Whether it is for every change, or for the end alone."""
     updated: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
-    """Set with each answer of the server, and when the follower fails."""
+    """Set with each answer of the server, and when the poller fails."""
     failure: LroError | None = None
-    """The error that ended the follower, as this waiter's own copy."""
+    """The error that ended the poller, as this waiter's own copy."""
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -107,7 +107,7 @@ class Watcher:
         self._clock = clock
         self._random = random
         self._waiters: set[_Waiter] = set()
-        self._follower: asyncio.Task[None] | None = None
+        self._poller: asyncio.Task[None] | None = None
         self._get: _SharedGet | None = None
         self._version = 0
         """Rises with each new state."""
@@ -196,14 +196,14 @@ class Watcher:
         waiter = _Waiter(self._clock.monotonic(), timeout, wants_updates)
         watches = self._wants_updates() or self._is_streaming
         self._waiters.add(waiter)
-        if self._follower is None or (wants_updates and not watches):
-            self._start_follower()
+        if self._poller is None or (wants_updates and not watches):
+            self._start_poller()
         return waiter
 
     def _leave(self, waiter: _Waiter) -> None:
         self._waiters.discard(waiter)
         if not self._waiters:
-            self._stop_follower()
+            self._stop_poller()
 
     def _wants_updates(self) -> bool:
         return any(waiter.wants_updates for waiter in self._waiters)
@@ -213,8 +213,8 @@ class Watcher:
         ends = (plan.end_of_wait(one.start, one.timeout) for one in self._waiters)
         return max(ends, default=-math.inf)
 
-    def _start_follower(self) -> None:
-        self._stop_follower()
+    def _start_poller(self) -> None:
+        self._stop_poller()
         steps = plan.follow_steps(
             self.snapshot,
             wants_updates=self._wants_updates,
@@ -226,25 +226,25 @@ class Watcher:
             clock=self._clock.monotonic,
             random=self._random,
         )
-        self._follower = asyncio.get_running_loop().create_task(self._run_follower(steps))
+        self._poller = asyncio.get_running_loop().create_task(self._run_poller(steps))
 
-    def _stop_follower(self) -> None:
-        """Ends the follower, and the call that it makes."""
-        if self._follower is not None:
-            self._follower.cancel()
-            self._follower = None
+    def _stop_poller(self) -> None:
+        """Ends the poller, and the call that it makes."""
+        if self._poller is not None:
+            self._poller.cancel()
+            self._poller = None
             self._is_streaming = False
             self.snapshot.answer_due = math.inf
 
-    async def _run_follower(self, steps: plan.Steps) -> None:
+    async def _run_poller(self, steps: plan.Steps) -> None:
         try:
             await async_drive(steps, self._perform)
         except LroError as error:
             failure = error
         except asyncio.CancelledError as error:
-            if self._follower is not asyncio.current_task():
+            if self._poller is not asyncio.current_task():
                 raise
-            # It was not _stop_follower(), which forgets the task, but say asyncio.run() at its end.
+            # It was not _stop_poller(), which forgets the task, but say asyncio.run() at its end.
             message = f"cannot follow {self.snapshot.operation.name}: the task of it was cancelled"
             failure = LroError(message, code=Code.CANCELLED)
             failure.__cause__ = error
@@ -254,7 +254,7 @@ class Watcher:
             failure.__cause__ = error
         else:
             return
-        self._follower = None
+        self._poller = None
         for waiter in self._waiters:
             waiter.failure = _copy_of(failure)
         self._notify()
@@ -320,7 +320,7 @@ class Watcher:
         except LroError as error:
             return self._take_in(plan.Reply(error))
         finally:
-            if self._follower is asyncio.current_task():  # else another follower may stream by now
+            if self._poller is asyncio.current_task():  # else another poller may stream by now
                 self._is_streaming = False
 
     async def _share_get(self, call: plan.Call) -> plan.Reply:

@@ -1,4 +1,4 @@
-"""The rows that are set aside, because no record can be made of them.
+"""Sets aside the rows of which no record can be made.
 
 One row that a disk has damaged must stop nothing but its own operation. So whoever reads rows asks
 here for each of them: it is a record, or it is set aside, with one ERROR in the log that names it.

@@ -1,4 +1,4 @@
-"""All that a store has, as it is read from one and written into another; see ``copy_store``."""
+"""The protocols of a copy: a store that is read whole, one that is filled; see ``copy_store``."""
 
 from __future__ import annotations
 

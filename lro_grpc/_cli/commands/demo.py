@@ -1,4 +1,4 @@
-"""``lro demo``: real work on the example fleet, from the caller's side."""
+"""``lro demo``: creates a batch that fails, an instance and a snapshot, on the example fleet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``lro list``."""
+"""``lro list``: prints operations as a table, as names, or as JSON or YAML."""
 
 from __future__ import annotations
 

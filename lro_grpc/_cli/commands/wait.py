@@ -1,4 +1,4 @@
-"""``lro wait``, and the future of the operation that any command waits for."""
+"""``lro wait``: waits until an operation is done, for ``lro cancel --wait``, too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``lro watch``, and the view of an operation that goes on."""
+"""``lro watch``: shows an operation as it goes on: a live view, or a line for each change."""
 
 from __future__ import annotations
 

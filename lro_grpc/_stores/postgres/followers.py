@@ -1,4 +1,4 @@
-"""The operations and methods that this process wants to hear of from others, and who wants to.
+"""Calls followers with what other processes make of operations, or leave for this one to claim.
 
 Each operation that is followed has the version of its row that its followers have seen last: so one
 that has not changed since costs neither a row nor a call.

@@ -1,4 +1,4 @@
-"""Calls that wait for the database are made together: one group at a time, one task for all.
+"""Makes the calls that wait for the database together: one group at a time, one task for all.
 
 The calls that arrive while a group is under way are the next one; so the slower the database, the
 larger the groups, and a thousand calls cost about as much as one. A call that nobody waits for any

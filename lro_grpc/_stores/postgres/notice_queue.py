@@ -1,4 +1,4 @@
-"""The changes of this process that others are to hear of, until the next notice takes them.
+"""Collects the changes of this process that others are to hear of, for the next notice.
 
 Noted, and sent with the next notice:
 
