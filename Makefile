@@ -53,15 +53,18 @@ LONG_PARTS := tests/contract/ tests/faults/ $(wildcard $(COMMAND_TESTS)test_*.py
   tests/simulation/ tests/integration/server/ tests/integration/packaging/ tests/unit/
 TEST_FOLDERS := $(sort $(dir $(wildcard tests/*/test_*.py tests/*/*/test_*.py)))
 TEST_PARTS := $(LONG_PARTS) $(filter-out $(LONG_PARTS) $(COMMAND_TESTS),$(TEST_FOLDERS))
-SUM := awk '{ print } /^[0-9]+ [a-z]+.* in [0-9.]+s/ { \
-  gsub(",", ""); for (i = 1; i < NF - 1; i += 2) sum[$$(i + 1)] += $$i } END { \
-  printf "%d passed, %d failed, %d skipped in all\n", \
-  sum["passed"], sum["failed"] + sum["error"] + sum["errors"], sum["skipped"] }'
+SUM := /^[0-9]+ [a-z]+.* in [0-9.]+s/ { gsub(",", ""); for (i = 1; i < NF - 1; i += 2) n[$$(i + 1)] += $$i } \
+  END { print n["passed"] + 0, "passed,", n["failed"] + n["error"] + n["errors"] + 0, "failed in all" }
 
 .PHONY: test
 test: .venv/dev.stamp ## Run the tests, TEST_JOBS=3 parts at a time; or those of PYTEST_ARGS=..., in one process
 ifeq ($(strip $(PYTEST_ARGS)),)
-	@$(MAKE) --no-print-directory --jobs=$(TEST_JOBS) --output-sync=target --keep-going $(TEST_PARTS:%=test/%) | $(SUM)
+	@mkdir -p build
+	status=0
+	$(MAKE) --no-print-directory --jobs=$(TEST_JOBS) --output-sync=target --keep-going $(TEST_PARTS:%=test/%) \
+	  | tee build/test.log || status=$$?
+	awk '$(SUM)' build/test.log
+	exit $$status
 else
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 endif

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from google.protobuf import empty_pb2
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -57,6 +58,8 @@ from lro_grpc.stores import Leased, MemoryStore, Query, SqliteStore, Store
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
+
+pytestmark = pytest.mark.timeout(600)
 
 SECOND = 1_000_000
 LEASE = 15 * SECOND

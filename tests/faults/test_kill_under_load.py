@@ -28,7 +28,7 @@ def board(capsys: pytest.CaptureFixture[str]) -> Board:
     return Board()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_nothing_acknowledged_is_lost_or_doubled_by_kills(site: Site, board: Board) -> None:
     choose = random.Random(SEED)
     for number in range(KILLS):
@@ -45,7 +45,7 @@ def test_nothing_acknowledged_is_lost_or_doubled_by_kills(site: Site, board: Boa
 
 
 @pytest.mark.parametrize("stack", ["aio", "sync"])
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_nothing_acknowledged_is_lost_or_doubled_by_a_network_that_fails_or_a_server_that_freezes(
     site: Site, board: Board, stack: str
 ) -> None:

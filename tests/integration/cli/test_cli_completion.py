@@ -107,10 +107,15 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
-@pytest.mark.parametrize("command", ["get", "wait", "list"])
+@pytest.mark.parametrize(
+    ("command", "shell"),
+    [
+        *(("get", shell) for shell in ("bash", "zsh", "fish", "powershell")),
+        *((command, "zsh") for command in ("wait", "list")),
+    ],
+)
 def test_a_hostile_server_gives_the_shell_nothing_but_plain_names(
-    foreign: Foreign, shell: str, command: str
+    foreign: Foreign, command: str, shell: str
 ) -> None:
     good = "projects/acme-1/locations/eu_1.x~2/jobs/a@b:c%2F+d/operations/op-1"
     foreign.put(operations_pb2.Operation(name=good))

@@ -113,17 +113,20 @@ def test_files_that_are_no_certificates(foreign: Foreign, tmp_path: Path) -> Non
     assert "are --ca-cert, --cert and --key PEM files" in one_line(result, 1)
 
 
-def test_a_server_that_does_not_exist() -> None:
+@pytest.mark.parametrize(
+    "command", ["get", "wait", "watch", "cancel", "pause", "resume", "delete", "list"]
+)
+def test_a_server_that_does_not_exist(command: str) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{closed.getsockname()[1]}"
-        for command in ("get", "wait", "watch", "cancel", "pause", "resume", "delete", "list"):
-            result = Lro(target)(command, "operations/x")
-            assert one_line(result, 1).endswith(f"(is a server listening on {target}?)\n")
+        result = Lro(target)(command, "operations/x")
+    assert one_line(result, 1).endswith(f"(is a server listening on {target}?)\n")
 
 
+@pytest.mark.parametrize("command", ["get", "wait", "watch", "delete", "list"])
 @pytest.mark.parametrize("words", ["failed to connect to all addresses", "Socket closed"])
-def test_a_server_behind_the_one_that_answers_is_not_taken_for_it(words: str) -> None:
+def test_a_server_behind_the_one_that_answers_is_not_taken_for_it(words: str, command: str) -> None:
     """As behind a fallback that passes calls on to a server that is away."""
 
     class PassesOn(operations_pb2_grpc.OperationsServicer):
@@ -133,9 +136,8 @@ def test_a_server_behind_the_one_that_answers_is_not_taken_for_it(words: str) ->
         DeleteOperation = ListOperations = GetOperation
 
     with serving("sync", attach={"fallback": PassesOn()}) as server:
-        for command in ("get", "wait", "watch", "delete", "list"):
-            result = Lro(server.target)(command, "operations/x")
-            assert one_line(result, 1) == f"lro: UNAVAILABLE: {words}\n"
+        result = Lro(server.target)(command, "operations/x")
+    assert one_line(result, 1) == f"lro: UNAVAILABLE: {words}\n"
 
 
 def test_a_server_that_never_answers() -> None:
