@@ -29,6 +29,10 @@ class Damage:
         """Returns the number of rows that are set aside."""
         return len(self._logged)
 
+    def __iter__(self) -> Iterator[object]:
+        """Yields the names of the rows that are set aside."""
+        return iter(self._logged)
+
     def checked(
         self, record: Record, fault_in: Callable[[Record], str] = integrity.fault_in
     ) -> Record:
@@ -76,7 +80,7 @@ class Damage:
         return error
 
     def forget(self, name: str) -> None:
-        """Takes back that a row is set aside: it is deleted."""
+        """Takes back that a row is set aside: it is deleted, or was mended."""
         self._logged.discard(name)
 
 

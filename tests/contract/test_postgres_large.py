@@ -1,18 +1,29 @@
-"""Large records in Postgres: they are read and written in portions, and none is stored twice."""
+"""Large records in Postgres: they are read and written in portions, and none is written twice."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
+import pytest
+from google.longrunning import operations_pb2
 from opened_postgres import opened
 
-from lro_grpc import UnexpectedError
+from lro.v1 import operation_metadata_pb2
+from lro_grpc import OperationNotFoundError, UnexpectedError
 from lro_grpc._operation.events import Cancel, Claim, Delete, Report
+from lro_grpc._stores import transfer
 from lro_grpc.conformance import StoreConformance
+from lro_grpc.stores import Leased, Query
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from lro_grpc._stores.postgres.store import PostgresStore
     from lro_grpc.stores import Record
 
 LEASE = 15_000_000
@@ -83,3 +94,132 @@ async def test_what_is_removed_before_a_change_is_refused_is_removed_once(postgr
         )
         assert gone.deleted
         assert isinstance(wrong, UnexpectedError)
+
+
+MANY = 12
+HALF = 1_900_000
+MOST_BYTES = 2 * transfer.MOST_BYTES
+"""Of a statement and of its answer: two columns of a row are large here."""
+NAMES = [f"{StoreConformance.PARENT}/operations/op-{number}" for number in range(MANY)]
+
+
+class Measuring(asyncpg.Connection):
+    """A connection that notes the bytes of its largest statement or answer."""
+
+    most = 0
+
+    async def fetch(self, query: str, *arguments: Any, **options: Any) -> Any:
+        rows = await super().fetch(query, *arguments, **options)
+        columns = [one for one in arguments if isinstance(one, (list, tuple))]
+        for values in (itertools.chain(*columns), itertools.chain(*rows)):
+            size = sum(len(value) for value in values if isinstance(value, bytes))
+            Measuring.most = max(Measuring.most, size)
+        return rows
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> type[Measuring]:
+    """The connections that are opened from now on."""
+    measuring = functools.partial(asyncpg.connect, connection_class=Measuring)
+    monkeypatch.setattr(asyncpg, "connect", measuring)
+    monkeypatch.setattr(Measuring, "most", 0)
+    return Measuring
+
+
+def large(number: int, **values: Any) -> Record:
+    chosen = {"request": bytes(HALF), "request_id": f"r{number}", **values}
+    made = new(f"op-{number}", **chosen)
+    operation = operations_pb2.Operation.FromString(made.operation)
+    detail = "x" * HALF
+    operation.metadata.Pack(operation_metadata_pb2.OperationMetadata(status_detail=detail))
+    return made.with_operation(operation.SerializeToString())
+
+
+async def read(store: PostgresStore, _url: str) -> None:
+    made = await asyncio.gather(*map(store.read, [*NAMES, *NAMES]))
+    assert [one.name for one in made] == [*NAMES, *NAMES]
+    assert {len(one.request) for one in made} == {HALF}
+
+
+async def get(store: PostgresStore, _url: str) -> None:
+    absent = f"{StoreConformance.PARENT}/operations/absent"
+    *made, missed = await asyncio.gather(
+        *map(store.operation, [*NAMES, absent]), return_exceptions=True
+    )
+    assert [operations_pb2.Operation.FromString(one).name for one in made] == NAMES
+    assert isinstance(missed, OperationNotFoundError)
+
+
+async def claim(store: PostgresStore, _url: str) -> None:
+    claimed = await store.claim({METHOD: MANY + 1}, Claim(LEASE))
+    assert [one.before.name for one in claimed] == NAMES
+    assert {one.outcome.attempt for one in claimed} == {1}
+
+
+async def apply(store: PostgresStore, _url: str) -> None:
+    announced: list[str] = []
+    store.subscribe(lambda _, after: announced.append(after.name))
+    outcomes = await store.apply_all([(name, Cancel()) for name in NAMES])
+    assert [one.name for one in outcomes] == NAMES
+    assert all(one.done for one in outcomes)
+    assert announced == NAMES
+
+
+async def renew(store: PostgresStore, url: str) -> None:
+    async with opened(url) as other:
+        await other.apply_all([(name, Claim(LEASE)) for name in NAMES])
+    outcomes = await store.renew([Leased(name, 1) for name in NAMES], LEASE)
+    assert [one.attempt for one in outcomes] == [1] * MANY
+
+
+async def start_again(store: PostgresStore, _url: str) -> None:
+    made = [large(number) for number in range(MANY)]
+    again = await asyncio.gather(*map(store.create, made))
+    assert [one.name for one in again] == NAMES
+
+
+async def find_request(store: PostgresStore, _url: str) -> None:
+    for number in range(4):
+        await store.create(large(number, parent=f"projects/{number}", request_id="r"))
+    assert len(await store.find_request(METHOD, "r", "")) == 4
+
+
+async def follow(store: PostgresStore, url: str) -> None:
+    seen: asyncio.Queue[Record | None] = asyncio.Queue()
+    for name in NAMES:
+        store.follow(name, seen.put_nowait)
+    async with opened(url) as other:
+        await other.apply_all([(name, Cancel()) for name in NAMES])
+        cancelled: set[str] = set()
+        while len(cancelled) < MANY:
+            record = await seen.get()
+            assert record is not None
+            if record.done:
+                cancelled.add(record.name)
+
+
+async def page(store: PostgresStore, _url: str) -> None:
+    position, listed = b"", 0
+    while True:
+        made = await store.page(
+            Query(StoreConformance.PARENT), position=position, size=MANY, records=True
+        )
+        position, listed = made.position, listed + len(made.operations)
+        if not position:
+            break
+    assert listed == MANY
+
+
+CALLS = [read, get, claim, apply, renew, start_again, find_request, follow, page]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
+async def test_no_statement_and_no_answer_is_beyond_a_bound(
+    postgres: str, measured: type[Measuring], call: Callable[[PostgresStore, str], Awaitable[None]]
+) -> None:
+    async with opened(postgres) as store:
+        await asyncio.gather(*(store.create(large(number)) for number in range(MANY)))
+    assert 2 * HALF < measured.most <= MOST_BYTES
+    async with opened(postgres) as store:
+        await call(store, postgres)
+    assert measured.most <= MOST_BYTES

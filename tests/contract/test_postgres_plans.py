@@ -197,7 +197,7 @@ OTHER_CALLS: dict[str, Call] = {
     "operation": (lambda store: store.operation(NAME), {BY_NAME}),
     "find_request": (
         lambda store: store.find_request(METHOD, "x", ""),
-        {"lro_operations_requests"},
+        {BY_NAME, "lro_operations_requests"},
     ),
     "find_id": (lambda store: store.find_id("op-1"), {"lro_operations_ids"}),
     "exclusive_holder": (

@@ -7,6 +7,9 @@ What is known of an operation may be old. So:
 * An outcome that changes nothing, such as a refusal, has no row that would confirm it. If it was
   made of a record at hand, it is made again of the row before anyone is told: what is at hand may
   be old, an answer never.
+
+An attempt has a bound in bytes, for what it reads and for what it writes. What there is no room for
+is **left** to the next attempt, which has a time of its own.
 """
 
 from __future__ import annotations
@@ -21,8 +24,8 @@ from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Micros
 from lro_grpc._stores.postgres.changes_in_hand import ChangesInHand
 from lro_grpc._stores.postgres.recent import RecentRecords
-from lro_grpc._stores.postgres.rows import Known
-from lro_grpc._stores.postgres.table import Fetching, Found, Table
+from lro_grpc._stores.postgres.rows import Known, size_of_change
+from lro_grpc._stores.postgres.table import Fetching, Found, Table, portions_of_bytes
 from lro_grpc._stores.store import Now
 
 _LONGEST_LEASE = 2**62
@@ -57,9 +60,11 @@ class Attempted(NamedTuple):
     """What has come of an attempt."""
 
     outcomes: Sequence[Record | LroError]
-    """Of each event, in order; those of contended operations count for nothing."""
+    """Of each event, in order; those of operations that are contended or left count for nothing."""
     contended: Collection[str]
     """The operations that have not been changed, because another process is at them."""
+    left: Collection[str]
+    """The operations for which there was no room."""
     steps: Sequence[tuple[Record, Record]]
     """The changes that are durable now, each as the records before and after."""
     stored: Sequence[Known]
@@ -85,8 +90,10 @@ async def attempt(
     names = dict.fromkeys(name for name, _ in changes)
     found = Found(dict(recent.of(names)))
     unknown = [name for name in names if name not in found.known]
+    left: set[str] = set()
     if unknown:
-        found.update(await table.read(on, unknown))
+        found.update(await table.read_some(on, unknown))
+        left.update(found.left)
     at = time.now()
     hand = ChangesInHand(found.known, found.damaged, at)
     outcomes = [hand.apply(*change) for change in changes]
@@ -95,11 +102,14 @@ async def attempt(
     if doubtful:
         for name in doubtful:
             del found.known[name]
-        found.update(await table.read(on, doubtful))
+        found.update(await table.read_some(on, doubtful))
+        left.update(found.left)
         at = time.now()
         hand = ChangesInHand(found.known, found.damaged, at)
         outcomes = [hand.apply(*change) for change in changes]
-    changed = hand.changed
+    all_changed = hand.changed
+    changed = next(portions_of_bytes(all_changed, size_of_change), ())
+    left.update(known.record.name for known, _ in all_changed[len(changed) :])
     stored: Collection[str] = ()
     lease = _shortest_lease(changes)
     if changed:
@@ -110,6 +120,7 @@ async def attempt(
     return Attempted(
         outcomes,
         contended,
+        left,
         hand.steps_of(stored),
         [
             *(one for one in sound if not hand.has_changed(one.record.name)),

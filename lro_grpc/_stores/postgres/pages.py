@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 from typing import NamedTuple, Union
 
 from lro_grpc._errors import OperationDamagedError
@@ -25,7 +26,8 @@ from lro_grpc._runtime.threads import run_in_thread
 from lro_grpc._stores.damage import Damage
 from lro_grpc._stores.postgres.connections import Row, closed
 from lro_grpc._stores.postgres.filter import condition
-from lro_grpc._stores.postgres.rows import COLUMNS, SIZE, record_from
+from lro_grpc._stores.postgres.portions import MORE, Ask, portion
+from lro_grpc._stores.postgres.rows import COLUMNS, bounded, is_whole, record_from
 from lro_grpc._stores.postgres.table import Fetching
 from lro_grpc._stores.postgres.texts import text_of
 from lro_grpc._stores.sql_filter import Condition, condition_of
@@ -45,8 +47,6 @@ _MOST_ROWS = 500
 
 _LAST_NAME = "\U0010ffff"
 """A text behind all names."""
-
-"""A segment of a parent that stands for any segment."""
 
 _Key = Union[int, str]  # noqa: UP007 - is evaluated
 
@@ -115,19 +115,30 @@ class Pages:
         rest = await self._rest(query, scope, examined)
         last = scope.end if rest is None else rest
         found = _Found([], [])
-        matching = condition_of(query, partial(condition, first=len(scope.parameters) + 3))
+        matching = condition_of(query, partial(condition, first=len(scope.parameters) + 5))
         is_shown = matching.exact and not records
         columns = ("name", "operation") if is_shown else COLUMNS
-        most = _MOST_ROWS if not matching.exact else min(_MOST_ROWS, size + 1)
+        is_given = _has_operation if is_shown else is_whole
+        number = most = _MOST_ROWS if not matching.exact else min(_MOST_ROWS, size + 1)
         take = partial(_take, query, found=found, size=size, damage=self._damage, records=records)
         loop = asyncio.get_running_loop()
         while not found.is_full(size):
-            rows = await self._portion(scope, examined, last, most, matching, columns)
-            if not rows:
+            ask = self._asking(scope, examined, last, matching, columns)
+            rows, number, error = await portion(ask, number, is_given, MAX_PAGE_BYTES)
+            if error is not None:
+                if not rows:
+                    raise error
+                ((sequence, name, *_),) = rows
+                self._damage.found(name, f"its row cannot be read ({error})")
+                found.damaged.append((position_of(query.order, sequence, name), name))
+            elif rows:
+                rows = list(takewhile(is_given, rows))
+                await loop.run_in_executor(self._thread, take, rows)
+            else:
                 break
-            await loop.run_in_executor(self._thread, take, rows)
             key = rows[-1][0] if query.order is Order.NEWEST_FIRST else rows[-1][1]
             scope = scope._replace(parameters=(key, *scope.parameters[1:]))
+            number = min(most, MORE * number)
         full = found.is_full(size)
         at = found.listed[-1].position if full else b"" if rest is None else _position(query, rest)
         page = page_of(found.listed, size, at)
@@ -154,34 +165,24 @@ class Pages:
         statement = f"SELECT {scope.key} {scope.rows} {scope.order} {limit}"
         return await self._on.fetch(statement, *scope.parameters, *parameters)
 
-    async def _portion(
-        self,
-        scope: _Scope,
-        examined: int,
-        last: _Key,
-        most: int,
-        matching: Condition,
-        columns: Sequence[str],
-    ) -> Sequence[Row]:
-        """Returns the next rows that match, if SQL can tell: the sequence number, and columns."""
-        listed = ", ".join(columns)
-        size = SIZE if len(columns) == len(COLUMNS) else "octet_length(operation)"
+    def _asking(
+        self, scope: _Scope, examined: int, last: _Key, matching: Condition, columns: Sequence[str]
+    ) -> Ask:
+        """Returns what asks for the next rows that match, if SQL can tell.
+
+        A row is its sequence number, and columns.
+        """
         number = len(scope.parameters) + 1
         # The innermost query alone finds rows, in the order of an index. Its limit is a parameter:
         # for a number that it knows, the planner would find and sort them all.
         looked = f"SELECT * {scope.rows} {scope.order} LIMIT ${number}"
-        # The outer query has the columns read, of those rows alone that are in.
-        return await self._on.fetch(
-            f"SELECT sequence, {listed} FROM (SELECT *,"
-            f" sum(size) OVER ({scope.order} ROWS UNBOUNDED PRECEDING) - size AS before"
-            f" FROM (SELECT sequence, {listed}, {size} AS size FROM ({looked}) AS looked"
+        statement = (
+            f"SELECT sequence, {bounded(columns, f'${number + 3}')} FROM ({looked}) AS looked"
             f" WHERE {scope.key} {scope.up_to} ${number + 1} AND {matching.sql}"
-            f" {scope.order} LIMIT {most}) AS next)"
-            f" AS portion WHERE before < {MAX_PAGE_BYTES} {scope.order}",
-            *scope.parameters,
-            examined,
-            last,
-            *matching.parameters,
+            f" {scope.order} LIMIT ${number + 2}"
+        )
+        return lambda most, bytes_: self._on.fetch(
+            statement, *scope.parameters, examined, last, most, bytes_, *matching.parameters
         )
 
 
@@ -209,6 +210,10 @@ def _take(
         found.taken += listed.size
         if found.is_full(size):
             return
+
+
+def _has_operation(row: Row) -> bool:
+    return row[-1] is not None
 
 
 def _scope(table: str, query: Query, position: bytes) -> _Scope:

@@ -7,16 +7,17 @@ next one, which begins after it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import TypeVar
 
-from lro_grpc._errors import LroError
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
-from lro_grpc._stores.damage import Damage
-from lro_grpc._stores.postgres.connections import DamagedPageError, RefusedError
+from lro_grpc._stores.postgres.connections import RefusedError
 from lro_grpc._stores.postgres.grouping import Answered, Groups
-from lro_grpc._stores.postgres.table import Fetching, Table
-from lro_grpc._stores.postgres.texts import text_of
+from lro_grpc._stores.postgres.rows import Known
+from lro_grpc._stores.postgres.table import Fetching, Found, Table
+
+T = TypeVar("T")
 
 _MOST_CALLS = 200
 """The most reads in one statement."""
@@ -36,13 +37,11 @@ class Reader:
     Args:
         table: The rows.
         on: What carries the statements out.
-        damage: The rows that are set aside.
     """
 
-    def __init__(self, table: Table, on: Fetching, damage: Damage) -> None:
+    def __init__(self, table: Table, on: Fetching) -> None:
         self._table = table
         self._on = on
-        self._damage = damage
         self._records = Groups[_Reading]("lro-postgres-reads", self._read, _MOST_CALLS)
         self._served = Groups[_Reading]("lro-postgres-gets", self._get, _MOST_CALLS)
 
@@ -66,46 +65,45 @@ class Reader:
         await self._served.close()
 
     async def _read(self, group: Sequence[_Reading]) -> None:
-        try:
-            found = await self._table.read(self._on, {call.name for call in group})
-        except RefusedError as error:
-            for call in self._apart(group, error):
-                await self._read([call])
-            return
-        for call in group:
-            known = found.known.get(call.name)
-            if call.name in found.damaged:
-                call.fail(found.damaged[call.name])
-            elif known is None or known.record.deleted:
-                call.fail(not_found(call.name))
-            else:
-                call.give(known.record)
+        await self._make(group, self._table.read_some, _visible)
 
     async def _get(self, group: Sequence[_Reading]) -> None:
-        names = [text_of(name) for name in {call.name for call in group}]
-        try:
-            rows = await self._on.fetch(self._table.statements.served, names)
-        except RefusedError as error:
-            for call in self._apart(group, error):
-                await self._get([call])
-            return
-        found = {row[0]: row[1] for row in rows}
-        for call in group:
-            if call.name not in found:
-                call.fail(not_found(call.name))
-                continue
-            try:
-                call.give(self._damage.served(call.name, found[call.name]))
-            except LroError as error:
-                call.fail(error)
+        await self._make(group, self._table.operations, _same)
 
-    def _apart(self, group: Sequence[_Reading], error: RefusedError) -> Sequence[_Reading]:
-        """Returns the reads of a group, to be made one by one; answers the only one."""
-        if len(group) > 1:
-            return group
-        (call,) = group
-        if isinstance(error, DamagedPageError):
-            call.fail(self._damage.found(call.name, f"its row cannot be read ({error})"))
-        else:
-            call.fail(not_found(call.name))  # a text that Postgres cannot have is no name
-        return ()
+    async def _make(
+        self,
+        group: Sequence[_Reading],
+        some: Callable[[Fetching, Collection[str]], Awaitable[Found[T]]],
+        shown: Callable[[T], object],
+    ) -> None:
+        """Answers calls as soon as what they ask for has been read."""
+        waiting: dict[str, list[_Reading]] = {}
+        for call in group:
+            waiting.setdefault(call.name, []).append(call)
+        try:
+            while waiting:
+                found = await some(self._on, waiting)
+                for name in waiting.keys() - set(found.left):
+                    known = found.known.get(name)
+                    answer = None if known is None else shown(known)
+                    for call in waiting.pop(name):
+                        if name in found.damaged:
+                            call.fail(found.damaged[name])
+                        elif answer is None:
+                            call.fail(not_found(name))
+                        else:
+                            call.give(answer)
+        except RefusedError:
+            if len(waiting) == 1:
+                for call in waiting.popitem()[1]:
+                    call.fail(not_found(call.name))  # a text that Postgres cannot have is no name
+            for calls in waiting.values():
+                await self._make(calls, some, shown)
+
+
+def _visible(known: Known) -> Record | None:
+    return None if known.record.deleted else known.record
+
+
+def _same(operation: bytes) -> bytes:
+    return operation

@@ -29,7 +29,7 @@ from lro_grpc._stores.postgres.table import Table
 from lro_grpc._stores.store import Leased
 
 _MOST_ROUNDS = 20
-"""The times that a renewal is tried while others are at its operations."""
+"""The times in a row that renewals are tried in vain, because others are at all operations."""
 
 _PAUSE_SECONDS = 0.01
 """The longest pause before the first repetition; that before the nth is n times as long."""
@@ -90,14 +90,14 @@ class Renewals:
 
     async def _tried(self, beats: Sequence[Named]) -> Sequence[Record | LroError]:
         outcomes: dict[str, Record | LroError] = {}
-        at_hand, left = self._recent, beats
-        for number in range(1, _MOST_ROUNDS + 1):
-            outcomes.update(await self._tried_once(at_hand, left))
+        at_hand, left, rounds = self._recent, beats, 0
+        while left and rounds < _MOST_ROUNDS:
+            tried = await self._tried_once(at_hand, left)
+            outcomes.update(tried)
             left = [beat for beat in left if beat[0] not in outcomes]
-            if not left:
-                break
+            rounds = 0 if tried else rounds + 1  # for want of room, some may have been left out
             at_hand = RecentRecords()  # what is at hand is old
-            await asyncio.sleep(random.random() * _PAUSE_SECONDS * number)  # noqa: S311
+            await asyncio.sleep(random.random() * _PAUSE_SECONDS * rounds)  # noqa: S311
         late = unavailable("other processes are at it all the time")
         return [outcomes.get(name, late) for name, _ in beats]
 
@@ -117,7 +117,7 @@ class Renewals:
         return {
             name: outcome
             for (name, _), outcome in zip(beats, attempted.outcomes, strict=True)
-            if name not in attempted.contended
+            if name not in attempted.contended and name not in attempted.left
         }
 
     def _keep(self, attempted: Attempted) -> None:

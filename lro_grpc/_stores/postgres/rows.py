@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from lro_grpc._operation.record import (
@@ -28,8 +29,20 @@ _TYPES = {str: "text", bytes: "bytea", int: "int8", bool: "bool"}
 TYPES = {name: _TYPES[field.type] for name, field in FIELDS.items()}
 """The types of the columns."""
 
+_LARGE = (
+    "request",
+    "status_detail",
+    "handler_metadata",
+    "checkpoint",
+    "batch",
+    "batch_error",
+    "operation",
+)
+"""The columns that may have megabytes."""
+
 _CHANGING = tuple(COLUMNS.index(name) for name in CHANGING)
 _BYTES = tuple(index for index, field in enumerate(FIELDS.values()) if field.type is bytes)
+_CHANGING_BYTES = tuple(index for index in _CHANGING if index in _BYTES)
 _TEXTS = tuple(index for index, field in enumerate(FIELDS.values()) if field.type is str)
 
 
@@ -64,6 +77,30 @@ def phase_of(record: Record) -> int:
     return DELAYED if record.scheduled_time else READY
 
 
+def bounded(columns: Iterable[str], most: str, of: str = "") -> str:
+    """Returns columns for a ``SELECT``: a value that may be large is NULL if it is too large.
+
+    Args:
+        columns: The columns.
+        most: The expression for the most bytes of a value.
+        of: What stands before the name of a column.
+    """
+    return ", ".join(
+        f"CASE WHEN octet_length({of}{name}) <= {most} THEN {of}{name} END AS {name}"
+        if name in _LARGE
+        else f"{of}{name}"
+        for name in columns
+    )
+
+
+_large_of = itemgetter(*(1 + COLUMNS.index(name) for name in _LARGE))
+
+
+def is_whole(row: Sequence[Any]) -> bool:
+    """Returns whether a row of one more column and then ``COLUMNS`` lacks no value."""
+    return None not in _large_of(row)
+
+
 def record_from(row: Sequence[Any]) -> Record:
     """Returns the record of a row of ``COLUMNS``."""
     values = list(row)
@@ -75,6 +112,13 @@ def record_from(row: Sequence[Any]) -> Record:
 def known_from(row: Sequence[Any]) -> Known:
     """Returns what a row of ``version`` and ``COLUMNS`` says."""
     return Known(row[0], record_from(row[1:]))
+
+
+def rest_from(row: Sequence[Any]) -> Known:
+    """Returns what is left of a row that lacks values: they are empty here."""
+    kinds = (int, *(field.type for field in FIELDS.values()))
+    values = zip(row, kinds, strict=True)
+    return known_from([kind() if value is None else value for value, kind in values])
 
 
 def arrays_of(records: Sequence[Record]) -> list[Sequence[Any]]:
@@ -117,13 +161,18 @@ def size_of(record: Record) -> int:
         + len(record.request)
         + len(record.checkpoint)
         + len(record.batch)
+        + len(record.batch_error)
         + len(record.handler_metadata)
         + len(record.status_detail)
     )
 
 
-SIZE = (
-    "(octet_length(operation) + octet_length(request) + octet_length(checkpoint)"
-    " + octet_length(batch) + octet_length(handler_metadata) + octet_length(status_detail))"
-)
-"""The expression for ``size_of`` a row, which the server knows without reading what is large."""
+def size_of_change(change: tuple[Known, Record]) -> int:
+    """Returns the bytes of all that may be large in a change: what stays is not written."""
+    (_, before), after = change
+    size = len(after.status_detail)
+    for index in _CHANGING_BYTES:
+        value: Any = after[index]
+        if value is not before[index]:
+            size += len(value)
+    return size

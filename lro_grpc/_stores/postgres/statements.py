@@ -24,6 +24,7 @@ from lro_grpc._stores.postgres.rows import (
     READY,
     RESTING,
     TYPES,
+    bounded,
 )
 
 OPERATION_ID = (
@@ -70,24 +71,27 @@ class Statements:
         """What stands before the name of a table."""
         table = self.table = f"{self.prefix}lro_operations"
         """The table of operations."""
-        columns = self.columns = ", ".join(COLUMNS)
-        """The columns of a record."""
-        known = f"SELECT version, {columns} FROM {table}"
+        columns = ", ".join(COLUMNS)
 
-        self.read = f"{known} WHERE name = ANY($1)"
-        self.served = f"SELECT name, operation FROM {table} WHERE name = ANY($1) AND NOT deleted"
+        # What is read has the most bytes of a value as its last parameter; see ``portions``.
+        self.read = f"SELECT version, {bounded(COLUMNS, '$2')} FROM {table} WHERE name = ANY($1)"
+        self.served = (
+            f"SELECT {bounded(['operation'], '$2')}, name FROM {table}"
+            " WHERE name = ANY($1) AND NOT deleted"
+        )
         self.insert = (
             f"INSERT INTO {table} (version, phase, {columns})"
             f" SELECT * FROM unnest($1::int8[], $2::int2[], {_arrays(COLUMNS, 3)})"
             " ON CONFLICT DO NOTHING RETURNING name"
         )
         self.rivals = (
-            f"{known} WHERE request_id <> ''"
+            f"SELECT name FROM {table} WHERE request_id <> ''"
             f" AND (method, {digest('request_id')}, {digest('caller')}, parent) IN"
             f" (SELECT a, {digest('b')}, {digest('c')}, d"
             " FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS v(a, b, c, d))"
-            f" UNION ALL {known} WHERE name = ANY($5)"
-            f" UNION ALL {known} WHERE exclusive_target <> '' AND {digest('exclusive_target')} IN"
+            f" UNION SELECT name FROM {table} WHERE name = ANY($5)"
+            f" UNION SELECT name FROM {table} WHERE exclusive_target <> ''"
+            f" AND {digest('exclusive_target')} IN"
             f" (SELECT {digest('a')} FROM unnest($6::text[]) AS v(a))"
         )
         new = ", ".join(("name", "version", "phase", *CHANGING))
@@ -106,19 +110,21 @@ class Statements:
             " WHERE o.name = v.name AND o.version = v.version RETURNING o.name"
         )
         self.claim = (
-            f"{known} WHERE phase = {READY} AND method = $1 AND name <> ALL($3)"
+            f"SELECT version, {bounded(COLUMNS, '$4')} FROM {table}"
+            f" WHERE phase = {READY} AND method = $1 AND name <> ALL($3)"
             " ORDER BY sequence LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED"
         )
 
         self.changed = (
-            f"SELECT v.name, coalesce(o.version, 0), {', '.join(f'o.{name}' for name in COLUMNS)}"
+            f"SELECT v.name, coalesce(o.version, 0), {bounded(COLUMNS, '$3', 'o.')}"
             f" FROM unnest($1::text[], $2::int8[]) AS v(name, version) LEFT JOIN {table} AS o"
             " ON o.name = v.name WHERE coalesce(o.version, 0) <> v.version"
             f" LIMIT {MOST_CHANGED}"
         )
 
         self.by_request = (
-            f"{known} WHERE method = $1 AND {digest('request_id')} = {digest('$2::text')}"
+            f"SELECT name FROM {table}"
+            f" WHERE method = $1 AND {digest('request_id')} = {digest('$2::text')}"
             f" AND {digest('caller')} = {digest('$3::text')} AND request_id <> ''"
         )
         self.by_id = f"SELECT name FROM {table} WHERE {OPERATION_ID} = $1 AND NOT deleted"
@@ -127,7 +133,8 @@ class Statements:
             f" AND {digest('exclusive_target')} = {digest('$1::text')}"
         )
         self.ready = (
-            f"SELECT name FROM {table} WHERE phase = {READY} AND method = $1"
+            f"SELECT name FROM {table}"
+            f" WHERE phase = {READY} AND method = $1 AND name <> ALL($3)"
             " ORDER BY sequence LIMIT $2"
         )
         self.waiting = (
@@ -146,11 +153,12 @@ class Statements:
         self.expired = (
             f"(SELECT name FROM {table} WHERE {MAY_BE_OVERDUE} AND deadline_time <= $1"
             f" AND ($2 OR NOT (phase IN ({READY}, {DELAYED}) AND {_TO_UNDO}))"
-            " ORDER BY deadline_time LIMIT $3)"
+            " AND name <> ALL($4) ORDER BY deadline_time LIMIT $3)"
             f" UNION (SELECT name FROM {table} WHERE phase = {DONE} AND NOT deleted"
-            " AND expire_time <> 0 AND expire_time <= $1 ORDER BY expire_time LIMIT $3)"
+            " AND expire_time <> 0 AND expire_time <= $1 AND name <> ALL($4)"
+            " ORDER BY expire_time LIMIT $3)"
             f" UNION (SELECT name FROM {table} WHERE phase = {DELAYED} AND scheduled_time <= $1"
-            " ORDER BY scheduled_time LIMIT $3) LIMIT $3"
+            " AND name <> ALL($4) ORDER BY scheduled_time LIMIT $3) LIMIT $3"
         )
 
 

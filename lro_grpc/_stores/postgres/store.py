@@ -81,7 +81,7 @@ class PostgresStore:
         prepared = await prepare(options)
         self.signing_secret = prepared.secret
         statements = self._statements = Statements(prepared.schema)
-        damage = self._damage = Damage()
+        damage = Damage()
         table = self._table = Table(statements, damage)
         sessions = [Session(options) for _ in range(3 + options.readers)]
         creating, changing, claiming, *readers = sessions
@@ -106,7 +106,7 @@ class PostgresStore:
         self._writer = Writer(
             table, creating, changing, claiming, recent, self._time, self._listeners
         )
-        self._reader = Reader(table, pool, damage)
+        self._reader = Reader(table, pool)
         self._pages = Pages(statements.table, pool, damage)
         direct = options.of_notices()
         self._notices = Notices(
@@ -185,7 +185,7 @@ class PostgresStore:
         rows = await self._fetch(
             self._statements.by_request, text_of(method), text_of(request_id), text_of(caller)
         )
-        found = self._table.found(rows)
+        found = await self._table.read(self._pool, [text_from(name) for (name,) in rows])
         return [one.record for name, one in found.known.items() if name not in found.damaged]
 
     async def find_id(self, operation_id: str) -> Sequence[str]:
@@ -223,7 +223,8 @@ class PostgresStore:
         """Returns the operations whose next attempt may begin, oldest first."""
         names: list[str] = []
         for method, limit in limits.items():
-            rows = await self._fetch(self._statements.ready, text_of(method), limit)
+            asked = (text_of(method), limit, self._table.set_aside())
+            rows = await self._fetch(self._statements.ready, *asked)
             names += [row[0] for row in rows]
         return names
 
@@ -244,7 +245,8 @@ class PostgresStore:
 
     async def expired(self, limit: int, *, to_undo: bool = False) -> Sequence[str]:
         """Returns operations that time changes now."""
-        rows = await self._fetch(self._statements.expired, self.now(), to_undo, limit)
+        set_aside = self._table.set_aside()
+        rows = await self._fetch(self._statements.expired, self.now(), to_undo, limit, set_aside)
         return [row[0] for row in rows]
 
     async def _fetch(self, statement: str, *arguments: object) -> Sequence[Row]:

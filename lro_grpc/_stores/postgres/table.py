@@ -1,39 +1,37 @@
 """The rows of ``lro_operations``: read, made and changed, on a session that the caller has.
 
-What is large is read and written in portions: a statement has a bound in names, and one that writes
-has a bound in bytes as well.
+Each read has a bound in bytes (``portions``), and so has each write, by what its caller gives.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from itertools import islice, takewhile
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from lro_grpc._errors import OperationDamagedError
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.damage import Damage
 from lro_grpc._stores.postgres.changes_in_hand import Change, is_gone
-from lro_grpc._stores.postgres.connections import DamagedPageError, RefusedError, Row
+from lro_grpc._stores.postgres.connections import RefusedError, Row
+from lro_grpc._stores.postgres.portions import portion, share_of
 from lro_grpc._stores.postgres.rows import (
     Known,
     arrays_of,
     arrays_of_changes,
+    is_whole,
     known_from,
-    size_of,
+    rest_from,
 )
 from lro_grpc._stores.postgres.statements import Statements
-from lro_grpc._stores.postgres.texts import text_of
+from lro_grpc._stores.postgres.texts import text_from, text_of
+from lro_grpc._stores.transfer import MOST_BYTES
 
 T = TypeVar("T")
 
-_MOST_READ = 100
-"""The most records in one answer: they may have megabytes each."""
-
-_MOST_LIMIT = 2**31 - 1
-
-_MOST_BYTES = 8 * 1024 * 1024
-"""The most bytes that one statement writes, unless one record alone has more."""
+_MOST_ROWS = 1000
+"""The most rows in one answer."""
 
 
 class Fetching(Protocol):
@@ -45,18 +43,29 @@ class Fetching(Protocol):
 
 
 @dataclass
-class Found:
+class Found(Generic[T]):
     """What a read has found."""
 
-    known: dict[str, Known] = field(default_factory=dict)
-    """The rows, by the names of their operations."""
+    known: dict[str, T] = field(default_factory=dict)
+    """What there is, by the names of operations."""
     damaged: dict[str, OperationDamagedError] = field(default_factory=dict)
-    """The errors of those of which no record can be made."""
+    """The errors of those of which no record can be made; what can be read of one is known, too."""
+    left: Collection[str] = ()
+    """The names that are still to be read."""
 
-    def update(self, other: Found) -> None:
+    def update(self, other: Found[T]) -> None:
         """Takes what a later read has found."""
         self.known.update(other.known)
         self.damaged.update(other.damaged)
+        self.left = other.left
+
+
+class Ready(NamedTuple):
+    """Operations that are ready."""
+
+    known: Mapping[str, Known]
+    more: bool
+    """Whether there may be more."""
 
 
 class Table:
@@ -70,31 +79,68 @@ class Table:
     def __init__(self, statements: Statements, damage: Damage) -> None:
         self.statements = statements
         self.damage = damage
+        self._unreadable: set[str] = set()
+        """The names of rows that the server could not read."""
 
-    async def read(self, on: Fetching, names: Collection[str]) -> Found:
+    async def read(self, on: Fetching, names: Collection[str]) -> Found[Known]:
         """Returns what is stored of some operations."""
-        found = Found()
-        for portion in _portions(list(names), _MOST_READ):
-            found.update(await self._read(on, portion))
+        found: Found[Known] = Found(left=names)
+        while found.left:
+            found.update(await self.read_some(on, found.left))
         return found
 
-    async def _read(self, on: Fetching, names: Sequence[str]) -> Found:
-        try:
-            return self.found(await on.fetch(self.statements.read, [text_of(one) for one in names]))
-        except DamagedPageError as error:
-            found = Found()
-            if len(names) == 1:
-                (name,) = names
-                why = f"its row cannot be read ({error})"
-                found.damaged[name] = self.damage.found(name, why)
-            else:
-                for name in names:
-                    found.update(await self._read(on, [name]))
-            return found
+    async def read_some(self, on: Fetching, names: Collection[str]) -> Found[Known]:
+        """Returns what is stored of some operations, at least of one: the others are left."""
+        rows, damaged, left = await self._some(on, self.statements.read, names, is_whole)
+        if damaged:  # of one row, which is here as far as it can be read
+            rest = zip(damaged, map(rest_from, rows), strict=False)
+            return Found(dict(rest), damaged, left)
+        found = self.found(rows)
+        found.left = left
+        return found
 
-    def found(self, rows: Iterable[Row]) -> Found:
+    async def operations(self, on: Fetching, names: Collection[str]) -> Found[bytes]:
+        """Returns the bytes that Get answers with, of at least one: the others are left."""
+        rows, damaged, left = await self._some(on, self.statements.served, names, _has_operation)
+        found: Found[bytes] = Found({}, damaged, left)
+        for operation, name in () if damaged else rows:
+            try:
+                found.known[name] = self.damage.served(name, operation)
+            except OperationDamagedError as error:
+                found.damaged[name] = error
+        return found
+
+    async def _some(
+        self,
+        on: Fetching,
+        statement: str,
+        names: Collection[str],
+        is_whole: Callable[[Row], bool],
+    ) -> tuple[Sequence[Row], dict[str, OperationDamagedError], Collection[str]]:
+        """Returns rows that are whole; or one that is not, and its error; and the names left."""
+        # One that could not be read would fail the statement of all: it is read last, and alone.
+        readable = (name for name in names if name not in self._unreadable)
+        asked = list(islice(readable, _MOST_ROWS)) or list(islice(names, 1))
+        texts = [text_of(name) for name in asked]
+        rows, number, error = await portion(
+            lambda number, most: on.fetch(statement, texts[:number], most), len(asked), is_whole
+        )
+        read = set(asked[:number])
+        damaged: dict[str, OperationDamagedError] = {}
+        if error is not None:
+            (name,) = read
+            self._unreadable.add(name)
+            damaged[name] = self.damage.found(name, f"its row cannot be read ({error})")
+        elif number == 1:
+            self._unreadable -= read
+        else:
+            read -= {text_from(row[1]) for row in rows if not is_whole(row)}
+            rows = [row for row in rows if is_whole(row)]
+        return rows, damaged, [name for name in names if name not in read]
+
+    def found(self, rows: Iterable[Row]) -> Found[Known]:
         """Returns what rows of ``version`` and ``COLUMNS`` say."""
-        found = Found()
+        found: Found[Known] = Found()
         for row in rows:
             known = known_from(row)
             name = known.record.name
@@ -103,6 +149,8 @@ class Table:
                 self.damage.checked(known.record)
             except OperationDamagedError as error:
                 found.damaged[name] = error
+            else:
+                self.damage.forget(name)  # somebody may have mended it
         return found
 
     async def insert(self, on: Fetching, records: Sequence[Record]) -> Collection[str]:
@@ -113,22 +161,19 @@ class Table:
         rows = await on.fetch(self.statements.insert, *arrays_of(records))
         return {row[0] for row in rows}
 
-    async def rivals(self, on: Fetching, records: Sequence[Record]) -> Found:
+    async def rivals(self, on: Fetching, records: Sequence[Record]) -> Found[Known]:
         """Returns the rows that keep new records out."""
-        found = Found()
-        for portion in _portions(records, _MOST_READ):
-            asked = [one for one in portion if one.request_id]
-            rows = await on.fetch(
-                self.statements.rivals,
-                [text_of(one.method) for one in asked],
-                [text_of(one.request_id) for one in asked],
-                [text_of(one.caller) for one in asked],
-                [text_of(one.parent) for one in asked],
-                [text_of(one.name) for one in portion],
-                [text_of(one.exclusive_target) for one in portion if one.exclusive_target],
-            )
-            found.update(self.found(rows))
-        return found
+        asked = [one for one in records if one.request_id]
+        rows = await on.fetch(
+            self.statements.rivals,
+            [text_of(one.method) for one in asked],
+            [text_of(one.request_id) for one in asked],
+            [text_of(one.caller) for one in asked],
+            [text_of(one.parent) for one in asked],
+            [text_of(one.name) for one in records],
+            [text_of(one.exclusive_target) for one in records if one.exclusive_target],
+        )
+        return await self.read(on, [text_from(name) for (name,) in rows])
 
     async def change(
         self, on: Fetching, changes: Sequence[Change], now: int, tolerance: int
@@ -151,34 +196,55 @@ class Table:
                 changed.add(name)
                 self.damage.forget(name)
         kept = [change for change in changes if not is_gone(change[1])]
-        for portion in portions_of_bytes(kept, lambda change: size_of(change[1])):
-            columns = arrays_of_changes(portion)
+        if kept:
+            columns = arrays_of_changes(kept)
             try:
                 rows = await on.fetch(self.statements.update, *columns, now, tolerance)
             except RefusedError:
                 if not changed:
                     raise
-                # What is stored is to be told, and not to be made again. The rest is: then it has
+                # What is removed is to be told, and not to be made again. The rest is: then it has
                 # the first statement, and is refused by itself.
-                break
-            changed.update(row[0] for row in rows)
+            else:
+                changed.update(row[0] for row in rows)
         return changed
 
     async def ready(
         self, on: Fetching, method: str, limit: int, left_out: Collection[str]
-    ) -> Found:
+    ) -> Ready:
         """Returns the oldest operations of a method that are ready, and locks their rows.
 
-        Those that another transaction has locked are passed over.
+        Those that another transaction has locked are passed over, and so is what is set aside.
         """
-        names = [text_of(one) for one in left_out]
-        while True:
-            passed_over = len(self.damage)
-            more = min(limit + passed_over, _MOST_LIMIT)
-            found = self.found(await on.fetch(self.statements.claim, text_of(method), more, names))
-            sound = [name for name in found.known if name not in found.damaged]
-            if len(sound) >= limit or len(self.damage) == passed_over:
-                return Found({name: found.known[name] for name in sound[:limit]})
+        names = self.set_aside(left_out)
+        rows, number, _ = await portion(
+            lambda number, most: on.fetch(
+                self.statements.claim, text_of(method), number, names, most
+            ),
+            min(limit, _MOST_ROWS),
+            is_whole,
+        )
+        whole = list(takewhile(is_whole, rows))
+        found = self.found(whole)
+        sound = {name: known for name, known in found.known.items() if name not in found.damaged}
+        return Ready(sound, len(rows) == number or len(whole) < len(rows))
+
+    async def find_unreadable(
+        self, on: Fetching, method: str, limit: int, left_out: Collection[str]
+    ) -> bool:
+        """Sets aside the ready operations that cannot be read, and returns whether any was."""
+        before = len(self.damage)
+        names = self.set_aside(left_out)
+        rows = await on.fetch(self.statements.ready, text_of(method), min(limit, _MOST_ROWS), names)
+        left: Collection[str] = [text_from(name) for (name,) in rows]
+        while left:
+            left = (await self.read_some(on, left)).left
+        return len(self.damage) > before
+
+    def set_aside(self, more: Iterable[str] = ()) -> Sequence[str]:
+        """Returns the names, as their column has them, of what is set aside, and some more."""
+        # A set of both in one step for the interpreter: the thread that renews leases may add some.
+        return [text_of(str(name)) for name in {*more, *self.damage}]
 
     async def changed_since(
         self, on: Fetching, versions: Mapping[str, int]
@@ -190,8 +256,9 @@ class Table:
         One that cannot be read is left out: whoever reads it learns why.
         """
         names = {text_of(name): name for name in versions}
+        most = share_of(len(versions))
         try:
-            rows = await on.fetch(self.statements.changed, [*names], [*versions.values()])
+            rows = await on.fetch(self.statements.changed, [*names], [*versions.values()], most)
         except RefusedError:
             changed: dict[str, Known | None] = {}
             asked = list(versions.items())
@@ -199,12 +266,16 @@ class Table:
             for half in (asked[:middle], asked[middle:]) if middle else ():
                 changed.update(await self.changed_since(on, dict(half)))
             return changed
-        return {names[name]: known_from(row) if row[0] else None for name, *row in rows}
+        is_there = {names[name]: row for name, *row in rows if row[0]}
+        gone = [names[name] for name, version, *_ in rows if not version]
+        whole = {name: known_from(row) for name, row in is_there.items() if is_whole(row)}
+        found = await self.read(on, is_there.keys() - whole.keys())
+        sound = {name: known for name, known in found.known.items() if name not in found.damaged}
+        return {**dict.fromkeys(gone), **whole, **sound}
 
 
-def _portions(items: Sequence[T], most: int) -> Iterator[Sequence[T]]:
-    for begin in range(0, len(items), most):
-        yield items[begin : begin + most]
+def _has_operation(row: Row) -> bool:
+    return row[0] is not None
 
 
 def portions_of_bytes(items: Sequence[T], size: Callable[[T], int]) -> Iterator[Sequence[T]]:
@@ -213,7 +284,7 @@ def portions_of_bytes(items: Sequence[T], size: Callable[[T], int]) -> Iterator[
     taken = 0
     for item in items:
         taken += size(item)
-        if portion and taken > _MOST_BYTES:
+        if portion and taken > MOST_BYTES:
             yield portion
             portion, taken = [], size(item)
         portion.append(item)

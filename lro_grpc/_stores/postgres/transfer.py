@@ -15,12 +15,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import takewhile
 
 from lro_grpc._errors import ConfigurationError, UnavailableError
 from lro_grpc._stores.postgres.connections import (
-    DamagedPageError,
     RefusedError,
-    Row,
     Session,
     Transaction,
     connect,
@@ -29,11 +29,18 @@ from lro_grpc._stores.postgres.connections import (
 )
 from lro_grpc._stores.postgres.notice import channel_of, decoded
 from lro_grpc._stores.postgres.options import Options, parse
-from lro_grpc._stores.postgres.rows import COLUMNS, SIZE, TYPES, arrays_of, record_from
+from lro_grpc._stores.postgres.portions import MORE, portion
+from lro_grpc._stores.postgres.rows import (
+    COLUMNS,
+    TYPES,
+    arrays_of,
+    bounded,
+    is_whole,
+    record_from,
+)
 from lro_grpc._stores.postgres.schema import Prepared, is_prepared, prepare
 from lro_grpc._stores.postgres.texts import text_from
 from lro_grpc._stores.transfer import (
-    MOST_BYTES,
     MOST_RECORDS,
     Export,
     Import,
@@ -130,14 +137,8 @@ class _Statements:
             f" coalesce(pg_sequence_last_value({sequence}), 0)) FROM {table}"
         )
         self.next = (
-            "SELECT sequence, name FROM (SELECT sequence, name,"
-            " sum(size) OVER (ORDER BY sequence ROWS UNBOUNDED PRECEDING) - size AS before"
-            f" FROM (SELECT sequence, name, {SIZE} AS size FROM {table} WHERE sequence > $1"
-            f" ORDER BY sequence LIMIT {MOST_RECORDS}) AS sized)"
-            f" AS portion WHERE before < {MOST_BYTES} ORDER BY sequence"
-        )
-        self.rows = (
-            f"SELECT sequence, {columns} FROM {table} WHERE sequence = ANY($1) ORDER BY sequence"
+            f"SELECT sequence, {bounded(COLUMNS, '$3')} FROM {table} WHERE sequence > $1"
+            " ORDER BY sequence LIMIT $2"
         )
         self.any = f"SELECT FROM {table} LIMIT 1"
         self.set_secret = f"UPDATE {prefix}lro_secrets SET value = $1 WHERE name = 'page token'"
@@ -173,29 +174,24 @@ class _PostgresExport:
 
     async def portions(self) -> AsyncIterator[Portion]:
         """Yields all rows, in the order of their sequence numbers."""
-        last = 0
-        while ids := await self._reading.fetch(self._statements.next, last):
-            rows, unreadable = await self._read(ids)
-            records = [Numbered(sequence, record_from(row)) for sequence, *row in rows]
-            yield portion_of(records, unreadable)
-            last = ids[-1][0]
+        last, number = 0, MOST_RECORDS
+        while True:
+            ask = partial(self._reading.fetch, self._statements.next, last)
+            rows, number, error = await portion(ask, number, is_whole)
+            if error is not None:
+                if not rows:
+                    raise error
+                ((last, name, *_),) = rows
+                yield Portion((), [damage(text_from(name), f"its row cannot be read ({error})")])
+            elif rows:
+                whole = takewhile(is_whole, rows)
+                records = [Numbered(sequence, record_from(row)) for sequence, *row in whole]
+                yield portion_of(records, ())
+                last = records[-1].sequence
+            else:
+                break
+            number = min(MOST_RECORDS, MORE * number)
         await self._locking.fetch("SELECT")  # fails if the lock was lost on the way
-
-    async def _read(self, ids: Sequence[Row]) -> tuple[Sequence[Row], Sequence[str]]:
-        """Returns the rows of some sequence numbers, and a sentence on each of the others."""
-        try:
-            return await self._reading.fetch(self._statements.rows, [one for one, _ in ids]), ()
-        except DamagedPageError as error:
-            if len(ids) == 1:
-                name = text_from(ids[0][1])
-                return (), [damage(name, f"its row cannot be read ({error})")]
-        rows: list[Row] = []
-        unreadable: list[str] = []
-        for one in ids:
-            found, damaged = await self._read([one])
-            rows += found
-            unreadable += damaged
-        return rows, unreadable
 
 
 class _PostgresImport:

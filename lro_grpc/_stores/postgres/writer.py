@@ -50,6 +50,7 @@ from lro_grpc._operation.record import Record
 from lro_grpc._stores.postgres.attempt import Time, attempt
 from lro_grpc._stores.postgres.changes_in_hand import ChangesInHand
 from lro_grpc._stores.postgres.connections import (
+    DamagedPageError,
     RefusedError,
     Session,
     closed,
@@ -155,6 +156,8 @@ class _Portion(NamedTuple):
     claimed: Sequence[Claimed]
     found: int
     """The operations that it has found."""
+    more: bool
+    """Whether there may be more."""
     is_untimely: bool
     """Whether the server has refused some of it for its time, which is measured anew since."""
     is_late: bool
@@ -254,9 +257,12 @@ class Writer:
     # Changes.
 
     async def _change(self, group: Sequence[_Change]) -> None:
-        changes = [change for change in group if not self._is_set_aside(change)]
-        if not changes:
-            return
+        left = group
+        while left := [change for change in left if not self._is_set_aside(change)]:
+            left = await self._try(left)
+
+    async def _try(self, changes: Sequence[_Change]) -> Sequence[_Change]:
+        """Makes some changes, and returns those for which there was no room."""
         try:
             attempted = await attempt(
                 self._table,
@@ -270,22 +276,25 @@ class Writer:
                 self._recent.drop(change.name)  # nobody knows whether it was stored
             if isinstance(error, RefusedError) and len(changes) > 1:
                 await self._change_in_halves(changes)
-                return
+                return ()
             for change in changes:
                 self._contended.pop(change.name, None)
             self._changes.fail(changes, error)
-            return
+            return ()
         if attempted.is_late and len(changes) > 1:
             await self._change_in_halves(changes)
-            return
+            return ()
         for known in attempted.stored:
             self._recent.keep(known)
         for step in attempted.steps:
             announce(self._listeners, *step)
         contended: dict[str, list[_Change]] = {name: [] for name in attempted.contended}
+        left: list[_Change] = []
         for change, outcome in zip(changes, attempted.outcomes, strict=True):
             if change.name in contended:
                 contended[change.name].append(change)
+            elif change.name in attempted.left:
+                left.append(change)
             else:
                 self._contended.pop(change.name, None)
                 change.call.settle(change.index, outcome)
@@ -293,6 +302,7 @@ class Writer:
             self._set_aside(name, aside)
         if attempted.is_untimely:
             await self._measure()
+        return left
 
     async def _change_in_halves(self, changes: Sequence[_Change]) -> None:
         middle = len(changes) // 2
@@ -397,15 +407,20 @@ class Writer:
     async def _claim_oldest(
         self, method: str, limit: int, call: _Claiming, claimed: list[Claimed]
     ) -> None:
-        """Adds what it claims of a method: all in one transaction, unless that would be late."""
+        """Adds what it claims of a method: in one transaction, unless that is too much or late."""
         most, refused = limit, 0
         while limit > 0 and not call.is_over:
             left_out = {*call.left_out, *(one.before.name for one in claimed)}
             asked = min(limit, most)
-            portion = await self._claim_portion(method, asked, call.claim, left_out)
+            try:
+                portion = await self._claim_portion(method, asked, call.claim, left_out)
+            except DamagedPageError:
+                if await self._table.find_unreadable(self._claiming, method, asked, left_out):
+                    continue
+                raise
             claimed += portion.claimed
             if not portion.is_untimely:
-                limit = limit - asked if portion.found == asked else 0
+                limit = limit - portion.found if portion.more else 0
                 continue
             limit -= len(portion.claimed)
             if portion.is_late:
@@ -423,7 +438,7 @@ class Writer:
         async with self._claiming.transaction() as transaction:
             ready = await self._table.ready(transaction, method, limit, left_out)
             at = self._time.now()
-            hand = ChangesInHand(ready.known, ready.damaged, at)
+            hand = ChangesInHand(ready.known, {}, at)
             outcomes = {name: hand.apply(name, claim) for name in ready.known}
             bound = self._time.tolerance(claim.lease)
             changed = await self._table.change(transaction, hand.changed, at, bound)
@@ -442,7 +457,7 @@ class Writer:
             announce(self._listeners, *step)
         if is_untimely:
             await self._measure()
-        return _Portion(claimed, len(outcomes), is_untimely, is_late)
+        return _Portion(claimed, len(outcomes), ready.more, is_untimely, is_late)
 
 
 def _distinct(
@@ -465,7 +480,7 @@ def _distinct(
     return first, later
 
 
-def _refused(creation: _Creation, rivals: Found) -> bool:
+def _refused(creation: _Creation, rivals: Found[Known]) -> bool:
     """Answers a call whose record is kept out by one that is stored; returns whether it is."""
     record = creation.record
     try:
@@ -478,7 +493,7 @@ def _refused(creation: _Creation, rivals: Found) -> bool:
     return stored is not None
 
 
-def _kept_out(record: Record, rivals: Found) -> Record | None:
+def _kept_out(record: Record, rivals: Found[Known]) -> Record | None:
     """Returns the operation of the same request; None if nothing keeps the record out.
 
     Raises:
