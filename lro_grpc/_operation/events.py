@@ -95,7 +95,7 @@ def apply_safely(event: Event, record: Record, now: int) -> Record | LroError:
     except LroError as error:
         return error
     except Exception as cause:  # noqa: BLE001 - a bug in one event must not touch the others
-        failed = UnexpectedError(f"{type(event).__name__} on {record.name} has raised {cause!r}")
+        failed = UnexpectedError(f"{type(event).__name__} on {record.name} has failed by a bug")
         failed.__cause__ = cause
         return failed
 

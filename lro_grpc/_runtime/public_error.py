@@ -20,8 +20,9 @@ def status_of(
     """Returns the Status to show for an exception; never raises.
 
     An :class:`LroError` is meant to be shown; a ``ConfigurationError``, which a caller can do
-    nothing about, is logged besides. Anything else, and an ``LroError`` that cannot be put into a
-    Status, is logged under a new id, and the caller is given that id and nothing more.
+    nothing about, is logged besides, and so is the cause of an ``UnexpectedError``, which is not
+    shown. Anything else, and an ``LroError`` that cannot be put into a Status, is logged under a
+    new id, and the caller is given that id and nothing more.
 
     Args:
         error: The exception.
@@ -31,6 +32,8 @@ def status_of(
     """
     if isinstance(error, ConfigurationError):
         log.error("%s is misconfigured: %s", where, one_line(error.message))
+    if isinstance(error, UnexpectedError) and error.__cause__ is not None:
+        log.error("%s: %s", where, one_line(error.message), exc_info=error.__cause__)
     if isinstance(error, LroError):
         try:
             return to_status(error, domain=domain)

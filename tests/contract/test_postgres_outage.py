@@ -20,7 +20,7 @@ from lro_grpc._errors import LroError, StaleAttemptError, UnavailableError
 from lro_grpc._operation.events import Claim, Heartbeat, Report, Succeed
 from lro_grpc._stores.postgres.store import PostgresStore
 from lro_grpc.conformance import StoreConformance
-from lro_grpc.stores import Leased
+from lro_grpc.stores import Leased, Query
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -199,7 +199,9 @@ def test_an_event_that_cannot_be_stored_fails_its_own_call_alone(postgres: str) 
     asyncio.run(check())
 
 
-def test_an_event_that_cannot_be_stored_fails_alone_within_its_call(postgres: str) -> None:
+def test_an_event_that_cannot_be_stored_fails_alone_within_its_call(
+    postgres: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def check() -> None:
         async with opened(postgres) as store:
             names = [(await store.create(new())).name for _ in range(5)]
@@ -209,9 +211,37 @@ def test_an_event_that_cannot_be_stored_fails_alone_within_its_call(postgres: st
             outcomes = await store.apply_all([*zip(names, events, strict=True)])
             (failed,) = [one for one in outcomes if isinstance(one, LroError)]
             assert outcomes[2] is failed
-            assert failed.reason == "UNEXPECTED"
+            assert failed.message == "a record has a value that the store cannot take"
+            assert "out of int64 range" in caplog.text  # for its operator
             stored = [await store.read(name) for name in names]
             assert [one.progress_percent for one in stored] == [50, 50, 0, 50, 50]
+
+    asyncio.run(check())
+
+
+def test_what_the_database_says_of_a_refused_call_is_for_the_log_alone(
+    postgres: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It quotes what the call has sent, and may quote what others have."""
+    calls: list[Callable[[PostgresStore, str], Any]] = [
+        lambda store, text: store.page(Query(text), position=b"", size=9),
+        lambda store, text: store.find_id(text),
+        lambda store, text: store.claimable({text: 1}),
+        lambda store, text: store.claim({text: 1}, Claim(LEASE)),
+        lambda store, text: store.renew([Leased(text, 1)], LEASE),
+        lambda store, text: store.create(new()._replace(request_id=text)),
+    ]
+
+    async def check() -> None:
+        async with opened(postgres) as store:
+            for number, call in enumerate(calls):
+                with pytest.raises(LroError) as raised:
+                    await call(store, f"\ud800{number}")
+                assert raised.value.message in (
+                    "the store cannot answer: its database cannot take a value of the call",
+                    "a record has a value that the store cannot take",
+                )
+                assert f"ud800{number}" in caplog.text
 
     asyncio.run(check())
 

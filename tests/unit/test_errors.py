@@ -34,6 +34,10 @@ from lro_grpc._errors import (
     from_status,
     to_status,
 )
+from lro_grpc._operation.events import apply_safely
+from lro_grpc._operation.record import Record
+from lro_grpc._runtime.public_error import status_of
+from lro_grpc.conformance import StoreConformance
 
 INFO = "google.rpc.ErrorInfo"
 
@@ -433,3 +437,16 @@ def test_a_cancelled_operation_is_a_failed_one_that_says_so():
 def test_a_failed_operation_of_a_sloppy_server_is_unknown(status):
     operation = operations_pb2.Operation(name="operations/1", done=True, error=status)
     assert OperationFailedError(operation).code is Code.UNKNOWN
+
+
+def test_what_an_event_has_raised_is_for_the_log_alone(caplog: pytest.LogCaptureFixture) -> None:
+    class Bug:
+        def apply(self, record: Record, now: int) -> Record:
+            raise ValueError("words of its code")
+
+    error = apply_safely(Bug(), StoreConformance().record(), 1)
+    assert isinstance(error, LroError)
+    status = status_of(error, "/test.v1.Tests/Run", domain="")
+    assert status.code == code_pb2.INTERNAL
+    assert "words" not in str(status)
+    assert "words of its code" in caplog.text

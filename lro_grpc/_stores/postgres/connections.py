@@ -246,7 +246,7 @@ def refused(error: RefusedError) -> LroError:
     """Returns the error for the caller of a write that is refused."""
     public: LroError
     if isinstance(error, UnstorableError):
-        public = UnexpectedError("a record has a value that the store's database cannot take")
+        public = UnexpectedError("a record has a value that the store cannot take")
     else:
         public = unavailable(error.public)
     public.__cause__ = error

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 from collections.abc import Mapping, Sequence
 
@@ -21,12 +22,15 @@ from lro_grpc._errors import LroError
 from lro_grpc._operation.events import Heartbeat
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.loop_thread import LoopThread
+from lro_grpc._runtime.repeated_lines import RepeatedLines
 from lro_grpc._runtime.threads import run_in_thread
 from lro_grpc._stores.postgres.attempt import Attempted, Named, Time, attempt
 from lro_grpc._stores.postgres.connections import RefusedError, Session, closed, unavailable
 from lro_grpc._stores.postgres.recent import RecentRecords
 from lro_grpc._stores.postgres.table import Table
 from lro_grpc._stores.store import Leased
+
+_log = logging.getLogger("lro_grpc")
 
 _MOST_ROUNDS = 20
 """The times in a row that renewals are tried in vain, because others are at all operations."""
@@ -54,6 +58,8 @@ class Renewals:
         self._turn = asyncio.Lock()
         """Whoever has it uses the session, on the loop of the thread."""
         self._closing = False
+        self._lines = RepeatedLines(_log)
+        """On the loop of the thread, too."""
         self._thread = LoopThread()
 
     async def open(self) -> None:
@@ -80,13 +86,16 @@ class Renewals:
     async def _end(self) -> None:
         async with self._turn:
             await self._session.close()
+        self._lines.close()
 
     async def _renew(self, beats: Sequence[Named]) -> Sequence[Record | LroError]:
         async with self._turn:
             try:
                 return await self._tried(beats)
             except RefusedError as error:
-                raise unavailable(str(error)) from error
+                outage = unavailable(error.public)
+                self._lines.say(logging.ERROR, f"{outage.message} ({error})")
+                raise outage from error
 
     async def _tried(self, beats: Sequence[Named]) -> Sequence[Record | LroError]:
         outcomes: dict[str, Record | LroError] = {}

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from lro_grpc._errors import LroError
+from lro_grpc._errors import LroError, UnavailableError
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
+from lro_grpc._runtime.repeated_lines import RepeatedLines
 from lro_grpc._stores.damage import Damage
 from lro_grpc._stores.postgres.attempt import Time
 from lro_grpc._stores.postgres.connections import (
@@ -23,6 +25,7 @@ from lro_grpc._stores.postgres.connections import (
     Row,
     Session,
     connect,
+    in_full,
     unavailable,
     unusable,
 )
@@ -50,6 +53,8 @@ from lro_grpc._stores.store import (
     Query,
 )
 
+_log = logging.getLogger("lro_grpc")
+
 _END_OF_TIME = 2**63 - 1
 
 
@@ -70,6 +75,7 @@ class PostgresStore:
         self._options = parse(url)
         self._given_now = now
         self._listeners: list[Listener] = []
+        self._lines = RepeatedLines(_log)
 
     def now(self) -> int:
         """Returns the database's time, in microseconds since 1970 UTC."""
@@ -121,6 +127,7 @@ class PostgresStore:
     async def close(self) -> None:
         """Finishes what was begun, and closes the connections, whatever one of them raises."""
         async with contextlib.AsyncExitStack() as parts:  # the last one is closed first
+            parts.callback(self._lines.close)
             parts.push_async_callback(self._pool.close)
             parts.push_async_callback(asyncio.wait, [self._timing])
             parts.callback(self._timing.cancel)
@@ -203,7 +210,7 @@ class PostgresStore:
         records: bool = False,
     ) -> Page:
         """Returns the operations that a query asks for, in its order."""
-        try:
+        with self._telling():
             return await self._pages.page(
                 query,
                 position=position,
@@ -211,8 +218,6 @@ class PostgresStore:
                 examined=query.examined(examined),
                 records=records,
             )
-        except RefusedError as error:
-            raise unavailable(str(error)) from error
 
     async def exclusive_holder(self, target: str) -> str:
         """Returns the operation that has a target for itself; empty for none."""
@@ -250,10 +255,22 @@ class PostgresStore:
         return [row[0] for row in rows]
 
     async def _fetch(self, statement: str, *arguments: object) -> Sequence[Row]:
-        try:
+        with self._telling():
             return await self._pool.fetch(statement, *arguments)
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Surrounds a read that fails by itself: the log says why, and the caller gets no more."""
+        try:
+            yield
         except RefusedError as error:
-            raise unavailable(str(error)) from error
+            outage = unavailable(error.public)
+            self._lines.say(logging.ERROR, f"{outage.message} ({error})")
+            raise outage from error
+        except UnavailableError as outage:
+            if outage.__cause__ is not None:
+                self._lines.say(logging.WARNING, in_full(outage))
+            raise
 
     async def _changed(self, versions: Mapping[str, int]) -> Mapping[str, Seen]:
         """Returns those operations that have changed since others saw these versions of them."""

@@ -50,7 +50,7 @@ class UnstorableError(Exception):
 
     def public(self) -> UnexpectedError:
         """Returns the error for the caller of the event."""
-        failed = UnexpectedError(f"a record cannot be stored: {self.__cause__!r}")
+        failed = UnexpectedError("a record has a value that the store cannot take")
         failed.__cause__ = self.__cause__
         return failed
 
