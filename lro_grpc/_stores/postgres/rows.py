@@ -1,4 +1,14 @@
-"""Rows of ``lro_operations``: a column for each field of a record, and some of the store's own."""
+"""Rows of ``lro_operations``: a column for each field of a record, and some of the store's own.
+
+Rows are written in groups, column by column, each an array. Its elements are what a write costs,
+here and in the server; so a column is sent only as far as it says something:
+
+* None of it, where nothing is set in new rows, or nothing has changed in changed ones.
+* One value, where that is the value of all rows.
+* Otherwise the values of all rows.
+
+``statements`` has the server's side of this.
+"""
 
 from __future__ import annotations
 
@@ -123,7 +133,9 @@ def rest_from(row: Sequence[Any]) -> Known:
 
 def arrays_of(records: Sequence[Record]) -> list[Sequence[Any]]:
     """Returns the values of new rows, column by column: versions, phases, and then ``COLUMNS``."""
-    columns: list[Sequence[Any]] = list(zip(*records, strict=True))
+    columns: list[Sequence[Any]] = [
+        _shortened(values) if any(values) else () for values in zip(*records, strict=True)
+    ]
     for index in _TEXTS:
         columns[index] = [text_of(text) for text in columns[index]]
     versions = [first_version(record) for record in records]
@@ -133,8 +145,8 @@ def arrays_of(records: Sequence[Record]) -> list[Sequence[Any]]:
 def arrays_of_changes(changes: Sequence[tuple[Known, Record]]) -> list[Sequence[Any]]:
     """Returns the values of changed rows, column by column.
 
-    Those are the names, the versions that are changed, the phases, and then ``CHANGING``. Bytes are
-    None if they stay: they may be large, and the server keeps what it has.
+    Those are the names, the versions that are changed, the phases, and then ``CHANGING``. Bytes
+    that stay are None, for they may be large: in place of it the server keeps what it has.
     """
     columns: list[Sequence[Any]] = [
         [record.name for _, record in changes],
@@ -145,13 +157,22 @@ def arrays_of_changes(changes: Sequence[tuple[Known, Record]]) -> list[Sequence[
     after = list(zip(*(record for _, record in changes), strict=True))
     for index in _CHANGING:
         values: Sequence[Any] = after[index]
-        if index in _BYTES:
+        if values == before[index]:
+            values = ()
+        elif index in _BYTES:
             pairs = zip(before[index], values, strict=True)
             values = [None if old == new else new for old, new in pairs]
         elif index in _TEXTS:
-            values = [text_of(text) for text in values]
+            values = [text_of(text) for text in _shortened(values)]
+        else:
+            values = _shortened(values)
         columns.append(values)
     return columns
+
+
+def _shortened(values: Sequence[Any]) -> Sequence[Any]:
+    """Returns one value where that is the value of all rows."""
+    return values[:1] if values.count(values[0]) == len(values) else values
 
 
 def size_of(record: Record) -> int:

@@ -7,6 +7,9 @@ reads it again and applies its events again. So groups of several processes neve
 other, and cannot deadlock. The locked rows are collected first (``MATERIALIZED``): the planner
 would read the whole table otherwise.
 
+**Columns come as arrays**, some of them shorter than others (``rows``). ``unnest`` gives NULL for
+what is missing: in place of it stands the array's one value, or what the row has without this.
+
 **The database checks the clock.** A change carries the time that it was made for, and changes
 nothing if that is off by more than a bound: of a process that has stood still, or was cut off.
 """
@@ -59,6 +62,21 @@ _HAS_CANCELLED_CHECKPOINT = f"octet_length(checkpoint) > 0 AND state = {CANCELLI
 _TO_UNDO = f"(attempt > 0 AND (octet_length(batch) > 0 OR ({_HAS_CANCELLED_CHECKPOINT})))"
 
 
+_UNSET = {str: "''", bytes: "''", int: "0", bool: "false"}
+
+
+def new_values(first: int) -> str:
+    """Returns the values of new rows, of which ``v`` has the columns.
+
+    Args:
+        first: The number of the parameter with the array of the first column.
+    """
+    return ", ".join(
+        f"COALESCE(v.{name}, {_only(name, number)}, {_UNSET[FIELDS[name].type]})"
+        for number, name in enumerate(COLUMNS, first)
+    )
+
+
 class Statements:
     """The texts of statements.
 
@@ -81,7 +99,9 @@ class Statements:
         )
         self.insert = (
             f"INSERT INTO {table} (version, phase, {columns})"
-            f" SELECT * FROM unnest($1::int8[], $2::int2[], {_arrays(COLUMNS, 3)})"
+            f" SELECT version, phase, {new_values(3)}"
+            f" FROM unnest($1::int8[], $2::int2[], {_arrays(COLUMNS, 3)})"
+            f" AS v(version, phase, {columns})"
             " ON CONFLICT DO NOTHING RETURNING name"
         )
         self.rivals = (
@@ -98,7 +118,7 @@ class Statements:
         self.update = (
             f"{_free(table, len(CHANGING) + 4)}"
             f" UPDATE {table} AS o SET version = o.version + 1, phase = v.phase,"
-            f" {', '.join(map(_set, CHANGING))}"
+            f" {', '.join(_set(name, number) for number, name in enumerate(CHANGING, 4))}"
             f" FROM unnest($1::text[], $2::int8[], $3::int2[], {_arrays(CHANGING, 4)}) AS v({new})"
             " JOIN free USING (name, version)"
             " WHERE o.name = v.name AND o.version = v.version RETURNING o.name"
@@ -178,7 +198,12 @@ def _arrays(columns: tuple[str, ...], first: int) -> str:
     return ", ".join(f"${number}::{TYPES[name]}[]" for number, name in enumerate(columns, first))
 
 
-def _set(column: str) -> str:
+def _set(column: str, number: int) -> str:
     if FIELDS[column].type is bytes:
-        return f"{column} = COALESCE(v.{column}, o.{column})"  # it may be large, and stay
-    return f"{column} = v.{column}"
+        return f"{column} = COALESCE(v.{column}, o.{column})"  # each may stay
+    return f"{column} = COALESCE(v.{column}, {_only(column, number)}, o.{column})"
+
+
+def _only(column: str, number: int) -> str:
+    """Returns the only value of a column; NULL if none was sent. Of several nobody asks for it."""
+    return f"(${number}::{TYPES[column]}[])[1]"

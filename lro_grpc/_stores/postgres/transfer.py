@@ -39,6 +39,7 @@ from lro_grpc._stores.postgres.rows import (
     record_from,
 )
 from lro_grpc._stores.postgres.schema import Prepared, is_prepared, prepare
+from lro_grpc._stores.postgres.statements import new_values
 from lro_grpc._stores.postgres.texts import text_from
 from lro_grpc._stores.transfer import (
     MOST_RECORDS,
@@ -145,7 +146,9 @@ class _Statements:
         self.set_sequence = f"SELECT setval({sequence}, greatest($1, nextval({sequence})))"
         self.put = (
             f"INSERT INTO {table} (sequence, version, phase, {columns}) OVERRIDING SYSTEM VALUE"
-            f" SELECT * FROM unnest($1::int8[], $2::int8[], $3::int2[], {arrays})"
+            f" SELECT sequence, version, phase, {new_values(4)}"
+            f" FROM unnest($1::int8[], $2::int8[], $3::int2[], {arrays})"
+            f" AS v(sequence, version, phase, {columns})"
             " ON CONFLICT DO NOTHING RETURNING sequence"
         )
         self.analyze = f"ANALYZE {table}"
