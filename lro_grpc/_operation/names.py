@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Callable, Iterable
 
@@ -14,7 +13,10 @@ COLLECTION = "operations"
 ANY_PARENT = "-"
 """In a list: the operations of all parents, and those without one."""
 
-_ID_BYTES = 16
+_ID_LENGTH = 26
+_ID_CHARACTERS = 8 * b"abcdefghijklmnopqrstuvwxyz234567"
+"""A character for each byte; each of them stands for as many."""
+
 _LOCATION = re.compile(r"projects/[^/]+/locations/[^/]+(?=/|$)")
 _MAX_LENGTH = 1024
 _ID_RULE = "an id of 1 to 128 characters of A-Z a-z 0-9 . _ ~ -"
@@ -25,13 +27,12 @@ _WILDCARDS = frozenset({"-", "*", "**"})
 
 
 def new_id(random_bytes: Callable[[int], bytes]) -> str:
-    """Makes an operation id: ``op-`` and 26 base32 characters of 128 random bits.
+    """Makes an operation id: ``op-`` and 26 base32 characters of 5 random bits each.
 
     Args:
-        random_bytes: A source of that many random bytes, such as ``os.urandom``.
+        random_bytes: A source of so many random bytes, such as ``os.urandom``.
     """
-    text = base64.b32encode(random_bytes(_ID_BYTES)).decode("ascii").rstrip("=").lower()
-    return f"op-{text}"
+    return "op-" + random_bytes(_ID_LENGTH).translate(_ID_CHARACTERS).decode("ascii")
 
 
 def operation_name(parent: str, operation_id: str, collection: str = COLLECTION) -> str:

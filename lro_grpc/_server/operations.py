@@ -104,7 +104,7 @@ class Operations(Lifespan):
         clock: Gives the time of day, and measures leases.
         new_id: Returns the id of a new operation, and is given its request: 1 to 128 characters of
             ``A-Z a-z 0-9 . _ ~ -``, other than ``operations``. A start whose id is none is refused
-            with INVALID_ARGUMENT, one whose name an operation has with ALREADY_EXISTS. 128 random
+            with INVALID_ARGUMENT, one whose name an operation has with ALREADY_EXISTS. 130 random
             bits unless given. A plain function.
 
     Raises:
