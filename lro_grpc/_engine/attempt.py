@@ -389,6 +389,7 @@ class Attempt:
         Args:
             record: The operation after its outcome; None if it has none.
         """
+        self.progress.end()
         self.telemetry.ended(record, self.clock.monotonic() - self._claimed_at)
 
     def lease_renewed(self, sent_at: float) -> None:

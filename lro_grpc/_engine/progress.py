@@ -123,6 +123,14 @@ class Progress:
         if not had_news:
             self._on_news()
 
+    def end(self) -> None:
+        """Stores nothing that a handler says from now on: its attempt is over.
+
+        Nothing here refers to the attempt any more, either: so both are freed at once, and not by
+        Python's search for cycles, which takes longer than all else that ends an attempt.
+        """
+        self._on_news = self._check_size = _nothing
+
     def stored(self, report: Report) -> None:
         """Notes that a report was stored: if there is a later one, it has to be stored again."""
         if report is not self._latest:
@@ -140,3 +148,7 @@ class Progress:
                 handler_metadata = self._metadata.SerializeToString()
                 self._latest = dataclasses.replace(self._latest, handler_metadata=handler_metadata)
             return self._latest
+
+
+def _nothing(*_: object) -> None:
+    pass
