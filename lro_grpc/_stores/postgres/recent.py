@@ -5,6 +5,9 @@ the record here, and need not read it. Another process may have changed the row 
 version is another one, the change is refused, and made again from the row. So what is here may be
 old, and no read is answered from it.
 
+What is done is changed by its delete alone, and is not here: thousands of records that nobody asks
+for would be searched by Python for cycles again and again.
+
 The thread that renews leases looks here, too: each method is one step for the interpreter.
 """
 
@@ -45,14 +48,14 @@ class RecentRecords:
                 yield name, known
 
     def keep(self, known: Known) -> None:
-        """Takes a record, unless a later version of it is here. One that is gone is dropped."""
+        """Takes a record, unless a later version of it is here. One that is done is dropped."""
         name = known.record.name
         former = self._known.get(name)
         if former is not None:
             if former.version > known.version:
                 return
             self.drop(name)
-        if known.record.deleted and known.record.done:
+        if known.record.done:
             return
         self._known[name] = known
         self._bytes += _size(known)
