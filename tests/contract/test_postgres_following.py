@@ -5,23 +5,38 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+from google.protobuf.wrappers_pb2 import StringValue as Text
 from postgres_server import with_options
 from transaction_pooler import TransactionPooler
 
+from lro.v1.operation_metadata_pb2 import OperationMetadata
 from lro_grpc._operation import publication
-from lro_grpc._operation.events import Cancel, Delete
+from lro_grpc._operation.events import Cancel, Claim, Delete
+from lro_grpc._runtime.clock import SystemClock
 from lro_grpc._stores.postgres.store import PostgresStore
 from lro_grpc.conformance import StoreConformance
+from lro_grpc.engines import Handler, InProcess, Workbench
+from lro_grpc.stores import ForwardingStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Collection,
+        Mapping,
+        Sequence,
+    )
 
-    from lro_grpc.stores import Record
+    from lro_grpc import OperationContext
+    from lro_grpc.stores import Claimed, Record
 
+METHOD = "/test.v1.Tests/Run"
 PATIENCE_SECONDS = 60.0
 
 NO_NAMES = [
@@ -44,12 +59,12 @@ async def two_stores(first: str, second: str) -> AsyncIterator[tuple[PostgresSto
         yield stores
 
 
-async def start(store: PostgresStore) -> Record:
+async def start(store: PostgresStore, operation_id: str = "op-1", method: str = METHOD) -> Record:
     return await store.create(
         publication.create(
             parent="",
-            operation_id="op-1",
-            method="/test.v1.Tests/Run",
+            operation_id=operation_id,
+            method=method,
             request=b"",
             metadata_type="lro.v1.OperationMetadata",
             now=store.now(),
@@ -138,3 +153,62 @@ async def test_a_store_behind_a_pooler_hears_on_a_connection_around_it(
                     break
                 await asyncio.sleep(0.05)
     assert caplog.text.count("hears the other processes") == 2
+
+
+async def until_hearing(store: PostgresStore) -> None:
+    """Returns when a store hears notices: until then it looks at all that it follows."""
+    while store._notices.is_deaf or store._notices._looks_at_all:  # noqa: ASYNC110 - it tells nobody
+        await asyncio.sleep(0.01)
+
+
+class TakesItsTime(ForwardingStore):
+    """A store whose claims are answered once something has happened after them."""
+
+    def __init__(self, store: PostgresStore, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(store)
+        self._meanwhile = meanwhile
+
+    async def claim(
+        self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
+    ) -> Sequence[Claimed]:
+        claimed = await super().claim(limits, claim, left_out=left_out)
+        if claimed:
+            await self._meanwhile()
+        return claimed
+
+
+async def test_a_cancel_that_is_heard_before_the_claim_is_answered_reaches_the_handler(
+    postgres: str,
+) -> None:
+    """And not with the next heartbeat: that is minutes away."""
+    stopped: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def run(request: object, op: OperationContext) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set_result(op.stop_reason.name)
+
+    async with two_stores(postgres, postgres) as (one, other):
+        await asyncio.wait_for(until_hearing(one), PATIENCE_SECONDS)
+        name = (await start(other)).name
+        witness = (await start(other, "op-2", method="/test.v1.Tests/Other")).name
+        witnessed = asyncio.create_task(until_done(one, witness))
+
+        async def cancel() -> None:
+            await other.apply(name, Cancel())
+            await other.apply(witness, Cancel())
+            await witnessed  # so this one has heard of the first, too
+
+        store = TakesItsTime(one, cancel)
+        handlers = {METHOD: Handler(METHOD, run, Text, Text, OperationMetadata, "test.example", 1)}
+        workbench = Workbench(
+            store, handlers, SystemClock(), lease=timedelta(minutes=30), sweep=timedelta(seconds=5)
+        )
+        engine = InProcess(workbench)
+        await engine.start()
+        try:
+            assert await asyncio.wait_for(stopped, PATIENCE_SECONDS) == "CANCEL"
+            await until_done(other, name)
+        finally:
+            await engine.stop(timedelta(seconds=1))

@@ -20,6 +20,9 @@ T = TypeVar("T")
 Follower = Callable[[Record | None], None]
 """Takes the latest state of an operation, None once it is gone."""
 
+_MOST_MISSED = 10_000
+"""The hashes that are remembered of notices which were for nobody."""
+
 _UNSEEN = -1
 """The version of a row that no follower has seen."""
 
@@ -43,6 +46,8 @@ class Followers:
         self._versions: dict[str, int] = {}
         self._names: dict[str, set[str]] = {}
         """The names that are followed, by their hashes."""
+        self._missed: dict[str, None] = {}
+        """The latest hashes of notices that were for nobody."""
         self._methods: dict[str, str] = {}
         """The methods that this process claims, and their hashes."""
         self._of_work: dict[object, tuple[Callable[[str], bool], Callable[[str], None]]] = {}
@@ -100,9 +105,25 @@ class Followers:
             return dict(self._versions)
         return {name: self._versions[name] for name in names if name in self._versions}
 
-    def names_of(self, hashes: Iterable[str]) -> Iterable[str]:
-        """Returns the names that are followed and have one of some hashes."""
+    def names_of(self, hashes: Collection[str]) -> Iterable[str]:
+        """Returns the names that are followed and have one of some hashes.
+
+        The other hashes are remembered for a while; see ``has_missed``.
+        """
+        for one in hashes:
+            if one not in self._names:
+                self._missed.pop(one, None)
+                self._missed[one] = None
+        while len(self._missed) > _MOST_MISSED:
+            del self._missed[next(iter(self._missed))]
         return [name for one in hashes for name in self._names.get(one, ())]
+
+    def has_missed(self, name: str) -> bool:
+        """Returns whether a notice of an operation has come while nobody followed it.
+
+        So it is where one asks to cancel what this process has claimed, and has no answer yet.
+        """
+        return hash_of(name) in self._missed
 
     def methods_of(self, hashes: Collection[str]) -> Iterable[str]:
         """Returns the methods that this process claims and that have one of some hashes."""

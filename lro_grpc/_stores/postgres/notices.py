@@ -9,7 +9,9 @@ is a transaction of its own that does not wait for the disk (``synchronous_commi
 is sent at once, and then one each 5 ms for all that has come up meanwhile (``notice_queue``).
 
 **A process that hears** looks hashes up among the names that it follows (``followers``), and reads
-these, thousands in one statement, and only the rows whose version it has not seen.
+these, thousands in one statement, and only the rows whose version it has not seen. It remembers the
+other hashes for a while: what is followed only now, such as an operation whose claim has just been
+answered, is read once if a notice of it has come before.
 
 **A process that is deaf** looks by itself. A connection can be dead without an error, and LISTEN
 through pgbouncer is without effect, and without an error, too. So hearing is proved: each second a
@@ -160,6 +162,9 @@ class Notices:
 
     def follow(self, name: str, follower: Follower) -> Callable[[], None]:
         """Tells of what other processes make of an operation; see ``Store.follow``."""
+        if self._followers.has_missed(name):
+            self._to_read[name] = None
+            self._look.set()
         return self._followers.follow(name, follower)
 
     def follow_work(
