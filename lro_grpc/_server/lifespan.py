@@ -423,14 +423,19 @@ class Lifespan:
     async def _crash(self, stop_server: Callable[[], Awaitable[object]]) -> None:
         """Ends as a killed process does, as far as that can be in one that goes on: for tests.
 
-        Nothing that runs is given back or stored, and no call is answered.
+        Nothing that runs is given back or stored, and no call is answered. On a store that others
+        share, what runs is taken from this process at once: its leases might be over late, or never
+        by a clock that a test has.
 
         Args:
             stop_server: Stops the gRPC server at once.
         """
         if self._engine is not None and self._loop is not None:
             self._engine.stop_claiming()
-            self._engine.give_up()
+            if self._store.exclusive:
+                self._engine.give_up()
+            else:
+                await self._engine.lose_all()
         await self._stop_all(stop_server)
 
     def _lose_worker_sync(self) -> None:

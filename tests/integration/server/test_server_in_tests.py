@@ -209,10 +209,12 @@ class Builds:
         return run
 
 
-@pytest.fixture(params=["memory:", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    is_memory = request.param == "memory:"
-    return request.param if is_memory else f"sqlite:///{tmp_path / 'operations.db'}"
+    if request.param == "postgres":
+        postgres: str = request.getfixturevalue("postgres")
+        return postgres
+    return {"memory": "memory:", "sqlite": f"sqlite:///{tmp_path / 'operations.db'}"}[request.param]
 
 
 @pytest.mark.parametrize("harm", ["restart", "lose_worker"])
