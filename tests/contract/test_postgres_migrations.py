@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lro_grpc.stores import Store
 
 DIGESTS = ("b535665c37c67bccf98c82145247296a6245f5acc3fbf8555fb051586ac56e33",)
-"""Of the migrations. Once a release has had one, its digest stays."""
+"""Of the migrations, by the version that each leads to. Once a release has had one, it stays."""
 
 LEASE = 60_000_000
 
@@ -57,7 +57,10 @@ async def use(store: Store, operation_id: str) -> None:
 def test_a_migration_stays_as_it_is() -> None:
     """Databases have had it: what is new, such as the column of a field, is another one's."""
     made = [hashlib.sha256(repr(migration).encode()).hexdigest() for migration in schema.MIGRATIONS]
-    assert tuple(made) == DIGESTS
+    assert tuple(made) == DIGESTS, (
+        "databases of this version have other tables: leave the migrations as they were, add"
+        " another one to MIGRATIONS for what is new, and its digest to DIGESTS"
+    )
 
 
 def test_there_is_a_column_for_each_field_with_a_default(postgres: str) -> None:
@@ -76,7 +79,9 @@ def test_there_is_a_column_for_each_field_with_a_default(postgres: str) -> None:
 
     columns = {name: rest for name, *rest in asyncio.run(run())}
     expected = {name: [TYPES[field.type], "NO", True] for name, field in FIELDS.items()}
-    assert {name: columns[name] for name in expected if name in columns} == expected
+    assert {name: columns[name] for name in expected if name in columns} == expected, (
+        "a field of Record has no such column: add a migration that adds it"
+    )
     for name in columns.keys() - expected.keys() - {"sequence", "phase"}:
         assert columns[name][2], name
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import random
 import shutil
@@ -733,6 +734,23 @@ def test_the_stored_operation_is_what_a_record_says(path):
 
 
 # Files of other versions.
+
+DIGESTS = {6: "306b8c4c7ad3b6a077bf6c8f008988819ca182d1b5172257f72832bd51b329ad"}
+"""Of the tables of each version's new files."""
+
+
+async def test_the_tables_of_a_version_stay_as_they_are(path):
+    """A column for each field of a record is among them."""
+    async with opened(path):
+        pass
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        tables = connection.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall()
+    digest = hashlib.sha256(repr(tables).encode()).hexdigest()
+    assert DIGESTS.get(version) == digest, (
+        f"files of version {version} have other tables: count _VERSION up, add to _UPGRADES what"
+        " makes these of those of the version before, and the new digest to DIGESTS"
+    )
 
 
 async def test_a_file_of_the_version_before_is_upgraded_in_its_place(path):
