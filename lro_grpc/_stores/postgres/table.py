@@ -24,7 +24,7 @@ from lro_grpc._stores.postgres.rows import (
     known_from,
     rest_from,
 )
-from lro_grpc._stores.postgres.statements import Statements
+from lro_grpc._stores.postgres.statements import MOST_CHANGED, Statements
 from lro_grpc._stores.postgres.texts import text_from, text_of
 from lro_grpc._stores.transfer import MOST_BYTES
 
@@ -256,7 +256,7 @@ class Table:
         One that cannot be read is left out: whoever reads it learns why.
         """
         names = {text_of(name): name for name in versions}
-        most = share_of(len(versions))
+        most = share_of(min(len(versions), MOST_CHANGED))
         try:
             rows = await on.fetch(self.statements.changed, [*names], [*versions.values()], most)
         except RefusedError:

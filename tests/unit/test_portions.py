@@ -1,0 +1,89 @@
+"""Portions of rows: how many are asked for, and with how many bytes of each."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lro_grpc._stores.damage import Damage
+from lro_grpc._stores.postgres.connections import DamagedPageError
+from lro_grpc._stores.postgres.portions import Portion, portion
+from lro_grpc._stores.postgres.statements import MOST_CHANGED, Statements
+from lro_grpc._stores.postgres.table import Table
+from lro_grpc._stores.transfer import MOST_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lro_grpc._stores.postgres.connections import Row
+
+UNREADABLE = 3
+"""The bytes of a value that cannot be read."""
+
+
+class Rows:
+    """Rows of one value each.
+
+    Args:
+        sizes: The bytes of the values, in order.
+        lost: Whether the page of a row that cannot be read is damaged itself.
+    """
+
+    def __init__(self, sizes: Sequence[int], *, lost: bool = False) -> None:
+        self._sizes = sizes
+        self._lost = lost
+        self.asked: list[int] = []
+
+    async def ask(self, number: int, most: int) -> Sequence[Row]:
+        self.asked.append(number)
+        sizes = self._sizes[:number]
+        if UNREADABLE in sizes and (most >= 0 or self._lost):
+            raise DamagedPageError("it is torn")
+        given = [size if size <= most else None for size in sizes]
+        assert sum(size or 0 for size in given) <= MOST_BYTES or number == 1
+        return [(size,) for size in given]
+
+    def portion(self, number: int) -> Portion:
+        return asyncio.run(portion(self.ask, number, lambda row: row[0] is not None))
+
+
+def test_rows_that_are_small_take_one_statement() -> None:
+    rows = Rows([1000] * 5000)
+    assert len(rows.portion(1000).rows) == 1000
+    assert rows.asked == [1000]
+
+
+@pytest.mark.parametrize("size", [MOST_BYTES // 3, MOST_BYTES // 2 + 1, 10 * MOST_BYTES])
+def test_rows_that_are_large_are_asked_for_among_fewer(size: int) -> None:
+    rows = Rows([size] * 100)
+    found = rows.portion(100)
+    assert found.rows[0] == (size,)
+    assert rows.asked == [100, 25, 6, 1]
+
+
+def test_a_row_that_cannot_be_read_is_alone_and_without_its_large_values() -> None:
+    found = Rows([UNREADABLE, 1, 1]).portion(50)
+    assert found.error is not None
+    assert found.rows == [(None,)]
+    assert Rows([1, UNREADABLE, 1]).portion(50) == Portion([(1,)], 1)
+
+
+def test_a_row_whose_own_page_is_damaged_is_not_read_at_all() -> None:
+    found = Rows([UNREADABLE], lost=True).portion(50)
+    assert found.error is not None
+    assert not found.rows
+
+
+def test_a_changed_row_has_the_share_of_one_in_an_answer_however_many_are_asked_for() -> None:
+    class Fetching:
+        async def fetch(
+            self, _statement: str, names: object, _versions: object, most: int
+        ) -> list[Row]:
+            assert most == MOST_BYTES // MOST_CHANGED
+            return []
+
+    table = Table(Statements(""), Damage())
+    versions = {f"operations/{number}": 1 for number in range(50 * MOST_CHANGED)}
+    assert asyncio.run(table.changed_since(Fetching(), versions)) == {}
