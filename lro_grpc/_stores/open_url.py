@@ -28,6 +28,7 @@ def open_url(url: str, now: Now) -> Store:
     Raises:
         ConfigurationError: If the URL is none of these, or what it needs is not installed.
     """
+    # A store is imported where it is named: what only reads a URL does not wait for all of them.
     if url == "memory:":
         from lro_grpc._stores.memory import MemoryStore
 
