@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -17,7 +19,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
-from lro_grpc import OperationsClient
+from lro_grpc import Operations, OperationsClient
+from lro_grpc._cli.parameters import DEFAULT_LEASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -319,6 +322,32 @@ def test_the_lease_of_what_a_process_runs_is_as_long_as_wanted(
             [sys.executable, "-c", LENT, postgres], capture_output=True, text=True, timeout=SECONDS
         )
         assert leases.stdout.split() == ["1" if command == "serve" else "2", "0"], leases.stderr
+
+
+def test_the_lease_unless_given_is_that_of_operations() -> None:
+    assert inspect.signature(Operations).parameters["lease"].default == DEFAULT_LEASE
+
+
+@pytest.mark.parametrize("command", [("serve", "--listen", "127.0.0.1:0"), ("work",)])
+def test_a_signal_ends_a_start_that_waits_for_the_database(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as database:
+        database.settimeout(SECONDS)
+        url = f"postgresql://u@127.0.0.1:{database.getsockname()[1]}/db?connect_timeout=3600"
+        arguments = [*command, write_service(tmp_path), "--store", url]
+        with subprocess.Popen(
+            [sys.executable, "-m", "lro_grpc._cli", *arguments],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            connection, _ = database.accept()  # and it is never answered
+            with connection:
+                process.send_signal(signal.SIGTERM)
+                said, _ = process.communicate(timeout=SECONDS)
+                assert (process.returncode, said) == (0, "")
 
 
 def failing(folder: Path, error: str) -> str:

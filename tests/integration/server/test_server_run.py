@@ -220,7 +220,7 @@ def check_given_back(serve: Serve, file_url: str, names: dict[str, str]) -> None
 def test_a_drain_is_announced_before_anything_is_refused(
     stack: str, file_url: str, spawn: Any, serve: Serve, draining: str
 ) -> None:
-    """Until ``draining`` has returned, the server serves; a second signal changes nothing then."""
+    """Until ``draining`` has returned, the server serves; a second SIGTERM changes nothing then."""
     process = spawn(stack, file_url, draining).listening()
     name = process.create(instance_id="i").name
     assert process.reported("began") == f"{name} 1"
