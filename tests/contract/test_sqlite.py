@@ -30,6 +30,7 @@ from lro_grpc._filtering.parser import parse
 from lro_grpc._operation.events import Cancel, Checkpoint, Claim, Delete, Report, RetryLater
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.sqlite.connection import LOG_BYTES
+from lro_grpc._stores.sqlite.pages import Pages
 from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import Query, SqliteStore, open_url
 
@@ -389,7 +390,7 @@ async def test_a_database_that_stays_locked_is_unavailable_and_recovers(path, mo
     async with opened(path) as store:
         made = await store.create(new())
         with writing(path) as intruder:
-            with pytest.raises(UnavailableError, match="locked"):
+            with pytest.raises(UnavailableError, match="another program holds its file"):
                 await store.apply(made.name, Claim(LEASE))
             assert await store.read(made.name) == made
             intruder.execute("ROLLBACK")
@@ -843,7 +844,7 @@ async def test_a_closed_store_keeps_no_file_open(path):
     assert descriptors(path) == []
 
 
-async def test_what_sqlite_cannot_read_is_unavailable(path):
+async def test_what_sqlite_cannot_read_is_unavailable(path, caplog):
     """As what it cannot write is; with the words of SQLite, for whoever runs the server."""
     async with opened(path) as store:
         made = await store.create(new())
@@ -857,9 +858,10 @@ async def test_what_sqlite_cannot_read_is_unavailable(path):
             store.claimable({METHOD: 5}),
             store.page(Query(PARENT), position=b"", size=5),
         ):
-            with pytest.raises(UnavailableError, match="no such table: operations") as caught:
+            with pytest.raises(UnavailableError, match="its file cannot be read") as caught:
                 await call
             assert caught.value.reason == "STORE_UNAVAILABLE"
+        assert "no such table: operations" in caplog.text
         with contextlib.closing(sqlite3.connect(path)) as intruder, intruder:
             intruder.execute("ALTER TABLE elsewhere RENAME TO operations")
         assert await store.read(made.name) == made
@@ -874,6 +876,32 @@ async def test_a_list_goes_on_while_an_operation_is_new_in_the_file(path, monkey
         page = await store.page(Query(PARENT), position=b"", size=5)
         commit.may_be_announced.set()
         assert list(page.operations) == [(await creating).operation]
+
+
+async def test_a_page_that_takes_long_holds_up_nothing_else_while_the_store_closes(
+    path, monkeypatch
+):
+    begun, go_on = threading.Event(), threading.Event()
+    find = Pages._find
+
+    def slow(*arguments):
+        begun.set()
+        assert go_on.wait(5), "the loop stands still"
+        return find(*arguments)
+
+    monkeypatch.setattr(Pages, "_find", slow)
+    async with opened(path) as store:
+        await store.create(new())
+        page = asyncio.create_task(store.page(Query(PARENT), position=b"", size=5))
+        await asyncio.to_thread(begun.wait, 5)
+        close = store._pages.close
+
+        def closing():
+            asyncio.get_running_loop().call_soon(go_on.set)
+            return close()
+
+        monkeypatch.setattr(store._pages, "close", closing)
+    assert len((await page).operations) == 1
 
 
 async def test_a_change_that_raises_fails_its_own_caller(path):

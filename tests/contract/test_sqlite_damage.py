@@ -287,7 +287,7 @@ async def test_a_page_of_an_index_that_is_damaged_fails_only_what_is_to_be_writt
             assert isinstance(created, UnavailableError)
             assert isinstance(claims, list)
             assert [one.attempt for one in claims] == [1]
-            with pytest.raises(UnavailableError, match="malformed"):
+            with pytest.raises(UnavailableError, match="its file is damaged"):
                 await store.create(new(f"op-{number}"))
         assert sorted(one.name for one in await store.leased()) == GOOD
     assert errors(caplog) != []

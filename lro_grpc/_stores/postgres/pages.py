@@ -22,7 +22,6 @@ from typing import NamedTuple, Union
 
 from lro_grpc._errors import OperationDamagedError
 from lro_grpc._operation import integrity, names
-from lro_grpc._runtime.threads import run_in_thread
 from lro_grpc._stores.damage import Damage
 from lro_grpc._stores.postgres.connections import Row, closed
 from lro_grpc._stores.postgres.filter import condition
@@ -102,8 +101,8 @@ class Pages:
     async def close(self) -> None:
         """Waits for the rows that are being looked at, and ends the thread."""
         self._closing = True
-        end = partial(self._thread.shutdown, cancel_futures=True)
-        await run_in_thread("lro-postgres-pages-end", end)
+        await asyncio.get_running_loop().run_in_executor(self._thread, _nothing)  # behind them
+        self._thread.shutdown()
 
     async def page(
         self, query: Query, *, position: bytes, size: int, examined: int, records: bool
@@ -133,6 +132,8 @@ class Pages:
                 found.damaged.append((position_of(query.order, sequence, name), name))
             elif rows:
                 rows = list(takewhile(is_given, rows))
+                if self._closing:
+                    raise closed()
                 await loop.run_in_executor(self._thread, take, rows)
             else:
                 break
@@ -214,6 +215,10 @@ def _take(
 
 def _has_operation(row: Row) -> bool:
     return row[-1] is not None
+
+
+def _nothing() -> None:
+    pass
 
 
 def _scope(table: str, query: Query, position: bytes) -> _Scope:

@@ -89,10 +89,21 @@ def is_busy(error: sqlite3.Error) -> bool:
 
 
 def unavailable(cause: sqlite3.Error) -> UnavailableError:
-    """Returns the error for a call that SQLite has failed."""
-    what_to_do = "; the file is damaged, restore it from a backup" if is_malformed(cause) else ""
-    error = UnavailableError(
-        f"the store cannot answer: {cause}{what_to_do}", reason="STORE_UNAVAILABLE"
-    )
+    """Returns the error for a call that SQLite has failed, without its words."""
+    if is_malformed(cause):
+        why = "its file is damaged"
+    elif is_busy(cause):
+        why = "another program holds its file"
+    else:
+        why = "its file cannot be read or written for now"
+    error = UnavailableError(f"the store cannot answer: {why}", reason="STORE_UNAVAILABLE")
     error.__cause__ = cause
     return error
+
+
+def failed(cause: sqlite3.Error) -> UnavailableError:
+    """Returns the same error for an operator, or for the log: in SQLite's words."""
+    what_to_do = "; the file is damaged, restore it from a backup" if is_malformed(cause) else ""
+    return UnavailableError(
+        f"the store cannot answer: {cause}{what_to_do}", reason="STORE_UNAVAILABLE"
+    )

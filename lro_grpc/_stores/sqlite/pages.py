@@ -108,10 +108,11 @@ class Pages:
         self._closing = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lro-sqlite-pages")
 
-    def close(self) -> None:
-        """Waits for the page under way, and ends the thread."""
+    async def close(self) -> None:
+        """Waits for the pages under way, and ends the thread."""
         self._closing = True
-        self._thread.shutdown(cancel_futures=True)
+        await asyncio.get_running_loop().run_in_executor(self._thread, _nothing)  # behind them
+        self._thread.shutdown()
 
     async def page(
         self, query: Query, *, position: bytes, size: int, examined: int, records: bool
@@ -296,6 +297,10 @@ def _scope(query: Query, position: bytes) -> _Scope:
 
 def _position(query: Query, sequence: int, name: object) -> bytes:
     return position_of(query.order, sequence, str(name))
+
+
+def _nothing() -> None:
+    pass
 
 
 def _is_between(query: Query, before: bytes, at: bytes, rest: bytes) -> bool:

@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lro_grpc._errors import LroError, OperationDamagedError
+from lro_grpc._errors import LroError, OperationDamagedError, UnavailableError
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.states import CANCELLING
+from lro_grpc._runtime.repeated_lines import RepeatedLines
 from lro_grpc._stores.sqlite.commit import BY_EXCLUSIVE_TARGET, READY_NAMES
 from lro_grpc._stores.sqlite.connection import (
     abandon,
     connect,
+    failed,
     fetch,
     in_use,
     unavailable,
@@ -55,6 +58,8 @@ from lro_grpc._stores.store import (
     Query,
     nothing_followed,
 )
+
+_log = logging.getLogger("lro_grpc")
 
 _END_OF_TIME = 2**63 - 1
 
@@ -119,6 +124,7 @@ class SqliteStore:
         self._listeners: list[Listener] = []
         self._recent = RecentRecords()
         self._damage = Damage()
+        self._lines = RepeatedLines(_log)
 
     @property
     def is_lost(self) -> bool:
@@ -167,7 +173,8 @@ class SqliteStore:
     async def close(self) -> None:
         """Commits what waits, and closes the file."""
         await self._writer.close()
-        self._pages.close()
+        await self._pages.close()
+        self._lines.close()
         if self.is_lost:
             # SQLite would remove the log by its name, which may be that of another database now.
             self.abandon()
@@ -273,13 +280,14 @@ class SqliteStore:
         records: bool = False,
     ) -> Page:
         """Returns the operations that a query asks for, in its order."""
-        return await self._pages.page(
-            query,
-            position=position,
-            size=size,
-            examined=query.examined(examined),
-            records=records,
-        )
+        with self._telling():
+            return await self._pages.page(
+                query,
+                position=position,
+                size=size,
+                examined=query.examined(examined),
+                records=records,
+            )
 
     async def exclusive_holder(self, target: str) -> str:
         """Returns the operation that has a target for itself; empty for none."""
@@ -341,10 +349,11 @@ class SqliteStore:
 
     def _row(self, columns: str, name: str) -> Any:
         query = f"SELECT {columns} FROM operations WHERE name = ? AND NOT deleted"
-        try:
-            row = self._damage.row(self._read_connection, query, name)
-        except sqlite3.Error as cause:
-            raise unavailable(cause) from cause
+        with self._telling():
+            try:
+                row = self._damage.row(self._read_connection, query, name)
+            except sqlite3.Error as cause:
+                raise unavailable(cause) from cause
         if row is None:
             raise not_found(name)
         return row
@@ -356,4 +365,15 @@ class SqliteStore:
         return record
 
     def _fetch(self, query: str, *parameters: str | int | bytes) -> list[tuple[Any, ...]]:
-        return fetch(self._read_connection, query, *parameters)
+        with self._telling():
+            return fetch(self._read_connection, query, *parameters)
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Surrounds a read: where SQLite fails, the log has its words, which no caller gets."""
+        try:
+            yield
+        except UnavailableError as outage:
+            if isinstance(outage.__cause__, sqlite3.Error):
+                self._lines.say(logging.WARNING, failed(outage.__cause__).message)
+            raise

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._operation.record import Record
-from lro_grpc._stores.sqlite.connection import connect, in_use, unavailable, unusable
+from lro_grpc._stores.sqlite.connection import connect, failed, in_use, unusable
 from lro_grpc._stores.sqlite.damage import is_malformed
 from lro_grpc._stores.sqlite.database_files import DatabaseFiles
 from lro_grpc._stores.sqlite.new_file import new_file
@@ -84,7 +84,7 @@ async def importing(path: Path, source: Export) -> AsyncIterator[Import]:
             yield _SqliteImport(connection, path)
             connection.execute("COMMIT")
     except sqlite3.Error as cause:
-        raise unavailable(cause) from cause
+        raise failed(cause) from cause
 
 
 class _SqliteExport:
@@ -107,7 +107,7 @@ class _SqliteExport:
                 last, portion = self._portion(ids)
                 yield portion
         except sqlite3.Error as cause:
-            raise unavailable(cause) from cause
+            raise failed(cause) from cause
 
     def _portion(self, ids: Sequence[tuple[int, object]]) -> tuple[int, Portion]:
         """Returns the rows of some sequence numbers, up to one of them, and that one."""

@@ -49,7 +49,7 @@ from lro_grpc._errors import UnavailableError
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.repeated_lines import RepeatedLines
 from lro_grpc._stores.sqlite.commit import Commit, UnstorableError
-from lro_grpc._stores.sqlite.connection import closed, is_busy, unavailable
+from lro_grpc._stores.sqlite.connection import closed, failed, is_busy, unavailable
 from lro_grpc._stores.sqlite.damage import Damage, is_malformed
 from lro_grpc._stores.sqlite.database_files import DatabaseFiles
 from lro_grpc._stores.sqlite.recent import RecentRecords
@@ -286,7 +286,7 @@ class Writer:
     def _report(self, error: sqlite3.Error) -> None:
         """Logs that SQLite has failed a commit."""
         level = logging.ERROR if is_malformed(error) else logging.WARNING
-        why = unavailable(error).message
+        why = failed(error).message
         self._lines.say(level, f"{why}; the calls that change anything get UNAVAILABLE for it")
 
 

@@ -227,7 +227,7 @@ def test_a_store_that_fails_is_in_the_log_once_a_minute(
         )
         file.commit()
     for _ in range(3):
-        with pytest.raises(grpc.RpcError, match="no such table"):
+        with pytest.raises(grpc.RpcError, match="its file cannot be read or written"):
             server.create()
     lines = [one for one in caplog.records if "no such table" in one.getMessage()]
     assert [one.levelname for one in lines] == ["WARNING"]
