@@ -42,6 +42,9 @@ _LONGEST_PAUSE = 0.02
 """The seconds after which the store is asked at most for work of which another process tells. Each
 process takes another pause, so that not all ask at once."""
 
+_MAX_LEFT_OUT = 10_000
+"""Operations of one method that are left out at most, for each claim names them."""
+
 _TRIED_AGAIN = 10
 """Operations of a method that were left out and are tried again, at each sweep."""
 
@@ -138,7 +141,12 @@ class ClaimQueue:
 
     def leave_out(self, method: str, name: str) -> None:
         """Notes that an operation cannot be gone on with here, until it has changed."""
-        self._left_out[method][name] = None
+        if not self.is_stuck(method):
+            self._left_out[method][name] = None
+
+    def is_stuck(self, method: str) -> bool:
+        """Tells whether no more can be left out, so that the store finds the same ones again."""
+        return len(self._left_out[method]) >= _MAX_LEFT_OUT
 
     def has_more(self, method: str) -> None:
         """Lets the store be asked for operations of the method, whatever is known here."""

@@ -209,7 +209,8 @@ class InProcess:
         self._free[method] += limit - len(claimed)
         for before, outcome in claimed:
             self._claimed(method, before.name, outcome)
-        is_full = len(claimed) == limit
+        has_begun = any(isinstance(outcome, Record) for _, outcome in claimed)
+        is_full = len(claimed) == limit and (has_begun or not self._queue.is_stuck(method))
         if is_full:
             self._queue.has_more(method)
         return is_full

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from engine_world import OTHER_METHOD, SWEEP, Signal, Text, World, handler, response_of, states_of
 
-from lro_grpc._errors import Code, LroError, RetryableError, UnavailableError
+from lro_grpc._engine import claim_queue
+from lro_grpc._errors import Code, LroError, RetryableError, UnavailableError, UnservedError
 from lro_grpc._operation.events import Claim, Event, Pause, Report, Resume, Succeed
 from lro_grpc._operation.states import PAUSED
 from lro_grpc._testing.faulty_store import NO_FAULTS, Faults, FaultyStore
-from lro_grpc.stores import ForwardingStore
+from lro_grpc.stores import Claimed, ForwardingStore
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from lro_grpc._engine.handler import Handler
     from lro_grpc.stores import Change, Record, Store
@@ -130,6 +131,41 @@ async def test_a_change_that_cannot_be_made_for_now_is_made_again(world, kind, c
     assert [response_of(await world.get(name)) for name in names] == ["a", "b"]
     assert [(await world.record(name)).attempt for name in names] == [1, 1]
     assert [one for one in caplog.records if one.levelno >= logging.ERROR] == []
+
+
+class OfAnotherRelease(ForwardingStore):
+    """Has operations that no handler here can go on with."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.left_out: list[int] = []
+
+    async def claim(
+        self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
+    ) -> Sequence[Claimed]:
+        self.left_out.append(len(left_out))
+        ((method, limit),) = limits.items()
+        ready = await self._store.claimable({method: 99})
+        names = [name for name in ready if name not in left_out][:limit]
+        why = UnservedError("of another release")
+        return [Claimed(await self._store.read(name), why) for name in names]
+
+
+async def test_what_is_left_out_has_a_bound_and_is_not_asked_for_without_end(world, monkeypatch):
+    monkeypatch.setattr(claim_queue, "_MAX_LEFT_OUT", 3)
+    stores = []
+
+    def through(store):
+        stores.append(OfAnotherRelease(store))
+        return stores[0]
+
+    for _ in range(9):
+        await world.create()
+    await world.start(handler(lambda request, op: request, concurrency=2), through=through)
+    await world.pass_time(SWEEP - 1)
+    assert stores[0].left_out == [0, 2]
+    await world.pass_time(2 * SWEEP)
+    assert max(stores[0].left_out) <= 3
 
 
 async def test_a_cancel_reaches_its_handler(world, start):
