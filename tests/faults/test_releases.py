@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import sqlite3
 from pathlib import Path
@@ -15,7 +16,7 @@ from killable import AT_ONCE_SECONDS, Site, create, delete, expected, outcome, s
 from lro.v1 import state_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from killable import Server
     from release_packages import Release
@@ -28,16 +29,20 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
-def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Release]:
+def release_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Release]:
     makers = {
         "former": release_packages.former,
         "this": release_packages.this,
         "next": release_packages.following,
     }
-    made = {name: make(tmp_path_factory.mktemp(name)) for name, make in makers.items()}
-    for release in made.values():
+
+    @functools.cache
+    def make(name: str) -> Release:
+        release = makers[name](tmp_path_factory.mktemp(name))
         release.check()
-    return made
+        return release
+
+    return make
 
 
 class Pair:
@@ -57,10 +62,10 @@ class Pair:
 
 @pytest.fixture(params=["former to this", "this to next"])
 def pair(
-    request: pytest.FixtureRequest, releases: dict[str, Release], tmp_path: Path
+    request: pytest.FixtureRequest, release_of: Callable[[str], Release], tmp_path: Path
 ) -> Iterator[Pair]:
-    older, newer = request.param.split(" to ")
-    with contextlib.closing(Pair(releases[older], releases[newer], tmp_path)) as pair:
+    older, newer = map(release_of, request.param.split(" to "))
+    with contextlib.closing(Pair(older, newer, tmp_path)) as pair:
         yield pair
     pair.older.check_log()  # it is that of the newer one, too
 

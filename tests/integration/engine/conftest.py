@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from lro_grpc.stores import Store
 
+SECONDS = 60
+"""Far more than any test takes, on a busy machine, too."""
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
@@ -26,7 +29,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
     async def run() -> None:
         try:
-            await asyncio.wait_for(pyfuncitem.function(**arguments), 10)
+            await asyncio.wait_for(pyfuncitem.function(**arguments), SECONDS)
         finally:
             for one in worlds:
                 await one.close()
