@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lro_grpc._stores.damage import Damage
-from lro_grpc._stores.postgres.connections import DamagedPageError
+from lro_grpc._stores.postgres.failures import DamagedPageError
 from lro_grpc._stores.postgres.portions import Portion, portion
 from lro_grpc._stores.postgres.statements import MOST_CHANGED, Statements
 from lro_grpc._stores.postgres.table import Table

@@ -19,7 +19,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from lro_grpc._errors import LroError, UnavailableError
 from lro_grpc._runtime.repeated_lines import RepeatedLines
-from lro_grpc._stores.postgres.connections import RefusedError, closed, in_full, refused
+from lro_grpc._stores.postgres.failures import RefusedError, closed, in_full, refused
 
 _log = logging.getLogger("lro_grpc")
 

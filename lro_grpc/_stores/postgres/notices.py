@@ -42,7 +42,7 @@ from typing import Any, Protocol
 from lro_grpc._errors import UnavailableError
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.repeated_lines import RepeatedLines
-from lro_grpc._stores.postgres.connections import said
+from lro_grpc._stores.postgres.failures import said
 from lro_grpc._stores.postgres.followers import Follower, Followers, Seen
 from lro_grpc._stores.postgres.notice import Notice, channel_of, decoded, hash_of
 from lro_grpc._stores.postgres.notice_queue import NoticeQueue

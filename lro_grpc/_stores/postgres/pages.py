@@ -23,7 +23,8 @@ from typing import NamedTuple, Union
 from lro_grpc._errors import OperationDamagedError
 from lro_grpc._operation import integrity, names
 from lro_grpc._stores.damage import Damage
-from lro_grpc._stores.postgres.connections import Row, closed
+from lro_grpc._stores.postgres.connections import Row
+from lro_grpc._stores.postgres.failures import closed
 from lro_grpc._stores.postgres.filter import condition
 from lro_grpc._stores.postgres.portions import MORE, Ask, portion
 from lro_grpc._stores.postgres.rows import COLUMNS, bounded, is_whole, record_from

@@ -16,7 +16,8 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
-from lro_grpc._stores.postgres.connections import DamagedPageError, Row
+from lro_grpc._stores.postgres.connections import Row
+from lro_grpc._stores.postgres.failures import DamagedPageError
 from lro_grpc._stores.transfer import MOST_BYTES
 
 MORE = 4

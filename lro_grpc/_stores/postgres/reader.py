@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
-from lro_grpc._stores.postgres.connections import RefusedError
+from lro_grpc._stores.postgres.failures import RefusedError
 from lro_grpc._stores.postgres.grouping import Answered, Groups
 from lro_grpc._stores.postgres.rows import Known
 from lro_grpc._stores.postgres.table import Fetching, Found, Table

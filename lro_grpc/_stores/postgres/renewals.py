@@ -25,7 +25,8 @@ from lro_grpc._runtime.loop_thread import LoopThread
 from lro_grpc._runtime.repeated_lines import RepeatedLines
 from lro_grpc._runtime.threads import run_in_thread
 from lro_grpc._stores.postgres.attempt import Attempted, Named, Time, attempt
-from lro_grpc._stores.postgres.connections import RefusedError, Session, closed, unavailable
+from lro_grpc._stores.postgres.connections import Session
+from lro_grpc._stores.postgres.failures import RefusedError, closed, unavailable
 from lro_grpc._stores.postgres.recent import RecentRecords
 from lro_grpc._stores.postgres.table import Table
 from lro_grpc._stores.store import Leased

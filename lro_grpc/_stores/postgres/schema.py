@@ -21,7 +21,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from lro_grpc._errors import ConfigurationError
-from lro_grpc._stores.postgres.connections import Session, Transaction, unusable
+from lro_grpc._stores.postgres.connections import Session, Transaction
+from lro_grpc._stores.postgres.failures import unusable
 from lro_grpc._stores.postgres.options import Options
 from lro_grpc._stores.postgres.rows import DELAYED, DONE, LEASED, READY
 from lro_grpc._stores.postgres.statements import MAY_BE_OVERDUE, OPERATION_ID, digest

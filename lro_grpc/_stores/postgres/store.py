@@ -19,17 +19,9 @@ from lro_grpc._operation.record import Record
 from lro_grpc._runtime.repeated_lines import RepeatedLines
 from lro_grpc._stores.damage import Damage
 from lro_grpc._stores.postgres.attempt import Time
-from lro_grpc._stores.postgres.connections import (
-    Pool,
-    RefusedError,
-    Row,
-    Session,
-    connect,
-    in_full,
-    unavailable,
-    unusable,
-)
+from lro_grpc._stores.postgres.connections import Pool, Row, Session, connect
 from lro_grpc._stores.postgres.database_clock import TIME_QUERY, DatabaseClock, tolerance
+from lro_grpc._stores.postgres.failures import RefusedError, in_full, unavailable, unusable
 from lro_grpc._stores.postgres.followers import GONE, Follower, Seen
 from lro_grpc._stores.postgres.notices import Notices
 from lro_grpc._stores.postgres.options import parse

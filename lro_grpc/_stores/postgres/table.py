@@ -14,7 +14,8 @@ from lro_grpc._errors import OperationDamagedError
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.damage import Damage
 from lro_grpc._stores.postgres.changes_in_hand import Change, is_gone
-from lro_grpc._stores.postgres.connections import RefusedError, Row
+from lro_grpc._stores.postgres.connections import Row
+from lro_grpc._stores.postgres.failures import RefusedError
 from lro_grpc._stores.postgres.portions import portion, share_of
 from lro_grpc._stores.postgres.rows import (
     Known,

@@ -19,14 +19,8 @@ from functools import partial
 from itertools import takewhile
 
 from lro_grpc._errors import ConfigurationError, UnavailableError
-from lro_grpc._stores.postgres.connections import (
-    RefusedError,
-    Session,
-    Transaction,
-    connect,
-    failed,
-    unusable,
-)
+from lro_grpc._stores.postgres.connections import Session, Transaction, connect
+from lro_grpc._stores.postgres.failures import RefusedError, failed, unusable
 from lro_grpc._stores.postgres.notice import channel_of, decoded
 from lro_grpc._stores.postgres.options import Options, parse
 from lro_grpc._stores.postgres.portions import MORE, portion

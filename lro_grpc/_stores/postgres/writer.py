@@ -49,13 +49,8 @@ from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.postgres.attempt import Time, attempt
 from lro_grpc._stores.postgres.changes_in_hand import ChangesInHand
-from lro_grpc._stores.postgres.connections import (
-    DamagedPageError,
-    RefusedError,
-    Session,
-    closed,
-    unavailable,
-)
+from lro_grpc._stores.postgres.connections import Session
+from lro_grpc._stores.postgres.failures import DamagedPageError, RefusedError, closed, unavailable
 from lro_grpc._stores.postgres.grouping import Answered, Groups
 from lro_grpc._stores.postgres.recent import RecentRecords
 from lro_grpc._stores.postgres.rows import Known, first_version, size_of
