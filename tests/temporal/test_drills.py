@@ -1,0 +1,227 @@
+"""Operations that a real Temporal server delivers, whatever fails; in both ways that it can.
+
+An operation is a Standalone Activity, or a workflow of one activity for servers without those.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import delivered
+import pytest
+from delivered import (
+    GATES,
+    LEASE,
+    LIMITED,
+    PATIENCE_SECONDS,
+    RUN,
+    answer_of,
+    metadata_of,
+    operations,
+    serving,
+    state_of,
+)
+
+from lro_grpc._engine.temporal.connection import connect
+from lro_grpc.engines import Temporal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from temporal_server import TemporalServer
+
+SCRIPT = Path(delivered.__file__)
+
+
+@pytest.fixture(params=[True, False], ids=["activity", "workflow"])
+def standalone(request: pytest.FixtureRequest) -> bool:
+    is_standalone: bool = request.param
+    return is_standalone
+
+
+@pytest.fixture
+def queue() -> str:
+    return f"lro-test-{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def made(postgres: str, temporal: str, queue: str, standalone: bool) -> Any:
+    """Operations that are served, dispatched and run by one process."""
+    return operations(postgres, temporal, queue, standalone=standalone)
+
+
+async def test_an_operation_runs_once(made: Any) -> None:
+    async with serving(made) as caller:
+        name = await caller.start("sleep 0")
+        assert answer_of(await caller.done(name)) == (os.getpid(), 1)
+
+
+async def test_a_cancel_stops_the_handler(made: Any) -> None:
+    async with serving(made) as caller:
+        name = await caller.start("sleep 60")
+        await caller.until(name, "RUNNING")
+        await caller.cancel(name)
+        assert (await caller.done(name)).error.code == 1
+
+
+async def test_a_retry_waits_as_long_as_the_store_says(made: Any) -> None:
+    async with serving(made) as caller:
+        name = await caller.start("fail 2")
+        assert answer_of(await caller.done(name))[1] == 3
+
+
+async def test_what_is_paused_goes_on_when_it_is_resumed(made: Any) -> None:
+    async with serving(made) as caller:
+        name = await caller.start("until 2")
+        await caller.until(name, "RUNNING")
+        await caller.pause(name)
+        await caller.until(name, "PAUSED")
+        await caller.resume(name)
+        assert answer_of(await caller.done(name))[1] == 2
+
+
+async def test_a_time_limit_ends_the_operation(made: Any) -> None:
+    async with serving(made) as caller:
+        name = await caller.start("sleep 60", method=LIMITED)
+        assert state_of(await caller.done(name)) == "EXPIRED"
+
+
+async def test_six_submissions_of_one_operation_make_one_attempt(
+    made: Any, temporal: str, queue: str, standalone: bool
+) -> None:
+    connection = await connect(Temporal(temporal, standalone=standalone))
+    async with serving(made) as caller:
+        name = await caller.start(f"gate {queue}")
+        for _ in range(5):
+            await connection.submit(name, RUN, "", queue=queue, lease=LEASE)
+        GATES[queue].set()
+        assert answer_of(await caller.done(name))[1] == 1
+
+
+# Workers that are processes of their own.
+
+
+@pytest.fixture
+def workers(postgres: str, temporal: str, queue: str, standalone: bool) -> Iterator[Any]:
+    """Begins workers, and ends those that are left by SIGKILL."""
+    begun: list[subprocess.Popen[str]] = []
+
+    def begin(rate: float = 0) -> subprocess.Popen[str]:
+        arguments = [postgres, temporal, queue, str(int(standalone)), str(rate)]
+        worker = subprocess.Popen(
+            [sys.executable, SCRIPT, *arguments], stdout=subprocess.PIPE, encoding="utf-8"
+        )
+        begun.append(worker)
+        return worker
+
+    yield begin
+    for worker in begun:
+        worker.kill()
+        worker.communicate(timeout=PATIENCE_SECONDS)
+
+
+@pytest.fixture
+def dispatching(postgres: str, temporal: str, queue: str, standalone: bool) -> Any:
+    """Operations that are served and dispatched, and whose handlers run elsewhere."""
+    return operations(postgres, temporal, queue, standalone=standalone, runs_handlers=False)
+
+
+async def test_when_all_workers_are_killed_another_one_goes_on(
+    dispatching: Any, workers: Any
+) -> None:
+    killed = [workers(), workers()]
+    async with serving(dispatching) as caller:
+        name = await caller.start("until 2")
+        await caller.until(name, "RUNNING")
+        for worker in killed:
+            worker.kill()
+        workers()
+        assert answer_of(await caller.done(name))[1] == 2
+
+
+async def test_a_worker_that_drains_hands_its_operations_over(
+    dispatching: Any, workers: Any
+) -> None:
+    first = workers()
+    async with serving(dispatching) as caller:
+        name = await caller.start("until 2")
+        await caller.until(name, "RUNNING")
+        second = workers()
+        await asyncio.to_thread(second.stdout.readline)
+        first.terminate()
+        assert answer_of(await caller.done(name)) == (second.pid, 2)
+        assert first.wait(PATIENCE_SECONDS) == 0
+
+
+@pytest.mark.parametrize("standalone", [True], ids=["activity"], indirect=True)
+async def test_two_workers_share_a_rate_limit(dispatching: Any, workers: Any) -> None:
+    """Temporal divides it among the parts of a task queue, so a few more may begin at first."""
+    both = [workers(rate=4), workers(rate=4)]
+    for worker in both:
+        await asyncio.to_thread(worker.stdout.readline)
+    async with serving(dispatching) as caller:
+        names = [await caller.start() for _ in range(16)]
+        ended = [await caller.done(name) for name in names]
+    assert {answer_of(one)[0] for one in ended} == {worker.pid for worker in both}
+    begun = sorted(metadata_of(one).start_time.ToMicroseconds() for one in ended)
+    assert begun[-1] - begun[0] > 1_500_000
+
+
+# Temporal is not there.
+
+
+@pytest.fixture
+def killable(request: pytest.FixtureRequest) -> Iterator[TemporalServer]:
+    """The server, which is there again in the end."""
+    if "TEMPORAL_ADDRESS" in os.environ:
+        pytest.skip("the server of TEMPORAL_ADDRESS is not these tests' own to kill")
+    server: TemporalServer = request.getfixturevalue("temporal_server")
+    yield server
+    server.kill()
+    server.start()
+
+
+async def test_while_temporal_is_away_operations_wait_in_the_store(
+    killable: TemporalServer, made: Any
+) -> None:
+    """From the start of their server on."""
+    killable.kill()
+    async with serving(made) as caller:
+        names = [await caller.start() for _ in range(3)]
+        assert {await caller.state(name) for name in names} == {"QUEUED"}
+        killable.start()
+        assert {answer_of(await caller.done(name))[1] for name in names} == {1}
+
+
+async def test_what_runs_when_temporal_is_killed_goes_on(
+    killable: TemporalServer, made: Any, queue: str
+) -> None:
+    async with serving(made) as caller:
+        name = await caller.start(f"gate {queue}")
+        await caller.until(name, "RUNNING")
+        killable.kill()
+        meanwhile = await caller.start()
+        GATES[queue].set()
+        await caller.done(name)
+        killable.start()
+        assert answer_of(await caller.done(name))[1] == 1
+        assert answer_of(await caller.done(meanwhile))[1] == 1
+
+
+async def test_a_worker_ends_though_temporal_is_away(
+    killable: TemporalServer, dispatching: Any, workers: Any
+) -> None:
+    worker = workers()
+    async with serving(dispatching) as caller:
+        name = await caller.start("until 2")
+        await caller.until(name, "RUNNING")
+        killable.kill()
+        worker.terminate()
+        assert await asyncio.to_thread(worker.wait, PATIENCE_SECONDS) == 0
+        assert await caller.state(name) == "QUEUED"
