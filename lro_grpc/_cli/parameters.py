@@ -55,7 +55,7 @@ CallTimeout = Annotated[
         "--timeout",
         parser=_duration,
         metavar="DURATION",
-        help=f"How long each call may take; {RPC_TIMEOUT.seconds} unless given.",
+        help=f"How long each call may take; {RPC_TIMEOUT.seconds}s unless given.",
     ),
 ]
 WaitTimeout = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -31,12 +32,27 @@ def load_servicers(service: str) -> AddServicers:
             found = getattr(found, part)
     except (ModuleNotFoundError, AttributeError) as cause:
         raise ConfigurationError(f"{service}: {cause}") from cause
-    if not callable(found):
+    if not _takes_a_server(found):
         raise ConfigurationError(
             f"{service} is {found!r}; give a callable (server) -> None that adds servicers"
         )
     add: AddServicers = found
     return add
+
+
+def _takes_a_server(found: Any) -> bool:
+    """Returns whether it can be called with a server alone, as far as its signature tells."""
+    if not callable(found):
+        return False
+    try:
+        signature = inspect.signature(found)
+    except (TypeError, ValueError):  # of a function in C, perhaps; its call will tell
+        return True
+    try:
+        signature.bind(None)
+    except TypeError:
+        return False
+    return True
 
 
 def example_fleet(folder: Path) -> AddServicers:

@@ -158,7 +158,10 @@ def _reason(error: Exception) -> str:
 
 def _advice_on_rights(told: str) -> str:
     if "for schema" in told:
-        return "grant its role CREATE and USAGE on the schema, or have its owner open it"
+        return (
+            "grant its role USAGE on the schema, and CREATE unless its owner makes the tables by"
+            " lro db migrate"
+        )
     if "for database" in told:  # the schema is missing, and cannot be made
         return "make the schema for its role, or grant it CREATE on the database"
     return "run it as the owner of the tables"

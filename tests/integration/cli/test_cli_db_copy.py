@@ -180,7 +180,7 @@ def test_a_role_without_rights_is_told_which(
     refused = lro("db", "copy", str(tmp_path / "operations.db"), as_role(postgres, role))
     assert refused.returncode == 2
     assert "permission denied for schema" in refused.stderr
-    assert "grant its role CREATE and USAGE" in refused.stderr
+    assert "grant its role USAGE on the schema, and CREATE unless its owner" in refused.stderr
 
 
 def test_a_role_that_may_only_serve_is_told_who_may_copy(

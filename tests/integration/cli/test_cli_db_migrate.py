@@ -29,6 +29,7 @@ def test_a_role_that_may_not_make_them_is_refused(lro: Lro, postgres: str, role:
     refused = lro("db", "migrate", as_role(postgres, role))
     assert refused.returncode == 2
     assert "permission denied for schema" in refused.stderr
+    assert "unless its owner makes the tables by lro db migrate" in refused.stderr
 
 
 @pytest.mark.parametrize("store", ["operations.db", "sqlite:///a.db", "mysql://u:secret@h/d"])

@@ -296,6 +296,12 @@ def test_a_callable_of_the_users_own_is_given_the_registrar(tmp_path: Path) -> N
         ("no_such_module:add", "No module named 'no_such_module'"),
         ("json:no_such_attribute", "no_such_attribute"),
         ("json:__name__", "give a callable"),
+        ("json:JSONDecodeError", "give a callable (server) -> None that adds servicers"),
+        ("lro.example.v1.fleet_service_lro:FleetServiceServicer", "give a callable"),
+        (
+            "lro.example.v1.fleet_service_lro:add_FleetServiceServicer_to_server",
+            "give a callable",
+        ),
     ],
 )
 def test_a_service_that_cannot_be_loaded_is_one_line(
