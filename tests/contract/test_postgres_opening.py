@@ -375,6 +375,11 @@ def test_a_server_that_does_not_answer_has_its_time() -> None:
     ("option", "said"),
     [
         ("poolsize=3", "'poolsize' is no option of a Postgres store; its own are connect_timeout"),
+        ("schema=a&schema=b", "schema is given twice; give it once"),
+        (
+            "schema=a&notices_url=postgresql://h/b?readers=1&schema=a",
+            "schema is given twice; give it once, and write a & in notices_url as %26",
+        ),
         ("readers=0", "readers is '0'; give a whole number of 1 to 100"),
         ("readers=two", "readers is 'two'; give"),
         ("statement_timeout=-1", "statement_timeout is '-1'; give seconds above 0"),

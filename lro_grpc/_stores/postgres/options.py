@@ -85,7 +85,8 @@ def parse(url: str) -> Options:
     except ValueError:  # its words may have the password in them
         raise _wrong(f"the URL of a store cannot be read; {_TOLD_APART}") from None
     given = urllib.parse.parse_qsl(parts.query, keep_blank_values=True)
-    if not _is_told_apart(parts, [name for name, _ in given]):
+    names = [name for name, _ in given]
+    if not _is_told_apart(parts, names):
         raise _wrong(f"the URL of a store cannot be read; {_TOLD_APART}")
     values = dict(given)
     unknown = sorted(values.keys() - _OF_LIBPQ - _OWN)
@@ -94,6 +95,10 @@ def parse(url: str) -> Options:
             f"{unknown[0]!r} is no option of a Postgres store; its own are"
             f" {', '.join(sorted(_OWN))}, and those of libpq {', '.join(sorted(_OF_LIBPQ))}"
         )
+    twice = [name for name in values if names.count(name) > 1]
+    if twice:
+        advice = "give it once, and write a & in notices_url as %26"
+        raise _wrong(f"{twice[0]} is given twice; {advice}")
     if parts.scheme not in _SCHEMES:
         raise _wrong(f"{parts.scheme}: is no URL of Postgres; give postgresql://user@host/database")
     notices_url = values.get("notices_url", "")
