@@ -95,6 +95,12 @@ class Completer:
             except UnavailableError as error:
                 self._let_wait(outcomes, error)
                 return
+            except Exception as error:  # noqa: BLE001 - a bug of the store's must keep no slots
+                if len(outcomes) > 1:
+                    for one in outcomes:
+                        await self._store_all([one])
+                    return
+                answers = [_bug(error)]
             pairs = zip(outcomes, answers, strict=True)
             outcomes = [again for one, answer in pairs if (again := self._settle(one, answer))]
 
@@ -130,6 +136,12 @@ class Completer:
             return attempt, _failure(attempt, answer)
         self._on_end(attempt, None)
         return None
+
+
+def _bug(error: Exception) -> LroError:
+    unexpected = UnexpectedError("the store has failed to store the outcome")
+    unexpected.__cause__ = error
+    return unexpected
 
 
 def _failure(attempt: Attempt, error: Exception) -> Event:

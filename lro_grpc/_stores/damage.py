@@ -71,12 +71,21 @@ class Damage:
             else:
                 self.found(name, "its name is none")
 
-    def found(self, name: object, why: str) -> OperationDamagedError:
-        """Sets a row aside, and returns the error for those who ask for it."""
+    def found(
+        self, name: object, why: str, cause: BaseException | None = None
+    ) -> OperationDamagedError:
+        """Sets a row aside, and returns the error for those who ask for it.
+
+        Args:
+            name: Its name, as far as it has one.
+            why: What is wrong with it, for strangers, too.
+            cause: What its database says of it, for the log alone.
+        """
         error = integrity.damaged(name, why)
         if name not in self._logged:
             self._logged.add(name)
-            _log.error("%s", error.message, extra={"operation": str(name)})
+            said = error.message if cause is None else f"{error.message} ({cause})"
+            _log.error("%s", said, extra={"operation": str(name)})
         return error
 
     def forget(self, name: str) -> None:

@@ -129,7 +129,7 @@ class Pages:
                 if not rows:
                     raise error
                 ((sequence, name, *_),) = rows
-                self._damage.found(name, f"its row cannot be read ({error})")
+                self._damage.found(name, "its row cannot be read", error)
                 found.damaged.append((position_of(query.order, sequence, name), name))
             elif rows:
                 rows = list(takewhile(is_given, rows))

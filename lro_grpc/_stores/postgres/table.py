@@ -131,7 +131,7 @@ class Table:
         if error is not None:
             (name,) = read
             self._unreadable.add(name)
-            damaged[name] = self.damage.found(name, f"its row cannot be read ({error})")
+            damaged[name] = self.damage.found(name, "its row cannot be read", error)
         elif number == 1:
             self._unreadable -= read
         else:

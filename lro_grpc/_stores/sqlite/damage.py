@@ -57,7 +57,7 @@ class Damage(damage.Damage):
         except sqlite3.DatabaseError as cause:
             if not is_malformed(cause):
                 raise
-            raise self.found(name, f"its row cannot be read ({cause})") from cause
+            raise self.found(name, "its row cannot be read", cause) from cause
 
     def record(
         self, row: Sequence[Any], fault_in: Callable[[Record], str] = integrity.fault_in

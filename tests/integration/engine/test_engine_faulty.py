@@ -12,7 +12,7 @@ from engine_world import OTHER_METHOD, SWEEP, Signal, Text, World, handler, resp
 
 from lro_grpc._engine import claim_queue
 from lro_grpc._errors import Code, LroError, RetryableError, UnavailableError, UnservedError
-from lro_grpc._operation.events import Claim, Event, Pause, Report, Resume, Succeed
+from lro_grpc._operation.events import Claim, Event, Fail, Pause, Report, Resume, Succeed
 from lro_grpc._operation.states import PAUSED
 from lro_grpc._testing.faulty_store import NO_FAULTS, Faults, FaultyStore
 from lro_grpc.stores import Claimed, ForwardingStore
@@ -80,6 +80,44 @@ async def test_each_operation_comes_to_its_one_outcome(world, start):
         if value != "fail":
             assert response_of(operation) == value
     assert len(begun) == len(set(begun))
+
+
+class Broken(ForwardingStore):
+    """Raises what no store should, for the outcome of one operation and all that comes with it."""
+
+    broken = ""
+
+    async def apply_all(self, changes: Sequence[Change]) -> Sequence[Record | LroError]:
+        if any(name == self.broken and isinstance(one, (Succeed, Fail)) for name, one in changes):
+            raise ValueError("a bug")
+        return await self._store.apply_all(changes)
+
+
+async def test_a_store_that_breaks_over_an_outcome_keeps_no_other_and_no_slot(world, caplog):
+    stores = []
+    go_on = Signal()
+
+    def through(store):
+        stores.append(Broken(store))
+        return stores[0]
+
+    async def run(request, op):
+        await go_on
+        return Text(value=request.value)
+
+    await world.start(handler(run, concurrency=2), through=through)
+    names = [await world.create(value) for value in ("broken", "sound", "next", "last")]
+    stores[0].broken = names[0]
+    for name in names[:2]:
+        await world.until(name, lambda record: record.attempt == 1)
+    go_on.set()
+    for name in names[1:]:
+        await world.until(name, lambda record: record.done)
+    assert [response_of(await world.get(name)) for name in names[1:]] == ["sound", "next", "last"]
+    assert any(
+        one.levelno == logging.ERROR and one.exc_info and "a bug" in str(one.exc_info[1])
+        for one in caplog.records
+    )
 
 
 class Contended(ForwardingStore):
