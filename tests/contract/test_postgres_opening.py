@@ -21,6 +21,8 @@ from postgres_server import with_options
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._operation.events import Claim
 from lro_grpc._stores.postgres import schema
+from lro_grpc._stores.postgres.connections import Session
+from lro_grpc._stores.postgres.options import parse
 from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import open_url
 
@@ -294,11 +296,46 @@ def test_connections_that_run_out_are_told(postgres: str, role: str) -> None:
     assert "allow more of them" in error.message
 
 
-def test_commits_that_may_be_lost_are_refused(postgres: str, role: str) -> None:
-    execute(postgres, f"ALTER ROLE {role} SET synchronous_commit = off")
-    error = refusal(as_role(postgres, role))
-    assert "synchronous_commit is off" in error.message
-    assert "set it to on" in error.message
+def test_what_a_role_comes_to_say_of_its_transactions_is_set_right(
+    postgres: str, role: str
+) -> None:
+    """Each connection sets it, for a role may change while servers run, and they connect again."""
+    execute(
+        postgres,
+        f"ALTER ROLE {role} SET synchronous_commit = off",
+        f"ALTER ROLE {role} SET default_transaction_isolation = serializable",
+    )
+
+    async def settings() -> Any:
+        session = Session(parse(as_role(postgres, role)))
+        try:
+            return await session.fetch(
+                "SELECT current_setting('synchronous_commit'),"
+                " current_setting('transaction_isolation')"
+            )
+        finally:
+            await session.close()
+
+    ((commit, isolation),) = asyncio.run(settings())
+    assert (commit, isolation) == ("on", "read committed")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "right"),
+    [
+        ("synchronous_commit", "off", "on"),
+        ("synchronous_commit", "local", "on"),
+        ("default_transaction_isolation", "repeatable read", "'read committed'"),
+    ],
+)
+def test_behind_a_pooler_what_a_role_says_of_its_transactions_is_refused(
+    postgres: str, role: str, name: str, value: str, right: str
+) -> None:
+    """There no connection is the store's own, to set it."""
+    execute(postgres, f"ALTER ROLE {role} SET {name} = '{value}'")
+    error = refusal(with_options(as_role(postgres, role), pgbouncer="1"))
+    assert f"{name} is {value}, with which" in error.message
+    assert f"set it to {right} for this role or database" in error.message
 
 
 def test_a_server_that_is_too_old_is_refused(

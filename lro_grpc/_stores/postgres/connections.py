@@ -38,8 +38,14 @@ One that lives sends its next statement within milliseconds. Set for the transac
 passes a pooler, too.
 """
 
-_TCP_USER_TIMEOUT = "10s"
-"""The time after which the server drops a connection that takes nothing of what it sends."""
+_SETTINGS = {
+    # The server drops a connection that takes nothing for so long of what it sends.
+    "tcp_user_timeout": "10s",
+    # A role or a database may come to say otherwise at any time: each connection has its own.
+    "synchronous_commit": "on",
+    "default_transaction_isolation": "read committed",
+}
+"""The settings of each connection, but behind a pooler, which refuses them."""
 
 
 class Session:
@@ -194,7 +200,7 @@ class Pool:
 async def connect(options: Options, **settings: str) -> Any:
     """Opens a connection of the driver."""
     if not options.pgbouncer:
-        settings = {"tcp_user_timeout": _TCP_USER_TIMEOUT, **settings}
+        settings = {**_SETTINGS, **settings}
     has_name = "application_name=" in options.url
     name = {} if has_name else {"application_name": "lro-grpc"}
     has_target = "target_session_attrs=" in options.url

@@ -159,10 +159,11 @@ async def is_prepared(options: Options) -> bool:
 
 
 async def _check_server(session: Session, options: Options) -> None:
-    ((version, encoding, in_recovery, commit, read_only),) = await session.fetch(
+    ((version, encoding, in_recovery, commit, isolation, read_only),) = await session.fetch(
         "SELECT current_setting('server_version_num')::int / 10000,"
         " current_setting('server_encoding'), pg_is_in_recovery(),"
-        " current_setting('synchronous_commit'), current_setting('transaction_read_only')::bool"
+        " current_setting('synchronous_commit'), current_setting('default_transaction_isolation'),"
+        " current_setting('transaction_read_only')::bool"
     )
     why = ""
     if version < OLDEST_SERVER:
@@ -177,6 +178,11 @@ async def _check_server(session: Session, options: Options) -> None:
         why = (
             f"synchronous_commit is {commit}, with which a commit that was acknowledged can be"
             " lost; set it to on for this role or database"
+        )
+    elif isolation != "read committed":
+        why = (
+            f"default_transaction_isolation is {isolation}, with which changes fail that others"
+            " are near; set it to 'read committed' for this role or database"
         )
     if why:
         raise _refused(options, why, "STORE_UNUSABLE")
