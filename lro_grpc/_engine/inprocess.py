@@ -10,6 +10,10 @@ most (R9).
 Where other processes share the store, each claims for itself what it has started, as long as it has
 a slot for it. Of the rest it lets the others know.
 
+A lease begins with the claim, and an attempt with its answer, which takes long where operations are
+large and many. So a claim is of no more of them than take a small part of a lease, as far as the
+claims before it tell: what comes late has to be given back, and would be late the next time, too.
+
 A method whose slots are all taken, by attempts none of which ends, is reported while it lasts: its
 handlers may be slow, or wait for operations that wait for their slots.
 """
@@ -42,6 +46,12 @@ _FULL_SECONDS = 60.0
 _MOST_COUNTED = 100
 """Operations that wait, as far as they are counted."""
 
+_FIRST_CLAIM = 100
+"""The most operations of a method that are claimed at once at first."""
+
+_PART_OF_LEASE = 1 / 8
+"""The part of a lease that a claim is to take at most."""
+
 _TO_BE_EXPECTED = (Record, StaleAttemptError, OperationNotFoundError, UnavailableError)
 """Answers to claims that nobody need be told of."""
 
@@ -72,6 +82,8 @@ class InProcess:
         """For how many seconds all slots of each method are taken when it is next reported."""
         self._free = {method: handler.slots for method, handler in handlers.items()}
         """The slots that neither an attempt has nor a claim that is under way."""
+        self._at_once = dict.fromkeys(handlers, _FIRST_CLAIM)
+        """The most operations of each method that are claimed at once."""
 
     async def start(self) -> int:
         """Takes over the operations of a former process, and begins to claim.
@@ -145,7 +157,7 @@ class InProcess:
         return not is_stopping and self._free[method] > 0 and self._queue.may_have(method)
 
     async def _claim(self, method: str) -> None:
-        names = self._queue.take(method, self._free[method])
+        names = self._queue.take(method, min(self._free[method], self._at_once[method]))
         if names:
             await self._claim_named(method, names)
         else:
@@ -155,6 +167,7 @@ class InProcess:
 
     async def _claim_named(self, method: str, names: Mapping[str, Micros]) -> None:
         self._free[method] -= len(names)
+        begin = self._workbench.clock.monotonic()
         try:
             answers = await self._workbench.claim(
                 [*names], partial(self._free_slot, method), waited_for=names
@@ -163,6 +176,7 @@ class InProcess:
             self._free[method] += len(names)
             self._try_again(method, names)
             raise
+        self._claim_took(method, len(names), begin)
         late = {}
         for (name, scheduled_time), answer in zip(names.items(), answers, strict=True):
             self._claimed(method, name, answer)
@@ -193,8 +207,10 @@ class InProcess:
             raise failure
 
     async def _claim_stored_as(self, stored_as: str, method: str) -> bool:
-        """Claims what is stored under one name of a method; returns whether it took all slots."""
-        limit, self._free[method] = self._free[method], 0
+        """Claims what is stored under one name of a method; returns whether there may be more."""
+        limit = min(self._free[method], self._at_once[method])
+        self._free[method] -= limit
+        begin = self._workbench.clock.monotonic()
         try:
             claimed = await self._workbench.claim_oldest(
                 stored_as,
@@ -207,6 +223,7 @@ class InProcess:
             self._queue.has_more(method)
             raise
         self._free[method] += limit - len(claimed)
+        self._claim_took(method, len(claimed), begin)
         for before, outcome in claimed:
             self._claimed(method, before.name, outcome)
         has_begun = any(isinstance(outcome, Record) for _, outcome in claimed)
@@ -214,6 +231,15 @@ class InProcess:
         if is_full:
             self._queue.has_more(method)
         return is_full
+
+    def _claim_took(self, method: str, number: int, begin: float) -> None:
+        """Has the next claim be of as many operations as its part of a lease is enough for."""
+        took = self._workbench.clock.monotonic() - begin
+        longest = self._workbench.lease * _PART_OF_LEASE
+        if took > longest:
+            self._at_once[method] = max(1, int(number * longest / took))
+        elif number == self._at_once[method]:
+            self._at_once[method] = 2 * number
 
     def _claimed(self, method: str, name: str, answer: Record | LroError) -> None:
         """Takes the answer to the claim of an operation, for which there is a slot."""

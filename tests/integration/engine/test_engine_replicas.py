@@ -13,7 +13,7 @@ from engine_world import LEASE, OTHER_METHOD, SWEEP, Signal, Text, World, handle
 from replica import Replica
 
 from lro.v1.batch_create_instances_pb2 import BatchCreateInstanceStatus
-from lro_grpc import RetryableError, StaleAttemptError
+from lro_grpc import LroError, RetryableError, StaleAttemptError
 from lro_grpc._operation import publication, states
 from lro_grpc._operation.batch_states import BatchStates
 from lro_grpc._operation.events import (
@@ -29,7 +29,8 @@ from lro_grpc._operation.events import (
     Terminate,
 )
 from lro_grpc._runtime.clock import micros
-from lro_grpc.stores import Claimed, Leased, MemoryStore, Notifier, Record, Store
+from lro_grpc.stores import Change, Claimed, Leased, MemoryStore, Notifier, Record, Store
+from lro_grpc.testing import ManualClock
 
 METHOD = "/test.v1.Tests/Run"
 
@@ -440,6 +441,49 @@ class ClaimsTakeLonger(Replica):
         leased = await super().leased(until=until)
         self._looked.set()
         return leased
+
+
+class EachClaimTakesTime(Replica):
+    """One to which each operation is half a second of a claim, as large ones may be."""
+
+    def __init__(self, store: Store, clock: ManualClock) -> None:
+        super().__init__(store)
+        self._clock = clock
+
+    async def claim(
+        self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
+    ) -> Sequence[Claimed]:
+        claimed = await super().claim(limits, claim, left_out=left_out)
+        self._clock.advance(timedelta(seconds=len(claimed) / 2))
+        return claimed
+
+    async def apply_all(self, changes: Sequence[Change]) -> Sequence[Record | LroError]:
+        outcomes = await super().apply_all(changes)
+        claims = [event for _, event in changes if isinstance(event, Claim)]
+        self._clock.advance(timedelta(seconds=len(claims) / 2))
+        return outcomes
+
+
+@pytest.mark.parametrize("starts_first", [True, False])
+async def test_no_more_is_claimed_at_once_than_a_lease_is_long_enough_for(
+    world: World, starts_first: bool
+) -> None:
+    """The leases of all are over before their claim is answered, and that must not go on."""
+
+    async def work(request: Any, op: Any) -> Any:
+        return request
+
+    async def start() -> None:
+        await world.start(work, through=lambda one: EachClaimTakesTime(one, world.clock))
+
+    if starts_first:
+        await start()
+    names = await asyncio.gather(*(world.create(str(number)) for number in range(40)))
+    if not starts_first:
+        await start()
+    await world.pass_time(SWEEP)
+    assert [response_of(await world.done(name)) for name in names] == [str(n) for n in range(40)]
+    assert max([(await world.record(name)).attempt for name in names]) == 2
 
 
 async def test_a_claim_that_is_always_under_way_keeps_nothing_from_being_rescued(
