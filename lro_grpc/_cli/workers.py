@@ -313,9 +313,14 @@ class _Output:
     def __init__(self, number: int, last: deque[str]) -> None:
         self._prefix = f"[{number}] ".encode()
         self._last = last
-        self._passing_on: list[asyncio.Task[None]] = []
-        self.stdout = self._pipe_to(sys.stdout.fileno())
-        self.stderr = self._pipe_to(sys.stderr.fileno())
+        with contextlib.ExitStack() as opened:
+            stdout, self.stdout = _pipe(opened)
+            stderr, self.stderr = _pipe(opened)
+            opened.pop_all()  # both are there, and go on
+        self._passing_on = [
+            self._begin_to_pass_on(stdout, sys.stdout.fileno()),
+            self._begin_to_pass_on(stderr, sys.stderr.fileno()),
+        ]
 
     def __enter__(self) -> _Output:
         return self
@@ -329,11 +334,8 @@ class _Output:
         """Waits until all has been passed on, but not for ever."""
         await asyncio.wait(self._passing_on, timeout=_OUTPUT_SECONDS)
 
-    def _pipe_to(self, sink: int) -> int:
-        source, end = os.pipe()
-        passing_on = run_in_thread("lro-output", self._pass_on, os.fdopen(source, "rb"), sink)
-        self._passing_on.append(asyncio.create_task(passing_on))
-        return end
+    def _begin_to_pass_on(self, source: BinaryIO, sink: int) -> asyncio.Task[None]:
+        return asyncio.create_task(run_in_thread("lro-output", self._pass_on, source, sink))
 
     def _pass_on(self, source: BinaryIO, sink: int) -> None:
         turn = _turn_at(sink)
@@ -344,6 +346,13 @@ class _Output:
                 prefix = b"" if line.startswith(b"{") else self._prefix  # JSON stays as it is
                 with turn, contextlib.suppress(OSError):  # nobody may read it any more
                     _write_all(sink, prefix + line + b"\n")
+
+
+def _pipe(opened: contextlib.ExitStack) -> tuple[BinaryIO, int]:
+    """Returns the ends of a pipe, to read from and to write to, which the stack closes."""
+    source, end = os.pipe()
+    opened.callback(os.close, end)
+    return opened.enter_context(os.fdopen(source, "rb")), end
 
 
 def _write_all(sink: int, text: bytes) -> None:

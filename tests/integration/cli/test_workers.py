@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import re
 import resource
@@ -152,6 +153,11 @@ def test_a_worker_that_cannot_start_ends_none_that_serves(tmp_path: Path) -> Non
         assert supervisor.end() == (0, "")
 
 
+def descriptors(pid: int) -> set[int]:
+    """Returns the descriptors that a process has open."""
+    return {int(number) for number in os.listdir(f"/proc/{pid}/fd")}
+
+
 def test_a_process_that_cannot_be_begun_ends_no_worker_that_serves(tmp_path: Path) -> None:
     with supervising(tmp_path, DRAINS, count=2) as supervisor:
         supervisor.await_ready()
@@ -161,6 +167,12 @@ def test_a_process_that_cannot_be_begun_ends_no_worker_that_serves(tmp_path: Pat
         os.kill(supervisor.pids[2][0], signal.SIGKILL)
         failed = "worker 2 cannot be begun: [Errno 24] Too many open files; it is started again"
         assert any(failed in line for line in supervisor.stderr)
+        before = descriptors(pid)
+        free = (number for number in itertools.count() if number not in before)
+        *_, last = itertools.islice(free, 5)  # for the lifeline, one pipe, and not the other one
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (last + 1, limits[1]))
+        assert any(failed in line for line in supervisor.stderr)
+        assert descriptors(pid) == before
         resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
         supervisor.read_until(r"\[2\] \d+")
         supervisor.process.terminate()
