@@ -1,7 +1,7 @@
 """On a large table Postgres looks for rows in indexes alone, and a heartbeat touches no index.
 
-The plans are those for any values (``force_generic_plan``), which a connection uses for a statement
-that it has carried out a few times: one that is made for the values of this test proves nothing.
+Most plans here are those for any values (``force_generic_plan``), as connections have them: one
+that is made for the values of this test proves nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
-from postgres_server import new_schema
+from postgres_server import new_schema, with_options
 
 from lro_grpc._filtering.parser import parse
 from lro_grpc._operation.events import Cancel, Claim, Delete
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(300)
 
 ROWS = 200_000
+GROWN = 50_000
 LEASE = 15_000_000
 METHOD, PARENT, START = StoreConformance.METHOD, StoreConformance.PARENT, StoreConformance.START
 NAME = f"{PARENT}/operations/op-1"
@@ -81,8 +82,6 @@ async def fill(url: str) -> None:
         await store.create(record(f"op-{number}"))
     await store.create(exclusive("op-x"))
     await store.close()
-    columns = ", ".join(FIELDS)
-    values = ", ".join(COLUMNS.get(name, name) for name in FIELDS)
     async with connected(url) as connection:
         indexes = await connection.fetch(
             "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index"
@@ -90,14 +89,19 @@ async def fill(url: str) -> None:
         )
         for name, _ in indexes:  # to make them afterwards takes a tenth of the time
             await connection.execute(f"DROP INDEX {name}")
-        await connection.execute(
-            f"INSERT INTO lro_operations (phase, {columns}) SELECT {PHASE}, {values}"
-            f" FROM lro_operations, generate_series(1, {ROWS}) AS row WHERE name = '{NAME}'",
-            timeout=200,
-        )
+        await connection.execute(inserted(ROWS, NAME), timeout=200)
         for _, definition in indexes:
             await connection.execute(definition, timeout=100)
         await connection.execute("VACUUM (ANALYZE) lro_operations", timeout=200)
+
+
+def inserted(number: int, name: str) -> str:
+    """Returns the statement that makes rows of the row of an operation."""
+    values = ", ".join(COLUMNS.get(column, column) for column in FIELDS)
+    return (
+        f"INSERT INTO lro_operations (phase, {', '.join(FIELDS)}) SELECT {PHASE}, {values}"
+        f" FROM lro_operations, generate_series(1, {number}) AS row WHERE name = '{name}'"
+    )
 
 
 def record(operation_id: str, **values: Any) -> Record:
@@ -108,9 +112,9 @@ def exclusive(operation_id: str) -> Record:
     return record(operation_id, request_id="x", target=TARGET, exclusive=True)
 
 
-async def change(store: PostgresStore) -> None:
+async def change(store: PostgresStore, first: int = 40) -> None:
     """One operation is hidden, another one removed."""
-    for number, events in ((40, [Claim(LEASE), Delete()]), (41, [Cancel(), Delete()])):
+    for number, events in ((first, [Claim(LEASE), Delete()]), (first + 1, [Cancel(), Delete()])):
         for event in events:
             await store.apply(f"{PARENT}/operations/op-{number}", event)
 
@@ -238,6 +242,68 @@ async def test_a_call_looks_in_its_indexes(filled: str, statements: list[str], c
     assert "Seq Scan" not in kinds
     if call in ORDERED:
         assert kinds.isdisjoint({"Sort", "Incremental Sort", "Bitmap Heap Scan"})
+
+
+@pytest.fixture
+def growing(postgres_server: str) -> Iterator[str]:
+    """The URL of an empty schema."""
+    with new_schema(postgres_server) as url:
+        yield url
+
+
+@pytest.mark.parametrize("is_analyzed", [False, True])
+async def test_a_plan_of_a_small_table_is_right_for_what_it_becomes(
+    growing: str, is_analyzed: bool
+) -> None:
+    """An open connection keeps its plans until the table is analyzed, which here it never is."""
+    url = with_options(growing, application_name="growing")
+    store, other = PostgresStore(url, lambda: START), PostgresStore(url, lambda: START)
+    await store.open()
+    await other.open()
+    await store.create(exclusive("op-x"))
+    await store.create(record("op-base"))
+    async with connected(growing) as connection:
+        await connection.execute("ALTER TABLE lro_operations SET (autovacuum_enabled = off)")
+        if is_analyzed:
+            await connection.execute("ANALYZE lro_operations")
+        await call_all(store, other, 1)
+        await connection.execute(inserted(GROWN, f"{PARENT}/operations/op-base"), timeout=200)
+        await call_all(store, other, 3)
+        await store.close()
+        await other.close()
+        rows = await rows_read(connection, "growing")
+    assert rows < GROWN / 2
+
+
+async def rows_read(connection: Any, application: str) -> int:
+    """Returns how many rows an application has read, whose connections count when they end."""
+    for _ in range(600):
+        if not await connection.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1", application
+        ):
+            return await connection.fetchval(
+                "SELECT seq_tup_read + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes AS i"
+                " WHERE i.relid = t.relid)::int8"
+                " FROM pg_stat_user_tables AS t WHERE relid = 'lro_operations'::regclass"
+            )
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"connections of {application} are still there")
+
+
+async def call_all(store: PostgresStore, other: PostgresStore, first: int) -> None:
+    """Makes every call; one whose plan is for any table may look at a few rows."""
+    for number in (first, first + 1):
+        await store.create(record(f"op-{number}"))
+    heard = asyncio.Event()
+    unfollow = store.follow(f"{PARENT}/operations/op-{first + 1}", lambda _: heard.set())
+    await change(other, first)
+    await asyncio.wait_for(heard.wait(), 60)
+    unfollow()
+    for call, (ask, _) in {**ORDERED, **OTHER_CALLS}.items():
+        if call not in {"changes", "read", "operation"}:
+            await ask(store)
+    await store.read(f"{PARENT}/operations/op-x")
+    await store.operation(f"{PARENT}/operations/op-x")
 
 
 async def test_a_heartbeat_touches_no_index(filled: str) -> None:

@@ -44,6 +44,13 @@ _SETTINGS = {
     # A role or a database may come to say otherwise at any time: each connection has its own.
     "synchronous_commit": "on",
     "default_transaction_isolation": "read committed",
+    # A statement is planned once for a connection: to do so for its values costs more than to carry
+    # it out. A plan for an empty table stays until the server analyzes it, when the table may be
+    # large: so each is made as for a large one, by the index that has the rows in order.
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_sort": "off",
 }
 """The settings of each connection, but behind a pooler, which refuses them."""
 

@@ -10,6 +10,11 @@ would read the whole table otherwise.
 **Columns come as arrays**, some of them shorter than others (``rows``). ``unnest`` gives NULL for
 what is missing: in place of it stands the array's one value, or what the row has without this.
 
+**A plan is made once, and stays right** as the table grows, whose size it does not know
+(``connections``). So rows are found by ``= ANY``, or one by one (``LATERAL … LIMIT 1``). A join
+with many values would take the whole table while that is small, and so would an index with a
+condition that it happens to have.
+
 **The database checks the clock.** A change carries the time that it was made for, and changes
 nothing if that is off by more than a bound: of a process that has stood still, or was cut off.
 """
@@ -93,9 +98,10 @@ class Statements:
 
         # What is read has the most bytes of a value as its last parameter; see ``portions``.
         self.read = f"SELECT version, {bounded(COLUMNS, '$2')} FROM {table} WHERE name = ANY($1)"
+        # "NOT deleted" would allow indexes that have no names.
         self.served = (
             f"SELECT {bounded(['operation'], '$2')}, name FROM {table}"
-            " WHERE name = ANY($1) AND NOT deleted"
+            " WHERE name = ANY($1) AND deleted::int4 = 0"
         )
         self.insert = (
             f"INSERT INTO {table} (version, phase, {columns})"
@@ -105,14 +111,15 @@ class Statements:
             " ON CONFLICT DO NOTHING RETURNING name"
         )
         self.rivals = (
-            f"SELECT name FROM {table} WHERE request_id <> ''"
-            f" AND (method, {digest('request_id')}, {digest('caller')}, parent) IN"
-            f" (SELECT a, {digest('b')}, {digest('c')}, d"
-            " FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS v(a, b, c, d))"
+            "SELECT o.name FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])"
+            " AS v(method, request_id, caller, parent) CROSS JOIN LATERAL"
+            f" (SELECT name FROM {table} WHERE request_id <> '' AND method = v.method"
+            f" AND {digest('request_id')} = {digest('v.request_id')}"
+            f" AND {digest('caller')} = {digest('v.caller')} AND parent = v.parent LIMIT 1) AS o"
             f" UNION SELECT name FROM {table} WHERE name = ANY($5)"
-            f" UNION SELECT name FROM {table} WHERE exclusive_target <> ''"
-            f" AND {digest('exclusive_target')} IN"
-            f" (SELECT {digest('a')} FROM unnest($6::text[]) AS v(a))"
+            " UNION SELECT o.name FROM unnest($6::text[]) AS v(target) CROSS JOIN LATERAL"
+            f" (SELECT name FROM {table} WHERE exclusive_target <> ''"
+            f" AND {digest('exclusive_target')} = {digest('v.target')} LIMIT 1) AS o"
         )
         new = ", ".join(("name", "version", "phase", *CHANGING))
         self.update = (
@@ -137,9 +144,9 @@ class Statements:
 
         self.changed = (
             f"SELECT v.name, coalesce(o.version, 0), {bounded(COLUMNS, '$3', 'o.')}"
-            f" FROM unnest($1::text[], $2::int8[]) AS v(name, version) LEFT JOIN {table} AS o"
-            " ON o.name = v.name WHERE coalesce(o.version, 0) <> v.version"
-            f" LIMIT {MOST_CHANGED}"
+            " FROM unnest($1::text[], $2::int8[]) AS v(name, version) LEFT JOIN LATERAL"
+            f" (SELECT * FROM {table} WHERE name = v.name LIMIT 1) AS o ON true"
+            f" WHERE coalesce(o.version, 0) <> v.version LIMIT {MOST_CHANGED}"
         )
 
         self.by_request = (
