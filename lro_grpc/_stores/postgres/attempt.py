@@ -5,7 +5,7 @@ What is known of an operation may be old. So:
 * A change is stored only if the row still has the version that it was made of. What comes back is
   changed; all else is **contended**, and has to be tried again.
 * An outcome that changes nothing, such as a refusal, has no row that would confirm it. If it was
-  made of a record at hand, it is made again of the row before anyone is told: what is at hand may
+  made of a remembered record, it is made again of the row before anyone is told: that record may
   be old, an answer never.
 
 An attempt has a bound in bytes, for what it reads and for what it writes. What there is no room for
@@ -22,9 +22,9 @@ from lro_grpc._errors import LroError
 from lro_grpc._operation.events import Claim, Event, Heartbeat
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Micros
-from lro_grpc._stores.postgres.changes_in_hand import ChangesInHand
-from lro_grpc._stores.postgres.recent import RecentRecords
+from lro_grpc._stores.postgres.remembered import RememberedRecords
 from lro_grpc._stores.postgres.rows import Known, size_of_change
+from lro_grpc._stores.postgres.staged_changes import StagedChanges
 from lro_grpc._stores.postgres.table import Fetching, Found, Table, portions_of_bytes
 from lro_grpc._stores.store import Now
 
@@ -76,38 +76,38 @@ class Attempted(NamedTuple):
 
 
 async def attempt(
-    table: Table, on: Fetching, recent: RecentRecords, time: Time, changes: Sequence[Named]
+    table: Table, on: Fetching, remembered: RememberedRecords, time: Time, changes: Sequence[Named]
 ) -> Attempted:
     """Applies events to some operations, and stores what comes of it.
 
     Args:
         table: The rows.
         on: What carries the statements out.
-        recent: The records at hand; they stay as they are.
+        remembered: The remembered records; they stay as they are.
         time: The time.
         changes: The operations' names, and the events to apply.
     """
     names = dict.fromkeys(name for name, _ in changes)
-    found = Found(dict(recent.of(names)))
+    found = Found(dict(remembered.of(names)))
     unknown = [name for name in names if name not in found.known]
     left: set[str] = set()
     if unknown:
         found.update(await table.read_some(on, unknown))
         left.update(found.left)
     at = time.now()
-    hand = ChangesInHand(found.known, found.damaged, at)
-    outcomes = [hand.apply(*change) for change in changes]
+    staged = StagedChanges(found.known, found.damaged, at)
+    outcomes = [staged.apply(*change) for change in changes]
     is_read = frozenset(unknown)
-    doubtful = [name for name in names if not hand.has_changed(name) and name not in is_read]
+    doubtful = [name for name in names if not staged.has_changed(name) and name not in is_read]
     if doubtful:
         for name in doubtful:
             del found.known[name]
         found.update(await table.read_some(on, doubtful))
         left.update(found.left)
         at = time.now()
-        hand = ChangesInHand(found.known, found.damaged, at)
-        outcomes = [hand.apply(*change) for change in changes]
-    all_changed = hand.changed
+        staged = StagedChanges(found.known, found.damaged, at)
+        outcomes = [staged.apply(*change) for change in changes]
+    all_changed = staged.changed
     changed = next(portions_of_bytes(all_changed, size_of_change), ())
     left.update(known.record.name for known, _ in all_changed[len(changed) :])
     stored: Collection[str] = ()
@@ -121,9 +121,9 @@ async def attempt(
         outcomes,
         contended,
         left,
-        hand.steps_of(stored),
+        staged.steps_of(stored),
         [
-            *(one for one in sound if not hand.has_changed(one.record.name)),
+            *(one for one in sound if not staged.has_changed(one.record.name)),
             *(
                 Known(known.version + 1, after)
                 for known, after in changed

@@ -6,7 +6,7 @@ as does a clock.
 
 A renewal is a ``Heartbeat``, applied like any other event (``attempt``). Those of all attempts are
 one statement; if that is late by the server's check of the time, they are made in halves. The
-records at hand are the store's: the thread takes what it finds there, and has what it stores put
+remembered records are the store's: the thread takes what it finds there, and has what it stores put
 there by the store's loop, when that goes on.
 """
 
@@ -27,7 +27,7 @@ from lro_grpc._runtime.threads import run_in_thread
 from lro_grpc._stores.postgres.attempt import Attempted, Named, Time, attempt
 from lro_grpc._stores.postgres.connections import Session
 from lro_grpc._stores.postgres.failures import RefusedError, closed, unavailable
-from lro_grpc._stores.postgres.recent import RecentRecords
+from lro_grpc._stores.postgres.remembered import RememberedRecords
 from lro_grpc._stores.postgres.table import Table
 from lro_grpc._stores.store import Leased
 
@@ -46,14 +46,16 @@ class Renewals:
     Args:
         table: The rows.
         session: A session, which only the thread uses.
-        recent: The records at hand.
+        remembered: The remembered records.
         time: The time, measured by that session.
     """
 
-    def __init__(self, table: Table, session: Session, recent: RecentRecords, time: Time) -> None:
+    def __init__(
+        self, table: Table, session: Session, remembered: RememberedRecords, time: Time
+    ) -> None:
         self._table = table
         self._session = session
-        self._recent = recent
+        self._remembered = remembered
         self._time = time
         self._loop = asyncio.get_running_loop()
         self._turn = asyncio.Lock()
@@ -100,27 +102,27 @@ class Renewals:
 
     async def _tried(self, beats: Sequence[Named]) -> Sequence[Record | LroError]:
         outcomes: dict[str, Record | LroError] = {}
-        at_hand, left, rounds = self._recent, beats, 0
+        remembered, left, rounds = self._remembered, beats, 0
         while left and rounds < _MOST_ROUNDS:
-            tried = await self._tried_once(at_hand, left)
+            tried = await self._tried_once(remembered, left)
             outcomes.update(tried)
             left = [beat for beat in left if beat[0] not in outcomes]
             rounds = 0 if tried else rounds + 1  # for want of room, some may have been left out
-            at_hand = RecentRecords()  # what is at hand is old
+            remembered = RememberedRecords()  # those were old
             await asyncio.sleep(random.random() * _PAUSE_SECONDS * rounds)  # noqa: S311
         late = unavailable("other processes are at it all the time")
         return [outcomes.get(name, late) for name, _ in beats]
 
     async def _tried_once(
-        self, at_hand: RecentRecords, beats: Sequence[Named]
+        self, remembered: RememberedRecords, beats: Sequence[Named]
     ) -> Mapping[str, Record | LroError]:
         """Returns what has come of the renewals at whose operations no other process is."""
         await self._time.measure()
-        attempted = await attempt(self._table, self._session, at_hand, self._time, beats)
+        attempted = await attempt(self._table, self._session, remembered, self._time, beats)
         if attempted.is_late and len(beats) > 1:  # fewer at a time take less
             middle = len(beats) // 2
             halves = [beats[:middle], beats[middle:]]
-            outcomes = [await self._tried_once(at_hand, half) for half in halves]
+            outcomes = [await self._tried_once(remembered, half) for half in halves]
             return {**outcomes[0], **outcomes[1]}
         with contextlib.suppress(RuntimeError):  # the store's loop has ended
             self._loop.call_soon_threadsafe(self._keep, attempted)
@@ -132,6 +134,6 @@ class Renewals:
 
     def _keep(self, attempted: Attempted) -> None:
         for name in attempted.contended:
-            self._recent.drop(name)
+            self._remembered.drop(name)
         for known in attempted.stored:
-            self._recent.keep(known)
+            self._remembered.keep(known)

@@ -27,7 +27,7 @@ from lro_grpc._stores.postgres.notices import Notices
 from lro_grpc._stores.postgres.options import parse
 from lro_grpc._stores.postgres.pages import Pages
 from lro_grpc._stores.postgres.reader import Reader
-from lro_grpc._stores.postgres.recent import RecentRecords
+from lro_grpc._stores.postgres.remembered import RememberedRecords
 from lro_grpc._stores.postgres.renewals import Renewals
 from lro_grpc._stores.postgres.schema import prepare
 from lro_grpc._stores.postgres.statements import Statements
@@ -84,10 +84,10 @@ class PostgresStore:
         sessions = [Session(options) for _ in range(3 + options.readers)]
         creating, changing, claiming, *readers = sessions
         pool = self._pool = Pool(readers, options.statement_timeout)
-        recent = RecentRecords()
+        remembered = RememberedRecords()
         renewing = Session(options)
         self._time = self._time_on(pool)
-        self._renewals = Renewals(table, renewing, recent, self._time_on(renewing))
+        self._renewals = Renewals(table, renewing, remembered, self._time_on(renewing))
         try:
             await self._time.measure()
             await self._renewals.open()
@@ -102,7 +102,7 @@ class PostgresStore:
             raise
         self._timing = asyncio.create_task(self._time.keep(), name="lro-postgres-clock")
         self._writer = Writer(
-            table, creating, changing, claiming, recent, self._time, self._listeners
+            table, creating, changing, claiming, remembered, self._time, self._listeners
         )
         self._reader = Reader(table, pool)
         self._pages = Pages(statements.table, pool, damage)

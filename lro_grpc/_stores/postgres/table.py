@@ -13,7 +13,6 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from lro_grpc._errors import OperationDamagedError
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.damage import Damage
-from lro_grpc._stores.postgres.changes_in_hand import Change, is_gone
 from lro_grpc._stores.postgres.connections import Row
 from lro_grpc._stores.postgres.failures import RefusedError
 from lro_grpc._stores.postgres.portions import portion, share_of
@@ -25,6 +24,7 @@ from lro_grpc._stores.postgres.rows import (
     known_from,
     rest_from,
 )
+from lro_grpc._stores.postgres.staged_changes import RowChange, is_gone
 from lro_grpc._stores.postgres.statements import MOST_CHANGED, Statements
 from lro_grpc._stores.postgres.texts import text_from, text_of
 from lro_grpc._stores.transfer import MOST_BYTES
@@ -177,7 +177,7 @@ class Table:
         return await self.read(on, [text_from(name) for (name,) in rows])
 
     async def change(
-        self, on: Fetching, changes: Sequence[Change], now: int, tolerance: int
+        self, on: Fetching, changes: Sequence[RowChange], now: int, tolerance: int
     ) -> Collection[str]:
         """Changes rows whose versions are as they are known, and returns the names of these.
 

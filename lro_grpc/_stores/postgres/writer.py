@@ -15,7 +15,7 @@ random, and grow, so that processes which meet once do not meet again and again.
 A new record does wait for a rival with its name, its request or its target that is not committed
 yet. Groups are sorted by these, so that they wait in one order; the server breaks up what is left.
 
-When a statement is durable, its records are put at hand, the listeners are called with each change
+When a statement is durable, its records are remembered, the listeners are called with each change
 in order, and then the callers get their answers: in one step of the event loop.
 
 ======================  ==========================================================================
@@ -28,7 +28,7 @@ the clock is off        it is measured, and all is made again
 the group is late       this process took longer to make it than the server's check of the time
                         allows: it is made again in halves, which take less
 the database is out     all in that statement is UNAVAILABLE; it may have been carried out, so the
-                        records at hand are dropped; the log says so once a minute
+                        remembered records are dropped; the log says so once a minute
 a caller is cancelled   its changes are not made, if they wait; else they are made, and announced
 the event loop ends     calls that wait, and all later ones, get UNAVAILABLE
 the store is closed     all calls that wait are made first; later ones get UNAVAILABLE
@@ -48,12 +48,12 @@ from lro_grpc._errors import LroError, UnavailableError
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.postgres.attempt import Time, attempt
-from lro_grpc._stores.postgres.changes_in_hand import ChangesInHand
 from lro_grpc._stores.postgres.connections import Session
 from lro_grpc._stores.postgres.failures import DamagedPageError, RefusedError, closed, unavailable
 from lro_grpc._stores.postgres.grouping import Answered, Groups
-from lro_grpc._stores.postgres.recent import RecentRecords
+from lro_grpc._stores.postgres.remembered import RememberedRecords
 from lro_grpc._stores.postgres.rows import Known, first_version, size_of
+from lro_grpc._stores.postgres.staged_changes import StagedChanges
 from lro_grpc._stores.postgres.table import Found, Table, portions_of_bytes
 from lro_grpc._stores.store import (
     Change,
@@ -177,7 +177,7 @@ class Writer:
         creating: A session for new records.
         changing: Another one, for changes.
         claiming: Another one, for claims.
-        recent: The records at hand.
+        remembered: The remembered records.
         time: The time, and the bound within which the server checks it.
         listeners: Get each change; may grow.
     """
@@ -188,13 +188,13 @@ class Writer:
         creating: Session,
         changing: Session,
         claiming: Session,
-        recent: RecentRecords,
+        remembered: RememberedRecords,
         time: Time,
         listeners: Sequence[Listener],
     ) -> None:
         self._table = table
         self._creating, self._changing, self._claiming = creating, changing, claiming
-        self._recent = recent
+        self._remembered = remembered
         self._time = time
         self._listeners = listeners
         self._loop = asyncio.get_running_loop()
@@ -262,13 +262,13 @@ class Writer:
             attempted = await attempt(
                 self._table,
                 self._changing,
-                self._recent,
+                self._remembered,
                 self._time,
                 [(change.name, change.event) for change in changes],
             )
         except Exception as error:  # noqa: BLE001 - it is the answer to these changes alone
             for change in changes:
-                self._recent.drop(change.name)  # nobody knows whether it was stored
+                self._remembered.drop(change.name)  # nobody knows whether it was stored
             if isinstance(error, RefusedError) and len(changes) > 1:
                 await self._change_in_halves(changes)
                 return ()
@@ -280,7 +280,7 @@ class Writer:
             await self._change_in_halves(changes)
             return ()
         for known in attempted.stored:
-            self._recent.keep(known)
+            self._remembered.keep(known)
         for step in attempted.steps:
             announce(self._listeners, *step)
         contended: dict[str, list[_Change]] = {name: [] for name in attempted.contended}
@@ -314,7 +314,7 @@ class Writer:
 
     def _set_aside(self, name: str, changes: list[_Change]) -> None:
         """Has the changes of a contended operation wait for a moment."""
-        self._recent.drop(name)
+        self._remembered.drop(name)
         now = self._loop.time()
         contention = self._contended.setdefault(name, _Contention(now))
         contention.rounds += 1
@@ -378,7 +378,7 @@ class Writer:
         """Answers the calls whose records are stored, and yields the others."""
         made = [call for call in creations if call.record.name in stored]
         for call in made:
-            self._recent.keep(Known(first_version(call.record), call.record))
+            self._remembered.keep(Known(first_version(call.record), call.record))
             announce(self._listeners, None, call.record)
         for call in made:
             call.give(call.record)
@@ -433,21 +433,21 @@ class Writer:
         async with self._claiming.transaction() as transaction:
             ready = await self._table.ready(transaction, method, limit, left_out)
             at = self._time.now()
-            hand = ChangesInHand(ready.known, {}, at)
-            outcomes = {name: hand.apply(name, claim) for name in ready.known}
+            staged = StagedChanges(ready.known, {}, at)
+            outcomes = {name: staged.apply(name, claim) for name in ready.known}
             bound = self._time.tolerance(claim.lease)
-            changed = await self._table.change(transaction, hand.changed, at, bound)
-            is_untimely = len(changed) < len(hand.changed)
+            changed = await self._table.change(transaction, staged.changed, at, bound)
+            is_untimely = len(changed) < len(staged.changed)
             is_late = is_untimely and self._time.is_over(at, claim.lease)
         for name, outcome in outcomes.items():
             known = ready.known[name]
             if name in changed:
-                steps += hand.steps(name)
-                stored.append(Known(known.version + 1, hand.steps(name)[-1][1]))
+                steps += staged.steps(name)
+                stored.append(Known(known.version + 1, staged.steps(name)[-1][1]))
             if name in changed or isinstance(outcome, LroError):
                 claimed.append(Claimed(known.record, outcome))
         for one in stored:
-            self._recent.keep(one)
+            self._remembered.keep(one)
         for step in steps:
             announce(self._listeners, *step)
         if is_untimely:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from lro_grpc import OperationDamagedError
 from lro_grpc._operation.events import Cancel, Delete
-from lro_grpc._stores.postgres.changes_in_hand import ChangesInHand
+from lro_grpc._stores.postgres.staged_changes import StagedChanges
 
 
 def test_a_row_that_nobody_can_read_is_damaged_and_not_missing() -> None:
     damaged = OperationDamagedError("its row cannot be read")
-    hand = ChangesInHand({}, {"operations/x": damaged}, 1)
+    staged = StagedChanges({}, {"operations/x": damaged}, 1)
     for event in (Cancel(), Delete()):
-        assert hand.apply("operations/x", event) is damaged
-    assert list(hand.changed) == []
+        assert staged.apply("operations/x", event) is damaged
+    assert list(staged.changed) == []

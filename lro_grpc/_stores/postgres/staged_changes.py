@@ -14,11 +14,11 @@ from lro_grpc._operation.record import Record
 from lro_grpc._stores.damage import deleted_damaged
 from lro_grpc._stores.postgres.rows import Known
 
-Change = tuple[Known, Record]
+RowChange = tuple[Known, Record]
 """What is known of a row, and the record that is to be there instead."""
 
 
-class ChangesInHand:
+class StagedChanges:
     """The changes of some operations.
 
     Args:
@@ -72,7 +72,7 @@ class ChangesInHand:
         return [step for step in self._in_order if step[1].name in names]
 
     @property
-    def changed(self) -> Sequence[Change]:
+    def changed(self) -> Sequence[RowChange]:
         """The changes of rows."""
         return [(self._known[name], steps[-1][1]) for name, steps in self._steps.items()]
 

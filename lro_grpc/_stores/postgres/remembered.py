@@ -1,9 +1,9 @@
-"""The records of recent changes, with the versions of their rows, for the next change of each.
+"""Remembers the records of recent changes, with the versions of their rows.
 
-A process mostly changes what it has just changed itself: it creates, claims and finishes. It finds
-the record here, and need not read it. Another process may have changed the row since; then the
-version is another one, the change is refused, and made again from the row. So what is here may be
-old, and no read is answered from it.
+A process mostly changes what it has just changed itself: it creates, claims and finishes. The
+record is here for its next change, and need not be read. Another process may have changed the row
+since; then the version is another one, the change is refused, and made again from the row. So what
+is here may be old, and no read is answered from it.
 
 What is done is changed by its delete alone, and is not here: thousands of records that nobody asks
 for would be searched by Python for cycles again and again.
@@ -24,17 +24,13 @@ _RECORD_BYTES = 2000
 """About what a record takes beside the values that may be large."""
 
 
-class RecentRecords:
+class RememberedRecords:
     """Records by their names; see the module."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
         self._known: dict[str, Known] = {}
         self._bytes = 0
-
-    def __len__(self) -> int:
-        """Returns the number of records."""
-        return len(self._known)
 
     def get(self, name: str) -> Known | None:
         """Returns what is known of a name."""
@@ -67,11 +63,6 @@ class RecentRecords:
         known = self._known.pop(name, None)
         if known is not None:
             self._bytes -= _size(known)
-
-    def clear(self) -> None:
-        """Drops all records."""
-        self._known.clear()
-        self._bytes = 0
 
 
 def _size(known: Known) -> int:
