@@ -14,7 +14,7 @@ from postgres_server import with_options
 
 from lro_grpc._errors import UnavailableError
 from lro_grpc._operation.events import Cancel, Claim, Delete, Pause, Report, Resume
-from lro_grpc._stores.postgres import writer
+from lro_grpc._stores.postgres import changes
 from lro_grpc._stores.postgres.store import PostgresStore
 from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import Query
@@ -115,7 +115,7 @@ def test_a_claim_passes_over_a_row_in_hand(postgres: str) -> None:
 def test_a_row_that_is_never_let_go_of_is_unavailable_in_the_end(
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(changes, "_PATIENCE_SECONDS", 0.05)
 
     async def check() -> None:
         async with opened(postgres) as store:
@@ -131,7 +131,7 @@ def test_a_row_that_is_never_let_go_of_is_unavailable_in_the_end(
 def test_a_row_that_is_never_let_go_of_fails_its_own_change_alone(
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(changes, "_PATIENCE_SECONDS", 0.05)
 
     async def check() -> None:
         async with opened(postgres) as store:

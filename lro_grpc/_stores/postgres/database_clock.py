@@ -33,13 +33,22 @@ the statement. Whoever is refused calls ``measure``, and applies the event again
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
 
+from lro_grpc._errors import UnavailableError
 from lro_grpc._runtime.clock import Micros, seconds
+from lro_grpc._stores.postgres.failures import RefusedError
+from lro_grpc._stores.store import Now
 
 _log = logging.getLogger("lro_grpc")
+
+END_OF_TIME: Micros = 2**63 - 1
+"""The latest time that a column can have."""
 
 TIME_QUERY = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8"
 """Answers with the database's time, in microseconds since 1970 UTC."""
@@ -145,3 +154,50 @@ class DatabaseClock:
                 )
         self._is_measured = True
         self._moment, self._lower, self._upper = received, lower, upper
+
+
+@dataclass(frozen=True)
+class StoreTime:
+    """The time of a store, and what keeps it right."""
+
+    now: Now
+    """Returns the time in microseconds since 1970 UTC, in any thread."""
+    tolerance: Callable[[int], int]
+    """Returns how far the time of a change may be off, by the shortest lease that it gives."""
+    measure: Callable[[], Awaitable[None]]
+    """Has the time measured anew."""
+    keep: Callable[[], Coroutine[Any, Any, None]]
+    """Measures it now and then."""
+
+    def is_late(self, at: Micros, lease: Micros) -> bool:
+        """Returns whether a change would be too late by now.
+
+        Args:
+            at: The time that it was made for.
+            lease: The shortest lease that it gives.
+        """
+        return self.now() - at > self.tolerance(lease)
+
+    async def try_to_measure(self) -> None:
+        """Has the time measured anew; if that fails, so does what is made next."""
+        with contextlib.suppress(UnavailableError, RefusedError):
+            await self.measure()
+
+
+def database_time(read: Callable[[], Awaitable[Micros]]) -> StoreTime:
+    """Returns the database's time.
+
+    Args:
+        read: Asks the database for it, with ``TIME_QUERY``.
+    """
+    clock = DatabaseClock(read)
+    return StoreTime(clock.now, tolerance, clock.measure, clock.keep)
+
+
+def given_time(now: Now) -> StoreTime:
+    """Returns a time that a test gives: nothing is measured, and nothing is ever late."""
+    return StoreTime(now, lambda _: END_OF_TIME, _nothing, _nothing)
+
+
+async def _nothing() -> None:
+    """Measures nothing."""

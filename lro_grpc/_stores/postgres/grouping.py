@@ -4,9 +4,8 @@ The calls that arrive while a group is under way are the next one; so the slower
 larger the groups, and a thousand calls cost about as much as one. A call that nobody waits for any
 more when its turn comes is not made: its caller may have made it again.
 
-The task is the supervisor of whatever makes the groups. It ends with the store, or with the event
-loop, and by no exception: what a group raises is the answer to the calls of that group that have
-none yet.
+The task outlives whatever makes the groups. It ends with the store, or with the event loop, and by
+no exception: what a group raises is the answer to those of its calls that have none yet.
 """
 
 from __future__ import annotations
@@ -36,6 +35,9 @@ class Call(Protocol):
         """Answers it with an error, unless it has its answer."""
         ...
 
+
+MOST_CALLS = 1000
+"""The most calls in a group of writes."""
 
 C = TypeVar("C", bound=Call)
 
@@ -114,13 +116,13 @@ class Groups(Generic[C]):
                 number = min(len(self._waiting), self._most)
                 taken = [self._waiting.popleft() for _ in range(number)]
                 if group := [call for call in taken if not call.is_over]:
-                    await self._supervise(group)
+                    await self._make_one(group)
         finally:
             self._closing = True  # the loop may end before anyone has closed the store
             for call in self._waiting:
                 call.fail(closed())
 
-    async def _supervise(self, group: Sequence[C]) -> None:
+    async def _make_one(self, group: Sequence[C]) -> None:
         """Makes one group; each of its calls gets an answer, or is put back."""
         try:
             await self._make(group)

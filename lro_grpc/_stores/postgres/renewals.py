@@ -4,10 +4,10 @@ The event loop of the store may stand still, held by a handler that blocks. Leas
 same: whoever asks for it does so in another thread, and the connection lives on a loop in this one,
 as does a clock.
 
-A renewal is a ``Heartbeat``, applied like any other event (``attempt``). Those of all attempts are
-one statement; if that is late by the server's check of the time, they are made in halves. The
-remembered records are the store's: the thread takes what it finds there, and has what it stores put
-there by the store's loop, when that goes on.
+A renewal is a ``Heartbeat``, applied like any other event (``compare_and_set``). Those of all
+attempts are one statement; if that is late by the server's check of the time, they are made in
+halves. The remembered records are the store's: the thread takes what it finds there, and has what
+it stores put there by the store's loop, when that goes on.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from lro_grpc._operation.record import Record
 from lro_grpc._runtime.loop_thread import LoopThread
 from lro_grpc._runtime.repeated_lines import RepeatedLines
 from lro_grpc._runtime.threads import run_in_thread
-from lro_grpc._stores.postgres.attempt import Attempted, Named, Time, attempt
+from lro_grpc._stores.postgres.compare_and_set import Result, compare_and_set
 from lro_grpc._stores.postgres.connections import Session
+from lro_grpc._stores.postgres.database_clock import StoreTime
 from lro_grpc._stores.postgres.failures import RefusedError, closed, unavailable
 from lro_grpc._stores.postgres.remembered import RememberedRecords
 from lro_grpc._stores.postgres.table import Table
-from lro_grpc._stores.store import Leased
+from lro_grpc._stores.store import Change, Leased
 
 _log = logging.getLogger("lro_grpc")
 
@@ -51,7 +52,7 @@ class Renewals:
     """
 
     def __init__(
-        self, table: Table, session: Session, remembered: RememberedRecords, time: Time
+        self, table: Table, session: Session, remembered: RememberedRecords, time: StoreTime
     ) -> None:
         self._table = table
         self._session = session
@@ -91,7 +92,7 @@ class Renewals:
             await self._session.close()
         self._lines.close()
 
-    async def _renew(self, beats: Sequence[Named]) -> Sequence[Record | LroError]:
+    async def _renew(self, beats: Sequence[Change]) -> Sequence[Record | LroError]:
         async with self._turn:
             try:
                 return await self._tried(beats)
@@ -100,7 +101,7 @@ class Renewals:
                 self._lines.say(logging.ERROR, f"{outage.message} ({error})")
                 raise outage from error
 
-    async def _tried(self, beats: Sequence[Named]) -> Sequence[Record | LroError]:
+    async def _tried(self, beats: Sequence[Change]) -> Sequence[Record | LroError]:
         outcomes: dict[str, Record | LroError] = {}
         remembered, left, rounds = self._remembered, beats, 0
         while left and rounds < _MOST_ROUNDS:
@@ -114,26 +115,26 @@ class Renewals:
         return [outcomes.get(name, late) for name, _ in beats]
 
     async def _tried_once(
-        self, remembered: RememberedRecords, beats: Sequence[Named]
+        self, remembered: RememberedRecords, beats: Sequence[Change]
     ) -> Mapping[str, Record | LroError]:
         """Returns what has come of the renewals at whose operations no other process is."""
         await self._time.measure()
-        attempted = await attempt(self._table, self._session, remembered, self._time, beats)
-        if attempted.is_late and len(beats) > 1:  # fewer at a time take less
+        result = await compare_and_set(self._table, self._session, remembered, self._time, beats)
+        if result.is_late and len(beats) > 1:  # fewer at a time take less
             middle = len(beats) // 2
             halves = [beats[:middle], beats[middle:]]
             outcomes = [await self._tried_once(remembered, half) for half in halves]
             return {**outcomes[0], **outcomes[1]}
         with contextlib.suppress(RuntimeError):  # the store's loop has ended
-            self._loop.call_soon_threadsafe(self._keep, attempted)
+            self._loop.call_soon_threadsafe(self._keep, result)
         return {
             name: outcome
-            for (name, _), outcome in zip(beats, attempted.outcomes, strict=True)
-            if name not in attempted.contended and name not in attempted.left
+            for (name, _), outcome in zip(beats, result.outcomes, strict=True)
+            if name not in result.contended and name not in result.left
         }
 
-    def _keep(self, attempted: Attempted) -> None:
-        for name in attempted.contended:
+    def _keep(self, result: Result) -> None:
+        for name in result.contended:
             self._remembered.drop(name)
-        for known in attempted.stored:
+        for known in result.stored:
             self._remembered.keep(known)

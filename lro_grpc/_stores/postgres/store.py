@@ -18,9 +18,14 @@ from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.repeated_lines import RepeatedLines
 from lro_grpc._stores.damage import Damage
-from lro_grpc._stores.postgres.attempt import Time
 from lro_grpc._stores.postgres.connections import Pool, Row, Session, connect
-from lro_grpc._stores.postgres.database_clock import TIME_QUERY, DatabaseClock, tolerance
+from lro_grpc._stores.postgres.database_clock import (
+    END_OF_TIME,
+    TIME_QUERY,
+    StoreTime,
+    database_time,
+    given_time,
+)
 from lro_grpc._stores.postgres.failures import RefusedError, in_full, unavailable, unusable
 from lro_grpc._stores.postgres.followers import GONE, Follower, Seen
 from lro_grpc._stores.postgres.notices import Notices
@@ -46,8 +51,6 @@ from lro_grpc._stores.store import (
 )
 
 _log = logging.getLogger("lro_grpc")
-
-_END_OF_TIME = 2**63 - 1
 
 
 class PostgresStore:
@@ -237,7 +240,7 @@ class PostgresStore:
 
     async def leased(self, *, until: int | None = None) -> Sequence[Leased]:
         """Returns the operations that an attempt holds."""
-        end = _END_OF_TIME if until is None else until
+        end = END_OF_TIME if until is None else until
         return [Leased(*row) for row in await self._fetch(self._statements.leased, end)]
 
     async def expired(self, limit: int, *, to_undo: bool = False) -> Sequence[str]:
@@ -272,23 +275,13 @@ class PostgresStore:
             for name, known in changed.items()
         }
 
-    def _time_on(self, on: Fetching) -> Time:
+    def _time_on(self, on: Fetching) -> StoreTime:
         """Returns the time as it is measured by way of some connection."""
         if self._given_now is not None:
-            return Time(self._given_now, _no_bound, _nothing, _nothing)
+            return given_time(self._given_now)
 
         async def read() -> int:
             ((time,),) = await on.fetch(TIME_QUERY)
             return int(time)
 
-        clock = DatabaseClock(read)
-        return Time(clock.now, tolerance, clock.measure, clock.keep)
-
-
-def _no_bound(lease: int) -> int:
-    del lease
-    return _END_OF_TIME
-
-
-async def _nothing() -> None:
-    """Measures nothing: the time is given."""
+        return database_time(read)

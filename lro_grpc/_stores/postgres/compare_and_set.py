@@ -1,4 +1,4 @@
-"""One attempt to change some operations: read, apply, and store what the versions allow.
+"""Changes some operations once: reads them, applies events, and stores what the versions allow.
 
 What is known of an operation may be old. So:
 
@@ -8,56 +8,30 @@ What is known of an operation may be old. So:
   made of a remembered record, it is made again of the row before anyone is told: that record may
   be old, an answer never.
 
-An attempt has a bound in bytes, for what it reads and for what it writes. What there is no room for
-is **left** to the next attempt, which has a time of its own.
+What it reads has a bound in bytes, and so has what it writes. What there is no room for is **left**
+to the next round, which has a time of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 from lro_grpc._errors import LroError
-from lro_grpc._operation.events import Claim, Event, Heartbeat
+from lro_grpc._operation.events import Claim, Heartbeat
 from lro_grpc._operation.record import Record
-from lro_grpc._runtime.clock import Micros
+from lro_grpc._stores.postgres.database_clock import StoreTime
 from lro_grpc._stores.postgres.remembered import RememberedRecords
 from lro_grpc._stores.postgres.rows import Known, size_of_change
 from lro_grpc._stores.postgres.staged_changes import StagedChanges
 from lro_grpc._stores.postgres.table import Fetching, Found, Table, portions_of_bytes
-from lro_grpc._stores.store import Now
+from lro_grpc._stores.store import Change
 
 _LONGEST_LEASE = 2**62
 
-Named = tuple[str, Event]
 
-
-@dataclass(frozen=True)
-class Time:
-    """The time of a store, and what keeps it right."""
-
-    now: Now
-    """Returns the time in microseconds since 1970 UTC, in any thread."""
-    tolerance: Callable[[int], int]
-    """Returns how far the time of a change may be off, by the shortest lease that it gives."""
-    measure: Callable[[], Awaitable[None]]
-    """Has the time measured anew."""
-    keep: Callable[[], Coroutine[Any, Any, None]]
-    """Measures it now and then."""
-
-    def is_over(self, at: Micros, lease: Micros) -> bool:
-        """Returns whether a change would be too late by now.
-
-        Args:
-            at: The time that it was made for.
-            lease: The shortest lease that it gives.
-        """
-        return self.now() - at > self.tolerance(lease)
-
-
-class Attempted(NamedTuple):
-    """What has come of an attempt."""
+class Result(NamedTuple):
+    """What has come of the changes."""
 
     outcomes: Sequence[Record | LroError]
     """Of each event, in order; those of operations that are contended or left count for nothing."""
@@ -75,9 +49,13 @@ class Attempted(NamedTuple):
     """Whether that may be because this process took too long from the events to the statement."""
 
 
-async def attempt(
-    table: Table, on: Fetching, remembered: RememberedRecords, time: Time, changes: Sequence[Named]
-) -> Attempted:
+async def compare_and_set(
+    table: Table,
+    on: Fetching,
+    remembered: RememberedRecords,
+    time: StoreTime,
+    changes: Sequence[Change],
+) -> Result:
     """Applies events to some operations, and stores what comes of it.
 
     Args:
@@ -117,7 +95,7 @@ async def attempt(
     is_untimely = bool(changed) and not stored
     contended = [known.record.name for known, _ in changed if known.record.name not in stored]
     sound = (one for name, one in found.known.items() if name not in found.damaged)
-    return Attempted(
+    return Result(
         outcomes,
         contended,
         left,
@@ -131,10 +109,10 @@ async def attempt(
             ),
         ],
         is_untimely,
-        is_untimely and time.is_over(at, lease),
+        is_untimely and time.is_late(at, lease),
     )
 
 
-def _shortest_lease(changes: Iterable[Named]) -> int:
+def _shortest_lease(changes: Iterable[Change]) -> int:
     leases = (event.lease for _, event in changes if isinstance(event, (Claim, Heartbeat)))
     return min(leases, default=_LONGEST_LEASE)

@@ -1,0 +1,223 @@
+"""Changes operations in groups: one statement stores what the events of a thousand calls make.
+
+**No two processes wait for each other.** A change is stored if the row has the version that it was
+made of, and is in nobody else's hands at that moment (``compare_and_set``). Otherwise the operation
+is *contended*: its changes are set aside for a moment, and are then made before all others, of the
+row as it is by then. Meanwhile other changes go on; those of the same operation line up behind. The
+pauses are random, and grow, so that processes which meet once do not meet again and again. After
+``_PATIENCE_SECONDS`` the outcome of these changes is UNAVAILABLE, and that of no others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from lro_grpc._errors import LroError, UnavailableError
+from lro_grpc._operation.events import Event
+from lro_grpc._operation.record import Record
+from lro_grpc._stores.postgres.compare_and_set import compare_and_set
+from lro_grpc._stores.postgres.connections import Session
+from lro_grpc._stores.postgres.database_clock import StoreTime
+from lro_grpc._stores.postgres.failures import RefusedError, unavailable
+from lro_grpc._stores.postgres.grouping import MOST_CALLS, Answered, Groups
+from lro_grpc._stores.postgres.remembered import RememberedRecords
+from lro_grpc._stores.postgres.table import Table
+from lro_grpc._stores.store import Change, Listener, announce
+
+_PATIENCE_SECONDS = 5.0
+"""The time for which changes of a contended operation are tried."""
+
+_PAUSE_SECONDS = 0.002
+"""The longest pause before the first repetition; that before the nth is n times as long."""
+
+_MOST_PAUSES = 25
+"""Pauses grow no more after so many."""
+
+
+class _Call(Answered):
+    """A call that changes operations."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._outcomes: dict[int, Record | LroError] = {}
+        self._number = number
+
+    def settle(self, index: int, outcome: Record | LroError) -> None:
+        """Takes the outcome of one change, unless it has one; the last one is the answer."""
+        self._outcomes.setdefault(index, outcome)
+        if len(self._outcomes) < self._number:
+            return
+        outcomes = [self._outcomes[index] for index in range(self._number)]
+        outages = [one for one in outcomes if isinstance(one, UnavailableError)]
+        if len(outages) == self._number:
+            self.fail(outages[0])
+        else:
+            self.give(outcomes)
+
+
+@dataclass(frozen=True)
+class _WaitingChange:
+    """One change of a call, until it is made."""
+
+    call: _Call
+    index: int
+    name: str
+    event: Event
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.call.is_over
+
+    def fail(self, error: Exception) -> None:
+        """Makes an error its outcome; a bug answers the whole call."""
+        if isinstance(error, LroError):
+            self.call.settle(self.index, error)
+        else:
+            self.call.fail(error)
+
+
+@dataclass
+class _Contention:
+    """An operation at which another process is."""
+
+    since: float
+    rounds: int = 0
+    aside: list[_WaitingChange] = field(default_factory=list)
+    """Its changes that wait to be made again; none while they are."""
+
+
+class Changes:
+    """Changes operations; see the module.
+
+    Args:
+        table: The rows.
+        session: A session for this alone.
+        remembered: The remembered records.
+        time: The time, and the bound within which the server checks it.
+        listeners: Get each change; may grow.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        session: Session,
+        remembered: RememberedRecords,
+        time: StoreTime,
+        listeners: Sequence[Listener],
+    ) -> None:
+        self._table = table
+        self._session = session
+        self._remembered = remembered
+        self._time = time
+        self._listeners = listeners
+        self._loop = asyncio.get_running_loop()
+        self._contended: dict[str, _Contention] = {}
+        self._answers: set[asyncio.Future[object]] = set()
+        """Those that calls wait for."""
+        self._groups = Groups[_WaitingChange]("lro-postgres-changes", self._change, MOST_CALLS)
+
+    async def apply_all(self, changes: Sequence[Change]) -> Sequence[Record | LroError]:
+        """Applies events; see ``Store.apply_all``."""
+        if not changes:
+            return []
+        call = _Call(len(changes))
+        for index, (name, event) in enumerate(changes):
+            self._groups.add(_WaitingChange(call, index, name, event))
+        self._answers.add(call.answer)
+        call.answer.add_done_callback(self._answers.discard)
+        outcomes: Sequence[Record | LroError] = await call.answer
+        return outcomes
+
+    async def close(self) -> None:
+        """Makes the calls that wait, and ends."""
+        try:
+            if self._answers:  # some changes may be set aside, for a moment or for several
+                await asyncio.wait(self._answers)
+            await self._groups.close()
+        finally:
+            await self._session.close()
+
+    async def _change(self, group: Sequence[_WaitingChange]) -> None:
+        left = group
+        while left := [change for change in left if not self._is_set_aside(change)]:
+            left = await self._try(left)
+
+    async def _try(self, changes: Sequence[_WaitingChange]) -> Sequence[_WaitingChange]:
+        """Makes some changes, and returns those for which there was no room."""
+        try:
+            result = await compare_and_set(
+                self._table,
+                self._session,
+                self._remembered,
+                self._time,
+                [(change.name, change.event) for change in changes],
+            )
+        except Exception as error:  # noqa: BLE001 - it is the answer to these changes alone
+            for change in changes:
+                self._remembered.drop(change.name)  # nobody knows whether it was stored
+            if isinstance(error, RefusedError) and len(changes) > 1:
+                await self._change_in_halves(changes)
+                return ()
+            for change in changes:
+                self._contended.pop(change.name, None)
+            self._groups.fail(changes, error)
+            return ()
+        if result.is_late and len(changes) > 1:
+            await self._change_in_halves(changes)
+            return ()
+        for known in result.stored:
+            self._remembered.keep(known)
+        for step in result.steps:
+            announce(self._listeners, *step)
+        contended: dict[str, list[_WaitingChange]] = {name: [] for name in result.contended}
+        left: list[_WaitingChange] = []
+        for change, outcome in zip(changes, result.outcomes, strict=True):
+            if change.name in contended:
+                contended[change.name].append(change)
+            elif change.name in result.left:
+                left.append(change)
+            else:
+                self._contended.pop(change.name, None)
+                change.call.settle(change.index, outcome)
+        for name, aside in contended.items():
+            self._set_aside(name, aside)
+        if result.is_untimely:
+            await self._time.try_to_measure()
+        return left
+
+    async def _change_in_halves(self, changes: Sequence[_WaitingChange]) -> None:
+        middle = len(changes) // 2
+        await self._change(changes[:middle])
+        await self._change(changes[middle:])
+
+    def _is_set_aside(self, change: _WaitingChange) -> bool:
+        """Returns whether a change waits with others of its operation, and lines it up there."""
+        contention = self._contended.get(change.name)
+        if contention is None or not contention.aside:
+            return False
+        contention.aside.append(change)
+        return True
+
+    def _set_aside(self, name: str, changes: list[_WaitingChange]) -> None:
+        """Has the changes of a contended operation wait for a moment."""
+        self._remembered.drop(name)
+        now = self._loop.time()
+        contention = self._contended.setdefault(name, _Contention(now))
+        contention.rounds += 1
+        if now - contention.since > _PATIENCE_SECONDS:
+            del self._contended[name]
+            for change in changes:
+                change.fail(unavailable(f"other processes are at {name} all the time"))
+            return
+        contention.aside = changes
+        longest = _PAUSE_SECONDS * min(contention.rounds, _MOST_PAUSES)
+        self._loop.call_later(random.random() * longest, self._take_up, contention)  # noqa: S311
+
+    def _take_up(self, contention: _Contention) -> None:
+        """Has changes that were set aside made before all others."""
+        aside, contention.aside = contention.aside, []
+        self._groups.put_back(aside)

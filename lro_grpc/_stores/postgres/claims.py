@@ -1,0 +1,163 @@
+"""Claims the oldest operations that are ready, for one call at a time.
+
+A claim is a transaction. It locks the rows that it has found until they are claimed, and passes
+over those that another process has locked: so two processes never claim the same, nor wait for each
+other. It is made again with fewer rows if it has taken too long, and without the rows that the
+server cannot read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from lro_grpc._errors import LroError
+from lro_grpc._operation.events import Claim
+from lro_grpc._operation.record import Record
+from lro_grpc._stores.postgres.connections import Session
+from lro_grpc._stores.postgres.database_clock import StoreTime
+from lro_grpc._stores.postgres.failures import DamagedPageError, unavailable
+from lro_grpc._stores.postgres.grouping import Answered, Groups
+from lro_grpc._stores.postgres.remembered import RememberedRecords
+from lro_grpc._stores.postgres.rows import Known
+from lro_grpc._stores.postgres.staged_changes import StagedChanges
+from lro_grpc._stores.postgres.table import Table
+from lro_grpc._stores.store import Claimed, Listener, announce
+
+_MOST_REFUSED = 15
+"""The times in a row that a claim is refused for its time; as it halves, a thousand become one."""
+
+
+class _Claiming(Answered):
+    """A call that claims what is ready."""
+
+    def __init__(self, limits: Mapping[str, int], claim: Claim, left_out: Collection[str]) -> None:
+        super().__init__()
+        self.limits = limits
+        self.claim = claim
+        self.left_out = left_out
+
+
+class _Result(NamedTuple):
+    """What has come of one transaction that claims."""
+
+    claimed: Sequence[Claimed]
+    found: int
+    """The operations that it has found."""
+    more: bool
+    """Whether there may be more."""
+    is_untimely: bool
+    """Whether the server has refused some of it for its time, which is measured anew since."""
+    is_late: bool
+    """Whether this process took too long from the events to the statement."""
+
+
+class Claims:
+    """Claims operations; see the module.
+
+    Args:
+        table: The rows.
+        session: A session for this alone.
+        remembered: The remembered records.
+        time: The time, and the bound within which the server checks it.
+        listeners: Get each change; may grow.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        session: Session,
+        remembered: RememberedRecords,
+        time: StoreTime,
+        listeners: Sequence[Listener],
+    ) -> None:
+        self._table = table
+        self._session = session
+        self._remembered = remembered
+        self._time = time
+        self._listeners = listeners
+        self._groups = Groups[_Claiming]("lro-postgres-claims", self._claim, 1)
+
+    async def claim(
+        self, limits: Mapping[str, int], claim: Claim, left_out: Collection[str]
+    ) -> Sequence[Claimed]:
+        """Claims what is ready; see ``Store.claim``."""
+        call = _Claiming(limits, claim, left_out)
+        self._groups.add(call)
+        claimed: Sequence[Claimed] = await call.answer
+        return claimed
+
+    async def close(self) -> None:
+        """Makes the calls that wait, and ends."""
+        try:
+            await self._groups.close()
+        finally:
+            await self._session.close()
+
+    async def _claim(self, group: Sequence[_Claiming]) -> None:
+        (call,) = group
+        claimed: list[Claimed] = []
+        try:
+            for method, limit in call.limits.items():
+                await self._claim_oldest(method, limit, call, claimed)
+        except Exception as error:  # noqa: BLE001 - what is claimed is this process's all the same
+            if claimed:
+                call.give(claimed)
+            self._groups.fail(group, error)
+        else:
+            call.give(claimed)
+
+    async def _claim_oldest(
+        self, method: str, limit: int, call: _Claiming, claimed: list[Claimed]
+    ) -> None:
+        """Adds what it claims of a method: in one transaction, unless that is too much or late."""
+        most, refused = limit, 0
+        while limit > 0 and not call.is_over:
+            left_out = {*call.left_out, *(one.before.name for one in claimed)}
+            asked = min(limit, most)
+            try:
+                result = await self._claim_once(method, asked, call.claim, left_out)
+            except DamagedPageError:
+                if await self._table.find_unreadable(self._session, method, asked, left_out):
+                    continue
+                raise
+            claimed += result.claimed
+            if not result.is_untimely:
+                limit = limit - result.found if result.more else 0
+                continue
+            limit -= len(result.claimed)
+            if result.is_late:
+                most = max(1, asked // 2)
+            refused = 0 if result.claimed else refused + 1
+            if refused == _MOST_REFUSED:
+                raise unavailable("its database refuses the time of a claim again and again")
+
+    async def _claim_once(
+        self, method: str, limit: int, claim: Claim, left_out: Collection[str]
+    ) -> _Result:
+        claimed: list[Claimed] = []
+        steps: list[tuple[Record, Record]] = []
+        stored: list[Known] = []
+        async with self._session.transaction() as transaction:
+            ready = await self._table.ready(transaction, method, limit, left_out)
+            at = self._time.now()
+            staged = StagedChanges(ready.known, {}, at)
+            outcomes = {name: staged.apply(name, claim) for name in ready.known}
+            bound = self._time.tolerance(claim.lease)
+            changed = await self._table.change(transaction, staged.changed, at, bound)
+            is_untimely = len(changed) < len(staged.changed)
+            is_late = is_untimely and self._time.is_late(at, claim.lease)
+        for name, outcome in outcomes.items():
+            known = ready.known[name]
+            if name in changed:
+                steps += staged.steps(name)
+                stored.append(Known(known.version + 1, staged.steps(name)[-1][1]))
+            if name in changed or isinstance(outcome, LroError):
+                claimed.append(Claimed(known.record, outcome))
+        for one in stored:
+            self._remembered.keep(one)
+        for step in steps:
+            announce(self._listeners, *step)
+        if is_untimely:
+            await self._time.try_to_measure()
+        return _Result(claimed, len(outcomes), ready.more, is_untimely, is_late)

@@ -1,0 +1,182 @@
+"""Stores new records in groups, each of which is one statement, unless some are kept out.
+
+A record is kept out by a *rival*, which has its name, its request or its exclusive target. It waits
+for one that is not committed yet. Groups are sorted by these, so that they wait in one order; the
+server breaks up what is left. A rival that is stored decides: its call gets the same operation, if
+the request is the same one, or else the error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from lro_grpc._errors import LroError
+from lro_grpc._operation.record import Record
+from lro_grpc._stores.postgres.connections import Session
+from lro_grpc._stores.postgres.failures import RefusedError, unavailable
+from lro_grpc._stores.postgres.grouping import MOST_CALLS, Answered, Groups
+from lro_grpc._stores.postgres.remembered import RememberedRecords
+from lro_grpc._stores.postgres.rows import Known, first_version, size_of
+from lro_grpc._stores.postgres.table import Found, Table, portions_of_bytes
+from lro_grpc._stores.store import (
+    Listener,
+    announce,
+    check_same_request,
+    in_progress,
+    name_taken,
+)
+
+_MOST_ROUNDS = 50
+"""The times that a new record is tried whose rivals are gone each time when it asks for them."""
+
+
+class _Creation(Answered):
+    """A call that makes an operation."""
+
+    def __init__(self, record: Record) -> None:
+        super().__init__()
+        self.record = record
+
+
+class Creations:
+    """Stores new records; see the module.
+
+    Args:
+        table: The rows.
+        session: A session for this alone.
+        remembered: The remembered records.
+        listeners: Get each new record; may grow.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        session: Session,
+        remembered: RememberedRecords,
+        listeners: Sequence[Listener],
+    ) -> None:
+        self._table = table
+        self._session = session
+        self._remembered = remembered
+        self._listeners = listeners
+        self._groups = Groups[_Creation]("lro-postgres-creates", self._create, MOST_CALLS)
+
+    async def create(self, record: Record) -> Record:
+        """Stores a new record; see ``Store.create``."""
+        call = _Creation(record)
+        self._groups.add(call)
+        stored: Record = await call.answer
+        return stored
+
+    async def close(self) -> None:
+        """Makes the calls that wait, and ends."""
+        try:
+            await self._groups.close()
+        finally:
+            await self._session.close()
+
+    async def _create(self, group: Sequence[_Creation]) -> None:
+        # One statement stores a portion: if it is refused, none of its records is stored.
+        for portion in portions_of_bytes(group, lambda call: size_of(call.record)):
+            await self._create_portion(portion)
+
+    async def _create_portion(self, portion: Sequence[_Creation]) -> None:
+        try:
+            await self._create_all(portion)
+        except RefusedError as error:
+            waiting = [call for call in portion if not call.is_over]
+            if len(waiting) <= 1:
+                self._groups.fail(waiting, error)
+                return
+            middle = len(waiting) // 2
+            await self._create_portion(waiting[:middle])
+            await self._create_portion(waiting[middle:])
+
+    async def _create_all(self, group: Sequence[_Creation]) -> None:
+        waiting = list(group)
+        for _ in range(_MOST_ROUNDS):
+            first, later = _distinct(waiting)
+            records = [call.record for call in first]
+            stored = await self._table.insert(self._session, records)
+            lost = [*self._stored(first, stored), *later]
+            if not lost:
+                return
+            rivals = await self._table.rivals(self._session, [call.record for call in lost])
+            waiting = [call for call in lost if not _refused(call, rivals)]
+            if not waiting:
+                return
+        for call in waiting:
+            call.fail(unavailable(f"rivals of {call.record.name} come and go all the time"))
+
+    def _stored(
+        self, creations: Sequence[_Creation], stored: Collection[str]
+    ) -> Iterator[_Creation]:
+        """Answers the calls whose records are stored, and yields the others."""
+        made = [call for call in creations if call.record.name in stored]
+        for call in made:
+            self._remembered.keep(Known(first_version(call.record), call.record))
+            announce(self._listeners, None, call.record)
+        for call in made:
+            call.give(call.record)
+        yield from (call for call in creations if call.record.name not in stored)
+
+
+def _distinct(
+    creations: Sequence[_Creation],
+) -> tuple[Sequence[_Creation], Sequence[_Creation]]:
+    """Parts new records into those that do not keep each other out, sorted, and the others."""
+    taken: set[tuple[str, ...]] = set()
+    first: list[_Creation] = []
+    later: list[_Creation] = []
+    for call in creations:
+        keys: list[tuple[str, ...]] = [("name", call.record.name)]
+        if call.record.request_id:
+            keys.append(("request", *_request_key(call.record)))
+        if call.record.exclusive_target:
+            keys.append(("target", call.record.exclusive_target))
+        (later if taken.intersection(keys) else first).append(call)
+        taken.update(keys)
+    # In one order in all processes; what has no rivals stays in the order of its start.
+    first.sort(key=lambda call: (_request_key(call.record), call.record.exclusive_target))
+    return first, later
+
+
+def _refused(creation: _Creation, rivals: Found[Known]) -> bool:
+    """Answers a call whose record is kept out by one that is stored; returns whether it is."""
+    record = creation.record
+    try:
+        stored = _kept_out(record, rivals)
+    except LroError as error:
+        creation.fail(error)
+        return True
+    if stored is not None:
+        creation.give(stored)
+    return stored is not None
+
+
+def _kept_out(record: Record, rivals: Found[Known]) -> Record | None:
+    """Returns the operation of the same request; None if nothing keeps the record out.
+
+    Raises:
+        LroError: If another operation does.
+    """
+    stored = [known.record for known in rivals.known.values()]
+    for rival in stored:
+        if record.request_id and _request_key(rival) == _request_key(record):
+            if rival.name in rivals.damaged:
+                raise rivals.damaged[rival.name]
+            return check_same_request(rival, record)
+    if record.name in rivals.known:
+        raise name_taken(record.name)
+    for rival in stored:
+        if record.exclusive_target and rival.exclusive_target == record.exclusive_target:
+            holder = None if rival.name in rivals.damaged else rival
+            raise in_progress(record.exclusive_target, holder, caller=record.caller)
+    return None
+
+
+def _request_key(record: Record) -> tuple[str, str, str, str]:
+    """Returns what no two operations have in common, if they have a ``request_id``."""
+    if not record.request_id:
+        return "", "", "", ""
+    return record.method, record.request_id, record.caller, record.parent
