@@ -57,7 +57,7 @@ Running = Mapping[int, Sequence[str]]
 """The instances that each server works on; servers that work on none are left out."""
 
 
-class Watch:
+class Observer:
     """Prints, line by line, which server works on what.
 
     Args:
@@ -158,21 +158,21 @@ def serving(store: str, folder: str) -> Iterator[str]:
             servers.wait()  # they need the database, and the folder, until they have drained
 
 
-def harm(watch: Watch, running: Running) -> None:
+def harm(observer: Observer, running: Running) -> None:
     """Kills one server, freezes another, and lets that go on after a while."""
     killed, frozen, *_ = running
-    watch.harmed = {killed: " (killed)", frozen: " (frozen)"}
-    watch.say(f"kill -9 of server {killed}, in which {', '.join(running[killed])} run")
+    observer.harmed = {killed: " (killed)", frozen: " (frozen)"}
+    observer.say(f"kill -9 of server {killed}, in which {', '.join(running[killed])} run")
     os.kill(killed, signal.SIGKILL)
-    watch.say(f"server {frozen} is frozen, in which {', '.join(running[frozen])} run")
+    observer.say(f"server {frozen} is frozen, in which {', '.join(running[frozen])} run")
     os.kill(frozen, signal.SIGSTOP)
     end = time.monotonic() + FROZEN_SECONDS
     try:
-        watch.until(lambda _: time.monotonic() > end)
-        watch.say(f"server {frozen} goes on, and knows nothing of the time that has passed")
+        observer.until(lambda _: time.monotonic() > end)
+        observer.say(f"server {frozen} goes on, and knows nothing of the time that has passed")
     finally:
         os.kill(frozen, signal.SIGCONT)
-    del watch.harmed[frozen]
+    del observer.harmed[frozen]
 
 
 def run(address: str) -> bool:
@@ -184,8 +184,8 @@ def run(address: str) -> bool:
             for _ in range(CONNECTIONS)
         ]
         fleets = [fleet_service_lro.FleetServiceClient(channel) for channel in channels]
-        watch = Watch(channels)
-        watch.say(f"{SERVERS} servers on {address}")
+        observer = Observer(channels)
+        observer.say(f"{SERVERS} servers on {address}")
         wanted = [f"shop-{number:02}" for number in range(OPERATIONS)]
         instance = fleet_service_pb2.Instance(schema_sql=SCHEMA, seed_rows=ROWS)
         building = [
@@ -196,24 +196,25 @@ def run(address: str) -> bool:
             )
             for one, fleet in zip(wanted, itertools.cycle(fleets))
         ]
-        running = watch.until(lambda running: len(running) == SERVERS)
-        if watch.is_over:
-            watch.say("all is done before each server had some")
+        running = observer.until(lambda running: len(running) == SERVERS)
+        if observer.is_over:
+            observer.say("all is done before each server had some")
             return False
-        harm(watch, running)
-        watch.until(lambda _: False)
+        harm(observer, running)
+        observer.until(lambda _: False)
         errors = [future.exception() for future in building]
         time.sleep(LOOK_SECONDS)  # the server that was frozen has its time to do harm
-        watch.look()
+        observer.look()
         listed = fleets[0].ListInstances(
             fleet_service_pb2.ListInstancesRequest(parent=PARENT, page_size=2 * OPERATIONS)
         )
-        watch.say(
-            f"{errors.count(None)} of {len(errors)} have succeeded, {len(watch.taken_over)} of them"
-            f" in another server than they had begun in; {len(watch.twice)} have had two outcomes;"
+        observer.say(
+            f"{errors.count(None)} of {len(errors)} have succeeded,"
+            f" {len(observer.taken_over)} of them in another server than they had begun in;"
+            f" {len(observer.twice)} have had two outcomes;"
             f" there are {len(listed.instances)} databases"
         )
-        return errors.count(None) == len(listed.instances) == len(wanted) and not watch.twice
+        return errors.count(None) == len(listed.instances) == len(wanted) and not observer.twice
 
 
 def main() -> int:

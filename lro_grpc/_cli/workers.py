@@ -61,8 +61,8 @@ _MOST_OF_A_LINE = 1 << 16
 _OUTPUT_SECONDS = 3.0
 """How long the last output of a worker is waited for: a child of its own may keep it open."""
 
-_turns: dict[tuple[int, int], threading.Lock] = {}
-"""By the file that is written to: the turn of the thread that writes, lest lines mix.
+_output_locks: dict[tuple[int, int], threading.Lock] = {}
+"""By the file that is written to: the thread that writes a line has the lock, lest lines mix.
 
 Only threads write the supervisor's output, for its reader may be slow, or have stopped. Then the
 workers wait to write; the supervisor must not.
@@ -338,13 +338,13 @@ class _Output:
         return asyncio.create_task(run_in_thread("lro-output", self._pass_on, source, sink))
 
     def _pass_on(self, source: BinaryIO, sink: int) -> None:
-        turn = _turn_at(sink)
+        lock = _output_lock_of(sink)
         with source:
             while line := source.readline(_MOST_OF_A_LINE):
                 line = line.removesuffix(b"\n")
                 self._last.append(line.decode(errors="backslashreplace"))
                 prefix = b"" if line.startswith(b"{") else self._prefix  # JSON stays as it is
-                with turn, contextlib.suppress(OSError):  # nobody may read it any more
+                with lock, contextlib.suppress(OSError):  # nobody may read it any more
                     _write_all(sink, prefix + line + b"\n")
 
 
@@ -367,19 +367,19 @@ def _named(exit_code: int) -> str:
     return f"exit code {exit_code}"
 
 
-def _turn_at(sink: int) -> threading.Lock:
+def _output_lock_of(sink: int) -> threading.Lock:
     file = os.fstat(sink)
-    return _turns.setdefault((file.st_dev, file.st_ino), threading.Lock())
+    return _output_locks.setdefault((file.st_dev, file.st_ino), threading.Lock())
 
 
 def _say_soon(sink: TextIO, say: Callable[[], object]) -> None:
     """Calls a function that writes to the supervisor's own output."""
 
-    def in_turn() -> None:
-        with _turn_at(sink.fileno()):
+    def say_alone() -> None:
+        with _output_lock_of(sink.fileno()):
             say()
 
-    start_thread("lro-say", in_turn)
+    start_thread("lro-say", say_alone)
 
 
 def _log(message: str) -> None:

@@ -29,7 +29,7 @@ from lro_grpc._stores.sqlite import transfer as sqlite
 from lro_grpc._stores.transfer import Export, Import, damage
 
 
-class Step(NamedTuple):
+class CopyProgress(NamedTuple):
     """How far a copy is."""
 
     source: str
@@ -42,11 +42,11 @@ class Step(NamedTuple):
     left_out: int = 0
     """The damaged ones that were not."""
     damages: Sequence[str] = ()
-    """A sentence on each of those that this step has left out."""
+    """A sentence on each of those that the last portion had."""
 
 
-async def copy(source_url: str, destination_url: str) -> AsyncGenerator[Step, None]:
-    """Copies one store into another one, and yields what each step has made.
+async def copy(source_url: str, destination_url: str) -> AsyncGenerator[CopyProgress, None]:
+    """Copies one store into another one, and yields how far it is after each portion.
 
     The copy is complete when the iterator has ended. One that is closed before leaves nothing.
 
@@ -61,8 +61,8 @@ async def copy(source_url: str, destination_url: str) -> AsyncGenerator[Step, No
     """
     export = _exporting(source_url)
     async with export as source, _importing(destination_url, source) as destination:
-        step = Step(source.place, destination.place, source.rows)
-        yield step
+        progress = CopyProgress(source.place, destination.place, source.rows)
+        yield progress
         async for portion in source.portions():
             stored = await destination.put(portion.records)
             rivals = (one for one in portion.records if one.sequence not in stored)
@@ -70,15 +70,14 @@ async def copy(source_url: str, destination_url: str) -> AsyncGenerator[Step, No
                 *portion.damaged,
                 *(damage(one.record.name, "another has what is its own alone") for one in rivals),
             ]
-            step = step._replace(
-                operations=step.operations + len(stored),
-                left_out=step.left_out + len(damages),
+            progress = progress._replace(
+                operations=progress.operations + len(stored),
+                left_out=progress.left_out + len(damages),
                 damages=damages,
             )
-            yield step
-            await asyncio.sleep(
-                0
-            )  # between two files nothing else waits, so that Ctrl-C may end it
+            yield progress
+            # Between two files nothing else waits, and Ctrl-C must find a place to end it.
+            await asyncio.sleep(0)
 
 
 def _exporting(url: str) -> AbstractAsyncContextManager[Export]:

@@ -42,7 +42,7 @@ from lro_grpc.stores import Query, open_url
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from lro_grpc._stores.copy_store import Step
+    from lro_grpc._stores.copy_store import CopyProgress
     from lro_grpc.stores import Now, Record, Store
 
 LEASE = 15_000_000
@@ -104,7 +104,7 @@ async def opened(url: str, now: Now = lambda: made.START) -> AsyncIterator[Store
         await store.close()
 
 
-async def copied(source: str, destination: str) -> tuple[Step, list[str]]:
+async def copied(source: str, destination: str) -> tuple[CopyProgress, list[str]]:
     """Makes a copy, and returns its last step, and what is said of it."""
     steps = [step async for step in copy(source, destination)]
     damages = [damage for step in steps for damage in step.damages]

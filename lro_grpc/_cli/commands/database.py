@@ -19,7 +19,7 @@ from lro_grpc._stores.sqlite import upkeep
 from lro_grpc._wire.plain_text import one_line
 
 if TYPE_CHECKING:
-    from lro_grpc._stores.copy_store import Step
+    from lro_grpc._stores.copy_store import CopyProgress
 
 DEFAULT = Path("operations.db")
 """As that of ``lro serve``."""
@@ -116,8 +116,8 @@ def copy(
     return Exit.FAILED if copied.left_out else Exit.SUCCEEDED
 
 
-async def _copy(source: str, destination: str) -> Step:
-    """Copies a store, shows the progress on a terminal, and returns the last step."""
+async def _copy(source: str, destination: str) -> CopyProgress:
+    """Copies a store, shows the progress on a terminal, and returns what it has come to."""
     # Not at the top: no other command has to wait for these.
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -125,19 +125,19 @@ async def _copy(source: str, destination: str) -> Step:
     from lro_grpc._stores.copy_store import copy as copy_store
 
     console = Console(stderr=True)
-    progress = Progress(
+    bar = Progress(
         *("reading", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()),
         console=console,
         transient=True,
         disable=not console.is_terminal,
     )
-    with progress:
-        task = progress.add_task("")
-        async with contextlib.aclosing(copy_store(source, destination)) as steps:
-            step = await anext(steps)
-            async for step in steps:
-                read = step.operations + step.left_out
-                progress.update(task, completed=read, total=step.rows)
-                for damage in step.damages:
+    with bar:
+        task = bar.add_task("")
+        async with contextlib.aclosing(copy_store(source, destination)) as copying:
+            progress = await anext(copying)
+            async for progress in copying:
+                read = progress.operations + progress.left_out
+                bar.update(task, completed=read, total=progress.rows)
+                for damage in progress.damages:
                     print_message(f"left out: {damage}")
-    return step
+    return progress
