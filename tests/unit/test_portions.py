@@ -9,7 +9,7 @@ import pytest
 
 from lro_grpc._stores.damage import Damage
 from lro_grpc._stores.postgres.failures import DamagedPageError
-from lro_grpc._stores.postgres.portions import Portion, portion
+from lro_grpc._stores.postgres.portions import ReadPortion, read_portion
 from lro_grpc._stores.postgres.statements import MOST_CHANGED, Statements
 from lro_grpc._stores.postgres.table import Table
 from lro_grpc._stores.transfer import MOST_BYTES
@@ -45,8 +45,8 @@ class Rows:
         assert sum(size or 0 for size in given) <= MOST_BYTES or number == 1
         return [(size,) for size in given]
 
-    def portion(self, number: int) -> Portion:
-        return asyncio.run(portion(self.ask, number, lambda row: row[0] is not None))
+    def portion(self, number: int) -> ReadPortion:
+        return asyncio.run(read_portion(self.ask, number, lambda row: row[0] is not None))
 
 
 def test_rows_that_are_small_take_one_statement() -> None:
@@ -67,7 +67,7 @@ def test_a_row_that_cannot_be_read_is_alone_and_without_its_large_values() -> No
     found = Rows([UNREADABLE, 1, 1]).portion(50)
     assert found.error is not None
     assert found.rows == [(None,)]
-    assert Rows([1, UNREADABLE, 1]).portion(50) == Portion([(1,)], 1)
+    assert Rows([1, UNREADABLE, 1]).portion(50) == ReadPortion([(1,)], 1)
 
 
 def test_a_row_whose_own_page_is_damaged_is_not_read_at_all() -> None:

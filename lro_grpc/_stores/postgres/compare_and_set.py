@@ -21,10 +21,11 @@ from lro_grpc._errors import LroError
 from lro_grpc._operation.events import Claim, Heartbeat
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.postgres.database_clock import StoreTime
+from lro_grpc._stores.postgres.portions import portions_to_write
 from lro_grpc._stores.postgres.remembered import RememberedRecords
 from lro_grpc._stores.postgres.rows import Known, size_of_change
 from lro_grpc._stores.postgres.staged_changes import StagedChanges
-from lro_grpc._stores.postgres.table import Fetching, Found, Table, portions_of_bytes
+from lro_grpc._stores.postgres.table import Fetching, Found, Table
 from lro_grpc._stores.store import Change
 
 _LONGEST_LEASE = 2**62
@@ -86,7 +87,7 @@ async def compare_and_set(
         staged = StagedChanges(found.known, found.damaged, at)
         outcomes = [staged.apply(*change) for change in changes]
     all_changed = staged.changed
-    changed = next(portions_of_bytes(all_changed, size_of_change), ())
+    changed = next(portions_to_write(all_changed, size_of_change), ())
     left.update(known.record.name for known, _ in all_changed[len(changed) :])
     stored: Collection[str] = ()
     lease = _shortest_lease(changes)

@@ -26,7 +26,7 @@ from lro_grpc._stores.damage import Damage
 from lro_grpc._stores.postgres.connections import Row
 from lro_grpc._stores.postgres.failures import closed
 from lro_grpc._stores.postgres.filter import condition
-from lro_grpc._stores.postgres.portions import MORE, Ask, portion
+from lro_grpc._stores.postgres.portions import MORE, Ask, read_portion
 from lro_grpc._stores.postgres.rows import COLUMNS, bounded, is_whole, record_from
 from lro_grpc._stores.postgres.table import Fetching
 from lro_grpc._stores.postgres.texts import text_of
@@ -124,7 +124,7 @@ class Pages:
         loop = asyncio.get_running_loop()
         while not found.is_full(size):
             ask = self._asking(scope, examined, last, matching, columns)
-            rows, number, error = await portion(ask, number, is_given, MAX_PAGE_BYTES)
+            rows, number, error = await read_portion(ask, number, is_given, MAX_PAGE_BYTES)
             if error is not None:
                 if not rows:
                     raise error

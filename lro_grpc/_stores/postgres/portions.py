@@ -1,4 +1,6 @@
-"""Reads rows in portions, each of which has a bound in bytes, whatever is in the rows.
+"""Reads and writes rows in portions, each of which has a bound in bytes, whatever is in the rows.
+
+To write takes no search: the bytes of each row are known.
 
 A statement of several rows leaves a value out, as NULL, if it has more bytes than the share of one
 row: the server knows that without reading it. So what is small takes one statement. A row that
@@ -13,12 +15,14 @@ reach is among these, unless the page of the row itself is damaged.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 from lro_grpc._stores.postgres.connections import Row
 from lro_grpc._stores.postgres.failures import DamagedPageError
 from lro_grpc._stores.transfer import MOST_BYTES
+
+T = TypeVar("T")
 
 MORE = 4
 """How many times fewer rows are asked for next, or more after those that had room."""
@@ -32,7 +36,7 @@ Ask = Callable[[int, int], Awaitable[Sequence[Row]]]
 """Returns the first of some rows: takes their number, and the most bytes of a value."""
 
 
-class Portion(NamedTuple):
+class ReadPortion(NamedTuple):
     """The first of some rows."""
 
     rows: Sequence[Row]
@@ -48,9 +52,9 @@ def share_of(number: int, most_bytes: int = MOST_BYTES) -> int:
     return most_bytes // number if number > 1 else _ANY
 
 
-async def portion(
+async def read_portion(
     ask: Ask, number: int, is_whole: Callable[[Row], bool], most_bytes: int = MOST_BYTES
-) -> Portion:
+) -> ReadPortion:
     """Returns the first of some rows: as many as one statement has room for.
 
     Args:
@@ -65,9 +69,23 @@ async def portion(
         except DamagedPageError as error:
             if number == 1:
                 with contextlib.suppress(DamagedPageError):
-                    return Portion(await ask(1, _NONE), 1, error)
-                return Portion((), 1, error)
+                    return ReadPortion(await ask(1, _NONE), 1, error)
+                return ReadPortion((), 1, error)
         else:
             if not rows or is_whole(rows[0]):
-                return Portion(rows, number)
+                return ReadPortion(rows, number)
         number = max(1, number // MORE)
+
+
+def portions_to_write(items: Sequence[T], size: Callable[[T], int]) -> Iterator[Sequence[T]]:
+    """Yields items in portions, of which each has as much as one statement may write."""
+    portion: list[T] = []
+    taken = 0
+    for item in items:
+        taken += size(item)
+        if portion and taken > MOST_BYTES:
+            yield portion
+            portion, taken = [], size(item)
+        portion.append(item)
+    if portion:
+        yield portion

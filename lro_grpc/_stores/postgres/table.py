@@ -5,7 +5,7 @@ Each read has a bound in bytes (``portions``), and so has each write, by what it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from typing import Generic, NamedTuple, Protocol, TypeVar
@@ -15,7 +15,7 @@ from lro_grpc._operation.record import Record
 from lro_grpc._stores.damage import Damage
 from lro_grpc._stores.postgres.connections import Row
 from lro_grpc._stores.postgres.failures import RefusedError
-from lro_grpc._stores.postgres.portions import portion, share_of
+from lro_grpc._stores.postgres.portions import read_portion, share_of
 from lro_grpc._stores.postgres.rows import (
     Known,
     arrays_of,
@@ -27,7 +27,6 @@ from lro_grpc._stores.postgres.rows import (
 from lro_grpc._stores.postgres.staged_changes import RowChange, is_gone
 from lro_grpc._stores.postgres.statements import MOST_CHANGED, Statements
 from lro_grpc._stores.postgres.texts import text_from, text_of
-from lro_grpc._stores.transfer import MOST_BYTES
 
 T = TypeVar("T")
 
@@ -123,7 +122,7 @@ class Table:
         readable = (name for name in names if name not in self._unreadable)
         asked = list(islice(readable, _MOST_ROWS)) or list(islice(names, 1))
         texts = [text_of(name) for name in asked]
-        rows, number, error = await portion(
+        rows, number, error = await read_portion(
             lambda number, most: on.fetch(statement, texts[:number], most), len(asked), is_whole
         )
         read = set(asked[:number])
@@ -218,7 +217,7 @@ class Table:
         Those that another transaction has locked are passed over, and so is what is set aside.
         """
         names = self.set_aside(left_out)
-        rows, number, _ = await portion(
+        rows, number, _ = await read_portion(
             lambda number, most: on.fetch(
                 self.statements.claim, text_of(method), number, names, most
             ),
@@ -277,17 +276,3 @@ class Table:
 
 def _has_operation(row: Row) -> bool:
     return row[0] is not None
-
-
-def portions_of_bytes(items: Sequence[T], size: Callable[[T], int]) -> Iterator[Sequence[T]]:
-    """Yields items in portions, of which each has as much as one statement may write."""
-    portion: list[T] = []
-    taken = 0
-    for item in items:
-        taken += size(item)
-        if portion and taken > MOST_BYTES:
-            yield portion
-            portion, taken = [], size(item)
-        portion.append(item)
-    if portion:
-        yield portion

@@ -23,7 +23,7 @@ from lro_grpc._stores.postgres.connections import Session, Transaction, connect
 from lro_grpc._stores.postgres.failures import RefusedError, failed, unusable
 from lro_grpc._stores.postgres.notice import channel_of, decoded
 from lro_grpc._stores.postgres.options import Options, parse
-from lro_grpc._stores.postgres.portions import MORE, portion
+from lro_grpc._stores.postgres.portions import MORE, read_portion
 from lro_grpc._stores.postgres.rows import (
     COLUMNS,
     TYPES,
@@ -174,7 +174,7 @@ class _PostgresExport:
         last, number = 0, MOST_RECORDS
         while True:
             ask = partial(self._reading.fetch, self._statements.next, last)
-            rows, number, error = await portion(ask, number, is_whole)
+            rows, number, error = await read_portion(ask, number, is_whole)
             if error is not None:
                 if not rows:
                     raise error
