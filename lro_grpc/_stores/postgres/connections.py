@@ -60,12 +60,10 @@ class Session:
 
     Args:
         options: Where to.
-        settings: More settings of the server for it.
     """
 
-    def __init__(self, options: Options, **settings: str) -> None:
+    def __init__(self, options: Options) -> None:
         self._options = options
-        self._settings = settings
         self._connection: Any = None
 
     async def connect(self) -> None:
@@ -120,7 +118,7 @@ class Session:
     async def _connected(self) -> AsyncIterator[Any]:
         try:
             if self._connection is None or self._connection.is_closed():
-                self._connection = await connect(self._options, **self._settings)
+                self._connection = await connect(self._options)
             yield self._connection
         except (LroError, RefusedError):
             self.drop()  # with the transaction that is not to be
@@ -204,17 +202,16 @@ class Pool:
             call.exception()  # whoever is still there gets it, too
 
 
-async def connect(options: Options, **settings: str) -> Any:
+async def connect(options: Options) -> Any:
     """Opens a connection of the driver."""
-    if not options.pgbouncer:
-        settings = {**_SETTINGS, **settings}
-    has_name = "application_name=" in options.url
-    name = {} if has_name else {"application_name": "lro-grpc"}
+    settings = {} if options.pgbouncer else dict(_SETTINGS)
+    if "application_name=" not in options.url:
+        settings["application_name"] = "lro-grpc"
     has_target = "target_session_attrs=" in options.url
     return await asyncpg.connect(
         options.url,
         timeout=options.connect_timeout,
         statement_cache_size=0 if options.pgbouncer else 100,
         target_session_attrs=None if has_target or options.pgbouncer else "primary",
-        server_settings={**name, **settings},
+        server_settings=settings,
     )

@@ -1,7 +1,5 @@
 """Reads and writes rows in portions, each of which has a bound in bytes, whatever is in the rows.
 
-To write takes no search: the bytes of each row are known.
-
 A statement of several rows leaves a value out, as NULL, if it has more bytes than the share of one
 row: the server knows that without reading it. So what is small takes one statement. A row that
 lacks a value is asked for again among fewer, whose share is larger; one alone is whole, whatever
@@ -10,6 +8,8 @@ its size.
 A row that the server cannot read fails the statement of all that are asked for with it, and is
 found in the same way. Once it is alone, it is asked for without its large values: what is beyond
 reach is among these, unless the page of the row itself is damaged.
+
+What is written is parted beforehand, for its bytes are known.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from lro_grpc._stores.postgres.connections import Session, Transaction
 from lro_grpc._stores.postgres.failures import unusable
 from lro_grpc._stores.postgres.options import Options
 from lro_grpc._stores.postgres.rows import DELAYED, DONE, LEASED, READY
-from lro_grpc._stores.postgres.statements import MAY_BE_OVERDUE, OPERATION_ID, digest
+from lro_grpc._stores.postgres.statements import MAY_BE_OVERDUE, OPERATION_ID, digest, prefix_of
 
 OLDEST_SERVER = 13
 """The oldest major version of Postgres that is supported."""
@@ -130,7 +130,7 @@ async def prepare(options: Options) -> Prepared:
         ((schema,),) = await session.fetch(
             "SELECT nspname FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace"
             " WHERE pg_class.oid = to_regclass($1)",
-            f"{prefix_of(options)}lro_operations",
+            f"{prefix_of(options.schema)}lro_operations",
         )
         return Prepared(schema, await _secret(session, options))
     except ConfigurationError:
@@ -193,7 +193,7 @@ async def _check_rights(session: Session, options: Options) -> None:
     rows = await session.fetch(
         "SELECT r FROM unnest($1::text[]) AS r WHERE NOT has_table_privilege($2, r)",
         _RIGHTS,
-        f"{prefix_of(options)}lro_operations",
+        f"{prefix_of(options.schema)}lro_operations",
     )
     if rows:
         lacking = ", ".join(row[0] for row in rows)
@@ -207,7 +207,7 @@ async def _version(fetching: Session | Transaction, options: Options) -> int:
     Raises:
         ConfigurationError: If this release must not use them.
     """
-    prefix = prefix_of(options)
+    prefix = prefix_of(options.schema)
     # It reads pg_class, for to_regclass alone goes by what the session knew of tables before, as
     # when it has waited for the lock under which another process has made them.
     ((ours, operations),) = await fetching.fetch(
@@ -244,7 +244,7 @@ async def _migrate(transaction: Transaction, options: Options) -> None:
     ):
         await transaction.fetch(f'CREATE SCHEMA "{options.schema}"')
     version = await _version(transaction, options)  # another process may have done it meanwhile
-    prefix = prefix_of(options)
+    prefix = prefix_of(options.schema)
     if version == 0:
         await transaction.fetch(
             f"CREATE TABLE {prefix}lro_schema (version int NOT NULL, readable_by int NOT NULL)"
@@ -259,7 +259,7 @@ async def _migrate(transaction: Transaction, options: Options) -> None:
 
 
 async def _secret(session: Session, options: Options) -> bytes:
-    secrets = f"{prefix_of(options)}lro_secrets"
+    secrets = f"{prefix_of(options.schema)}lro_secrets"
     ask = f"SELECT value FROM {secrets} WHERE name = 'page token'"
     rows = await session.fetch(ask)
     if not rows:
@@ -269,11 +269,6 @@ async def _secret(session: Session, options: Options) -> bytes:
         )
         rows = await session.fetch(ask)
     return bytes(rows[0][0])
-
-
-def prefix_of(options: Options) -> str:
-    """Returns what stands before the name of a table."""
-    return f'"{options.schema}".' if options.schema else ""
 
 
 def _refused(options: Options, why: str, reason: str) -> ConfigurationError:

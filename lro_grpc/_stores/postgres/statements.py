@@ -40,6 +40,11 @@ OPERATION_ID = (
 )
 
 
+def prefix_of(schema: str) -> str:
+    """Returns what stands before the names of a schema's tables; nothing for an empty schema."""
+    return f'"{schema}".' if schema else ""
+
+
 def digest(text: str) -> str:
     """Returns the expression for a digest of a text, by which an index finds it.
 
@@ -90,9 +95,7 @@ class Statements:
     """
 
     def __init__(self, schema: str) -> None:
-        self.prefix = f'"{schema}".' if schema else ""
-        """What stands before the name of a table."""
-        table = self.table = f"{self.prefix}lro_operations"
+        table = self.table = f"{prefix_of(schema)}lro_operations"
         """The table of operations."""
         columns = ", ".join(COLUMNS)
 

@@ -33,7 +33,7 @@ from lro_grpc._stores.postgres.rows import (
     record_from,
 )
 from lro_grpc._stores.postgres.schema import Prepared, is_prepared, prepare
-from lro_grpc._stores.postgres.statements import new_values
+from lro_grpc._stores.postgres.statements import new_values, prefix_of
 from lro_grpc._stores.postgres.texts import text_from
 from lro_grpc._stores.transfer import (
     MOST_RECORDS,
@@ -116,7 +116,7 @@ class _Statements:
     """
 
     def __init__(self, schema: str) -> None:
-        prefix = f'"{schema}".'
+        prefix = prefix_of(schema)
         table = f"{prefix}lro_operations"
         columns = ", ".join(COLUMNS)
         arrays = ", ".join(f"${number}::{TYPES[name]}[]" for number, name in enumerate(COLUMNS, 4))
