@@ -45,6 +45,17 @@ async def open_and_close(url: str) -> bytes:
     return store.signing_secret
 
 
+async def use(url: str) -> None:
+    """Opens a store, makes an operation and reads it."""
+    store = store_of(url)
+    await store.open()
+    try:
+        made = await store.create(StoreConformance().record())
+        assert await store.read(made.name) == made
+    finally:
+        await store.close()
+
+
 def refusal(url: str) -> ConfigurationError:
     with pytest.raises(ConfigurationError) as raised:
         asyncio.run(open_and_close(url))
@@ -57,7 +68,7 @@ def execute(url: str, *statements: str) -> Any:
 
     async def run() -> Any:
         parts = urlsplit(url)
-        schema = parts.query.rpartition("schema=")[2]
+        schema = schema_of(parts.query)
         connection = await asyncpg.connect(parts._replace(query="").geturl())
         try:
             if schema:
@@ -69,6 +80,21 @@ def execute(url: str, *statements: str) -> Any:
             await connection.close()
 
     return asyncio.run(run())
+
+
+def schema_of(url: str) -> str:
+    return url.rpartition("schema=")[2]
+
+
+def grant(url: str, role: str, rights: str) -> None:
+    """Makes the tables of a store, and grants a role rights on them."""
+    asyncio.run(open_and_close(url))
+    schema = schema_of(url)
+    execute(
+        url,
+        f"GRANT USAGE ON SCHEMA {schema} TO {role}",
+        f"GRANT {rights} ON ALL TABLES IN SCHEMA {schema} TO {role}",
+    )
 
 
 def as_role(url: str, role: str, password: str = "") -> str:
@@ -135,26 +161,14 @@ def test_of_several_hosts_the_one_that_answers_is_taken(postgres: str) -> None:
 
 
 def test_tables_are_used_where_the_role_finds_them(postgres: str, role: str) -> None:
-    asyncio.run(open_and_close(postgres))
-    theirs = postgres.rpartition("schema=")[2]
+    grant(postgres, role, "ALL")
     execute(
         postgres,
-        f"GRANT USAGE ON SCHEMA {theirs} TO {role}",
-        f"GRANT ALL ON ALL TABLES IN SCHEMA {theirs} TO {role}",
         f"CREATE SCHEMA {role} AUTHORIZATION {role}",
-        f"ALTER ROLE {role} SET search_path = {role}, {theirs}",
+        f"ALTER ROLE {role} SET search_path = {role}, {schema_of(postgres)}",
     )
 
-    async def check() -> None:
-        store = store_of(as_role(postgres.partition("?")[0], role))
-        await store.open()
-        try:
-            made = await store.create(StoreConformance().record("op-1"))
-            assert await store.read(made.name) == made
-        finally:
-            await store.close()
-
-    asyncio.run(check())
+    asyncio.run(use(as_role(postgres.partition("?")[0], role)))
     assert len(execute(postgres, "SELECT FROM lro_operations")) == 1
 
 
@@ -170,24 +184,9 @@ def test_a_schema_is_made_if_it_is_missing(postgres: str) -> None:
 
 def test_a_role_may_use_a_store_that_another_has_made(postgres: str, role: str) -> None:
     """It need not be able to change the tables."""
-    asyncio.run(open_and_close(postgres))
-    name = postgres.rpartition("schema=")[2]
-    execute(
-        postgres,
-        f"GRANT USAGE ON SCHEMA {name} TO {role}",
-        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {name} TO {role}",
-    )
+    grant(postgres, role, "SELECT, INSERT, UPDATE, DELETE")
 
-    async def use() -> None:
-        store = store_of(as_role(postgres, role))
-        await store.open()
-        try:
-            made = await store.create(StoreConformance().record())
-            assert await store.read(made.name) == made
-        finally:
-            await store.close()
-
-    asyncio.run(use())
+    asyncio.run(use(as_role(postgres, role)))
 
 
 def test_a_later_schema_that_this_release_can_read_is_opened(postgres: str) -> None:
@@ -198,16 +197,7 @@ def test_a_later_schema_that_this_release_can_read_is_opened(postgres: str) -> N
         f"UPDATE lro_schema SET version = {schema.VERSION + 1}",
     )
 
-    async def use() -> None:
-        store = store_of(postgres)
-        await store.open()
-        try:
-            made = await store.create(StoreConformance().record())
-            assert await store.read(made.name) == made
-        finally:
-            await store.close()
-
-    asyncio.run(use())
+    asyncio.run(use(postgres))
     assert execute(postgres, "SELECT version FROM lro_schema")[0][0] == schema.VERSION + 1
 
 
@@ -247,14 +237,8 @@ def test_a_role_that_may_not_make_the_schema_is_refused(postgres: str, role: str
 def test_a_role_with_too_few_connections_is_refused_and_keeps_none(
     postgres: str, role: str
 ) -> None:
-    asyncio.run(open_and_close(postgres))
-    name = postgres.rpartition("schema=")[2]
-    execute(
-        postgres,
-        f"GRANT USAGE ON SCHEMA {name} TO {role}",
-        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {name} TO {role}",
-        f"ALTER ROLE {role} CONNECTION LIMIT 3",
-    )
+    grant(postgres, role, "SELECT, INSERT, UPDATE, DELETE")
+    execute(postgres, f"ALTER ROLE {role} CONNECTION LIMIT 3")
     assert "too many connections for role" in refusal(as_role(postgres, role)).message
     assert "lro-loop" not in {thread.name for thread in threading.enumerate()}
     kept = f"SELECT 1 FROM pg_stat_activity WHERE usename = '{role}'"
@@ -264,33 +248,18 @@ def test_a_role_with_too_few_connections_is_refused_and_keeps_none(
 
 def test_a_role_that_may_only_read_is_refused(postgres: str, role: str) -> None:
     """Otherwise each call of a caller fails."""
-    asyncio.run(open_and_close(postgres))
-    name = postgres.rpartition("schema=")[2]
-    execute(
-        postgres,
-        f"GRANT USAGE ON SCHEMA {name} TO {role}",
-        f"GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA {name} TO {role}",
-    )
+    grant(postgres, role, "SELECT, INSERT")
     error = refusal(as_role(postgres, role))
     assert "lacks rights on the table lro_operations; grant it UPDATE, DELETE" in error.message
-    execute(
-        postgres,
-        f"GRANT ALL ON ALL TABLES IN SCHEMA {name} TO {role}",
-        f"ALTER ROLE {role} SET default_transaction_read_only = on",
-    )
+    grant(postgres, role, "ALL")
+    execute(postgres, f"ALTER ROLE {role} SET default_transaction_read_only = on")
     error = refusal(as_role(postgres, role))
     assert "default_transaction_read_only is on; set it to off" in error.message
 
 
 def test_connections_that_run_out_are_told(postgres: str, role: str) -> None:
-    asyncio.run(open_and_close(postgres))
-    name = postgres.rpartition("schema=")[2]
-    execute(
-        postgres,
-        f"GRANT USAGE ON SCHEMA {name} TO {role}",
-        f"GRANT ALL ON ALL TABLES IN SCHEMA {name} TO {role}",
-        f"ALTER ROLE {role} CONNECTION LIMIT 2",
-    )
+    grant(postgres, role, "ALL")
+    execute(postgres, f"ALTER ROLE {role} CONNECTION LIMIT 2")
     error = refusal(as_role(postgres, role))
     assert "too many connections for role" in error.message
     assert "allow more of them" in error.message
