@@ -7,6 +7,8 @@ import contextvars
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
+from followed import Followed
+
 from lro_grpc._errors import LroError
 from lro_grpc._operation.events import Heartbeat, apply_safely
 from lro_grpc.stores import MemoryStore
@@ -112,7 +114,7 @@ class SharedStore(MemoryStore):
 
     def _on_change(self, before: Record | None, after: Record) -> None:
         self._changes.append((before, after))
-        self._notify(self._writer, methodcaller("notice", after))
+        self._notify(self._writer, methodcaller("notify", after))
 
     def _notify(self, sender: Client | None, notice: Callable[[Client], None]) -> None:
         random = self.loop.random
@@ -125,10 +127,10 @@ class SharedStore(MemoryStore):
         """Tells a client of its changes, and the others of the work that it has left to them."""
         for before, after in changes:
             if writer.announce(before, after):
-                self._notify(writer, methodcaller("notice_work", after.method))
+                self._notify(writer, methodcaller("notify_of_work", after.method))
 
 
-class Client:
+class Client(Followed):
     """One process's way to a shared store: what others change is told late, or not at all.
 
     It tries an event on the record that it has last seen, as a client does that keeps records at
@@ -138,12 +140,11 @@ class Client:
     """
 
     def __init__(self, store: SharedStore, process: Process, *, exclusive: bool) -> None:
+        super().__init__()
         self.process = process
         self.exclusive = exclusive
         self._store = store
         self._listeners: list[Listener] = []
-        self._followers: dict[str, list[Callable[[Record | None], None]]] = {}
-        self._work: list[tuple[Callable[[str], bool], Callable[[str], None]]] = []
         self._seen: dict[str, Record] = {}
         self._lag = 0
 
@@ -160,29 +161,7 @@ class Client:
             listener(before, after)
         if not after.is_ready or (before is not None and before.is_ready):
             return False
-        return not any(has_room(after.method) for has_room, _ in self._work)
-
-    def notice(self, after: Record) -> None:
-        """Tells of another client's change."""
-        state = None if after.done and after.deleted else after
-        for follower in tuple(self._followers.get(after.name, ())):
-            follower(state)
-
-    def notice_work(self, method: str) -> None:
-        for _, follower in self._work:
-            follower(method)
-
-    def follow(self, name: str, follower: Callable[[Record | None], None]) -> Callable[[], None]:
-        followers = self._followers.setdefault(name, [])
-        followers.append(follower)
-        return lambda: followers.remove(follower)
-
-    def follow_work(
-        self, has_room: Callable[[str], bool], follower: Callable[[str], None]
-    ) -> Callable[[], None]:
-        work = (has_room, follower)
-        self._work.append(work)
-        return lambda: self._work.remove(work)
+        return not self.has_room(after.method)
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         self._listeners.append(listener)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
 import time
@@ -61,7 +62,7 @@ def test_the_same_seed_is_the_same_run(kind: str, seed: int, folder: Path) -> No
     there.mkdir()
     process = subprocess.run(
         [sys.executable, "-c", TRACE, kind, str(seed), str(there)],
-        cwd=Path(__file__).parent,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
         check=True,

@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from followed import Followed
+
 from lro_grpc._operation.record import Record
 from lro_grpc.stores import ForwardingStore, Listener, Store
 
 T = TypeVar("T")
 
 
-class Replica(ForwardingStore):
+class Replica(Followed, ForwardingStore):
     """Takes the changes that go through it for this process's, and all others for other processes'.
 
     Args:
@@ -24,9 +26,8 @@ class Replica(ForwardingStore):
     """Whether it hears of what others do; a notice may be lost."""
 
     def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self.followers: dict[str, list[Callable[[Record | None], None]]] = {}
-        self.workers: list[Callable[[str], None]] = []
+        ForwardingStore.__init__(self, store)
+        Followed.__init__(self)
         self._listeners: list[Listener] = []
         self._is_calling = False
         store.subscribe(self._on_change)
@@ -35,37 +36,17 @@ class Replica(ForwardingStore):
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
-    def follow(self, name: str, follower: Callable[[Record | None], None]) -> Callable[[], None]:
-        followers = self.followers.setdefault(name, [])
-        followers.append(follower)
-
-        def end() -> None:
-            followers.remove(follower)
-            if not followers:
-                del self.followers[name]
-
-        return end
-
-    def follow_work(
-        self, has_room: Callable[[str], bool], follower: Callable[[str], None]
-    ) -> Callable[[], None]:
-        self.has_room = has_room
-        self.workers.append(follower)
-        return lambda: self.workers.remove(follower)
-
     def _on_change(self, before: Record | None, after: Record) -> None:
         if self._is_calling:
             for listener in tuple(self._listeners):
                 listener(before, after)
         elif self.hears:
-            asyncio.get_running_loop().call_soon(self._tell, after)
+            asyncio.get_running_loop().call_soon(self._hear, after)
 
-    def _tell(self, record: Record) -> None:
-        for follower in tuple(self.followers.get(record.name, ())):
-            follower(None if record.done and record.deleted else record)
+    def _hear(self, record: Record) -> None:
+        self.notify(record)
         if record.claimable and not record.scheduled_time:
-            for follower in self.workers:
-                follower(record.method)
+            self.notify_of_work(record.method)
 
     async def _call(
         self, call: Callable[..., Coroutine[Any, Any, T]], *arguments: Any, **options: Any
