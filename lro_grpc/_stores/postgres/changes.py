@@ -171,8 +171,8 @@ class Changes:
             return ()
         for known in result.stored:
             self._remembered.keep(known)
-        for step in result.steps:
-            announce(self._listeners, *step)
+        for transition in result.transitions:
+            announce(self._listeners, *transition)
         contended: dict[str, list[_WaitingChange]] = {name: [] for name in result.contended}
         left: list[_WaitingChange] = []
         for change, outcome in zip(changes, result.outcomes, strict=True):

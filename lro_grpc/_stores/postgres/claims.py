@@ -136,7 +136,7 @@ class Claims:
         self, method: str, limit: int, claim: Claim, left_out: Collection[str]
     ) -> _Result:
         claimed: list[Claimed] = []
-        steps: list[tuple[Record, Record]] = []
+        transitions: list[tuple[Record, Record]] = []
         stored: list[Known] = []
         async with self._session.transaction() as transaction:
             ready = await self._table.ready(transaction, method, limit, left_out)
@@ -150,14 +150,14 @@ class Claims:
         for name, outcome in outcomes.items():
             known = ready.known[name]
             if name in changed:
-                steps += staged.steps(name)
-                stored.append(Known(known.version + 1, staged.steps(name)[-1][1]))
+                transitions += staged.transitions(name)
+                stored.append(Known(known.version + 1, staged.transitions(name)[-1][1]))
             if name in changed or isinstance(outcome, LroError):
                 claimed.append(Claimed(known.record, outcome))
         for one in stored:
             self._remembered.keep(one)
-        for step in steps:
-            announce(self._listeners, *step)
+        for transition in transitions:
+            announce(self._listeners, *transition)
         if is_untimely:
             await self._time.try_to_measure()
         return _Result(claimed, len(outcomes), ready.more, is_untimely, is_late)

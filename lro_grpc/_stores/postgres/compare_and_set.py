@@ -40,7 +40,7 @@ class Result(NamedTuple):
     """The operations that have not been changed, because another process is at them."""
     left: Collection[str]
     """The operations for which there was no room."""
-    steps: Sequence[tuple[Record, Record]]
+    transitions: Sequence[tuple[Record, Record]]
     """The changes that are durable now, each as the records before and after."""
     stored: Sequence[Known]
     """The records that are stored now, changed or not."""
@@ -100,7 +100,7 @@ async def compare_and_set(
         outcomes,
         contended,
         left,
-        staged.steps_of(stored),
+        staged.transitions_of(stored),
         [
             *(one for one in sound if not staged.has_changed(one.record.name)),
             *(

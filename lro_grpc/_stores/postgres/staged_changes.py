@@ -34,7 +34,7 @@ class StagedChanges:
         self._damaged = damaged
         self._now = now
         self._latest: dict[str, Record | None] = {}
-        self._steps: dict[str, list[tuple[Record, Record]]] = {}
+        self._transitions: dict[str, list[tuple[Record, Record]]] = {}
         self._in_order: list[tuple[Record, Record]] = []
 
     def apply(self, name: str, event: Event) -> Record | LroError:
@@ -55,26 +55,29 @@ class StagedChanges:
                 return outcome
             after = outcome
         self._latest[name] = None if is_gone(after) else after
-        self._steps.setdefault(name, []).append((before, after))
+        self._transitions.setdefault(name, []).append((before, after))
         self._in_order.append((before, after))
         return after
 
     def has_changed(self, name: str) -> bool:
         """Whether an event has changed an operation."""
-        return name in self._steps
+        return name in self._transitions
 
-    def steps(self, name: str) -> Sequence[tuple[Record, Record]]:
+    def transitions(self, name: str) -> Sequence[tuple[Record, Record]]:
         """Returns the changes of an operation in order, each as the records before and after."""
-        return self._steps.get(name, ())
+        return self._transitions.get(name, ())
 
-    def steps_of(self, names: Collection[str]) -> Sequence[tuple[Record, Record]]:
+    def transitions_of(self, names: Collection[str]) -> Sequence[tuple[Record, Record]]:
         """Returns the changes of some operations, in the order in which they were applied."""
-        return [step for step in self._in_order if step[1].name in names]
+        return [transition for transition in self._in_order if transition[1].name in names]
 
     @property
     def changed(self) -> Sequence[RowChange]:
         """The changes of rows."""
-        return [(self._known[name], steps[-1][1]) for name, steps in self._steps.items()]
+        return [
+            (self._known[name], transitions[-1][1])
+            for name, transitions in self._transitions.items()
+        ]
 
 
 def is_gone(record: Record) -> bool:

@@ -77,8 +77,8 @@ class Table:
     """
 
     def __init__(self, statements: Statements, damage: Damage) -> None:
-        self.statements = statements
-        self.damage = damage
+        self._statements = statements
+        self._damage = damage
         self._unreadable: set[str] = set()
         """The names of rows that the server could not read."""
 
@@ -91,21 +91,21 @@ class Table:
 
     async def read_some(self, on: Fetching, names: Collection[str]) -> Found[Known]:
         """Returns what is stored of some operations, at least of one: the others are left."""
-        rows, damaged, left = await self._some(on, self.statements.read, names, is_whole)
+        rows, damaged, left = await self._some(on, self._statements.read, names, is_whole)
         if damaged:  # of one row, which is here as far as it can be read
             rest = zip(damaged, map(rest_from, rows), strict=False)
             return Found(dict(rest), damaged, left)
-        found = self.found(rows)
+        found = self._found(rows)
         found.left = left
         return found
 
     async def operations(self, on: Fetching, names: Collection[str]) -> Found[bytes]:
         """Returns the bytes that Get answers with, of at least one: the others are left."""
-        rows, damaged, left = await self._some(on, self.statements.served, names, _has_operation)
+        rows, damaged, left = await self._some(on, self._statements.served, names, _has_operation)
         found: Found[bytes] = Found({}, damaged, left)
         for operation, name in () if damaged else rows:
             try:
-                found.known[name] = self.damage.served(name, operation)
+                found.known[name] = self._damage.served(name, operation)
             except OperationDamagedError as error:
                 found.damaged[name] = error
         return found
@@ -130,7 +130,7 @@ class Table:
         if error is not None:
             (name,) = read
             self._unreadable.add(name)
-            damaged[name] = self.damage.found(name, "its row cannot be read", error)
+            damaged[name] = self._damage.found(name, "its row cannot be read", error)
         elif number == 1:
             self._unreadable -= read
         else:
@@ -138,7 +138,7 @@ class Table:
             rows = [row for row in rows if is_whole(row)]
         return rows, damaged, [name for name in names if name not in read]
 
-    def found(self, rows: Iterable[Row]) -> Found[Known]:
+    def _found(self, rows: Iterable[Row]) -> Found[Known]:
         """Returns what rows of ``version`` and ``COLUMNS`` say."""
         found: Found[Known] = Found()
         for row in rows:
@@ -146,11 +146,11 @@ class Table:
             name = known.record.name
             found.known[name] = known
             try:
-                self.damage.checked(known.record)
+                self._damage.checked(known.record)
             except OperationDamagedError as error:
                 found.damaged[name] = error
             else:
-                self.damage.forget(name)  # somebody may have mended it
+                self._damage.forget(name)  # somebody may have mended it
         return found
 
     async def insert(self, on: Fetching, records: Sequence[Record]) -> Collection[str]:
@@ -158,14 +158,14 @@ class Table:
 
         One is not if another row has its name, its request or its exclusive target.
         """
-        rows = await on.fetch(self.statements.insert, *arrays_of(records))
+        rows = await on.fetch(self._statements.insert, *arrays_of(records))
         return {row[0] for row in rows}
 
     async def rivals(self, on: Fetching, records: Sequence[Record]) -> Found[Known]:
         """Returns the rows that keep new records out."""
         asked = [one for one in records if one.request_id]
         rows = await on.fetch(
-            self.statements.rivals,
+            self._statements.rivals,
             [text_of(one.method) for one in asked],
             [text_of(one.request_id) for one in asked],
             [text_of(one.caller) for one in asked],
@@ -191,15 +191,15 @@ class Table:
         if gone:
             names = [text_of(known.record.name) for known in gone]
             versions = [known.version for known in gone]
-            rows = await on.fetch(self.statements.delete, names, versions, now, tolerance)
+            rows = await on.fetch(self._statements.delete, names, versions, now, tolerance)
             for (name,) in rows:
                 changed.add(name)
-                self.damage.forget(name)
+                self._damage.forget(name)
         kept = [change for change in changes if not is_gone(change[1])]
         if kept:
             columns = arrays_of_changes(kept)
             try:
-                rows = await on.fetch(self.statements.update, *columns, now, tolerance)
+                rows = await on.fetch(self._statements.update, *columns, now, tolerance)
             except RefusedError:
                 if not changed:
                     raise
@@ -219,13 +219,13 @@ class Table:
         names = self.set_aside(left_out)
         rows, number, _ = await read_portion(
             lambda number, most: on.fetch(
-                self.statements.claim, text_of(method), number, names, most
+                self._statements.claim, text_of(method), number, names, most
             ),
             min(limit, _MOST_ROWS),
             is_whole,
         )
         whole = list(takewhile(is_whole, rows))
-        found = self.found(whole)
+        found = self._found(whole)
         sound = {name: known for name, known in found.known.items() if name not in found.damaged}
         return Ready(sound, len(rows) == number or len(whole) < len(rows))
 
@@ -233,18 +233,20 @@ class Table:
         self, on: Fetching, method: str, limit: int, left_out: Collection[str]
     ) -> bool:
         """Sets aside the ready operations that cannot be read, and returns whether any was."""
-        before = len(self.damage)
+        before = len(self._damage)
         names = self.set_aside(left_out)
-        rows = await on.fetch(self.statements.ready, text_of(method), min(limit, _MOST_ROWS), names)
+        rows = await on.fetch(
+            self._statements.ready, text_of(method), min(limit, _MOST_ROWS), names
+        )
         left: Collection[str] = [text_from(name) for (name,) in rows]
         while left:
             left = (await self.read_some(on, left)).left
-        return len(self.damage) > before
+        return len(self._damage) > before
 
     def set_aside(self, more: Iterable[str] = ()) -> Sequence[str]:
         """Returns the names, as their column has them, of what is set aside, and some more."""
         # A set of both in one step for the interpreter: the thread that renews leases may add some.
-        return [text_of(str(name)) for name in {*more, *self.damage}]
+        return [text_of(str(name)) for name in {*more, *self._damage}]
 
     async def changed_since(
         self, on: Fetching, versions: Mapping[str, int]
@@ -258,7 +260,7 @@ class Table:
         names = {text_of(name): name for name in versions}
         most = share_of(min(len(versions), MOST_CHANGED))
         try:
-            rows = await on.fetch(self.statements.changed, [*names], [*versions.values()], most)
+            rows = await on.fetch(self._statements.changed, [*names], [*versions.values()], most)
         except RefusedError:
             changed: dict[str, Known | None] = {}
             asked = list(versions.items())
