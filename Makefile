@@ -74,9 +74,10 @@ $(TEST_PARTS:%=test/%): test/%: .venv/dev.stamp
 	$(BIN)/python -m pytest -q $*
 
 .PHONY: soak
-soak: .venv/dev.stamp ## Kill servers 1,000 times, have replicas meet all faults, and simulate; at most 32 minutes
+soak: .venv/dev.stamp ## Kill servers 1,000 times, have replicas meet all faults, kill Temporal, and simulate; at most 45 minutes
 	$(BIN)/python tests/faults/soak.py --minutes 16
 	PYTHONPATH=tests/postgres $(BIN)/python tests/faults/soak_replicas.py --minutes 10
+	PYTHONPATH=tests/postgres:tests/temporal $(BIN)/python tests/temporal/soak_temporal.py --minutes 10
 	LRO_SIM_BASE=random LRO_SIM_SEEDS=5000 LRO_SIM_SECONDS=120 $(BIN)/python -m pytest -q tests/simulation
 
 .PHONY: siege

@@ -23,6 +23,7 @@ from benchmarks import (
     shared_takeover,
     start_to_done,
     start_to_done_shared,
+    start_to_done_temporal,
     waiters,
     workers,
 )
@@ -51,6 +52,7 @@ def main() -> None:
         figures += shared_many.measure(postgres)
         figures += shared_takeover.measure(postgres)
         figures += workers.measure(postgres)
+        figures += start_to_done_temporal.measure(postgres)
     table = "\n".join(_rows(figures))
     print(table)
     RESULTS.mkdir(exist_ok=True)

@@ -28,6 +28,8 @@ from lro.v1 import (
 from lro_grpc.engines import Temporal
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     Operation = operations_pb2.Operation
 
 LEASE = timedelta(seconds=4)
@@ -103,14 +105,19 @@ class Caller:
     async def state(self, name: str) -> str:
         return state_of(await self.get(name))
 
+    async def states(self, name: str, timeout: float | None = None) -> AsyncIterator[Operation]:
+        """Gives an operation as it is, each time that it changes."""
+        request = operation_control_service_pb2.WatchOperationRequest(name=name)
+        async for answer in self._control.WatchOperation(request, timeout=timeout):
+            yield answer.operation
+
     async def until(self, name: str, state: str) -> Operation:
         """Waits until an operation is in a state."""
-        request = operation_control_service_pb2.WatchOperationRequest(name=name)
         seen = []
-        async for answer in self._control.WatchOperation(request, timeout=PATIENCE_SECONDS):
-            seen.append(state_of(answer.operation))
+        async for operation in self.states(name, PATIENCE_SECONDS):
+            seen.append(state_of(operation))
             if seen[-1] == state:
-                return answer.operation
+                return operation
         raise AssertionError(f"{name} was never {state}; it was {seen}")
 
     async def done(self, name: str) -> Operation:

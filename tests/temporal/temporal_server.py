@@ -45,6 +45,8 @@ class TemporalServer:
             encoding="utf-8",
             start_new_session=True,  # Ctrl-C is for the tests, which need it until they have ended
         )
+        self.pid = self._process.pid
+        """The process that runs the server, and is the parent of it alone."""
         try:
             self.address = f"127.0.0.1:{self._answer()}"
         except BaseException:

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 import lro_grpc
+from lro_grpc._cli import temporal
 from lro_grpc._cli.command import reporting_errors
 from lro_grpc._cli.connection import DEFAULT_TARGET
 from lro_grpc._cli.lifeline import Lifeline
@@ -110,6 +111,15 @@ def serve(
     ] = None,
     lease: Lease = None,
     lame_duck: LameDuck = None,
+    temporal_address: temporal.Address = "",
+    temporal_namespace: temporal.Namespace = None,
+    temporal_queue: temporal.Queue = None,
+    temporal_tls: temporal.Tls = False,
+    temporal_rate: temporal.Rate = None,
+    no_handlers: Annotated[
+        bool,
+        typer.Option("--no-handlers", help="Leave the handlers to `lro work`; needs --temporal."),
+    ] = False,
     workers: Annotated[
         int,
         typer.Option(
@@ -129,7 +139,9 @@ def serve(
     stop_seconds = (2 * _GRACE + (lame_duck or timedelta(0)) + _STOP_MARGIN).total_seconds()
 
     async def run(add: AddServicers) -> None:
-        operations = lro_grpc.Operations(store, lease=lease or DEFAULT_LEASE, grace=_GRACE)
+        operations = lro_grpc.Operations(
+            store, lease=lease or DEFAULT_LEASE, grace=_GRACE, engine=engine
+        )
         server, port, checks = await make_server(
             operations, add, listen, credentials, shares_port=is_worker
         )
@@ -166,6 +178,8 @@ def serve(
         if over_http:
             print(f"over HTTP on   {over_http}")
         print(f"operations in  {without_password(store)}")
+        if temporal_address:
+            print(f"delivered by   Temporal at {temporal_address}")
         print(f"{label:13}  {count}")
         print(f"try            {_proposal(service, address, is_secure)}", flush=True)
 
@@ -189,6 +203,14 @@ def serve(
     is_secure = tls_cert is not None
     is_worker = worker_of is not None
     with reporting_errors():
+        engine = temporal.engine_of(
+            temporal_address,
+            temporal_namespace,
+            temporal_queue,
+            temporal_rate,
+            tls=temporal_tls,
+            runs_handlers=not no_handlers,
+        )
         if not is_worker:
             warn_if_open(listen, "gRPC", is_authenticated=tls_client_ca is not None)
             warn_if_open(http, "HTTP", is_authenticated=False)

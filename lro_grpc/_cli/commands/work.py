@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import lro_grpc
+from lro_grpc._cli import temporal
 from lro_grpc._cli.command import reporting_errors
 from lro_grpc._cli.lifeline import Lifeline
 from lro_grpc._cli.parameters import DEFAULT_LEASE, Lease, WorkerOf
@@ -37,6 +38,11 @@ def work(
         typer.Option(help="Where the servers keep the operations: postgresql://…", metavar="URL"),
     ],
     lease: Lease = None,
+    temporal_address: temporal.Address = "",
+    temporal_namespace: temporal.Namespace = None,
+    temporal_queue: temporal.Queue = None,
+    temporal_tls: temporal.Tls = False,
+    temporal_rate: temporal.Rate = None,
     workers: Annotated[int, typer.Option(min=1, max=MOST_WORKERS, help="How many processes.")] = 1,
     worker_of: WorkerOf = None,
 ) -> None:
@@ -47,11 +53,15 @@ def work(
 
     def print_banner(label: str, value: object) -> None:
         print(f"operations in  {without_password(store)}")
+        if temporal_address:
+            print(f"delivered by   Temporal at {temporal_address}")
         print(f"{label:13}  {value}", flush=True)
 
     def run() -> None:
         lifeline = None if worker_of is None else Lifeline(worker_of, _STOP_SECONDS)
-        operations = lro_grpc.Operations(store, lease=lease or DEFAULT_LEASE, grace=_GRACE)
+        operations = lro_grpc.Operations(
+            store, lease=lease or DEFAULT_LEASE, grace=_GRACE, engine=engine
+        )
         load_servicers(service)(operations.registrar())
         methods = list(operations.requests)
         if not methods:
@@ -68,6 +78,9 @@ def work(
 
     with reporting_errors():
         check_shared(store, "lro work")
+        engine = temporal.engine_of(
+            temporal_address, temporal_namespace, temporal_queue, temporal_rate, tls=temporal_tls
+        )
         if workers == 1:
             run()
             return

@@ -21,12 +21,15 @@ from temporalio.common import (
     WorkflowIDConflictPolicy,
     WorkflowIDReusePolicy,
 )
-from temporalio.service import RPCError
+from temporalio.service import RetryConfig, RPCError
 
 from lro_grpc._engine.temporal.options import Temporal
 
 _CONNECT_TIMEOUT = timedelta(seconds=5)
 _RPC_TIMEOUT = timedelta(seconds=10)
+
+_FEW_RETRIES = RetryConfig(max_retries=3)
+"""Of submissions: what fails is found by the next look at the store."""
 
 DELIVERY: Mapping[str, Any] = {
     "start_to_close_timeout": timedelta(days=365),
@@ -106,13 +109,7 @@ async def connect(options: Temporal) -> Connection:
         RPCError: If the namespace is not there, or may not be used.
         RuntimeError: If the server cannot be reached.
     """
-    client = await Client.connect(
-        options.address,
-        namespace=options.namespace,
-        tls=options.tls,
-        api_key=options.api_key,
-        connect_timeout=_CONNECT_TIMEOUT,
-    )
+    client = await make_client(options, _FEW_RETRIES)
     described = await client.workflow_service.describe_namespace(
         DescribeNamespaceRequest(namespace=options.namespace), timeout=_RPC_TIMEOUT
     )
@@ -120,6 +117,26 @@ async def connect(options: Temporal) -> Connection:
     if standalone is None:
         standalone = described.namespace_info.capabilities.standalone_activities
     return Connection(client, standalone, await _has_attributes(client))
+
+
+async def make_client(options: Temporal, retries: RetryConfig | None = None) -> Client:
+    """Connects a client.
+
+    Args:
+        options: Say where, and as whom.
+        retries: How often its calls are tried again; as often as is usual unless given.
+
+    Raises:
+        RuntimeError: If the server cannot be reached.
+    """
+    return await Client.connect(
+        options.address,
+        namespace=options.namespace,
+        tls=options.tls,
+        api_key=options.api_key,
+        retry_config=retries,
+        connect_timeout=_CONNECT_TIMEOUT,
+    )
 
 
 async def _has_attributes(client: Client) -> bool:

@@ -4,7 +4,8 @@ Of what this process makes ready it hears at once, and submits it. All else is f
 the store, which is the outbox: what was started while Temporal was away, or by a process that has
 died since, and what Temporal has lost. A look leaves alone what was submitted a short time ago, for
 it is on its way, and longer each time that it finds it: much may wait there for a worker. To submit
-an operation twice does no harm, for its name is its id.
+an operation twice does no harm, for its name is its id. After a submission that fails, nothing is
+submitted until the next look.
 
 What a worker has given back, such as to be retried later, Temporal delivers again by itself.
 """
@@ -16,7 +17,7 @@ import logging
 from collections.abc import Mapping
 from datetime import timedelta
 
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from lro_grpc._engine.temporal.connection import Connection
 from lro_grpc._engine.workbench import Workbench
@@ -61,6 +62,8 @@ class Dispatcher:
         """The names in the queue, and of submissions under way."""
         self._submitted: dict[str, tuple[float, float]] = {}
         """Until when each operation is left alone, by the monotonic clock; and for how long."""
+        self._is_away = False
+        """Whether a submission has failed since the last look."""
         self._look = asyncio.Event()
 
     def start(self) -> None:
@@ -84,11 +87,14 @@ class Dispatcher:
             return
         is_delivered = before is not None and (before.claimable or before.lease_expire_time)
         if not is_delivered:
+            self._submitted.pop(record.name, None)
             self._add(record.name, record.method, record.target)
 
     def _add(self, name: str, method: str, target: str) -> None:
         """Has an operation submitted; beyond those that may wait, a later look finds it again."""
-        if self._connection is None or name in self._queued or self._queue.full():
+        if self._connection is None or self._is_away:
+            return
+        if name in self._queued or self._queue.full():
             return
         self._queued.add(name)
         self._queue.put_nowait((name, method, target))
@@ -97,6 +103,8 @@ class Dispatcher:
         name, method, target = await self._queue.get()
         assert self._connection is not None
         try:
+            if self._is_away:
+                return
             await self._connection.submit(
                 name,
                 method,
@@ -107,16 +115,24 @@ class Dispatcher:
         except RPCError as error:
             text = f"Temporal has not taken an operation; trying again: {error.message}"
             self._lines.say(logging.WARNING, text)
+            self._is_away = error.status is not RPCStatusCode.INVALID_ARGUMENT
+            if error.status is not RPCStatusCode.UNAVAILABLE:
+                self._leave_alone(name)  # it may have been taken, by a server that is slow
         else:
-            _, pause = self._submitted.get(name, (0.0, _LEFT_ALONE / 2))
-            pause = min(2 * pause, _LONGEST_LEFT_ALONE)
-            self._submitted[name] = (self._workbench.clock.monotonic() + pause, pause)
+            self._leave_alone(name)
         finally:
             self._queued.discard(name)
+
+    def _leave_alone(self, name: str) -> None:
+        """Leaves an operation alone that was submitted: each time for twice as long."""
+        _, pause = self._submitted.get(name, (0.0, _LEFT_ALONE / 2))
+        pause = min(2 * pause, _LONGEST_LEFT_ALONE)
+        self._submitted[name] = (self._workbench.clock.monotonic() + pause, pause)
 
     async def _look_at_store(self) -> None:
         await self._look.wait()
         self._look.clear()
+        self._is_away = False
         if self._connection is None:
             return
         waiting: dict[str, str] = {}

@@ -13,16 +13,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import TypeVar
 
-from lro_grpc._engine.temporal.connection import Connection, connect
+from lro_grpc._engine.temporal.connection import connect, make_client
 from lro_grpc._engine.temporal.dispatcher import Dispatcher
 from lro_grpc._engine.temporal.options import Temporal
 from lro_grpc._engine.temporal.worker import Worker
 from lro_grpc._engine.workbench import Workbench
 from lro_grpc._errors import UnservedError
 from lro_grpc._runtime.repeated_lines import RepeatedLines
+
+T = TypeVar("T")
 
 _log = logging.getLogger("lro_grpc")
 
@@ -55,7 +58,7 @@ class TemporalEngine:
         self._options = options
         self._workbench = workbench
         self._lines = lines = RepeatedLines(_log)
-        self._is_connected = False
+        self._is_polling = False
         methods = {handler.method for handler in workbench.handlers.values()}
         queues = {method: options.queue_of(method) for method in methods}
         self._dispatcher = Dispatcher(queues, workbench, lines) if dispatches else None
@@ -107,7 +110,7 @@ class TemporalEngine:
         self._unfollow()
         self.stop_claiming()
         await self._workbench.stop(grace)
-        if self._worker is not None and self._is_connected:
+        if self._worker is not None and self._is_polling:
             self._worker.release()
             await asyncio.wait({self._running}, timeout=_LAST_SECONDS)
             await self._worker.stop()
@@ -120,17 +123,18 @@ class TemporalEngine:
             self._dispatcher.look()
 
     async def _run(self) -> None:
-        connection = await self._connect()
-        self._is_connected = True
         if self._dispatcher is not None:
-            self._dispatcher.connected(connection)
+            self._dispatcher.connected(await self._made(connect))
         if self._worker is not None:
-            await self._worker.run(connection.client)
+            client = await self._made(make_client)
+            self._is_polling = True
+            await self._worker.run(client)
 
-    async def _connect(self) -> Connection:
+    async def _made(self, make: Callable[[Temporal], Awaitable[T]]) -> T:
+        """Makes a connection, as soon as Temporal is there."""
         while True:
             try:
-                return await connect(self._options)
+                return await make(self._options)
             except Exception as error:  # noqa: BLE001 - whatever it is, operations wait
                 text = (
                     f"Temporal cannot be used at {self._options.address}; operations wait in the"

@@ -158,6 +158,12 @@ class Worker:
             while not ended.done():
                 activity.heartbeat()
                 await asyncio.wait({ended}, timeout=pause)
+        except asyncio.CancelledError:
+            if activity.is_cancelled():  # such as after an outage of Temporal
+                raise _again(
+                    "Temporal has taken the operation for lost; its attempt goes on"
+                ) from None
+            raise
         finally:
             self._ends.discard(ended)
         record = ended.result()

@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -286,6 +287,42 @@ def test_workers_run_what_a_server_has_no_room_for(tmp_path: Path, postgres: str
             assert len(holders) == 3
             assert working.process.pid not in holders
             assert working.ended(signal.SIGTERM) == 0
+
+
+def test_temporal_hands_operations_to_the_workers(
+    tmp_path: Path, postgres: str, temporal: str
+) -> None:
+    service = write_service(tmp_path)
+    delivery = ("--temporal", temporal, "--temporal-queue", f"lro-{secrets.token_hex(6)}")
+    command = ("work", service, "--store", postgres, "--workers", "2", *delivery)
+    with (
+        serving(
+            service, "--no-handlers", *delivery, store=postgres, cwd=tmp_path, workers=1
+        ) as served,
+        lro(*command, cwd=tmp_path, last="workers") as working,
+    ):
+        assert served.banner["delivered by"] == f"Temporal at {temporal}"
+        assert working.banner["delivered by"] == f"Temporal at {temporal}"
+        assert served.create("one").seed_rows not in {served.process.pid, working.process.pid}
+        for process in (working, served):
+            assert process.ended(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--no-handlers",),
+        ("--temporal-namespace", "reports"),
+        ("--temporal-queue", "reports"),
+        ("--temporal-rate", "4"),
+        ("--temporal-tls",),
+    ],
+    ids=" ".join,
+)
+def test_an_option_of_temporal_needs_its_address(tmp_path: Path, option: tuple[str, ...]) -> None:
+    command = ("serve", "--listen", "127.0.0.1:0", "--store", "memory:", *option)
+    said = f"lro: {option[0]} needs --temporal HOST:PORT\n"
+    assert refused(*command, cwd=tmp_path) == (2, said)
 
 
 LENT = """
