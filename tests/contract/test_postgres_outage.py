@@ -228,7 +228,6 @@ def test_what_the_database_says_of_a_refused_call_is_for_the_log_alone(
         lambda store, text: store.find_id(text),
         lambda store, text: store.claimable({text: 1}),
         lambda store, text: store.claim({text: 1}, Claim(LEASE)),
-        lambda store, text: store.renew([Leased(text, 1)], LEASE),
         lambda store, text: store.create(new()._replace(request_id=text)),
     ]
 
@@ -242,6 +241,10 @@ def test_what_the_database_says_of_a_refused_call_is_for_the_log_alone(
                     "a record has a value that the store cannot take",
                 )
                 assert f"ud800{number}" in caplog.text
+            (outcome,) = await store.renew([Leased("\ud800renewed", 1)], LEASE)
+            assert isinstance(outcome, LroError)
+            assert outcome.message == "a record has a value that the store cannot take"
+            assert "ud800renewed" in caplog.text
 
     asyncio.run(check())
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from lro_grpc._errors import LroError, UnavailableError
 from lro_grpc._operation.events import Event
@@ -58,7 +58,15 @@ class _Call(Answered):
             self.give(outcomes)
 
 
-@dataclass(frozen=True)
+@dataclass
+class _Contention:
+    """How long some changes of one operation have been tried."""
+
+    since: float
+    rounds: int = 0
+
+
+@dataclass
 class _WaitingChange:
     """One change of a call, until it is made."""
 
@@ -66,6 +74,8 @@ class _WaitingChange:
     index: int
     name: str
     event: Event
+    contention: _Contention | None = None
+    """None until another process was at its operation."""
 
     @property
     def is_over(self) -> bool:
@@ -78,16 +88,6 @@ class _WaitingChange:
             self.call.settle(self.index, error)
         else:
             self.call.fail(error)
-
-
-@dataclass
-class _Contention:
-    """An operation at which another process is."""
-
-    since: float
-    rounds: int = 0
-    aside: list[_WaitingChange] = field(default_factory=list)
-    """Its changes that wait to be made again; none while they are."""
 
 
 class Changes:
@@ -115,7 +115,8 @@ class Changes:
         self._time = time
         self._listeners = listeners
         self._loop = asyncio.get_running_loop()
-        self._contended: dict[str, _Contention] = {}
+        self._aside: dict[str, list[_WaitingChange]] = {}
+        """The changes that wait to be made again, by the names of contended operations."""
         self._answers: set[asyncio.Future[object]] = set()
         """Those that calls wait for."""
         self._groups = Groups[_WaitingChange]("lro-postgres-changes", self._change, MOST_CALLS)
@@ -162,8 +163,6 @@ class Changes:
             if isinstance(error, RefusedError) and len(changes) > 1:
                 await self._change_in_halves(changes)
                 return ()
-            for change in changes:
-                self._contended.pop(change.name, None)
             self._groups.fail(changes, error)
             return ()
         if result.is_late and len(changes) > 1:
@@ -181,7 +180,6 @@ class Changes:
             elif change.name in result.left:
                 left.append(change)
             else:
-                self._contended.pop(change.name, None)
                 change.call.settle(change.index, outcome)
         for name, aside in contended.items():
             self._set_aside(name, aside)
@@ -196,28 +194,28 @@ class Changes:
 
     def _is_set_aside(self, change: _WaitingChange) -> bool:
         """Returns whether a change waits with others of its operation, and lines it up there."""
-        contention = self._contended.get(change.name)
-        if contention is None or not contention.aside:
+        aside = self._aside.get(change.name)
+        if aside is None:
             return False
-        contention.aside.append(change)
+        aside.append(change)
         return True
 
     def _set_aside(self, name: str, changes: list[_WaitingChange]) -> None:
         """Has the changes of a contended operation wait for a moment."""
         self._remembered.drop(name)
         now = self._loop.time()
-        contention = self._contended.setdefault(name, _Contention(now))
+        contention = changes[0].contention or _Contention(now)
         contention.rounds += 1
         if now - contention.since > _PATIENCE_SECONDS:
-            del self._contended[name]
             for change in changes:
                 change.fail(unavailable(f"other processes are at {name} all the time"))
             return
-        contention.aside = changes
+        for change in changes:
+            change.contention = contention
+        self._aside[name] = changes
         longest = _PAUSE_SECONDS * min(contention.rounds, _MOST_PAUSES)
-        self._loop.call_later(random.random() * longest, self._take_up, contention)  # noqa: S311
+        self._loop.call_later(random.random() * longest, self._take_up, name)  # noqa: S311
 
-    def _take_up(self, contention: _Contention) -> None:
+    def _take_up(self, name: str) -> None:
         """Has changes that were set aside made before all others."""
-        aside, contention.aside = contention.aside, []
-        self._groups.put_back(aside)
+        self._groups.put_back(self._aside.pop(name))

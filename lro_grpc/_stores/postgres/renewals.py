@@ -27,7 +27,7 @@ from lro_grpc._runtime.threads import run_in_thread
 from lro_grpc._stores.postgres.compare_and_set import Result, compare_and_set
 from lro_grpc._stores.postgres.connections import Session
 from lro_grpc._stores.postgres.database_clock import StoreTime
-from lro_grpc._stores.postgres.failures import RefusedError, closed, unavailable
+from lro_grpc._stores.postgres.failures import RefusedError, closed, in_full, refused, unavailable
 from lro_grpc._stores.postgres.remembered import RememberedRecords
 from lro_grpc._stores.postgres.table import Table
 from lro_grpc._stores.store import Change, Leased
@@ -119,12 +119,18 @@ class Renewals:
     ) -> Mapping[str, Record | LroError]:
         """Returns what has come of the renewals at whose operations no other process is."""
         await self._time.measure()
-        result = await compare_and_set(self._table, self._session, remembered, self._time, beats)
+        try:
+            result = await compare_and_set(
+                self._table, self._session, remembered, self._time, beats
+            )
+        except RefusedError as error:  # it may be about one of them
+            if len(beats) > 1:
+                return await self._tried_in_halves(remembered, beats)
+            outcome = refused(error)
+            self._lines.say(logging.ERROR, in_full(outcome))
+            return {beats[0][0]: outcome}
         if result.is_late and len(beats) > 1:  # fewer at a time take less
-            middle = len(beats) // 2
-            halves = [beats[:middle], beats[middle:]]
-            outcomes = [await self._tried_once(remembered, half) for half in halves]
-            return {**outcomes[0], **outcomes[1]}
+            return await self._tried_in_halves(remembered, beats)
         with contextlib.suppress(RuntimeError):  # the store's loop has ended
             self._loop.call_soon_threadsafe(self._keep, result)
         return {
@@ -132,6 +138,13 @@ class Renewals:
             for (name, _), outcome in zip(beats, result.outcomes, strict=True)
             if name not in result.contended and name not in result.left
         }
+
+    async def _tried_in_halves(
+        self, remembered: RememberedRecords, beats: Sequence[Change]
+    ) -> Mapping[str, Record | LroError]:
+        middle = len(beats) // 2
+        first = await self._tried_once(remembered, beats[:middle])
+        return {**first, **await self._tried_once(remembered, beats[middle:])}
 
     def _keep(self, result: Result) -> None:
         for name in result.contended:
