@@ -19,7 +19,6 @@ from lro_grpc._operation import publication
 from lro_grpc._operation.events import Cancel, Claim, Delete
 from lro_grpc._runtime.clock import SystemClock
 from lro_grpc._stores.postgres.store import PostgresStore
-from lro_grpc.conformance import StoreConformance
 from lro_grpc.engines import Handler, InProcess, Workbench
 from lro_grpc.stores import ForwardingStore
 
@@ -106,18 +105,6 @@ async def test_names_that_no_operation_has_keep_nothing_from_the_others(
         await other.apply(name, Cancel())
         await waiting
         assert gone <= {*NO_NAMES}
-
-
-async def test_more_operations_that_have_changed_than_one_answer_has_are_all_told(
-    postgres: str,
-) -> None:
-    async with two_stores(with_options(postgres, pgbouncer="1"), postgres) as (one, other):
-        records = [StoreConformance().record(f"op-{n}") for n in range(250)]
-        made = await asyncio.gather(*map(other.create, records))
-        waiting = [asyncio.create_task(until_done(one, record.name)) for record in made]
-        await asyncio.sleep(0)  # they follow
-        await other.apply_all([(record.name, Cancel()) for record in made])
-        await asyncio.gather(*waiting)
 
 
 async def test_behind_a_pooler_a_store_is_heard_and_looks_by_itself(postgres: str) -> None:

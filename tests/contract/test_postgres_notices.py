@@ -15,7 +15,7 @@ from partition import Cut, Network
 
 from lro_grpc._operation import publication
 from lro_grpc._operation.events import Cancel, Claim, Report, Succeed
-from lro_grpc._stores.postgres.followers import GONE, Seen
+from lro_grpc._stores.postgres.followers import GONE, Look, Seen
 from lro_grpc._stores.postgres.notice import Notice, channel_of, hash_of
 from lro_grpc._stores.postgres.notices import Notices
 
@@ -37,6 +37,8 @@ class Table:
 
     def __init__(self) -> None:
         self.rows: dict[str, Seen] = {}
+        self.most = 5000
+        """The most rows in one answer."""
 
     def add(self, operation_id: str) -> Record:
         record = publication.create(
@@ -53,9 +55,12 @@ class Table:
     def remove(self, name: str) -> None:
         del self.rows[name]
 
-    def changed(self, seen: Mapping[str, int]) -> Mapping[str, Seen]:
+    def changed(self, seen: Mapping[str, int]) -> Look:
         rows = {name: self.rows.get(name, Seen(GONE, None)) for name in seen}
-        return {name: row for name, row in rows.items() if row.version != seen[name]}
+        changed = [name for name, row in rows.items() if row.version != seen[name]]
+        answered = changed[: self.most]
+        left = [name for name in seen if name not in answered] if changed != answered else ()
+        return Look({name: rows[name] for name in answered}, left)
 
 
 class Process:
@@ -86,7 +91,7 @@ class Process:
             raise ConnectionError("cut off")
         return await asyncpg.connect(self.url, timeout=5)
 
-    async def _read(self, seen: Mapping[str, int]) -> Mapping[str, Seen]:
+    async def _read(self, seen: Mapping[str, int]) -> Look:
         self.reads.append(len(seen))
         await asyncio.sleep(0)
         if self.fails:
@@ -242,6 +247,21 @@ async def test_a_deaf_process_looks_at_thousands_in_one_statement(postgres: str)
         one = await place.process()
         one.finish(names[-1])
         await deaf.until_done(names[-1])
+
+
+async def test_more_operations_that_have_changed_than_one_answer_has_are_all_told(
+    postgres: str,
+) -> None:
+    """Though the process hears, and so does not look by itself."""
+    async with place_of(postgres) as place:
+        one, other = await place.two()
+        names = [place.table.add(f"op-{number}").name for number in range(250)]
+        for name in names:
+            other.follow(name)
+        place.table.most = 100
+        for name in names:
+            one.finish(name)
+        await other.until_done(*names)
 
 
 async def test_what_nobody_follows_is_not_read(postgres: str) -> None:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lro_grpc._operation.record import FIELDS
 from lro_grpc._stores.damage import Damage
 from lro_grpc._stores.postgres.failures import DamagedPageError
 from lro_grpc._stores.postgres.portions import ReadPortion, read_portion
 from lro_grpc._stores.postgres.statements import MOST_CHANGED, Statements
 from lro_grpc._stores.postgres.table import Table
 from lro_grpc._stores.transfer import MOST_BYTES
+from lro_grpc.conformance import StoreConformance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,13 +79,39 @@ def test_a_row_whose_own_page_is_damaged_is_not_read_at_all() -> None:
 
 
 def test_a_changed_row_has_the_share_of_one_in_an_answer_however_many_are_asked_for() -> None:
+    asked: list[int] = []
+
     class Fetching:
         async def fetch(
             self, _statement: str, names: object, _versions: object, most: int
         ) -> list[Row]:
-            assert most == MOST_BYTES // MOST_CHANGED
+            asked.append(most)
             return []
 
     table = Table(Statements(""), Damage())
     versions = {f"operations/{number}": 1 for number in range(50 * MOST_CHANGED)}
-    assert asyncio.run(table.changed_since(Fetching(), versions)) == {}
+    changed = asyncio.run(table.changed_since(Fetching(), versions))
+    assert not changed.known
+    assert not changed.left
+    assert asked == [MOST_BYTES // MOST_CHANGED]
+
+
+def test_what_an_answer_of_changed_rows_has_no_room_for_is_left_whatever_its_rows_are() -> None:
+    """One has a large value and is gone by the time that it is read alone; another is damaged."""
+    records = [StoreConformance().record(f"op-{number}") for number in range(MOST_CHANGED + 50)]
+    names = [one.name for one in records]
+    records[1] = records[1]._replace(state=99)
+
+    class Fetching:
+        async def fetch(self, statement: str, *_: object) -> list[Row]:
+            if "unnest" not in statement:
+                return []
+            rows: list[Row] = [(one.name, 2, *one) for one in records[:MOST_CHANGED]]
+            request = 2 + list(FIELDS).index("request")
+            rows[0] = [None if index == request else one for index, one in enumerate(rows[0])]
+            return rows
+
+    table = Table(Statements(""), Damage())
+    changed = asyncio.run(table.changed_since(Fetching(), dict.fromkeys(names, 1)))
+    assert sorted(changed.known) == sorted(names[2:MOST_CHANGED])
+    assert changed.left == names[MOST_CHANGED:]

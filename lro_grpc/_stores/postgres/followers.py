@@ -38,6 +38,15 @@ class Seen(NamedTuple):
     record: Record | None
 
 
+class Look(NamedTuple):
+    """What a read of some operations has found."""
+
+    seen: Mapping[str, Seen]
+    """Those that have changed."""
+    left: Collection[str] = ()
+    """The names for which the answer had no room: they are still to be read."""
+
+
 class Followers:
     """Whom to tell what; see the module."""
 

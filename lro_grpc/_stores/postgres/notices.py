@@ -43,7 +43,7 @@ from lro_grpc._errors import UnavailableError
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.repeated_lines import RepeatedLines
 from lro_grpc._stores.postgres.failures import said
-from lro_grpc._stores.postgres.followers import Follower, Followers, Seen
+from lro_grpc._stores.postgres.followers import Follower, Followers, Look
 from lro_grpc._stores.postgres.notice import Notice, channel_of, decoded, hash_of
 from lro_grpc._stores.postgres.notice_queue import NoticeQueue
 from lro_grpc._stores.postgres.statements import MOST_CHANGED
@@ -99,8 +99,7 @@ class Notices:
     Args:
         schema: The schema of the store: the processes of one hear each other.
         connect: Opens a connection, of which nobody else has the use, within a time of its own.
-        read: Returns those of some operations whose version is not the one that was seen; no more
-            than ``MOST_CHANGED`` need be told at a time.
+        read: Looks for those of some operations whose version is not the one that was seen.
         listens: Whether a LISTEN on such a connection is of any use: not through pgbouncer.
         ping: Seconds between two proofs of hearing, and between two looks of a deaf process.
     """
@@ -109,7 +108,7 @@ class Notices:
         self,
         schema: str,
         connect: Callable[[], Awaitable[Connection]],
-        read: Callable[[Mapping[str, int]], Awaitable[Mapping[str, Seen]]],
+        read: Callable[[Mapping[str, int]], Awaitable[Look]],
         *,
         listens: bool = True,
         ping: float = _PING_SECONDS,
@@ -281,16 +280,15 @@ class Notices:
             for name in names:
                 del self._to_read[name]
             try:
-                changed = await self._read(self._followers.versions(names))
+                look = await self._read(self._followers.versions(names))
             except BaseException:
                 self._to_read.update(dict.fromkeys(names))
                 raise
-            for name, seen in changed.items():
+            for name, seen in look.seen.items():
                 self._followers.tell(name, seen)
-            if len(changed) >= MOST_CHANGED:  # there may be more
+            if look.left:
                 most = MOST_CHANGED
-                rest = dict.fromkeys(name for name in names if name not in changed)
-                self._to_read = rest | self._to_read
+                self._to_read = dict.fromkeys(look.left) | self._to_read
                 continue
             most = _MOST_ASKED
             if self.is_deaf and self._to_read:

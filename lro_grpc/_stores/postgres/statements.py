@@ -141,7 +141,7 @@ class Statements:
         )
         self.claim = (
             f"SELECT version, {bounded(COLUMNS, '$4')} FROM {table}"
-            f" WHERE phase = {READY} AND method = $1 AND name <> ALL($3)"
+            f" WHERE phase = {READY} AND method = $1 AND {_not_among(3)}"
             " ORDER BY sequence LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED"
         )
 
@@ -164,7 +164,7 @@ class Statements:
         )
         self.ready = (
             f"SELECT name FROM {table}"
-            f" WHERE phase = {READY} AND method = $1 AND name <> ALL($3)"
+            f" WHERE phase = {READY} AND method = $1 AND {_not_among(3)}"
             " ORDER BY sequence LIMIT $2"
         )
         self.waiting = (
@@ -183,12 +183,12 @@ class Statements:
         self.expired = (
             f"(SELECT name FROM {table} WHERE {MAY_BE_OVERDUE} AND deadline_time <= $1"
             f" AND ($2 OR NOT (phase IN ({READY}, {DELAYED}) AND {_TO_UNDO}))"
-            " AND name <> ALL($4) ORDER BY deadline_time LIMIT $3)"
+            f" AND {_not_among(4)} ORDER BY deadline_time LIMIT $3)"
             f" UNION (SELECT name FROM {table} WHERE phase = {DONE} AND NOT deleted"
-            " AND expire_time <> 0 AND expire_time <= $1 AND name <> ALL($4)"
+            f" AND expire_time <> 0 AND expire_time <= $1 AND {_not_among(4)}"
             " ORDER BY expire_time LIMIT $3)"
             f" UNION (SELECT name FROM {table} WHERE phase = {DELAYED} AND scheduled_time <= $1"
-            " AND name <> ALL($4) ORDER BY scheduled_time LIMIT $3) LIMIT $3"
+            f" AND {_not_among(4)} ORDER BY scheduled_time LIMIT $3) LIMIT $3"
         )
 
 
@@ -202,6 +202,14 @@ def _free(table: str, first: int) -> str:
         f" AND abs(${first}::int8 - {MICROS}) <= ${first + 1}::int8"
         " FOR NO KEY UPDATE SKIP LOCKED)"
     )
+
+
+def _not_among(number: int) -> str:
+    """Returns the condition that a name is not in an array, in which the server looks it up.
+
+    To compare it with each (``<> ALL``) would take seconds for thousands of both.
+    """
+    return f"name NOT IN (SELECT unnest(${number}::text[]))"
 
 
 def _arrays(columns: tuple[str, ...], first: int) -> str:

@@ -27,7 +27,7 @@ from lro_grpc._stores.postgres.database_clock import (
     given_time,
 )
 from lro_grpc._stores.postgres.failures import RefusedError, in_full, unavailable, unusable
-from lro_grpc._stores.postgres.followers import GONE, Follower, Seen
+from lro_grpc._stores.postgres.followers import GONE, Follower, Look, Seen
 from lro_grpc._stores.postgres.notices import Notices
 from lro_grpc._stores.postgres.options import parse
 from lro_grpc._stores.postgres.pages import Pages
@@ -267,13 +267,14 @@ class PostgresStore:
                 self._lines.say(logging.WARNING, in_full(outage))
             raise
 
-    async def _changed(self, versions: Mapping[str, int]) -> Mapping[str, Seen]:
+    async def _changed(self, versions: Mapping[str, int]) -> Look:
         """Returns those operations that have changed since others saw these versions of them."""
         changed = await self._table.changed_since(self._pool, versions)
-        return {
+        seen = {
             name: Seen(GONE, None) if known is None else Seen(known.version, known.record)
-            for name, known in changed.items()
+            for name, known in changed.known.items()
         }
+        return Look(seen, changed.left)
 
     def _time_on(self, on: Fetching) -> StoreTime:
         """Returns the time as it is measured by way of some connection."""

@@ -248,32 +248,36 @@ class Table:
         # A set of both in one step for the interpreter: the thread that renews leases may add some.
         return [text_of(str(name)) for name in {*more, *self._damage}]
 
-    async def changed_since(
-        self, on: Fetching, versions: Mapping[str, int]
-    ) -> Mapping[str, Known | None]:
+    async def changed_since(self, on: Fetching, versions: Mapping[str, int]) -> Found[Known | None]:
         """Returns those of some operations whose version is another one; None if one is gone.
 
-        They are ``MOST_CHANGED`` at most: if they are as many, there may be more.
-
-        One that cannot be read is left out: whoever reads it learns why.
+        They are ``MOST_CHANGED`` at most: others may be left. One that cannot be read is damaged,
+        or left out: whoever reads it learns why.
         """
         names = {text_of(name): name for name in versions}
         most = share_of(min(len(versions), MOST_CHANGED))
+        changed: Found[Known | None] = Found()
         try:
             rows = await on.fetch(self._statements.changed, [*names], [*versions.values()], most)
         except RefusedError:
-            changed: dict[str, Known | None] = {}
             asked = list(versions.items())
             middle = len(asked) // 2
             for half in (asked[:middle], asked[middle:]) if middle else ():
+                left = changed.left
                 changed.update(await self.changed_since(on, dict(half)))
+                changed.left = [*left, *changed.left]
             return changed
-        is_there = {names[name]: row for name, *row in rows if row[0]}
-        gone = [names[name] for name, version, *_ in rows if not version]
-        whole = {name: known_from(row) for name, row in is_there.items() if is_whole(row)}
-        found = await self.read(on, is_there.keys() - whole.keys())
-        sound = {name: known for name, known in found.known.items() if name not in found.damaged}
-        return {**dict.fromkeys(gone), **whole, **sound}
+        answered = {names[name]: row for name, *row in rows}
+        changed.known.update((name, None) for name, row in answered.items() if not row[0])
+        large = [name for name, row in answered.items() if row[0] and not is_whole(row)]
+        whole = self._found(row for row in answered.values() if row[0] and is_whole(row))
+        for found in (whole, await self.read(on, large)):
+            changed.damaged.update(found.damaged)
+            sound = found.known.keys() - found.damaged.keys()
+            changed.known.update((name, found.known[name]) for name in sound)
+        if len(rows) == MOST_CHANGED:
+            changed.left = [name for name in versions if name not in answered]
+        return changed
 
 
 def _has_operation(row: Row) -> bool:
