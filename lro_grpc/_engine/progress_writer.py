@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import Mapping
 
 from lro_grpc._engine.attempt import Attempt, write_all
-from lro_grpc._errors import UnavailableError
 from lro_grpc._stores.store import Store
 
 _PAUSE_SECONDS = 0.1
@@ -42,7 +41,8 @@ class ProgressWriter:
         """Stores the progress since the last call, once there is some.
 
         Raises:
-            UnavailableError: If the store cannot answer; it is stored later.
+            UnavailableError: If the store cannot answer. After this or any other error, it is
+                stored later.
         """
         await self._any.wait()
         self._any.clear()
@@ -50,7 +50,7 @@ class ProgressWriter:
         held = [one for one in waiting if self._attempts.get(one.name) is one]
         try:
             await write_all(self._store, held, [one.progress.take() for one in held])
-        except UnavailableError:
+        except Exception:
             for attempt in held:
                 attempt.progress.store_again()
             raise

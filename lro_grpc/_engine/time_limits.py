@@ -12,7 +12,6 @@ handler could go on: of a time in which the event loop or the process stands sti
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -97,8 +96,12 @@ async def _give_up(attempt: Attempt, event: Event) -> None:
     attempt.log.warning(
         "%s: attempt %d does not stop, and is given up", attempt.name, attempt.number
     )
-    with contextlib.suppress(AttemptStopped):
+    try:
         await attempt.write(event)
         log_outcome(event, attempt.record)
+    except AttemptStopped:
+        pass  # the operation is no longer its own
+    except Exception:
+        attempt.log.exception("%s: that it is given up is not stored", attempt.name)
     attempt.end(None)
     attempt.stop(StopReason.LEASE_LOST)

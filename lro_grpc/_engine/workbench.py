@@ -71,6 +71,9 @@ _FAILURE_PAUSE = 0.5
 _LAST_SECONDS = 0.1
 """The time in which a handler may end that was interrupted for the last time."""
 
+_LEAST_FLUSH_SECONDS = 1.0
+"""The time in which outcomes are stored, for those of handlers that end with the grace."""
+
 OnEnd = Callable[[Record | None], None]
 """Is called with an operation after its attempt; with None if the attempt has lost it."""
 
@@ -323,7 +326,7 @@ class Workbench:
         is over, or another process takes the store over.
 
         Args:
-            grace: The time that handlers are given to unwind.
+            grace: The time that handlers are given to unwind, and their outcomes to be stored.
         """
         self.stop_claiming()
         end = self._loop.time() + grace.total_seconds()
@@ -352,7 +355,8 @@ class Workbench:
             if stuck:
                 await asyncio.wait(stuck, timeout=_LAST_SECONDS)
                 task_owners.abandon([executor.attempt for executor in stuck])
-        await self._completer.flush(0 if self.store.is_lost else grace.total_seconds())
+        left = max(_LEAST_FLUSH_SECONDS, end - self._loop.time())
+        await self._completer.flush(0 if self.store.is_lost else left)
         if self._leases is not None:
             await self._leases.stop()
         if self._watchdog is not None:

@@ -21,8 +21,8 @@ from lro_grpc._stores.open_url import without_password
 
 _GRACE = timedelta(seconds=10)
 
-_STOP_SECONDS = 15.0
-"""The grace, and what a worker may take for its drain beyond it."""
+_STOP_SECONDS = 20.0
+"""The grace, and what a worker may take for its drain beyond it, as that of ``lro serve``."""
 
 
 def work(

@@ -618,7 +618,10 @@ async def test_in_an_outage_outcomes_wait_together(world, caplog):
     ]
 
 
-async def test_progress_reported_in_an_outage_is_stored_after_it(world):
+@pytest.mark.parametrize(
+    "error", [UnavailableError("the store is down"), RuntimeError("a bug of the store")]
+)
+async def test_progress_that_could_not_be_stored_is_stored_later(world, error):
     reported, go_on = Signal(), Signal()
     failed = Signal()
 
@@ -632,13 +635,14 @@ async def test_progress_reported_in_an_outage_is_stored_after_it(world):
         if any(isinstance(event, Report) for event in events):
             world.link.before = _nothing
             failed.set()
-            raise UnavailableError("the store is down")
+            raise error
 
     await world.start(work)
     world.link.before = fail
     name = await world.create()
     await failed
     await world.pass_time(1)
+    await world.until(name, lambda one: b"copying" in one.operation)
     go_on.set()
     assert metadata_of(await world.done(name)).status_detail == "copying"
 
@@ -738,6 +742,29 @@ async def test_a_shutdown_lets_a_handler_finish_within_the_grace(world):
     await world.stop()
     await world.open()
     assert response_of(await world.get(name)) == "made it"
+
+
+async def test_a_shutdown_in_an_outage_takes_no_more_than_the_grace(memory_world, monkeypatch):
+    """Not one grace for the handlers, and one more for their outcomes; a test has a minute."""
+    started = Signal()
+    loop = asyncio.get_running_loop()
+
+    async def work(request, op):
+        started.set()
+        try:
+            await Signal()
+        finally:  # the grace is all but over
+            time = loop.time
+            monkeypatch.setattr(loop, "time", lambda: time() + 49.5)
+
+    async def fail(events):
+        raise UnavailableError("the store is down")
+
+    engine = await memory_world.start(work)
+    await memory_world.create()
+    await started
+    memory_world.link.before = fail
+    await engine.stop(timedelta(seconds=50))
 
 
 async def test_a_thread_that_does_not_stop_keeps_its_operation(world):

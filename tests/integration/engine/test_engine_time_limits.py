@@ -32,7 +32,7 @@ from lro_grpc._errors import (
 )
 from lro_grpc._operation import states
 from lro_grpc._operation.batch_states import UNBEGUN, BatchStates
-from lro_grpc._operation.events import Delete
+from lro_grpc._operation.events import Delete, Expire
 
 KEYWORDS = ["def", "async def"]
 SECOND = 1_000_000
@@ -182,6 +182,30 @@ async def test_a_handler_that_does_not_stop_is_given_up_and_keeps_its_slot(world
     waiter.go_on.set()
     assert response_of(await world.done(other)) == "attempt 1"
     assert await world.get(name) == expired
+
+
+async def test_a_handler_is_given_up_though_the_store_fails_then(world, keyword):
+    waiter = Waiter(keyword, deaf=True)
+    failed = Signal()
+
+    async def fail(events):
+        if any(isinstance(event, Expire) for event in events):
+            world.link.before = go_on
+            failed.set()
+            raise RuntimeError("a bug of the store")
+
+    async def go_on(events):
+        pass
+
+    await world.start(handler(waiter.run, concurrency=1))
+    world.link.before = fail
+    name = await world.create(timeout=2 * SECOND)
+    await waiter.started
+    await world.pass_time(2 + LEASE + 0.5)
+    await failed
+    await world.pass_time(LEASE + 2 * SWEEP)
+    assert is_expired(await world.get(name))
+    waiter.go_on.set()
 
 
 async def test_the_time_goes_on_while_it_is_paused(world, waiter):
