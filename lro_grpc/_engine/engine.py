@@ -51,6 +51,8 @@ class Engine(Protocol):
     async def stop(self, grace: timedelta) -> None:
         """Stops every attempt, and gives back the operations of those that end within the grace.
 
+        It is called after a start that has failed or was cancelled, too.
+
         Args:
             grace: The time that handlers are given to unwind.
         """

@@ -159,8 +159,8 @@ class Lifespan:
                 engine = self._make_engine(self._signal_margin, self._serves)
                 for handler in self._handlers.values():
                     await self._queues.load(handler)
+                begun.push_async_callback(engine.stop, self._grace)  # it may be half started
                 self.recovered = await engine.start()
-                begun.push_async_callback(engine.stop, self._grace)
                 await self._unserved.load()
             except GeneratorExit:
                 begun.pop_all()  # the loop has ended without it, so nothing can be awaited
@@ -209,11 +209,12 @@ class Lifespan:
         await self._close(engine)
 
     async def _close(self, engine: Engine | None) -> None:
-        """Stops the attempts, and closes the store after them."""
+        """Stops the attempts, and closes the store after them, whatever one of them raises."""
         if engine is not None:
-            await engine.stop(self._grace)
-            await self._queues.stop()
-            await self._store.close()
+            async with contextlib.AsyncExitStack() as parts:  # the last one is closed first
+                parts.push_async_callback(self._store.close)
+                parts.push_async_callback(self._queues.stop)
+                parts.push_async_callback(engine.stop, self._grace)
 
     @overload
     def run(

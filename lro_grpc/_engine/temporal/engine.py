@@ -59,6 +59,7 @@ class TemporalEngine:
         self._workbench = workbench
         self._lines = lines = RepeatedLines(_log)
         self._is_polling = False
+        self._running: asyncio.Task[None] | None = None
         methods = {handler.method for handler in workbench.handlers.values()}
         queues = {method: options.queue_of(method) for method in methods}
         self._dispatcher = Dispatcher(queues, workbench, lines) if dispatches else None
@@ -110,12 +111,13 @@ class TemporalEngine:
         self._unfollow()
         self.stop_claiming()
         await self._workbench.stop(grace)
-        if self._worker is not None and self._is_polling:
-            self._worker.release()
+        if self._running is not None:  # it has started
+            if self._worker is not None and self._is_polling:
+                self._worker.release()
+                await asyncio.wait({self._running}, timeout=_LAST_SECONDS)
+                await self._worker.stop()
+            self._running.cancel()
             await asyncio.wait({self._running}, timeout=_LAST_SECONDS)
-            await self._worker.stop()
-        self._running.cancel()
-        await asyncio.wait({self._running}, timeout=_LAST_SECONDS)
         self._lines.close()
 
     def _on_sweep(self) -> None:

@@ -41,6 +41,7 @@ import lro_grpc
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 from lro.v1 import state_pb2
 from lro_grpc._runtime.clock import SystemClock
+from lro_grpc.engines import InProcess, Workbench
 from lro_grpc.stores import ForwardingStore, MemoryStore
 from lro_grpc.testing import ManualClock
 
@@ -948,6 +949,69 @@ def test_a_start_that_fails_leaves_nothing_that_goes_on() -> None:
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(start())
+
+
+class UnfortunateEngine(InProcess):
+    """An engine whose start does not come to its end, or whose stop fails."""
+
+    def __init__(self, fault: str, workbench: Workbench) -> None:
+        super().__init__(workbench)
+        self.fault = fault
+        self.has_begun = asyncio.Event()
+
+    async def start(self) -> int:
+        recovered = await super().start()
+        self.has_begun.set()
+        if self.fault == "start":
+            await asyncio.Event().wait()
+        return recovered
+
+    async def stop(self, grace: timedelta) -> None:
+        await super().stop(grace)
+        if self.fault == "stop":
+            raise ZeroDivisionError
+
+
+class Unfortunate:
+    """The options of such an engine."""
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+        self.made: asyncio.Future[UnfortunateEngine] = asyncio.get_running_loop().create_future()
+
+    def make_engine(self, workbench: Workbench, *_: Any, serves: bool) -> UnfortunateEngine:
+        engine = UnfortunateEngine(self.fault, workbench)
+        self.made.set_result(engine)
+        return engine
+
+
+def test_a_start_that_is_cancelled_leaves_nothing_of_its_engine_behind() -> None:
+    async def start() -> None:
+        options = Unfortunate("start")
+        starting = asyncio.create_task(lro_grpc.Operations("memory:", engine=options).start())
+        await (await options.made).has_begun.wait()
+        starting.cancel()
+        await asyncio.wait({starting})
+        assert starting.cancelled()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(start())
+
+
+def test_an_engine_that_cannot_be_stopped_keeps_no_file(file_url: str) -> None:
+    async def stop_server() -> None:
+        pass
+
+    async def main() -> None:
+        operations = lro_grpc.Operations(file_url, engine=Unfortunate("stop"))
+        await operations.start()
+        with pytest.raises(ZeroDivisionError):
+            await operations.stop(stop_server)
+        again = lro_grpc.Operations(file_url)
+        await again.start()
+        await again.stop(stop_server)
+
+    asyncio.run(main())
 
 
 class StoreThatTakesItsTime(ForwardingStore):
