@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 _CLI_MODULES = ("typer", "click", "rich", "yaml", "grpc_health", "grpc_reflection")
@@ -18,6 +19,11 @@ def main() -> int:
         from lro_grpc._codegen.protoc import main as protoc
 
         return protoc(sys.argv[2:])
+    is_server = sys.argv[1:2] in (["serve"], ["work"])
+    if is_server:
+        # A signal ends it before it drains, too, though it be the first process of a container,
+        # which none ends that has no handler.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         from lro_grpc._cli.app import app
     except ModuleNotFoundError as missing:
@@ -25,7 +31,7 @@ def main() -> int:
             raise
         print(f"lro needs {missing.name}: pip install 'lro-grpc[cli]'", file=sys.stderr)
         return 2
-    if sys.argv[1:2] not in (["serve"], ["work"]) and "GRPC_VERBOSITY" not in os.environ:
+    if not is_server and "GRPC_VERBOSITY" not in os.environ:
         _silence_grpc()
     app(prog_name="lro")
     return 0

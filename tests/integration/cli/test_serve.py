@@ -155,6 +155,27 @@ def test_reflection_refuses_a_symbol_that_is_not_there(fleet_target: str, symbol
         ProtoReflectionDescriptorDatabase(channel).FindFileContainingSymbol(symbol)
 
 
+@pytest.mark.parametrize("command", ["serve", "work"])
+def test_a_signal_ends_it_while_it_imports_what_it_is_to_serve(
+    tmp_path: Path, command: str
+) -> None:
+    """As the first process of a container, too, which no signal ends that has no handler."""
+    (tmp_path / "slow.py").write_text("print('importing', flush=True)\nimport time\ntime.sleep(60)")
+    store = "postgresql://127.0.0.1:1/away"
+    with subprocess.Popen(
+        [sys.executable, "-m", "lro_grpc._cli", command, "slow:add", "--store", store],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "importing\n"
+        process.terminate()
+        assert process.communicate(timeout=100) == ("", "")
+        assert process.returncode == 0
+
+
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077], ids=oct)
 def test_all_that_it_keeps_is_its_owners_alone_whatever_the_umask(
     tmp_path: Path, umask: int
