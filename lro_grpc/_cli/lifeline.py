@@ -29,9 +29,8 @@ class Lifeline:
     def __init__(self, descriptor: int, stop_seconds: float) -> None:
         self._socket = socket.socket(fileno=descriptor)
         self._stop_seconds = stop_seconds
-        if isinstance(
-            sys.stdout, io.TextIOWrapper
-        ):  # a pipe, of which each line is to come at once
+        # It is a pipe, of which each line is to come at once.
+        if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)
         threading.Thread(target=self._end_with_supervisor, name="lro-lifeline", daemon=True).start()
 

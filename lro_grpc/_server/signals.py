@@ -1,4 +1,4 @@
-"""Starts the drain of a server when a signal comes."""
+"""Begins a drain when a signal comes: of a server, or of the workers of a supervisor."""
 
 from __future__ import annotations
 

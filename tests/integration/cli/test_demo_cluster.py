@@ -59,7 +59,7 @@ def test_every_operation_is_done_once_whatever_becomes_of_the_servers() -> None:
     assert int(found[1]) >= 2  # one of the killed server at least, and one of the frozen
 
 
-def test_ctrl_c_ends_it_at_any_time() -> None:
+def test_ctrl_c_ends_it_while_a_server_is_frozen() -> None:
     with running() as demo:
         assert demo.stdout is not None
         assert any("is frozen" in line for line in demo.stdout)

@@ -606,7 +606,9 @@ def test_a_server_that_cannot_be_stopped_keeps_no_file(stack: str, file_url: str
     again = lro_grpc.Operations(file_url)
     again.start_sync()
     again.stop_sync(lambda: None)
-    assert set(threading.enumerate()) <= before
+    for thread in set(threading.enumerate()) - before:
+        thread.join(SECONDS)  # its work is over; it may take a moment to end
+        assert not thread.is_alive(), thread
 
 
 def test_operations_start_once(stack: str, file_url: str) -> None:
