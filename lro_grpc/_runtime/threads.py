@@ -8,6 +8,7 @@ process ends although one of them is stuck.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import contextvars
 import logging
@@ -87,6 +88,12 @@ async def _ended(call: _Ended) -> Any:
     if error is not None:
         raise error
     return result
+
+
+async def close_behind(thread: concurrent.futures.ThreadPoolExecutor) -> None:
+    """Ends an executor of one thread once that has done what it was given; the loop goes on."""
+    await asyncio.get_running_loop().run_in_executor(thread, lambda: None)  # behind the rest
+    thread.shutdown()
 
 
 class BoundedThreads:

@@ -22,6 +22,7 @@ from typing import NamedTuple, Union
 
 from lro_grpc._errors import OperationDamagedError
 from lro_grpc._operation import integrity, names
+from lro_grpc._runtime.threads import close_behind
 from lro_grpc._stores.damage import Damage
 from lro_grpc._stores.postgres.connections import Row
 from lro_grpc._stores.postgres.failures import closed
@@ -102,8 +103,7 @@ class Pages:
     async def close(self) -> None:
         """Waits for the rows that are being looked at, and ends the thread."""
         self._closing = True
-        await asyncio.get_running_loop().run_in_executor(self._thread, _nothing)  # behind them
-        self._thread.shutdown()
+        await close_behind(self._thread)
 
     async def page(
         self, query: Query, *, position: bytes, size: int, examined: int, records: bool
@@ -216,10 +216,6 @@ def _take(
 
 def _has_operation(row: Row) -> bool:
     return row[-1] is not None
-
-
-def _nothing() -> None:
-    pass
 
 
 def _scope(table: str, query: Query, position: bytes) -> _Scope:

@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 
 from lro_grpc._errors import OperationDamagedError
 from lro_grpc._operation import integrity, names
+from lro_grpc._runtime.threads import close_behind
 from lro_grpc._stores.sql_filter import condition_of
 from lro_grpc._stores.sqlite.connection import closed, fetch, unavailable
 from lro_grpc._stores.sqlite.damage import Damage
@@ -111,8 +112,7 @@ class Pages:
     async def close(self) -> None:
         """Waits for the pages under way, and ends the thread."""
         self._closing = True
-        await asyncio.get_running_loop().run_in_executor(self._thread, _nothing)  # behind them
-        self._thread.shutdown()
+        await close_behind(self._thread)
 
     async def page(
         self, query: Query, *, position: bytes, size: int, examined: int, records: bool
@@ -297,10 +297,6 @@ def _scope(query: Query, position: bytes) -> _Scope:
 
 def _position(query: Query, sequence: int, name: object) -> bytes:
     return position_of(query.order, sequence, str(name))
-
-
-def _nothing() -> None:
-    pass
 
 
 def _is_between(query: Query, before: bytes, at: bytes, rest: bytes) -> bool:
