@@ -71,6 +71,25 @@ async def tear(url: str, *names: str) -> None:
         await connection.close()
 
 
+async def refuse_changes(url: str, name: str) -> None:
+    """Has the server find a damaged page whenever it changes a row."""
+    connection = await asyncpg.connect(urlsplit(url)._replace(query="").geturl())
+    table = table_of(url)
+    schema = table.split(".")[0]
+    try:
+        await connection.execute(
+            f"""
+            CREATE FUNCTION {schema}.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+              RAISE EXCEPTION 'invalid page' USING ERRCODE = 'data_corrupted';
+            END $$;
+            CREATE TRIGGER refuse BEFORE UPDATE ON {table} FOR EACH ROW
+              WHEN (old.name = '{name}') EXECUTE FUNCTION {schema}.refuse();
+            """
+        )
+    finally:
+        await connection.close()
+
+
 async def torn(url: str, *numbers: int, of: int = 3) -> list[str]:
     """Makes operations with much metadata, some of which cannot be read, and returns the others."""
     async with opened(url) as store:
@@ -155,6 +174,22 @@ async def test_rows_that_expire_and_are_damaged_keep_no_others(postgres: str) ->
             outcomes = await store.apply_all([(name, TimePassed()) for name in bad])
             assert all(isinstance(one, OperationDamagedError) for one in outcomes)
             assert await store.expired(3) == [made.name]
+
+
+async def test_a_row_that_cannot_be_changed_keeps_no_other_from_being_claimed(
+    postgres: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one whose place in an index is on a damaged page. A trigger stands for that here."""
+    await three(postgres)
+    await refuse_changes(postgres, BAD)
+    async with opened(postgres) as store:
+        claimed = await store.claim({METHOD: 3}, Claim(LEASE))
+        outcomes = {one.before.name: one.outcome for one in claimed}
+        assert isinstance(outcomes.pop(BAD), OperationDamagedError)
+        assert sorted(outcomes) == GOOD
+        assert all(one.lease_expire_time for one in outcomes.values())
+        assert len(errors(caplog)) == 1
+        assert await store.claim({METHOD: 3}, Claim(LEASE)) == []
 
 
 async def test_a_row_that_was_mended_is_claimed_once_it_was_read(postgres: str) -> None:

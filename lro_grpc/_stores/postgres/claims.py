@@ -2,8 +2,8 @@
 
 A claim is a transaction. It locks the rows that it has found until they are claimed, and passes
 over those that another process has locked: so two processes never claim the same, nor wait for each
-other. It is made again with fewer rows if it has taken too long, and without the rows that the
-server cannot read.
+other. It is made again with fewer rows if it has taken too long, or if the server can read them and
+not change them, until one alone is set aside for that; and without the rows that it cannot read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lro_grpc._stores.postgres.grouping import Answered, Groups
 from lro_grpc._stores.postgres.remembered import RememberedRecords
 from lro_grpc._stores.postgres.rows import Known
 from lro_grpc._stores.postgres.staged_changes import StagedChanges
-from lro_grpc._stores.postgres.table import Table
+from lro_grpc._stores.postgres.table import Ready, Table
 from lro_grpc._stores.store import Claimed, Listener, announce
 
 _MOST_REFUSED = 15
@@ -50,6 +50,14 @@ class _Result(NamedTuple):
     """Whether the server has refused some of it for its time, which is measured anew since."""
     is_late: bool
     """Whether this process took too long from the events to the statement."""
+
+
+class _UnchangedError(Exception):
+    """The server cannot change the rows of some operations, which it can read."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        super().__init__()
+        self.records = records
 
 
 class Claims:
@@ -121,6 +129,14 @@ class Claims:
                 if await self._table.find_unreadable(self._session, method, asked, left_out):
                     continue
                 raise
+            except _UnchangedError as refusal:
+                most = max(1, len(refusal.records) // 2)
+                if len(refusal.records) == 1:
+                    (record,) = refusal.records
+                    damaged = self._table.unchangeable(record.name, refusal.__cause__)
+                    claimed.append(Claimed(record, damaged))
+                    limit -= 1
+                continue
             claimed += result.claimed
             if not result.is_untimely:
                 limit = limit - result.found if result.more else 0
@@ -138,15 +154,21 @@ class Claims:
         claimed: list[Claimed] = []
         transitions: list[tuple[Record, Record]] = []
         stored: list[Known] = []
-        async with self._session.transaction() as transaction:
-            ready = await self._table.ready(transaction, method, limit, left_out)
-            at = self._time.now()
-            staged = StagedChanges(ready.known, {}, at)
-            outcomes = {name: staged.apply(name, claim) for name in ready.known}
-            bound = self._time.tolerance(claim.lease)
-            changed = await self._table.change(transaction, staged.changed, at, bound)
-            is_untimely = len(changed) < len(staged.changed)
-            is_late = is_untimely and self._time.is_late(at, claim.lease)
+        ready = Ready({}, more=False)
+        try:
+            async with self._session.transaction() as transaction:
+                ready = await self._table.ready(transaction, method, limit, left_out)
+                at = self._time.now()
+                staged = StagedChanges(ready.known, {}, at)
+                outcomes = {name: staged.apply(name, claim) for name in ready.known}
+                bound = self._time.tolerance(claim.lease)
+                changed = await self._table.change(transaction, staged.changed, at, bound)
+                is_untimely = len(changed) < len(staged.changed)
+                is_late = is_untimely and self._time.is_late(at, claim.lease)
+        except DamagedPageError as error:
+            if not ready.known:
+                raise
+            raise _UnchangedError([one.record for one in ready.known.values()]) from error
         for name, outcome in outcomes.items():
             known = ready.known[name]
             if name in changed:

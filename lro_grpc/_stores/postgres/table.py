@@ -243,6 +243,10 @@ class Table:
             left = (await self.read_some(on, left)).left
         return len(self._damage) > before
 
+    def unchangeable(self, name: str, cause: BaseException | None) -> OperationDamagedError:
+        """Sets aside an operation whose row the server can read, and not change."""
+        return self._damage.found(name, "its row cannot be changed", cause)
+
     def set_aside(self, more: Iterable[str] = ()) -> Sequence[str]:
         """Returns the names, as their column has them, of what is set aside, and some more."""
         # A set of both in one step for the interpreter: the thread that renews leases may add some.
