@@ -9,7 +9,7 @@ can be deleted.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 
 from lro_grpc._errors import OperationDamagedError
 from lro_grpc._operation import integrity, metadata, names, publication
@@ -29,9 +29,9 @@ class Damage:
         """Returns the number of rows that are set aside."""
         return len(self._logged)
 
-    def __iter__(self) -> Iterator[object]:
-        """Yields the names of the rows that are set aside."""
-        return iter(self._logged)
+    def set_aside(self) -> Set[object]:
+        """Returns the names of the rows that are set aside now: any thread may ask."""
+        return self._logged.copy()  # in one step for the interpreter
 
     def checked(
         self, record: Record, fault_in: Callable[[Record], str] = integrity.fault_in

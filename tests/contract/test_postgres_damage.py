@@ -23,6 +23,7 @@ from damaged_store import (
     three,
 )
 from google.longrunning import operations_pb2
+from postgres_server import with_options
 
 from lro.v1 import operation_metadata_pb2
 from lro_grpc import (
@@ -201,3 +202,34 @@ async def test_a_row_that_was_mended_is_claimed_once_it_was_read(postgres: str) 
         mended = await store.read(BAD)
         claimed = await store.claim({METHOD: 3}, Claim(LEASE))
         assert [one.before for one in claimed] == [mended]
+
+
+async def test_a_damaged_row_that_another_process_has_deleted_is_set_aside_no_more(
+    postgres: str,
+) -> None:
+    """A later one of its name is claimed."""
+    await three(postgres)
+    await damage(postgres, "state = 99", BAD)
+    async with opened(postgres) as store, opened(postgres) as other:
+        with pytest.raises(OperationDamagedError):
+            await store.read(BAD)
+        await other.apply(BAD, Delete())
+        with pytest.raises(OperationNotFoundError):
+            await store.read(BAD)
+        await other.create(new("op-1"))
+        claimed = await store.claim({METHOD: 3}, Claim(LEASE))
+        assert BAD in [one.before.name for one in claimed]
+
+
+async def test_to_get_a_row_that_cannot_be_read_costs_no_connection(postgres: str) -> None:
+    await torn(postgres, 1)
+    async with opened(with_options(postgres, readers="1", application_name="torn")) as store:
+        operator = await asyncpg.connect(urlsplit(postgres)._replace(query="").geturl())
+        who = "SELECT pid FROM pg_stat_activity WHERE application_name = 'torn'"
+        await store.read(GOOD[0])
+        before = {row[0] for row in await operator.fetch(who)}
+        for _ in range(3):
+            with pytest.raises(OperationDamagedError):
+                await store.operation(BAD)
+        assert {row[0] for row in await operator.fetch(who)} == before
+        await operator.close()

@@ -6,6 +6,8 @@ import asyncio
 import dataclasses
 from typing import TYPE_CHECKING, Any, cast
 
+import pytest
+
 from lro_grpc._errors import UnavailableError
 from lro_grpc._operation.events import Claim, Report
 from lro_grpc._operation.record import Record
@@ -13,7 +15,8 @@ from lro_grpc._stores.damage import Damage
 from lro_grpc._stores.postgres import changes
 from lro_grpc._stores.postgres.changes import Changes
 from lro_grpc._stores.postgres.database_clock import given_time
-from lro_grpc._stores.postgres.failures import DamagedPageError
+from lro_grpc._stores.postgres.failures import DamagedPageError, RefusedError
+from lro_grpc._stores.postgres.reader import Reader
 from lro_grpc._stores.postgres.remembered import RememberedRecords
 from lro_grpc._stores.postgres.renewals import Renewals
 from lro_grpc._stores.postgres.rows import Known
@@ -24,8 +27,6 @@ from lro_grpc.stores import Leased
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import pytest
 
     from lro_grpc._stores.postgres.connections import Row, Session
 
@@ -111,5 +112,41 @@ def test_a_row_that_cannot_be_read_keeps_no_other_lease_from_being_renewed() -> 
         assert [isinstance(one, UnavailableError) for one in failed] == [True]
         assert outcomes.index(failed[0]) == 7
         await renewals.close()
+
+    asyncio.run(check())
+
+
+def test_a_read_that_the_server_refuses_does_not_say_that_there_is_no_operation() -> None:
+    class Refusing:
+        async def fetch(self, *_: object) -> Sequence[Row]:
+            raise RefusedError("deadlock detected")
+
+    async def check() -> None:
+        reader = Reader(table(), Refusing())
+        for read in (reader.read, reader.operation):
+            with pytest.raises(UnavailableError):
+                await read("operations/op-1")
+        await reader.close()
+
+    asyncio.run(check())
+
+
+def test_what_cannot_be_read_is_found_though_something_else_is_mended_meanwhile() -> None:
+    async def check() -> None:
+        damage = Damage()
+        server = Server(2)
+        mended, server.unreadable = server.names
+        damage.found(mended, "it was torn")
+
+        class Claiming:
+            async def fetch(self, statement: str, *arguments: Any) -> Sequence[Row]:
+                if "ORDER BY" in statement:
+                    damage.forget(mended)
+                    return [(name,) for name in server.names]
+                return await server.fetch(statement, *arguments)
+
+        found = Table(Statements(""), damage)
+        assert await found.find_unreadable(Claiming(), StoreConformance.METHOD, 2, ())
+        assert damage.set_aside() == {server.unreadable}
 
     asyncio.run(check())

@@ -1,7 +1,8 @@
 """Connections to the database: how they are opened and used.
 
 After an error of a call its connection is dropped, for nobody knows what is still on its way
-(``failures``); the next call opens another one.
+(``failures``); the next call opens another one. It stays if the server has answered that a value,
+or a page of its own, cannot be read or stored, unless a transaction is under way.
 
 **Every wait has an end on this side.** A server that is cut off sends nothing, no error either: so
 each statement has its time limit here, as has each attempt to connect, and to close.
@@ -19,7 +20,9 @@ import asyncpg  # type: ignore[import-untyped]
 from lro_grpc._errors import LroError
 from lro_grpc._runtime.turns import Turns
 from lro_grpc._stores.postgres.failures import (
+    DamagedPageError,
     RefusedError,
+    UnstorableError,
     closed,
     error_of_call,
     unavailable,
@@ -124,11 +127,18 @@ class Session:
             self.drop()  # with the transaction that is not to be
             raise
         except Exception as error:
-            self.drop()
-            raise error_of_call(error) from error
+            told = error_of_call(error)
+            if self._is_broken_by(told):
+                self.drop()
+            raise told from error
         except BaseException:
             self.drop()
             raise
+
+    def _is_broken_by(self, error: Exception) -> bool:
+        """Returns whether a call that has failed may have left something on its way."""
+        answered = isinstance(error, (DamagedPageError, UnstorableError))
+        return not answered or self._connection is None or self._connection.is_in_transaction()
 
 
 class Transaction:

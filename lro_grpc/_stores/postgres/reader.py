@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
-from lro_grpc._stores.postgres.failures import RefusedError
+from lro_grpc._stores.postgres.failures import RefusedError, UnstorableError
 from lro_grpc._stores.postgres.grouping import Answered, Groups
 from lro_grpc._stores.postgres.rows import Known
 from lro_grpc._stores.postgres.table import Fetching, Found, Table
@@ -93,8 +93,10 @@ class Reader:
                             call.fail(not_found(name))
                         else:
                             call.give(answer)
-        except RefusedError:
+        except RefusedError as error:
             if len(waiting) == 1:
+                if not isinstance(error, UnstorableError):
+                    raise
                 for call in waiting.popitem()[1]:
                     call.fail(not_found(call.name))  # a text that Postgres cannot have is no name
             for calls in waiting.values():

@@ -131,9 +131,11 @@ class Table:
             (name,) = read
             self._unreadable.add(name)
             damaged[name] = self._damage.found(name, "its row cannot be read", error)
-        elif number == 1:
-            self._unreadable -= read
         else:
+            if number == 1:
+                self._unreadable -= read
+            for name in read - {text_from(row[1]) for row in rows}:
+                self._damage.forget(name)  # somebody has deleted it
             read -= {text_from(row[1]) for row in rows if not is_whole(row)}
             rows = [row for row in rows if is_whole(row)]
         return rows, damaged, [name for name in names if name not in read]
@@ -233,15 +235,17 @@ class Table:
         self, on: Fetching, method: str, limit: int, left_out: Collection[str]
     ) -> bool:
         """Sets aside the ready operations that cannot be read, and returns whether any was."""
-        before = len(self._damage)
         names = self.set_aside(left_out)
         rows = await on.fetch(
             self._statements.ready, text_of(method), min(limit, _MOST_ROWS), names
         )
         left: Collection[str] = [text_from(name) for (name,) in rows]
+        any_damaged = False
         while left:
-            left = (await self.read_some(on, left)).left
-        return len(self._damage) > before
+            found = await self.read_some(on, left)
+            any_damaged = any_damaged or bool(found.damaged)
+            left = found.left
+        return any_damaged
 
     def unchangeable(self, name: str, cause: BaseException | None) -> OperationDamagedError:
         """Sets aside an operation whose row the server can read, and not change."""
@@ -249,8 +253,7 @@ class Table:
 
     def set_aside(self, more: Iterable[str] = ()) -> Sequence[str]:
         """Returns the names, as their column has them, of what is set aside, and some more."""
-        # A set of both in one step for the interpreter: the thread that renews leases may add some.
-        return [text_of(str(name)) for name in {*more, *self._damage}]
+        return [text_of(str(name)) for name in {*more, *self._damage.set_aside()}]
 
     async def changed_since(self, on: Fetching, versions: Mapping[str, int]) -> Found[Known | None]:
         """Returns those of some operations whose version is another one; None if one is gone.
