@@ -62,13 +62,19 @@ async def run(request: StringValue, op: Any) -> StringValue:
 
 def operations(store: str, address: str, queue: str, **options: Any) -> lro_grpc.Operations:
     """Returns operations whose engine is Temporal, and that has no other work on the queue."""
-    made = lro_grpc.Operations(
-        store,
-        lease=LEASE,
-        sweep=SWEEP,
-        grace=timedelta(seconds=2),
-        engine=Temporal(address, task_queue=queue, **options),
+    return with_methods(
+        lro_grpc.Operations(
+            store,
+            lease=LEASE,
+            sweep=SWEEP,
+            grace=timedelta(seconds=2),
+            engine=Temporal(address, task_queue=queue, **options),
+        )
     )
+
+
+def with_methods(made: lro_grpc.Operations) -> lro_grpc.Operations:
+    """Returns operations with the two methods."""
     for method, timeout in ((RUN, None), (LIMITED, timedelta(seconds=1))):
         made.add_method(
             method,

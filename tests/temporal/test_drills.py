@@ -21,13 +21,19 @@ from delivered import (
     LIMITED,
     PATIENCE_SECONDS,
     RUN,
+    SWEEP,
     answer_of,
     metadata_of,
     operations,
     serving,
     state_of,
+    with_methods,
 )
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.client import Client
 
+import lro_grpc
 from lro_grpc._engine.temporal.connection import connect
 from lro_grpc.engines import Temporal
 
@@ -102,6 +108,62 @@ async def test_six_submissions_of_one_operation_make_one_attempt(
             await connection.submit(name, RUN, "", queue=queue, lease=LEASE)
         GATES[queue].set()
         assert answer_of(await caller.done(name))[1] == 1
+
+
+async def test_the_search_attributes_of_a_namespace_are_set(
+    temporal: str, postgres: str, queue: str, standalone: bool
+) -> None:
+    await add_attributes(temporal)
+    made = operations(postgres, temporal, queue, standalone=standalone)
+    async with serving(made) as caller:
+        name = await caller.start()
+        await caller.done(name)
+    client = await Client.connect(temporal)
+    found = client.list_activities if standalone else client.list_workflows
+    for _ in range(PATIENCE_SECONDS):
+        listed = [one async for one in found(f"LroOperation = '{name}' AND LroMethod = '{RUN}'")]
+        if listed:
+            break
+        await asyncio.sleep(1)  # what was started is found a little later
+    assert len(listed) == 1
+
+
+async def add_attributes(address: str) -> None:
+    """Adds the search attributes, and returns when a connection sees them."""
+    client = await Client.connect(address)
+    keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
+    names = ("LroOperation", "LroMethod", "LroTarget")
+    request = AddSearchAttributesRequest(
+        namespace="default", search_attributes=dict.fromkeys(names, keyword)
+    )
+    await client.operator_service.add_search_attributes(request)
+    for _ in range(PATIENCE_SECONDS):
+        if (await connect(Temporal(address))).has_attributes:
+            return
+        await asyncio.sleep(1)
+    raise AssertionError("the namespace has no search attributes")
+
+
+# From one engine to the other.
+
+
+async def test_operations_in_flight_go_on_under_another_engine(
+    postgres: str, temporal: str, queue: str, standalone: bool
+) -> None:
+    """To Temporal, and back: what runs is given back, and what waits is found."""
+
+    def alone() -> lro_grpc.Operations:
+        return with_methods(lro_grpc.Operations(postgres, sweep=SWEEP, grace=2))
+
+    async with serving(alone()) as caller:
+        name = await caller.start("until 2")
+        await caller.until(name, "RUNNING")
+    async with serving(operations(postgres, temporal, queue, standalone=standalone)) as caller:
+        assert answer_of(await caller.done(name))[1] == 2
+        name = await caller.start("until 2")
+        await caller.until(name, "RUNNING")
+    async with serving(alone()) as caller:
+        assert answer_of(await caller.done(name))[1] == 2
 
 
 # Workers that are processes of their own.

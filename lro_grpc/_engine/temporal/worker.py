@@ -155,9 +155,8 @@ class Worker:
             if not (isinstance(answer, Record) and answer.lease_expire_time):
                 return await self._refused(name, answer)
             pause = self._workbench.lease / 3
-            while not ended.done():
+            while not (await asyncio.wait({ended}, timeout=pause))[0]:
                 activity.heartbeat()
-                await asyncio.wait({ended}, timeout=pause)
         except asyncio.CancelledError:
             if activity.is_cancelled():  # such as after an outage of Temporal
                 raise _again(
