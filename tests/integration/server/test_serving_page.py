@@ -26,7 +26,7 @@ import lro_grpc
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 
 PAGE = (Path(__file__).parents[3] / "docs" / "serving.md").read_text(encoding="utf-8")
-KEEPALIVE, HEALTH, SPREAD, AGE, CHANNELS, MAX_WAIT, WORK, LOG, INTERCEPTORS = re.findall(
+KEEPALIVE, HEALTH, ADD, SPREAD, AGE, CHANNELS, MAX_WAIT, WORK, LOG, INTERCEPTORS = re.findall(
     r"```python\n(.*?)```", PAGE, re.DOTALL
 )
 
@@ -147,6 +147,19 @@ def test_a_call_outlives_the_age_of_its_connection() -> None:
     asyncio.run(serve())
 
 
+def test_a_function_adds_a_service_to_the_server_that_it_is_given() -> None:
+    added = []
+
+    class Reports:
+        @staticmethod
+        def add_ReportServiceServicer_to_server(servicer: object, server: object) -> None:
+            added.append((servicer, server))
+
+    names = {"reports_pb2_grpc": Reports, "ReportService": lambda: "the service"}
+    asyncio.run(run(ADD, **names))["add"]("the server")
+    assert added == [("the service", "the server")]
+
+
 def test_a_wait_may_be_made_shorter_than_the_limits_of_proxies() -> None:
     assert asyncio.run(run(MAX_WAIT))["operations"]
     limits = re.findall(
@@ -186,6 +199,7 @@ def add(server):
         _, logged = process.communicate(timeout=60)
     added, bad, drains = map(json.loads, logged.splitlines())
     assert added.pop("time")
+    assert added.pop("pid")
     assert added == {
         "level": "INFO",
         "logger": "lro_grpc",
