@@ -10,10 +10,12 @@ import os
 import secrets
 import subprocess
 import sys
+from concurrent import futures
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import delivered
+import grpc
 import pytest
 from delivered import (
     GATES,
@@ -29,6 +31,8 @@ from delivered import (
     state_of,
     with_methods,
 )
+from google.longrunning.operations_pb2 import Operation
+from google.protobuf.wrappers_pb2 import StringValue
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.client import Client
@@ -66,6 +70,25 @@ async def test_an_operation_runs_once(made: Any) -> None:
     async with serving(made) as caller:
         name = await caller.start("sleep 0")
         assert answer_of(await caller.done(name)) == (os.getpid(), 1)
+
+
+def test_a_sync_server_and_a_store_of_one_process_will_do(
+    tmp_path: Path, temporal: str, queue: str, standalone: bool
+) -> None:
+    made = operations(f"sqlite:///{tmp_path}/db", temporal, queue, standalone=standalone)
+    server = grpc.server(futures.ThreadPoolExecutor(4))
+    made.attach(server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    made.start_sync()
+    server.start()
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            start = channel.unary_unary(RUN, response_deserializer=Operation.FromString)
+            started = start(b"", timeout=PATIENCE_SECONDS)
+            future = lro_grpc.OperationsClient(channel).future(started, response=StringValue)
+            assert future.result(PATIENCE_SECONDS).value == f"{os.getpid()} 1"
+    finally:
+        made.stop_sync(lambda: server.stop(0).wait())
 
 
 async def test_a_cancel_stops_the_handler(made: Any) -> None:
