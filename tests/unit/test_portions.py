@@ -115,3 +115,22 @@ def test_what_an_answer_of_changed_rows_has_no_room_for_is_left_whatever_its_row
     changed = asyncio.run(table.changed_since(Fetching(), dict.fromkeys(names, 1)))
     assert sorted(changed.known) == sorted(names[2:MOST_CHANGED])
     assert changed.left == names[MOST_CHANGED:]
+
+
+@pytest.mark.parametrize("size", [50_000, 1_000_000])
+def test_many_large_rows_are_asked_for_little_more_often_than_once(size: int) -> None:
+    sent = 0
+
+    class Fetching:
+        async def fetch(self, _statement: str, names: Sequence[str], most: int) -> list[Row]:
+            nonlocal sent
+            sent += len(names)
+            return [(bytes(size) if size <= most else None, name) for name in names]
+
+    async def read_all(names: Sequence[str]) -> None:
+        table = Table(Statements(""), Damage())
+        while names:
+            names = list((await table.operations(Fetching(), names)).left)
+
+    asyncio.run(read_all([f"projects/p/operations/{number}" for number in range(1000)]))
+    assert sent < 4 * 1000

@@ -81,6 +81,8 @@ class Table:
         self._damage = damage
         self._unreadable: set[str] = set()
         """The names of rows that the server could not read."""
+        self._room = _MOST_ROWS
+        """The rows to ask for, by those that had room in the last statement."""
 
     async def read(self, on: Fetching, names: Collection[str]) -> Found[Known]:
         """Returns what is stored of some operations."""
@@ -120,11 +122,15 @@ class Table:
         """Returns rows that are whole; or one that is not, and its error; and the names left."""
         # One that could not be read would fail the statement of all: it is read last, and alone.
         readable = (name for name in names if name not in self._unreadable)
-        asked = list(islice(readable, _MOST_ROWS)) or list(islice(names, 1))
+        asked = list(islice(readable, self._room)) or list(islice(names, 1))
         texts = [text_of(name) for name in asked]
         rows, number, error = await read_portion(
             lambda number, most: on.fetch(statement, texts[:number], most), len(asked), is_whole
         )
+        if number < len(asked):
+            self._room = number
+        elif number == self._room:
+            self._room = min(_MOST_ROWS, 2 * number)
         read = set(asked[:number])
         damaged: dict[str, OperationDamagedError] = {}
         if error is not None:
