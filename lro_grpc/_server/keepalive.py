@@ -16,5 +16,8 @@ KEEPALIVE_OPTIONS: tuple[tuple[str, int], ...] = (
     # do. Of more than 1,000 that wait to be begun, gRPC's own limit, it ends some with CANCELLED.
     ("grpc.server.max_pending_requests", 50_000),
     ("grpc.server.max_pending_requests_hard_limit", 50_000),
+    # It ends those that have waited for 30 seconds, too, with CANCELLED, which no client takes for
+    # a reason to call again. Their own deadlines are for that.
+    ("grpc.server_max_unrequested_time_in_server", 600),
 )
 """For ``grpc.aio.server(options=…)`` and ``grpc.server(…, options=…)``."""
