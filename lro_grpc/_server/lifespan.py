@@ -211,10 +211,7 @@ class Lifespan:
     async def _close(self, engine: Engine | None) -> None:
         """Stops the attempts, and closes the store after them, whatever one of them raises."""
         if engine is not None:
-            async with contextlib.AsyncExitStack() as parts:  # the last one is closed first
-                parts.push_async_callback(self._store.close)
-                parts.push_async_callback(self._queues.stop)
-                parts.push_async_callback(engine.stop, self._grace)
+            await _each(lambda: engine.stop(self._grace), self._queues.stop, self._store.close)
 
     @overload
     def run(
@@ -483,6 +480,20 @@ class Lifespan:
     def _close_thread(self) -> None:
         thread, self._thread = self._loop_thread(), None
         thread.close()
+
+
+async def _each(first: Callable[[], Awaitable[object]], *others: Callable[[], Any]) -> None:
+    """Awaits all of some functions in turn, whatever one of them raises."""
+    try:
+        await first()
+    except GeneratorExit:
+        raise  # the loop has ended without it, so nothing can be awaited
+    except BaseException:
+        if others:
+            await _each(*others)
+        raise
+    if others:
+        await _each(*others)
 
 
 async def _called(function: Callable[[], object]) -> None:
