@@ -350,17 +350,23 @@ def test_a_restart_tells_of_the_lost_attempts_in_one_line(caplog: pytest.LogCapt
         assert lines[0].endswith(" and 2 more")
 
 
-def test_the_page_on_testing(handler_keyword: str) -> None:
+def test_the_page_on_testing(handler_keyword: str, postgres_server: str) -> None:
     page = Path(__file__).parents[3] / "docs" / "testing.md"
-    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     defined: dict[str, Any] = {}
-    exec(code, defined)
+    for block in blocks:
+        exec(block, defined)
     tests = [one for name, one in defined.items() if name.startswith("test_")]
-    assert len(tests) == 3
+    assert len(tests) == 4
     for test in tests:
         builds = Builds(handler_keyword)
 
         def start(channel: grpc.Channel) -> Any:
             return fleet_service_pb2_grpc.FleetServiceStub(channel).CreateInstance(REQUEST)
 
-        test(builds.servicer, ADD, start, builds.begun)
+        database = (
+            [f"{postgres_server}?application_name=tests"]
+            if test.__name__.endswith("_in_postgres")
+            else []
+        )
+        test(builds.servicer, ADD, start, builds.begun, *database)

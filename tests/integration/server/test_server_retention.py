@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 from datetime import datetime, timedelta, timezone
@@ -47,6 +48,10 @@ DAY = timedelta(days=1)
 async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
 
 
+PARTS = 4
+"""The parts of a sweep on a store that one process has, each of which sleeps by itself."""
+
+
 class SweptClock(ManualClock):
     """A clock by which a test knows when a sweep is over; its time of day may jump."""
 
@@ -54,17 +59,28 @@ class SweptClock(ManualClock):
         super().__init__()
         self._offset = 0
         self._sweeps = 0
+        """The pauses between two sweeps that have begun, those of all parts."""
+        self._asleep: set[object] = set()
+        """The parts that are in one."""
         self._slept = threading.Condition()
 
     def now(self) -> int:
         return super().now() + self._offset
 
     async def sleep(self, seconds: float) -> None:
-        if seconds == SWEEP.total_seconds():
+        if seconds != SWEEP.total_seconds():
+            await super().sleep(seconds)
+            return
+        part = asyncio.current_task()
+        with self._slept:
+            self._sweeps += 1
+            self._asleep.add(part)
+            self._slept.notify_all()
+        try:
+            await super().sleep(seconds)
+        finally:
             with self._slept:
-                self._sweeps += 1
-                self._slept.notify_all()
-        await super().sleep(seconds)
+                self._asleep.discard(part)
 
     def jump(self, by: timedelta) -> None:
         """Sets the time of day, while no time passes."""
@@ -73,11 +89,11 @@ class SweptClock(ManualClock):
     def sweep_after(self, time: timedelta) -> None:
         """Lets time pass, and returns when what was due then has been swept."""
         with self._slept:
-            assert self._slept.wait_for(lambda: self._sweeps, SECONDS)
-            before = self._sweeps
+            assert self._slept.wait_for(lambda: len(self._asleep) == PARTS, SECONDS)
+            after = self._sweeps + PARTS
         self.advance(time)
         with self._slept:
-            assert self._slept.wait_for(lambda: self._sweeps > before, SECONDS)
+            assert self._slept.wait_for(lambda: self._sweeps >= after, SECONDS)
 
 
 @pytest.fixture
