@@ -350,7 +350,13 @@ def test_a_restart_tells_of_the_lost_attempts_in_one_line(caplog: pytest.LogCapt
         assert lines[0].endswith(" and 2 more")
 
 
-def test_the_page_on_testing(handler_keyword: str, postgres_server: str) -> None:
+def test_the_page_on_testing(
+    handler_keyword: str,
+    postgres_server: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # the wheel warns where there is none
     page = Path(__file__).parents[3] / "docs" / "testing.md"
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     defined: dict[str, Any] = {}
