@@ -380,8 +380,9 @@ def test_a_signal_ends_a_start_that_waits_for_the_database(
             stderr=subprocess.STDOUT,
             text=True,
         ) as process:
-            connection, _ = database.accept()  # and it is never answered
+            connection, _ = database.accept()
             with connection:
+                assert connection.recv(1)  # the first request of the driver, which is never answered
                 process.send_signal(signal.SIGTERM)
                 said, _ = process.communicate(timeout=SECONDS)
                 assert (process.returncode, said) == (0, "")
