@@ -665,6 +665,42 @@ class StoreConformance(_Conformance):
         assert list(await store.claim({self.METHOD: 9}, choosy, left_out=left_out)) == []
 
     @_with_store
+    async def test_a_claim_passes_over_what_has_become_ready_since_a_time(
+        self, store: Store
+    ) -> None:
+        """However old it is, and however many such there are before the others."""
+        names = [(await store.create(self.record(f"op-{n}"))).name for n in range(4)]
+        await store.apply_all([(name, Claim(_LEASE)) for name in names[:3]])
+        self.time += 10
+        given_back: list[Change] = [
+            (names[0], Release(Report(1))),
+            (names[1], RetryLater(Report(1), b"", delay=0)),
+            (names[2], RetryLater(Report(1), b"", delay=10)),
+        ]
+        await store.apply_all(given_back)
+        self.time += 20
+        rested = await store.apply(names[2], TimePassed())
+        assert rested.update_time == self.START + 20
+        for since, expected in (
+            *((0, []), (10, [names[3]]), (10, [])),
+            *((20, [names[0]]), (20, [names[1]]), (20, []), (21, [names[2]])),
+        ):
+            before = self.START + since
+            claimed = await store.claim({self.METHOD: 1}, Claim(_LEASE), ready_before=before)
+            assert [one.before.name for one in claimed] == expected
+
+    @_with_store
+    async def test_a_claim_passes_over_nothing_for_a_clock_that_was_set_back(
+        self, store: Store
+    ) -> None:
+        """What seems to become ready only later could wait for long."""
+        made = await store.create(self.record())
+        claim = partial(store.claim, {self.METHOD: 9}, Claim(_LEASE))
+        assert list(await claim(ready_before=self.time)) == []
+        self.time -= 3_600_000_000
+        assert [one.before for one in await claim(ready_before=self.time)] == [made]
+
+    @_with_store
     async def test_a_claim_takes_nothing_that_rests_is_held_or_is_done(self, store: Store) -> None:
         """And what is overdue expires."""
         names = [(await store.create(self.record(f"op-{n}"))).name for n in range(4)]

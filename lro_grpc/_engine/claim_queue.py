@@ -1,15 +1,18 @@
 """Hints on the operations that wait for an attempt, as far as this process knows them.
 
 They are hints, not truth: the store decides which attempt gets an operation, when it is claimed. Of
-each method there are three kinds:
+each method there are four kinds:
 
 * **A name** of an operation that this process has just made claimable. It is claimed by its name,
   and nothing is read: so a start is fast. Names of operations that others have started are never
   here; all that share a store would try them at once.
 * **That there may be more**, whatever the names. Then the store is asked to claim the oldest. So it
   is at the start; when more waits than is kept here; as long as the store finds as many as were
-  asked for; when another process tells of work that it has left; and at each sweep, for a notice
-  may have been lost (R9).
+  asked for; and when another process tells of work that it has left.
+* **That one may be forgotten**, at each sweep, for a notice may have been lost (R9). A sweep spares
+  what has become ready just now: another process is about to claim that, by its name or by a
+  notice, and two that claim the same are in each other's way. Most sweeps find nothing. So the
+  store is asked for one, which keeps one slot from others, and for more if there is one.
 * **That an operation cannot be gone on with here**, for it waits for another release. It is left
   out until it becomes claimable anew, so that it takes no turn of those behind it. In another
   process that may go unheard, so a few of them are tried again at each sweep.
@@ -25,7 +28,7 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from lro_grpc._engine.handler import Handler
 from lro_grpc._operation.record import Record
@@ -42,11 +45,27 @@ _LONGEST_PAUSE = 0.02
 """The seconds after which the store is asked at most for work of which another process tells. Each
 process takes another pause, so that not all ask at once."""
 
+_SPARED: Micros = 1_000_000
+"""For how long a sweep spares what has become ready: as late as a notice of it may come
+(``Store.follow``). Most come, and are acted on, within 30 ms, but not so on a busy machine."""
+
 _MAX_LEFT_OUT = 10_000
 """Operations of one method that are left out at most, for each claim names them."""
 
 _TRIED_AGAIN = 10
 """Operations of a method that were left out and are tried again, at each sweep."""
+
+
+class Turn(NamedTuple):
+    """What is to be claimed of a method."""
+
+    names: Mapping[str, Micros]
+    """Names of operations; with each the ``scheduled_time`` that it has waited for, 0 for none.
+    None at all if the store is to be asked for the oldest."""
+    limit: int = 0
+    """The most of these."""
+    ready_before: Micros | None = None
+    """They have been ready since before this time; None for any."""
 
 
 class ClaimQueue:
@@ -75,10 +94,14 @@ class ClaimQueue:
         self._random = random
         self._method_of = {name: handler.method for handler in handlers for name in handler.names}
         methods = set(self._method_of.values())
-        self._names: dict[str, deque[str]] = {method: deque() for method in methods}
+        self._names: dict[str, dict[str, None]] = {method: {} for method in methods}
+        """Names of operations that wait, the first ones first."""
         self._left_out: dict[str, dict[str, None]] = {method: {} for method in methods}
         """Names of operations that cannot be gone on with here, the oldest first."""
-        self._has_more = set(methods)
+        self._has_more: dict[str, Micros | None] = dict.fromkeys(methods)
+        """Methods of which there may be more: that has been ready since before a time, or any."""
+        self._swept: dict[str, Micros] = {}
+        """Methods of which one may be forgotten that has been ready since before a time."""
         self._rested: dict[str, deque[tuple[str, Micros]]] = {one: deque() for one in methods}
         """Those whose pause is over, with the ``scheduled_time`` that they have waited for."""
         self._told: set[str] = set()
@@ -89,7 +112,8 @@ class ClaimQueue:
 
     def may_have(self, method: str) -> bool:
         """Tells whether an operation of the method may wait."""
-        return method in self._has_more or bool(self._names[method] or self._rested[method])
+        is_to_ask = method in self._has_more or method in self._swept
+        return is_to_ask or bool(self._names[method] or self._rested[method])
 
     def all_fit(self, stored_as: str, free: Mapping[str, int]) -> bool:
         """Tells whether all operations that wait have a slot here, as far as is known.
@@ -101,7 +125,8 @@ class ClaimQueue:
         method = self._method_of.get(stored_as)
         if method is None or method in self._has_more:
             return False
-        return len(self._names[method]) + len(self._rested[method]) <= free[method]
+        forgotten = int(method in self._swept)
+        return len(self._names[method]) + len(self._rested[method]) + forgotten <= free[method]
 
     def add(self, record: Record) -> None:
         """Adds an operation that a call of this process has made claimable, now or for later."""
@@ -129,11 +154,15 @@ class ClaimQueue:
 
     def _add(self, method: str, name: str) -> None:
         names = self._names[method]
-        if len(names) < _MAX_NAMES and method not in self._has_more:
-            names.append(name)
+        if len(names) < _MAX_NAMES and self._has_more.get(method, 0) is not None:
+            names[name] = None
         else:
-            self._has_more.add(method)
+            self._has_more[method] = None
         self._on_ready()
+
+    def forget(self, method: str, name: str) -> None:
+        """Forgets an operation that the store has found before its name had its turn."""
+        self._names[method].pop(name, None)
 
     def left_out(self, method: str) -> Collection[str]:
         """Returns the names of operations that the store is not to claim."""
@@ -148,17 +177,29 @@ class ClaimQueue:
         """Tells whether no more can be left out, so that the store finds the same ones again."""
         return len(self._left_out[method]) >= _MAX_LEFT_OUT
 
-    def has_more(self, method: str) -> None:
-        """Lets the store be asked for operations of the method, whatever is known here."""
-        self._has_more.add(method)
+    def has_more(self, method: str, ready_before: Micros | None = None) -> None:
+        """Lets the store be asked for operations of the method, whatever is known here.
+
+        Args:
+            method: The method.
+            ready_before: Leaves out what has become ready since; None for nothing.
+        """
+        earlier = self._has_more.get(method, 0)
+        if ready_before is None or earlier is None:
+            self._has_more[method] = None
+        else:
+            self._has_more[method] = max(ready_before, earlier)
         self._on_ready()
 
     def sweep(self) -> None:
-        """Lets the store be asked for operations of every method."""
-        self._has_more.update(self._names)
+        """Lets the store be asked of every method for what has been forgotten."""
         for names in self._left_out.values():
             for name in list(itertools.islice(names, _TRIED_AGAIN)):
                 del names[name]
+        if self._store.exclusive:  # no other process claims
+            self._has_more.update(dict.fromkeys(self._names))
+        else:
+            self._swept = dict.fromkeys(self._names, self._store.now() - _SPARED)
         self._on_ready()
 
     def told(self, stored_as: str) -> None:
@@ -173,21 +214,23 @@ class ClaimQueue:
         self._told.discard(method)
         self.has_more(method)
 
-    def take(self, method: str, limit: int) -> Mapping[str, Micros]:
-        """Returns names of the method to try, at most as many as the limit.
-
-        Returns:
-            The names; with each the ``scheduled_time`` that it has waited for, 0 for none. None at
-            all if the store is to be asked now.
-        """
-        rested = self._rested[method]
+    def take(self, method: str, limit: int) -> Turn:
+        """Returns what to claim of the method next, at most as much as the limit."""
+        rested, names = self._rested[method], self._names[method]
         if rested:
-            return dict(rested.popleft() for _ in range(min(limit, len(rested))))
-        names = self._names[method]
+            return Turn(dict(rested.popleft() for _ in range(min(limit, len(rested)))))
         if method in self._has_more:
-            names.clear()  # the store finds them, in their turn
-            self._has_more.discard(method)
-        return {names.popleft(): 0 for _ in range(min(limit, len(names)))}
+            ready_before = self._has_more.pop(method)
+            if ready_before is None:  # the store finds them all, in their turn
+                names.clear()
+                self._swept.pop(method, None)
+            return Turn({}, limit, ready_before)
+        if method in self._swept:
+            return Turn({}, 1, self._swept.pop(method))
+        taken = list(itertools.islice(names, limit))
+        for name in taken:
+            del names[name]
+        return Turn(dict.fromkeys(taken, 0))
 
     def _do_later(self, work: Coroutine[Any, Any, None]) -> None:
         if self._stopped:

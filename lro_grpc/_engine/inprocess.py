@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 
-from lro_grpc._engine.claim_queue import ClaimQueue
+from lro_grpc._engine.claim_queue import ClaimQueue, Turn
 from lro_grpc._engine.workbench import Workbench
 from lro_grpc._errors import (
     LroError,
@@ -157,11 +157,11 @@ class InProcess:
         return not is_stopping and self._free[method] > 0 and self._queue.may_have(method)
 
     async def _claim(self, method: str) -> None:
-        names = self._queue.take(method, min(self._free[method], self._at_once[method]))
-        if names:
-            await self._claim_named(method, names)
+        turn = self._queue.take(method, min(self._free[method], self._at_once[method]))
+        if turn.names:
+            await self._claim_named(method, turn.names)
         else:
-            await self._claim_oldest(method)
+            await self._claim_oldest(method, turn)
         if not self._free[method]:
             self._full_since[method] = self._workbench.clock.monotonic()
 
@@ -192,23 +192,23 @@ class InProcess:
             if scheduled_time:
                 self._queue.add_rested(method, name, scheduled_time)
 
-    async def _claim_oldest(self, method: str) -> None:
+    async def _claim_oldest(self, method: str, turn: Turn) -> None:
         """Claims what the store finds: first what is stored under former names of the method."""
         failure: Exception | None = None
         for stored_as in self._workbench.handlers[method].names:
             if self._workbench.is_stopping:
                 break
             try:
-                if await self._claim_stored_as(stored_as, method):
+                if await self._claim_stored_as(stored_as, method, turn):
                     break
             except Exception as error:  # noqa: BLE001 - raised below: the others have their turn
                 failure = error
         if failure is not None:
             raise failure
 
-    async def _claim_stored_as(self, stored_as: str, method: str) -> bool:
+    async def _claim_stored_as(self, stored_as: str, method: str, turn: Turn) -> bool:
         """Claims what is stored under one name of a method; returns whether there may be more."""
-        limit = min(self._free[method], self._at_once[method])
+        limit = min(self._free[method], turn.limit)
         self._free[method] -= limit
         begin = self._workbench.clock.monotonic()
         try:
@@ -217,19 +217,21 @@ class InProcess:
                 limit,
                 partial(self._free_slot, method),
                 left_out=self._queue.left_out(method),
+                ready_before=turn.ready_before,
             )
         except BaseException:
             self._free[method] += limit
-            self._queue.has_more(method)
+            self._queue.has_more(method, turn.ready_before)
             raise
         self._free[method] += limit - len(claimed)
         self._claim_took(method, len(claimed), begin)
         for before, outcome in claimed:
+            self._queue.forget(method, before.name)
             self._claimed(method, before.name, outcome)
         has_begun = any(isinstance(outcome, Record) for _, outcome in claimed)
         is_full = len(claimed) == limit and (has_begun or not self._queue.is_stuck(method))
         if is_full:
-            self._queue.has_more(method)
+            self._queue.has_more(method, turn.ready_before)
         return is_full
 
     def _claim_took(self, method: str, number: int, begin: float) -> None:

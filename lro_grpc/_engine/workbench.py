@@ -236,7 +236,13 @@ class Workbench:
             return [self._claimed(answer, claimed_at, on_end) for answer in answers]
 
     async def claim_oldest(
-        self, method: str, limit: int, on_end: OnEnd, *, left_out: Collection[str] = ()
+        self,
+        method: str,
+        limit: int,
+        on_end: OnEnd,
+        *,
+        left_out: Collection[str] = (),
+        ready_before: Micros | None = None,
     ) -> Sequence[Claimed]:
         """Claims the oldest operations of a method, and begins an attempt of each that it gets.
 
@@ -245,6 +251,7 @@ class Workbench:
             limit: The most operations to claim.
             on_end: See :meth:`claim`.
             left_out: The names of operations that are not to be claimed.
+            ready_before: Leaves out what has become ready since, too; see ``Store.claim``.
 
         Returns:
             What has become of each; see :meth:`claim`.
@@ -255,7 +262,9 @@ class Workbench:
         with self._claiming():
             claim = Claim(micros(self.lease), self.handlers)
             claimed_at = self.clock.monotonic()
-            claimed = await self.store.claim({method: limit}, claim, left_out=left_out)
+            claimed = await self.store.claim(
+                {method: limit}, claim, left_out=left_out, ready_before=ready_before
+            )
             for one in claimed:
                 self._claimed(one.outcome, claimed_at, on_end)
             return claimed

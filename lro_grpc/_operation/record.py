@@ -185,6 +185,17 @@ class Record(NamedTuple):
         """Whether an attempt may begin: it waits, and not for a later time."""
         return self.claimable and not self.scheduled_time
 
+    def is_ready_since(self, before: int | None, now: int) -> bool:
+        """Whether an attempt may begin, and has had leave to since before a time.
+
+        One that seems to be ready only after now counts, too: the clock has been set back.
+
+        Args:
+            before: The time; None for any.
+            now: The present time.
+        """
+        return self.is_ready and (before is None or not before <= self.update_time <= now)
+
     def has_rested(self, now: int) -> bool:
         """Whether the time has come that it has waited for."""
         return 0 < self.scheduled_time <= now and self.claimable

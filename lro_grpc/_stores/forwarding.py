@@ -130,10 +130,17 @@ class ForwardingStore:
         return await self._call(self._store.claimable, limits)
 
     async def claim(
-        self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
+        self,
+        limits: Mapping[str, int],
+        claim: Claim,
+        *,
+        left_out: Collection[str] = (),
+        ready_before: int | None = None,
     ) -> Sequence[Claimed]:
         """Applies a claim to operations that are ready, oldest first."""
-        return await self._call(self._store.claim, limits, claim, left_out=left_out)
+        return await self._call(
+            self._store.claim, limits, claim, left_out=left_out, ready_before=ready_before
+        )
 
     async def waiting(self, method: str, most: int) -> Mapping[str, int]:
         """Returns how many operations wait for an attempt, by their callers."""

@@ -196,17 +196,28 @@ class MemoryStore:
         return [record.name for record in self._ready(limits)]
 
     async def claim(
-        self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
+        self,
+        limits: Mapping[str, int],
+        claim: Claim,
+        *,
+        left_out: Collection[str] = (),
+        ready_before: int | None = None,
     ) -> Sequence[Claimed]:
         """Applies a claim to operations that are ready, oldest first."""
-        ready = list(self._ready(limits, left_out))
+        ready = list(self._ready(limits, left_out, ready_before))
         outcomes = await self.apply_all([(record.name, claim) for record in ready])
         return [Claimed(*one) for one in zip(ready, outcomes, strict=True)]
 
-    def _ready(self, limits: Mapping[str, int], left_out: Collection[str] = ()) -> Iterator[Record]:
-        left = dict(limits)
+    def _ready(
+        self,
+        limits: Mapping[str, int],
+        left_out: Collection[str] = (),
+        ready_before: int | None = None,
+    ) -> Iterator[Record]:
+        left, now = dict(limits), self._now()
         for record in self._records.values():
-            if record.is_ready and left.get(record.method, 0) > 0 and record.name not in left_out:
+            is_ready = record.is_ready_since(ready_before, now)
+            if is_ready and left.get(record.method, 0) > 0 and record.name not in left_out:
                 left[record.method] -= 1
                 yield record
 

@@ -79,11 +79,18 @@ class ObservedStore(ForwardingStore):
         return outcomes
 
     async def claim(
-        self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
+        self,
+        limits: Mapping[str, int],
+        claim: Claim,
+        *,
+        left_out: Collection[str] = (),
+        ready_before: int | None = None,
     ) -> Sequence[Claimed]:
         """Applies a claim to operations that are ready, oldest first."""
         with self._claiming():
-            claimed = await super().claim(limits, claim, left_out=left_out)
+            claimed = await super().claim(
+                limits, claim, left_out=left_out, ready_before=ready_before
+            )
             for before, outcome in claimed:
                 if isinstance(outcome, Record):
                     self._report(before.name, outcome)

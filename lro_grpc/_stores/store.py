@@ -346,7 +346,12 @@ class Store(Protocol):
         ...
 
     async def claim(
-        self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
+        self,
+        limits: Mapping[str, int],
+        claim: Claim,
+        *,
+        left_out: Collection[str] = (),
+        ready_before: int | None = None,
     ) -> Sequence[Claimed]:
         """Applies a claim to operations that are ready, oldest first; see ``claimable``.
 
@@ -357,6 +362,9 @@ class Store(Protocol):
                 claim are counted.
             claim: The claim.
             left_out: The names of operations that are passed over.
+            ready_before: A time; what has been ready only since then, or since later, is passed
+                over, by its ``update_time``. Not so if that is ahead of ``now``: then the clock has
+                been set back, and nothing is to wait for it. None for any time.
 
         Returns:
             What has become of each operation that it was applied to. There may be more to claim

@@ -270,13 +270,24 @@ class StoreAgainstModel(RuleBasedStateMachine):
         methods=st.lists(st.sampled_from(METHODS), unique=True),
         limit=st.integers(0, 3),
         left_out=st.lists(picks, max_size=3),
+        seconds=st.sampled_from((None, 0, 1, 15)),
     )
     def claim_what_is_ready(
-        self, methods: Sequence[str], limit: int, left_out: Sequence[int]
+        self, methods: Sequence[str], limit: int, left_out: Sequence[int], seconds: int | None
     ) -> None:
+        """Of any time, or for more than some seconds."""
         passed_over = {self.names[self.index(pick)] for pick in left_out} if self.names else set()
         limits = dict.fromkeys(methods, limit)
-        claimed = self.run(self.store.claim(limits, Claim(LEASE), left_out=passed_over))
+        before = None if seconds is None else self.now - seconds * SECOND
+        claimed = self.run(
+            self.store.claim(limits, Claim(LEASE), left_out=passed_over, ready_before=before)
+        )
+        if before is not None:
+            passed_over |= {
+                name
+                for name, one in self.model.records.items()
+                if before <= one.update_time <= self.now
+            }
         for method in METHODS:
             ready = [name for name in self.ready(method) if name not in passed_over]
             found = [before.name for before, _ in claimed if before.method == method]

@@ -23,14 +23,8 @@ from lro_grpc.engines import Handler, InProcess, Workbench
 from lro_grpc.stores import ForwardingStore
 
 if TYPE_CHECKING:
-    from collections.abc import (
-        AsyncIterator,
-        Awaitable,
-        Callable,
-        Collection,
-        Mapping,
-        Sequence,
-    )
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from typing import Any
 
     from lro_grpc import OperationContext
     from lro_grpc.stores import Claimed, Record
@@ -155,10 +149,8 @@ class TakesItsTime(ForwardingStore):
         super().__init__(store)
         self._meanwhile = meanwhile
 
-    async def claim(
-        self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
-    ) -> Sequence[Claimed]:
-        claimed = await super().claim(limits, claim, left_out=left_out)
+    async def claim(self, limits: Mapping[str, int], claim: Claim, **how: Any) -> Sequence[Claimed]:
+        claimed = await super().claim(limits, claim, **how)
         if claimed:
             await self._meanwhile()
         return claimed

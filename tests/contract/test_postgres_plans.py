@@ -181,6 +181,10 @@ ORDERED: dict[str, Call] = {
         lambda store: store.claim({METHOD: 5}, Claim(LEASE)),
         {"lro_operations_ready", BY_NAME},
     ),
+    "claim of what has been ready for a while": (
+        lambda store: store.claim({METHOD: 5}, Claim(LEASE), ready_before=START + 1),
+        {"lro_operations_ready", BY_NAME},
+    ),
     "claimable": (lambda store: store.claimable({METHOD: 5}), {"lro_operations_ready"}),
     "expired": (
         lambda store: store.expired(50),

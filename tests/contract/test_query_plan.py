@@ -132,6 +132,10 @@ QUERIES: dict[str, tuple[Callable[[SqliteStore], Awaitable[object]], set[str]]] 
         lambda store: store.claim({METHOD: 50}, Claim(LEASE), left_out={NAME}),
         {"operations_ready"},
     ),
+    "claim of what has been ready for a while": (
+        lambda store: store.claim({METHOD: 50}, Claim(LEASE), ready_before=START),
+        {"operations_ready"},
+    ),
     "leased": (lambda store: store.leased(), {"operations_leased"}),
     "leased until": (lambda store: store.leased(until=START), {"operations_leased"}),
     "expired": (

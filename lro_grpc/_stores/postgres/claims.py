@@ -14,6 +14,7 @@ from typing import NamedTuple
 from lro_grpc._errors import LroError
 from lro_grpc._operation.events import Claim
 from lro_grpc._operation.record import Record
+from lro_grpc._runtime.clock import Micros
 from lro_grpc._stores.postgres.connections import Session
 from lro_grpc._stores.postgres.database_clock import StoreTime
 from lro_grpc._stores.postgres.failures import DamagedPageError, unavailable
@@ -21,7 +22,7 @@ from lro_grpc._stores.postgres.grouping import Answered, Groups
 from lro_grpc._stores.postgres.remembered import RememberedRecords
 from lro_grpc._stores.postgres.rows import Known
 from lro_grpc._stores.postgres.staged_changes import StagedChanges
-from lro_grpc._stores.postgres.table import Ready, Table
+from lro_grpc._stores.postgres.table import Ready, Table, Wanted
 from lro_grpc._stores.store import Claimed, Listener, announce
 
 _MOST_REFUSED = 15
@@ -31,11 +32,18 @@ _MOST_REFUSED = 15
 class _Claiming(Answered):
     """A call that claims what is ready."""
 
-    def __init__(self, limits: Mapping[str, int], claim: Claim, left_out: Collection[str]) -> None:
+    def __init__(
+        self,
+        limits: Mapping[str, int],
+        claim: Claim,
+        left_out: Collection[str],
+        ready_before: Micros | None,
+    ) -> None:
         super().__init__()
         self.limits = limits
         self.claim = claim
         self.left_out = left_out
+        self.ready_before = ready_before
 
 
 class _Result(NamedTuple):
@@ -87,10 +95,14 @@ class Claims:
         self._groups = Groups[_Claiming]("lro-postgres-claims", self._claim, 1)
 
     async def claim(
-        self, limits: Mapping[str, int], claim: Claim, left_out: Collection[str]
+        self,
+        limits: Mapping[str, int],
+        claim: Claim,
+        left_out: Collection[str],
+        ready_before: Micros | None,
     ) -> Sequence[Claimed]:
         """Claims what is ready; see ``Store.claim``."""
-        call = _Claiming(limits, claim, left_out)
+        call = _Claiming(limits, claim, left_out, ready_before)
         self._groups.add(call)
         claimed: Sequence[Claimed] = await call.answer
         return claimed
@@ -123,10 +135,11 @@ class Claims:
         while limit > 0 and not call.is_over:
             left_out = {*call.left_out, *(one.before.name for one in claimed)}
             asked = min(limit, most)
+            wanted = Wanted(method, asked, left_out, call.ready_before, self._time.now())
             try:
-                result = await self._claim_once(method, asked, call.claim, left_out)
+                result = await self._claim_once(wanted, call.claim)
             except DamagedPageError:
-                if await self._table.find_unreadable(self._session, method, asked, left_out):
+                if await self._table.find_unreadable(self._session, wanted):
                     continue
                 raise
             except _UnchangedError as refusal:
@@ -148,16 +161,14 @@ class Claims:
             if refused == _MOST_REFUSED:
                 raise unavailable("its database refuses the time of a claim again and again")
 
-    async def _claim_once(
-        self, method: str, limit: int, claim: Claim, left_out: Collection[str]
-    ) -> _Result:
+    async def _claim_once(self, wanted: Wanted, claim: Claim) -> _Result:
         claimed: list[Claimed] = []
         transitions: list[tuple[Record, Record]] = []
         stored: list[Known] = []
         ready = Ready({}, more=False)
         try:
             async with self._session.transaction() as transaction:
-                ready = await self._table.ready(transaction, method, limit, left_out)
+                ready = await self._table.ready(transaction, wanted)
                 at = self._time.now()
                 staged = StagedChanges(ready.known, {}, at)
                 outcomes = {name: staged.apply(name, claim) for name in ready.known}

@@ -141,7 +141,7 @@ class Statements:
         )
         self.claim = (
             f"SELECT version, {bounded(COLUMNS, '$4')} FROM {table}"
-            f" WHERE phase = {READY} AND method = $1 AND {_not_among(3)}"
+            f" WHERE phase = {READY} AND method = $1 AND {_not_among(3)} AND {_ready_before(5)}"
             " ORDER BY sequence LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED"
         )
 
@@ -164,7 +164,7 @@ class Statements:
         )
         self.ready = (
             f"SELECT name FROM {table}"
-            f" WHERE phase = {READY} AND method = $1 AND {_not_among(3)}"
+            f" WHERE phase = {READY} AND method = $1 AND {_not_among(3)} AND {_ready_before(4)}"
             " ORDER BY sequence LIMIT $2"
         )
         self.waiting = (
@@ -210,6 +210,14 @@ def _not_among(number: int) -> str:
     To compare it with each (``<> ALL``) would take seconds for thousands of both.
     """
     return f"name NOT IN (SELECT unnest(${number}::text[]))"
+
+
+def _ready_before(number: int) -> str:
+    """Returns the condition that what is ready has been so since before a time, if one is given.
+
+    The parameters from ``number`` are that time, and the present one.
+    """
+    return f"update_time NOT BETWEEN coalesce(${number}::int8, {2**63 - 1}) AND ${number + 1}"
 
 
 def _arrays(columns: tuple[str, ...], first: int) -> str:

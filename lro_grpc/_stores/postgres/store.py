@@ -36,7 +36,7 @@ from lro_grpc._stores.postgres.remembered import RememberedRecords
 from lro_grpc._stores.postgres.renewals import Renewals
 from lro_grpc._stores.postgres.schema import prepare
 from lro_grpc._stores.postgres.statements import Statements
-from lro_grpc._stores.postgres.table import Fetching, Table
+from lro_grpc._stores.postgres.table import Fetching, Table, Wanted
 from lro_grpc._stores.postgres.texts import text_from, text_of
 from lro_grpc._stores.postgres.writer import Writer
 from lro_grpc._stores.store import (
@@ -164,11 +164,16 @@ class PostgresStore:
         return await self._writer.apply_all(changes)
 
     async def claim(
-        self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
+        self,
+        limits: Mapping[str, int],
+        claim: Claim,
+        *,
+        left_out: Collection[str] = (),
+        ready_before: int | None = None,
     ) -> Sequence[Claimed]:
         """Applies a claim to operations whose next attempt may begin, oldest first."""
         self._notices.add_methods(limits)
-        return await self._writer.claim(limits, claim, left_out)
+        return await self._writer.claim(limits, claim, left_out, ready_before)
 
     async def renew(self, leased: Sequence[Leased], lease: int) -> Sequence[Record | LroError]:
         """Renews leases, on another event loop."""
@@ -222,10 +227,9 @@ class PostgresStore:
     async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
         """Returns the operations whose next attempt may begin, oldest first."""
         names: list[str] = []
-        for method, limit in limits.items():
-            asked = (text_of(method), limit, self._table.set_aside())
-            rows = await self._fetch(self._statements.ready, *asked)
-            names += [row[0] for row in rows]
+        with self._telling():
+            for method, limit in limits.items():
+                names += await self._table.ready_names(self._pool, Wanted(method, limit))
         return names
 
     async def waiting(self, method: str, most: int) -> Mapping[str, int]:

@@ -12,6 +12,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from lro_grpc._errors import OperationDamagedError
 from lro_grpc._operation.record import Record
+from lro_grpc._runtime.clock import Micros
 from lro_grpc._stores.damage import Damage
 from lro_grpc._stores.postgres.connections import Row
 from lro_grpc._stores.postgres.failures import RefusedError
@@ -58,6 +59,16 @@ class Found(Generic[T]):
         self.known.update(other.known)
         self.damaged.update(other.damaged)
         self.left = other.left
+
+
+class Wanted(NamedTuple):
+    """The operations that are to be claimed; see ``Store.claim``."""
+
+    method: str
+    limit: int
+    left_out: Collection[str] = ()
+    ready_before: Micros | None = None
+    now: Micros = 0
 
 
 class Ready(NamedTuple):
@@ -217,19 +228,18 @@ class Table:
                 changed.update(row[0] for row in rows)
         return changed
 
-    async def ready(
-        self, on: Fetching, method: str, limit: int, left_out: Collection[str]
-    ) -> Ready:
+    async def ready(self, on: Fetching, wanted: Wanted) -> Ready:
         """Returns the oldest operations of a method that are ready, and locks their rows.
 
         Those that another transaction has locked are passed over, and so is what is set aside.
         """
-        names = self.set_aside(left_out)
+        method, names = text_of(wanted.method), self.set_aside(wanted.left_out)
+        since = (wanted.ready_before, wanted.now)
         rows, number, _ = await read_portion(
             lambda number, most: on.fetch(
-                self._statements.claim, text_of(method), number, names, most
+                self._statements.claim, method, number, names, most, *since
             ),
-            min(limit, _MOST_ROWS),
+            min(wanted.limit, _MOST_ROWS),
             is_whole,
         )
         whole = list(takewhile(is_whole, rows))
@@ -237,15 +247,22 @@ class Table:
         sound = {name: known for name, known in found.known.items() if name not in found.damaged}
         return Ready(sound, len(rows) == number or len(whole) < len(rows))
 
-    async def find_unreadable(
-        self, on: Fetching, method: str, limit: int, left_out: Collection[str]
-    ) -> bool:
-        """Sets aside the ready operations that cannot be read, and returns whether any was."""
-        names = self.set_aside(left_out)
+    async def ready_names(self, on: Fetching, wanted: Wanted) -> Sequence[str]:
+        """Returns the names of the oldest operations of a method that are ready."""
         rows = await on.fetch(
-            self._statements.ready, text_of(method), min(limit, _MOST_ROWS), names
+            self._statements.ready,
+            text_of(wanted.method),
+            wanted.limit,
+            self.set_aside(wanted.left_out),
+            wanted.ready_before,
+            wanted.now,
         )
-        left: Collection[str] = [text_from(name) for (name,) in rows]
+        return [text_from(name) for (name,) in rows]
+
+    async def find_unreadable(self, on: Fetching, wanted: Wanted) -> bool:
+        """Sets aside the ready operations that cannot be read, and returns whether any was."""
+        some = wanted._replace(limit=min(wanted.limit, _MOST_ROWS))
+        left: Collection[str] = await self.ready_names(on, some)
         any_damaged = False
         while left:
             found = await self.read_some(on, left)

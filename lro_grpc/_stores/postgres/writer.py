@@ -85,10 +85,14 @@ class Writer:
         return await self._changes.apply_all(changes)
 
     async def claim(
-        self, limits: Mapping[str, int], claim: Claim, left_out: Collection[str]
+        self,
+        limits: Mapping[str, int],
+        claim: Claim,
+        left_out: Collection[str],
+        ready_before: int | None,
     ) -> Sequence[Claimed]:
         """Claims what is ready; see ``Store.claim``."""
-        return await self._claims.claim(limits, claim, left_out)
+        return await self._claims.claim(limits, claim, left_out, ready_before)
 
     async def close(self) -> None:
         """Makes the calls that wait, and ends."""

@@ -34,6 +34,10 @@ _HIDE = "UPDATE operations SET deleted = 1 WHERE name = ?"
 _FREE_TARGET = "UPDATE operations SET exclusive_target = '' WHERE name = ?"
 
 READY_NAMES = f"SELECT name FROM operations WHERE {READY} AND method = ? ORDER BY sequence"
+_CLAIMED = (
+    f"SELECT name FROM operations WHERE {READY} AND method = ?"
+    f" AND update_time NOT BETWEEN coalesce(?, {2**63 - 1}) AND ? ORDER BY sequence"
+)
 
 BY_EXCLUSIVE_TARGET = (
     "SELECT name FROM operations WHERE exclusive_target = ? AND exclusive_target <> ''"
@@ -148,12 +152,16 @@ class Commit:
         return after
 
     def claim(
-        self, limits: Mapping[str, int], claim: Claim, left_out: Collection[str]
+        self,
+        limits: Mapping[str, int],
+        claim: Claim,
+        left_out: Collection[str],
+        ready_before: int | None,
     ) -> Sequence[Claimed]:
         """Claims operations; see :meth:`lro_grpc.stores.Store.claim`."""
         claimed: list[Claimed] = []
         for method, limit in limits.items():
-            ready = self._connection.execute(READY_NAMES, (method,))
+            ready = self._connection.execute(_CLAIMED, (method, ready_before, self._now()))
             with contextlib.closing(ready):  # now, not when it is collected
                 claimed += [
                     Claimed(record, self.apply(record.name, claim))

@@ -9,7 +9,6 @@ import threading
 from collections.abc import (
     Awaitable,
     Callable,
-    Collection,
     Coroutine,
     Generator,
     Mapping,
@@ -188,13 +187,11 @@ class Link(ForwardingStore):
         await self._pass()
         return outcomes
 
-    async def claim(
-        self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
-    ) -> Sequence[Claimed]:
+    async def claim(self, limits: Mapping[str, int], claim: Claim, **how: Any) -> Sequence[Claimed]:
         await self._pass()
         self._before_claim()
         await self.before([claim])
-        claimed = await self._store.claim(limits, claim, left_out=left_out)
+        claimed = await self._store.claim(limits, claim, **how)
         if claimed:
             await self.after([claim])
         await self._pass()

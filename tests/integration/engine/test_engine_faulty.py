@@ -179,7 +179,12 @@ class OfAnotherRelease(ForwardingStore):
         self.left_out: list[int] = []
 
     async def claim(
-        self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
+        self,
+        limits: Mapping[str, int],
+        claim: Claim,
+        *,
+        left_out: Collection[str] = (),
+        **how: Any,
     ) -> Sequence[Claimed]:
         self.left_out.append(len(left_out))
         ((method, limit),) = limits.items()

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from engine_world import (
@@ -56,10 +57,15 @@ class Refusing(ForwardingStore):
         return [next(answers) if one in taken else self.error for one in changes]
 
     async def claim(
-        self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
+        self,
+        limits: Mapping[str, int],
+        claim: Claim,
+        *,
+        left_out: Collection[str] = (),
+        **how: Any,
     ) -> Sequence[Claimed]:
         if not isinstance(claim, self.refused):
-            return await super().claim(limits, claim, left_out=left_out)
+            return await super().claim(limits, claim, left_out=left_out, **how)
         names = [name for name in await self.claimable(limits) if name not in left_out]
         return [Claimed(await self.read(name), self.error) for name in names]
 
@@ -480,12 +486,10 @@ async def test_a_claim_that_fails_keeps_no_other_operation_waiting(world, caplog
 class CannotLookFor(ForwardingStore):
     """Cannot find the operations of one method, as when a row of one of them is damaged."""
 
-    async def claim(
-        self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
-    ) -> Sequence[Claimed]:
+    async def claim(self, limits: Mapping[str, int], claim: Claim, **how: Any) -> Sequence[Claimed]:
         if METHOD in limits:
             raise UnavailableError("a row cannot be read")
-        return await super().claim(limits, claim, left_out=left_out)
+        return await super().claim(limits, claim, **how)
 
 
 @pytest.mark.parametrize("is_former_name", [False, True], ids=["other method", "former name"])

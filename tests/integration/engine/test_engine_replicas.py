@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -33,6 +33,7 @@ from lro_grpc.stores import Change, Claimed, Leased, MemoryStore, Notifier, Reco
 from lro_grpc.testing import ManualClock
 
 METHOD = "/test.v1.Tests/Run"
+FIRST = Text(value="first").SerializeToString()
 
 
 @pytest.fixture
@@ -255,6 +256,54 @@ async def test_work_that_another_replica_leaves_is_claimed_without_a_sweep(world
     assert len([one for one in asked if isinstance(one, Claim)]) == 1
 
 
+async def test_a_sweep_leaves_what_another_process_has_just_made_ready_to_that_process(
+    world: World,
+) -> None:
+    """Had it gone, the next sweep would find it."""
+    await world.start(lambda request, op: request, through=Deaf, random=lambda: 0.5)
+    await world.pass_time(SWEEP - 1.5)
+    older = await world.create("older")
+    await world.pass_time(1)
+    newer = await world.create("newer")
+    await world.pass_time(1)
+    assert response_of(await world.done(older)) == "older"
+    assert (await world.record(newer)).state == states.QUEUED
+    await world.pass_time(SWEEP)
+    assert response_of(await world.done(newer)) == "newer"
+
+
+@pytest.mark.parametrize("age", [0.5, 2])
+async def test_what_a_process_has_made_ready_itself_waits_for_no_second_sweep(
+    world: World, age: float
+) -> None:
+    """It keeps the name over the sweep, and claims it once: the older one is found by then."""
+    replicas, claims, busy = [], [], Signal()
+
+    def through(store: Any) -> Replica:
+        replicas.append(Replica(store))
+        return replicas[0]
+
+    async def work(request: Any, op: Any) -> Any:
+        if request.value == "first":
+            await busy
+        return request
+
+    async def note(events: Any) -> None:
+        claims.extend(event for event in events if isinstance(event, Claim))
+
+    await world.start(handler(work, concurrency=1), through=through, random=lambda: 0.5)
+    await world.pass_time(SWEEP - age)
+    first = await replicas[0].create(new(world, "op-0")._replace(request=FIRST))
+    await world.until_in(first.name, states.RUNNING)
+    second = await replicas[0].create(new(world, "op-1"))
+    await world.pass_time(age + 0.5)
+    world.link.before = note
+    busy.set()
+    assert response_of(await world.done(second.name)) == "x"
+    await world.pass_time(0.5)
+    assert len(claims) == 2
+
+
 async def test_a_process_has_room_for_what_it_has_a_slot_for(world: World) -> None:
     """Then the others need not be told of it; of what they start it keeps no names."""
     replicas, go_on = [], Signal()
@@ -430,12 +479,10 @@ class ClaimsTakeLonger(Replica):
         super().__init__(store)
         self._looked = asyncio.Event()
 
-    async def claim(
-        self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
-    ) -> Sequence[Claimed]:
+    async def claim(self, limits: Mapping[str, int], claim: Claim, **how: Any) -> Sequence[Claimed]:
         self._looked.clear()
         await self._looked.wait()
-        return await super().claim(limits, claim, left_out=left_out)
+        return await super().claim(limits, claim, **how)
 
     async def leased(self, *, until: int | None = None) -> Sequence[Leased]:
         leased = await super().leased(until=until)
@@ -450,10 +497,8 @@ class EachClaimTakesTime(Replica):
         super().__init__(store)
         self._clock = clock
 
-    async def claim(
-        self, limits: Mapping[str, int], claim: Claim, *, left_out: Collection[str] = ()
-    ) -> Sequence[Claimed]:
-        claimed = await super().claim(limits, claim, left_out=left_out)
+    async def claim(self, limits: Mapping[str, int], claim: Claim, **how: Any) -> Sequence[Claimed]:
+        claimed = await super().claim(limits, claim, **how)
         self._clock.advance(timedelta(seconds=len(claimed) / 2))
         return claimed
 
@@ -493,6 +538,6 @@ async def test_a_claim_that_is_always_under_way_keeps_nothing_from_being_rescued
     name = await world.create()
     await world.apply(name, Claim(micros(timedelta(seconds=LEASE))))
     await world.start(lambda request, op: request, through=ClaimsTakeLonger)
-    await world.pass_time(LEASE + 3 * SWEEP)
+    await world.pass_time(LEASE + 5 * SWEEP)
     await world.done(name)
     assert (await world.record(name)).attempt == 2
