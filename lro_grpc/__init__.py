@@ -55,13 +55,13 @@ if TYPE_CHECKING:
     from lro_grpc._runtime.clock import Clock
     from lro_grpc._server.access import Access, KnownOperation
     from lro_grpc._server.decorator import MethodOptions, Prepared, method
-    from lro_grpc._server.keepalive import KEEPALIVE_OPTIONS
     from lro_grpc._server.limits import Limits
     from lro_grpc._server.operations import Operations
     from lro_grpc._server.rpc.hook_context import AsyncPrepareContext, PrepareContext
+    from lro_grpc._server.server_options import SERVER_OPTIONS
 
 __all__ = [
-    "KEEPALIVE_OPTIONS",
+    "SERVER_OPTIONS",
     "Access",
     "AsyncOperationContext",
     "AsyncOperationFuture",
@@ -117,7 +117,6 @@ __all__ = [
 ]
 
 _HOMES = {
-    "KEEPALIVE_OPTIONS": "_server.keepalive",
     "Access": "_server.access",
     "AsyncOperationContext": "_engine.context",
     "AsyncOperationFuture": "_client.async_future",
@@ -158,6 +157,7 @@ _HOMES = {
     "RequestIdReusedError": "_errors",
     "Retry": "_runtime.backoff",
     "RetryableError": "_errors",
+    "SERVER_OPTIONS": "_server.server_options",
     "StaleAttemptError": "_errors",
     "StopReason": "_errors",
     "Telemetry": "_operation.telemetry",

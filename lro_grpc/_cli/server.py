@@ -52,7 +52,7 @@ async def make_server(
         ConfigurationError: If the address cannot be listened on.
     """
     # Without so_reuseport a second server on the port fails, instead of sharing its traffic.
-    options = (*lro_grpc.KEEPALIVE_OPTIONS, ("grpc.so_reuseport", int(shares_port)))
+    options = (*lro_grpc.SERVER_OPTIONS, ("grpc.so_reuseport", int(shares_port)))
     server = grpc.aio.server(options=options)
     registrar = operations.attach(server)
     add(registrar)

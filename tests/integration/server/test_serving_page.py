@@ -26,7 +26,7 @@ import lro_grpc
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
 
 PAGE = (Path(__file__).parents[3] / "docs" / "serving.md").read_text(encoding="utf-8")
-KEEPALIVE, HEALTH, ADD, SPREAD, AGE, CHANNELS, MAX_WAIT, WORK, LOG, INTERCEPTORS = re.findall(
+SERVERS, HEALTH, ADD, SPREAD, AGE, CHANNELS, MAX_WAIT, WORK, LOG, INTERCEPTORS = re.findall(
     r"```python\n(.*?)```", PAGE, re.DOTALL
 )
 
@@ -55,7 +55,7 @@ async def run(block: str, **names: Any) -> dict[str, Any]:
 def test_a_server_of_either_kind_is_made_with_the_options() -> None:
     async def make() -> None:
         kinds = [grpc.aio.Server, grpc.Server]
-        for line, kind in zip(KEEPALIVE.splitlines(), kinds, strict=True):
+        for line, kind in zip(SERVERS.splitlines(), kinds, strict=True):
             assert isinstance((await run(line))["server"], kind)
 
     asyncio.run(make())

@@ -16,7 +16,7 @@ import lro_grpc
 
 TEN_TIMES_AS_FAST = [
     (name, value // 10 if "ping_interval" in name else value)
-    for name, value in lro_grpc.KEEPALIVE_OPTIONS
+    for name, value in lro_grpc.SERVER_OPTIONS
 ]
 
 PINGING = [
@@ -67,7 +67,7 @@ def test_calls_that_come_all_at_once_are_all_answered() -> None:
         return ""
 
     with (
-        serving("aio", identify=identify, options=lro_grpc.KEEPALIVE_OPTIONS) as server,
+        serving("aio", identify=identify, options=lro_grpc.SERVER_OPTIONS) as server,
         grpc.insecure_channel(server.target) as channel,
     ):
         stub = operations_pb2_grpc.OperationsStub(channel)
@@ -80,4 +80,4 @@ def test_calls_that_come_all_at_once_are_all_answered() -> None:
 def test_the_page_has_the_options() -> None:
     page = (Path(__file__).parents[3] / "docs" / "serving.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(grpc\.\S+)` \| (\d+) \|", page, re.MULTILINE)
-    assert [(name, int(value)) for name, value in rows] == [*lro_grpc.KEEPALIVE_OPTIONS]
+    assert [(name, int(value)) for name, value in rows] == [*lro_grpc.SERVER_OPTIONS]

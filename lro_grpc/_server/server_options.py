@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-KEEPALIVE_OPTIONS: tuple[tuple[str, int], ...] = (
+SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     # A client may ping every 10 seconds, which is the least that a Go client does. gRPC's own
     # limit is five minutes while nothing is sent: after that many pings the connection is closed.
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
