@@ -38,6 +38,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import inspect
+import logging
 import queue
 import signal
 import threading
@@ -63,6 +64,8 @@ from lro_grpc._stores.notifier import Notifier
 from lro_grpc._stores.store import Store
 
 T = TypeVar("T")
+
+_log = logging.getLogger("lro_grpc")
 
 _NO_TIME = timedelta(0)
 
@@ -191,6 +194,7 @@ class Lifespan:
             stop_server: Stops the gRPC server and returns when it has.
         """
         if self._engine is not None and self._loop is not None:
+            _log.info("draining")
             self._engine.announce_shutdown()
             self._engine.stop_claiming()
             self._notifier.drain()
@@ -293,9 +297,11 @@ class Lifespan:
                     await server.start()
                     await _called(ready)
                     ended = asyncio.create_task(server.wait_for_termination())
-                    await _first_of(ended, signals, SIGNALS)
+                    goes_on = await _first_of(ended, signals, SIGNALS)
                     self._is_serving = False
                     await _called(draining)
+                    if goes_on:
+                        _log_lame_duck(lame_duck)
                     await _first_of(ended, signals, _CTRL_C, lame_duck.total_seconds())
             finally:
                 await self.stop(lambda: server.stop(grace))
@@ -334,9 +340,11 @@ class Lifespan:
                         return
                     server.start()
                     ready()
-                    _serve_until(server, signals, SIGNALS)
+                    goes_on = _serve_until(server, signals, SIGNALS)
                     self._is_serving = False
                     draining()
+                    if goes_on:
+                        _log_lame_duck(lame_duck)
                     _serve_until(server, signals, _CTRL_C, lame_duck.total_seconds())
             finally:
                 self.stop_sync(lambda: server.stop(grace).wait())
@@ -503,13 +511,22 @@ async def _called(function: Callable[[], object]) -> None:
         await returned
 
 
+def _log_lame_duck(lame_duck: timedelta) -> None:
+    if lame_duck:
+        _log.info("a lame duck: goes on to serve for %g s, then drains", lame_duck.total_seconds())
+
+
 async def _first_of(
     ended: asyncio.Task[bool],
     signals: asyncio.Queue[int],
     wanted: Collection[int],
     seconds: float | None = None,
-) -> None:
-    """Returns when the server has ended, a wanted signal has come, or the time is over."""
+) -> bool:
+    """Waits until the server ends, a wanted signal comes, or the time is over.
+
+    Returns:
+        Whether the server goes on.
+    """
 
     async def signal_comes() -> None:
         while await signals.get() not in wanted:
@@ -520,6 +537,7 @@ async def _first_of(
         await asyncio.wait({ended, signalled}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
         signalled.cancel()
+    return not ended.done()
 
 
 def _serve_until(
@@ -527,10 +545,14 @@ def _serve_until(
     signals: queue.SimpleQueue[int],
     wanted: Collection[int],
     seconds: float = float("inf"),
-) -> None:
-    """Returns when the server has ended, a wanted signal has come, or the time is over."""
+) -> bool:
+    """Waits as ``_first_of`` does, in a thread."""
     end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0 and server.wait_for_termination(0.001):
+    while goes_on := server.wait_for_termination(0.001):
+        left = end - time.monotonic()
+        if left <= 0:
+            break
         with contextlib.suppress(queue.Empty):
             if signals.get(timeout=min(left, _LOOK_SECONDS)) in wanted:
-                return
+                break
+    return goes_on

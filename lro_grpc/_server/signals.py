@@ -76,7 +76,7 @@ def on_signals(
 
     def handle(number: int, frame: object = None) -> None:
         del frame
-        _log.info("%s received; draining", signal.Signals(number).name)
+        _log.info("%s received", signal.Signals(number).name)
         drain(number)
 
     former = {number: signal.getsignal(number) for number in numbers}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import queue
 import signal
@@ -46,7 +47,7 @@ from lro_grpc.stores import ForwardingStore, MemoryStore
 from lro_grpc.testing import ManualClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 Serve = Any
 
@@ -266,6 +267,39 @@ def test_a_lame_duck_serves_until_ctrl_c(
     assert process.reported("drained") == ""
     assert process.ended() == (0, "")
     check_given_back(serve, file_url, {"i": name, "late": late})
+
+
+def test_the_log_says_that_a_lame_duck_serves_and_when_it_drains(
+    stack: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    operations = lro_grpc.Operations("memory:")
+    caplog.set_level(logging.INFO, "lro_grpc")
+
+    def kill(number: int) -> Callable[[], None]:
+        return lambda: os.kill(os.getpid(), number)
+
+    def run(server: Any) -> Any:
+        operations.attach(server)
+        return operations.run(
+            server,
+            ready=kill(signal.SIGTERM),
+            draining=kill(signal.SIGINT),  # heard when the lame duck has begun
+            lame_duck=timedelta(hours=1),
+        )
+
+    async def run_aio() -> None:
+        await run(grpc.aio.server())
+
+    if stack == "aio":
+        asyncio.run(run_aio())
+    else:
+        run(grpc.server(futures.ThreadPoolExecutor(2)))
+    said = [one for one in caplog.messages if "SIGINT" not in one]
+    assert said == [
+        "SIGTERM received",
+        "a lame duck: goes on to serve for 3600 s, then drains",
+        "draining",
+    ]
 
 
 def test_a_lame_duck_is_not_said_to_be_serving(stack: str, file_url: str, spawn: Any) -> None:

@@ -197,7 +197,7 @@ def add(server):
             assert process.poll() is None
         process.terminate()
         _, logged = process.communicate(timeout=60)
-    added, bad, drains = map(json.loads, logged.splitlines())
+    added, bad, signalled, drains = map(json.loads, logged.splitlines())
     assert added.pop("time")
     assert added.pop("pid")
     assert added == {
@@ -208,7 +208,8 @@ def add(server):
         "attempt": 2,
     }
     assert "ZeroDivisionError" in bad["exception"]
-    assert drains["message"] == "SIGTERM received; draining"
+    assert signalled["message"] == "SIGTERM received"
+    assert drains["message"] == "draining"
 
 
 def test_a_process_works_until_a_signal_comes(postgres: str) -> None:
