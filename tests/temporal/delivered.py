@@ -57,6 +57,9 @@ async def run(request: StringValue, op: Any) -> StringValue:
             await asyncio.sleep(0.02)
     elif what == "gate":
         await GATES[argument].wait()
+    elif what == "tell":
+        with op.on_stop(lambda _: GATES[argument].set()):
+            await asyncio.sleep(60)
     return StringValue(value=f"{os.getpid()} {op.attempt}")
 
 
@@ -142,6 +145,10 @@ class Caller:
     async def resume(self, name: str) -> None:
         request = operation_control_service_pb2.ResumeOperationRequest(name=name)
         await self._control.ResumeOperation(request)
+
+    async def terminate(self, name: str) -> operations_pb2.Operation:
+        request = operation_control_service_pb2.TerminateOperationRequest(name=name, reason="stuck")
+        return (await self._control.TerminateOperation(request)).operation
 
     async def close(self) -> None:
         await self._channel.close()

@@ -99,6 +99,14 @@ async def test_a_cancel_stops_the_handler(made: Any) -> None:
         assert (await caller.done(name)).error.code == 1
 
 
+async def test_a_terminate_stops_the_handler(made: Any, queue: str) -> None:
+    async with serving(made) as caller:
+        name = await caller.start(f"tell {queue}")
+        await caller.until(name, "RUNNING")
+        assert (await caller.terminate(name)).error.code == 10
+        await asyncio.wait_for(GATES[queue].wait(), PATIENCE_SECONDS)
+
+
 async def test_a_retry_waits_as_long_as_the_store_says(made: Any) -> None:
     async with serving(made) as caller:
         name = await caller.start("fail 2")

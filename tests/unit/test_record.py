@@ -822,17 +822,46 @@ def test_what_was_terminated_stays_so_whoever_terminates_it_again():
     assert Terminate("second").apply(ended, NOW + 1) is ended
 
 
-@pytest.mark.parametrize("outcome", ["succeeded", "failed", "cancelled", "its own reason"])
+@pytest.mark.parametrize(
+    "outcome",
+    ["succeeded", "partially succeeded", "failed", "cancelled", "expired", "its own reason"],
+)
 def test_what_is_done_otherwise_is_not_terminated(outcome):
     own = LroError("no", code=Code.ABORTED, reason="OPERATION_TERMINATED", domain="fleet")
     event = {
         "succeeded": Succeed(Report(1), RESPONSE),
+        "partially succeeded": Succeed(Report(1), RESPONSE, partial=True),
         "failed": Fail(Report(1), error(Code.ABORTED)),
         "cancelled": Fail(Report(1), error(Code.CANCELLED)),
+        "expired": Expire(Report(1)),
         "its own reason": Fail(Report(1), to_status(own).SerializeToString()),
     }[outcome]
     with pytest.raises(IllegalTransitionError, match="cannot be terminated"):
         Terminate("late").apply(held(event), NOW)
+
+
+def test_the_targets_of_a_terminated_batch_fail_with_it_and_none_is_undone():
+    states = ["PENDING_CREATE", "CREATING", "READY", "DELETING", "ROLLED_BACK"]
+    batch = batch_create_instances_pb2.BatchCreateInstancesMetadata(
+        instance_targets=states,
+        instance_statuses={
+            state: _InstanceStatus(state=_InstanceStatus.State.Value(state)) for state in states
+        },
+    ).SerializeToString()
+    one = held(SaveBatch(Report(1), batch, b""))
+    statuses = shown(Terminate("stuck").apply(one, NOW)).batch_create_instances_metadata
+    ended = {target: statuses.instance_statuses[target] for target in states}
+    assert ended.pop("ROLLED_BACK").state == _InstanceStatus.ROLLED_BACK
+    assert {status.state for status in ended.values()} == {_InstanceStatus.FAILED}
+    assert {from_status(status.error).reason for status in ended.values()} == {
+        "OPERATION_TERMINATED"
+    }
+
+
+def test_a_terminated_operation_has_its_exclusive_target_no_more():
+    one = after(Claim(LEASE), start=create(target="projects/p/things/t", exclusive=True))
+    assert one.exclusive_target
+    assert not Terminate("stuck").apply(one, NOW).exclusive_target
 
 
 def test_what_is_deleted_is_not_found_to_be_terminated():
