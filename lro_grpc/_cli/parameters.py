@@ -49,6 +49,34 @@ UnfinishedNames = Annotated[
     list[str],
     typer.Argument(metavar="NAME…", help=_NAMES, autocompletion=shell_completion.unfinished),
 ]
+NamesOrFilter = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[NAME…]", help=_NAMES, autocompletion=shell_completion.operations),
+]
+UnfinishedNamesOrFilter = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[NAME…]", help=_NAMES, autocompletion=shell_completion.unfinished),
+]
+Filter = Annotated[
+    str | None,
+    typer.Option(
+        "--filter",
+        metavar="TEXT",
+        help="In place of names: all that match, as in AIP-160. They are shown, and it asks first.",
+    ),
+]
+FilterParent = Annotated[
+    str,
+    typer.Option(
+        "--parent",
+        metavar="PARENT",
+        help="The parent of those that match, with - for any segment; any parent unless given.",
+        autocompletion=shell_completion.parents,
+    ),
+]
+FilterLimit = Annotated[int, typer.Option("--limit", min=1, help="The most that match.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
 CallTimeout = Annotated[
     timedelta | None,
     typer.Option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated
 
@@ -10,12 +11,36 @@ import typer
 from lro_grpc._cli.commands.wait import wait_for
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.names import for_each
-from lro_grpc._cli.parameters import CallTimeout, Names, Poll, UnfinishedNames
+from lro_grpc._cli.parameters import (
+    CallTimeout,
+    DryRun,
+    Filter,
+    FilterLimit,
+    FilterParent,
+    Names,
+    Poll,
+    UnfinishedNames,
+    UnfinishedNamesOrFilter,
+    Yes,
+)
+from lro_grpc._cli.selection import SHOWN, Selection, lines_of
 from lro_grpc._cli.session import CommandSession
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._client.plan import RPC_TIMEOUT
 from lro_grpc._errors import Code, LroError
+from lro_grpc._inspection.summary import Summary
+from lro_grpc._operation.batch_states import BEGUN
+from lro_grpc._operation.names import ANY_PARENT
+from lro_grpc._operation.states import BATCH_INSTANCE
 from lro_grpc._wire.plain_text import one_line
+
+_STANDING = {BATCH_INSTANCE.name_of(state) for state in BEGUN}
+"""The states of a batch's target that exists, or may exist."""
+
+_LEFT_AS_IT_IS = (
+    "nothing of it is undone, and a handler that does not stop may work on its target for a while"
+    " beside the next operation; `lro cancel` first, which undoes a batch"
+)
 
 
 def cancel(
@@ -30,7 +55,8 @@ def cancel(
     """Requests the cancellation of operations, and may wait for their ends."""
 
     def cancel_one(name: str) -> Exit:
-        ended = _state_at_end(session, name, timeout)
+        seen = _summary_if_seen(session, name, timeout)
+        ended = seen.state if seen is not None and seen.done else ""
         if not ended:
             session.client.cancel(name, timeout=timeout or RPC_TIMEOUT)
         if waits:
@@ -42,18 +68,20 @@ def cancel(
     return for_each(session, names, cancel_one)
 
 
-def _state_at_end(session: CommandSession, name: str, timeout: timedelta | None) -> str:
-    """Returns the state of an operation that is done; empty if it goes on, as far as one can see.
+def _summary_if_seen(
+    session: CommandSession, name: str, timeout: timedelta | None
+) -> Summary | None:
+    """Returns what is known of an operation, unless one may not see it.
 
-    Who may cancel an operation need not be one who may see it.
+    Who may cancel or terminate an operation need not be one who may see it.
     """
     try:
         operation = session.client.get(name, timeout=timeout or RPC_TIMEOUT)
     except LroError as error:
         if error.code is not Code.PERMISSION_DENIED:
             raise
-        return ""
-    return printable_summary(operation, session.types).state if operation.done else ""
+        return None
+    return printable_summary(operation, session.types)
 
 
 def pause(session: CommandSession, names: UnfinishedNames, timeout: CallTimeout = None) -> Exit:
@@ -80,19 +108,58 @@ def resume(session: CommandSession, names: UnfinishedNames, timeout: CallTimeout
 
 def terminate(
     session: CommandSession,
-    names: UnfinishedNames,
     reason: Annotated[
         str, typer.Option("--reason", metavar="TEXT", help="Why; all who see the operation see it.")
     ],
+    names: UnfinishedNamesOrFilter = None,
+    filter_text: Filter = None,
+    parent: FilterParent = ANY_PARENT,
+    limit: FilterLimit = 100,
+    dry_run: DryRun = False,
+    yes: Yes = False,
     timeout: CallTimeout = None,
 ) -> Exit:
-    """Ends operations by force."""
+    """Ends operations by force, and asks first where that leaves targets of a batch behind."""
+    selection = Selection(
+        names=names or (),
+        filter=filter_text,
+        parent=parent,
+        limit=limit,
+        yes=yes,
+        timeout=timeout,
+    )
+
+    def question(found: Sequence[Summary]) -> str:
+        if dry_run:
+            return ""
+        lines = [lines_of(found), *map(_standing_targets, found), _LEFT_AS_IT_IS]
+        return "\n".join([*filter(None, lines), f"terminate {len(found)} operations?"])
 
     def terminate_one(name: str) -> Exit:
+        if dry_run:
+            operation = session.client.get(name, timeout=timeout or RPC_TIMEOUT)
+            state = printable_summary(operation, session.types).state
+            return _print_done(f"would terminate {{}}, which is {state}", name)
+        if selection.filter is None and not yes:
+            standing = _standing_targets(_summary_if_seen(session, name, timeout))
+            ask = f"{standing}\n{_LEFT_AS_IT_IS}\nterminate {one_line(name)}?"
+            if standing and not selection.agreed(ask):
+                return Exit.FAILED
         session.client.terminate(name, reason, timeout=timeout or RPC_TIMEOUT)
         return _print_done("terminated {}; what it has done was not undone", name)
 
-    return for_each(session, names, terminate_one)
+    return selection.for_each(session, terminate_one, among="done = false", question=question)
+
+
+def _standing_targets(one: Summary | None) -> str:
+    """Returns a line on the targets of a batch that exist, or may; empty if there are none."""
+    if one is None or one.done:
+        return ""
+    standing = [target.name for target in one.batch if target.state in _STANDING]
+    if not standing:
+        return ""
+    more = f" and {len(standing) - SHOWN} more" if len(standing) > SHOWN else ""
+    return f"{one_line(one.name)} leaves what it has made: {', '.join(standing[:SHOWN])}{more}"
 
 
 def delete(session: CommandSession, names: Names, timeout: CallTimeout = None) -> Exit:

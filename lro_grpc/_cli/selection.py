@@ -1,0 +1,124 @@
+"""Operations that a command changes: those it is given by name, or all that match a filter.
+
+A filter may match what nobody has thought of. So the command shows what it has found, up to its
+limit, and changes it once a person has said yes, or with ``--yes``. Nobody is asked where stdin is
+no terminal: what stands there may be meant for something else.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
+
+import typer
+
+from lro_grpc._cli.exit_codes import Exit
+from lro_grpc._cli.names import for_each
+from lro_grpc._cli.output import print_message
+from lro_grpc._cli.session import CommandSession
+from lro_grpc._cli.terminal_text import printable_summary
+from lro_grpc._client.plan import RPC_TIMEOUT
+from lro_grpc._inspection.summary import Summary
+from lro_grpc._wire.plain_text import one_line
+
+SHOWN = 20
+"""The most names that a question shows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The operations that a command line selects.
+
+    Attributes:
+        names: Their names; none with a filter.
+        filter: The filter; None without one.
+        parent: The parent of what the filter finds.
+        limit: The most operations that the filter finds.
+        yes: Whether nobody is to be asked.
+        timeout: How long each call may take.
+
+    Raises:
+        typer.BadParameter: If there are neither names nor a filter, or both.
+    """
+
+    names: Sequence[str]
+    filter: str | None
+    parent: str
+    limit: int
+    yes: bool
+    timeout: timedelta | None
+
+    def __post_init__(self) -> None:
+        if bool(self.names) == (self.filter is not None):
+            raise typer.BadParameter("give the names of operations, or --filter")
+
+    def for_each(
+        self,
+        session: CommandSession,
+        one: Callable[[str], Exit],
+        *,
+        among: str,
+        question: Callable[[Sequence[Summary]], str],
+    ) -> Exit:
+        """Deals with every operation; with those of a filter once a person has agreed.
+
+        Args:
+            session: The session.
+            one: Deals with one, by its name.
+            among: A filter of those that the command can deal with at all.
+            question: Makes the question of the operations that the filter has found; empty if
+                nobody need be asked.
+
+        Returns:
+            The highest exit code.
+        """
+        if self.filter is None:
+            return for_each(session, self.names, one)
+        found = session.client.list(
+            self.parent,
+            filter=f"{self.filter} AND {among}" if self.filter.strip() else among,
+            page_size=min(self.limit + 1, 500),
+            timeout=self.timeout or RPC_TIMEOUT,
+        )
+        operations = list(islice(found, self.limit + 1))
+        chosen = operations[: self.limit]
+        if not chosen:
+            print_message(f"no operation matches it for which {among}")
+            return Exit.SUCCEEDED
+        asked = question([printable_summary(each, session.types) for each in chosen])
+        if asked and not self.agreed(asked):
+            return Exit.FAILED
+        code = for_each(session, [each.name for each in chosen], one)
+        if len(operations) > self.limit:
+            print_message(f"there are more than {self.limit}: go on with the same command again")
+        return code
+
+    def agreed(self, question: str) -> bool:
+        """Asks a person at the terminal; tells whether the answer is yes.
+
+        Args:
+            question: Lines, the last of which asks.
+
+        Raises:
+            typer.BadParameter: If there is no terminal to ask at.
+        """
+        if self.yes:
+            return True
+        if sys.stdin is None or not sys.stdin.isatty():
+            raise typer.BadParameter("this needs a yes, and stdin is no terminal; give --yes")
+        print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() in ("y", "yes"):
+            return True
+        print_message("nothing was done")
+        return False
+
+
+def lines_of(found: Sequence[Summary]) -> str:
+    """Returns a line for each of the first operations, and how many more there are."""
+    lines = [f"{one_line(one.name)}  {one.state}" for one in found[:SHOWN]]
+    if len(found) > SHOWN:
+        lines.append(f"and {len(found) - SHOWN} more")
+    return "\n".join(lines)

@@ -1,0 +1,83 @@
+"""``lro terminate`` and the operations that it selects: by name, or by a filter and a yes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from server_harness import PARENT, metadata_of
+
+from lro.v1 import batch_create_instances_pb2
+
+if TYPE_CHECKING:
+    from conftest import World
+
+_Status = batch_create_instances_pb2.BatchCreateInstanceStatus
+TERMINATE = ("terminate", "--reason", "it hangs")
+ALL = ("--filter", "verb = create")
+
+
+def code(world: World, name: str) -> int:
+    return world.server.get(name).error.code
+
+
+@pytest.mark.parametrize("answer", ["y", ""])
+def test_what_a_filter_finds_is_terminated_if_a_person_says_yes(world: World, answer: str) -> None:
+    names = [world.create("hold", one) for one in ("one", "two")]
+    done = world.done(world.create())
+    exit_code, written = world.lro.on_terminal(*TERMINATE, *ALL, typed=f"{answer}\n", columns=300)
+    said_yes = answer == "y"
+    assert exit_code == (0 if said_yes else 1)
+    assert "terminate 2 operations? [y/N]" in written
+    assert f"{names[0]}  RUNNING" in written
+    assert "nothing of it is undone" in written
+    assert done.name not in written
+    assert [code(world, name) for name in names] == [10 * said_yes] * 2
+    assert ("nothing was done" in written) is not said_yes
+    assert world.server.get(done.name) == done
+
+
+def test_a_filter_without_a_terminal_needs_a_yes_and_stops_at_its_limit(world: World) -> None:
+    names = [world.create("hold", one) for one in ("one", "two", "three")]
+    refused = world.lro(*TERMINATE, *ALL, stdin="y\n")
+    assert refused.returncode == 2
+    assert "--yes" in refused.stderr
+    assert [code(world, name) for name in names] == [0, 0, 0]
+    would = world.lro(*TERMINATE, *ALL, "--dry-run")
+    assert (would.returncode, would.stderr) == (0, "")
+    assert would.stdout.splitlines() == [
+        f"would terminate {name}, which is RUNNING" for name in reversed(names)
+    ]
+    limited = world.lro(*TERMINATE, *ALL, "--limit", "2", "--yes", "--parent", PARENT)
+    assert limited.returncode == 0
+    assert limited.stderr == "lro: there are more than 2: go on with the same command again\n"
+    assert [code(world, name) for name in names] == [0, 10, 10]
+    elsewhere = world.lro(*TERMINATE, *ALL, "--yes", "--parent", "projects/other")
+    assert (elsewhere.returncode, elsewhere.stdout) == (0, "")
+    assert elsewhere.stderr == "lro: no operation matches it for which done = false\n"
+
+
+@pytest.mark.parametrize("selected", [(), ("operations/1", *ALL)], ids=["neither", "both"])
+def test_names_or_a_filter_are_needed(world: World, selected: tuple[str, ...]) -> None:
+    result = world.lro(*TERMINATE, *selected)
+    assert result.returncode == 2
+    assert "give the names of operations, or --filter" in result.stderr
+
+
+def test_targets_that_stand_are_named_before_a_batch_is_terminated(world: World) -> None:
+    name = world.batch()
+    while True:
+        statuses = metadata_of(world.server.get(name)).batch_create_instances_metadata
+        states = {target: one.state for target, one in statuses.instance_statuses.items()}
+        if states.get("one") == _Status.READY and states["two"] == _Status.CREATING:
+            break
+    refused = world.lro(*TERMINATE, name)
+    assert refused.returncode == 2
+    assert "--yes" in refused.stderr
+    exit_code, written = world.lro.on_terminal(*TERMINATE, name, typed="no\n", columns=300)
+    assert exit_code == 1
+    assert f"{name} leaves what it has made: one, two\r\n" in written
+    assert "`lro cancel` first" in written
+    assert not world.server.get(name).done
+    assert world.lro(*TERMINATE, name, "--yes").returncode == 0
+    assert code(world, name) == 10
