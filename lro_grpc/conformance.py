@@ -460,6 +460,25 @@ class StoreConformance(_Conformance):
         assert await store.find_id("op-1") == [elsewhere]
 
     @_with_store
+    async def test_the_latest_rerun_of_an_operation_is_found(self, store: Store) -> None:
+        """Unless it is deleted: then the one before it."""
+        source = await store.create(self.record("op-1"))
+        assert await store.latest_rerun(source.name) == await store.latest_rerun("") == ""
+        reruns = [
+            await store.create(
+                self.record(f"op-{number}", source_operation=source.name, operator="ada")
+            )
+            for number in (9, 10, 2)
+        ]
+        for rerun in reruns:
+            await self._is(store, rerun)
+        assert await store.latest_rerun(source.name) == reruns[-1].name
+        await store.apply(reruns[-1].name, Delete())
+        assert await store.latest_rerun(source.name) == reruns[-2].name
+        for name in (reruns[-2].name, "", "%"):
+            assert await store.latest_rerun(name) == ""
+
+    @_with_store
     async def test_a_deleted_operation_frees_its_request_id_when_it_ends(
         self, store: Store
     ) -> None:

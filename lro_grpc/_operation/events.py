@@ -427,12 +427,15 @@ class Terminate:
 
     reason: str
     """The operator's own words."""
+    operator: str = ""
+    """The operator; empty for unknown."""
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
         _check_visible(record)
         if not record.done:
-            return _failed(record, now, to_status(_terminated(record, self.reason)))
+            ended = record._replace(operator=self.operator or record.operator)
+            return _failed(ended, now, to_status(_terminated(record, self.reason)))
         if _is_terminated(record):
             return record
         raise _illegal(record, "terminated")

@@ -49,6 +49,8 @@ def create(
     handler_metadata: bytes = b"",
     batch: bytes = b"",
     request_understood: bool = False,
+    source_operation: str = "",
+    operator: str = "",
 ) -> Record:
     """Returns a new record, QUEUED and not yet stored.
 
@@ -56,6 +58,7 @@ def create(
     time limit from now on, in microseconds; 0 stands for none. ``handler_metadata`` holds the
     first values of the handler's own metadata fields; ``batch`` has the targets of its batch,
     where they are known. ``request_understood`` tells whether each field of the request is known.
+    ``source_operation`` is the operation that it runs again, and ``operator`` the caller of that.
     """
     record = Record(
         name=names.operation_name(parent, operation_id),
@@ -79,6 +82,8 @@ def create(
         handler_metadata=handler_metadata,
         batch=batch,
         request_understood=request_understood,
+        source_operation=source_operation,
+        operator=operator,
     )
     return published(record, now)
 

@@ -108,6 +108,8 @@ class Record(NamedTuple):
     """The time of its start."""
     request_understood: Annotated[bool, Field(FOREVER)] = False
     """Whether the server that stored it knew every field of its request."""
+    source_operation: Annotated[str, Field(FOREVER)] = ""
+    """The operation that it runs again; empty for none."""
     start_time: Annotated[int, Field(ONCE, TIME, "start_time")] = 0
     """The beginning of its first attempt."""
     update_time: Annotated[int, Field(RISING, TIME, "update_time")] = 0
@@ -150,6 +152,8 @@ class Record(NamedTuple):
     """The code of its error; 0 for none."""
     response_type: Annotated[str, Field(ONCE)] = ""
     """The full name of its response's message; empty for none."""
+    operator: Annotated[str, Field(KEPT)] = ""
+    """The caller that had it run again, or that terminated it; empty for none, and for unknown."""
     operation: Annotated[bytes, Field(FREE)] = b""
     """The ``google.longrunning.Operation`` that Get answers with, byte for byte."""
 

@@ -102,6 +102,10 @@ class ForwardingStore:
         """Returns the names that end with an id."""
         return await self._call(self._store.find_id, operation_id)
 
+    async def latest_rerun(self, name: str) -> str:
+        """Returns the latest operation that runs another one again; empty for none."""
+        return await self._call(self._store.latest_rerun, name)
+
     async def page(
         self,
         query: Query,

@@ -148,6 +148,12 @@ class MemoryStore:
             if not record.deleted and names.split(record.name)[1] == operation_id
         ]
 
+    async def latest_rerun(self, name: str) -> str:
+        """Returns the latest operation that runs another one again; empty for none."""
+        latest_first = reversed(self._records.values())
+        reruns = (one for one in latest_first if one.source_operation == name and not one.deleted)
+        return next((one.name for one in reruns), "") if name else ""
+
     async def page(
         self,
         query: Query,

@@ -59,6 +59,9 @@ MAX_EXAMINED = 10_000
 MAX_COMPARISONS = 100_000
 """The most comparisons that a filter makes for one page."""
 
+NAME_TAKEN = "NAME_TAKEN"
+"""The reason of the error for a name that an operation has."""
+
 LAST_SEQUENCE = 2**63 - 1
 """A sequence number beyond those of all records, which count up from 1 as they are created."""
 
@@ -307,6 +310,13 @@ class Store(Protocol):
         """Returns the names that end with an id, whatever their parents: one, unless ids repeat."""
         ...
 
+    async def latest_rerun(self, name: str) -> str:
+        """Returns the latest operation whose ``source_operation`` has a name; empty for none.
+
+        One that is deleted does not count.
+        """
+        ...
+
     async def page(
         self,
         query: Query,
@@ -446,7 +456,7 @@ def name_taken(name: str) -> LroError:
     return LroError(
         f"an operation {name!r} exists; make ids that are unique",
         code=Code.ALREADY_EXISTS,
-        reason="NAME_TAKEN",
+        reason=NAME_TAKEN,
         domain=LIBRARY_DOMAIN,
         metadata={"operation": name},
     )
@@ -477,16 +487,21 @@ def check_same_request(stored: Record, record: Record) -> Record:
         RequestIdReusedError: If it was started by another request (S22).
     """
     if stored.deleted:
-        request_id = cut(record.request_id)
-        raise OperationInProgressError(
-            f"the operation of request_id {request_id!r} was deleted, and still runs;"
-            " try again when it has ended, or use a new one for a new request",
-            reason="DELETED_OPERATION_IN_PROGRESS",
-            metadata={"request_id": request_id},
-        )
+        raise deleted_in_progress(record.request_id)
     if stored.fingerprint != record.fingerprint:
         raise request_id_reused(stored)
     return stored
+
+
+def deleted_in_progress(request_id: str) -> OperationInProgressError:
+    """Returns the error for a request whose operation was deleted, and is not done (R2)."""
+    request_id = cut(request_id)
+    return OperationInProgressError(
+        f"the operation of request_id {request_id!r} was deleted, and still runs;"
+        " try again when it has ended, or use a new one for a new request",
+        reason="DELETED_OPERATION_IN_PROGRESS",
+        metadata={"request_id": request_id},
+    )
 
 
 def request_id_reused(stored: Record) -> RequestIdReusedError:

@@ -123,6 +123,9 @@ class PatientStore:
     async def find_id(self, operation_id: str) -> Sequence[str]:
         return await self._again(lambda: self._store.find_id(operation_id))
 
+    async def latest_rerun(self, name: str) -> str:
+        return await self._again(lambda: self._store.latest_rerun(name))
+
     async def exclusive_holder(self, target: str) -> str:
         return await self._again(lambda: self._store.exclusive_holder(target))
 

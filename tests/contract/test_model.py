@@ -68,6 +68,7 @@ PARENTS = ("", "projects/p", "projects/p/locations/l")
 REQUEST_IDS = ("", "r", "s")
 CALLERS = ("", "", "ann", "bob")
 TARGETS = ("", "t", "u")
+SOURCES = ("projects/p/operations/op-1", "operations/op-\N{SNOWMAN}")
 
 _InstanceStatus = batch_create_instances_pb2.BatchCreateInstanceStatus
 
@@ -124,7 +125,9 @@ EVENTS: dict[type[Any], st.SearchStrategy[Any]] = {
     Cancel: st.just(Cancel()),
     Pause: st.just(Pause()),
     Resume: st.just(Resume()),
-    Terminate: st.builds(Terminate, st.sampled_from(("stuck", "\N{SNOWMAN}"))),
+    Terminate: st.builds(
+        Terminate, st.sampled_from(("stuck", "\N{SNOWMAN}")), st.sampled_from(("", "ada"))
+    ),
     TimePassed: st.just(TimePassed()),
     Delete: st.just(Delete()),
 }
@@ -144,6 +147,7 @@ creations = st.fixed_dictionaries(
         "max_attempts": st.sampled_from((1, 2, 10)),
         "retention": st.sampled_from((10 * SECOND, 3600 * SECOND)),
         "timeout": st.sampled_from((0, 0, 20 * SECOND)),
+        "source_operation": st.sampled_from(("", *SOURCES)),
     }
 )
 picks = st.integers(0, 9)
@@ -389,6 +393,13 @@ class StoreAgainstModel(RuleBasedStateMachine):
                 for one in records
                 if one.name.endswith(f"/{operation_id}") and not one.deleted
             }
+        for source in SOURCES:
+            reruns = [
+                one.name
+                for one in self.model.records.values()
+                if one.source_operation == source and not one.deleted
+            ]
+            assert await self.store.latest_rerun(source) == (reruns[-1] if reruns else "")
         for target in TARGETS:
             assert await self.store.exclusive_holder(target) == self.model.exclusive_holder(target)
         due = {one.name for one in records if one.has_expired(self.now) or one.has_rested(self.now)}

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from lro_grpc.stores import Store
 
-DIGESTS = ("b535665c37c67bccf98c82145247296a6245f5acc3fbf8555fb051586ac56e33",)
+DIGESTS = (
+    "b535665c37c67bccf98c82145247296a6245f5acc3fbf8555fb051586ac56e33",
+    "16b4168ba7f742b13e2f821258310f86fbbd8bd092b80112c8273905b5468e4e",
+)
 """Of the migrations, by the version that each leads to. Once a release has had one, it stays."""
 
 LEASE = 60_000_000

@@ -208,6 +208,7 @@ OTHER_CALLS: dict[str, Call] = {
         {BY_NAME, "lro_operations_requests"},
     ),
     "find_id": (lambda store: store.find_id("op-1"), {"lro_operations_ids"}),
+    "latest_rerun": (lambda store: store.latest_rerun(NAME), {"lro_operations_reruns"}),
     "exclusive_holder": (
         lambda store: store.exclusive_holder(TARGET),
         {"lro_operations_exclusive"},

@@ -108,6 +108,7 @@ QUERIES: dict[str, tuple[Callable[[SqliteStore], Awaitable[object]], set[str]]] 
         {"operations_requests"},
     ),
     "find_id": (lambda store: store.find_id("op-1"), {"operations_ids"}),
+    "latest_rerun": (lambda store: store.latest_rerun(NAME), {"operations_reruns"}),
     "first page": (
         lambda store: store.page(Query(PARENT), position=b"", size=50),
         {"operations_listed"},

@@ -568,6 +568,10 @@ HOT = {
         "operations_requests (method=? AND request_id=? AND caller=?)",
     ),
     "found id": (lambda store: store.find_id("op-1"), "operations_ids (<expr>=?)"),
+    "latest rerun": (
+        lambda store: store.latest_rerun(new().name),
+        "operations_reruns (source_operation=?)",
+    ),
     "created under a request": (
         lambda store: store.create(new("op-2", request_id="r")),
         "operations_requests (method=? AND request_id=? AND caller=? AND parent=?)",
@@ -736,7 +740,10 @@ def test_the_stored_operation_is_what_a_record_says(path):
 
 # Files of other versions.
 
-DIGESTS = {6: "306b8c4c7ad3b6a077bf6c8f008988819ca182d1b5172257f72832bd51b329ad"}
+DIGESTS = {
+    6: "306b8c4c7ad3b6a077bf6c8f008988819ca182d1b5172257f72832bd51b329ad",
+    7: "abf8c631402810f8f39b24e52219e7b634c898ecc53ccae55ed9181896510501",
+}
 """Of the tables of each version's new files."""
 
 
@@ -768,6 +775,9 @@ async def test_a_file_of_the_version_before_is_upgraded_in_its_place(path):
             "CREATE INDEX operations_claimable ON operations (method, sequence)"
             " WHERE lease_expire_time = 0 AND state IN (1, 6)"
         )
+        connection.execute("DROP INDEX operations_reruns")
+        connection.execute("ALTER TABLE operations DROP COLUMN source_operation")
+        connection.execute("ALTER TABLE operations DROP COLUMN operator")
         connection.execute("PRAGMA user_version = 5")
     for _ in range(2):
         async with opened(path) as store:
@@ -775,10 +785,10 @@ async def test_a_file_of_the_version_before_is_upgraded_in_its_place(path):
             assert list(await store.claimable({METHOD: 9})) == names[1:]
             assert dict(await store.waiting(METHOD, 9)) == {"": 3}
         with contextlib.closing(sqlite3.connect(path)) as connection:
-            assert connection.execute("PRAGMA user_version").fetchone() == (6,)
+            assert connection.execute("PRAGMA user_version").fetchone() == (7,)
             rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'index'")
             indexes = {name for (name,) in rows}
-        assert {"operations_ready", "operations_delayed"} <= indexes
+        assert {"operations_ready", "operations_delayed", "operations_reruns"} <= indexes
         assert "operations_claimable" not in indexes
 
 

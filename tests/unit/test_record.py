@@ -817,6 +817,14 @@ def test_whatever_is_not_done_is_terminated(one):
             event.apply(ended, NOW + 6)
 
 
+def test_the_operator_is_kept_and_one_who_is_unknown_takes_nobodys_place():
+    one = create(source_operation="operations/op-0", operator="ada")
+    assert (one.source_operation, one.operator) == ("operations/op-0", "ada")
+    for operator, kept in (("bob", "bob"), ("", "ada")):
+        ended = Terminate("stuck", operator).apply(one, NOW)
+        assert (ended.source_operation, ended.operator) == ("operations/op-0", kept)
+
+
 def test_what_was_terminated_stays_so_whoever_terminates_it_again():
     ended = Terminate("first").apply(held(), NOW)
     assert Terminate("second").apply(ended, NOW + 1) is ended

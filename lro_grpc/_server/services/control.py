@@ -78,7 +78,7 @@ class ControlService:
         request = parse(operation_control_service_pb2.TerminateOperationRequest, body)
         admitted = await self._store.admit("operations.terminate", request.name, request, call)
         _check_reason(request.reason)
-        record = await admitted.apply(request.name, Terminate(request.reason))
+        record = await admitted.apply(request.name, Terminate(request.reason, admitted.caller))
         return _with(operation_control_service_pb2.TerminateOperationResponse(), record)
 
     async def watch(self, body: bytes, call: Call) -> AsyncGenerator[bytes, None]:

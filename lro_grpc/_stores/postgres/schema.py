@@ -89,7 +89,13 @@ _FIRST = (
     f"CREATE INDEX lro_operations_ids ON {_OPERATIONS} ({OPERATION_ID}) WHERE NOT deleted",
 )
 
-MIGRATIONS = ((_FIRST, 1),)
+_RERUNS = (
+    f"ALTER TABLE {_OPERATIONS} ADD COLUMN source_operation {_TEXT}, ADD COLUMN operator {_TEXT}",
+    f"CREATE INDEX lro_operations_reruns ON {_OPERATIONS} (source_operation, sequence)"
+    " WHERE source_operation <> ''",
+)
+
+MIGRATIONS = ((_FIRST, 1), (_RERUNS, 1))
 """The statements that lead to each version, from 1 on, and what it is ``readable_by``.
 
 A migration that databases have had stays as it is. A field that is added to ``Record`` comes with

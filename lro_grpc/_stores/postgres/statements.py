@@ -158,6 +158,10 @@ class Statements:
             f" AND {digest('caller')} = {digest('$3::text')} AND request_id <> ''"
         )
         self.by_id = f"SELECT name FROM {table} WHERE {OPERATION_ID} = $1 AND NOT deleted"
+        self.latest_rerun = (
+            f"SELECT name FROM {table} WHERE source_operation <> '' AND source_operation = $1"
+            " AND deleted::int4 = 0 ORDER BY sequence DESC LIMIT 1"
+        )
         self.by_exclusive_target = (
             f"SELECT name FROM {table} WHERE exclusive_target <> ''"
             f" AND {digest('exclusive_target')} = {digest('$1::text')}"

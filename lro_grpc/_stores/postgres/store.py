@@ -200,6 +200,11 @@ class PostgresStore:
         rows = await self._fetch(self._statements.by_id, text_of(operation_id))
         return [row[0] for row in rows]
 
+    async def latest_rerun(self, name: str) -> str:
+        """Returns the latest operation that runs another one again; empty for none."""
+        rows = await self._fetch(self._statements.latest_rerun, text_of(name))
+        return str(rows[0][0]) if rows else ""
+
     async def page(
         self,
         query: Query,

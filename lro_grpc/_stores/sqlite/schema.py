@@ -20,7 +20,7 @@ OPERATION_ID = (
     "substr(name, length(parent) + CASE parent WHEN '' THEN 12 ELSE 13 END)"  # after operations/
 )
 
-_VERSION = 6
+_VERSION = 7
 """Of the schema; the file's ``user_version``."""
 
 _OLDEST_VERSION = 5
@@ -35,6 +35,11 @@ _BOOLS = tuple(field.name for field in FIELDS.values() if field.type is bool)
 _READY_INDEXES = (
     f"CREATE INDEX operations_ready ON operations (method, sequence) WHERE {READY}",
     f"CREATE INDEX operations_delayed ON operations (scheduled_time, method) WHERE {DELAYED}",
+)
+
+_RERUNS_INDEX = (
+    "CREATE INDEX operations_reruns ON operations (source_operation, sequence)"
+    " WHERE source_operation <> ''"
 )
 
 _SCHEMA: Sequence[str] = (
@@ -52,10 +57,18 @@ _SCHEMA: Sequence[str] = (
     "CREATE INDEX operations_overdue ON operations (deadline_time)"
     " WHERE deadline_time <> 0 AND lease_expire_time = 0 AND end_time = 0",
     f"CREATE INDEX operations_ids ON operations ({OPERATION_ID}) WHERE NOT deleted",
+    _RERUNS_INDEX,
 )
 
 
-_UPGRADES: Mapping[int, Sequence[str]] = {5: ("DROP INDEX operations_claimable", *_READY_INDEXES)}
+_UPGRADES: Mapping[int, Sequence[str]] = {
+    5: ("DROP INDEX operations_claimable", *_READY_INDEXES),
+    6: (
+        "ALTER TABLE operations ADD COLUMN source_operation TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE operations ADD COLUMN operator TEXT NOT NULL DEFAULT ''",
+        _RERUNS_INDEX,
+    ),
+}
 """What makes the next version's tables of those of each version."""
 
 

@@ -270,6 +270,15 @@ class SqliteStore:
         )
         return list(self._damage.names(rows))
 
+    async def latest_rerun(self, name: str) -> str:
+        """Returns the latest operation that runs another one again; empty for none."""
+        rows = self._fetch(
+            "SELECT name FROM operations WHERE source_operation = ? AND source_operation <> ''"
+            " AND NOT deleted ORDER BY sequence DESC LIMIT 1",
+            name,
+        )
+        return next(iter(self._damage.names(rows)), "")
+
     async def page(
         self,
         query: Query,
