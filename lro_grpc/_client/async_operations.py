@@ -13,6 +13,7 @@ from lro_grpc._client.calls import (
     delete_call,
     operation_of,
     pause_call,
+    rerun_call,
     resume_call,
     single_wait_call,
     terminate_call,
@@ -167,6 +168,20 @@ class AsyncOperationsClient:
         """Ends an operation by force."""
         response = await self._session.call(terminate_call(name, reason, timeout))
         return operation_of(response, name)
+
+    async def rerun(
+        self,
+        name: str,
+        *,
+        request_id: str = "",
+        validate_only: bool = False,
+        timeout: Duration | None = RPC_TIMEOUT,
+    ) -> operations_pb2.Operation:
+        """Has an operation that is done run again; see ``OperationsClient.rerun``."""
+        call = rerun_call(name, request_id, validate_only, timeout)
+        response = await self._session.call(call, once=not request_id)
+        operation: operations_pb2.Operation = response.operation
+        return operation
 
 
 class AsyncOperationPager:

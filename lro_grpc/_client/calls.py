@@ -63,6 +63,14 @@ def terminate_call(name: str, reason: str, timeout: Duration | None) -> Call:
     return Call("TerminateOperation", request, as_timeout(timeout), operation=name)
 
 
+def rerun_call(name: str, request_id: str, validate_only: bool, timeout: Duration | None) -> Call:
+    """Asks to run an operation again."""
+    request = operation_control_service_pb2.RerunOperationRequest(
+        name=name, request_id=request_id, validate_only=validate_only
+    )
+    return Call("RerunOperation", request, as_timeout(timeout), operation=name)
+
+
 def operation_of(response: _ControlResponse, name: str) -> operations_pb2.Operation:
     """Returns the operation that a control method answers with.
 

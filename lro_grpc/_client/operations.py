@@ -12,6 +12,7 @@ from lro_grpc._client.calls import (
     delete_call,
     operation_of,
     pause_call,
+    rerun_call,
     resume_call,
     single_wait_call,
     terminate_call,
@@ -256,6 +257,34 @@ class OperationsClient:
             The operation, done; see :meth:`pause`.
         """
         return operation_of(self._call(terminate_call(name, reason, timeout)), name)
+
+    def rerun(
+        self,
+        name: str,
+        *,
+        request_id: str = "",
+        validate_only: bool = False,
+        timeout: Duration | None = RPC_TIMEOUT,
+    ) -> operations_pb2.Operation:
+        """Has an operation that is done run again, as a new operation.
+
+        Args:
+            name: The name of the operation that is done.
+            request_id: A UUID of version 4, under which the same call answers with the same
+                operation; without one the call is made once, whatever comes of it.
+            validate_only: Whether the server only makes its checks.
+            timeout: The call's deadline; None for none.
+
+        Returns:
+            The new operation, for ``future``; a done one without a name if it was only validated.
+
+        Raises:
+            LroError: As from ``get``: FAILED_PRECONDITION if the operation is not done, or its
+                method is not served any more; what the method itself refuses.
+        """
+        call = rerun_call(name, request_id, validate_only, timeout)
+        operation: operations_pb2.Operation = self._call(call, once=not request_id).operation
+        return operation
 
     def _call(self, call: Call, *, once: bool = False) -> Any:
         return SCHEDULER.run(self._session.call(call, once=once))

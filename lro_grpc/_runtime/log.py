@@ -60,6 +60,11 @@ def log_started(record: Record) -> None:
         OperationLog(record).debug("%s: started", record.name)
 
 
+def log_rerun(source: Record, record: Record) -> None:
+    """Logs that an operation is run again, as another one."""
+    OperationLog(record).info("%s: started, to run %s again", record.name, source.name)
+
+
 def log_claimed(record: Record) -> None:
     """Logs the beginning of an attempt."""
     if _log.isEnabledFor(logging.DEBUG):

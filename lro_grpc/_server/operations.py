@@ -51,6 +51,7 @@ from lro_grpc._server.rpc.server_threads import waiters_of
 from lro_grpc._server.services.control import ControlService
 from lro_grpc._server.services.fallback import Fallback
 from lro_grpc._server.services.operations import OperationsService
+from lro_grpc._server.services.rerun import RerunService
 from lro_grpc._server.services.start import Starter
 from lro_grpc._server.unserved import Unserved
 from lro_grpc._stores.notifier import Notifier
@@ -222,6 +223,9 @@ class Operations(Lifespan):
         methods.put(self._service.methods())
         methods.put(control.methods())
         methods.put_streams(control.streams())
+        self._starters: dict[str, Starter] = {}
+        rerun = RerunService(self._guarded, methods.served, self._starters, self._advice)
+        methods.put(rerun.methods())
         self._attached: tuple[weakref.ref[Any], MethodHandlers] | None = None
         """The server, and what was added to it."""
 
@@ -443,6 +447,7 @@ class Operations(Lifespan):
             self._threads,
             self._telemetry,
         )
+        self._starters[handler.method] = starter
         return self._advice.given_by(starter.start)
 
     def _make_jobs(self, kind: JobKind, started_by: str) -> Jobs:

@@ -206,3 +206,65 @@ class TerminateOperationResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TerminateOperationResponse: _TypeAlias = TerminateOperationResponse  # noqa: Y015
+
+@_typing.final
+class RerunOperationRequest(_message.Message):
+    """Names the operation to run again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Gives the name of the operation: "[{parent}/]operations/{id}"."""
+    request_id: _builtins.str
+    """Makes the request safe to repeat: sent again under the same id, it answers
+    with the operation that it has started before, while that is there. A UUID
+    of version 4; unset starts another operation each time.
+    See https://google.aip.dev/155.
+    """
+    validate_only: _builtins.bool
+    """Makes the checks alone, and starts nothing.
+    See https://google.aip.dev/163.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RerunOperationRequest: _TypeAlias = RerunOperationRequest  # noqa: Y015
+
+@_typing.final
+class RerunOperationResponse(_message.Message):
+    """Holds the operation that was started."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def operation(self) -> _operations_pb2.Operation:
+        """Gives the new operation as it is now. If only the checks were made, it has
+        no name and is done. Set by the server, always.
+        """
+
+    def __init__(
+        self,
+        *,
+        operation: _operations_pb2.Operation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RerunOperationResponse: _TypeAlias = RerunOperationResponse  # noqa: Y015

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class OperationControlServiceStub(object):
-    """Pauses, resumes, watches and terminates the operations that
+    """Pauses, resumes, watches, terminates and runs again the operations that
     `google.longrunning.Operations` serves.
     """
 
@@ -56,10 +56,15 @@ class OperationControlServiceStub(object):
                 request_serializer=lro_dot_v1_dot_operation__control__service__pb2.TerminateOperationRequest.SerializeToString,
                 response_deserializer=lro_dot_v1_dot_operation__control__service__pb2.TerminateOperationResponse.FromString,
                 _registered_method=True)
+        self.RerunOperation = channel.unary_unary(
+                '/lro.v1.OperationControlService/RerunOperation',
+                request_serializer=lro_dot_v1_dot_operation__control__service__pb2.RerunOperationRequest.SerializeToString,
+                response_deserializer=lro_dot_v1_dot_operation__control__service__pb2.RerunOperationResponse.FromString,
+                _registered_method=True)
 
 
 class OperationControlServiceServicer(object):
-    """Pauses, resumes, watches and terminates the operations that
+    """Pauses, resumes, watches, terminates and runs again the operations that
     `google.longrunning.Operations` serves.
     """
 
@@ -113,6 +118,21 @@ class OperationControlServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RerunOperation(self, request, context):
+        """Runs an operation again that is done, whatever its outcome: starts a new
+        operation by the same method, from the same request. The one that is done
+        stays as it is. The method's own checks are made again, for things have
+        changed since; their errors are this RPC's. The new operation belongs to the
+        caller that had started the first one, under the same parent. Fails with
+        FAILED_PRECONDITION if the operation is not done, with the reason NOT_DONE,
+        or if this server does not serve its method, with METHOD_NOT_SERVED; and
+        with ABORTED if another operation has its target for itself.
+        See https://google.aip.dev/136.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperationControlServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -136,6 +156,11 @@ def add_OperationControlServiceServicer_to_server(servicer, server):
                     request_deserializer=lro_dot_v1_dot_operation__control__service__pb2.TerminateOperationRequest.FromString,
                     response_serializer=lro_dot_v1_dot_operation__control__service__pb2.TerminateOperationResponse.SerializeToString,
             ),
+            'RerunOperation': grpc.unary_unary_rpc_method_handler(
+                    servicer.RerunOperation,
+                    request_deserializer=lro_dot_v1_dot_operation__control__service__pb2.RerunOperationRequest.FromString,
+                    response_serializer=lro_dot_v1_dot_operation__control__service__pb2.RerunOperationResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'lro.v1.OperationControlService', rpc_method_handlers)
@@ -145,7 +170,7 @@ def add_OperationControlServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OperationControlService(object):
-    """Pauses, resumes, watches and terminates the operations that
+    """Pauses, resumes, watches, terminates and runs again the operations that
     `google.longrunning.Operations` serves.
     """
 
@@ -247,6 +272,33 @@ class OperationControlService(object):
             '/lro.v1.OperationControlService/TerminateOperation',
             lro_dot_v1_dot_operation__control__service__pb2.TerminateOperationRequest.SerializeToString,
             lro_dot_v1_dot_operation__control__service__pb2.TerminateOperationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RerunOperation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lro.v1.OperationControlService/RerunOperation',
+            lro_dot_v1_dot_operation__control__service__pb2.RerunOperationRequest.SerializeToString,
+            lro_dot_v1_dot_operation__control__service__pb2.RerunOperationResponse.FromString,
             options,
             channel_credentials,
             insecure,

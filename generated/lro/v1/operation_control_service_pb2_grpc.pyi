@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class OperationControlServiceStub:
-    """Pauses, resumes, watches and terminates the operations that
+    """Pauses, resumes, watches, terminates and runs again the operations that
     `google.longrunning.Operations` serves.
     """
 
@@ -69,10 +69,21 @@ class OperationControlServiceStub:
     Fails with FAILED_PRECONDITION if the operation is done otherwise.
     See https://google.aip.dev/136.
     """
+    RerunOperation: _grpc.UnaryUnaryMultiCallable[_operation_control_service_pb2.RerunOperationRequest, _operation_control_service_pb2.RerunOperationResponse]
+    """Runs an operation again that is done, whatever its outcome: starts a new
+    operation by the same method, from the same request. The one that is done
+    stays as it is. The method's own checks are made again, for things have
+    changed since; their errors are this RPC's. The new operation belongs to the
+    caller that had started the first one, under the same parent. Fails with
+    FAILED_PRECONDITION if the operation is not done, with the reason NOT_DONE,
+    or if this server does not serve its method, with METHOD_NOT_SERVED; and
+    with ABORTED if another operation has its target for itself.
+    See https://google.aip.dev/136.
+    """
 
 @_typing.type_check_only
 class OperationControlServiceAsyncStub(OperationControlServiceStub):
-    """Pauses, resumes, watches and terminates the operations that
+    """Pauses, resumes, watches, terminates and runs again the operations that
     `google.longrunning.Operations` serves.
     """
 
@@ -111,9 +122,20 @@ class OperationControlServiceAsyncStub(OperationControlServiceStub):
     Fails with FAILED_PRECONDITION if the operation is done otherwise.
     See https://google.aip.dev/136.
     """
+    RerunOperation: _aio.UnaryUnaryMultiCallable[_operation_control_service_pb2.RerunOperationRequest, _operation_control_service_pb2.RerunOperationResponse]  # type: ignore[assignment]
+    """Runs an operation again that is done, whatever its outcome: starts a new
+    operation by the same method, from the same request. The one that is done
+    stays as it is. The method's own checks are made again, for things have
+    changed since; their errors are this RPC's. The new operation belongs to the
+    caller that had started the first one, under the same parent. Fails with
+    FAILED_PRECONDITION if the operation is not done, with the reason NOT_DONE,
+    or if this server does not serve its method, with METHOD_NOT_SERVED; and
+    with ABORTED if another operation has its target for itself.
+    See https://google.aip.dev/136.
+    """
 
 class OperationControlServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Pauses, resumes, watches and terminates the operations that
+    """Pauses, resumes, watches, terminates and runs again the operations that
     `google.longrunning.Operations` serves.
     """
 
@@ -172,6 +194,23 @@ class OperationControlServiceServicer(metaclass=_abc_1.ABCMeta):
         nothing of that is kept any more, and another operation may begin on the
         same target meanwhile. Terminating a terminated operation changes nothing.
         Fails with FAILED_PRECONDITION if the operation is done otherwise.
+        See https://google.aip.dev/136.
+        """
+
+    @_abc_1.abstractmethod
+    def RerunOperation(
+        self,
+        request: _operation_control_service_pb2.RerunOperationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operation_control_service_pb2.RerunOperationResponse, _abc.Awaitable[_operation_control_service_pb2.RerunOperationResponse]]:
+        """Runs an operation again that is done, whatever its outcome: starts a new
+        operation by the same method, from the same request. The one that is done
+        stays as it is. The method's own checks are made again, for things have
+        changed since; their errors are this RPC's. The new operation belongs to the
+        caller that had started the first one, under the same parent. Fails with
+        FAILED_PRECONDITION if the operation is not done, with the reason NOT_DONE,
+        or if this server does not serve its method, with METHOD_NOT_SERVED; and
+        with ABORTED if another operation has its target for itself.
         See https://google.aip.dev/136.
         """
 

@@ -10,6 +10,7 @@
 ``GET {prefix}/{name}:watch``             server-sent events; see ``server_sent_events``
 ``POST {prefix}/{name}:pause``            and ``:resume``; the operation as it is then
 ``POST {prefix}/{name}:terminate``        with a ``reason``; likewise
+``POST {prefix}/{name}:rerun``            the operation that runs it again
 ========================================  =========================================================
 """
 
@@ -102,6 +103,7 @@ class Longrunning:
             ("pause", _control.PauseOperationRequest, _control.PauseOperationResponse),
             ("resume", _control.ResumeOperationRequest, _control.ResumeOperationResponse),
             ("terminate", _control.TerminateOperationRequest, _control.TerminateOperationResponse),
+            ("rerun", _control.RerunOperationRequest, _control.RerunOperationResponse),
         ):
             yield from self._control(verb, name, request, response)
         yield from self._wait(name)

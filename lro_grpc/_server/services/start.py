@@ -18,6 +18,13 @@ the one with the same fingerprint: its fields, and its caller. Hence the order:
 
 A full queue refuses at step 5, but not a request whose operation has taken the last place itself;
 so there, too, the same request is looked for once more.
+
+**To run an operation again** is a start, too, from the request of one that is done, in the same
+order. What is repeated under one ``request_id`` is not the request here but the rerun; so the new
+operation has an id that is made of the source's name and the ``request_id``, and is looked for by
+that. It has no ``request_id`` of its own: the source's stays the source's, and sent again it still
+answers with that. Caller and parent are the source's as well: an operator's rights must not get
+into another caller's work, nor the work out of that caller's sight.
 """
 
 from __future__ import annotations
@@ -40,9 +47,12 @@ from lro_grpc._errors import (
     ConfigurationError,
     InvalidArgumentError,
     LimitReachedError,
+    LroError,
+    MalformedRequestError,
     OperationDamagedError,
     OperationNotFoundError,
     OperationTooLargeError,
+    UnservedError,
     cut,
 )
 from lro_grpc._operation import names, publication, record, size
@@ -51,14 +61,21 @@ from lro_grpc._operation.fit import is_understood
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.clock import micros
 from lro_grpc._runtime.interrupts import only_errors
-from lro_grpc._runtime.log import log_started
+from lro_grpc._runtime.log import log_rerun, log_started
 from lro_grpc._runtime.threads import BoundedThreads
 from lro_grpc._server.decorator import MethodOptions, Prepared
 from lro_grpc._server.guarded_store import Admitted, GuardedStore
 from lro_grpc._server.limits import Queues
 from lro_grpc._server.rpc.call import Call, parse
 from lro_grpc._server.services import method_names
-from lro_grpc._stores.store import Now, check_same_request, in_progress, request_id_reused
+from lro_grpc._stores.store import (
+    NAME_TAKEN,
+    Now,
+    check_same_request,
+    deleted_in_progress,
+    in_progress,
+    request_id_reused,
+)
 from lro_grpc._wire.field_formats import declares_uuid4, is_uuid4
 from lro_grpc._wire.proto_plus import as_declared, protobuf_message
 
@@ -152,29 +169,16 @@ class Starter:
                 if one.parent == self._parent(Prepared(), request):
                     raise request_id_reused(one) from refusal
             raise
-        made = publication.create(
+        made = self._made(
+            prepared,
             parent=self._parent(prepared, request),
             operation_id=self._made_id(request),
-            method=self._handler.method,
             request=body,
-            metadata_type=self._metadata.DESCRIPTOR.full_name,
-            now=self._now(),
             request_id=request_id,
             fingerprint=fingerprint,
-            target=prepared.target,
-            verb=self._verb if prepared.verb is None else prepared.verb,
-            api_version=self._api_version,
             caller=caller,
-            max_attempts=self._options.max_attempts,
-            pausable=self._options.pausable,
-            exclusive=self._options.exclusive,
-            retention=self._retention,
-            timeout=micros(self._options.timeout or timedelta(0)),
-            handler_metadata=self._handler_metadata(prepared),
-            batch=self._batch(prepared),
             request_understood=understood,
         )
-        self._check_size(made, room=CODE_BYTES * len(prepared.batch_targets))
         if self._has_validate_only and request.validate_only:
             return await self._validated(admitted, prepared)
         if self._handler.former_names:  # the store looks for an id within one method
@@ -182,11 +186,7 @@ class Starter:
                 if one.method != made.method and one.parent == made.parent:
                     return _answered(call, check_same_request(one, made))
         try:
-            with (
-                self._queues.entry(made),
-                self._telemetry.starting(made, call.metadata) as new,
-            ):
-                stored = await admitted.store.create(new)
+            stored = await self._store_new(admitted, made, call)
         except LimitReachedError:
             # The same request may have filled the queue itself.
             if same := await self._same(admitted, request_id, fingerprint):
@@ -196,22 +196,125 @@ class Starter:
             log_started(stored)
         return _answered(call, stored)
 
+    async def rerun(
+        self, source: record.Record, request_id: str, call: Call, *, validate_only: bool
+    ) -> bytes:
+        """Stores an operation that runs another one again, or finds the one that does so already.
+
+        Args:
+            source: The operation to run again, which is done.
+            request_id: The caller's id for this rerun; empty for none.
+            call: The RPC.
+            validate_only: Whether to make the checks alone.
+
+        Returns:
+            The serialized Operation.
+
+        Raises:
+            UnservedError: If this server does not understand the request of the source.
+        """
+        request, understood = self._request_again(source)
+        body: bytes = request.SerializeToString()
+        admitted = await self._store.admit(
+            "operations.start", self._resource(request), request, call, named=False
+        )
+        operation_id = names.new_id(_digest_of(source, request_id) if request_id else os.urandom)
+
+        async def same() -> record.Record | None:
+            """Returns the operation that the same rerun has stored; None if there is none."""
+            return await _rerun_of(source, operation_id, admitted) if request_id else None
+
+        if earlier := await same():
+            return _answered(call, earlier)
+        try:
+            prepared = await self._prepared(request, call)
+        except Exception:
+            # The same rerun may have got here first, and changed what prepare looks at.
+            if earlier := await same():
+                return _answered(call, earlier)
+            raise
+        made = self._made(
+            prepared,
+            parent=source.parent,
+            operation_id=operation_id,
+            request=body,
+            caller=source.caller,
+            request_understood=understood,
+            source_operation=source.name,
+            operator=admitted.caller,
+        )
+        if validate_only:
+            return await self._validated(admitted, prepared)
+        try:
+            stored = await self._store_new(admitted, made, call)
+        except LroError as error:
+            # The same rerun may have the name, the target, or the last place in the queue.
+            if earlier := await same():
+                return _answered(call, earlier)
+            if error.reason == NAME_TAKEN and request_id:
+                raise deleted_in_progress(request_id) from error
+            raise
+        log_rerun(source, stored)
+        return _answered(call, stored)
+
+    def _request_again(self, source: record.Record) -> tuple[Any, bool]:
+        """Returns the request of an operation, to be sent again; and whether it is understood."""
+        kind = self._request
+        try:
+            request: Any = parse(kind, source.request)
+        except MalformedRequestError as error:
+            raise _unfit(source, kind) from error
+        if self._has_request_id:
+            request.ClearField("request_id")
+        if self._has_validate_only:
+            request.ClearField("validate_only")
+        understood = is_understood(parse(kind, source.request))
+        if source.request_understood and not understood:
+            raise _unfit(source, kind)
+        return request, understood
+
+    def _made(self, prepared: Prepared, **values: Any) -> record.Record:
+        """Returns a new record, which is not too large.
+
+        Args:
+            prepared: What ``prepare`` has returned.
+            **values: The arguments of ``publication.create`` that neither it nor the method's
+                options give.
+
+        Raises:
+            InvalidArgumentError: If the operation is too large.
+        """
+        made = publication.create(
+            method=self._handler.method,
+            metadata_type=self._metadata.DESCRIPTOR.full_name,
+            now=self._now(),
+            target=prepared.target,
+            verb=self._verb if prepared.verb is None else prepared.verb,
+            api_version=self._api_version,
+            max_attempts=self._options.max_attempts,
+            pausable=self._options.pausable,
+            exclusive=self._options.exclusive,
+            retention=self._retention,
+            timeout=micros(self._options.timeout or timedelta(0)),
+            handler_metadata=self._handler_metadata(prepared),
+            batch=self._batch(prepared),
+            **values,
+        )
+        self._check_size(made, room=CODE_BYTES * len(prepared.batch_targets))
+        return made
+
+    async def _store_new(
+        self, admitted: Admitted, made: record.Record, call: Call
+    ) -> record.Record:
+        """Stores a new record, which takes a place in its queue meanwhile."""
+        with self._queues.entry(made), self._telemetry.starting(made, call.metadata) as new:
+            return await admitted.store.create(new)
+
     def _request_id(self, request: Any) -> str:
         """Returns the caller's id for the start; empty for none."""
         request_id: str = request.request_id if self._has_request_id else ""
-        if request_id and self._takes_uuids and not is_uuid4(request_id):
-            wanted = "give a UUID of version 4 (AIP-155), with a new one for each start"
-            raise InvalidArgumentError(
-                f"request_id is {cut(request_id)!r}; {wanted}",
-                reason="INVALID_REQUEST_ID",
-                domain=LIBRARY_DOMAIN,
-                metadata={"field": "request_id", "value": cut(request_id)},
-                details=[
-                    error_details_pb2.BadRequest(
-                        field_violations=[{"field": "request_id", "description": wanted}]
-                    )
-                ],
-            )
+        if self._takes_uuids:
+            check_request_id(request_id)
         return request_id
 
     def _made_id(self, request: Message) -> str:
@@ -334,6 +437,52 @@ class Starter:
                 raise in_progress(prepared.target, found, caller=admitted.caller)
         response = _anys.pack(self._handler.response_class())
         return operations_pb2.Operation(done=True, response=response).SerializeToString()
+
+
+def check_request_id(request_id: str) -> None:
+    """Checks that a ``request_id`` is empty, or a UUID of version 4.
+
+    Raises:
+        InvalidArgumentError: If it is not.
+    """
+    if request_id and not is_uuid4(request_id):
+        wanted = "give a UUID of version 4 (AIP-155), with a new one for each start"
+        raise InvalidArgumentError(
+            f"request_id is {cut(request_id)!r}; {wanted}",
+            reason="INVALID_REQUEST_ID",
+            domain=LIBRARY_DOMAIN,
+            metadata={"field": "request_id", "value": cut(request_id)},
+            details=[
+                error_details_pb2.BadRequest(
+                    field_violations=[{"field": "request_id", "description": wanted}]
+                )
+            ],
+        )
+
+
+def _digest_of(source: record.Record, request_id: str) -> Callable[[int], bytes]:
+    """Returns a source of bytes for the id of a rerun: the same for the same rerun."""
+    digest = hashlib.sha256(f"{source.name}\n{source.create_time}\n{request_id}".encode()).digest()
+    return lambda most: digest[:most]
+
+
+async def _rerun_of(
+    source: record.Record, operation_id: str, admitted: Admitted
+) -> record.Record | None:
+    """Returns the operation of an id if it runs the source again; None if there is none."""
+    try:
+        found = await admitted.store.read(names.operation_name(source.parent, operation_id))
+    except OperationNotFoundError:
+        return None
+    return found if found.source_operation == source.name else None
+
+
+def _unfit(source: record.Record, kind: type[Message]) -> UnservedError:
+    return UnservedError(
+        f"{source.name} cannot be run again here: its request does not fit"
+        f" {kind.DESCRIPTOR.full_name}",
+        metadata={"operation": source.name, "method": source.method},
+    )
 
 
 def _answered(call: Call, stored: record.Record) -> bytes:

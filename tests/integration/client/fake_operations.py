@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 WATCH, WAIT, GET, LIST = "WatchOperation", "WaitOperation", "GetOperation", "ListOperations"
 CANCEL, DELETE = "CancelOperation", "DeleteOperation"
 PAUSE, RESUME, TERMINATE = "PauseOperation", "ResumeOperation", "TerminateOperation"
+RERUN = "RerunOperation"
 
 
 def operation(
@@ -119,6 +120,10 @@ class FakeOperations(
     def TerminateOperation(self, request: Any, context: grpc.ServicerContext) -> Any:
         kind = control.TerminateOperationResponse
         return self._answer(TERMINATE, request, context, self._control(kind))
+
+    def RerunOperation(self, request: Any, context: grpc.ServicerContext) -> Any:
+        kind = control.RerunOperationResponse
+        return self._answer(RERUN, request, context, self._control(kind))
 
     def WatchOperation(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         for one in self._answer(WATCH, request, context, self.truth_of_watch):

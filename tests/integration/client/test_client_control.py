@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
-from fake_operations import DELETE, PAUSE, RESUME, TERMINATE, FakeOperations, operation
+from fake_operations import (
+    DELETE,
+    PAUSE,
+    RERUN,
+    RESUME,
+    TERMINATE,
+    FakeOperations,
+    operation,
+)
 from sides import Async, Side, Sync
 
 import lro_grpc
@@ -48,6 +56,30 @@ def test_a_future_and_a_client_terminate(side: Side, fake: FakeOperations) -> No
     assert side.run(client.terminate("operations/1", "it hangs")).name == "operations/1"
     assert fake.calls == [TERMINATE] * 2
     assert {(one.name, one.reason) for one in fake.requests} == {("operations/1", "it hangs")}
+
+
+@pytest.mark.parametrize("request_id", ["", "3f9c8d1e-6c0a-4b7e-9d57-0d6f3b2a1c4e"])
+def test_a_client_has_an_operation_run_again(
+    side: Side, fake: FakeOperations, request_id: str
+) -> None:
+    """A call that cannot be repeated safely is made once."""
+    client = side.client(retry=QUICK_RETRY)
+    new = operation("operations/2")
+    fake.script(RERUN, grpc.StatusCode.UNAVAILABLE, control.RerunOperationResponse(operation=new))
+
+    def rerun() -> Any:
+        how = {"request_id": request_id, "validate_only": True}
+        return side.run(client.rerun("operations/1", **how))
+
+    if request_id:
+        assert rerun() == new
+    else:
+        with pytest.raises(LroError) as caught:
+            rerun()
+        assert caught.value.code is Code.UNAVAILABLE
+    assert fake.calls == [RERUN] * (2 if request_id else 1)
+    for one in fake.requests:
+        assert (one.name, one.request_id, one.validate_only) == ("operations/1", request_id, True)
 
 
 CONTROLS: dict[str, tuple[Any, tuple[str, ...]]] = {

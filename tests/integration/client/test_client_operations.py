@@ -489,6 +489,7 @@ def test_the_timeout_of_a_call_may_be_given_in_seconds(
     for call in (client.get, client.cancel, client.delete, client.pause, client.resume):
         side.run(call("operations/1", timeout=timeout))
     side.run(client.terminate("operations/1", "why", timeout=timeout))
+    side.run(client.rerun("operations/1", timeout=timeout))
     assert side.items(client.list("operations", timeout=timeout)) == []
     assert all(4 < one <= 6 for one in fake.deadlines)
     side.run(client.wait("operations/1", timeout=timeout))

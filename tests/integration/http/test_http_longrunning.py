@@ -102,11 +102,16 @@ def test_a_control_method_is_served_as_its_annotation_has_it(serve, method):
         given = {field.name: "it hangs" for field in method.input_type.fields[1:]}
         if method.name == "ResumeOperation":
             http.post(f"/v1/{name}:pause")
+        if method.name == "RerunOperation":
+            http.post(f"/v1/{name}:terminate", {"reason": "it hangs"})
+            given = {"request_id": str(uuid.uuid4()), "validate_only": False}
         found = http.post(path, given).ok
     if rule.response_body:
         found = {rule.response_body: found}
     answer = json_format.ParseDict(found, message_factory.GetMessageClass(method.output_type)())
-    assert answer.operation.name == name
+    is_another = method.name == "RerunOperation"
+    assert (answer.operation.name != name) == is_another
+    assert answer.operation.name.startswith(f"{PARENT}/operations/")
 
 
 def states_up_to(http: Http, name: str, state: str) -> bool:

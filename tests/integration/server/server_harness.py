@@ -95,6 +95,12 @@ class Client:
         request = operation_control_service_pb2.TerminateOperationRequest(name=name, reason=reason)
         return self.control.TerminateOperation(request, timeout=SECONDS).operation
 
+    def rerun(self, name: str, **how: Any) -> operations_pb2.Operation:
+        """Runs an operation again; ``metadata`` is the call's, the rest the request's."""
+        metadata = how.pop("metadata", None)
+        request = operation_control_service_pb2.RerunOperationRequest(name=name, **how)
+        return self.control.RerunOperation(request, timeout=SECONDS, metadata=metadata).operation
+
     def wait(
         self, name: str, limit: float | None = None, *, deadline: float | None = SECONDS
     ) -> operations_pb2.Operation:

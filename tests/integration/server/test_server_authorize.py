@@ -52,6 +52,7 @@ NAMED: dict[str, Callable[[Client, str], object]] = {
     "operations.pause": lambda client, name: client.pause(name),
     "operations.resume": lambda client, name: client.resume(name),
     "operations.terminate": lambda client, name: client.terminate(name, "stuck"),
+    "operations.rerun": lambda client, name: client.rerun(name),
 }
 """The calls that name an operation, by the permission that each one needs."""
 
@@ -70,6 +71,7 @@ METHODS = {
     "operations.pause": "/lro.v1.OperationControlService/PauseOperation",
     "operations.resume": "/lro.v1.OperationControlService/ResumeOperation",
     "operations.terminate": "/lro.v1.OperationControlService/TerminateOperation",
+    "operations.rerun": "/lro.v1.OperationControlService/RerunOperation",
     "operations.list": "/google.longrunning.Operations/ListOperations",
     "operations.start": CREATE,
 }
@@ -163,7 +165,9 @@ def test_each_call_is_asked_about_once(
         EVERY[permission](ann, name)
     except grpc.RpcError as error:
         assert error.code() is grpc.StatusCode.FAILED_PRECONDITION  # noqa: PT017 - a done one's
-    (access,) = door.accesses
+    access, *others = door.accesses
+    is_rerun = permission == "operations.rerun"  # which starts an operation, too
+    assert [other.permission for other in others] == ["operations.start"] * is_rerun
     assert (access.caller, access.permission) == ("ann", permission)
     assert access.method == METHODS[permission]
     assert access.resource == (name if permission in NAMED else PARENT)

@@ -41,7 +41,11 @@ PAUSED = state_pb2.JOB_STATE_PAUSED
 RUNNING = state_pb2.JOB_STATE_RUNNING
 PauseOperationRequest = operation_control_service_pb2.PauseOperationRequest
 ResumeOperationRequest = operation_control_service_pb2.ResumeOperationRequest
-REQUESTS = {"PauseOperation": PauseOperationRequest, "ResumeOperation": ResumeOperationRequest}
+REQUESTS = {
+    "PauseOperation": PauseOperationRequest,
+    "ResumeOperation": ResumeOperationRequest,
+    "RerunOperation": operation_control_service_pb2.RerunOperationRequest,
+}
 
 
 class Stepper:

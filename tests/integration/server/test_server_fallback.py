@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent import futures
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import grpc
@@ -204,7 +205,8 @@ def test_an_empty_name_is_refused_as_ever(server: Any, old: Old, method: str) ->
 
 
 def test_the_control_rpcs_are_for_the_stores_operations_alone(server: Any, old: Old) -> None:
-    for call in (server.pause, server.resume, server.watch, lambda n: server.terminate(n, "why")):
+    terminate = partial(server.terminate, reason="why")
+    for call in (server.pause, server.resume, server.watch, terminate, server.rerun):
         failure = refused(lambda call=call: call(OLD[0]))
         assert failure.code is grpc.StatusCode.NOT_FOUND
         assert failure.info.domain == "lro-grpc"

@@ -121,6 +121,16 @@ METHODS: dict[str, tuple[st.SearchStrategy[Message], type[Message], set[grpc.Sta
         control.TerminateOperationResponse,
         {INVALID, MISSING, grpc.StatusCode.FAILED_PRECONDITION},
     ),
+    f"/{CONTROL}/RerunOperation": (
+        st.builds(
+            control.RerunOperationRequest,
+            name=TEXT,
+            request_id=TEXT,
+            validate_only=st.booleans(),
+        ),
+        control.RerunOperationResponse,
+        {INVALID, MISSING, grpc.StatusCode.FAILED_PRECONDITION},
+    ),
     f"/{CONTROL}/WatchOperation": (
         st.builds(control.WatchOperationRequest, name=TEXT),
         control.WatchOperationResponse,  # one at most, for every operation there is done

@@ -129,6 +129,7 @@ CALLED: dict[str, tuple[type[Message], type[Message]]] = {
         control_pb2.TerminateOperationRequest,
         control_pb2.TerminateOperationResponse,
     ),
+    "RerunOperation": (control_pb2.RerunOperationRequest, control_pb2.RerunOperationResponse),
 }
 
 
@@ -156,6 +157,7 @@ def call_everything(server: Any, held: Held) -> None:
     refused(lambda: server.pause(other))
     server.cancel(other)
     refused(lambda: server.terminate(other, "to see it"))
+    server.done(server.rerun(other).name)
 
 
 def test_with_messages_an_interceptor_sees_those_of_every_method(

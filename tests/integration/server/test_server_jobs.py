@@ -248,6 +248,17 @@ def test_a_job_fails(serve: Serve, builds: Builds, handler_keyword: str) -> None
     assert done.text == "half"
 
 
+def test_a_job_is_run_again_as_a_job(serve: Serve, builds: Builds, handler_keyword: str) -> None:
+    server = serve(configure=with_jobs(builds, defined_with(handler_keyword, write)))
+    first = builds.until(server, builds.create(server, pages=3), "SUCCEEDED")
+    rerun = server.rerun(first.name.replace("/buildJobs/", "/operations/"))
+    second = builds.get(server, rerun.name.replace("/operations/", "/buildJobs/"))
+    done = builds.until(server, second, "SUCCEEDED")
+    assert done.name != first.name
+    assert (done.pages, done.text) == (3, "...")
+    assert jobs_of(builds.call(server, "ListBuildJobs", parent=PARENT)) == [done.name, first.name]
+
+
 def test_a_job_is_cancelled(serve: Serve, builds: Builds, gate: Gate) -> None:
     server = serve(configure=with_jobs(builds, lambda job, op: gate.pass_by(op)))
     running = builds.until(server, builds.create(server), "RUNNING")
