@@ -60,6 +60,9 @@ app.command("resume", help="Let paused operations go on.")(connecting(control.re
 app.command(
     "terminate", help="End operations by force, if a cancel does not; this undoes nothing."
 )(connecting(control.terminate))
+app.command("rerun", help="Run operations again that are done, as new ones.")(
+    connecting(control.rerun)
+)
 app.command("delete", help="Forget operations; this does not cancel them.")(
     connecting(control.delete)
 )

@@ -88,13 +88,12 @@ class Selection:
         if not chosen:
             print_message(f"no operation matches it for which {among}")
             return Exit.SUCCEEDED
+        if len(operations) > self.limit:
+            print_message(f"more than {self.limit} match; these are the first {self.limit}")
         asked = question([printable_summary(each, session.types) for each in chosen])
         if asked and not self.agreed(asked):
             return Exit.FAILED
-        code = for_each(session, [each.name for each in chosen], one)
-        if len(operations) > self.limit:
-            print_message(f"there are more than {self.limit}: go on with the same command again")
-        return code
+        return for_each(session, [each.name for each in chosen], one)
 
     def agreed(self, question: str) -> bool:
         """Asks a person at the terminal; tells whether the answer is yes.

@@ -18,6 +18,7 @@ from lro_grpc._cli.parameters import (
     FilterLimit,
     FilterParent,
     Names,
+    NamesOrFilter,
     Poll,
     UnfinishedNames,
     UnfinishedNamesOrFilter,
@@ -160,6 +161,40 @@ def _standing_targets(one: Summary | None) -> str:
         return ""
     more = f" and {len(standing) - SHOWN} more" if len(standing) > SHOWN else ""
     return f"{one_line(one.name)} leaves what it has made: {', '.join(standing[:SHOWN])}{more}"
+
+
+def rerun(
+    session: CommandSession,
+    names: NamesOrFilter = None,
+    filter_text: Filter = None,
+    parent: FilterParent = ANY_PARENT,
+    limit: FilterLimit = 100,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    timeout: CallTimeout = None,
+) -> Exit:
+    """Runs operations again that are done; of those that a filter finds, what has not succeeded."""
+    selection = Selection(
+        names=names or (),
+        filter=filter_text,
+        parent=parent,
+        limit=limit,
+        yes=yes,
+        timeout=timeout,
+    )
+
+    def question(found: Sequence[Summary]) -> str:
+        return "" if dry_run else f"{lines_of(found)}\nrun {len(found)} operations again?"
+
+    def rerun_one(name: str) -> Exit:
+        new = session.client.rerun(name, validate_only=dry_run, timeout=timeout or RPC_TIMEOUT).name
+        if dry_run:
+            return _print_done("would run {} again", name)
+        said = f"run {{}} again as {one_line(new)}; `lro wait {one_line(new)}`"
+        return _print_done(f"{said} tells what comes of it", name)
+
+    among = "done = true AND NOT state = SUCCEEDED"
+    return selection.for_each(session, rerun_one, among=among, question=question)
 
 
 def delete(session: CommandSession, names: Names, timeout: CallTimeout = None) -> Exit:

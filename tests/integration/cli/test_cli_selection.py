@@ -1,7 +1,10 @@
-"""``lro terminate`` and the operations that it selects: by name, or by a filter and a yes."""
+"""``lro terminate`` and ``rerun``, of operations selected by name, or by a filter and a yes."""
 
 from __future__ import annotations
 
+import re
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +15,7 @@ from lro.v1 import batch_create_instances_pb2
 if TYPE_CHECKING:
     from conftest import World
 
+PAGE = Path(__file__).parents[3] / "docs" / "on-call.md"
 _Status = batch_create_instances_pb2.BatchCreateInstanceStatus
 TERMINATE = ("terminate", "--reason", "it hangs")
 ALL = ("--filter", "verb = create")
@@ -50,7 +54,7 @@ def test_a_filter_without_a_terminal_needs_a_yes_and_stops_at_its_limit(world: W
     ]
     limited = world.lro(*TERMINATE, *ALL, "--limit", "2", "--yes", "--parent", PARENT)
     assert limited.returncode == 0
-    assert limited.stderr == "lro: there are more than 2: go on with the same command again\n"
+    assert limited.stderr == "lro: more than 2 match; these are the first 2\n"
     assert [code(world, name) for name in names] == [0, 10, 10]
     elsewhere = world.lro(*TERMINATE, *ALL, "--yes", "--parent", "projects/other")
     assert (elsewhere.returncode, elsewhere.stdout) == (0, "")
@@ -81,3 +85,40 @@ def test_targets_that_stand_are_named_before_a_batch_is_terminated(world: World)
     assert not world.server.get(name).done
     assert world.lro(*TERMINATE, name, "--yes").returncode == 0
     assert code(world, name) == 10
+
+
+def test_what_has_failed_is_run_again_by_name(world: World) -> None:
+    failed, running = world.done(world.create("fail")).name, world.create("hold")
+    would = world.lro("rerun", failed, "--dry-run")
+    assert (would.returncode, would.stdout) == (0, f"would run {failed} again\n")
+    assert world.server.names() == [running, failed]
+    result = world.lro("rerun", running, failed)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"lro: FAILED_PRECONDITION: {running} is JOB_STATE_RUNNING")
+    (rerun,) = set(world.server.names()) - {running, failed}
+    assert result.stdout == (
+        f"run {failed} again as {rerun}; `lro wait {rerun}` tells what comes of it\n"
+    )
+    assert world.done(rerun).error.code == 8
+
+
+def test_a_filter_leaves_out_what_has_succeeded_or_goes_on(world: World) -> None:
+    failed = [world.done(world.create("fail", f"i{number}")).name for number in range(22)]
+    world.done(world.create())
+    world.create("hold")
+    exit_code, written = world.lro.on_terminal("rerun", *ALL, typed="y\n", columns=300)
+    assert exit_code == 0
+    shown = "".join(f"{name}  FAILED\r\n" for name in reversed(failed[2:]))
+    assert f"{shown}and 2 more\r\nrun 22 operations again? [y/N] " in written
+    assert written.count(" again as ") == 22
+    assert len(world.server.names()) == 2 * 22 + 2
+
+
+def test_the_commands_of_the_page_work(world: World) -> None:
+    name = world.create("hold")
+    blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    for line in "".join(blocks).splitlines():
+        command, *arguments = shlex.split(line.replace("NAME", name))
+        assert command == "lro"
+        result = world.lro(*arguments)
+        assert result.returncode == 0, result.stderr
