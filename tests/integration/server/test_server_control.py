@@ -22,6 +22,7 @@ from server_harness import (
     metadata_of,
     refused,
     response_of,
+    together,
 )
 
 import lro_grpc
@@ -372,6 +373,27 @@ def test_a_reason_is_needed_and_short(serve: Serve, stubborn: Stubborn, reason: 
     )
     assert not server.get(name).done
     assert terminated(server.terminate(name, "é" * 1024), "é" * 1024)
+
+
+@every_store
+def test_of_a_finish_and_terminates_at_once_one_wins(
+    serve: Serve, stubborn: Stubborn, store: str
+) -> None:
+    """Those who terminate all have the same answer; or all are refused, for it is done."""
+    server = serve(stubborn.servicer(), store=store)
+    name = server.create().name
+    stubborn.began.get(timeout=SECONDS)
+
+    def finish_or_terminate(index: int) -> Any:
+        return server.terminate(name, str(index)) if index else stubborn.gate.open()
+
+    _, *answers = together(6, finish_or_terminate)
+    done = server.done(name)
+    if done.HasField("response"):
+        assert [one.code() for one in answers] == [grpc.StatusCode.FAILED_PRECONDITION] * 5
+    else:
+        assert answers == [done] * 5
+        assert terminated(done, "")
 
 
 def test_what_waits_is_terminated_without_an_attempt(serve: Serve, stubborn: Stubborn) -> None:
