@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import hashlib
+import os
 import signal
 import sqlite3
 import subprocess
@@ -12,9 +14,10 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import grpc
+from forked import ForkServer
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf import any_pb2, duration_pb2, empty_pb2
 from google.rpc import error_details_pb2, status_pb2
@@ -34,6 +37,16 @@ if TYPE_CHECKING:
     from lro.v1 import batch_create_instances_pb2
 
 SCRIPT = Path(__file__).with_name("fleet_process.py")
+_FORKS = ForkServer(
+    "fleet_process:main",
+    # What it would import when it is first used.
+    "grpc._server",
+    "lro_grpc._engine.inprocess",
+    "lro_grpc._server.operations",
+    "lro_grpc._stores.open_url",
+    "lro_grpc._stores.postgres.store",
+    "lro_grpc._stores.sqlite.store",
+)
 GRACE_SECONDS = 12
 """The time that a server waits for what it stops, unless the test says otherwise."""
 PATIENCE_SECONDS = 30
@@ -173,9 +186,15 @@ class Client:
 
 
 class Server(Client):
-    """One server process: from the moment it opens its store until it ends."""
+    """One server process: from the moment it opens its store until it ends.
 
-    def __init__(self, folder: Path, log: Path, command: list[str]) -> None:
+    Args:
+        folder: Where its store is.
+        log: The file that it logs to.
+        start: Starts the process, with that file to write errors to.
+    """
+
+    def __init__(self, folder: Path, log: Path, start: Callable[[IO[bytes]], Any]) -> None:
         self._log = log
         self._store = folder / "operations.db"
         self._points: set[str] = set()
@@ -183,13 +202,7 @@ class Server(Client):
         self._port = ""
         self._ended = False
         with log.open("ab") as file:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=file,
-                encoding="utf-8",
-            )
+            self._process = start(file)
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
         try:
@@ -325,12 +338,12 @@ class Site:
 
     Args:
         folder: The folder.
-        prefix: What runs a server's command, if it is not to be run as it is.
+        prefix: What runs a server's command, which is a fork of a process without.
     """
 
     def __init__(self, folder: Path, prefix: Iterable[str] = ()) -> None:
         self.folder = folder
-        self._command = [*prefix, sys.executable, str(SCRIPT), str(folder)]
+        self._prefix = list(prefix)
         self.store = folder / "operations.db"
         self._log = folder / "server.log"
         self._servers: list[Server] = []
@@ -338,12 +351,20 @@ class Site:
     def begin(self, *, hold: Iterable[str] = (), pause: Iterable[str] = (), **how: Any) -> Server:
         """Returns a server that is about to open the store."""
         how.setdefault("grace", GRACE_SECONDS)
-        command = [*self._command, *(f"--{option}={value}" for option, value in how.items())]
-        command += [f"--hold={point}" for point in hold]
-        command += [f"--pause={point}" for point in pause]
-        server = Server(self.folder, self._log, command)
+        options = [f"--{option}={value}" for option, value in how.items()]
+        options += [f"--hold={point}" for point in hold]
+        options += [f"--pause={point}" for point in pause]
+        start = functools.partial(self._start, [str(self.folder), *options])
+        server = Server(self.folder, self._log, start)
         self._servers.append(server)
         return server
+
+    def _start(self, arguments: list[str], log: IO[bytes]) -> Any:
+        pipe = subprocess.PIPE
+        if not self._prefix:
+            return _FORKS.start(arguments, os.environ, Path.cwd(), (pipe, pipe, log))
+        command = [*self._prefix, sys.executable, str(SCRIPT), *arguments]
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, encoding="utf-8")
 
     def serve(self, **how: Any) -> Server:
         """Returns a server that answers calls."""

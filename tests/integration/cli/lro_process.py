@@ -7,15 +7,41 @@ import os
 import pty
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from forked import ForkServer
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Mapping
 
 COMMAND = [sys.executable, "-m", "lro_grpc._cli"]
 SECONDS = 60
 """A test fails if a process takes longer than this."""
+
+_FORKS = ForkServer("lro_grpc._cli.__main__:main", "lro_grpc._cli.app", "lro_imports")
+
+
+def run(
+    arguments: Iterable[str], environment: Mapping[str, str], cwd: Path, stdin: str | None = ""
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command in a fork; without a text for it, stdin is closed."""
+    with contextlib.ExitStack() as files:
+        typed, stdout, stderr = (files.enter_context(tempfile.TemporaryFile()) for _ in range(3))
+        typed.write((stdin or "").encode())
+        typed.seek(0)
+        given = (None if stdin is None else typed, stdout, stderr)
+        process = _FORKS.start(list(arguments), environment, cwd, given)
+        try:
+            code = process.wait(SECONDS)
+        finally:
+            process.kill()
+        written = []
+        for file in (stdout, stderr):
+            file.seek(0)
+            written.append(file.read().decode())
+        return subprocess.CompletedProcess([*COMMAND, *arguments], code, *written)
 
 
 class Lro:
@@ -35,16 +61,8 @@ class Lro:
         self, *arguments: str, cwd: Path | None = None, stdin: str | None = "", **more: str
     ) -> subprocess.CompletedProcess[str]:
         """Runs it; without a text for it, stdin is closed."""
-        closing = ["sh", "-c", 'exec "$@" <&-', "sh"] if stdin is None else []
-        return subprocess.run(
-            [*closing, *COMMAND, *arguments],
-            cwd=cwd,
-            input=stdin,
-            env={**self._environment, **more},
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-        )
+        environment = {**self._environment, **more}
+        return run(arguments, environment, cwd or Path.cwd(), stdin)
 
     @contextlib.contextmanager
     def started(self, *arguments: str, stdout: Any = subprocess.PIPE) -> Iterator[Any]:

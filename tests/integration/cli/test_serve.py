@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
+import lro_process
 import pytest
 from cryptography.hazmat.primitives import serialization
 from google.longrunning import operations_pb2, operations_pb2_grpc
@@ -35,14 +36,20 @@ PARENT = "projects/p/locations/l"
 
 
 def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command in a fork."""
+    return lro_process.run(arguments, environment_of(**environment), cwd)
+
+
+def run_anew(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a command in a new process, which imports all that it needs."""
+    command = [*lro_process.COMMAND, *arguments]
     return subprocess.run(
-        [sys.executable, "-m", "lro_grpc._cli", *arguments],
-        cwd=cwd,
-        env={**os.environ, "LRO_TARGET": "", "COLUMNS": "200", **environment},
-        capture_output=True,
-        text=True,
-        timeout=100,
+        command, cwd=cwd, env=environment_of(), capture_output=True, text=True, timeout=100
     )
+
+
+def environment_of(**more: str) -> dict[str, str]:
+    return {**os.environ, "LRO_TARGET": "", "COLUMNS": "200", **more}
 
 
 def create(
@@ -379,7 +386,7 @@ def test_a_server_that_cannot_have_its_store_leaves_no_folder(tmp_path: Path) ->
 
 
 def test_the_demo_ends_as_it_says(tmp_path: Path) -> None:
-    result = run("demo", cwd=tmp_path)
+    result = run_anew("demo", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     states = dict(re.findall(r"^  (shop-\S+) +([A-Z_]+)", result.stdout, re.MULTILINE))
     last = [states[name] for name in sorted(states)]
@@ -389,14 +396,14 @@ def test_the_demo_ends_as_it_says(tmp_path: Path) -> None:
 
 
 def test_the_version(tmp_path: Path) -> None:
-    result = run("--version", cwd=tmp_path)
+    result = run_anew("--version", cwd=tmp_path)
     assert result.stdout == f"lro {importlib.metadata.version('lro-grpc')}\n"
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich", "yaml", "grpc_reflection"])
 def test_without_its_extra_the_command_prints_the_pip_line(tmp_path: Path, missing: str) -> None:
     (tmp_path / f"{missing}.py").write_text(f"raise ModuleNotFoundError(name={missing!r})")
-    result = run("list", "operations", cwd=tmp_path)
+    result = run_anew("list", "operations", cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr == f"lro needs {missing}: pip install 'lro-grpc[cli]'\n"
 
@@ -543,7 +550,7 @@ def test_clients_with_certificates_are_authenticated_wherever_they_are(tmp_path:
 
 def test_http_without_its_extra_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "starlette.py").write_text("raise ModuleNotFoundError(name='starlette')")
-    result = run("serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", cwd=tmp_path)
+    result = run_anew("serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr == "lro: --http needs starlette: pip install 'lro-grpc[http]'\n"
 
@@ -655,7 +662,7 @@ def test_one_worker_is_a_server_as_without_the_option(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", ["0", "-1", "257", "many", "1.5"])
 def test_a_number_of_workers_that_cannot_be_is_wrong_usage(tmp_path: Path, workers: str) -> None:
-    done = run("serve", "--listen", "127.0.0.1:0", "--workers", workers, cwd=tmp_path)
+    done = run_anew("serve", "--listen", "127.0.0.1:0", "--workers", workers, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Invalid value for '--workers'" in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -28,6 +28,10 @@ import grpc.aio
 import lro_grpc
 from lro.example.v1 import fleet_service_pb2_grpc
 
+SLEEP = ["sleep", "60"]
+SILENT: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+"""A child that outlives the server keeps none of its pipes open."""
+
 
 class FleetService(fleet_service_pb2_grpc.FleetServiceServicer):
     """Its instances take for ever."""
@@ -58,7 +62,7 @@ class FleetService(fleet_service_pb2_grpc.FleetServiceServicer):
 
     @lro_grpc.method(max_attempts=1)
     def BatchCreateInstances(self, request: Any, op: Any) -> Any:
-        with subprocess.Popen(["sleep", "60"]) as child:
+        with subprocess.Popen(SLEEP, **SILENT) as child:
             print("began", op.name, op.attempt, flush=True)
             child.wait()
         raise RuntimeError(f"sleep has ended with {child.returncode}")
@@ -76,7 +80,7 @@ async def with_child(request: Any, op: Any) -> None:
     """Has a process of its own do the work, as one target of a batch if the request says so."""
 
     async def create(target: str) -> None:
-        child = await asyncio.create_subprocess_exec("sleep", "60")
+        child = await asyncio.create_subprocess_exec(*SLEEP, **SILENT)
         print("began", op.name, op.attempt, flush=True)
         code = await child.wait()
         raise RuntimeError(f"sleep has ended with {code}")
