@@ -17,7 +17,9 @@ from lro_grpc._client.async_operations import AsyncOperationsClient
 from lro_grpc._client.operations import OperationsClient
 from lro_grpc._server.operations import Operations
 from lro_grpc._stores.memory import MemoryStore
-from lro_grpc._testing.clock import ManualClock
+from lro_grpc._stores.open_url import is_postgres
+from lro_grpc._stores.store import Store
+from lro_grpc._testing.clock import ManualClock, RunningClock
 
 _GRACE = timedelta(seconds=1)
 _THREADS = 16
@@ -37,7 +39,8 @@ class Served:
     client: OperationsClient
     """Makes futures of the operations that the stub starts."""
     clock: ManualClock
-    """The time of the operations: leases, sweeps and time stamps. It moves by hand only."""
+    """The time of the operations: leases, sweeps and time stamps. It moves by hand only; beside a
+    store that processes share it goes on by itself, too, as their time does."""
     operations: Operations
     """Those of the server that runs now."""
     _server: grpc.Server = field(repr=False)
@@ -77,7 +80,8 @@ class AsyncServed:
     client: AsyncOperationsClient
     """Makes futures of the operations that the stub starts."""
     clock: ManualClock
-    """The time of the operations: leases, sweeps and time stamps. It moves by hand only."""
+    """The time of the operations: leases, sweeps and time stamps. It moves by hand only; beside a
+    store that processes share it goes on by itself, too, as their time does."""
     operations: Operations
     """Those of the server that runs now."""
     _server: grpc.aio.Server = field(repr=False)
@@ -125,7 +129,7 @@ def serve(
     Yields:
         The server, with a channel and a client for it.
     """
-    clock = ManualClock()
+    clock = _clock_beside(options.get("store"))
     how = _options(clock, options)
 
     def begin(address: str) -> tuple[grpc.Server, Operations, str]:
@@ -176,7 +180,7 @@ async def serve_async(
     Yields:
         The server, with a channel and a client for it.
     """
-    clock = ManualClock()
+    clock = _clock_beside(options.get("store"))
     how = _options(clock, options)
 
     async def begin(address: str) -> tuple[grpc.aio.Server, Operations, str]:
@@ -201,6 +205,16 @@ async def serve_async(
         finally:
             served._begin = _refuse_to_begin
             await served.operations.stop(lambda: served._server.stop(_GRACE.total_seconds()))
+
+
+def _clock_beside(store: Store | str | None) -> ManualClock:
+    """Returns the clock for operations in a store; None is for one in memory.
+
+    Other processes do not wait for a clock that a test moves: what they leave, or lose, has to be
+    taken up in time.
+    """
+    is_shared = is_postgres(store) if isinstance(store, str) else store and not store.exclusive
+    return RunningClock() if is_shared else ManualClock()
 
 
 def _options(clock: ManualClock, given: dict[str, Any]) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
 from lro_grpc import LroError
 from lro_grpc._runtime.clock import as_duration, micros, seconds
+from lro_grpc._testing.clock import RunningClock
 
 
 @pytest.mark.parametrize(
@@ -40,3 +42,19 @@ def test_a_fitting_duration(value: timedelta | None) -> None:
 def test_an_unfit_duration_is_refused_by_the_name_of_its_option(value: timedelta) -> None:
     with pytest.raises(LroError, match=r"lease is .*; give a timedelta, or seconds, of at least"):
         as_duration("lease", value)
+
+
+@pytest.mark.parametrize(("pause", "moved"), [(0.01, 0), (3600, 3600), (3600.01, 3600)])
+def test_a_running_clock_goes_on_by_itself_and_by_hand(pause: float, moved: float) -> None:
+    clock = RunningClock()
+    begin = clock.now(), clock.monotonic()
+
+    async def rest() -> None:
+        sleeping = asyncio.create_task(clock.sleep(pause))
+        await asyncio.sleep(0)
+        clock.advance(moved)
+        await asyncio.wait_for(sleeping, 60)
+
+    asyncio.run(rest())
+    assert clock.monotonic() - begin[1] >= pause
+    assert clock.now() - begin[0] >= micros(pause)

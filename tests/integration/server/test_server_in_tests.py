@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from google.longrunning import operations_pb2, operations_pb2_grpc
-from server_harness import PARENT, Instance, defined_with, fleet, metadata_of
+from server_harness import PARENT, SECONDS, Instance, defined_with, fleet, metadata_of
 
 import lro_grpc
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
@@ -129,6 +129,44 @@ def test_the_clock_moves_by_hand_only(handler_keyword: str) -> None:
         times = [metadata_of(one).create_time.ToMicroseconds() for one in started]
         assert [time - times[0] for time in times] == [0, 0, 3_600_000_000]
         assert times[0] == served.clock.now() - 3_600_000_000
+
+
+def test_what_another_process_leaves_is_taken_up_though_nobody_moves_the_clock(
+    postgres: str,
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def run(self: Any, request: Any, op: Any) -> Any:
+        if request.instance_id == "long":
+            begun.set()
+            go_on.wait(SECONDS)
+        return Instance(name=request.instance_id)
+
+    with contextlib.ExitStack() as stack:
+        first, _ = (
+            stack.enter_context(
+                testing.serve(
+                    fleet("CreateInstance", run, concurrency=1),
+                    ADD,
+                    store=postgres,
+                )
+            )
+            for _ in range(2)
+        )
+        stub = fleet_service_pb2_grpc.FleetServiceStub(first.channel)
+        long, other = (
+            first.client.future(
+                stub.CreateInstance(
+                    fleet_service_pb2.CreateInstanceRequest(parent=PARENT, instance_id=name)
+                ),
+                response=Instance,
+            )
+            for name in ("long", "other")
+        )
+        assert begun.wait(SECONDS)
+        assert other.result(timeout=timedelta(seconds=SECONDS)).name == "other"
+        go_on.set()
+        assert long.result(timeout=timedelta(seconds=SECONDS)).name == "long"
 
 
 def test_a_test_that_fails_stops_the_server_all_the_same(handler_keyword: str) -> None:
