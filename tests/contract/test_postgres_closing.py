@@ -87,13 +87,13 @@ async def test_a_page_that_takes_long_holds_up_nothing_else_while_the_store_clos
     await store.create(StoreConformance().record("op-1"))
     page = asyncio.create_task(store.page(Query(PARENT), position=b"", size=9))
     await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
-    close = store._pages.close
+    close = pages.Pages.close
 
-    def closing() -> Coroutine[Any, Any, None]:
+    def closing(of: pages.Pages) -> Coroutine[Any, Any, None]:
         asyncio.get_running_loop().call_soon(go_on.set)
-        return close()
+        return close(of)
 
-    monkeypatch.setattr(store._pages, "close", closing)
+    monkeypatch.setattr(pages.Pages, "close", closing)
     await store.close()
     (outcome,) = await asyncio.gather(page, return_exceptions=True)
     assert isinstance(outcome, (Page, UnavailableError))

@@ -23,7 +23,7 @@ from lro_grpc.engines import Handler, InProcess, Workbench
 from lro_grpc.stores import ForwardingStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     from lro_grpc import OperationContext
@@ -40,6 +40,36 @@ NO_NAMES = [
     "operations/" + "x" * 100_000,
 ]
 """No operation has one of them; the database cannot even have some."""
+
+
+class Hearing(logging.Handler):
+    """Waits until stores say in the log that they hear the others; what is to come is heard.
+
+    Args:
+        stores: How many.
+    """
+
+    def __init__(self, stores: int) -> None:
+        super().__init__()
+        self._left = stores
+        self._heard = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._left -= "hears the other processes" in record.getMessage()
+        if not self._left:
+            self._heard.set()
+
+    async def wait(self) -> None:
+        await asyncio.wait_for(self._heard.wait(), PATIENCE_SECONDS)
+
+
+@pytest.fixture
+def both_hear(caplog: pytest.LogCaptureFixture) -> Iterator[Hearing]:
+    logger, hearing = logging.getLogger("lro_grpc"), Hearing(2)
+    caplog.set_level(logging.INFO, logger.name)
+    logger.addHandler(hearing)
+    yield hearing
+    logger.removeHandler(hearing)
 
 
 @contextlib.asynccontextmanager
@@ -116,9 +146,8 @@ async def test_behind_a_pooler_a_store_is_heard_and_looks_by_itself(postgres: st
 
 
 async def test_a_store_behind_a_pooler_hears_on_a_connection_around_it(
-    postgres: str, caplog: pytest.LogCaptureFixture
+    postgres: str, both_hear: Hearing
 ) -> None:
-    caplog.set_level(logging.INFO)
     parts = urlsplit(postgres)
     around = parts._replace(query="").geturl()
     with contextlib.closing(TransactionPooler(parts.port or 5432)) as pooler:
@@ -129,17 +158,7 @@ async def test_a_store_behind_a_pooler_hears_on_a_connection_around_it(
             waiting = asyncio.create_task(until_done(following, name))
             await changing.apply(name, Cancel())
             await waiting
-            for _ in range(int(PATIENCE_SECONDS / 0.05)):
-                if caplog.text.count("hears the other processes") == 2:
-                    break
-                await asyncio.sleep(0.05)
-    assert caplog.text.count("hears the other processes") == 2
-
-
-async def until_hearing(store: PostgresStore) -> None:
-    """Returns when a store hears notices: until then it looks at all that it follows."""
-    while store._notices.is_deaf or store._notices._looks_at_all:  # noqa: ASYNC110 - it tells nobody
-        await asyncio.sleep(0.01)
+            await both_hear.wait()
 
 
 class TakesItsTime(ForwardingStore):
@@ -157,7 +176,7 @@ class TakesItsTime(ForwardingStore):
 
 
 async def test_a_cancel_that_is_heard_before_the_claim_is_answered_reaches_the_handler(
-    postgres: str,
+    postgres: str, both_hear: Hearing
 ) -> None:
     """And not with the next heartbeat: that is minutes away."""
     stopped: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -169,7 +188,7 @@ async def test_a_cancel_that_is_heard_before_the_claim_is_answered_reaches_the_h
             stopped.set_result(op.stop_reason.name)
 
     async with two_stores(postgres, postgres) as (one, other):
-        await asyncio.wait_for(until_hearing(one), PATIENCE_SECONDS)
+        await both_hear.wait()
         name = (await start(other)).name
         witness = (await start(other, "op-2", method="/test.v1.Tests/Other")).name
         witnessed = asyncio.create_task(until_done(one, witness))

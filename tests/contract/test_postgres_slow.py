@@ -7,19 +7,22 @@ import contextlib
 import dataclasses
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lro_grpc._errors import UnavailableError, UnservedError
 from lro_grpc._operation.events import Claim, Heartbeat
+from lro_grpc._stores.postgres import store as store_module
+from lro_grpc._stores.postgres.database_clock import StoreTime, database_time
 from lro_grpc._stores.postgres.store import PostgresStore
 from lro_grpc._stores.postgres.table import Table
 from lro_grpc._stores.store import Leased
 from lro_grpc.conformance import StoreConformance
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from lro_grpc.stores import Record
 
@@ -94,14 +97,22 @@ def test_a_claim_that_is_late_takes_all_it_may_in_smaller_portions(postgres: str
 
 
 @pytest.mark.parametrize("seconds", [-60, 60])
-def test_a_claim_that_the_clock_refuses_is_made_again(postgres: str, seconds: int) -> None:
+def test_a_claim_that_the_clock_refuses_is_made_again(
+    postgres: str, seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As after the database's clock was set, or this process has stood still."""
 
+    jumped = 0
+
+    def monotonic() -> float:
+        return time.monotonic() + jumped
+
+    monkeypatch.setattr(store_module, "database_time", partial(database_time, monotonic=monotonic))
+
     async def check() -> None:
+        nonlocal jumped
         async with opened(postgres) as (store, names):
-            clock = store._time.now.__self__  # type: ignore[attr-defined]
-            clock._lower += seconds * 1_000_000
-            clock._upper += seconds * 1_000_000
+            jumped = seconds
             claimed = await store.claim({StoreConformance.METHOD: OPERATIONS}, Claim(LEASE))
             assert {one.before.name for one in claimed} == names
 
@@ -118,17 +129,31 @@ def test_what_is_claimed_is_given_though_the_clock_cannot_be_measured(
         tries.append(len(changes))
         return await change(table, on, changes[:1], *time)
 
-    async def measure() -> None:
-        raise UnavailableError("its database has not answered in time")
+    answers = True
+    measured: list[bool] = []
+
+    def time_that_fails(read: Callable[[], Awaitable[int]]) -> StoreTime:
+        async def measure() -> None:
+            measured.append(answers)
+            if not answers:
+                raise UnavailableError("its database has not answered in time")
+            await real.measure()
+
+        real = database_time(read)
+        return dataclasses.replace(real, measure=measure)
+
+    monkeypatch.setattr(store_module, "database_time", time_that_fails)
 
     async def check() -> None:
+        nonlocal answers
         async with opened(postgres) as (store, names):
-            store._writer._time = dataclasses.replace(store._time, measure=measure)
+            answers = False
             monkeypatch.setattr(Table, "change", change_one)  # the server finds the rest too late
             claimed = await store.claim({StoreConformance.METHOD: 3}, Claim(LEASE))
             assert {one.before.name for one in claimed} < names
             assert len(claimed) == 3
             assert tries == [3, 2, 1]
+            assert measured.count(False) >= 2
 
     asyncio.run(check())
 

@@ -904,13 +904,13 @@ async def test_a_page_that_takes_long_holds_up_nothing_else_while_the_store_clos
         await store.create(new())
         page = asyncio.create_task(store.page(Query(PARENT), position=b"", size=5))
         await asyncio.to_thread(begun.wait, 5)
-        close = store._pages.close
+        close = Pages.close
 
-        def closing():
+        def closing(pages):
             asyncio.get_running_loop().call_soon(go_on.set)
-            return close()
+            return close(pages)
 
-        monkeypatch.setattr(store._pages, "close", closing)
+        monkeypatch.setattr(Pages, "close", closing)
     assert len((await page).operations) == 1
 
 

@@ -184,13 +184,16 @@ class StoreTime:
             await self.measure()
 
 
-def database_time(read: Callable[[], Awaitable[Micros]]) -> StoreTime:
+def database_time(
+    read: Callable[[], Awaitable[Micros]], monotonic: Callable[[], float] = time.monotonic
+) -> StoreTime:
     """Returns the database's time.
 
     Args:
         read: Asks the database for it, with ``TIME_QUERY``.
+        monotonic: Returns seconds since some fixed moment.
     """
-    clock = DatabaseClock(read)
+    clock = DatabaseClock(read, monotonic)
     return StoreTime(clock.now, tolerance, clock.measure, clock.keep)
 
 

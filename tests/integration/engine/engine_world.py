@@ -140,6 +140,8 @@ class Link(ForwardingStore):
         self._before_claim = before_claim
         self._is_shared = is_shared
         self._cut = False
+        self.hears = True
+        """Whether the engine hears of changes that the store makes; a notice may be lost."""
         self.before: Hook = _nothing
         """Is awaited before events are given to the store."""
         self.after: Hook = _nothing
@@ -164,7 +166,7 @@ class Link(ForwardingStore):
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         def pass_on(before: Record | None, after: Record) -> None:
-            if not self._cut and not _is_renewal(before, after):
+            if self.hears and not self._cut and not _is_renewal(before, after):
                 listener(before, after)
 
         return self._store.subscribe(pass_on)
@@ -295,6 +297,14 @@ class World:
 
     async def apply(self, name: str, event: Event) -> Record:
         return await (await self.open()).apply(name, event)
+
+    async def apply_unheard(self, name: str, event: Event) -> Record:
+        """Applies an event of which the engine does not hear."""
+        self.link.hears = False
+        try:
+            return await self.apply(name, event)
+        finally:
+            self.link.hears = True
 
     async def cancel(self, name: str) -> None:
         await self.apply(name, Cancel())

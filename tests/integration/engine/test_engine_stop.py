@@ -441,10 +441,7 @@ async def test_a_cancel_whose_notice_is_lost_is_found_by_a_sweep(memory_world, w
     await memory_world.start(worker.run)
     name = await memory_world.create()
     await worker.started
-    store = await memory_world.open()
-    listeners, store._listeners = store._listeners, []
-    await store.apply(name, Cancel())
-    store._listeners = listeners
+    await memory_world.apply_unheard(name, Cancel())
     await memory_world.pass_time(SWEEP + 1)
     assert (await memory_world.done(name)).error.code == Code.CANCELLED
     assert worker.unwound_by == [(worker.unwinding, StopReason.CANCEL)]
@@ -480,10 +477,7 @@ async def test_an_operation_that_cannot_be_read_keeps_no_sweep_from_the_others(
         return await read(name)
 
     memory_world.link.read = read_all_but_one
-    store = await memory_world.open()
-    listeners, store._listeners = store._listeners, []
-    await store.apply(other, Cancel())
-    store._listeners = listeners
+    await memory_world.apply_unheard(other, Cancel())
     await memory_world.pass_time(SWEEP + 1)
     assert (await memory_world.done(other)).error.code == Code.CANCELLED
     assert {one.levelno for one in caplog.records if one.levelno >= logging.WARNING} == levels

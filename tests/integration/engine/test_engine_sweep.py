@@ -121,9 +121,6 @@ async def test_a_cancel_whose_notice_is_lost_is_found_while_the_rest_of_a_sweep_
     await start(memory_world, fails, failure)
     name = await memory_world.create()
     await memory_world.until_in(name, states.RUNNING)
-    store: Any = await memory_world.open()
-    listeners, store._listeners = store._listeners, []
-    await store.apply(name, Cancel())
-    store._listeners = listeners
+    await memory_world.apply_unheard(name, Cancel())
     await memory_world.pass_time(4 * SWEEP)
     assert (await memory_world.done(name)).error.code == Code.CANCELLED

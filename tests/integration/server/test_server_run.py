@@ -276,7 +276,7 @@ def test_the_log_says_that_a_lame_duck_serves_and_when_it_drains(
     caplog.set_level(logging.INFO, "lro_grpc")
 
     def kill(number: int) -> Callable[[], None]:
-        return lambda: os.kill(os.getpid(), number)
+        return lambda: signal.raise_signal(number)
 
     def run(server: Any) -> Any:
         operations.attach(server)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,6 +30,15 @@ def _work_sync(operations: lro_grpc.Operations, ready: Callable[[], object]) -> 
     operations.work_sync(ready=ready)
 
 
+def _signal() -> None:
+    """Sends this process a signal, by the main thread.
+
+    Any other thread may be interrupted by one that is sent to the process. It might be held up, and
+    write to the loop that wakes up for signals when that is the next test's already.
+    """
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+
 both = pytest.mark.parametrize("work", [_work, _work_sync], ids=["work", "work_sync"])
 
 
@@ -53,10 +62,11 @@ def test_it_runs_what_a_server_has_no_room_for_until_a_signal_comes(
         try:
             return server.done(second)
         finally:
-            os.kill(os.getpid(), signal.SIGTERM)
+            _signal()
 
     waiting = []
     work(operations, ready=lambda: waiting.append(in_thread(end_it_then)))
+    assert waiting, "a signal came before it was ready"
     assert response_of(waiting[0].result()) == Instance(name="by the worker", seed_rows=1)
     held.gate.open()
     assert response_of(server.done(first)).seed_rows == 1
@@ -80,10 +90,11 @@ def test_a_drain_gives_back_what_it_runs(
             assert held.next() == name
             return name
         finally:
-            os.kill(os.getpid(), signal.SIGTERM)
+            _signal()
 
     waiting = []
     work(operations, ready=lambda: waiting.append(in_thread(end_it_while_it_runs)))
+    assert waiting, "a signal came before it was ready"
     by_server.gate.open()
     assert response_of(server.done(waiting[0].result())).seed_rows == 2
 

@@ -6,7 +6,6 @@ import ast
 import asyncio
 import datetime
 import json
-import os
 import re
 import signal
 import subprocess
@@ -217,7 +216,7 @@ def test_a_process_works_until_a_signal_comes(postgres: str) -> None:
 
     def say(text: str) -> None:
         said.append(text)
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
 
     names = {
         "add_FleetServiceServicer_to_server": (
