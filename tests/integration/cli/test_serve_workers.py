@@ -382,9 +382,7 @@ def test_a_signal_ends_a_start_that_waits_for_the_database(
         ) as process:
             connection, _ = database.accept()
             with connection:
-                assert connection.recv(
-                    1
-                )  # the first request of the driver, which is never answered
+                assert connection.recv(1)  # the driver's first request, which is never answered
                 process.send_signal(signal.SIGTERM)
                 said, _ = process.communicate(timeout=SECONDS)
                 assert (process.returncode, said) == (0, "")
