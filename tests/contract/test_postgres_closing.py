@@ -20,7 +20,7 @@ from lro_grpc.stores import Page, Query
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-PATIENCE_SECONDS = 5
+PATIENCE_SECONDS = 60
 PARENT, METHOD = StoreConformance.PARENT, StoreConformance.METHOD
 
 

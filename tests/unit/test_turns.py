@@ -76,6 +76,6 @@ def test_a_thread_that_cannot_be_started_takes_no_turn(monkeypatch: pytest.Monke
             patch.setattr(threading.Thread, "start", refuse)
             with pytest.raises(RuntimeError, match="can't start"):
                 await threads.run("one", lambda: None)
-        return await asyncio.wait_for(threads.run("another", lambda: "done"), 5)
+        return await asyncio.wait_for(threads.run("another", lambda: "done"), 60)
 
     assert asyncio.run(run()) == "done"

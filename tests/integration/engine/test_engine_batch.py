@@ -704,7 +704,7 @@ async def test_a_cancel_when_all_but_the_handler_is_through_rolls_back_too(world
     name = await world.create()
     await world.until(name, lambda one: states_of_record(one) == [READY] * 4)
     await world.cancel(name)
-    done = await asyncio.wait_for(world.done(name), 1)
+    done = await world.done(name)
     assert done.error.code == Code.CANCELLED
     assert states_of(done) == [ROLLED_BACK] * 4
     assert fleet.exists == set()
@@ -732,7 +732,7 @@ async def test_a_cancel_during_the_last_creation_reaches_the_handler(world):
     name = await world.create()
     await begun
     await world.cancel(name)
-    done = await asyncio.wait_for(world.done(name), 1)
+    done = await world.done(name)
     assert done.error.code == Code.CANCELLED
     assert states_of(done) == [ROLLED_BACK]
 
@@ -781,7 +781,7 @@ async def test_nothing_is_begun_after_a_cancel(world, fleet):
     fleet.create_gates = {A: Signal()}
     world.link.after = cancel
     name = await world.create()
-    done = await asyncio.wait_for(world.done(name), 1)
+    done = await world.done(name)
     assert done.error.code == Code.CANCELLED
     assert fleet.exists == set()
     assert READY not in states_of(done)

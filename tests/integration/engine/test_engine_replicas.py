@@ -412,11 +412,11 @@ async def test_a_call_that_waits_is_woken_by_what_another_replica_does() -> None
     ).name
     with notifier.watch(name) as every, notifier.watch(name, ends_only=True) as end:
         await store.apply(name, Claim(15_000_000))
-        await asyncio.wait_for(every.wait(9), 5)
-        ending = asyncio.create_task(end.wait(9))
+        await asyncio.wait_for(every.wait(60), 40)
+        ending = asyncio.create_task(end.wait(60))
         await store.apply(name, Terminate("it is stuck"))
         await store.apply(name, Delete())
-        await asyncio.wait_for(ending, 5)
+        await asyncio.wait_for(ending, 40)
     assert replica.followers == {}
 
 

@@ -239,7 +239,7 @@ async def test_an_unexpected_exception_is_internal_and_only_the_log_has_it(
 ):
     await world.start(defined_with(keyword, _raise(error)))
     with caplog.at_level(logging.ERROR, "lro_grpc"):
-        done = await asyncio.wait_for(world.done(await world.create()), 1)
+        done = await world.done(await world.create())
     assert done.error.code == Code.INTERNAL
     info = info_of(done.error.details)
     assert (info.reason, info.domain) == ("UNEXPECTED", "lro-grpc")
@@ -302,8 +302,8 @@ async def test_a_handlers_mistake_ends_its_operation_at_once_and_no_other(world,
     await world.start(work)
     mistaken, others = await world.create("mistaken"), [await world.create() for _ in range(3)]
     for name in others:
-        assert metadata_of(await asyncio.wait_for(world.done(name), 1)).status_detail == "fine"
-    done = await asyncio.wait_for(world.done(mistaken), 1)
+        assert metadata_of(await world.done(name)).status_detail == "fine"
+    done = await world.done(mistaken)
     assert done.error.code == Code.INTERNAL
     assert runs == [1, 1, 1, 1]
 
@@ -337,7 +337,7 @@ async def test_metadata_of_another_type_than_before_does_not_keep_an_operation_f
     await world.until(name, lambda one: one.progress_percent == 5)
     await world.crash()
     await world.start(handler(lambda request, op: Text(), metadata=operations_pb2.Operation))
-    done = await asyncio.wait_for(world.done(name), 1)
+    done = await world.done(name)
     assert done.HasField("response")
     assert done.metadata.Is(operations_pb2.Operation.DESCRIPTOR)
 
@@ -438,7 +438,7 @@ async def test_operations_that_cannot_be_claimed_do_not_keep_others_from_running
         await store.create(made._replace(metadata_type="gone.v1.Metadata"))
     name = await world.create("new")
     await world.start(handler(lambda request, op: request, concurrency=2))
-    assert response_of(await asyncio.wait_for(world.done(name), 1)) == "new"
+    assert response_of(await world.done(name)) == "new"
 
 
 async def test_an_operation_of_an_unknown_method_waits(world):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Iterator, Mapping
 
-SECONDS = 15
+SECONDS = 30
 """The time that a test waits for an event that must come, before it fails."""
 
 PARENT = "projects/p/locations/l"
@@ -284,7 +284,7 @@ def _begin_sync(
 
     def stop() -> None:
         ended = in_thread(lambda: operations.stop_sync(lambda: server.stop(grace).wait()))
-        ended.result(grace + 5)
+        ended.result(grace + SECONDS)
 
     return port, stop
 
@@ -320,7 +320,7 @@ def _begin_aio(
     def stop() -> None:
         if not loop.is_closed():
             loop.call_soon_threadsafe(wanted.set)
-        ended.result(grace + 5)
+        ended.result(grace + SECONDS)
 
     return port, stop
 

@@ -99,7 +99,7 @@ class Process:
 
     def create(self, **fields: Any) -> Any:
         request = fleet_service_pb2.CreateInstanceRequest(parent=PARENT, **fields)
-        return self.fleet.CreateInstance(request, timeout=5, wait_for_ready=True)
+        return self.fleet.CreateInstance(request, timeout=SECONDS, wait_for_ready=True)
 
     def ended(self) -> tuple[int, str]:
         """Returns the exit code and what was written to stderr."""
@@ -738,7 +738,9 @@ def test_run_ends_when_its_server_is_stopped(stack: str, file_url: str) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = operations_pb2_grpc.OperationsStub(channel)
         with pytest.raises(grpc.RpcError) as raised:
-            stub.WaitOperation(wait_request("operations/x", 0), timeout=5, wait_for_ready=True)
+            stub.WaitOperation(
+                wait_request("operations/x", 0), timeout=SECONDS, wait_for_ready=True
+            )
         assert raised.value.code() is grpc.StatusCode.NOT_FOUND
         assert not running.done()
         stop()

@@ -717,7 +717,7 @@ def test_a_prepare_that_never_ends_keeps_no_server_from_stopping(serve: Serve, g
     starting = server.fleet.CreateInstance.future(request, timeout=SECONDS)
     assert entered.wait(SECONDS)
     _, seconds = elapsed(server.stop)
-    assert seconds < 3
+    assert seconds < SECONDS
     assert isinstance(starting.exception(SECONDS), grpc.RpcError)
     assert ran == []
 
