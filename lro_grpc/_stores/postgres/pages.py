@@ -234,12 +234,13 @@ def _scope(table: str, query: Query, position: bytes) -> _Scope:
             parameters = (after or begin, beyond, text_of(query.parent))
         return _Scope(rows, parameters, "name", "<=", _LAST_NAME, "ORDER BY name")
     before = sequence_before(position)
-    rows = f"FROM {table} WHERE sequence < $1"
-    parameters = (before,)
-    if not query.has_wildcard:
-        rows += " AND parent = $2 AND NOT deleted"
-        parameters = (before, text_of(query.parent))
-    return _Scope(rows, parameters, "sequence", ">=", 0, "ORDER BY sequence DESC")
+    if query.has_wildcard:
+        rows, order = f"FROM {table} WHERE sequence < $1", "ORDER BY sequence DESC"
+        return _Scope(rows, (before,), "sequence", ">=", 0, order)
+    # No parent = $2: the planner would go through the rows of all, where the parent has many.
+    rows = f"FROM {table} WHERE (parent, sequence) < ($2, $1) AND parent >= $2 AND NOT deleted"
+    order = "ORDER BY parent DESC, sequence DESC"
+    return _Scope(rows, (before, text_of(query.parent)), "sequence", ">=", 0, order)
 
 
 def _position(query: Query, key: _Key) -> bytes:

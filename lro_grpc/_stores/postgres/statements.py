@@ -13,7 +13,10 @@ what is missing: in place of it stands the array's one value, or what the row ha
 **A plan is made once, and stays right** as the table grows, whose size it does not know
 (``connections``). So rows are found by ``= ANY``, or one by one (``LATERAL … LIMIT 1``). A join
 with many values would take the whole table while that is small, and so would an index with a
-condition that it happens to have.
+condition that it happens to have. The oldest or the newest of a kind are found by the index that
+has each kind in order, and the statements ask for its order: kind and sequence. They name the kind
+by ``>=`` and ``<=``: for one that is ``=``, the planner may take the order of all kinds, which
+looks cheap where the kind is common, and has a million rows of others before the first of it.
 
 **The database checks the clock.** A change carries the time that it was made for, and changes
 nothing if that is off by more than a bound: of a process that has stood still, or was cut off.
@@ -71,6 +74,8 @@ MICROS = "(extract(epoch FROM statement_timestamp()) * 1000000)::int8"
 _HAS_CANCELLED_CHECKPOINT = f"octet_length(checkpoint) > 0 AND state = {CANCELLING}"
 _TO_UNDO = f"(attempt > 0 AND (octet_length(batch) > 0 OR ({_HAS_CANCELLED_CHECKPOINT})))"
 
+
+_ONE_METHOD = "method >= $1 AND method <= $1"
 
 _UNSET = {str: "''", bytes: "''", int: "0", bool: "false"}
 
@@ -141,8 +146,8 @@ class Statements:
         )
         self.claim = (
             f"SELECT version, {bounded(COLUMNS, '$4')} FROM {table}"
-            f" WHERE phase = {READY} AND method = $1 AND {_not_among(3)} AND {_ready_before(5)}"
-            " ORDER BY sequence LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED"
+            f" WHERE phase = {READY} AND {_ONE_METHOD} AND {_not_among(3)} AND {_ready_before(5)}"
+            " ORDER BY method, sequence LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED"
         )
 
         self.changed = (
@@ -168,8 +173,8 @@ class Statements:
         )
         self.ready = (
             f"SELECT name FROM {table}"
-            f" WHERE phase = {READY} AND method = $1 AND {_not_among(3)} AND {_ready_before(4)}"
-            " ORDER BY sequence LIMIT $2"
+            f" WHERE phase = {READY} AND {_ONE_METHOD} AND {_not_among(3)} AND {_ready_before(4)}"
+            " ORDER BY method, sequence LIMIT $2"
         )
         self.waiting = (
             f"SELECT caller, count(*) FROM ((SELECT caller FROM {table}"
