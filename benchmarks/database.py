@@ -49,6 +49,11 @@ class Database:
         return total / _TICKS
 
 
+def cpu_seconds_of(pid: int) -> float:
+    """Returns the CPU time of a process."""
+    return sum(_stat(Path("/proc", str(pid)))[11:13]) / _TICKS
+
+
 def _stat(folder: Path) -> list[int]:
     """Returns the numbers of a process, from its state on; that is 0, for it is a letter."""
     _, *fields = (folder / "stat").read_text().rpartition(")")[2].split()
