@@ -32,6 +32,7 @@ from lro_grpc._cli.shared_port import reserved_port
 from lro_grpc._cli.shared_store import check_shared
 from lro_grpc._cli.workers import MOST_WORKERS, run_workers
 from lro_grpc._errors import ConfigurationError, LroError
+from lro_grpc._runtime import garbage
 from lro_grpc._stores.open_url import without_password
 
 _GRACE = timedelta(seconds=10)
@@ -161,6 +162,7 @@ def serve(
             tasks: list[asyncio.Task[None]] = []
 
             def ready() -> None:
+                garbage.search_less()
                 if lifeline is None:
                     over_http = http and f"{_host(http)}:{http_port}"
                     print_banner(address, over_http, "recovered", operations.recovered)

@@ -17,6 +17,7 @@ from lro_grpc._cli.servicers import load_servicers
 from lro_grpc._cli.shared_store import check_shared
 from lro_grpc._cli.workers import MOST_WORKERS, run_workers
 from lro_grpc._errors import ConfigurationError, LroError
+from lro_grpc._runtime import garbage
 from lro_grpc._stores.open_url import without_password
 
 _GRACE = timedelta(seconds=10)
@@ -68,6 +69,7 @@ def work(
             raise ConfigurationError(f"{service} adds no long-running method, so there is no work")
 
         def ready() -> None:
+            garbage.search_less()
             if lifeline is None:
                 print_banner("works on", ", ".join(methods))
             else:
