@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 CONTROL = "lro.v1.OperationControlService"
 CREATE = f"/{FLEET}/CreateInstance"
+RERUN = f"/{CONTROL}/RerunOperation"
 NAME = f"{PARENT}/operations/1"
 """The first operation of a server, which is done."""
 
@@ -121,7 +122,7 @@ METHODS: dict[str, tuple[st.SearchStrategy[Message], type[Message], set[grpc.Sta
         control.TerminateOperationResponse,
         {INVALID, MISSING, grpc.StatusCode.FAILED_PRECONDITION},
     ),
-    f"/{CONTROL}/RerunOperation": (
+    RERUN: (
         st.builds(
             control.RerunOperationRequest,
             name=TEXT,
@@ -250,8 +251,9 @@ def test_whatever_is_sent_is_answered_or_refused_for_a_reason(
         assert fuzzed.stored() == before
         return
     message: Any = answered_with.FromString(answer)
-    if method == CREATE and message.name:
-        fuzzed.server.done(message.name)  # so that nothing changes any more
+    started = message.operation if method == RERUN else message
+    if method in (CREATE, RERUN) and started.name:
+        fuzzed.server.done(started.name)  # so that nothing changes any more
 
 
 @pytest.fixture(scope="module")
