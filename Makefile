@@ -45,12 +45,14 @@ demo: .venv/run.stamp ## Run the example fleet: a batch that fails, one that suc
 demo-cluster: .venv/cluster.stamp ## Run three servers on one port and one PostgreSQL; kill one, freeze one
 	PYTHONPATH=tests/postgres $(BIN)/python demo/cluster.py
 
-# The parts of the tests: each folder, but of the command's each file; the longest come first. Three run
-# side by side on two cores, for many tests wait for processes. What a part prints comes when it is
-# through, and at the end how many tests have passed in all.
+# The parts of the tests: each folder, and of the command's two halves. The longest come first, and those
+# that wait the most. Three run side by side on two cores, for many tests wait for processes. What a part
+# prints comes when it is through, and at the end how many tests have passed in all.
 COMMAND_TESTS := tests/integration/cli/
-LONG_PARTS := tests/contract/ tests/faults/ tests/temporal/ $(wildcard $(COMMAND_TESTS)test_*.py) \
-  tests/simulation/ tests/integration/server/ tests/integration/packaging/ tests/unit/
+command-calls := $(wildcard $(COMMAND_TESTS)test_cli_*.py)
+command-servers := $(filter-out $(command-calls),$(wildcard $(COMMAND_TESTS)test_*.py))
+LONG_PARTS := tests/faults/ tests/contract/ command-servers tests/integration/server/ tests/temporal/ \
+  tests/simulation/ tests/integration/packaging/ command-calls tests/unit/
 TEST_FOLDERS := $(sort $(dir $(wildcard tests/*/test_*.py tests/*/*/test_*.py)))
 TEST_PARTS := $(LONG_PARTS) $(filter-out $(LONG_PARTS) $(COMMAND_TESTS),$(TEST_FOLDERS))
 SUM := /^[0-9]+ [a-z]+.* in [0-9.]+s/ { gsub(",", ""); for (i = 1; i < NF - 1; i += 2) n[$$(i + 1)] += $$i } \
@@ -71,7 +73,7 @@ endif
 
 .PHONY: $(TEST_PARTS:%=test/%)
 $(TEST_PARTS:%=test/%): test/%: .venv/dev.stamp
-	$(BIN)/python -m pytest -q $*
+	$(BIN)/python -m pytest -q $(if $(filter command-%,$*),$($*),$*)
 
 .PHONY: soak
 soak: .venv/dev.stamp ## Kill servers 1,000 times, have replicas meet all faults, kill Temporal, and simulate; at most 45 minutes
