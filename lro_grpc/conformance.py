@@ -34,6 +34,7 @@ from google.longrunning import operations_pb2
 from google.protobuf import empty_pb2
 
 from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2
+from lro.v1.operation_description_pb2 import OperationAttempt
 from lro_grpc import _anys
 from lro_grpc._errors import (
     Code,
@@ -47,6 +48,7 @@ from lro_grpc._errors import (
 )
 from lro_grpc._filtering.parser import parse
 from lro_grpc._operation import metadata, publication, states
+from lro_grpc._operation.attempts import AttemptRecord
 from lro_grpc._operation.events import (
     Cancel,
     Checkpoint,
@@ -99,6 +101,7 @@ _InstanceStatus = batch_create_instances_pb2.BatchCreateInstanceStatus
 _RESPONSE = _anys.packed_bytes(empty_pb2.Empty())
 _STATE = _anys.packed_bytes(empty_pb2.Empty())
 _TARGET = "projects/p/instances/i"
+_TWO_ATTEMPTS = (Claim(_LEASE, worker="one"), Release(Report(1)), Claim(_LEASE, worker="two"))
 _ERROR = to_status(LroError("it broke", code=Code.DATA_LOSS)).SerializeToString()
 _BATCH = batch_create_instances_pb2.BatchCreateInstancesMetadata(
     instance_targets=["a", "b"],
@@ -975,6 +978,94 @@ class StoreConformance(_Conformance):
         assert (ended.state, operation.error.code) == (states.FAILED, Code.ABORTED)
         assert list(await store.claimable({self.METHOD: 9})) == []
 
+    # The history of attempts.
+
+    @_with_store
+    async def test_the_history_has_each_attempt_and_how_it_ended(self, store: Store) -> None:
+        """Also if one commit holds the end of one attempt and the beginning of the next."""
+        made = await store.create(self.record())
+        assert await store.read_attempts(made.name) == (made, [])
+        outcomes = await store.apply_all(
+            [
+                (made.name, Claim(_LEASE, worker="one")),
+                (made.name, RetryLater(Report(1), _ERROR, 0)),
+                (made.name, Claim(_LEASE, worker="two")),
+                (made.name, LeaseLost(2, proven=True)),
+            ]
+        )
+        assert not [one for one in outcomes if isinstance(one, LroError)]
+        began = self.time
+        self.time += 1_000_000
+        await store.apply(made.name, Claim(_LEASE, worker="three \N{SNOWMAN}"))
+        record, attempts = await store.read_attempts(made.name)
+        assert record == await store.read(made.name)
+        first, _, third = attempts
+        assert first.error
+        assert [*attempts] == [
+            AttemptRecord(1, "one", began, began, OperationAttempt.RETRIED, first.error),
+            AttemptRecord(2, "two", began, began, OperationAttempt.LOST),
+            AttemptRecord(3, "three \N{SNOWMAN}", self.time),
+        ]
+        await store.apply(made.name, Succeed(Report(3), _RESPONSE))
+        _, (*_, last) = await store.read_attempts(made.name)
+        ended = third._replace(end_time=self.time, outcome=OperationAttempt.SUCCEEDED)
+        assert last == ended
+        await _refused(OperationNotFoundError, store.read_attempts("operations/op-2"))
+
+    @_with_store
+    async def test_the_history_has_the_first_attempt_and_the_latest(self, store: Store) -> None:
+        """Of 61 attempts these are 50: the first one, and the latest 49."""
+        name = (await store.create(self.record())).name
+        for number in range(1, 61):
+            claim = Claim(_LEASE, worker=f"worker-{number}")
+            await store.apply_all([(name, claim), (name, Release(Report(number)))])
+        await store.apply(name, Claim(_LEASE, worker="worker-61"))
+        _, attempts = await store.read_attempts(name)
+        kept = [1, *range(13, 62)]
+        assert [(one.number, one.worker) for one in attempts] == [
+            (number, f"worker-{number}") for number in kept
+        ]
+
+    @_with_store
+    async def test_the_worker_of_a_former_release_is_unknown(self, store: Store) -> None:
+        """It claims without a word on it, and nobody takes the last known one for it."""
+        name = (await store.create(self.record())).name
+        await store.apply(name, _FormerClaim(_LEASE))
+        _, attempts = await store.read_attempts(name)
+        assert [*attempts] == [AttemptRecord(1)]
+        await store.apply(name, Release(Report(1)))
+        await store.apply(name, Claim(_LEASE, worker="two"))
+        await store.apply(name, Release(Report(2)))
+        for number in (3, 4):
+            await store.apply(name, _FormerClaim(_LEASE))
+            await store.apply(name, LeaseLost(number, proven=True))
+        await store.apply(name, Claim(_LEASE, worker="five"))
+        _, attempts = await store.read_attempts(name)
+        assert [(one.number, one.worker, one.outcome) for one in attempts] == [
+            (1, "", OperationAttempt.RELEASED),
+            (2, "two", OperationAttempt.RELEASED),
+            (3, "", OperationAttempt.LOST),
+            (4, "", OperationAttempt.LOST),
+            (5, "five", 0),
+        ]
+
+    @_with_store
+    async def test_a_history_goes_with_its_operation(self, store: Store) -> None:
+        """Another operation of its name has none of it."""
+        name = (await store.create(self.record())).name
+        for number in (1, 2):
+            await store.apply(name, Claim(_LEASE, worker="former"))
+            await store.apply(name, Release(Report(number)))
+        await store.apply(name, Cancel())
+        await store.apply(name, Delete())
+        await _refused(OperationNotFoundError, store.read_attempts(name))
+        await store.create(self.record())
+        await store.apply(name, _FormerClaim(_LEASE))
+        await store.apply(name, Release(Report(1)))
+        await store.apply(name, _FormerClaim(_LEASE))
+        _, attempts = await store.read_attempts(name)
+        assert [one.worker for one in attempts] == ["", ""]
+
     # Waiting to be ready, and pausing.
 
     @_with_store
@@ -1583,19 +1674,24 @@ class StoreConformance(_Conformance):
             held = (await store.create(self.record("op-2"))).name
             done = (await store.create(self.record("op-3"))).name
             hidden = (await store.create(self.record("op-4"))).name
+            retried = (await store.create(self.record("op-x", parent="x"))).name
             await store.apply_all([(name, Claim(_LEASE)) for name in (held, done, hidden)])
             await store.apply(held, SaveBatch(Report(1, 40, "half"), _BATCH, _ERROR))
             await store.apply(done, Fail(Report(1), _ERROR))
             await store.apply(hidden, Delete())
             records = [await store.read(name) for name in (waiting.name, held, done)]
+            await store.apply_all([(retried, event) for event in _TWO_ATTEMPTS])
+            history = await store.read_attempts(retried)
             first = await store.page(Query(self.PARENT), position=b"", size=1)
         async with self.opened() as store:
             assert store.signing_secret == key
             for one in records:
                 await self._is(store, one)
+            assert await store.read_attempts(retried) == history
             rest = await store.page(Query(self.PARENT), position=first.position, size=9)
             assert [_name(one) for one in rest.operations] == [held, waiting.name]
-            assert set(await store.leased()) == {Leased(held, 1), Leased(hidden, 1)}
+            leased = {Leased(held, 1), Leased(hidden, 1), Leased(retried, 2)}
+            assert set(await store.leased()) == leased
             assert list(await store.claimable({self.METHOD: 9})) == [waiting.name]
             again = self.record("op-5", request_id="r", fingerprint=b"f")
             assert await store.create(again) == waiting
@@ -2181,6 +2277,21 @@ async def _refused(kind: type[LroError], call: Coroutine[Any, Any, object]) -> N
     except kind:
         return
     raise AssertionError(f"{kind.__name__} was not raised; the answer is {answer!r}")
+
+
+class _FormerClaim(Claim):
+    """A claim by a release that knows nothing of the history."""
+
+    def apply(self, record: Record, now: int) -> Record:
+        after = super().apply(record, now)
+        return after._replace(
+            worker=record.worker,
+            attempt_number=record.attempt_number,
+            attempt_start_time=record.attempt_start_time,
+            attempt_end_time=record.attempt_end_time,
+            attempt_outcome=record.attempt_outcome,
+            attempt_error=record.attempt_error,
+        )
 
 
 class _ChoosyClaim(Claim):

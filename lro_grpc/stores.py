@@ -6,6 +6,7 @@ A server is usually given a store's URL; see :func:`open_url`. A store of one's 
 
 from __future__ import annotations
 
+from lro_grpc._operation.attempts import AttemptRecord, attempts_of, superseded
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
@@ -31,6 +32,7 @@ from lro_grpc._stores.store import (
 )
 
 __all__ = [
+    "AttemptRecord",
     "Change",
     "Claim",
     "Claimed",
@@ -48,9 +50,11 @@ __all__ = [
     "SharedStore",
     "SqliteStore",
     "Store",
+    "attempts_of",
     "in_progress",
     "name_taken",
     "not_found",
     "open_url",
     "request_id_reused",
+    "superseded",
 ]

@@ -18,6 +18,7 @@ from typing import Any
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
+from lro.v1.operation_description_pb2 import OperationAttempt
 from lro_grpc import _anys
 from lro_grpc._engine.attempt import Attempt
 from lro_grpc._engine.batch import with_left_over
@@ -42,6 +43,14 @@ from lro_grpc._runtime.public_error import status_of
 from lro_grpc._runtime.task_owners import OWNER
 from lro_grpc._runtime.threads import run_in_thread
 from lro_grpc._wire.proto_plus import protobuf_message
+
+_OUTCOMES = {
+    StopReason.SHUTDOWN: OperationAttempt.RELEASED,
+    StopReason.PAUSE: OperationAttempt.PAUSED,
+    StopReason.CANCEL: OperationAttempt.CANCELLED,
+    StopReason.TIMEOUT: OperationAttempt.EXPIRED,
+}
+"""The outcomes of attempts that are stopped, and leave their operations to a later one."""
 
 
 class Executor(asyncio.Task[Event]):
@@ -120,7 +129,7 @@ class Executor(asyncio.Task[Event]):
             return attempt.stuck()
         undo_later = attempt.leaves_a_batch and not attempt.ending.claimed_to_undo
         if reason in (StopReason.SHUTDOWN, StopReason.PAUSE) or undo_later:
-            return Release(attempt.last_report())
+            return Release(attempt.last_report(), _OUTCOMES[reason])
         if reason is StopReason.TIMEOUT:
             return await self._undone(expired_status(attempt.record), Expire)
         return await self._ended_with(cancelled_status())

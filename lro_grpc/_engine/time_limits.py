@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
+from lro.v1.operation_description_pb2 import OperationAttempt
 from lro_grpc._engine.attempt import Attempt
 from lro_grpc._errors import AttemptStopped, StopReason
 from lro_grpc._operation.batch_states import has_begun
@@ -59,7 +60,9 @@ async def _expire(attempt: Attempt, clock: Clock, now: Now, margin: float) -> No
     report = attempt.progress.take()
     # A batch that it has begun is left to another attempt to undo.
     has_to_undo = has_begun(attempt.record.batch)
-    await _give_up(attempt, Release(report) if has_to_undo else Expire(report))
+    await _give_up(
+        attempt, Release(report, OperationAttempt.EXPIRED) if has_to_undo else Expire(report)
+    )
 
 
 async def _lose_stuck(attempt: Attempt, clock: Clock, longest: float, margin: float) -> None:

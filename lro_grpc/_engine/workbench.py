@@ -97,6 +97,7 @@ class Workbench:
         telemetry: Observes the attempts.
         signal_margin: The time by which an error may come before the signal that it comes of;
             nothing unless signals announce a shutdown.
+        worker: The name of this process in the history of attempts.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Workbench:
         random: Callable[[], float] = random.random,
         telemetry: Telemetry = NO_TELEMETRY,
         signal_margin: timedelta = timedelta(0),
+        worker: str = "",
     ) -> None:
         self.store = store
         """Where the operations are kept."""
@@ -128,6 +130,7 @@ class Workbench:
         """Gives numbers uniform in [0, 1), for pauses."""
         self._telemetry = telemetry
         self._signal_margin = signal_margin.total_seconds()
+        self._worker = worker
         self._attempts: dict[str, Attempt] = {}
         """The latest attempt of each operation that this process holds."""
         self._on_end: dict[Attempt, OnEnd] = {}
@@ -226,7 +229,7 @@ class Workbench:
             UnavailableError: If the store cannot answer.
         """
         with self._claiming(names):
-            claim = Claim(micros(self.lease), self.handlers)
+            claim = Claim(micros(self.lease), self.handlers, worker=self._worker)
             claims = [
                 (name, replace(claim, waited_for=time) if (time := waited_for.get(name)) else claim)
                 for name in names
@@ -260,7 +263,7 @@ class Workbench:
             UnavailableError: If the store cannot answer.
         """
         with self._claiming():
-            claim = Claim(micros(self.lease), self.handlers)
+            claim = Claim(micros(self.lease), self.handlers, worker=self._worker)
             claimed_at = self.clock.monotonic()
             claimed = await self.store.claim(
                 {method: limit}, claim, left_out=left_out, ready_before=ready_before

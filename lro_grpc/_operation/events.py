@@ -39,6 +39,7 @@ from google.longrunning import operations_pb2
 from google.protobuf import any_pb2
 from google.rpc import status_pb2
 
+from lro.v1.operation_description_pb2 import OperationAttempt
 from lro_grpc._errors import (
     LIBRARY_DOMAIN,
     Code,
@@ -50,6 +51,7 @@ from lro_grpc._errors import (
     from_status,
     to_status,
 )
+from lro_grpc._operation import attempts
 from lro_grpc._operation.batch_states import BatchStates
 from lro_grpc._operation.fit import Served, misfit
 from lro_grpc._operation.publication import LAST_TIME, not_found, published
@@ -111,6 +113,8 @@ class Claim:
     waited_for: int = 0
     """The ``scheduled_time`` that has come by the worker's monotonic clock; 0 for none. A pause is
     over when that says so, for a time of day can be set back."""
+    worker: str = ""
+    """The worker's name; empty for unknown."""
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
@@ -140,6 +144,7 @@ class Claim:
             scheduled_time=0,
             start_time=record.start_time or max(now, record.update_time),
             metadata_type=adopted or record.metadata_type,
+            **attempts.begun(record, now, self.worker),
         )
 
 
@@ -256,6 +261,7 @@ class Succeed:
             operations_pb2.Operation(response=any_pb2.Any.FromString(self.response)),
             path=(PARTIALLY_SUCCEEDED if partial else SUCCEEDED,),
             progress_percent=100,
+            **attempts.ended(record, now, OperationAttempt.SUCCEEDED),
         )
 
 
@@ -270,8 +276,7 @@ class Fail:
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
         _fence(record, self.report)
-        error = status_pb2.Status.FromString(self.error)
-        return _failed_or_cancelled(self.report.merged(record), now, error)
+        return _failed_or_cancelled(self.report.merged(record), now, self.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,8 +300,9 @@ class RetryLater:
             # At its deadline the operation is undone, or expires: a longer pause must not hide it.
             latest = failed.deadline_time or LAST_TIME
             scheduled_time = min(now + self.delay, latest) if self.delay > 0 else 0
-            return _unheld(failed, now, scheduled_time=scheduled_time)
-        return _failed_or_cancelled(failed, now, status_pb2.Status.FromString(self.error))
+            ending = attempts.ended(record, now, OperationAttempt.RETRIED, self.error)
+            return _unheld(failed, now, scheduled_time=scheduled_time, **ending)
+        return _failed_or_cancelled(failed, now, self.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +314,8 @@ class Expire:
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
         _fence(record, self.report)
-        return _expired(self.report.merged(record), now)
+        ending = attempts.ended(record, now, OperationAttempt.EXPIRED)
+        return _expired(self.report.merged(record), now, **ending)
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,11 +323,14 @@ class Release:
     """A worker gives the operation back: it shuts down, or the handler has paused."""
 
     report: Report
+    outcome: int = OperationAttempt.RELEASED
+    """Why the attempt has ended: RELEASED, PAUSED, CANCELLED or EXPIRED."""
 
     def apply(self, record: Record, now: int) -> Record:
         """See :class:`Event`."""
         _fence(record, self.report)
-        return _unheld(self.report.merged(record), now)
+        ending = attempts.ended(record, now, self.outcome)
+        return _unheld(self.report.merged(record), now, **ending)
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,8 +352,10 @@ class LeaseLost:
         if not self.proven and not self.stuck and record.lease_expire_time > now:
             return record
         lost = _failed_once(record)
+        outcome = OperationAttempt.STUCK if self.stuck else OperationAttempt.LOST
+        ending = attempts.ended(record, now, outcome)
         if lost.failed_attempts < lost.max_attempts:
-            return _unheld(lost, now)
+            return _unheld(lost, now, **ending)
         what = "made no progress" if self.stuck else "lost its worker"
         error = LroError(
             f"{lost.name} {what} in attempt {lost.attempt}"
@@ -353,7 +365,7 @@ class LeaseLost:
             domain=LIBRARY_DOMAIN,
             metadata={"operation": lost.name, "attempts": str(lost.max_attempts)},
         )
-        return _failed(lost, now, to_status(error))
+        return _failed(lost, now, to_status(error), **ending)
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,8 +446,10 @@ class Terminate:
         """See :class:`Event`."""
         _check_visible(record)
         if not record.done:
-            ended = record._replace(operator=self.operator or record.operator)
-            return _failed(ended, now, to_status(_terminated(record, self.reason)))
+            is_held = record.lease_expire_time
+            ending = attempts.ended(record, now, OperationAttempt.TERMINATED) if is_held else {}
+            ending["operator"] = self.operator or record.operator
+            return _failed(record, now, to_status(_terminated(record, self.reason)), **ending)
         if _is_terminated(record):
             return record
         raise _illegal(record, "terminated")
@@ -570,42 +584,51 @@ def _failed_once(record: Record) -> Record:
     return record._replace(failed_attempts=record.failed_attempts + 1)
 
 
-def _unheld(record: Record, now: int, *, scheduled_time: int = 0) -> Record:
+def _unheld(record: Record, now: int, *, scheduled_time: int = 0, **ending: Any) -> Record:
     """Takes the record from its worker, as the table at the top says."""
-    if record.state == CANCELLING:
-        if record.is_to_undo:
-            return published(record, now, lease_expire_time=0, scheduled_time=scheduled_time)
-        return _cancelled(record, now, cancelled_status())
-    if record.pause_requested:
-        return published(record, now, path=(PAUSED,), lease_expire_time=0, pause_requested=False)
-    return published(
-        record, now, path=(QUEUED,), lease_expire_time=0, scheduled_time=scheduled_time
-    )
+    if record.state == CANCELLING and not record.is_to_undo:
+        return _cancelled(record, now, cancelled_status(), **ending)
+    if record.state != CANCELLING and record.pause_requested:
+        ending["pause_requested"] = False
+        return published(record, now, path=(PAUSED,), lease_expire_time=0, **ending)
+    path = () if record.state == CANCELLING else (QUEUED,)
+    ending["scheduled_time"] = scheduled_time
+    return published(record, now, path=path, lease_expire_time=0, **ending)
 
 
-def _failed_or_cancelled(record: Record, now: int, error: status_pb2.Status) -> Record:
+def _failed_or_cancelled(record: Record, now: int, error: bytes) -> Record:
     """Ends the record with a handler's error: CANCELLED if that is its code, else FAILED (P8)."""
-    ended = _cancelled if error.code == Code.CANCELLED else _failed
-    return ended(record, now, error)
+    status = status_pb2.Status.FromString(error)
+    is_cancelled = status.code == Code.CANCELLED
+    outcome = OperationAttempt.CANCELLED if is_cancelled else OperationAttempt.FAILED
+    ending = attempts.ended(record, now, outcome, error)
+    return (_cancelled if is_cancelled else _failed)(record, now, status, **ending)
 
 
-def _cancelled(record: Record, now: int, error: status_pb2.Status) -> Record:
+def _cancelled(record: Record, now: int, error: status_pb2.Status, **ending: Any) -> Record:
     path = (CANCELLED,) if record.state == CANCELLING else (CANCELLING, CANCELLED)
+    ending["cancel_requested"] = True
+    return _ended_with(record, now, error, path, **ending)
+
+
+def _expired(
+    record: Record, now: int, error: status_pb2.Status | None = None, **ending: Any
+) -> Record:
+    path = (FAILED,) if record.state == CANCELLING else (EXPIRED,)
+    return _ended_with(record, now, error or expired_status(record), path, **ending)
+
+
+def _failed(record: Record, now: int, error: status_pb2.Status, **ending: Any) -> Record:
+    return _ended_with(record, now, error, (FAILED,), **ending)
+
+
+def _ended_with(
+    record: Record, now: int, error: status_pb2.Status, path: tuple[int, ...], **ending: Any
+) -> Record:
+    """Ends the record with an error, and the attempt that holds it, as ``ending`` says."""
     result = operations_pb2.Operation(error=error)
     batch = _ended_batch(record, error)
-    return published(record, now, result, path=path, cancel_requested=True, batch=batch)
-
-
-def _expired(record: Record, now: int, error: status_pb2.Status | None = None) -> Record:
-    error = error or expired_status(record)
-    result = operations_pb2.Operation(error=error)
-    path = (FAILED,) if record.state == CANCELLING else (EXPIRED,)
-    return published(record, now, result, path=path, batch=_ended_batch(record, error))
-
-
-def _failed(record: Record, now: int, error: status_pb2.Status) -> Record:
-    result = operations_pb2.Operation(error=error)
-    return published(record, now, result, path=(FAILED,), batch=_ended_batch(record, error))
+    return published(record, now, result, path=path, batch=batch, **ending)
 
 
 def _ended_batch(record: Record, error: status_pb2.Status) -> bytes:

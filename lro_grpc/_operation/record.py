@@ -154,6 +154,19 @@ class Record(NamedTuple):
     """The full name of its response's message; empty for none."""
     operator: Annotated[str, Field(KEPT)] = ""
     """The caller that had it run again, or that terminated it; empty for none, and for unknown."""
+    worker: Annotated[str, Field(FREE)] = ""
+    """The process that runs, or ran, the attempt ``attempt_number``; empty for unknown."""
+    attempt_number: Annotated[int, Field(RISING)] = 0
+    """The attempt of which these fields tell; less than ``attempt`` if a release without them has
+    begun that one, and 0 if none tells of any."""
+    attempt_start_time: Annotated[int, Field(FREE)] = 0
+    """The beginning of that attempt; 0 for unknown."""
+    attempt_end_time: Annotated[int, Field(FREE)] = 0
+    """The end of that attempt; 0 while it runs, and for unknown."""
+    attempt_outcome: Annotated[int, Field(FREE)] = 0
+    """A ``lro.v1.OperationAttempt.Outcome``; 0 while it runs, and for unknown."""
+    attempt_error: Annotated[bytes, Field(FREE)] = b""
+    """The ``google.rpc.Status`` with which that attempt failed, cut; empty if it did not."""
     operation: Annotated[bytes, Field(FREE)] = b""
     """The ``google.longrunning.Operation`` that Get answers with, byte for byte."""
 

@@ -25,6 +25,7 @@ from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.clock import Clock, SystemClock, as_duration
 from lro_grpc._runtime.options import check_flag, check_function, check_text, check_type
 from lro_grpc._runtime.threads import BoundedThreads
+from lro_grpc._runtime.worker_name import check_worker, this_process
 from lro_grpc._server.access import Authorize, Identify
 from lro_grpc._server.decorator import BoundMethod, MethodOptions
 from lro_grpc._server.guarded_store import GuardedStore
@@ -110,6 +111,8 @@ class Operations(Lifespan):
             ``A-Z a-z 0-9 . _ ~ -``, other than ``operations``. A start whose id is none is refused
             with INVALID_ARGUMENT, one whose name an operation has with ALREADY_EXISTS. 130 random
             bits unless given. A plain function.
+        worker: The name of this process in the history of attempts, such as the pod's: 1 to 255
+            printable characters. ``host:pid`` unless given.
 
     Raises:
         ConfigurationError: If the URL names no store, or a time is not positive, or too long, or
@@ -135,6 +138,7 @@ class Operations(Lifespan):
         clock: Clock | None = None,
         engine: EngineOptions | None = None,
         new_id: Callable[[Any], str] | None = None,
+        worker: str | None = None,
     ) -> None:
         no_time = timedelta(0)
         lease, sweep = as_duration("lease", lease), as_duration("sweep", sweep)
@@ -152,6 +156,8 @@ class Operations(Lifespan):
             raise ConfigurationError("new_id is a coroutine function; give a plain function")
         if error_domain is not None:
             check_text("error_domain", error_domain)
+        if worker is not None:
+            check_worker(worker)
         if limits is not None:
             check_type("limits", limits, Limits)
         if engine is not None and not hasattr(engine, "make_engine"):
@@ -179,6 +185,7 @@ class Operations(Lifespan):
                 operation_bytes=self._limits.operation_bytes,
                 telemetry=self._telemetry,
                 signal_margin=signal_margin,
+                worker=worker or this_process(),
             )
             if engine is None:
                 return InProcess(workbench, unserved.refused)

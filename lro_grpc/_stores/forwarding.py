@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from lro_grpc._errors import LroError
+from lro_grpc._operation.attempts import AttemptRecord
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.store import (
@@ -89,6 +90,10 @@ class ForwardingStore:
     async def read(self, name: str) -> Record:
         """Returns the record of a name."""
         return await self._call(self._store.read, name)
+
+    async def read_attempts(self, name: str) -> tuple[Record, Sequence[AttemptRecord]]:
+        """Returns the record of a name and its attempts."""
+        return await self._call(self._store.read_attempts, name)
 
     async def operation(self, name: str) -> bytes:
         """Returns the bytes that Get answers with."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from lro_grpc._errors import LroError
 from lro_grpc._operation import names
+from lro_grpc._operation.attempts import AttemptRecord, attempts_of, superseded
 from lro_grpc._operation.events import Claim, Event, apply_safely
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
@@ -53,6 +54,8 @@ class MemoryStore:
         self._now = now
         self._records: dict[str, Record] = {}
         self._sequence: dict[str, int] = {}
+        self._attempts: dict[str, dict[int, AttemptRecord]] = {}
+        """The superseded attempts of operations that have any."""
         self._requests: dict[tuple[str, str, str], dict[str, str]] = {}  # -> parent -> name
         self._exclusive_holders: dict[str, str] = {}  # exclusive_target -> name
         self._next = itertools.count(1)
@@ -130,6 +133,11 @@ class MemoryStore:
         if record is None or record.deleted:
             raise not_found(name)
         return record
+
+    async def read_attempts(self, name: str) -> tuple[Record, Sequence[AttemptRecord]]:
+        """Returns the record of a name and its attempts."""
+        record = await self.read(name)
+        return record, attempts_of(record, self._attempts.get(name, {}).values())
 
     async def operation(self, name: str) -> bytes:
         """Returns the bytes that Get answers with."""
@@ -261,6 +269,7 @@ class MemoryStore:
     def _keep(self, before: Record | None, record: Record) -> None:
         if record.deleted and record.done:
             del self._records[record.name], self._sequence[record.name]
+            self._attempts.pop(record.name, None)
             if record.request_id:
                 of_request = self._requests[_request_key(record)]
                 del of_request[record.parent]
@@ -268,6 +277,12 @@ class MemoryStore:
                     del self._requests[_request_key(record)]
         else:
             self._records[record.name] = record
+            attempt = superseded(before, record) if before else None
+            if attempt:
+                kept = self._attempts.setdefault(record.name, {})
+                kept[attempt.number] = attempt
+                for number in range(2, attempt.oldest_kept):
+                    kept.pop(number, None)
             if record.request_id:
                 of_request = self._requests.setdefault(_request_key(record), {})
                 of_request[record.parent] = record.name

@@ -35,6 +35,7 @@ from lro_grpc._errors import (
     cut,
 )
 from lro_grpc._filtering.expression import Filter, comparisons, is_costly
+from lro_grpc._operation.attempts import AttemptRecord
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.names import ANY_PARENT
 from lro_grpc._operation.record import Record
@@ -284,6 +285,17 @@ class Store(Protocol):
 
     async def read(self, name: str) -> Record:
         """Returns the record of a name.
+
+        Raises:
+            OperationNotFoundError: If no operation has the name, or it is deleted.
+        """
+        ...
+
+    async def read_attempts(self, name: str) -> tuple[Record, Sequence[AttemptRecord]]:
+        """Returns the record of a name and its attempts, both as they were at one moment.
+
+        The attempts are the first one and the latest 49, by their numbers; of one that is not
+        known any more there is its number.
 
         Raises:
             OperationNotFoundError: If no operation has the name, or it is deleted.

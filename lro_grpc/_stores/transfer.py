@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from typing import NamedTuple, Protocol
 
 from lro_grpc._operation import integrity
+from lro_grpc._operation.attempts import AttemptRecord
 from lro_grpc._operation.record import Record
 
 MOST_RECORDS = 100
@@ -20,6 +21,8 @@ class Numbered(NamedTuple):
 
     sequence: int
     record: Record
+    attempts: Sequence[AttemptRecord] = ()
+    """The superseded ones."""
 
 
 class Portion(NamedTuple):

@@ -26,6 +26,7 @@ from lro_grpc._operation.events import (
     Delete,
     Fail,
     Pause,
+    Release,
     Report,
     RetryLater,
     SaveBatch,
@@ -142,6 +143,13 @@ LIVES: dict[str, list[Any]] = {
     "batch": [Claim(LEASE), SaveBatch(REPORT, BATCH, b"")],
     "cancelling": [Claim(LEASE), Cancel()],
     "later": [Claim(LEASE), RetryLater(REPORT, b"", 60_000_000)],
+    "again": [
+        Claim(LEASE, worker="one"),
+        RetryLater(REPORT, b"\x08\x05", 0),
+        Claim(LEASE, worker="two"),
+        Release(Report(2)),
+        Claim(LEASE, worker="three"),
+    ],
     "paused": [Pause()],
     "succeeded": [Claim(LEASE), Succeed(REPORT, b"")],
     "failed": [Claim(LEASE), Fail(REPORT, b"\x08\x05")],
@@ -176,9 +184,13 @@ async def fill(url: str) -> dict[str, Record]:
 async def test_all_of_a_store_is_in_its_copy(way: tuple[str, str]) -> None:
     source, destination = way
     records = await fill(source)
+    async with opened(source) as store:
+        history = await store.read_attempts(records["again"].name)
     done, damages = await copied(source, destination)
     assert (done.operations, done.left_out, damages) == (len(records), 0, [])
     async with opened(destination) as store:
+        assert await store.read_attempts(records["again"].name) == history
+        assert [one.worker for one in history[1]] == ["one", "two", "three"]
         for life, record in records.items():
             if not record.deleted:
                 assert await store.read(record.name) == record

@@ -20,7 +20,7 @@ import pytest
 from postgres_server import new_schema, with_options
 
 from lro_grpc._filtering.parser import parse
-from lro_grpc._operation.events import Cancel, Claim, Delete
+from lro_grpc._operation.events import Cancel, Claim, Delete, Release, Report
 from lro_grpc._operation.record import FIELDS
 from lro_grpc._stores.postgres.store import PostgresStore
 from lro_grpc.conformance import StoreConformance
@@ -92,7 +92,11 @@ async def fill(url: str) -> None:
         await connection.execute(inserted(ROWS, NAME), timeout=200)
         for _, definition in indexes:
             await connection.execute(definition, timeout=100)
-        await connection.execute("VACUUM (ANALYZE) lro_operations", timeout=200)
+        await connection.execute(
+            "INSERT INTO lro_attempts (operation, number)"
+            f" SELECT sequence, 1 FROM lro_operations LIMIT {ROWS // 10}"
+        )
+        await connection.execute("VACUUM (ANALYZE) lro_operations, lro_attempts", timeout=200)
 
 
 def inserted(
@@ -119,6 +123,12 @@ async def change(store: PostgresStore, first: int = 40) -> None:
     for number, events in ((first, [Claim(LEASE), Delete()]), (first + 1, [Cancel(), Delete()])):
         for event in events:
             await store.apply(f"{PARENT}/operations/op-{number}", event)
+
+
+async def retry(store: PostgresStore) -> None:
+    """One statement supersedes an attempt of an operation."""
+    name = f"{PARENT}/operations/op-50"
+    await store.apply_all([(name, Claim(LEASE)), (name, Release(Report(1))), (name, Claim(LEASE))])
 
 
 @contextlib.asynccontextmanager
@@ -174,6 +184,7 @@ def page(
 
 
 BY_KEY, BY_NAME = "lro_operations_pkey", "lro_operations_names"
+BY_ATTEMPT = "lro_attempts_pkey"
 ANY_PARENT = "projects/-/locations/-"
 MUCH = f"name > {NAME} AND expire_time > 2026-01-01T00:00:00Z AND state = QUEUED"
 
@@ -230,6 +241,8 @@ OTHER_CALLS: dict[str, Call] = {
         {BY_NAME, "lro_operations_requests", "lro_operations_exclusive"},
     ),
     "changes": (change, {BY_NAME}),
+    "next attempt": (retry, {BY_NAME, BY_ATTEMPT}),
+    "read_attempts": (lambda store: store.read_attempts(NAME), {BY_NAME, BY_ATTEMPT}),
 }
 
 
@@ -353,7 +366,7 @@ async def call_all(store: PostgresStore, other: PostgresStore, first: int) -> No
     await asyncio.wait_for(heard.wait(), 60)
     unfollow()
     for call, (ask, _) in {**ORDERED, **OTHER_CALLS}.items():
-        if call not in {"changes", "read", "operation"}:
+        if call not in {"changes", "read", "operation", "next attempt", "read_attempts"}:
             await ask(store)
     await store.read(f"{PARENT}/operations/op-x")
     await store.operation(f"{PARENT}/operations/op-x")

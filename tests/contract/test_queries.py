@@ -123,7 +123,7 @@ class OpenPostgres:
 
     async def filled(self, made: Sequence[Record]) -> Store:
         """Returns the store, with these operations alone."""
-        await self._sweeper.execute(f"TRUNCATE {self._table}")
+        await self._sweeper.execute(f"TRUNCATE {self._table} CASCADE")
         await asyncio.gather(*(self._store.create(one) for one in made))
         return self._store
 

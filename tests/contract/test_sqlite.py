@@ -27,7 +27,16 @@ from lro_grpc._errors import (
 )
 from lro_grpc._filtering.expression import PartialFailures
 from lro_grpc._filtering.parser import parse
-from lro_grpc._operation.events import Cancel, Checkpoint, Claim, Delete, Report, RetryLater
+from lro_grpc._operation.attempts import AttemptRecord
+from lro_grpc._operation.events import (
+    Cancel,
+    Checkpoint,
+    Claim,
+    Delete,
+    Release,
+    Report,
+    RetryLater,
+)
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.sqlite.connection import LOG_BYTES
 from lro_grpc._stores.sqlite.pages import Pages
@@ -743,6 +752,7 @@ def test_the_stored_operation_is_what_a_record_says(path):
 DIGESTS = {
     6: "306b8c4c7ad3b6a077bf6c8f008988819ca182d1b5172257f72832bd51b329ad",
     7: "abf8c631402810f8f39b24e52219e7b634c898ecc53ccae55ed9181896510501",
+    8: "32da500cebecca03f52714b24c512d47771facd9c502ace9debc1f39da9de804",
 }
 """Of the tables of each version's new files."""
 
@@ -761,14 +771,74 @@ async def test_the_tables_of_a_version_stay_as_they_are(path):
     )
 
 
+TO_VERSION_7 = """
+DROP TABLE attempts;
+DROP TRIGGER attempts_end;
+ALTER TABLE operations DROP COLUMN worker;
+ALTER TABLE operations DROP COLUMN attempt_number;
+ALTER TABLE operations DROP COLUMN attempt_start_time;
+ALTER TABLE operations DROP COLUMN attempt_end_time;
+ALTER TABLE operations DROP COLUMN attempt_outcome;
+ALTER TABLE operations DROP COLUMN attempt_error;
+PRAGMA user_version = 7;
+"""
+"""Makes the tables of version 7 of those of version 8."""
+
+
+async def test_a_file_from_before_the_history_is_upgraded_in_its_place(path):
+    """Nothing but their numbers is known of its attempts, and all of those that follow."""
+    async with opened(path) as store:
+        name = (await store.create(new())).name
+        for attempt in (1, 2):
+            await store.apply(name, Claim(LEASE, worker="of before"))
+            await store.apply(name, Release(Report(attempt)))
+        before = await store.read(name)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(TO_VERSION_7)
+    async with opened(path) as store:
+        record, attempts = await store.read_attempts(name)
+        assert record.operation == before.operation
+        assert [*attempts] == [AttemptRecord(1), AttemptRecord(2)]
+        await store.apply_all(
+            [(name, Claim(LEASE, worker="new")), (name, Release(Report(3))), (name, Claim(LEASE))]
+        )
+        _, attempts = await store.read_attempts(name)
+        assert [one.worker for one in attempts] == ["", "", "new", ""]
+
+
+async def test_nothing_is_left_of_the_attempts_of_an_operation_that_is_gone(path):
+    async with opened(path) as store:
+        name = (await store.create(new())).name
+        for attempt in (1, 2):
+            await store.apply_all([(name, Claim(LEASE)), (name, Release(Report(attempt)))])
+        await store.apply_all([(name, Cancel()), (name, Delete())])
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM attempts").fetchone() == (0,)
+
+
+async def test_a_damaged_attempt_is_an_unknown_one(path):
+    """The operation, and its other attempts, are as they were."""
+    async with opened(path) as store:
+        name = (await store.create(new())).name
+        for attempt in (1, 2, 3):
+            claim = Claim(LEASE, worker=f"worker-{attempt}")
+            await store.apply_all([(name, claim), (name, Release(Report(attempt)))])
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE attempts SET start_time = 'soon' WHERE number = 2")
+    async with opened(path) as store:
+        _, attempts = await store.read_attempts(name)
+        assert [one.worker for one in attempts] == ["worker-1", "", "worker-3"]
+
+
 async def test_a_file_of_the_version_before_is_upgraded_in_its_place(path):
     """Of one index there are two, and the rows are what they were."""
     async with opened(path) as store:
         names = [(await store.create(new(f"op-{number}"))).name for number in range(3)]
         await store.apply(names[0], Claim(LEASE))
         await store.apply(names[0], RetryLater(Report(1), b"", 5_000_000))
-        before = [await store.read(name) for name in names]
+        before = [(await store.read(name)).operation for name in names]
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(TO_VERSION_7)
         connection.execute("DROP INDEX operations_ready")
         connection.execute("DROP INDEX operations_delayed")
         connection.execute(
@@ -781,11 +851,11 @@ async def test_a_file_of_the_version_before_is_upgraded_in_its_place(path):
         connection.execute("PRAGMA user_version = 5")
     for _ in range(2):
         async with opened(path) as store:
-            assert [await store.read(name) for name in names] == before
+            assert [(await store.read(name)).operation for name in names] == before
             assert list(await store.claimable({METHOD: 9})) == names[1:]
             assert dict(await store.waiting(METHOD, 9)) == {"": 3}
         with contextlib.closing(sqlite3.connect(path)) as connection:
-            assert connection.execute("PRAGMA user_version").fetchone() == (7,)
+            assert connection.execute("PRAGMA user_version").fetchone() == (8,)
             rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'index'")
             indexes = {name for (name,) in rows}
         assert {"operations_ready", "operations_delayed", "operations_reruns"} <= indexes

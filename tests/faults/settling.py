@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,10 @@ from checker import Verdict, judge
 from killable import AT_ONCE_SECONDS
 from load import PARENT
 from remains import disorder
+
+from lro.v1.operation_description_pb2 import OperationAttempt
+from lro_grpc._runtime.clock import SystemClock
+from lro_grpc.stores import Query, SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,6 +25,8 @@ if TYPE_CHECKING:
 
 TOGETHER = 100
 """How many calls are under way at a time."""
+ENDING = {OperationAttempt.SUCCEEDED, OperationAttempt.FAILED, OperationAttempt.TERMINATED}
+"""The outcomes after which no attempt follows."""
 MAX_PATIENCE = 3
 """How many operations without an end are waited for before the others are given up, too."""
 
@@ -31,9 +38,34 @@ def settled(site: Site, board: Board) -> Verdict:
     ask_for_everything(board, server)
     server.drain()
     integrity.add(site.integrity())
+    histories = asyncio.run(misfits(site))
     verdict = judged(site, board)
     verdict.wrong += [f"the file is not sound: {text}" for text in integrity - {"ok"}]
+    verdict.wrong += histories
     return verdict
+
+
+async def misfits(site: Site) -> list[str]:
+    """Returns a sentence on each history at a site, which nobody serves now, that does not fit."""
+    store = SqliteStore(site.store, SystemClock().now)
+    found = []
+    await store.open()
+    page = await store.page(Query("-"), position=b"", size=TOGETHER, records=True)
+    while True:
+        for record in page.records:
+            _, attempts = await store.read_attempts(record.name)
+            kept = [n for n in range(1, record.attempt + 1) if n == 1 or n > record.attempt - 49]
+            if [one.number for one in attempts] != kept:
+                found.append(f"{record.name} in attempt {record.attempt} has others: {attempts}")
+            if not all(one.worker and one.start_time <= one.end_time for one in attempts):
+                found.append(f"{record.name} has attempts without a worker or an end: {attempts}")
+            if any(one.outcome in ENDING for one in attempts[:-1]):
+                found.append(f"{record.name} goes on after its end: {attempts}")
+        if not page.position:
+            break
+        page = await store.page(Query("-"), position=page.position, size=TOGETHER, records=True)
+    await store.close()
+    return found
 
 
 def judged(site: Site, board: Board, *, overlapping: bool = False) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import shutil
@@ -14,6 +15,8 @@ import release_packages
 from killable import AT_ONCE_SECONDS, Site, create, delete, expected, outcome, seen
 
 from lro.v1 import state_pb2
+from lro_grpc._runtime.clock import SystemClock
+from lro_grpc.stores import open_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,6 +53,7 @@ class Pair:
 
     def __init__(self, older: Release, newer: Release, folder: Path) -> None:
         self.older, self.newer = older.site(folder), newer.site(folder)
+        self.older_knows_attempts = (older.folder / "lro_grpc/_operation/attempts.py").exists()
         self.apart = folder / "apart"
         self.apart.mkdir()
         self.older_apart = older.site(self.apart)
@@ -114,6 +118,18 @@ def test_servers_of_two_releases_share_a_database_while_one_takes_the_others_pla
     finish(older, back, "back-5steps")
     newer = pair.newer.serve(store=postgres)
     assert newer.get_bytes(back) == older.get_bytes(back)
+    workers = asyncio.run(workers_of(postgres, held, back))
+    knows = pair.older_knows_attempts
+    assert [[bool(worker) for worker in some] for some in workers] == [[knows, True], [True, knows]]
+
+
+async def workers_of(url: str, *names: str) -> list[list[str]]:
+    """Returns the workers of the attempts of operations, as this release knows them."""
+    store = open_url(url, SystemClock().now)
+    await store.open()
+    histories = [await store.read_attempts(name) for name in names]
+    await store.close()
+    return [[one.worker for one in attempts] for _, attempts in histories]
 
 
 def version_of(site: Site) -> int:

@@ -88,13 +88,13 @@ async def compare_and_set(
         outcomes = [staged.apply(*change) for change in changes]
     all_changed = staged.changed
     changed = next(portions_to_write(all_changed, size_of_change), ())
-    left.update(known.record.name for known, _ in all_changed[len(changed) :])
+    left.update(change.after.name for change in all_changed[len(changed) :])
     stored: Collection[str] = ()
     lease = _shortest_lease(changes)
     if changed:
         stored = await table.change(on, changed, at, time.tolerance(lease))
     is_untimely = bool(changed) and not stored
-    contended = [known.record.name for known, _ in changed if known.record.name not in stored]
+    contended = [one.after.name for one in changed if one.after.name not in stored]
     sound = (one for name, one in found.known.items() if name not in found.damaged)
     return Result(
         outcomes,
@@ -104,9 +104,9 @@ async def compare_and_set(
         [
             *(one for one in sound if not staged.has_changed(one.record.name)),
             *(
-                Known(known.version + 1, after)
-                for known, after in changed
-                if known.record.name in stored
+                Known(one.known.version + 1, one.after)
+                for one in changed
+                if one.after.name in stored
             ),
         ],
         is_untimely,

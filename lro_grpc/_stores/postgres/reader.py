@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TypeVar
 
+from lro_grpc._operation.attempts import AttemptRecord, attempts_of
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.postgres.failures import RefusedError, UnstorableError
 from lro_grpc._stores.postgres.grouping import Answered, Groups
 from lro_grpc._stores.postgres.rows import Known
-from lro_grpc._stores.postgres.table import Fetching, Found, Table
+from lro_grpc._stores.postgres.table import Attempts, Fetching, Found, Table
 
 T = TypeVar("T")
 
@@ -43,6 +44,7 @@ class Reader:
         self._table = table
         self._on = on
         self._records = Groups[_Reading]("lro-postgres-reads", self._read, _MOST_CALLS)
+        self._histories = Groups[_Reading]("lro-postgres-histories", self._read_attempts, 1)
         self._served = Groups[_Reading]("lro-postgres-gets", self._get, _MOST_CALLS)
 
     async def read(self, name: str) -> Record:
@@ -51,6 +53,13 @@ class Reader:
         self._records.add(call)
         record: Record = await call.answer
         return record
+
+    async def read_attempts(self, name: str) -> tuple[Record, Sequence[AttemptRecord]]:
+        """Returns the record of a name and its attempts; see ``Store.read_attempts``."""
+        call = _Reading(name)
+        self._histories.add(call)
+        history: tuple[Record, Sequence[AttemptRecord]] = await call.answer
+        return history
 
     async def operation(self, name: str) -> bytes:
         """Returns the bytes that Get answers with; see ``Store.operation``."""
@@ -62,10 +71,18 @@ class Reader:
     async def close(self) -> None:
         """Makes the reads that wait, and ends."""
         await self._records.close()
+        await self._histories.close()
         await self._served.close()
 
     async def _read(self, group: Sequence[_Reading]) -> None:
         await self._make(group, self._table.read_some, _visible)
+
+    async def _read_attempts(self, group: Sequence[_Reading]) -> None:
+        async def of_one(on: Fetching, names: Collection[str]) -> Found[tuple[Known, Attempts]]:
+            (name,) = names
+            return await self._table.read_attempts(on, name)
+
+        await self._make(group, of_one, _visible_history)
 
     async def _get(self, group: Sequence[_Reading]) -> None:
         await self._make(group, self._table.operations, _same)
@@ -105,6 +122,13 @@ class Reader:
 
 def _visible(known: Known) -> Record | None:
     return None if known.record.deleted else known.record
+
+
+def _visible_history(
+    history: tuple[Known, Attempts],
+) -> tuple[Record, Sequence[AttemptRecord]] | None:
+    (_, record), superseded = history
+    return None if record.deleted else (record, attempts_of(record, superseded))
 
 
 def _same(operation: bytes) -> bytes:

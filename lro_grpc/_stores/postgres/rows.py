@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
+from lro_grpc._operation.attempts import AttemptRecord
 from lro_grpc._operation.record import (
     CLEARED,
     FIELDS,
@@ -38,6 +39,10 @@ CHANGING = that_change(CLEARED, ONCE, KEPT, RISING, FREE)
 _TYPES = {str: "text", bytes: "bytea", int: "int8", bool: "bool"}
 TYPES = {name: _TYPES[field.type] for name, field in FIELDS.items()}
 """The types of the columns."""
+
+ATTEMPT_COLUMNS = AttemptRecord._fields
+ATTEMPT_TYPES = {name: _TYPES[type_] for name, type_ in get_type_hints(AttemptRecord).items()}
+"""The types of the columns of ``lro_attempts``."""
 
 _LARGE = (
     "request",
@@ -188,10 +193,29 @@ def size_of(record: Record) -> int:
     )
 
 
-def size_of_change(change: tuple[Known, Record]) -> int:
+def arrays_of_attempts(
+    attempts: Sequence[tuple[str | int, AttemptRecord]],
+) -> list[Sequence[Any]]:
+    """Returns the values of attempts, column by column.
+
+    Args:
+        attempts: Of each that which tells its operation, and itself.
+    """
+    operations = [operation for operation, _ in attempts]
+    rows = (one._replace(worker=text_of(one.worker)) for _, one in attempts)
+    return [operations, *zip(*rows, strict=True)]
+
+
+def attempt_from(row: Sequence[Any]) -> AttemptRecord:
+    """Returns the attempt of a row of ``ATTEMPT_COLUMNS``."""
+    attempt = AttemptRecord._make(row)
+    return attempt._replace(worker=text_from(attempt.worker))
+
+
+def size_of_change(change: tuple[Known, Record, Sequence[AttemptRecord]]) -> int:
     """Returns the bytes of all that may be large in a change: what stays is not written."""
-    (_, before), after = change
-    size = len(after.status_detail)
+    (_, before), after, superseded = change
+    size = len(after.status_detail) + sum(len(one.error) for one in superseded)
     for index in _CHANGING_BYTES:
         value: Any = after[index]
         if value is not before[index]:

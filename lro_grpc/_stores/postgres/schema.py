@@ -33,7 +33,11 @@ OLDEST_SERVER = 13
 _LOCK = 0x6C726F5F67727063
 """The advisory lock of migrations: the letters of lro_grpc."""
 
-_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
+_RIGHTS = {
+    "lro_operations": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "lro_attempts": ("SELECT", "INSERT", "DELETE"),
+}
+"""The rights that a store needs, by the names of tables."""
 
 _MIGRATION_SECONDS = 600.0
 """The time that a start has for its migrations, and waits for those of others."""
@@ -95,7 +99,17 @@ _RERUNS = (
     " WHERE source_operation <> ''",
 )
 
-MIGRATIONS = ((_FIRST, 1), (_RERUNS, 1))
+_ATTEMPTS = (
+    f"ALTER TABLE {_OPERATIONS} ADD COLUMN worker {_TEXT}, ADD COLUMN attempt_number {_NUMBER},"
+    f" ADD COLUMN attempt_start_time {_NUMBER}, ADD COLUMN attempt_end_time {_NUMBER},"
+    f" ADD COLUMN attempt_outcome {_NUMBER}, ADD COLUMN attempt_error {_BYTES}",
+    # They go with their operation, whichever release removes it.
+    f"CREATE TABLE {{prefix}}lro_attempts (operation int8 REFERENCES {_OPERATIONS} (sequence)"
+    f" ON DELETE CASCADE, number int8, worker {_TEXT}, start_time {_NUMBER}, end_time {_NUMBER},"
+    f" outcome {_NUMBER}, error {_BYTES}, PRIMARY KEY (operation, number))",
+)
+
+MIGRATIONS = ((_FIRST, 1), (_RERUNS, 1), (_ATTEMPTS, 1))
 """The statements that lead to each version, from 1 on, and what it is ``readable_by``.
 
 A migration that databases have had stays as it is. A field that is added to ``Record`` comes with
@@ -196,15 +210,16 @@ async def _check_server(session: Session, options: Options) -> None:
 
 async def _check_rights(session: Session, options: Options) -> None:
     """Looks now, for each call would fail later."""
-    rows = await session.fetch(
-        "SELECT r FROM unnest($1::text[]) AS r WHERE NOT has_table_privilege($2, r)",
-        _RIGHTS,
-        f"{prefix_of(options.schema)}lro_operations",
-    )
-    if rows:
-        lacking = ", ".join(row[0] for row in rows)
-        why = f"its role lacks rights on the table lro_operations; grant it {lacking}"
-        raise _refused(options, why, "STORE_UNUSABLE")
+    for table, rights in _RIGHTS.items():
+        rows = await session.fetch(
+            "SELECT r FROM unnest($1::text[]) AS r WHERE NOT has_table_privilege($2, r)",
+            rights,
+            f"{prefix_of(options.schema)}{table}",
+        )
+        if rows:
+            lacking = ", ".join(row[0] for row in rows)
+            why = f"its role lacks rights on the table {table}; grant it {lacking}"
+            raise _refused(options, why, "STORE_UNUSABLE")
 
 
 async def _version(fetching: Session | Transaction, options: Options) -> int:

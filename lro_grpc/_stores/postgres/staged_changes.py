@@ -6,16 +6,26 @@ Nothing here reads or writes. Ten events of one operation make one change of its
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from lro_grpc._errors import LroError, OperationDamagedError
+from lro_grpc._operation.attempts import AttemptRecord, superseded
 from lro_grpc._operation.events import Delete, Event, apply_safely
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.damage import deleted_damaged
 from lro_grpc._stores.postgres.rows import Known
 
-RowChange = tuple[Known, Record]
-"""What is known of a row, and the record that is to be there instead."""
+
+class RowChange(NamedTuple):
+    """One change of a row."""
+
+    known: Known
+    """What is known of it."""
+    after: Record
+    """The record that is to be there instead."""
+    superseded: Sequence[AttemptRecord]
+    """The attempts of which the row tells no more."""
 
 
 class StagedChanges:
@@ -75,7 +85,11 @@ class StagedChanges:
     def changed(self) -> Sequence[RowChange]:
         """The changes of rows."""
         return [
-            (self._known[name], transitions[-1][1])
+            RowChange(
+                self._known[name],
+                transitions[-1][1],
+                [one for both in transitions if (one := superseded(*both))],
+            )
             for name, transitions in self._transitions.items()
         ]
 

@@ -24,9 +24,12 @@ nothing if that is off by more than a bound: of a process that has stood still, 
 
 from __future__ import annotations
 
+from lro_grpc._operation.attempts import MOST_LATEST
 from lro_grpc._operation.record import FIELDS
 from lro_grpc._operation.states import CANCELLING
 from lro_grpc._stores.postgres.rows import (
+    ATTEMPT_COLUMNS,
+    ATTEMPT_TYPES,
     CHANGING,
     COLUMNS,
     DELAYED,
@@ -130,13 +133,40 @@ class Statements:
             f" AND {digest('exclusive_target')} = {digest('v.target')} LIMIT 1) AS o"
         )
         new = ", ".join(("name", "version", "phase", *CHANGING))
-        self.update = (
-            f"{_free(table, len(CHANGING) + 4)}"
-            f" UPDATE {table} AS o SET version = o.version + 1, phase = v.phase,"
+        last = len(CHANGING) + 4
+        update = (
+            f"UPDATE {table} AS o SET version = o.version + 1, phase = v.phase,"
             f" {', '.join(_set(name, number) for number, name in enumerate(CHANGING, 4))}"
             f" FROM unnest($1::text[], $2::int8[], $3::int2[], {_arrays(CHANGING, 4)}) AS v({new})"
             " JOIN free USING (name, version)"
             " WHERE o.name = v.name AND o.version = v.version RETURNING o.name"
+        )
+        self.update = f"{_free(table, last)} {update}"
+        # The same, where attempts are superseded.
+        attempts = f"{prefix_of(schema)}lro_attempts"
+        columns_of_attempts = ", ".join(ATTEMPT_COLUMNS)
+        arrays = (
+            f"${number}::{type_}[]" for number, type_ in enumerate(ATTEMPT_TYPES.values(), last + 3)
+        )
+        self.update_superseding = (
+            f"{_free(table, last)}, changed AS ({update}, o.sequence),"
+            f" superseded AS MATERIALIZED (SELECT sequence, {columns_of_attempts}"
+            f" FROM unnest(${last + 2}::text[], {', '.join(arrays)})"
+            f" AS v(name, {columns_of_attempts}) JOIN changed USING (name)),"
+            f" added AS (INSERT INTO {attempts} (operation, {columns_of_attempts})"
+            f" SELECT sequence, {columns_of_attempts} FROM superseded ON CONFLICT DO NOTHING),"
+            f" forgotten AS (DELETE FROM {attempts} WHERE ctid = ANY (ARRAY(SELECT a.ctid"
+            f" FROM superseded AS s CROSS JOIN LATERAL (SELECT ctid FROM {attempts}"
+            f" WHERE operation = s.sequence AND number BETWEEN 2 AND s.number + 1 - {MOST_LATEST}"
+            " ORDER BY number LIMIT 1000) AS a)))"
+            " SELECT name FROM changed"
+        )
+        self.read_attempts = (
+            f"SELECT o.version, {bounded(COLUMNS, '$2', 'o.')}, a.* FROM {table} AS o"
+            f" CROSS JOIN LATERAL (SELECT"
+            f" {', '.join(f'array_agg({name}) AS {name}s' for name in ATTEMPT_COLUMNS)}"
+            f" FROM (SELECT * FROM {attempts} WHERE operation = o.sequence LIMIT 1000) AS b) AS a"
+            " WHERE o.name = ANY($1)"
         )
         self.delete = (
             f"{_free(table, 3)} DELETE FROM {table} AS o"

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from lro_grpc._errors import LroError, UnavailableError
+from lro_grpc._operation.attempts import AttemptRecord
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.repeated_lines import RepeatedLines
@@ -182,6 +183,10 @@ class PostgresStore:
     async def read(self, name: str) -> Record:
         """Returns the record of a name."""
         return await self._reader.read(name)
+
+    async def read_attempts(self, name: str) -> tuple[Record, Sequence[AttemptRecord]]:
+        """Returns the record of a name and its attempts."""
+        return await self._reader.read_attempts(name)
 
     async def operation(self, name: str) -> bytes:
         """Returns the bytes that Get answers with."""

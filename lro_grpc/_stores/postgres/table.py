@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from lro_grpc._errors import OperationDamagedError
+from lro_grpc._operation.attempts import AttemptRecord
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Micros
 from lro_grpc._stores.damage import Damage
@@ -18,9 +19,12 @@ from lro_grpc._stores.postgres.connections import Row
 from lro_grpc._stores.postgres.failures import RefusedError
 from lro_grpc._stores.postgres.portions import read_portion, share_of
 from lro_grpc._stores.postgres.rows import (
+    ATTEMPT_COLUMNS,
     Known,
     arrays_of,
+    arrays_of_attempts,
     arrays_of_changes,
+    attempt_from,
     is_whole,
     known_from,
     rest_from,
@@ -30,6 +34,8 @@ from lro_grpc._stores.postgres.statements import MOST_CHANGED, Statements
 from lro_grpc._stores.postgres.texts import text_from, text_of
 
 T = TypeVar("T")
+
+Attempts = Sequence[AttemptRecord]
 
 _MOST_ROWS = 1000
 """The most rows in one answer."""
@@ -110,6 +116,19 @@ class Table:
             return Found(dict(rest), damaged, left)
         found = self._found(rows)
         found.left = left
+        return found
+
+    async def read_attempts(self, on: Fetching, name: str) -> Found[tuple[Known, Attempts]]:
+        """Returns what is stored of an operation and its superseded attempts, at one moment."""
+        rows, damaged, _ = await self._some(on, self._statements.read_attempts, [name], is_whole)
+        found: Found[tuple[Known, Attempts]] = Found({}, damaged)
+        for row in () if damaged else rows:
+            width = len(row) - len(ATTEMPT_COLUMNS)
+            of_record = self._found([row[:width]])
+            found.damaged.update(of_record.damaged)
+            columns = (values or () for values in row[width:])  # NULL if there is no row
+            attempts = [attempt_from(one) for one in zip(*columns, strict=True)]
+            found.known[name] = of_record.known[name], attempts
         return found
 
     async def operations(self, on: Fetching, names: Collection[str]) -> Found[bytes]:
@@ -206,7 +225,7 @@ class Table:
             tolerance: How far it may be off by the server's clock: beyond that no row is changed.
         """
         changed: set[str] = set()
-        gone = [known for known, after in changes if is_gone(after)]
+        gone = [known for known, after, _ in changes if is_gone(after)]
         if gone:
             names = [text_of(known.record.name) for known in gone]
             versions = [known.version for known in gone]
@@ -214,11 +233,17 @@ class Table:
             for (name,) in rows:
                 changed.add(name)
                 self._damage.forget(name)
-        kept = [change for change in changes if not is_gone(change[1])]
+        kept = [change for change in changes if not is_gone(change.after)]
         if kept:
-            columns = arrays_of_changes(kept)
+            columns = arrays_of_changes([(known, after) for known, after, _ in kept])
+            superseded = [(after.name, one) for _, after, some in kept for one in some]
+            update = self._statements.update
+            more: list[Sequence[Any]] = []
+            if superseded:
+                update = self._statements.update_superseding
+                more = arrays_of_attempts(superseded)
             try:
-                rows = await on.fetch(self._statements.update, *columns, now, tolerance)
+                rows = await on.fetch(update, *columns, now, tolerance, *more)
             except RefusedError:
                 if not changed:
                     raise

@@ -13,21 +13,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import takewhile
 
 from lro_grpc._errors import ConfigurationError, UnavailableError
+from lro_grpc._operation.attempts import AttemptRecord
 from lro_grpc._stores.postgres.connections import Session, Transaction, connect
 from lro_grpc._stores.postgres.failures import RefusedError, failed, unusable
 from lro_grpc._stores.postgres.notice import channel_of, decoded
 from lro_grpc._stores.postgres.options import Options, parse
 from lro_grpc._stores.postgres.portions import MORE, read_portion
 from lro_grpc._stores.postgres.rows import (
+    ATTEMPT_COLUMNS,
+    ATTEMPT_TYPES,
     COLUMNS,
     TYPES,
     arrays_of,
+    arrays_of_attempts,
+    attempt_from,
     bounded,
     is_whole,
     record_from,
@@ -118,7 +123,9 @@ class _Statements:
     def __init__(self, schema: str) -> None:
         prefix = prefix_of(schema)
         table = f"{prefix}lro_operations"
+        attempts = f"{prefix}lro_attempts"
         columns = ", ".join(COLUMNS)
+        columns_of_attempts = ", ".join(ATTEMPT_COLUMNS)
         arrays = ", ".join(f"${number}::{TYPES[name]}[]" for number, name in enumerate(COLUMNS, 4))
         literal = table.replace("'", "''")
         sequence = f"pg_get_serial_sequence('{literal}', 'sequence')::regclass"
@@ -134,6 +141,16 @@ class _Statements:
         self.next = (
             f"SELECT sequence, {bounded(COLUMNS, '$3')} FROM {table} WHERE sequence > $1"
             " ORDER BY sequence LIMIT $2"
+        )
+        self.attempts = (
+            f"SELECT operation, {columns_of_attempts} FROM {attempts} WHERE operation = ANY($1)"
+        )
+        arrays_of_attempts = (
+            f"${number}::{type_}[]" for number, type_ in enumerate(ATTEMPT_TYPES.values(), 2)
+        )
+        self.put_attempts = (
+            f"INSERT INTO {attempts} (operation, {columns_of_attempts})"
+            f" SELECT * FROM unnest($1::int8[], {', '.join(arrays_of_attempts)})"
         )
         self.any = f"SELECT FROM {table} LIMIT 1"
         self.set_secret = f"UPDATE {prefix}lro_secrets SET value = $1 WHERE name = 'page token'"
@@ -181,14 +198,26 @@ class _PostgresExport:
                 ((last, name, *_),) = rows
                 yield Portion((), [damage(text_from(name), f"its row cannot be read ({error})")])
             elif rows:
-                whole = takewhile(is_whole, rows)
-                records = [Numbered(sequence, record_from(row)) for sequence, *row in whole]
+                whole = [*takewhile(is_whole, rows)]
+                attempts = await self._attempts([sequence for sequence, *_ in whole])
+                records = [
+                    Numbered(sequence, record_from(row), attempts.get(sequence, ()))
+                    for sequence, *row in whole
+                ]
                 yield portion_of(records, ())
                 last = records[-1].sequence
             else:
                 break
             number = min(MOST_RECORDS, MORE * number)
         await self._locking.fetch("SELECT")  # fails if the lock was lost on the way
+
+    async def _attempts(self, sequences: Sequence[int]) -> Mapping[int, Sequence[AttemptRecord]]:
+        """Returns the superseded attempts of operations that have any."""
+        rows = await self._reading.fetch(self._statements.attempts, sequences)
+        attempts: dict[int, list[AttemptRecord]] = {}
+        for sequence, *row in rows:
+            attempts.setdefault(sequence, []).append(attempt_from(row))
+        return attempts
 
 
 class _PostgresImport:
@@ -206,7 +235,18 @@ class _PostgresImport:
         sequences = [one.sequence for one in records]
         columns = arrays_of([one.record for one in records])
         rows = await self._transaction.fetch(self._statements.put, sequences, *columns)
-        return {sequence for (sequence,) in rows}
+        stored = {sequence for (sequence,) in rows}
+        attempts = [
+            (one.sequence, attempt)
+            for one in records
+            if one.sequence in stored
+            for attempt in one.attempts
+        ]
+        if attempts:
+            await self._transaction.fetch(
+                self._statements.put_attempts, *arrays_of_attempts(attempts)
+            )
+        return stored
 
 
 async def _opened(options: Options) -> tuple[Options, Prepared]:

@@ -14,13 +14,14 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from lro_grpc._errors import LroError, OperationDamagedError, UnexpectedError
+from lro_grpc._operation.attempts import AttemptRecord, superseded
 from lro_grpc._operation.events import Claim, Delete, Event, apply_safely
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import FREE, KEPT, ONCE, RISING, Record, that_change
 from lro_grpc._stores.damage import deleted_damaged
 from lro_grpc._stores.sqlite.damage import Damage, is_malformed
 from lro_grpc._stores.sqlite.recent import RecentRecords
-from lro_grpc._stores.sqlite.schema import COLUMNS, READY
+from lro_grpc._stores.sqlite.schema import ATTEMPT_COLUMNS, COLUMNS, READY
 from lro_grpc._stores.store import Claimed, Now, check_same_request, in_progress, name_taken
 
 # Fields that are cleared, and ``deleted``, change once at most: by statements of their own, so that
@@ -32,6 +33,16 @@ _INSERT = f"INSERT INTO operations ({COLUMNS}) VALUES ({', '.join('?' * len(Reco
 _UPDATE = f"UPDATE operations SET {', '.join(f'{c} = ?' for c in _CHANGING)} WHERE name = ?"
 _HIDE = "UPDATE operations SET deleted = 1 WHERE name = ?"
 _FREE_TARGET = "UPDATE operations SET exclusive_target = '' WHERE name = ?"
+
+_SUPERSEDE = (
+    f"INSERT INTO attempts (operation, {ATTEMPT_COLUMNS})"
+    f" SELECT sequence, {', '.join('?' * len(AttemptRecord._fields))}"
+    " FROM operations WHERE name = ? ON CONFLICT DO NOTHING"
+)
+_FORGET = (
+    "DELETE FROM attempts WHERE operation = (SELECT sequence FROM operations WHERE name = ?)"
+    " AND number BETWEEN 2 AND ?"
+)
 
 READY_NAMES = f"SELECT name FROM operations WHERE {READY} AND method = ? ORDER BY sequence"
 _CLAIMED = (
@@ -96,6 +107,7 @@ class Commit:
         self._requests: dict[tuple[str, str, str, str], str] = {}
         self._exclusive_holders: dict[str, str] = {}
         self._freed: list[str] = []
+        self._superseded: list[tuple[str, AttemptRecord]] = []
 
     def __enter__(self) -> Commit:
         """Returns the commit."""
@@ -148,6 +160,9 @@ class Commit:
             if before.exclusive_target and not after.exclusive_target:
                 self._exclusive_holders[before.exclusive_target] = ""
                 self._freed.append(name)
+            attempt = superseded(before, after)
+            if attempt:
+                self._superseded.append((name, attempt))
             self._change(before, after)
         return after
 
@@ -202,6 +217,11 @@ class Commit:
         self._connection.executemany(_INSERT, new)
         known = [record for record in records if record.name not in self._new]
         self._connection.executemany(_UPDATE, map(_MUTABLE, known))
+        if self._superseded:
+            rows = [(*attempt, name) for name, attempt in self._superseded]
+            self._connection.executemany(_SUPERSEDE, rows)
+            old = [(name, one.oldest_kept - 1) for name, one in self._superseded]
+            self._connection.executemany(_FORGET, [one for one in old if one[1] > 1])
 
     def _delete_damaged(self, name: str) -> Record:
         """Deletes the row of an operation that no record can be made of.

@@ -1,4 +1,7 @@
-"""The tables of the file, and the rows of ``operations``: a column for each field of a record."""
+"""The tables of the file, and the rows of ``operations``: a column for each field of a record.
+
+Rows of ``attempts`` are those of superseded attempts; they go with the row of their operation.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from lro_grpc._errors import ConfigurationError
+from lro_grpc._operation.attempts import AttemptRecord
 from lro_grpc._operation.record import CLAIMABLE_STATES, FIELDS, Record
 
 COLUMNS = ", ".join(Record._fields)
+ATTEMPT_COLUMNS = ", ".join(AttemptRecord._fields)
 STATES = ", ".join(str(state) for state in sorted(CLAIMABLE_STATES))
 READY = f"lease_expire_time = 0 AND state IN ({STATES}) AND scheduled_time = 0"
 DELAYED = "scheduled_time <> 0"
@@ -20,7 +25,7 @@ OPERATION_ID = (
     "substr(name, length(parent) + CASE parent WHEN '' THEN 12 ELSE 13 END)"  # after operations/
 )
 
-_VERSION = 7
+_VERSION = 8
 """Of the schema; the file's ``user_version``."""
 
 _OLDEST_VERSION = 5
@@ -35,6 +40,14 @@ _BOOLS = tuple(field.name for field in FIELDS.values() if field.type is bool)
 _READY_INDEXES = (
     f"CREATE INDEX operations_ready ON operations (method, sequence) WHERE {READY}",
     f"CREATE INDEX operations_delayed ON operations (scheduled_time, method) WHERE {DELAYED}",
+)
+_ATTEMPTS = (
+    "CREATE TABLE attempts (operation INTEGER NOT NULL, number INTEGER NOT NULL,"
+    " worker TEXT NOT NULL, start_time INTEGER NOT NULL, end_time INTEGER NOT NULL,"
+    " outcome INTEGER NOT NULL, error BLOB NOT NULL, PRIMARY KEY (operation, number))"
+    " WITHOUT ROWID",
+    "CREATE TRIGGER attempts_end AFTER DELETE ON operations"
+    " BEGIN DELETE FROM attempts WHERE operation = old.sequence; END",
 )
 
 _RERUNS_INDEX = (
@@ -58,6 +71,7 @@ _SCHEMA: Sequence[str] = (
     " WHERE deadline_time <> 0 AND lease_expire_time = 0 AND end_time = 0",
     f"CREATE INDEX operations_ids ON operations ({OPERATION_ID}) WHERE NOT deleted",
     _RERUNS_INDEX,
+    *_ATTEMPTS,
 )
 
 
@@ -67,6 +81,15 @@ _UPGRADES: Mapping[int, Sequence[str]] = {
         "ALTER TABLE operations ADD COLUMN source_operation TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE operations ADD COLUMN operator TEXT NOT NULL DEFAULT ''",
         _RERUNS_INDEX,
+    ),
+    7: (
+        "ALTER TABLE operations ADD COLUMN worker TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE operations ADD COLUMN attempt_number INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE operations ADD COLUMN attempt_start_time INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE operations ADD COLUMN attempt_end_time INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE operations ADD COLUMN attempt_outcome INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE operations ADD COLUMN attempt_error BLOB NOT NULL DEFAULT x''",
+        *_ATTEMPTS,
     ),
 }
 """What makes the next version's tables of those of each version."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lro_grpc._errors import LroError, OperationDamagedError, UnavailableError
+from lro_grpc._operation.attempts import AttemptRecord, attempts_of, is_sound
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
@@ -38,6 +39,7 @@ from lro_grpc._stores.sqlite.database_files import DatabaseFiles
 from lro_grpc._stores.sqlite.pages import Pages
 from lro_grpc._stores.sqlite.recent import RecentRecords
 from lro_grpc._stores.sqlite.schema import (
+    ATTEMPT_COLUMNS,
     COLUMNS,
     DELAYED,
     OPERATION_ID,
@@ -88,6 +90,10 @@ _WAITING_METHODS = (
 _RESTED = (
     f"SELECT name FROM operations WHERE {DELAYED} AND scheduled_time <= ?"
     " ORDER BY scheduled_time LIMIT ?"
+)
+_ATTEMPTS = (
+    f"SELECT {ATTEMPT_COLUMNS} FROM attempts"
+    " WHERE operation = (SELECT sequence FROM operations WHERE name = ?)"
 )
 
 
@@ -238,6 +244,18 @@ class SqliteStore:
         if recent is not None:
             return recent
         return self._damage.record(self._row(COLUMNS, name))
+
+    async def read_attempts(self, name: str) -> tuple[Record, Sequence[AttemptRecord]]:
+        """Returns the record of a name and its attempts."""
+        # The record at hand wins, and the file may be ahead of it: a later attempt is left out.
+        record = self._recent_record(name)
+        self._fetch("BEGIN")
+        try:
+            record = record or self._damage.record(self._row(COLUMNS, name))
+            rows = self._fetch(_ATTEMPTS, name)
+        finally:
+            self._fetch("ROLLBACK")
+        return record, attempts_of(record, map(AttemptRecord._make, filter(is_sound, rows)))
 
     async def operation(self, name: str) -> bytes:
         """Returns the bytes that Get answers with."""

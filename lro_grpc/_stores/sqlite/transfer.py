@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from pathlib import Path
 
 from lro_grpc._errors import ConfigurationError
+from lro_grpc._operation.attempts import AttemptRecord, is_sound
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.sqlite.connection import connect, failed, in_use, unusable
 from lro_grpc._stores.sqlite.damage import is_malformed
 from lro_grpc._stores.sqlite.database_files import DatabaseFiles
 from lro_grpc._stores.sqlite.new_file import new_file
 from lro_grpc._stores.sqlite.schema import (
+    ATTEMPT_COLUMNS,
     COLUMNS,
     check_ours,
     prepare,
@@ -34,9 +36,14 @@ from lro_grpc._stores.transfer import (
 
 _NEXT = "SELECT sequence, name FROM operations WHERE sequence > ? ORDER BY sequence LIMIT ?"
 _ROW = f"SELECT {COLUMNS} FROM operations WHERE sequence = ?"
+_ATTEMPTS = f"SELECT {ATTEMPT_COLUMNS} FROM attempts WHERE operation = ?"
 _PUT = (
     f"INSERT INTO operations (sequence, {COLUMNS})"
     f" VALUES (?, {', '.join('?' * len(Record._fields))}) ON CONFLICT DO NOTHING"
+)
+_PUT_ATTEMPT = (
+    f"INSERT INTO attempts (operation, {ATTEMPT_COLUMNS})"
+    f" VALUES (?, {', '.join('?' * len(AttemptRecord._fields))})"
 )
 
 
@@ -122,11 +129,15 @@ class _SqliteExport:
                     raise
                 unreadable.append(damage(name, f"its row cannot be read ({cause})"))
                 continue
-            rows.append(Numbered(last, record_of(row)))
+            rows.append(Numbered(last, record_of(row), self._attempts(last)))
             size += sum(len(value) for value in row if isinstance(value, (bytes, str)))
             if size >= MOST_BYTES:
                 break
         return last, portion_of(rows, unreadable)
+
+    def _attempts(self, sequence: int) -> Sequence[AttemptRecord]:
+        rows = self._connection.execute(_ATTEMPTS, (sequence,))
+        return [AttemptRecord._make(row) for row in rows if is_sound(row)]
 
 
 class _SqliteImport:
@@ -138,11 +149,13 @@ class _SqliteImport:
 
     async def put(self, records: Sequence[Numbered]) -> Collection[int]:
         """Writes records, and returns the sequence numbers of those that are there now."""
-        return [
-            sequence
-            for sequence, record in records
-            if self._connection.execute(_PUT, (sequence, *record)).rowcount
-        ]
+        stored = []
+        for sequence, record, attempts in records:
+            if self._connection.execute(_PUT, (sequence, *record)).rowcount:
+                stored.append(sequence)
+                rows = [(sequence, *attempt) for attempt in attempts]
+                self._connection.executemany(_PUT_ATTEMPT, rows)
+        return stored
 
 
 @contextlib.contextmanager

@@ -34,6 +34,7 @@ T = TypeVar("T")
 
 METHOD = "/test.v1.Tests/Run"
 OTHER_METHOD = "/test.v1.Tests/RunOther"
+WORKER = "test-host:1"
 LEASE, SWEEP = 15.0, 4.0
 """In seconds, of the world's clock."""
 
@@ -56,6 +57,7 @@ def in_process(
             lease=timedelta(seconds=LEASE),
             sweep=timedelta(seconds=SWEEP),
             random=random,
+            worker=WORKER,
         )
     )
 
