@@ -1,7 +1,7 @@
 """A store in Postgres with many operations, beside one with a thousand: ``shared_many.py NUMBER``.
 
-Nearly all of them are done. The calls go to both in turn, from one process, without a server
-between.
+Most of them are done, and a sixth wait, of a method of their own. The calls go to both in turn,
+from one process, without a server between.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from benchmarks import database
 from benchmarks.figure import Figure
@@ -31,6 +32,8 @@ CLAIMED = 50
 BEATS = 5
 
 _PARENT = "projects/p/locations/l"
+_WAITING = "/benchmark.v1.Waiting/Run"
+"""The method of which many operations wait."""
 
 
 def measure(server: database.Database, number: int = MANY) -> list[Figure]:
@@ -54,14 +57,21 @@ async def _measure(large: str, small: str, number: int) -> list[Figure]:
     async def first_page(store: PostgresStore) -> None:
         await store.page(Query(_PARENT), position=b"", size=50)
 
-    async def claim(store: PostgresStore) -> None:
-        assert len(await store.claim({METHOD: CLAIMED}, Claim(LEASE))) == CLAIMED
+    async def claim(store: PostgresStore, method: str = METHOD) -> None:
+        assert len(await store.claim({method: CLAIMED}, Claim(LEASE))) == CLAIMED
 
     figures = [
         await _beside(f"Get of any of {number:,} in Postgres", get, CALLS, many, few),
         await _beside(f"first page of {number:,} in Postgres", first_page, CALLS, many, few),
         await _beside(
             f"claim of {CLAIMED}, of {number:,} in Postgres", claim, READY // CLAIMED, many, few
+        ),
+        await _beside(
+            f"claim of {CLAIMED} of many that wait, of {number:,} in Postgres",
+            partial(claim, method=_WAITING),
+            READY // CLAIMED,
+            many,
+            few,
         ),
     ]
     shares = [await _hot_share(store, url) for store, url in ((many, large), (few, small))]
@@ -138,12 +148,23 @@ _LETTERS = str.maketrans("0123456789", "abcdefghij")
 
 
 async def _fill(url: str, number: int) -> None:
-    """Makes one operation that is done, and as many copies of its row; then some that are ready."""
+    """Makes one operation that is done, and one that waits, and many copies of their rows."""
     store = PostgresStore(url)
     await store.open()
-    first = await store.create(_renamed(new_record(), _name(1)))
-    await store.apply(first.name, Claim(LEASE))
-    await store.apply(first.name, Succeed(Report(1), RESPONSE))
+    done = await store.create(_renamed(new_record(), _name(1)))
+    await store.apply(done.name, Claim(LEASE))
+    await store.apply(done.name, Succeed(Report(1), RESPONSE))
+    await _copy(url, done.name, 2, number)
+    waiting = _renamed(new_record()._replace(method=_WAITING), _name(number + 1))
+    await store.create(waiting)
+    await _copy(url, waiting.name, number + 2, number + max(READY, number // 5))
+    await asyncio.gather(*(store.create(new_record()) for _ in range(READY)))
+    await store.close()
+    await database.execute(url, "VACUUM ANALYZE lro_operations")
+
+
+async def _copy(url: str, name: str, first: int, last: int) -> None:
+    """Makes copies of the row of an operation, with the names of these numbers."""
     old = "convert_to(name, 'UTF8')"
     new = (
         f"'{_PARENT}/operations/op-'"
@@ -159,11 +180,8 @@ async def _fill(url: str, number: int) -> None:
         url,
         f"INSERT INTO lro_operations (version, phase, {', '.join(COLUMNS)})"
         f" SELECT version, phase, {values}"
-        f" FROM lro_operations, generate_series(2, {number}) number",
+        f" FROM lro_operations, generate_series({first}, {last}) number WHERE name = '{name}'",
     )
-    await asyncio.gather(*(store.create(new_record()) for _ in range(READY)))
-    await store.close()
-    await database.execute(url, "VACUUM ANALYZE lro_operations")
 
 
 def _renamed(record: Record, name: str) -> Record:
