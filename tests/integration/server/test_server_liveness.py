@@ -29,11 +29,12 @@ Serve = Any
 
 CREATE = f"/{FLEET}/CreateInstance"
 LEASE_SECONDS = 0.6
-BLOCKED_SECONDS = 3 * LEASE_SECONDS
-LIVENESS = {
-    "lease": timedelta(seconds=LEASE_SECONDS),
-    "sweep": timedelta(seconds=LEASE_SECONDS / 10),
-}
+RIVALS_LEASE_SECONDS = 2.4
+"""Where a busy machine must not keep a process from renewing its leases in time."""
+
+
+def liveness(lease: float = LEASE_SECONDS) -> dict[str, timedelta]:
+    return {"lease": timedelta(seconds=lease), "sweep": timedelta(seconds=lease / 10)}
 
 
 class Blocking:
@@ -54,7 +55,13 @@ class Blocking:
 
         self.servicer = fleet("CreateInstance", run)
 
-    def block(self, server: Server, *, meanwhile: Callable[[], object] = lambda: None) -> list[str]:
+    def block(
+        self,
+        server: Server,
+        *,
+        lease: float = LEASE_SECONDS,
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> list[str]:
         """Blocks the loop beside two handlers for three leases; returns all their operations."""
         names = [server.create(instance_id=f"waits-{number}").name for number in range(2)]
         for _ in names:
@@ -63,7 +70,7 @@ class Blocking:
             starting = pool.submit(server.create, instance_id="blocks")
             self.began.get(timeout=SECONDS)
             meanwhile()
-            threading.Event().wait(BLOCKED_SECONDS)
+            threading.Event().wait(3 * lease)
             self.loop.open()
             return [*names, starting.result(SECONDS).name]
 
@@ -79,7 +86,7 @@ def blocking(serve: Serve) -> Any:
 def test_a_handler_that_blocks_the_event_loop_costs_no_operation_its_attempt(
     serve: Serve, store: str, blocking: Blocking
 ) -> None:
-    server = serve(blocking.servicer, store=store, **LIVENESS)
+    server = serve(blocking.servicer, store=store, **liveness())
     names = blocking.block(server)
     threading.Event().wait(2 * LEASE_SECONDS)  # sweeps, which find nothing to take away
     blocking.held.open()
@@ -128,16 +135,16 @@ def test_leases_on_a_shared_store_are_renewed_while_the_event_loop_stands_still(
     serve: Serve, blocking: Blocking
 ) -> None:
     store = RivalsStore()
-    server = serve(blocking.servicer, store=store, **LIVENESS)
+    server = serve(blocking.servicer, store=store, **liveness(RIVALS_LEASE_SECONDS))
     is_over = threading.Event()
 
     def take_over() -> None:
-        while not is_over.wait(LEASE_SECONDS / 20):
+        while not is_over.wait(RIVALS_LEASE_SECONDS / 20):
             store.rescue()
 
     rival = threading.Thread(target=take_over)
     try:
-        names = blocking.block(server, meanwhile=rival.start)
+        names = blocking.block(server, lease=RIVALS_LEASE_SECONDS, meanwhile=rival.start)
         blocking.held.open()
         assert [response_of(server.done(name)).seed_rows for name in names] == [1, 1, 1]
         assert store.rescued == []
@@ -167,7 +174,7 @@ def test_a_heartbeat_that_is_never_answered_does_not_keep_its_server(
     serve: Serve, blocking: Blocking
 ) -> None:
     store = SilentStore()
-    server = serve(blocking.servicer, store=store, **{**LIVENESS, "lease": timedelta(seconds=6)})
+    server = serve(blocking.servicer, store=store, **liveness(6))
     try:
         server.create(instance_id="waits")
         assert store.asked.wait(SECONDS)
