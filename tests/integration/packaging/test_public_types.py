@@ -50,17 +50,25 @@ def consumer(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def mypy(consumer: Path, file: str) -> str:
+Said = dict[str, list[str]]
+"""What mypy says, by file."""
+Found = dict[str, list[dict[str, object]]]
+"""What pyright finds, by file."""
+
+
+def mypy(consumer: Path, *files: str) -> Said:
     python = consumer / "env" / "bin" / "python"
     options = ["--strict", "--config-file=", f"--python-executable={python}", "--no-pretty"]
-    return run(consumer, "mypy", *options, "--cache-dir=cache", file)
+    lines = run(consumer, "mypy", *options, "--cache-dir=cache", *files).splitlines()
+    return {file: [line for line in lines if line.startswith(f"{file}:")] for file in files}
 
 
-def pyright(consumer: Path, *files: str) -> list[dict[str, object]]:
+def pyright(consumer: Path, *files: str) -> Found:
     python = consumer / "env" / "bin" / "python"
     (consumer / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}')
     said = run(consumer, "basedpyright", "--outputjson", f"--pythonpath={python}", *files)
-    return json.loads(said)["generalDiagnostics"]  # type: ignore[no-any-return]
+    found = json.loads(said)["generalDiagnostics"]
+    return {file: [one for one in found if Path(one["file"]).name == file] for file in files}
 
 
 def run(consumer: Path, checker: str, *arguments: str) -> str:
@@ -73,62 +81,42 @@ def run(consumer: Path, checker: str, *arguments: str) -> str:
     return done.stdout
 
 
-def test_mypy_knows_the_type_of_each_public_name(consumer: Path) -> None:
-    lines = mypy(consumer, "all_names.py").splitlines()
-    types = [re.search(r'note: Revealed type is "(.*)"$', line) for line in lines[:-1]]
+# One run of each is for several tests: it takes seconds to read what the package depends on.
+
+
+@pytest.fixture(scope="module")
+def said(consumer: Path) -> Said:
+    return mypy(consumer, "all_names.py", "no_name.py")
+
+
+@pytest.fixture(scope="module")
+def found(consumer: Path) -> Found:
+    return pyright(consumer, "all_names.py", "no_name.py")
+
+
+def test_mypy_knows_the_type_of_each_public_name(said: Said) -> None:
+    lines = said["all_names.py"]
+    types = [re.search(r'note: Revealed type is "(.*)"$', line) for line in lines]
     assert all(types), "\n".join(lines)
     assert len(types) == len(NAMES)
     untyped = [name for name, one in zip(NAMES, types, strict=True) if one and one[1] == "Any"]
     assert untyped == []
 
 
-def test_pyright_knows_the_type_of_each_public_name(consumer: Path) -> None:
+def test_pyright_knows_the_type_of_each_public_name(found: Found) -> None:
     """The parameters of a generic class are unknown until it is used."""
-    found = pyright(consumer, "all_names.py")
-    assert [one for one in found if one["severity"] != "information"] == []
-    assert len(found) == len(NAMES)
-    messages = [re.sub(r"type\[\w+\[(Unknown[, ]*)+\]\]", "", str(one["message"])) for one in found]
+    shown = found["all_names.py"]
+    assert [one for one in shown if one["severity"] != "information"] == []
+    assert len(shown) == len(NAMES)
+    messages = [re.sub(r"type\[\w+\[(Unknown[, ]*)+\]\]", "", str(one["message"])) for one in shown]
     untyped = [message for message in messages if re.search(r'Unknown|is "Any"', message)]
     assert untyped == []
 
 
-def test_a_name_that_is_not_there_is_an_error_for_both(consumer: Path) -> None:
-    assert 'error: Module has no attribute "Nothing"' in mypy(consumer, "no_name.py")
-    errors = [one for one in pyright(consumer, "no_name.py") if one["severity"] == "error"]
+def test_a_name_that_is_not_there_is_an_error_for_both(said: Said, found: Found) -> None:
+    assert any('error: Module has no attribute "Nothing"' in line for line in said["no_name.py"])
+    errors = [one for one in found["no_name.py"] if one["severity"] == "error"]
     assert any('"Nothing" is not a known attribute' in str(one["message"]) for one in errors)
-
-
-@pytest.fixture(scope="module")
-def reports(consumer: Path) -> Path:
-    """The consumer with the README's typed client and service, and its settings of mypy."""
-    python = consumer / "env" / "bin" / "python"
-    (consumer / "reports.proto").write_text("".join(blocks(2, "proto")))
-    (generate,) = blocks(5, "sh")
-    arguments = generate.replace("--python_out=.", "--python_out=. --grpc_python_out=.").split()[1:]
-    bin_ = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-    command = [python, "-m", "lro_grpc._cli", *arguments]
-    subprocess.run(command, cwd=consumer, env={"PATH": bin_}, check=True, timeout=100)
-    client, service = blocks(5, "python")
-    (consumer / "typed_client.py").write_text(client)
-    (consumer / "typed_service.py").write_text(service)
-    (consumer / "pyproject.toml").write_text("".join(blocks(5, "toml")))
-    return consumer
-
-
-def blocks(section: int, kind: str) -> list[str]:
-    """Returns the code of a kind in a section of the README."""
-    readme = (Path(lro_grpc.__file__).parents[1] / "README.md").read_text()
-    text = readme[readme.index(f"\n## {section}. ") : readme.index(f"\n## {section + 1}. ")]
-    return re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)
-
-
-def test_the_readmes_typed_code_is_strict_with_the_readmes_settings(reports: Path) -> None:
-    python = reports / "env" / "bin" / "python"
-    files = ["typed_client.py", "typed_service.py"]
-    settings = ["--config-file=pyproject.toml", f"--python-executable={python}"]
-    said = run(reports, "mypy", *settings, "--no-pretty", "--cache-dir=cache2", *files)
-    assert said == "Success: no issues found in 2 source files\n"
-    assert pyright(reports, *files) == []
 
 
 MISUSES = """
@@ -145,12 +133,55 @@ lro_grpc.MethodOptions(concurrency="many")  # wrong
 """
 
 
-def test_a_wrong_option_of_a_method_is_an_error_for_both(reports: Path) -> None:
-    (reports / "misuses.py").write_text(MISUSES)
+@pytest.fixture(scope="module")
+def reports(consumer: Path) -> Path:
+    """The consumer with the README's typed client and service, and its settings of mypy."""
+    python = consumer / "env" / "bin" / "python"
+    (consumer / "reports.proto").write_text("".join(blocks(2, "proto")))
+    (generate,) = blocks(5, "sh")
+    arguments = generate.replace("--python_out=.", "--python_out=. --grpc_python_out=.").split()[1:]
+    bin_ = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    command = [python, "-m", "lro_grpc._cli", *arguments]
+    subprocess.run(command, cwd=consumer, env={"PATH": bin_}, check=True, timeout=100)
+    client, service = blocks(5, "python")
+    (consumer / "typed_client.py").write_text(client)
+    (consumer / "typed_service.py").write_text(service)
+    (consumer / "misuses.py").write_text(MISUSES)
+    (consumer / "pyproject.toml").write_text("".join(blocks(5, "toml")))
+    return consumer
+
+
+def blocks(section: int, kind: str) -> list[str]:
+    """Returns the code of a kind in a section of the README."""
+    readme = (Path(lro_grpc.__file__).parents[1] / "README.md").read_text()
+    text = readme[readme.index(f"\n## {section}. ") : readme.index(f"\n## {section + 1}. ")]
+    return re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def found_in_reports(reports: Path) -> Found:
+    return pyright(reports, "typed_client.py", "typed_service.py", "misuses.py")
+
+
+def test_the_readmes_typed_code_is_strict_with_the_readmes_settings(
+    reports: Path, found_in_reports: Found
+) -> None:
+    python = reports / "env" / "bin" / "python"
+    files = ["typed_client.py", "typed_service.py"]
+    settings = ["--config-file=pyproject.toml", f"--python-executable={python}"]
+    checked = run(reports, "mypy", *settings, "--no-pretty", "--cache-dir=cache2", *files)
+    assert checked == "Success: no issues found in 2 source files\n"
+    assert [found_in_reports[file] for file in files] == [[], []]
+
+
+def test_a_wrong_option_of_a_method_is_an_error_for_both(
+    reports: Path, found_in_reports: Found
+) -> None:
     lines = MISUSES.splitlines()
     expected = {number for number, line in enumerate(lines, 1) if line.endswith("# wrong")}
-    found = mypy(reports, "misuses.py").splitlines()
-    assert {int(line.split(":")[1]) for line in found if ": error:" in line} == expected
-    errors = [one for one in pyright(reports, "misuses.py") if one["severity"] == "error"]
+    said = mypy(reports, "misuses.py")["misuses.py"]
+    assert {int(line.split(":")[1]) for line in said if ": error:" in line} == expected
+    found = found_in_reports["misuses.py"]
+    errors = [one for one in found if one["severity"] == "error"]
     starts = [one["range"]["start"]["line"] + 1 for one in errors]  # type: ignore[index]
     assert set(starts) == expected
