@@ -5,8 +5,8 @@ it do. A fork has its own arguments, environment, folder, files and exit code, i
 is killed as any other process. A test of what happens before the imports, or of what depends on the
 environment then, begins a new process.
 
-As a program, ``forked.py FD MODULE:FUNCTION MORE…`` is the process that is forked: it imports the
-module, and MORE, and calls the function in each fork.
+As a program, ``forked.py FD FUNCTION MORE…`` is the process that is forked: it imports MORE and the
+module of the function, which it calls in each fork.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import atexit
 import contextlib
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import select
@@ -23,10 +24,11 @@ import socket
 import subprocess
 import sys
 import threading
+from concurrent import futures
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 _MOST_BYTES = 1 << 20
@@ -40,11 +42,14 @@ class ForkServer:
     """A process to be forked, which is started when it is first needed.
 
     Args:
-        function: What a fork calls, as ``module:function``; it returns as a program's main does.
+        function: What a fork calls, as ``module:function`` or ``script.py:function``; it returns as
+            a program's main does.
         *more: Other modules to be imported before.
+        options: Options of Python.
     """
 
-    def __init__(self, function: str, *more: str) -> None:
+    def __init__(self, function: str, *more: str, options: Iterable[str] = ()) -> None:
+        self._options = list(options)
         self._arguments = [function, *more]
         self._turn = threading.Lock()
         self._socket: socket.socket | None = None
@@ -55,6 +60,8 @@ class ForkServer:
         environment: Mapping[str, str],
         folder: Path,
         files: tuple[File, File, File],
+        *,
+        leads_group: bool = False,
     ) -> ForkedProcess:
         """Returns a new process.
 
@@ -63,9 +70,12 @@ class ForkServer:
             environment: All of it.
             folder: The one that it is in.
             files: Its stdin, stdout and stderr.
+            leads_group: Whether it begins a session, and so a group of processes.
         """
         are_open = [file is not None for file in files]
-        request = json.dumps([arguments, dict(environment), str(folder), are_open]).encode()
+        request = json.dumps(
+            [arguments, dict(environment), str(folder), are_open, leads_group]
+        ).encode()
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pipes: list[IO[str] | None] = [None] * 3
         with its, contextlib.ExitStack() as passed, self._turn:
@@ -87,9 +97,11 @@ class ForkServer:
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with its:
             fd = its.fileno()
-            command = [sys.executable, __file__, str(fd), *self._arguments]
+            command = [sys.executable, *self._options, __file__, str(fd), *self._arguments]
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-            process = subprocess.Popen(command, pass_fds=[fd], env=environment)
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, pass_fds=[fd], env=environment
+            )
 
         def end() -> None:
             ours.close()
@@ -129,6 +141,23 @@ class ForkedProcess:
             raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
         return code
 
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Closes its stdin, and returns what is left of its stdout and stderr when it has ended.
+
+        Raises:
+            subprocess.TimeoutExpired: It had not within that many seconds, and was killed.
+        """
+        if self.stdin:
+            self.stdin.close()
+        with futures.ThreadPoolExecutor(2) as pool:
+            rest = [pool.submit(_rest, pipe) for pipe in (self.stdout, self.stderr)]
+            try:
+                self.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
+            return rest[0].result(), rest[1].result()
+
     def send_signal(self, number: int) -> None:
         """Sends it a signal, unless it has ended."""
         if self.poll() is None:
@@ -155,11 +184,16 @@ class ForkedProcess:
         return int(answer)
 
 
+def _rest(pipe: IO[str] | None) -> str:
+    if pipe is None or pipe.closed:
+        return ""
+    with pipe:
+        return pipe.read()
+
+
 def _fork_for(requests: socket.socket) -> list[str]:
     """Forks at each request, and returns in each fork, with its arguments."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is for the forks; this ends with its caller
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the forks
     while True:
         request, files, _, _ = socket.recv_fds(requests, _MOST_BYTES, 4)
         if not request:
@@ -190,7 +224,9 @@ def _guard(pid: int, files: list[int]) -> None:
 
 def _become(request: list[Any], files: list[int]) -> list[str]:
     """Has this process have what the request gives it, and returns the arguments."""
-    arguments, environment, folder, are_open = request
+    arguments, environment, folder, are_open, leads_group = request
+    if leads_group:
+        os.setsid()
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
@@ -214,13 +250,23 @@ def _text(number: int, mode: str, errors: str, buffering: int = -1) -> Any:
 
 def main(fd: str, function: str, *more: str) -> None:
     """Imports, and then calls the function in each fork."""
-    module, _, name = function.partition(":")
-    call = getattr(importlib.import_module(module), name)
     for one in more:
         importlib.import_module(one)
+    module, _, name = function.rpartition(":")
+    found = _script(module) if module.endswith(".py") else importlib.import_module(module)
+    call = getattr(found, name)
     gc.freeze()  # a fork that looks for garbage would have a copy of each page
     sys.argv[1:] = _fork_for(socket.socket(fileno=int(fd)))
     sys.exit(call())
+
+
+def _script(path: str) -> Any:
+    spec = importlib.util.spec_from_file_location("forked_script", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 SCRIPT = Path(__file__).with_name("fleet_process.py")
 _FORKS = ForkServer(
-    "fleet_process:main",
+    f"{SCRIPT}:main",
     # What it would import when it is first used.
     "grpc._server",
     "lro_grpc._engine.inprocess",

@@ -156,5 +156,9 @@ def main(
     print("drained", flush=True)
 
 
-if __name__ == "__main__":
+def run() -> None:
     main(*sys.argv[1:])
+
+
+if __name__ == "__main__":
+    run()

@@ -72,5 +72,9 @@ def main(stack: str, url: str, kind: str) -> None:
     print("drained", flush=True)
 
 
-if __name__ == "__main__":
+def run() -> None:
     main(*sys.argv[1:])
+
+
+if __name__ == "__main__":
+    run()

@@ -10,7 +10,6 @@ import queue
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from concurrent import futures
 from datetime import timedelta
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 import pytest
+from forked import ForkServer
 from google.longrunning import operations_pb2_grpc
 from server_harness import (
     PARENT,
@@ -55,19 +55,32 @@ async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indire
 
 SCRIPT = Path(__file__).with_name("fleet_process.py")
 STUBBORN = Path(__file__).with_name("stubborn_process.py")
+FORKS = {
+    script: ForkServer(
+        f"{script}:run",
+        # What it would import when it is first used.
+        "grpc._server",
+        "lro_grpc._engine.inprocess",
+        "lro_grpc._server.operations",
+        "lro_grpc._stores.open_url",
+        "lro_grpc._stores.sqlite.store",
+        options=["-W", "error"],
+    )
+    for script in (SCRIPT, STUBBORN)
+}
 
 
 class Process:
     """A ``fleet_process.py`` that runs, and a client of it."""
 
     def __init__(self, *arguments: str, script: Path = SCRIPT) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", str(script), *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # the leader of a group, as a service manager starts it
+        pipe = subprocess.PIPE
+        self.process = FORKS[script].start(
+            list(arguments),
+            os.environ,
+            Path.cwd(),
+            (pipe, pipe, pipe),
+            leads_group=True,  # as a service manager starts it
         )
         self.channel: Any = contextlib.ExitStack()
 
