@@ -5,8 +5,6 @@ import inspect
 
 import pytest
 
-pytest.register_assert_rewrite("lro_grpc.conformance")
-
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:

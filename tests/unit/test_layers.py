@@ -26,7 +26,7 @@ LAYERS = [
     {"_stores"},
     {"_engine"},
     {"_server", "_client"},
-    {"_inspection"},
+    {"_inspection", "_conformance"},
     {"lro_grpc", "conformance", "dialects", "engines", "filtering", "otel", "stores", "stubs"},
     {"_example", "_http", "_cli", "_codegen", "_compat", "_testing"},
     {"compat", "example", "http", "testing"},
