@@ -18,8 +18,9 @@ import asyncpg
 import pytest
 from postgres_server import with_options
 
-from lro_grpc._errors import ConfigurationError
+from lro_grpc._errors import ConfigurationError, UnavailableError
 from lro_grpc._operation.events import Claim
+from lro_grpc._runtime.clock import SystemClock
 from lro_grpc._stores.postgres import schema
 from lro_grpc._stores.postgres.connections import Session
 from lro_grpc._stores.postgres.options import parse
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from postgres_server import PostgresServer
 
     from lro_grpc.stores import Store
+
+
+PATIENCE_SECONDS = 60.0
 
 
 def store_of(url: str) -> Store:
@@ -250,7 +254,10 @@ def test_a_role_that_may_only_read_is_refused(postgres: str, role: str) -> None:
     """Otherwise each call of a caller fails."""
     grant(postgres, role, "SELECT, INSERT")
     error = refusal(as_role(postgres, role))
-    assert "lacks rights on the table lro_operations; grant it UPDATE, DELETE" in error.message
+    assert "its role lacks rights on the tables" in error.message
+    assert (
+        f"GRANT UPDATE, DELETE ON {schema_of(postgres)}.lro_operations TO {role}" in error.message
+    )
     grant(postgres, role, "ALL")
     execute(postgres, f"ALTER ROLE {role} SET default_transaction_read_only = on")
     error = refusal(as_role(postgres, role))
@@ -349,14 +356,44 @@ def test_a_wrong_password_is_refused_and_not_shown(killable_postgres: PostgresSe
     assert "wrong-secret" not in f"{error} {error.metadata}"
 
 
+def make_standby(server: PostgresServer) -> None:
+    (folder,) = execute(server.url, "SELECT current_setting('data_directory')")[0]
+    execute(server.url, "CHECKPOINT", f"COPY (SELECT 1) TO '{folder}/standby.signal'", "SELECT 1")
+    server.stop()
+    server.start()
+
+
 def test_a_standby_is_refused(killable_postgres: PostgresServer) -> None:
     url = killable_postgres.url
-    (folder,) = execute(url, "SELECT current_setting('data_directory')")[0]
-    execute(url, "CHECKPOINT", f"COPY (SELECT 1) TO '{folder}/standby.signal'", "SELECT 1")
-    killable_postgres.stop()
-    killable_postgres.start()
+    make_standby(killable_postgres)
     for asked in (url, with_options(url, target_session_attrs="any")):
         assert "it is a standby, which takes no writes" in refusal(asked).message
+
+
+@pytest.mark.parametrize("wanted", ["any", "primary"])
+def test_calls_say_that_the_primary_is_a_standby_now(
+    killable_postgres: PostgresServer, wanted: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the words of the store, and not of the driver; the log has those, too."""
+    url = killable_postgres.url
+
+    async def refused() -> UnavailableError:
+        store = open_url(with_options(url, target_session_attrs=wanted), SystemClock().now)
+        await store.open()
+        try:
+            await asyncio.to_thread(make_standby, killable_postgres)
+            while True:
+                with pytest.raises(UnavailableError) as raised:
+                    await store.create(StoreConformance().record())
+                if "takes no writes" in raised.value.message:  # the connection is made anew first
+                    return raised.value
+        finally:
+            await store.close()
+
+    error = asyncio.run(asyncio.wait_for(refused(), PATIENCE_SECONDS))
+    assert error.reason == "STORE_UNAVAILABLE"
+    assert error.message.endswith("its database takes no writes for now, as a standby does")
+    assert "takes no writes for now, as a standby does (" in caplog.text
 
 
 def test_a_server_that_is_not_there_is_named() -> None:

@@ -27,6 +27,9 @@ _CALL_ERRORS = (
 )
 """The errors that calls of the driver raise."""
 
+_OF_STANDBY = (asyncpg.TargetServerAttributeNotMatched, asyncpg.ReadOnlySQLTransactionError)
+"""The errors of a server that takes no writes: as it is connected to, and later."""
+
 
 class RefusedError(Exception):
     """The server, or the driver, refuses what one call has sent: another call may succeed.
@@ -68,6 +71,8 @@ def error_of_call(error: Exception) -> Exception:
         return unavailable("its database has not answered in time")
     if isinstance(error, OSError):
         return unavailable("there is no connection to its database")
+    if isinstance(error, _OF_STANDBY):
+        return unavailable("its database takes no writes for now, as a standby does")
     if isinstance(error, (asyncpg.ConnectionDoesNotExistError, asyncpg.InternalClientError)):
         return unavailable("the connection to its database was lost")
     return unavailable(f"its database has raised {type(error).__name__}")
@@ -145,7 +150,7 @@ def _reason(error: Exception) -> str:
         return f"{told}; another transaction has its tables: try again when that has ended"
     if isinstance(error, asyncpg.TooManyConnectionsError):
         return f"{told}; allow more of them, or have fewer servers: each needs several"
-    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+    if isinstance(error, _OF_STANDBY):
         return "it is a standby, which takes no writes; give the address of the primary"
     if isinstance(error, ssl.SSLError):
         return f"TLS fails ({told}); correct sslrootcert, sslcert or sslkey"

@@ -36,6 +36,8 @@ _LOCK = 0x6C726F5F67727063
 _RIGHTS = {
     "lro_operations": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "lro_attempts": ("SELECT", "INSERT", "DELETE"),
+    "lro_schema": ("SELECT",),
+    "lro_secrets": ("SELECT",),
 }
 """The rights that a store needs, by the names of tables."""
 
@@ -142,10 +144,11 @@ async def prepare(options: Options) -> Prepared:
     session = Session(replace(options, statement_timeout=_MIGRATION_SECONDS))
     try:
         await _check_server(session, options)
+        await _check_rights(session, options)
         if await _version(session, options) < VERSION:
             async with session.transaction() as transaction:
                 await _migrate(transaction, options)
-        await _check_rights(session, options)
+            await _check_rights(session, options)  # another process may have made the tables
         # Found by the role's search path, they need not be in its first schema.
         ((schema,),) = await session.fetch(
             "SELECT nspname FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace"
@@ -209,17 +212,20 @@ async def _check_server(session: Session, options: Options) -> None:
 
 
 async def _check_rights(session: Session, options: Options) -> None:
-    """Looks now, for each call would fail later."""
-    for table, rights in _RIGHTS.items():
-        rows = await session.fetch(
-            "SELECT r FROM unnest($1::text[]) AS r WHERE NOT has_table_privilege($2, r)",
-            rights,
-            f"{prefix_of(options.schema)}{table}",
-        )
-        if rows:
-            lacking = ", ".join(row[0] for row in rows)
-            why = f"its role lacks rights on the table {table}; grant it {lacking}"
-            raise _refused(options, why, "STORE_UNUSABLE")
+    """Looks now, for each call would fail later; what tables there are not, this makes."""
+    needed = [(table, right) for table, rights in _RIGHTS.items() for right in rights]
+    rows = await session.fetch(
+        "SELECT format('GRANT %s ON %s TO %I', string_agg(a, ', ' ORDER BY i), t, current_user)"
+        " FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS n(name, a, i),"
+        " LATERAL to_regclass(name) AS t WHERE NOT has_table_privilege(t, a)"
+        " GROUP BY t ORDER BY min(i)",
+        [f"{prefix_of(options.schema)}{table}" for table, _ in needed],
+        [right for _, right in needed],
+    )
+    if rows:
+        statements = "; ".join(row[0] for row in rows)
+        why = f"its role lacks rights on the tables; as their owner, execute {statements}"
+        raise _refused(options, why, "STORE_UNUSABLE")
 
 
 async def _version(fetching: Session | Transaction, options: Options) -> int:

@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 from postgres_server import with_options
 
+from lro_grpc import ConfigurationError
 from lro_grpc._operation.events import Claim
 from lro_grpc._stores.postgres import options
 from lro_grpc.conformance import SharedStoreConformance
@@ -23,8 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PAGE = (Path(__file__).parents[3] / "docs" / "postgres.md").read_text(encoding="utf-8")
-(ROLES,) = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
+ROLES, RIGHTS = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
 URLS = re.findall(r"postgresql://[^\s`'\",]+(?:,[^\s`'\"]+)?", PAGE)
+NEEDED = [
+    *((right, "lro_operations") for right in ("SELECT", "INSERT", "UPDATE", "DELETE")),
+    *((right, "lro_attempts") for right in ("SELECT", "INSERT", "DELETE")),
+    *(("SELECT", table) for table in ("lro_schema", "lro_secrets")),
+]
 LEASE = 15_000_000
 
 
@@ -68,20 +74,39 @@ def roles(postgres: str) -> Iterator[dict[str, str]]:
 def test_a_role_that_is_given_these_rights_can_use_the_tables(
     postgres: str, roles: dict[str, str]
 ) -> None:
-    block = re.sub(r"\b(lro_owner|lro|reports)\b", lambda word: roles[word[0]], ROLES)
-    asyncio.run(execute(postgres, block))
-    asyncio.run(open_as(roles["lro_owner"], postgres, roles["reports"]))
-    asyncio.run(open_as(roles["lro"], postgres, roles["reports"]))
+    made, granted = (
+        re.sub(r"\b(lro_owner|lro|reports)\b", lambda word: roles[word[0]], block)
+        for block in (ROLES, RIGHTS)
+    )
+    owner, role, schema = (roles[name] for name in ("lro_owner", "lro", "reports"))
+    asyncio.run(execute(postgres, made))
+    asyncio.run(open_as(owner, postgres, schema))
+    with pytest.raises(ConfigurationError, match="its role lacks rights"):
+        asyncio.run(open_as(role, postgres, schema))
+    asyncio.run(execute(as_role(postgres, owner), granted))
+    asyncio.run(open_as(role, postgres, schema))
+    for right, table in NEEDED:
+        asyncio.run(execute(postgres, f"REVOKE {right} ON {schema}.{table} FROM {role}"))
+        with pytest.raises(ConfigurationError, match="its role lacks rights") as refusal:
+            asyncio.run(open_as(role, postgres, schema))
+        missing = refusal.value.message.rpartition("execute ")[2]
+        assert missing == f"GRANT {right} ON {schema}.{table} TO {role}"
+        asyncio.run(execute(as_role(postgres, owner), missing))
+    asyncio.run(open_as(role, postgres, schema))
+
+
+def as_role(postgres: str, role: str) -> str:
+    parts = urlsplit(postgres)
+    return parts._replace(netloc=f"{role}@{parts.hostname}:{parts.port}").geturl()
 
 
 async def open_as(role: str, postgres: str, schema: str) -> None:
-    parts = urlsplit(postgres)
-    url = parts._replace(netloc=f"{role}@{parts.hostname}:{parts.port}").geturl()
     case = SharedStoreConformance()
-    store = open_url(with_options(url, schema=schema), lambda: case.START)
+    url = with_options(as_role(postgres, role), schema=schema)
+    store = open_url(url, lambda: case.START)
     await store.open()
     try:
-        await store.create(case.record(role, now=store.now()))
+        await store.create(case.record(f"op-{secrets.token_hex(8)}", now=store.now()))
     finally:
         await store.close()
 
