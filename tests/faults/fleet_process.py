@@ -409,6 +409,10 @@ def main() -> None:
     logging.getLogger("grpc._cython.cygrpc").addFilter(
         lambda record: "ExecuteBatchError" not in record.getMessage()
     )
+    # Left behind by asyncpg, where a connect is cancelled in the moment that its socket is made.
+    logging.getLogger("asyncio").addFilter(
+        lambda record: "unexpected connection_lost() call" not in record.getMessage()
+    )
     operations = lro_grpc.Operations(
         arguments.store or f"sqlite:///{arguments.folder / 'operations.db'}",
         grace=timedelta(seconds=arguments.grace),

@@ -13,6 +13,7 @@ DRAINING is what its ``draining`` does after it has printed ``draining``: ``hold
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import subprocess
 import sys
@@ -120,6 +121,8 @@ OPERATIONS: list[lro_grpc.Operations] = []
 def main(
     stack: str, url: str, draining: str = "nothing", lame_duck: str = "0", grace: str = "5"
 ) -> None:
+    # That of a busy machine, on which an event loop is not run for a second.
+    logging.getLogger("lro_grpc").addFilter(lambda one: "stood still" not in one.getMessage())
     operations = lro_grpc.Operations(url, grace=float(grace))
     OPERATIONS.append(operations)
 
