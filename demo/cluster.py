@@ -34,7 +34,7 @@ CONNECTIONS = 12
 """Enough that each server is likely to have some: the kernel spreads them at random."""
 
 SCHEMA = "CREATE TABLE orders (id INTEGER PRIMARY KEY, customer TEXT NOT NULL, total REAL);"
-ROWS = 200_000
+ROWS = 40_000
 FROZEN_SECONDS = 30
 """Longer than a lease and a sweep together, after which others take over what is held."""
 

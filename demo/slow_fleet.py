@@ -13,7 +13,7 @@ from lro_grpc.example import FleetService
 FOLDER = "LRO_DEMO_FOLDER"
 """The variable of the environment that says where the fleet's databases are."""
 
-STEP_SECONDS = 0.2
+STEP_SECONDS = 1.0
 
 
 class SlowWork:
