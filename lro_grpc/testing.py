@@ -1,4 +1,4 @@
-"""For the tests of services and of stores: a server in the test's own process, a clock to move."""
+"""Testing of services or stores: a server in the test's own process, a clock to move."""
 
 from __future__ import annotations
 

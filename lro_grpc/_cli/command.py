@@ -12,9 +12,9 @@ from typing import Any, ParamSpec
 import typer
 
 from lro_grpc._cli import exit_codes
+from lro_grpc._cli.connected_server import connected
 from lro_grpc._cli.connection import ConnectionOptions
 from lro_grpc._cli.output import print_lines, print_message
-from lro_grpc._cli.session import open_session
 from lro_grpc._cli.workers import WorkerDiedError
 from lro_grpc._errors import ConfigurationError, LroError
 
@@ -58,7 +58,7 @@ def reporting(
 
 
 def connecting(function: Callable[..., exit_codes.Exit]) -> Callable[..., None]:
-    """Returns a command that calls a function with a session in place of its first parameter.
+    """Returns a command that calls a function with its server in place of its first parameter.
 
     The command has the fields of ``ConnectionOptions`` as options, beside the function's own
     parameters. The exit code or the error that the function ends with ends the command.
@@ -71,11 +71,11 @@ def connecting(function: Callable[..., exit_codes.Exit]) -> Callable[..., None]:
         connection = ConnectionOptions(**{field.name: values.pop(field.name) for field in shared})
 
         def work() -> exit_codes.Exit:
-            with open_session(connection) as session:
+            with connected(connection) as server:
                 try:
-                    return function(session, **values)
+                    return function(server, **values)
                 except LroError as error:
-                    return exit_codes.print_error(error, session)
+                    return exit_codes.print_error(error, server)
 
         raise typer.Exit(exit_codes.run(work))
 

@@ -1,4 +1,4 @@
-"""Ends a command: its exit code and, after an error, one line that says what to try."""
+"""Exit codes of commands, with the line that an error prints: its text, and what to try."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from lro_grpc._cli.output import print_message
 from lro_grpc._errors import Code, LroError, OperationTimeoutError
 
 if TYPE_CHECKING:
+    from lro_grpc._cli.connected_server import ConnectedServer
     from lro_grpc._cli.connection import ConnectionOptions
-    from lro_grpc._cli.session import CommandSession
 
 
 class Exit(enum.IntEnum):
@@ -62,12 +62,12 @@ def run(work: Callable[[], Exit]) -> Exit:
     return code
 
 
-def print_error(error: LroError, session: CommandSession) -> Exit:
+def print_error(error: LroError, server: ConnectedServer) -> Exit:
     """Prints an error with a hint, if there is one, and returns the exit code for it."""
     if isinstance(error, OperationTimeoutError):
         print_message(error.message)
         return Exit.TIMED_OUT
-    hint = _hint(error, session)
+    hint = _hint(error, server)
     print_message(f"{error.code.name}: {error.message}{hint and f' ({hint})'}")
     if error.code is Code.DEADLINE_EXCEEDED:
         return Exit.TIMED_OUT
@@ -88,14 +88,14 @@ _HINTS = {
 }
 
 
-def _hint(error: LroError, session: CommandSession) -> str:
+def _hint(error: LroError, server: ConnectedServer) -> str:
     """Returns a hint at the cause or at a remedy; empty if the error says it all."""
     if error.code is Code.UNAVAILABLE:
         # A server that answers may say gRPC's own words, of a server behind it.
-        is_own = not session.is_connected()
-        return _connection_hint(error.message, session.connection) if is_own else ""
+        is_own = not server.is_connected()
+        return _connection_hint(error.message, server.connection) if is_own else ""
     if error.code is Code.UNIMPLEMENTED:
-        return f"the server at {session.connection.target} does not offer this"
+        return f"the server at {server.connection.target} does not offer this"
     return _HINTS.get(error.code, "")
 
 

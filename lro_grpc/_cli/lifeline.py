@@ -1,4 +1,4 @@
-"""Ties a worker to its supervisor: says when it serves, and drains it when the other is gone."""
+"""The lifeline of a worker: tells the supervisor that it serves, drains it when that is gone."""
 
 from __future__ import annotations
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
+from lro_grpc._cli.connected_server import ConnectedServer
 from lro_grpc._cli.exit_codes import Exit, print_error
-from lro_grpc._cli.session import CommandSession
 from lro_grpc._errors import LroError
 
 STDIN = "-"
 """Stands for the names on stdin, one a line."""
 
 
-def for_each(session: CommandSession, given: Iterable[str], one: Callable[[str], Exit]) -> Exit:
+def for_each(server: ConnectedServer, given: Iterable[str], one: Callable[[str], Exit]) -> Exit:
     """Deals with every name, whatever comes of the others; returns the highest exit code.
 
     Args:
-        session: The session.
+        server: The server.
         given: The names; ``-`` stands for those on stdin, one a line, which are dealt with as they
             come.
         one: Deals with one.
@@ -27,7 +27,7 @@ def for_each(session: CommandSession, given: Iterable[str], one: Callable[[str],
         try:
             ended = one(name)
         except LroError as error:
-            ended = print_error(error, session)
+            ended = print_error(error, server)
         code = max(code, ended)
     return code
 

@@ -15,10 +15,10 @@ from itertools import islice
 
 import typer
 
+from lro_grpc._cli.connected_server import ConnectedServer
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.names import for_each
 from lro_grpc._cli.output import print_message
-from lro_grpc._cli.session import CommandSession
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._client.plan import RPC_TIMEOUT
 from lro_grpc._inspection.summary import Summary
@@ -57,7 +57,7 @@ class Selection:
 
     def for_each(
         self,
-        session: CommandSession,
+        server: ConnectedServer,
         one: Callable[[str], Exit],
         *,
         among: str,
@@ -66,7 +66,7 @@ class Selection:
         """Deals with every operation; with those of a filter once a person has agreed.
 
         Args:
-            session: The session.
+            server: The server.
             one: Deals with one, by its name.
             among: A filter of those that the command can deal with at all.
             question: Makes the question of the operations that the filter has found; empty if
@@ -76,8 +76,8 @@ class Selection:
             The highest exit code.
         """
         if self.filter is None:
-            return for_each(session, self.names, one)
-        found = session.client.list(
+            return for_each(server, self.names, one)
+        found = server.client.list(
             self.parent,
             filter=f"{self.filter} AND {among}" if self.filter.strip() else among,
             page_size=min(self.limit + 1, 500),
@@ -90,10 +90,10 @@ class Selection:
             return Exit.SUCCEEDED
         if len(operations) > self.limit:
             print_message(f"more than {self.limit} match; these are the first {self.limit}")
-        asked = question([printable_summary(each, session.types) for each in chosen])
+        asked = question([printable_summary(each, server.types) for each in chosen])
         if asked and not self.agreed(asked):
             return Exit.FAILED
-        return for_each(session, [each.name for each in chosen], one)
+        return for_each(server, [each.name for each in chosen], one)
 
     def agreed(self, question: str) -> bool:
         """Asks a person at the terminal; tells whether the answer is yes.

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from lro_grpc._cli.connected_server import connected
 from lro_grpc._cli.connection import ConnectionOptions
-from lro_grpc._cli.session import open_session
 from lro_grpc._errors import InvalidNameError, LroError
 from lro_grpc._operation import names
 from lro_grpc._operation.names import COLLECTION
@@ -62,9 +62,9 @@ def _found(context: typer.Context, incomplete: str) -> Iterator[operations_pb2.O
         connection = ConnectionOptions(**{"metadata": [], **given})
     except typer.BadParameter:  # the command line is not right yet
         return
-    with open_session(connection) as session:
+    with connected(connection) as server:
         for parent in _parents(incomplete):
-            listed = session.client.list(parent, page_size=_MOST, timeout=_TIMEOUT)
+            listed = server.client.list(parent, page_size=_MOST, timeout=_TIMEOUT)
             with contextlib.suppress(LroError):
                 yield from (one for one in islice(listed, _MOST) if _is_plain(one.name))
 

@@ -1,4 +1,4 @@
-"""The symbols of protos, as clients of the reflection service ask for them: methods, too."""
+"""Symbols for the reflection service: the file that defines each, methods included."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs worker processes: starts them, restarts those that die, and drains all at a signal.
+"""The supervisor of worker processes: starts them, restarts those that die, drains all at a signal.
 
 The supervisor serves nothing and knows no store: a worker that dies takes nothing of it along. Each
 worker is a process begun anew, never a fork, for gRPC does not outlive one.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from google.longrunning import operations_pb2
 
-    from lro_grpc._client.session import Session
+    from lro_grpc._client.core import ClientCore
     from lro_grpc._client.update import OperationUpdate
     from lro_grpc._durations import Duration
 
@@ -41,12 +41,12 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
 
     def __init__(
         self,
-        session: Session,
+        core: ClientCore,
         operation: operations_pb2.Operation,
         response: type[ResponseT] | None,
         metadata: type[MetadataT] | None,
     ) -> None:
-        super().__init__(session, operation, response, metadata)
+        super().__init__(core, operation, response, metadata)
         self._callbacks: dict[asyncio.Task[None], object] = {}
         self._has_failed = False
 
@@ -104,7 +104,7 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
         """Asks the server to cancel the operation, as ``OperationFuture.cancel``."""
         if self.operation.done:
             return False
-        await self._session.call(cancel_call(self.name, RPC_TIMEOUT))
+        await self._core.call(cancel_call(self.name, RPC_TIMEOUT))
         return True
 
     async def pause(self) -> None:
@@ -121,7 +121,7 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
 
     async def delete(self) -> None:
         """Asks the server to forget the operation; this does not cancel it (P7)."""
-        await self._session.call(delete_call(self.name, RPC_TIMEOUT))
+        await self._core.call(delete_call(self.name, RPC_TIMEOUT))
 
     async def updates(
         self, timeout: Duration | None = None

@@ -19,9 +19,9 @@ from lro_grpc._client.calls import (
     terminate_call,
 )
 from lro_grpc._client.connection import AsyncConnection, CallMetadata
+from lro_grpc._client.core import ChannelCore, ClientCore, WaitMode
 from lro_grpc._client.listing import Listing
 from lro_grpc._client.plan import RPC_TIMEOUT, get_call
-from lro_grpc._client.session import ChannelSession, Session, WaitMode
 from lro_grpc._durations import as_timeout
 from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, DEFAULT_RETRY, Backoff, Retry
 
@@ -66,7 +66,7 @@ class AsyncOperationsClient:
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
-        self._session = ChannelSession(
+        self._core = ChannelCore(
             AsyncConnection(channel, call_metadata),
             backoff=backoff,
             retry=retry,
@@ -84,8 +84,8 @@ class AsyncOperationsClient:
         call_metadata: CallMetadata = (),
     ) -> AsyncOperationFuture[ResponseT, MetadataT]:
         """Returns the future of an operation that a method has returned. Makes no RPC."""
-        session = self._session.sending(call_metadata)
-        return AsyncOperationFuture(session, operation, response, metadata)
+        core = self._core.sending(call_metadata)
+        return AsyncOperationFuture(core, operation, response, metadata)
 
     def attach(
         self,
@@ -105,12 +105,12 @@ class AsyncOperationsClient:
         self, name: str, *, timeout: Duration | None = RPC_TIMEOUT
     ) -> operations_pb2.Operation:
         """Returns the latest state of an operation."""
-        operation: operations_pb2.Operation = await self._session.call(get_call(name, timeout))
+        operation: operations_pb2.Operation = await self._core.call(get_call(name, timeout))
         return operation
 
     async def wait(self, name: str, *, timeout: Duration | None = None) -> operations_pb2.Operation:
         """Makes one WaitOperation call; a future's ``result()`` makes as many as it takes."""
-        operation: operations_pb2.Operation = await self._session.call(
+        operation: operations_pb2.Operation = await self._core.call(
             single_wait_call(name, timeout), once=True
         )
         return operation
@@ -135,7 +135,7 @@ class AsyncOperationsClient:
             return_partial_success=return_partial_success,
         )
         return AsyncOperationPager(
-            self._session,
+            self._core,
             request,
             as_timeout(timeout),
             as_timeout(total_timeout, "total_timeout"),
@@ -143,30 +143,30 @@ class AsyncOperationsClient:
 
     async def cancel(self, name: str, *, timeout: Duration | None = RPC_TIMEOUT) -> None:
         """Asks the server to cancel an operation, which may succeed nevertheless (P8)."""
-        await self._session.call(cancel_call(name, timeout))
+        await self._core.call(cancel_call(name, timeout))
 
     async def delete(self, name: str, *, timeout: Duration | None = RPC_TIMEOUT) -> None:
         """Asks the server to forget an operation; this does not cancel it (P7)."""
-        await self._session.call(delete_call(name, timeout))
+        await self._core.call(delete_call(name, timeout))
 
     async def pause(
         self, name: str, *, timeout: Duration | None = RPC_TIMEOUT
     ) -> operations_pb2.Operation:
         """Asks the server to pause an operation."""
-        return operation_of(await self._session.call(pause_call(name, timeout)), name)
+        return operation_of(await self._core.call(pause_call(name, timeout)), name)
 
     async def resume(
         self, name: str, *, timeout: Duration | None = RPC_TIMEOUT
     ) -> operations_pb2.Operation:
         """Asks the server to go on with a paused operation."""
-        response = await self._session.call(resume_call(name, timeout), once=True)
+        response = await self._core.call(resume_call(name, timeout), once=True)
         return operation_of(response, name)
 
     async def terminate(
         self, name: str, reason: str, *, timeout: Duration | None = RPC_TIMEOUT
     ) -> operations_pb2.Operation:
         """Ends an operation by force."""
-        response = await self._session.call(terminate_call(name, reason, timeout))
+        response = await self._core.call(terminate_call(name, reason, timeout))
         return operation_of(response, name)
 
     async def rerun(
@@ -179,7 +179,7 @@ class AsyncOperationsClient:
     ) -> operations_pb2.Operation:
         """Has an operation that is done run again; see ``OperationsClient.rerun``."""
         call = rerun_call(name, request_id, validate_only, timeout)
-        response = await self._session.call(call, once=not request_id)
+        response = await self._core.call(call, once=not request_id)
         operation: operations_pb2.Operation = response.operation
         return operation
 
@@ -189,12 +189,12 @@ class AsyncOperationPager:
 
     def __init__(
         self,
-        session: Session,
+        core: ClientCore,
         request: operations_pb2.ListOperationsRequest,
         timeout: timedelta | None,
         total_timeout: timedelta | None,
     ) -> None:
-        self._session = session
+        self._core = core
         self._request = request
         self._timeout = timeout
         self._total_timeout = total_timeout
@@ -207,6 +207,6 @@ class AsyncOperationPager:
 
     async def pages(self) -> AsyncIterator[operations_pb2.ListOperationsResponse]:
         """Yields every page as the server sent it; one may be empty before the end (S12)."""
-        listing = Listing(self._session, self._request, self._timeout, self._total_timeout)
+        listing = Listing(self._core, self._request, self._timeout, self._total_timeout)
         while (page := await listing.page()) is not None:
             yield page

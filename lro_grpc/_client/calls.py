@@ -1,4 +1,4 @@
-"""The single calls of a client; those that its plans make are in ``plan``."""
+"""Single calls of a client; the calls of its plans are in ``plan``."""
 
 from __future__ import annotations
 

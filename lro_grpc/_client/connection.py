@@ -1,4 +1,4 @@
-"""Makes the RPCs that a client's plans ask for, on a sync or an async channel."""
+"""The connection of a client: the RPCs that its plans ask for, on a sync or an async channel."""
 
 from __future__ import annotations
 

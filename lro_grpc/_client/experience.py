@@ -1,4 +1,4 @@
-"""Records how a server has answered a client so far, from which the next call is chosen.
+"""Experience: a server's answers to a client so far, from which the next call is chosen.
 
 The rules are told in ``plan.py``, in *Methods that cannot be used*. A poller gathers its own from
 call to call; what it finds to be unusable, every client of the same channel knows.

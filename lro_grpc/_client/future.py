@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from google.longrunning import operations_pb2
 
-    from lro_grpc._client.session import Session
+    from lro_grpc._client.core import ClientCore
     from lro_grpc._client.update import OperationUpdate
     from lro_grpc._durations import Duration
 
@@ -41,12 +41,12 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
 
     def __init__(
         self,
-        session: Session,
+        core: ClientCore,
         operation: operations_pb2.Operation,
         response: type[ResponseT] | None,
         metadata: type[MetadataT] | None,
     ) -> None:
-        super().__init__(session, operation, response, metadata)
+        super().__init__(core, operation, response, metadata)
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[OperationFuture[ResponseT, MetadataT]], object]] = []
         self._will_notify = False
@@ -127,7 +127,7 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
         """
         if self.operation.done:
             return False
-        SCHEDULER.run(self._session.call(cancel_call(self.name, RPC_TIMEOUT)))
+        SCHEDULER.run(self._core.call(cancel_call(self.name, RPC_TIMEOUT)))
         return True
 
     def pause(self) -> None:
@@ -170,7 +170,7 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
         Raises:
             LroError: If the call failed; UNIMPLEMENTED if the server cannot delete (P6).
         """
-        SCHEDULER.run(self._session.call(delete_call(self.name, RPC_TIMEOUT)))
+        SCHEDULER.run(self._core.call(delete_call(self.name, RPC_TIMEOUT)))
 
     def updates(self, timeout: Duration | None = None) -> Iterator[OperationUpdate[MetadataT]]:
         """Yields the operation's present state, and each further one.

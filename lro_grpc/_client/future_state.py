@@ -11,8 +11,8 @@ from lro_grpc._errors import LroError
 if TYPE_CHECKING:
     from google.longrunning import operations_pb2
 
+    from lro_grpc._client.core import ClientCore
     from lro_grpc._client.plan import Call
-    from lro_grpc._client.session import Session
 
 
 class FutureState(Generic[ResponseT, MetadataT]):
@@ -20,13 +20,13 @@ class FutureState(Generic[ResponseT, MetadataT]):
 
     def __init__(
         self,
-        session: Session,
+        core: ClientCore,
         operation: operations_pb2.Operation,
         response: type[ResponseT] | None,
         metadata: type[MetadataT] | None,
     ) -> None:
-        self._session = session
-        self._watcher = session.watcher(operation)
+        self._core = core
+        self._watcher = core.watcher(operation)
         self._response_type = response
         self._metadata_type = metadata
 
@@ -84,7 +84,7 @@ class FutureState(Generic[ResponseT, MetadataT]):
         """Makes a call that changes the operation, and takes in the state that it answers with."""
 
         async def answer() -> operations_pb2.Operation:
-            response = await self._session.call(call, once=once)
+            response = await self._core.call(call, once=once)
             operation: operations_pb2.Operation = response.operation
             return operation
 

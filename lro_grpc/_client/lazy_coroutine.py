@@ -1,4 +1,4 @@
-"""A coroutine that begins when it is awaited, and until then says what is known already."""
+"""A coroutine that begins when it is awaited, with a truth value before that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists operations page by page, with limits on empty pages and on time."""
+"""The listing of operations: page by page, within limits on empty pages and on time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lro_grpc._client.plan import Call
 from lro_grpc._errors import LIBRARY_DOMAIN, Code, LroError, cut
 
 if TYPE_CHECKING:
-    from lro_grpc._client.session import Session
+    from lro_grpc._client.core import ClientCore
 
 _MOST_EMPTY_PAGES = 1000
 """How many pages in a row may be empty: a filter may find nothing for long, but not for ever."""
@@ -23,7 +23,7 @@ class Listing:
     The total timeout is for the calls alone: the time that passes between them is the caller's.
 
     Args:
-        session: The client's session.
+        core: The client's core.
         first: The request for the first page.
         timeout: The deadline of each call; None for none.
         total_timeout: The time of all calls together; None for no limit.
@@ -31,12 +31,12 @@ class Listing:
 
     def __init__(
         self,
-        session: Session,
+        core: ClientCore,
         first: operations_pb2.ListOperationsRequest,
         timeout: timedelta | None,
         total_timeout: timedelta | None,
     ) -> None:
-        self._session = session
+        self._core = core
         self._next: operations_pb2.ListOperationsRequest | None = first
         self._timeout = timeout
         self._total_timeout = total_timeout
@@ -56,9 +56,9 @@ class Listing:
             raise self._timed_out(self._next)
         limits = [limit for limit in (self._timeout, self._left) if limit is not None]
         deadline = min(limits, default=None)
-        began = self._session.clock.monotonic()
+        began = self._core.clock.monotonic()
         try:
-            page: operations_pb2.ListOperationsResponse = await self._session.call(
+            page: operations_pb2.ListOperationsResponse = await self._core.call(
                 Call("ListOperations", self._next, deadline)
             )
         except LroError as error:
@@ -66,7 +66,7 @@ class Listing:
                 raise self._timed_out(self._next) from error
             raise
         if self._left is not None:
-            self._left -= timedelta(seconds=self._session.clock.monotonic() - began)
+            self._left -= timedelta(seconds=self._core.clock.monotonic() - began)
         self._next = self._request_after(self._next, page)
         return page
 

@@ -18,11 +18,11 @@ from lro_grpc._client.calls import (
     terminate_call,
 )
 from lro_grpc._client.connection import CallMetadata, ThreadConnection
+from lro_grpc._client.core import ChannelCore, ClientCore, WaitMode
 from lro_grpc._client.future import OperationFuture
 from lro_grpc._client.listing import Listing
 from lro_grpc._client.plan import RPC_TIMEOUT, Call, get_call
 from lro_grpc._client.scheduler import SCHEDULER
-from lro_grpc._client.session import ChannelSession, Session, WaitMode
 from lro_grpc._durations import as_timeout
 from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, DEFAULT_RETRY, Backoff, Retry
 
@@ -65,7 +65,7 @@ class OperationsClient:
         clock: Clock | None = None,
         random: Callable[[], float] = random_module.random,
     ) -> None:
-        self._session = ChannelSession(
+        self._core = ChannelCore(
             ThreadConnection(channel, call_metadata),
             backoff=backoff,
             retry=retry,
@@ -97,8 +97,8 @@ class OperationsClient:
             InvalidNameError: If the operation has no name and is not done.
             TypeError: If it is none, such as a call that was not awaited.
         """
-        session = self._session.sending(call_metadata)
-        return OperationFuture(session, operation, response, metadata)
+        core = self._core.sending(call_metadata)
+        return OperationFuture(core, operation, response, metadata)
 
     def attach(
         self,
@@ -191,7 +191,7 @@ class OperationsClient:
             return_partial_success=return_partial_success,
         )
         return OperationPager(
-            self._session,
+            self._core,
             request,
             as_timeout(timeout),
             as_timeout(total_timeout, "total_timeout"),
@@ -287,7 +287,7 @@ class OperationsClient:
         return operation
 
     def _call(self, call: Call, *, once: bool = False) -> Any:
-        return SCHEDULER.run(self._session.call(call, once=once))
+        return SCHEDULER.run(self._core.call(call, once=once))
 
 
 class OperationPager:
@@ -295,12 +295,12 @@ class OperationPager:
 
     def __init__(
         self,
-        session: Session,
+        core: ClientCore,
         request: operations_pb2.ListOperationsRequest,
         timeout: timedelta | None,
         total_timeout: timedelta | None,
     ) -> None:
-        self._session = session
+        self._core = core
         self._request = request
         self._timeout = timeout
         self._total_timeout = total_timeout
@@ -312,6 +312,6 @@ class OperationPager:
 
     def pages(self) -> Iterator[operations_pb2.ListOperationsResponse]:
         """Yields every page as the server sent it; one may be empty before the end (S12)."""
-        listing = Listing(self._session, self._request, self._timeout, self._total_timeout)
+        listing = Listing(self._core, self._request, self._timeout, self._total_timeout)
         while (page := SCHEDULER.run(listing.page())) is not None:
             yield page

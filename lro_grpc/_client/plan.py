@@ -1,4 +1,4 @@
-"""Decides which calls a waiting client makes, and when.
+"""Plans of a waiting client: the calls that it makes, at the times that it makes them.
 
 A plan is a generator of steps (``_runtime/steps.py``): it decides, and the watcher that performs
 its steps calls, sleeps and reads the time. So the sync and the async client share every decision,

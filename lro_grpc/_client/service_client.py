@@ -17,11 +17,11 @@ from lro_grpc._client import grpc_quirks
 from lro_grpc._client.async_future import AsyncOperationFuture
 from lro_grpc._client.async_operations import AsyncOperationsClient
 from lro_grpc._client.connection import CallMetadata, checked_metadata
+from lro_grpc._client.core import WaitMode
 from lro_grpc._client.future import OperationFuture
 from lro_grpc._client.operations import OperationsClient
 from lro_grpc._client.plan import Call, Reply, Sleep, Step, call_steps
 from lro_grpc._client.scheduler import SCHEDULER
-from lro_grpc._client.session import WaitMode
 from lro_grpc._durations import Duration, as_timeout
 from lro_grpc._runtime.backoff import DEFAULT_RETRY, Retry, check_policy
 from lro_grpc._runtime.clock import Clock, SystemClock

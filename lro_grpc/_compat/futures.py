@@ -11,10 +11,10 @@ from google.api_core.operation_async import AsyncOperation
 
 from lro_grpc._client.async_future import AsyncOperationFuture
 from lro_grpc._client.connection import AsyncConnection, ThreadConnection
+from lro_grpc._client.core import ClientCore, WaitMode
 from lro_grpc._client.future import OperationFuture
 from lro_grpc._client.future_state import FutureState
 from lro_grpc._client.payloads import MetadataT, ResponseT
-from lro_grpc._client.session import Session, WaitMode
 from lro_grpc._compat.connection import AsyncWrappedConnection, ThreadWrappedConnection
 from lro_grpc._compat.wrapped import parts_of
 from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, DEFAULT_RETRY, Backoff, Retry
@@ -41,12 +41,12 @@ class _DeclaredTypes(FutureState[ResponseT, MetadataT]):
 
     def __init__(
         self,
-        session: Session,
+        core: ClientCore,
         operation: operations_pb2.Operation,
         response: type[ResponseT] | None,
         metadata: type[MetadataT] | None,
     ) -> None:
-        super().__init__(session, operation, _unwrapped(response), _unwrapped(metadata))
+        super().__init__(core, operation, _unwrapped(response), _unwrapped(metadata))
         self._declared_response = response
         self._declared_metadata = metadata
 
@@ -131,7 +131,7 @@ def future(
         else ThreadWrappedConnection(wrapped)
     )
     return GoogleOperationFuture(
-        Session(connection, backoff=backoff, retry=retry, wait=wait),
+        ClientCore(connection, backoff=backoff, retry=retry, wait=wait),
         operation.operation,
         response or wrapped.response,
         metadata or wrapped.metadata,
@@ -165,7 +165,7 @@ def async_future(
         else AsyncWrappedConnection(wrapped)
     )
     return AsyncGoogleOperationFuture(
-        Session(connection, backoff=backoff, retry=retry, wait=wait),
+        ClientCore(connection, backoff=backoff, retry=retry, wait=wait),
         operation.operation,
         response or wrapped.response,
         metadata or wrapped.metadata,

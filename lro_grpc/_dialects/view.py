@@ -1,4 +1,4 @@
-"""An operation whatever its dialect: every dialect is made from this view, and leads back to it."""
+"""The view of an operation, whatever its dialect: each dialect is made from it, and leads back."""
 
 from __future__ import annotations
 

@@ -1,3 +1,3 @@
-"""Claims operations and runs their handlers."""
+"""Engines: operations are claimed, their handlers run."""
 
 from __future__ import annotations

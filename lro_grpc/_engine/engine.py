@@ -1,4 +1,4 @@
-"""The seam between a server and its engine: how operations get to their handlers.
+"""The protocol of an engine, which brings a server's operations to their handlers.
 
 A server starts an engine, later lets it claim no more, and in the end stops it. An engine decides
 which operations this process claims, and when. Whatever it claims, it gives to a

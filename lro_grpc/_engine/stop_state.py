@@ -1,4 +1,4 @@
-"""Why an attempt has to stop, and whether its operation is to end: two values, and one order.
+"""The stop state of an attempt: the reason for which it has to stop, one order deciding.
 
 ``StopState`` is about the attempt. Six things stop a handler. Each is given by another part of the
 engine, from another thread perhaps, and while one stop is under way the next may come. One order

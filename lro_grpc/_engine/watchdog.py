@@ -1,4 +1,4 @@
-"""Tells of an event loop that stands still, while it does, and of what it stands in.
+"""The watchdog of an event loop: logs that the loop stands still, with the stack that it stands in.
 
 A handler that blocks the loop blocks every RPC, every other handler and every log line that they
 would write. So a thread asks the loop for an answer now and then. If none comes, the thread logs

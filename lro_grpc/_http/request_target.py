@@ -1,4 +1,4 @@
-"""The target of a request: in whatever form it comes, the path below where the app is mounted.
+"""The target of a request, in any of its forms: the path below where the app is mounted.
 
 Clients send a path, and ``Host`` beside it. What believes to speak to a proxy sends a whole URL,
 whose host counts then in place of ``Host``; ``*`` stands for the server (RFC 9112, 3.2).

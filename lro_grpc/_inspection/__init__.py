@@ -1,3 +1,3 @@
-"""Reads the operations of any server: their types by reflection, and their summary."""
+"""Inspection of any server's operations: their types by reflection, their summary."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether a process can go on with an operation: it serves the method, and its types fit.
+"""The fit of an operation to a process: its method is served here, its types are understood.
 
 A release may be rolled back, so what it cannot go on with is left as it is, for one that can. The
 types are judged by bytes alone: protobuf sends no names of fields, and a type that was renamed, or

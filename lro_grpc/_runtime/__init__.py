@@ -1,3 +1,3 @@
-"""Threads, event loops and time."""
+"""The runtime below everything: threads, event loops, time."""
 
 from __future__ import annotations

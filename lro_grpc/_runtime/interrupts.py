@@ -1,4 +1,4 @@
-"""Keeps what is no error, such as a ``sys.exit``, within the function that has raised it."""
+"""Interrupts, such as a ``sys.exit``, made errors of the function that has raised them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns: so many at a time, and all others in the order in which they have come."""
+"""Turns: so many calls at a time, all others in the order in which they have come."""
 
 from __future__ import annotations
 

@@ -1,3 +1,3 @@
-"""Serves operations from a gRPC server."""
+"""The server side: operations served from a gRPC server."""
 
 from __future__ import annotations

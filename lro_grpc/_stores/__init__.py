@@ -1,3 +1,3 @@
-"""Stores: the protocol, and those that there are."""
+"""Stores of operations: their protocol, in memory, in SQLite, in PostgreSQL."""
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lro_grpc._client import experience, plan
-from lro_grpc._client.session import Session, WaitMode
+from lro_grpc._client.core import ClientCore, WaitMode
 from lro_grpc._errors import Code, LroError, OperationTimeoutError
 from lro_grpc._runtime.backoff import DEFAULT_BACKOFF, DEFAULT_RETRY, Backoff, Retry
 
@@ -121,7 +121,7 @@ class World:
 
     def restart(self, operation: operations_pb2.Operation | None = None) -> None:
         """Begins with a new watcher, which has seen nothing of the operation."""
-        session = Session(
+        core = ClientCore(
             self,
             backoff=self.backoff,
             retry=self.retry,
@@ -129,7 +129,7 @@ class World:
             clock=self,
             random=lambda: self.random,
         )
-        self.watcher = session.watcher(operation or running())
+        self.watcher = core.watcher(operation or running())
 
     def close(self) -> None:
         assert not asyncio.all_tasks(self.loop)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lro_grpc._cli.commands.wait import wait_for
+from lro_grpc._cli.connected_server import ConnectedServer
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.names import for_each
 from lro_grpc._cli.parameters import (
@@ -25,7 +26,6 @@ from lro_grpc._cli.parameters import (
     Yes,
 )
 from lro_grpc._cli.selection import SHOWN, Selection, lines_of
-from lro_grpc._cli.session import CommandSession
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._client.plan import RPC_TIMEOUT
 from lro_grpc._errors import Code, LroError
@@ -45,7 +45,7 @@ _LEFT_AS_IT_IS = (
 
 
 def cancel(
-    session: CommandSession,
+    server: ConnectedServer,
     names: UnfinishedNames,
     waits: Annotated[
         bool, typer.Option("--wait", help="Wait until they are done, and exit with the outcome.")
@@ -56,59 +56,59 @@ def cancel(
     """Requests the cancellation of operations, and may wait for their ends."""
 
     def cancel_one(name: str) -> Exit:
-        seen = _summary_if_seen(session, name, timeout)
+        seen = _summary_if_seen(server, name, timeout)
         ended = seen.state if seen is not None and seen.done else ""
         if not ended:
-            session.client.cancel(name, timeout=timeout or RPC_TIMEOUT)
+            server.client.cancel(name, timeout=timeout or RPC_TIMEOUT)
         if waits:
-            return wait_for(session, name, polls=poll)
+            return wait_for(server, name, polls=poll)
         if ended:
             return _print_done(f"{{}} is done already, {ended}; there is nothing to cancel", name)
         return _print_done("asked to cancel {}; `lro wait {}` tells what comes of it", name)
 
-    return for_each(session, names, cancel_one)
+    return for_each(server, names, cancel_one)
 
 
 def _summary_if_seen(
-    session: CommandSession, name: str, timeout: timedelta | None
+    server: ConnectedServer, name: str, timeout: timedelta | None
 ) -> Summary | None:
     """Returns what is known of an operation, unless one may not see it.
 
     Who may cancel or terminate an operation need not be one who may see it.
     """
     try:
-        operation = session.client.get(name, timeout=timeout or RPC_TIMEOUT)
+        operation = server.client.get(name, timeout=timeout or RPC_TIMEOUT)
     except LroError as error:
         if error.code is not Code.PERMISSION_DENIED:
             raise
         return None
-    return printable_summary(operation, session.types)
+    return printable_summary(operation, server.types)
 
 
-def pause(session: CommandSession, names: UnfinishedNames, timeout: CallTimeout = None) -> Exit:
+def pause(server: ConnectedServer, names: UnfinishedNames, timeout: CallTimeout = None) -> Exit:
     """Requests pauses of operations."""
 
     def pause_one(name: str) -> Exit:
-        operation = session.client.pause(name, timeout=timeout or RPC_TIMEOUT)
-        if printable_summary(operation, session.types).state == "PAUSED":
+        operation = server.client.pause(name, timeout=timeout or RPC_TIMEOUT)
+        if printable_summary(operation, server.types).state == "PAUSED":
             return _print_done("paused {}; `lro resume {}` lets it go on", name)
         return _print_done("asked to pause {}; `lro get {}` tells whether it has", name)
 
-    return for_each(session, names, pause_one)
+    return for_each(server, names, pause_one)
 
 
-def resume(session: CommandSession, names: UnfinishedNames, timeout: CallTimeout = None) -> Exit:
+def resume(server: ConnectedServer, names: UnfinishedNames, timeout: CallTimeout = None) -> Exit:
     """Lets paused operations go on."""
 
     def resume_one(name: str) -> Exit:
-        session.client.resume(name, timeout=timeout or RPC_TIMEOUT)
+        server.client.resume(name, timeout=timeout or RPC_TIMEOUT)
         return _print_done("resumed {}; `lro watch {}` shows how it goes on", name)
 
-    return for_each(session, names, resume_one)
+    return for_each(server, names, resume_one)
 
 
 def terminate(
-    session: CommandSession,
+    server: ConnectedServer,
     reason: Annotated[
         str, typer.Option("--reason", metavar="TEXT", help="Why; all who see the operation see it.")
     ],
@@ -138,18 +138,18 @@ def terminate(
 
     def terminate_one(name: str) -> Exit:
         if dry_run:
-            operation = session.client.get(name, timeout=timeout or RPC_TIMEOUT)
-            state = printable_summary(operation, session.types).state
+            operation = server.client.get(name, timeout=timeout or RPC_TIMEOUT)
+            state = printable_summary(operation, server.types).state
             return _print_done(f"would terminate {{}}, which is {state}", name)
         if selection.filter is None and not yes:
-            standing = _standing_targets(_summary_if_seen(session, name, timeout))
+            standing = _standing_targets(_summary_if_seen(server, name, timeout))
             ask = f"{standing}\n{_LEFT_AS_IT_IS}\nterminate {one_line(name)}?"
             if standing and not selection.agreed(ask):
                 return Exit.FAILED
-        session.client.terminate(name, reason, timeout=timeout or RPC_TIMEOUT)
+        server.client.terminate(name, reason, timeout=timeout or RPC_TIMEOUT)
         return _print_done("terminated {}; what it has done was not undone", name)
 
-    return selection.for_each(session, terminate_one, among="done = false", question=question)
+    return selection.for_each(server, terminate_one, among="done = false", question=question)
 
 
 def _standing_targets(one: Summary | None) -> str:
@@ -164,7 +164,7 @@ def _standing_targets(one: Summary | None) -> str:
 
 
 def rerun(
-    session: CommandSession,
+    server: ConnectedServer,
     names: NamesOrFilter = None,
     filter_text: Filter = None,
     parent: FilterParent = ANY_PARENT,
@@ -187,24 +187,24 @@ def rerun(
         return "" if dry_run else f"{lines_of(found)}\nrun {len(found)} operations again?"
 
     def rerun_one(name: str) -> Exit:
-        new = session.client.rerun(name, validate_only=dry_run, timeout=timeout or RPC_TIMEOUT).name
+        new = server.client.rerun(name, validate_only=dry_run, timeout=timeout or RPC_TIMEOUT).name
         if dry_run:
             return _print_done("would run {} again", name)
         said = f"run {{}} again as {one_line(new)}; `lro wait {one_line(new)}`"
         return _print_done(f"{said} tells what comes of it", name)
 
     among = "done = true AND NOT state = SUCCEEDED"
-    return selection.for_each(session, rerun_one, among=among, question=question)
+    return selection.for_each(server, rerun_one, among=among, question=question)
 
 
-def delete(session: CommandSession, names: Names, timeout: CallTimeout = None) -> Exit:
+def delete(server: ConnectedServer, names: Names, timeout: CallTimeout = None) -> Exit:
     """Deletes operations, which does not cancel them."""
 
     def delete_one(name: str) -> Exit:
-        session.client.delete(name, timeout=timeout or RPC_TIMEOUT)
+        server.client.delete(name, timeout=timeout or RPC_TIMEOUT)
         return _print_done("deleted {}", name)
 
-    return for_each(session, names, delete_one)
+    return for_each(server, names, delete_one)
 
 
 def _print_done(sentence: str, name: str) -> Exit:

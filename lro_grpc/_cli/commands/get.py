@@ -6,19 +6,19 @@ from typing import Annotated
 
 import typer
 
+from lro_grpc._cli.connected_server import ConnectedServer
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.names import STDIN, for_each
 from lro_grpc._cli.output import Output, print_unserved, print_value
 from lro_grpc._cli.parameters import CallTimeout, Format, Name
 from lro_grpc._cli.report import show
-from lro_grpc._cli.session import CommandSession
 from lro_grpc._client.plan import RPC_TIMEOUT
 from lro_grpc._dialects import longrunning
 from lro_grpc._dialects.registry import DIALECTS, to_json
 
 
 def get(
-    session: CommandSession,
+    server: ConnectedServer,
     name: Name,
     output: Format = Output.TABLE,
     dialect: Annotated[
@@ -36,21 +36,21 @@ def get(
     """Prints an operation, in a dialect if one is given."""
 
     def get_one(one: str) -> Exit:
-        operation = session.client.get(one, timeout=timeout or RPC_TIMEOUT)
-        unserved = session.unserved
+        operation = server.client.get(one, timeout=timeout or RPC_TIMEOUT)
+        unserved = server.unserved
         is_one_of_many = name == STDIN
         if dialect == longrunning.NAME:
-            value = session.types.to_dict(operation)
+            value = server.types.to_dict(operation)
             print_value(value, output, is_one_of_many=is_one_of_many)
         elif dialect is not None:
             value = to_json(operation, dialect)
             print_value(value, output, is_one_of_many=is_one_of_many)
         else:
-            show(operation, session.types, output, is_one_of_many=is_one_of_many)
+            show(operation, server.types, output, is_one_of_many=is_one_of_many)
         print_unserved(one, unserved)
         return Exit.SUCCEEDED
 
-    return for_each(session, [name], get_one)
+    return for_each(server, [name], get_one)
 
 
 def _known_dialect(dialect: str | None) -> str | None:

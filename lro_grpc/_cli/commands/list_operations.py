@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from lro_grpc._cli import shell_completion
+from lro_grpc._cli.connected_server import ConnectedServer
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.output import Output, print_message, print_next
 from lro_grpc._cli.parameters import CallTimeout, Format
-from lro_grpc._cli.session import CommandSession
 from lro_grpc._cli.style import Terminal, percent, state_text
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._client.plan import RPC_TIMEOUT
@@ -33,7 +33,7 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def list_operations(
-    session: CommandSession,
+    server: ConnectedServer,
     parent: Annotated[
         str,
         typer.Argument(
@@ -67,7 +67,7 @@ def list_operations(
 ) -> Exit:
     """Prints the operations of a parent, in the server's order, as the pages come."""
     size = page_size or min(limit or _PAGE_SIZE, _PAGE_SIZE)
-    pager = session.client.list(
+    pager = server.client.list(
         parent, filter=filter_text, page_size=size, timeout=timeout or RPC_TIMEOUT
     )
     operations: Iterator[operations_pb2.Operation] = itertools.islice(pager, limit)
@@ -80,11 +80,11 @@ def list_operations(
             print(one_line(operation.name), flush=True)
     elif output is not Output.TABLE:
         for operation in operations:
-            print_next(operation, session.types, output)
+            print_next(operation, server.types, output)
     elif terminal.is_live:
-        _print_tables(terminal, parent, _summaries(operations, session.types), size)
+        _print_tables(terminal, parent, _summaries(operations, server.types), size)
     else:
-        _print_lines(_summaries(operations, session.types))
+        _print_lines(_summaries(operations, server.types))
     if not (first or filter_text or parent == ANY_PARENT):
         print_message(f"no operations of {parent}; `lro list` shows those of all parents")
     return Exit.SUCCEEDED

@@ -1,4 +1,4 @@
-"""Serves a user's servicers, or the example fleet, until a signal comes: ``lro serve``."""
+"""``lro serve``: serves a user's servicers, or the example fleet, until a signal comes."""
 
 from __future__ import annotations
 

@@ -16,11 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from lro_grpc._cli.commands.wait import open_future
+from lro_grpc._cli.connected_server import ConnectedServer
 from lro_grpc._cli.exit_codes import Exit, outcome
 from lro_grpc._cli.names import for_each
 from lro_grpc._cli.output import Output, print_next
 from lro_grpc._cli.parameters import Format, Poll, UnfinishedName, WaitTimeout
-from lro_grpc._cli.session import CommandSession
 from lro_grpc._cli.style import Terminal, instance_table, percent, short_name, state_text
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._inspection.summary import Summary
@@ -30,7 +30,7 @@ _REFRESH_PER_SECOND = 10
 
 
 def watch(
-    session: CommandSession,
+    server: ConnectedServer,
     name: UnfinishedName,
     output: Format = Output.TABLE,
     timeout: WaitTimeout = None,
@@ -39,16 +39,16 @@ def watch(
     """Shows an operation as it goes on, and returns its outcome."""
 
     def watch_one(each: str) -> Exit:
-        with open_future(session, each, timeout, polls=poll) as future:
+        with open_future(server, each, timeout, polls=poll) as future:
             updates = (future.operation for _ in future.updates(timeout))
             if output is Output.TABLE:
-                show_updates(Terminal(), (printable_summary(one, session.types) for one in updates))
+                show_updates(Terminal(), (printable_summary(one, server.types) for one in updates))
             else:
                 for operation in updates:
-                    print_next(operation, session.types, output)
+                    print_next(operation, server.types, output)
             return outcome(future.operation)
 
-    return for_each(session, [name], watch_one)
+    return for_each(server, [name], watch_one)
 
 
 def show_updates(terminal: Terminal, summaries: Iterator[Summary]) -> None:

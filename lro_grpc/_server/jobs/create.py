@@ -1,4 +1,4 @@
-"""The run and the prepare of a method that creates jobs, which is a long-running one."""
+"""The method that creates jobs, as a long-running one: its handler, its ``prepare``."""
 
 from __future__ import annotations
 

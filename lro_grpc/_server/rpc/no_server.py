@@ -1,4 +1,4 @@
-"""Take the place of a gRPC server in a process that serves nothing."""
+"""Stand-ins for a gRPC server, in a process that serves nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servicers that a server has beside the operations, and that would take each other's calls.
+"""Rivals of the operations: servicers on the same server that would take their calls.
 
 gRPC asks what was added to a server in turn, and the first that knows a method serves it. So of two
 that serve google.longrunning.Operations, one would answer NOT_FOUND for all that is the other's.

@@ -1,4 +1,4 @@
-"""Connections to the file: how they are opened and read from, and SQLite's errors."""
+"""Connections to the file, with SQLite's errors as the store's."""
 
 from __future__ import annotations
 

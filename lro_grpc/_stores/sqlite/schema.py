@@ -1,4 +1,4 @@
-"""The tables of the file, and the rows of ``operations``: a column for each field of a record.
+"""The schema of the file: its tables, with a column for each field of a record.
 
 Rows of ``attempts`` are those of superseded attempts; they go with the row of their operation.
 """

@@ -1,4 +1,4 @@
-"""Check, backup and vacuum of a database, whether or not a server has it open.
+"""Upkeep of a database: check, backup, vacuum, whether or not a server has it open.
 
 All three go through SQLite, so that they see what is in the log alone, and keep out of the way of
 the server's commits: a check and a backup read the database as it was when they began, and hold

@@ -443,7 +443,7 @@ def test_the_operations_are_followed_by_the_client_that_is_given(side: Any) -> N
 def test_a_typed_client_says_how_its_futures_wait(side: Any) -> None:
     with pytest.raises(ValueError, match="wait is 'never'"):
         client(side, wait="never")
-    assert client(side, wait="poll").operations._session._polls
+    assert client(side, wait="poll").operations._core._polls
 
 
 def test_the_longest_timeout_is_a_deadline_to_come(side: Any) -> None:

@@ -1,4 +1,4 @@
-"""Makes a client's single calls with retries, and keeps one watcher for each operation."""
+"""The core of a client, sync or async: its single calls, with retries; one watcher an operation."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ WaitMode: TypeAlias = Literal["auto", "poll"]
 """How an operation is waited for: by the best call that the server has, or by Get alone."""
 
 
-class Session:
-    """The connection of one client, with the policies by which the client uses it.
+class ClientCore:
+    """The core of one client: its connection, with the policies by which it is used.
 
     Attributes:
         clock: The clock.
@@ -138,28 +138,28 @@ class Session:
         )
 
 
-class ChannelSession(Session):
-    """A session over a channel, on which the calls of a future may send metadata of its own.
+class ChannelCore(ClientCore):
+    """A core over a channel, on which the calls of a future may send metadata of its own.
 
     Args:
         connection: The connection over the channel.
-        **policies: As of any session.
+        **policies: As of any core.
     """
 
     def __init__(self, connection: ThreadConnection | AsyncConnection, **policies: Any) -> None:
         super().__init__(connection, **policies)
         self._channel_connection = connection
         self._policies = policies
-        self._others: weakref.WeakValueDictionary[Any, Session] = weakref.WeakValueDictionary()
+        self._others: weakref.WeakValueDictionary[Any, ClientCore] = weakref.WeakValueDictionary()
 
-    def sending(self, call_metadata: CallMetadata) -> Session:
-        """Returns the session whose calls send more metadata: the same one while anybody has it."""
+    def sending(self, call_metadata: CallMetadata) -> ClientCore:
+        """Returns the core whose calls send more metadata: the same one while anybody has it."""
         key = checked_metadata(call_metadata)
         if not key:
             return self
         with self._lock:
             other = self._others.get(key)
             if other is None:
-                other = Session(self._channel_connection.sending(key), **self._policies)
+                other = ClientCore(self._channel_connection.sending(key), **self._policies)
                 self._others[key] = other
             return other

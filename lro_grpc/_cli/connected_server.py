@@ -1,4 +1,4 @@
-"""Connects a command to a server: its channel, its client, and the types of messages."""
+"""The server that a command is connected to: its channel, its clients, its types of messages."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _STATE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class CommandSession:
-    """A connection in use."""
+class ConnectedServer:
+    """A server that a command is connected to."""
 
     connection: ConnectionOptions
     channel: grpc.Channel
@@ -54,13 +54,13 @@ class CommandSession:
 
 
 @contextlib.contextmanager
-def open_session(connection: ConnectionOptions) -> Iterator[CommandSession]:
-    """Gives a session while the context lasts."""
+def connected(connection: ConnectionOptions) -> Iterator[ConnectedServer]:
+    """Gives the server, connected while the context lasts."""
     metadata = connection.call_metadata
     headers: dict[str, str] = {}
     with connection.channel() as channel:
         noting = grpc.intercept_channel(channel, _NotesHeaders(headers))
-        yield CommandSession(
+        yield ConnectedServer(
             connection,
             channel,
             OperationsClient(noting, call_metadata=metadata, retry=None),
