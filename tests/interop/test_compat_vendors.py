@@ -143,6 +143,7 @@ async def async_main(client: alloydb.AlloyDBAdminAsyncClient) -> None:
 """
 
 
+@pytest.mark.timeout(300)  # the checker reads all of a vendor's package
 def test_types_are_known_to_the_type_checker(tmp_path: Path) -> None:
     from mypy import api
 
