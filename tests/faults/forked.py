@@ -18,7 +18,7 @@ import importlib
 import importlib.util
 import json
 import os
-import select
+import selectors
 import signal
 import socket
 import subprocess
@@ -173,10 +173,15 @@ class ForkedProcess:
 
     def _ended(self, timeout: float | None) -> int | None:
         with self._turn:
-            if self.returncode is None and select.select([self._answers], [], [], timeout)[0]:
+            if self.returncode is None and self._has_answered(timeout):
                 self.returncode = self._answer()
                 self._answers.close()
             return self.returncode
+
+    def _has_answered(self, timeout: float | None) -> bool:
+        with selectors.DefaultSelector() as selector:  # select() knows a thousand files alone
+            selector.register(self._answers, selectors.EVENT_READ)
+            return bool(selector.select(timeout))
 
     def _answer(self) -> int:
         answer = self._answers.recv(_MOST_BYTES)
