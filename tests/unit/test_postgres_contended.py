@@ -21,7 +21,7 @@ from lro_grpc._stores.postgres.remembered import RememberedRecords
 from lro_grpc._stores.postgres.renewals import Renewals
 from lro_grpc._stores.postgres.rows import Known
 from lro_grpc._stores.postgres.statements import Statements
-from lro_grpc._stores.postgres.table import Table
+from lro_grpc._stores.postgres.table import Table, Wanted
 from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import Leased
 
@@ -146,7 +146,7 @@ def test_what_cannot_be_read_is_found_though_something_else_is_mended_meanwhile(
                 return await server.fetch(statement, *arguments)
 
         found = Table(Statements(""), damage)
-        assert await found.find_unreadable(Claiming(), StoreConformance.METHOD, 2, ())
+        assert await found.find_unreadable(Claiming(), Wanted(StoreConformance.METHOD, 2))
         assert damage.set_aside() == {server.unreadable}
 
     asyncio.run(check())
