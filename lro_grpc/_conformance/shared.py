@@ -513,9 +513,12 @@ class SharedStoreConformance(Cases):
         assert isinstance(stale, StaleAttemptError)
         self.time += 2
         assert list(await second.leased(until=self.time)) == [Leased(lost, 2)]
-        await self._is(second, renewed)
-        assert (await first.apply(kept, Report(1, 7))).lease_expire_time == (
-            renewed.lease_expire_time
+        stored = await second.read(kept)
+        assert stored.lease_expire_time == renewed.lease_expire_time
+        reported = await first.apply(kept, Report(1, 7))
+        assert (reported.request, reported.lease_expire_time) == (
+            stored.request,
+            renewed.lease_expire_time,
         )
 
     async def _created(

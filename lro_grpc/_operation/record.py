@@ -5,6 +5,7 @@ which names metadata and filters show it. Everything that needs a list of fields
 here:
 
 * the columns of SQLite's table, and the statements that write them (``sqlite/schema``, ``commit``);
+* the columns that Postgres reads and writes in portions, by their bytes (``postgres/rows``);
 * the conventional metadata (``metadata``) and the fields of filters (``_filtering/fields``);
 * the view that dialects are made of (``_dialects/view``);
 * the invariants that tests check (``_testing/invariants``).
@@ -16,6 +17,7 @@ behind ``create_time`` and has a default. All times are microseconds since 1970 
 from __future__ import annotations
 
 import enum
+from operator import itemgetter
 from typing import Annotated, NamedTuple, get_args, get_type_hints
 
 from lro_grpc._operation.states import CANCELLING, JOB, QUEUED
@@ -50,7 +52,12 @@ class Field:
     type: type = object
 
     def __init__(
-        self, change: Mutability, kind: Kind | None = None, *shown_as: str, viewed: bool = False
+        self,
+        change: Mutability,
+        kind: Kind | None = None,
+        *shown_as: str,
+        viewed: bool = False,
+        large: bool = False,
     ) -> None:
         self.change = change
         self.kind = kind
@@ -58,6 +65,8 @@ class Field:
         """The conventional names in metadata messages and in filters."""
         self.viewed = viewed or bool(shown_as)
         """Whether a view of the operation has it."""
+        self.large = large
+        """Whether a caller or a handler may make it megabytes long."""
 
 
 CLAIMABLE_STATES = frozenset({QUEUED, CANCELLING})
@@ -76,7 +85,7 @@ class Record(NamedTuple):
     """The part of the name before ``/operations/``; empty for none."""
     method: Annotated[str, Field(FOREVER, viewed=True)]
     """The full name of the gRPC method that started it: ``/pkg.Service/Method``."""
-    request: Annotated[bytes, Field(FOREVER)]
+    request: Annotated[bytes, Field(FOREVER, large=True)]
     """The request message as it came over the wire."""
     request_id: Annotated[str, Field(FOREVER, viewed=True)]
     """The caller's idempotency key; empty for none."""
@@ -138,15 +147,17 @@ class Record(NamedTuple):
     """Whether a caller has deleted it: it is hidden, and still runs to its end."""
     progress_percent: Annotated[int, Field(RISING, NUMBER, "progress_percent")] = 0
     """0 to 100; never goes back."""
-    status_detail: Annotated[str, Field(FREE, TEXT, "status_detail", "status_message")] = ""
+    status_detail: Annotated[
+        str, Field(FREE, TEXT, "status_detail", "status_message", large=True)
+    ] = ""
     """The handler's latest words on its progress."""
-    handler_metadata: Annotated[bytes, Field(FREE)] = b""
+    handler_metadata: Annotated[bytes, Field(FREE, large=True)] = b""
     """The handler's own metadata fields: a serialized message of ``metadata_type``."""
-    checkpoint: Annotated[bytes, Field(KEPT)] = b""
+    checkpoint: Annotated[bytes, Field(KEPT, large=True)] = b""
     """The ``Any`` of the state from which the next attempt resumes; empty for none."""
-    batch: Annotated[bytes, Field(KEPT, BATCH, "batch_create_instances_metadata")] = b""
+    batch: Annotated[bytes, Field(KEPT, BATCH, "batch_create_instances_metadata", large=True)] = b""
     """The batch's targets and states: a ``lro.v1.BatchCreateInstancesMetadata``; empty for none."""
-    batch_error: Annotated[bytes, Field(KEPT)] = b""
+    batch_error: Annotated[bytes, Field(KEPT, large=True)] = b""
     """The ``google.rpc.Status`` of the batch's first failure; empty for none."""
     error_code: Annotated[int, Field(ONCE)] = 0
     """The code of its error; 0 for none."""
@@ -167,7 +178,7 @@ class Record(NamedTuple):
     """A ``lro.v1.OperationAttempt.Outcome``; 0 while it runs, and for unknown."""
     attempt_error: Annotated[bytes, Field(FREE)] = b""
     """The ``google.rpc.Status`` with which that attempt failed, cut; empty if it did not."""
-    operation: Annotated[bytes, Field(FREE)] = b""
+    operation: Annotated[bytes, Field(FREE, large=True)] = b""
     """The ``google.longrunning.Operation`` that Get answers with, byte for byte."""
 
     def with_operation(self, operation: bytes) -> Record:
@@ -176,6 +187,11 @@ class Record(NamedTuple):
         They are the last field, and each change makes them anew.
         """
         return Record._make(self[:-1] + (operation,))  # noqa: RUF005 - unpacking makes a list first
+
+    @property
+    def large_bytes(self) -> int:
+        """The bytes of all that may be large in it; of its texts the characters."""
+        return sum(map(len, _large_of(self)))
 
     @property
     def done(self) -> bool:
@@ -250,6 +266,13 @@ FIELDS = _fields()
 
 SHOWN = {shown: field for field in FIELDS.values() for shown in field.shown_as}
 """The fields by the names under which metadata and filters have them."""
+
+
+LARGE = tuple(field.name for field in FIELDS.values() if field.large)
+"""The names of the fields that are large. Texts of a request, such as its ``request_id``, are no
+longer than ``request``, and not among them."""
+
+_large_of = itemgetter(*(tuple(FIELDS).index(name) for name in LARGE))
 
 
 def that_change(*changes: Mutability) -> tuple[str, ...]:

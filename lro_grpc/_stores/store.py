@@ -444,7 +444,7 @@ class SharedStore(Store, Protocol):
 
         Returns:
             For each operation the record as it is then, or the error with which the heartbeat was
-            refused.
+            refused. The texts and bytes of the record, which no heartbeat changes, may be empty.
         """
         ...
 
@@ -543,9 +543,7 @@ class Listed(NamedTuple):
     @property
     def size(self) -> int:
         """The bytes of all that may be large."""
-        record = self.record
-        more = 0 if record is None else len(record.request) + len(record.checkpoint)
-        return len(self.operation) + more
+        return len(self.operation) if self.record is None else self.record.large_bytes
 
 
 def position_of(order: Order, sequence: int, name: str) -> bytes:

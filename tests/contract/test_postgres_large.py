@@ -14,7 +14,7 @@ from google.longrunning import operations_pb2
 from opened_postgres import opened
 
 from lro.v1 import operation_metadata_pb2
-from lro_grpc import OperationNotFoundError, UnexpectedError
+from lro_grpc import OperationNotFoundError, StaleAttemptError, UnexpectedError
 from lro_grpc._operation.events import Cancel, Claim, Delete, Report
 from lro_grpc._stores import transfer
 from lro_grpc.conformance import StoreConformance
@@ -98,22 +98,27 @@ async def test_what_is_removed_before_a_change_is_refused_is_removed_once(postgr
 
 MANY = 12
 HALF = 1_900_000
-MOST_BYTES = 2 * transfer.MOST_BYTES
-"""Of a statement and of its answer: two columns of a row are large here."""
+SMALL = 2_000
+"""More than all of a row that is not large."""
+MOST_BYTES = transfer.MOST_BYTES + MANY * SMALL
+"""Of a statement and of its answer."""
 NAMES = [f"{StoreConformance.PARENT}/operations/op-{number}" for number in range(MANY)]
 
 
 class Measuring(asyncpg.Connection):
-    """A connection that notes the bytes of its largest statement or answer."""
+    """A connection that notes the bytes of statements and answers."""
 
     most = 0
+    """Those of the largest one."""
+    sum = 0
 
     async def fetch(self, query: str, *arguments: Any, **options: Any) -> Any:
         rows = await super().fetch(query, *arguments, **options)
         columns = [one for one in arguments if isinstance(one, (list, tuple))]
         for values in (itertools.chain(*columns), itertools.chain(*rows)):
-            size = sum(len(value) for value in values if isinstance(value, bytes))
+            size = sum(len(value) for value in values if isinstance(value, (bytes, str)))
             Measuring.most = max(Measuring.most, size)
+            Measuring.sum += size
         return rows
 
 
@@ -123,6 +128,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> type[Measuring]:
     measuring = functools.partial(asyncpg.connect, connection_class=Measuring)
     monkeypatch.setattr(asyncpg, "connect", measuring)
     monkeypatch.setattr(Measuring, "most", 0)
+    monkeypatch.setattr(Measuring, "sum", 0)
     return Measuring
 
 
@@ -223,3 +229,45 @@ async def test_no_statement_and_no_answer_is_beyond_a_bound(
     async with opened(postgres) as store:
         await call(store, postgres)
     assert measured.most <= MOST_BYTES
+
+
+async def test_a_heartbeat_takes_no_large_value_to_the_database_or_back(
+    postgres: str, measured: type[Measuring]
+) -> None:
+    """Of operations that this process does not remember, for want of room."""
+    async with opened(postgres) as store:
+        text = "r" * HALF
+        made = [large(number, request_id=f"{number}{text}", target=text) for number in range(3)]
+        await asyncio.gather(*map(store.create, made))
+        names = [one.name for one in made]
+        claimed = await store.apply_all([(name, Claim(LEASE)) for name in names])
+    async with opened(postgres) as store:
+        measured.sum = 0
+        leased = [Leased(name, 1) for name in names]
+        for _ in range(3):
+            renewed = await store.renew(leased, 2 * LEASE)
+        assert all(one.lease_expire_time for one in renewed)
+        assert measured.sum < HALF
+        (stale,) = await store.renew([Leased(names[0], 2)], LEASE)
+        assert isinstance(stale, StaleAttemptError)
+        # What is not read is not lost, and no later change takes it for unset.
+        reported = await store.apply_all([(name, Report(1, 7)) for name in names])
+        for before, after in zip(claimed, reported, strict=True):
+            assert after.lease_expire_time >= before.lease_expire_time + LEASE
+            assert await store.read(after.name) == after
+            stable = ("request", "request_id", "target")
+            assert [getattr(after, it) for it in stable] == [getattr(before, it) for it in stable]
+
+
+async def test_large_texts_that_stay_are_kept_beside_those_that_change(postgres: str) -> None:
+    """All are one statement, which is sent only those that change."""
+    async with opened(postgres) as store:
+        names = [(await store.create(new(f"op-{number}"))).name for number in range(4)]
+        await store.apply_all([(name, Claim(LEASE)) for name in names])
+        await store.apply_all([(name, Report(1, status_detail=name)) for name in names])
+        words = ["new\0\1", None, "", None]
+        await store.apply_all(
+            [(name, Report(1, 9, one)) for name, one in zip(names, words, strict=True)]
+        )
+        stored = [await store.read(name) for name in names]
+        assert [one.status_detail for one in stored] == ["new\0\1", names[1], "", names[3]]

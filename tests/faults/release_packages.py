@@ -20,7 +20,7 @@ PINNED = "tests/contract/test_postgres_migrations.py"
 
 SCHEMA = "lro_grpc/_stores/{}/schema.py"
 
-LAST_FIELD = '    operation: Annotated[bytes, Field(FREE)] = b""\n'
+LAST_FIELD = "    operation: Annotated[bytes, "
 FIELD = '    of_next: Annotated[str, Field(FREE)] = ""\n    """A field of the next release."""\n'
 
 POSTGRES_MIGRATION = """

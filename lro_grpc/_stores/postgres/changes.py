@@ -156,6 +156,7 @@ class Changes:
                 self._remembered,
                 self._time,
                 [(change.name, change.event) for change in changes],
+                self._table.read_some,
             )
         except Exception as error:  # noqa: BLE001 - it is the answer to these changes alone
             for change in changes:

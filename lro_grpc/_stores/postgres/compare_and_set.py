@@ -14,7 +14,7 @@ to the next round, which has a time of its own.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from lro_grpc._errors import LroError
@@ -29,6 +29,9 @@ from lro_grpc._stores.postgres.table import Fetching, Found, Table
 from lro_grpc._stores.store import Change
 
 _LONGEST_LEASE = 2**62
+
+Read = Callable[[Fetching, Collection[str]], Awaitable[Found[Known]]]
+"""Returns what is stored of some operations, at least of one: the others are left."""
 
 
 class Result(NamedTuple):
@@ -56,6 +59,7 @@ async def compare_and_set(
     remembered: RememberedRecords,
     time: StoreTime,
     changes: Sequence[Change],
+    read: Read,
 ) -> Result:
     """Applies events to some operations, and stores what comes of it.
 
@@ -65,13 +69,14 @@ async def compare_and_set(
         remembered: The remembered records; they stay as they are.
         time: The time.
         changes: The operations' names, and the events to apply.
+        read: Reads operations, with all that the events look at.
     """
     names = dict.fromkeys(name for name, _ in changes)
     found = Found(dict(remembered.of(names)))
     unknown = [name for name in names if name not in found.known]
     left: set[str] = set()
     if unknown:
-        found.update(await table.read_some(on, unknown))
+        found.update(await read(on, unknown))
         left.update(found.left)
     at = time.now()
     staged = StagedChanges(found.known, found.damaged, at)
@@ -81,7 +86,7 @@ async def compare_and_set(
     if doubtful:
         for name in doubtful:
             del found.known[name]
-        found.update(await table.read_some(on, doubtful))
+        found.update(await read(on, doubtful))
         left.update(found.left)
         at = time.now()
         staged = StagedChanges(found.known, found.damaged, at)
@@ -104,7 +109,7 @@ async def compare_and_set(
         [
             *(one for one in sound if not staged.has_changed(one.record.name)),
             *(
-                Known(one.known.version + 1, one.after)
+                Known(one.known.version + 1, one.after, one.known.is_whole)
                 for one in changed
                 if one.after.name in stored
             ),

@@ -17,7 +17,7 @@ from lro_grpc._stores.postgres.failures import RefusedError, unavailable
 from lro_grpc._stores.postgres.grouping import MOST_CALLS, Answered, Groups
 from lro_grpc._stores.postgres.portions import portions_to_write
 from lro_grpc._stores.postgres.remembered import RememberedRecords
-from lro_grpc._stores.postgres.rows import Known, first_version, size_of
+from lro_grpc._stores.postgres.rows import Known, first_version
 from lro_grpc._stores.postgres.table import Found, Table
 from lro_grpc._stores.store import (
     Listener,
@@ -78,7 +78,7 @@ class Creations:
 
     async def _create(self, group: Sequence[_Creation]) -> None:
         # One statement stores a portion: if it is refused, none of its records is stored.
-        for portion in portions_to_write(group, lambda call: size_of(call.record)):
+        for portion in portions_to_write(group, lambda call: call.record.large_bytes):
             await self._create_portion(portion)
 
     async def _create_portion(self, portion: Sequence[_Creation]) -> None:

@@ -1,9 +1,9 @@
 """Reads and writes rows in portions, each of which has a bound in bytes, whatever is in the rows.
 
-A statement of several rows leaves a value out, as NULL, if it has more bytes than the share of one
-row: the server knows that without reading it. So what is small takes one statement. A row that
-lacks a value is asked for again among fewer, whose share is larger; one alone is whole, whatever
-its size.
+A statement of several rows leaves the large values of a row out, as NULL, if they have more bytes
+than the share of one row: the server knows that without reading them. So what is small takes one
+statement. A row that lacks them is asked for again among fewer, whose share is larger; one alone is
+whole, whatever its size.
 
 A row that the server cannot read fails the statement of all that are asked for with it, and is
 found in the same way. Once it is alone, it is asked for without its large values: what is beyond
@@ -27,13 +27,13 @@ T = TypeVar("T")
 MORE = 4
 """How many times fewer rows are asked for next, or more after those that had room."""
 
-_ANY = 2**31 - 1
-"""More bytes than a value of Postgres can have."""
+_ANY = 2**62
+"""More bytes than a row of Postgres can have."""
 
 _NONE = -1
 
 Ask = Callable[[int, int], Awaitable[Sequence[Row]]]
-"""Returns the first of some rows: takes their number, and the most bytes of a value."""
+"""Returns the first of some rows: takes their number, and the most bytes of a row."""
 
 
 class ReadPortion(NamedTuple):
@@ -48,7 +48,7 @@ class ReadPortion(NamedTuple):
 
 
 def share_of(number: int, most_bytes: int = MOST_BYTES) -> int:
-    """Returns the most bytes that a value of so many rows may have in one statement."""
+    """Returns the most bytes that each of so many rows may have in one statement."""
     return most_bytes // number if number > 1 else _ANY
 
 
@@ -61,7 +61,7 @@ async def read_portion(
         ask: Asks for them.
         number: The most rows.
         is_whole: Returns whether a row lacks no value.
-        most_bytes: The bytes of all values of a column.
+        most_bytes: The bytes of all of them.
     """
     while True:
         try:

@@ -127,7 +127,8 @@ def _visible(known: Known) -> Record | None:
 def _visible_history(
     history: tuple[Known, Attempts],
 ) -> tuple[Record, Sequence[AttemptRecord]] | None:
-    (_, record), superseded = history
+    known, superseded = history
+    record = known.record
     return None if record.deleted else (record, attempts_of(record, superseded))
 
 

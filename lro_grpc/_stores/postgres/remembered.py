@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from lro_grpc._stores.postgres.rows import Known, size_of
+from lro_grpc._stores.postgres.rows import Known
 
 MAX_BYTES = 64 * 1024 * 1024
 """The most bytes of records here; the oldest go first."""
@@ -44,14 +44,17 @@ class RememberedRecords:
                 yield name, known
 
     def keep(self, known: Known) -> None:
-        """Takes a record, unless a later version of it is here. One that is done is dropped."""
+        """Takes a record, unless a later version of it is here.
+
+        One that is done is dropped, and so is one that lacks its large values.
+        """
         name = known.record.name
         former = self._known.get(name)
         if former is not None:
             if former.version > known.version:
                 return
             self.drop(name)
-        if known.record.done:
+        if known.record.done or not known.is_whole:
             return
         self._known[name] = known
         self._bytes += _size(known)
@@ -66,4 +69,4 @@ class RememberedRecords:
 
 
 def _size(known: Known) -> int:
-    return _RECORD_BYTES + size_of(known.record)
+    return _RECORD_BYTES + known.record.large_bytes

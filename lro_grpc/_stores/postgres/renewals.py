@@ -8,6 +8,9 @@ A renewal is a ``Heartbeat``, applied like any other event (``compare_and_set``)
 attempts are one statement; if that is late by the server's check of the time, they are made in
 halves. The remembered records are the store's: the thread takes what it finds there, and has what
 it stores put there by the store's loop, when that goes on.
+
+A heartbeat looks at numbers alone, and changes one. So of what is not remembered only the numbers
+are read, and a lease goes on however many megabytes its operation has.
 """
 
 from __future__ import annotations
@@ -121,7 +124,12 @@ class Renewals:
         await self._time.measure()
         try:
             result = await compare_and_set(
-                self._table, self._session, remembered, self._time, beats
+                self._table,
+                self._session,
+                remembered,
+                self._time,
+                beats,
+                self._table.read_numbers,
             )
         except RefusedError as error:  # it may be about one of them
             if len(beats) > 1:

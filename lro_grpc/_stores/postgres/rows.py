@@ -13,7 +13,6 @@ here and in the server; so a column is sent only as far as it says something:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from operator import itemgetter
 from typing import Any, NamedTuple, get_type_hints
 
 from lro_grpc._operation.attempts import AttemptRecord
@@ -22,6 +21,7 @@ from lro_grpc._operation.record import (
     FIELDS,
     FREE,
     KEPT,
+    LARGE,
     ONCE,
     RISING,
     Record,
@@ -44,20 +44,15 @@ ATTEMPT_COLUMNS = AttemptRecord._fields
 ATTEMPT_TYPES = {name: _TYPES[type_] for name, type_ in get_type_hints(AttemptRecord).items()}
 """The types of the columns of ``lro_attempts``."""
 
-_LARGE = (
-    "request",
-    "status_detail",
-    "handler_metadata",
-    "checkpoint",
-    "batch",
-    "batch_error",
-    "operation",
+NUMBERS = ", ".join(
+    name if name == "name" or field.type in (int, bool) else f"''::{TYPES[name]} AS {name}"
+    for name, field in FIELDS.items()
 )
-"""The columns that may have megabytes."""
+"""``COLUMNS`` for a ``SELECT`` in which texts and bytes are empty, but for the name."""
 
 _CHANGING = tuple(COLUMNS.index(name) for name in CHANGING)
-_BYTES = tuple(index for index, field in enumerate(FIELDS.values()) if field.type is bytes)
-_CHANGING_BYTES = tuple(index for index in _CHANGING if index in _BYTES)
+_LARGE = tuple(COLUMNS.index(name) for name in LARGE)
+_CHANGING_LARGE = tuple(index for index in _CHANGING if index in _LARGE)
 _TEXTS = tuple(index for index, field in enumerate(FIELDS.values()) if field.type is str)
 
 
@@ -66,6 +61,8 @@ class Known(NamedTuple):
 
     version: int
     record: Record
+    is_whole: bool = True
+    """Whether the record has its large values; else they are empty."""
 
 
 def first_version(record: Record) -> int:
@@ -93,27 +90,28 @@ def phase_of(record: Record) -> int:
 
 
 def bounded(columns: Iterable[str], most: str, of: str = "") -> str:
-    """Returns columns for a ``SELECT``: a value that may be large is NULL if it is too large.
+    """Returns columns for a ``SELECT``: those that may be large are NULL if they are too large.
+
+    All of them or none: the server knows the bytes of each without reading it.
 
     Args:
         columns: The columns.
-        most: The expression for the most bytes of a value.
+        most: The expression for the most bytes of all that may be large in a row.
         of: What stands before the name of a column.
     """
+    columns = tuple(columns)
+    size = " + ".join(f"octet_length({of}{name})::int8" for name in columns if name in LARGE)
     return ", ".join(
-        f"CASE WHEN octet_length({of}{name}) <= {most} THEN {of}{name} END AS {name}"
-        if name in _LARGE
+        f"CASE WHEN {size} <= {most} THEN {of}{name} END AS {name}"
+        if name in LARGE
         else f"{of}{name}"
         for name in columns
     )
 
 
-_large_of = itemgetter(*(1 + COLUMNS.index(name) for name in _LARGE))
-
-
 def is_whole(row: Sequence[Any]) -> bool:
     """Returns whether a row of one more column and then ``COLUMNS`` lacks no value."""
-    return None not in _large_of(row)
+    return row[1 + _LARGE[0]] is not None
 
 
 def record_from(row: Sequence[Any]) -> Record:
@@ -131,9 +129,10 @@ def known_from(row: Sequence[Any]) -> Known:
 
 def rest_from(row: Sequence[Any]) -> Known:
     """Returns what is left of a row that lacks values: they are empty here."""
-    kinds = (int, *(field.type for field in FIELDS.values()))
-    values = zip(row, kinds, strict=True)
-    return known_from([kind() if value is None else value for value, kind in values])
+    version, *values = row
+    kinds = (field.type for field in FIELDS.values())
+    rest = [kind() if one is None else one for one, kind in zip(values, kinds, strict=True)]
+    return Known(version, record_from(rest), is_whole=False)
 
 
 def arrays_of(records: Sequence[Record]) -> list[Sequence[Any]]:
@@ -150,8 +149,8 @@ def arrays_of(records: Sequence[Record]) -> list[Sequence[Any]]:
 def arrays_of_changes(changes: Sequence[tuple[Known, Record]]) -> list[Sequence[Any]]:
     """Returns the values of changed rows, column by column.
 
-    Those are the names, the versions that are changed, the phases, and then ``CHANGING``. Bytes
-    that stay are None, for they may be large: in place of it the server keeps what it has.
+    Those are the names, the versions that are changed, the phases, and then ``CHANGING``. What may
+    be large is None where it stays: in place of it the server keeps what it has.
     """
     columns: list[Sequence[Any]] = [
         [record.name for _, record in changes],
@@ -164,13 +163,13 @@ def arrays_of_changes(changes: Sequence[tuple[Known, Record]]) -> list[Sequence[
         values: Sequence[Any] = after[index]
         if values == before[index]:
             values = ()
-        elif index in _BYTES:
+        elif index in _LARGE:
             pairs = zip(before[index], values, strict=True)
             values = [None if old == new else new for old, new in pairs]
-        elif index in _TEXTS:
-            values = [text_of(text) for text in _shortened(values)]
         else:
             values = _shortened(values)
+        if index in _TEXTS:
+            values = [None if text is None else text_of(text) for text in values]
         columns.append(values)
     return columns
 
@@ -178,19 +177,6 @@ def arrays_of_changes(changes: Sequence[tuple[Known, Record]]) -> list[Sequence[
 def _shortened(values: Sequence[Any]) -> Sequence[Any]:
     """Returns one value where that is the value of all rows."""
     return values[:1] if values.count(values[0]) == len(values) else values
-
-
-def size_of(record: Record) -> int:
-    """Returns the bytes of all that may be large in a record."""
-    return (
-        len(record.operation)
-        + len(record.request)
-        + len(record.checkpoint)
-        + len(record.batch)
-        + len(record.batch_error)
-        + len(record.handler_metadata)
-        + len(record.status_detail)
-    )
 
 
 def arrays_of_attempts(
@@ -214,10 +200,10 @@ def attempt_from(row: Sequence[Any]) -> AttemptRecord:
 
 def size_of_change(change: tuple[Known, Record, Sequence[AttemptRecord]]) -> int:
     """Returns the bytes of all that may be large in a change: what stays is not written."""
-    (_, before), after, superseded = change
-    size = len(after.status_detail) + sum(len(one.error) for one in superseded)
-    for index in _CHANGING_BYTES:
+    known, after, superseded = change
+    size = sum(len(one.error) for one in superseded)
+    for index in _CHANGING_LARGE:
         value: Any = after[index]
-        if value is not before[index]:
+        if value is not known.record[index]:
             size += len(value)
     return size

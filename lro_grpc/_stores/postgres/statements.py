@@ -35,6 +35,7 @@ from lro_grpc._stores.postgres.rows import (
     DELAYED,
     DONE,
     LEASED,
+    NUMBERS,
     READY,
     RESTING,
     TYPES,
@@ -107,8 +108,9 @@ class Statements:
         """The table of operations."""
         columns = ", ".join(COLUMNS)
 
-        # What is read has the most bytes of a value as its last parameter; see ``portions``.
+        # What is read has the most bytes of a row as its last parameter; see ``portions``.
         self.read = f"SELECT version, {bounded(COLUMNS, '$2')} FROM {table} WHERE name = ANY($1)"
+        self.read_numbers = f"SELECT version, {NUMBERS} FROM {table} WHERE name = ANY($1)"
         # "NOT deleted" would allow indexes that have no names.
         self.served = (
             f"SELECT {bounded(['operation'], '$2')}, name FROM {table}"
@@ -264,7 +266,7 @@ def _arrays(columns: tuple[str, ...], first: int) -> str:
 
 
 def _set(column: str, number: int) -> str:
-    if FIELDS[column].type is bytes:
+    if FIELDS[column].large:
         return f"{column} = COALESCE(v.{column}, o.{column})"  # each may stay
     return f"{column} = COALESCE(v.{column}, {_only(column, number)}, o.{column})"
 

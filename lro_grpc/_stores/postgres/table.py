@@ -11,6 +11,7 @@ from itertools import islice, takewhile
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from lro_grpc._errors import OperationDamagedError
+from lro_grpc._operation import integrity
 from lro_grpc._operation.attempts import AttemptRecord
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Micros
@@ -129,6 +130,25 @@ class Table:
             columns = (values or () for values in row[width:])  # NULL if there is no row
             attempts = [attempt_from(one) for one in zip(*columns, strict=True)]
             found.known[name] = of_record.known[name], attempts
+        return found
+
+    async def read_numbers(self, on: Fetching, names: Collection[str]) -> Found[Known]:
+        """Returns the names and numbers of some operations; texts and bytes are empty.
+
+        Raises:
+            RefusedError: If the page of a row cannot be read.
+        """
+        asked = list(islice(names, _MOST_ROWS))
+        texts = [text_of(name) for name in asked]
+        rows = await on.fetch(self._statements.read_numbers, texts)
+        found: Found[Known] = Found(left=list(names)[len(asked) :])
+        for known in map(rest_from, rows):
+            name = known.record.name
+            found.known[name] = known
+            try:
+                self._damage.checked(known.record, integrity.fault_in_types)
+            except OperationDamagedError as error:
+                found.damaged[name] = error
         return found
 
     async def operations(self, on: Fetching, names: Collection[str]) -> Found[bytes]:

@@ -71,7 +71,7 @@ class RecentRecords:
             if record.deleted and record.done:
                 self._drop(record.name)
             else:
-                size = _size(record)
+                size = record.large_bytes
                 self._bytes += size - self._sizes.get(record.name, 0)
                 self._sizes[record.name] = size
                 self._records[record.name] = record
@@ -87,8 +87,3 @@ class RecentRecords:
     def _drop(self, name: str) -> None:
         self._records.pop(name, None)
         self._bytes -= self._sizes.pop(name, 0)
-
-
-def _size(record: Record) -> int:
-    """Returns the bytes of what may be large; all the rest is in ``operation``, too."""
-    return len(record.operation) + len(record.request) + len(record.checkpoint)
