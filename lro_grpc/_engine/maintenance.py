@@ -1,17 +1,36 @@
-"""Finds the operations that time has passed over: lost, rested, overdue, or kept long enough."""
+"""Finds the operations that time has passed over: lost, rested, overdue, or kept long enough.
+
+They may be many, and have megabytes each, which the store gives back with each event. So it is sent
+few events at a time, and more if that was little; and of an operation nothing is kept but what the
+log says of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypeVar
 
-from lro_grpc._operation.events import LeaseLost, TimePassed
+from lro_grpc._errors import LroError
+from lro_grpc._operation.events import Event, LeaseLost, TimePassed
 from lro_grpc._operation.fit import Served
 from lro_grpc._operation.record import Record
-from lro_grpc._runtime.log import log_done, log_lost
+from lro_grpc._runtime.log import log_done, log_lost, without_bytes
 from lro_grpc._stores.store import Leased, Store
+
+E = TypeVar("E", bound=Event)
 
 _MAX_AT_ONCE = 500
 """Operations that expire, or are removed, in one commit at most."""
+
+_FEW = 16
+"""The events that are sent at first, for nobody knows how large their operations are."""
+
+_MANY_BYTES = 8 * 1024 * 1024
+"""The bytes of operations above which fewer events are sent next."""
+
+_MOST_VAIN = 40
+"""The rounds in a row that change nothing, until the rest is left to the next sweep. So many get
+past all the damaged rows that a store sets aside."""
 
 
 class Maintenance:
@@ -40,6 +59,7 @@ class Maintenance:
         self._store = store
         self._claims_end = claims_end
         self._is_held = is_held
+        self._at_once = _FEW
         self._time_passed = TimePassed(served if store.exclusive else None)
 
     async def take_over(self) -> int:
@@ -81,11 +101,17 @@ class Maintenance:
 
     async def _let_pass(self, *, to_undo: bool) -> None:
         former: Sequence[str] = ()
+        vain = 0
         # The same names twice are refused ones: the next round may have more luck with them.
         while (due := await self._store.expired(_MAX_AT_ONCE, to_undo=to_undo)) and due != former:
-            for record in await self._store.apply_all([(name, self._time_passed) for name in due]):
-                if isinstance(record, Record) and record.done and not record.deleted:
-                    log_done(record)
+            vain += 1
+            async for _, record in self._applied([(name, self._time_passed) for name in due]):
+                if isinstance(record, Record):
+                    vain = 0
+                    if record.done and not record.deleted:
+                        log_done(record)
+            if vain == _MOST_VAIN:
+                return
             former = due
 
     async def _lose(self, leased: Sequence[Leased], *, proven: bool) -> None:
@@ -93,11 +119,30 @@ class Maintenance:
             (one.name, LeaseLost(one.attempt, proven, create_time=one.create_time))
             for one in leased
         ]
-        outcomes = await self._store.apply_all(lost)
-        log_lost(
-            [
-                (event, outcome)
-                for (_, event), outcome in zip(lost, outcomes, strict=True)
-                if isinstance(outcome, Record) and not outcome.lease_expire_time
-            ]
-        )
+        logged: list[tuple[LeaseLost, Record]] = []
+        try:
+            async for event, outcome in self._applied(lost):
+                if isinstance(outcome, Record) and not outcome.lease_expire_time:
+                    logged.append((event, without_bytes(outcome)))
+        finally:
+            log_lost(logged)
+
+    async def _applied(
+        self, changes: Sequence[tuple[str, E]]
+    ) -> AsyncIterator[tuple[E, Record | LroError]]:
+        """Applies events, a few at a time, and yields each with what it has made.
+
+        The store is called for none, too, and answers after all that it was given before.
+        """
+        is_over = False
+        while not is_over:
+            some, changes = changes[: self._at_once], changes[self._at_once :]
+            is_over = not changes
+            outcomes = await self._store.apply_all(some)
+            taken = sum(one.large_bytes for one in outcomes if isinstance(one, Record))
+            if taken > _MANY_BYTES:
+                self._at_once = max(1, self._at_once // 4)
+            elif len(some) == self._at_once:
+                self._at_once = min(2 * self._at_once, _MAX_AT_ONCE)
+            for (_, event), outcome in zip(some, outcomes, strict=True):
+                yield event, outcome

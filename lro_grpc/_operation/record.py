@@ -193,6 +193,10 @@ class Record(NamedTuple):
         """The bytes of all that may be large in it; of its texts the characters."""
         return sum(map(len, _large_of(self)))
 
+    def without_large(self) -> Record:
+        """Returns the record with nothing in the fields that may be large."""
+        return self._replace(**{name: FIELDS[name].type() for name in LARGE})
+
     @property
     def done(self) -> bool:
         """Whether the operation has its outcome; from then on nothing changes."""

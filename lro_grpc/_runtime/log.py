@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from google.longrunning import operations_pb2
 from google.rpc import status_pb2
 
+from lro_grpc._errors import cut
 from lro_grpc._operation.events import Event, LeaseLost, RetryLater, Terminate
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.states import JOB
@@ -94,6 +95,15 @@ def log_done(record: Record) -> None:
         log.info("%s: %s: %s", name, state, one_line(error.message))
     else:
         log.info("%s: %s", name, state)
+
+
+def without_bytes(record: Record) -> Record:
+    """Returns a record with nothing large but what the log says of it: the message of its error."""
+    operation = operations_pb2.Operation()
+    if record.error_code and _log.isEnabledFor(logging.INFO):
+        error = operations_pb2.Operation.FromString(record.operation).error
+        operation.error.message = cut(error.message)
+    return record.without_large().with_operation(operation.SerializeToString())
 
 
 def log_lost(lost: Sequence[tuple[LeaseLost, Record]]) -> None:
