@@ -221,6 +221,9 @@ class Creation(StoreCases):
         await store.apply(name, Claim(LEASE))
         await store.apply(name, Delete())
         assert await store.find_id("op-1") == [elsewhere]
+        for parent in ("projects/r", "projects/s"):
+            await store.create(self.record("op-1", parent=parent))
+        assert len(await store.find_id("op-1")) >= 2
 
     @with_store
     async def test_the_latest_rerun_of_an_operation_is_found(self, store: Store) -> None:

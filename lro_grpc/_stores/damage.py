@@ -4,11 +4,16 @@ One row that a disk has damaged must stop nothing but its own operation. So whoe
 here for each of them: it is a record, or it is set aside, with one ERROR in the log that names it.
 A damaged operation is DATA_LOSS to those who ask for it, is in no list, is claimed by nobody, and
 can be deleted.
+
+So many rows are set aside at most; of more the oldest are taken back, and found anew when they are
+next read. So whoever looks for sound rows has to know by itself which ones it has passed over: then
+it comes to its end however many are damaged.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator, Set
 
 from lro_grpc._errors import OperationDamagedError
@@ -19,19 +24,23 @@ from lro_grpc._operation.states import FAILED
 _log = logging.getLogger("lro_grpc")
 
 
+MOST_SET_ASIDE = 10_000
+"""The most rows of a store that are set aside at a time."""
+
+
 class Damage:
-    """The rows of one store that are set aside; see the module."""
+    """The rows of one store that are set aside; see the module. Any thread may call it."""
 
     def __init__(self) -> None:
-        self._logged: set[object] = set()
-
-    def __len__(self) -> int:
-        """Returns the number of rows that are set aside."""
-        return len(self._logged)
+        self._names: dict[object, None] = {}
+        """In the order in which they were found."""
+        self._is_full = False
+        self._lock = threading.Lock()
 
     def set_aside(self) -> Set[object]:
-        """Returns the names of the rows that are set aside now: any thread may ask."""
-        return self._logged.copy()  # in one step for the interpreter
+        """Returns the names of the rows that are set aside now."""
+        with self._lock:
+            return {*self._names}
 
     def checked(
         self, record: Record, fault_in: Callable[[Record], str] = integrity.fault_in
@@ -82,15 +91,29 @@ class Damage:
             cause: What its database says of it, for the log alone.
         """
         error = integrity.damaged(name, why)
-        if name not in self._logged:
-            self._logged.add(name)
+        with self._lock:
+            is_new = name not in self._names
+            was_full = self._is_full
+            self._names[name] = None
+            if len(self._names) > MOST_SET_ASIDE:
+                self._is_full = True
+                del self._names[next(iter(self._names))]
+        if is_new and not was_full:
             said = error.message if cause is None else f"{error.message} ({cause})"
             _log.error("%s", said, extra={"operation": str(name)})
+            if self._is_full:
+                _log.error(
+                    "more than %d rows are damaged: no more are named here; restore the database"
+                    " from a backup",
+                    MOST_SET_ASIDE,
+                )
         return error
 
     def forget(self, name: str) -> None:
         """Takes back that a row is set aside: it is deleted, or was mended."""
-        self._logged.discard(name)
+        with self._lock:
+            self._names.pop(name, None)
+            self._is_full = self._is_full and len(self._names) > MOST_SET_ASIDE // 2
 
 
 def deleted_damaged(name: str, now: int) -> tuple[Record, Record]:

@@ -319,7 +319,10 @@ class Store(Protocol):
         ...
 
     async def find_id(self, operation_id: str) -> Sequence[str]:
-        """Returns the names that end with an id, whatever their parents: one, unless ids repeat."""
+        """Returns the names that end with an id, whatever their parents: one, unless ids repeat.
+
+        If they do, a store may return two of them, and no more.
+        """
         ...
 
     async def latest_rerun(self, name: str) -> str:
@@ -405,6 +408,9 @@ class Store(Protocol):
 
     async def leased(self, *, until: int | None = None) -> Sequence[Leased]:
         """Returns the operations that an attempt holds.
+
+        A store that is not ``exclusive`` may return some thousands, and no more: those whose leases
+        end first.
 
         Args:
             until: Leaves out those whose lease is not over at this time; None for none.

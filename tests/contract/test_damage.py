@@ -210,3 +210,28 @@ async def test_an_engine_runs_everything_else(url: str, kind: str) -> None:
             assert found == {f"{PARENT}/operations/op-4", started.name}
         finally:
             await engine.stop(seconds)
+
+
+@pytest.mark.parametrize("store", ["file", "postgres"])
+async def test_more_than_are_set_aside_keep_no_other_from_being_claimed(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A few of them are named in the log, which is not filled with the others."""
+    monkeypatch.setattr("lro_grpc._stores.damage.MOST_SET_ASIDE", 2)
+    bad = [f"{PARENT}/operations/op-{number}" for number in range(6)]
+    async with opened(url) as store:
+        for number in range(7):
+            last = await store.create(new(f"op-{number}"))
+    await damage(url, "state = 99", *bad)
+    async with opened(url) as store:
+        for _ in range(2):
+            for name in bad:
+                with pytest.raises(OperationDamagedError):
+                    await store.read(name)
+        claimed = await store.claim({METHOD: 1}, Claim(LEASE))
+        assert [one.before.name for one in claimed] == [last.name]
+        assert await store.claim({METHOD: 1}, Claim(LEASE)) == []
+        assert [one.name for one in await store.leased()] == [last.name]
+        logged = errors(caplog)
+        assert len(logged) == 4
+        assert "more than 2 rows are damaged" in logged[-1]

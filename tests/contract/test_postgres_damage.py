@@ -29,7 +29,9 @@ from lro.v1 import operation_metadata_pb2
 from lro_grpc import (
     OperationDamagedError,
     OperationNotFoundError,
+    UnavailableError,
 )
+from lro_grpc._engine.maintenance import Maintenance
 from lro_grpc._operation.events import Claim, Delete, Pause, TimePassed
 from lro_grpc._operation.states import QUEUED
 from lro_grpc._stores.copy_store import copy
@@ -175,6 +177,62 @@ async def test_rows_that_expire_and_are_damaged_keep_no_others(postgres: str) ->
             outcomes = await store.apply_all([(name, TimePassed()) for name in bad])
             assert all(isinstance(one, OperationDamagedError) for one in outcomes)
             assert await store.expired(3) == [made.name]
+
+
+async def test_leases_that_end_first_are_returned_first_but_for_damaged_rows(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lro_grpc._stores.postgres.store._MOST_LEASED", 2)
+    await three(postgres)
+    async with opened(postgres) as store:
+        names = [GOOD[1], BAD, GOOD[0]]
+        await store.apply_all([(name, Claim(LEASE * n)) for n, name in enumerate(names, 1)])
+        assert [one.name for one in await store.leased()] == names[:2]
+        await damage(postgres, "state = 99", BAD)
+        with pytest.raises(OperationDamagedError):
+            await store.read(BAD)
+        assert [one.name for one in await store.leased()] == [GOOD[1], GOOD[0]]
+
+
+async def test_more_unreadable_rows_than_are_set_aside_keep_no_other_from_being_claimed(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lro_grpc._stores.damage.MOST_SET_ASIDE", 1)
+    good = await torn(postgres, 0, 1, 3, of=5)
+    async with opened(postgres) as store:
+        claimed = await store.claim({METHOD: 5}, Claim(LEASE))
+        assert [one.before.name for one in claimed] == good
+        assert await store.claim({METHOD: 5}, Claim(LEASE)) == []
+
+
+async def test_a_claim_says_when_it_meets_more_damaged_rows_than_it_passes_over(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lro_grpc._stores.damage.MOST_SET_ASIDE", 1)
+    monkeypatch.setattr("lro_grpc._stores.postgres.claims._MOST_DAMAGED", 1)
+    await three(postgres)
+    await damage(postgres, "state = 99", BAD, *GOOD)
+    async with opened(postgres) as store:
+        with pytest.raises(UnavailableError, match=f"more than 1 operations of {METHOD}"):
+            await store.claim({METHOD: 1}, Claim(LEASE))
+
+
+async def test_more_rows_that_expire_and_are_damaged_than_are_set_aside_end_in_time(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each round of a sweep finds others, for it takes the former ones back."""
+    monkeypatch.setattr("lro_grpc._stores.damage.MOST_SET_ASIDE", 1)
+    monkeypatch.setattr("lro_grpc._engine.maintenance._MAX_AT_ONCE", 1)
+    async with opened(postgres) as store:
+        for number in range(3):
+            await store.create(new(f"op-{number}", timeout=1 + number))
+    await damage(postgres, "state = 99", BAD, *GOOD)
+    async with opened(postgres) as store:
+
+        async def no_claims() -> None:
+            pass
+
+        await Maintenance(store, no_claims, lambda _: False, {}).let_time_pass()
 
 
 async def test_a_row_that_cannot_be_changed_keeps_no_other_from_being_claimed(

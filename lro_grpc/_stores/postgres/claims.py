@@ -28,6 +28,9 @@ from lro_grpc._stores.store import Claimed, Listener, announce
 _MOST_REFUSED = 15
 """The times in a row that a claim is refused for its time; as it halves, a thousand become one."""
 
+_MOST_DAMAGED = 10_000
+"""The most damaged operations that a claim of a method passes over, beside those set aside."""
+
 
 class _Claiming(Answered):
     """A call that claims what is ready."""
@@ -50,6 +53,8 @@ class _Result(NamedTuple):
     """What has come of one transaction that claims."""
 
     claimed: Sequence[Claimed]
+    damaged: Collection[str]
+    """The names of those of which it could make no record."""
     found: int
     """The operations that it has found."""
     more: bool
@@ -132,25 +137,31 @@ class Claims:
     ) -> None:
         """Adds what it claims of a method: in one transaction, unless that is too much or late."""
         most, refused = limit, 0
+        damaged: set[str] = set()
         while limit > 0 and not call.is_over:
-            left_out = {*call.left_out, *(one.before.name for one in claimed)}
+            if len(damaged) > _MOST_DAMAGED:
+                raise unavailable(f"more than {_MOST_DAMAGED} operations of {method} are damaged")
+            left_out = {*call.left_out, *damaged, *(one.before.name for one in claimed)}
             asked = min(limit, most)
             wanted = Wanted(method, asked, left_out, call.ready_before, self._time.now())
             try:
                 result = await self._claim_once(wanted, call.claim)
             except DamagedPageError:
-                if await self._table.find_unreadable(self._session, wanted):
+                unreadable = await self._table.find_unreadable(self._session, wanted)
+                if unreadable:
+                    damaged.update(unreadable)
                     continue
                 raise
             except _UnchangedError as refusal:
                 most = max(1, len(refusal.records) // 2)
                 if len(refusal.records) == 1:
                     (record,) = refusal.records
-                    damaged = self._table.unchangeable(record.name, refusal.__cause__)
-                    claimed.append(Claimed(record, damaged))
+                    error = self._table.unchangeable(record.name, refusal.__cause__)
+                    claimed.append(Claimed(record, error))
                     limit -= 1
                 continue
             claimed += result.claimed
+            damaged.update(result.damaged)
             if not result.is_untimely:
                 limit = limit - result.found if result.more else 0
                 continue
@@ -165,7 +176,7 @@ class Claims:
         claimed: list[Claimed] = []
         transitions: list[tuple[Record, Record]] = []
         stored: list[Known] = []
-        ready = Ready({}, more=False)
+        ready = Ready({}, (), more=False)
         try:
             async with self._session.transaction() as transaction:
                 ready = await self._table.ready(transaction, wanted)
@@ -193,4 +204,4 @@ class Claims:
             announce(self._listeners, *transition)
         if is_untimely:
             await self._time.try_to_measure()
-        return _Result(claimed, len(outcomes), ready.more, is_untimely, is_late)
+        return _Result(claimed, ready.damaged, len(outcomes), ready.more, is_untimely, is_late)

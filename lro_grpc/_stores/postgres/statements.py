@@ -194,7 +194,7 @@ class Statements:
             f" WHERE method = $1 AND {digest('request_id')} = {digest('$2::text')}"
             f" AND {digest('caller')} = {digest('$3::text')} AND request_id <> ''"
         )
-        self.by_id = f"SELECT name FROM {table} WHERE {OPERATION_ID} = $1 AND NOT deleted"
+        self.by_id = f"SELECT name FROM {table} WHERE {OPERATION_ID} = $1 AND NOT deleted LIMIT 2"
         self.latest_rerun = (
             f"SELECT name FROM {table} WHERE source_operation <> '' AND source_operation = $1"
             " AND deleted::int4 = 0 ORDER BY sequence DESC LIMIT 1"
@@ -220,6 +220,7 @@ class Statements:
         )
         self.leased = (
             f"SELECT name, attempt FROM {table} WHERE phase = {LEASED} AND lease_expire_time <= $1"
+            f" AND {_not_among(3)} ORDER BY lease_expire_time LIMIT $2"
         )
         self.expired = (
             f"(SELECT name FROM {table} WHERE {MAY_BE_OVERDUE} AND deadline_time <= $1"

@@ -53,6 +53,9 @@ from lro_grpc._stores.store import (
 
 _log = logging.getLogger("lro_grpc")
 
+_MOST_LEASED = 10_000
+"""The most operations that ``leased`` returns: those whose leases end first."""
+
 
 class PostgresStore:
     """Keeps records in a Postgres database; see :class:`lro_grpc.stores.SharedStore`.
@@ -255,7 +258,8 @@ class PostgresStore:
     async def leased(self, *, until: int | None = None) -> Sequence[Leased]:
         """Returns the operations that an attempt holds."""
         end = END_OF_TIME if until is None else until
-        return [Leased(*row) for row in await self._fetch(self._statements.leased, end)]
+        asked = (end, _MOST_LEASED, self._table.set_aside())
+        return [Leased(*row) for row in await self._fetch(self._statements.leased, *asked)]
 
     async def expired(self, limit: int, *, to_undo: bool = False) -> Sequence[str]:
         """Returns operations that time changes now."""

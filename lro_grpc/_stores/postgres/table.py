@@ -82,6 +82,8 @@ class Ready(NamedTuple):
     """Operations that are ready."""
 
     known: Mapping[str, Known]
+    damaged: Collection[str]
+    """The names of those of which no record can be made."""
     more: bool
     """Whether there may be more."""
 
@@ -97,8 +99,6 @@ class Table:
     def __init__(self, statements: Statements, damage: Damage) -> None:
         self._statements = statements
         self._damage = damage
-        self._unreadable: set[str] = set()
-        """The names of rows that the server could not read."""
         self._room = _MOST_ROWS
         """The rows to ask for, by those that had room in the last statement."""
 
@@ -171,7 +171,8 @@ class Table:
     ) -> tuple[Sequence[Row], dict[str, OperationDamagedError], Collection[str]]:
         """Returns rows that are whole; or one that is not, and its error; and the names left."""
         # One that could not be read would fail the statement of all: it is read last, and alone.
-        readable = (name for name in names if name not in self._unreadable)
+        set_aside = self._damage.set_aside()
+        readable = (name for name in names if name not in set_aside)
         asked = list(islice(readable, self._room)) or list(islice(names, 1))
         texts = [text_of(name) for name in asked]
         rows, number, error = await read_portion(
@@ -185,11 +186,8 @@ class Table:
         damaged: dict[str, OperationDamagedError] = {}
         if error is not None:
             (name,) = read
-            self._unreadable.add(name)
             damaged[name] = self._damage.found(name, "its row cannot be read", error)
         else:
-            if number == 1:
-                self._unreadable -= read
             for name in read - {text_from(row[1]) for row in rows}:
                 self._damage.forget(name)  # somebody has deleted it
             read -= {text_from(row[1]) for row in rows if not is_whole(row)}
@@ -290,7 +288,7 @@ class Table:
         whole = list(takewhile(is_whole, rows))
         found = self._found(whole)
         sound = {name: known for name, known in found.known.items() if name not in found.damaged}
-        return Ready(sound, len(rows) == number or len(whole) < len(rows))
+        return Ready(sound, found.damaged.keys(), len(rows) == number or len(whole) < len(rows))
 
     async def ready_names(self, on: Fetching, wanted: Wanted) -> Sequence[str]:
         """Returns the names of the oldest operations of a method that are ready."""
@@ -304,16 +302,16 @@ class Table:
         )
         return [text_from(name) for (name,) in rows]
 
-    async def find_unreadable(self, on: Fetching, wanted: Wanted) -> bool:
-        """Sets aside the ready operations that cannot be read, and returns whether any was."""
+    async def find_unreadable(self, on: Fetching, wanted: Wanted) -> Collection[str]:
+        """Sets aside the ready operations that cannot be read, and returns their names."""
         some = wanted._replace(limit=min(wanted.limit, _MOST_ROWS))
         left: Collection[str] = await self.ready_names(on, some)
-        any_damaged = False
+        damaged: set[str] = set()
         while left:
             found = await self.read_some(on, left)
-            any_damaged = any_damaged or bool(found.damaged)
+            damaged.update(found.damaged)
             left = found.left
-        return any_damaged
+        return damaged
 
     def unchangeable(self, name: str, cause: BaseException | None) -> OperationDamagedError:
         """Sets aside an operation whose row the server can read, and not change."""

@@ -45,6 +45,12 @@ class Damage(damage.Damage):
         self.unwritable: dict[str, OperationDamagedError] = {}
         """The operations whose rows SQLite cannot write, and their errors."""
 
+    def cannot_write(self, name: str, why: sqlite3.Error) -> None:
+        """Sets aside an operation whose row SQLite cannot write."""
+        self.unwritable[name] = self.found(name, f"its row cannot be written ({why})")
+        if len(self.unwritable) > damage.MOST_SET_ASIDE:
+            del self.unwritable[next(iter(self.unwritable))]
+
     def row(self, connection: sqlite3.Connection, query: str, name: str) -> Any:
         """Returns the row of a query for one operation; None if there is none.
 

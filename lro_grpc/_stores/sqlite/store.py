@@ -284,7 +284,8 @@ class SqliteStore:
     async def find_id(self, operation_id: str) -> Sequence[str]:
         """Returns the names that end with an id."""
         rows = self._fetch(
-            f"SELECT name FROM operations WHERE {OPERATION_ID} = ? AND NOT deleted", operation_id
+            f"SELECT name FROM operations WHERE {OPERATION_ID} = ? AND NOT deleted LIMIT 2",
+            operation_id,
         )
         return list(self._damage.names(rows))
 
@@ -374,12 +375,13 @@ class SqliteStore:
 
     def _names(self, limit: int, fetch: Callable[[int], Sequence[tuple[Any]]]) -> list[str]:
         """Returns so many names that rows have, past those of damaged rows."""
+        most = limit
         while True:
-            passed_over = len(self._damage)
-            rows = fetch(min(limit + passed_over, _END_OF_TIME))
+            rows = fetch(min(most, _END_OF_TIME))
             found = [*self._damage.names(rows)]
-            if len(self._damage) == passed_over:
+            if len(found) >= limit or len(rows) < most:
                 return found[:limit]
+            most = limit + len(rows) - len(found)
 
     def _row(self, columns: str, name: str) -> Any:
         query = f"SELECT {columns} FROM operations WHERE name = ? AND NOT deleted"

@@ -236,8 +236,7 @@ class Writer:
             if not unwritable:
                 raise
             for name, why in unwritable.items():
-                why_not = f"its row cannot be written ({why})"
-                self._damage.unwritable[name] = self._damage.found(name, why_not)
+                self._damage.cannot_write(name, why)
             raise _UnwritableError from error
 
     async def _wait_for_disk(self) -> None:
