@@ -483,6 +483,23 @@ async def test_changes_find_records_that_were_not_kept_at_hand(path, monkeypatch
         assert (await store.apply(made[0].name, Report(1, 5))).progress_percent == 5
 
 
+async def test_a_commit_has_a_bound_in_bytes(path):
+    """Between two of them the event loop goes on; small changes still share one."""
+    statements = []
+    async with opened(path) as store:
+        store._write_connection.set_trace_callback(statements.append)
+        large = [new(f"op-{number}", request=bytes(3_900_000)) for number in range(10)]
+        assert await asyncio.gather(*map(store.create, large)) == large
+        assert statements.count("COMMIT") >= 3
+        statements.clear()
+        names = [one.name for one in large[:2]]
+        await store.apply_all([(name, Claim(LEASE)) for name in names])
+        reports = [(name, Report(1, percent)) for name in names for percent in range(50)]
+        ended = await asyncio.gather(*(store.apply(*report) for report in reports))
+        assert [one.progress_percent for one in ended] == [*range(50), *range(50)]
+        assert statements.count("COMMIT") <= 3
+
+
 async def test_large_records_at_hand_are_bounded_by_their_bytes(path):
     """Whatever of them is large, and however often it changes."""
     megabyte = 1024 * 1024

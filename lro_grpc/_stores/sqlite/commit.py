@@ -98,6 +98,8 @@ class Commit:
     ) -> None:
         self.changes: list[tuple[Record | None, Record]] = []
         """The changes in their order, each as listeners get it: the record before and after."""
+        self.large_bytes = 0
+        """The bytes of all that may be large in the records that were changed."""
         self._connection = connection
         self._recent = recent
         self._damage = damage
@@ -258,6 +260,9 @@ class Commit:
         return found
 
     def _change(self, before: Record | None, record: Record) -> None:
+        if record.name not in self._records:
+            with contextlib.suppress(TypeError):  # SQLite cannot store it, and will say so
+                self.large_bytes += record.large_bytes
         self._records[record.name] = record
         if record.request_id:
             self._requests[_request_key(record)] = "" if _is_gone(record) else record.name

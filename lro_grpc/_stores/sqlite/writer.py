@@ -3,7 +3,8 @@
 The task takes the calls that wait, applies their changes to records in memory (``commit``), writes
 each record that has changed once, and has a thread do the COMMIT: that alone waits for the disk,
 and the event loop goes on meanwhile. The calls that arrive during a commit are the next group; so
-the slower the disk, the larger the groups, and a thousand calls cost about as much as one.
+the slower the disk, the larger the groups, and a thousand calls cost about as much as one. A group
+has a bound in bytes; the calls that it has no room for are the first of the next one.
 
 When the commit is durable, the records of the group are put at hand, its listeners are called with
 each change in order, and then its callers get their answers: in one step of the event loop, for
@@ -61,6 +62,10 @@ T = TypeVar("T")
 
 _MAX_CALLS = 1000
 """Calls in one commit at most, so that the first of them need not wait for ever."""
+
+_MAX_BYTES = 8 * 1024 * 1024
+"""Bytes of records at which a commit takes no more calls: the event loop stands still while they
+are written."""
 
 _PATIENCE_SECONDS = 30.0
 """The time that a commit waits for another program that writes: a VACUUM of some gigabytes."""
@@ -180,7 +185,14 @@ class Writer:
         try:
             with Commit(self._connection, self._recent, self._damage, self._now) as commit:
                 await self._begin()
-                answers = [self._made(call, commit) for call in calls if not call.answer.done()]
+                answers = []
+                for number, call in enumerate(calls):
+                    if commit.large_bytes >= _MAX_BYTES:
+                        self._waiting.extendleft(reversed(calls[number:]))
+                        calls = calls[:number]
+                        break
+                    if not call.answer.done():
+                        answers.append(self._made(call, commit))
                 self._write(commit)
                 self._recent.committing = commit.names
                 await self._wait_for_disk()
