@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from lro_grpc import paging
 from lro_grpc._engine.handler import Handler
@@ -51,10 +51,12 @@ class Limits:
         operation_bytes: Bytes of one operation, serialized; a start, a report or an outcome
             above it is refused. The default is a little below the 4 MiB that a gRPC client
             reads, unless its channel sets ``grpc.max_receive_message_length``.
-        per_caller: The largest part of ``queue``, ``waiters``, ``streams`` and ``max_waiters``
-            that one caller may take, above 0 and up to 1; so one caller alone never stops the
-            others. It needs an ``identify``; all callers to whom that gives no name count as
-            one.
+        request_bytes: Bytes of the requests above 16 KiB whose operations are being stored; a start
+            that comes when there are as many is refused.
+        per_caller: The largest part of ``queue``, ``waiters``, ``streams``, ``request_bytes`` and
+            ``max_waiters`` that one caller may take, above 0 and up to 1; so one caller alone never
+            stops the others. It needs an ``identify``; all callers to whom that gives no name count
+            as one.
 
     Raises:
         ConfigurationError: If one of them is not a positive whole number, or ``per_caller`` no
@@ -66,11 +68,13 @@ class Limits:
     streams: int = 10_000
     page_size: int = paging.MAX_PAGE_SIZE
     operation_bytes: int = OPERATION_BYTES
+    request_bytes: int = 256 * 1024 * 1024
     per_caller: float = 0.5
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
-        for option in ("queue", "waiters", "streams", "page_size", "operation_bytes"):
+        numbers = [field.name for field in fields(self) if field.name != "per_caller"]
+        for option in numbers:
             check_number(f"the limit {option}", getattr(self, option), most=_MOST)
         check_part("the limit per_caller", self.per_caller)
 

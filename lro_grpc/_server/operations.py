@@ -31,6 +31,7 @@ from lro_grpc._server.decorator import BoundMethod, MethodOptions
 from lro_grpc._server.guarded_store import GuardedStore
 from lro_grpc._server.jobs.kind import JobKind
 from lro_grpc._server.jobs.service import Jobs
+from lro_grpc._server.large_requests import LargeRequests
 from lro_grpc._server.lifespan import Lifespan
 from lro_grpc._server.limits import Limits, Queues
 from lro_grpc._server.methods import Methods
@@ -223,6 +224,7 @@ class Operations(Lifespan):
         )
         self._retention = retention
         self._threads = BoundedThreads(_PREPARE_THREADS, waiting=_PREPARES_WAITING)
+        self._large_requests = LargeRequests(self._limits.request_bytes, self._per_caller)
         self._new_id = new_id
         control = ControlService(
             self._guarded, self._notifier, watch_resend=watch_resend, advice=self._advice
@@ -452,6 +454,7 @@ class Operations(Lifespan):
             self._store.now,
             self._new_id,
             self._threads,
+            self._large_requests,
             self._telemetry,
         )
         self._starters[handler.method] = starter

@@ -65,6 +65,7 @@ from lro_grpc._runtime.log import log_rerun, log_started
 from lro_grpc._runtime.threads import BoundedThreads
 from lro_grpc._server.decorator import MethodOptions, Prepared
 from lro_grpc._server.guarded_store import Admitted, GuardedStore
+from lro_grpc._server.large_requests import LargeRequests
 from lro_grpc._server.limits import Queues
 from lro_grpc._server.rpc.call import Call, parse
 from lro_grpc._server.services import method_names
@@ -94,6 +95,7 @@ class Starter:
         now: Returns the store's time.
         new_id: Makes an operation's id, of its request; it is random without.
         threads: Where a ``prepare`` that is a ``def`` runs.
+        large_requests: Reads what is large, and bounds it.
         telemetry: Observes the starts.
     """
 
@@ -109,6 +111,7 @@ class Starter:
         now: Now,
         new_id: Callable[[Any], str] | None,
         threads: BoundedThreads,
+        large_requests: LargeRequests,
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._handler = handler
@@ -121,6 +124,7 @@ class Starter:
         self._now = now
         self._new_id = new_id
         self._threads = threads
+        self._large_requests = large_requests
         self._telemetry = telemetry
         self._request = handler.request_class
         self._metadata = handler.metadata_class
@@ -145,16 +149,20 @@ class Starter:
         Returns:
             The serialized Operation.
         """
-        request: Any = parse(self._request, body)
+        caller = await self._store.identify(call)
+        with self._large_requests.entry(body, caller, self._handler.method):
+            return await self._start(body, call)
+
+    async def _start(self, body: bytes, call: Call) -> bytes:
+        request, understood = await self._large_requests.read(body, self._read, body)
         admitted = await self._store.admit(
             "operations.start", self._resource(request), request, call, named=False
         )
         caller = admitted.caller
-        understood = is_understood(request)
-        if not understood:  # nothing of it must be missing where it is run
-            request = parse(self._request, body)
         request_id = self._request_id(request)
-        fingerprint = _fingerprint(request, caller) if request_id else b""
+        fingerprint = b""
+        if request_id:
+            fingerprint = await self._large_requests.read(body, _fingerprint, request, caller)
         if same := await self._same(admitted, request_id, fingerprint):
             return _answered(call, same)
         try:
@@ -213,8 +221,15 @@ class Starter:
         Raises:
             UnservedError: If this server does not understand the request of the source.
         """
-        request, understood = self._request_again(source)
-        body: bytes = request.SerializeToString()
+        with self._large_requests.entry(source.request, call.caller, self._handler.method):
+            return await self._rerun(source, request_id, call, validate_only=validate_only)
+
+    async def _rerun(
+        self, source: record.Record, request_id: str, call: Call, *, validate_only: bool
+    ) -> bytes:
+        request, body, understood = await self._large_requests.read(
+            source.request, self._request_again, source
+        )
         admitted = await self._store.admit(
             "operations.start", self._resource(request), request, call, named=False
         )
@@ -257,8 +272,8 @@ class Starter:
         log_rerun(source, stored)
         return _answered(call, stored)
 
-    def _request_again(self, source: record.Record) -> tuple[Any, bool]:
-        """Returns the request of an operation, to be sent again; and whether it is understood."""
+    def _request_again(self, source: record.Record) -> tuple[Any, bytes, bool]:
+        """Returns the request of an operation, its bytes now, and whether it is understood."""
         kind = self._request
         try:
             request: Any = parse(kind, source.request)
@@ -271,7 +286,7 @@ class Starter:
         understood = is_understood(parse(kind, source.request))
         if source.request_understood and not understood:
             raise _unfit(source, kind)
-        return request, understood
+        return request, request.SerializeToString(), understood
 
     def _made(self, prepared: Prepared, **values: Any) -> record.Record:
         """Returns a new record, which is not too large.
@@ -309,6 +324,13 @@ class Starter:
         """Stores a new record, which takes a place in its queue meanwhile."""
         with self._queues.entry(made), self._telemetry.starting(made, call.metadata) as new:
             return await admitted.store.create(new)
+
+    def _read(self, body: bytes) -> tuple[Any, bool]:
+        """Returns a request, and whether all of it was understood."""
+        request = parse(self._request, body)
+        if is_understood(request):
+            return request, True
+        return parse(self._request, body), False  # nothing of it must be missing where it is run
 
     def _request_id(self, request: Any) -> str:
         """Returns the caller's id for the start; empty for none."""

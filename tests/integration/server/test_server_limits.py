@@ -19,11 +19,13 @@ from server_harness import (
     SECONDS,
     Client,
     Failure,
+    Gate,
     Held,
     Instance,
     Server,
     errors_logged,
     fleet,
+    in_thread,
     metadata_of,
     refused,
     together,
@@ -35,6 +37,7 @@ from lro.example.v1 import fleet_service_pb2
 from lro.v1 import state_pb2
 from lro_grpc import Limits
 from lro_grpc._filtering.expression import PartialFailures
+from lro_grpc._server.services import start
 from lro_grpc.testing import ManualClock
 
 if TYPE_CHECKING:
@@ -747,6 +750,83 @@ def test_a_part_for_one_caller_that_is_none_is_refused(value: Any) -> None:
     assert f"the limit per_caller is {value!r}; give a number above 0" in raised.value.message
 
 
+class PreparesLate:
+    """A service whose ``prepare`` of a large request waits at a gate."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self.began: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def servicer(self) -> Any:
+        def prepare(_: Any, request: Any, context: Any) -> None:
+            if request.instance.name:
+                self.began.put(None)
+                self.gate.block()
+
+        return fleet("CreateInstance", lambda *_: Instance(), prepare=prepare)
+
+    def start(self, client: Client) -> futures.Future[Any]:
+        """Starts an operation of 40,000 bytes, and returns its answer once it is prepared."""
+        starting = in_thread(lambda: create_large(client))
+        self.began.get(timeout=SECONDS)
+        return starting
+
+
+def create_large(client: Client) -> operations_pb2.Operation:
+    return client.create(instance=Instance(name="n" * 40_000))
+
+
+def test_large_requests_have_a_bound_while_they_are_stored(serve: Serve, gate: Gate) -> None:
+    """A small one is none of them."""
+    late = PreparesLate(gate)
+    server = serve(late.servicer(), limits=Limits(request_bytes=60_000))
+    starting = [late.start(server) for _ in range(2)]  # the bound is met by the second
+    assert_full(lambda: create_large(server), 60_000)
+    assert server.create().name
+    gate.open()
+    assert all(one.result(SECONDS).name for one in starting)
+    assert create_large(server).name
+
+
+def test_one_caller_has_its_share_of_the_bytes_of_large_requests(serve: Serve, gate: Gate) -> None:
+    late = PreparesLate(gate)
+    server = serve(late.servicer(), limits=Limits(request_bytes=60_000), identify=calling)
+    ann, bob = of_callers(server, "ann", "bob")
+    starting = late.start(ann)
+    assert_share_is_taken(lambda: create_large(ann), "ann", 30_000)
+    others = late.start(bob)
+    gate.open()
+    assert starting.result(SECONDS).name
+    assert others.result(SECONDS).name
+
+
+@pytest.mark.parametrize("request_id", ["", uuid_of("r")], ids=["", "request_id"])
+def test_a_large_request_is_not_read_on_the_event_loop(
+    serve: Serve, request_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+    loops: list[threading.Thread] = []
+
+    def noting(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            threads.append(threading.current_thread())
+            return function(*arguments)
+
+        return call
+
+    for name in ("parse", "is_understood", "_fingerprint"):
+        monkeypatch.setattr(start, name, noting(getattr(start, name)))
+
+    async def prepare(_: Any, request: Any, context: Any) -> None:
+        loops.append(threading.current_thread())
+
+    server = serve(fleet("CreateInstance", lambda *_: Instance(), prepare=prepare))
+    server.create(instance=Instance(name="n" * 40_000), request_id=request_id)
+    assert len(threads) == (3 if request_id else 2)
+    (loop,) = loops
+    assert loop not in threads
+
+
 def test_a_limit_may_be_as_good_as_none() -> None:
     assert Limits(queue=sys.maxsize, waiters=sys.maxsize).queue == sys.maxsize
 
@@ -761,5 +841,10 @@ def test_a_number_of_waiters_that_is_none_is_refused(wrong: Any) -> None:
 
 def test_what_a_limit_is_unless_it_is_set() -> None:
     assert Limits() == Limits(
-        queue=10_000, waiters=50_000, streams=10_000, page_size=1000, per_caller=0.5
+        queue=10_000,
+        waiters=50_000,
+        streams=10_000,
+        page_size=1000,
+        request_bytes=2**28,
+        per_caller=0.5,
     )
