@@ -37,6 +37,7 @@ from lro_grpc._operation.events import (
     cancelled_status,
     expired_status,
 )
+from lro_grpc._operation.size import READ_AT_ONCE
 from lro_grpc._runtime.clock import micros
 from lro_grpc._runtime.interrupts import is_ctrl_c
 from lro_grpc._runtime.public_error import status_of
@@ -94,12 +95,18 @@ class Executor(asyncio.Task[Event]):
     async def _call(self) -> Any:
         attempt, handler = self.attempt, self.attempt.handler
         attempt.raise_if_stopped()
-        request = handler.parse_request(attempt.record.request)
+        body, name, log = attempt.record.request, attempt.name, attempt.log
         try:
             if not handler.is_async:
                 context = OperationContext[Any](attempt)
-                name, log = attempt.name, attempt.log
-                return await run_in_thread(name, handler.run, request, context, log=log)
+                return await run_in_thread(
+                    name, lambda: handler.run(handler.parse_request(body), context), log=log
+                )
+            if len(body) > READ_AT_ONCE:
+                request = await run_in_thread(name, handler.parse_request, body, log=log)
+                attempt.raise_if_stopped()
+            else:
+                request = handler.parse_request(body)
             attempt.task = self
             return await handler.run(request, AsyncOperationContext[Any](attempt))
         finally:

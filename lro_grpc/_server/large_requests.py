@@ -17,13 +17,11 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar, cast
 
 from lro_grpc._errors import LimitReachedError
+from lro_grpc._operation.size import READ_AT_ONCE
 from lro_grpc._runtime.threads import BoundedThreads
 from lro_grpc._server.limits import Share
 
 T = TypeVar("T")
-
-_SMALL = 16 * 1024
-"""The most bytes of a request that is small: it takes less than the rest of its start."""
 
 _ANY = 2**31
 """More calls than the bound in bytes lets wait for the thread."""
@@ -51,7 +49,7 @@ class LargeRequests:
                 caller.
         """
         size = len(body)
-        if size <= _SMALL:
+        if size <= READ_AT_ONCE:
             yield
             return
         if self._share.is_taken(caller) and self._share.most < self._most:
@@ -76,6 +74,6 @@ class LargeRequests:
             function: The function; one that does not look at what the event loop changes.
             *arguments: Its arguments.
         """
-        if len(body) <= _SMALL:
+        if len(body) <= READ_AT_ONCE:
             return function(*arguments)
         return cast(T, await self._thread.run("lro-large-requests", function, *arguments))

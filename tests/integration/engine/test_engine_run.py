@@ -6,6 +6,7 @@ import asyncio
 import functools
 import itertools
 import logging
+import threading
 from collections import Counter
 from decimal import Decimal
 from fractions import Fraction
@@ -41,6 +42,24 @@ def defined_with(keyword: str, work: Any) -> Any:
         return work(request, op)
 
     return work if keyword == "def" else run_async
+
+
+@pytest.mark.parametrize("keyword", KEYWORDS)
+async def test_a_large_request_is_not_read_on_the_event_loop(world, keyword):
+    threads = []
+    made = handler(defined_with(keyword, lambda request, op: Text(value=request.value[:1])))
+    parse = made.parse_request
+
+    def noting(body):
+        threads.append(threading.current_thread())
+        return parse(body)
+
+    object.__setattr__(made, "parse_request", noting)
+    await world.start(made)
+    done = await world.done(await world.create("x" * 40_000))
+    assert response_of(done) == "x"
+    (thread,) = threads
+    assert thread is not threading.current_thread()
 
 
 @pytest.mark.parametrize("keyword", KEYWORDS)
