@@ -492,8 +492,11 @@ async def test_a_commit_has_a_bound_in_bytes(path):
         assert await asyncio.gather(*map(store.create, large)) == large
         assert statements.count("COMMIT") >= 3
         statements.clear()
+        claimed = await store.claim({StoreConformance.METHOD: 9}, Claim(LEASE))
+        assert [one.before for one in claimed] == large[:9]
+        assert statements.count("COMMIT") >= 3
+        statements.clear()
         names = [one.name for one in large[:2]]
-        await store.apply_all([(name, Claim(LEASE)) for name in names])
         reports = [(name, Report(1, percent)) for name in names for percent in range(50)]
         ended = await asyncio.gather(*(store.apply(*report) for report in reports))
         assert [one.progress_percent for one in ended] == [*range(50), *range(50)]

@@ -44,6 +44,9 @@ _FORGET = (
     " AND number BETWEEN 2 AND ?"
 )
 
+MAX_BYTES = 8 * 1024 * 1024
+"""Bytes of records at which a commit takes no more: meanwhile the event loop stands still."""
+
 READY_NAMES = f"SELECT name FROM operations WHERE {READY} AND method = ? ORDER BY sequence"
 _CLAIMED = (
     f"SELECT name FROM operations WHERE {READY} AND method = ?"
@@ -174,17 +177,23 @@ class Commit:
         claim: Claim,
         left_out: Collection[str],
         ready_before: int | None,
-    ) -> Sequence[Claimed]:
-        """Claims operations; see :meth:`lro_grpc.stores.Store.claim`."""
+    ) -> tuple[Sequence[Claimed], bool]:
+        """Claims operations; see :meth:`lro_grpc.stores.Store.claim`.
+
+        Returns:
+            What has become of each, and whether the rest has to wait for another commit.
+        """
         claimed: list[Claimed] = []
+        taken = 0
         for method, limit in limits.items():
             ready = self._connection.execute(_CLAIMED, (method, ready_before, self._now()))
             with contextlib.closing(ready):  # now, not when it is collected
-                claimed += [
-                    Claimed(record, self.apply(record.name, claim))
-                    for record in itertools.islice(self._sound(ready, left_out), limit)
-                ]
-        return claimed
+                for record in itertools.islice(self._sound(ready, left_out), limit):
+                    claimed.append(Claimed(record, self.apply(record.name, claim)))
+                    taken += record.large_bytes
+                    if taken >= MAX_BYTES:
+                        return claimed, True
+        return claimed, False
 
     def _sound(self, rows: Iterable[tuple[object]], left_out: Collection[str]) -> Iterator[Record]:
         """Yields the records of names, but for those that cannot be claimed."""

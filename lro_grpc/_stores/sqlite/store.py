@@ -24,7 +24,7 @@ from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.states import CANCELLING
 from lro_grpc._runtime.repeated_lines import RepeatedLines
-from lro_grpc._stores.sqlite.commit import BY_EXCLUSIVE_TARGET, READY_NAMES
+from lro_grpc._stores.sqlite.commit import BY_EXCLUSIVE_TARGET, READY_NAMES, Commit
 from lro_grpc._stores.sqlite.connection import (
     abandon,
     connect,
@@ -339,9 +339,25 @@ class SqliteStore:
         ready_before: int | None = None,
     ) -> Sequence[Claimed]:
         """Applies a claim to operations that are ready, oldest first."""
-        return await self._writer.write(
-            lambda commit: commit.claim(limits, claim, left_out, ready_before)
-        )
+        claimed: list[Claimed] = []
+        left = dict(limits)
+
+        def claim_some(commit: Commit) -> tuple[Sequence[Claimed], bool]:
+            passed_over = {*left_out, *(one.before.name for one in claimed)}
+            return commit.claim(left, claim, passed_over, ready_before)
+
+        more = True
+        while more and any(left.values()):
+            try:
+                some, more = await self._writer.write(claim_some)
+            except UnavailableError:
+                if not claimed:
+                    raise
+                break  # what is claimed is this process's all the same
+            claimed += some
+            for one in some:
+                left[one.before.method] -= 1
+        return claimed
 
     async def waiting(self, method: str, most: int) -> Mapping[str, int]:
         """Returns how many operations wait for an attempt, by their callers."""

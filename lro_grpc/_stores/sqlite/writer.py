@@ -49,7 +49,7 @@ from typing import Any, TypeVar
 from lro_grpc._errors import UnavailableError
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.repeated_lines import RepeatedLines
-from lro_grpc._stores.sqlite.commit import Commit, UnstorableError
+from lro_grpc._stores.sqlite.commit import MAX_BYTES, Commit, UnstorableError
 from lro_grpc._stores.sqlite.connection import closed, failed, is_busy, unavailable
 from lro_grpc._stores.sqlite.damage import Damage, is_malformed
 from lro_grpc._stores.sqlite.database_files import DatabaseFiles
@@ -62,10 +62,6 @@ T = TypeVar("T")
 
 _MAX_CALLS = 1000
 """Calls in one commit at most, so that the first of them need not wait for ever."""
-
-_MAX_BYTES = 8 * 1024 * 1024
-"""Bytes of records at which a commit takes no more calls: the event loop stands still while they
-are written."""
 
 _PATIENCE_SECONDS = 30.0
 """The time that a commit waits for another program that writes: a VACUUM of some gigabytes."""
@@ -187,7 +183,7 @@ class Writer:
                 await self._begin()
                 answers = []
                 for number, call in enumerate(calls):
-                    if commit.large_bytes >= _MAX_BYTES:
+                    if commit.large_bytes >= MAX_BYTES:
                         self._waiting.extendleft(reversed(calls[number:]))
                         calls = calls[:number]
                         break
