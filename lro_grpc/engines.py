@@ -8,10 +8,18 @@ method, and sees to leases, time limits, progress and outcomes.
 
 from __future__ import annotations
 
-from lro_grpc._engine.engine import Engine, EngineOptions
+from lro_grpc._engine.engine import Engine, EngineOptions, WorkbenchEngine
 from lro_grpc._engine.handler import Handler
 from lro_grpc._engine.inprocess import InProcess
 from lro_grpc._engine.temporal.options import Temporal
 from lro_grpc._engine.workbench import Workbench
 
-__all__ = ["Engine", "EngineOptions", "Handler", "InProcess", "Temporal", "Workbench"]
+__all__ = [
+    "Engine",
+    "EngineOptions",
+    "Handler",
+    "InProcess",
+    "Temporal",
+    "Workbench",
+    "WorkbenchEngine",
+]

@@ -59,6 +59,52 @@ class Engine(Protocol):
         ...
 
 
+class WorkbenchEngine:
+    """An engine, but for the way in which operations get to it.
+
+    A subclass names operations to its :attr:`workbench`. It extends ``start`` by what makes it
+    claim, ``stop_claiming`` by what ends that, and ``stop`` by what it has to close.
+
+    Args:
+        workbench: Claims what the engine names, and runs it.
+    """
+
+    def __init__(self, workbench: Workbench) -> None:
+        self.workbench = workbench
+        """Claims what the engine names, and runs it."""
+
+    async def start(self) -> int:
+        """Begins to keep leases and time limits; see :class:`Engine`."""
+        return await self.workbench.start(self.look)
+
+    def look(self) -> None:
+        """Is called at each sweep, to look in the store for work whose notice was lost (R9)."""
+
+    def announce_shutdown(self) -> None:
+        """Lets the handlers that run see that this process is about to stop; they go on."""
+        self.workbench.announce_shutdown()
+
+    def give_up(self) -> None:
+        """Ends all attempts as if this process were gone: nothing of theirs is stored any more."""
+        self.workbench.give_up()
+
+    async def lose_all(self) -> None:
+        """Gives up all attempts, for others to begin."""
+        await self.workbench.lose_all()
+
+    def stop_claiming(self) -> None:
+        """Begins no more attempts; those that run go on."""
+        self.workbench.stop_claiming()
+
+    async def stop(self, grace: timedelta) -> None:
+        """Stops every attempt, and gives back the operations of those that end within the grace.
+
+        Args:
+            grace: The time that handlers are given to unwind.
+        """
+        await self.workbench.stop(grace)
+
+
 class EngineOptions(Protocol):
     """What ``Operations`` is given as its ``engine``: it makes one at the start."""
 

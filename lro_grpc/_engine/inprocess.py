@@ -27,6 +27,7 @@ from datetime import timedelta
 from functools import partial
 
 from lro_grpc._engine.claim_queue import ClaimQueue, Turn
+from lro_grpc._engine.engine import WorkbenchEngine
 from lro_grpc._engine.workbench import Workbench
 from lro_grpc._errors import (
     LroError,
@@ -56,7 +57,7 @@ _TO_BE_EXPECTED = (Record, StaleAttemptError, OperationNotFoundError, Unavailabl
 """Answers to claims that nobody need be told of."""
 
 
-class InProcess:
+class InProcess(WorkbenchEngine):
     """Claims operations for the handlers of its own process.
 
     Args:
@@ -70,7 +71,7 @@ class InProcess:
         workbench: Workbench,
         on_unserved: Callable[[UnservedError], None] = lambda _: None,
     ) -> None:
-        self._workbench = workbench
+        super().__init__(workbench)
         self._on_unserved = on_unserved
         handlers = {handler.method: handler for handler in workbench.handlers.values()}
         self._queue = ClaimQueue(
@@ -92,29 +93,17 @@ class InProcess:
             How many operations a former process had in its hands.
         """
         self._wake = asyncio.Event()
-        self._workbench.store.subscribe(self._on_change)
-        self._unfollow = self._workbench.store.follow_work(self._has_room, self._queue.told)
-        recovered = await self._workbench.start(self._queue.sweep)
+        self.workbench.store.subscribe(self._on_change)
+        self._unfollow = self.workbench.store.follow_work(self._has_room, self._queue.told)
+        recovered = await super().start()
         self._wake_up()
-        self._workbench.repeat(self._fill_slots)
-        self._workbench.repeat(self._report_full)
+        self.workbench.repeat(self._fill_slots)
+        self.workbench.repeat(self._report_full)
         return recovered
 
-    def announce_shutdown(self) -> None:
-        """Lets the handlers that run see that this process is about to stop; they go on."""
-        self._workbench.announce_shutdown()
-
-    def give_up(self) -> None:
-        """Ends all attempts as if this process were gone: nothing of theirs is stored any more."""
-        self._workbench.give_up()
-
-    async def lose_all(self) -> None:
-        """Gives up all attempts, for others to begin."""
-        await self._workbench.lose_all()
-
-    def stop_claiming(self) -> None:
-        """Begins no more attempts; those that run go on."""
-        self._workbench.stop_claiming()
+    def look(self) -> None:
+        """Has the store asked for operations of every method."""
+        self._queue.sweep()
 
     async def stop(self, grace: timedelta) -> None:
         """Stops every attempt, and gives back the operations of those that end within the grace.
@@ -123,7 +112,7 @@ class InProcess:
             grace: The time that handlers are given to unwind.
         """
         self._unfollow()
-        await self._workbench.stop(grace)
+        await super().stop(grace)
         await self._queue.stop()
 
     def _on_change(self, _before: Record | None, record: Record) -> None:
@@ -131,7 +120,7 @@ class InProcess:
             self._queue.add(record)
 
     def _has_room(self, stored_as: str) -> bool:
-        return not self._workbench.is_stopping and self._queue.all_fit(stored_as, self._free)
+        return not self.workbench.is_stopping and self._queue.all_fit(stored_as, self._free)
 
     def _wake_up(self) -> None:
         self._wake.set()
@@ -153,7 +142,7 @@ class InProcess:
             raise failure
 
     def _can_claim(self, method: str) -> bool:
-        is_stopping = self._workbench.is_stopping
+        is_stopping = self.workbench.is_stopping
         return not is_stopping and self._free[method] > 0 and self._queue.may_have(method)
 
     async def _claim(self, method: str) -> None:
@@ -163,13 +152,13 @@ class InProcess:
         else:
             await self._claim_oldest(method, turn)
         if not self._free[method]:
-            self._full_since[method] = self._workbench.clock.monotonic()
+            self._full_since[method] = self.workbench.clock.monotonic()
 
     async def _claim_named(self, method: str, names: Mapping[str, Micros]) -> None:
         self._free[method] -= len(names)
-        begin = self._workbench.clock.monotonic()
+        begin = self.workbench.clock.monotonic()
         try:
-            answers = await self._workbench.claim(
+            answers = await self.workbench.claim(
                 [*names], partial(self._free_slot, method), waited_for=names
             )
         except BaseException:
@@ -195,8 +184,8 @@ class InProcess:
     async def _claim_oldest(self, method: str, turn: Turn) -> None:
         """Claims what the store finds: first what is stored under former names of the method."""
         failure: Exception | None = None
-        for stored_as in self._workbench.handlers[method].names:
-            if self._workbench.is_stopping:
+        for stored_as in self.workbench.handlers[method].names:
+            if self.workbench.is_stopping:
                 break
             try:
                 if await self._claim_stored_as(stored_as, method, turn):
@@ -210,9 +199,9 @@ class InProcess:
         """Claims what is stored under one name of a method; returns whether there may be more."""
         limit = min(self._free[method], turn.limit)
         self._free[method] -= limit
-        begin = self._workbench.clock.monotonic()
+        begin = self.workbench.clock.monotonic()
         try:
-            claimed = await self._workbench.claim_oldest(
+            claimed = await self.workbench.claim_oldest(
                 stored_as,
                 limit,
                 partial(self._free_slot, method),
@@ -236,8 +225,8 @@ class InProcess:
 
     def _claim_took(self, method: str, number: int, begin: float) -> None:
         """Has the next claim be of as many operations as its part of a lease is enough for."""
-        took = self._workbench.clock.monotonic() - begin
-        longest = self._workbench.lease * _PART_OF_LEASE
+        took = self.workbench.clock.monotonic() - begin
+        longest = self.workbench.lease * _PART_OF_LEASE
         if took > longest:
             self._at_once[method] = max(1, int(number * longest / took))
         elif number == self._at_once[method]:
@@ -264,16 +253,16 @@ class InProcess:
 
     async def _report_full(self) -> None:
         """Reports each method that gets nowhere while operations wait; ever more rarely."""
-        clock = self._workbench.clock
+        clock = self.workbench.clock
         await clock.sleep(_FULL_SECONDS / 4)
         for method, since in list(self._full_since.items()):
             seconds = clock.monotonic() - since
             if self._free[method] or seconds < self._report_after[method]:
                 continue
             self._report_after[method] = 2 * seconds
-            handler = self._workbench.handlers[method]
+            handler = self.workbench.handlers[method]
             counted = dict.fromkeys(handler.names, _MOST_COUNTED)
-            waiting = len(await self._workbench.store.claimable(counted))
+            waiting = len(await self.workbench.store.claimable(counted))
             if waiting:
                 _log.warning(
                     "all %d slots of %s have been taken for %.0f s, no attempt has ended, and"

@@ -55,6 +55,9 @@ async def run(request: StringValue, op: Any) -> StringValue:
         while op.attempt < int(argument):
             await op.checkpoint(StringValue())
             await asyncio.sleep(0.02)
+    elif what == "rest" and op.attempt == 1:
+        await op.checkpoint(StringValue())
+        raise lro_grpc.RetryableError("in an hour", retry_after=timedelta(hours=1))
     elif what == "gate":
         await GATES[argument].wait()
     elif what == "tell":

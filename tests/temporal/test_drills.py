@@ -11,6 +11,7 @@ import secrets
 import subprocess
 import sys
 from concurrent import futures
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,7 @@ from lro_grpc.engines import Temporal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from delivered import Caller
     from temporal_server import TemporalServer
 
 SCRIPT = Path(delivered.__file__)
@@ -123,6 +125,47 @@ async def test_what_is_paused_goes_on_when_it_is_resumed(made: Any) -> None:
         assert answer_of(await caller.done(name))[1] == 2
 
 
+async def resting(caller: Caller) -> str:
+    """Starts an operation, and returns its name when it waits for a second attempt, in an hour."""
+    name = await caller.start("rest")
+    async for operation in caller.states(name, PATIENCE_SECONDS):
+        if (state_of(operation), metadata_of(operation).attempt) == ("QUEUED", 1):
+            break
+    return name
+
+
+async def test_a_retry_that_is_paused_and_resumed_begins_at_once(made: Any) -> None:
+    """Though it waits in Temporal for the time that it was to be tried again."""
+    async with serving(made) as caller:
+        name = await resting(caller)
+        await caller.pause(name)
+        await caller.resume(name)
+        assert answer_of(await caller.done(name))[1] == 2
+
+
+async def test_a_retry_that_is_cancelled_is_undone_at_once(made: Any) -> None:
+    async with serving(made) as caller:
+        name = await resting(caller)
+        await caller.cancel(name)
+        assert metadata_of(await caller.done(name)).attempt == 2
+
+
+async def test_what_is_resumed_the_moment_it_has_paused_needs_no_sweep(
+    postgres: str, temporal: str, queue: str, standalone: bool
+) -> None:
+    """Though its last delivery is still ending in Temporal."""
+    engine = Temporal(temporal, task_queue=queue, standalone=standalone)
+    made = with_methods(lro_grpc.Operations(postgres, sweep=timedelta(hours=1), engine=engine))
+    async with serving(made) as caller:
+        name = await caller.start("until 6")
+        for _ in range(5):
+            await caller.until(name, "RUNNING")
+            await caller.pause(name)
+            await caller.until(name, "PAUSED")
+            await caller.resume(name)
+        assert answer_of(await caller.done(name))[1] == 6
+
+
 async def test_a_time_limit_ends_the_operation(made: Any) -> None:
     async with serving(made) as caller:
         name = await caller.start("sleep 60", method=LIMITED)
@@ -136,7 +179,7 @@ async def test_six_submissions_of_one_operation_make_one_attempt(
     async with serving(made) as caller:
         name = await caller.start(f"gate {queue}")
         for _ in range(5):
-            await connection.submit(name, RUN, "", queue=queue, lease=LEASE)
+            await connection.submit(name, RUN, "", queue=queue, lease=LEASE, anew=False)
         GATES[queue].set()
         assert answer_of(await caller.done(name))[1] == 1
 

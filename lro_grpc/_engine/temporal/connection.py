@@ -1,10 +1,16 @@
-"""The connection to Temporal: what the server there can do, and how it is given an operation."""
+"""A connection to Temporal, by which operations are submitted.
+
+An operation's name is its id there, and belongs to one activity or workflow at a time: to submit an
+operation twice does no harm. When that one has ended, the id is free again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from temporalio.api.enums.v1 import IndexedValueType
@@ -12,24 +18,18 @@ from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.common import (
-    ActivityIDConflictPolicy,
-    ActivityIDReusePolicy,
     RetryPolicy,
     SearchAttributeKey,
     SearchAttributePair,
     TypedSearchAttributes,
-    WorkflowIDConflictPolicy,
-    WorkflowIDReusePolicy,
 )
-from temporalio.service import RetryConfig, RPCError
+from temporalio.exceptions import ActivityAlreadyStartedError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
 
 from lro_grpc._engine.temporal.options import Temporal
 
 _CONNECT_TIMEOUT = timedelta(seconds=5)
 _RPC_TIMEOUT = timedelta(seconds=10)
-
-_FEW_RETRIES = RetryConfig(max_retries=3)
-"""Of submissions: what fails is found by the next look at the store."""
 
 DELIVERY: Mapping[str, Any] = {
     "start_to_close_timeout": timedelta(days=365),
@@ -40,6 +40,8 @@ DELIVERY: Mapping[str, Any] = {
     ),
 }
 """How an activity is delivered: again and again. The time limits of operations are the store's."""
+
+_AlreadyStarted = (ActivityAlreadyStartedError, WorkflowAlreadyStartedError)
 
 _ATTRIBUTES = [
     SearchAttributeKey.for_keyword(name) for name in ("LroOperation", "LroMethod", "LroTarget")
@@ -58,7 +60,7 @@ class Connection:
     """Whether the namespace has the search attributes of operations."""
 
     async def submit(
-        self, name: str, method: str, target: str, *, queue: str, lease: timedelta
+        self, name: str, method: str, target: str, *, queue: str, lease: timedelta, anew: bool
     ) -> None:
         """Has an operation delivered to a worker; nothing changes if it is about to be already.
 
@@ -68,38 +70,44 @@ class Connection:
             target: Its target, for the search attributes.
             queue: The task queue.
             lease: The time without a heartbeat after which another worker is given it.
+            anew: Whether to terminate an earlier submission, which is ending or waits for a time
+                that does not count any more.
 
         Raises:
             RPCError: If Temporal does not take it.
         """
         values = zip(_ATTRIBUTES, (name, method, target), strict=True)
-        attributes = TypedSearchAttributes(
-            [SearchAttributePair(*pair) for pair in values if self.has_attributes]
-        )
+        attributes = [SearchAttributePair(*pair) for pair in values if self.has_attributes]
+        options: dict[str, Any] = {
+            "id": name,
+            "task_queue": queue,
+            "search_attributes": TypedSearchAttributes(attributes),
+            "rpc_timeout": _RPC_TIMEOUT,
+        }
+        start: Callable[[], Awaitable[object]]
         if self.standalone:
-            await self.client.start_activity(
-                method,
-                name,
-                id=name,
-                task_queue=queue,
-                heartbeat_timeout=lease,
-                id_conflict_policy=ActivityIDConflictPolicy.USE_EXISTING,
-                id_reuse_policy=ActivityIDReusePolicy.ALLOW_DUPLICATE,
-                search_attributes=attributes,
-                rpc_timeout=_RPC_TIMEOUT,
-                **DELIVERY,
-            )
+            options |= {**DELIVERY, "heartbeat_timeout": lease}
+            start = partial(self.client.start_activity, method, name, **options)
         else:
-            await self.client.start_workflow(
-                method,
-                args=[name, lease.total_seconds()],
-                id=name,
-                task_queue=queue,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-                search_attributes=attributes,
-                rpc_timeout=_RPC_TIMEOUT,
-            )
+            options["args"] = [name, lease.total_seconds()]
+            start = partial(self.client.start_workflow, method, **options)
+        try:
+            await start()
+        except _AlreadyStarted:
+            if anew:
+                await self._terminate(name)
+                with contextlib.suppress(*_AlreadyStarted):  # another process was first
+                    await start()
+
+    async def _terminate(self, name: str) -> None:
+        """Terminates the submission of an operation, unless it has ended."""
+        client = self.client
+        get_handle = client.get_activity_handle if self.standalone else client.get_workflow_handle
+        try:
+            await get_handle(name).terminate(reason="it is ready now", rpc_timeout=_RPC_TIMEOUT)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
 
 
 async def connect(options: Temporal) -> Connection:
@@ -109,7 +117,13 @@ async def connect(options: Temporal) -> Connection:
         RPCError: If the namespace is not there, or may not be used.
         RuntimeError: If the server cannot be reached.
     """
-    client = await make_client(options, _FEW_RETRIES)
+    client = await Client.connect(
+        options.address,
+        namespace=options.namespace,
+        tls=options.tls,
+        api_key=options.api_key,
+        connect_timeout=_CONNECT_TIMEOUT,
+    )
     described = await client.workflow_service.describe_namespace(
         DescribeNamespaceRequest(namespace=options.namespace), timeout=_RPC_TIMEOUT
     )
@@ -117,26 +131,6 @@ async def connect(options: Temporal) -> Connection:
     if standalone is None:
         standalone = described.namespace_info.capabilities.standalone_activities
     return Connection(client, standalone, await _has_attributes(client))
-
-
-async def make_client(options: Temporal, retries: RetryConfig | None = None) -> Client:
-    """Connects a client.
-
-    Args:
-        options: Say where, and as whom.
-        retries: How often its calls are tried again; as often as is usual unless given.
-
-    Raises:
-        RuntimeError: If the server cannot be reached.
-    """
-    return await Client.connect(
-        options.address,
-        namespace=options.namespace,
-        tls=options.tls,
-        api_key=options.api_key,
-        retry_config=retries,
-        connect_timeout=_CONNECT_TIMEOUT,
-    )
 
 
 async def _has_attributes(client: Client) -> bool:

@@ -3,11 +3,13 @@
 Of what this process makes ready it hears at once, and submits it. All else is found by a look at
 the store, which is the outbox: what was started while Temporal was away, or by a process that has
 died since, and what Temporal has lost. A look leaves alone what was submitted a short time ago, for
-it is on its way, and longer each time that it finds it: much may wait there for a worker. To submit
-an operation twice does no harm, for its name is its id. After a submission that fails, nothing is
-submitted until the next look.
+it is on its way, and longer each time that it finds it: much may wait there for a worker. After a
+submission that fails, nothing is submitted until the next look.
 
-What a worker has given back, such as to be retried later, Temporal delivers again by itself.
+What a worker has given back, such as to be retried later, Temporal delivers again by itself. What
+becomes ready in another way may have a submission there that is of no use: one whose operation is
+resumed the moment it has paused is still ending, and a retry that is cancelled has to be undone
+before its time. Such a submission is replaced.
 """
 
 from __future__ import annotations
@@ -56,8 +58,8 @@ class Dispatcher:
         self._workbench = workbench
         self._lines = lines
         self._connection: Connection | None = None
-        self._queue: asyncio.Queue[tuple[str, str, str]] = asyncio.Queue(_MOST_QUEUED)
-        """The names, methods and targets of operations that are to be submitted."""
+        self._queue: asyncio.Queue[tuple[str, str, str, bool]] = asyncio.Queue(_MOST_QUEUED)
+        """The names, methods and targets of operations to submit; and whether anew."""
         self._queued: set[str] = set()
         """The names in the queue, and of submissions under way."""
         self._submitted: dict[str, tuple[float, float]] = {}
@@ -85,22 +87,27 @@ class Dispatcher:
     def _on_change(self, before: Record | None, record: Record) -> None:
         if not record.is_ready or record.method not in self._workbench.handlers:
             return
-        is_delivered = before is not None and (before.claimable or before.lease_expire_time)
+        is_delivered = before is not None and (
+            before.lease_expire_time
+            or before.is_ready
+            or before.has_rested(self._workbench.store.now())
+        )
         if not is_delivered:
             self._submitted.pop(record.name, None)
-            self._add(record.name, record.method, record.target)
+            anew = before is not None
+            self._add(record.name, record.method, record.target, anew=anew)
 
-    def _add(self, name: str, method: str, target: str) -> None:
+    def _add(self, name: str, method: str, target: str, *, anew: bool) -> None:
         """Has an operation submitted; beyond those that may wait, a later look finds it again."""
         if self._connection is None or self._is_away:
             return
         if name in self._queued or self._queue.full():
             return
         self._queued.add(name)
-        self._queue.put_nowait((name, method, target))
+        self._queue.put_nowait((name, method, target, anew))
 
     async def _submit_one(self) -> None:
-        name, method, target = await self._queue.get()
+        name, method, target, anew = await self._queue.get()
         assert self._connection is not None
         try:
             if self._is_away:
@@ -111,6 +118,7 @@ class Dispatcher:
                 target,
                 queue=self._queues[self._workbench.handlers[method].method],
                 lease=timedelta(seconds=self._workbench.lease),
+                anew=anew,
             )
         except RPCError as error:
             text = f"Temporal has not taken an operation; trying again: {error.message}"
@@ -144,7 +152,7 @@ class Dispatcher:
         for name, method in waiting.items():
             due, _ = self._submitted.get(name, (0.0, 0.0))
             if due <= now and name not in self._queued and not self._queue.full():
-                self._add(name, method, await self._target(name))
+                self._add(name, method, await self._target(name), anew=False)
 
     def _forget(self, waiting: Mapping[str, str], now: float) -> None:
         """Forgets what has begun, as soon as it need not be left alone any more."""

@@ -13,19 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import timedelta
-from typing import TypeVar
 
-from lro_grpc._engine.temporal.connection import connect, make_client
+from lro_grpc._engine.engine import WorkbenchEngine
+from lro_grpc._engine.temporal.connection import Connection, connect
 from lro_grpc._engine.temporal.dispatcher import Dispatcher
 from lro_grpc._engine.temporal.options import Temporal
 from lro_grpc._engine.temporal.worker import Worker
 from lro_grpc._engine.workbench import Workbench
 from lro_grpc._errors import UnservedError
 from lro_grpc._runtime.repeated_lines import RepeatedLines
-
-T = TypeVar("T")
 
 _log = logging.getLogger("lro_grpc")
 
@@ -36,7 +34,7 @@ _LAST_SECONDS = 2.0
 """The time in which Temporal may be told of what has ended."""
 
 
-class TemporalEngine:
+class TemporalEngine(WorkbenchEngine):
     """Submits the operations of a process, and runs those that it is given.
 
     Args:
@@ -55,8 +53,8 @@ class TemporalEngine:
         *,
         dispatches: bool,
     ) -> None:
+        super().__init__(workbench)
         self._options = options
-        self._workbench = workbench
         self._lines = lines = RepeatedLines(_log)
         self._is_polling = False
         self._running: asyncio.Task[None] | None = None
@@ -76,29 +74,17 @@ class TemporalEngine:
             How many operations a former process had in its hands.
         """
         # What waits for a worker is Temporal's to tell: no other process need hear of it.
-        self._unfollow = self._workbench.store.follow_work(lambda _: True, lambda _: None)
-        recovered = await self._workbench.start(self._on_sweep)
+        self._unfollow = self.workbench.store.follow_work(lambda _: True, lambda _: None)
+        recovered = await super().start()
         if self._dispatcher is not None:
             self._dispatcher.start()
         self._running = asyncio.create_task(self._run())
         return recovered
 
-    def announce_shutdown(self) -> None:
-        """Lets the handlers that run see that this process is about to stop; they go on."""
-        self._workbench.announce_shutdown()
-
-    def give_up(self) -> None:
-        """Ends all attempts as if this process were gone: nothing of theirs is stored any more."""
-        self._workbench.give_up()
-
-    async def lose_all(self) -> None:
-        """Gives up all attempts, for others to begin."""
-        await self._workbench.lose_all()
-
     def stop_claiming(self) -> None:
         """Begins no more attempts; those that run go on."""
-        if not self._workbench.is_stopping:
-            self._workbench.stop_claiming()
+        if not self.workbench.is_stopping:
+            super().stop_claiming()
             if self._worker is not None:
                 self._worker.stop_polling()
 
@@ -110,7 +96,7 @@ class TemporalEngine:
         """
         self._unfollow()
         self.stop_claiming()
-        await self._workbench.stop(grace)
+        await super().stop(grace)
         if self._running is not None:  # it has started
             if self._worker is not None and self._is_polling:
                 self._worker.release()
@@ -120,27 +106,28 @@ class TemporalEngine:
             await asyncio.wait({self._running}, timeout=_LAST_SECONDS)
         self._lines.close()
 
-    def _on_sweep(self) -> None:
+    def look(self) -> None:
+        """Has what waits submitted."""
         if self._dispatcher is not None:
             self._dispatcher.look()
 
     async def _run(self) -> None:
+        connection = await self._connected()
         if self._dispatcher is not None:
-            self._dispatcher.connected(await self._made(connect))
+            self._dispatcher.connected(connection)
         if self._worker is not None:
-            client = await self._made(make_client)
             self._is_polling = True
-            await self._worker.run(client)
+            await self._worker.run(connection.client)
 
-    async def _made(self, make: Callable[[Temporal], Awaitable[T]]) -> T:
-        """Makes a connection, as soon as Temporal is there."""
+    async def _connected(self) -> Connection:
+        """Connects, as soon as Temporal is there."""
         while True:
             try:
-                return await make(self._options)
+                return await connect(self._options)
             except Exception as error:  # noqa: BLE001 - whatever it is, operations wait
                 text = (
                     f"Temporal cannot be used at {self._options.address}; operations wait in the"
                     f" store, trying again: {error}"
                 )
                 self._lines.say(logging.WARNING, text)
-                await self._workbench.clock.sleep(_PAUSE)
+                await self.workbench.clock.sleep(_PAUSE)

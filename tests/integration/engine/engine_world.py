@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 import threading
+import time
 from collections.abc import (
     Awaitable,
     Callable,
@@ -42,23 +44,21 @@ Text = wrappers_pb2.StringValue
 """The type of requests and responses."""
 
 
-def in_process(
+def bench(
     store: Store,
     handlers: Sequence[Handler],
     clock: Clock,
     random: Callable[[], float] = random.random,
-) -> InProcess:
-    """Returns an engine with the lease and the sweep of these tests."""
-    return InProcess(
-        Workbench(
-            store,
-            {name: one for one in handlers for name in one.names},
-            clock,
-            lease=timedelta(seconds=LEASE),
-            sweep=timedelta(seconds=SWEEP),
-            random=random,
-            worker=WORKER,
-        )
+) -> Workbench:
+    """Returns a workbench with the lease and the sweep of these tests."""
+    return Workbench(
+        store,
+        {name: one for one in handlers for name in one.names},
+        clock,
+        lease=timedelta(seconds=LEASE),
+        sweep=timedelta(seconds=SWEEP),
+        random=random,
+        worker=WORKER,
     )
 
 
@@ -123,6 +123,27 @@ class WorldClock(ManualClock):
 
     def now(self) -> int:
         return super().now() + self.offset // timedelta(microseconds=1)
+
+
+class RunningClock(WorldClock):
+    """A clock that also goes by itself, for engines of which a part has a clock of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begin = time.monotonic()
+
+    def now(self) -> int:
+        return super().now() + int(self._gone() * 1_000_000)
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self._gone()
+
+    async def sleep(self, seconds: float) -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(super().sleep(seconds), max(0, seconds))
+
+    def _gone(self) -> float:
+        return time.monotonic() - self._begin
 
 
 Hook = Callable[[Sequence[Event]], Awaitable[None]]
@@ -228,10 +249,22 @@ class World:
     Args:
         make_store: Makes the store.
         is_shared: Whether the engines take it for one that other processes have open, too.
+        clock: Tells the time to the store and the engines.
+        make_engine: Makes an engine.
+        ids: What the ids of operations begin with, of which no other world may have any.
     """
 
-    def __init__(self, make_store: Callable[[], Store], *, is_shared: bool = False) -> None:
-        self.clock = WorldClock()
+    def __init__(
+        self,
+        make_store: Callable[[], Store],
+        *,
+        is_shared: bool = False,
+        clock: WorldClock | None = None,
+        make_engine: Callable[[Workbench], Engine] = InProcess,
+        ids: str = "",
+    ) -> None:
+        self.clock = clock or WorldClock()
+        self._make_engine = make_engine
         self.is_shared = is_shared
         self.link: Link
         self._make_store = make_store
@@ -239,6 +272,7 @@ class World:
         self._notifier: Notifier
         self._engine: Any = None
         self._count = itertools.count(1)
+        self._ids = ids
 
     async def open(self) -> Store:
         """Opens the store, unless it is open; ``start`` does so by itself."""
@@ -259,7 +293,8 @@ class World:
         store = through(await self.open())
         self.link = Link(store, before_claim, is_shared=self.is_shared)
         made = [one if isinstance(one, Handler) else handler(one) for one in handlers]
-        self._engine = in_process(self.link, made, self.clock, random)
+        self._bench = bench(self.link, made, self.clock, random)
+        self._engine = self._make_engine(self._bench)
         self.recovered = await self._engine.start()
         return self._engine
 
@@ -275,7 +310,7 @@ class World:
     async def crash(self) -> None:
         """Ends the process as kill -9 does: nothing that the engine still does has an effect."""
         self.link.cut()
-        for attempt in self._engine._workbench._attempts.values():
+        for attempt in self._bench._attempts.values():
             attempt.stop(StopReason.LEASE_LOST)  # a dead handler does nothing more
         self._engine = None
         await self.stop()
@@ -288,7 +323,7 @@ class World:
         store = await self.open()
         made = publication.create(
             parent="projects/p/locations/l",
-            operation_id=f"op-{next(self._count)}",
+            operation_id=f"op-{self._ids}{next(self._count)}",
             method=method,
             request=Text(value=value).SerializeToString(),
             metadata_type="lro.v1.OperationMetadata",

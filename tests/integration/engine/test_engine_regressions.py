@@ -17,8 +17,8 @@ from engine_world import (
     SWEEP,
     Signal,
     Text,
+    bench,
     handler,
-    in_process,
     response_of,
 )
 
@@ -43,6 +43,7 @@ from lro_grpc._operation.events import (
 )
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.forwarding import ForwardingStore
+from lro_grpc.engines import InProcess
 from lro_grpc.stores import Query
 
 MICROS = 1_000_000
@@ -246,7 +247,7 @@ async def test_of_fifty_engines_exactly_one_runs_each_operation(memory_world):
         return Text()
 
     store = await memory_world.open()
-    engines = [in_process(store, [handler(work)], memory_world.clock) for _ in range(50)]
+    engines = [InProcess(bench(store, [handler(work)], memory_world.clock)) for _ in range(50)]
     for engine in engines:
         await engine.start()
     names = [await memory_world.create() for _ in range(200)]
