@@ -1,4 +1,4 @@
-"""The contract of a store, as tests that any store can be put through.
+"""The contracts of a store and of an engine, as tests that any other one can be put through.
 
 Subclass :class:`StoreConformance` in a test module; pytest collects what it inherits::
 
@@ -14,6 +14,14 @@ Subclass :class:`StoreConformance` in a test module; pytest collects what it inh
 
 A store that several processes have open at a time passes :class:`SharedStoreConformance`, too; the
 same ``make_store`` does for it, if each store that it returns opens the same database.
+
+An engine passes :class:`EngineConformance`::
+
+    from lro_grpc.conformance import EngineConformance
+
+    class TestMyEngine(EngineConformance):
+        def make_engine(self):
+            return MyEngineOptions()
 
 The tests are plain functions that run an event loop of their own, so no plugin is needed.
 """
@@ -31,12 +39,14 @@ from lro_grpc._conformance.changes import Changes
 from lro_grpc._conformance.claims import Claims
 from lro_grpc._conformance.creation import Creation
 from lro_grpc._conformance.durability import Durability
+from lro_grpc._conformance.engine import EngineConformance
 from lro_grpc._conformance.history import History
 from lro_grpc._conformance.lists import Lists
 from lro_grpc._conformance.removal import Removal
 from lro_grpc._conformance.shared import SharedStoreConformance
 
 __all__ = [
+    "EngineConformance",
     "SharedStoreConformance",
     "StoreConformance",
 ]

@@ -37,8 +37,7 @@ SWEEP = timedelta(seconds=1)
 PATIENCE_SECONDS = 40
 BACKOFF = lro_grpc.Backoff(timedelta(seconds=0.5), 1.0, timedelta(seconds=0.5))
 
-RUN, LIMITED = "/test.v1.Tests/Run", "/test.v1.Tests/RunLimited"
-"""Two methods; an operation of the second one has a second."""
+RUN = "/test.v1.Tests/Run"
 
 GATES: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 """What handlers of this process wait for, if their requests say so."""
@@ -55,9 +54,6 @@ async def run(request: StringValue, op: Any) -> StringValue:
         while op.attempt < int(argument):
             await op.checkpoint(StringValue())
             await asyncio.sleep(0.02)
-    elif what == "rest" and op.attempt == 1:
-        await op.checkpoint(StringValue())
-        raise lro_grpc.RetryableError("in an hour", retry_after=timedelta(hours=1))
     elif what == "gate":
         await GATES[argument].wait()
     elif what == "tell":
@@ -68,7 +64,7 @@ async def run(request: StringValue, op: Any) -> StringValue:
 
 def operations(store: str, address: str, queue: str, **options: Any) -> lro_grpc.Operations:
     """Returns operations whose engine is Temporal, and that has no other work on the queue."""
-    return with_methods(
+    return with_method(
         lro_grpc.Operations(
             store,
             lease=LEASE,
@@ -79,16 +75,15 @@ def operations(store: str, address: str, queue: str, **options: Any) -> lro_grpc
     )
 
 
-def with_methods(made: lro_grpc.Operations) -> lro_grpc.Operations:
-    """Returns operations with the two methods."""
-    for method, timeout in ((RUN, None), (LIMITED, timedelta(seconds=1))):
-        made.add_method(
-            method,
-            run,
-            request=StringValue,
-            response=StringValue,
-            options=lro_grpc.MethodOptions(pausable=True, timeout=timeout, backoff=BACKOFF),
-        )
+def with_method(made: lro_grpc.Operations) -> lro_grpc.Operations:
+    """Returns operations with the method."""
+    made.add_method(
+        RUN,
+        run,
+        request=StringValue,
+        response=StringValue,
+        options=lro_grpc.MethodOptions(pausable=True, backoff=BACKOFF),
+    )
     return made
 
 
@@ -102,9 +97,9 @@ class Caller:
             self._channel
         )
 
-    async def start(self, what: str = "", method: str = RUN) -> str:
+    async def start(self, what: str = "") -> str:
         call = self._channel.unary_unary(
-            method,
+            RUN,
             request_serializer=StringValue.SerializeToString,
             response_deserializer=operations_pb2.Operation.FromString,
         )

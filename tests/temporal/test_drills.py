@@ -1,6 +1,7 @@
 """Operations that a real Temporal server delivers, whatever fails; in both ways that it can.
 
-An operation is a Standalone Activity, or a workflow of one activity for servers without those.
+An operation is a Standalone Activity, or a workflow of one activity for servers without those. What
+any engine owes is in ``test_temporal_conformance.py``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import pytest
 from delivered import (
     GATES,
     LEASE,
-    LIMITED,
     PATIENCE_SECONDS,
     RUN,
     SWEEP,
@@ -29,8 +29,7 @@ from delivered import (
     metadata_of,
     operations,
     serving,
-    state_of,
-    with_methods,
+    with_method,
 )
 from google.longrunning.operations_pb2 import Operation
 from google.protobuf.wrappers_pb2 import StringValue
@@ -45,7 +44,6 @@ from lro_grpc.engines import Temporal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from delivered import Caller
     from temporal_server import TemporalServer
 
 SCRIPT = Path(delivered.__file__)
@@ -68,12 +66,6 @@ def made(postgres: str, temporal: str, queue: str, standalone: bool) -> Any:
     return operations(postgres, temporal, queue, standalone=standalone)
 
 
-async def test_an_operation_runs_once(made: Any) -> None:
-    async with serving(made) as caller:
-        name = await caller.start("sleep 0")
-        assert answer_of(await caller.done(name)) == (os.getpid(), 1)
-
-
 def test_a_sync_server_and_a_store_of_one_process_will_do(
     tmp_path: Path, temporal: str, queue: str, standalone: bool
 ) -> None:
@@ -93,14 +85,6 @@ def test_a_sync_server_and_a_store_of_one_process_will_do(
         made.stop_sync(lambda: server.stop(0).wait())
 
 
-async def test_a_cancel_stops_the_handler(made: Any) -> None:
-    async with serving(made) as caller:
-        name = await caller.start("sleep 60")
-        await caller.until(name, "RUNNING")
-        await caller.cancel(name)
-        assert (await caller.done(name)).error.code == 1
-
-
 async def test_a_terminate_stops_the_handler(made: Any, queue: str) -> None:
     async with serving(made) as caller:
         name = await caller.start(f"tell {queue}")
@@ -109,53 +93,12 @@ async def test_a_terminate_stops_the_handler(made: Any, queue: str) -> None:
         await asyncio.wait_for(GATES[queue].wait(), PATIENCE_SECONDS)
 
 
-async def test_a_retry_waits_as_long_as_the_store_says(made: Any) -> None:
-    async with serving(made) as caller:
-        name = await caller.start("fail 2")
-        assert answer_of(await caller.done(name))[1] == 3
-
-
-async def test_what_is_paused_goes_on_when_it_is_resumed(made: Any) -> None:
-    async with serving(made) as caller:
-        name = await caller.start("until 2")
-        await caller.until(name, "RUNNING")
-        await caller.pause(name)
-        await caller.until(name, "PAUSED")
-        await caller.resume(name)
-        assert answer_of(await caller.done(name))[1] == 2
-
-
-async def resting(caller: Caller) -> str:
-    """Starts an operation, and returns its name when it waits for a second attempt, in an hour."""
-    name = await caller.start("rest")
-    async for operation in caller.states(name, PATIENCE_SECONDS):
-        if (state_of(operation), metadata_of(operation).attempt) == ("QUEUED", 1):
-            break
-    return name
-
-
-async def test_a_retry_that_is_paused_and_resumed_begins_at_once(made: Any) -> None:
-    """Though it waits in Temporal for the time that it was to be tried again."""
-    async with serving(made) as caller:
-        name = await resting(caller)
-        await caller.pause(name)
-        await caller.resume(name)
-        assert answer_of(await caller.done(name))[1] == 2
-
-
-async def test_a_retry_that_is_cancelled_is_undone_at_once(made: Any) -> None:
-    async with serving(made) as caller:
-        name = await resting(caller)
-        await caller.cancel(name)
-        assert metadata_of(await caller.done(name)).attempt == 2
-
-
 async def test_what_is_resumed_the_moment_it_has_paused_needs_no_sweep(
     postgres: str, temporal: str, queue: str, standalone: bool
 ) -> None:
     """Though its last delivery is still ending in Temporal."""
     engine = Temporal(temporal, task_queue=queue, standalone=standalone)
-    made = with_methods(lro_grpc.Operations(postgres, sweep=timedelta(hours=1), engine=engine))
+    made = with_method(lro_grpc.Operations(postgres, sweep=timedelta(hours=1), engine=engine))
     async with serving(made) as caller:
         name = await caller.start("until 6")
         for _ in range(5):
@@ -164,12 +107,6 @@ async def test_what_is_resumed_the_moment_it_has_paused_needs_no_sweep(
             await caller.until(name, "PAUSED")
             await caller.resume(name)
         assert answer_of(await caller.done(name))[1] == 6
-
-
-async def test_a_time_limit_ends_the_operation(made: Any) -> None:
-    async with serving(made) as caller:
-        name = await caller.start("sleep 60", method=LIMITED)
-        assert state_of(await caller.done(name)) == "EXPIRED"
 
 
 async def test_six_submissions_of_one_operation_make_one_attempt(
@@ -227,7 +164,7 @@ async def test_operations_in_flight_go_on_under_another_engine(
     """To Temporal, and back: what runs is given back, and what waits is found."""
 
     def alone() -> lro_grpc.Operations:
-        return with_methods(lro_grpc.Operations(postgres, sweep=SWEEP, grace=2))
+        return with_method(lro_grpc.Operations(postgres, sweep=SWEEP, grace=2))
 
     async with serving(alone()) as caller:
         name = await caller.start("until 2")
