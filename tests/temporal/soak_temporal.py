@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from delivered import Caller, Operation
 
 WORKERS = 2
-STARTS_PER_SECOND = 2
 WORKER_SECONDS, TEMPORAL_SECONDS = 20, 60
 LAST_SECONDS = 180
 """The time in which all operations must have ended after the last fault."""
@@ -65,13 +64,13 @@ class Seen:
         )
 
 
-async def load(caller: Caller, seen: Seen, end: float) -> None:
+async def load(caller: Caller, seen: Seen, end: float, starts_per_second: float) -> None:
     """Starts operations of all kinds until the end, and follows each to its own."""
     async with contextlib.AsyncExitStack() as stack:
         following: list[asyncio.Task[None]] = []
         stack.push_async_callback(lambda: asyncio.wait(following))
         while time.monotonic() < end:
-            await asyncio.sleep(random.expovariate(STARTS_PER_SECOND))
+            await asyncio.sleep(random.expovariate(starts_per_second))
             what = random.choice(
                 ["", "", "sleep 0.5", "sleep 3", "fail 1", "fail 2", "cancel", "pause"]
             )
@@ -140,7 +139,9 @@ async def kill_temporal(temporal: TemporalServer, end: float) -> int:
     return kills
 
 
-async def soak(minutes: float, postgres: str, temporal: TemporalServer, standalone: bool) -> bool:
+async def soak(
+    minutes: float, rate: float, postgres: str, temporal: TemporalServer, standalone: bool
+) -> bool:
     queue = f"lro-soak-{secrets.token_hex(4)}"
     arguments = [postgres, temporal.address, queue, str(int(standalone)), "0"]
     command = [sys.executable, delivered.__file__, *arguments]
@@ -152,7 +153,7 @@ async def soak(minutes: float, postgres: str, temporal: TemporalServer, standalo
     async with delivered.serving(made) as caller:
         workers = asyncio.create_task(kill_workers(command, end))
         servers = asyncio.create_task(kill_temporal(temporal, end))
-        loading = asyncio.create_task(load(caller, seen, end))
+        loading = asyncio.create_task(load(caller, seen, end, rate))
         await asyncio.wait({loading}, timeout=60 * minutes + LAST_SECONDS)
         two = await seen.two_outcomes(caller)
         workers.cancel()
@@ -171,6 +172,7 @@ async def soak(minutes: float, postgres: str, temporal: TemporalServer, standalo
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--rate", type=float, default=2, help="operations that start in a second")
     parser.add_argument("--workflows", action="store_true", help="in place of activities")
     arguments = parser.parse_args()
     postgres_programs, temporal_program = programs(), program()
@@ -181,7 +183,7 @@ def main() -> int:
         contextlib.closing(TemporalServer(temporal_program)) as temporal,
     ):
         is_well = asyncio.run(
-            soak(arguments.minutes, postgres.url, temporal, not arguments.workflows)
+            soak(arguments.minutes, arguments.rate, postgres.url, temporal, not arguments.workflows)
         )
     return 0 if is_well else 1
 

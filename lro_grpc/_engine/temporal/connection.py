@@ -41,6 +41,19 @@ DELIVERY: Mapping[str, Any] = {
 }
 """How an activity is delivered: again and again. The time limits of operations are the store's."""
 
+_ENDS = "it ends the connection; it may want TLS by tls=, or a certificate of this process"
+
+_REASONS = {
+    "InvalidCertificate": "its certificate is not of an authority that tls= trusts",
+    "Unauthenticated": "it does not know the api_key",
+    "ConnectionRefused": "nothing listens there",
+    "dns error": "no machine has that name",
+    "transport error": _ENDS,
+    "connection closed": _ENDS,
+    "ConnectionReset": _ENDS,
+}
+"""What errors of the connection mean, by a part of their text."""
+
 _AlreadyStarted = (ActivityAlreadyStartedError, WorkflowAlreadyStartedError)
 
 _ATTRIBUTES = [
@@ -142,3 +155,9 @@ async def _has_attributes(client: Client) -> bool:
         return False
     keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
     return all(listed.custom_attributes.get(one.name) == keyword for one in _ATTRIBUTES)
+
+
+def reason_of(error: Exception) -> str:
+    """Returns in a sentence why a connection cannot be made; the error's own text if it is new."""
+    text = str(error)
+    return next((reason for part, reason in _REASONS.items() if part in text), text)

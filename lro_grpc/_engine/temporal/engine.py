@@ -17,7 +17,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from lro_grpc._engine.engine import WorkbenchEngine
-from lro_grpc._engine.temporal.connection import Connection, connect
+from lro_grpc._engine.temporal.connection import Connection, connect, reason_of
 from lro_grpc._engine.temporal.dispatcher import Dispatcher
 from lro_grpc._engine.temporal.options import Temporal
 from lro_grpc._engine.temporal.worker import Worker
@@ -127,7 +127,7 @@ class TemporalEngine(WorkbenchEngine):
             except Exception as error:  # noqa: BLE001 - whatever it is, operations wait
                 text = (
                     f"Temporal cannot be used at {self._options.address}; operations wait in the"
-                    f" store, trying again: {error}"
+                    f" store, trying again: {reason_of(error)}"
                 )
                 self._lines.say(logging.WARNING, text)
                 await self.workbench.clock.sleep(_PAUSE)

@@ -33,8 +33,9 @@ class Temporal:
         task_queue: The task queue of all methods, or a function that returns the one of a method by
             its full name; ``lro:`` and that name unless given. Only workers of these operations may
             poll it.
-        tls: True for TLS, or a ``temporalio.service.TLSConfig``.
-        api_key: The API key, for Temporal Cloud.
+        tls: True for TLS, or a ``temporalio.service.TLSConfig``; True unless given if there is an
+            API key.
+        api_key: An API key, as Temporal Cloud has them.
         max_task_queue_activities_per_second: The most attempts that begin on a task queue in a
             second, in all processes together; each of them has to be given the same number.
         standalone: Whether an operation is a Standalone Activity, or else a workflow of one
