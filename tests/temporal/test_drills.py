@@ -93,6 +93,17 @@ async def test_a_terminate_stops_the_handler(made: Any, queue: str) -> None:
         await asyncio.wait_for(GATES[queue].wait(), PATIENCE_SECONDS)
 
 
+async def test_a_submission_that_has_ended_meanwhile_can_be_replaced(
+    made: Any, temporal: str, standalone: bool
+) -> None:
+    connection = await connect(Temporal(temporal, standalone=standalone))
+    async with serving(made) as caller:
+        name = await caller.start()
+        await caller.done(name)
+    for _ in range(2):
+        await connection._terminate(name)
+
+
 async def test_what_is_resumed_the_moment_it_has_paused_needs_no_sweep(
     postgres: str, temporal: str, queue: str, standalone: bool
 ) -> None:

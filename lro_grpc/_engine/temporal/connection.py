@@ -24,7 +24,7 @@ from temporalio.common import (
     TypedSearchAttributes,
 )
 from temporalio.exceptions import ActivityAlreadyStartedError, WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RetryConfig, RPCError, RPCStatusCode
 
 from lro_grpc._engine.temporal.options import Temporal
 
@@ -54,6 +54,11 @@ _REASONS = {
 }
 """What errors of the connection mean, by a part of their text."""
 
+_FEW_RETRIES = RetryConfig(max_retries=3)
+"""Of submissions: what fails is found by the next look at the store."""
+
+_HAS_ENDED = (RPCStatusCode.NOT_FOUND, RPCStatusCode.FAILED_PRECONDITION)
+
 _AlreadyStarted = (ActivityAlreadyStartedError, WorkflowAlreadyStartedError)
 
 _ATTRIBUTES = [
@@ -67,6 +72,8 @@ class Connection:
     """A connection, and what was found out about the server."""
 
     client: Client
+    patient_client: Client
+    """One whose calls are tried again for longer, for a worker."""
     standalone: bool
     """Whether operations are Standalone Activities there."""
     has_attributes: bool
@@ -119,7 +126,7 @@ class Connection:
         try:
             await get_handle(name).terminate(reason="it is ready now", rpc_timeout=_RPC_TIMEOUT)
         except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:
+            if error.status not in _HAS_ENDED:
                 raise
 
 
@@ -130,20 +137,22 @@ async def connect(options: Temporal) -> Connection:
         RPCError: If the namespace is not there, or may not be used.
         RuntimeError: If the server cannot be reached.
     """
-    client = await Client.connect(
+    make_client = partial(
+        Client.connect,
         options.address,
         namespace=options.namespace,
         tls=options.tls,
         api_key=options.api_key,
         connect_timeout=_CONNECT_TIMEOUT,
     )
+    client, patient_client = await make_client(retry_config=_FEW_RETRIES), await make_client()
     described = await client.workflow_service.describe_namespace(
         DescribeNamespaceRequest(namespace=options.namespace), timeout=_RPC_TIMEOUT
     )
     standalone = options.standalone
     if standalone is None:
         standalone = described.namespace_info.capabilities.standalone_activities
-    return Connection(client, standalone, await _has_attributes(client))
+    return Connection(client, patient_client, standalone, await _has_attributes(client))
 
 
 async def _has_attributes(client: Client) -> bool:

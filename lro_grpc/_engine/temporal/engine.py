@@ -117,7 +117,7 @@ class TemporalEngine(WorkbenchEngine):
             self._dispatcher.connected(connection)
         if self._worker is not None:
             self._is_polling = True
-            await self._worker.run(connection.client)
+            await self._worker.run(connection.patient_client)
 
     async def _connected(self) -> Connection:
         """Connects, as soon as Temporal is there."""
