@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import secrets
 from typing import TYPE_CHECKING
 
 import pytest
-from engine_world import World
+from engine_world import RunningClock, World
 
+from lro_grpc.engines import Temporal
 from lro_grpc.stores import MemoryStore, SqliteStore
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from lro_grpc.engines import Engine, Workbench
     from lro_grpc.stores import Store
 
 SECONDS = 60
@@ -53,7 +56,30 @@ def sqlite_world(tmp_path: Path) -> World:
     return world
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture
+def temporal_world(temporal: str) -> World:
+    """The memory store with an engine on a real Temporal server, whose clock goes on by itself."""
+    queue = f"lro-test-{secrets.token_hex(6)}"
+    options = Temporal(temporal, task_queue=queue)
+
+    def make_engine(workbench: Workbench) -> Engine:
+        return options.make_engine(workbench, lambda _: None, serves=True)
+
+    clock = RunningClock()
+    store = MemoryStore(clock.now)
+    return World(lambda: store, clock=clock, make_engine=make_engine, ids=f"{queue}-")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs a test of any world in each: on Temporal, too, if any engine owes what it tests."""
+    if "world" in metafunc.fixturenames and not hasattr(metafunc.module, "world"):
+        worlds = ["memory", "sqlite"]
+        if metafunc.definition.get_closest_marker("any_engine"):
+            worlds.append("temporal")
+        metafunc.parametrize("world", worlds, indirect=True)
+
+
+@pytest.fixture
 def world(request: pytest.FixtureRequest) -> World:
     """Each of them in turn."""
     world: World = request.getfixturevalue(f"{request.param}_world")

@@ -172,6 +172,7 @@ def no_room(target: str) -> LroError:
 # Success.
 
 
+@pytest.mark.any_engine
 async def test_a_batch_that_succeeds_has_every_target_ready(world, fleet):
     await world.start(fleet.run)
     done = await world.done(await world.create())
@@ -229,6 +230,7 @@ async def test_a_batch_without_targets_is_made_at_once(world):
     assert not metadata_of(done).HasField("batch_create_instances_metadata")
 
 
+@pytest.mark.any_engine
 async def test_progress_goes_with_the_states(world):
     async def run(request, op):
         async def create(target):
@@ -244,6 +246,7 @@ async def test_progress_goes_with_the_states(world):
 # Failure.
 
 
+@pytest.mark.any_engine
 async def test_a_failure_at_the_third_of_four_rolls_back_the_first_two(world, fleet):
     """ROLLED_BACK, ROLLED_BACK, FAILED, FAILED: the documented example."""
     fleet.create_failures = {C: no_room(C)}
@@ -437,6 +440,7 @@ PASSES = {
 }
 
 
+@pytest.mark.any_engine
 @pytest.mark.parametrize("error", PASSES.values(), ids=PASSES)
 async def test_a_target_is_created_again_after_an_error_that_may_pass(world, passing, error):
     passing.failures = {("create", B): [error(), error()]}
@@ -681,6 +685,7 @@ async def test_a_second_batch_in_one_operation_is_refused(world):
 # Cancel.
 
 
+@pytest.mark.any_engine
 async def test_a_cancel_rolls_back_what_was_created(world, fleet):
     fleet.create_gates = {C: Signal()}
     await world.start(fleet.run)
@@ -787,6 +792,7 @@ async def test_nothing_is_begun_after_a_cancel(world, fleet):
     assert READY not in states_of(done)
 
 
+@pytest.mark.any_engine
 async def test_a_cancel_while_no_worker_has_it_is_undone_by_one_more_attempt(world, fleet):
     fleet.create_gates = {C: Signal()}
     await world.start(fleet.run)
@@ -828,6 +834,7 @@ async def test_a_cancel_of_a_whole_batch_while_no_worker_has_it_is_undone_too(wo
 # Shutdown, crash, lost lease.
 
 
+@pytest.mark.any_engine
 async def test_a_shutdown_in_the_middle_leaves_the_states_to_the_next_attempt(world, fleet):
     fleet.create_gates = {C: Signal()}
     await world.start(fleet.run)
@@ -945,6 +952,7 @@ async def test_a_crash_in_the_rollback_for_an_error_of_the_handler_goes_on_with_
     assert fleet.exists == set()
 
 
+@pytest.mark.any_engine
 async def test_a_shutdown_in_the_rollback_goes_on_with_it(world, fleet):
     fleet.create_failures = {C: no_room(C)}
     fleet.delete_gates = {B: Signal()}

@@ -126,6 +126,7 @@ async def test_a_state_survives_a_crash(world, stepper):
     assert stepper.seen == [None, b"1"]
 
 
+@pytest.mark.any_engine
 async def test_a_state_survives_a_drain_which_counts_as_no_failure(world, stepper):
     await world.start(stepper.run)
     name = await world.create(max_attempts=1)
@@ -138,6 +139,7 @@ async def test_a_state_survives_a_drain_which_counts_as_no_failure(world, steppe
     assert stepper.seen == [None, b"1"]
 
 
+@pytest.mark.any_engine
 async def test_a_state_survives_an_error_that_is_retried(world, keyword):
     seen = []
 
@@ -240,6 +242,7 @@ async def test_a_checkpoint_stores_the_progress_and_the_metadata_too(memory_worl
 # A pause comes about at a checkpoint, and only there.
 
 
+@pytest.mark.any_engine
 async def test_a_pause_shows_at_once_and_comes_about_at_the_next_checkpoint(world, stepper):
     await world.start(stepper.run)
     name = await world.create(pausable=True)
@@ -256,6 +259,7 @@ async def test_a_pause_shows_at_once_and_comes_about_at_the_next_checkpoint(worl
     assert not stepper.began[1].is_set()
 
 
+@pytest.mark.any_engine
 async def test_a_resumed_operation_goes_on_from_its_checkpoint(world, stepper):
     await world.start(stepper.run)
     name = await paused_after_a_step(world, stepper, max_attempts=1)
@@ -325,6 +329,7 @@ async def test_a_handler_can_clean_up_while_it_pauses(world, keyword):
     assert metadata_of(await world.get(name)).status_detail == "cleaned"
 
 
+@pytest.mark.any_engine
 async def test_a_pause_that_is_taken_back_in_time_does_not_happen(world, stepper):
     await world.start(stepper.run)
     name = await world.create(pausable=True)
@@ -363,6 +368,7 @@ async def test_a_handler_that_never_comes_to_a_checkpoint_does_not_pause(world, 
     assert not metadata_of(done).pause_requested
 
 
+@pytest.mark.any_engine
 async def test_an_operation_that_waits_is_paused_at_once(world, stepper):
     name = await world.create(pausable=True)
     await world.pause(name)
@@ -376,6 +382,7 @@ async def test_an_operation_that_waits_is_paused_at_once(world, stepper):
     assert response_of(await world.done(name)) == "attempt 1"
 
 
+@pytest.mark.any_engine
 async def test_a_paused_operation_takes_no_slot(world, keyword):
     stepper = Stepper(keyword)
     await world.start(handler(stepper.run, concurrency=1))
@@ -476,6 +483,7 @@ async def test_a_worker_that_is_lost_with_a_pause_asked_for_leaves_it_paused(wor
     assert response_of(await world.done(name)) == "attempt 2"
 
 
+@pytest.mark.any_engine
 async def test_a_method_that_does_not_say_so_cannot_be_paused(world, stepper):
     await world.start(stepper.run)
     name = await world.create()
@@ -489,6 +497,7 @@ async def test_a_method_that_does_not_say_so_cannot_be_paused(world, stepper):
 # Pause, then cancel: what has a state is claimed once more, to undo it.
 
 
+@pytest.mark.any_engine
 async def test_a_cancel_of_a_paused_operation_has_its_handler_undo_it(world, stepper):
     await world.start(stepper.run)
     name = await paused_after_a_step(world, stepper)
@@ -503,6 +512,7 @@ async def test_a_cancel_of_a_paused_operation_has_its_handler_undo_it(world, ste
     assert stepper.stopped[1:] == [(AttemptStopped, None)]
 
 
+@pytest.mark.any_engine
 async def test_a_cancel_of_a_paused_operation_without_a_state_ends_it_at_once(world, keyword):
     reached = Signal()
 
@@ -527,6 +537,7 @@ async def test_a_cancel_of_a_paused_operation_without_a_state_ends_it_at_once(wo
     assert (done.error.code, metadata_of(done).attempt) == (Code.CANCELLED, 1)
 
 
+@pytest.mark.any_engine
 async def test_a_cancel_after_a_pause_was_asked_for_comes_first(world, stepper):
     await world.start(stepper.run)
     name = await world.create(pausable=True)
@@ -642,6 +653,7 @@ async def test_a_pause_asked_for_while_a_batch_is_created_comes_after_it(world, 
 # Updating.
 
 
+@pytest.mark.any_engine
 async def test_updating_shows_inside_its_block_and_not_after_it(world, keyword):
     inside, left, out, end = Signal(), Signal(), Signal(), Signal()
 

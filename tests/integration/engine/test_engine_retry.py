@@ -72,6 +72,7 @@ def backoff(seconds: float, maximum: float = 1000.0) -> Backoff:
 # Which errors.
 
 
+@pytest.mark.any_engine
 async def test_a_retryable_error_begins_another_attempt(world, keyword):
     flaky = Flaky(RetryableError("busy"), keyword=keyword)
     await world.start(flaky.run)
@@ -84,6 +85,7 @@ async def test_a_retryable_error_begins_another_attempt(world, keyword):
     assert metadata_of(done).attempt == 2
 
 
+@pytest.mark.any_engine
 async def test_any_other_error_is_final(world, keyword):
     flaky = Flaky(UnavailableError("gone"), keyword=keyword)
     await world.start(flaky.run)
@@ -227,6 +229,7 @@ async def test_a_pause_of_nothing_is_none(world, nothing):
     assert response_of(await world.done(await world.create())) == "attempt 2"
 
 
+@pytest.mark.any_engine
 async def test_a_pause_that_never_ends_still_lets_the_operation_be_cancelled(world):
     flaky = Flaky(RetryableError("busy", retry_after=timedelta.max))
     await world.start(flaky.run)
@@ -274,6 +277,7 @@ async def test_a_clock_that_is_set_forward_lets_a_retry_begin(world):
     assert response_of(await world.done(name)) == "attempt 2"
 
 
+@pytest.mark.any_engine
 async def test_an_operation_that_waits_for_a_retry_takes_no_slot(world, keyword):
     flaky = Flaky(RetryableError("busy", retry_after=timedelta(hours=1)), keyword=keyword)
     await world.start(handler(flaky.run, concurrency=1))
@@ -282,6 +286,7 @@ async def test_an_operation_that_waits_for_a_retry_takes_no_slot(world, keyword)
     assert response_of(await world.done(await world.create())) == "attempt 1"
 
 
+@pytest.mark.any_engine
 async def test_a_retry_in_the_queue_can_be_paused_and_resumed(world):
     flaky = Flaky(RetryableError("busy", retry_after=timedelta(hours=1)))
     await world.start(flaky.run)
@@ -323,6 +328,7 @@ async def test_a_retry_after_that_cannot_be_fails_the_handler_by_name(world, cap
 # How often.
 
 
+@pytest.mark.any_engine
 @pytest.mark.parametrize("most", [1, 3])
 async def test_the_last_attempt_fails_with_the_handlers_own_error(world, keyword, most):
     error = RetryableError(
@@ -359,6 +365,7 @@ async def test_an_unexpected_error_after_an_expected_one_leaks_nothing(world):
     assert b"hunter2" not in done.SerializeToString()
 
 
+@pytest.mark.any_engine
 async def test_progress_of_an_attempt_that_failed_is_kept(world):
     async def work(request, op):
         if op.attempt == 1:
@@ -376,6 +383,7 @@ async def test_progress_of_an_attempt_that_failed_is_kept(world):
     assert (shown.progress_percent, shown.status_detail) == (60, "nearly")
 
 
+@pytest.mark.any_engine
 async def test_a_retry_that_meets_a_cancel_ends_cancelled(world):
     started = Signal()
 
@@ -468,6 +476,7 @@ class Batcher:
         return Text(value=f"attempt {op.attempt}")
 
 
+@pytest.mark.any_engine
 async def test_a_retry_keeps_the_batch_that_was_created(world, keyword):
     batcher = Batcher(keyword, RetryableError("busy", retry_after=timedelta(seconds=1)))
     await world.start(batcher.run)
@@ -491,6 +500,7 @@ async def test_a_batch_that_has_failed_is_rolled_back_and_not_retried(world, key
     assert metadata_of(done).attempt == 1
 
 
+@pytest.mark.any_engine
 async def test_the_last_attempt_that_fails_rolls_its_batch_back(world, keyword):
     """All or nothing: an error to retry is final when there is no further attempt."""
     errors = [RetryableError("busy", retry_after=timedelta(seconds=0.5))] * 2
@@ -505,6 +515,7 @@ async def test_the_last_attempt_that_fails_rolls_its_batch_back(world, keyword):
     assert states_of(done) == ["ROLLED_BACK", "ROLLED_BACK"]
 
 
+@pytest.mark.any_engine
 async def test_a_cancel_of_one_that_waits_with_a_batch_rolls_it_back_at_once(world, keyword):
     batcher = Batcher(keyword, RetryableError("busy", retry_after=timedelta(hours=1)))
     await world.start(batcher.run)

@@ -82,6 +82,7 @@ async def test_a_handler_gets_its_request_and_gives_the_response(world, keyword)
     assert shown.start_time.ToMicroseconds() <= shown.end_time.ToMicroseconds()
 
 
+@pytest.mark.any_engine
 async def test_operations_that_wait_when_the_engine_starts_are_run(world):
     names = [await world.create(str(n)) for n in range(5)]
     await world.start(defined_with("async def", lambda request, op: request))
@@ -92,6 +93,7 @@ async def test_operations_that_wait_when_the_engine_starts_are_run(world):
 # Progress.
 
 
+@pytest.mark.any_engine
 @pytest.mark.parametrize("keyword", KEYWORDS)
 async def test_progress_is_stored_while_the_handler_runs(world, keyword):
     reported, go_on = Signal(), Signal()
@@ -147,6 +149,7 @@ async def test_progress_is_clamped_and_never_goes_back(world):
     assert seen == [0, 70, 70, 100]
 
 
+@pytest.mark.any_engine
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("keyword", KEYWORDS)
 async def test_the_outcome_carries_the_last_progress_and_the_metadata(world, keyword, fails):
@@ -206,6 +209,7 @@ async def test_what_a_handler_writes_into_a_conventional_field_is_not_shown(worl
 # Failures.
 
 
+@pytest.mark.any_engine
 @pytest.mark.parametrize("keyword", KEYWORDS)
 async def test_an_lro_error_fails_the_operation_with_its_code_and_details(world, keyword):
     details = [
@@ -327,6 +331,7 @@ async def test_a_handlers_mistake_ends_its_operation_at_once_and_no_other(world,
     assert runs == [1, 1, 1, 1]
 
 
+@pytest.mark.any_engine
 async def test_a_request_that_cannot_be_read_fails_the_operation(world):
     await world.start(defined_with("def", lambda request, op: request))
     name = await world.create()
@@ -460,6 +465,7 @@ async def test_operations_that_cannot_be_claimed_do_not_keep_others_from_running
     assert response_of(await world.done(name)) == "new"
 
 
+@pytest.mark.any_engine
 async def test_an_operation_of_an_unknown_method_waits(world):
     await world.start(defined_with("def", lambda request, op: Text()))
     unknown = await world.create(method=OTHER_METHOD)
@@ -470,6 +476,7 @@ async def test_an_operation_of_an_unknown_method_waits(world):
     assert response_of(await world.done(unknown)) == ""
 
 
+@pytest.mark.any_engine
 async def test_a_deleted_operation_is_run_to_its_end(world):
     ran, go_on = Signal(), Signal()
 

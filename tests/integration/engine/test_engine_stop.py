@@ -99,6 +99,7 @@ def worker(request: pytest.FixtureRequest) -> Worker:
 # Cancel (R7, P8).
 
 
+@pytest.mark.any_engine
 async def test_a_cancel_unwinds_the_handler_and_ends_with_code_1(world, worker):
     await world.start(worker.run)
     name = await world.create()
@@ -111,6 +112,7 @@ async def test_a_cancel_unwinds_the_handler_and_ends_with_code_1(world, worker):
     assert worker.unwound_by == [(worker.unwinding, StopReason.CANCEL)]
 
 
+@pytest.mark.any_engine
 async def test_a_cancel_before_the_claim_keeps_the_handler_from_starting(world, worker):
     name = await world.create()
     await world.cancel(name)
@@ -125,6 +127,7 @@ async def test_a_cancel_before_the_claim_keeps_the_handler_from_starting(world, 
     assert worker.attempts == [1]
 
 
+@pytest.mark.any_engine
 async def test_a_handler_may_finish_in_spite_of_a_cancel(world):
     """The cancel has lost the race, and says so (P8)."""
     started, stopped = Signal(), Signal()
@@ -148,6 +151,7 @@ async def test_a_handler_may_finish_in_spite_of_a_cancel(world):
     assert metadata_of(done).cancel_requested
 
 
+@pytest.mark.any_engine
 async def test_a_handler_may_fail_while_it_is_cancelled(world):
     """A real error is published, not covered by the cancel."""
     started = Signal()
@@ -168,6 +172,7 @@ async def test_a_handler_may_fail_while_it_is_cancelled(world):
     assert metadata_of(done).state == state_pb2.JOB_STATE_FAILED
 
 
+@pytest.mark.any_engine
 @pytest.mark.parametrize("keyword", KEYWORDS)
 async def test_a_handler_can_clean_up_while_it_is_cancelled(world, keyword):
     started, cleaned = Signal(), Signal()
@@ -683,6 +688,7 @@ async def test_operations_that_could_not_be_claimed_in_an_outage_are_claimed_aft
 # Shutdown.
 
 
+@pytest.mark.any_engine
 async def test_a_shutdown_gives_the_operation_back_and_the_next_process_goes_on(world, worker):
     await world.start(worker.run)
     name = await world.create()
@@ -702,6 +708,7 @@ async def test_a_shutdown_gives_the_operation_back_and_the_next_process_goes_on(
     assert response_of(await world.done(name)) == "attempt 2"
 
 
+@pytest.mark.any_engine
 async def test_a_shutdown_that_is_announced_is_seen_and_interrupts_nobody(world):
     worker, seen = Worker(), Signal()
 
@@ -719,6 +726,7 @@ async def test_a_shutdown_that_is_announced_is_seen_and_interrupts_nobody(world)
     assert response_of(await world.done(name)) == "attempt 1"
 
 
+@pytest.mark.any_engine
 async def test_a_shutdown_lets_a_handler_finish_within_the_grace(world):
     started = Signal()
 

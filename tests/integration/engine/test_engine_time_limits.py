@@ -100,6 +100,7 @@ def is_expired(operation: Any) -> bool:
 # The method's time limit.
 
 
+@pytest.mark.any_engine
 async def test_an_operation_that_was_never_claimed_expires(world, waiter):
     """At the latest one sweep after its time; and its handler never begins."""
     await world.start(handler(waiter.run, concurrency=1))
@@ -114,6 +115,7 @@ async def test_an_operation_that_was_never_claimed_expires(world, waiter):
     assert waiter.attempts == [1]
 
 
+@pytest.mark.any_engine
 async def test_an_operation_that_runs_is_stopped_and_expires(world, keyword):
     waiter = Waiter(keyword)
     await world.start(waiter.run)
@@ -137,6 +139,7 @@ async def test_a_time_limit_may_be_shorter_than_a_sweep(world, waiter):
     assert is_expired(await world.done(name))
 
 
+@pytest.mark.any_engine
 async def test_a_handler_that_ends_in_time_is_not_touched(world, waiter):
     await world.start(waiter.run)
     name = await world.create(timeout=6 * SECOND)
@@ -208,6 +211,7 @@ async def test_a_handler_is_given_up_though_the_store_fails_then(world, keyword)
     waiter.go_on.set()
 
 
+@pytest.mark.any_engine
 async def test_the_time_goes_on_while_it_is_paused(world, waiter):
     name = await world.create(timeout=6 * SECOND, pausable=True)
     await world.pause(name)
@@ -255,6 +259,7 @@ async def test_an_attempt_that_is_claimed_just_before_the_end_is_stopped_at_it(w
     assert is_expired(await world.done(name))
 
 
+@pytest.mark.any_engine
 async def test_a_cancelled_operation_whose_time_is_over_has_failed(world, keyword):
     """Its handler was asked to stop, and has not: FAILED with code 4, as Vertex AI has it."""
     waiter = Waiter(keyword, deaf=True)
@@ -302,6 +307,7 @@ async def test_a_clock_that_is_set_back_never_cuts_the_time_short(world, waiter)
     assert is_expired(await world.done(name))
 
 
+@pytest.mark.any_engine
 async def test_a_retry_does_not_begin_after_the_time_is_over(world):
     attempts = []
 
@@ -382,6 +388,7 @@ class Batcher:
         return Text(value=f"attempt {op.attempt}")
 
 
+@pytest.mark.any_engine
 async def test_a_batch_that_was_created_is_rolled_back(world, keyword):
     batcher = Batcher(keyword)
     await world.start(batcher.run)
@@ -616,6 +623,7 @@ def silent_after(waiter: Waiter, seconds: float, **more: Any) -> Any:
     return handler(waiter.run, progress_timeout=timedelta(seconds=seconds), **more)
 
 
+@pytest.mark.any_engine
 async def test_a_handler_that_is_silent_is_lost_and_run_again(world, waiter):
     await world.start(silent_after(waiter, 6))
     name = await world.create()
@@ -630,6 +638,7 @@ async def test_a_handler_that_is_silent_is_lost_and_run_again(world, waiter):
     assert response_of(await world.done(name)) == "attempt 2"
 
 
+@pytest.mark.any_engine
 async def test_the_last_attempt_that_is_silent_fails_with_aborted(world, waiter):
     await world.start(silent_after(waiter, 6))
     name = await world.create(max_attempts=1)
