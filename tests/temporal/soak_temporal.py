@@ -156,6 +156,7 @@ async def soak(
         loading = asyncio.create_task(load(caller, seen, end, rate))
         await asyncio.wait({loading}, timeout=60 * minutes + LAST_SECONDS)
         two = await seen.two_outcomes(caller)
+        left = {name: await caller.get(name) for name in set(seen.started) - set(seen.ended)}
         workers.cancel()
         killed = {"workers": await workers, "temporal": await servers}
         loading.cancel()
@@ -164,8 +165,8 @@ async def soak(
         f" backwards {seen.backwards}; kills {killed};"
         f" operations by attempts {dict(sorted(seen.attempts.items()))}"
     )
-    for name in set(seen.started) - set(seen.ended):
-        print(f"has not ended: {name}")
+    for name, operation in left.items():
+        print(f"has not ended: {name}\n{delivered.metadata_of(operation)}")
     return len(seen.started) == len(seen.ended) > 0 and not two and not seen.backwards
 
 
