@@ -43,7 +43,7 @@ demo: .venv/run.stamp ## Run the example fleet: a batch that fails, one that suc
 
 .PHONY: demo-cluster
 demo-cluster: .venv/cluster.stamp ## Run three servers on one port and one PostgreSQL; kill one, freeze one
-	PYTHONPATH=tests/postgres $(BIN)/python demo/cluster.py
+	PYTHONPATH=tests/servers $(BIN)/python demo/cluster.py
 
 # The parts of the tests: each folder, and of the command's two halves. The longest come first, and those
 # that wait the most. Three run side by side on two cores, for many tests wait for processes. What a part
@@ -78,8 +78,8 @@ $(TEST_PARTS:%=test/%): test/%: .venv/dev.stamp
 .PHONY: soak
 soak: .venv/dev.stamp ## Kill servers 1,000 times, have replicas meet all faults, kill Temporal, and simulate; at most 45 minutes
 	$(BIN)/python tests/faults/soak.py --minutes 16
-	PYTHONPATH=tests/postgres $(BIN)/python tests/faults/soak_replicas.py --minutes 10
-	PYTHONPATH=tests/postgres:tests/temporal $(BIN)/python tests/temporal/soak_temporal.py --minutes 10
+	PYTHONPATH=tests/servers $(BIN)/python tests/faults/soak_replicas.py --minutes 10
+	PYTHONPATH=tests/servers:tests/temporal $(BIN)/python tests/temporal/soak_temporal.py --minutes 10
 	LRO_SIM_BASE=random LRO_SIM_SEEDS=5000 LRO_SIM_SECONDS=120 $(BIN)/python -m pytest -q tests/simulation
 
 .PHONY: siege
@@ -166,7 +166,7 @@ check-languages: .venv/dev.stamp ## Compile the protos in Go, Java and TypeScrip
 
 .PHONY: bench
 bench: .venv/dev.stamp ## Measure, each figure beside its baseline in the same run
-	$(BIN)/python -m benchmarks
+	PYTHONPATH=tests/servers $(BIN)/python -m benchmarks
 
 .PHONY: build
 build: .venv/dev.stamp ## Build the wheel and the source archive into dist/

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+from postgres_server import PostgresServer, new_schema, programs
 
 from lro_grpc._stores.postgres.options import parse
-from tests.postgres.postgres_server import PostgresServer, new_schema, programs
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from postgres_server import with_options
+
 from benchmarks import database, together
 from benchmarks.figure import Figure
 from benchmarks.shared_claims import LEASE, RESPONSE, new_record
@@ -21,7 +23,6 @@ from lro_grpc._operation.events import Claim, Report, Succeed
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.postgres.notices import _NOTIFY
 from lro_grpc._stores.postgres.store import PostgresStore
-from tests.postgres.postgres_server import with_options
 
 OPERATIONS = 600
 RATE = 200

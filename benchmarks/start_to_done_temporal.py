@@ -13,9 +13,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from temporal_server import TemporalServer, program
+
 from benchmarks import database, together
 from benchmarks.figure import Figure
-from tests.temporal.temporal_server import TemporalServer, program
 
 ROUNDS = 5
 ALONE, MANY = 60, 300

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import grpc
+from server_process import free_port
 
 from benchmarks import database, get_operation
 from benchmarks.figure import Figure
 from lro.example.v1 import fleet_service_pb2, fleet_service_pb2_grpc
-from tests.postgres.postgres_process import free_port
 
 CONNECTIONS = 50
 CALLS = 10_000

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import grpc
 import slow_fleet
-from postgres_server import PostgresServer, programs  # of tests/postgres
+from postgres_server import PostgresServer, programs  # of tests/servers
 
 import lro_grpc
 from lro.example.v1 import fleet_service_lro, fleet_service_pb2

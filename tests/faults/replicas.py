@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 from killable import PATIENCE_SECONDS, Client
 from partition import Network
-from postgres_process import free_port
 from postgres_server import with_options
+from server_process import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from postgres_server import PostgresServer
 
 PATIENCE_SECONDS = 60
+SERVERS = Path(__file__).parents[1] / "servers"
 
 BEGINS_ONE = """
 import sys
@@ -85,7 +86,7 @@ def test_a_server_ends_with_the_process_that_began_it(place: Path) -> None:
         [sys.executable, "-c", BEGINS_ONE, place],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        cwd=Path(__file__).parent,
+        cwd=SERVERS,
     )
     with beginner:
         port = int(beginner.stdout.readline())

