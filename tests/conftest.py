@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import os
 import shutil
 import signal
@@ -34,6 +35,7 @@ LEAST_BYTES = 1 << 30
 
 def pytest_configure(config: pytest.Config) -> None:
     """Called by pytest before any test is read."""
+    gc.set_threshold(7_000)  # as it is by default, a test looks for garbage some dozen times
     _heed_interrupts()
     if "TMPDIR" not in os.environ and not config.getoption("basetemp") and _has_room(MEMORY):
         _keep_files_in(MEMORY)
