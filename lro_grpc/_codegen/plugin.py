@@ -55,7 +55,7 @@ class OptionError(Exception):
     """The plugin's options are wrong."""
 
 
-class RefusedError(Exception):
+class RefusedProtosError(Exception):
     """Nothing is written for the protos.
 
     Args:
@@ -92,7 +92,7 @@ def main() -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class PluginOptions:
     """The plugin's options."""
 
     against: Schema | None = None
@@ -113,7 +113,7 @@ def respond(request: plugin_pb2.CodeGeneratorRequest) -> plugin_pb2.CodeGenerato
     )
     try:
         modules = _modules(request, _options(request.parameter))
-    except (IncompleteError, OptionError, RefusedError) as error:
+    except (IncompleteError, OptionError, RefusedProtosError) as error:
         response.error = str(error)
         return response
     for file, text in modules.items():
@@ -121,11 +121,11 @@ def respond(request: plugin_pb2.CodeGeneratorRequest) -> plugin_pb2.CodeGenerato
     return response
 
 
-def _modules(request: plugin_pb2.CodeGeneratorRequest, options: Options) -> dict[str, str]:
+def _modules(request: plugin_pb2.CodeGeneratorRequest, options: PluginOptions) -> dict[str, str]:
     """Returns the texts of the modules for the protos of a request.
 
     Raises:
-        RefusedError: If there is none for one of them.
+        RefusedProtosError: If there is none for one of them.
     """
     chosen = frozenset(request.file_to_generate)
     _refuse(text for one in request.proto_file if one.name in chosen for text in unreadable(one))
@@ -137,7 +137,7 @@ def _modules(request: plugin_pb2.CodeGeneratorRequest, options: Options) -> dict
         else:
             errors.append(str(one))
     if errors:
-        raise RefusedError(["the protos break rules for long-running methods", *errors])
+        raise RefusedProtosError(["the protos break rules for long-running methods", *errors])
     services = {
         file: [service for service in schema.services(file) if service.is_long_running]
         for file in request.file_to_generate
@@ -153,12 +153,12 @@ def _refuse(reasons: Iterable[str]) -> None:
     """Refuses the protos if there is a reason to."""
     found = list(reasons)
     if found:
-        raise RefusedError(["no Python can be written for the protos", *found])
+        raise RefusedProtosError(["no Python can be written for the protos", *found])
 
 
-def _options(parameter: str) -> Options:
+def _options(parameter: str) -> PluginOptions:
     """Reads the options, which protoc joins with commas; so are the rules of ``allow``."""
-    found = Options()
+    found = PluginOptions()
     name = ""
     for part in filter(None, parameter.split(",")):
         start, equals, value = part.partition("=")

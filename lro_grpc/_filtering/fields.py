@@ -52,7 +52,7 @@ class _FieldKind:
     """Whether the default stands for unset, so that nothing is true of it."""
 
 
-class Field(NamedTuple):
+class FilterField(NamedTuple):
     """A field that a filter may name."""
 
     kind: _FieldKind
@@ -188,26 +188,26 @@ _BY_KIND = {
 }
 _CONVENTIONAL = {
     **{
-        shown: Field(_BY_KIND[field.kind], field.name)
+        shown: FilterField(_BY_KIND[field.kind], field.name)
         for shown, field in SHOWN.items()
         if field.kind is not None
     },
-    "partial_failures": Field(_message(0), "partial_failures"),
+    "partial_failures": FilterField(_message(0), "partial_failures"),
 }
 
 _OWN = {
-    "name": Field(_TEXT, "name"),
-    "done": Field(_FLAG, "done"),
-    "error": Field(_message(0), "error_code"),
-    "error.code": Field(_CODE, "error_code"),
-    "response": Field(_message(""), "response_type"),
-    "response.@type": Field(_TYPE, "response_type"),
-    "response.type_url": Field(_TYPE, "response_type"),
-    "metadata.@type": Field(_TYPE, "metadata_type"),
-    "metadata.type_url": Field(_TYPE, "metadata_type"),
+    "name": FilterField(_TEXT, "name"),
+    "done": FilterField(_FLAG, "done"),
+    "error": FilterField(_message(0), "error_code"),
+    "error.code": FilterField(_CODE, "error_code"),
+    "response": FilterField(_message(""), "response_type"),
+    "response.@type": FilterField(_TYPE, "response_type"),
+    "response.type_url": FilterField(_TYPE, "response_type"),
+    "metadata.@type": FilterField(_TYPE, "metadata_type"),
+    "metadata.type_url": FilterField(_TYPE, "metadata_type"),
 }
 
-FIELDS: Mapping[str, Field] = {
+FIELDS: Mapping[str, FilterField] = {
     **_OWN,
     **_CONVENTIONAL,
     **{f"metadata.{name}": field for name, field in _CONVENTIONAL.items()},

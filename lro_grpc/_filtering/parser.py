@@ -62,7 +62,7 @@ from typing import NamedTuple
 
 from lro_grpc._errors import InvalidFilterError, cut
 from lro_grpc._filtering.expression import And, Expression, Filter, Matches, Not, Or
-from lro_grpc._filtering.fields import FIELDS, SHORT_NAMES, Field, Value, search
+from lro_grpc._filtering.fields import FIELDS, SHORT_NAMES, FilterField, Value, search
 from lro_grpc._filtering.patterns import MAX_POSITIONS, Pattern, PatternError
 
 MAX_LENGTH = 4096
@@ -186,7 +186,7 @@ def tokens(text: str) -> list[Token]:
 class _Restricted(NamedTuple):
     """The field and the comparator before a value."""
 
-    field: Field
+    field: FilterField
     comparator: str
 
 
@@ -312,7 +312,7 @@ class _Parser:
             raise self._error(at, problem)
         return pattern
 
-    def _field(self, member: Value, at: Token) -> Field:
+    def _field(self, member: Value, at: Token) -> FilterField:
         field = FIELDS.get(member.text)
         if field is None:
             names = ", ".join(SHORT_NAMES)

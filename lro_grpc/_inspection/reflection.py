@@ -58,7 +58,7 @@ _WITH_OWN_JSON = tuple(
 """The files of protobuf's types with a JSON of their own."""
 
 
-class Call(NamedTuple):
+class ReflectionCall(NamedTuple):
     """One call to a reflection service: a step of a plan."""
 
     service: str
@@ -69,7 +69,7 @@ Reply = ServerReflectionResponse | grpc.StatusCode | None
 """The first response to a call; the code that it failed with; None if it ended without either."""
 
 ResultT = TypeVar("ResultT")
-Steps = Generator[Call, Reply, ResultT]
+Steps = Generator[ReflectionCall, Reply, ResultT]
 """A plan that makes calls to a reflection service until it has its result."""
 
 
@@ -168,7 +168,7 @@ class ReflectedFiles:
                 break
             self._calls += 1
             service = self._services[0]
-            reply = yield Call(service, request)
+            reply = yield ReflectionCall(service, request)
             if not isinstance(reply, grpc.StatusCode):
                 return reply or ServerReflectionResponse()  # an empty one names no file
             self._give_up(service, reply)
@@ -224,7 +224,7 @@ class Reflection:
         self._call_metadata = call_metadata
         self._patience = _Patience()
 
-    def perform(self, call: Call) -> Reply:
+    def perform(self, call: ReflectionCall) -> Reply:
         """Makes a call, and returns the reply to it."""
         with self._patience.call() as seconds:
             responses: Iterator[ServerReflectionResponse] = _method(self._channel, call.service)(
@@ -249,7 +249,7 @@ class AsyncReflection:
         self._call_metadata = call_metadata
         self._patience = _Patience()
 
-    async def perform(self, call: Call) -> Reply:
+    async def perform(self, call: ReflectionCall) -> Reply:
         """Makes a call, and returns the reply to it."""
         with self._patience.call() as seconds:
             responses = _method(self._channel, call.service)(

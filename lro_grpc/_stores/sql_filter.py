@@ -1,7 +1,7 @@
 """Filters as conditions in SQL, over a table whose columns are those of ``Record``.
 
 No part of a filter's text becomes SQL: columns and comparators are this package's own, and every
-value is a bound parameter. What databases call by different names is a ``Dialect``.
+value is a bound parameter. What databases call by different names is a ``SqlDialect``.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def condition_of(query: Query, condition: Callable[[Expression], Condition]) -> 
 _UNKNOWN = Condition("TRUE", exact=False)
 
 
-class Dialect(Protocol):
+class SqlDialect(Protocol):
     """The SQL of one database, with a question mark for each value.
 
     Of a condition on texts ``text`` is the operand, and the other texts are as a filter has them.
@@ -92,7 +92,7 @@ class Dialect(Protocol):
         ...
 
 
-def condition(expression: Expression, dialect: Dialect, depth: int = 0) -> Condition:
+def condition(expression: Expression, dialect: SqlDialect, depth: int = 0) -> Condition:
     """Returns the condition that is true of every record that an expression matches.
 
     Where SQL cannot decide, it is true of more records than those, and not ``exact``.
@@ -128,7 +128,7 @@ def _joined(word: str, conditions: Iterable[Condition]) -> Condition:
     )
 
 
-def _like(like: Like, dialect: Dialect) -> Condition:
+def _like(like: Like, dialect: SqlDialect) -> Condition:
     text = f"lower({like.column})" if like.fold else like.column
     first, *middle, last = like.parts
     conditions = [dialect.contains(text, part) for part in middle if part]

@@ -23,7 +23,7 @@ from lro_grpc._stores.postgres.failures import RefusedError, closed, in_full, re
 _log = logging.getLogger("lro_grpc")
 
 
-class Call(Protocol):
+class GroupedCall(Protocol):
     """A call that waits."""
 
     @property
@@ -39,7 +39,7 @@ class Call(Protocol):
 MOST_CALLS = 1000
 """The most calls in a group of writes."""
 
-C = TypeVar("C", bound=Call)
+C = TypeVar("C", bound=GroupedCall)
 
 
 class Answered:

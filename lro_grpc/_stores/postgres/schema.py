@@ -122,7 +122,7 @@ VERSION = len(MIGRATIONS)
 """The version that this release knows."""
 
 
-class Prepared(NamedTuple):
+class PreparedSchema(NamedTuple):
     """A database that is ready."""
 
     schema: str
@@ -131,7 +131,7 @@ class Prepared(NamedTuple):
     """The secret of the store."""
 
 
-async def prepare(options: Options) -> Prepared:
+async def prepare(options: Options) -> PreparedSchema:
     """Checks the server, and brings the tables up to date.
 
     Raises:
@@ -155,7 +155,7 @@ async def prepare(options: Options) -> Prepared:
             " WHERE pg_class.oid = to_regclass($1)",
             f"{prefix_of(options.schema)}lro_operations",
         )
-        return Prepared(schema, await _secret(session, options))
+        return PreparedSchema(schema, await _secret(session, options))
     except ConfigurationError:
         raise
     except Exception as error:

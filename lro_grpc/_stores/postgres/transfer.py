@@ -37,7 +37,7 @@ from lro_grpc._stores.postgres.rows import (
     is_whole,
     record_from,
 )
-from lro_grpc._stores.postgres.schema import Prepared, is_prepared, prepare
+from lro_grpc._stores.postgres.schema import PreparedSchema, is_prepared, prepare
 from lro_grpc._stores.postgres.statements import new_values, prefix_of
 from lro_grpc._stores.postgres.texts import text_from
 from lro_grpc._stores.transfer import (
@@ -249,7 +249,7 @@ class _PostgresImport:
         return stored
 
 
-async def _opened(options: Options) -> tuple[Options, Prepared]:
+async def _opened(options: Options) -> tuple[Options, PreparedSchema]:
     """Returns a database whose tables are up to date, and of which no server is heard."""
     prepared = await prepare(options)
     await _check_silence(options, prepared.schema)

@@ -19,7 +19,7 @@ from lro_grpc._operation.events import Claim, Delete, Event, apply_safely
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import FREE, KEPT, ONCE, RISING, Record, that_change
 from lro_grpc._stores.damage import deleted_damaged
-from lro_grpc._stores.sqlite.damage import Damage, is_malformed
+from lro_grpc._stores.sqlite.damage import SqliteDamage, is_malformed
 from lro_grpc._stores.sqlite.recent import RecentRecords
 from lro_grpc._stores.sqlite.schema import ATTEMPT_COLUMNS, COLUMNS, READY
 from lro_grpc._stores.store import Claimed, Now, check_same_request, in_progress, name_taken
@@ -97,7 +97,7 @@ class Commit:
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, recent: RecentRecords, damage: Damage, now: Now
+        self, connection: sqlite3.Connection, recent: RecentRecords, damage: SqliteDamage, now: Now
     ) -> None:
         self.changes: list[tuple[Record | None, Record]] = []
         """The changes in their order, each as listeners get it: the record before and after."""

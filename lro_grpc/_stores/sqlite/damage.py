@@ -37,7 +37,7 @@ def is_malformed(error: sqlite3.Error) -> bool:
     return type(error) is sqlite3.DatabaseError  # SQLITE_CORRUPT has no class of its own
 
 
-class Damage(damage.Damage):
+class SqliteDamage(damage.Damage):
     """The rows of one file that are set aside; see the module."""
 
     def __init__(self) -> None:

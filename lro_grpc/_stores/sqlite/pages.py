@@ -36,7 +36,7 @@ from lro_grpc._operation import integrity, names
 from lro_grpc._runtime.threads import close_behind
 from lro_grpc._stores.sql_filter import condition_of
 from lro_grpc._stores.sqlite.connection import closed, fetch, unavailable
-from lro_grpc._stores.sqlite.damage import Damage
+from lro_grpc._stores.sqlite.damage import SqliteDamage
 from lro_grpc._stores.sqlite.filter import condition
 from lro_grpc._stores.sqlite.recent import RecentRecords
 from lro_grpc._stores.sqlite.schema import COLUMNS
@@ -100,7 +100,7 @@ class Pages:
         connection: sqlite3.Connection,
         of_thread: sqlite3.Connection,
         recent: RecentRecords,
-        damage: Damage,
+        damage: SqliteDamage,
     ) -> None:
         self._connection = connection
         self._of_thread = of_thread

@@ -34,7 +34,7 @@ from lro_grpc._stores.sqlite.connection import (
     unavailable,
     unusable,
 )
-from lro_grpc._stores.sqlite.damage import Damage
+from lro_grpc._stores.sqlite.damage import SqliteDamage
 from lro_grpc._stores.sqlite.database_files import DatabaseFiles
 from lro_grpc._stores.sqlite.pages import Pages
 from lro_grpc._stores.sqlite.recent import RecentRecords
@@ -129,7 +129,7 @@ class SqliteStore:
         self._connections: list[sqlite3.Connection] = []
         self._listeners: list[Listener] = []
         self._recent = RecentRecords()
-        self._damage = Damage()
+        self._damage = SqliteDamage()
         self._lines = RepeatedLines(_log)
 
     @property

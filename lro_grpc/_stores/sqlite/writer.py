@@ -51,7 +51,7 @@ from lro_grpc._operation.record import Record
 from lro_grpc._runtime.repeated_lines import RepeatedLines
 from lro_grpc._stores.sqlite.commit import MAX_BYTES, Commit, UnstorableError
 from lro_grpc._stores.sqlite.connection import closed, failed, is_busy, unavailable
-from lro_grpc._stores.sqlite.damage import Damage, is_malformed
+from lro_grpc._stores.sqlite.damage import SqliteDamage, is_malformed
 from lro_grpc._stores.sqlite.database_files import DatabaseFiles
 from lro_grpc._stores.sqlite.recent import RecentRecords
 from lro_grpc._stores.store import Listener, Now, announce
@@ -118,7 +118,7 @@ class Writer:
         connection: sqlite3.Connection,
         files: DatabaseFiles,
         recent: RecentRecords,
-        damage: Damage,
+        damage: SqliteDamage,
         listeners: Sequence[Listener],
         now: Now,
     ) -> None:
