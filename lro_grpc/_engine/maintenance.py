@@ -34,7 +34,7 @@ past all the damaged rows that a store sets aside."""
 
 
 class Maintenance:
-    """Rescues lost operations, lets delayed ones begin, expires overdue ones, and prunes old ones.
+    """Rescues lost operations, lets delayed ones begin, expires overdue ones, and removes old ones.
 
     Every process that shares a store does so. The events are refused where another process has
     been faster, so none has to know of the others.
