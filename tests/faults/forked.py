@@ -202,6 +202,7 @@ def _fork_for(requests: socket.socket) -> list[str]:
     while True:
         request, files, _, _ = socket.recv_fds(requests, _MOST_BYTES, 4)
         if not request:
+            requests.close()
             sys.exit()
         if not os.fork():
             requests.close()
