@@ -27,7 +27,7 @@ OPERATION_BYTES = 4_000_000
 """The most bytes of an operation, unless the server sets another limit."""
 
 READ_AT_ONCE = 16 * 1024
-"""The most bytes of a request that an event loop reads: what is larger is read in a thread."""
+"""The most bytes of a request that an event loop reads at once."""
 
 _PARTS = ("response", "error", "batch", "checkpoint")
 """The fields in which events have more than a report."""

@@ -59,3 +59,15 @@ class Turns:
                 turn.set_result(None)
                 return
         self._free += 1
+
+
+class Pace:
+    """Lets one of those that wait go on at a time, and the event loop go round before the next."""
+
+    def __init__(self) -> None:
+        self._turns = Turns(1)
+
+    async def keep(self) -> None:
+        """Waits until nobody else goes on in this round of the event loop."""
+        await self._turns.take()
+        asyncio.get_running_loop().call_soon(self._turns.give_back)

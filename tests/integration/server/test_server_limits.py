@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import sys
 import threading
@@ -37,7 +38,7 @@ from lro.example.v1 import fleet_service_pb2
 from lro.v1 import state_pb2
 from lro_grpc import Limits
 from lro_grpc._filtering.expression import PartialFailures
-from lro_grpc._server.services import start
+from lro_grpc._server.services import operations, start
 from lro_grpc.testing import ManualClock
 
 if TYPE_CHECKING:
@@ -825,6 +826,41 @@ def test_a_large_request_is_not_read_on_the_event_loop(
     assert len(threads) == (3 if request_id else 2)
     (loop,) = loops
     assert loop not in threads
+
+
+def test_the_event_loop_goes_round_between_two_large_bodies(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of any method: a caller may send it megabytes of fields that nobody knows."""
+    read_in: list[int] = []
+    rounds = 0
+    is_over = False
+    parse = operations.parse
+
+    def go_round(loop: asyncio.AbstractEventLoop) -> None:
+        nonlocal rounds
+        rounds += 1
+        if not is_over:
+            loop.call_soon(go_round, loop)
+
+    def noting(kind: Any, body: bytes) -> Any:
+        if not rounds:
+            go_round(asyncio.get_running_loop())
+        read_in.append(rounds)
+        return parse(kind, body)
+
+    monkeypatch.setattr(operations, "parse", noting)
+    server = serve(fleet("CreateInstance", lambda *_: Instance()))
+    body = operations_pb2.GetOperationRequest(name="operations/absent").SerializeToString()
+    calls = [
+        server.channel.unary_unary("/google.longrunning.Operations/GetOperation").future(
+            body + b"\x50\x01" * 10_000, timeout=SECONDS
+        )
+        for _ in range(20)
+    ]
+    assert {call.code() for call in calls} == {grpc.StatusCode.NOT_FOUND}
+    is_over = True
+    assert len(set(read_in)) == len(read_in) == 20
 
 
 def test_a_limit_may_be_as_good_as_none() -> None:
