@@ -95,9 +95,9 @@ async def later(ask: Callable[[str], Awaitable[None]], name: str) -> None:
 
 
 async def pause(caller: Caller, seen: Seen, name: str) -> None:
-    """Pauses an operation; its second attempt, after a pause or a kill, is its last."""
-    await later(caller.pause, name)
+    """Pauses an operation, until its second attempt, which is its last; one that waits has none."""
     while name not in seen.ended:
+        await later(caller.pause, name)
         await later(caller.resume, name)
 
 
