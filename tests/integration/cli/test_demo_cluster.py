@@ -29,7 +29,7 @@ pytestmark = [
 @contextlib.contextmanager
 def running(code: str = "") -> Iterator[subprocess.Popen[str]]:
     """Runs the demo in a process group of its own, as a terminal does, after some code."""
-    paths = [str(ROOT / "tests" / "postgres"), str(ROOT / "demo"), os.environ.get("PYTHONPATH", "")]
+    paths = [str(ROOT / "tests" / "servers"), str(ROOT / "demo"), os.environ.get("PYTHONPATH", "")]
     with subprocess.Popen(
         [sys.executable, "-c", f"import cluster, sys; {code}\nsys.exit(cluster.main())"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
