@@ -281,8 +281,8 @@ class MemoryStore:
             if attempt:
                 kept = self._attempts.setdefault(record.name, {})
                 kept[attempt.number] = attempt
-                for number in range(2, attempt.oldest_kept):
-                    kept.pop(number, None)
+                for number in [one for one in kept if 1 < one < attempt.oldest_kept]:
+                    del kept[number]
             if record.request_id:
                 of_request = self._requests.setdefault(_request_key(record), {})
                 of_request[record.parent] = record.name
