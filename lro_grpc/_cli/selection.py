@@ -77,42 +77,46 @@ class Selection:
         """
         if self.filter is None:
             return for_each(server, self.names, one)
+        wanted = f"{self.filter} AND {among}" if self.filter.strip() else among
         found = server.client.list(
             self.parent,
-            filter=f"{self.filter} AND {among}" if self.filter.strip() else among,
+            filter=wanted,
             page_size=min(self.limit + 1, 500),
             timeout=self.timeout or RPC_TIMEOUT,
         )
         operations = list(islice(found, self.limit + 1))
         chosen = operations[: self.limit]
         if not chosen:
-            print_message(f"no operation matches it for which {among}")
+            print_message(f"no operation matches {wanted}")
             return Exit.SUCCEEDED
         if len(operations) > self.limit:
             print_message(f"more than {self.limit} match; these are the first {self.limit}")
         asked = question([printable_summary(each, server.types) for each in chosen])
-        if asked and not self.agreed(asked):
-            return Exit.FAILED
+        if asked and (refused := self.ask(asked, otherwise="nothing was done")):
+            return refused
         return for_each(server, [each.name for each in chosen], one)
 
-    def agreed(self, question: str) -> bool:
-        """Asks a person at the terminal; tells whether the answer is yes.
+    def ask(self, question: str, *, otherwise: str) -> Exit:
+        """Asks a person at the terminal.
 
         Args:
             question: Lines, the last of which asks.
+            otherwise: Is printed unless the answer is yes.
 
-        Raises:
-            typer.BadParameter: If there is no terminal to ask at.
+        Returns:
+            SUCCEEDED for a yes, USAGE if there is no terminal to ask at.
         """
         if self.yes:
-            return True
+            return Exit.SUCCEEDED
         if sys.stdin is None or not sys.stdin.isatty():
-            raise typer.BadParameter("this needs a yes, and stdin is no terminal; give --yes")
+            asked = question.splitlines()[-1]
+            print_message(f"{asked} Nobody can answer, for stdin is no terminal; give --yes")
+            return Exit.USAGE
         print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() in ("y", "yes"):
-            return True
-        print_message("nothing was done")
-        return False
+            return Exit.SUCCEEDED
+        print_message(otherwise)
+        return Exit.FAILED
 
 
 def lines_of(found: Sequence[Summary]) -> str:

@@ -140,12 +140,16 @@ def terminate(
         if dry_run:
             operation = server.client.get(name, timeout=timeout or RPC_TIMEOUT)
             state = printable_summary(operation, server.types).state
+            if operation.done:
+                said = f"{{}} is done already, {state}; there is nothing to terminate"
+                return _print_done(said, name)
             return _print_done(f"would terminate {{}}, which is {state}", name)
         if selection.filter is None and not yes:
             standing = _standing_targets(_summary_if_seen(server, name, timeout))
-            ask = f"{standing}\n{_LEFT_AS_IT_IS}\nterminate {one_line(name)}?"
-            if standing and not selection.agreed(ask):
-                return Exit.FAILED
+            asked = f"{standing}\n{_LEFT_AS_IT_IS}\nterminate {one_line(name)}?"
+            left = f"{one_line(name)} was not terminated"
+            if standing and (refused := selection.ask(asked, otherwise=left)):
+                return refused
         server.client.terminate(name, reason, timeout=timeout or RPC_TIMEOUT)
         return _print_done("terminated {}; what it has done was not undone", name)
 

@@ -42,6 +42,12 @@ def test_what_a_filter_finds_is_terminated_if_a_person_says_yes(world: World, an
 
 
 def test_a_filter_without_a_terminal_needs_a_yes_and_stops_at_its_limit(world: World) -> None:
+    done = world.done(world.create()).name
+    needless = world.lro(*TERMINATE, done, "--dry-run")
+    assert (needless.returncode, needless.stdout) == (
+        0,
+        f"{done} is done already, SUCCEEDED; there is nothing to terminate\n",
+    )
     names = [world.create("hold", one) for one in ("one", "two", "three")]
     refused = world.lro(*TERMINATE, *ALL, stdin="y\n")
     assert refused.returncode == 2
@@ -58,7 +64,7 @@ def test_a_filter_without_a_terminal_needs_a_yes_and_stops_at_its_limit(world: W
     assert [code(world, name) for name in names] == [0, 10, 10]
     elsewhere = world.lro(*TERMINATE, *ALL, "--yes", "--parent", "projects/other")
     assert (elsewhere.returncode, elsewhere.stdout) == (0, "")
-    assert elsewhere.stderr == "lro: no operation matches it for which done = false\n"
+    assert elsewhere.stderr == "lro: no operation matches verb = create AND done = false\n"
 
 
 @pytest.mark.parametrize("selected", [(), ("operations/1", *ALL)], ids=["neither", "both"])
@@ -75,11 +81,15 @@ def test_targets_that_stand_are_named_before_a_batch_is_terminated(world: World)
         states = {target: one.state for target, one in statuses.instance_statuses.items()}
         if states.get("one") == _Status.READY and states["two"] == _Status.CREATING:
             break
-    refused = world.lro(*TERMINATE, name)
+    other = world.create("hold")
+    refused = world.lro(*TERMINATE, name, other)
     assert refused.returncode == 2
+    assert refused.stderr.startswith(f"lro: terminate {name}? ")
     assert "--yes" in refused.stderr
+    assert [code(world, one) for one in (name, other)] == [0, 10], "the others have their turn"
     exit_code, written = world.lro.on_terminal(*TERMINATE, name, typed="no\n", columns=300)
     assert exit_code == 1
+    assert f"{name} was not terminated" in written
     assert f"{name} leaves what it has made: one, two\r\n" in written
     assert "`lro cancel` first" in written
     assert not world.server.get(name).done
