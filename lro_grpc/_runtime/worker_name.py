@@ -24,7 +24,7 @@ def check_worker(name: str) -> None:
         ConfigurationError: If it is empty, too long, or cannot be printed.
     """
     check_text("worker", name)
-    if len(name) > _MOST or not name.isprintable():
+    if not 1 <= len(name) <= _MOST or not name.isprintable():
         raise ConfigurationError(
-            f"worker is {cut(name)!r}; give a name of at most {_MOST} printable characters"
+            f"worker is {cut(name)!r}; give a name of 1 to {_MOST} printable characters"
         )

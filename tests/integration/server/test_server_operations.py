@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 import time
 from concurrent import futures
 from datetime import timedelta
@@ -49,6 +51,18 @@ def get_bytes(server: Any, name: str) -> bytes:
     request = operations_pb2.GetOperationRequest(name=name)
     answer: bytes = server.call(GET, request.SerializeToString())
     return answer
+
+
+@pytest.mark.parametrize("worker", [None, "pod-1"])
+def test_the_history_names_the_process_that_has_run_an_attempt(
+    serve: Serve, worker: str | None
+) -> None:
+    store = MemoryStore(lambda: 1_800_000_000_000_000)
+    server = serve(fleet("CreateInstance", done_at_once), store=store, worker=worker)
+    name = server.create().name
+    server.done(name)
+    _, (attempt,) = asyncio.run(store.read_attempts(name))
+    assert attempt.worker == (worker or f"{socket.gethostname()}:{os.getpid()}")
 
 
 # Get (P1, P2)
