@@ -22,6 +22,7 @@ from lro_grpc._stores.postgres.renewals import Renewals
 from lro_grpc._stores.postgres.rows import Known
 from lro_grpc._stores.postgres.statements import Statements
 from lro_grpc._stores.postgres.table import Table, Wanted
+from lro_grpc._stores.postgres.writer_parts import WriterParts
 from lro_grpc.conformance import StoreConformance
 from lro_grpc.stores import Leased
 
@@ -80,7 +81,8 @@ def test_a_change_has_all_its_patience_after_a_contended_one_was_given_up(
         monkeypatch.setattr(changes, "_PAUSE_SECONDS", 0.0)
         server = Server(2)
         server.held, other = server.names
-        made = Changes(table(), cast("Session", server), RememberedRecords(), TIME, [])
+        parts = WriterParts(table(), RememberedRecords(), TIME, [])
+        made = Changes(parts, cast("Session", server))
         given_up = asyncio.create_task(made.apply_all([(server.held, Report(1, 10))]))
         await server.has_passed_over.wait()
         given_up.cancel()

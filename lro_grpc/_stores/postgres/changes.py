@@ -20,12 +20,10 @@ from lro_grpc._operation.events import Event
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.postgres.compare_and_set import compare_and_set
 from lro_grpc._stores.postgres.connections import Session
-from lro_grpc._stores.postgres.database_clock import StoreTime
 from lro_grpc._stores.postgres.failures import RefusedError, unavailable
 from lro_grpc._stores.postgres.grouping import MOST_CALLS, Answered, Groups
-from lro_grpc._stores.postgres.remembered import RememberedRecords
-from lro_grpc._stores.postgres.table import Table
-from lro_grpc._stores.store import Change, Listener, announce
+from lro_grpc._stores.postgres.writer_parts import WriterParts
+from lro_grpc._stores.store import Change
 
 _PATIENCE_SECONDS = 5.0
 """The time for which changes of a contended operation are tried."""
@@ -94,26 +92,13 @@ class Changes:
     """Changes operations; see the module.
 
     Args:
-        table: The rows.
+        parts: The parts of the store.
         session: A session for this alone.
-        remembered: The remembered records.
-        time: The time, and the bound within which the server checks it.
-        listeners: Get each change; may grow.
     """
 
-    def __init__(
-        self,
-        table: Table,
-        session: Session,
-        remembered: RememberedRecords,
-        time: StoreTime,
-        listeners: Sequence[Listener],
-    ) -> None:
-        self._table = table
+    def __init__(self, parts: WriterParts, session: Session) -> None:
+        self._parts = parts
         self._session = session
-        self._remembered = remembered
-        self._time = time
-        self._listeners = listeners
         self._loop = asyncio.get_running_loop()
         self._aside: dict[str, list[_WaitingChange]] = {}
         """The changes that wait to be made again, by the names of contended operations."""
@@ -151,16 +136,16 @@ class Changes:
         """Makes some changes, and returns those for which there was no room."""
         try:
             result = await compare_and_set(
-                self._table,
+                self._parts.table,
                 self._session,
-                self._remembered,
-                self._time,
+                self._parts.remembered,
+                self._parts.time,
                 [(change.name, change.event) for change in changes],
-                self._table.read_some,
+                self._parts.table.read_some,
             )
         except Exception as error:  # noqa: BLE001 - it is the answer to these changes alone
             for change in changes:
-                self._remembered.drop(change.name)  # nobody knows whether it was stored
+                self._parts.remembered.drop(change.name)  # nobody knows whether it was stored
             if isinstance(error, RefusedError) and len(changes) > 1:
                 await self._change_in_halves(changes)
                 return ()
@@ -169,10 +154,7 @@ class Changes:
         if result.is_late and len(changes) > 1:
             await self._change_in_halves(changes)
             return ()
-        for known in result.stored:
-            self._remembered.keep(known)
-        for transition in result.transitions:
-            announce(self._listeners, *transition)
+        self._parts.publish(result.stored, result.transitions)
         contended: dict[str, list[_WaitingChange]] = {name: [] for name in result.contended}
         left: list[_WaitingChange] = []
         for change, outcome in zip(changes, result.outcomes, strict=True):
@@ -185,7 +167,7 @@ class Changes:
         for name, aside in contended.items():
             self._set_aside(name, aside)
         if result.is_untimely:
-            await self._time.try_to_measure()
+            await self._parts.time.try_to_measure()
         return left
 
     async def _change_in_halves(self, changes: Sequence[_WaitingChange]) -> None:
@@ -203,7 +185,7 @@ class Changes:
 
     def _set_aside(self, name: str, changes: list[_WaitingChange]) -> None:
         """Has the changes of a contended operation wait for a moment."""
-        self._remembered.drop(name)
+        self._parts.remembered.drop(name)
         now = self._loop.time()
         contention = changes[0].contention or _Contention(now)
         contention.rounds += 1

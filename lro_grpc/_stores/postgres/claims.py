@@ -16,14 +16,13 @@ from lro_grpc._operation.events import Claim
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Micros
 from lro_grpc._stores.postgres.connections import Session
-from lro_grpc._stores.postgres.database_clock import StoreTime
 from lro_grpc._stores.postgres.failures import DamagedPageError, unavailable
 from lro_grpc._stores.postgres.grouping import Answered, Groups
-from lro_grpc._stores.postgres.remembered import RememberedRecords
 from lro_grpc._stores.postgres.rows import Known
 from lro_grpc._stores.postgres.staged_changes import StagedChanges
-from lro_grpc._stores.postgres.table import Ready, Table, Wanted
-from lro_grpc._stores.store import Claimed, Listener, announce
+from lro_grpc._stores.postgres.table import Ready, Wanted
+from lro_grpc._stores.postgres.writer_parts import WriterParts
+from lro_grpc._stores.store import Claimed
 
 _MOST_REFUSED = 15
 """The times in a row that a claim is refused for its time; as it halves, a thousand become one."""
@@ -77,26 +76,13 @@ class Claims:
     """Claims operations; see the module.
 
     Args:
-        table: The rows.
+        parts: The parts of the store.
         session: A session for this alone.
-        remembered: The remembered records.
-        time: The time, and the bound within which the server checks it.
-        listeners: Get each change; may grow.
     """
 
-    def __init__(
-        self,
-        table: Table,
-        session: Session,
-        remembered: RememberedRecords,
-        time: StoreTime,
-        listeners: Sequence[Listener],
-    ) -> None:
-        self._table = table
+    def __init__(self, parts: WriterParts, session: Session) -> None:
+        self._parts = parts
         self._session = session
-        self._remembered = remembered
-        self._time = time
-        self._listeners = listeners
         self._groups = Groups[_Claiming]("lro-postgres-claims", self._claim, 1)
 
     async def claim(
@@ -143,11 +129,11 @@ class Claims:
                 raise unavailable(f"more than {_MOST_DAMAGED} operations of {method} are damaged")
             left_out = {*call.left_out, *damaged, *(one.before.name for one in claimed)}
             asked = min(limit, most)
-            wanted = Wanted(method, asked, left_out, call.ready_before, self._time.now())
+            wanted = Wanted(method, asked, left_out, call.ready_before, self._parts.time.now())
             try:
                 result = await self._claim_once(wanted, call.claim)
             except DamagedPageError:
-                unreadable = await self._table.find_unreadable(self._session, wanted)
+                unreadable = await self._parts.table.find_unreadable(self._session, wanted)
                 if unreadable:
                     damaged.update(unreadable)
                     continue
@@ -156,7 +142,7 @@ class Claims:
                 most = max(1, len(refusal.records) // 2)
                 if len(refusal.records) == 1:
                     (record,) = refusal.records
-                    error = self._table.unchangeable(record.name, refusal.__cause__)
+                    error = self._parts.table.unchangeable(record.name, refusal.__cause__)
                     claimed.append(Claimed(record, error))
                     limit -= 1
                 continue
@@ -179,14 +165,14 @@ class Claims:
         ready = Ready({}, (), more=False)
         try:
             async with self._session.transaction() as transaction:
-                ready = await self._table.ready(transaction, wanted)
-                at = self._time.now()
+                ready = await self._parts.table.ready(transaction, wanted)
+                at = self._parts.time.now()
                 staged = StagedChanges(ready.known, {}, at)
                 outcomes = {name: staged.apply(name, claim) for name in ready.known}
-                bound = self._time.tolerance(claim.lease)
-                changed = await self._table.change(transaction, staged.changed, at, bound)
+                bound = self._parts.time.tolerance(claim.lease)
+                changed = await self._parts.table.change(transaction, staged.changed, at, bound)
                 is_untimely = len(changed) < len(staged.changed)
-                is_late = is_untimely and self._time.is_late(at, claim.lease)
+                is_late = is_untimely and self._parts.time.is_late(at, claim.lease)
         except DamagedPageError as error:
             if not ready.known:
                 raise
@@ -198,10 +184,7 @@ class Claims:
                 stored.append(Known(known.version + 1, staged.transitions(name)[-1][1]))
             if name in changed or isinstance(outcome, LroError):
                 claimed.append(Claimed(known.record, outcome))
-        for one in stored:
-            self._remembered.keep(one)
-        for transition in transitions:
-            announce(self._listeners, *transition)
+        self._parts.publish(stored, transitions)
         if is_untimely:
-            await self._time.try_to_measure()
+            await self._parts.time.try_to_measure()
         return _Result(claimed, ready.damaged, len(outcomes), ready.more, is_untimely, is_late)

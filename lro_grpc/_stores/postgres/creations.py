@@ -16,16 +16,10 @@ from lro_grpc._stores.postgres.connections import Session
 from lro_grpc._stores.postgres.failures import RefusedError, unavailable
 from lro_grpc._stores.postgres.grouping import MOST_CALLS, Answered, Groups
 from lro_grpc._stores.postgres.portions import portions_to_write
-from lro_grpc._stores.postgres.remembered import RememberedRecords
 from lro_grpc._stores.postgres.rows import Known, first_version
-from lro_grpc._stores.postgres.table import Found, Table
-from lro_grpc._stores.store import (
-    Listener,
-    announce,
-    check_same_request,
-    in_progress,
-    name_taken,
-)
+from lro_grpc._stores.postgres.table import Found
+from lro_grpc._stores.postgres.writer_parts import WriterParts
+from lro_grpc._stores.store import check_same_request, in_progress, name_taken
 
 _MOST_ROUNDS = 50
 """The times that a new record is tried whose rivals are gone each time when it asks for them."""
@@ -43,23 +37,13 @@ class Creations:
     """Stores new records; see the module.
 
     Args:
-        table: The rows.
+        parts: The parts of the store.
         session: A session for this alone.
-        remembered: The remembered records.
-        listeners: Get each new record; may grow.
     """
 
-    def __init__(
-        self,
-        table: Table,
-        session: Session,
-        remembered: RememberedRecords,
-        listeners: Sequence[Listener],
-    ) -> None:
-        self._table = table
+    def __init__(self, parts: WriterParts, session: Session) -> None:
+        self._parts = parts
         self._session = session
-        self._remembered = remembered
-        self._listeners = listeners
         self._groups = Groups[_Creation]("lro-postgres-creates", self._create, MOST_CALLS)
 
     async def create(self, record: Record) -> Record:
@@ -98,11 +82,11 @@ class Creations:
         for _ in range(_MOST_ROUNDS):
             first, later = _distinct(waiting)
             records = [call.record for call in first]
-            stored = await self._table.insert(self._session, records)
+            stored = await self._parts.table.insert(self._session, records)
             lost = [*self._stored(first, stored), *later]
             if not lost:
                 return
-            rivals = await self._table.rivals(self._session, [call.record for call in lost])
+            rivals = await self._parts.table.rivals(self._session, [call.record for call in lost])
             waiting = [call for call in lost if not _refused(call, rivals)]
             if not waiting:
                 return
@@ -114,9 +98,11 @@ class Creations:
     ) -> Iterator[_Creation]:
         """Answers the calls whose records are stored, and yields the others."""
         made = [call for call in creations if call.record.name in stored]
-        for call in made:
-            self._remembered.keep(Known(first_version(call.record), call.record))
-            announce(self._listeners, None, call.record)
+        records = [call.record for call in made]
+        self._parts.publish(
+            [Known(first_version(record), record) for record in records],
+            [(None, record) for record in records],
+        )
         for call in made:
             call.give(call.record)
         yield from (call for call in creations if call.record.name not in stored)

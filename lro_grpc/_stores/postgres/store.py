@@ -40,6 +40,7 @@ from lro_grpc._stores.postgres.statements import Statements
 from lro_grpc._stores.postgres.table import Fetching, Table, Wanted
 from lro_grpc._stores.postgres.texts import text_from, text_of
 from lro_grpc._stores.postgres.writer import Writer
+from lro_grpc._stores.postgres.writer_parts import WriterParts
 from lro_grpc._stores.store import (
     MAX_EXAMINED,
     Change,
@@ -108,9 +109,8 @@ class PostgresStore:
                 raise unusable(options, error) from error
             raise
         self._timing = asyncio.create_task(self._time.keep(), name="lro-postgres-clock")
-        self._writer = Writer(
-            table, creating, changing, claiming, remembered, self._time, self._listeners
-        )
+        parts = WriterParts(table, remembered, self._time, self._listeners)
+        self._writer = Writer(parts, creating, changing, claiming)
         self._reader = Reader(table, pool)
         self._pages = Pages(statements.table, pool, damage)
         direct = options.of_notices()

@@ -39,39 +39,27 @@ from lro_grpc._stores.postgres.changes import Changes
 from lro_grpc._stores.postgres.claims import Claims
 from lro_grpc._stores.postgres.connections import Session
 from lro_grpc._stores.postgres.creations import Creations
-from lro_grpc._stores.postgres.database_clock import StoreTime
 from lro_grpc._stores.postgres.failures import closed
-from lro_grpc._stores.postgres.remembered import RememberedRecords
-from lro_grpc._stores.postgres.table import Table
-from lro_grpc._stores.store import Change, Claimed, Listener
+from lro_grpc._stores.postgres.writer_parts import WriterParts
+from lro_grpc._stores.store import Change, Claimed
 
 
 class Writer:
     """See the module.
 
     Args:
-        table: The rows.
+        parts: The parts of the store.
         creating: A session for new records.
         changing: Another one, for changes.
         claiming: Another one, for claims.
-        remembered: The remembered records.
-        time: The time, and the bound within which the server checks it.
-        listeners: Get each change; may grow.
     """
 
     def __init__(
-        self,
-        table: Table,
-        creating: Session,
-        changing: Session,
-        claiming: Session,
-        remembered: RememberedRecords,
-        time: StoreTime,
-        listeners: Sequence[Listener],
+        self, parts: WriterParts, creating: Session, changing: Session, claiming: Session
     ) -> None:
-        self._creations = Creations(table, creating, remembered, listeners)
-        self._changes = Changes(table, changing, remembered, time, listeners)
-        self._claims = Claims(table, claiming, remembered, time, listeners)
+        self._creations = Creations(parts, creating)
+        self._changes = Changes(parts, changing)
+        self._claims = Claims(parts, claiming)
         self._closing = False
 
     async def create(self, record: Record) -> Record:
