@@ -95,9 +95,12 @@ async def later(ask: Callable[[str], Awaitable[None]], name: str) -> None:
 
 
 async def pause(caller: Caller, seen: Seen, name: str) -> None:
-    """Pauses an operation, until its second attempt, which is its last; one that waits has none."""
+    """Pauses an operation that runs; its second attempt, after that or a kill, is its last."""
+    async for operation in caller.states(name):
+        if delivered.state_of(operation) == "RUNNING":
+            break
+    await later(caller.pause, name)
     while name not in seen.ended:
-        await later(caller.pause, name)
         await later(caller.resume, name)
 
 
