@@ -179,7 +179,7 @@ class AsyncOperationsClient:
     ) -> operations_pb2.Operation:
         """Has an operation that is done run again; see ``OperationsClient.rerun``."""
         call = rerun_call(name, request_id, validate_only, timeout)
-        response = await self._core.call(call, once=not request_id)
+        response = await self._core.call(call)
         operation: operations_pb2.Operation = response.operation
         return operation
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING
 
 from google.longrunning import operations_pb2
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
         | operation_control_service_pb2.ResumeOperationResponse
         | operation_control_service_pb2.TerminateOperationResponse
     )
+
+
+def random_uuid() -> str:
+    """Makes a ``request_id``."""
+    return str(uuid.uuid4())
 
 
 def single_wait_call(name: str, timeout: Duration | None) -> Call:
@@ -64,9 +70,9 @@ def terminate_call(name: str, reason: str, timeout: Duration | None) -> Call:
 
 
 def rerun_call(name: str, request_id: str, validate_only: bool, timeout: Duration | None) -> Call:
-    """Asks to run an operation again."""
+    """Asks to run an operation again, under an id of its own unless one is given (C7)."""
     request = operation_control_service_pb2.RerunOperationRequest(
-        name=name, request_id=request_id, validate_only=validate_only
+        name=name, request_id=request_id or random_uuid(), validate_only=validate_only
     )
     return Call("RerunOperation", request, as_timeout(timeout), operation=name)
 

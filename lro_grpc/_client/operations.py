@@ -271,7 +271,7 @@ class OperationsClient:
         Args:
             name: The name of the operation that is done.
             request_id: A UUID of version 4, under which the same call answers with the same
-                operation; without one the call is made once, whatever comes of it.
+                operation; a new one unless given.
             validate_only: Whether the server only makes its checks.
             timeout: The call's deadline; None for none.
 
@@ -283,7 +283,7 @@ class OperationsClient:
                 method is not served any more; what the method itself refuses.
         """
         call = rerun_call(name, request_id, validate_only, timeout)
-        operation: operations_pb2.Operation = self._call(call, once=not request_id).operation
+        operation: operations_pb2.Operation = self._call(call).operation
         return operation
 
     def _call(self, call: Call, *, once: bool = False) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random as random_module
-import uuid
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, TypeAlias, TypeVar
 
@@ -16,6 +15,7 @@ from google.protobuf.message import Message
 from lro_grpc._client import grpc_quirks
 from lro_grpc._client.async_future import AsyncOperationFuture
 from lro_grpc._client.async_operations import AsyncOperationsClient
+from lro_grpc._client.calls import random_uuid
 from lro_grpc._client.connection import CallMetadata, checked_metadata
 from lro_grpc._client.core import WaitMode
 from lro_grpc._client.future import OperationFuture
@@ -55,11 +55,6 @@ _CHANNEL_METHODS: dict[type[Rpc[Any, Any]], str] = {
 
 class CallIterator(grpc.Call, Iterator[T_co]):
     """The call of a method that answers with a stream, and the iterator of its responses."""
-
-
-def random_uuid() -> str:
-    """Makes a ``request_id``."""
-    return str(uuid.uuid4())
 
 
 class _ServiceClient:

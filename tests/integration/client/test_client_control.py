@@ -27,6 +27,7 @@ from lro.v1 import operation_control_service_pb2 as control
 from lro.v1 import operation_metadata_pb2, state_pb2
 from lro_grpc._errors import Code, LroError, OperationCancelledError
 from lro_grpc._runtime.backoff import Backoff, Retry
+from lro_grpc._wire.field_formats import is_uuid4
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +63,7 @@ def test_a_future_and_a_client_terminate(side: Side, fake: FakeOperations) -> No
 def test_a_client_has_an_operation_run_again(
     side: Side, fake: FakeOperations, request_id: str
 ) -> None:
-    """A call that cannot be repeated safely is made once."""
+    """Without a ``request_id`` the client makes one, so that it can repeat the call safely (C7)."""
     client = side.client(retry=QUICK_RETRY)
     new = operation("operations/2")
     fake.script(RERUN, grpc.StatusCode.UNAVAILABLE, control.RerunOperationResponse(operation=new))
@@ -71,15 +72,15 @@ def test_a_client_has_an_operation_run_again(
         how = {"request_id": request_id, "validate_only": True}
         return side.run(client.rerun("operations/1", **how))
 
-    if request_id:
-        assert rerun() == new
-    else:
-        with pytest.raises(LroError) as caught:
-            rerun()
-        assert caught.value.code is Code.UNAVAILABLE
-    assert fake.calls == [RERUN] * (2 if request_id else 1)
-    for one in fake.requests:
-        assert (one.name, one.request_id, one.validate_only) == ("operations/1", request_id, True)
+    assert rerun() == new
+    assert fake.calls == [RERUN] * 2
+    first, second = fake.requests
+    assert first == second
+    assert (first.name, first.validate_only) == ("operations/1", True)
+    assert first.request_id == request_id or (not request_id and is_uuid4(first.request_id))
+    fake.script(RERUN, control.RerunOperationResponse(operation=new))
+    rerun()
+    assert (fake.requests[-1].request_id == first.request_id) is bool(request_id)
 
 
 CONTROLS: dict[str, tuple[Any, tuple[str, ...]]] = {
