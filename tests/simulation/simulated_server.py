@@ -140,6 +140,7 @@ class SimulatedServer:
             grace=timedelta(seconds=2),
             limits=Limits(queue=queue),
             clock=clock,
+            worker=f"process {number}",
         )
         self._rpcs = _Rpcs()
         self._operations.attach(self._rpcs)
