@@ -77,7 +77,9 @@ class Selection:
         """
         if self.filter is None:
             return for_each(server, self.names, one)
-        wanted = f"{self.filter} AND {among}" if self.filter.strip() else among
+        # What a person has typed comes last: one that ends early is then refused as it is, and not
+        # completed by what stands behind it.
+        wanted = f"{among} AND {self.filter}" if self.filter.strip() else among
         found = server.client.list(
             self.parent,
             filter=wanted,

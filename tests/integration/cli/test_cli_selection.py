@@ -64,7 +64,7 @@ def test_a_filter_without_a_terminal_needs_a_yes_and_stops_at_its_limit(world: W
     assert [code(world, name) for name in names] == [0, 10, 10]
     elsewhere = world.lro(*TERMINATE, *ALL, "--yes", "--parent", "projects/other")
     assert (elsewhere.returncode, elsewhere.stdout) == (0, "")
-    assert elsewhere.stderr == "lro: no operation matches verb = create AND done = false\n"
+    assert elsewhere.stderr == "lro: no operation matches done = false AND verb = create\n"
 
 
 @pytest.mark.parametrize("selected", [(), ("operations/1", *ALL)], ids=["neither", "both"])
@@ -72,6 +72,15 @@ def test_names_or_a_filter_are_needed(world: World, selected: tuple[str, ...]) -
     result = world.lro(*TERMINATE, *selected)
     assert result.returncode == 2
     assert "give the names of operations, or --filter" in result.stderr
+
+
+def test_a_filter_that_ends_early_is_refused_and_not_completed(world: World) -> None:
+    """``-target:two.`` is no filter, but with `` AND done = false`` behind it would be one."""
+    name = world.create("hold", "one")
+    result = world.lro(*TERMINATE, "--filter", "-target:two.", "--yes")
+    assert result.returncode == 2
+    assert result.stderr.startswith("lro: INVALID_ARGUMENT: filter")
+    assert code(world, name) == 0
 
 
 def test_targets_that_stand_are_named_before_a_batch_is_terminated(world: World) -> None:
