@@ -196,7 +196,9 @@ def add(server):
             assert process.poll() is None
         process.terminate()
         _, logged = process.communicate(timeout=60)
-    added, bad, signalled, drains = map(json.loads, logged.splitlines())
+    said = map(json.loads, logged.splitlines())
+    # A busy machine may let the event loop stand still, which the log says.
+    added, bad, signalled, drains = (one for one in said if "stood still" not in one["message"])
     assert added.pop("time")
     assert added.pop("pid")
     assert added == {
