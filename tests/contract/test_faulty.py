@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from lro_grpc._operation.events import Claim, Event
     from lro_grpc._operation.record import Record
-    from lro_grpc.stores import Change, Leased, Listener, Now, Page, Query, Store
+    from lro_grpc.stores import AttemptRecord, Change, Leased, Listener, Now, Page, Query, Store
 
 T = TypeVar("T")
 
@@ -113,6 +113,9 @@ class PatientStore:
 
     async def read(self, name: str) -> Record:
         return await self._again(lambda: self._store.read(name))
+
+    async def read_attempts(self, name: str) -> tuple[Record, Sequence[AttemptRecord]]:
+        return await self._again(lambda: self._store.read_attempts(name))
 
     async def operation(self, name: str) -> bytes:
         return await self._again(lambda: self._store.operation(name))
