@@ -7,7 +7,14 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from lro_grpc._client.calls import cancel_call, delete_call, pause_call, resume_call, terminate_call
+from lro_grpc._client.calls import (
+    cancel_call,
+    delete_call,
+    describe_call,
+    pause_call,
+    resume_call,
+    terminate_call,
+)
 from lro_grpc._client.future_state import FutureState
 from lro_grpc._client.lazy_coroutine import LazyCoroutine
 from lro_grpc._client.payloads import MetadataT, ResponseT
@@ -19,6 +26,7 @@ if TYPE_CHECKING:
 
     from google.longrunning import operations_pb2
 
+    from lro.v1.operation_description_pb2 import DescribeOperationResponse
     from lro_grpc._client.core import ClientCore
     from lro_grpc._client.update import OperationUpdate
     from lro_grpc._durations import Duration
@@ -118,6 +126,12 @@ class AsyncOperationFuture(FutureState[ResponseT, MetadataT]):
     async def terminate(self, reason: str) -> None:
         """Ends the operation by force, as ``OperationFuture.terminate``."""
         await self._command(terminate_call(self.name, reason, RPC_TIMEOUT))
+
+    async def describe(self, *, with_request: bool = False) -> DescribeOperationResponse:
+        """Returns all that the server knows of the operation, as ``OperationFuture.describe``."""
+        call = describe_call(self.name, RPC_TIMEOUT, with_request=with_request)
+        response: DescribeOperationResponse = await self._core.call(call)
+        return response
 
     async def delete(self) -> None:
         """Asks the server to forget the operation; this does not cancel it (P7)."""

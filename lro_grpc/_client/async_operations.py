@@ -11,6 +11,7 @@ from lro_grpc._client.async_future import AsyncOperationFuture
 from lro_grpc._client.calls import (
     cancel_call,
     delete_call,
+    describe_call,
     operation_of,
     pause_call,
     rerun_call,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     import grpc.aio
 
+    from lro.v1.operation_description_pb2 import DescribeOperationResponse
     from lro_grpc._client.payloads import MetadataT, ResponseT
     from lro_grpc._durations import Duration
     from lro_grpc._runtime.clock import Clock
@@ -182,6 +184,15 @@ class AsyncOperationsClient:
         response = await self._core.call(call)
         operation: operations_pb2.Operation = response.operation
         return operation
+
+    async def describe(
+        self, name: str, *, with_request: bool = False, timeout: Duration | None = RPC_TIMEOUT
+    ) -> DescribeOperationResponse:
+        """Returns all that is known of an operation."""
+        response: DescribeOperationResponse = await self._core.call(
+            describe_call(name, timeout, with_request=with_request)
+        )
+        return response
 
 
 class AsyncOperationPager:

@@ -77,6 +77,17 @@ def rerun_call(name: str, request_id: str, validate_only: bool, timeout: Duratio
     return Call("RerunOperation", request, as_timeout(timeout), operation=name)
 
 
+def describe_call(name: str, timeout: Duration | None, *, with_request: bool) -> Call:
+    """Asks for all that is known of an operation."""
+    view = (
+        operation_control_service_pb2.OPERATION_DESCRIPTION_VIEW_FULL
+        if with_request
+        else operation_control_service_pb2.OPERATION_DESCRIPTION_VIEW_BASIC
+    )
+    request = operation_control_service_pb2.DescribeOperationRequest(name=name, view=view)
+    return Call("DescribeOperation", request, as_timeout(timeout), operation=name)
+
+
 def operation_of(response: _ControlResponse, name: str) -> operations_pb2.Operation:
     """Returns the operation that a control method answers with.
 

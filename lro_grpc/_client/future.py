@@ -7,7 +7,14 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from lro_grpc._client.calls import cancel_call, delete_call, pause_call, resume_call, terminate_call
+from lro_grpc._client.calls import (
+    cancel_call,
+    delete_call,
+    describe_call,
+    pause_call,
+    resume_call,
+    terminate_call,
+)
 from lro_grpc._client.future_state import FutureState
 from lro_grpc._client.payloads import MetadataT, ResponseT
 from lro_grpc._client.plan import RPC_TIMEOUT
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
 
     from google.longrunning import operations_pb2
 
+    from lro.v1.operation_description_pb2 import DescribeOperationResponse
     from lro_grpc._client.core import ClientCore
     from lro_grpc._client.update import OperationUpdate
     from lro_grpc._durations import Duration
@@ -163,6 +171,24 @@ class OperationFuture(FutureState[ResponseT, MetadataT]):
                 PERMISSION_DENIED, or UNIMPLEMENTED as from ``pause()``.
         """
         SCHEDULER.run(self._command(terminate_call(self.name, reason, RPC_TIMEOUT)))
+
+    def describe(self, *, with_request: bool = False) -> DescribeOperationResponse:
+        """Returns all that the server knows of the operation, for those who run the service.
+
+        That is its method and its caller, its attempts with their errors, why it waits, and what
+        may be requested.
+
+        Args:
+            with_request: Whether to ask for its request, too, which takes another permission. The
+                server leaves out what its proto marks as sensitive; and all of it, if it cannot
+                tell what is.
+
+        Raises:
+            LroError: If the call failed: PERMISSION_DENIED, or UNIMPLEMENTED as from ``pause()``.
+        """
+        call = describe_call(self.name, RPC_TIMEOUT, with_request=with_request)
+        response: DescribeOperationResponse = SCHEDULER.run(self._core.call(call))
+        return response
 
     def delete(self) -> None:
         """Asks the server to forget the operation; this does not cancel it (P7).

@@ -10,6 +10,7 @@ from google.longrunning import operations_pb2
 from lro_grpc._client.calls import (
     cancel_call,
     delete_call,
+    describe_call,
     operation_of,
     pause_call,
     rerun_call,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     import grpc
 
+    from lro.v1.operation_description_pb2 import DescribeOperationResponse
     from lro_grpc._client.payloads import MetadataT, ResponseT
     from lro_grpc._durations import Duration
     from lro_grpc._runtime.clock import Clock
@@ -285,6 +287,21 @@ class OperationsClient:
         call = rerun_call(name, request_id, validate_only, timeout)
         operation: operations_pb2.Operation = self._call(call).operation
         return operation
+
+    def describe(
+        self, name: str, *, with_request: bool = False, timeout: Duration | None = RPC_TIMEOUT
+    ) -> DescribeOperationResponse:
+        """Returns all that is known of an operation; see ``OperationFuture.describe``.
+
+        Args:
+            name: The operation's name.
+            with_request: Whether to ask for its request, too, which takes another permission.
+            timeout: The call's deadline; None for none.
+        """
+        response: DescribeOperationResponse = self._call(
+            describe_call(name, timeout, with_request=with_request)
+        )
+        return response
 
     def _call(self, call: Call, *, once: bool = False) -> Any:
         return SCHEDULER.run(self._core.call(call, once=once))

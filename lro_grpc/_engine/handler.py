@@ -52,6 +52,8 @@ class Handler:
     """Tells whether an error that ``run`` raised is worth another attempt."""
     backoff: Backoff = RETRY_BACKOFF
     """The pauses between attempts that fail."""
+    redact: Callable[[Any], Any] | None = None
+    """Makes of a copy of a request what may be shown of it to those who run the service."""
     former_names: Collection[str] = ()
     """Methods of former releases, by their full names: their operations are this one's, too."""
     progress_timeout: timedelta | None = None

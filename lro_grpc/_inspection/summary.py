@@ -20,6 +20,7 @@ from lro_grpc._operation import states
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from google.protobuf import timestamp_pb2
     from google.rpc import status_pb2
 
 _BatchMetadata = batch_create_instances_pb2.BatchCreateInstancesMetadata
@@ -80,7 +81,7 @@ def summarize(operation: operations_pb2.Operation, metadata: Message | None) -> 
         name=operation.name,
         state=state,
         done=operation.done,
-        error=_error_text(operation.error) if operation.HasField("error") else "",
+        error=error_text(operation.error) if operation.HasField("error") else "",
         progress=values.get("progress_percent"),
         detail=values.get("status_detail", ""),
         verb=values.get("verb", ""),
@@ -97,7 +98,7 @@ def summarize(operation: operations_pb2.Operation, metadata: Message | None) -> 
     )
 
 
-def _error_text(status: status_pb2.Status) -> str:
+def error_text(status: status_pb2.Status) -> str:
     """Returns an error's code and message."""
     number = status.code or code_pb2.UNKNOWN  # an error without a code is one all the same
     known = number in code_pb2.Code.values()
@@ -111,11 +112,16 @@ def _state(operation: operations_pb2.Operation, values: Mapping[str, Any]) -> st
 
 def _time(values: Mapping[str, Any], name: str) -> datetime | None:
     value = values.get(name)
-    if value is None or not (value.seconds or value.nanos):
+    return None if value is None else time_of(value)
+
+
+def time_of(value: timestamp_pb2.Timestamp) -> datetime | None:
+    """Returns a timestamp as a time; None if it is unset, or beyond the years 1 to 9999."""
+    if not (value.seconds or value.nanos):
         return None
     try:
         found: datetime = value.ToDatetime(tzinfo=timezone.utc)
-    except (ValueError, OverflowError):  # beyond the years 1 to 9999
+    except (ValueError, OverflowError):
         return None
     return found
 
@@ -135,5 +141,5 @@ def _instance(
     return InstanceSummary(
         name=name,
         state=states.BATCH_INSTANCE.name_of(status.state) if status.state else "-",
-        error=_error_text(status.error) if status.HasField("error") else "",
+        error=error_text(status.error) if status.HasField("error") else "",
     )

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
+from lro_grpc._operation.publication import LAST_TIME
 from lro_grpc._operation.record import Record
 
 _ERROR_INFO = error_details_pb2.ErrorInfo.DESCRIPTOR.full_name
@@ -29,6 +30,7 @@ MOST_LATEST = 49
 MOST_ERROR_BYTES = 4096
 """The most bytes of an attempt's error."""
 
+_MOST_NUMBER = 2**31 - 1
 _MOST_MESSAGE = 1000
 """The most characters of its message, if all of it is too much: they have 4,000 bytes at most."""
 
@@ -130,11 +132,15 @@ def attempts_of(record: Record, earlier: Iterable[AttemptRecord]) -> Sequence[At
 
 def is_sound(values: Sequence[object]) -> bool:
     """Returns whether values that were read are those of an ``AttemptRecord``."""
-    number, worker, *numbers, error = values
+    number, worker, start_time, end_time, outcome, error = values
     if type(worker) is not str or type(error) is not bytes:
         return False
-    if any(type(one) is not int or one < 0 for one in (number, *numbers)):
-        return False
+    for one, most in (
+        *((one, _MOST_NUMBER) for one in (number, outcome)),
+        *((one, LAST_TIME) for one in (start_time, end_time)),
+    ):
+        if type(one) is not int or not 0 <= one <= most:
+            return False
     try:
         status_pb2.Status.FromString(error)
     except DecodeError:

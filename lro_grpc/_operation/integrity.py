@@ -26,7 +26,10 @@ _TIMES = tuple(
     name for name, field in FIELDS.items() if field.kind is Kind.TIME or name.endswith("_time")
 )
 _MOST_COUNTED = 2**31 - 1
-_COUNTS = ("attempt", "failed_attempts", "progress_percent", "error_code")
+_COUNTS = (
+    *("attempt", "failed_attempts", "progress_percent", "error_code"),
+    *("attempt_number", "attempt_outcome"),
+)
 """Numbers that are no times: an ``int32`` holds each of them, and the next one."""
 _TYPES = tuple((name, field.type) for name, field in FIELDS.items())
 
@@ -101,6 +104,7 @@ def _fault_in_parts(record: Record) -> str:
     parts: dict[str, type[Message] | None] = {
         "batch": BatchMessage,
         "batch_error": status_pb2.Status,
+        "attempt_error": status_pb2.Status,
         "handler_metadata": _anys.find_class(record.metadata_type),
     }
     for name, kind in parts.items():

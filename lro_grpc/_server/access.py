@@ -33,8 +33,9 @@ class Access:
     Attributes:
         caller: The caller, as ``identify`` returned it; empty without one.
         permission: ``operations.start``, ``.get``, ``.list``, ``.wait``, ``.watch``,
-            ``.cancel``, ``.delete``, ``.pause``, ``.resume``, ``.terminate`` or ``.rerun``. To run
-            an operation again also needs ``operations.start``, with its request.
+            ``.cancel``, ``.delete``, ``.pause``, ``.resume``, ``.terminate``, ``.rerun``,
+            ``.describe`` or ``.describeFull``. To run an operation again also needs
+            ``operations.start``, with its request; to be shown its request needs both of the last.
         resource: The operation's name, or the job's; for list the parent; for start the
             request's ``parent`` or ``name``, or else the method. As the caller has sent it: it
             may be no name at all.

@@ -15,12 +15,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
 
 from lro_grpc._errors import (
+    Code,
     ConfigurationError,
     LroError,
     OperationDamagedError,
@@ -29,6 +30,7 @@ from lro_grpc._errors import (
     cut,
 )
 from lro_grpc._operation import names
+from lro_grpc._operation.attempts import AttemptRecord
 from lro_grpc._operation.events import Event
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.size import LISTED_BYTES, OPERATION_BYTES
@@ -100,6 +102,14 @@ class Admitted:
         """Returns the record of a name; see :meth:`operation`."""
         try:
             return await self.store.read(name)
+        except OperationNotFoundError:
+            names.split(name)
+            raise
+
+    async def read_attempts(self, name: str) -> tuple[Record, Sequence[AttemptRecord]]:
+        """Returns the record of a name and its attempts; see :meth:`operation`."""
+        try:
+            return await self.store.read_attempts(name)
         except OperationNotFoundError:
             names.split(name)
             raise
@@ -207,6 +217,29 @@ class GuardedStore:
         )
         return Admitted(call, self._store, self, check, await check())
 
+    async def allows(
+        self, permission: str, method: str, request: Message, record: Record, call: Call
+    ) -> bool:
+        """Returns whether the caller of an RPC would be let in to another one.
+
+        Args:
+            permission: The permission that the other one needs.
+            method: Its method's full name.
+            request: Its request.
+            record: The operation that it names.
+            call: The RPC that was let in.
+        """
+        if self._authorize is None:
+            return True
+        caller = await self.identify(call)
+        access = Access(caller, permission, record.name, method, request, _known(record))
+        try:
+            return await self._is_allowed(self._authorize, access)
+        except LroError as error:
+            if error.code in (Code.PERMISSION_DENIED, Code.UNAUTHENTICATED):
+                return False
+            raise
+
     async def command(
         self, permission: str, kind: type[Message], event: Event, body: bytes, call: Call
     ) -> Record:
@@ -246,20 +279,23 @@ class GuardedStore:
     ) -> Record | None:
         """Asks ``authorize``, and returns the record of the operation that it was asked about."""
         record = None if operation is None else await self._record(operation)
-        known = record and KnownOperation(record.name, record.method, record.target, record.caller)
+        known = _known(record)
         access = Access(caller, permission, resource, method, request, known)
-        allowed = await self._call_hook("authorize", authorize, access)
-        if not isinstance(allowed, bool):  # "False" and a Future are true
-            raise ConfigurationError(
-                f"authorize returned {type(allowed).__qualname__}; return True or False"
-            )
-        if not allowed:
+        if not await self._is_allowed(authorize, access):
             raise PermissionDeniedError(
                 f"Permission '{permission}' denied on resource '{cut(resource)}'"
                 " (or it might not exist).",
                 metadata={"permission": permission, "resource": cut(resource)},
             )
         return record
+
+    async def _is_allowed(self, authorize: Authorize, access: Access) -> bool:
+        allowed = await self._call_hook("authorize", authorize, access)
+        if not isinstance(allowed, bool):  # "False" and a Future are true
+            raise ConfigurationError(
+                f"authorize returned {type(allowed).__qualname__}; return True or False"
+            )
+        return allowed
 
     async def _caller(self, call: Call) -> str:
         if self._identify is None:
@@ -288,3 +324,7 @@ class GuardedStore:
             return await self._store.read(name)
         except (OperationNotFoundError, OperationDamagedError):
             return None
+
+
+def _known(record: Record | None) -> KnownOperation | None:
+    return record and KnownOperation(record.name, record.method, record.target, record.caller)

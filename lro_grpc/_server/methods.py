@@ -200,6 +200,7 @@ class Methods:
             concurrency=options.concurrency,
             retry=options.retry,
             backoff=options.backoff,
+            redact=options.redact,
             former_names=tuple(options.former_names),
             progress_timeout=as_duration(
                 "progress_timeout", options.progress_timeout, optional=True

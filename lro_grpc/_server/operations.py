@@ -51,6 +51,7 @@ from lro_grpc._server.rpc.registrar import AioRegistrar, SyncRegistrar
 from lro_grpc._server.rpc.rivals import check_alone
 from lro_grpc._server.rpc.server_threads import waiters_of
 from lro_grpc._server.services.control import ControlService
+from lro_grpc._server.services.describe import DescribeService
 from lro_grpc._server.services.fallback import Fallback
 from lro_grpc._server.services.operations import OperationsService
 from lro_grpc._server.services.rerun import RerunService
@@ -231,6 +232,10 @@ class Operations(Lifespan):
         )
         methods.put(self._service.methods())
         methods.put(control.methods())
+        describe = DescribeService(
+            self._guarded, methods.served, unserved, self._cancel, self._limits.operation_bytes
+        )
+        methods.put(describe.methods())
         methods.put_streams(control.streams())
         self._starters: dict[str, Starter] = {}
         rerun = RerunService(self._guarded, methods.served, self._starters, self._advice)

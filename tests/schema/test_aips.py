@@ -162,7 +162,8 @@ def test_a_control_method_answers_with_the_operation() -> None:
     """AIP-136: in a message, for a bare one would be that of a long-running method."""
     service = POOL.FindServiceByName("lro.v1.OperationControlService")
     for method in service.methods:
-        (field,) = method.output_type.fields
+        field, *others = method.output_type.fields
+        assert bool(others) == (method.name == "DescribeOperation")
         assert (field.name, field.number) == ("operation", 1), method.name
         assert field.message_type == operations_pb2.Operation.DESCRIPTOR, method.name
 
@@ -183,6 +184,27 @@ def test_a_method_has_a_signature_of_its_request(method: MethodDescriptor) -> No
                 "Delete": "name",
             }[standard[1]]
         ]
+
+
+def test_a_description_is_output_alone() -> None:
+    """AIP-203: nobody sends one."""
+    for name in ("DescribeOperationResponse", "OperationAttempt"):
+        for field in POOL.FindMessageTypeByName(f"lro.v1.{name}").fields:
+            assert behaviours(field) == [OUTPUT_ONLY], field.full_name
+
+
+def test_a_view_is_basic_unless_set() -> None:
+    """AIP-157."""
+    view = POOL.FindEnumTypeByName("lro.v1.OperationDescriptionView")
+    assert [(one.name, one.number) for one in view.values] == [
+        ("OPERATION_DESCRIPTION_VIEW_UNSPECIFIED", 0),
+        ("OPERATION_DESCRIPTION_VIEW_BASIC", 1),
+        ("OPERATION_DESCRIPTION_VIEW_FULL", 2),
+    ]
+    request = POOL.FindMessageTypeByName("lro.v1.DescribeOperationRequest")
+    field = request.fields_by_name["view"]
+    assert field.enum_type == view
+    assert behaviours(field) == [field_behavior_pb2.OPTIONAL]
 
 
 def test_no_resource_has_a_request_id() -> None:

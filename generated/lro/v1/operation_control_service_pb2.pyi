@@ -6,6 +6,7 @@ isort:skip_file
 from google.longrunning import operations_pb2 as _operations_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -16,6 +17,32 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _OperationDescriptionView:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OperationDescriptionViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OperationDescriptionView.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OPERATION_DESCRIPTION_VIEW_UNSPECIFIED: _OperationDescriptionView.ValueType  # 0
+    """Stands for BASIC."""
+    OPERATION_DESCRIPTION_VIEW_BASIC: _OperationDescriptionView.ValueType  # 1
+    """Shows all but the request."""
+    OPERATION_DESCRIPTION_VIEW_FULL: _OperationDescriptionView.ValueType  # 2
+    """Shows the request, too, without its sensitive fields."""
+
+class OperationDescriptionView(_OperationDescriptionView, metaclass=_OperationDescriptionViewEnumTypeWrapper):
+    """Tells how much of an operation is shown.
+    See https://google.aip.dev/157.
+    """
+
+OPERATION_DESCRIPTION_VIEW_UNSPECIFIED: OperationDescriptionView.ValueType  # 0
+"""Stands for BASIC."""
+OPERATION_DESCRIPTION_VIEW_BASIC: OperationDescriptionView.ValueType  # 1
+"""Shows all but the request."""
+OPERATION_DESCRIPTION_VIEW_FULL: OperationDescriptionView.ValueType  # 2
+"""Shows the request, too, without its sensitive fields."""
+Global___OperationDescriptionView: _TypeAlias = OperationDescriptionView  # noqa: Y015
 
 @_typing.final
 class PauseOperationRequest(_message.Message):
@@ -154,6 +181,32 @@ class WatchOperationResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchOperationResponse: _TypeAlias = WatchOperationResponse  # noqa: Y015
+
+@_typing.final
+class DescribeOperationRequest(_message.Message):
+    """Names the operation to describe."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Gives the name of the operation: "[{parent}/]operations/{id}"."""
+    view: Global___OperationDescriptionView.ValueType
+    """Tells how much of the operation to show. BASIC unless set."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        view: Global___OperationDescriptionView.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "view", b"view"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeOperationRequest: _TypeAlias = DescribeOperationRequest  # noqa: Y015
 
 @_typing.final
 class TerminateOperationRequest(_message.Message):

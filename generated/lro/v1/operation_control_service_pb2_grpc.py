@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from lro.v1 import operation_control_service_pb2 as lro_dot_v1_dot_operation__control__service__pb2
+from lro.v1 import operation_description_pb2 as lro_dot_v1_dot_operation__description__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
@@ -26,8 +27,8 @@ if _version_not_supported:
 
 
 class OperationControlServiceStub(object):
-    """Pauses, resumes, watches, terminates and runs again the operations that
-    `google.longrunning.Operations` serves.
+    """Pauses, resumes, watches, terminates, runs again and describes the operations
+    that `google.longrunning.Operations` serves.
     """
 
     def __init__(self, channel):
@@ -61,11 +62,16 @@ class OperationControlServiceStub(object):
                 request_serializer=lro_dot_v1_dot_operation__control__service__pb2.RerunOperationRequest.SerializeToString,
                 response_deserializer=lro_dot_v1_dot_operation__control__service__pb2.RerunOperationResponse.FromString,
                 _registered_method=True)
+        self.DescribeOperation = channel.unary_unary(
+                '/lro.v1.OperationControlService/DescribeOperation',
+                request_serializer=lro_dot_v1_dot_operation__control__service__pb2.DescribeOperationRequest.SerializeToString,
+                response_deserializer=lro_dot_v1_dot_operation__description__pb2.DescribeOperationResponse.FromString,
+                _registered_method=True)
 
 
 class OperationControlServiceServicer(object):
-    """Pauses, resumes, watches, terminates and runs again the operations that
-    `google.longrunning.Operations` serves.
+    """Pauses, resumes, watches, terminates, runs again and describes the operations
+    that `google.longrunning.Operations` serves.
     """
 
     def PauseOperation(self, request, context):
@@ -133,6 +139,18 @@ class OperationControlServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DescribeOperation(self, request, context):
+        """Describes an operation for those who run the service: its method and its
+        caller, its attempts with their errors, why it waits, and what may be
+        requested. It is no part of GetOperation, for not all who may see an
+        operation may see that. What would make the answer too large for clients to
+        read is left out: the request, then the metadata, then the attempts.
+        See https://google.aip.dev/136.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperationControlServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -161,6 +179,11 @@ def add_OperationControlServiceServicer_to_server(servicer, server):
                     request_deserializer=lro_dot_v1_dot_operation__control__service__pb2.RerunOperationRequest.FromString,
                     response_serializer=lro_dot_v1_dot_operation__control__service__pb2.RerunOperationResponse.SerializeToString,
             ),
+            'DescribeOperation': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeOperation,
+                    request_deserializer=lro_dot_v1_dot_operation__control__service__pb2.DescribeOperationRequest.FromString,
+                    response_serializer=lro_dot_v1_dot_operation__description__pb2.DescribeOperationResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'lro.v1.OperationControlService', rpc_method_handlers)
@@ -170,8 +193,8 @@ def add_OperationControlServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OperationControlService(object):
-    """Pauses, resumes, watches, terminates and runs again the operations that
-    `google.longrunning.Operations` serves.
+    """Pauses, resumes, watches, terminates, runs again and describes the operations
+    that `google.longrunning.Operations` serves.
     """
 
     @staticmethod
@@ -299,6 +322,33 @@ class OperationControlService(object):
             '/lro.v1.OperationControlService/RerunOperation',
             lro_dot_v1_dot_operation__control__service__pb2.RerunOperationRequest.SerializeToString,
             lro_dot_v1_dot_operation__control__service__pb2.RerunOperationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeOperation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lro.v1.OperationControlService/DescribeOperation',
+            lro_dot_v1_dot_operation__control__service__pb2.DescribeOperationRequest.SerializeToString,
+            lro_dot_v1_dot_operation__description__pb2.DescribeOperationResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from grpc import aio as _aio
 from lro.v1 import operation_control_service_pb2 as _operation_control_service_pb2
+from lro.v1 import operation_description_pb2 as _operation_description_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -27,8 +28,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class OperationControlServiceStub:
-    """Pauses, resumes, watches, terminates and runs again the operations that
-    `google.longrunning.Operations` serves.
+    """Pauses, resumes, watches, terminates, runs again and describes the operations
+    that `google.longrunning.Operations` serves.
     """
 
     @_typing.overload
@@ -80,11 +81,19 @@ class OperationControlServiceStub:
     with ABORTED if another operation has its target for itself.
     See https://google.aip.dev/136.
     """
+    DescribeOperation: _grpc.UnaryUnaryMultiCallable[_operation_control_service_pb2.DescribeOperationRequest, _operation_description_pb2.DescribeOperationResponse]
+    """Describes an operation for those who run the service: its method and its
+    caller, its attempts with their errors, why it waits, and what may be
+    requested. It is no part of GetOperation, for not all who may see an
+    operation may see that. What would make the answer too large for clients to
+    read is left out: the request, then the metadata, then the attempts.
+    See https://google.aip.dev/136.
+    """
 
 @_typing.type_check_only
 class OperationControlServiceAsyncStub(OperationControlServiceStub):
-    """Pauses, resumes, watches, terminates and runs again the operations that
-    `google.longrunning.Operations` serves.
+    """Pauses, resumes, watches, terminates, runs again and describes the operations
+    that `google.longrunning.Operations` serves.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -133,10 +142,18 @@ class OperationControlServiceAsyncStub(OperationControlServiceStub):
     with ABORTED if another operation has its target for itself.
     See https://google.aip.dev/136.
     """
+    DescribeOperation: _aio.UnaryUnaryMultiCallable[_operation_control_service_pb2.DescribeOperationRequest, _operation_description_pb2.DescribeOperationResponse]  # type: ignore[assignment]
+    """Describes an operation for those who run the service: its method and its
+    caller, its attempts with their errors, why it waits, and what may be
+    requested. It is no part of GetOperation, for not all who may see an
+    operation may see that. What would make the answer too large for clients to
+    read is left out: the request, then the metadata, then the attempts.
+    See https://google.aip.dev/136.
+    """
 
 class OperationControlServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Pauses, resumes, watches, terminates and runs again the operations that
-    `google.longrunning.Operations` serves.
+    """Pauses, resumes, watches, terminates, runs again and describes the operations
+    that `google.longrunning.Operations` serves.
     """
 
     @_abc_1.abstractmethod
@@ -211,6 +228,20 @@ class OperationControlServiceServicer(metaclass=_abc_1.ABCMeta):
         FAILED_PRECONDITION if the operation is not done, with the reason NOT_DONE,
         or if this server does not serve its method, with METHOD_NOT_SERVED; and
         with ABORTED if another operation has its target for itself.
+        See https://google.aip.dev/136.
+        """
+
+    @_abc_1.abstractmethod
+    def DescribeOperation(
+        self,
+        request: _operation_control_service_pb2.DescribeOperationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operation_description_pb2.DescribeOperationResponse, _abc.Awaitable[_operation_description_pb2.DescribeOperationResponse]]:
+        """Describes an operation for those who run the service: its method and its
+        caller, its attempts with their errors, why it waits, and what may be
+        requested. It is no part of GetOperation, for not all who may see an
+        operation may see that. What would make the answer too large for clients to
+        read is left out: the request, then the metadata, then the attempts.
         See https://google.aip.dev/136.
         """
 

@@ -23,11 +23,14 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
+from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
+from lro.v1 import operation_metadata_pb2 as lro_dot_v1_dot_operation__metadata__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"lro/v1/operation_description.proto\x12\x06lro.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xb2\x03\n\x10OperationAttempt\x12\x14\n\x06number\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06worker\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x37\n\x07outcome\x18\x05 \x01(\x0e\x32 .lro.v1.OperationAttempt.OutcomeB\x04\xe2\x41\x01\x03\x12\'\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x12.google.rpc.StatusB\x04\xe2\x41\x01\x03\"\xa5\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\r\n\tSUCCEEDED\x10\x01\x12\n\n\x06\x46\x41ILED\x10\x02\x12\x0b\n\x07RETRIED\x10\x03\x12\x08\n\x04LOST\x10\x04\x12\t\n\x05STUCK\x10\x05\x12\x0c\n\x08RELEASED\x10\x06\x12\n\n\x06PAUSED\x10\x07\x12\r\n\tCANCELLED\x10\x08\x12\x0b\n\x07\x45XPIRED\x10\t\x12\x0e\n\nTERMINATED\x10\nB^\n\x06lro.v1B\x19OperationDescriptionProtoP\x01Z\x15lro-grpc/lro/v1;lrov1\xa2\x02\x03LRO\xaa\x02\x06Lro.V1\xca\x02\x06Lro\\V1\xea\x02\x07Lro::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"lro/v1/operation_description.proto\x12\x06lro.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1flro/v1/operation_metadata.proto\"\xf1\x07\n\x19\x44\x65scribeOperationResponse\x12\x36\n\toperation\x18\x01 \x01(\x0b\x32\x1d.google.longrunning.OperationB\x04\xe2\x41\x01\x03\x12\x31\n\x08metadata\x18\x02 \x01(\x0b\x32\x19.lro.v1.OperationMetadataB\x04\xe2\x41\x01\x03\x12\x14\n\x06method\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x63\x61ller\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12 \n\x12request_size_bytes\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12+\n\x07request\x18\x07 \x01(\x0b\x32\x14.google.protobuf.AnyB\x04\xe2\x41\x01\x03\x12\x30\n\x08\x61ttempts\x18\x08 \x03(\x0b\x32\x18.lro.v1.OperationAttemptB\x04\xe2\x41\x01\x03\x12\"\n\x14\x66\x61iled_attempt_count\x18\t \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0cmax_attempts\x18\n \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x37\n\rschedule_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x37\n\rdeadline_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12;\n\x11lease_expire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12H\n\x0cwait_reasons\x18\x0e \x03(\x0e\x32,.lro.v1.DescribeOperationResponse.WaitReasonB\x04\xe2\x41\x01\x03\x12\x1e\n\x10source_operation\x18\x0f \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0frerun_operation\x18\x10 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08operator\x18\x11 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x10\x65xclusive_target\x18\x14 \x01(\tB\x04\xe2\x41\x01\x03\x12?\n\x07\x61\x63tions\x18\x16 \x03(\x0e\x32(.lro.v1.DescribeOperationResponse.ActionB\x04\xe2\x41\x01\x03\"`\n\nWaitReason\x12\x1b\n\x17WAIT_REASON_UNSPECIFIED\x10\x00\x12\n\n\x06QUEUED\x10\x01\x12\r\n\tSCHEDULED\x10\x02\x12\x0e\n\nNO_HANDLER\x10\x04\x12\n\n\x06PAUSED\x10\x05\"i\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\n\n\x06\x43\x41NCEL\x10\x01\x12\t\n\x05PAUSE\x10\x02\x12\n\n\x06RESUME\x10\x03\x12\t\n\x05RERUN\x10\x04\x12\r\n\tTERMINATE\x10\x05\x12\n\n\x06\x44\x45LETE\x10\x06\"\xb2\x03\n\x10OperationAttempt\x12\x14\n\x06number\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06worker\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x37\n\x07outcome\x18\x05 \x01(\x0e\x32 .lro.v1.OperationAttempt.OutcomeB\x04\xe2\x41\x01\x03\x12\'\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x12.google.rpc.StatusB\x04\xe2\x41\x01\x03\"\xa5\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\r\n\tSUCCEEDED\x10\x01\x12\n\n\x06\x46\x41ILED\x10\x02\x12\x0b\n\x07RETRIED\x10\x03\x12\x08\n\x04LOST\x10\x04\x12\t\n\x05STUCK\x10\x05\x12\x0c\n\x08RELEASED\x10\x06\x12\n\n\x06PAUSED\x10\x07\x12\r\n\tCANCELLED\x10\x08\x12\x0b\n\x07\x45XPIRED\x10\t\x12\x0e\n\nTERMINATED\x10\nB^\n\x06lro.v1B\x19OperationDescriptionProtoP\x01Z\x15lro-grpc/lro/v1;lrov1\xa2\x02\x03LRO\xaa\x02\x06Lro.V1\xca\x02\x06Lro\\V1\xea\x02\x07Lro::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +38,42 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lro.v1.operation_descriptio
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\006lro.v1B\031OperationDescriptionProtoP\001Z\025lro-grpc/lro/v1;lrov1\242\002\003LRO\252\002\006Lro.V1\312\002\006Lro\\V1\352\002\007Lro::V1'
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['operation']._loaded_options = None
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['operation']._serialized_options = b'\342A\001\003'
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['metadata']._loaded_options = None
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['metadata']._serialized_options = b'\342A\001\003'
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['method']._loaded_options = None
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['method']._serialized_options = b'\342A\001\003'
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['caller']._loaded_options = None
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['caller']._serialized_options = b'\342A\001\003'
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['request_size_bytes']._loaded_options = None
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['request_size_bytes']._serialized_options = b'\342A\001\003'
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['request']._loaded_options = None
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['request']._serialized_options = b'\342A\001\003'
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['attempts']._loaded_options = None
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['attempts']._serialized_options = b'\342A\001\003'
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['failed_attempt_count']._loaded_options = None
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['failed_attempt_count']._serialized_options = b'\342A\001\003'
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['max_attempts']._loaded_options = None
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['max_attempts']._serialized_options = b'\342A\001\003'
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['schedule_time']._loaded_options = None
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['schedule_time']._serialized_options = b'\342A\001\003'
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['deadline_time']._loaded_options = None
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['deadline_time']._serialized_options = b'\342A\001\003'
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['lease_expire_time']._loaded_options = None
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['lease_expire_time']._serialized_options = b'\342A\001\003'
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['wait_reasons']._loaded_options = None
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['wait_reasons']._serialized_options = b'\342A\001\003'
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['source_operation']._loaded_options = None
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['source_operation']._serialized_options = b'\342A\001\003'
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['rerun_operation']._loaded_options = None
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['rerun_operation']._serialized_options = b'\342A\001\003'
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['operator']._loaded_options = None
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['operator']._serialized_options = b'\342A\001\003'
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['exclusive_target']._loaded_options = None
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['exclusive_target']._serialized_options = b'\342A\001\003'
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['actions']._loaded_options = None
+  _globals['_DESCRIBEOPERATIONRESPONSE'].fields_by_name['actions']._serialized_options = b'\342A\001\003'
   _globals['_OPERATIONATTEMPT'].fields_by_name['number']._loaded_options = None
   _globals['_OPERATIONATTEMPT'].fields_by_name['number']._serialized_options = b'\342A\001\003'
   _globals['_OPERATIONATTEMPT'].fields_by_name['worker']._loaded_options = None
@@ -47,8 +86,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPERATIONATTEMPT'].fields_by_name['outcome']._serialized_options = b'\342A\001\003'
   _globals['_OPERATIONATTEMPT'].fields_by_name['error']._loaded_options = None
   _globals['_OPERATIONATTEMPT'].fields_by_name['error']._serialized_options = b'\342A\001\003'
-  _globals['_OPERATIONATTEMPT']._serialized_start=138
-  _globals['_OPERATIONATTEMPT']._serialized_end=572
-  _globals['_OPERATIONATTEMPT_OUTCOME']._serialized_start=407
-  _globals['_OPERATIONATTEMPT_OUTCOME']._serialized_end=572
+  _globals['_DESCRIBEOPERATIONRESPONSE']._serialized_start=235
+  _globals['_DESCRIBEOPERATIONRESPONSE']._serialized_end=1244
+  _globals['_DESCRIBEOPERATIONRESPONSE_WAITREASON']._serialized_start=1041
+  _globals['_DESCRIBEOPERATIONRESPONSE_WAITREASON']._serialized_end=1137
+  _globals['_DESCRIBEOPERATIONRESPONSE_ACTION']._serialized_start=1139
+  _globals['_DESCRIBEOPERATIONRESPONSE_ACTION']._serialized_end=1244
+  _globals['_OPERATIONATTEMPT']._serialized_start=1247
+  _globals['_OPERATIONATTEMPT']._serialized_end=1681
+  _globals['_OPERATIONATTEMPT_OUTCOME']._serialized_start=1516
+  _globals['_OPERATIONATTEMPT_OUTCOME']._serialized_end=1681
 # @@protoc_insertion_point(module_scope)

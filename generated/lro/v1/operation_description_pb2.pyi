@@ -3,11 +3,16 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
+from google.longrunning import operations_pb2 as _operations_pb2
+from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
+from lro.v1 import operation_metadata_pb2 as _operation_metadata_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,6 +23,212 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+@_typing.final
+class DescribeOperationResponse(_message.Message):
+    """Describes an operation for those who run the service: how it came about, the
+    process that works on it, and how each attempt has ended.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _WaitReason:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _WaitReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[DescribeOperationResponse._WaitReason.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        WAIT_REASON_UNSPECIFIED: DescribeOperationResponse._WaitReason.ValueType  # 0
+        """Never occurs."""
+        QUEUED: DescribeOperationResponse._WaitReason.ValueType  # 1
+        """The operation waits for a process with a free slot."""
+        SCHEDULED: DescribeOperationResponse._WaitReason.ValueType  # 2
+        """The operation waits for `schedule_time`."""
+        NO_HANDLER: DescribeOperationResponse._WaitReason.ValueType  # 4
+        """No server goes on with the operation: none serves its method, or its
+        types do not fit.
+        """
+        PAUSED: DescribeOperationResponse._WaitReason.ValueType  # 5
+        """The operation waits to be resumed."""
+
+    class WaitReason(_WaitReason, metaclass=_WaitReasonEnumTypeWrapper):
+        """Tells why an operation waits."""
+
+    WAIT_REASON_UNSPECIFIED: DescribeOperationResponse.WaitReason.ValueType  # 0
+    """Never occurs."""
+    QUEUED: DescribeOperationResponse.WaitReason.ValueType  # 1
+    """The operation waits for a process with a free slot."""
+    SCHEDULED: DescribeOperationResponse.WaitReason.ValueType  # 2
+    """The operation waits for `schedule_time`."""
+    NO_HANDLER: DescribeOperationResponse.WaitReason.ValueType  # 4
+    """No server goes on with the operation: none serves its method, or its
+    types do not fit.
+    """
+    PAUSED: DescribeOperationResponse.WaitReason.ValueType  # 5
+    """The operation waits to be resumed."""
+
+    class _Action:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[DescribeOperationResponse._Action.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ACTION_UNSPECIFIED: DescribeOperationResponse._Action.ValueType  # 0
+        """Never occurs."""
+        CANCEL: DescribeOperationResponse._Action.ValueType  # 1
+        """CancelOperation."""
+        PAUSE: DescribeOperationResponse._Action.ValueType  # 2
+        """PauseOperation."""
+        RESUME: DescribeOperationResponse._Action.ValueType  # 3
+        """ResumeOperation."""
+        RERUN: DescribeOperationResponse._Action.ValueType  # 4
+        """RerunOperation."""
+        TERMINATE: DescribeOperationResponse._Action.ValueType  # 5
+        """TerminateOperation."""
+        DELETE: DescribeOperationResponse._Action.ValueType  # 6
+        """DeleteOperation."""
+
+    class Action(_Action, metaclass=_ActionEnumTypeWrapper):
+        """Names a request about an operation."""
+
+    ACTION_UNSPECIFIED: DescribeOperationResponse.Action.ValueType  # 0
+    """Never occurs."""
+    CANCEL: DescribeOperationResponse.Action.ValueType  # 1
+    """CancelOperation."""
+    PAUSE: DescribeOperationResponse.Action.ValueType  # 2
+    """PauseOperation."""
+    RESUME: DescribeOperationResponse.Action.ValueType  # 3
+    """ResumeOperation."""
+    RERUN: DescribeOperationResponse.Action.ValueType  # 4
+    """RerunOperation."""
+    TERMINATE: DescribeOperationResponse.Action.ValueType  # 5
+    """TerminateOperation."""
+    DELETE: DescribeOperationResponse.Action.ValueType  # 6
+    """DeleteOperation."""
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
+    REQUEST_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    FAILED_ATTEMPT_COUNT_FIELD_NUMBER: _builtins.int
+    MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    SCHEDULE_TIME_FIELD_NUMBER: _builtins.int
+    DEADLINE_TIME_FIELD_NUMBER: _builtins.int
+    LEASE_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    WAIT_REASONS_FIELD_NUMBER: _builtins.int
+    SOURCE_OPERATION_FIELD_NUMBER: _builtins.int
+    RERUN_OPERATION_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    EXCLUSIVE_TARGET_FIELD_NUMBER: _builtins.int
+    ACTIONS_FIELD_NUMBER: _builtins.int
+    method: _builtins.str
+    """Names the method that started the operation, as in "pkg.Service/Method"."""
+    caller: _builtins.str
+    """Names the caller that started the operation, as the service identifies its
+    callers. Empty if it does not.
+    """
+    request_size_bytes: _builtins.int
+    """Gives the size of the request that started the operation, in bytes."""
+    failed_attempt_count: _builtins.int
+    """Counts the attempts that count against `max_attempts`: those that were
+    retried, lost or stuck.
+    """
+    max_attempts: _builtins.int
+    """Gives the number of attempts that may fail before the operation does."""
+    source_operation: _builtins.str
+    """Names the operation that this one runs again. Empty for none."""
+    rerun_operation: _builtins.str
+    """Names the latest operation that runs this one again. Empty for none."""
+    operator: _builtins.str
+    """Names the caller that had the operation run again, or that terminated it.
+    Empty for none, and if callers are not identified.
+    """
+    exclusive_target: _builtins.str
+    """Names the target that no other operation may have meanwhile. Empty for none,
+    and once the operation is done.
+    """
+    @_builtins.property
+    def operation(self) -> _operations_pb2.Operation:
+        """Gives the operation as GetOperation answers it."""
+
+    @_builtins.property
+    def metadata(self) -> _operation_metadata_pb2.OperationMetadata:
+        """Gives the server's own view of the operation, whatever type the metadata in
+        `operation` is of.
+        """
+
+    @_builtins.property
+    def request(self) -> _any_pb2.Any:
+        """Gives the request without its sensitive fields. Set in the FULL view alone,
+        and unset there if the server cannot tell which fields are sensitive. It is
+        an `Any`, for each method has a request type of its own.
+
+        (-- api-linter: core::0146::any=disabled
+            aip.dev/not-precedent: The methods are those of other services. --)
+        """
+
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___OperationAttempt]:
+        """Lists the attempts by their numbers: the first one and the latest 49."""
+
+    @_builtins.property
+    def schedule_time(self) -> _timestamp_pb2.Timestamp:
+        """Gives the time before which no attempt begins, as in a pause between two.
+        Unset if one may begin now, or none will.
+        """
+
+    @_builtins.property
+    def deadline_time(self) -> _timestamp_pb2.Timestamp:
+        """Gives the end of the time that the method has. Unset for no limit."""
+
+    @_builtins.property
+    def lease_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Gives the time until which the present attempt holds the operation without
+        a further sign of life. Unset while no attempt does.
+        """
+
+    @_builtins.property
+    def wait_reasons(self) -> _containers.RepeatedScalarFieldContainer[Global___DescribeOperationResponse.WaitReason.ValueType]:
+        """Tells why the operation waits. Empty while it runs, and once it is done."""
+
+    @_builtins.property
+    def actions(self) -> _containers.RepeatedScalarFieldContainer[Global___DescribeOperationResponse.Action.ValueType]:
+        """Lists what the caller may request, and what would change something now. The
+        method's own checks of a rerun are not made.
+        """
+
+    def __init__(
+        self,
+        *,
+        operation: _operations_pb2.Operation | None = ...,
+        metadata: _operation_metadata_pb2.OperationMetadata | None = ...,
+        method: _builtins.str = ...,
+        caller: _builtins.str = ...,
+        request_size_bytes: _builtins.int = ...,
+        request: _any_pb2.Any | None = ...,
+        attempts: _abc.Iterable[Global___OperationAttempt] | None = ...,
+        failed_attempt_count: _builtins.int = ...,
+        max_attempts: _builtins.int = ...,
+        schedule_time: _timestamp_pb2.Timestamp | None = ...,
+        deadline_time: _timestamp_pb2.Timestamp | None = ...,
+        lease_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        wait_reasons: _abc.Iterable[Global___DescribeOperationResponse.WaitReason.ValueType] | None = ...,
+        source_operation: _builtins.str = ...,
+        rerun_operation: _builtins.str = ...,
+        operator: _builtins.str = ...,
+        exclusive_target: _builtins.str = ...,
+        actions: _abc.Iterable[Global___DescribeOperationResponse.Action.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline_time", b"deadline_time", "lease_expire_time", b"lease_expire_time", "metadata", b"metadata", "operation", b"operation", "request", b"request", "schedule_time", b"schedule_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "attempts", b"attempts", "caller", b"caller", "deadline_time", b"deadline_time", "exclusive_target", b"exclusive_target", "failed_attempt_count", b"failed_attempt_count", "lease_expire_time", b"lease_expire_time", "max_attempts", b"max_attempts", "metadata", b"metadata", "method", b"method", "operation", b"operation", "operator", b"operator", "request", b"request", "request_size_bytes", b"request_size_bytes", "rerun_operation", b"rerun_operation", "schedule_time", b"schedule_time", "source_operation", b"source_operation", "wait_reasons", b"wait_reasons"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeOperationResponse: _TypeAlias = DescribeOperationResponse  # noqa: Y015
 
 @_typing.final
 class OperationAttempt(_message.Message):

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lro_grpc._cli.connected_server import ConnectedServer
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.names import STDIN, for_each
-from lro_grpc._cli.output import Output, print_unserved, print_value
+from lro_grpc._cli.output import Output, print_message, print_unserved, print_value
 from lro_grpc._cli.parameters import CallTimeout, Format, Name
-from lro_grpc._cli.report import show
+from lro_grpc._cli.report import show, show_description
 from lro_grpc._client.plan import RPC_TIMEOUT
 from lro_grpc._dialects import longrunning
 from lro_grpc._dialects.registry import DIALECTS, to_json
+from lro_grpc._errors import Code, LroError
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from lro.v1.operation_description_pb2 import DescribeOperationResponse
 
 
 def get(
@@ -31,26 +37,94 @@ def get(
             help="Show it as the JSON of this dialect.",
         ),
     ] = None,
+    attempts: Annotated[
+        bool, typer.Option("--attempts", help="Show its attempts, with their errors, too.")
+    ] = False,
+    request: Annotated[
+        bool,
+        typer.Option(
+            "--request",
+            help="Show its request, too, without fields that are marked as sensitive.",
+        ),
+    ] = False,
     timeout: CallTimeout = None,
 ) -> Exit:
-    """Prints an operation, in a dialect if one is given."""
+    """Prints an operation, in a dialect if one is given.
+
+    A table has what DescribeOperation knows of it, if the server has that. JSON and YAML are the
+    operation itself, unless its attempts or its request are asked for.
+    """
+    if dialect is not None and (attempts or request):
+        raise typer.BadParameter("--as has no attempts and no request; leave one of them out")
+    descriptions = _Descriptions(server, timeout, with_request=request)
 
     def get_one(one: str) -> Exit:
         operation = server.client.get(one, timeout=timeout or RPC_TIMEOUT)
         unserved = server.unserved
         is_one_of_many = name == STDIN
+        code = Exit.SUCCEEDED
         if dialect == longrunning.NAME:
             value = server.types.to_dict(operation)
             print_value(value, output, is_one_of_many=is_one_of_many)
         elif dialect is not None:
             value = to_json(operation, dialect)
             print_value(value, output, is_one_of_many=is_one_of_many)
+        elif output is Output.TABLE or attempts or request:
+            description = descriptions.of(one)
+            if description is None:
+                show(operation, server.types, output, is_one_of_many=is_one_of_many)
+                print_message(f"no description: {descriptions.why_not}")
+                code = Exit.FAILED if attempts or request else Exit.SUCCEEDED
+            else:
+                show_description(
+                    description,
+                    server.types,
+                    output,
+                    attempts=attempts,
+                    request=request,
+                    is_one_of_many=is_one_of_many,
+                )
         else:
             show(operation, server.types, output, is_one_of_many=is_one_of_many)
         print_unserved(one, unserved)
-        return Exit.SUCCEEDED
+        return code
 
     return for_each(server, [name], get_one)
+
+
+class _Descriptions:
+    """The descriptions of operations, of a server that need not have any.
+
+    Args:
+        server: The server.
+        timeout: The deadline of each call.
+        with_request: Whether they are to have the request.
+    """
+
+    def __init__(
+        self, server: ConnectedServer, timeout: timedelta | None, *, with_request: bool
+    ) -> None:
+        self.why_not = ""
+        """Why there is none of the latest operation."""
+        self._server = server
+        self._timeout = timeout or RPC_TIMEOUT
+        self._with_request = with_request
+        self._is_implemented = True
+
+    def of(self, name: str) -> DescribeOperationResponse | None:
+        """Returns the description of an operation; None if the server gives none."""
+        if not self._is_implemented:
+            return None
+        try:
+            return self._server.client.describe(
+                name, with_request=self._with_request, timeout=self._timeout
+            )
+        except LroError as error:
+            if error.code not in (Code.UNIMPLEMENTED, Code.PERMISSION_DENIED):
+                raise
+            self._is_implemented = error.code is not Code.UNIMPLEMENTED
+            self.why_not = f"{error.code.name}: {error.message}"
+        return None
 
 
 def _known_dialect(dialect: str | None) -> str | None:

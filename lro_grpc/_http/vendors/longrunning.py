@@ -11,6 +11,7 @@
 ``POST {prefix}/{name}:pause``            and ``:resume``; the operation as it is then
 ``POST {prefix}/{name}:terminate``        with a ``reason``; likewise
 ``POST {prefix}/{name}:rerun``            the operation that runs it again
+``GET {prefix}/{name}:describe``          all that is known of it; ``view``
 ========================================  =========================================================
 """
 
@@ -28,6 +29,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from lro.v1 import operation_control_service_pb2 as _control
+from lro.v1.operation_description_pb2 import DescribeOperationResponse
 from lro_grpc._dialects import canonical_json, longrunning
 from lro_grpc._http import transcoding
 from lro_grpc._http.backend import GET_OPERATION, LIST_OPERATIONS, Backend
@@ -106,6 +108,7 @@ class Longrunning:
             ("rerun", _control.RerunOperationRequest, _control.RerunOperationResponse),
         ):
             yield from self._control(verb, name, request, response)
+        yield from self._describe(name)
         yield from self._wait(name)
         yield from self._watch(name)
 
@@ -131,6 +134,19 @@ class Longrunning:
 
         rule = http_pb2.HttpRule(post=f"{self.prefix}/{name}:{verb}", body="*")
         return self._routes(method, rule, request, respond)
+
+    def _describe(self, name: str) -> Iterator[Route]:
+        method = f"{_CONTROL}DescribeOperation"
+
+        def show(body: bytes) -> bytes:
+            return dumped(canonical_json.to_json(DescribeOperationResponse.FromString(body)))
+
+        async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
+            found = await self._backend.call(method, body, http_request.caller)
+            return json_response(await converted(len(found.body), show, found.body))
+
+        rule = http_pb2.HttpRule(get=f"{self.prefix}/{name}:describe")
+        return self._routes(method, rule, _control.DescribeOperationRequest, respond)
 
     def _delete(self, name: str) -> Iterator[Route]:
         rule = http_pb2.HttpRule(delete=f"{self.prefix}/{name}")

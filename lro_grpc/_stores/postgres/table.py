@@ -12,7 +12,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from lro_grpc._errors import OperationDamagedError
 from lro_grpc._operation import integrity
-from lro_grpc._operation.attempts import AttemptRecord
+from lro_grpc._operation.attempts import AttemptRecord, is_sound
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Micros
 from lro_grpc._stores.damage import Damage
@@ -128,7 +128,8 @@ class Table:
             of_record = self._found([row[:width]])
             found.damaged.update(of_record.damaged)
             columns = (values or () for values in row[width:])  # NULL if there is no row
-            attempts = [attempt_from(one) for one in zip(*columns, strict=True)]
+            values = filter(is_sound, zip(*columns, strict=True))
+            attempts = [attempt_from(one) for one in values]
             found.known[name] = of_record.known[name], attempts
         return found
 

@@ -19,7 +19,7 @@ from functools import partial
 from itertools import takewhile
 
 from lro_grpc._errors import ConfigurationError, UnavailableError
-from lro_grpc._operation.attempts import AttemptRecord
+from lro_grpc._operation.attempts import AttemptRecord, is_sound
 from lro_grpc._stores.postgres.connections import Session, Transaction, connect
 from lro_grpc._stores.postgres.failures import RefusedError, failed, unusable
 from lro_grpc._stores.postgres.notice import channel_of, decoded
@@ -216,7 +216,8 @@ class _PostgresExport:
         rows = await self._reading.fetch(self._statements.attempts, sequences)
         attempts: dict[int, list[AttemptRecord]] = {}
         for sequence, *row in rows:
-            attempts.setdefault(sequence, []).append(attempt_from(row))
+            if is_sound(row):
+                attempts.setdefault(sequence, []).append(attempt_from(row))
         return attempts
 
 

@@ -260,6 +260,63 @@ def test_a_pause_out_of_place_is_refused_in_one_line(world: World) -> None:
         assert len(result.stderr.splitlines()) == 1
 
 
+def test_get_tells_what_a_description_tells(world: World) -> None:
+    name = world.done(world.create("fail")).name
+    result = world.lro("get", name)
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["method", "lro.example.v1.FleetService/CreateInstance"] in lines
+    assert ["you", "may", "rerun,", "delete"] in lines
+    assert "outcome" not in result.stdout
+    told = world.lro("get", name, "--attempts", "--request").stdout
+    rows = told[told.index("  attempts\n") :].splitlines()
+    assert rows[1].split() == ["number", "worker", "started", "ended", "outcome", "error"]
+    assert rows[2].split()[0] == "1"
+    assert "FAILED" in rows[2]
+    assert "RESOURCE_EXHAUSTED: the disk is full" in rows[2]
+    shown = yaml.safe_load(told.partition("  request\n")[2])
+    assert shown["instanceId"] == "one"
+
+
+def test_get_has_a_description_in_json_if_more_is_asked_for(world: World) -> None:
+    name = world.done(world.create()).name
+    plain = json.loads(world.lro("get", name, "-o", "json").stdout)
+    assert plain["name"] == name
+    told = json.loads(world.lro("get", name, "-o", "json", "--attempts").stdout)
+    assert told["operation"] == plain
+    assert "request" not in told
+    told = json.loads(world.lro("get", name, "-o", "json", "--request").stdout)
+    assert told["request"]["parent"] == PARENT
+    assert world.lro("get", name, "--as", "alloydb", "--request").returncode == 2
+
+
+def test_get_does_without_a_description(foreign: Foreign) -> None:
+    """Of a server that has none; but not if what only that tells is asked for."""
+    one = operations_pb2.Operation(name=f"{MOON}/operations/one")
+    foreign.put(one)
+    lro = Lro(foreign.target)
+    result = lro("get", one.name)
+    assert (result.returncode, result.stdout.split()) == (0, [one.name, "state", "RUNNING"])
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("lro: no description: UNIMPLEMENTED")
+    for option in ("--attempts", "--request"):
+        result = lro("get", one.name, option)
+        assert (result.returncode, result.stdout.split()[0]) == (1, one.name)
+        assert "no description" in result.stderr
+
+
+def test_get_does_without_a_description_that_is_denied() -> None:
+    def authorize(access: lro_grpc.Access) -> bool:
+        return not access.permission.startswith("operations.describe")
+
+    with serving("sync", Fleet(), authorize=authorize) as server:
+        name = server.done(server.create().name).name
+        result = Lro(server.target)("get", name)
+    assert result.returncode == 0
+    assert "SUCCEEDED" in result.stdout
+    assert result.stderr.startswith("lro: no description: PERMISSION_DENIED")
+
+
 def test_terminate_takes_several_names_and_a_reason(world: World) -> None:
     names = [world.create("hold", "one"), "operations/missing", world.create("hold", "two")]
     result = world.lro("terminate", *names, "--reason", "it hangs")
@@ -357,7 +414,8 @@ def test_no_form_of_output_has_characters_that_do_not_show(
     operation.error.code = 5
     foreign.put(operation)
     shown = Lro(foreign.target)(command, operation.name if command == "get" else MOON, "-o", output)
-    assert (shown.returncode, shown.stderr) == (0, "")
+    has_description = (command, output) == ("get", "table")  # of which there is none
+    assert (shown.returncode, bool(shown.stderr)) == (0, has_description)
     assert all(c.isprintable() or c in "\n\t" for c in shown.stdout)
     if output == "yaml":
         (loaded,) = yaml.safe_load_all(shown.stdout)

@@ -14,6 +14,7 @@ from google.protobuf import empty_pb2
 
 from lro.v1 import operation_control_service_pb2 as control
 from lro.v1 import operation_control_service_pb2_grpc
+from lro.v1.operation_description_pb2 import DescribeOperationResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 WATCH, WAIT, GET, LIST = "WatchOperation", "WaitOperation", "GetOperation", "ListOperations"
 CANCEL, DELETE = "CancelOperation", "DeleteOperation"
 PAUSE, RESUME, TERMINATE = "PauseOperation", "ResumeOperation", "TerminateOperation"
+DESCRIBE = "DescribeOperation"
 RERUN = "RerunOperation"
 
 
@@ -124,6 +126,9 @@ class FakeOperations(
     def RerunOperation(self, request: Any, context: grpc.ServicerContext) -> Any:
         kind = control.RerunOperationResponse
         return self._answer(RERUN, request, context, self._control(kind))
+
+    def DescribeOperation(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return self._answer(DESCRIBE, request, context, self._control(DescribeOperationResponse))
 
     def WatchOperation(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         for one in self._answer(WATCH, request, context, self.truth_of_watch):

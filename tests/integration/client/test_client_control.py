@@ -12,6 +12,7 @@ import grpc
 import pytest
 from fake_operations import (
     DELETE,
+    DESCRIBE,
     PAUSE,
     RERUN,
     RESUME,
@@ -81,6 +82,18 @@ def test_a_client_has_an_operation_run_again(
     fake.script(RERUN, control.RerunOperationResponse(operation=new))
     rerun()
     assert (fake.requests[-1].request_id == first.request_id) is bool(request_id)
+
+
+def test_a_future_and_a_client_describe(side: Side, fake: FakeOperations) -> None:
+    client = side.client()
+    future = client.future(fake.put(operation()))
+    for with_request in (False, True):
+        told = side.run(future.describe(with_request=with_request))
+        assert told.operation == operation()
+        assert side.run(client.describe("operations/1", with_request=with_request)) == told
+    assert fake.calls == [DESCRIBE] * 4
+    views = [control.OPERATION_DESCRIPTION_VIEW_BASIC, control.OPERATION_DESCRIPTION_VIEW_FULL]
+    assert [one.view for one in fake.requests] == [view for view in views for _ in range(2)]
 
 
 CONTROLS: dict[str, tuple[Any, tuple[str, ...]]] = {

@@ -88,6 +88,26 @@ def test_terminate(serve):
     assert http.post(f"/v1/{name}:terminate", {}).status == 400
 
 
+def test_describe(serve, fleet):
+    http = serve()
+    name = start(http)
+    told = http.get(f"/v1/{name}:describe").ok
+    assert told["operation"]["name"] == name
+    assert told["method"] == "lro.example.v1.FleetService/CreateInstance"
+    assert "CANCEL" in told["actions"]
+    assert "request" not in told
+    full = http.get(f"/v1/{name}:describe?view=OPERATION_DESCRIPTION_VIEW_FULL").ok
+    assert full["request"]["@type"] == "type.googleapis.com/lro.example.v1.CreateInstanceRequest"
+    assert full["request"]["parent"] == PARENT
+    assert http.get(f"/v1/{name}:describe?view=NONE").status == 400
+    assert http.get(f"/v1/{PARENT}/operations/none:describe").status == 404
+    fleet.gate.set()
+    done(http, name)
+    told = http.get(f"/v1/{name}:describe").ok
+    assert told["operation"] == http.get(f"/v1/{name}").ok
+    assert [(one["number"], one["outcome"]) for one in told["attempts"]] == [(1, "SUCCEEDED")]
+
+
 @pytest.mark.parametrize("method", [*CONTROL.methods], ids=lambda method: method.name)
 def test_a_control_method_is_served_as_its_annotation_has_it(serve, method):
     """Path, body and response body: what a client that is made of the schema sends and reads."""
@@ -97,6 +117,8 @@ def test_a_control_method_is_served_as_its_annotation_has_it(serve, method):
     path = (rule.get or rule.post).replace("{name=**}", name)
     if method.server_streaming:
         found = json.loads(next(http.events(path))["data"])
+    elif rule.get:
+        found = http.get(path).ok
     else:
         assert rule.body == "*"
         given = {field.name: "it hangs" for field in method.input_type.fields[1:]}

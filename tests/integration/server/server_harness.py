@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Iterator, Mapping
 
+    from lro.v1.operation_description_pb2 import DescribeOperationResponse
+
 SECONDS = 30
 """The time that a test waits for an event that must come, before it fails."""
 
@@ -100,6 +102,12 @@ class Client:
         metadata = how.pop("metadata", None)
         request = operation_control_service_pb2.RerunOperationRequest(name=name, **how)
         return self.control.RerunOperation(request, timeout=SECONDS, metadata=metadata).operation
+
+    def describe(self, name: str, view: int = 0, **how: Any) -> DescribeOperationResponse:
+        """Returns the description of an operation."""
+        view_of: Any = view
+        request = operation_control_service_pb2.DescribeOperationRequest(name=name, view=view_of)
+        return self.control.DescribeOperation(request, timeout=SECONDS, **how)
 
     def wait(
         self, name: str, limit: float | None = None, *, deadline: float | None = SECONDS

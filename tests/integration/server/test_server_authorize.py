@@ -53,6 +53,7 @@ NAMED: dict[str, Callable[[Client, str], object]] = {
     "operations.resume": lambda client, name: client.resume(name),
     "operations.terminate": lambda client, name: client.terminate(name, "stuck"),
     "operations.rerun": lambda client, name: client.rerun(name),
+    "operations.describe": lambda client, name: client.describe(name),
 }
 """The calls that name an operation, by the permission that each one needs."""
 
@@ -72,6 +73,7 @@ METHODS = {
     "operations.resume": "/lro.v1.OperationControlService/ResumeOperation",
     "operations.terminate": "/lro.v1.OperationControlService/TerminateOperation",
     "operations.rerun": "/lro.v1.OperationControlService/RerunOperation",
+    "operations.describe": "/lro.v1.OperationControlService/DescribeOperation",
     "operations.list": "/google.longrunning.Operations/ListOperations",
     "operations.start": CREATE,
 }
@@ -166,8 +168,11 @@ def test_each_call_is_asked_about_once(
     except grpc.RpcError as error:
         assert error.code() is grpc.StatusCode.FAILED_PRECONDITION  # noqa: PT017 - a done one's
     access, *others = door.accesses
-    is_rerun = permission == "operations.rerun"  # which starts an operation, too
-    assert [other.permission for other in others] == ["operations.start"] * is_rerun
+    expected = {
+        "operations.rerun": ["operations.start"],  # for it starts an operation, too
+        "operations.describe": ["operations.rerun", "operations.delete"],  # what it lists
+    }
+    assert [other.permission for other in others] == expected.get(permission, [])
     assert (access.caller, access.permission) == ("ann", permission)
     assert access.method == METHODS[permission]
     assert access.resource == (name if permission in NAMED else PARENT)
