@@ -22,8 +22,15 @@ def for_each(server: ConnectedServer, given: Iterable[str], one: Callable[[str],
             come.
         one: Deals with one.
     """
+    return for_each_found(server, _names(given), one)
+
+
+def for_each_found(
+    server: ConnectedServer, names: Iterable[str], one: Callable[[str], Exit]
+) -> Exit:
+    """Does the same with names that a server has given: none of them stands for others."""
     code = Exit.SUCCEEDED
-    for name in _names(given):
+    for name in names:
         try:
             ended = one(name)
         except LroError as error:

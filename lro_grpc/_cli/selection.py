@@ -17,7 +17,7 @@ import typer
 
 from lro_grpc._cli.connected_server import ConnectedServer
 from lro_grpc._cli.exit_codes import Exit
-from lro_grpc._cli.names import for_each
+from lro_grpc._cli.names import for_each, for_each_found
 from lro_grpc._cli.output import print_message
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._client.plan import RPC_TIMEOUT
@@ -96,7 +96,7 @@ class Selection:
         asked = question([printable_summary(each, server.types) for each in chosen])
         if asked and (refused := self.ask(asked, otherwise="nothing was done")):
             return refused
-        return for_each(server, [each.name for each in chosen], one)
+        return for_each_found(server, [each.name for each in chosen], one)
 
     def ask(self, question: str, *, otherwise: str) -> Exit:
         """Asks a person at the terminal.

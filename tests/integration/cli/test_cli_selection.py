@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from foreign_server import PARENT as MOON
+from foreign_server import launch
+from lro_process import Lro
 from server_harness import PARENT, metadata_of
 
 from lro.v1 import batch_create_instances_pb2
 
 if TYPE_CHECKING:
     from conftest import World
+    from foreign_server import Foreign
 
 PAGE = Path(__file__).parents[3] / "docs" / "on-call.md"
 _Status = batch_create_instances_pb2.BatchCreateInstanceStatus
@@ -81,6 +85,16 @@ def test_a_filter_that_ends_early_is_refused_and_not_completed(world: World) -> 
     assert result.returncode == 2
     assert result.stderr.startswith("lro: INVALID_ARGUMENT: filter")
     assert code(world, name) == 0
+
+
+def test_an_operation_that_a_server_calls_a_dash_is_no_name_on_stdin(foreign: Foreign) -> None:
+    one = launch(done=False)
+    one.name = "-"
+    foreign.put(one)
+    selected = ("--filter", "verb = launch", "--parent", MOON)
+    would = Lro(foreign.target)(*TERMINATE, *selected, "--dry-run", stdin=f"{MOON}/operations/1\n")
+    assert would.stdout == "would terminate -, which is RUNNING\n"
+    assert foreign.requests[-1].name == "-"
 
 
 def test_targets_that_stand_are_named_before_a_batch_is_terminated(world: World) -> None:
