@@ -90,13 +90,6 @@ def test_an_option_of_another_type_is_refused(option: str, value: Any, wanted: s
     assert message == f"{option} is {value!r}; give {wanted}"
 
 
-@pytest.mark.parametrize("name", ["", 256 * "w", "pod\n1", "pod\x1b[2J"])
-def test_a_name_of_the_process_that_cannot_be_shown_is_refused(name: str) -> None:
-    message = refusal(lambda: lro_grpc.Operations("memory:", worker=name))
-    assert message.startswith("worker is '")
-    assert message.endswith("; give a name of 1 to 255 printable characters")
-
-
 @pytest.mark.parametrize(
     ("option", "value", "wanted"),
     [

@@ -120,8 +120,6 @@ class _Descriptions:
                 name, with_request=self._with_request, timeout=self._timeout
             )
         except LroError as error:
-            if error.code not in (Code.UNIMPLEMENTED, Code.PERMISSION_DENIED):
-                raise
             self._is_implemented = error.code is not Code.UNIMPLEMENTED
             self.why_not = f"{error.code.name}: {error.message}"
         return None

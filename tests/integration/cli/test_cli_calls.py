@@ -305,16 +305,21 @@ def test_get_does_without_a_description(foreign: Foreign) -> None:
         assert "no description" in result.stderr
 
 
-def test_get_does_without_a_description_that_is_denied() -> None:
+@pytest.mark.parametrize(
+    "code", [lro_grpc.Code.PERMISSION_DENIED, lro_grpc.Code.RESOURCE_EXHAUSTED]
+)
+def test_get_does_without_a_description_that_is_refused(code: lro_grpc.Code) -> None:
     def authorize(access: lro_grpc.Access) -> bool:
-        return not access.permission.startswith("operations.describe")
+        if access.permission.startswith("operations.describe"):
+            raise lro_grpc.LroError("not now", code=code)
+        return True
 
     with serving("sync", Fleet(), authorize=authorize) as server:
         name = server.done(server.create().name).name
         result = Lro(server.target)("get", name)
     assert result.returncode == 0
     assert "SUCCEEDED" in result.stdout
-    assert result.stderr.startswith("lro: no description: PERMISSION_DENIED")
+    assert result.stderr.startswith(f"lro: no description: {code.name}")
 
 
 def test_terminate_takes_several_names_and_a_reason(world: World) -> None:

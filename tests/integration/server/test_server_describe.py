@@ -326,7 +326,7 @@ def test_a_redact_is_no_coroutine_function() -> None:
         lro_grpc.MethodOptions(redact=coroutine)
 
 
-@pytest.mark.parametrize("worker", ["", "x" * 256, "a\nb", 7])
+@pytest.mark.parametrize("worker", ["", "x" * 256, "a\nb", "a\x1b[2J", 7])
 def test_a_worker_has_a_name_that_can_be_printed(worker: Any) -> None:
     with pytest.raises(lro_grpc.ConfigurationError, match="worker is"):
         lro_grpc.Operations("memory:", worker=worker)
