@@ -6,8 +6,8 @@ On the event loop, those of all requests that come at once would be one pause fo
 In a thread the loop has its turn after each step. There is one such thread for a server, for two
 would only share the interpreter.
 
-A request has its bytes in memory as it came and as a message, until its operation is stored. What
-is small is read at once, and not counted.
+A request has its bytes in memory as it came and as a message, until its operation is stored. It is
+counted once its call is let in. What is small is read at once, and not counted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from lro_grpc._server.limits import Share
 T = TypeVar("T")
 
 _ANY = 2**31
-"""More calls than the bound in bytes lets wait for the thread."""
+"""More calls than a server of gRPC takes on: those that wait for the thread have no bound of their
+own. A request waits to be read before the guard has let its call in, and a bound would let one
+caller shut out the others."""
 
 
 class LargeRequests:

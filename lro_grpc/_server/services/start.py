@@ -33,7 +33,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.longrunning import operations_pb2
 from google.protobuf.descriptor import FieldDescriptor
@@ -79,6 +79,15 @@ from lro_grpc._stores.store import (
 )
 from lro_grpc._wire.field_formats import declares_uuid4, is_uuid4
 from lro_grpc._wire.proto_plus import as_declared, protobuf_message
+
+
+class _Read(NamedTuple):
+    """A request that was read."""
+
+    request: Any
+    body: bytes
+    is_understood: bool
+    """Whether all of it was understood."""
 
 
 class Starter:
@@ -149,15 +158,13 @@ class Starter:
         Returns:
             The serialized Operation.
         """
-        caller = await self._store.identify(call)
-        with self._large_requests.entry(body, caller, self._handler.method):
-            return await self._start(body, call)
+        read = await self._large_requests.read(body, self._read, body)
+        admitted = await self._admit(read, call)
+        with self._large_requests.entry(body, admitted.caller, self._handler.method):
+            return await self._start(read, admitted, call)
 
-    async def _start(self, body: bytes, call: Call) -> bytes:
-        request, understood = await self._large_requests.read(body, self._read, body)
-        admitted = await self._store.admit(
-            "operations.start", self._resource(request), request, call, named=False
-        )
+    async def _start(self, read: _Read, admitted: Admitted, call: Call) -> bytes:
+        request, body, understood = read
         caller = admitted.caller
         request_id = self._request_id(request)
         fingerprint = b""
@@ -221,18 +228,24 @@ class Starter:
         Raises:
             UnservedError: If this server does not understand the request of the source.
         """
-        with self._large_requests.entry(source.request, call.caller, self._handler.method):
-            return await self._rerun(source, request_id, call, validate_only=validate_only)
+        read = await self._large_requests.read(source.request, self._read_again, source)
+        admitted = await self._admit(read, call)
+        with self._large_requests.entry(source.request, admitted.caller, self._handler.method):
+            return await self._rerun(
+                source, read, request_id, admitted, call, validate_only=validate_only
+            )
 
     async def _rerun(
-        self, source: record.Record, request_id: str, call: Call, *, validate_only: bool
+        self,
+        source: record.Record,
+        read: _Read,
+        request_id: str,
+        admitted: Admitted,
+        call: Call,
+        *,
+        validate_only: bool,
     ) -> bytes:
-        request, body, understood = await self._large_requests.read(
-            source.request, self._request_again, source
-        )
-        admitted = await self._store.admit(
-            "operations.start", self._resource(request), request, call, named=False
-        )
+        request, body, understood = read
         operation_id = names.new_id(_digest_of(source, request_id) if request_id else os.urandom)
 
         async def same() -> record.Record | None:
@@ -272,8 +285,29 @@ class Starter:
         log_rerun(source, stored)
         return _answered(call, stored)
 
-    def _request_again(self, source: record.Record) -> tuple[Any, bytes, bool]:
-        """Returns the request of an operation, its bytes now, and whether it is understood."""
+    def about_rerun(self, source: record.Record) -> tuple[str, Message]:
+        """Returns the resource and the request about which a rerun asks for ``operations.start``.
+
+        Raises:
+            UnservedError: If this server does not understand the request of the source.
+        """
+        request = self._read_again(source).request
+        return self._resource(request), request
+
+    async def _admit(self, read: _Read, call: Call) -> Admitted:
+        """Lets in a start.
+
+        The guard is asked with the request, so that is read first. Until the call is let in, its
+        request is counted nowhere, and all that it has is its turn to be read: a caller that may
+        start nothing takes no room from others, and learns not how much they have (S19).
+        """
+        resource = self._resource(read.request)
+        return await self._store.admit(
+            "operations.start", resource, read.request, call, named=False
+        )
+
+    def _read_again(self, source: record.Record) -> _Read:
+        """Returns the request of an operation, for a rerun."""
         kind = self._request
         try:
             request: Any = parse(kind, source.request)
@@ -286,7 +320,7 @@ class Starter:
         understood = is_understood(parse(kind, source.request))
         if source.request_understood and not understood:
             raise _unfit(source, kind)
-        return request, request.SerializeToString(), understood
+        return _Read(request, request.SerializeToString(), understood)
 
     def _made(self, prepared: Prepared, **values: Any) -> record.Record:
         """Returns a new record, which is not too large.
@@ -325,12 +359,12 @@ class Starter:
         with self._queues.entry(made), self._telemetry.starting(made, call.metadata) as new:
             return await admitted.store.create(new)
 
-    def _read(self, body: bytes) -> tuple[Any, bool]:
-        """Returns a request, and whether all of it was understood."""
+    def _read(self, body: bytes) -> _Read:
         request = parse(self._request, body)
         if is_understood(request):
-            return request, True
-        return parse(self._request, body), False  # nothing of it must be missing where it is run
+            return _Read(request, body, is_understood=True)
+        # Nothing of it must be missing where it is run.
+        return _Read(parse(self._request, body), body, is_understood=False)
 
     def _request_id(self, request: Any) -> str:
         """Returns the caller's id for the start; empty for none."""

@@ -801,6 +801,50 @@ def test_one_caller_has_its_share_of_the_bytes_of_large_requests(serve: Serve, g
     assert others.result(SECONDS).name
 
 
+def test_a_large_request_takes_no_room_before_it_is_let_in(serve: Serve, gate: Gate) -> None:
+    asked: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    async def authorize(access: lro_grpc.Access) -> bool:
+        if access.caller != "eve":
+            return True
+        asked.put(None)
+        await gate.pass_by_async()
+        return False
+
+    servicer = fleet("CreateInstance", lambda *_: Instance())
+    server = serve(
+        servicer, limits=Limits(request_bytes=60_000), identify=calling, authorize=authorize
+    )
+    ann, eve = of_callers(server, "ann", "eve")
+    starting = [in_thread(lambda: create_large(eve)) for _ in range(3)]
+    for _ in starting:
+        asked.get(timeout=SECONDS)
+    assert create_large(ann).name
+    gate.open()
+    for one in starting:
+        failure = refused(lambda: one.result(SECONDS))  # noqa: B023 - called at once
+        assert failure.code is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_a_caller_that_is_not_let_in_learns_nothing_of_the_others_large_requests(
+    serve: Serve, gate: Gate
+) -> None:
+    late = PreparesLate(gate)
+    server = serve(
+        late.servicer(),
+        limits=Limits(request_bytes=60_000, per_caller=1),
+        identify=calling,
+        authorize=lambda access: access.caller == "ann",
+    )
+    ann, eve = of_callers(server, "ann", "eve")
+    starting = [late.start(ann) for _ in range(2)]
+    failure = refused(lambda: create_large(eve))
+    assert failure.code is grpc.StatusCode.PERMISSION_DENIED
+    assert_full(lambda: create_large(ann), 60_000)
+    gate.open()
+    assert all(one.result(SECONDS).name for one in starting)
+
+
 @pytest.mark.parametrize("request_id", ["", uuid_of("r")], ids=["", "request_id"])
 def test_a_large_request_is_not_read_on_the_event_loop(
     serve: Serve, request_id: str, monkeypatch: pytest.MonkeyPatch
