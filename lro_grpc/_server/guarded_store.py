@@ -218,21 +218,29 @@ class GuardedStore:
         return Admitted(call, self._store, self, check, await check())
 
     async def allows(
-        self, permission: str, method: str, request: Message, record: Record, call: Call
+        self,
+        permission: str,
+        resource: str,
+        request: Message,
+        method: str,
+        call: Call,
+        *,
+        operation: Record | None,
     ) -> bool:
         """Returns whether the caller of an RPC would be let in to another one.
 
         Args:
-            permission: The permission that the other one needs.
+            permission: See :class:`Access`.
+            resource: See :class:`Access`.
+            request: The other one's request.
             method: Its method's full name.
-            request: Its request.
-            record: The operation that it names.
             call: The RPC that was let in.
+            operation: The operation that the other one names; None if it names none.
         """
         if self._authorize is None:
             return True
         caller = await self.identify(call)
-        access = Access(caller, permission, record.name, method, request, _known(record))
+        access = Access(caller, permission, resource, method, request, _known(operation))
         try:
             return await self._is_allowed(self._authorize, access)
         except LroError as error:

@@ -232,12 +232,17 @@ class Operations(Lifespan):
         )
         methods.put(self._service.methods())
         methods.put(control.methods())
-        describe = DescribeService(
-            self._guarded, methods.served, unserved, self._cancel, self._limits.operation_bytes
-        )
-        methods.put(describe.methods())
         methods.put_streams(control.streams())
         self._starters: dict[str, Starter] = {}
+        describe = DescribeService(
+            self._guarded,
+            methods.served,
+            self._starters,
+            unserved,
+            self._cancel,
+            self._limits.operation_bytes,
+        )
+        methods.put(describe.methods())
         rerun = RerunService(self._guarded, methods.served, self._starters, self._advice)
         methods.put(rerun.methods())
         self._attached: tuple[weakref.ref[Any], MethodHandlers] | None = None

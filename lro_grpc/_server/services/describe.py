@@ -8,7 +8,8 @@ FULL view, with the request, another one besides.
 sensitive, or ``redact`` fails, its size alone is shown: not to show is the safe mistake.
 
 **Actions** are what the caller could request now: each of their events is tried on the record, and
-counts if something came of it; then ``authorize`` is asked as it would be by that RPC.
+counts if something came of it; then ``authorize`` is asked as it would be by that RPC. A rerun is
+no event, and asks a second time, with the request that it starts.
 
 What is large is worked out in a thread: a request may have a million fields.
 """
@@ -27,7 +28,7 @@ from lro.v1 import operation_control_service_pb2
 from lro.v1.operation_description_pb2 import DescribeOperationResponse, OperationAttempt
 from lro_grpc import _anys
 from lro_grpc._engine.handler import Handler
-from lro_grpc._errors import InvalidArgumentError, LimitReachedError
+from lro_grpc._errors import InvalidArgumentError, LimitReachedError, UnservedError
 from lro_grpc._operation import metadata, redaction
 from lro_grpc._operation.attempts import AttemptRecord
 from lro_grpc._operation.events import (
@@ -48,6 +49,7 @@ from lro_grpc._runtime.log import OperationLog
 from lro_grpc._runtime.threads import BoundedThreads
 from lro_grpc._server.guarded_store import GuardedStore
 from lro_grpc._server.rpc.call import Behavior, Call, parse
+from lro_grpc._server.services.start import Starter
 from lro_grpc._server.unserved import Unserved
 from lro_grpc._wire.proto_plus import as_declared, protobuf_message
 
@@ -76,7 +78,23 @@ class _Action(NamedTuple):
     method: str
     request: type[Message]
     event: Event | None
-    """None if it changes no record."""
+    """None for a rerun, which changes no record."""
+
+
+class _Question(NamedTuple):
+    """A question to ``authorize``, as an RPC that the caller may make would ask it."""
+
+    permission: str
+    resource: str
+    request: Message
+    operation: Record | None
+
+
+class _Possible(NamedTuple):
+    """An action that would change something, if the caller is allowed all that it takes."""
+
+    action: _Action
+    questions: Sequence[_Question]
 
 
 class DescribeService:
@@ -85,6 +103,7 @@ class DescribeService:
     Args:
         store: The operations, behind the guard.
         served: All that this process serves, by the methods of operations.
+        starters: The starts of the methods, by their own names.
         unserved: Knows why nobody goes on with an operation.
         cancel: The event of a cancel.
         operation_bytes: The most bytes of an operation.
@@ -94,12 +113,14 @@ class DescribeService:
         self,
         store: GuardedStore,
         served: Mapping[str, Handler],
+        starters: Mapping[str, Starter],
         unserved: Unserved,
         cancel: Cancel,
         operation_bytes: int,
     ) -> None:
         self._store = store
         self._served = served
+        self._starters = starters
         self._unserved = unserved
         self._most_bytes = operation_bytes + LISTED_BYTES
         self._thread = BoundedThreads(1, waiting=_MOST_WAITING)
@@ -139,7 +160,8 @@ class DescribeService:
             raise InvalidArgumentError(f"view is {request.view}, which is none; give BASIC or FULL")
         record, attempts = await admitted.read_attempts(request.name)
         rerun = await admitted.store.latest_rerun(record.name) if record.done else ""
-        size = len(record.operation) + (len(record.request) if is_full else 0)
+        reads_request = is_full or record.done  # a rerun is about it
+        size = len(record.operation) + (len(record.request) if reads_request else 0)
         if size <= _SMALL:
             response = self._response(record, attempts, is_full)
             possible = self._possible(record)
@@ -147,10 +169,8 @@ class DescribeService:
             response, possible = await self._in_thread(record, attempts, is_full)
         response.rerun_operation = rerun
         for one in possible:
-            about = one.request()
-            setattr(about, "name", record.name)  # noqa: B010 - a Message has no fields of its own
-            if await self._store.allows(one.permission, one.method, about, record, call):
-                response.actions.append(one.action)
+            if await self._is_allowed(one, call):
+                response.actions.append(one.action.action)
         fields: Any = response
         for part in _LARGE_PARTS:
             if response.ByteSize() > self._most_bytes:
@@ -159,17 +179,17 @@ class DescribeService:
 
     async def _in_thread(
         self, record: Record, attempts: Sequence[AttemptRecord], is_full: bool
-    ) -> tuple[_Response, Sequence[_Action]]:
+    ) -> tuple[_Response, Sequence[_Possible]]:
         if self._thread.is_full:
             raise LimitReachedError(
                 f"{_MOST_WAITING} large operations wait to be described; try again later",
                 subject=METHOD,
             )
 
-        def work() -> tuple[_Response, Sequence[_Action]]:
+        def work() -> tuple[_Response, Sequence[_Possible]]:
             return self._response(record, attempts, is_full), self._possible(record)
 
-        made: tuple[_Response, Sequence[_Action]] = await self._thread.run("lro-describe", work)
+        made: tuple[_Response, Sequence[_Possible]] = await self._thread.run("lro-describe", work)
         return made
 
     def _response(
@@ -240,15 +260,55 @@ class DescribeService:
         )
         return None
 
-    def _possible(self, record: Record) -> Sequence[_Action]:
+    def _possible(self, record: Record) -> Sequence[_Possible]:
         """Returns the requests that would change something."""
-        return [one for one in self._actions if self._changes(one.event, record)]
+        possible = []
+        for action in self._actions:
+            questions = [_about(record, action)]
+            if action.event is None:
+                start = self._about_start(record)
+                if start is None:
+                    continue
+                questions.append(start)
+            elif not _changes(action.event, record):
+                continue
+            possible.append(_Possible(action, questions))
+        return possible
 
-    def _changes(self, event: Event | None, record: Record) -> bool:
-        if event is None:
-            return record.done and record.method in self._served
-        after = apply_safely(event, record, record.update_time)
-        return isinstance(after, Record) and after is not record
+    def _about_start(self, record: Record) -> _Question | None:
+        """Returns the question about the start that a rerun is; None if it cannot be run again."""
+        handler = self._served.get(record.method)
+        if handler is None or not record.done:
+            return None
+        try:
+            resource, request = self._starters[handler.method].about_rerun(record)
+        except UnservedError:
+            return None
+        return _Question("operations.start", resource, request, None)
+
+    async def _is_allowed(self, possible: _Possible, call: Call) -> bool:
+        for one in possible.questions:
+            if not await self._store.allows(
+                one.permission,
+                one.resource,
+                one.request,
+                possible.action.method,
+                call,
+                operation=one.operation,
+            ):
+                return False
+        return True
+
+
+def _about(record: Record, action: _Action) -> _Question:
+    request = action.request()
+    setattr(request, "name", record.name)  # noqa: B010 - a Message has no fields of its own
+    return _Question(action.permission, record.name, request, record)
+
+
+def _changes(event: Event, record: Record) -> bool:
+    after = apply_safely(event, record, record.update_time)
+    return isinstance(after, Record) and after is not record
 
 
 def _attempt(one: AttemptRecord) -> OperationAttempt:

@@ -170,7 +170,11 @@ def test_each_call_is_asked_about_once(
     access, *others = door.accesses
     expected = {
         "operations.rerun": ["operations.start"],  # for it starts an operation, too
-        "operations.describe": ["operations.rerun", "operations.delete"],  # what it lists
+        "operations.describe": [  # what it lists
+            "operations.rerun",
+            "operations.start",
+            "operations.delete",
+        ],
     }
     assert [other.permission for other in others] == expected.get(permission, [])
     assert (access.caller, access.permission) == ("ann", permission)

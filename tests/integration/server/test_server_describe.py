@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import uuid
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,6 +43,11 @@ SECRET = "hunter2"
 
 Bare = message("Bare", name=descriptor_pb2.FieldDescriptorProto.TYPE_STRING)
 """A request type in whose proto no field has an option."""
+
+Fewer = message("Fewer")
+"""A request type that knows none of the fields of another one."""
+
+REQUEST_ID = str(uuid.UUID(int=7, version=4))
 
 
 def made(self: Any, request: Any, op: Any) -> Any:
@@ -178,6 +184,45 @@ def test_actions_are_what_authorize_allows(serve: Serve, held: Held) -> None:
     terminate = asked[3]
     assert terminate.method == "/lro.v1.OperationControlService/TerminateOperation"
     assert terminate.request == TerminateOperationRequest(name=name)
+
+
+def test_a_rerun_is_listed_if_authorize_allows_all_that_it_asks(serve: Serve) -> None:
+    asked: list[lro_grpc.Access] = []
+    shut: set[str] = set()
+
+    def authorize(access: lro_grpc.Access) -> bool:
+        asked.append(access)
+        return access.permission not in shut
+
+    server = serve(
+        fleet("CreateInstance", made), authorize=authorize, identify=lambda context: "ann"
+    )
+    name = server.done(server.create(instance_id="i", request_id=REQUEST_ID).name).name
+    shut.add("operations.delete")
+    del asked[:]
+    assert [*server.describe(name).actions] == [Action.RERUN]
+    by_describe = asked[1:3]
+    del asked[:]
+    server.rerun(name)
+    assert [one.permission for one in asked] == ["operations.rerun", "operations.start"]
+    assert by_describe == asked
+    for permission in ("operations.start", "operations.rerun"):
+        shut.add(permission)
+        assert [*server.describe(name).actions] == []
+        shut.remove(permission)
+
+
+def test_a_rerun_that_the_server_cannot_make_is_not_listed(serve: Serve, file_url: str) -> None:
+    """Its types have changed, so that the stored request does not fit any more."""
+    first = serve(configure=bare(), store=file_url)
+    name = first.start(method("Run"), Bare(name=SECRET)).name
+    first.done(name)
+    first.close()
+    configure = release({"Run": lambda request, op: request}, request=Fewer, response=Fewer)
+    other = serve(configure=configure, store=file_url)
+    assert [*other.describe(name).actions] == [Action.DELETE]
+    failure = refused(lambda: other.rerun(name))
+    assert failure.info.reason == "METHOD_NOT_SERVED"
 
 
 # The request
