@@ -13,7 +13,7 @@ MOST_RECORDS = 100
 """The most records in a portion."""
 
 MOST_BYTES = 8 * 1024 * 1024
-"""The bytes at which a portion ends; one record alone may have more."""
+"""The bytes at which a portion ends; one record alone, with its attempts, may have more."""
 
 
 class Numbered(NamedTuple):

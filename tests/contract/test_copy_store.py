@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 from google.protobuf import empty_pb2
+from google.rpc import status_pb2
 from postgres_server import new_schema, with_options
 from transaction_pooler import TransactionPooler
 
@@ -115,17 +116,22 @@ async def copied(source: str, destination: str) -> tuple[CopyProgress, list[str]
 
 
 async def execute(url: str, *statements: str) -> list[tuple[Any, ...]]:
-    """Carries statements out behind the back of a store; ``{table}`` is that of operations."""
+    """Carries statements out behind the back of a store; ``{table}`` is that of operations.
+
+    And ``{attempts}`` is that of superseded attempts.
+    """
     if url.startswith("sqlite"):
         with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file, file:
-            rows = [file.execute(one.format(table="operations")).fetchall() for one in statements]
+            tables = {"table": "operations", "attempts": "attempts"}
+            rows = [file.execute(one.format(**tables)).fetchall() for one in statements]
             return rows[-1]
     parts = urlsplit(url)
     schema = parts.query.rpartition("schema=")[2]
+    tables = {"table": f"{schema}.lro_operations", "attempts": f"{schema}.lro_attempts"}
     connection = await asyncpg.connect(parts._replace(query="").geturl())
     try:
         for one in statements:
-            found = await connection.fetch(one.format(table=f"{schema}.lro_operations"))
+            found = await connection.fetch(one.format(**tables))
         return [tuple(row) for row in found]
     finally:
         await connection.close()
@@ -284,6 +290,32 @@ async def test_large_operations_come_a_few_at_a_time(way: tuple[str, str]) -> No
     assert steps[-1] == 9
     added = [after - before for before, after in itertools.pairwise([0, *steps])]
     assert max(added) <= transfer.MOST_BYTES // 3_000_000 + 1
+
+
+LONG_ERROR = status_pb2.Status(code=13, message="x" * 4000).SerializeToString().hex()
+HISTORY = (
+    "INSERT INTO {attempts} SELECT sequence, number, 'w', 1, 2, 3, LITERAL FROM {table},"
+    " (WITH RECURSIVE n (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM n WHERE number < 49)"
+    " SELECT number FROM n) AS numbers"
+)
+"""Gives each operation all the attempts that are kept, each with a long error."""
+
+
+async def test_operations_with_a_long_history_come_a_few_at_a_time(way: tuple[str, str]) -> None:
+    source, destination = way
+    async with opened(source) as store:
+        for number in range(60):
+            await store.create(made.record(f"op-{number}"))
+    is_file = source.startswith("sqlite")
+    literal = f"x'{LONG_ERROR}'" if is_file else f"'\\x{LONG_ERROR}'::bytea"
+    await execute(source, HISTORY.replace("LITERAL", literal))
+    _, *steps = [step.operations async for step in copy(source, destination)]
+    assert steps[-1] == 60
+    added = [after - before for before, after in itertools.pairwise([0, *steps])]
+    assert max(added) <= transfer.MOST_BYTES // (49 * 4000) + 1
+    of_all = "SELECT * FROM {attempts} ORDER BY operation, number"
+    assert await execute(destination, of_all) == (history := await execute(source, of_all))
+    assert len(history) == 60 * 49
 
 
 DAMAGE = "UPDATE {table} SET state = 99 WHERE name LIKE '%/running'"

@@ -138,9 +138,13 @@ class _Statements:
             f"SELECT count(*), greatest(coalesce(max(sequence), 0),"
             f" coalesce(pg_sequence_last_value({sequence}), 0)) FROM {table}"
         )
+        # The attempts are read by themselves, and have their part in the bytes of a row.
         self.next = (
-            f"SELECT sequence, {bounded(COLUMNS, '$3')} FROM {table} WHERE sequence > $1"
-            " ORDER BY sequence LIMIT $2"
+            f"SELECT o.sequence, {bounded(COLUMNS, '$3 - a.size', 'o.')}"
+            f" FROM (SELECT * FROM {table} WHERE sequence > $1 ORDER BY sequence LIMIT $2) AS o"
+            " CROSS JOIN LATERAL"
+            " (SELECT coalesce(sum(octet_length(worker) + octet_length(error)), 0) AS size"
+            f" FROM {attempts} WHERE operation = o.sequence) AS a ORDER BY o.sequence"
         )
         self.attempts = (
             f"SELECT operation, {columns_of_attempts} FROM {attempts} WHERE operation = ANY($1)"

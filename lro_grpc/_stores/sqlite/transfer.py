@@ -129,8 +129,10 @@ class _SqliteExport:
                     raise
                 unreadable.append(damage(name, f"its row cannot be read ({cause})"))
                 continue
-            rows.append(Numbered(last, record_of(row), self._attempts(last)))
-            size += sum(len(value) for value in row if isinstance(value, (bytes, str)))
+            attempts = self._attempts(last)
+            rows.append(Numbered(last, record_of(row), attempts))
+            for values in (row, *attempts):
+                size += sum(len(value) for value in values if isinstance(value, (bytes, str)))
             if size >= MOST_BYTES:
                 break
         return last, portion_of(rows, unreadable)
