@@ -121,7 +121,11 @@ class _Descriptions:
             )
         except LroError as error:
             self._is_implemented = error.code is not Code.UNIMPLEMENTED
-            self.why_not = f"{error.code.name}: {error.message}"
+            self.why_not = (
+                f"{error.code.name}: {error.message}"
+                if self._is_implemented
+                else "this server has no DescribeOperation"
+            )
         return None
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from conftest import World
 
-NO_DESCRIPTION = "lro: no description: UNIMPLEMENTED: Method not found!\n"
+NO_DESCRIPTION = "lro: no description: this server has no DescribeOperation\n"
 """What ``lro get`` says of a server that has GetOperation alone."""
 
 
