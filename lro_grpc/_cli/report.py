@@ -84,9 +84,10 @@ def show_description(
 
 def _lines_of(description: DescribeOperationResponse) -> Iterator[tuple[str, str]]:
     """Yields the label and the text of each value that an operation itself does not have."""
-    waits = ", ".join(_names(description.DESCRIPTOR, "WaitReason", description.wait_reasons))
+    reasons = _names(description.DESCRIPTOR, "WaitReason", description.wait_reasons)
     actions = ", ".join(_names(description.DESCRIPTOR, "Action", description.actions))
     schedule_time = _time_of(description, "schedule_time")
+    waits = [f"{one} until {schedule_time}" if one == "SCHEDULED" else one for one in reasons]
     failed, most = description.failed_attempt_count, description.max_attempts
     latest = description.attempts[-1] if description.attempts else None
     yield from (
@@ -94,7 +95,7 @@ def _lines_of(description: DescribeOperationResponse) -> Iterator[tuple[str, str
         for label, value in (
             ("method", one_line(description.method)),
             ("caller", one_line(description.caller)),
-            ("waits", f"{waits} until {schedule_time}" if schedule_time else waits),
+            ("waits", ", ".join(waits)),
             ("failures", f"{failed} of at most {most}" if failed else ""),
             ("worker", one_line(latest.worker) if latest else ""),
             ("lease", _time_of(description, "lease_expire_time")),
@@ -102,7 +103,7 @@ def _lines_of(description: DescribeOperationResponse) -> Iterator[tuple[str, str
             ("exclusive", one_line(description.exclusive_target)),
             ("reruns", one_line(description.source_operation)),
             ("rerun as", one_line(description.rerun_operation)),
-            ("operator", one_line(description.operator)),
+            ("operator", one_line(description.operator_caller)),
             ("request", f"{description.request_size_bytes:,} bytes"),
             ("you may", actions.lower()),
         )

@@ -49,7 +49,7 @@ class AttemptRecord(NamedTuple):
     outcome: int = 0
     """An ``lro.v1.OperationAttempt.Outcome``; 0 while it runs, and for unknown."""
     error: bytes = b""
-    """The ``google.rpc.Status`` with which it failed; empty if it did not."""
+    """The ``google.rpc.Status`` with which it ended; empty for none."""
 
     @property
     def oldest_kept(self) -> int:
@@ -76,7 +76,7 @@ def ended(record: Record, now: int, outcome: int, error: bytes = b"") -> dict[st
         record: The record; its fields may tell of an earlier attempt than the one that ends.
         now: The time.
         outcome: An ``lro.v1.OperationAttempt.Outcome``.
-        error: The serialized ``google.rpc.Status`` with which it failed; empty for none.
+        error: The serialized ``google.rpc.Status`` with which it ended; empty for none.
     """
     changes = {
         "attempt_end_time": max(now, record.update_time),

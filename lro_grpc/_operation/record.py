@@ -177,7 +177,7 @@ class Record(NamedTuple):
     attempt_outcome: Annotated[int, Field(FREE)] = 0
     """A ``lro.v1.OperationAttempt.Outcome``; 0 while it runs, and for unknown."""
     attempt_error: Annotated[bytes, Field(FREE)] = b""
-    """The ``google.rpc.Status`` with which that attempt failed, cut; empty if it did not."""
+    """The ``google.rpc.Status`` with which that attempt ended, cut; empty for none."""
     operation: Annotated[bytes, Field(FREE, large=True)] = b""
     """The ``google.longrunning.Operation`` that Get answers with, byte for byte."""
 

@@ -44,12 +44,12 @@ class DescribeOperationResponse(_message.Message):
         """The operation waits for a process with a free slot."""
         SCHEDULED: DescribeOperationResponse._WaitReason.ValueType  # 2
         """The operation waits for `schedule_time`."""
-        NO_HANDLER: DescribeOperationResponse._WaitReason.ValueType  # 4
+        NO_HANDLER: DescribeOperationResponse._WaitReason.ValueType  # 3
         """No server goes on with the operation: none serves its method, or its
         types do not fit.
         """
-        PAUSED: DescribeOperationResponse._WaitReason.ValueType  # 5
-        """The operation waits to be resumed."""
+        PAUSED: DescribeOperationResponse._WaitReason.ValueType  # 4
+        """The operation waits to be resumed, and until then for nothing else."""
 
     class WaitReason(_WaitReason, metaclass=_WaitReasonEnumTypeWrapper):
         """Tells why an operation waits."""
@@ -60,12 +60,12 @@ class DescribeOperationResponse(_message.Message):
     """The operation waits for a process with a free slot."""
     SCHEDULED: DescribeOperationResponse.WaitReason.ValueType  # 2
     """The operation waits for `schedule_time`."""
-    NO_HANDLER: DescribeOperationResponse.WaitReason.ValueType  # 4
+    NO_HANDLER: DescribeOperationResponse.WaitReason.ValueType  # 3
     """No server goes on with the operation: none serves its method, or its
     types do not fit.
     """
-    PAUSED: DescribeOperationResponse.WaitReason.ValueType  # 5
-    """The operation waits to be resumed."""
+    PAUSED: DescribeOperationResponse.WaitReason.ValueType  # 4
+    """The operation waits to be resumed, and until then for nothing else."""
 
     class _Action:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -121,7 +121,7 @@ class DescribeOperationResponse(_message.Message):
     WAIT_REASONS_FIELD_NUMBER: _builtins.int
     SOURCE_OPERATION_FIELD_NUMBER: _builtins.int
     RERUN_OPERATION_FIELD_NUMBER: _builtins.int
-    OPERATOR_FIELD_NUMBER: _builtins.int
+    OPERATOR_CALLER_FIELD_NUMBER: _builtins.int
     EXCLUSIVE_TARGET_FIELD_NUMBER: _builtins.int
     ACTIONS_FIELD_NUMBER: _builtins.int
     method: _builtins.str
@@ -142,7 +142,7 @@ class DescribeOperationResponse(_message.Message):
     """Names the operation that this one runs again. Empty for none."""
     rerun_operation: _builtins.str
     """Names the latest operation that runs this one again. Empty for none."""
-    operator: _builtins.str
+    operator_caller: _builtins.str
     """Names the caller that had the operation run again, or that terminated it.
     Empty for none, and if callers are not identified.
     """
@@ -192,7 +192,9 @@ class DescribeOperationResponse(_message.Message):
 
     @_builtins.property
     def wait_reasons(self) -> _containers.RepeatedScalarFieldContainer[Global___DescribeOperationResponse.WaitReason.ValueType]:
-        """Tells why the operation waits. Empty while it runs, and once it is done."""
+        """Tells why the operation waits: each reason that holds now. Empty while it
+        runs, and once it is done.
+        """
 
     @_builtins.property
     def actions(self) -> _containers.RepeatedScalarFieldContainer[Global___DescribeOperationResponse.Action.ValueType]:
@@ -218,13 +220,13 @@ class DescribeOperationResponse(_message.Message):
         wait_reasons: _abc.Iterable[Global___DescribeOperationResponse.WaitReason.ValueType] | None = ...,
         source_operation: _builtins.str = ...,
         rerun_operation: _builtins.str = ...,
-        operator: _builtins.str = ...,
+        operator_caller: _builtins.str = ...,
         exclusive_target: _builtins.str = ...,
         actions: _abc.Iterable[Global___DescribeOperationResponse.Action.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline_time", b"deadline_time", "lease_expire_time", b"lease_expire_time", "metadata", b"metadata", "operation", b"operation", "request", b"request", "schedule_time", b"schedule_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "attempts", b"attempts", "caller", b"caller", "deadline_time", b"deadline_time", "exclusive_target", b"exclusive_target", "failed_attempt_count", b"failed_attempt_count", "lease_expire_time", b"lease_expire_time", "max_attempts", b"max_attempts", "metadata", b"metadata", "method", b"method", "operation", b"operation", "operator", b"operator", "request", b"request", "request_size_bytes", b"request_size_bytes", "rerun_operation", b"rerun_operation", "schedule_time", b"schedule_time", "source_operation", b"source_operation", "wait_reasons", b"wait_reasons"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "attempts", b"attempts", "caller", b"caller", "deadline_time", b"deadline_time", "exclusive_target", b"exclusive_target", "failed_attempt_count", b"failed_attempt_count", "lease_expire_time", b"lease_expire_time", "max_attempts", b"max_attempts", "metadata", b"metadata", "method", b"method", "operation", b"operation", "operator_caller", b"operator_caller", "request", b"request", "request_size_bytes", b"request_size_bytes", "rerun_operation", b"rerun_operation", "schedule_time", b"schedule_time", "source_operation", b"source_operation", "wait_reasons", b"wait_reasons"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -321,8 +323,8 @@ class OperationAttempt(_message.Message):
 
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """Gives the error with which it failed, in at most 4 KiB: its code, its
-        message and its ErrorInfo. Unset if it did not fail.
+        """Gives the error with which it ended, in at most 4 KiB: its code, its
+        message and its ErrorInfo. Unset if it ended without one.
         """
 
     def __init__(

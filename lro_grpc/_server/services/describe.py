@@ -204,7 +204,7 @@ class DescribeService:
             max_attempts=record.max_attempts,
             wait_reasons=self._wait_reasons(record),
             source_operation=record.source_operation,
-            operator=record.operator,
+            operator_caller=record.operator,
             exclusive_target=record.exclusive_target,
         )
         response.operation.ParseFromString(record.operation)
@@ -225,9 +225,12 @@ class DescribeService:
             return [_Response.PAUSED]
         if not record.claimable:
             return []
+        reasons = []
+        if record.scheduled_time:
+            reasons.append(_Response.SCHEDULED)
         if self._unserved.why(record):
-            return [_Response.NO_HANDLER]
-        return [_Response.SCHEDULED if record.scheduled_time else _Response.QUEUED]
+            reasons.append(_Response.NO_HANDLER)
+        return reasons or [_Response.QUEUED]
 
     def _request(self, record: Record) -> Message | None:
         """Returns the request as it may be shown; None if it may not."""

@@ -90,7 +90,7 @@ def test_an_operation_that_runs_is_described(serve: Serve, held: Held, store: An
     assert [*told.actions] == [Action.RERUN, Action.DELETE]
     assert told.rerun_operation == again
     told = server.describe(again)
-    assert (told.source_operation, told.operator) == (name, "ann")
+    assert (told.source_operation, told.operator_caller) == (name, "ann")
 
 
 def test_attempts_are_told_with_their_errors(serve: Serve) -> None:
@@ -161,6 +161,22 @@ def test_nobody_goes_on_with_what_is_not_served(serve: Serve, file_url: str) -> 
     assert not told.HasField("request")
     assert told.request_size_bytes > len(SECRET)
     held.gate.open()
+
+
+def test_each_reason_to_wait_is_told(serve: Serve, file_url: str) -> None:
+    """Of a pause between two attempts, after which nobody goes on."""
+
+    def run(self: Any, request: Any, op: Any) -> Any:
+        raise lro_grpc.RetryableError("later", retry_after=timedelta(hours=1))
+
+    first = serve(fleet("CreateInstance", run), store=file_url)
+    name = first.create().name
+    while not first.describe(name).failed_attempt_count:
+        first.wait(name, 0.05)
+    first.close()
+    other = serve(fleet("DeleteInstance", made), store=file_url)
+    told = other.describe(name)
+    assert [*told.wait_reasons] == [WaitReason.SCHEDULED, WaitReason.NO_HANDLER]
 
 
 def test_actions_are_what_authorize_allows(serve: Serve, held: Held) -> None:
