@@ -517,7 +517,7 @@ def check_request_id(request_id: str) -> None:
 
 
 def _digest_of(source: record.Record, request_id: str) -> Callable[[int], bytes]:
-    """Returns a source of bytes for the id of a rerun: the same for the same rerun."""
+    """Returns a function that gives the bytes of a rerun's id: the same for the same rerun."""
     digest = hashlib.sha256(f"{source.name}\n{source.create_time}\n{request_id}".encode()).digest()
     return lambda most: digest[:most]
 
