@@ -108,6 +108,14 @@ def test_an_option_of_temporal_that_cannot_be_is_refused(
     assert message == f"{option} is {value!r}; {wanted}"
 
 
+@pytest.mark.parametrize(
+    "address", ["", "nonsense", ":7233", "localhost:", "localhost:http", "localhost:0", "h:65536"]
+)
+def test_an_address_of_temporal_without_host_or_port_is_refused(address: str) -> None:
+    message = refusal(lambda: Temporal(address))
+    assert message == f"address is {address!r}; give HOST:PORT, such as 'localhost:7233'"
+
+
 def test_an_engine_that_is_none_is_refused() -> None:
     message = refusal(lambda: lro_grpc.Operations("memory:", engine="localhost:7233"))  # type: ignore[arg-type]
     assert message == "engine is 'localhost:7233'; give a lro_grpc.engines.Temporal"

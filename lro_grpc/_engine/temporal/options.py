@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lro_grpc._errors import ConfigurationError, UnservedError
+from lro_grpc._errors import ConfigurationError, UnservedError, cut
 from lro_grpc._runtime.options import check_flag, check_function, check_text
 
 if TYPE_CHECKING:
@@ -59,6 +59,11 @@ class Temporal:
     def __post_init__(self) -> None:
         """Checks the options."""
         check_text("address", self.address)
+        host, _, port = self.address.rpartition(":")
+        if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            raise ConfigurationError(
+                f"address is {cut(repr(self.address))}; give HOST:PORT, such as 'localhost:7233'"
+            )
         check_text("namespace", self.namespace)
         if isinstance(self.task_queue, str):
             check_text("task_queue", self.task_queue)
