@@ -41,7 +41,7 @@ class Selection:
         timeout: How long each call may take.
 
     Raises:
-        typer.BadParameter: If there are neither names nor a filter, or both.
+        typer.BadParameter: If there are neither names nor a filter, or both, or an empty filter.
     """
 
     names: Sequence[str]
@@ -54,6 +54,8 @@ class Selection:
     def __post_init__(self) -> None:
         if bool(self.names) == (self.filter is not None):
             raise typer.BadParameter("give the names of operations, or --filter")
+        if self.filter is not None and not self.filter.strip():  # as of a variable that is not set
+            raise typer.BadParameter("an empty filter would match all; say what is to match")
 
     def for_each(
         self,
@@ -79,7 +81,7 @@ class Selection:
             return for_each(server, self.names, one)
         # What a person has typed comes last: one that ends early is then refused as it is, and not
         # completed by what stands behind it.
-        wanted = f"{among} AND {self.filter}" if self.filter.strip() else among
+        wanted = f"{among} AND {self.filter}"
         found = server.client.list(
             self.parent,
             filter=wanted,

@@ -45,6 +45,15 @@ def test_what_a_filter_finds_is_terminated_if_a_person_says_yes(world: World, an
     assert world.server.get(done.name) == done
 
 
+@pytest.mark.parametrize("command", [TERMINATE, ("rerun",)], ids=["terminate", "rerun"])
+def test_an_empty_filter_is_refused(world: World, command: tuple[str, ...]) -> None:
+    name = world.create("hold", "one")
+    refused = world.lro(*command, "--filter", " ", "--yes")
+    assert refused.returncode == 2
+    assert "an empty filter would match all" in refused.stderr
+    assert code(world, name) == 0
+
+
 def test_a_filter_without_a_terminal_needs_a_yes_and_stops_at_its_limit(world: World) -> None:
     done = world.done(world.create()).name
     needless = world.lro(*TERMINATE, done, "--dry-run")
