@@ -32,15 +32,41 @@ from lro_grpc import (
     UnavailableError,
 )
 from lro_grpc._engine.maintenance import Maintenance
-from lro_grpc._operation.events import Claim, Delete, Pause, TimePassed
+from lro_grpc._operation.events import Claim, Delete, LeaseLost, Pause, TimePassed
 from lro_grpc._operation.states import QUEUED
 from lro_grpc._stores.copy_store import copy
-from lro_grpc.stores import Order, Query
+from lro_grpc._stores.postgres.texts import text_of
+from lro_grpc.stores import Leased, Order, Query, Record
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lro_grpc._operation.record import Record
+
+
+STRANGE_NAME = f"{PARENT}/operations/op-\0\1\2"
+
+
+async def test_a_name_that_only_damage_can_make_is_one_name_in_all_calls(postgres: str) -> None:
+    """Else one that is set aside would be found again and again, in the place of others."""
+    async with opened(postgres) as store:
+        record = new("op-\0\1\2", target="things/t", exclusive=True, source_operation=BAD)
+        assert (await store.create(record)).name == STRANGE_NAME
+        assert await store.find_id("op-\0\1\2") == [STRANGE_NAME]
+        assert await store.latest_rerun(BAD) == STRANGE_NAME
+        assert await store.exclusive_holder("things/t") == STRANGE_NAME
+        assert await store.claimable({METHOD: 9}) == [STRANGE_NAME]
+        (claimed,) = await store.claim({METHOD: 9}, Claim(LEASE))
+        assert isinstance(claimed.outcome, Record)
+        assert await store.leased() == [Leased(STRANGE_NAME, 1)]
+        await store.apply(STRANGE_NAME, LeaseLost(1, proven=True))
+        await store.apply(STRANGE_NAME, Claim(LEASE))
+        assert len((await store.read_attempts(STRANGE_NAME))[1]) == 2
+    await damage(postgres, "operation = ''", text_of(STRANGE_NAME))
+    async with opened(postgres) as store:
+        for order in Order:
+            page = await store.page(Query(PARENT, order=order), position=b"", size=9)
+            assert (page.operations, page.unreachable) == ([], [STRANGE_NAME])
 
 
 async def tear(url: str, *names: str) -> None:

@@ -30,7 +30,7 @@ from lro_grpc._stores.postgres.filter import condition
 from lro_grpc._stores.postgres.portions import MORE, Ask, read_portion
 from lro_grpc._stores.postgres.rows import COLUMNS, bounded, is_whole, record_from
 from lro_grpc._stores.postgres.table import Fetching
-from lro_grpc._stores.postgres.texts import text_of
+from lro_grpc._stores.postgres.texts import text_from, text_of
 from lro_grpc._stores.sql_filter import Condition, condition_of
 from lro_grpc._stores.store import (
     MAX_PAGE_BYTES,
@@ -128,9 +128,10 @@ class Pages:
             if error is not None:
                 if not rows:
                     raise error
-                ((sequence, name, *_),) = rows
+                ((sequence, column, *_),) = rows
+                name = text_from(column)
                 self._damage.found(name, "its row cannot be read", error)
-                found.damaged.append((position_of(query.order, sequence, name), name))
+                found.damaged.append((position_of(query.order, sequence, column), name))
             elif rows:
                 rows = list(takewhile(is_given, rows))
                 if self._closing:
@@ -193,8 +194,8 @@ def _take(
 ) -> None:
     """Takes the rows that a query asks for."""
     for sequence, *row in rows:
-        name = row[0]
-        at = position_of(query.order, sequence, name)
+        name = text_from(row[0])
+        at = position_of(query.order, sequence, row[0])
         record = record_from(row) if len(row) == len(COLUMNS) else None
         try:
             if record is None:

@@ -153,7 +153,7 @@ def arrays_of_changes(changes: Sequence[tuple[Known, Record]]) -> list[Sequence[
     be large is None where it stays: in place of it the server keeps what it has.
     """
     columns: list[Sequence[Any]] = [
-        [record.name for _, record in changes],
+        [text_of(record.name) for _, record in changes],
         [known.version for known, _ in changes],
         [phase_of(record) for _, record in changes],
     ]

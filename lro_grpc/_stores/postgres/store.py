@@ -206,12 +206,12 @@ class PostgresStore:
     async def find_id(self, operation_id: str) -> Sequence[str]:
         """Returns the names that end with an id."""
         rows = await self._fetch(self._statements.by_id, text_of(operation_id))
-        return [row[0] for row in rows]
+        return [text_from(name) for (name,) in rows]
 
     async def latest_rerun(self, name: str) -> str:
         """Returns the latest operation that runs another one again; empty for none."""
         rows = await self._fetch(self._statements.latest_rerun, text_of(name))
-        return str(rows[0][0]) if rows else ""
+        return text_from(rows[0][0]) if rows else ""
 
     async def page(
         self,
@@ -235,7 +235,7 @@ class PostgresStore:
     async def exclusive_holder(self, target: str) -> str:
         """Returns the operation that has a target for itself; empty for none."""
         rows = await self._fetch(self._statements.by_exclusive_target, text_of(target))
-        return str(rows[0][0]) if rows else ""
+        return text_from(rows[0][0]) if rows else ""
 
     async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
         """Returns the operations whose next attempt may begin, oldest first."""
@@ -259,13 +259,14 @@ class PostgresStore:
         """Returns the operations that an attempt holds."""
         end = END_OF_TIME if until is None else until
         asked = (end, _MOST_LEASED, self._table.set_aside())
-        return [Leased(*row) for row in await self._fetch(self._statements.leased, *asked)]
+        rows = await self._fetch(self._statements.leased, *asked)
+        return [Leased(text_from(name), attempt) for name, attempt in rows]
 
     async def expired(self, limit: int, *, to_undo: bool = False) -> Sequence[str]:
         """Returns operations that time changes now."""
         set_aside = self._table.set_aside()
         rows = await self._fetch(self._statements.expired, self.now(), to_undo, limit, set_aside)
-        return [row[0] for row in rows]
+        return [text_from(name) for (name,) in rows]
 
     async def _fetch(self, statement: str, *arguments: object) -> Sequence[Row]:
         with self._telling():

@@ -216,7 +216,7 @@ class Table:
         One is not if another row has its name, its request or its exclusive target.
         """
         rows = await on.fetch(self._statements.insert, *arrays_of(records))
-        return {row[0] for row in rows}
+        return {text_from(name) for (name,) in rows}
 
     async def rivals(self, on: Fetching, records: Sequence[Record]) -> Found[Known]:
         """Returns the rows that keep new records out."""
@@ -250,12 +250,12 @@ class Table:
             versions = [known.version for known in gone]
             rows = await on.fetch(self._statements.delete, names, versions, now, tolerance)
             for (name,) in rows:
-                changed.add(name)
-                self._damage.forget(name)
+                changed.add(text_from(name))
+                self._damage.forget(text_from(name))
         kept = [change for change in changes if not is_gone(change.after)]
         if kept:
             columns = arrays_of_changes([(known, after) for known, after, _ in kept])
-            superseded = [(after.name, one) for _, after, some in kept for one in some]
+            superseded = [(text_of(after.name), one) for _, after, some in kept for one in some]
             update = self._statements.update
             more: list[Sequence[Any]] = []
             if superseded:
@@ -269,7 +269,7 @@ class Table:
                 # What is removed is to be told, and not to be made again. The rest is: then it has
                 # the first statement, and is refused by itself.
             else:
-                changed.update(row[0] for row in rows)
+                changed.update(text_from(name) for (name,) in rows)
         return changed
 
     async def ready(self, on: Fetching, wanted: Wanted) -> Ready:
