@@ -60,16 +60,28 @@ async def three(url: str, **how: Any) -> None:
 
 async def damage(url: str, assignment: str, *names: str) -> None:
     """Changes rows as a disk may, behind the back of every index and of every check."""
+    table = "operations" if url.startswith("sqlite") else table_of(url)
+    await _update(url, f"UPDATE {table} SET {assignment} WHERE name", *names)
+
+
+async def damage_attempts(url: str, assignment: str, *names: str) -> None:
+    """Does the same with the superseded attempts of operations."""
+    is_file = url.startswith("sqlite")
+    table = "operations" if is_file else table_of(url)
+    attempts = "attempts" if is_file else table.replace("operations", "attempts")
+    of_names = f"operation IN (SELECT sequence FROM {table} WHERE name"
+    await _update(url, f"UPDATE {attempts} SET {assignment} WHERE {of_names}", *names, end=")")
+
+
+async def _update(url: str, statement: str, *names: str, end: str = "") -> None:
     if url.startswith("sqlite"):
         with contextlib.closing(sqlite3.connect(path_of(url))) as connection, connection:
             for name in names:
-                connection.execute(f"UPDATE operations SET {assignment} WHERE name = ?", (name,))
+                connection.execute(f"{statement} = ?{end}", (name,))
         return
     database = await asyncpg.connect(urlsplit(url)._replace(query="").geturl())
     try:
-        await database.execute(
-            f"UPDATE {table_of(url)} SET {assignment} WHERE name = ANY($1)", names
-        )
+        await database.execute(f"{statement} = ANY($1){end}", names)
     finally:
         await database.close()
 

@@ -7,7 +7,19 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from damaged_store import BAD, GOOD, LEASE, METHOD, PARENT, damage, errors, new, opened, three
+from damaged_store import (
+    BAD,
+    GOOD,
+    LEASE,
+    METHOD,
+    PARENT,
+    damage,
+    damage_attempts,
+    errors,
+    new,
+    opened,
+    three,
+)
 from google.longrunning import operations_pb2
 from google.protobuf import wrappers_pb2
 
@@ -19,6 +31,7 @@ from lro_grpc import (
     OperationNotFoundError,
 )
 from lro_grpc._filtering.parser import parse
+from lro_grpc._operation.attempts import AttemptRecord
 from lro_grpc._operation.events import Claim, Delete, Pause, Release, Report
 from lro_grpc._operation.states import SUCCEEDED
 from lro_grpc._runtime.clock import SystemClock
@@ -64,6 +77,17 @@ POSTGRES = {
     "a time beyond all times": "create_time = 9223372036854775807",
     "a number that no client could read": "attempt = 9223372036854775807",
     "another parent": "parent = parent || '/x'",
+}
+
+ATTEMPTS = {
+    "file": (
+        *("number = 'x'", "worker = x'00ff'", "worker = CAST(x'ff61' AS TEXT)", "start_time = -1"),
+        *("end_time = 9223372036854775807", "outcome = 1.5", "error = x'08'", "error = 'text'"),
+    ),
+    "postgres": (
+        *("start_time = -1", "end_time = 9223372036854775807", "outcome = 9223372036854775807"),
+        r"error = '\x08'",
+    ),
 }
 
 DAMAGE = [("file", kind) for kind in SQLITE] + [("postgres", kind) for kind in POSTGRES]
@@ -113,6 +137,27 @@ async def test_a_damaged_row_is_set_aside(
             assert not set(shown) & set(GOOD)
         assert await store.find_request(METHOD, "r1", "") == []
     assert len([one for one in errors(caplog) if "op-1" in one]) == 1
+
+
+@pytest.mark.parametrize("store", ATTEMPTS)
+async def test_of_an_attempt_whose_row_is_damaged_only_its_number_is_told(
+    url: str, store: str
+) -> None:
+    names: list[str] = []
+    async with opened(url) as one:
+        for number in range(len(ATTEMPTS[store])):
+            names.append((await one.create(new(f"op-{number}"))).name)
+            await one.apply(names[-1], Claim(LEASE, worker="first"))
+            await one.apply(names[-1], Release(Report(1)))
+            await one.apply(names[-1], Claim(LEASE, worker="second"))
+    for name, damaging in zip(names, ATTEMPTS[store], strict=True):
+        await damage_attempts(url, damaging, name)
+    async with opened(url) as one:
+        for name in names:
+            record, (first, second) = await one.read_attempts(name)
+            assert first == AttemptRecord(1)
+            assert (second.number, second.worker) == (2, "second")
+            assert await one.read(name) == record
 
 
 @pytest.mark.parametrize(("store", "kind"), SHOWN)

@@ -16,10 +16,17 @@ from typing import NamedTuple
 
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._operation import integrity
+from lro_grpc._operation.attempts import AttemptRecord, is_sound
 from lro_grpc._stores.sqlite.damage import text_of
 from lro_grpc._stores.sqlite.database_files import check_alone
 from lro_grpc._stores.sqlite.new_file import new_file
 from lro_grpc._stores.sqlite.schema import COLUMNS, check_ours, record_of
+
+_ATTEMPTS = (
+    f"SELECT a.operation, name, {', '.join(f'a.{name}' for name in AttemptRecord._fields)}"
+    " FROM attempts AS a LEFT JOIN operations ON sequence = a.operation"
+    " ORDER BY a.operation, a.number"
+)
 
 _BUSY_SECONDS = 60
 """The time to wait for a gap between the commits of a busy server."""
@@ -38,7 +45,8 @@ class Sizes(NamedTuple):
 def check(path: Path) -> Iterator[str]:
     """Yields what is damaged: first in the structure of the database, then in single operations.
 
-    Those are the operations that a server would set aside.
+    Those are the operations that a server would set aside, and the attempts that it tells nothing
+    of but their numbers.
 
     Raises:
         ConfigurationError: If there is no such database, or it is not this package's.
@@ -53,6 +61,11 @@ def check(path: Path) -> Iterator[str]:
                 fault = integrity.fault_in(record_of(row))
                 if fault:
                     yield f"operation {row[0]!r}: {fault}"
+            for operation, name, *attempt in connection.execute(_ATTEMPTS):
+                if name is None:
+                    yield f"attempt {attempt[0]!r}: its operation is {operation!r}, which is none"
+                elif not is_sound(attempt):
+                    yield f"operation {name!r}: the row of its attempt {attempt[0]!r} is none"
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError as error:  # it is damaged where it has to be read first

@@ -198,6 +198,18 @@ def set_column(column: str, value: str) -> Any:
     return change
 
 
+def add_attempt(operation: str, error: str, named: str) -> Any:
+    def change(path: Path) -> str:
+        with changing(path) as connection:
+            connection.execute(
+                f"INSERT INTO attempts SELECT {operation}, 3, 'w', 1, 1, 1, {error}"
+                " FROM operations WHERE name LIKE '%/op-7'"
+            )
+        return named
+
+    return change
+
+
 DAMAGES = {
     "page": overwrite_page,
     "cut off": cut_off,
@@ -210,6 +222,10 @@ DAMAGES = {
     "negative time": set_column("update_time", "-1"),
     "batch": set_column("batch", "x'0a'"),
     "handler's metadata": set_column("handler_metadata", "x'ffffff'"),
+    "attempt": add_attempt(
+        "sequence", "x'08'", "operations/op-7': the row of its attempt 3 is none"
+    ),
+    "attempt of none": add_attempt("'x'", "x''", "attempt 3: its operation is 'x', which is none"),
 }
 
 
