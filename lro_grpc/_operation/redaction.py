@@ -3,12 +3,16 @@
 A field is sensitive if its proto marks it ``debug_redact``, protobuf's own option for what no
 output for people may show, or INPUT_ONLY (AIP-203), which an API takes and never gives back. It is
 removed wherever it stands: in a nested message, in the values of a map, and in an ``Any`` whose
-type this process knows. What cannot be judged is removed, too: unknown fields, and the content of
-an ``Any`` of an unknown type. Texts and the keys of maps are not looked into.
+type this process knows. What cannot be judged is removed, too: unknown fields, extensions, and the
+content of an ``Any`` of a type that is unknown or not annotated. Texts and the keys of maps are not
+looked into.
 
 **No mark is no promise.** Proto-plus classes, as vendors' packages have them, are made without
-field options: a password looks like any other text in them. So a type in whose package not one
-field has an option, of those that the type is made of, is not **annotated**: nobody knows.
+field options: a password looks like any other text in them. A type is **annotated** if each package
+of the messages that it is made of marks at least one of their fields, with one of those two options
+and whatever value; other options, such as ``packed`` and ``deprecated``, say nothing of secrets. Of
+a type that is not, nobody knows. Packages of common values have no marks by themselves: what a
+``google.protobuf.Struct`` holds is for the field to say that it stands in.
 """
 
 from __future__ import annotations
@@ -31,15 +35,21 @@ _MOST_DEPTH = 100
 could have as many more. What is deeper is removed."""
 
 
+_OF_VALUES = frozenset({"google.protobuf", "google.type"})
+"""The packages of common values."""
+
+
+@functools.cache
 def is_annotated(kind: Descriptor) -> bool:
-    """Returns whether the proto of a message says anything of any field."""
-    package = kind.file.package
-    return any(
-        field.has_options
-        for one in _reachable(kind)
-        if one.file.package == package
-        for field in one.fields
-    )
+    """Returns whether the protos of a message tell which of its fields are sensitive."""
+    own = kind.file.package
+    packages: dict[str, bool] = {}
+    for one in _reachable(kind):
+        package = one.file.package
+        if package == own or package not in _OF_VALUES:
+            is_marked = packages.get(package, False) or any(map(_is_marked, one.fields))
+            packages[package] = is_marked
+    return all(packages.values())
 
 
 def redacted(message: M) -> M:
@@ -61,11 +71,10 @@ def _redact(message: Message, depth: int) -> None:
         _redact_any(message, depth - 1)
         return
     for field, value in message.ListFields():
-        if _is_sensitive(field):
-            if field.is_extension:
-                message.ClearExtension(field)  # type: ignore[arg-type]
-            else:
-                message.ClearField(field.name)
+        if field.is_extension:  # whoever has made it may not mark anything
+            message.ClearExtension(field)  # type: ignore[arg-type]
+        elif _is_sensitive(field):
+            message.ClearField(field.name)
         elif field.message_type is None:
             pass
         elif field.message_type.GetOptions().map_entry:
@@ -81,12 +90,20 @@ def _redact(message: Message, depth: int) -> None:
 
 def _redact_any(envelope: any_pb2.Any, depth: int) -> None:
     content = _anys.unpack(envelope)
-    if content is None:
+    if content is None or not (
+        isinstance(content, any_pb2.Any) or is_annotated(content.DESCRIPTOR)
+    ):
         envelope.value = b""
         return
     content.DiscardUnknownFields()
     _redact(content, depth)
     envelope.value = content.SerializeToString()
+
+
+def _is_marked(field: FieldDescriptor) -> bool:
+    options: Any = field.GetOptions()
+    behaviors = options.Extensions[field_behavior_pb2.field_behavior]
+    return options.HasField("debug_redact") or bool(behaviors)
 
 
 def _is_sensitive(field: FieldDescriptor) -> bool:

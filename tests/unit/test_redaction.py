@@ -16,7 +16,7 @@ SECRET = "hunter2"
 
 
 def declare() -> dict[str, Any]:
-    """Declares messages with sensitive fields, and one without a single option."""
+    """Declares messages with sensitive fields, and one without a mark."""
     file = descriptor_pb2.FileDescriptorProto(
         name="redaction/v1/redaction.proto",
         package="redaction.v1",
@@ -68,6 +68,10 @@ def declare() -> dict[str, Any]:
     )
     bare = plain.message_type.add(name="Bare")
     bare.field.add(name="password", number=1, type=FIELD.TYPE_STRING, label=FIELD.LABEL_OPTIONAL)
+    sizes = bare.field.add(
+        name="sizes", number=2, type=FIELD.TYPE_INT32, label=FIELD.LABEL_REPEATED
+    )
+    sizes.options.packed = True
     pool = descriptor_pool.Default()
     for one in (file, plain):
         pool.AddSerializedFile(one.SerializeToString())
@@ -145,7 +149,12 @@ def test_what_is_nested_too_deeply_is_removed() -> None:
     assert SECRET.encode() not in shown.SerializeToString()
 
 
-def test_a_type_is_annotated_if_its_proto_says_anything_of_a_field() -> None:
+def test_the_content_of_an_any_is_removed_if_its_type_marks_nothing() -> None:
+    content = packed(Bare(password=SECRET))
+    assert redacted(Request(any=content)).any == any_pb2.Any(type_url=content.type_url)
+
+
+def test_a_type_is_annotated_if_its_proto_marks_a_field() -> None:
     assert is_annotated(Login.DESCRIPTOR)
     assert is_annotated(Request.DESCRIPTOR)
     assert is_annotated(fleet_service_pb2.CreateInstanceRequest.DESCRIPTOR)

@@ -76,7 +76,7 @@ class Instance(_message.Message):
     """Gives the SQL that makes the database, in SQLite's dialect; it may have
     several statements. Set by the caller. The operation runs it as it is: a
     mistake in it fails the operation. Empty, the default, makes an empty
-    database.
+    database. Not shown in descriptions: it may hold the data of users.
     """
     seed_rows: _builtins.int
     """Gives the number of rows that are put into the first table of the schema,
