@@ -9,6 +9,7 @@ import typer
 
 from lro_grpc._cli import shell_completion
 from lro_grpc._cli.output import Output
+from lro_grpc._cli.selection import MOST_FOUND
 from lro_grpc._client.plan import RPC_TIMEOUT
 
 _NAME = "The operation's name: [{parent}/]operations/{id}; - for those on stdin, one a line."
@@ -74,7 +75,9 @@ FilterParent = Annotated[
         autocompletion=shell_completion.parents,
     ),
 ]
-FilterLimit = Annotated[int, typer.Option("--limit", min=1, help="The most that match.")]
+FilterLimit = Annotated[
+    int, typer.Option("--limit", min=1, max=MOST_FOUND, help="The most that match.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
 CallTimeout = Annotated[

@@ -3,12 +3,14 @@
 A filter may match what nobody has thought of. So the command shows what it has found, up to its
 limit, and changes it once a person has said yes, or with ``--yes``. Nobody is asked where stdin is
 no terminal: what stands there may be meant for something else.
+
+Of what a filter finds, however much that is, only the names are kept, and the lines that are shown.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
@@ -25,7 +27,66 @@ from lro_grpc._inspection.summary import Summary
 from lro_grpc._wire.plain_text import one_line
 
 SHOWN = 20
-"""The most names that a question shows."""
+"""The most names that a question shows; and the most warnings."""
+
+MOST_FOUND = 10_000
+"""The most operations that a command takes of those that a filter finds."""
+
+_PAGE_SIZE = 500
+
+
+class Question:
+    """A question about the operations that a filter finds, of which it keeps a few lines.
+
+    Args:
+        sentence: It asks; ``{}`` stands for the number of the operations.
+        note: A line before it; empty for none.
+        warn: Returns a line to warn of one of them; empty for none.
+    """
+
+    def __init__(
+        self, sentence: str, *, note: str = "", warn: Callable[[Summary], str] = lambda _: ""
+    ) -> None:
+        self._sentence = sentence
+        self._note = note
+        self._warn = warn
+        self._found = _Lines("and {} more")
+        self._warnings = _Lines("and {} more are warned of")
+
+    def add(self, one: Summary) -> None:
+        """Adds an operation that was found."""
+        self._found.add(f"{one_line(one.name)}  {one.state}")
+        if warning := self._warn(one):
+            self._warnings.add(warning)
+
+    def __str__(self) -> str:
+        """Returns its lines, the last of which asks."""
+        asked = self._sentence.format(self._found.number)
+        lines = (*self._found, *self._warnings, self._note, asked)
+        return "\n".join(filter(None, lines))
+
+
+class _Lines:
+    """The first of some lines, and the number of all.
+
+    Args:
+        rest: The line in the place of the others; ``{}`` stands for their number.
+    """
+
+    def __init__(self, rest: str) -> None:
+        self.number = 0
+        self._rest = rest
+        self._first: list[str] = []
+
+    def add(self, line: str) -> None:
+        self.number += 1
+        if self.number <= SHOWN:
+            self._first.append(line)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._first
+        if self.number > SHOWN:
+            yield self._rest.format(self.number - SHOWN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +124,7 @@ class Selection:
         one: Callable[[str], Exit],
         *,
         among: str,
-        question: Callable[[Sequence[Summary]], str],
+        question: Question | None,
     ) -> Exit:
         """Deals with every operation; with those of a filter once a person has agreed.
 
@@ -71,8 +132,7 @@ class Selection:
             server: The server.
             one: Deals with one, by its name.
             among: A filter of those that the command can deal with at all.
-            question: Makes the question of the operations that the filter has found; empty if
-                nobody need be asked.
+            question: The question; None if nobody need be asked.
 
         Returns:
             The highest exit code.
@@ -82,23 +142,28 @@ class Selection:
         # What a person has typed comes last: one that ends early is then refused as it is, and not
         # completed by what stands behind it.
         wanted = f"{among} AND {self.filter}"
-        found = server.client.list(
+        pager = server.client.list(
             self.parent,
             filter=wanted,
-            page_size=min(self.limit + 1, 500),
+            page_size=min(self.limit + 1, _PAGE_SIZE),
             timeout=self.timeout or RPC_TIMEOUT,
         )
-        operations = list(islice(found, self.limit + 1))
-        chosen = operations[: self.limit]
-        if not chosen:
+        found = iter(pager)
+        names: list[str] = []
+        for each in islice(found, self.limit):
+            names.append(each.name)
+            if question is not None:
+                question.add(printable_summary(each, server.types))
+        if not names:
             print_message(f"no operation matches {wanted}")
             return Exit.SUCCEEDED
-        if len(operations) > self.limit:
+        if next(found, None) is not None:
             print_message(f"more than {self.limit} match; these are the first {self.limit}")
-        asked = question([printable_summary(each, server.types) for each in chosen])
-        if asked and (refused := self.ask(asked, otherwise="nothing was done")):
+        if question is not None and (
+            refused := self.ask(str(question), otherwise="nothing was done")
+        ):
             return refused
-        return for_each_found(server, [each.name for each in chosen], one)
+        return for_each_found(server, names, one)
 
     def ask(self, question: str, *, otherwise: str) -> Exit:
         """Asks a person at the terminal.
@@ -121,11 +186,3 @@ class Selection:
             return Exit.SUCCEEDED
         print_message(otherwise)
         return Exit.FAILED
-
-
-def lines_of(found: Sequence[Summary]) -> str:
-    """Returns a line for each of the first operations, and how many more there are."""
-    lines = [f"{one_line(one.name)}  {one.state}" for one in found[:SHOWN]]
-    if len(found) > SHOWN:
-        lines.append(f"and {len(found) - SHOWN} more")
-    return "\n".join(lines)

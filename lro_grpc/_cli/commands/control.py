@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated
 
@@ -25,7 +24,7 @@ from lro_grpc._cli.parameters import (
     UnfinishedNamesOrFilter,
     Yes,
 )
-from lro_grpc._cli.selection import SHOWN, Selection, lines_of
+from lro_grpc._cli.selection import SHOWN, Question, Selection
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._client.plan import RPC_TIMEOUT
 from lro_grpc._errors import Code, LroError
@@ -130,12 +129,6 @@ def terminate(
         timeout=timeout,
     )
 
-    def question(found: Sequence[Summary]) -> str:
-        if dry_run:
-            return ""
-        lines = [lines_of(found), *map(_standing_targets, found), _LEFT_AS_IT_IS]
-        return "\n".join([*filter(None, lines), f"terminate {len(found)} operations?"])
-
     def terminate_one(name: str) -> Exit:
         if dry_run:
             operation = server.client.get(name, timeout=timeout or RPC_TIMEOUT)
@@ -153,7 +146,10 @@ def terminate(
         server.client.terminate(name, reason, timeout=timeout or RPC_TIMEOUT)
         return _print_done("terminated {}; what it has done was not undone", name)
 
-    return selection.for_each(server, terminate_one, among="done = false", question=question)
+    question = Question("terminate {} operations?", note=_LEFT_AS_IT_IS, warn=_standing_targets)
+    return selection.for_each(
+        server, terminate_one, among="done = false", question=None if dry_run else question
+    )
 
 
 def _standing_targets(one: Summary | None) -> str:
@@ -187,9 +183,6 @@ def rerun(
         timeout=timeout,
     )
 
-    def question(found: Sequence[Summary]) -> str:
-        return "" if dry_run else f"{lines_of(found)}\nrun {len(found)} operations again?"
-
     def rerun_one(name: str) -> Exit:
         new = server.client.rerun(name, validate_only=dry_run, timeout=timeout or RPC_TIMEOUT).name
         if dry_run:
@@ -198,6 +191,7 @@ def rerun(
         return _print_done(f"{said} tells what comes of it", name)
 
     among = "done = true AND NOT state = SUCCEEDED"
+    question = None if dry_run else Question("run {} operations again?")
     return selection.for_each(server, rerun_one, among=among, question=question)
 
 
