@@ -19,14 +19,13 @@ from typing import TypeVar, cast
 from lro_grpc._errors import LimitReachedError
 from lro_grpc._operation.size import READ_AT_ONCE
 from lro_grpc._runtime.threads import BoundedThreads
-from lro_grpc._server.limits import Share
+from lro_grpc._server.limits import CallerTurns, Share
 
 T = TypeVar("T")
 
 _ANY = 2**31
-"""More calls than a server of gRPC takes on: those that wait for the thread have no bound of their
-own. A request waits to be read before the guard has let its call in, and a bound would let one
-caller shut out the others."""
+"""More calls than wait for the thread: each caller has one there before it is let in, and the bound
+in bytes is for those behind the guard."""
 
 
 class LargeRequests:
@@ -41,6 +40,7 @@ class LargeRequests:
         self._most = most
         self._share = Share(most, per_caller)
         self._thread = BoundedThreads(1, waiting=_ANY)
+        self._turns = CallerTurns()
 
     @contextlib.contextmanager
     def entry(self, body: bytes, caller: str, method: str) -> Iterator[None]:
@@ -67,6 +67,19 @@ class LargeRequests:
             yield
         finally:
             self._share.take(caller, -size)
+
+    async def read_first(
+        self, body: bytes, caller: str, function: Callable[..., T], *arguments: object
+    ) -> T:
+        """Does as ``read``, for a call that is not let in yet.
+
+        One request of each caller is read at a time; the others of that caller wait. They have no
+        bound, which would tell a caller without rights how much there is.
+        """
+        if len(body) <= READ_AT_ONCE:
+            return function(*arguments)
+        async with self._turns.of(caller, lambda: None):
+            return await self.read(body, function, *arguments)
 
     async def read(self, body: bytes, function: Callable[..., T], *arguments: object) -> T:
         """Returns what a function makes of a request: in the thread, if that is large.

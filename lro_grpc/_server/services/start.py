@@ -158,7 +158,8 @@ class Starter:
         Returns:
             The serialized Operation.
         """
-        read = await self._large_requests.read(body, self._read, body)
+        caller = await self._store.identify(call)
+        read = await self._large_requests.read_first(body, caller, self._read, body)
         admitted = await self._admit(read, call)
         with self._large_requests.entry(body, admitted.caller, self._handler.method):
             return await self._start(read, admitted, call)
@@ -228,7 +229,9 @@ class Starter:
         Raises:
             UnservedError: If this server does not understand the request of the source.
         """
-        read = await self._large_requests.read(source.request, self._read_again, source)
+        read = await self._large_requests.read_first(
+            source.request, call.caller, self._read_again, source
+        )
         admitted = await self._admit(read, call)
         with self._large_requests.entry(source.request, admitted.caller, self._handler.method):
             return await self._rerun(
@@ -298,8 +301,9 @@ class Starter:
         """Lets in a start.
 
         The guard is asked with the request, so that is read first. Until the call is let in, its
-        request is counted nowhere, and all that it has is its turn to be read: a caller that may
-        start nothing takes no room from others, and learns not how much they have (S19).
+        request is counted nowhere, and all that it has is a turn among its caller's to be read: a
+        caller that may start nothing takes no room from others, and learns not how much they have
+        (S19).
         """
         resource = self._resource(read.request)
         return await self._store.admit(

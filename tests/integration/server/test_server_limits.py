@@ -845,6 +845,47 @@ def test_a_caller_that_is_not_let_in_learns_nothing_of_the_others_large_requests
     assert all(one.result(SECONDS).name for one in starting)
 
 
+def test_the_large_requests_of_one_caller_do_not_hold_up_those_of_another_one(
+    serve: Serve, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of each is read at a time, also before the guard lets anybody in."""
+    read: list[str] = []
+    identified: queue.SimpleQueue[str] = queue.SimpleQueue()
+    parse = start.parse
+
+    def slowly(kind: Any, body: bytes) -> Any:
+        request = parse(kind, body)
+        if request.instance_id not in read:  # a field that nobody knows has it read once more
+            read.append(request.instance_id)
+            gate.block()
+        return request
+
+    def identify(context: Any) -> str:
+        caller = calling(context)
+        identified.put(caller)
+        return caller
+
+    monkeypatch.setattr(start, "parse", slowly)
+    server = serve(
+        fleet("CreateInstance", lambda *_: Instance()),
+        identify=identify,
+        authorize=lambda access: access.caller == "ann",
+    )
+    ann, eve = of_callers(server, "ann", "eve")
+    starting = []
+    for client, instance_id in ((eve, "e-1"), (eve, "e-2"), (eve, "e-3"), (ann, "a-1")):
+        instance = Instance(name="n" * 40_000)
+        starting.append(
+            in_thread(lambda: client.create(instance_id=instance_id, instance=instance))  # noqa: B023 - it has begun
+        )
+        identified.get(timeout=SECONDS)
+    gate.open()
+    assert starting.pop().result(SECONDS).name
+    for one in starting:
+        assert refused(lambda: one.result(SECONDS)).code is grpc.StatusCode.PERMISSION_DENIED  # noqa: B023
+    assert read == ["e-1", "a-1", "e-2", "e-3"]
+
+
 @pytest.mark.parametrize("request_id", ["", uuid_of("r")], ids=["", "request_id"])
 def test_a_large_request_is_not_read_on_the_event_loop(
     serve: Serve, request_id: str, monkeypatch: pytest.MonkeyPatch
