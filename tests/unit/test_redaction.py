@@ -138,6 +138,29 @@ def test_fields_that_the_type_does_not_have_are_removed() -> None:
     assert shown.SerializeToString() == Login(user="ann").SerializeToString()
 
 
+def test_extensions_are_removed() -> None:
+    """They are of a file of their own, which need not mark anything."""
+    file = descriptor_pb2.FileDescriptorProto(
+        name="extended/v1/extended.proto", package="extended.v1", syntax="proto2"
+    )
+    extended = file.message_type.add(name="Extended")
+    extended.field.add(name="user", number=1, type=FIELD.TYPE_STRING, label=FIELD.LABEL_OPTIONAL)
+    extended.extension_range.add(start=100, end=200)
+    file.extension.add(
+        name="password",
+        number=100,
+        extendee=".extended.v1.Extended",
+        type=FIELD.TYPE_STRING,
+        label=FIELD.LABEL_OPTIONAL,
+    )
+    pool = descriptor_pool.Default()
+    pool.AddSerializedFile(file.SerializeToString())
+    kind: Any = message_factory.GetMessageClass(pool.FindMessageTypeByName("extended.v1.Extended"))
+    made = kind(user="ann")
+    made.Extensions[pool.FindExtensionByName("extended.v1.password")] = SECRET
+    assert redacted(made) == kind(user="ann")
+
+
 def test_what_is_nested_too_deeply_is_removed() -> None:
     """No chain of Anys is deeper than Python's stack."""
     deep = packed(login())
