@@ -73,7 +73,8 @@ def get(
             description = descriptions.of(one)
             if description is None:
                 show(operation, server.types, output, is_one_of_many=is_one_of_many)
-                print_message(f"no description: {descriptions.why_not}")
+                if descriptions.why_not:
+                    print_message(f"no description: {descriptions.why_not}")
                 code = Exit.FAILED if attempts or request else Exit.SUCCEEDED
             else:
                 show_description(
@@ -105,7 +106,8 @@ class _Descriptions:
         self, server: ConnectedServer, timeout: timedelta | None, *, with_request: bool
     ) -> None:
         self.why_not = ""
-        """Why there is none of the latest operation."""
+        """Why there is none of the latest operation; empty if an earlier one had none either, as of
+        a server that has no descriptions."""
         self._server = server
         self._timeout = timeout or RPC_TIMEOUT
         self._with_request = with_request
@@ -114,6 +116,7 @@ class _Descriptions:
     def of(self, name: str) -> DescribeOperationResponse | None:
         """Returns the description of an operation; None if the server gives none."""
         if not self._is_implemented:
+            self.why_not = ""
             return None
         try:
             return self._server.client.describe(

@@ -298,6 +298,9 @@ def test_get_does_without_a_description(foreign: Foreign) -> None:
     result = lro("get", one.name)
     assert (result.returncode, result.stdout.split()) == (0, [one.name, "state", "RUNNING"])
     assert result.stderr == "lro: no description: this server has no DescribeOperation\n"
+    again = lro("get", "-", stdin=f"{one.name}\n{one.name}\n")
+    assert (again.returncode, again.stdout.count("RUNNING")) == (0, 2)
+    assert again.stderr == result.stderr
     for option in ("--attempts", "--request"):
         result = lro("get", one.name, option)
         assert (result.returncode, result.stdout.split()[0]) == (1, one.name)
