@@ -39,6 +39,7 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
+from google.longrunning import operations_pb2
 from google.rpc import status_pb2
 
 from lro_grpc._engine.handler import Handler
@@ -47,6 +48,7 @@ from lro_grpc._engine.retries import words
 from lro_grpc._engine.stop_state import Ending, StopState
 from lro_grpc._errors import (
     AttemptStopped,
+    ConfigurationError,
     LroError,
     OperationNotFoundError,
     OperationTooLargeError,
@@ -71,6 +73,9 @@ T = TypeVar("T")
 OnStop = Callable[[StopReason], object]
 """A handler's function that is called with the reason why its attempt has to stop."""
 
+StartWithin = Callable[[Record, str, Any, str], Coroutine[Any, Any, operations_pb2.Operation]]
+"""Starts an operation for the handler of a record: of a method, with a request, under a key."""
+
 _WRITE_PAUSE = 0.2
 """The pause before a write is tried again, after the store could not answer."""
 
@@ -93,6 +98,7 @@ class Attempt:
         on_progress: Is called, from the handler's thread, when there is something to store.
         random: Gives numbers uniform in [0, 1), for pauses.
         signal_margin: Seconds by which an error may come before the signal that it comes of.
+        start_within: Starts an operation for the handler; None where there is no server for it.
     """
 
     def __init__(
@@ -109,6 +115,7 @@ class Attempt:
         on_progress: Callable[[Attempt], None],
         random: Callable[[], float],
         signal_margin: float = 0.0,
+        start_within: StartWithin | None = None,
     ) -> None:
         self.record = record
         self.handler = handler
@@ -131,6 +138,9 @@ class Attempt:
         """The targets of a batch that could not be deleted."""
         self.batch_is_driven = False
         """Whether the handler has come to its batch, so that its states are being seen to."""
+        self.own_started = ""
+        """The latest operation of its own method that the handler has started; empty for none."""
+        self._start_within = start_within
         self._store = store
         self.clock = clock
         """Measures the lease and all pauses."""
@@ -429,6 +439,38 @@ class Attempt:
                 if report is not None:
                     self.progress.stored(report)
                 return
+
+    def start_operation(
+        self, method: str, request: Any, key: str
+    ) -> Coroutine[Any, Any, operations_pb2.Operation]:
+        """Checks a start by the handler, which is made when what this returns is awaited.
+
+        Raises:
+            AttemptStopped: If the attempt has to stop.
+            LroError: If it cannot be made.
+        """
+        self.raise_if_stopped()
+        if self._start_within is None:
+            raise ConfigurationError(
+                f"{self.name} is not run by lro_grpc.Operations, which start operations"
+            )
+        starting = self._start_within(self.record, method, request, key)
+        return starting if method != self.handler.method else self._note_own(starting)
+
+    async def _note_own(
+        self, starting: Coroutine[Any, Any, operations_pb2.Operation]
+    ) -> operations_pb2.Operation:
+        """Makes a start of an operation of its own method, and notes that while it is not done."""
+        started = await starting
+        if not started.done:
+            self.own_started = started.name
+        return started
+
+    def start_operation_from_thread(
+        self, method: str, request: Any, key: str
+    ) -> operations_pb2.Operation:
+        """Starts an operation for a handler in a thread; see :meth:`start_operation`."""
+        return self._from_thread(self.start_operation(method, request, key))
 
     def write_from_thread(self, event: Event) -> None:
         """Stores an event as ``write`` does, for a handler in a thread.

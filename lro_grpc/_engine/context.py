@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic
 
+from google.longrunning import operations_pb2
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
@@ -226,6 +227,38 @@ class OperationContext(_Context[MetadataT_co]):
             self._attempt.write_from_thread(event)
         self._after_checkpoint()
 
+    def start_operation(self, method: str, request: Any, *, key: str) -> operations_pb2.Operation:
+        """Starts another operation, or finds the one that an earlier attempt has started.
+
+        ::
+
+            child = op.start_operation("/reports.v1.Reports/Render", request, key="render")
+
+        It goes the way of an RPC by the operation's own caller, but for ``identify`` and
+        ``authorize``. Its ``request_id`` is made of this operation and the key. The other operation
+        goes on by itself, whatever becomes of this one.
+
+        Args:
+            method: ``/pkg.Service/Method``, a long-running method that was added to the same
+                ``Operations``.
+            request: The request, of the type that the method declares; a ``request_id`` in it does
+                not count.
+            key: A text that is the same in every attempt, and another one for each operation that
+                the handler starts of one method.
+
+        Returns:
+            The operation, as it is now; it may be done.
+
+        Raises:
+            LroError: As the RPC would end: if ``prepare`` refuses the request, or a limit is
+                reached, or another request was sent under the key (REQUEST_ID_REUSED).
+            UnservedError: If the method was not added here.
+            WrongTypeError: If the request is of another type.
+            ConfigurationError: If the key is empty.
+            AttemptStopped: If the attempt has to stop; let it pass.
+        """
+        return self._attempt.start_operation_from_thread(method, request, key)
+
     @contextlib.contextmanager
     def updating(self, detail: str | None = None) -> Iterator[None]:
         """Shows the operation as UPDATING inside the block, and as RUNNING after it.
@@ -306,6 +339,23 @@ class AsyncOperationContext(_Context[MetadataT_co]):
         if event is not None:
             await self._attempt.write(event)
         self._after_checkpoint()
+
+    async def start_operation(
+        self, method: str, request: Any, *, key: str
+    ) -> operations_pb2.Operation:
+        """Starts another operation; see :meth:`OperationContext.start_operation`.
+
+        Args:
+            method: ``/pkg.Service/Method``, a long-running method that was added to the same
+                ``Operations``.
+            request: The request, of the type that the method declares.
+            key: A text that is the same in every attempt, and another one for each operation that
+                the handler starts of one method.
+
+        Returns:
+            The operation, as it is now; it may be done.
+        """
+        return await self._attempt.start_operation(method, request, key)
 
     @contextlib.asynccontextmanager
     async def updating(self, detail: str | None = None) -> AsyncIterator[None]:

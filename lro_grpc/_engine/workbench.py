@@ -10,7 +10,8 @@ gets, the workbench begins an attempt and sees to the rest until the attempt is 
   a commit costs far more than the rows in it.
 * ``time_limits`` stops attempts whose time is over, and gives up those that go on regardless.
 * ``Maintenance`` does the same for operations that no living process holds.
-* ``Watchdog`` tells of a handler that blocks the event loop, and so all of this.
+* ``Watchdog`` tells of a handler that blocks the event loop, and so all of this; ``HeldSlots`` of
+  those that may wait for their own method.
 
 Two rules hold the parts together. There is one attempt of an operation here at most: a later claim
 of the same name proves that the former attempt has lost its lease. And each attempt ends
@@ -38,10 +39,11 @@ from typing import cast
 
 from lro_grpc._durations import Duration
 from lro_grpc._engine import time_limits
-from lro_grpc._engine.attempt import Attempt
+from lro_grpc._engine.attempt import Attempt, StartWithin
 from lro_grpc._engine.completer import Completer
 from lro_grpc._engine.executor import Executor
 from lro_grpc._engine.handler import Handler
+from lro_grpc._engine.held_slots import HeldSlots
 from lro_grpc._engine.leases import Leases
 from lro_grpc._engine.maintenance import Maintenance
 from lro_grpc._engine.progress_writer import ProgressWriter
@@ -98,6 +100,8 @@ class Workbench:
         signal_margin: The time by which an error may come before the signal that it comes of;
             nothing unless signals announce a shutdown.
         worker: The name of this process in the history of attempts.
+        start_within: Starts an operation for the handler of a record, given the other one's method
+            and request, and the handler's key for it; handlers start none without.
     """
 
     def __init__(
@@ -113,6 +117,7 @@ class Workbench:
         telemetry: Telemetry = NO_TELEMETRY,
         signal_margin: timedelta = timedelta(0),
         worker: str = "",
+        start_within: StartWithin | None = None,
     ) -> None:
         self.store = store
         """Where the operations are kept."""
@@ -131,6 +136,7 @@ class Workbench:
         self._telemetry = telemetry
         self._signal_margin = signal_margin.total_seconds()
         self._worker = worker
+        self._start_within = start_within
         self._attempts: dict[str, Attempt] = {}
         """The latest attempt of each operation that this process holds."""
         self._on_end: dict[Attempt, OnEnd] = {}
@@ -145,6 +151,7 @@ class Workbench:
         self._leases: Leases | None = None
         self._watchdog: Watchdog | None = None
         self._maintenance = Maintenance(store, self._claims_end, self._holds, handlers)
+        self._held_slots = HeldSlots(store, self._attempts)
         self._lines = RepeatedLines(_log)
         self._completer = Completer(store, clock, self._end, self._lines)
         self._loops: list[asyncio.Task[None]] = []
@@ -174,6 +181,7 @@ class Workbench:
         self.repeat(self._let_time_pass)
         self._rescuing = self.repeat(partial(self._sweep, self._maintenance.rescue))
         self.repeat(partial(self._sweep, self._call_on_sweep))
+        self.repeat(partial(self._sweep, self._held_slots.look))
         if self.store.exclusive:
             self.repeat(partial(self._sweep, self._look_again))
         return recovered
@@ -391,6 +399,7 @@ class Workbench:
             on_progress=self._progress_writer.add,
             random=self.random,
             signal_margin=self._signal_margin,
+            start_within=self._start_within,
         )
         log_claimed(record)
         former = self._attempts.get(record.name)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import inspect
 import weakref
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, overload
 
 import grpc
 import grpc.aio
+from google.longrunning import operations_pb2
 from google.longrunning.operations_pb2_grpc import OperationsServicer
 from google.protobuf.message import Message
 
@@ -18,7 +21,7 @@ from lro_grpc._engine.engine import Engine, EngineOptions
 from lro_grpc._engine.handler import Handler
 from lro_grpc._engine.inprocess import InProcess
 from lro_grpc._engine.workbench import Workbench
-from lro_grpc._errors import ConfigurationError
+from lro_grpc._errors import ConfigurationError, UnavailableError
 from lro_grpc._operation import metadata as conventional
 from lro_grpc._operation.events import Cancel
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
@@ -53,6 +56,7 @@ from lro_grpc._server.rpc.server_threads import waiters_of
 from lro_grpc._server.services.control import ControlService
 from lro_grpc._server.services.describe import DescribeService
 from lro_grpc._server.services.fallback import Fallback
+from lro_grpc._server.services.local_starts import LocalStarts, Metadata
 from lro_grpc._server.services.operations import OperationsService
 from lro_grpc._server.services.rerun import RerunService
 from lro_grpc._server.services.start import Starter
@@ -188,6 +192,7 @@ class Operations(Lifespan):
                 telemetry=self._telemetry,
                 signal_margin=signal_margin,
                 worker=worker or this_process(),
+                start_within=self._local_starts.start_within,
             )
             if engine is None:
                 return InProcess(workbench, unserved.refused)
@@ -234,6 +239,7 @@ class Operations(Lifespan):
         methods.put(control.methods())
         methods.put_streams(control.streams())
         self._starters: dict[str, Starter] = {}
+        self._local_starts = LocalStarts(self._starters, self._large_requests)
         describe = DescribeService(
             self._guarded,
             methods.served,
@@ -278,6 +284,82 @@ class Operations(Lifespan):
             self._waiters(self._limits.waiters),
             self._waiters(self._limits.streams),
         )
+
+    async def start_operation(
+        self,
+        method: str,
+        request: Any,
+        *,
+        caller: str = "",
+        request_id: str = "",
+        metadata: Metadata = (),
+    ) -> operations_pb2.Operation:
+        """Starts an operation by code of this process, on its event loop or on another one.
+
+        It goes the way of an RPC, but that neither ``identify`` nor ``authorize`` is asked.
+        Handlers have ``op.start_operation``, which a later attempt does not repeat.
+
+        Args:
+            method: ``/pkg.Service/Method``, a long-running method that was added here.
+            request: The request, of the type that the method declares.
+            caller: Takes the place of what ``identify`` would return.
+            request_id: Tells the start from others of the caller, as in AIP-155, also where the
+                request has no such field; the request's own unless given.
+            metadata: What ``prepare`` finds as its context's ``invocation_metadata``.
+
+        Returns:
+            The operation; the earlier one if the same request was sent before.
+
+        Raises:
+            LroError: As the RPC would end; also if ``prepare`` aborts its context.
+            UnservedError: If the method was not added here.
+            WrongTypeError: If the request is of another type.
+            UnavailableError: If the operations have not started, or drain.
+            ConfigurationError: If another argument is not of its type.
+        """
+        loop = self._running_loop()
+        starting = self._local_starts.start(
+            method, request, caller=caller, request_id=request_id, metadata=metadata
+        )
+        if loop is asyncio.get_running_loop():
+            return await starting
+        return await asyncio.wrap_future(self._begun_on(loop, starting))
+
+    def start_operation_sync(
+        self,
+        method: str,
+        request: Any,
+        *,
+        caller: str = "",
+        request_id: str = "",
+        metadata: Metadata = (),
+    ) -> operations_pb2.Operation:
+        """Starts an operation as ``start_operation`` does, in any thread but that of their loop.
+
+        Args:
+            method: ``/pkg.Service/Method``, a long-running method that was added here.
+            request: The request, of the type that the method declares.
+            caller: Takes the place of what ``identify`` would return.
+            request_id: Tells the start from others of the caller.
+            metadata: What ``prepare`` finds as its context's ``invocation_metadata``.
+
+        Returns:
+            The operation; the earlier one if the same request was sent before.
+
+        Raises:
+            ConfigurationError: If it is called on the event loop, which could not go on; and as
+                ``start_operation``.
+        """
+        loop = self._running_loop()
+        if loop is asyncio._get_running_loop():
+            raise ConfigurationError(
+                "start_operation_sync is called on the event loop of the operations, and would wait"
+                " for that for ever; await start_operation there"
+            )
+        starting = self._local_starts.start(
+            method, request, caller=caller, request_id=request_id, metadata=metadata
+        )
+        return self._begun_on(loop, starting).result()
 
     @overload
     def attach(
@@ -442,6 +524,34 @@ class Operations(Lifespan):
         kind = JobKind(service, job, collection)
         self._methods.add_jobs(kind, run, started_by, prepare, options or MethodOptions())
 
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        if self.loop is None:
+            raise _not_running()
+        return self.loop
+
+    def _begun_on(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        starting: Coroutine[Any, Any, operations_pb2.Operation],
+    ) -> concurrent.futures.Future[operations_pb2.Operation]:
+        """Begins to start an operation on the loop of the operations, from another thread."""
+
+        async def start() -> operations_pb2.Operation:
+            try:
+                return await starting
+            except asyncio.CancelledError as cause:
+                if self.loop is not None:
+                    raise  # by the caller
+                raise _not_running() from cause
+
+        begun = start()
+        try:
+            return asyncio.run_coroutine_threadsafe(begun, loop)
+        except RuntimeError as cause:  # the loop is closed
+            begun.close()
+            starting.close()
+            raise _not_running() from cause
+
     def _check_complete(self) -> None:
         """Checks all that was added, at the start."""
         self._methods.check_complete()
@@ -486,3 +596,11 @@ class Operations(Lifespan):
         """Returns a method that is served, or one that refuses while the operations do not run."""
         found = self._methods.find(method)
         return found if found is None or self._has_started else not_started(found)
+
+
+def _not_running() -> UnavailableError:
+    return UnavailableError(
+        "no operation can be started: these operations have not started, or drain; run them with"
+        " operations.run(server), or call operations.start() first",
+        reason="NOT_STARTED",
+    )

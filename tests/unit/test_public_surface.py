@@ -319,7 +319,7 @@ def test_sync_and_async_have_the_same_members(plain: type, asynchronous: type) -
 def test_contexts_differ_only_in_what_must_be_awaited(name: str) -> None:
     plain = inspect.getattr_static(lro_grpc.OperationContext, name)
     other = inspect.getattr_static(lro_grpc.AsyncOperationContext, name)
-    waits = name in ("batch", "checkpoint")
+    waits = name in ("batch", "checkpoint", "start_operation")
     assert not inspect.iscoroutinefunction(plain)
     assert inspect.iscoroutinefunction(other) == waits
     assert waits or name == "updating" or other is plain  # what need not wait is the very same

@@ -106,13 +106,22 @@ class Call:
         method: The full name of the RPC's method.
         waiters: Counts the calls that stay open.
         caller: The caller, if they have been identified.
+        is_trusted: Whether it is no RPC but a call by code of this process.
     """
 
     def __init__(
-        self, context: Any, method: str, waiters: Waiters, caller: str | None = None
+        self,
+        context: Any,
+        method: str,
+        waiters: Waiters,
+        caller: str | None = None,
+        *,
+        is_trusted: bool = False,
     ) -> None:
         self.context = context
         self.method = method
+        self.is_trusted = is_trusted
+        """Whether the guard lets it in without a question."""
         self.is_identified = caller is not None
         """Whether ``identify`` was asked."""
         self.caller = caller or ""

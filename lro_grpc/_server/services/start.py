@@ -25,6 +25,9 @@ operation has an id that is made of the source's name and the ``request_id``, an
 that. It has no ``request_id`` of its own: the source's stays the source's, and sent again it still
 answers with that. Caller and parent are the source's as well: an operator's rights must not get
 into another caller's work, nor the work out of that caller's sight.
+
+**Code of this process** starts operations in the same order, without a question by the guard. Its
+``request_id`` comes beside the request, too, for some requests have no field for one.
 """
 
 from __future__ import annotations
@@ -152,8 +155,23 @@ class Starter:
             method_names.api_version_of(handler.method) if version is None else version
         )
 
-    async def start(self, body: bytes, call: Call) -> bytes:
+    @property
+    def request_class(self) -> type[Message]:
+        """Protobuf's own class of the request's type."""
+        return self._request
+
+    @property
+    def error_domain(self) -> str:
+        """``ErrorInfo.domain`` of the method's errors that name none."""
+        return self._handler.error_domain
+
+    async def start(self, body: bytes, call: Call, request_id: str = "") -> bytes:
         """Stores an operation for a request, or finds the one that the request has started (S22).
+
+        Args:
+            body: The serialized request.
+            call: The RPC, or the call by code of this process.
+            request_id: In place of the request's own; empty for that.
 
         Returns:
             The serialized Operation.
@@ -162,12 +180,12 @@ class Starter:
         read = await self._large_requests.read_first(body, caller, self._read, body)
         admitted = await self._admit(read, call)
         with self._large_requests.entry(body, admitted.caller, self._handler.method):
-            return await self._start(read, admitted, call)
+            return await self._start(read, admitted, call, request_id)
 
-    async def _start(self, read: _Read, admitted: Admitted, call: Call) -> bytes:
+    async def _start(self, read: _Read, admitted: Admitted, call: Call, request_id: str) -> bytes:
         request, body, understood = read
         caller = admitted.caller
-        request_id = self._request_id(request)
+        request_id = self._request_id(request, request_id)
         fingerprint = b""
         if request_id:
             fingerprint = await self._large_requests.read(body, _fingerprint, request, caller)
@@ -370,9 +388,9 @@ class Starter:
         # Nothing of it must be missing where it is run.
         return _Read(parse(self._request, body), body, is_understood=False)
 
-    def _request_id(self, request: Any) -> str:
+    def _request_id(self, request: Any, given: str) -> str:
         """Returns the caller's id for the start; empty for none."""
-        request_id: str = request.request_id if self._has_request_id else ""
+        request_id: str = given or (request.request_id if self._has_request_id else "")
         if self._takes_uuids:
             check_request_id(request_id)
         return request_id

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server_harness import Instance, fleet
+from server_harness import Instance, fleet, metadata_of, response_of
 
 import lro_grpc
 
@@ -67,3 +67,19 @@ def child_of(folder: Path) -> int:
     while not pid.exists():
         pass
     return int(pid.read_text())
+
+
+def test_a_handler_and_other_code_start_operations(serve: Any) -> None:
+    names = defined_on_the_page([])
+    render, publish = "/reports.v1.Reports/Render", "/reports.v1.Reports/Publish"
+
+    def configure(operations: lro_grpc.Operations) -> None:
+        for method, run in {render: lambda request, op: request, publish: names["publish"]}.items():
+            operations.add_method(method, run, request=Instance, response=Instance)
+
+    server = serve(configure=configure)
+    done = server.done(server.start(publish, Instance(name="daily")).name)
+    detail = metadata_of(done).status_detail
+    assert response_of(server.done(detail.removeprefix("started "))) == Instance(name="daily")
+    nightly = asyncio.run(names["render_nightly"](server.operations, Instance(name="nightly")))
+    assert response_of(server.done(nightly.name)) == Instance(name="nightly")

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     Serve = Callable[..., Server]
 
 METHOD = f"{FLEET}/CreateInstance"
+OTHER = "/test.v1.Tests/RunOther"
 REQUEST = fleet_service_pb2.CreateInstanceRequest(parent=PARENT, instance_id="i")
 
 
@@ -164,6 +165,34 @@ def test_an_attempt_is_in_the_trace_of_the_caller(
     outcome = {"lro.operation.attempt": 1, "lro.operation.state": "JOB_STATE_SUCCEEDED"}
     assert run.attributes == {**operation, **outcome}
     assert (run.status.status_code, run.events) == (StatusCode.UNSET, ())
+
+
+def test_what_a_handler_starts_is_in_the_trace_of_its_attempt(
+    serve: Serve, observer: Observer, handler_keyword: str
+) -> None:
+    def start(request: Any, op: Any) -> Any:
+        return op.start_operation(OTHER, request, key="other")
+
+    async def run_async(request: Any, op: Any) -> Any:
+        return Instance(name=(await start(request, op)).name)
+
+    def run(request: Any, op: Any) -> Any:
+        return Instance(name=start(request, op).name)
+
+    def configure(operations: lro_grpc.Operations) -> None:
+        methods = {
+            f"/{METHOD}": run_async if handler_keyword == "async def" else run,
+            OTHER: lambda request, op: Instance(),
+        }
+        for method, handler in methods.items():
+            operations.add_method(method, handler, request=type(REQUEST), response=Instance)
+
+    server = serve(configure=configure, telemetry=observer.telemetry)
+    done = server.done(server.start(f"/{METHOD}", REQUEST).name)
+    server.done(response_of(done).name)
+    server.stop()
+    started = observer.span(f"start {OTHER.removeprefix('/')}")
+    assert parent_id(started) == observer.runs[0].context.span_id
 
 
 def test_a_callers_tracestate_gets_to_the_run(serve: Serve, observer: Observer) -> None:
