@@ -18,7 +18,8 @@ Handlers are found by name for each RPC (``GenericRpcHandler``), for methods may
 
 **Large bodies are begun one at a time**, whatever they are sent to: to read 4 MB of fields that
 nobody knows takes a tenth of a second, and of a hundred such calls at once each would hold up all
-others for that long, one directly after the other.
+others for that long, one directly after the other. That is before any guard, and so no call is
+refused there, and none takes room: it waits, and the next one begins a round of the loop later.
 
 gRPC hands over bytes, and is given bytes: an operation is stored as it is sent. A server's
 interceptors may need messages, though; then each method is wrapped once more (``_with_messages``).
