@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 import yaml
-from conftest import Fleet, World
+from cli_world import Fleet, World
 from foreign_server import launch
 from google.longrunning import operations_pb2
 from google.protobuf import json_format

@@ -12,7 +12,7 @@ from lro_process import Lro
 from server_harness import PARENT
 
 if TYPE_CHECKING:
-    from conftest import World
+    from cli_world import World
     from foreign_server import Foreign
 
 

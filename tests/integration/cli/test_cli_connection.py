@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
-    from conftest import World
+    from cli_world import World
 
 NO_DESCRIPTION = "lro: no description: this server has no DescribeOperation\n"
 """What ``lro get`` says of a server that has GetOperation alone."""

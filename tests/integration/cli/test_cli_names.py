@@ -10,7 +10,7 @@ import yaml
 from server_harness import PARENT
 
 if TYPE_CHECKING:
-    from conftest import World
+    from cli_world import World
 
 
 def test_a_list_without_a_parent_has_everything(world: World) -> None:

@@ -19,7 +19,7 @@ from lro_grpc._cli.selection import Question
 from lro_grpc._inspection.summary import summarize
 
 if TYPE_CHECKING:
-    from conftest import World
+    from cli_world import World
     from foreign_server import Foreign
 
 PAGE = Path(__file__).parents[3] / "docs" / "on-call.md"

@@ -16,7 +16,7 @@ from google.protobuf import empty_pb2
 from lro_process import SECONDS, Lro
 
 if TYPE_CHECKING:
-    from conftest import World
+    from cli_world import World
 
 OUTCOMES = [("", 0, "SUCCEEDED"), ("fail", 1, "FAILED")]
 
