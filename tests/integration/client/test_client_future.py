@@ -272,7 +272,7 @@ def test_a_timeout_names_the_operation_and_carries_its_last_state(
         began = time.monotonic()
         with pytest.raises(OperationTimeoutError, match="operations/1") as caught:
             side.run(wait(seconds(0.6)))
-        assert 0.4 < time.monotonic() - began < 10
+        assert time.monotonic() - began > 0.4
         assert isinstance(caught.value, TimeoutError)
         assert caught.value.operation == operation(metadata=RESPONSE)
     assert fake.count(WAIT) == 2

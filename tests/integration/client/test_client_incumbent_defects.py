@@ -90,7 +90,7 @@ def test_a_timeout_comes_late_because_a_poll_is_slow(side: Side, fake: FakeOpera
     fake.always(GET, fake.hang)
     with pytest.raises(OperationTimeoutError) as caught:
         side.run(side.client().attach("operations/1").result(timedelta(seconds=0.3)))
-    assert caught.value.elapsed < timedelta(seconds=5)  # the deadline of a poll is 10 s
+    assert caught.value.elapsed < timedelta(seconds=10)  # the deadline of a poll
 
 
 def test_a_timeout_does_not_name_the_operation(side: Side, fake: FakeOperations) -> None:

@@ -37,6 +37,9 @@ from lro_grpc.stores import ForwardingStore, MemoryStore
 
 Serve = Any
 
+LONG = 100.0
+"""Seconds: a Wait that lasts so long is seen to last."""
+
 on_grpc_server = pytest.mark.parametrize("stack", ["sync"], indirect=True)
 async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
 
@@ -233,9 +236,9 @@ def test_wait_answers_at_once_when_done(serve: Serve) -> None:
     server = serve(fleet("CreateInstance", done_at_once))
     name = server.create().name
     ended = server.done(name)
-    again, seconds = elapsed(lambda: server.wait(name, 60))
+    again, seconds = elapsed(lambda: server.wait(name, LONG, deadline=LONG))
     assert again == ended
-    assert seconds < 8
+    assert seconds < SECONDS
 
 
 @async_handler
@@ -243,13 +246,13 @@ def test_wait_answers_as_soon_as_the_operation_is_done(serve: Serve, held: Held)
     server = serve(held.servicer())
     name = server.create().name
     held.next()
-    waiting = server.waiting(name, 60)
+    waiting = server.waiting(name, LONG, deadline=LONG)
     server.get(name)
     assert not waiting.done()
     held.gate.open()
     ended, seconds = elapsed(waiting.result)
     assert ended.done
-    assert seconds < 8  # below the interval at which a waiter looks by itself
+    assert seconds < SECONDS
     assert ended == server.get(name)
 
 
@@ -269,10 +272,10 @@ def test_wait_answers_the_latest_state_after_its_timeout(serve: Serve, held: Hel
     server = serve(held.servicer())
     name = server.create().name
     held.next()
-    latest, seconds = elapsed(lambda: server.wait(name, 0.2))
+    latest, seconds = elapsed(lambda: server.wait(name, 0.2, deadline=LONG))
     assert latest == server.get(name)
     assert not latest.done
-    assert 0.2 <= seconds < 8
+    assert 0.2 <= seconds < SECONDS
 
 
 @async_handler
@@ -282,10 +285,10 @@ def test_wait_answers_before_a_deadline_that_is_shorter_than_its_timeout(
     server = serve(held.servicer())
     name = server.create().name
     held.next()
-    # Of such a deadline the margin is the longest that there is.
+    # Of such a deadline the margin is the longest that there is. After it there is no answer.
     latest, seconds = elapsed(lambda: server.wait(name, 60, deadline=5))
     assert not latest.done
-    assert 0.5 < seconds < 5
+    assert seconds > 0.5
 
 
 @async_handler
@@ -294,13 +297,13 @@ def test_wait_lasts_no_longer_than_the_server_lets_it(
     serve: Serve, held: Held, limit: float | None
 ) -> None:
     """An overlong timeout is clamped, none at all means the server's limit, 0 means now."""
-    longest = 20 if limit == 0 else 0.2
+    longest = LONG if limit == 0 else 0.2
     server = serve(held.servicer(), max_wait=timedelta(seconds=longest))
     name = server.create().name
     held.next()
-    latest, seconds = elapsed(lambda: server.wait(name, limit))
+    latest, seconds = elapsed(lambda: server.wait(name, limit, deadline=LONG))
     assert not latest.done
-    assert seconds < 8
+    assert seconds < SECONDS
     assert limit == 0 or seconds >= longest
 
 
@@ -311,7 +314,7 @@ def test_wait_without_timeout_and_deadline(serve: Serve, held: Held) -> None:
     held.next()
     latest, seconds = elapsed(lambda: server.wait(name, deadline=None))
     assert not latest.done
-    assert 0.2 <= seconds < 8
+    assert 0.2 <= seconds < SECONDS
 
 
 @pytest.mark.parametrize(("seconds", "nanos"), [(-1, 0), (0, -1), (-5, -500), (-(10**11), 0)])
@@ -443,9 +446,9 @@ def test_no_waiters_at_all(serve: Serve, held: Held) -> None:
     server = serve(held.servicer(), max_waiters=0, threads=1)
     name = server.create().name
     held.next()
-    latest, seconds = elapsed(lambda: server.wait(name))
+    latest, seconds = elapsed(lambda: server.wait(name, deadline=LONG))
     assert not latest.done
-    assert seconds < 8
+    assert seconds < SECONDS
 
 
 @on_grpc_server
