@@ -1,13 +1,16 @@
-"""Settings of all tests: files, signals, no time limit of an example, random order.
+"""Settings of all tests: files, signals, no time limit of an example, random order, async tests.
 
 And the servers that several folders need: PostgreSQL and Temporal.
 """
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
 import gc
+import inspect
+import logging
 import os
 import shutil
 import signal
@@ -15,6 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import busy_machine
 import pytest
 from hypothesis import settings
 from postgres_server import PostgresServer, new_schema, programs
@@ -39,6 +43,29 @@ def pytest_configure(config: pytest.Config) -> None:
     _heed_interrupts()
     if "TMPDIR" not in os.environ and not config.getoption("basetemp") and _has_room(MEMORY):
         _keep_files_in(MEMORY)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Runs an async test on a loop of its own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.function):
+        return None
+    names = inspect.signature(pyfuncitem.function).parameters
+    asyncio.run(pyfuncitem.function(**{name: pyfuncitem.funcargs[name] for name in names}))
+    return True
+
+
+@pytest.fixture(autouse=True)
+def leaves_out_busy_machine() -> Iterator[None]:
+    """Leaves out of the log what a busy machine makes it say; a test of that has its own."""
+
+    def is_of_the_test(record: logging.LogRecord) -> bool:
+        return not busy_machine.is_said_of_it(record.getMessage())
+
+    logger = logging.getLogger("lro_grpc")
+    logger.addFilter(is_of_the_test)
+    yield
+    logger.removeFilter(is_of_the_test)
 
 
 def pytest_terminal_summary(

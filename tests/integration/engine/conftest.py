@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import secrets
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,6 @@ from lro_grpc.engines import Temporal
 from lro_grpc.stores import MemoryStore, SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from lro_grpc.engines import Engine, Workbench
@@ -41,19 +39,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
     asyncio.run(run())
     return True
-
-
-@pytest.fixture(autouse=True)
-def _unwatched() -> Iterator[None]:
-    """Leaves out of the log what a busy machine, which lets the loop stand still, makes it say."""
-    logger = logging.getLogger("lro_grpc")
-
-    def is_of_the_test(record: logging.LogRecord) -> bool:
-        return "stood still" not in record.getMessage()
-
-    logger.addFilter(is_of_the_test)
-    yield
-    logger.removeFilter(is_of_the_test)
 
 
 @pytest.fixture

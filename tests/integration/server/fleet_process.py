@@ -25,6 +25,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from busy_machine import is_said_of_it
 
 import lro_grpc
 from lro.example.v1 import fleet_service_pb2_grpc
@@ -121,8 +122,7 @@ OPERATIONS: list[lro_grpc.Operations] = []
 def main(
     stack: str, url: str, draining: str = "nothing", lame_duck: str = "0", grace: str = "5"
 ) -> None:
-    # That of a busy machine, on which an event loop is not run for a second.
-    logging.getLogger("lro_grpc").addFilter(lambda one: "stood still" not in one.getMessage())
+    logging.getLogger("lro_grpc").addFilter(lambda one: not is_said_of_it(one.getMessage()))
     operations = lro_grpc.Operations(url, grace=float(grace))
     OPERATIONS.append(operations)
 
