@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
+import threading
 import weakref
 from datetime import timedelta
 from typing import cast
@@ -115,7 +116,11 @@ async def test_an_attempt_that_is_over_is_freed_at_once(world):
     gc.disable()
     try:
         for _ in range(3):
-            await engine.run(await world.create())
+            name = await world.create()
+            await engine.run(name)
+            for thread in threading.enumerate():
+                if thread.name == name:  # it has what it was called with until its very end
+                    thread.join()
     finally:
         gc.enable()
     assert held == [1, 1, 1]
