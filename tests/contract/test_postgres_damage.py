@@ -41,8 +41,6 @@ from lro_grpc.stores import Leased, Order, Query, Record
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lro_grpc._operation.record import Record
-
 
 STRANGE_NAME = f"{PARENT}/operations/op-\0\1\2"
 
@@ -67,6 +65,50 @@ async def test_a_name_that_only_damage_can_make_is_one_name_in_all_calls(postgre
         for order in Order:
             page = await store.page(Query(PARENT, order=order), position=b"", size=9)
             assert (page.operations, page.unreachable) == ([], [STRANGE_NAME])
+
+
+async def tear_attempts(url: str, name: str) -> None:
+    """Gives an operation an attempt with a large error, and takes that away."""
+    connection = await asyncpg.connect(urlsplit(url)._replace(query="").geturl())
+    table = table_of(url)
+    attempts = table.replace("operations", "attempts")
+    try:
+        await connection.execute(
+            f"INSERT INTO {attempts} SELECT sequence, 1, 'w', 1, 1, 1, $2 FROM {table}"
+            " WHERE name = $1",
+            name,
+            os.urandom(100_000),
+        )
+        pieces = await connection.fetchval(
+            "SELECT reltoastrelid::regclass::text FROM pg_class WHERE oid = $1::regclass", attempts
+        )
+        async with connection.transaction():
+            await connection.execute("SET LOCAL allow_system_table_mods = on")
+            kind = f"UPDATE pg_class SET relkind = '%s' WHERE oid = '{pieces}'::regclass"
+            await connection.execute(kind % "r")
+            await connection.execute(f"DELETE FROM {pieces}")
+            await connection.execute(kind % "t")
+        await connection.execute(f"VACUUM {pieces}")
+    finally:
+        await connection.close()
+
+
+async def test_an_operation_whose_attempts_cannot_be_read_is_described_without_them(
+    postgres: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await three(postgres)
+    async with opened(postgres) as store:
+        await store.apply(BAD, Claim(LEASE))
+        await store.apply(BAD, LeaseLost(1, proven=True))
+    await tear_attempts(postgres, BAD)
+    async with opened(postgres) as store:
+        for _ in range(2):
+            record, attempts = await store.read_attempts(BAD)
+            assert [one.number for one in attempts] == [1]
+            assert await store.read(BAD) == record
+        assert BAD in await store.claimable({METHOD: 9})
+        await store.apply(BAD, Claim(LEASE))
+    assert f"{BAD}: its attempts cannot be read (" in errors(caplog)[0]
 
 
 async def tear(url: str, *names: str) -> None:

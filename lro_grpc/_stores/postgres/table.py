@@ -5,6 +5,7 @@ Each read has a bound in bytes (``portions``), and so has each write, by what it
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
@@ -17,7 +18,7 @@ from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Micros
 from lro_grpc._stores.damage import Damage
 from lro_grpc._stores.postgres.connections import Row
-from lro_grpc._stores.postgres.failures import RefusedError
+from lro_grpc._stores.postgres.failures import DamagedPageError, RefusedError
 from lro_grpc._stores.postgres.portions import read_portion, share_of
 from lro_grpc._stores.postgres.rows import (
     ATTEMPT_COLUMNS,
@@ -33,6 +34,8 @@ from lro_grpc._stores.postgres.rows import (
 from lro_grpc._stores.postgres.staged_changes import RowChange, is_gone
 from lro_grpc._stores.postgres.statements import MOST_CHANGED, Statements
 from lro_grpc._stores.postgres.texts import text_from, text_of
+
+_log = logging.getLogger("lro_grpc")
 
 T = TypeVar("T")
 
@@ -121,9 +124,20 @@ class Table:
 
     async def read_attempts(self, on: Fetching, name: str) -> Found[tuple[Known, Attempts]]:
         """Returns what is stored of an operation and its superseded attempts, at one moment."""
-        rows, damaged, _ = await self._some(on, self._statements.read_attempts, [name], is_whole)
-        found: Found[tuple[Known, Attempts]] = Found({}, damaged)
-        for row in () if damaged else rows:
+        texts = [text_of(name)]
+        try:
+            rows = await on.fetch(self._statements.read_attempts, texts, share_of(1))
+        except DamagedPageError as error:  # of its row, or of its attempts alone
+            itself = await self.read_some(on, [name])
+            if name not in itself.damaged:
+                _log.error("%s: its attempts cannot be read (%s)", name, error)
+            return Found(
+                {name: (known, ()) for name, known in itself.known.items()}, itself.damaged
+            )
+        if not rows:
+            self._damage.forget(name)  # somebody has deleted it
+        found: Found[tuple[Known, Attempts]] = Found()
+        for row in rows:
             width = len(row) - len(ATTEMPT_COLUMNS)
             of_record = self._found([row[:width]])
             found.damaged.update(of_record.damaged)
