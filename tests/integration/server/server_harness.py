@@ -230,7 +230,7 @@ def serving(
     store: Any = "memory:",
     max_waiters: int | None = 4,
     threads: int = 16,
-    options: Any = (),
+    options: Any = lro_grpc.SERVER_OPTIONS,
     interceptors: Any = (),
     attach: Mapping[str, Any] | None = None,
     grace: float = 5,
@@ -247,7 +247,7 @@ def serving(
         store: As for ``Operations``.
         max_waiters: As for ``attach``.
         threads: Threads of a ``grpc.server``.
-        options: Options of the server.
+        options: Options of the server; those that every server should have unless given.
         interceptors: Interceptors of the server, of its stack.
         attach: More arguments of ``attach``.
         grace: As for ``Operations``, in seconds.

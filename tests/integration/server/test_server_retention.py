@@ -48,7 +48,7 @@ DAY = timedelta(days=1)
 async_handler = pytest.mark.parametrize("handler_keyword", ["async def"], indirect=True)
 
 
-PARTS = 4
+PARTS = 5
 """The parts of a sweep on a store that one process has, each of which sleeps by itself."""
 
 
