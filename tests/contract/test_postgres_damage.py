@@ -111,6 +111,17 @@ async def test_an_operation_whose_attempts_cannot_be_read_is_described_without_t
     assert f"{BAD}: its attempts cannot be read (" in errors(caplog)[0]
 
 
+async def test_a_copy_leaves_out_the_one_whose_attempts_cannot_be_read(
+    postgres: str, tmp_path: Path
+) -> None:
+    await three(postgres)
+    await tear_attempts(postgres, BAD)
+    steps = [step async for step in copy(postgres, f"sqlite:///{tmp_path / 'copy.db'}")]
+    assert (steps[-1].operations, steps[-1].left_out) == (2, 1)
+    ((damage,),) = [step.damages for step in steps if step.damages]
+    assert damage.startswith(f"operation {BAD!r}: its attempts cannot be read (")
+
+
 async def tear(url: str, *names: str) -> None:
     """Takes the first piece of a large operation away from where the server keeps it.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import takewhile
@@ -21,7 +21,7 @@ from itertools import takewhile
 from lro_grpc._errors import ConfigurationError, UnavailableError
 from lro_grpc._operation.attempts import AttemptRecord, is_sound
 from lro_grpc._stores.postgres.connections import Session, Transaction, connect
-from lro_grpc._stores.postgres.failures import RefusedError, failed, unusable
+from lro_grpc._stores.postgres.failures import DamagedPageError, RefusedError, failed, unusable
 from lro_grpc._stores.postgres.notice import channel_of, decoded
 from lro_grpc._stores.postgres.options import Options, parse
 from lro_grpc._stores.postgres.portions import MORE, read_portion
@@ -203,26 +203,40 @@ class _PostgresExport:
                 yield Portion((), [damage(text_from(name), f"its row cannot be read ({error})")])
             elif rows:
                 whole = [*takewhile(is_whole, rows)]
-                attempts = await self._attempts([sequence for sequence, *_ in whole])
-                records = [
-                    Numbered(sequence, record_from(row), attempts.get(sequence, ()))
-                    for sequence, *row in whole
-                ]
-                yield portion_of(records, ())
+                records = [Numbered(sequence, record_from(row)) for sequence, *row in whole]
                 last = records[-1].sequence
+                try:
+                    portions = [portion_of(await self._with_attempts(records), ())]
+                except DamagedPageError:  # each by itself, so that it leaves out no other one
+                    portions = [await self._alone(one) for one in records]
+                for portion in portions:
+                    yield portion
             else:
                 break
             number = min(MOST_RECORDS, MORE * number)
         await self._locking.fetch("SELECT")  # fails if the lock was lost on the way
 
-    async def _attempts(self, sequences: Sequence[int]) -> Mapping[int, Sequence[AttemptRecord]]:
-        """Returns the superseded attempts of operations that have any."""
+    async def _alone(self, one: Numbered) -> Portion:
+        """Returns the portion of one row, whose attempts may be beyond reach."""
+        try:
+            return portion_of(await self._with_attempts([one]), ())
+        except DamagedPageError as error:
+            why = f"its attempts cannot be read ({error})"
+            return Portion((), [damage(one.record.name, why)])
+
+    async def _with_attempts(self, records: Sequence[Numbered]) -> Sequence[Numbered]:
+        """Returns rows with the superseded attempts of their operations.
+
+        Raises:
+            DamagedPageError: If one of these cannot be read.
+        """
+        sequences = [one.sequence for one in records]
         rows = await self._reading.fetch(self._statements.attempts, sequences)
         attempts: dict[int, list[AttemptRecord]] = {}
         for sequence, *row in rows:
             if is_sound(row):
                 attempts.setdefault(sequence, []).append(attempt_from(row))
-        return attempts
+        return [one._replace(attempts=attempts.get(one.sequence, ())) for one in records]
 
 
 class _PostgresImport:
