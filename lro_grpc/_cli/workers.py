@@ -59,7 +59,7 @@ _MOST_OF_A_LINE = 1 << 16
 """Bytes; a longer line is passed on in pieces."""
 
 _OUTPUT_SECONDS = 3.0
-"""How long the last output of a worker is waited for: a child of its own may keep it open."""
+"""The wait for the last output of a worker: a child of its own may keep it open."""
 
 _output_locks: dict[tuple[int, int], threading.Lock] = {}
 """By the file that is written to: the thread that writes a line has the lock, lest lines mix.

@@ -27,7 +27,7 @@ ConnectionT = TypeVar("ConnectionT", bound="_ChannelConnection")
 
 _PAIR = 2
 _KEY = re.compile(r"[a-z0-9_.-]+")
-"""What gRPC takes for a key."""
+"""The keys of metadata that gRPC takes."""
 
 _unusable: weakref.WeakKeyDictionary[Any, experience.Unusable] = weakref.WeakKeyDictionary()
 """The methods that cannot be used on each channel, whichever client has found it out."""

@@ -31,7 +31,7 @@ from lro_grpc._runtime.clock import Clock, SystemClock
 from lro_grpc._runtime.steps import async_drive
 
 WaitMode: TypeAlias = Literal["auto", "poll"]
-"""How an operation is waited for: by the best call that the server has, or by Get alone."""
+"""The ways to wait for an operation: by the best call that the server has, or by Get alone."""
 
 
 class ClientCore:

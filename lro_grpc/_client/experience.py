@@ -15,13 +15,13 @@ from lro_grpc._errors import Code, LroError
 WATCH, WAIT, GET = "WatchOperation", "WaitOperation", "GetOperation"
 
 _WATCH_COOL_DOWN = 30.0
-"""How long a Watch that was refused is not tried again."""
+"""The time for which a Watch that was refused is not tried again."""
 _UNUSABLE_FOR = 600.0
-"""How long a method that cannot be used is not tried again."""
+"""The time for which a method that cannot be used is not tried again."""
 _MOST_FAILED_IN_A_ROW = 2
-"""How often in a row a Watch or a Wait may fail though Gets are answered."""
+"""The times in a row that a Watch or a Wait may fail though Gets are answered."""
 _MOST_CANCELLED_IN_A_ROW = 3
-"""How often in a row a server may answer CANCELLED, as one that shuts down does."""
+"""The times in a row that a server may answer CANCELLED, as one that shuts down does."""
 
 
 class Unusable:

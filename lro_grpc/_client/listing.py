@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lro_grpc._client.core import ClientCore
 
 _MOST_EMPTY_PAGES = 1000
-"""How many pages in a row may be empty: a filter may find nothing for long, but not for ever."""
+"""The most empty pages in a row: a filter may find nothing for long, but not for ever."""
 
 
 class Listing:

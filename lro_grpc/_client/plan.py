@@ -95,9 +95,9 @@ _HELD_FROM = 1.0
 _WATCH_IDLE_TIMEOUT = 35.0
 """A Watch that sends nothing for this long is given up; servers repeat themselves more often."""
 _LAST_POLL_TIME = 0.5
-"""How long a wait goes on at most after its end, for the answer to its last poll."""
+"""The longest that a wait goes on after its end, for the answer to its last poll."""
 _CLOCK_MARGIN = 2e-6
-"""How far the end of a Wait, in whole microseconds, may lie before that of the one who waits."""
+"""The time by which a Wait, held for whole microseconds, may end before the client that waits."""
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 3600.0
 """The bounds of the pause that a server may ask for with an answer."""
 _LONGEST_RETRY_DELAY = 60.0

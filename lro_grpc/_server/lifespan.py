@@ -73,7 +73,7 @@ _LOOK_SECONDS = 0.2
 """The interval at which a ``grpc.server`` is looked at, for it may have been stopped otherwise."""
 
 _CTRL_C = (signal.SIGINT,)
-"""What ends a lame duck; not SIGTERM, of which a service manager may send several."""
+"""The signal that ends a lame duck; not SIGTERM, of which a service manager may send several."""
 
 _SIGNAL_MARGIN = timedelta(seconds=0.1)
 """The time for which a handler's error waits for the signal that it may come of."""

@@ -20,7 +20,7 @@ _handled: set[signal.Signals] = set()
 """The signals that begin a drain now."""
 
 _forking = threading.local()
-"""What a thread that forks has to give back: its ``mask`` of signals."""
+"""The state that a thread that forks has to give back: its ``mask`` of signals."""
 
 
 def _hold_signals() -> None:

@@ -38,7 +38,7 @@ from lro_grpc._stores.open_url import without_password
 _GRACE = timedelta(seconds=10)
 
 _STOP_MARGIN = timedelta(seconds=10)
-"""What a worker may take for its drain beyond what its calls and its handlers are given.
+"""The time that a worker may take for its drain beyond what its calls and its handlers are given.
 
 In an outage the last outcomes take 1 s of it, the last heartbeat 1 s, and the store's close 5 s.
 """

@@ -39,7 +39,7 @@ DELIVERY: Mapping[str, Any] = {
         maximum_interval=timedelta(seconds=15),
     ),
 }
-"""How an activity is delivered: again and again. The time limits of operations are the store's."""
+"""An activity is delivered again and again. The time limits of operations are the store's."""
 
 _ENDS = "it ends the connection; it may want TLS by tls=, or a certificate of this process"
 
@@ -52,7 +52,7 @@ _REASONS = {
     "connection closed": _ENDS,
     "ConnectionReset": _ENDS,
 }
-"""What errors of the connection mean, by a part of their text."""
+"""The meaning of errors of the connection, by a part of their text."""
 
 _FEW_RETRIES = RetryConfig(max_retries=3)
 """Of submissions: what fails is found by the next look at the store."""

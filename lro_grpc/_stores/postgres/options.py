@@ -17,7 +17,7 @@ _OF_LIBPQ = frozenset(
         *("sslkey", "sslmode", "sslnegotiation", "sslpassword", "sslrootcert"),
     }
 )
-"""What the driver knows, by the names that all programs of Postgres have for it."""
+"""The options that the driver knows, by the names that all programs of Postgres have for it."""
 
 _OWN = frozenset(
     {"connect_timeout", "notices_url", "pgbouncer", "readers", "schema", "statement_timeout"}

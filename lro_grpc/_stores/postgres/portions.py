@@ -25,7 +25,7 @@ from lro_grpc._stores.transfer import MOST_BYTES
 T = TypeVar("T")
 
 MORE = 4
-"""How many times fewer rows are asked for next, or more after those that had room."""
+"""The factor by which fewer rows are asked for next, or more after those that had room."""
 
 _ANY = 2**62
 """More bytes than a row of Postgres can have."""

@@ -92,7 +92,7 @@ _UPGRADES: Mapping[int, Sequence[str]] = {
         *_ATTEMPTS,
     ),
 }
-"""What makes the next version's tables of those of each version."""
+"""The statements that make the next version's tables of those of each version."""
 
 
 def version_of(connection: sqlite3.Connection, path: Path) -> int:
