@@ -173,6 +173,16 @@ class ClaimQueue:
         if not self.is_stuck(method):
             self._left_out[method][name] = None
 
+    def leave_out_given_back(self, record: Record) -> None:
+        """Leaves an operation to the next process, or to another one, as this one is about to stop.
+
+        It has been given back because of that. Begun here again, it would be given back once more,
+        or be lost with a handler that does not end in time, and that counts as a failed attempt.
+        """
+        method = self._method_of.get(record.method)
+        if method is not None:
+            self.leave_out(method, record.name)
+
     def is_stuck(self, method: str) -> bool:
         """Tells whether no more can be left out, so that the store finds the same ones again."""
         return len(self._left_out[method]) >= _MAX_LEFT_OUT

@@ -115,8 +115,12 @@ class InProcess(WorkbenchEngine):
         await super().stop(grace)
         await self._queue.stop()
 
-    def _on_change(self, _before: Record | None, record: Record) -> None:
-        if record.claimable:
+    def _on_change(self, before: Record | None, record: Record) -> None:
+        if not record.claimable:
+            return
+        if self.workbench.is_shutdown_announced and before is not None and before.lease_expire_time:
+            self._queue.leave_out_given_back(record)
+        else:
             self._queue.add(record)
 
     def _has_room(self, stored_as: str) -> bool:

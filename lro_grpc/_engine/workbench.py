@@ -127,6 +127,8 @@ class Workbench:
         """Measures leases and sweeps."""
         self.is_stopping = False
         """Whether no more attempts are to begin."""
+        self.is_shutdown_announced = False
+        """Whether this process is about to stop."""
         self.lease = as_duration("lease", lease).total_seconds()
         """For how many seconds an attempt holds its operation without a heartbeat."""
         self._sweep_pause = as_duration("sweep", sweep).total_seconds()
@@ -317,6 +319,7 @@ class Workbench:
 
     def announce_shutdown(self) -> None:
         """Lets the handlers that run see that this process is about to stop; they go on."""
+        self.is_shutdown_announced = True
         for attempt in self._attempts.values():
             attempt.announce_shutdown()
 

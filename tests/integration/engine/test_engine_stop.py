@@ -726,6 +726,33 @@ async def test_a_shutdown_that_is_announced_is_seen_and_interrupts_nobody(world)
     assert response_of(await world.done(name)) == "attempt 1"
 
 
+async def test_what_is_given_back_for_a_shutdown_does_not_begin_here_again(world):
+    """Its handler's child had the signal, too; a second attempt's would not, and could be lost."""
+    began, go_on, tried = Signal(), Signal(), []
+
+    async def work(request, op):
+        tried.append(op.name)
+        if request.value == "fails":
+            began.set()
+            await go_on
+            raise RuntimeError("a signal has ended the child")
+        return Text(value="made it")
+
+    engine = await world.start(work)
+    name = await world.create("fails", max_attempts=1)
+    await began
+    engine.announce_shutdown()
+    go_on.set()
+    given_back = await world.until(name, lambda one: not one.lease_expire_time)
+    assert (given_back.state, given_back.failed_attempts) == (states.QUEUED, 0)
+    other = await world.create()
+    assert response_of(await world.done(other)) == "made it"
+    assert tried == [name, other]
+    await world.stop()
+    await world.open()
+    assert (await world.record(name)).attempt == 1
+
+
 @pytest.mark.any_engine
 async def test_a_shutdown_lets_a_handler_finish_within_the_grace(world):
     started = Signal()
