@@ -204,7 +204,11 @@ class Works:
                 raise lro_grpc.RetryableError("a later attempt has begun") from cause
             is_built = True
             yield f"created/{own_id}"
-            content = final.read_bytes()
+            try:
+                content = final.read_bytes()
+            except FileNotFoundError as cause:  # it has rolled back, where this one was frozen
+                is_built = False
+                raise lro_grpc.RetryableError("a later attempt has begun") from cause
         except BaseException:
             partial.unlink(missing_ok=True)
             if op.stop_reason is lro_grpc.StopReason.LEASE_LOST:
