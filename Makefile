@@ -66,6 +66,7 @@ ifeq ($(strip $(PYTEST_ARGS)),)
 	$(MAKE) --no-print-directory --jobs=$(TEST_JOBS) --output-sync=target --keep-going $(TEST_PARTS:%=test/%) \
 	  | tee build/test.log || status=$$?
 	awk '$(SUM)' build/test.log
+	$(BIN)/python tests/browser/chromium.py --if-missing
 	exit $$status
 else
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -74,6 +75,21 @@ endif
 .PHONY: $(TEST_PARTS:%=test/%)
 $(TEST_PARTS:%=test/%): test/%: .venv/dev.stamp
 	$(BIN)/python -m pytest -q $(if $(filter command-%,$*),$($*),$*)
+
+.venv/browser.stamp: .venv/dev.stamp
+	$(BIN)/python -m pip install --quiet --group browser
+	touch $@
+
+# Only Debian and what descends from it have these packages; what there is stays as it is.
+FROM_APT := chromium fonts-inter fonts-jetbrains-mono
+.PHONY: browser
+browser: .venv/browser.stamp ## Install what the browser's tests need: Playwright, and with apt Chromium and fonts
+	@if ! $(BIN)/python tests/browser/chromium.py >/dev/null 2>&1 && command -v apt-get >/dev/null; then
+	  as_root=$$([ "$$(id -u)" = 0 ] || echo sudo)
+	  $$as_root apt-get update -qq && $$as_root env DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -qq -y --no-install-recommends --no-upgrade $(FROM_APT) || true
+	fi
+	$(BIN)/python tests/browser/chromium.py
 
 .PHONY: soak
 soak: .venv/dev.stamp ## Kill servers 1,000 times, have replicas meet all faults, kill Temporal, and simulate; at most 45 minutes

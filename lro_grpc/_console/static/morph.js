@@ -1,0 +1,59 @@
+// Makes an element what another one is, in place: what has the focus keeps it, what is scrolled stays
+// where it is, what the reader has opened stays open. Children are matched by their ids, else by their
+// order. No text becomes markup here: the other element has been parsed by the browser.
+
+const READERS = new Set(["open"]); // attributes that the reader changes, not the server
+
+export function morph(old, fresh) {
+  if (old.nodeName !== fresh.nodeName) {
+    old.replaceWith(document.importNode(fresh, true));
+  } else if (old.nodeType !== Node.ELEMENT_NODE) {
+    if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue;
+  } else if (old.nodeName !== "TIME" || old.dateTime !== fresh.dateTime) { // else its text is the page's
+    attributes(old, fresh);
+    if (!("own" in old.dataset)) children(old, fresh);
+  }
+}
+
+function attributes(old, fresh) {
+  for (const { name } of [...old.attributes]) {
+    if (!READERS.has(name) && !fresh.hasAttribute(name)) old.removeAttribute(name);
+  }
+  for (const { name, value } of fresh.attributes) {
+    if (!READERS.has(name) && old.getAttribute(name) !== value) old.setAttribute(name, value);
+  }
+}
+
+function children(old, fresh) {
+  const coming = [...fresh.childNodes];
+  const ids = new Set(coming.map(idOf).filter(Boolean));
+  const known = new Map([...old.children].map((one) => [idOf(one), one]));
+  let at = old.firstChild;
+  for (const one of coming) {
+    const id = idOf(one);
+    const same = id && known.get(id);
+    if (same) {
+      known.delete(id);
+      while (at !== same) { // the others give way: moved, `same` would lose the focus
+        const next = at.nextSibling;
+        if (ids.has(idOf(at))) same.after(at); else at.remove();
+        at = next;
+      }
+    }
+    if (same || (at && !id && !idOf(at) && at.nodeName === one.nodeName)) {
+      const next = at.nextSibling;
+      morph(at, one);
+      at = next;
+    } else {
+      old.insertBefore(document.importNode(one, true), at);
+    }
+  }
+  while (at) {
+    const next = at.nextSibling;
+    at.remove();
+    at = next;
+  }
+}
+
+// Not the property, which a form's input named "id" hides.
+const idOf = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.getAttribute("id") : null);
