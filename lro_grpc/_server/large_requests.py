@@ -27,6 +27,9 @@ _ANY = 2**31
 """More calls than wait for the thread: each caller has one there before it is let in, and the bound
 in bytes is for those behind the guard."""
 
+_NOT_COUNTED = contextlib.nullcontext()
+"""The context of a small request; one for all, for it keeps nothing."""
+
 
 class LargeRequests:
     """The large requests of one server; see the module. Used on its event loop.
@@ -42,18 +45,21 @@ class LargeRequests:
         self._thread = BoundedThreads(1, waiting=_ANY)
         self._turns = CallerTurns()
 
-    @contextlib.contextmanager
-    def entry(self, body: bytes, caller: str, method: str) -> Iterator[None]:
-        """Counts a request while it is answered.
+    def entry(
+        self, body: bytes, caller: str, method: str
+    ) -> contextlib.AbstractContextManager[None]:
+        """Returns a context that counts a request while it lasts, and is entered once.
 
         Raises:
-            LimitReachedError: If there are as many bytes of others as may be, in all or of the
-                caller.
+            LimitReachedError: When it is entered, if there are as many bytes of others as may be,
+                in all or of the caller.
         """
-        size = len(body)
-        if size <= READ_AT_ONCE:
-            yield
-            return
+        if len(body) <= READ_AT_ONCE:
+            return _NOT_COUNTED
+        return self._counted(len(body), caller, method)
+
+    @contextlib.contextmanager
+    def _counted(self, size: int, caller: str, method: str) -> Iterator[None]:
         if self._share.is_taken(caller) and self._share.most < self._most:
             raise self._share.refusal(caller, "bytes of requests that are being stored")
         if self._share.taken >= self._most:

@@ -270,8 +270,10 @@ class Commit:
 
     def _change(self, before: Record | None, record: Record) -> None:
         if record.name not in self._records:
-            with contextlib.suppress(TypeError):  # SQLite cannot store it, and will say so
+            try:  # noqa: SIM105 - a context for each change would take as long as all else here
                 self.large_bytes += record.large_bytes
+            except TypeError:  # SQLite cannot store it, and will say so
+                pass
         self._records[record.name] = record
         if record.request_id:
             self._requests[_request_key(record)] = "" if _is_gone(record) else record.name
