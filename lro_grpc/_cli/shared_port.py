@@ -54,6 +54,23 @@ def reserved_port(listen: str) -> Iterator[str]:
             return
 
 
+@contextlib.contextmanager
+def reserved(listen: str) -> Iterator[str]:
+    """Reserves a port as ``reserved_port`` does, for an option of a command.
+
+    Raises:
+        ConfigurationError: If it cannot be had.
+    """
+    from lro_grpc._errors import ConfigurationError  # not before: it loads gRPC
+
+    with contextlib.ExitStack() as stack:
+        try:
+            address = stack.enter_context(reserved_port(listen))
+        except (OSError, ValueError) as cause:
+            raise ConfigurationError(f"cannot listen on {listen}: {cause}") from cause
+        yield address
+
+
 def _bind_all(found: Collection[Any], port: int, stack: contextlib.ExitStack) -> int:
     """Binds a socket to each address of a host, all to the same port; returns that."""
     absent: OSError | None = None

@@ -102,7 +102,7 @@ def pause_before_restart(deaths: Sequence[float]) -> float | None:
 
 def run_workers(
     count: int,
-    changes: Mapping[str, str],
+    changes: Callable[[int], Mapping[str, str]],
     *,
     ready: Callable[[], object],
     stop_seconds: float,
@@ -111,15 +111,16 @@ def run_workers(
 
     Args:
         count: The number of workers.
-        changes: The options that they are given beside those of this command, or in their place.
+        changes: Returns the options that a worker, by its number, is given beside those of this
+            command, or in their place.
         ready: As of ``supervise``.
         stop_seconds: Likewise.
     """
     arguments = sys.orig_argv[1:]
     end = arguments.index("--") if "--" in arguments else len(arguments)
 
-    def command(lifeline: int) -> list[str]:
-        own = {**changes, "--workers": "1", "--worker-of": str(lifeline)}
+    def command(number: int, lifeline: int) -> list[str]:
+        own = {**changes(number), "--workers": "1", "--worker-of": str(lifeline)}
         options = [part for option, value in own.items() for part in (option, value)]
         return [sys.executable, *arguments[:end], *options, *arguments[end:]]
 
@@ -127,7 +128,7 @@ def run_workers(
 
 
 async def supervise(
-    command: Callable[[int], Sequence[str]],
+    command: Callable[[int, int], Sequence[str]],
     count: int,
     *,
     ready: Callable[[], object],
@@ -136,7 +137,8 @@ async def supervise(
     """Runs workers until a signal comes, and drains them.
 
     Args:
-        command: Makes the command of a worker, and is given the file descriptor of its lifeline.
+        command: Makes the command of a worker of its number, and of the file descriptor of its
+            lifeline.
         count: The number of workers.
         ready: Is called once all of them serve for the first time.
         stop_seconds: The time that they are given to drain before they are killed.
@@ -153,7 +155,7 @@ class _Supervisor:
 
     def __init__(
         self,
-        command: Callable[[int], Sequence[str]],
+        command: Callable[[int, int], Sequence[str]],
         count: int,
         ready: Callable[[], object],
         stop_seconds: float,
@@ -254,7 +256,7 @@ class _Supervisor:
 class _Worker:
     """One place among the workers, and the process that has it at present."""
 
-    def __init__(self, number: int, command: Callable[[int], Sequence[str]]) -> None:
+    def __init__(self, number: int, command: Callable[[int, int], Sequence[str]]) -> None:
         self.number = number
         self._command = command
         self._process: asyncio.subprocess.Process | None = None
@@ -282,7 +284,7 @@ class _Worker:
             with theirs, _Output(self.number, self._last) as output:
                 descriptor = theirs.fileno()
                 self._process = await asyncio.create_subprocess_exec(
-                    *self._command(descriptor),
+                    *self._command(self.number, descriptor),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=output.stdout,
                     stderr=output.stderr,

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import ipaddress
 import math
-import socket
 import sys
 from collections.abc import AsyncIterator, Collection, Iterator
 from datetime import timedelta
@@ -18,6 +17,7 @@ from lro_grpc._durations import Duration
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._http.connections import BoundedServer, ConnectionLimits
 from lro_grpc._runtime.clock import as_duration
+from lro_grpc._runtime.listener import listener_on
 from lro_grpc._runtime.loop_thread import LoopThread
 from lro_grpc._runtime.options import check_number
 
@@ -26,6 +26,9 @@ if sys.platform != "win32":
 
 _MAX_HEAD = 96 * 1024
 """The most bytes of a request but for its body: its URL, and its headers."""
+
+_BACKLOG = 2048
+"""The most connections that wait to be accepted."""
 
 
 @contextlib.asynccontextmanager
@@ -82,7 +85,7 @@ async def listening(
             raise ConfigurationError(
                 f"the trusted proxy {proxy!r} is no address and no network: {cause}"
             ) from cause
-    with _bound(address, shares_port=shares_port) as listener:
+    with listener_on(address, shares_port=shares_port, backlog=_BACKLOG) as listener:
         config = uvicorn.Config(
             app,
             lifespan="off",
@@ -139,34 +142,6 @@ def listening_in_thread(
             thread.run(server.__aexit__(None, None, None))
     finally:
         thread.close()
-
-
-def _bound(address: str, *, shares_port: bool) -> socket.socket:
-    host, _, port = address.rpartition(":")
-    if shares_port and not hasattr(socket, "SO_REUSEPORT"):
-        raise ConfigurationError(
-            f"cannot listen on {address}: processes cannot share a port on this system; give each"
-            " one of its own"
-        )
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
-        family, kind, protocol, _, where = found[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if shares_port:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            listener.bind(where)
-            listener.setblocking(False)
-            listener.listen(2048)
-        except BaseException:
-            listener.close()
-            raise
-    except (OSError, ValueError) as cause:
-        raise ConfigurationError(
-            f"cannot listen on {address}: {cause}; is another server running there?"
-        ) from cause
-    return listener
 
 
 def _most_connections() -> int:

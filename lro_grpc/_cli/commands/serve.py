@@ -19,6 +19,13 @@ from lro_grpc._cli import temporal
 from lro_grpc._cli.command import reporting_errors
 from lro_grpc._cli.connection import DEFAULT_TARGET
 from lro_grpc._cli.lifeline import Lifeline
+from lro_grpc._cli.metrics import (
+    Measured,
+    Metrics,
+    metrics_of_worker,
+    reserved_for_workers,
+    telling_metrics,
+)
 from lro_grpc._cli.parameters import DEFAULT_LEASE, LameDuck, Lease, WorkerOf
 from lro_grpc._cli.server import (
     DEMO_PARENT,
@@ -28,7 +35,7 @@ from lro_grpc._cli.server import (
     warn_if_open,
 )
 from lro_grpc._cli.servicers import AddServicers, example_fleet, load_servicers
-from lro_grpc._cli.shared_port import reserved_port
+from lro_grpc._cli.shared_port import reserved
 from lro_grpc._cli.shared_store import check_shared
 from lro_grpc._cli.workers import MOST_WORKERS, run_workers
 from lro_grpc._errors import ConfigurationError, LroError
@@ -115,6 +122,7 @@ def serve(
     ] = None,
     lease: Lease = None,
     lame_duck: LameDuck = None,
+    metrics: Metrics = "",
     temporal_address: temporal.Address = "",
     temporal_namespace: temporal.Namespace = None,
     temporal_queue: temporal.Queue = None,
@@ -142,9 +150,13 @@ def serve(
     """
     stop_seconds = (2 * _GRACE + (lame_duck or timedelta(0)) + _STOP_MARGIN).total_seconds()
 
-    async def run(add: AddServicers) -> None:
+    async def run(add: AddServicers, measured: Measured) -> None:
         operations = lro_grpc.Operations(
-            store, lease=lease or DEFAULT_LEASE, grace=_GRACE, engine=engine
+            store,
+            lease=lease or DEFAULT_LEASE,
+            grace=_GRACE,
+            engine=engine,
+            telemetry=measured.telemetry,
         )
         server, port, checks = await make_server(
             operations, add, listen, credentials, shares_port=is_worker
@@ -165,7 +177,8 @@ def serve(
                 garbage.search_less()
                 if lifeline is None:
                     over_http = http and f"{_host(http)}:{http_port}"
-                    print_banner(address, over_http, "recovered", operations.recovered)
+                    where = measured.address
+                    print_banner(address, over_http, where, "recovered", operations.recovered)
                 else:
                     lifeline.ready()
                 tasks.append(asyncio.create_task(follow_health(checks, operations)))
@@ -178,10 +191,12 @@ def serve(
                     lame_duck=lame_duck or timedelta(0),
                 )
 
-    def print_banner(address: str, over_http: str, label: str, count: int) -> None:
+    def print_banner(address: str, over_http: str, told: str, label: str, count: int) -> None:
         print(f"listening on   {address}")
         if over_http:
             print(f"over HTTP on   {over_http}")
+        if told:
+            print(f"metrics on     {told}")
         print(f"operations in  {without_password(store)}")
         if temporal_address:
             print(f"delivered by   Temporal at {temporal_address}")
@@ -192,16 +207,17 @@ def serve(
         check_shared(store, "--workers above 1")
         with contextlib.ExitStack() as stack:
             address, over_http = (
-                where and stack.enter_context(_reserved(where)) for where in (listen, http)
+                where and stack.enter_context(reserved(where)) for where in (listen, http)
             )
             changes = {"--listen": address, "--http": over_http}
             if service is None:  # of the example, all have the same
                 changes["--data"] = str(data or stack.enter_context(_temporary()))
+            told = stack.enter_context(reserved_for_workers(metrics, workers))
             with reporting_errors(OSError):
                 run_workers(
                     workers,
-                    changes,
-                    ready=lambda: print_banner(address, over_http, "workers", workers),
+                    lambda number: {**changes, **metrics_of_worker(metrics, number)},
+                    ready=lambda: print_banner(address, over_http, told, "workers", workers),
                     stop_seconds=stop_seconds,
                 )
 
@@ -224,19 +240,11 @@ def serve(
             return
         lifeline = None if worker_of is None else Lifeline(worker_of, stop_seconds)
         credentials = read_credentials(tls_cert, tls_key, tls_client_ca)
-        with _servicers(service, store, data) as add:
-            asyncio.run(run(add))
-
-
-@contextlib.contextmanager
-def _reserved(listen: str) -> Iterator[str]:
-    """Reserves an address for the workers; see ``reserved_port``."""
-    with contextlib.ExitStack() as stack:
-        try:
-            address = stack.enter_context(reserved_port(listen))
-        except (OSError, ValueError) as cause:
-            raise ConfigurationError(f"cannot listen on {listen}: {cause}") from cause
-        yield address
+        with (
+            telling_metrics(metrics, shares_port=is_worker) as measured,
+            _servicers(service, store, data) as add,
+        ):
+            asyncio.run(run(add, measured))
 
 
 @contextlib.contextmanager

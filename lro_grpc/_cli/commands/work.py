@@ -12,6 +12,13 @@ import lro_grpc
 from lro_grpc._cli import temporal
 from lro_grpc._cli.command import reporting_errors
 from lro_grpc._cli.lifeline import Lifeline
+from lro_grpc._cli.metrics import (
+    Measured,
+    Metrics,
+    metrics_of_worker,
+    reserved_for_workers,
+    telling_metrics,
+)
 from lro_grpc._cli.parameters import DEFAULT_LEASE, Lease, WorkerOf
 from lro_grpc._cli.servicers import load_servicers
 from lro_grpc._cli.shared_store import check_shared
@@ -39,6 +46,7 @@ def work(
         typer.Option(help="Where the servers keep the operations: postgresql://…", metavar="URL"),
     ],
     lease: Lease = None,
+    metrics: Metrics = "",
     temporal_address: temporal.Address = "",
     temporal_namespace: temporal.Namespace = None,
     temporal_queue: temporal.Queue = None,
@@ -52,16 +60,22 @@ def work(
     Exits with 0 after the drain; with 2 and the reason if it cannot start; with 1 as `lro serve`.
     """
 
-    def print_banner(label: str, value: object) -> None:
+    def print_banner(told: str, label: str, value: object) -> None:
+        if told:
+            print(f"metrics on     {told}")
         print(f"operations in  {without_password(store)}")
         if temporal_address:
             print(f"delivered by   Temporal at {temporal_address}")
         print(f"{label:13}  {value}", flush=True)
 
-    def run() -> None:
+    def run(measured: Measured) -> None:
         lifeline = None if worker_of is None else Lifeline(worker_of, _STOP_SECONDS)
         operations = lro_grpc.Operations(
-            store, lease=lease or DEFAULT_LEASE, grace=_GRACE, engine=engine
+            store,
+            lease=lease or DEFAULT_LEASE,
+            grace=_GRACE,
+            engine=engine,
+            telemetry=measured.telemetry,
         )
         load_servicers(service)(operations.registrar())
         methods = list(operations.requests)
@@ -71,7 +85,7 @@ def work(
         def ready() -> None:
             garbage.search_less()
             if lifeline is None:
-                print_banner("works on", ", ".join(methods))
+                print_banner(measured.address, "works on", ", ".join(methods))
             else:
                 lifeline.ready()
 
@@ -84,12 +98,13 @@ def work(
             temporal_address, temporal_namespace, temporal_queue, temporal_rate, tls=temporal_tls
         )
         if workers == 1:
-            run()
+            with telling_metrics(metrics, shares_port=worker_of is not None) as measured:
+                run(measured)
             return
-        with reporting_errors(OSError):
+        with reserved_for_workers(metrics, workers) as told, reporting_errors(OSError):
             run_workers(
                 workers,
-                {},
-                ready=lambda: print_banner("workers", workers),
+                lambda number: metrics_of_worker(metrics, number),
+                ready=lambda: print_banner(told, "workers", workers),
                 stop_seconds=_STOP_SECONDS,
             )

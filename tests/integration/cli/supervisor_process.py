@@ -38,7 +38,7 @@ def serve():
 def main() -> int:
     count, stop_seconds, folder, code = sys.argv[1:]
 
-    def command(lifeline: int) -> list[str]:
+    def command(_: int, lifeline: int) -> list[str]:
         return [sys.executable, "-c", PRELUDE + code, str(lifeline), folder, stop_seconds]
 
     try:
