@@ -11,7 +11,7 @@ export function morph(old, fresh) {
     if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue;
   } else if (old.nodeName !== "TIME" || old.dateTime !== fresh.dateTime) { // else its text is the page's
     attributes(old, fresh);
-    if (!("own" in old.dataset)) children(old, fresh);
+    if (!("own" in old.dataset)) morphChildren(old, fresh);
   }
 }
 
@@ -24,7 +24,7 @@ function attributes(old, fresh) {
   }
 }
 
-function children(old, fresh) {
+export function morphChildren(old, fresh) {
   const coming = [...fresh.childNodes];
   const ids = new Set(coming.map(idOf).filter(Boolean));
   const known = new Map([...old.children].map((one) => [idOf(one), one]));
