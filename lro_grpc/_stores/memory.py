@@ -1,10 +1,14 @@
-"""A store in memory, for tests and for trying out; it lives as long as its process."""
+"""A store in memory, for tests and for trying out; it lives as long as its process.
+
+A page is of the records as they are in one step of the event loop. They do not change, so that a
+filter, which may take long, is asked of them in a thread (``page_threads``).
+"""
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
@@ -14,6 +18,7 @@ from lro_grpc._operation.attempts import AttemptRecord, attempts_of, superseded
 from lro_grpc._operation.events import Claim, Event, apply_safely
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
+from lro_grpc._stores.page_threads import PageThreads, while_wanted
 from lro_grpc._stores.store import (
     MAX_EXAMINED,
     Change,
@@ -34,9 +39,6 @@ from lro_grpc._stores.store import (
     position_of,
     sequence_before,
 )
-
-_AT_A_TIME = 100
-"""Records that a page looks at before other tasks go on."""
 
 
 class MemoryStore:
@@ -60,6 +62,7 @@ class MemoryStore:
         self._exclusive_holders: dict[str, str] = {}  # exclusive_target -> name
         self._next = itertools.count(1)
         self._listeners: list[Listener] = []
+        self._threads = PageThreads("lro-memory-pages")
 
     def now(self) -> int:
         """Returns the time in microseconds since 1970 UTC."""
@@ -69,7 +72,8 @@ class MemoryStore:
         """Does nothing: a dictionary is always ready."""
 
     async def close(self) -> None:
-        """Does nothing: the records stay for the next ``open``."""
+        """Ends its threads; the records stay for the next ``open``."""
+        await self._threads.close()
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Adds a listener, and returns what removes it."""
@@ -176,15 +180,19 @@ class MemoryStore:
         behind = (record for record in self._behind(position, query.order) if query.covers(record))
         covered = list(itertools.islice(behind, examined + 1))
         rest = self._position(query.order, covered[examined - 1]) if covered[examined:] else b""
-        found = []
-        for number, record in enumerate(covered[:examined], 1):
-            if query.matches(record):
-                at = self._position(query.order, record)
-                found.append(Listed(at, record.operation, record if records else None))
-            if len(found) > size:
-                break
-            if number % _AT_A_TIME == 0:
-                await asyncio.sleep(0)  # a filter may take long: others have their turn
+        looked_at = [(self._position(query.order, one), one) for one in covered[:examined]]
+
+        def matching(unwanted: threading.Event) -> list[Listed]:
+            matched = (one for one in while_wanted(looked_at, unwanted) if query.matches(one[1]))
+            return [
+                Listed(at, record.operation, record if records else None)
+                for at, record in itertools.islice(matched, size + 1)
+            ]
+
+        if query.filter is None:
+            found = matching(threading.Event())
+        else:
+            found = await self._threads.run(matching, slow=query.is_costly)
         return page_of(found, size, rest)
 
     def _behind(self, position: bytes, order: Order) -> Iterator[Record]:

@@ -19,6 +19,7 @@ from lro_grpc._filtering.expression import (
     Not,
     PartialFailures,
 )
+from lro_grpc._operation.names import ANY_PARENT
 from lro_grpc._operation.states import JOB
 from lro_grpc._stores.store import Query
 
@@ -52,6 +53,8 @@ def condition_of(query: Query, condition: Callable[[Expression], Condition]) -> 
     filter_ = query.filter.expression if query.filter else And(())
     if not query.has_wildcard:
         return condition(filter_)
+    if query.parent == ANY_PARENT:
+        return condition(And((Compare("deleted", "=", 0), filter_)))
     parent = Like("parent", tuple(_WILDCARD.split(query.parent)))
     # Unlike a wildcard, the gap between the parts of a text may hold slashes: hence not exact.
     return condition(And((parent, Compare("deleted", "=", 0), filter_)))._replace(exact=False)

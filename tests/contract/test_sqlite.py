@@ -555,7 +555,7 @@ def plan_of(path: Path, call: Callable[[SqliteStore], object]) -> str:
 
     async def check() -> None:
         async with opened(path) as store:
-            connections = (store._read_connection, store._page_connection, store._write_connection)
+            connections = store._connections
             for connection in connections:
                 connection.set_trace_callback(statements.append)
             await call(store)
@@ -984,10 +984,10 @@ async def test_a_page_that_takes_long_holds_up_nothing_else_while_the_store_clos
     begun, go_on = threading.Event(), threading.Event()
     find = Pages._find
 
-    def slow(*arguments):
+    def slow(*arguments, **options):
         begun.set()
         assert go_on.wait(60), "the loop stands still"
-        return find(*arguments)
+        return find(*arguments, **options)
 
     monkeypatch.setattr(Pages, "_find", slow)
     async with opened(path) as store:

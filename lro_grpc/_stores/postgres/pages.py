@@ -3,7 +3,7 @@
 A page is served in the order of creation, newest first, which the sequence numbers of the rows are;
 or in that of names, which have an index. It looks at no more than so many rows, whether or not it
 is full by then. SQL asks the filter as far as it can, and the rest of it is asked of the rows that
-are left: in a thread, for a filter may take long; there is one for all pages of a store.
+are left: in a thread, for a filter may take long (``page_threads``).
 
 Rows come in portions that are bounded in bytes as well as in number. Each is of a moment of its own
 within the call, and goes on behind the last row of the one before: so what comes and goes meanwhile
@@ -12,9 +12,8 @@ shifts none.
 
 from __future__ import annotations
 
-import asyncio
+import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
@@ -22,8 +21,8 @@ from typing import NamedTuple, Union
 
 from lro_grpc._errors import OperationDamagedError
 from lro_grpc._operation import integrity, names
-from lro_grpc._runtime.threads import close_behind
 from lro_grpc._stores.damage import Damage
+from lro_grpc._stores.page_threads import PageThreads, while_wanted
 from lro_grpc._stores.postgres.connections import Row
 from lro_grpc._stores.postgres.failures import closed
 from lro_grpc._stores.postgres.filter import condition
@@ -98,12 +97,12 @@ class Pages:
         self._on = on
         self._damage = damage
         self._closing = False
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lro-postgres-pages")
+        self._threads = PageThreads("lro-postgres-pages")
 
     async def close(self) -> None:
-        """Waits for the rows that are being looked at, and ends the thread."""
+        """Waits for the rows that are being looked at, and ends the threads."""
         self._closing = True
-        await close_behind(self._thread)
+        await self._threads.close()
 
     async def page(
         self, query: Query, *, position: bytes, size: int, examined: int, records: bool
@@ -121,7 +120,6 @@ class Pages:
         is_given = _has_operation if is_shown else is_whole
         number = most = _MOST_ROWS if not matching.exact else min(_MOST_ROWS, size + 1)
         take = partial(_take, query, found=found, size=size, damage=self._damage, records=records)
-        loop = asyncio.get_running_loop()
         while not found.is_full(size):
             ask = self._asking(scope, examined, last, matching, columns)
             rows, number, error = await read_portion(ask, number, is_given, MAX_PAGE_BYTES)
@@ -136,7 +134,7 @@ class Pages:
                 rows = list(takewhile(is_given, rows))
                 if self._closing:
                     raise closed()
-                await loop.run_in_executor(self._thread, take, rows)
+                await self._threads.run(partial(take, rows), slow=not matching.exact)
             else:
                 break
             key = rows[-1][0] if query.order is Order.NEWEST_FIRST else rows[-1][1]
@@ -190,10 +188,17 @@ class Pages:
 
 
 def _take(
-    query: Query, rows: Sequence[Row], *, found: _Found, size: int, damage: Damage, records: bool
+    query: Query,
+    rows: Sequence[Row],
+    unwanted: threading.Event,
+    *,
+    found: _Found,
+    size: int,
+    damage: Damage,
+    records: bool,
 ) -> None:
-    """Takes the rows that a query asks for."""
-    for sequence, *row in rows:
+    """Takes the rows that a query asks for; in the thread."""
+    for sequence, *row in while_wanted(rows, unwanted):
         name = text_from(row[0])
         at = position_of(query.order, sequence, row[0])
         record = record_from(row) if len(row) == len(COLUMNS) else None

@@ -4,12 +4,12 @@ A page is served in the order of creation, newest first, which the sequence numb
 are; or in that of names, which have an index. It looks at no more than so many rows, whether or
 not it is full by then. SQL asks the filter as far as it can (``filter``), and the rest of it is
 asked of the rows that are left. All that may take half a second, of one caller's filter: so it is
-done in a thread, with a connection of its own, while the event loop goes on. There is one thread
-for all pages of a file.
+done in a thread, with a connection of its own, while the event loop goes on (``page_threads``). A
+page that nobody waits for any more ends at the next row.
 
 The rows of a page are of one moment, for they are read in one transaction. When the event loop gets
 them, that moment has passed; and they may be ahead of what was announced. So some operations are
-looked at once more, in one step of the loop, as their records at hand are, which win (``recent``):
+looked at once more, as their records at hand are in one step of the loop, which win (``recent``):
 
 * Those whose rows match, if they have **changed since the page began**, or their commit is under
   way: such a one is served as its record is, and only if that matches.
@@ -19,22 +19,25 @@ looked at once more, in one step of the loop, as their records at hand are, whic
 No others can differ, for a row is as its record unless a commit has touched it. A record that is no
 longer at hand cannot win: then its row is served, which is of a moment within the call. So is the
 whole page: of an operation that came to match only after it began, nothing need be on it.
+
+The records that the step has taken do not change: so the filter is asked of them in the thread.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from lro_grpc._errors import OperationDamagedError
 from lro_grpc._operation import integrity, names
-from lro_grpc._runtime.threads import close_behind
-from lro_grpc._stores.sql_filter import condition_of
+from lro_grpc._operation.record import Record
+from lro_grpc._stores.page_threads import PageThreads, while_wanted
+from lro_grpc._stores.sql_filter import Condition, condition_of
 from lro_grpc._stores.sqlite.connection import closed, fetch, unavailable
 from lro_grpc._stores.sqlite.damage import SqliteDamage
 from lro_grpc._stores.sqlite.filter import condition
@@ -53,8 +56,6 @@ from lro_grpc._stores.store import (
 
 _BEYOND_TEXTS = b""
 """In SQLite's order all texts come before this, and behind it what is no text, and no name."""
-
-"""A segment of a parent that stands for any segment."""
 
 
 class _Scope(NamedTuple):
@@ -90,7 +91,8 @@ class Pages:
 
     Args:
         connection: A connection to read from, on the event loop.
-        of_thread: Another one, for the thread.
+        of_quick: Another one, for the thread of pages that SQL decides.
+        of_slow: Another one, for the thread of those whose filter is asked of each row.
         recent: The records at hand.
         damage: The rows that are set aside.
     """
@@ -98,21 +100,23 @@ class Pages:
     def __init__(
         self,
         connection: sqlite3.Connection,
-        of_thread: sqlite3.Connection,
+        of_quick: sqlite3.Connection,
+        of_slow: sqlite3.Connection,
         recent: RecentRecords,
         damage: SqliteDamage,
     ) -> None:
         self._connection = connection
-        self._of_thread = of_thread
+        self._of_quick = of_quick
+        self._of_slow = of_slow
         self._recent = recent
         self._damage = damage
         self._closing = False
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lro-sqlite-pages")
+        self._threads = PageThreads("lro-sqlite-pages")
 
     async def close(self) -> None:
-        """Waits for the pages under way, and ends the thread."""
+        """Waits for the rows that are being looked at, and ends the threads."""
         self._closing = True
-        await close_behind(self._thread)
+        await self._threads.close()
 
     async def page(
         self, query: Query, *, position: bytes, size: int, examined: int, records: bool
@@ -131,13 +135,28 @@ class Pages:
         """
         if self._closing:
             raise closed()
-        loop = asyncio.get_running_loop()
+        matching = condition_of(query, condition)
+        find = partial(
+            self._find,
+            query,
+            matching,
+            position=position,
+            size=size,
+            examined=examined,
+            records=records,
+        )
         try:
             with self._recent.changes() as changed:
-                found = await loop.run_in_executor(
-                    self._thread, self._find, query, position, size, examined, records
-                )
-                served = self._as_announced(query, position, found, changed, records=records)
+                found = await self._threads.run(find, slow=not matching.exact)
+                at_hand = self._at_hand(found, changed)
+            if at_hand:
+                if self._closing:
+                    raise closed()
+                ask = partial(_that_match, query, at_hand)
+                matched = await self._threads.run(ask, slow=not matching.exact)
+            else:
+                matched = ()
+            served = self._as_announced(query, position, found, at_hand, matched, records=records)
         except sqlite3.Error as cause:
             raise unavailable(cause) from cause
         page = page_of(served, size, found.rest)
@@ -148,15 +167,22 @@ class Pages:
         return replace(page, unreachable=unreachable)
 
     def _find(
-        self, query: Query, position: bytes, size: int, examined: int, records: bool
+        self,
+        query: Query,
+        matching: Condition,
+        unwanted: threading.Event,
+        *,
+        position: bytes,
+        size: int,
+        examined: int,
+        records: bool,
     ) -> _Found:
         """Returns the rows that match, as they were at one moment; in the thread."""
-        connection = self._of_thread
+        connection = self._of_quick if matching.exact else self._of_slow
         connection.execute("BEGIN")
         try:
             scope = _scope(query, position)
-            rest = self._rest(query, scope, examined)
-            matching = condition_of(query, condition)
+            rest = _rest(connection, query, scope, examined)
             exact = matching.exact and not records
             columns = "sequence, name, operation" if exact else f"sequence, {COLUMNS}"
             rows = connection.execute(
@@ -165,27 +191,12 @@ class Pages:
             )
             with contextlib.closing(rows):
                 damaged: list[tuple[bytes, str]] = []
-                matched = self._matched(query, rows, damaged, exact=exact, records=records)
+                wanted = while_wanted(rows, unwanted)
+                matched = self._matched(query, wanted, damaged, exact=exact, records=records)
                 last = b"" if rest is None else _position(query, rest, rest)  # it is one of the two
                 return _taken(matched, damaged, size, last)
         finally:
             connection.execute("ROLLBACK")
-
-    def _rest(self, query: Query, scope: _Scope, examined: int) -> Any:
-        """Returns the key of the last row that a page looks at; None if it looks at all."""
-        if query.has_wildcard and query.order is Order.NEWEST_FIRST:
-            newest = self._fetch(f"SELECT sequence {scope.rows} {scope.order} LIMIT 1", scope)
-            rest = newest[0][0] - examined + 1 if newest else 0
-            older = scope._replace(parameters=(rest,))
-            return rest if self._fetch(f"SELECT sequence {scope.rows} LIMIT 1", older) else None
-        if query.filter or query.has_wildcard:
-            ends = f"SELECT {scope.key} {scope.rows} {scope.order} LIMIT 2 OFFSET {examined - 1}"
-            last = self._fetch(ends, scope)
-            return last[0][0] if len(last) == 2 else None
-        return None  # all that is looked at is on the page
-
-    def _fetch(self, statement: str, scope: _Scope) -> list[tuple[Any, ...]]:
-        return self._of_thread.execute(statement, scope.parameters).fetchall()
 
     def _matched(
         self,
@@ -212,38 +223,39 @@ class Pages:
             at = _position(query, sequence, name)
             yield name, Listed(at, operation, record if records else None)
 
+    def _at_hand(self, found: _Found, changed: Collection[str]) -> Mapping[str, Record]:
+        """Returns the records at hand that rows may differ from; see the module."""
+        committing = self._recent.committing
+        touched = [name for name, _ in found.rows if name in changed and name not in committing]
+        records = ((name, self._recent.get(name)) for name in (*touched, *committing))
+        return {name: record for name, record in records if record is not None}
+
     def _as_announced(
         self,
         query: Query,
         position: bytes,
         found: _Found,
-        changed: Collection[str],
+        at_hand: Mapping[str, Record],
+        matched: Collection[str],
         *,
         records: bool,
     ) -> list[Listed]:
         """Returns the operations of a page as they were announced; see the module."""
-        committing = self._recent.committing
+
+        def listed(at: bytes, record: Record) -> Listed:
+            return Listed(at, record.operation, record if records else None)
+
         served = []
-        for name, listed in found.rows:
-            touched = name in changed or name in committing
-            record = self._recent.get(name) if touched else None
-            if record is None:
-                served.append(listed)
-            elif query.matches(record):
-                at_hand = record if records else None
-                served.append(Listed(listed.position, record.operation, at_hand))
+        for name, of_row in found.rows:
+            if name not in at_hand:
+                served.append(of_row)
+            elif name in matched:
+                served.append(listed(of_row.position, at_hand[name]))
         of_rows = {name for name, _ in found.rows}
-        at_hand_too = (self._recent.get(name) for name in committing if name not in of_rows)
-        missing = {
-            record.name: record
-            for record in at_hand_too
-            if record is not None and query.matches(record)
-        }
-        for sequence, name in self._sequences(missing):
+        for sequence, name in self._sequences([one for one in matched if one not in of_rows]):
             at = _position(query, sequence, name)
             if _is_between(query, position, at, found.rest):
-                record = missing[name]
-                served.append(Listed(at, record.operation, record if records else None))
+                served.append(listed(at, at_hand[name]))
         newest_first = query.order is Order.NEWEST_FIRST
         return sorted(served, key=lambda one: one.position, reverse=newest_first)
 
@@ -253,6 +265,32 @@ class Pages:
         marks = ", ".join("?" * len(names))
         statement = f"SELECT sequence, name FROM operations WHERE name IN ({marks})"
         return fetch(self._connection, statement, *names)
+
+
+def _rest(connection: sqlite3.Connection, query: Query, scope: _Scope, examined: int) -> Any:
+    """Returns the key of the last row that a page looks at; None if it looks at all."""
+
+    def fetch(statement: str, parameters: tuple[str | int | bytes, ...]) -> list[tuple[Any, ...]]:
+        return connection.execute(statement, parameters).fetchall()
+
+    if query.has_wildcard and query.order is Order.NEWEST_FIRST:
+        newest = fetch(f"SELECT sequence {scope.rows} {scope.order} LIMIT 1", scope.parameters)
+        rest = newest[0][0] - examined + 1 if newest else 0
+        return rest if fetch(f"SELECT sequence {scope.rows} LIMIT 1", (rest,)) else None
+    if query.filter or query.has_wildcard:
+        ends = f"SELECT {scope.key} {scope.rows} {scope.order} LIMIT 2 OFFSET {examined - 1}"
+        last = fetch(ends, scope.parameters)
+        return last[0][0] if len(last) == 2 else None
+    return None  # all that is looked at is on the page
+
+
+def _that_match(
+    query: Query, records: Mapping[str, Record], unwanted: threading.Event
+) -> Collection[str]:
+    """Returns the names of the records that a query asks for; in the thread."""
+    return {
+        name for name, record in while_wanted(records.items(), unwanted) if query.matches(record)
+    }
 
 
 def _taken(

@@ -2,7 +2,7 @@
 
 Changes go to the one writer, which commits them in groups (``writer``, ``commit``). Reads use a
 connection of their own, and a record of a recent change is at hand (``recent``). Pages are read in
-a thread (``pages``).
+threads (``pages``).
 """
 
 from __future__ import annotations
@@ -155,7 +155,9 @@ class SqliteStore:
             prepare(self._write_connection, self.path)
             self.signing_secret = signing_secret_of(self._write_connection)
             self._read_connection = self._connect()
-            self._page_connection = self._connect()
+            quick, slow = self._connect(), self._connect()
+            for connection in (quick, slow):
+                connection.execute("PRAGMA query_only = ON")
             self._files.opened()
         except (sqlite3.Error, OSError) as cause:
             self._close_files()
@@ -172,9 +174,7 @@ class SqliteStore:
             self._listeners,
             self._now,
         )
-        self._pages = Pages(
-            self._read_connection, self._page_connection, self._recent, self._damage
-        )
+        self._pages = Pages(self._read_connection, quick, slow, self._recent, self._damage)
 
     async def close(self) -> None:
         """Commits what waits, and closes the file."""

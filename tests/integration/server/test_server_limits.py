@@ -682,7 +682,7 @@ def listing(client: Client, parent: str) -> Any:
 def test_a_caller_with_many_costly_lists_has_one_of_them_at_a_time(
     serve: Serve, file_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The list of another caller comes after the first of them, and no other call waits."""
+    """That of another caller comes after the first of them; no other call or list waits."""
 
     async def run(self: Any, request: Any, op: Any) -> Any:
         return Instance()
@@ -702,6 +702,8 @@ def test_a_caller_with_many_costly_lists_has_one_of_them_at_a_time(
     server.get(names[0])
     lists.append(listing(bob, of_bob))
     server.get(names[0])
+    plain = operations_pb2.ListOperationsRequest(name=of_bob, filter="done = true")
+    assert [one.name for one in bob.lro.ListOperations(plain).operations] == names[1:]
     held.may_go_on.set()
     codes = [one.code() for one in lists]
     assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 1
