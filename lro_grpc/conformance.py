@@ -37,6 +37,7 @@ if (pytest := sys.modules.get("pytest")) and "lro_grpc._conformance" not in sys.
 from lro_grpc._conformance.announcements import Announcements
 from lro_grpc._conformance.changes import Changes
 from lro_grpc._conformance.claims import Claims
+from lro_grpc._conformance.completions import Completions
 from lro_grpc._conformance.creation import Creation
 from lro_grpc._conformance.durability import Durability
 from lro_grpc._conformance.engine import EngineConformance
@@ -53,6 +54,14 @@ __all__ = [
 
 
 class StoreConformance(
-    Creation, Changes, Claims, Removal, History, Lists, Announcements, Durability
+    Creation,
+    Changes,
+    Claims,
+    Removal,
+    History,
+    Completions,
+    Lists,
+    Announcements,
+    Durability,
 ):
     """The promises of every :class:`lro_grpc.stores.Store`, one test each."""

@@ -7,6 +7,7 @@ A server is usually given a store's URL; see :func:`open_url`. A store of one's 
 from __future__ import annotations
 
 from lro_grpc._operation.attempts import AttemptRecord, attempts_of, superseded
+from lro_grpc._operation.completion import Completion, Settlement, completed, taken
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
@@ -36,6 +37,7 @@ __all__ = [
     "Change",
     "Claim",
     "Claimed",
+    "Completion",
     "Event",
     "ForwardingStore",
     "Leased",
@@ -47,14 +49,17 @@ __all__ = [
     "Page",
     "Query",
     "Record",
+    "Settlement",
     "SharedStore",
     "SqliteStore",
     "Store",
     "attempts_of",
+    "completed",
     "in_progress",
     "name_taken",
     "not_found",
     "open_url",
     "request_id_reused",
     "superseded",
+    "taken",
 ]

@@ -88,6 +88,31 @@ class SharedStoreConformance(Cases):
         finally:
             await asyncio.gather(*(store.close() for store in stores))
 
+    # Completions.
+
+    @_with_stores(3)
+    async def test_each_completion_is_taken_by_one_process(
+        self, stores: Sequence[SharedStore]
+    ) -> None:
+        """Whoever has ended its operation; and by another one once the lease is over."""
+        names = []
+        for number in range(60):
+            name = (await stores[0].create(self.record(f"op-{number}", notify=True))).name
+            await stores[number % 2].apply(name, Cancel())
+            names.append(name)
+        for count in (1, 2):
+            taken = await asyncio.gather(
+                *(store.take_completions(7, LEASE) for _ in range(5) for store in stores)
+            )
+            found = [one for some in taken for one in some]
+            while some := await stores[2].take_completions(60, LEASE):  # what others had locked
+                found += some
+            assert sorted(one.name for one in found) == sorted(names)
+            assert {one.attempt_count for one in found} == {count}
+            self.time += LEASE
+        await stores[1].settle_completions([(one, None) for one in found])
+        assert await stores[0].take_completions(60, LEASE) == []
+
     # One database.
 
     @sync_test

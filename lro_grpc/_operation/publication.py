@@ -51,6 +51,7 @@ def create(
     request_understood: bool = False,
     source_operation: str = "",
     operator: str = "",
+    notify: bool = False,
 ) -> Record:
     """Returns a new record, QUEUED and not yet stored.
 
@@ -59,6 +60,7 @@ def create(
     first values of the handler's own metadata fields; ``batch`` has the targets of its batch,
     where they are known. ``request_understood`` tells whether each field of the request is known.
     ``source_operation`` is the operation that it runs again, and ``operator`` the caller of that.
+    With ``notify`` its end is told to the server's ``on_done``.
     """
     record = Record(
         name=names.operation_name(parent, operation_id),
@@ -84,6 +86,7 @@ def create(
         request_understood=request_understood,
         source_operation=source_operation,
         operator=operator,
+        notify=notify,
     )
     return published(record, now)
 

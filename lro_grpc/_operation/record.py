@@ -119,6 +119,8 @@ class Record(NamedTuple):
     """Whether the server that stored it knew every field of its request."""
     source_operation: Annotated[str, Field(FOREVER)] = ""
     """The operation that it runs again; empty for none."""
+    notify: Annotated[bool, Field(FOREVER)] = False
+    """Whether its end is to be told to the server's ``on_done``; see ``completion``."""
     start_time: Annotated[int, Field(ONCE, TIME, "start_time")] = 0
     """The beginning of its first attempt."""
     update_time: Annotated[int, Field(RISING, TIME, "update_time")] = 0

@@ -78,6 +78,9 @@ async def copy(source_url: str, destination_url: str) -> AsyncGenerator[CopyProg
             yield progress
             # Between two files nothing else waits, and Ctrl-C must find a place to end it.
             await asyncio.sleep(0)
+        async for completions in source.completions():
+            await destination.put_completions(completions)
+            await asyncio.sleep(0)
 
 
 def _exporting(url: str) -> AbstractAsyncContextManager[Export]:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 
 from lro_grpc._errors import LroError
 from lro_grpc._operation.attempts import AttemptRecord
+from lro_grpc._operation.completion import Completion, Settlement
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.store import (
@@ -166,6 +167,18 @@ class ForwardingStore:
     async def expired(self, limit: int, *, to_undo: bool = False) -> Sequence[str]:
         """Returns operations that time changes now."""
         return await self._call(self._store.expired, limit, to_undo=to_undo)
+
+    async def take_completions(self, limit: int, lease: int) -> Sequence[Completion]:
+        """Takes completions that are due."""
+        return await self._call(self._store.take_completions, limit, lease)
+
+    async def settle_completions(self, settlements: Sequence[Settlement]) -> None:
+        """Settles completions that were taken."""
+        await self._call(self._store.settle_completions, settlements)
+
+    async def read_completion(self, name: str, create_time: int) -> Completion | None:
+        """Returns the completion of an operation, without its event."""
+        return await self._call(self._store.read_completion, name, create_time)
 
     async def renew(self, leased: Sequence[Leased], lease: int) -> Sequence[Record | LroError]:
         """Renews leases, if the store is a shared one."""

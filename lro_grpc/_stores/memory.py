@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from lro_grpc._errors import LroError
 from lro_grpc._operation import names
 from lro_grpc._operation.attempts import AttemptRecord, attempts_of, superseded
+from lro_grpc._operation.completion import Completion, Settlement, completed, taken
 from lro_grpc._operation.events import Claim, Event, apply_safely
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
@@ -58,6 +59,7 @@ class MemoryStore:
         self._sequence: dict[str, int] = {}
         self._attempts: dict[str, dict[int, AttemptRecord]] = {}
         """The superseded attempts of operations that have any."""
+        self._completions: dict[tuple[str, int], Completion] = {}
         self._requests: dict[tuple[str, str, str], dict[str, str]] = {}  # -> parent -> name
         self._exclusive_holders: dict[str, str] = {}  # exclusive_target -> name
         self._next = itertools.count(1)
@@ -274,7 +276,33 @@ class MemoryStore:
         )
         return list(itertools.islice(due, limit))
 
+    async def take_completions(self, limit: int, lease: int) -> Sequence[Completion]:
+        """Takes completions that are due."""
+        now = self._now()
+        due = [one for one in self._completions.values() if one.next_time <= now]
+        due.sort(key=lambda one: one.next_time)
+        some = [taken(one, now, lease) for one in due[:limit]]
+        self._completions.update((one.key, one) for one in some)
+        return some
+
+    async def settle_completions(self, settlements: Sequence[Settlement]) -> None:
+        """Settles completions that were taken."""
+        for before, after in settlements:
+            known = self._completions.get(before.key)
+            if after is None:
+                self._completions.pop(before.key, None)
+            elif known is not None and known.attempt_count == before.attempt_count:
+                self._completions[before.key] = after
+
+    async def read_completion(self, name: str, create_time: int) -> Completion | None:
+        """Returns the completion of an operation, without its event."""
+        known = self._completions.get((name, create_time))
+        return known and known._replace(event=b"")
+
     def _keep(self, before: Record | None, record: Record) -> None:
+        completion = completed(before, record)
+        if completion:
+            self._completions[completion.key] = completion
         if record.deleted and record.done:
             del self._records[record.name], self._sequence[record.name]
             self._attempts.pop(record.name, None)

@@ -36,6 +36,7 @@ from lro_grpc._errors import (
 )
 from lro_grpc._filtering.expression import Filter, comparisons, is_costly
 from lro_grpc._operation.attempts import AttemptRecord
+from lro_grpc._operation.completion import Completion, Settlement
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.names import ANY_PARENT
 from lro_grpc._operation.record import Record
@@ -429,6 +430,40 @@ class Store(Protocol):
         Args:
             limit: The most operations to return.
             to_undo: Whether to return overdue ones as well that wait for an attempt to undo them.
+        """
+        ...
+
+    async def take_completions(self, limit: int, lease: int) -> Sequence[Completion]:
+        """Takes completions that are due, those first that have been so for longest.
+
+        The completion of an operation whose record says ``notify`` is stored together with the
+        record that is done, and stays when the operation is removed; see ``completed``.
+
+        Args:
+            limit: The most to take; a store may take fewer of large ones.
+            lease: The time until each is due again, unless it is settled before, in microseconds.
+
+        Returns:
+            The completions as they are now: ``attempt_count`` is one more. Nobody else takes them
+            before the lease is over.
+        """
+        ...
+
+    async def settle_completions(self, settlements: Sequence[Settlement]) -> None:
+        """Changes completions that were taken, or removes them.
+
+        A change is made only if ``attempt_count`` is still as it is known: if nobody else has taken
+        the completion since. What is removed is removed all the same. Of a change the name, the
+        times of the operation and the event stay as they are.
+        """
+        ...
+
+    async def read_completion(self, name: str, create_time: int) -> Completion | None:
+        """Returns the completion of an operation, with no ``event``; None if there is none.
+
+        Args:
+            name: The operation's name.
+            create_time: The operation's.
         """
         ...
 

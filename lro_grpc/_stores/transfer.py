@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from lro_grpc._operation import integrity
 from lro_grpc._operation.attempts import AttemptRecord
+from lro_grpc._operation.completion import Completion
 from lro_grpc._operation.record import Record
 
 MOST_RECORDS = 100
@@ -49,6 +50,10 @@ class Export(Protocol):
         """Yields all rows, in the order of their sequence numbers."""
         ...
 
+    def completions(self) -> AsyncIterator[Sequence[Completion]]:
+        """Yields the completions that were not told, some at a time."""
+        ...
+
 
 class Import(Protocol):
     """A store without operations that all is written into, and that nobody else has meanwhile.
@@ -64,6 +69,10 @@ class Import(Protocol):
 
         One is not if another has its name, its request or its exclusive target.
         """
+        ...
+
+    async def put_completions(self, completions: Sequence[Completion]) -> None:
+        """Writes completions."""
         ...
 
 

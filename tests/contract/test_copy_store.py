@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from lro_grpc._stores.copy_store import CopyProgress
-    from lro_grpc.stores import Now, Record, Store
+    from lro_grpc.stores import Completion, Now, Record, Store
 
 LEASE = 15_000_000
 EVERY = Query("-")
@@ -210,6 +210,34 @@ async def test_all_of_a_store_is_in_its_copy(way: tuple[str, str]) -> None:
         held = {one.name for one in await store.leased()}
         assert held == {one.name for one in records.values() if one.lease_expire_time}
         assert await store.claimable({made.METHOD: 9}) == [records["queued"].name]
+
+
+async def test_what_was_not_told_yet_is_in_a_copy(
+    way: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its operation, and without; large ones in portions."""
+    source, destination = way
+    monkeypatch.setattr(transfer, "MOST_RECORDS", 2)
+    now = SystemClock().now
+    async with opened(source, now) as store:
+        for number in range(7):
+            record = await store.create(made.record(f"op-{number}", notify=True, now=1))
+            large = Report(1, status_detail="x" * (number * 1024 * 1024))
+            await store.apply_all([(record.name, Claim(LEASE)), (record.name, Fail(large, b""))])
+        await store.apply(record.name, Delete())
+        (first,) = await store.take_completions(1, 0)
+    done, damages = await copied(source, destination)
+    assert (done.operations, damages) == (6, [])
+    left = []
+    for url in (source, destination):
+        async with opened(url, now) as store:
+            found: list[Completion] = []
+            while some := await store.take_completions(9, LEASE):
+                found += [one._replace(next_time=0) for one in some]
+            left.append(sorted(found))
+    assert left[0] == left[1]
+    assert [one.attempt_count for one in left[1]] == [1 + (one.key == first.key) for one in left[1]]
+    assert len(left[1]) == 7
 
 
 async def test_page_tokens_stay_valid(way: tuple[str, str]) -> None:

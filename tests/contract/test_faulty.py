@@ -21,6 +21,7 @@ from lro_grpc.stores import Claimed, MemoryStore, SqliteStore
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from lro_grpc._operation.completion import Completion, Settlement
     from lro_grpc._operation.events import Claim, Event
     from lro_grpc._operation.record import Record
     from lro_grpc.stores import AttemptRecord, Change, Leased, Listener, Now, Page, Query, Store
@@ -116,6 +117,16 @@ class PatientStore:
 
     async def read_attempts(self, name: str) -> tuple[Record, Sequence[AttemptRecord]]:
         return await self._again(lambda: self._store.read_attempts(name))
+
+    async def take_completions(self, limit: int, lease: int) -> Sequence[Completion]:
+        """One whose answer is lost has taken what is due after the lease: nobody here waits."""
+        return await self._store._store.take_completions(limit, lease)
+
+    async def settle_completions(self, settlements: Sequence[Settlement]) -> None:
+        await self._again(lambda: self._store.settle_completions(settlements))
+
+    async def read_completion(self, name: str, create_time: int) -> Completion | None:
+        return await self._again(lambda: self._store.read_completion(name, create_time))
 
     async def operation(self, name: str) -> bytes:
         return await self._again(lambda: self._store.operation(name))

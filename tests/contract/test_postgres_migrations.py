@@ -24,6 +24,7 @@ DIGESTS = (
     "b535665c37c67bccf98c82145247296a6245f5acc3fbf8555fb051586ac56e33",
     "16b4168ba7f742b13e2f821258310f86fbbd8bd092b80112c8273905b5468e4e",
     "fb9295c685724466f44640e92754c4b33f3806663615ca7eef2d32d071cd5d6e",
+    "b863d89d2d42d0ed6fe703f4a69275d90664fa94843257aa2a352145553fd0d6",
 )
 """Of the migrations, by the version that each leads to. Once a release has had one, it stays."""
 

@@ -20,6 +20,7 @@ import pytest
 from postgres_server import new_schema, with_options
 
 from lro_grpc._filtering.parser import parse
+from lro_grpc._operation.completion import put_back
 from lro_grpc._operation.events import Cancel, Claim, Delete, Release, Report
 from lro_grpc._operation.record import FIELDS
 from lro_grpc._stores.postgres.store import PostgresStore
@@ -96,7 +97,13 @@ async def fill(url: str) -> None:
             "INSERT INTO lro_attempts (operation, number)"
             f" SELECT sequence, 1 FROM lro_operations LIMIT {ROWS // 10}"
         )
-        await connection.execute("VACUUM (ANALYZE) lro_operations, lro_attempts", timeout=200)
+        await connection.execute(
+            "INSERT INTO lro_outbox (name, create_time, next_time)"
+            f" SELECT name, create_time, {SOON} - 1000000000 FROM lro_operations,"
+            f" generate_series(1, 1) AS row LIMIT {ROWS // 10}"
+        )
+        tables = "lro_operations, lro_attempts, lro_outbox"
+        await connection.execute(f"VACUUM (ANALYZE) {tables}", timeout=200)
 
 
 def inserted(
@@ -131,6 +138,12 @@ async def retry(store: PostgresStore) -> None:
     await store.apply_all([(name, Claim(LEASE)), (name, Release(Report(1))), (name, Claim(LEASE))])
 
 
+async def settle(store: PostgresStore) -> None:
+    """One completion is removed, and one put off."""
+    one, other = await store.take_completions(2, LEASE)
+    await store.settle_completions([(one, None), (other, put_back(other, START))])
+
+
 @contextlib.asynccontextmanager
 async def connected(url: str, **settings: str) -> AsyncIterator[Any]:
     schema = parse_qs(urlsplit(url).query)["schema"][0]
@@ -158,7 +171,7 @@ async def explained(url: str, statements: Sequence[str]) -> Sequence[dict[str, A
     found: list[dict[str, Any]] = []
     async with connected(url, plan_cache_mode="force_generic_plan") as connection:
         for statement in dict.fromkeys(statements):
-            if "lro_operations" not in statement:
+            if not re.search("lro_operations|lro_outbox", statement):
                 continue
             count = max(int(number) for number in ["0", *re.findall(r"\$(\d+)", statement)])
             arguments = f"({', '.join(['NULL'] * count)})" if count else ""
@@ -184,7 +197,7 @@ def page(
 
 
 BY_KEY, BY_NAME = "lro_operations_pkey", "lro_operations_names"
-BY_ATTEMPT = "lro_attempts_pkey"
+BY_ATTEMPT, BY_COMPLETION = "lro_attempts_pkey", "lro_outbox_pkey"
 ANY_PARENT = "projects/-/locations/-"
 MUCH = f"name > {NAME} AND expire_time > 2026-01-01T00:00:00Z AND state = QUEUED"
 
@@ -243,7 +256,19 @@ OTHER_CALLS: dict[str, Call] = {
     "changes": (change, {BY_NAME}),
     "next attempt": (retry, {BY_NAME, BY_ATTEMPT}),
     "read_attempts": (lambda store: store.read_attempts(NAME), {BY_NAME, BY_ATTEMPT}),
+    "take_completions": (
+        lambda store: store.take_completions(50, LEASE),
+        {"lro_outbox_due", BY_COMPLETION},
+    ),
+    "settle_completions": (settle, {"lro_outbox_due", BY_COMPLETION}),
+    "read_completion": (lambda store: store.read_completion(NAME, START), {BY_COMPLETION}),
 }
+
+NOT_REPEATED = {
+    *("changes", "read", "operation", "next attempt", "read_attempts"),
+    "settle_completions",
+}
+"""The calls that need what only the large table has."""
 
 
 @pytest.mark.parametrize("call", [*ORDERED, *OTHER_CALLS])
@@ -366,7 +391,7 @@ async def call_all(store: PostgresStore, other: PostgresStore, first: int) -> No
     await asyncio.wait_for(heard.wait(), 60)
     unfollow()
     for call, (ask, _) in {**ORDERED, **OTHER_CALLS}.items():
-        if call not in {"changes", "read", "operation", "next attempt", "read_attempts"}:
+        if call not in NOT_REPEATED:
             await ask(store)
     await store.read(f"{PARENT}/operations/op-x")
     await store.operation(f"{PARENT}/operations/op-x")

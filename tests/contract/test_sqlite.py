@@ -773,6 +773,7 @@ DIGESTS = {
     6: "306b8c4c7ad3b6a077bf6c8f008988819ca182d1b5172257f72832bd51b329ad",
     7: "abf8c631402810f8f39b24e52219e7b634c898ecc53ccae55ed9181896510501",
     8: "32da500cebecca03f52714b24c512d47771facd9c502ace9debc1f39da9de804",
+    9: "4a7952a44309dc8192809025c34b36ac311a11036f6ec52647cc2350ca3faae5",
 }
 """Of the tables of each version's new files."""
 
@@ -791,7 +792,15 @@ async def test_the_tables_of_a_version_stay_as_they_are(path):
     )
 
 
-TO_VERSION_7 = """
+TO_VERSION_8 = """
+DROP TABLE outbox;
+ALTER TABLE operations DROP COLUMN notify;
+PRAGMA user_version = 8;
+"""
+"""Makes the tables of version 8 of those of version 9."""
+
+TO_VERSION_7 = f"""
+{TO_VERSION_8}
 DROP TABLE attempts;
 DROP TRIGGER attempts_end;
 ALTER TABLE operations DROP COLUMN worker;
@@ -802,7 +811,7 @@ ALTER TABLE operations DROP COLUMN attempt_outcome;
 ALTER TABLE operations DROP COLUMN attempt_error;
 PRAGMA user_version = 7;
 """
-"""Makes the tables of version 7 of those of version 8."""
+"""Makes the tables of version 7 of them."""
 
 
 async def test_a_file_from_before_the_history_is_upgraded_in_its_place(path):
@@ -824,6 +833,21 @@ async def test_a_file_from_before_the_history_is_upgraded_in_its_place(path):
         )
         _, attempts = await store.read_attempts(name)
         assert [one.worker for one in attempts] == ["", "", "new", ""]
+
+
+async def test_a_file_from_before_the_outbox_is_upgraded_in_its_place(path):
+    """What was started before that is told to nobody."""
+    async with opened(path) as store:
+        former = (await store.create(new("op-1"))).name
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(TO_VERSION_8)
+    async with opened(path) as store:
+        assert (await store.read(former)).notify is False
+        name = (await store.create(new("op-2", notify=True))).name
+        for one in (former, name):
+            await store.apply(one, Cancel())
+        (completion,) = await store.take_completions(9, LEASE)
+        assert completion.name == name
 
 
 async def test_nothing_is_left_of_the_attempts_of_an_operation_that_is_gone(path):
@@ -875,7 +899,7 @@ async def test_a_file_of_the_version_before_is_upgraded_in_its_place(path):
             assert list(await store.claimable({METHOD: 9})) == names[1:]
             assert dict(await store.waiting(METHOD, 9)) == {"": 3}
         with contextlib.closing(sqlite3.connect(path)) as connection:
-            assert connection.execute("PRAGMA user_version").fetchone() == (8,)
+            assert connection.execute("PRAGMA user_version").fetchone() == (9,)
             rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'index'")
             indexes = {name for (name,) in rows}
         assert {"operations_ready", "operations_delayed", "operations_reruns"} <= indexes

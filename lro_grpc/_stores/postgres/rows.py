@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, get_type_hints
 
 from lro_grpc._operation.attempts import AttemptRecord
+from lro_grpc._operation.completion import Completion
 from lro_grpc._operation.record import (
     CLEARED,
     FIELDS,
@@ -43,6 +44,10 @@ TYPES = {name: _TYPES[field.type] for name, field in FIELDS.items()}
 ATTEMPT_COLUMNS = AttemptRecord._fields
 ATTEMPT_TYPES = {name: _TYPES[type_] for name, type_ in get_type_hints(AttemptRecord).items()}
 """The types of the columns of ``lro_attempts``."""
+
+COMPLETION_COLUMNS = Completion._fields
+COMPLETION_TYPES = {name: _TYPES[type_] for name, type_ in get_type_hints(Completion).items()}
+"""The types of the columns of ``lro_outbox``."""
 
 NUMBERS = ", ".join(
     name if name == "name" or field.type in (int, bool) else f"''::{TYPES[name]} AS {name}"
@@ -189,7 +194,7 @@ def arrays_of_attempts(
     """
     operations = [operation for operation, _ in attempts]
     rows = (one._replace(worker=text_of(one.worker)) for _, one in attempts)
-    return [operations, *zip(*rows, strict=True)]
+    return [operations, *(list(zip(*rows, strict=True)) or [()] * len(ATTEMPT_COLUMNS))]
 
 
 def attempt_from(row: Sequence[Any]) -> AttemptRecord:
@@ -198,10 +203,24 @@ def attempt_from(row: Sequence[Any]) -> AttemptRecord:
     return attempt._replace(worker=text_from(attempt.worker))
 
 
-def size_of_change(change: tuple[Known, Record, Sequence[AttemptRecord]]) -> int:
+def arrays_of_completions(completions: Sequence[Completion]) -> list[Sequence[Any]]:
+    """Returns the values of completions, column by column."""
+    rows = (one._replace(name=text_of(one.name)) for one in completions)
+    return list(zip(*rows, strict=True)) or [()] * len(COMPLETION_COLUMNS)
+
+
+def completion_from(row: Sequence[Any]) -> Completion:
+    """Returns the completion of a row of ``COMPLETION_COLUMNS``."""
+    completion = Completion._make(row)
+    return completion._replace(name=text_from(completion.name))
+
+
+def size_of_change(
+    change: tuple[Known, Record, Sequence[AttemptRecord], Completion | None],
+) -> int:
     """Returns the bytes of all that may be large in a change: what stays is not written."""
-    known, after, superseded = change
-    size = sum(len(one.error) for one in superseded)
+    known, after, superseded, completion = change
+    size = sum(len(one.error) for one in superseded) + (completion.size if completion else 0)
     for index in _CHANGING_LARGE:
         value: Any = after[index]
         if value is not known.record[index]:

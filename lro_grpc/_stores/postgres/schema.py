@@ -36,6 +36,7 @@ _LOCK = 0x6C726F5F67727063
 _RIGHTS = {
     "lro_operations": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "lro_attempts": ("SELECT", "INSERT", "DELETE"),
+    "lro_outbox": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "lro_schema": ("SELECT",),
     "lro_secrets": ("SELECT",),
 }
@@ -111,7 +112,17 @@ _ATTEMPTS = (
     f" outcome {_NUMBER}, error {_BYTES}, PRIMARY KEY (operation, number))",
 )
 
-MIGRATIONS = ((_FIRST, 1), (_RERUNS, 1), (_ATTEMPTS, 1))
+_OUTBOX = (
+    f"ALTER TABLE {_OPERATIONS} ADD COLUMN notify {_FLAG}",
+    # No reference to their operation: they stay when that one goes.
+    f"CREATE TABLE {{prefix}}lro_outbox (name {_TEXT}, create_time {_NUMBER}, end_time {_NUMBER},"
+    f" expire_time {_NUMBER}, next_time {_NUMBER}, attempt_count {_NUMBER}, given_up {_FLAG},"
+    f" error {_BYTES}, event {_BYTES}, PRIMARY KEY (name, create_time))"
+    " WITH (autovacuum_vacuum_scale_factor = 0.02)",
+    "CREATE INDEX lro_outbox_due ON {prefix}lro_outbox (next_time)",
+)
+
+MIGRATIONS = ((_FIRST, 1), (_RERUNS, 1), (_ATTEMPTS, 1), (_OUTBOX, 1))
 """The statements that lead to each version, from 1 on, and what it is ``readable_by``.
 
 A migration that databases have had stays as it is. A field that is added to ``Record`` comes with

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from lro_grpc._errors import LroError, OperationDamagedError
 from lro_grpc._operation.attempts import AttemptRecord, superseded
+from lro_grpc._operation.completion import Completion, completed
 from lro_grpc._operation.events import Delete, Event, apply_safely
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
@@ -26,6 +27,8 @@ class RowChange(NamedTuple):
     """The record that is to be there instead."""
     superseded: Sequence[AttemptRecord]
     """The attempts of which the row tells no more."""
+    completion: Completion | None
+    """That which is left behind if the operation ends."""
 
 
 class StagedChanges:
@@ -89,6 +92,7 @@ class StagedChanges:
                 self._known[name],
                 transitions[-1][1],
                 [one for both in transitions if (one := superseded(*both))],
+                next(filter(None, (completed(*both) for both in transitions)), None),
             )
             for name, transitions in self._transitions.items()
         ]

@@ -32,6 +32,8 @@ from lro_grpc._stores.postgres.rows import (
     ATTEMPT_TYPES,
     CHANGING,
     COLUMNS,
+    COMPLETION_COLUMNS,
+    COMPLETION_TYPES,
     DELAYED,
     DONE,
     LEASED,
@@ -144,13 +146,14 @@ class Statements:
             " WHERE o.name = v.name AND o.version = v.version RETURNING o.name"
         )
         self.update = f"{_free(table, last)} {update}"
-        # The same, where attempts are superseded.
+        # The same, where attempts are superseded, or operations leave a completion behind.
         attempts = f"{prefix_of(schema)}lro_attempts"
+        outbox = f"{prefix_of(schema)}lro_outbox"
         columns_of_attempts = ", ".join(ATTEMPT_COLUMNS)
         arrays = (
             f"${number}::{type_}[]" for number, type_ in enumerate(ATTEMPT_TYPES.values(), last + 3)
         )
-        self.update_superseding = (
+        self.update_adding = (
             f"{_free(table, last)}, changed AS ({update}, o.sequence),"
             f" superseded AS MATERIALIZED (SELECT sequence, {columns_of_attempts}"
             f" FROM unnest(${last + 2}::text[], {', '.join(arrays)})"
@@ -160,7 +163,8 @@ class Statements:
             f" forgotten AS (DELETE FROM {attempts} WHERE ctid = ANY (ARRAY(SELECT a.ctid"
             f" FROM superseded AS s CROSS JOIN LATERAL (SELECT ctid FROM {attempts}"
             f" WHERE operation = s.sequence AND number BETWEEN 2 AND s.number + 1 - {MOST_LATEST}"
-            " ORDER BY number LIMIT 1000) AS a)))"
+            " ORDER BY number LIMIT 1000) AS a))),"
+            f" completed AS ({_completing(outbox, last + 3 + len(ATTEMPT_TYPES))})"
             " SELECT name FROM changed"
         )
         self.read_attempts = (
@@ -170,11 +174,41 @@ class Statements:
             f" FROM (SELECT * FROM {attempts} WHERE operation = o.sequence LIMIT 1000) AS b) AS a"
             " WHERE o.name = ANY($1)"
         )
-        self.delete = (
-            f"{_free(table, 3)} DELETE FROM {table} AS o"
-            " USING unnest($1::text[], $2::int8[]) AS v(name, version)"
+        delete = (
+            f"DELETE FROM {table} AS o USING unnest($1::text[], $2::int8[]) AS v(name, version)"
             " JOIN free USING (name, version)"
             " WHERE o.name = v.name AND o.version = v.version RETURNING o.name"
+        )
+        self.delete = f"{_free(table, 3)} {delete}"
+        self.delete_completing = (
+            f"{_free(table, 3)}, changed AS ({delete}), completed AS ({_completing(outbox, 5)})"
+            " SELECT name FROM changed"
+        )
+        of_key = "o.name = v.name AND o.create_time = v.create_time"
+        # Of what is due no more bytes than $4, and at least one.
+        self.take_completions = (
+            "WITH due AS MATERIALIZED (SELECT ctid AS id, next_time, octet_length(event) AS size"
+            f" FROM {outbox} WHERE next_time <= $1::int8 ORDER BY next_time LIMIT $2"
+            " FOR UPDATE SKIP LOCKED), sized AS"
+            " (SELECT id, sum(size) OVER (ORDER BY next_time, id) - size AS before FROM due)"
+            f" UPDATE {outbox} SET next_time = $1::int8 + $3, attempt_count = attempt_count + 1"
+            " WHERE ctid = ANY (ARRAY(SELECT id FROM sized WHERE before <= $4::int8))"
+            f" RETURNING {', '.join(COMPLETION_COLUMNS)}"
+        )
+        self.told = (
+            f"DELETE FROM {outbox} AS o USING unnest($1::text[], $2::int8[])"
+            f" AS v(name, create_time) WHERE {of_key}"
+        )
+        self.put_off = (
+            f"UPDATE {outbox} AS o SET next_time = v.next_time, attempt_count = v.attempt_count,"
+            " given_up = v.given_up, error = v.error FROM unnest($1::text[], $2::int8[],"
+            " $3::int8[], $4::int8[], $5::int8[], $6::bool[], $7::bytea[])"
+            " AS v(name, create_time, taken, next_time, attempt_count, given_up, error)"
+            f" WHERE {of_key} AND o.attempt_count = v.taken"
+        )
+        self.read_completion = (
+            f"SELECT {', '.join(COMPLETION_COLUMNS[:-1])}, ''::bytea FROM {outbox}"
+            " WHERE name = $1 AND create_time = $2"
         )
         self.claim = (
             f"SELECT version, {bounded(COLUMNS, '$4')} FROM {table}"
@@ -243,6 +277,18 @@ def _free(table: str, first: int) -> str:
         f"WITH free AS MATERIALIZED (SELECT name, version FROM {table} WHERE name = ANY($1)"
         f" AND abs(${first}::int8 - {MICROS}) <= ${first + 1}::int8"
         " FOR NO KEY UPDATE SKIP LOCKED)"
+    )
+
+
+def _completing(outbox: str, first: int) -> str:
+    """Returns what adds the completions of rows that are changed; parameters are from ``first``."""
+    columns = ", ".join(COMPLETION_COLUMNS)
+    arrays = ", ".join(
+        f"${number}::{type_}[]" for number, type_ in enumerate(COMPLETION_TYPES.values(), first)
+    )
+    return (
+        f"INSERT INTO {outbox} ({columns}) SELECT {columns} FROM unnest({arrays}) AS v({columns})"
+        " JOIN changed USING (name) ON CONFLICT DO NOTHING"
     )
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from lro_grpc._errors import LroError, UnavailableError
 from lro_grpc._operation.attempts import AttemptRecord
+from lro_grpc._operation.completion import Completion, Settlement
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.repeated_lines import RepeatedLines
@@ -267,6 +268,21 @@ class PostgresStore:
         set_aside = self._table.set_aside()
         rows = await self._fetch(self._statements.expired, self.now(), to_undo, limit, set_aside)
         return [text_from(name) for (name,) in rows]
+
+    async def take_completions(self, limit: int, lease: int) -> Sequence[Completion]:
+        """Takes completions that are due."""
+        with self._telling():
+            return await self._table.take_completions(self._pool, limit, lease, self.now())
+
+    async def settle_completions(self, settlements: Sequence[Settlement]) -> None:
+        """Settles completions that were taken."""
+        with self._telling():
+            await self._table.settle_completions(self._pool, settlements)
+
+    async def read_completion(self, name: str, create_time: int) -> Completion | None:
+        """Returns the completion of an operation, without its event."""
+        with self._telling():
+            return await self._table.read_completion(self._pool, name, create_time)
 
     async def _fetch(self, statement: str, *arguments: object) -> Sequence[Row]:
         with self._telling():

@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from lro_grpc._errors import OperationDamagedError
 from lro_grpc._operation import integrity
 from lro_grpc._operation.attempts import AttemptRecord, is_sound
+from lro_grpc._operation.completion import Completion, Settlement
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Micros
 from lro_grpc._stores.damage import Damage
@@ -26,7 +27,9 @@ from lro_grpc._stores.postgres.rows import (
     arrays_of,
     arrays_of_attempts,
     arrays_of_changes,
+    arrays_of_completions,
     attempt_from,
+    completion_from,
     is_whole,
     known_from,
     rest_from,
@@ -34,6 +37,7 @@ from lro_grpc._stores.postgres.rows import (
 from lro_grpc._stores.postgres.staged_changes import RowChange, is_gone
 from lro_grpc._stores.postgres.statements import MOST_CHANGED, Statements
 from lro_grpc._stores.postgres.texts import text_from, text_of
+from lro_grpc._stores.transfer import MOST_BYTES
 
 _log = logging.getLogger("lro_grpc")
 
@@ -258,23 +262,32 @@ class Table:
             tolerance: How far it may be off by the server's clock: beyond that no row is changed.
         """
         changed: set[str] = set()
-        gone = [known for known, after, _ in changes if is_gone(after)]
+        gone = [change for change in changes if is_gone(change.after)]
         if gone:
-            names = [text_of(known.record.name) for known in gone]
-            versions = [known.version for known in gone]
-            rows = await on.fetch(self._statements.delete, names, versions, now, tolerance)
+            names = [text_of(change.after.name) for change in gone]
+            versions = [change.known.version for change in gone]
+            completions = [one.completion for one in gone if one.completion]
+            delete = self._statements.delete
+            arrays: list[Sequence[Any]] = []
+            if completions:
+                delete = self._statements.delete_completing
+                arrays = arrays_of_completions(completions)
+            rows = await on.fetch(delete, names, versions, now, tolerance, *arrays)
             for (name,) in rows:
                 changed.add(text_from(name))
                 self._damage.forget(text_from(name))
         kept = [change for change in changes if not is_gone(change.after)]
         if kept:
-            columns = arrays_of_changes([(known, after) for known, after, _ in kept])
-            superseded = [(text_of(after.name), one) for _, after, some in kept for one in some]
+            columns = arrays_of_changes([(change.known, change.after) for change in kept])
+            superseded = [
+                (text_of(change.after.name), one) for change in kept for one in change.superseded
+            ]
+            completions = [one.completion for one in kept if one.completion]
             update = self._statements.update
             more: list[Sequence[Any]] = []
-            if superseded:
-                update = self._statements.update_superseding
-                more = arrays_of_attempts(superseded)
+            if superseded or completions:
+                update = self._statements.update_adding
+                more = [*arrays_of_attempts(superseded), *arrays_of_completions(completions)]
             try:
                 rows = await on.fetch(update, *columns, now, tolerance, *more)
             except RefusedError:
@@ -285,6 +298,35 @@ class Table:
             else:
                 changed.update(text_from(name) for (name,) in rows)
         return changed
+
+    async def take_completions(
+        self, on: Fetching, limit: int, lease: int, now: int
+    ) -> Sequence[Completion]:
+        """Takes completions that are due; those that another transaction has are passed over."""
+        rows = await on.fetch(self._statements.take_completions, now, limit, lease, MOST_BYTES)
+        return sorted(map(completion_from, rows), key=lambda one: one.end_time)
+
+    async def settle_completions(self, on: Fetching, settlements: Sequence[Settlement]) -> None:
+        """Changes completions that were taken, or removes them."""
+        told = [before for before, after in settlements if after is None]
+        if told:
+            names, create_times = zip(*(one.key for one in told), strict=True)
+            await on.fetch(self._statements.told, [*map(text_of, names)], create_times)
+        put_off = [
+            (
+                *(text_of(before.name), before.create_time, before.attempt_count),
+                *(after.next_time, after.attempt_count, after.given_up, after.error),
+            )
+            for before, after in settlements
+            if after is not None
+        ]
+        if put_off:
+            await on.fetch(self._statements.put_off, *zip(*put_off, strict=True))
+
+    async def read_completion(self, on: Fetching, name: str, create_time: int) -> Completion | None:
+        """Returns the completion of an operation, without its event; None if there is none."""
+        rows = await on.fetch(self._statements.read_completion, text_of(name), create_time)
+        return completion_from(rows[0]) if rows else None
 
     async def ready(self, on: Fetching, wanted: Wanted) -> Ready:
         """Returns the oldest operations of a method that are ready, and locks their rows.

@@ -20,7 +20,8 @@ from itertools import takewhile
 
 from lro_grpc._errors import ConfigurationError, UnavailableError
 from lro_grpc._operation.attempts import AttemptRecord, is_sound
-from lro_grpc._stores.postgres.connections import Session, Transaction, connect
+from lro_grpc._operation.completion import Completion
+from lro_grpc._stores.postgres.connections import Row, Session, Transaction, connect
 from lro_grpc._stores.postgres.failures import DamagedPageError, RefusedError, failed, unusable
 from lro_grpc._stores.postgres.notice import channel_of, decoded
 from lro_grpc._stores.postgres.options import Options, parse
@@ -29,11 +30,15 @@ from lro_grpc._stores.postgres.rows import (
     ATTEMPT_COLUMNS,
     ATTEMPT_TYPES,
     COLUMNS,
+    COMPLETION_COLUMNS,
+    COMPLETION_TYPES,
     TYPES,
     arrays_of,
     arrays_of_attempts,
+    arrays_of_completions,
     attempt_from,
     bounded,
+    completion_from,
     is_whole,
     record_from,
 )
@@ -130,9 +135,11 @@ class _Statements:
         literal = table.replace("'", "''")
         sequence = f"pg_get_serial_sequence('{literal}', 'sequence')::regclass"
 
-        self.lock_changes = f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"
+        outbox = f"{prefix}lro_outbox"
+        self.lock_changes = f"LOCK TABLE {table}, {outbox} IN SHARE ROW EXCLUSIVE MODE"
         self.lock_all = (
-            f"LOCK TABLE {prefix}lro_schema, {prefix}lro_secrets, {table} IN ACCESS EXCLUSIVE MODE"
+            f"LOCK TABLE {prefix}lro_schema, {prefix}lro_secrets, {table}, {outbox}"
+            " IN ACCESS EXCLUSIVE MODE"
         )
         self.extent = (
             f"SELECT count(*), greatest(coalesce(max(sequence), 0),"
@@ -155,6 +162,18 @@ class _Statements:
         self.put_attempts = (
             f"INSERT INTO {attempts} (operation, {columns_of_attempts})"
             f" SELECT * FROM unnest($1::int8[], {', '.join(arrays_of_attempts)})"
+        )
+        self.completions = (
+            f"SELECT {', '.join(COMPLETION_COLUMNS[:-1])},"
+            f" CASE WHEN octet_length(event) <= $4::int8 THEN event END FROM {outbox}"
+            " WHERE (name, create_time) > ($1, $2) ORDER BY name, create_time LIMIT $3"
+        )
+        arrays_of_completions = (
+            f"${number}::{type_}[]" for number, type_ in enumerate(COMPLETION_TYPES.values(), 1)
+        )
+        self.put_completions = (
+            f"INSERT INTO {outbox} ({', '.join(COMPLETION_COLUMNS)})"
+            f" SELECT * FROM unnest({', '.join(arrays_of_completions)}) ON CONFLICT DO NOTHING"
         )
         self.any = f"SELECT FROM {table} LIMIT 1"
         self.set_secret = f"UPDATE {prefix}lro_secrets SET value = $1 WHERE name = 'page token'"
@@ -216,6 +235,23 @@ class _PostgresExport:
             number = min(MOST_RECORDS, MORE * number)
         await self._locking.fetch("SELECT")  # fails if the lock was lost on the way
 
+    async def completions(self) -> AsyncIterator[Sequence[Completion]]:
+        """Yields the completions that were not told, some at a time."""
+        last: tuple[object, ...] = ("", -1)
+        number = MOST_RECORDS
+        while True:
+            ask = partial(self._reading.fetch, self._statements.completions, *last)
+            rows, number, error = await read_portion(ask, number, _has_event)
+            if error is not None:
+                raise error
+            if not rows:
+                break
+            whole = [*takewhile(_has_event, rows)]
+            last = tuple(whole[-1][:2])
+            yield [completion_from(row) for row in whole]
+            number = min(MOST_RECORDS, MORE * number)
+        await self._locking.fetch("SELECT")
+
     async def _alone(self, one: Numbered) -> Portion:
         """Returns the portion of one row, whose attempts may be beyond reach."""
         try:
@@ -266,6 +302,16 @@ class _PostgresImport:
                 self._statements.put_attempts, *arrays_of_attempts(attempts)
             )
         return stored
+
+    async def put_completions(self, completions: Sequence[Completion]) -> None:
+        """Writes completions."""
+        await self._transaction.fetch(
+            self._statements.put_completions, *arrays_of_completions(completions)
+        )
+
+
+def _has_event(row: Row) -> bool:
+    return row[-1] is not None
 
 
 async def _opened(options: Options) -> tuple[Options, PreparedSchema]:

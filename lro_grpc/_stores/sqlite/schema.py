@@ -1,6 +1,7 @@
 """The schema of the file: its tables, with a column for each field of a record.
 
 Rows of ``attempts`` are those of superseded attempts; they go with the row of their operation.
+Those of ``outbox`` are completions, and stay when that one goes.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import Any
 
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._operation.attempts import AttemptRecord
+from lro_grpc._operation.completion import Completion
 from lro_grpc._operation.record import CLAIMABLE_STATES, FIELDS, Record
 
 COLUMNS = ", ".join(Record._fields)
 ATTEMPT_COLUMNS = ", ".join(AttemptRecord._fields)
+COMPLETION_COLUMNS = ", ".join(Completion._fields)
 STATES = ", ".join(str(state) for state in sorted(CLAIMABLE_STATES))
 READY = f"lease_expire_time = 0 AND state IN ({STATES}) AND scheduled_time = 0"
 DELAYED = "scheduled_time <> 0"
@@ -25,7 +28,7 @@ OPERATION_ID = (
     "substr(name, length(parent) + CASE parent WHEN '' THEN 12 ELSE 13 END)"  # after operations/
 )
 
-_VERSION = 8
+_VERSION = 9
 """Of the schema; the file's ``user_version``."""
 
 _OLDEST_VERSION = 5
@@ -50,6 +53,15 @@ _ATTEMPTS = (
     " BEGIN DELETE FROM attempts WHERE operation = old.sequence; END",
 )
 
+_OUTBOX = (
+    # What may be large is the last column, so that the others are read without it.
+    "CREATE TABLE outbox (name TEXT NOT NULL, create_time INTEGER NOT NULL,"
+    " end_time INTEGER NOT NULL, expire_time INTEGER NOT NULL, next_time INTEGER NOT NULL,"
+    " attempt_count INTEGER NOT NULL, given_up INTEGER NOT NULL, error BLOB NOT NULL,"
+    " event BLOB NOT NULL, PRIMARY KEY (name, create_time))",
+    "CREATE INDEX outbox_due ON outbox (next_time)",
+)
+
 _RERUNS_INDEX = (
     "CREATE INDEX operations_reruns ON operations (source_operation, sequence)"
     " WHERE source_operation <> ''"
@@ -72,6 +84,7 @@ _SCHEMA: Sequence[str] = (
     f"CREATE INDEX operations_ids ON operations ({OPERATION_ID}) WHERE NOT deleted",
     _RERUNS_INDEX,
     *_ATTEMPTS,
+    *_OUTBOX,
 )
 
 
@@ -91,6 +104,7 @@ _UPGRADES: Mapping[int, Sequence[str]] = {
         "ALTER TABLE operations ADD COLUMN attempt_error BLOB NOT NULL DEFAULT x''",
         *_ATTEMPTS,
     ),
+    8: ("ALTER TABLE operations ADD COLUMN notify INTEGER NOT NULL DEFAULT 0", *_OUTBOX),
 }
 """The statements that make the next version's tables of those of each version."""
 
@@ -170,6 +184,12 @@ def signing_secret_of(connection: sqlite3.Connection) -> bytes:
     connection.execute(statement, (os.urandom(32),))
     (value,) = connection.execute("SELECT value FROM secrets WHERE name = 'page token'").fetchone()
     return bytes(value)
+
+
+def completion_of(row: Sequence[Any]) -> Completion:
+    """Returns the completion of a row of ``COMPLETION_COLUMNS``."""
+    completion = Completion._make(row)
+    return completion._replace(given_up=bool(completion.given_up))
 
 
 def record_of(row: Sequence[Any]) -> Record:

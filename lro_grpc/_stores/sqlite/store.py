@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from lro_grpc._errors import LroError, OperationDamagedError, UnavailableError
+from lro_grpc._operation import completion
 from lro_grpc._operation.attempts import AttemptRecord, attempts_of, is_sound
+from lro_grpc._operation.completion import Completion, Settlement
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
@@ -45,6 +47,7 @@ from lro_grpc._stores.sqlite.schema import (
     OPERATION_ID,
     READY,
     STATES,
+    completion_of,
     prepare,
     signing_secret_of,
 )
@@ -94,6 +97,11 @@ _RESTED = (
 _ATTEMPTS = (
     f"SELECT {ATTEMPT_COLUMNS} FROM attempts"
     " WHERE operation = (SELECT sequence FROM operations WHERE name = ?)"
+)
+_IS_DUE = "SELECT 1 FROM outbox WHERE next_time <= ? LIMIT 1"
+_COMPLETION = (
+    f"SELECT {', '.join(Completion._fields[:-1])}, x'' FROM outbox"
+    " WHERE name = ? AND create_time = ?"
 )
 
 
@@ -388,6 +396,21 @@ class SqliteStore:
         attempts = {name: attempt for name, attempt in rows if type(attempt) is int}
         found = self._damage.names((name,) for name, _ in rows)
         return [Leased(name, attempts[name]) for name in found if name in attempts]
+
+    async def take_completions(self, limit: int, lease: int) -> Sequence[Completion]:
+        """Takes completions that are due."""
+        if not self._fetch(_IS_DUE, self._now()):  # a commit costs more than a look
+            return []
+        return await self._writer.write(lambda commit: commit.take_completions(limit, lease))
+
+    async def settle_completions(self, settlements: Sequence[Settlement]) -> None:
+        """Settles completions that were taken."""
+        await self._writer.write(lambda commit: commit.settle_completions(settlements))
+
+    async def read_completion(self, name: str, create_time: int) -> Completion | None:
+        """Returns the completion of an operation, without its event."""
+        rows = self._fetch(_COMPLETION, name, create_time)
+        return next((completion_of(row) for row in rows if completion.is_sound(row)), None)
 
     def _names(self, limit: int, fetch: Callable[[int], Sequence[tuple[Any]]]) -> list[str]:
         """Returns so many names that rows have, past those of damaged rows."""

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from pathlib import Path
 
 from lro_grpc._errors import ConfigurationError
+from lro_grpc._operation import completion
 from lro_grpc._operation.attempts import AttemptRecord, is_sound
+from lro_grpc._operation.completion import Completion
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.sqlite.connection import connect, failed, in_use, unusable
 from lro_grpc._stores.sqlite.damage import is_malformed
@@ -17,7 +19,9 @@ from lro_grpc._stores.sqlite.new_file import new_file
 from lro_grpc._stores.sqlite.schema import (
     ATTEMPT_COLUMNS,
     COLUMNS,
+    COMPLETION_COLUMNS,
     check_ours,
+    completion_of,
     prepare,
     record_of,
     signing_secret_of,
@@ -44,6 +48,11 @@ _PUT = (
 _PUT_ATTEMPT = (
     f"INSERT INTO attempts (operation, {ATTEMPT_COLUMNS})"
     f" VALUES (?, {', '.join('?' * len(AttemptRecord._fields))})"
+)
+_COMPLETIONS = f"SELECT rowid, {COMPLETION_COLUMNS} FROM outbox WHERE rowid > ? ORDER BY rowid"
+_PUT_COMPLETION = (
+    f"INSERT INTO outbox ({COMPLETION_COLUMNS})"
+    f" VALUES ({', '.join('?' * len(Completion._fields))}) ON CONFLICT DO NOTHING"
 )
 
 
@@ -116,6 +125,26 @@ class _SqliteExport:
         except sqlite3.Error as cause:
             raise failed(cause) from cause
 
+    async def completions(self) -> AsyncIterator[Sequence[Completion]]:
+        """Yields the completions that were not told, some at a time."""
+        last = 0
+        try:
+            while True:
+                some: list[Completion] = []
+                size = 0
+                with contextlib.closing(self._connection.execute(_COMPLETIONS, (last,))) as rows:
+                    for last, *row in rows:  # noqa: B007 - the next round goes on behind it
+                        if completion.is_sound(row):
+                            some.append(completion_of(row))
+                            size += some[-1].size
+                        if size >= MOST_BYTES or len(some) >= MOST_RECORDS:
+                            break
+                if not some:
+                    return
+                yield some
+        except sqlite3.Error as cause:
+            raise failed(cause) from cause
+
     def _portion(self, ids: Sequence[tuple[int, object]]) -> tuple[int, Portion]:
         """Returns the rows of some sequence numbers, up to one of them, and that one."""
         rows: list[Numbered] = []
@@ -158,6 +187,10 @@ class _SqliteImport:
                 rows = [(sequence, *attempt) for attempt in attempts]
                 self._connection.executemany(_PUT_ATTEMPT, rows)
         return stored
+
+    async def put_completions(self, completions: Sequence[Completion]) -> None:
+        """Writes completions."""
+        self._connection.executemany(_PUT_COMPLETION, completions)
 
 
 @contextlib.contextmanager

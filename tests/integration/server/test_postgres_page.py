@@ -28,6 +28,7 @@ ROLES, RIGHTS = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
 URLS = re.findall(r"postgresql://[^\s`'\",]+(?:,[^\s`'\"]+)?", PAGE)
 NEEDED = [
     *((right, "lro_operations") for right in ("SELECT", "INSERT", "UPDATE", "DELETE")),
+    *((right, "lro_outbox") for right in ("SELECT", "INSERT", "UPDATE", "DELETE")),
     *((right, "lro_attempts") for right in ("SELECT", "INSERT", "DELETE")),
     *(("SELECT", table) for table in ("lro_schema", "lro_secrets")),
 ]
