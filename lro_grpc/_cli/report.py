@@ -13,14 +13,13 @@ from rich.text import Text
 from lro_grpc._cli.output import Output, print_value, to_yaml
 from lro_grpc._cli.style import Terminal, instance_table, percent, state_text
 from lro_grpc._cli.terminal_text import printable_summary
-from lro_grpc._inspection.summary import Summary, error_text, time_of
+from lro_grpc._inspection.description import AttemptSummary, Description, read_description
+from lro_grpc._inspection.summary import Summary
 from lro_grpc._operation.metadata import DEFAULT_TYPE
 from lro_grpc._wire.plain_text import one_line
 
 if TYPE_CHECKING:
     from google.longrunning import operations_pb2
-    from google.protobuf.descriptor import Descriptor
-    from google.protobuf.message import Message
 
     from lro.v1.operation_description_pb2 import DescribeOperationResponse
     from lro_grpc._inspection.message_types import MessageTypes
@@ -71,25 +70,26 @@ def show_description(
     if output is not Output.TABLE:
         print_value(types.to_dict(description), output, is_one_of_many=is_one_of_many)
         return
-    _print_report(description.operation, types, _lines_of(description))
+    values = read_description(description)
+    _print_report(description.operation, types, _lines_of(values))
     terminal = Terminal()
     if attempts:
         terminal.line("  attempts")
-        terminal.table(_attempt_table(description), indent=4)
+        terminal.table(_attempt_table(values.attempts), indent=4)
     if request:
         shown = types.to_dict(description).get("request", "not shown")
         terminal.line("  request")
         terminal.line(textwrap.indent(to_yaml(shown), "    ").rstrip())
 
 
-def _lines_of(description: DescribeOperationResponse) -> Iterator[tuple[str, str]]:
+def _lines_of(description: Description) -> Iterator[tuple[str, str]]:
     """Yields the label and the text of each value that an operation itself does not have."""
-    reasons = _names(description.DESCRIPTOR, "WaitReason", description.wait_reasons)
-    actions = ", ".join(_names(description.DESCRIPTOR, "Action", description.actions))
-    schedule_time = _time_of(description, "schedule_time")
-    waits = [f"{one} until {schedule_time}" if one == "SCHEDULED" else one for one in reasons]
-    failed, most = description.failed_attempt_count, description.max_attempts
-    latest = description.attempts[-1] if description.attempts else None
+    schedule_time = _utc(description.schedule_time)
+    waits = [
+        f"{one} until {schedule_time}" if one == "SCHEDULED" else one
+        for one in description.wait_reasons
+    ]
+    failed, most = description.failed_attempts, description.max_attempts
     yield from (
         (label, value)
         for label, value in (
@@ -97,48 +97,34 @@ def _lines_of(description: DescribeOperationResponse) -> Iterator[tuple[str, str
             ("caller", one_line(description.caller)),
             ("waits", ", ".join(waits)),
             ("failures", f"{failed} of at most {most}" if failed else ""),
-            ("worker", one_line(latest.worker) if latest else ""),
-            ("lease", _time_of(description, "lease_expire_time")),
-            ("deadline", _time_of(description, "deadline_time")),
+            ("worker", one_line(description.worker)),
+            ("lease", _utc(description.lease_expire_time)),
+            ("deadline", _utc(description.deadline_time)),
             ("exclusive", one_line(description.exclusive_target)),
             ("reruns", one_line(description.source_operation)),
             ("rerun as", one_line(description.rerun_operation)),
             ("operator", one_line(description.operator_caller)),
             ("request", f"{description.request_size_bytes:,} bytes"),
-            ("you may", actions.lower()),
+            ("you may", ", ".join(description.actions)),
         )
         if value
     )
 
 
-def _attempt_table(description: DescribeOperationResponse) -> Table:
+def _attempt_table(attempts: Iterable[AttemptSummary]) -> Table:
     columns = ("number", "worker", "started", "ended", "outcome", "error")
     table = Table(*columns, box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for one in description.attempts:
-        (outcome,) = _names(one.DESCRIPTOR, "Outcome", [one.outcome]) if one.outcome else ("-",)
+    for one in attempts:
         cells = (
             str(one.number),
             one_line(one.worker) or "-",
-            _time_of(one, "start_time") or "-",
-            _time_of(one, "end_time") or "-",
-            outcome,
-            one_line(error_text(one.error)) if one.HasField("error") else "",
+            _utc(one.start_time) or "-",
+            _utc(one.end_time) or "-",
+            one.outcome or "-",
+            one_line(one.error),
         )
         table.add_row(*map(Text, cells))
     return table
-
-
-def _names(descriptor: Descriptor, enum: str, numbers: Iterable[int]) -> Iterator[str]:
-    """Yields the names of an enum's values; those of a later release are numbers."""
-    values = descriptor.enum_types_by_name[enum].values_by_number
-    for number in numbers:
-        yield values[number].name if number in values else str(number)
-
-
-def _time_of(message: Message, field: str) -> str:
-    if not message.HasField(field):
-        return ""
-    return _utc(time_of(getattr(message, field)))
 
 
 def _print_report(
