@@ -30,7 +30,7 @@ help: ## Show this list
 	touch $@
 
 .venv/dev.stamp: .venv/run.stamp
-	$(BIN)/python -m pip install --quiet --editable '.[cli,codegen,compat,http,metrics,otel]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[cli,codegen,compat,console,http,metrics,otel]' --group dev
 	touch $@
 
 .PHONY: demo
@@ -162,19 +162,20 @@ test-lowest: ## Run the tests on the lowest versions allowed
 	oldest=python3.10 && $$oldest -c '' 2>/dev/null || oldest=$(PYTHON)
 	$$oldest -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
-	.venv-lowest/bin/python -m pip install --quiet --editable '.[cli,compat,http,metrics,otel]' --group test \
+	.venv-lowest/bin/python -m pip install --quiet --editable '.[cli,compat,console,http,metrics,otel]' --group test \
 	  'grpcio==1.76.0' 'protobuf==6.33.5' 'googleapis-common-protos==1.75.5' \
 	  'grpcio-health-checking==1.76.0' 'grpcio-reflection==1.76.0' \
 	  'google-api-core==2.25.0' 'opentelemetry-api==1.43.0' 'opentelemetry-sdk==1.43.0' \
 	  'opentelemetry-exporter-prometheus==0.64b0' \
-	  'h11==0.16.0' 'starlette==0.49.1' 'uvicorn==0.34.0' 'temporalio==1.35.0'
+	  'h11==0.16.0' 'jinja2==3.1.6' 'markupsafe==2.1.1' 'starlette==0.49.1' 'uvicorn==0.34.0' \
+	  'temporalio==1.35.0'
 	.venv-lowest/bin/python -m pytest -m 'not codegen and not vendors' $(PYTEST_ARGS)
 
 .PHONY: test-highest
 test-highest: ## Run the tests on the newest versions (without grpcio-tools, which pins protobuf)
 	$(PYTHON) -m venv .venv-highest
 	.venv-highest/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
-	.venv-highest/bin/python -m pip install --quiet --upgrade --editable '.[cli,compat,http,metrics,otel]' --group test
+	.venv-highest/bin/python -m pip install --quiet --upgrade --editable '.[cli,compat,console,http,metrics,otel]' --group test
 	.venv-highest/bin/python -m pytest -m 'not codegen and not vendors' $(PYTEST_ARGS)
 
 .PHONY: check-languages

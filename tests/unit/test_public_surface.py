@@ -39,6 +39,7 @@ OPTIONAL = [
     "grpc_reflection",
     "starlette",
     "uvicorn",
+    "jinja2",
     "opentelemetry",
     "google.api_core",
 ]
