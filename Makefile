@@ -167,7 +167,7 @@ test-lowest: ## Run the tests on the lowest versions allowed
 	  'grpcio-health-checking==1.76.0' 'grpcio-reflection==1.76.0' \
 	  'google-api-core==2.25.0' 'opentelemetry-api==1.43.0' 'opentelemetry-sdk==1.43.0' \
 	  'opentelemetry-exporter-prometheus==0.64b0' \
-	  'h11==0.16.0' 'jinja2==3.1.6' 'markupsafe==2.1.1' 'starlette==0.49.1' 'uvicorn==0.34.0' \
+	  'h11==0.16.0' 'python-json-logger==3.1.0' 'jinja2==3.1.6' 'markupsafe==2.1.1' 'starlette==0.49.1' 'uvicorn==0.34.0' \
 	  'temporalio==1.35.0'
 	.venv-lowest/bin/python -m pytest -m 'not codegen and not vendors' $(PYTEST_ARGS)
 

@@ -19,6 +19,7 @@ import time
 import traceback
 
 from lro_grpc._engine.attempt import Attempt
+from lro_grpc._runtime.log import warn_with_stack
 from lro_grpc._runtime.task_owners import owner_of
 from lro_grpc._runtime.threads import start_thread
 
@@ -99,13 +100,14 @@ class Watchdog:
         attempt = owner_of(asyncio.current_task(self._loop))
         stack = _stack(self._loop_thread)
         if isinstance(attempt, Attempt):
-            attempt.log.warning(
-                "the event loop has stood still for %.1f s in the handler of %s for %s; what blocks"
-                " belongs in a thread, or in a def handler\n%s",
-                *(seconds, attempt.handler.method, attempt.name, stack),
+            text = (
+                f"the event loop has stood still for {seconds:.1f} s in the handler of"
+                f" {attempt.handler.method} for {attempt.name}; what blocks belongs in a thread, or"
+                " in a def handler"
             )
+            warn_with_stack(attempt.log, text, stack)
         else:
-            _log.warning("the event loop has stood still for %.1f s\n%s", seconds, stack)
+            warn_with_stack(_log, f"the event loop has stood still for {seconds:.1f} s", stack)
 
 
 def _stack(thread: int) -> str:

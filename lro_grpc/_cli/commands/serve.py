@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 import lro_grpc
-from lro_grpc._cli import temporal
+from lro_grpc._cli import log_lines, temporal
 from lro_grpc._cli.command import reporting_errors
 from lro_grpc._cli.connection import DEFAULT_TARGET
 from lro_grpc._cli.lifeline import Lifeline
@@ -123,6 +123,8 @@ def serve(
     lease: Lease = None,
     lame_duck: LameDuck = None,
     metrics: Metrics = "",
+    log_format: log_lines.Format = None,
+    log_level: log_lines.Level = None,
     temporal_address: temporal.Address = "",
     temporal_namespace: temporal.Namespace = None,
     temporal_queue: temporal.Queue = None,
@@ -224,6 +226,7 @@ def serve(
     is_secure = tls_cert is not None
     is_worker = worker_of is not None
     with reporting_errors():
+        log_lines.configure(log_format, log_level)
         engine = temporal.engine_of(
             temporal_address,
             temporal_namespace,

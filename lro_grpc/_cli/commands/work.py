@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import lro_grpc
-from lro_grpc._cli import temporal
+from lro_grpc._cli import log_lines, temporal
 from lro_grpc._cli.command import reporting_errors
 from lro_grpc._cli.lifeline import Lifeline
 from lro_grpc._cli.metrics import (
@@ -47,6 +47,8 @@ def work(
     ],
     lease: Lease = None,
     metrics: Metrics = "",
+    log_format: log_lines.Format = None,
+    log_level: log_lines.Level = None,
     temporal_address: temporal.Address = "",
     temporal_namespace: temporal.Namespace = None,
     temporal_queue: temporal.Queue = None,
@@ -93,6 +95,7 @@ def work(
             asyncio.run(operations.work(ready=ready))
 
     with reporting_errors():
+        log_lines.configure(log_format, log_level)
         check_shared(store, "lro work")
         engine = temporal.engine_of(
             temporal_address, temporal_namespace, temporal_queue, temporal_rate, tls=temporal_tls
