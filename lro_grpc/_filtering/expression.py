@@ -10,6 +10,7 @@ from typing import Any, Union
 from google.longrunning import operations_pb2
 
 from lro_grpc import _anys
+from lro_grpc._filtering.in_message import InMessage
 from lro_grpc._filtering.patterns import Pattern
 from lro_grpc._operation.record import Record
 
@@ -54,7 +55,7 @@ class Not:
 
     part: Expression
 
-    def matches(self, record: Record) -> bool:
+    def matches(self, record: Any) -> bool:
         """Whether it is true of a record."""
         return not self.part.matches(record)
 
@@ -67,9 +68,9 @@ class Compare:
     """The name of a field of ``Record``, or ``done``."""
     comparator: str
     """One of ``= != < <= > >=``."""
-    value: str | int | bytes
+    value: str | int | float | bytes
 
-    def matches(self, record: Record) -> bool:
+    def matches(self, record: object) -> bool:
         """Whether it is true of a record."""
         return bool(_COMPARATORS[self.comparator](getattr(record, self.column), self.value))
 
@@ -90,7 +91,7 @@ class Like:
         """Returns the search for these parts anywhere in a text, whatever the case of A to Z."""
         return cls(column, ("", *(part.translate(_FOLDED) for part in parts), ""), fold=True)
 
-    def matches(self, record: Record) -> bool:
+    def matches(self, record: object) -> bool:
         """Whether it is true of a record."""
         text = getattr(record, self.column)
         if self.fold:
@@ -115,7 +116,7 @@ class Matches:
     """The name of a field of ``Record``."""
     pattern: Pattern
 
-    def matches(self, record: Record) -> bool:
+    def matches(self, record: object) -> bool:
         """Whether it is true of a record."""
         return self.pattern.matches(getattr(record, self.column))
 
@@ -134,7 +135,9 @@ class PartialFailures:
         return field is not None and bool(field.is_repeated and getattr(message, field.name))
 
 
-Expression = Union[And, Or, Not, Compare, Like, Matches, PartialFailures]  # noqa: UP007 - is evaluated
+Expression = Union[  # noqa: UP007 - is evaluated
+    And, Or, Not, Compare, Like, Matches, PartialFailures, InMessage
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,9 @@ def comparisons(expression: Expression) -> int:
         return comparisons(expression.part)
     if isinstance(expression, (And, Or)):
         return sum(map(comparisons, expression.parts))
+    if isinstance(expression, InMessage):
+        test = expression.test
+        return 1 + (comparisons(test) if isinstance(test, (Compare, Like, Matches, Not)) else 0)
     if isinstance(expression, Matches):
         return expression.pattern.size
     return len(expression.parts) if isinstance(expression, Like) else 1
@@ -169,4 +175,13 @@ def is_costly(expression: Expression) -> bool:
         return is_costly(expression.part)
     if isinstance(expression, (And, Or)):
         return any(map(is_costly, expression.parts))
-    return isinstance(expression, (Matches, PartialFailures))
+    return isinstance(expression, (Matches, PartialFailures, InMessage))
+
+
+def tells_caller(expression: Expression) -> bool:
+    """Returns whether an expression asks for the caller, which a list does not show."""
+    if isinstance(expression, Not):
+        return tells_caller(expression.part)
+    if isinstance(expression, (And, Or)):
+        return any(map(tells_caller, expression.parts))
+    return isinstance(expression, (Compare, Like, Matches)) and expression.column == "caller"

@@ -1,84 +1,58 @@
-"""The fields that filters compare, and the meaning of a comparison for each kind of field."""
+"""The fields that filters compare, whatever the types of the operations' metadata."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, Union
 
-from lro.v1 import state_pb2
-from lro_grpc._errors import Code, cut
+from google.longrunning import operations_pb2
+
+from lro_grpc._filtering import kinds
 from lro_grpc._filtering.expression import (
     And,
     Compare,
     Expression,
     Like,
-    Not,
+    Matches,
     Or,
     PartialFailures,
 )
+from lro_grpc._filtering.in_message import Source
+from lro_grpc._filtering.kinds import FieldKind, Value
+from lro_grpc._filtering.message_fields import MessageField, field_in
+from lro_grpc._filtering.patterns import Pattern
 from lro_grpc._operation.record import SHOWN, Kind
 
 
-class Value(NamedTuple):
-    """A value, without its quotes and escapes."""
-
-    parts: tuple[str, ...]
-    """Split at each ``*`` that stands for any text."""
-
-    @property
-    def text(self) -> str:
-        """All of it, each ``*`` as it was written."""
-        return "*".join(self.parts)
-
-
-_Meaning = Callable[[str, str, Value], Expression]
-"""Makes an expression of column, comparator and value; a ValueError describes the mistake."""
-
-_EQUALITY = ("=", "!=", ":")
-_ORDER = (*_EQUALITY, "<", "<=", ">", ">=")
-
-
-@dataclass(frozen=True, slots=True)
-class _FieldKind:
-    """A kind of field: the comparators that it has, and what they mean."""
-
-    comparators: tuple[str, ...]
-    meaning: _Meaning
-    default: str | int | bytes = 0
-    optional: bool = False
-    """Whether the default stands for unset, so that nothing is true of it."""
-
-
 class FilterField(NamedTuple):
-    """A field that a filter may name."""
+    """A field that a filter may name, and that is a column."""
 
-    kind: _FieldKind
+    kind: FieldKind
     column: str
     """The name of a field of ``Record``, or ``done``."""
 
     @property
     def is_flag(self) -> bool:
         """Whether it is true or false."""
-        return self.kind is _FLAG
+        return self.kind is kinds.FLAG
 
     def restrict(self, comparator: str, value: Value) -> Expression:
         """Returns the meaning of a restriction; a ValueError describes the mistake in it."""
         present = self.present()
-        if comparator == ":" and value.parts == ("", ""):
+        if comparator == ":" and value.is_any:
             return present
-        if comparator not in self.kind.comparators:
-            allowed = " ".join(self.kind.comparators) or ":*"
-            raise ValueError(f"this field is not compared by {comparator}; use {allowed}")
+        self.kind.check(comparator)
         meant = self.kind.meaning(self.column, comparator, value)
         return And((present, meant)) if self.kind.optional else meant
 
     @property
     def is_text(self) -> bool:
         """Whether it is a text."""
-        return self.kind is _TEXT
+        return self.kind is kinds.TEXT
+
+    def matching(self, pattern: Pattern) -> Expression:
+        """Returns the restriction to records in which a regular expression matches the text."""
+        return Matches(self.column, pattern)
 
     def present(self) -> Expression:
         """Returns the restriction to records with a value other than the default."""
@@ -87,104 +61,15 @@ class FilterField(NamedTuple):
         return Compare(self.column, "!=", self.kind.default)
 
 
-def _reading(read: Callable[[str], int]) -> _Meaning:
-    """Returns the meaning of comparators for a kind whose values are numbers in a record."""
-    return lambda column, comparator, value: Compare(
-        column, "=" if comparator == ":" else comparator, read(value.text)
-    )
-
-
-def _compare_text(column: str, comparator: str, value: Value) -> Expression:
-    if comparator == ":":
-        return Like.containing(column, value.parts)
-    if len(value.parts) > 1 and comparator in ("=", "!="):
-        like = Like(column, value.parts)
-        return like if comparator == "=" else Not(like)
-    return Compare(column, comparator, value.text)
-
-
-def _compare_type(column: str, comparator: str, value: Value) -> Expression:
-    """Compares full names: that of a type URL is the part after its last slash."""
-    full_name = value.text.rpartition("/")[2]
-    return _compare_text(column, comparator, Value(tuple(full_name.split("*"))))
-
-
-def _read_flag(text: str) -> int:
-    if text not in ("true", "false"):
-        raise ValueError(f"{cut(text)!r} is neither true nor false")
-    return int(text == "true")
-
-
-def _read_number(text: str) -> int:
-    if not re.fullmatch(r"-?[0-9]{1,19}", text) or not -(2**63) <= int(text) < 2**63:
-        raise ValueError(f"{cut(text)!r} is not a whole number of 64 bits")
-    return int(text)
-
-
-def _read_code(text: str) -> int:
-    if text in Code.__members__:
-        return int(Code[text])
-    try:
-        return _read_number(text)
-    except ValueError as cause:
-        codes = ", ".join(Code.__members__)
-        raise ValueError(f"{cut(text)!r} is no code; give a number or one of {codes}") from cause
-
-
-def _read_state(text: str) -> int:
-    number = _STATES.get(text.removeprefix(_STATE_PREFIX))
-    if number is None:
-        raise ValueError(f"{cut(text)!r} is no state; give one of {', '.join(_STATES)}")
-    return number
-
-
-def _read_time(text: str) -> int:
-    found = _RFC_3339.fullmatch(text)
-    if found is None:
-        raise _no_time(text)
-    try:
-        local = datetime.fromisoformat(found["local"].upper()) - _EPOCH
-    except ValueError as cause:
-        raise _no_time(text) from cause
-    offset = timedelta(hours=int(found["hours"] or 0), minutes=int(found["minutes"] or 0))
-    since = local + offset if found["sign"] == "-" else local - offset
-    return since // timedelta(microseconds=1) + int((found["fraction"] or "")[:6].ljust(6, "0"))
-
-
-def _no_time(text: str) -> ValueError:
-    return ValueError(f"{cut(text)!r} is not an RFC 3339 time such as 2026-05-01T08:00:00.5+02:00")
-
-
-_STATE_PREFIX = "JOB_STATE_"
-_STATES = {name.removeprefix(_STATE_PREFIX): n for name, n in state_pb2.JobState.items()}
-_EPOCH = datetime(1970, 1, 1)
-_RFC_3339 = re.compile(
-    r"(?P<local>[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2})"
-    r"(?:\.(?P<fraction>[0-9]{1,9}))?"
-    r"(?:[Zz]|(?P<sign>[+-])(?P<hours>[01][0-9]|2[0-3]):(?P<minutes>[0-5][0-9]))"
-)
-
-_TEXT = _FieldKind(_ORDER, _compare_text, default="")
-_TYPE = _FieldKind(_ORDER, _compare_type, default="", optional=True)
-_NUMBER = _FieldKind(_ORDER, _reading(_read_number))
-_CODE = _FieldKind(_ORDER, _reading(_read_code), optional=True)
-_TIME = _FieldKind(_ORDER, _reading(_read_time), optional=True)
-_FLAG = _FieldKind(_EQUALITY, _reading(_read_flag))
-_STATE = _FieldKind(_EQUALITY, _reading(_read_state))
-
-
-def _message(default: str | int | bytes) -> _FieldKind:
-    """Returns the kind of a message: present if its column has another value than this default."""
-    return _FieldKind((), _compare_text, default)
-
+Field = Union[FilterField, MessageField]  # noqa: UP007 - is evaluated
 
 _BY_KIND = {
-    Kind.TIME: _TIME,
-    Kind.TEXT: _TEXT,
-    Kind.FLAG: _FLAG,
-    Kind.NUMBER: _NUMBER,
-    Kind.STATE: _STATE,
-    Kind.BATCH: _message(b""),
+    Kind.TIME: kinds.TIME,
+    Kind.TEXT: kinds.TEXT,
+    Kind.FLAG: kinds.FLAG,
+    Kind.NUMBER: kinds.NUMBER,
+    Kind.STATE: kinds.STATE,
+    Kind.BATCH: kinds.message(b""),
 }
 _CONVENTIONAL = {
     **{
@@ -192,22 +77,33 @@ _CONVENTIONAL = {
         for shown, field in SHOWN.items()
         if field.kind is not None
     },
-    "partial_failures": FilterField(_message(0), "partial_failures"),
+    "partial_failures": FilterField(kinds.message(0), "partial_failures"),
 }
 
-_OWN = {
-    "name": FilterField(_TEXT, "name"),
-    "done": FilterField(_FLAG, "done"),
-    "error": FilterField(_message(0), "error_code"),
-    "error.code": FilterField(_CODE, "error_code"),
-    "response": FilterField(_message(""), "response_type"),
-    "response.@type": FilterField(_TYPE, "response_type"),
-    "response.type_url": FilterField(_TYPE, "response_type"),
-    "metadata.@type": FilterField(_TYPE, "metadata_type"),
-    "metadata.type_url": FilterField(_TYPE, "metadata_type"),
+_OWN: Mapping[str, Field] = {
+    "name": FilterField(kinds.TEXT, "name"),
+    "done": FilterField(kinds.FLAG, "done"),
+    "error": FilterField(kinds.message(0), "error_code"),
+    "error.code": FilterField(kinds.CODE, "error_code"),
+    "error.message": field_in(
+        Compare("error_code", "!=", 0),
+        *(Source.OPERATION, operations_pb2.Operation),
+        *("error", "message"),
+    ),
+    "response": FilterField(kinds.message(""), "response_type"),
+    "response.@type": FilterField(kinds.TYPE, "response_type"),
+    "response.type_url": FilterField(kinds.TYPE, "response_type"),
+    "metadata.@type": FilterField(kinds.TYPE, "metadata_type"),
+    "metadata.type_url": FilterField(kinds.TYPE, "metadata_type"),
+    "method": FilterField(kinds.METHOD, "method"),
+    "caller": FilterField(kinds.TEXT, "caller"),
+    "worker": FilterField(kinds.TEXT, "worker"),
 }
 
-FIELDS: Mapping[str, FilterField] = {
+RESERVED = frozenset(name.partition(".")[0] for name in _OWN) - {"metadata"}
+"""The names before which no field of a message of the service's own comes."""
+
+FIELDS: Mapping[str, Field] = {
     **_OWN,
     **_CONVENTIONAL,
     **{f"metadata.{name}": field for name, field in _CONVENTIONAL.items()},

@@ -36,17 +36,18 @@ message  not at all; only ``:*`` works
 ``:*`` matches if a field of any kind has a value other than its default. Otherwise, except for
 texts and types, ``:`` is ``=``.
 
-**Fields.** ``name`` (text), ``done`` (flag), ``error`` (message), ``error.code`` (code),
-``response`` (message), ``response.@type``, ``metadata.@type`` (type; ``type_url`` instead of
-``@type`` will do), and the fields that every operation has, whatever its metadata type, with or
-without ``metadata.`` before them: ``create_time``, ``start_time``, ``update_time``, ``end_time``,
-``expire_time`` (time), ``target``, ``verb``, ``api_version``, ``status_detail`` or
-``status_message`` (text), ``cancel_requested`` or ``requested_cancellation``, ``pause_requested``
-(flag), ``progress_percent``, ``attempt`` (number), ``state`` (state),
-``batch_create_instances_metadata``, ``partial_failures`` (message).
+**Fields.** ``name``, ``caller``, ``worker``, ``method`` and ``error.message`` (text), ``done``
+(flag), ``error`` (message), ``error.code`` (code), ``response`` (message), ``response.@type``,
+``metadata.@type`` (type; ``type_url`` instead of ``@type`` will do), and the fields that every
+operation has, whatever its metadata type, with or without ``metadata.`` before them:
+``create_time``, ``start_time``, ``update_time``, ``end_time``, ``expire_time`` (time), ``target``,
+``verb``, ``api_version``, ``status_detail`` or ``status_message`` (text), ``cancel_requested`` or
+``requested_cancellation``, ``pause_requested`` (flag), ``progress_percent``, ``attempt`` (number),
+``state`` (state), ``batch_create_instances_metadata``, ``partial_failures`` (message). Behind
+``metadata.`` also those of the services' own types of metadata (``message_fields``).
 
-**Unset.** A time that is unset, the code of an operation without an error and the type of a
-response that is not there match nothing, not even ``!=``; but ``NOT`` of that is true.
+**Unset.** A time that is unset, code and message of an operation without an error and the type of
+a response that is not there match nothing, not even ``!=``; but ``NOT`` of that is true.
 
 **A value alone** is looked for in name, target, verb and status_detail, as ``:`` does. The name of
 a flag alone is refused, because it looks like a comparison; in quotes it is text.
@@ -57,12 +58,15 @@ The regular expressions stand for 500 characters together, and groups in them ar
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import NamedTuple
 
 from lro_grpc._errors import InvalidFilterError, cut
-from lro_grpc._filtering.expression import And, Expression, Filter, Matches, Not, Or
-from lro_grpc._filtering.fields import FIELDS, SHORT_NAMES, FilterField, Value, search
+from lro_grpc._filtering.expression import And, Expression, Filter, Not, Or
+from lro_grpc._filtering.fields import FIELDS, RESERVED, SHORT_NAMES, Field, search
+from lro_grpc._filtering.kinds import Value
+from lro_grpc._filtering.message_fields import MetadataTypes
 from lro_grpc._filtering.patterns import MAX_POSITIONS, Pattern, PatternError
 
 MAX_LENGTH = 4096
@@ -75,14 +79,21 @@ MAX_TERMS = 200
 """Values in a filter at most; each ``*`` in a value counts as one more."""
 
 
-def parse(text: str) -> Filter:
+_NO_TYPES = MetadataTypes()
+
+
+def parse(text: str, types: MetadataTypes = _NO_TYPES) -> Filter:
     """Reads a filter; an empty one matches every record.
+
+    Args:
+        text: The filter.
+        types: The types of metadata that have fields of their own.
 
     Raises:
         InvalidFilterError: If it is malformed, names what does not exist, compares what cannot be
             compared, or is beyond a limit (S17).
     """
-    return Filter(text, _Parser(text).filter())
+    return Filter(text, _Parser(text, types).filter())
 
 
 def invalid(text: str, position: int, problem: str) -> InvalidFilterError:
@@ -186,15 +197,16 @@ def tokens(text: str) -> list[Token]:
 class _Restricted(NamedTuple):
     """The field and the comparator before a value."""
 
-    field: FilterField
+    field: Field
     comparator: str
 
 
 class _Parser:
     """Goes through the tokens once; each method takes those of one rule of the grammar."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, types: MetadataTypes) -> None:
         self._text = text
+        self._types = types
         self._tokens = tokens(text)
         self._next = 0
         self._depth = 0
@@ -297,7 +309,7 @@ class _Parser:
         pattern = self._pattern(self._member().text, at)
         if not self._take(")"):
             raise self._unexpected(")")
-        return Matches(field.column, pattern)
+        return field.matching(pattern)
 
     def _pattern(self, text: str, at: Token) -> Pattern:
         try:
@@ -312,13 +324,30 @@ class _Parser:
             raise self._error(at, problem)
         return pattern
 
-    def _field(self, member: Value, at: Token) -> FilterField:
-        field = FIELDS.get(member.text)
+    def _field(self, member: Value, at: Token) -> Field:
+        field = self._known(member.text, at)
         if field is None:
             names = ", ".join(SHORT_NAMES)
-            problem = f"there is no field {cut(member.text)!r}; the fields are {names}"
+            own = f", and those of {self._types}" if self._types.types else ""
+            problem = f"there is no field {cut(member.text)!r}; the fields are {names}{own}"
             raise self._error(at, problem)
         return field
+
+    def _known(self, name: str, at: Token) -> Field | None:
+        field = FIELDS.get(name)
+        if field is not None or name.partition(".")[0] in RESERVED:
+            return field
+        try:
+            return self._types.find(name)
+        except ValueError as cause:
+            raise self._error(at, str(cause)) from cause
+
+    def _is_flag(self, name: str) -> bool:
+        field = FIELDS.get(name)
+        if field is None:
+            with contextlib.suppress(ValueError):  # it may be any text
+                field = self._types.find(name)
+        return field is not None and field.is_flag
 
     def _count(self, terms: int, at: Token) -> None:
         self._terms += terms
@@ -334,7 +363,7 @@ class _Parser:
             except ValueError as cause:
                 raise self._error(at, str(cause)) from cause
         name = value.text
-        if at.kind == "text" and name in FIELDS and FIELDS[name].is_flag:
+        if at.kind == "text" and self._is_flag(name):
             raise self._error(at, f'compare this flag, {name} = true, or look for "{name}"')
         return search(value)
 

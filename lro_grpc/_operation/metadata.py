@@ -185,6 +185,11 @@ def _fields(descriptor: Descriptor) -> tuple[tuple[str, str], ...]:
     )
 
 
+def is_filled(descriptor: Descriptor, name: str) -> bool:
+    """Returns whether a field of a type is one that ``fill`` writes."""
+    return any(name == field for field, _ in _fields(descriptor))
+
+
 @functools.cache
 def message_class(full_name: str) -> type[Message]:
     """Returns the message class of a full name, such as ``lro.v1.OperationMetadata``.

@@ -35,7 +35,8 @@ class Access:
         permission: ``operations.start``, ``.get``, ``.list``, ``.wait``, ``.watch``,
             ``.cancel``, ``.delete``, ``.pause``, ``.resume``, ``.terminate``, ``.rerun``,
             ``.describe`` or ``.describeFull``. To run an operation again also needs
-            ``operations.start``, with its request; to be shown its request needs both of the last.
+            ``operations.start``, with its request; to be shown its request needs both of the last;
+            a list whose filter names ``caller`` also needs ``operations.describe``, on the parent.
         resource: The operation's name, or the job's; for list the parent; for start the
             request's ``parent`` or ``name``, or else the method. As the caller has sent it: it
             may be no name at all.

@@ -50,14 +50,24 @@ from lro_grpc._stores.store import Page, Query, Store
 class Admitted:
     """A call that was let in, and the store for it."""
 
-    __slots__ = ("_authorize", "_authorized_until", "_call", "_guarded", "caller", "known", "store")
+    __slots__ = (
+        "_authorized_until",
+        "_call",
+        "_guarded",
+        "_permission",
+        "_require",
+        "caller",
+        "known",
+        "store",
+    )
 
     def __init__(
         self,
         call: Call,
         store: Store,
         guarded: GuardedStore,
-        authorize: Callable[[], Awaitable[object]] | None = None,
+        permission: str,
+        require: Callable[[str], Awaitable[object]] | None = None,
         known: Record | None = None,
     ) -> None:
         call.check_again = self.check_again
@@ -69,8 +79,9 @@ class Admitted:
         answers with it once, and waits for no change, need not read it again."""
         self._call = call
         self._guarded = guarded
-        self._authorize = authorize
-        if authorize is not None:
+        self._permission = permission
+        self._require = require
+        if require is not None:
             self._authorized_until = asyncio.get_running_loop().time() + guarded.access_lasts
 
     async def check_again(self) -> None:
@@ -80,9 +91,18 @@ class Admitted:
             PermissionDeniedError: If it is not allowed any more.
         """
         loop = asyncio.get_running_loop()
-        if self._authorize is not None and loop.time() >= self._authorized_until:
-            await self._authorize()
+        if self._require is not None and loop.time() >= self._authorized_until:
+            await self._require(self._permission)
             self._authorized_until = loop.time() + self._guarded.access_lasts
+
+    async def require(self, permission: str) -> None:
+        """Asks for another permission on the same resource, before what the call is let in for.
+
+        Raises:
+            PermissionDeniedError: If it is not allowed.
+        """
+        if self._require is not None:
+            await self._require(permission)
 
     async def operation(self, name: str) -> bytes:
         """Returns the served bytes of a name; a name that is stored need not be checked.
@@ -121,12 +141,16 @@ class Admitted:
     ) -> Page:
         """Returns a page of what a query asks for, as far as clients can read it.
 
-        Of one that takes long, each caller has one at a time. A call that waits for its turn stays
-        open, as a Wait does.
+        A filter that tells who has started an operation needs ``operations.describe`` on the
+        parent. Of a page that takes long, each caller has one at a time. A call that waits for its
+        turn stays open, as a Wait does.
 
         Raises:
+            PermissionDeniedError: If the filter tells what the caller may not know.
             LimitReachedError: If it has to wait, and as many calls stay open as may.
         """
+        if query.tells_caller:
+            await self.require("operations.describe")
         read = functools.partial(
             self.store.page, query, position=position, size=size, records=records
         )
@@ -212,12 +236,13 @@ class GuardedStore:
         """
         caller = await self.identify(call)
         if self._authorize is None or call.is_trusted:
-            return Admitted(call, self._store, self)
+            return Admitted(call, self._store, self, permission)
         about = (resource if operation is None else operation) if named else None
-        check = functools.partial(
-            self._check, self._authorize, caller, permission, resource, call.method, request, about
+        require = functools.partial(
+            self._check, self._authorize, caller, resource, call.method, request, about
         )
-        return Admitted(call, self._store, self, check, await check())
+        known = await require(permission)
+        return Admitted(call, self._store, self, permission, require, known)
 
     async def allows(
         self,
@@ -281,11 +306,11 @@ class GuardedStore:
         self,
         authorize: Authorize,
         caller: str,
-        permission: str,
         resource: str,
         method: str,
         request: Message,
         operation: str | None,
+        permission: str,
     ) -> Record | None:
         """Asks ``authorize``, and returns the record of the operation that it was asked about."""
         record = None if operation is None else await self._record(operation)

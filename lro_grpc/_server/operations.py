@@ -226,6 +226,7 @@ class Operations(Lifespan):
             advice=self._advice,
             cancel=self._cancel,
             unserved=unserved,
+            served=methods.served,
             telemetry=self._telemetry,
         )
         self._retention = retention

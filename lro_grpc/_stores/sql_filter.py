@@ -19,6 +19,7 @@ from lro_grpc._filtering.expression import (
     Not,
     PartialFailures,
 )
+from lro_grpc._filtering.in_message import InMessage
 from lro_grpc._operation.names import ANY_PARENT
 from lro_grpc._operation.states import JOB
 from lro_grpc._stores.store import Query
@@ -29,7 +30,7 @@ DONE = f"(state IN ({_TERMINAL}))"
 
 _WILDCARD = re.compile("(?<![^/])-(?![^/])")
 
-Value = Union[str, int, bytes]  # noqa: UP007 - is evaluated
+Value = Union[str, int, float, bytes]  # noqa: UP007 - is evaluated
 
 
 class Condition(NamedTuple):
@@ -61,6 +62,9 @@ def condition_of(query: Query, condition: Callable[[Expression], Condition]) -> 
 
 
 _UNKNOWN = Condition("TRUE", exact=False)
+
+_OF_PYTHON = (Matches, PartialFailures, InMessage)
+"""What no SQL says."""
 
 
 class SqlDialect(Protocol):
@@ -111,7 +115,7 @@ def condition(expression: Expression, dialect: SqlDialect, depth: int = 0) -> Co
         return Condition(f"{operand} {expression.comparator} ?", (value,))
     if isinstance(expression, Like):
         return _like(expression, dialect)
-    if isinstance(expression, (Matches, PartialFailures)) or depth == dialect.max_depth:
+    if isinstance(expression, _OF_PYTHON) or depth == dialect.max_depth:
         return _UNKNOWN
     if isinstance(expression, Not):
         part = condition(expression.part, dialect, depth + 1)

@@ -34,7 +34,7 @@ from lro_grpc._errors import (
     RequestIdReusedError,
     cut,
 )
-from lro_grpc._filtering.expression import Filter, comparisons, is_costly
+from lro_grpc._filtering.expression import Filter, comparisons, is_costly, tells_caller
 from lro_grpc._operation.attempts import AttemptRecord
 from lro_grpc._operation.completion import Completion, Settlement
 from lro_grpc._operation.events import Claim, Event
@@ -109,6 +109,11 @@ class Query:
     def is_costly(self) -> bool:
         """Whether its filter takes long of each record that it looks at."""
         return self.filter is not None and is_costly(self.filter.expression)
+
+    @property
+    def tells_caller(self) -> bool:
+        """Whether it shows who has started the operations, which those alone do not."""
+        return self.filter is not None and tells_caller(self.filter.expression)
 
     def covers(self, record: Record) -> bool:
         """Returns whether the list holds a record, filter aside."""

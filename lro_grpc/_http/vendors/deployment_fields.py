@@ -46,7 +46,7 @@ _DONE_PROGRESS = 100
 
 def check(text: str, field: str, position: int) -> None:
     """Refuses a field that neither this dialect nor google.longrunning has."""
-    if field not in _OWN_FIELDS and field not in FIELDS:
+    if not (field in _OWN_FIELDS or field in FIELDS or field.startswith("metadata.")):
         problem = (
             f"there is no field {cut(field)!r}; the fields are {', '.join(_OWN_FIELDS)}, and those"
             " of the filters of google.longrunning"

@@ -28,6 +28,7 @@ from lro_grpc._errors import (
     cut,
 )
 from lro_grpc._filtering import expression, parser
+from lro_grpc._filtering.message_fields import MetadataTypes
 from lro_grpc._operation import names
 from lro_grpc._operation.events import Cancel, Delete, Event, Pause, Resume
 from lro_grpc._operation.record import Record
@@ -235,7 +236,8 @@ class Jobs:
         """Returns a filter that lets jobs of this kind alone through."""
         methods = self._served[self._started_by].names
         own = expression.Or(tuple(expression.Compare("method", "=", one) for one in methods))
-        given = (parser.parse(text).expression,) if text else ()
+        types = MetadataTypes((self._kind.message,), prefix="")
+        given = (parser.parse(text, types).expression,) if text else ()
         return expression.Filter(text, expression.And((own, *given)))
 
     def _mask(self, request: Any) -> field_mask_pb2.FieldMask | None:

@@ -11,8 +11,11 @@ from google.longrunning import operations_pb2
 from google.protobuf import duration_pb2
 
 from lro_grpc import paging
+from lro_grpc._engine.handler import Handler
 from lro_grpc._errors import InvalidArgumentError, cut
 from lro_grpc._filtering import parser
+from lro_grpc._filtering.expression import Filter
+from lro_grpc._filtering.message_fields import MetadataTypes
 from lro_grpc._operation import names
 from lro_grpc._operation.events import Cancel, Delete
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
@@ -56,6 +59,7 @@ class OperationsService:
         unserved: The operations that wait in vain.
         max_wait: The longest that a Wait may last; a longer timeout is clamped to it (P9).
         advice: The pause before the next poll, recommended with what is not done (P5).
+        served: The handlers of the server, whose types of metadata filters may name fields of.
         telemetry: Observes the ends of Waits.
     """
 
@@ -69,6 +73,7 @@ class OperationsService:
         cancel: Cancel,
         unserved: Unserved,
         advice: PollAdvice,
+        served: Mapping[str, Handler],
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._store = store
@@ -78,6 +83,7 @@ class OperationsService:
         self._unserved = unserved
         self._max_wait = max_wait.total_seconds()
         self._advice = advice
+        self._served = served
         self._telemetry = telemetry
 
     def methods(self) -> Mapping[str, Behavior]:
@@ -151,9 +157,28 @@ class OperationsService:
         position = b""
         if request.page_token:
             position = tokens.read(request.page_token, *arguments)
-        query = _query(request, order)
+        query = self._query(request, order)
         page = await admitted.page(query, position=position, size=size, records=records)
         return page, tokens.make(page.position, *arguments) if page.position else ""
+
+    def filter(self, text: str) -> Filter | None:
+        """Returns the filter of a list of operations; None for an empty one."""
+        kinds = {handler.metadata_class: None for handler in self._served.values()}
+        return parser.parse(text, MetadataTypes([*kinds])) if text else None
+
+    def _query(self, request: operations_pb2.ListOperationsRequest, order: Order) -> Query:
+        """Returns the query of a request; with one store, no whole parent is unreachable (S18)."""
+        parent = "" if request.name == names.COLLECTION else request.name
+        query = Query(parent, self.filter(request.filter), order)
+        if request.return_partial_success and not query.has_wildcard:
+            raise InvalidArgumentError(
+                "return_partial_success is for a list over several parents, and"
+                f" {cut(request.name)!r} is one; leave it unset, or give - for a segment of the"
+                " parent",
+                reason="PARTIAL_SUCCESS_NEEDS_WILDCARD",
+                metadata={"name": cut(request.name)},
+            )
+        return query
 
     async def cancel(self, body: bytes, call: Call) -> bytes:
         """Requests that an operation be cancelled; its state shows the effect (P8)."""
@@ -199,20 +224,6 @@ class OperationsService:
                 log_wait_ended(request.name, reason.value, now - begin)
                 self._telemetry.wait_ended(reason.value, now - begin)
                 return operation
-
-
-def _query(request: operations_pb2.ListOperationsRequest, order: Order) -> Query:
-    """Returns the query of a request; with one store, no whole parent is unreachable (S18)."""
-    parent = "" if request.name == names.COLLECTION else request.name
-    query = Query(parent, parser.parse(request.filter) if request.filter else None, order)
-    if request.return_partial_success and not query.has_wildcard:
-        raise InvalidArgumentError(
-            "return_partial_success is for a list over several parents, and"
-            f" {cut(request.name)!r} is one; leave it unset, or give - for a segment of the parent",
-            reason="PARTIAL_SUCCESS_NEEDS_WILDCARD",
-            metadata={"name": cut(request.name)},
-        )
-    return query
 
 
 def _is_done(operation: bytes) -> bool:

@@ -947,3 +947,41 @@ def test_pausing_asks_for_a_permission_of_its_own(serve: Serve, door: Door) -> N
     held.gate.open()
     assert response_of(server.done(first)).seed_rows == 1
     assert response_of(server.done(second)).seed_rows == 1
+
+
+# The filter of a list that tells what the list does not show
+
+TELLING = ["caller = ann", "-caller:a OR verb = x", 'matches(caller, "a.*")', "done=true caller:*"]
+
+
+@pytest.mark.parametrize("text", TELLING)
+def test_a_filter_that_names_the_caller_needs_leave_to_describe(
+    serve: Serve, door: Door, hook_keyword: str, text: str
+) -> None:
+    server = guarded(serve, door, hook_keyword)
+    name = server.client(("caller", "ann")).create().name
+    server.done(name)
+    del door.accesses[:]
+    server.list(filter=text)
+    assert [(one.permission, one.resource) for one in door.accesses] == [
+        ("operations.list", PARENT),
+        ("operations.describe", PARENT),
+    ]
+    assert {one.method for one in door.accesses} == {METHODS["operations.list"]}
+    assert {one.operation for one in door.accesses} == {None}
+    door.shut.add("operations.describe")
+    for parent in (PARENT, "projects/-/locations/l", "-", "projects/none"):
+        failure = refused(lambda parent=parent: server.list(parent, filter=text))
+        assert failure.status == denied("operations.describe", parent)
+    assert len(server.list(filter="verb = create OR caller").operations) == 1
+    door.shut.add("operations.list")
+    failure = refused(lambda: server.list(filter=text))
+    assert failure.status == denied("operations.list", PARENT)
+
+
+def test_a_filter_finds_the_operations_of_a_caller(serve: Serve, door: Door) -> None:
+    server = guarded(serve, door)
+    of_ann = server.client(("caller", "ann")).create().name
+    server.client(("caller", "bob")).create()
+    assert [one.name for one in server.list(filter="caller = ann").operations] == [of_ann]
+    assert len(server.list("-", filter="caller = (ann OR bob)").operations) == 2

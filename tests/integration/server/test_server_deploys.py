@@ -424,6 +424,24 @@ def test_metadata_that_does_not_fit_waits_for_a_release_that_it_fits(
         assert server.done(name).HasField("response")
 
 
+def test_a_filter_of_a_field_goes_past_metadata_of_a_former_type(stack: str, url: str) -> None:
+    """And past what does not have the field that a type of the same name had."""
+    name = leave_report(stack, url)
+    chart = release({"Old": done}, request=Text, response=Text, metadata=Chart)
+    with serving(stack, configure=chart, store=url) as server:
+        other = server.start(method("Old"), Text()).name
+        server.done(other)
+        for text, expected in {
+            'metadata.color = ""': [other],
+            "metadata.color != red": [other],
+            "NOT metadata.color = red": [other, name],
+        }.items():
+            listed = server.list("operations", filter=text).operations
+            assert [one.name for one in listed] == expected
+        failure = refused(lambda: server.list("operations", filter="metadata.title = sales"))
+        assert failure.code == grpc.StatusCode.INVALID_ARGUMENT
+
+
 def test_cancel_ends_what_does_not_fit(stack: str, url: str) -> None:
     name = leave_report(stack, url)
     chart = release({"Old": done}, request=Text, response=Text, metadata=Chart)

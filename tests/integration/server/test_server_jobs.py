@@ -486,13 +486,17 @@ def test_a_list_with_a_filter(serve: Serve, builds: Builds, gate: Gate, store: s
             gate.pass_by(op)
 
     server = serve(configure=with_jobs(builds, run), store=store)
-    done = builds.until(server, builds.create(server), "SUCCEEDED").name
+    done = builds.until(server, builds.create(server, text="Docs"), "SUCCEEDED").name
     running = builds.until(server, builds.create(server, pages=1), "RUNNING").name
     for text, expected in {
         'state="JOB_STATE_SUCCEEDED"': [done],
         "state = RUNNING OR state = SUCCEEDED": [running, done],
         "NOT done = true": [running],
         "error.code = NOT_FOUND": [],
+        "text:docs": [done],
+        "pages = 1 OR text = Docs": [running, done],
+        "pages = 0 AND state = SUCCEEDED": [done],
+        "NOT text:*": [running],
     }.items():
         found = builds.call(server, "ListBuildJobs", parent=PARENT, filter=text)
         assert jobs_of(found) == expected, text
@@ -518,6 +522,10 @@ def test_a_list_shows_what_its_mask_has(serve: Serve, builds: Builds) -> None:
         ({"page_size": -1}, "INVALID_PAGE_SIZE"),
         ({"page_token": "x"}, "INVALID_PAGE_TOKEN"),
         ({"filter": "pages ="}, "INVALID_FILTER"),
+        ({"filter": "pages = many"}, "INVALID_FILTER"),
+        ({"filter": "no_such = 1"}, "INVALID_FILTER"),
+        ({"filter": "metadata.pages = 1"}, "INVALID_FILTER"),
+        ({"filter": "error.details = 1"}, "INVALID_FILTER"),
         ({"read_mask": {"paths": ["no_such"]}}, "INVALID_READ_MASK"),
     ],
 )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+import grpc
 import pytest
 from declared import FIELD, Declared, Rpc
 from google.protobuf import timestamp_pb2
 from google.rpc import code_pb2, status_pb2
-from server_harness import PARENT, Instance, defined_with
+from server_harness import PARENT, Instance, defined_with, every_store, refused
 
 import lro_grpc
 from lro.example.v1 import fleet_service_pb2
@@ -287,3 +289,39 @@ def test_batch_states_go_into_a_field_of_the_services_own(serve: Serve) -> None:
     assert list(batch.instance_targets) == ["instances/a", "instances/b"]
     assert {batch.instance_statuses[t].state for t in batch.instance_targets} == {ready}
     assert last.rows == 2
+
+
+@every_store
+def test_a_list_is_filtered_by_fields_of_the_handlers_own(
+    serve: Serve, handler_keyword: str, store: str
+) -> None:
+    def run(op: Any) -> None:
+        op.metadata.rows = 7
+        op.metadata.note = "é"
+
+    declared, servicer, _ = service(handler_keyword, run, CONVENTIONAL)
+    server = serve(servicer, add=declared.add, store=store)
+    name = server.start(declared.method("MakeThing"), declared.message("Ask")()).name
+    server.done(name)
+
+    def found(text: str) -> list[str]:
+        return [one.name for one in server.list("-", filter=text).operations]
+
+    for text in (
+        "metadata.rows > 6",
+        "metadata.note = é AND metadata.state = SUCCEEDED",
+        "metadata.verb = makeThing",
+        f"method = {declared.service}/MakeThing",
+    ):
+        assert found(text) == [name], text
+    for text in ("metadata.rows = 8", "metadata.note != é", "metadata.verb = x", "method = x"):
+        assert found(text) == [], text
+    for text, problem in {
+        "metadata.colour = red": f"no field 'metadata.colour'; .*{declared.package}.Mine",
+        "metadata.rows = seven": "'seven' is not a whole number",
+        "metadata.partial_failures.code = 5": "partial_failures holds several values",
+    }.items():
+        failure = refused(lambda text=text: found(text))
+        assert failure.code == grpc.StatusCode.INVALID_ARGUMENT
+        assert failure.info.reason == "INVALID_FILTER"
+        assert re.search(problem, failure.message), failure.message
