@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from google.protobuf import any_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor
@@ -19,7 +19,13 @@ from google.protobuf.message import DecodeError, Message
 
 from lro_grpc import _anys
 from lro_grpc._dialects import canonical_json
-from lro_grpc._inspection.reflection import AsyncReflection, ReflectedFiles, Reflection, Steps
+from lro_grpc._inspection.reflection import (
+    AsyncReflection,
+    ReflectedFiles,
+    ReflectionCall,
+    Reply,
+    Steps,
+)
 from lro_grpc._runtime.steps import async_drive, drive
 
 if TYPE_CHECKING:
@@ -31,15 +37,25 @@ Note = Callable[[str], None]
 """Receives a sentence for the user."""
 
 
+class Reflects(Protocol):
+    """A server's reflection service, as ``Reflection`` has it."""
+
+    def perform(self, call: ReflectionCall) -> Reply:
+        """Makes a call, and returns the reply to it."""
+        ...
+
+
 class MessageTypes:
-    """The message types that a server uses, on a sync channel.
+    """The message types that a server uses, looked up by calls that block.
+
+    It may be used in several threads at once.
 
     Args:
         reflection: The server's reflection service.
         note: Receives each reason, once, why a message can be shown as bytes only.
     """
 
-    def __init__(self, reflection: Reflection, note: Note) -> None:
+    def __init__(self, reflection: Reflects, note: Note) -> None:
         self._reflection = reflection
         self._steps = _TypeSteps(note)
 

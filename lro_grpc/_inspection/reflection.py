@@ -119,7 +119,8 @@ class ReflectedFiles:
 
     def _missing_imports(self) -> list[str]:
         """Returns the imports to fetch, in the order in which they are found."""
-        imported = dict.fromkeys(name for file in self._files.values() for name in file.dependency)
+        files = list(self._files.values())  # at once: another thread may add to them
+        imported = dict.fromkeys(name for file in files for name in file.dependency)
         return [
             name for name in imported if name not in self._files and name not in self._unavailable
         ]
@@ -141,7 +142,7 @@ class ReflectedFiles:
         """Adds each file whose imports were all added before it."""
         missing = {
             name: {one for one in file.dependency if one not in self._added}
-            for name, file in self._files.items()
+            for name, file in list(self._files.items())
             if name not in self._added
         }
         importers: dict[str, list[str]] = {}
