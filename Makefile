@@ -26,7 +26,7 @@ help: ## Show this list
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "lro-grpc needs Python 3.10 or newer; try: make PYTHON=python3.12 <target>")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable '.[cli,codegen,http]' 'grpcio-tools==1.76.0'
+	$(BIN)/python -m pip install --quiet --editable '.[cli,codegen,console,http]' 'grpcio-tools==1.76.0'
 	touch $@
 
 .venv/dev.stamp: .venv/run.stamp

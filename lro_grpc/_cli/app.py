@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from lro_grpc._cli.command import connecting
+from lro_grpc._cli.command import connecting, taking_connection
 from lro_grpc._cli.commands import (
+    console,
     control,
     database,
     demo,
@@ -65,6 +66,9 @@ app.command("rerun", help="Run operations again that are done, as new ones.")(
 )
 app.command("delete", help="Forget operations; this does not cancel them.")(
     connecting(control.delete)
+)
+app.command("console", help="Show pages about a server's operations, until SIGTERM or Ctrl-C.")(
+    taking_connection(console.console)
 )
 app.command("serve", help="Serve long-running methods, until SIGTERM or Ctrl-C.")(serve.serve)
 app.command("work", help="Run long-running methods, and serve nothing, until SIGTERM or Ctrl-C.")(

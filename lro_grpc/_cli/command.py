@@ -60,8 +60,25 @@ def reporting(
 def connecting(function: Callable[..., exit_codes.Exit]) -> Callable[..., None]:
     """Returns a command that calls a function with its server in place of its first parameter.
 
-    The command has the fields of ``ConnectionOptions`` as options, beside the function's own
-    parameters. The exit code or the error that the function ends with ends the command.
+    The exit code or the error that the function ends with ends the command.
+    """
+
+    @functools.wraps(function)
+    def work(connection: ConnectionOptions, **values: Any) -> exit_codes.Exit:
+        with connected(connection) as server:
+            try:
+                return function(server, **values)
+            except LroError as error:
+                return exit_codes.print_error(error, server)
+
+    return taking_connection(work)
+
+
+def taking_connection(function: Callable[..., exit_codes.Exit]) -> Callable[..., None]:
+    """Returns a command that calls a function with ``ConnectionOptions`` for its first parameter.
+
+    The command has the fields of these as options, beside the function's own parameters. The exit
+    code that the function returns ends the command.
     """
     _, *own = inspect.signature(function, eval_str=True).parameters.values()
     shared = _connection_parameters()
@@ -69,15 +86,7 @@ def connecting(function: Callable[..., exit_codes.Exit]) -> Callable[..., None]:
     @functools.wraps(function)
     def command(**values: Any) -> None:
         connection = ConnectionOptions(**{field.name: values.pop(field.name) for field in shared})
-
-        def work() -> exit_codes.Exit:
-            with connected(connection) as server:
-                try:
-                    return function(server, **values)
-                except LroError as error:
-                    return exit_codes.print_error(error, server)
-
-        raise typer.Exit(exit_codes.run(work))
+        raise typer.Exit(exit_codes.run(lambda: function(connection, **values)))
 
     command.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
     return command

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import grpc
+import grpc.aio
 import typer
 
 DEFAULT_TARGET = "127.0.0.1:50051"
@@ -106,12 +108,28 @@ class ConnectionOptions:
         """Opens a channel; it connects when it is used."""
         if not self.is_secure:
             return grpc.insecure_channel(self.target)
+        return grpc.secure_channel(self.target, self._credentials(), options=self._options())
+
+    def aio_channel(self, options: Sequence[tuple[str, Any]] = ()) -> grpc.aio.Channel:
+        """Opens a channel on the running event loop; it connects when it is used.
+
+        Args:
+            options: Options of the channel, as gRPC has them.
+        """
+        if not self.is_secure:
+            return grpc.aio.insecure_channel(self.target, options)
+        options = [*self._options(), *options]
+        return grpc.aio.secure_channel(self.target, self._credentials(), options)
+
+    def _credentials(self) -> grpc.ChannelCredentials:
         files = (self.ca_cert, self.key, self.cert)
-        pem = [Path(file).read_bytes() if file else None for file in files]
-        credentials = grpc.ssl_channel_credentials(*pem)
+        return grpc.ssl_channel_credentials(
+            *(Path(file).read_bytes() if file else None for file in files)
+        )
+
+    def _options(self) -> list[tuple[str, Any]]:
         name = self.server_name
-        options = [("grpc.ssl_target_name_override", name)] if name else []
-        return grpc.secure_channel(self.target, credentials, options=options)
+        return [("grpc.ssl_target_name_override", name)] if name else []
 
 
 def _pair(text: str) -> tuple[str, str | bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import re
 import socket
 import ssl
 from pathlib import Path
@@ -105,7 +106,7 @@ def warn_if_open(listen: str, protocol: str, *, is_authenticated: bool) -> None:
         protocol: What is spoken there.
         is_authenticated: Whether callers have to show a certificate.
     """
-    if is_authenticated or not listen or _is_local(listen):
+    if is_authenticated or not listen or is_local(listen):
         return
     _log.warning(
         "no authentication of %s on %s: whoever reaches that address may see, start and end"
@@ -116,8 +117,18 @@ def warn_if_open(listen: str, protocol: str, *, is_authenticated: bool) -> None:
     )
 
 
-def _is_local(listen: str) -> bool:
-    """Returns whether an address is reached from this machine only."""
+def names_of(listen: str) -> list[str]:
+    """Returns the host of ``HOST:PORT``, if it is a name: browsers may ask for that."""
+    host = listen.rpartition(":")[0]
+    return [host] if re.fullmatch(r"[\w.-]+", host) else []
+
+
+def is_local(listen: str) -> bool:
+    """Returns whether an address is reached from this machine only.
+
+    Args:
+        listen: ``HOST:PORT``, or another address of gRPC's.
+    """
     if listen.startswith(("unix:", "unix-abstract:")):
         return True
     host = listen.removeprefix("ipv4:").removeprefix("ipv6:").rpartition(":")[0].strip("[]")

@@ -29,7 +29,7 @@ LAYERS = [
     {"_inspection", "_conformance"},
     {"lro_grpc", "conformance", "dialects", "engines", "filtering", "otel", "stores", "stubs"},
     {"_example", "_http", "_console", "_cli", "_codegen", "_compat", "_testing"},
-    {"compat", "example", "http", "testing"},
+    {"compat", "console", "example", "http", "testing"},
 ]
 """A module may import from its own line and from those above it in this list."""
 

@@ -265,7 +265,7 @@ def test_what_the_documentation_names_is_public(page: Path) -> None:
 # What an import brings along
 
 
-EXTRAS = {"lro_grpc.compat", "lro_grpc.http", "lro_grpc.otel"}
+EXTRAS = {"lro_grpc.compat", "lro_grpc.console", "lro_grpc.http", "lro_grpc.otel"}
 """The modules that say which extra they need."""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import tempfile
 from collections.abc import AsyncIterator, Collection, Iterator
 from datetime import timedelta
@@ -31,6 +30,7 @@ from lro_grpc._cli.server import (
     DEMO_PARENT,
     follow_health,
     make_server,
+    names_of,
     read_credentials,
     warn_if_open,
 )
@@ -170,7 +170,7 @@ def serve(
             trusted_proxy or (),
             shares_port=is_worker,
             public_url=public_url,
-            allowed_hosts=[*(allowed_host or ()), *_names(http)],
+            allowed_hosts=[*(allowed_host or ()), *names_of(http)],
             allow_origins=allow_origin or (),
         ) as http_port:
             tasks: list[asyncio.Task[None]] = []
@@ -307,12 +307,6 @@ async def _serving_http(
 
 def _host(listen: str) -> str:
     return listen.rpartition(":")[0]
-
-
-def _names(listen: str) -> list[str]:
-    """Returns the host that is listened on, if it is a name; an address is allowed anyway."""
-    host = _host(listen)
-    return [host] if re.fullmatch(r"[\w.-]+", host) else []
 
 
 def _proposal(service: str | None, address: str, is_secure: bool) -> str:

@@ -1,0 +1,244 @@
+"""Actions: the question before one, the request itself, and the progress of a bulk one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from google.longrunning import operations_pb2
+from starlette.responses import Response
+
+from lro_grpc._console import answers, ignored_filters
+from lro_grpc._console.actions import ACTIONS, Action
+from lro_grpc._console.answers import Form
+from lro_grpc._console.bulk import MOST_NAMES, Act, Job
+from lro_grpc._console.list_page import MOST_ROWS
+from lro_grpc._console.pages import lists, operations
+from lro_grpc._console.questions import (
+    SURE_WITHOUT_TYPING,
+    BulkPage,
+    Outcome,
+    Question,
+    Refusal,
+)
+from lro_grpc._console.source import ListQuery
+from lro_grpc._console.trouble import trouble_of
+from lro_grpc._console.view import Row, row_of
+from lro_grpc._console.visit import Visit
+from lro_grpc._errors import Code, InvalidArgumentError, LroError
+
+_MOST_SELECTED = 500
+"""The most operations that one selects by hand: those of a page."""
+
+_AT_A_TIME = 8
+
+_SHOWN_REFUSALS = 500
+
+
+async def confirm(visit: Visit) -> Response:
+    """Answers with a question: what is going to happen, and to which operations."""
+    visit.check_writable()
+    action = _action(visit.query("verb"))
+    if visit.query("all"):
+        query = lists.query_of(visit)
+        names, more = await _found(visit, query)
+        return await _ask(visit, action, names, query, more=more)
+    names = tuple(dict.fromkeys(filter(None, visit.request.query_params.getlist("name"))))
+    if len(names) > _MOST_SELECTED:
+        raise InvalidArgumentError(
+            f"{len(names):,} operations are selected; select {_MOST_SELECTED} at most, or all that"
+            " a filter finds"
+        )
+    return await _ask(visit, action, names)
+
+
+async def act(visit: Visit) -> Response:
+    """Requests an action of some operations, and answers with what has come of it."""
+    visit.check_writable()
+    form = await visit.site.forms.read(visit.request)
+    action, names = _action(form.fields.get("verb", "")), _names(form, _MOST_SELECTED)
+    request = _request(visit, action, form)
+    if len(names) > SURE_WITHOUT_TYPING:
+        job = visit.site.jobs.start(action.verb, names, request, visit.credentials)
+        return visit.see(f"bulk/{job.id}")
+    if len(names) == 1:
+        return await _act_on_one(visit, action, names[0], request)
+    limit = asyncio.Semaphore(_AT_A_TIME)
+
+    async def one(name: str) -> str | LroError:
+        async with limit:
+            try:
+                return str(await request(name) or "")
+            except LroError as error:
+                return error
+
+    ended = list(zip(names, await asyncio.gather(*map(one, names)), strict=True))
+    visit.site.forget()
+    outcome = Outcome(
+        action,
+        tuple((name, end) for name, end in ended if isinstance(end, str)),
+        tuple(_refusal(name, end) for name, end in ended if isinstance(end, LroError)),
+    )
+    return await visit.page("acted.html", 200 if outcome.done else 409, outcome=outcome)
+
+
+async def begin_bulk(visit: Visit) -> Response:
+    """Begins an action on all that a filter has found at the confirmation."""
+    visit.check_writable()
+    form = await visit.site.forms.read(visit.request)
+    action, names = _action(form.fields.get("verb", "")), _names(form, MOST_NAMES)
+    parent, text = form.fields.get("parent", ""), form.fields.get("filter", "")
+    typed = "".join(form.fields.get("typed", "").split()).replace(",", "")
+    if len(names) > SURE_WITHOUT_TYPING and typed != str(len(names)):
+        query = ListQuery(parent, text, 0, "")
+        wrong = f"Type {len(names)}, the number of operations, to go on."
+        return await _ask(visit, action, names, query, wrong=wrong)
+    request = _request(visit, action, form)
+    job = visit.site.jobs.start(
+        action.verb, names, request, visit.credentials, filter=text, parent=parent
+    )
+    return visit.see(f"bulk/{job.id}")
+
+
+async def bulk(visit: Visit) -> Response:
+    """Answers with the progress of a bulk action; POST with ``stop`` stops it."""
+    job = visit.site.jobs.get(visit.request.path_params["id"], visit.credentials)
+    if visit.request.method == "POST":
+        form = await visit.site.forms.read(visit.request)
+        if form.fields.get("stop"):
+            job.stop()
+        return visit.see(f"bulk/{job.id}")
+    page = _progress(job)
+    part = await visit.in_thread(visit.rendered, "bulk_part.html", is_part=True, bulk=page, etag="")
+    if not visit.is_part:
+        return await visit.page("bulk.html", bulk=page, etag=part.tag)
+    ended = {} if job.is_running else {"x-done": "true"}
+    return answers.part(visit.request, part, {"x-next-ms": "1000", **ended})
+
+
+async def _act_on_one(visit: Visit, action: Action, name: str, request: Act) -> Response:
+    try:
+        started = await request(name)
+    except LroError as error:
+        if error.code in (Code.UNAUTHENTICATED, Code.NOT_FOUND, Code.UNAVAILABLE):
+            raise
+        visit.site.forget()
+        return await operations.page_of(visit, name, trouble_of(error, back=visit.url()))
+    visit.site.forget()
+    if action.verb == "delete":
+        return visit.see(parent=name.rpartition("/operations/")[0], did=action.verb)
+    return visit.see("operation", name=started or name, did=action.verb)
+
+
+async def _ask(
+    visit: Visit,
+    action: Action,
+    names: Sequence[str],
+    query: ListQuery | None = None,
+    *,
+    more: bool = False,
+    wrong: str = "",
+) -> Response:
+    if not names:
+        raise InvalidArgumentError(
+            "the filter finds no operation now" if query else "no operation is selected"
+        )
+    if query is not None:
+        back = visit.url(parent=query.parent, filter=query.filter)
+    elif len(names) == 1:
+        back = visit.url("operation", name=names[0])
+    else:
+        back = visit.url()
+    question = Question(
+        action=action,
+        names=tuple(names),
+        back=back,
+        is_bulk=query is not None,
+        parent=query.parent if query else "",
+        filter=query.filter if query else "",
+        more=more,
+        wrong=wrong,
+    )
+    return await visit.page("confirm.html", 400 if wrong else 200, question=question)
+
+
+async def _found(visit: Visit, query: ListQuery) -> tuple[Sequence[str], bool]:
+    """Returns the names of all that a filter finds now, and whether there are more than these."""
+    if not query.filter.strip():
+        raise InvalidArgumentError("give a filter that says which operations are meant")
+    names: dict[str, None] = {}
+    token = ""
+    for _ in range(_MOST_PAGES):
+        page = await visit.source.page(
+            visit.credentials, ListQuery(query.parent, query.filter, MOST_ROWS, token)
+        )
+        rows = await visit.in_thread(_rows, page.operations, visit)
+        if ignored_filters.contradict(query.filter, rows):
+            raise LroError(
+                "this server ignores filters, and has answered with operations that this one does"
+                " not let through; select operations by hand",
+                code=Code.FAILED_PRECONDITION,
+            )
+        names.update((row.name, None) for row in rows if row.can_act)
+        token = page.next_page_token
+        if not token or len(names) >= MOST_NAMES:
+            break
+    return list(names)[:MOST_NAMES], bool(token) or len(names) > MOST_NAMES
+
+
+def _rows(found: Iterable[operations_pb2.Operation], visit: Visit) -> Sequence[Row]:
+    return [row_of(operation, visit.source.types.unpack) for operation in found]
+
+
+_MOST_PAGES = 50
+"""The most pages that are asked for, though they are small or empty."""
+
+
+def _action(verb: str) -> Action:
+    action = ACTIONS.get(verb)
+    if action is None:
+        raise InvalidArgumentError(f"there is no action {verb!r}; give one of {', '.join(ACTIONS)}")
+    return action
+
+
+def _names(form: Form, most: int) -> Sequence[str]:
+    if not 0 < len(form.names) <= most:
+        raise InvalidArgumentError(
+            f"the form has the names of {len(form.names):,} operations; give 1 to {most:,}"
+        )
+    return form.names
+
+
+def _request(visit: Visit, action: Action, form: Form) -> Act:
+    """Returns the function that requests an action of one operation."""
+    reason = form.fields.get("reason", "").strip()
+    if action.needs_reason and not reason:
+        raise InvalidArgumentError(f"say why, to {action.word.lower()} an operation")
+
+    async def request(name: str) -> str:
+        return await visit.source.act(visit.credentials, action.verb, name, reason=reason)
+
+    return request
+
+
+def _progress(job: Job) -> BulkPage:
+    return BulkPage(
+        action=ACTIONS[job.verb],
+        id=job.id,
+        parent=job.parent,
+        filter=job.filter,
+        total=len(job.names),
+        done=job.done + len(job.refused),
+        refused=tuple(_refusals(job.refused[:_SHOWN_REFUSALS])),
+        is_running=job.is_running,
+        is_stopped=job.is_stopped,
+    )
+
+
+def _refusals(refused: Iterable[tuple[str, LroError]]) -> Iterable[Refusal]:
+    return (_refusal(name, error) for name, error in refused)
+
+
+def _refusal(name: str, error: LroError) -> Refusal:
+    trouble = trouble_of(error)  # without the hosts that gRPC names
+    return Refusal(name, trouble.code, trouble.message or trouble.heading)

@@ -1,0 +1,130 @@
+"""The list of operations: its page, and its rows alone, which the page asks for again and again."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+
+from google.longrunning import operations_pb2
+from starlette.responses import Response
+
+from lro_grpc._console import answers, ignored_filters
+from lro_grpc._console.actions import ACTIONS, CONTROL, said
+from lro_grpc._console.list_page import MOST_ROWS, SIZE, filter_problem, list_page
+from lro_grpc._console.source import ListQuery
+from lro_grpc._console.view import row_of
+from lro_grpc._console.visit import ListPart, Visit
+from lro_grpc._errors import Code, LroError
+
+MOST_BYTES = 512 * 1024
+"""The most bytes of a page; a list that makes more is asked for again with fewer rows."""
+
+_SECONDS_BETWEEN = 2.0
+_PART_OF_TIME = 20
+"""The least time between two lists, as a multiple of that which the server took for one."""
+
+_GONE = "That page is no longer there: this is the newest one."
+
+
+async def show(visit: Visit) -> Response:
+    """Answers with the page of a list."""
+    query = query_of(visit)
+    notes = [text for text in [said(visit.query("did"))] if text]
+    try:
+        try:
+            part = await _part(visit, query)
+        except LroError as error:
+            if error.code is not Code.INVALID_ARGUMENT or not query.token:
+                raise
+            part = await _part(visit, query._replace(token=""))
+            notes = [*notes, _GONE]
+    except LroError as error:
+        if error.code is not Code.INVALID_ARGUMENT:
+            raise
+        wrong = list_page(
+            (),
+            parent=query.parent,
+            filter=query.filter,
+            size=query.size,
+            parents=visit.site.parents,
+            problem=filter_problem(query.filter, error),
+        )
+        return await visit.page("list.html", 400, page=wrong, etag="")
+    page = dataclasses.replace(part.page, notes=(*part.page.notes, *notes))
+    return await visit.page("list.html", page=page, etag=part.rendered.tag)
+
+
+async def rows(visit: Visit) -> Response:
+    """Answers with the rows of a list, or with 304 if the page has them already."""
+    part = await _part(visit, query_of(visit))
+    pause = {"x-next-ms": str(round(part.next_seconds * 1000))}
+    return answers.part(visit.request, part.rendered, pause)
+
+
+def query_of(visit: Visit) -> ListQuery:
+    """Returns the page that an address is about."""
+    size = visit.query("size")
+    is_number = size.isascii() and size.isdecimal() and len(size) < 10
+    return ListQuery(
+        parent=visit.query("parent") or visit.site.parents[0],
+        filter=visit.query("filter"),
+        size=max(1, min(MOST_ROWS, int(size))) if is_number else SIZE,
+        token=visit.query("token"),
+    )
+
+
+async def _part(visit: Visit, query: ListQuery) -> ListPart:
+    """Returns the rows of a list, made once for all who look at the same."""
+
+    async def make() -> ListPart:
+        asked = query
+        while True:
+            began = time.monotonic()
+            found = await visit.source.page(visit.credentials, asked)
+            pause = max(_SECONDS_BETWEEN, _PART_OF_TIME * (time.monotonic() - began))
+            part = await visit.in_thread(_made, visit, query, found, pause)
+            count = len(found.operations)
+            if len(part.rendered.body) <= MOST_BYTES or count <= 1:
+                return part
+            smaller = visit.source.smaller((query.parent, query.filter), count)
+            asked = query._replace(size=smaller)
+
+    return await visit.site.lists.get((visit.credentials, visit.root, query), make)
+
+
+def _made(
+    visit: Visit,
+    query: ListQuery,
+    found: operations_pb2.ListOperationsResponse,
+    next_seconds: float,
+) -> ListPart:
+    made = [row_of(operation, visit.source.types.unpack) for operation in found.operations]
+    ignores = ignored_filters.contradict(query.filter, made)
+    actions = _actions(visit)
+    page = list_page(
+        made,
+        parent=query.parent,
+        filter=query.filter,
+        size=query.size,
+        token=query.token,
+        next_token=found.next_page_token,
+        parents=visit.site.parents,
+        actions=actions,
+        acts_on_all=bool(actions and query.filter and made and not ignores),
+        notes=[ignored_filters.NOTE] if ignores else [],
+    )
+    rendered = visit.rendered("rows_part.html", is_part=True, page=page)
+    return ListPart(page, rendered, next_seconds)
+
+
+def _actions(visit: Visit) -> Sequence[str]:
+    """Returns the actions that are offered for the rows that one selects."""
+    if visit.site.read_only:
+        return ()
+    lacks = visit.source.lacks(is_described=visit.source.has_control)
+    return [
+        verb
+        for verb in ACTIONS
+        if verb not in lacks and (verb not in CONTROL or visit.source.has_control)
+    ]

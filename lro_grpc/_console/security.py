@@ -1,0 +1,214 @@
+"""Guards the pages: refuses strangers' requests, and says what a browser may do with an answer."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Collection
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lro_grpc._client.connection import checked_metadata
+from lro_grpc._console.servers import Credentials
+from lro_grpc._errors import ConfigurationError
+from lro_grpc._http.origins import Origins
+from lro_grpc._http.responses import HttpError
+
+_POLICY = "; ".join(
+    (
+        *("default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self'"),
+        *("connect-src 'self'", "form-action 'self'", "base-uri 'none'", "frame-ancestors 'none'"),
+        *("require-trusted-types-for 'script'", "trusted-types 'none'"),
+    )
+)
+"""What a page may load and do: nothing but what the console itself serves, and no inline code."""
+
+HEADERS = {
+    "content-security-policy": _POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    # With no-referrer a browser would say that a form's origin is "null".
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+"""The headers of every answer, beside ``cache-control``."""
+
+_REFUSALS = {
+    "UNKNOWN_HOST": "This console does not answer for the host {host}. Whoever runs it allows more"
+    " hosts with --host NAME, or hosts=[…].",
+    "CROSS_SITE": "This request comes from a page of another site: {origin}.",
+}
+
+
+class Guard:
+    """An ASGI app in front of another: it refuses strangers' requests, and adds the headers.
+
+    * A request for another host is refused: else a page whose name leads to this machine (DNS
+      rebinding) could read and do all that the console's own may.
+    * A request that may change something has to come from a page of the console itself. There is
+      no token: its secret would have to be shared by all replicas, and kept over restarts.
+
+    Args:
+        app: The app.
+        hosts: Names by which browsers reach it; an address and ``localhost`` need not be given.
+
+    Raises:
+        ConfigurationError: If a host is none.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
+        self._app = app
+        self._origins = Origins((), hosts, "")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("cache-control", "no-store")
+            await send(message)
+
+        try:
+            self._origins.check(scope)
+        except HttpError as refusal:
+            text = _REFUSALS[refusal.reason].format_map(refusal.metadata)
+            await PlainTextResponse(text, 403)(scope, receive, send_guarded)
+            return
+        await self._app(scope, receive, send_guarded)
+
+
+_COOKIE = "lro_console"
+_MOST_CREDENTIAL = 2_900
+"""The most characters of a credential: a browser keeps 4,096 bytes of a cookie, in base64."""
+
+_HEADER = re.compile(r"[a-z0-9_.-]+")
+_NEVER_FORWARDED = frozenset({"cookie", "host", "connection", "content-length", "te"})
+
+
+class Callers:
+    """Tells who sends a request: the credentials with which the server is called for them.
+
+    Args:
+        metadata: The console's own, sent for everyone.
+        forward: The headers that a proxy in front sets, and that become metadata; no others do.
+        sign_in: The metadata whose value a caller types in at the sign-in; empty for no sign-in.
+        target: The server, so that another console on the same host has another cookie.
+
+    Raises:
+        ConfigurationError: If a header is none, or ``cookie``.
+    """
+
+    def __init__(
+        self, metadata: Credentials, forward: Collection[str], sign_in: str, target: str
+    ) -> None:
+        try:
+            self._metadata = checked_metadata(metadata, "metadata")
+        except (TypeError, ValueError) as cause:
+            raise ConfigurationError(str(cause)) from cause
+        self._forward = [_checked_header(name, "forward") for name in forward]
+        self.sign_in = _checked_header(sign_in, "sign_in") if sign_in else ""
+        """The metadata of the sign-in; empty for none."""
+        digest = hashlib.blake2b(target.encode(), digest_size=4).hexdigest()
+        self._cookie = f"{_COOKIE}_{digest}"
+
+    def credentials(self, request: Request) -> Credentials:
+        """Returns the metadata of the caller who sends a request."""
+        forwarded = [
+            (name, value)
+            for name in self._forward
+            for value in request.headers.getlist(name)
+            if _is_sendable(value)
+        ]
+        value = self._value(request)
+        signed_in = [(self.sign_in, value)] if value else []
+        return (*self._metadata, *forwarded, *signed_in)
+
+    def is_signed_in(self, request: Request) -> bool:
+        """Whether the caller has signed in."""
+        return bool(self._value(request))
+
+    def sign(self, response: Response, request: Request, value: str, root: str) -> None:
+        """Has the browser keep a credential, for its session.
+
+        The cookie is the credential itself, so that replicas share nothing. Not ``Strict``: a link
+        in another page, or in a message, would arrive signed out.
+        """
+        response.set_cookie(
+            self._cookie,
+            base64.urlsafe_b64encode(value.encode()).decode(),
+            httponly=True,
+            samesite="lax",
+            secure=request.url.scheme == "https",
+            path=root or "/",
+        )
+
+    def sign_out(self, response: Response, request: Request, root: str) -> None:
+        """Has the browser forget the credential."""
+        response.delete_cookie(
+            self._cookie,
+            httponly=True,
+            samesite="lax",
+            secure=request.url.scheme == "https",
+            path=root or "/",
+        )
+
+    def _value(self, request: Request) -> str:
+        if not self.sign_in:
+            return ""
+        try:
+            value = base64.urlsafe_b64decode(request.cookies.get(self._cookie, "")).decode("ascii")
+        except ValueError:
+            return ""
+        return value if _is_sendable(value) else ""
+
+
+def problem_of(credential: str) -> str:
+    """Returns why a text cannot be a credential; empty if it can."""
+    if not credential:
+        return "Give a value."
+    if not _is_sendable(credential):
+        return "The value has characters that metadata cannot have: give printable ASCII."
+    if len(credential) > _MOST_CREDENTIAL:
+        return f"The value has {len(credential):,} characters, of at most {_MOST_CREDENTIAL:,}."
+    return ""
+
+
+def local_path(text: str, root: str) -> str:
+    r"""Returns a path below the root if the text is one, and else the root itself.
+
+    A browser takes ``//host``, and ``/\host``, for another site, and leaves out tabs before.
+    """
+    below = text.startswith(f"{root}/") and _LOCAL.fullmatch(text) and "/../" not in text
+    return text if below else f"{root}/"
+
+
+_LOCAL = re.compile(r"/(?![/\\])[!-\[\]-~]*")
+
+
+def _is_sendable(value: str) -> bool:
+    return value.isascii() and value.isprintable()
+
+
+def _checked_header(name: str, option: str) -> str:
+    lower = name.lower()
+    if not _HEADER.fullmatch(lower) or lower in _NEVER_FORWARDED or lower.endswith("-bin"):
+        raise ConfigurationError(
+            f"{option} has {name!r}, which cannot be sent on; give the name of a header such as"
+            " authorization, with a text for its value"
+        )
+    return lower

@@ -1,0 +1,295 @@
+"""One server of operations, as its callers see it: what they ask for, and what it does not have."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Mapping
+from datetime import timedelta
+from typing import NamedTuple
+
+from google.longrunning import operations_pb2
+
+from lro.v1.operation_description_pb2 import DescribeOperationResponse
+from lro_grpc._client import calls, experience, plan
+from lro_grpc._client.core import ClientCore
+from lro_grpc._client.listing import Listing
+from lro_grpc._console.actions import CONTROL
+from lro_grpc._console.servers import Credentials, Server
+from lro_grpc._console.shared import Shared
+from lro_grpc._console.types_of_server import ServerTypes
+from lro_grpc._errors import Code, LroError
+
+TIMEOUT = timedelta(seconds=10)
+"""The longest that the server may take for a call that is not held."""
+
+SHARED_SECONDS = 0.9
+"""How long what one has asked for is shown to all who ask for the same."""
+
+_MOST_CALLERS = 100
+_MOST_SIZES = 100
+
+_DESCRIBE = "DescribeOperation"
+
+_RPCS: Mapping[str, str] = {
+    "cancel": "CancelOperation",
+    "pause": "PauseOperation",
+    "resume": "ResumeOperation",
+    "rerun": "RerunOperation",
+    "terminate": "TerminateOperation",
+    "delete": "DeleteOperation",
+}
+"""The method by which each action is requested."""
+
+
+class ListQuery(NamedTuple):
+    """A page of a list, as it is asked for."""
+
+    parent: str
+    filter: str
+    size: int
+    token: str
+
+
+class Described(NamedTuple):
+    """An operation, with what the server tells those who run it, if it does."""
+
+    operation: operations_pb2.Operation
+    description: DescribeOperationResponse | None
+
+
+class Source:
+    """A server, asked for many callers, each by their own credentials.
+
+    Everything is asked because a reader has asked for it, and what several ask for at once is asked
+    for once. A method that the server does not have is not asked for again for ten minutes.
+
+    Args:
+        server: The way to it.
+        clock: Gives the monotonic time, in seconds.
+    """
+
+    def __init__(self, server: Server, clock: Callable[[], float] = time.monotonic) -> None:
+        self.types = ServerTypes(server, clock)
+        """The types of the server's messages."""
+        self._server = server
+        self._clock = clock
+        self._callers: OrderedDict[Credentials, ClientCore] = OrderedDict()
+        self._pages: Shared[operations_pb2.ListOperationsResponse] = Shared(SHARED_SECONDS)
+        self._described: Shared[Described] = Shared(SHARED_SECONDS)
+        self._unusable = experience.Unusable()
+        self._sizes: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self.has_control = False
+        """Whether the server has shown that it has ``lro.v1.OperationControlService``."""
+
+    def lacks(self, *, is_described: bool = False) -> frozenset[str]:
+        """Returns the actions that the server does not have, as far as it has shown that.
+
+        Nothing is tried to find it out: a server without a Watch or descriptions is taken to have
+        no other method of the same service.
+
+        Args:
+            is_described: Whether it has just described an operation, so that it has the service.
+        """
+        now = self._clock()
+        lacks = {verb for verb, rpc in _RPCS.items() if self._unusable.has(rpc, now)}
+        lacks_control = (self._unusable.has(rpc, now) for rpc in (experience.WATCH, _DESCRIBE))
+        if not is_described and any(lacks_control):
+            lacks |= CONTROL
+        return frozenset(lacks)
+
+    async def page(
+        self, credentials: Credentials, query: ListQuery
+    ) -> operations_pb2.ListOperationsResponse:
+        """Returns a page of operations, of the size asked for or a smaller one.
+
+        A page that is larger than a message may be is asked for again with a quarter of its size.
+
+        Raises:
+            LroError: The error of the server.
+        """
+
+        async def ask() -> operations_pb2.ListOperationsResponse:
+            which = query.parent, query.filter
+            size = min(query.size, self._sizes.get(which, query.size))
+            while True:
+                try:
+                    return await self._list(credentials, query._replace(size=size))
+                except LroError as error:
+                    if not _is_too_large(error) or size == 1:
+                        raise
+                size = self.smaller(which, size)
+
+        return await self._pages.get((credentials, query), ask)
+
+    def smaller(self, which: tuple[str, str], size: int) -> int:
+        """Notes that pages of a parent and a filter are too large, and returns a smaller size."""
+        self._sizes.pop(which, None)
+        self._sizes[which] = max(1, size // 4)
+        if len(self._sizes) > _MOST_SIZES:
+            self._sizes.popitem(last=False)
+        return self._sizes[which]
+
+    async def get(self, credentials: Credentials, name: str) -> operations_pb2.Operation:
+        """Returns an operation.
+
+        Raises:
+            LroError: The error of the server.
+        """
+        found: operations_pb2.Operation = await self._caller(credentials).call(
+            plan.get_call(name, TIMEOUT)
+        )
+        return found
+
+    async def described(self, credentials: Credentials, name: str) -> Described:
+        """Returns an operation, with its description where the server and its guard give one.
+
+        Raises:
+            LroError: The error of the server.
+        """
+
+        async def ask() -> Described:
+            description = await self._describe(credentials, name)
+            if description is not None:
+                return Described(description.operation, description)
+            return Described(await self.get(credentials, name), None)
+
+        return await self._described.get((credentials, name), ask)
+
+    async def redescribed(
+        self, credentials: Credentials, operation: operations_pb2.Operation
+    ) -> Described:
+        """Returns a state of an operation that has just come, with its description."""
+
+        async def ask() -> Described:
+            description = await self._describe(credentials, operation.name)
+            if description is not None:
+                return Described(description.operation, description)
+            return Described(operation, None)
+
+        state = operation.SerializeToString(deterministic=True)
+        return await self._described.get((credentials, operation.name, state), ask)
+
+    async def with_request(self, credentials: Credentials, name: str) -> DescribeOperationResponse:
+        """Returns the description of an operation, with the request that has started it.
+
+        Raises:
+            LroError: The error of the server; UNIMPLEMENTED if it gives no description.
+        """
+        found = await self._describe(credentials, name, with_request=True)
+        if found is None:
+            raise LroError("this server describes no operations to you", code=Code.UNIMPLEMENTED)
+        return found
+
+    def states(
+        self, credentials: Credentials, name: str
+    ) -> AsyncGenerator[operations_pb2.Operation, None]:
+        """Yields an operation, and each state that it comes to, by the best call of the server."""
+        watcher = self._caller(credentials).watcher(operations_pb2.Operation(name=name))
+        return watcher.states(None)
+
+    async def act(self, credentials: Credentials, verb: str, name: str, *, reason: str = "") -> str:
+        """Requests an action, once.
+
+        Args:
+            credentials: The caller.
+            verb: Such as ``cancel``.
+            name: The operation's name.
+            reason: Why; of ``terminate`` alone.
+
+        Returns:
+            The name of the operation that a rerun has started; empty for any other action.
+
+        Raises:
+            LroError: The error of the server.
+        """
+        call = _call(verb, name, reason)
+        try:
+            answer = await self._caller(credentials).call(call, once=True)
+        except LroError as error:
+            if error.code is Code.UNIMPLEMENTED:
+                self._unusable.add(call.method, self._clock())
+            raise
+        started: str = answer.operation.name if verb == "rerun" else ""
+        return started
+
+    def forget(self) -> None:
+        """Forgets what is shared, so that a caller sees what has come of an action."""
+        self._pages.forget()
+        self._described.forget()
+
+    def _caller(self, credentials: Credentials) -> ClientCore:
+        """Returns the client of a caller: those who follow an operation by one share its calls."""
+        found = self._callers.pop(credentials, None)
+        if found is None:
+            connection = self._server.connection(credentials)
+            self._unusable = connection.unusable  # the same one, whoever the caller is
+            found = ClientCore(connection, retry=None)
+        self._callers[credentials] = found
+        if len(self._callers) > _MOST_CALLERS:
+            self._callers.popitem(last=False)
+        return found
+
+    async def _list(
+        self, credentials: Credentials, query: ListQuery
+    ) -> operations_pb2.ListOperationsResponse:
+        request = operations_pb2.ListOperationsRequest(
+            name=query.parent,
+            filter=query.filter,
+            page_size=query.size,
+            page_token=query.token,
+        )
+        page = await Listing(self._caller(credentials), request, TIMEOUT, None).page()
+        assert page is not None, "the first page is always there"
+        return page
+
+    async def _describe(
+        self, credentials: Credentials, name: str, *, with_request: bool = False
+    ) -> DescribeOperationResponse | None:
+        """Returns a description; None if the server has none, or not for this caller."""
+        if self._unusable.has(_DESCRIBE, self._clock()):
+            return None
+        call = calls.describe_call(name, TIMEOUT, with_request=with_request)
+        try:
+            found: DescribeOperationResponse = await self._caller(credentials).call(call)
+        except LroError as error:
+            if error.code is Code.UNIMPLEMENTED:
+                self._unusable.add(_DESCRIBE, self._clock())
+                self.has_control = False
+            if error.code in _LEAVES_GET:
+                return None
+            raise
+        self.has_control = True
+        return found if found.operation.name == name else None
+
+
+_LEAVES_GET = frozenset(
+    {Code.UNIMPLEMENTED, Code.PERMISSION_DENIED, Code.UNAUTHENTICATED, Code.INTERNAL, Code.UNKNOWN}
+)
+"""The errors of a description after which a Get may be answered all the same."""
+
+
+def _is_too_large(error: LroError) -> bool:
+    """Whether this side has refused an answer for its size, for which gRPC has no code alone."""
+    return error.code is Code.RESOURCE_EXHAUSTED and bool(_TOO_LARGE.search(error.message))
+
+
+_TOO_LARGE = re.compile(r"message larger than max|exceeds maximum", re.IGNORECASE)
+
+
+def _call(verb: str, name: str, reason: str) -> plan.Call:
+    match verb:
+        case "cancel":
+            return calls.cancel_call(name, TIMEOUT)
+        case "pause":
+            return calls.pause_call(name, TIMEOUT)
+        case "resume":
+            return calls.resume_call(name, TIMEOUT)
+        case "rerun":
+            return calls.rerun_call(name, "", validate_only=False, timeout=TIMEOUT)
+        case "terminate":
+            return calls.terminate_call(name, reason, TIMEOUT)
+        case _:
+            assert verb == "delete", verb
+            return calls.delete_call(name, TIMEOUT)

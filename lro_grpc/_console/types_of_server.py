@@ -1,0 +1,68 @@
+"""The message types of a server, looked up from the worker threads that make pages."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf import any_pb2
+from google.protobuf.message import Message
+
+from lro_grpc._console.servers import Credentials, Server
+from lro_grpc._inspection.message_types import MessageTypes
+from lro_grpc._inspection.reflection import ReflectionCall, Reply
+
+_MISSED_FOR = 60.0
+"""The seconds after which a server is asked again for a type that it did not have."""
+
+_asker: contextvars.ContextVar[Credentials] = contextvars.ContextVar("asker")
+
+
+class ServerTypes:
+    """Opens ``Any``, by calls to the server where this process does not know the type.
+
+    What the server answers to one caller is kept for all of them. It is used in threads, which run
+    in the context of the task that has called ``asked_by``; the calls are made on the event loop.
+
+    Args:
+        server: The server.
+        clock: Gives the monotonic time, in seconds.
+    """
+
+    def __init__(self, server: Server, clock: Callable[[], float] = time.monotonic) -> None:
+        self._server = server
+        self._clock = clock
+        self._missed_at = float("inf")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._types = self._new_types()
+
+    def asked_by(self, credentials: Credentials) -> None:
+        """Says for whom the running task asks; called on the loop on which the server is."""
+        self._loop = asyncio.get_running_loop()
+        _asker.set(credentials)
+        if self._clock() - self._missed_at > _MISSED_FOR:
+            self._missed_at = float("inf")
+            self._types = self._new_types()
+
+    def unpack(self, packed: any_pb2.Any) -> Message | None:
+        """Returns the message inside of an ``Any``; None if it cannot be read. Blocks."""
+        return self._types.unpack(packed)
+
+    def to_dict(self, message: Message) -> dict[str, Any]:
+        """Returns a message as protobuf JSON, each ``Any`` in it with its fields. Blocks."""
+        return self._types.to_dict(message)
+
+    def perform(self, call: ReflectionCall) -> Reply:
+        """Makes a call to the server's reflection service. Blocks."""
+        assert self._loop is not None, "nobody has asked"
+        reflecting = self._server.reflect(call, _asker.get())
+        return asyncio.run_coroutine_threadsafe(reflecting, self._loop).result()
+
+    def _new_types(self) -> MessageTypes:
+        return MessageTypes(self, note=self._note_miss)
+
+    def _note_miss(self, _: str) -> None:
+        self._missed_at = min(self._missed_at, self._clock())
