@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lro_grpc._cli import shell_completion
+from lro_grpc._cli.filter_times import with_times
 from lro_grpc._cli.output import Output
 from lro_grpc._cli.selection import MOST_FOUND
 from lro_grpc._client.plan import RPC_TIMEOUT
@@ -62,6 +63,7 @@ Filter = Annotated[
     str | None,
     typer.Option(
         "--filter",
+        parser=with_times,
         metavar="TEXT",
         help="In place of names: all that match, as in AIP-160. They are shown, and it asks first.",
     ),

@@ -14,6 +14,7 @@ from rich.text import Text
 from lro_grpc._cli import shell_completion
 from lro_grpc._cli.connected_server import ConnectedServer
 from lro_grpc._cli.exit_codes import Exit
+from lro_grpc._cli.filter_times import with_times
 from lro_grpc._cli.output import Output, print_message, print_next
 from lro_grpc._cli.parameters import CallTimeout, Format
 from lro_grpc._cli.style import Terminal, percent, state_text
@@ -49,8 +50,9 @@ def list_operations(
         str,
         typer.Option(
             "--filter",
+            parser=with_times,
             metavar="TEXT",
-            help="Which ones, as in AIP-160: state = RUNNING AND verb = create.",
+            help="Which ones, as in AIP-160: state = RUNNING AND create_time > now-1h.",
         ),
     ] = "",
     limit: Annotated[

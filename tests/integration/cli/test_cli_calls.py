@@ -93,6 +93,33 @@ def test_a_filter_is_the_servers_affair(world: World) -> None:
     assert [line.split("\t")[0] for line in result.stdout.splitlines()] == ["NAME", failed.name]
 
 
+def test_a_time_of_a_filter_may_be_as_long_ago_as_one_says(world: World) -> None:
+    name = world.done(world.create()).name
+    for text, expected in {
+        "create_time > now-1h": [name],
+        "create_time < now-30m": [],
+        "create_time < now+1d AND end_time > now-2d": [name],
+    }.items():
+        assert world.lro("list", "-q", "--filter", text).stdout.split() == expected
+    refused = world.lro("list", "--filter", "create_time > now-1w")
+    assert "'now-1w' is not an RFC 3339 time" in refused.stderr
+    refused = world.lro("list", "--filter", "create_time > now-999999999d")
+    assert refused.returncode == 2
+    assert "now-999999999d is not within" in refused.stderr
+
+
+def test_a_filter_may_name_any_field_that_the_server_has(
+    world: World,
+) -> None:
+    """What the server refuses, it refuses by the name of the field."""
+    name = world.done(world.create()).name
+    for text in ("method = */CreateInstance", "worker:*", 'caller = "" AND done = true'):
+        assert world.lro("list", "-q", "--filter", text).stdout.split() == [name], text
+    refused = world.lro("list", "--filter", "metadata.colour = red")
+    assert refused.returncode == 2
+    assert "there is no field 'metadata.colour'" in refused.stderr
+
+
 def test_a_bad_filter_is_reported_in_the_servers_words(world: World) -> None:
     result = world.lro("list", PARENT, "--filter", "state = (")
     assert (result.returncode, result.stdout) == (2, "")

@@ -184,3 +184,14 @@ def test_the_commands_of_the_page_work(world: World) -> None:
         assert command == "lro"
         result = world.lro(*arguments)
         assert result.returncode == 0, result.stderr
+
+
+def test_a_filter_of_what_is_to_be_changed_may_tell_how_long_ago(world: World) -> None:
+    name = world.create("hold")
+    older = ("--filter", "create_time < now-1h", "--yes")
+    assert "no operation matches" in world.lro(*TERMINATE, *older).stderr
+    newer = ("--filter", "create_time > now-1h", "--yes")
+    assert world.lro(*TERMINATE, *newer).returncode == 0
+    assert code(world, name) == 10
+    again = world.lro("rerun", *newer)
+    assert (again.returncode, name in again.stdout) == (0, True)
