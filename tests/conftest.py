@@ -25,6 +25,8 @@ from postgres_server import PostgresServer, new_schema, programs
 from random_order.config import Config as RandomOrder
 from temporal_server import TemporalServer, program
 
+from lro_grpc._runtime.repeated_lines import PROCESS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -35,6 +37,12 @@ settings.load_profile("lro-grpc")
 MEMORY = Path("/dev/shm")
 LEAST_BYTES = 1 << 30
 """The room that must be in memory, or the files are on the disk."""
+
+
+@pytest.fixture(autouse=True)
+def _log_is_told_anew() -> None:
+    """Has no line of a test counted with those of an earlier one."""
+    PROCESS.close()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -35,6 +35,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import inspect
+import logging
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
@@ -42,6 +43,7 @@ from typing import Any, TypeVar
 from google.longrunning import operations_pb2
 from google.rpc import status_pb2
 
+from lro.v1.operation_description_pb2 import OperationAttempt
 from lro_grpc._engine.handler import Handler
 from lro_grpc._engine.progress import Progress
 from lro_grpc._engine.retries import words
@@ -64,6 +66,7 @@ from lro_grpc._operation.telemetry import Telemetry
 from lro_grpc._runtime.clock import Clock, micros
 from lro_grpc._runtime.interrupts import only_errors
 from lro_grpc._runtime.log import OperationLog
+from lro_grpc._runtime.repeated_lines import PROCESS
 from lro_grpc._runtime.threads import start_thread
 from lro_grpc._stores.store import Leased, Store
 from lro_grpc._wire.plain_text import one_line
@@ -259,8 +262,9 @@ class Attempt:
         elif callbacks:
             try:
                 start_thread(f"{self.name} on_stop", self._call, callbacks, reason)
-            except RuntimeError:  # the stop goes on: the handler may yet look at its reason
-                self.log.exception("%s: op.on_stop calls nothing, for want of a thread", self.name)
+            except RuntimeError as error:  # it goes on: the handler may yet look at its reason
+                text = f"{self.name}: op.on_stop calls nothing, for want of a thread"
+                self._say(logging.ERROR, "no thread", text, error)
         return accepted
 
     def call_on_stop(self, callback: OnStop) -> Callable[[], None]:
@@ -302,16 +306,21 @@ class Attempt:
             try:
                 with only_errors("the callback of op.on_stop"):
                     returned = callback(reason)
-            except Exception:
-                self.log.exception("%s: a callback of op.on_stop has failed", self.name)
+            except Exception as error:  # noqa: BLE001 - the others are called
+                text = f"{self.name}: a callback of op.on_stop has failed"
+                self._say(logging.ERROR, "on_stop", text, error)
                 continue
             if inspect.iscoroutine(returned):
                 returned.close()
-                self.log.error(
-                    "%s: a callback of op.on_stop has returned a coroutine, which nobody awaits;"
-                    " give a plain function in place of %r",
-                    *(self.name, callback),
+                text = (
+                    f"{self.name}: a callback of op.on_stop has returned a coroutine, which nobody"
+                    f" awaits; give a plain function in place of {callback!r}"
                 )
+                self._say(logging.ERROR, "on_stop", text)
+
+    def _say(self, level: int, what: str, text: str, error: BaseException | None = None) -> None:
+        """Logs a line that attempts of one method may have in common."""
+        PROCESS.say(level, text, kind=(what, self.handler.method), error=error, log=self.log)
 
     def see(self, record: Record) -> None:
         """Notes the wishes of others for the operation."""
@@ -343,11 +352,12 @@ class Attempt:
             await self.clock.sleep(self._signal_margin)
         if self.stop_reason is not StopReason.SHUTDOWN:
             return error
-        self.log.warning(
-            "%s: attempt %d fails while the server stops, and is given back: %s",
-            *(self.name, self.number, one_line(words(error))),
-            exc_info=None if isinstance(error, LroError) else error,  # whose words say it all
+        text = (
+            f"{self.name}: attempt {self.number} fails while the server stops, and is given back:"
+            f" {one_line(words(error))}"
         )
+        shown = None if isinstance(error, LroError) else error  # whose words say it all
+        self._say(logging.WARNING, "given back", text, shown)
         return AttemptStopped(StopReason.SHUTDOWN)
 
     def raise_if_stopped(self) -> None:
@@ -367,6 +377,14 @@ class Attempt:
         """
         size.check_event(event, self.record, self.operation_bytes, room=room)
 
+    def was_terminated(self, record: Record) -> bool:
+        """Returns whether a record is that of its operation after somebody has terminated it."""
+        return (
+            record.create_time == self.record.create_time
+            and record.attempt == self.number
+            and record.attempt_outcome == OperationAttempt.TERMINATED
+        )
+
     def is_in(self, record: Record) -> bool:
         """Returns whether a record is that of its operation while it holds it."""
         return (
@@ -385,7 +403,8 @@ class Attempt:
         try:
             self.check_size(report)
         except OperationTooLargeError as error:
-            self.log.warning("the last metadata of %s are not stored: %s", self.name, error.message)
+            text = f"the last metadata of {self.name} are not stored: {error.message}"
+            self._say(logging.WARNING, "metadata", text)
             return dataclasses.replace(report, handler_metadata=None)
         return report
 

@@ -24,6 +24,7 @@ drivers (``batch_drivers``) do as it says, with a thread or a task for each targ
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, deque
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,8 @@ from lro_grpc._operation.batch_states import (
 from lro_grpc._operation.events import SaveBatch, cancelled_status, expired_status
 from lro_grpc._runtime.clock import Clock
 from lro_grpc._runtime.public_error import status_of
+from lro_grpc._runtime.repeated_lines import PROCESS
+from lro_grpc._wire.plain_text import one_line
 
 _SAVES = 100
 """The writes of the states of a large batch, on its way in one direction, if it is fast."""
@@ -333,10 +336,12 @@ class Batch:
         assert failed.error is not None
         failures = self._tries[target] - 1
         seconds = pause_after(attempt.handler, failed.error, failures, attempt.random)
-        attempt.log.warning(
-            "%s, target %s: failed, to be tried again after %.1f s: %s",
-            *(attempt.name, target, seconds, words(failed.error)),
+        text = (
+            f"{attempt.name}, target {target}: failed, to be tried again after {seconds:.1f} s:"
+            f" {one_line(words(failed.error))}"
         )
+        kind = ("target", attempt.handler.method)
+        PROCESS.say(logging.WARNING, text, kind=kind, log=attempt.log)
         return Rest(target, seconds)
 
     def _end(self, ended: Ended, undo: bool) -> None:

@@ -131,7 +131,9 @@ class Completer:
         if isinstance(answer, UnavailableError):  # and no refusal
             self._let_wait([outcome], answer)
             return None
-        attempt.log.warning("%s: attempt %d ended: %s", *(attempt.name, attempt.number, answer))
+        text = f"{attempt.name}: attempt {attempt.number} ended: {answer}"
+        kind = ("ended", attempt.handler.method, type(answer))
+        self._lines.say(logging.WARNING, text, kind=kind, log=attempt.log)
         if isinstance(answer, UnexpectedError) and not isinstance(event, Fail):
             return attempt, _failure(attempt, answer)
         self._on_end(attempt, None)

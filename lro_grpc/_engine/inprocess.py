@@ -38,6 +38,7 @@ from lro_grpc._errors import (
 )
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.clock import Micros
+from lro_grpc._runtime.repeated_lines import PROCESS
 
 _log = logging.getLogger("lro_grpc")
 
@@ -245,8 +246,12 @@ class InProcess(WorkbenchEngine):
             self._queue.leave_out(method, name)
             self._on_unserved(answer)
         elif not isinstance(answer, _TO_BE_EXPECTED):
-            fields = {"operation": name, "method": method}
-            _log.error("%s cannot be claimed: %s", name, answer, extra=fields)
+            PROCESS.say(
+                logging.ERROR,
+                f"{name} cannot be claimed: {answer}",
+                kind=("claim", type(answer)),
+                extra={"operation": name, "method": method},
+            )
             self._queue.leave_out(method, name)
 
     def _free_slot(self, method: str, outcome: Record | None) -> None:

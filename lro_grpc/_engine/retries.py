@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable
 
 from lro_grpc._engine.handler import Handler
 from lro_grpc._errors import LroError, RetryableError
 from lro_grpc._runtime.interrupts import only_errors
 from lro_grpc._runtime.log import AnyLog
+from lro_grpc._runtime.repeated_lines import PROCESS
 
 
 def retryable(handler: Handler, error: BaseException, log: AnyLog) -> LroError | None:
@@ -46,12 +48,14 @@ def _is_expected(handler: Handler, error: BaseException, log: AnyLog) -> bool:
     try:
         with only_errors("retry"):
             is_worth_it = handler.retry(error)
-    except Exception:  # the operation fails with the handler's own error then
-        log.exception("the retry predicate of %s has raised", handler.method)
+    except Exception as raised:  # noqa: BLE001 - it fails with the handler's own error then
+        text = f"the retry predicate of {handler.method} has raised"
+        PROCESS.say(logging.ERROR, text, error=raised, log=log)
         return False
     if not isinstance(is_worth_it, bool):  # a coroutine, for one, is true
         kind = type(is_worth_it).__qualname__
-        log.error("the retry predicate of %s returned %s, not a bool", handler.method, kind)
+        text = f"the retry predicate of {handler.method} returned {kind}, not a bool"
+        PROCESS.say(logging.ERROR, text, log=log)
         return False
     return is_worth_it
 

@@ -12,6 +12,7 @@ handler could go on: of a time in which the event loop or the process stands sti
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from lro_grpc._operation.batch_states import has_begun
 from lro_grpc._operation.events import Event, Expire, Release
 from lro_grpc._runtime.clock import Clock, seconds
 from lro_grpc._runtime.log import log_outcome
+from lro_grpc._runtime.repeated_lines import PROCESS
 from lro_grpc._stores.store import Now
 
 _NAPS = 10
@@ -96,15 +98,17 @@ async def _nap(clock: Clock, seconds: float) -> float:
 
 
 async def _give_up(attempt: Attempt, event: Event) -> None:
-    attempt.log.warning(
-        "%s: attempt %d does not stop, and is given up", attempt.name, attempt.number
-    )
+    method = attempt.handler.method
+    text = f"{attempt.name}: attempt {attempt.number} does not stop, and is given up"
+    PROCESS.say(logging.WARNING, text, kind=("given up", method), log=attempt.log)
     try:
         await attempt.write(event)
         log_outcome(event, attempt.record)
     except AttemptStopped:
         pass  # the operation is no longer its own
-    except Exception:
-        attempt.log.exception("%s: that it is given up is not stored", attempt.name)
+    except Exception as error:  # noqa: BLE001 - the log has it; the lease will end
+        text = f"{attempt.name}: that it is given up is not stored"
+        kind = ("not stored", method)
+        PROCESS.say(logging.ERROR, text, kind=kind, error=error, log=attempt.log)
     attempt.end(None)
     attempt.stop(StopReason.LEASE_LOST)

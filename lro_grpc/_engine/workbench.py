@@ -62,7 +62,7 @@ from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime import task_owners
 from lro_grpc._runtime.clock import Clock, Micros, SystemClock, as_duration, micros
 from lro_grpc._runtime.log import log_claimed, log_done
-from lro_grpc._runtime.repeated_lines import RepeatedLines
+from lro_grpc._runtime.repeated_lines import PROCESS, RepeatedLines
 from lro_grpc._stores.store import Claimed, Leased, SharedStore, Store
 
 _log = logging.getLogger("lro_grpc")
@@ -157,6 +157,8 @@ class Workbench:
         self._lines = RepeatedLines(_log)
         self._completer = Completer(store, clock, self._end, self._lines)
         self._loops: list[asyncio.Task[None]] = []
+        self._terminated: set[Attempt] = set()
+        """Those that run on, whose operations somebody has terminated."""
 
     async def start(self, on_sweep: Callable[[], None] = _nothing) -> int:
         """Takes over the operations of a former process, and begins to keep leases and time limits.
@@ -167,6 +169,7 @@ class Workbench:
         Returns:
             How many operations a former process had in its hands.
         """
+        PROCESS.close()
         self._loop = asyncio.get_running_loop()
         self._on_sweep = on_sweep
         self._progress_writer = ProgressWriter(self.store, self._attempts)
@@ -368,11 +371,12 @@ class Workbench:
             self._rescuing.cancel()  # it would take from the stuck what they have not let go of
             for executor in stuck:
                 attempt = executor.attempt
-                attempt.log.warning(
-                    "%s: attempt %d did not stop within %s; the operation is run again by the next"
-                    " process",
-                    *(attempt.name, attempt.number, grace),
+                text = (
+                    f"{attempt.name}: attempt {attempt.number} did not stop within {grace}; the"
+                    " operation is run again by the next process"
                 )
+                kind = ("did not stop", attempt.handler.method)
+                self._lines.say(logging.WARNING, text, kind=kind, log=attempt.log)
                 attempt.stop(StopReason.LEASE_LOST)
                 executor.cancel()
             if stuck:
@@ -388,6 +392,7 @@ class Workbench:
             task.cancel()
         await asyncio.gather(*self._loops, *limits, return_exceptions=True)
         self._lines.close()
+        PROCESS.close()
 
     def _begin(self, record: Record, claimed_at: float, on_end: OnEnd) -> None:
         attempt = Attempt(
@@ -437,9 +442,7 @@ class Workbench:
         error = None if executor.cancelled() else executor.exception()
         was_stopped = executor.cancelled() or (error and not isinstance(error, Exception))
         if was_stopped or attempt.stop_reason is StopReason.LEASE_LOST:
-            attempt.log.warning(
-                "%s: attempt %d ended without an outcome", attempt.name, attempt.number
-            )
+            self._say_ended(attempt)
             self._end(attempt, None)
         else:
             attempt.has_outcome = True
@@ -451,6 +454,17 @@ class Workbench:
                     " in fractions; op.progress takes percent, from 0 to 100",
                 )
             self._completer.add(attempt, outcome)
+
+    def _say_ended(self, attempt: Attempt) -> None:
+        """Logs that an attempt has no outcome, and whose doing that is."""
+        name, number, method = attempt.name, attempt.number, attempt.handler.method
+        if attempt in self._terminated:
+            self._terminated.discard(attempt)
+            text = f"{name}: attempt {number} has ended, for the operation was terminated"
+            self._lines.say(logging.INFO, text, kind=("terminated", method), log=attempt.log)
+            return
+        text = f"{name}: attempt {number} ended without an outcome"
+        self._lines.say(logging.WARNING, text, kind=("no outcome", method), log=attempt.log)
 
     def _end(self, attempt: Attempt, record: Record | None) -> None:
         """Lets go of an attempt, with the operation after its outcome, or without one."""
@@ -490,6 +504,8 @@ class Workbench:
         if attempt.is_in(record):
             attempt.see(record)
         else:
+            if attempt.was_terminated(record):
+                self._terminated.add(attempt)
             attempt.stop(StopReason.LEASE_LOST)
 
     async def _claims_end(self) -> None:

@@ -37,6 +37,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from lro_grpc._dialects import longrunning
 from lro_grpc._http import responses
 from lro_grpc._http.responses import dumped, json_response
+from lro_grpc._runtime.repeated_lines import PROCESS
 
 _log = logging.getLogger("lro_grpc")
 
@@ -61,9 +62,6 @@ _PROGRESS = 16 * 1024
 
 _MOST_UNREAD = 256 * 1024 * 1024
 """The most bytes of all answers that wait for their clients to read them."""
-
-_SECONDS_BETWEEN_LINES = 60.0
-"""The least time between two lines about the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +127,14 @@ class BoundedServer(uvicorn.Server):
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        next_line = 0.0
         while True:
             try:
                 client, _ = await loop.sock_accept(listener)
             except ConnectionAbortedError:
                 continue
             except OSError as error:  # mostly because no file descriptor is free
-                if loop.time() >= next_line:
-                    _log.error("no HTTP connection can be accepted at present: %s", error)
-                    next_line = loop.time() + _SECONDS_BETWEEN_LINES
+                text = f"no HTTP connection can be accepted at present: {error}"
+                PROCESS.say(logging.ERROR, text)
                 await asyncio.sleep(1)
                 continue
             try:

@@ -14,6 +14,7 @@ from lro_grpc._operation.events import Event, LeaseLost, RetryLater, Terminate
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.states import JOB
 from lro_grpc._runtime.clock import seconds
+from lro_grpc._runtime.repeated_lines import PROCESS
 from lro_grpc._wire.plain_text import one_line
 
 if TYPE_CHECKING:
@@ -151,20 +152,22 @@ def log_outcome(event: Event, record: Record) -> None:
         event: The event that ended it.
         record: The operation after that.
     """
-    name, attempt = record.name, record.attempt
+    name, attempt, log = record.name, record.attempt, OperationLog(record)
     if isinstance(event, LeaseLost):
-        OperationLog(record).warning("%s: attempt %d %s", name, attempt, _why(event))
+        text = f"{name}: attempt {attempt} {_why(event)}"
+        PROCESS.say(logging.WARNING, text, kind=("lost", record.method), log=log)
     if record.done:
         log_done(record)
     elif isinstance(event, RetryLater):
-        OperationLog(record).warning(
-            "%s: attempt %d failed, to be tried again after %.1f s: %s",
-            *(name, attempt, seconds(event.delay)),
-            one_line(status_pb2.Status.FromString(event.error).message),
+        text = (
+            f"{name}: attempt {attempt} failed, to be tried again after"
+            f" {seconds(event.delay):.1f} s:"
+            f" {one_line(status_pb2.Status.FromString(event.error).message)}"
         )
+        PROCESS.say(logging.WARNING, text, kind=("failed", record.method), log=log)
     elif not isinstance(event, LeaseLost):
         state = JOB.name_of(record.state)
-        OperationLog(record).info("%s: attempt %d gave it back; it is %s", name, attempt, state)
+        log.info("%s: attempt %d gave it back; it is %s", name, attempt, state)
 
 
 def log_request(event: Event, record: Record) -> None:

@@ -16,10 +16,9 @@ from lro_grpc._operation.record import Record
 from lro_grpc._operation.size import OPERATION_BYTES
 from lro_grpc._runtime.clock import Clock
 from lro_grpc._runtime.options import check_number, check_part
+from lro_grpc._runtime.repeated_lines import PROCESS
 from lro_grpc._runtime.turns import Turns
 from lro_grpc._stores.store import Store
-
-_log = logging.getLogger("lro_grpc")
 
 _MOST = 2**63 - 1
 
@@ -270,8 +269,9 @@ class Queues:
                 await self._count_again()
             except UnavailableError:
                 pass  # the starts say so themselves
-            except Exception:  # noqa: BLE001 - a bug in one count must not end them all
-                _log.exception("the operations that wait could not be counted; trying again")
+            except Exception as error:  # noqa: BLE001 - a bug in one count must not end them all
+                text = "the operations that wait could not be counted; trying again"
+                PROCESS.say(logging.ERROR, text, error=error)
 
     async def _count_again(self) -> None:
         names: dict[_Queue, list[str]] = {}

@@ -7,9 +7,8 @@ import logging
 
 from google.longrunning import operations_pb2
 
+from lro_grpc._runtime.repeated_lines import PROCESS
 from lro_grpc._stores.store import Page
-
-_log = logging.getLogger("lro_grpc")
 
 
 class ReadablePages:
@@ -34,11 +33,11 @@ class ReadablePages:
         for name, operation in zip(found, too_large, strict=True):
             if name not in self._logged:
                 self._logged.add(name)
-                _log.error(
-                    "%s is left out of lists: it has %d bytes, and clients read %d of a page",
-                    *(name, len(operation), self._most),
-                    extra={"operation": name},
+                text = (
+                    f"{name} is left out of lists: it has {len(operation)} bytes, and clients read"
+                    f" {self._most} of a page"
                 )
+                PROCESS.say(logging.ERROR, text, kind="too large", extra={"operation": name})
         return dataclasses.replace(
             page,
             operations=[one for one in page.operations if len(one) <= self._most],

@@ -1,9 +1,10 @@
 """Sets aside the rows of which no record can be made.
 
 One row that a disk has damaged must stop nothing but its own operation. So whoever reads rows asks
-here for each of them: it is a record, or it is set aside, with one ERROR in the log that names it.
-A damaged operation is DATA_LOSS to those who ask for it, is in no list, is claimed by nobody, and
-can be deleted.
+here for each of them: it is a record, or it is set aside, with an ERROR in the log that names it.
+Of many rows a few are named, and the others counted; ``lro db check`` names them all. A damaged
+operation is DATA_LOSS to those who ask for it, is in no list, is claimed by nobody, and can be
+deleted.
 
 So many rows are set aside at most; of more the oldest are taken back, and found anew when they are
 next read. So whoever looks for sound rows has to know by itself which ones it has passed over: then
@@ -20,6 +21,7 @@ from lro_grpc._errors import OperationDamagedError
 from lro_grpc._operation import integrity, metadata, names, publication
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.states import FAILED
+from lro_grpc._runtime.repeated_lines import RepeatedLines
 
 _log = logging.getLogger("lro_grpc")
 
@@ -36,6 +38,8 @@ class Damage:
         """In the order in which they were found."""
         self._is_full = False
         self._lock = threading.Lock()
+        self.lines = RepeatedLines(_log)
+        """Logs what is damaged."""
 
     def set_aside(self) -> Set[object]:
         """Returns the names of the rows that are set aside now."""
@@ -100,7 +104,7 @@ class Damage:
                 del self._names[next(iter(self._names))]
         if is_new and not was_full:
             said = error.message if cause is None else f"{error.message} ({cause})"
-            _log.error("%s", said, extra={"operation": str(name)})
+            self.lines.say(logging.ERROR, said, kind="row", extra={"operation": str(name)})
             if self._is_full:
                 _log.error(
                     "more than %d rows are damaged: no more are named here; restore the database"

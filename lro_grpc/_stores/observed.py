@@ -19,10 +19,9 @@ from lro_grpc._errors import LroError
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.telemetry import Telemetry
+from lro_grpc._runtime.repeated_lines import PROCESS
 from lro_grpc._stores.forwarding import ForwardingStore
 from lro_grpc._stores.store import Change, Claimed, Store
-
-_log = logging.getLogger("lro_grpc")
 
 T = TypeVar("T")
 
@@ -135,8 +134,10 @@ class ObservedStore(ForwardingStore):
                 changes.remove(change)
                 try:
                     self._telemetry.changed(*change)
-                except Exception:  # noqa: BLE001 - it is stored, whatever an observer makes of it
-                    _log.exception("telemetry has raised at a change of %s", name)
+                except Exception as error:  # noqa: BLE001 - it is stored, whatever this makes of it
+                    text = f"telemetry has raised at a change of {name}"
+                    kind = ("telemetry", type(error))
+                    PROCESS.say(logging.ERROR, text, kind=kind, error=error)
                 return
 
     async def _call(

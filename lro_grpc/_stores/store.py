@@ -40,8 +40,7 @@ from lro_grpc._operation.completion import Completion, Settlement
 from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.names import ANY_PARENT
 from lro_grpc._operation.record import Record
-
-_log = logging.getLogger("lro_grpc")
+from lro_grpc._runtime.repeated_lines import PROCESS
 
 Listener = Callable[[Record | None, Record], None]
 """Takes a durable change, on the event loop: the record before it (None for a new one), and after.
@@ -500,9 +499,14 @@ def announce(listeners: Iterable[Listener], before: Record | None, after: Record
     for listener in tuple(listeners):
         try:
             listener(before, after)
-        except Exception:  # noqa: BLE001 - the change has happened, whatever it makes of it
-            fields = {"operation": after.name}
-            _log.exception("a listener has raised at a change of %s", after.name, extra=fields)
+        except Exception as error:  # noqa: BLE001 - the change has happened, whatever it makes of it
+            PROCESS.say(
+                logging.ERROR,
+                f"a listener has raised at a change of {after.name}",
+                kind=("listener", type(error)),
+                error=error,
+                extra={"operation": after.name},
+            )
 
 
 def nothing_followed() -> None:

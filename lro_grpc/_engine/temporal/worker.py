@@ -206,7 +206,8 @@ class Worker:
         if isinstance(answer, UnservedError):
             self._on_unserved(answer)
         elif not isinstance(answer, UnavailableError):
-            self._lines.say(logging.ERROR, f"{name} cannot be claimed: {answer}")
+            text = f"{name} cannot be claimed: {answer}"
+            self._lines.say(logging.ERROR, text, kind=("claim", type(answer)))
         raise _again(answer.message, _SOON if isinstance(answer, UnavailableError) else _LATER)
 
     def _state(self, record: Record) -> str:

@@ -32,10 +32,9 @@ from lro_grpc._http.responses import dumped, json_response, poll_headers
 from lro_grpc._http.routing import Route, Template
 from lro_grpc._http.vendors import deployment_filter
 from lro_grpc._operation import names
+from lro_grpc._runtime.repeated_lines import PROCESS
 from lro_grpc._server.rpc.local_calls import Answer
 from lro_grpc._stores.store import Order
-
-_log = logging.getLogger("lro_grpc")
 
 _MAX_RESULTS = 500
 _ORDERS = {"": None, "name": Order.BY_NAME, "creationTimestamp desc": Order.NEWEST_FIRST}
@@ -114,7 +113,8 @@ def _spoiling_nothing(name: str) -> Iterator[None]:
     try:
         yield
     except (InvalidArgumentError, ValueError) as error:
-        _log.warning("%s is left out of a list: %s", name, error, extra={"operation": name})
+        text = f"{name} is left out of a list: {error}"
+        PROCESS.say(logging.WARNING, text, kind="left out", extra={"operation": name})
 
 
 def _parent(project: str) -> str:

@@ -27,12 +27,11 @@ from lro_grpc._errors import LimitReachedError, LroError, MalformedRequestError
 from lro_grpc._operation.record import Record
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.interrupts import only_errors
+from lro_grpc._runtime.repeated_lines import PROCESS
 from lro_grpc._runtime.threads import BoundedThreads
 from lro_grpc._server.hooks import result_of
 from lro_grpc._server.limits import Share
 from lro_grpc._server.rpc.hook_context import Aborted, AsyncHookContext, HookContext, Trailers
-
-_log = logging.getLogger("lro_grpc")
 
 EMPTY = b""
 """A serialized ``google.protobuf.Empty``."""
@@ -174,8 +173,9 @@ class Call:
             try:
                 with only_errors("a callback of the RPC's context"):
                     callback()
-            except Exception:  # noqa: BLE001 - the log has it
-                _log.exception("a callback of the context of %s has failed", self.method)
+            except Exception as error:  # noqa: BLE001 - the log has it
+                text = f"a callback of the context of {self.method} has failed"
+                PROCESS.say(logging.ERROR, text, error=error)
 
     def at_end(self, callback: Callable[[], None]) -> bool:
         """Has a function called at the end of the RPC; returns False if that has come."""

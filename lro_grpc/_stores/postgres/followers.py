@@ -11,9 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
 from lro_grpc._operation.record import Record
+from lro_grpc._runtime.repeated_lines import PROCESS
 from lro_grpc._stores.postgres.notice import hash_of
-
-_log = logging.getLogger("lro_grpc")
 
 T = TypeVar("T")
 
@@ -162,5 +161,6 @@ def _call(followers: Iterable[Callable[[T], None]], news: T) -> None:
     for follower in followers:
         try:
             follower(news)
-        except Exception:  # noqa: BLE001 - the others are to hear of it whatever this one does
-            _log.exception("a follower of changes of other processes has raised")
+        except Exception as error:  # noqa: BLE001 - the others hear of it whatever this one does
+            text = "a follower of changes of other processes has raised"
+            PROCESS.say(logging.ERROR, text, error=error)

@@ -39,8 +39,6 @@ from lro_grpc._stores.postgres.statements import MOST_CHANGED, Statements
 from lro_grpc._stores.postgres.texts import text_from, text_of
 from lro_grpc._stores.transfer import MOST_BYTES
 
-_log = logging.getLogger("lro_grpc")
-
 T = TypeVar("T")
 
 Attempts = Sequence[AttemptRecord]
@@ -134,7 +132,9 @@ class Table:
         except DamagedPageError as error:  # of its row, or of its attempts alone
             itself = await self.read_some(on, [name])
             if name not in itself.damaged:
-                _log.error("%s: its attempts cannot be read (%s)", name, error)
+                text = f"{name}: its attempts cannot be read ({error})"
+                fields = {"operation": name}
+                self._damage.lines.say(logging.ERROR, text, kind="attempts", extra=fields)
             return Found(
                 {name: (known, ()) for name, known in itself.known.items()}, itself.damaged
             )

@@ -56,6 +56,10 @@ class Log:
             for one in lines
         ]
 
+    def records(self) -> list[logging.LogRecord]:
+        """Returns all lines."""
+        return self._caplog.records
+
     def nameless(self) -> list[str]:
         """Returns the texts of lines about an operation that have no field to name it."""
         lines = [one for one in self._caplog.records if one.name.startswith("lro_grpc")]
@@ -169,6 +173,41 @@ def test_an_attempt_that_is_lost(serve: Serve, file_url: str, log: Log) -> None:
     assert ("WARNING", 1, "it: attempt 1 ended without an outcome") in warnings
     assert log.lines(name)[-1][1:] == (2, "it: JOB_STATE_SUCCEEDED")
     assert log.nameless() == []
+
+
+def test_an_operation_that_is_terminated(serve: Serve, log: Log) -> None:
+    held = Held("def")
+
+    def run(request: Any, op: Any) -> Instance:
+        held.began.put(op.name)
+        held.gate.block()
+        return Instance()
+
+    server = serve(of("def", run))
+    name = server.create().name
+    held.next()
+    server.terminate(name, "it hangs")
+    held.gate.open()
+    server.stop()
+    ended = ("INFO", 1, "it: attempt 1 has ended, for the operation was terminated")
+    assert ended in log.lines(name)
+    assert not [line for line in log.lines(name) if "without an outcome" in line[2]]
+
+
+def test_what_fails_for_many_operations_is_counted(serve: Serve, log: Log) -> None:
+    def run(request: Any, op: Any) -> Instance:
+        raise ValueError(op.name)
+
+    server = serve(of("def", run))
+    names = [server.create().name for _ in range(60)]
+    incidents = {server.done(name).error.message.rpartition(" ")[2] for name in names}
+    server.stop()
+    raised = [one for one in log.records() if "raised unexpectedly" in one.getMessage()]
+    *first, count = raised
+    assert incidents == {vars(one)["incident"] for one in first}
+    assert len(first) == 5
+    assert vars(count)["repeated"] == 55
+    assert count.getMessage().endswith("(55 times more)")
 
 
 def test_an_operation_that_expires(serve: Serve, held: Held, log: Log) -> None:
