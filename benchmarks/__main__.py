@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks import (
+    counts,
     database,
     futures,
     get_operation,
@@ -51,6 +52,7 @@ def main() -> None:
         figures += shared_notice.measure(postgres)
         figures += shared_many.measure(postgres)
         figures += shared_takeover.measure(postgres)
+        figures += counts.measure(postgres)
         figures += workers.measure(postgres)
         figures += start_to_done_temporal.measure(postgres)
     table = "\n".join(_rows(figures))

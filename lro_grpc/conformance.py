@@ -38,6 +38,7 @@ from lro_grpc._conformance.announcements import Announcements
 from lro_grpc._conformance.changes import Changes
 from lro_grpc._conformance.claims import Claims
 from lro_grpc._conformance.completions import Completions
+from lro_grpc._conformance.counting import Counting
 from lro_grpc._conformance.creation import Creation
 from lro_grpc._conformance.durability import Durability
 from lro_grpc._conformance.engine import EngineConformance
@@ -61,6 +62,7 @@ class StoreConformance(
     History,
     Completions,
     Lists,
+    Counting,
     Announcements,
     Durability,
 ):

@@ -17,6 +17,7 @@ from lro_grpc._client.calls import (
     rerun_call,
     resume_call,
     single_wait_call,
+    summarize_call,
     terminate_call,
 )
 from lro_grpc._client.connection import AsyncConnection, CallMetadata
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     import grpc.aio
 
     from lro.v1.operation_description_pb2 import DescribeOperationResponse
+    from lro.v1.operation_summary_pb2 import SummarizeOperationsResponse
     from lro_grpc._client.payloads import MetadataT, ResponseT
     from lro_grpc._durations import Duration
     from lro_grpc._runtime.clock import Clock
@@ -191,6 +193,19 @@ class AsyncOperationsClient:
         """Returns all that is known of an operation."""
         response: DescribeOperationResponse = await self._core.call(
             describe_call(name, timeout, with_request=with_request)
+        )
+        return response
+
+    async def summarize(
+        self,
+        parent: str,
+        *,
+        filter: str = "",  # noqa: A002 - the field's name
+        timeout: Duration | None = RPC_TIMEOUT,
+    ) -> SummarizeOperationsResponse:
+        """Returns how many operations of a parent there are, by their methods and states."""
+        response: SummarizeOperationsResponse = await self._core.call(
+            summarize_call(parent, filter, timeout)
         )
         return response
 

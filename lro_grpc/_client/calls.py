@@ -88,6 +88,14 @@ def describe_call(name: str, timeout: Duration | None, *, with_request: bool) ->
     return Call("DescribeOperation", request, as_timeout(timeout), operation=name)
 
 
+def summarize_call(parent: str, filter_text: str, timeout: Duration | None) -> Call:
+    """Asks how many operations of a parent there are."""
+    request = operation_control_service_pb2.SummarizeOperationsRequest(
+        parent=parent, filter=filter_text
+    )
+    return Call("SummarizeOperations", request, as_timeout(timeout))
+
+
 def operation_of(response: _ControlResponse, name: str) -> operations_pb2.Operation:
     """Returns the operation that a control method answers with.
 

@@ -16,6 +16,7 @@ from lro_grpc._client.calls import (
     rerun_call,
     resume_call,
     single_wait_call,
+    summarize_call,
     terminate_call,
 )
 from lro_grpc._client.connection import CallMetadata, ThreadConnection
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import grpc
 
     from lro.v1.operation_description_pb2 import DescribeOperationResponse
+    from lro.v1.operation_summary_pb2 import SummarizeOperationsResponse
     from lro_grpc._client.payloads import MetadataT, ResponseT
     from lro_grpc._durations import Duration
     from lro_grpc._runtime.clock import Clock
@@ -301,6 +303,23 @@ class OperationsClient:
         response: DescribeOperationResponse = self._call(
             describe_call(name, timeout, with_request=with_request)
         )
+        return response
+
+    def summarize(
+        self,
+        parent: str,
+        *,
+        filter: str = "",  # noqa: A002 - the field's name
+        timeout: Duration | None = RPC_TIMEOUT,
+    ) -> SummarizeOperationsResponse:
+        """Returns how many operations of a parent there are, by their methods and states.
+
+        Args:
+            parent: The parent resource, as of ``list``; ``-`` for all.
+            filter: An expression as in AIP-160.
+            timeout: The call's deadline; None for none.
+        """
+        response: SummarizeOperationsResponse = self._call(summarize_call(parent, filter, timeout))
         return response
 
     def _call(self, call: Call, *, once: bool = False) -> Any:

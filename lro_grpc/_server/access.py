@@ -34,17 +34,18 @@ class Access:
         caller: The caller, as ``identify`` returned it; empty without one.
         permission: ``operations.start``, ``.get``, ``.list``, ``.wait``, ``.watch``,
             ``.cancel``, ``.delete``, ``.pause``, ``.resume``, ``.terminate``, ``.rerun``,
-            ``.describe`` or ``.describeFull``. To run an operation again also needs
-            ``operations.start``, with its request; to be shown its request needs both of the last;
-            a list whose filter names ``caller`` also needs ``operations.describe``, on the parent.
-        resource: The operation's name, or the job's; for list the parent; for start the
-            request's ``parent`` or ``name``, or else the method. As the caller has sent it: it
+            ``.describe``, ``.describeFull`` or ``.summarize``. To run an operation again also needs
+            ``operations.start``, with its request; to be shown its request needs both of describe;
+            a list or a summary whose filter names ``caller`` also needs ``operations.describe``, on
+            the parent.
+        resource: The operation's name, or the job's; for list and summarize the parent; for start
+            the request's ``parent`` or ``name``, or else the method. As the caller has sent it: it
             may be no name at all.
         method: The full name of the RPC's method: ``/pkg.Service/Method``.
         request: The RPC's request.
         operation: The operation that the call names; None if there is none, or only the fallback
-            of ``attach`` may have it, and for list and start. A caller who may not see every
-            operation must not be allowed a get of None: it would show what exists.
+            of ``attach`` may have it, and for list, summarize and start. A caller who may not see
+            every operation must not be allowed a get of None: it would show what exists.
     """
 
     caller: str

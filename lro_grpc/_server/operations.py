@@ -60,6 +60,7 @@ from lro_grpc._server.services.local_starts import LocalStarts, Metadata
 from lro_grpc._server.services.operations import OperationsService
 from lro_grpc._server.services.rerun import RerunService
 from lro_grpc._server.services.start import Starter
+from lro_grpc._server.services.summarize import SummarizeService
 from lro_grpc._server.unserved import Unserved
 from lro_grpc._stores.notifier import Notifier
 from lro_grpc._stores.observed import ObservedStore
@@ -250,6 +251,8 @@ class Operations(Lifespan):
             self._limits.operation_bytes,
         )
         methods.put(describe.methods())
+        summarize = SummarizeService(self._guarded, self._service.filter)
+        methods.put(summarize.methods())
         rerun = RerunService(self._guarded, methods.served, self._starters, self._advice)
         methods.put(rerun.methods())
         self._attached: tuple[weakref.ref[Any], MethodHandlers] | None = None

@@ -12,8 +12,11 @@ from lro_grpc._operation.events import Claim, Event
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.store import (
     MAX_EXAMINED,
+    MOST_COUNTED,
+    MOST_SUMMARIZED,
     Change,
     Claimed,
+    Counts,
     Leased,
     Listener,
     Page,
@@ -130,6 +133,12 @@ class ForwardingStore:
             examined=examined,
             records=records,
         )
+
+    async def counts(
+        self, query: Query, *, most: int = MOST_COUNTED, examined: int = MOST_SUMMARIZED
+    ) -> Counts:
+        """Returns how many operations there are, by their methods and states."""
+        return await self._call(self._store.counts, query, most=most, examined=examined)
 
     async def exclusive_holder(self, target: str) -> str:
         """Returns the operation that has a target for itself; empty for none."""

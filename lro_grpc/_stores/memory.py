@@ -19,11 +19,15 @@ from lro_grpc._operation.completion import Completion, Settlement, completed, ta
 from lro_grpc._operation.events import Claim, Event, apply_safely
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
+from lro_grpc._runtime.threads import run_in_thread
 from lro_grpc._stores.page_threads import PageThreads, while_wanted
 from lro_grpc._stores.store import (
     MAX_EXAMINED,
+    MOST_COUNTED,
+    MOST_SUMMARIZED,
     Change,
     Claimed,
+    Counts,
     Leased,
     Listed,
     Listener,
@@ -40,6 +44,7 @@ from lro_grpc._stores.store import (
     position_of,
     sequence_before,
 )
+from lro_grpc._stores.tally import Tally, counts_by_pages
 
 
 class MemoryStore:
@@ -211,6 +216,18 @@ class MemoryStore:
     def _position(self, order: Order, record: Record) -> bytes:
         return position_of(order, self._sequence[record.name], record.name)
 
+    async def counts(
+        self, query: Query, *, most: int = MOST_COUNTED, examined: int = MOST_SUMMARIZED
+    ) -> Counts:
+        """Returns how many operations there are, by their methods and states."""
+        if query.filter is not None:
+            return await counts_by_pages(self.page, query, examined)
+        newest_first = [*reversed(self._records.values())]
+        counts: Counts = await run_in_thread(
+            "lro-counts", _counted, newest_first, query, most, examined
+        )
+        return counts
+
     async def exclusive_holder(self, target: str) -> str:
         """Returns the operation that has a target for itself; empty for none."""
         return self._exclusive_holders.get(target, "")
@@ -329,3 +346,17 @@ class MemoryStore:
 
 def _request_key(record: Record) -> tuple[str, str, str]:
     return record.method, record.request_id, record.caller
+
+
+def _counted(newest_first: Sequence[Record], query: Query, most: int, examined: int) -> Counts:
+    """Returns how many operations there are; in a thread."""
+    tally = Tally()
+    earliest, left = 0, examined
+    for record in newest_first:
+        is_examined = left > 0 and (query.has_wildcard or query.covers(record))
+        if is_examined:
+            left, earliest = left - 1, record.create_time
+            tally.examined += query.covers(record)
+        if query.means(record.parent) and (is_examined or not record.done):
+            tally.add_record(record)
+    return tally.counts(most, 0 if left else earliest)

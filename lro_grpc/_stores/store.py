@@ -60,6 +60,12 @@ MAX_EXAMINED = 10_000
 MAX_COMPARISONS = 100_000
 """The most comparisons that a filter makes for one page."""
 
+MOST_COUNTED = 100_000
+"""The most operations of a method and a state that are counted while they are not done."""
+
+MOST_SUMMARIZED = 20_000
+"""The newest operations among which those that are done are counted."""
+
 NAME_TAKEN = "NAME_TAKEN"
 """The reason of the error for a name that an operation has."""
 
@@ -116,11 +122,12 @@ class Query:
 
     def covers(self, record: Record) -> bool:
         """Returns whether the list holds a record, filter aside."""
-        return not record.deleted and (record.parent == self.parent or self._covers(record.parent))
+        return not record.deleted and self.means(record.parent)
 
-    def _covers(self, parent: str) -> bool:
+    def means(self, parent: str) -> bool:
+        """Returns whether its parent is this one, or stands for it."""
         if not self.has_wildcard:
-            return False
+            return parent == self.parent
         if self.parent == ANY_PARENT:
             return True
         pattern, segments = self.parent.split("/"), parent.split("/")
@@ -162,6 +169,42 @@ class Claimed(NamedTuple):
     outcome: Record | LroError
     """The operation with its lease, for its next attempt to begin; without one if it was overdue,
     and has expired; or the error with which it has refused the claim."""
+
+
+class Count(NamedTuple):
+    """The number of operations of one method in one state."""
+
+    method: str
+    state: int
+    """A ``lro.v1.JobState``."""
+    number: int
+    is_least: bool
+    """Whether there may be more."""
+
+
+class Oldest(NamedTuple):
+    """The operation that has been as it is for the longest."""
+
+    since: int
+    """The time since when, in microseconds since 1970 UTC."""
+    name: str
+    """Its name; empty if it is hidden."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many operations there are, and which of them have waited and run the longest."""
+
+    counts: Sequence[Count]
+    """By method and state, in the order of both; none is of no operation."""
+    oldest_ready: Mapping[str, Oldest]
+    """Of each method the one that has been ready the longest, among the 100 that are next."""
+    oldest_attempt: Oldest | None
+    """The one whose attempt has run the longest; None if none runs."""
+    examined: int
+    """How many operations of the parent were examined: the newest ones."""
+    earliest_examined: int
+    """The creation of the oldest one that was examined; 0 if all were."""
 
 
 class Store(Protocol):
@@ -357,6 +400,27 @@ class Store(Protocol):
             size: The most operations on it; positive.
             examined: The most records to look at; positive. ``Query.examined`` may allow fewer.
             records: Whether the page is to have the records, too.
+        """
+        ...
+
+    async def counts(
+        self, query: Query, *, most: int = MOST_COUNTED, examined: int = MOST_SUMMARIZED
+    ) -> Counts:
+        """Returns how many operations there are, by their methods and states.
+
+        It takes about as long however many there are, and holds up no other call. Those that are
+        not done are counted up to a bound, hidden ones, too, for they take places. Those that are
+        done are counted among the newest ones of the parent; where that has a wildcard, among the
+        newest of all parents.
+
+        With a filter all are counted among the newest ones, hidden ones not; and so are those that
+        have waited and run the longest. A store may examine fewer then, if that takes long.
+
+        Args:
+            query: Which operations; its order does not matter.
+            most: The most of a method and a state that are counted while they are not done; of
+                operations of other parents five times as many may be looked at. Positive.
+            examined: The most records to look at for those that are done; positive.
         """
         ...
 

@@ -215,6 +215,29 @@ async def test_what_waits_is_counted_in_an_index(path: Path, steps: list[str]) -
     ]
 
 
+@pytest.mark.parametrize("parent", [PARENT, "-", "projects/-/locations/-"])
+async def test_what_is_not_done_is_counted_without_its_rows(
+    path: Path, steps: list[str], parent: str
+) -> None:
+    """Only what an attempt holds is looked at, and of what is ready the next few."""
+    store = make(path)
+    await store.open()
+    await store.create(StoreConformance().record())
+    steps.clear()
+    await store.counts(Query(parent))
+    await store.close()
+    looks = [step for step in steps if re.search(r"\b(operations|o)\b", step)]
+    by_rows = [step for step in looks if "COVERING INDEX" not in step]
+    listed = "INDEX operations_listed (parent=? AND sequence<?)"
+    assert {step.partition("USING ")[2] for step in by_rows} == {
+        "INDEX operations_leased",
+        "INTEGER PRIMARY KEY (rowid=?)",
+        listed if parent == PARENT else "INTEGER PRIMARY KEY (rowid<?)",
+    }
+    used = {match[1] for step in looks if (match := re.search(r"COVERING INDEX (\w+)", step))}
+    assert used == {"operations_ready", "operations_delayed", "operations_paused"}
+
+
 async def test_a_start_looks_for_its_request_its_name_and_its_target_in_indexes(
     path: Path, steps: list[str]
 ) -> None:

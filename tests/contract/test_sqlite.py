@@ -33,6 +33,7 @@ from lro_grpc._operation.events import (
     Checkpoint,
     Claim,
     Delete,
+    Pause,
     Release,
     Report,
     RetryLater,
@@ -774,6 +775,7 @@ DIGESTS = {
     7: "abf8c631402810f8f39b24e52219e7b634c898ecc53ccae55ed9181896510501",
     8: "32da500cebecca03f52714b24c512d47771facd9c502ace9debc1f39da9de804",
     9: "4a7952a44309dc8192809025c34b36ac311a11036f6ec52647cc2350ca3faae5",
+    10: "ea419a4d1b84fcfd718fd20951ccd8b6dec6ac07ab7b8118fee2e3b94f7030db",
 }
 """Of the tables of each version's new files."""
 
@@ -792,12 +794,24 @@ async def test_the_tables_of_a_version_stay_as_they_are(path):
     )
 
 
-TO_VERSION_8 = """
+TO_VERSION_9 = """
+DROP INDEX operations_paused;
+DROP INDEX operations_ready;
+DROP INDEX operations_delayed;
+CREATE INDEX operations_ready ON operations (method, sequence)
+    WHERE lease_expire_time = 0 AND state IN (1, 6) AND scheduled_time = 0;
+CREATE INDEX operations_delayed ON operations (scheduled_time, method) WHERE scheduled_time <> 0;
+PRAGMA user_version = 9;
+"""
+"""Makes the tables of version 9 of those of version 10."""
+
+TO_VERSION_8 = f"""
+{TO_VERSION_9}
 DROP TABLE outbox;
 ALTER TABLE operations DROP COLUMN notify;
 PRAGMA user_version = 8;
 """
-"""Makes the tables of version 8 of those of version 9."""
+"""Makes the tables of version 8 of those of version 10."""
 
 TO_VERSION_7 = f"""
 {TO_VERSION_8}
@@ -811,7 +825,22 @@ ALTER TABLE operations DROP COLUMN attempt_outcome;
 ALTER TABLE operations DROP COLUMN attempt_error;
 PRAGMA user_version = 7;
 """
-"""Makes the tables of version 7 of them."""
+"""Makes the tables of version 7 of those of version 10."""
+
+
+async def test_a_file_whose_indexes_have_less_is_upgraded_in_its_place(path):
+    """What is not done is counted in them."""
+    async with opened(path) as store:
+        paused, *_ = [await store.create(new(f"op-{number}", pausable=True)) for number in range(3)]
+        await store.apply(paused.name, Pause())
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(TO_VERSION_9)
+    async with opened(path) as store:
+        counts = await store.counts(Query(paused.parent))
+        assert {one.state: one.number for one in counts.counts} == {
+            states.QUEUED: 2,
+            states.PAUSED: 1,
+        }
 
 
 async def test_a_file_from_before_the_history_is_upgraded_in_its_place(path):
@@ -899,7 +928,7 @@ async def test_a_file_of_the_version_before_is_upgraded_in_its_place(path):
             assert list(await store.claimable({METHOD: 9})) == names[1:]
             assert dict(await store.waiting(METHOD, 9)) == {"": 3}
         with contextlib.closing(sqlite3.connect(path)) as connection:
-            assert connection.execute("PRAGMA user_version").fetchone() == (9,)
+            assert connection.execute("PRAGMA user_version").fetchone() == (10,)
             rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'index'")
             indexes = {name for (name,) in rows}
         assert {"operations_ready", "operations_delayed", "operations_reruns"} <= indexes

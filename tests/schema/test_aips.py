@@ -143,7 +143,9 @@ def test_a_method_has_its_http_path(method: MethodDescriptor) -> None:
     rule = method.GetOptions().Extensions[annotations_pb2.http]
     path = rule.get or rule.post or rule.delete
     assert path.startswith("/v1/{")
-    if method.containing_service.name == "OperationControlService":
+    if method.name == "SummarizeOperations":
+        assert path == "/v1/{parent=**}:summarizeOperations"
+    elif method.containing_service.name == "OperationControlService":
         assert path == f"/v1/{{name=**}}:{method.name.removesuffix('Operation').lower()}"
     assert bool(rule.post) == bool(rule.body)
 
@@ -158,10 +160,12 @@ def test_a_method_answers_with_a_message_of_its_own_the_resource_or_an_operation
     assert answer.name == f"{method.name}Response" or method in LONG_RUNNING or is_resource
 
 
-def test_a_control_method_answers_with_the_operation() -> None:
+def test_a_control_method_of_an_operation_answers_with_it() -> None:
     """AIP-136: in a message, for a bare one would be that of a long-running method."""
     service = POOL.FindServiceByName("lro.v1.OperationControlService")
-    for method in service.methods:
+    of_one = [method for method in service.methods if "name" in method.input_type.fields_by_name]
+    assert {m.name for m in service.methods} - {m.name for m in of_one} == {"SummarizeOperations"}
+    for method in of_one:
         field, *others = method.output_type.fields
         assert bool(others) == (method.name == "DescribeOperation")
         assert (field.name, field.number) == ("operation", 1), method.name
@@ -186,9 +190,12 @@ def test_a_method_has_a_signature_of_its_request(method: MethodDescriptor) -> No
         ]
 
 
-def test_a_description_is_output_alone() -> None:
+def test_a_description_and_a_summary_are_output_alone() -> None:
     """AIP-203: nobody sends one."""
-    for name in ("DescribeOperationResponse", "OperationAttempt"):
+    for name in (
+        *("DescribeOperationResponse", "OperationAttempt"),
+        *("SummarizeOperationsResponse", "OperationCount"),
+    ):
         for field in POOL.FindMessageTypeByName(f"lro.v1.{name}").fields:
             assert behaviours(field) == [OUTPUT_ONLY], field.full_name
 
@@ -246,6 +253,7 @@ def test_a_state_is_output_only() -> None:
         "lro.example.v1.Instance.state",
         "lro.v1.BatchCreateInstanceStatus.state",
         "lro.v1.CompletionEvent.state",
+        "lro.v1.OperationCount.state",
         "lro.v1.OperationMetadata.state",
         "lro.v1.StateRule.represents",
     }

@@ -209,6 +209,37 @@ class DescribeOperationRequest(_message.Message):
 Global___DescribeOperationRequest: _TypeAlias = DescribeOperationRequest  # noqa: Y015
 
 @_typing.final
+class SummarizeOperationsRequest(_message.Message):
+    """Names the operations to sum up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """Gives the parent of the operations, as ListOperations takes it: a "-" stands
+    for any segment, alone for all parents, and "operations" for none.
+    """
+    filter: _builtins.str
+    """Gives the condition on the operations, as ListOperations takes it. All are
+    counted unless set.
+    See https://google.aip.dev/160.
+    """
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        filter: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SummarizeOperationsRequest: _TypeAlias = SummarizeOperationsRequest  # noqa: Y015
+
+@_typing.final
 class TerminateOperationRequest(_message.Message):
     """Names the operation to terminate."""
 

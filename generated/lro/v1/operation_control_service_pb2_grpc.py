@@ -5,6 +5,7 @@ import warnings
 
 from lro.v1 import operation_control_service_pb2 as lro_dot_v1_dot_operation__control__service__pb2
 from lro.v1 import operation_description_pb2 as lro_dot_v1_dot_operation__description__pb2
+from lro.v1 import operation_summary_pb2 as lro_dot_v1_dot_operation__summary__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
@@ -27,8 +28,8 @@ if _version_not_supported:
 
 
 class OperationControlServiceStub(object):
-    """Pauses, resumes, watches, terminates, runs again and describes the operations
-    that `google.longrunning.Operations` serves.
+    """Pauses, resumes, watches, terminates, runs again, describes and sums up the
+    operations that `google.longrunning.Operations` serves.
     """
 
     def __init__(self, channel):
@@ -67,11 +68,16 @@ class OperationControlServiceStub(object):
                 request_serializer=lro_dot_v1_dot_operation__control__service__pb2.DescribeOperationRequest.SerializeToString,
                 response_deserializer=lro_dot_v1_dot_operation__description__pb2.DescribeOperationResponse.FromString,
                 _registered_method=True)
+        self.SummarizeOperations = channel.unary_unary(
+                '/lro.v1.OperationControlService/SummarizeOperations',
+                request_serializer=lro_dot_v1_dot_operation__control__service__pb2.SummarizeOperationsRequest.SerializeToString,
+                response_deserializer=lro_dot_v1_dot_operation__summary__pb2.SummarizeOperationsResponse.FromString,
+                _registered_method=True)
 
 
 class OperationControlServiceServicer(object):
-    """Pauses, resumes, watches, terminates, runs again and describes the operations
-    that `google.longrunning.Operations` serves.
+    """Pauses, resumes, watches, terminates, runs again, describes and sums up the
+    operations that `google.longrunning.Operations` serves.
     """
 
     def PauseOperation(self, request, context):
@@ -151,6 +157,20 @@ class OperationControlServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SummarizeOperations(self, request, context):
+        """Counts the operations of a parent by their methods and states, and tells
+        what has waited, and what has run, the longest. It is cheap however many
+        there are: operations that are not done are counted up to 100,000 of a
+        method and a state, hidden ones, which were deleted and still run, included;
+        those that are done among the newest 20,000 of the parent. With a filter,
+        all are counted among those, without the hidden ones, and fewer are examined
+        if it compares much. An answer may be a second old.
+        See https://google.aip.dev/136.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperationControlServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -184,6 +204,11 @@ def add_OperationControlServiceServicer_to_server(servicer, server):
                     request_deserializer=lro_dot_v1_dot_operation__control__service__pb2.DescribeOperationRequest.FromString,
                     response_serializer=lro_dot_v1_dot_operation__description__pb2.DescribeOperationResponse.SerializeToString,
             ),
+            'SummarizeOperations': grpc.unary_unary_rpc_method_handler(
+                    servicer.SummarizeOperations,
+                    request_deserializer=lro_dot_v1_dot_operation__control__service__pb2.SummarizeOperationsRequest.FromString,
+                    response_serializer=lro_dot_v1_dot_operation__summary__pb2.SummarizeOperationsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'lro.v1.OperationControlService', rpc_method_handlers)
@@ -193,8 +218,8 @@ def add_OperationControlServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OperationControlService(object):
-    """Pauses, resumes, watches, terminates, runs again and describes the operations
-    that `google.longrunning.Operations` serves.
+    """Pauses, resumes, watches, terminates, runs again, describes and sums up the
+    operations that `google.longrunning.Operations` serves.
     """
 
     @staticmethod
@@ -349,6 +374,33 @@ class OperationControlService(object):
             '/lro.v1.OperationControlService/DescribeOperation',
             lro_dot_v1_dot_operation__control__service__pb2.DescribeOperationRequest.SerializeToString,
             lro_dot_v1_dot_operation__description__pb2.DescribeOperationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SummarizeOperations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lro.v1.OperationControlService/SummarizeOperations',
+            lro_dot_v1_dot_operation__control__service__pb2.SummarizeOperationsRequest.SerializeToString,
+            lro_dot_v1_dot_operation__summary__pb2.SummarizeOperationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from lro.v1 import operation_control_service_pb2 as _operation_control_service_pb2
 from lro.v1 import operation_description_pb2 as _operation_description_pb2
+from lro.v1 import operation_summary_pb2 as _operation_summary_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -28,8 +29,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class OperationControlServiceStub:
-    """Pauses, resumes, watches, terminates, runs again and describes the operations
-    that `google.longrunning.Operations` serves.
+    """Pauses, resumes, watches, terminates, runs again, describes and sums up the
+    operations that `google.longrunning.Operations` serves.
     """
 
     @_typing.overload
@@ -89,11 +90,21 @@ class OperationControlServiceStub:
     read is left out: the request, then the metadata, then the attempts.
     See https://google.aip.dev/136.
     """
+    SummarizeOperations: _grpc.UnaryUnaryMultiCallable[_operation_control_service_pb2.SummarizeOperationsRequest, _operation_summary_pb2.SummarizeOperationsResponse]
+    """Counts the operations of a parent by their methods and states, and tells
+    what has waited, and what has run, the longest. It is cheap however many
+    there are: operations that are not done are counted up to 100,000 of a
+    method and a state, hidden ones, which were deleted and still run, included;
+    those that are done among the newest 20,000 of the parent. With a filter,
+    all are counted among those, without the hidden ones, and fewer are examined
+    if it compares much. An answer may be a second old.
+    See https://google.aip.dev/136.
+    """
 
 @_typing.type_check_only
 class OperationControlServiceAsyncStub(OperationControlServiceStub):
-    """Pauses, resumes, watches, terminates, runs again and describes the operations
-    that `google.longrunning.Operations` serves.
+    """Pauses, resumes, watches, terminates, runs again, describes and sums up the
+    operations that `google.longrunning.Operations` serves.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -150,10 +161,20 @@ class OperationControlServiceAsyncStub(OperationControlServiceStub):
     read is left out: the request, then the metadata, then the attempts.
     See https://google.aip.dev/136.
     """
+    SummarizeOperations: _aio.UnaryUnaryMultiCallable[_operation_control_service_pb2.SummarizeOperationsRequest, _operation_summary_pb2.SummarizeOperationsResponse]  # type: ignore[assignment]
+    """Counts the operations of a parent by their methods and states, and tells
+    what has waited, and what has run, the longest. It is cheap however many
+    there are: operations that are not done are counted up to 100,000 of a
+    method and a state, hidden ones, which were deleted and still run, included;
+    those that are done among the newest 20,000 of the parent. With a filter,
+    all are counted among those, without the hidden ones, and fewer are examined
+    if it compares much. An answer may be a second old.
+    See https://google.aip.dev/136.
+    """
 
 class OperationControlServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Pauses, resumes, watches, terminates, runs again and describes the operations
-    that `google.longrunning.Operations` serves.
+    """Pauses, resumes, watches, terminates, runs again, describes and sums up the
+    operations that `google.longrunning.Operations` serves.
     """
 
     @_abc_1.abstractmethod
@@ -242,6 +263,22 @@ class OperationControlServiceServicer(metaclass=_abc_1.ABCMeta):
         requested. It is no part of GetOperation, for not all who may see an
         operation may see that. What would make the answer too large for clients to
         read is left out: the request, then the metadata, then the attempts.
+        See https://google.aip.dev/136.
+        """
+
+    @_abc_1.abstractmethod
+    def SummarizeOperations(
+        self,
+        request: _operation_control_service_pb2.SummarizeOperationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operation_summary_pb2.SummarizeOperationsResponse, _abc.Awaitable[_operation_summary_pb2.SummarizeOperationsResponse]]:
+        """Counts the operations of a parent by their methods and states, and tells
+        what has waited, and what has run, the longest. It is cheap however many
+        there are: operations that are not done are counted up to 100,000 of a
+        method and a state, hidden ones, which were deleted and still run, included;
+        those that are done among the newest 20,000 of the parent. With a filter,
+        all are counted among those, without the hidden ones, and fewer are examined
+        if it compares much. An answer may be a second old.
         See https://google.aip.dev/136.
         """
 

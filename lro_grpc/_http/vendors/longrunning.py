@@ -12,6 +12,8 @@
 ``POST {prefix}/{name}:terminate``        with a ``reason``; likewise
 ``POST {prefix}/{name}:rerun``            the operation that runs it again
 ``GET {prefix}/{name}:describe``          all that is known of it; ``view``
+``GET {prefix}/{parent}:summarizeOperations``
+                                          how many there are; ``filter``
 ========================================  =========================================================
 """
 
@@ -30,6 +32,7 @@ from starlette.types import ASGIApp
 
 from lro.v1 import operation_control_service_pb2 as _control
 from lro.v1.operation_description_pb2 import DescribeOperationResponse
+from lro.v1.operation_summary_pb2 import SummarizeOperationsResponse
 from lro_grpc._dialects import canonical_json, longrunning
 from lro_grpc._http import transcoding
 from lro_grpc._http.backend import GET_OPERATION, LIST_OPERATIONS, Backend
@@ -68,6 +71,7 @@ class Longrunning:
         # is that.
         yield from self._list("{name=operations}", "{name=operations}/operations")
         yield from self._list("{name=**}/operations")
+        yield from self._summarize()
         yield from self._named(_NAME)
 
     def routes_of_long_names(self) -> Iterator[Route]:
@@ -136,17 +140,29 @@ class Longrunning:
         return self._routes(method, rule, request, respond)
 
     def _describe(self, name: str) -> Iterator[Route]:
-        method = f"{_CONTROL}DescribeOperation"
+        rule = http_pb2.HttpRule(get=f"{self.prefix}/{name}:describe")
+        request, response = _control.DescribeOperationRequest, DescribeOperationResponse
+        return self._read("DescribeOperation", rule, request, response)
+
+    def _summarize(self) -> Iterator[Route]:
+        rule = http_pb2.HttpRule(get=f"{self.prefix}/{{parent=**}}:summarizeOperations")
+        request, response = _control.SummarizeOperationsRequest, SummarizeOperationsResponse
+        return self._read("SummarizeOperations", rule, request, response)
+
+    def _read(
+        self, name: str, rule: http_pb2.HttpRule, request: type[Message], response: type[Message]
+    ) -> Iterator[Route]:
+        """Yields the route of a method that changes nothing, and answers with its own message."""
+        method = f"{_CONTROL}{name}"
 
         def show(body: bytes) -> bytes:
-            return dumped(canonical_json.to_json(DescribeOperationResponse.FromString(body)))
+            return dumped(canonical_json.to_json(response.FromString(body)))
 
         async def respond(body: bytes, http_request: HttpRequest) -> ASGIApp:
             found = await self._backend.call(method, body, http_request.caller)
             return json_response(await converted(len(found.body), show, found.body))
 
-        rule = http_pb2.HttpRule(get=f"{self.prefix}/{name}:describe")
-        return self._routes(method, rule, _control.DescribeOperationRequest, respond)
+        return self._routes(method, rule, request, respond)
 
     def _delete(self, name: str) -> Iterator[Route]:
         rule = http_pb2.HttpRule(delete=f"{self.prefix}/{name}")

@@ -67,7 +67,7 @@ def error_of_call(error: Exception) -> Exception:
         return DamagedPageError(said(error))
     if isinstance(error, asyncpg.DeadlockDetectedError):
         return RefusedError(said(error))
-    if isinstance(error, asyncio.TimeoutError):
+    if isinstance(error, (asyncio.TimeoutError, asyncpg.QueryCanceledError)):
         return unavailable("its database has not answered in time")
     if isinstance(error, OSError):
         return unavailable("there is no connection to its database")

@@ -2,7 +2,8 @@
 
 Several releases share a database while servers are replaced one by one. So:
 
-* A migration only adds: a column with a default, an index, a table. Statements name their columns.
+* A migration only adds: a column with a default, an index or a further column of one, a table.
+  Statements name their columns.
 * ``lro_schema`` says which version of the schema the tables have, and ``readable_by``: the oldest
   version that a release must know to work with them. A release opens tables of a later version as
   long as they are readable by its own.
@@ -24,7 +25,7 @@ from lro_grpc._errors import ConfigurationError
 from lro_grpc._stores.postgres.connections import Session, Transaction
 from lro_grpc._stores.postgres.failures import unusable
 from lro_grpc._stores.postgres.options import Options
-from lro_grpc._stores.postgres.rows import DELAYED, DONE, LEASED, READY
+from lro_grpc._stores.postgres.rows import DELAYED, DONE, LEASED, READY, RESTING
 from lro_grpc._stores.postgres.statements import MAY_BE_OVERDUE, OPERATION_ID, digest, prefix_of
 
 OLDEST_SERVER = 13
@@ -122,7 +123,19 @@ _OUTBOX = (
     "CREATE INDEX lro_outbox_due ON {prefix}lro_outbox (next_time)",
 )
 
-MIGRATIONS = ((_FIRST, 1), (_RERUNS, 1), (_ATTEMPTS, 1), (_OUTBOX, 1))
+# They end with what is counted, so that rows need not be looked at for that.
+_COUNTS = (
+    "DROP INDEX {prefix}lro_operations_ready",
+    f"CREATE INDEX lro_operations_ready ON {_OPERATIONS} (method, sequence, parent, state)"
+    f" WHERE phase = {READY}",
+    "DROP INDEX {prefix}lro_operations_delayed",
+    f"CREATE INDEX lro_operations_delayed ON {_OPERATIONS} (method, parent, state)"
+    f" WHERE phase = {DELAYED}",
+    f"CREATE INDEX lro_operations_resting ON {_OPERATIONS} (method, parent, state)"
+    f" WHERE phase = {RESTING}",
+)
+
+MIGRATIONS = ((_FIRST, 1), (_RERUNS, 1), (_ATTEMPTS, 1), (_OUTBOX, 1), (_COUNTS, 1))
 """The statements that lead to each version, from 1 on, and what it is ``readable_by``.
 
 A migration that databases have had stays as it is. A field that is added to ``Record`` comes with

@@ -1,9 +1,9 @@
 """A store in a Postgres database, which many processes share.
 
 Each process has a few connections: one for new records, one for changes and one for claims
-(``writer``), some for reads (``reader``, ``pages``), one in a thread for leases (``renewals``), and
-one for what processes tell each other (``notices``). The time is the database's
-(``database_clock``).
+(``writer``), some for reads (``reader``, ``pages``), one to count (``counts``), one in a thread for
+leases (``renewals``), and one for what processes tell each other (``notices``). The time is the
+database's (``database_clock``).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from lro_grpc._operation.record import Record
 from lro_grpc._runtime.repeated_lines import RepeatedLines
 from lro_grpc._stores.damage import Damage
 from lro_grpc._stores.postgres.connections import Pool, Row, Session, connect
+from lro_grpc._stores.postgres.counts import Counting
 from lro_grpc._stores.postgres.database_clock import (
     END_OF_TIME,
     TIME_QUERY,
@@ -29,6 +30,7 @@ from lro_grpc._stores.postgres.database_clock import (
     given_time,
 )
 from lro_grpc._stores.postgres.failures import RefusedError, in_full, unavailable, unusable
+from lro_grpc._stores.postgres.filter import condition
 from lro_grpc._stores.postgres.followers import GONE, Follower, Look, Seen
 from lro_grpc._stores.postgres.notices import Notices
 from lro_grpc._stores.postgres.options import parse
@@ -44,14 +46,18 @@ from lro_grpc._stores.postgres.writer import Writer
 from lro_grpc._stores.postgres.writer_parts import WriterParts
 from lro_grpc._stores.store import (
     MAX_EXAMINED,
+    MOST_COUNTED,
+    MOST_SUMMARIZED,
     Change,
     Claimed,
+    Counts,
     Leased,
     Listener,
     Now,
     Page,
     Query,
 )
+from lro_grpc._stores.tally import counts_by_pages
 
 _log = logging.getLogger("lro_grpc")
 
@@ -114,6 +120,7 @@ class PostgresStore:
         self._writer = Writer(parts, creating, changing, claiming)
         self._reader = Reader(table, pool)
         self._pages = Pages(statements.table, pool, damage)
+        self._counting = Counting(statements.table, Session(options))
         direct = options.of_notices()
         self._notices = Notices(
             prepared.schema,
@@ -131,6 +138,7 @@ class PostgresStore:
             parts.push_async_callback(self._pool.close)
             parts.push_async_callback(asyncio.wait, [self._timing])
             parts.callback(self._timing.cancel)
+            parts.push_async_callback(self._counting.close)
             parts.push_async_callback(self._pages.close)
             parts.push_async_callback(self._reader.close)
             parts.push_async_callback(self._notices.close)
@@ -232,6 +240,15 @@ class PostgresStore:
                 examined=query.examined(examined),
                 records=records,
             )
+
+    async def counts(
+        self, query: Query, *, most: int = MOST_COUNTED, examined: int = MOST_SUMMARIZED
+    ) -> Counts:
+        """Returns how many operations there are, by their methods and states."""
+        if query.filter is not None and not condition(query.filter.expression).exact:
+            return await counts_by_pages(self.page, query, examined)
+        with self._telling():
+            return await self._counting.counts(query, most, examined)
 
     async def exclusive_holder(self, target: str) -> str:
         """Returns the operation that has a target for itself; empty for none."""

@@ -17,6 +17,7 @@ from lro_grpc._errors import ConfigurationError
 from lro_grpc._operation.attempts import AttemptRecord
 from lro_grpc._operation.completion import Completion
 from lro_grpc._operation.record import CLAIMABLE_STATES, FIELDS, Record
+from lro_grpc._operation.states import PAUSED
 
 COLUMNS = ", ".join(Record._fields)
 ATTEMPT_COLUMNS = ", ".join(AttemptRecord._fields)
@@ -24,11 +25,12 @@ COMPLETION_COLUMNS = ", ".join(Completion._fields)
 STATES = ", ".join(str(state) for state in sorted(CLAIMABLE_STATES))
 READY = f"lease_expire_time = 0 AND state IN ({STATES}) AND scheduled_time = 0"
 DELAYED = "scheduled_time <> 0"
+PAUSED_ROW = f"state = {PAUSED}"
 OPERATION_ID = (
     "substr(name, length(parent) + CASE parent WHEN '' THEN 12 ELSE 13 END)"  # after operations/
 )
 
-_VERSION = 9
+_VERSION = 10
 """Of the schema; the file's ``user_version``."""
 
 _OLDEST_VERSION = 5
@@ -40,9 +42,15 @@ _DEFINITIONS = ", ".join(
 )
 _BOOLS = tuple(field.name for field in FIELDS.values() if field.type is bool)
 
+# They end with what is counted: SQLite would look at the row for each, by their conditions, too.
 _READY_INDEXES = (
-    f"CREATE INDEX operations_ready ON operations (method, sequence) WHERE {READY}",
-    f"CREATE INDEX operations_delayed ON operations (scheduled_time, method) WHERE {DELAYED}",
+    "CREATE INDEX operations_ready ON operations"
+    f" (method, sequence, parent, state, lease_expire_time, scheduled_time) WHERE {READY}",
+    "CREATE INDEX operations_delayed ON operations"
+    f" (scheduled_time, method, parent, state) WHERE {DELAYED}",
+)
+_PAUSED_INDEX = (
+    f"CREATE INDEX operations_paused ON operations (state, method, parent) WHERE {PAUSED_ROW}"
 )
 _ATTEMPTS = (
     "CREATE TABLE attempts (operation INTEGER NOT NULL, number INTEGER NOT NULL,"
@@ -75,6 +83,7 @@ _SCHEMA: Sequence[str] = (
     "CREATE UNIQUE INDEX operations_requests ON operations (method, request_id, caller, parent)"
     " WHERE request_id <> ''",
     *_READY_INDEXES,
+    _PAUSED_INDEX,
     "CREATE INDEX operations_leased ON operations (lease_expire_time) WHERE lease_expire_time <> 0",
     "CREATE UNIQUE INDEX operations_exclusive ON operations (exclusive_target)"
     " WHERE exclusive_target <> ''",
@@ -105,6 +114,12 @@ _UPGRADES: Mapping[int, Sequence[str]] = {
         *_ATTEMPTS,
     ),
     8: ("ALTER TABLE operations ADD COLUMN notify INTEGER NOT NULL DEFAULT 0", *_OUTBOX),
+    9: (
+        "DROP INDEX operations_ready",
+        "DROP INDEX operations_delayed",
+        *_READY_INDEXES,
+        _PAUSED_INDEX,
+    ),
 }
 """The statements that make the next version's tables of those of each version."""
 

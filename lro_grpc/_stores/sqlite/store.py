@@ -2,7 +2,7 @@
 
 Changes go to the one writer, which commits them in groups (``writer``, ``commit``). Reads use a
 connection of their own, and a record of a recent change is at hand (``recent``). Pages are read in
-threads (``pages``).
+threads (``pages``), and operations are counted in another one (``counts``).
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ from lro_grpc._stores.sqlite.connection import (
     unavailable,
     unusable,
 )
+from lro_grpc._stores.sqlite.counts import Counting
 from lro_grpc._stores.sqlite.damage import SqliteDamage
 from lro_grpc._stores.sqlite.database_files import DatabaseFiles
+from lro_grpc._stores.sqlite.filter import condition
 from lro_grpc._stores.sqlite.pages import Pages
 from lro_grpc._stores.sqlite.recent import RecentRecords
 from lro_grpc._stores.sqlite.schema import (
@@ -54,8 +56,11 @@ from lro_grpc._stores.sqlite.schema import (
 from lro_grpc._stores.sqlite.writer import Writer
 from lro_grpc._stores.store import (
     MAX_EXAMINED,
+    MOST_COUNTED,
+    MOST_SUMMARIZED,
     Change,
     Claimed,
+    Counts,
     Leased,
     Listener,
     Now,
@@ -63,6 +68,7 @@ from lro_grpc._stores.store import (
     Query,
     nothing_followed,
 )
+from lro_grpc._stores.tally import counts_by_pages
 
 _log = logging.getLogger("lro_grpc")
 
@@ -163,8 +169,8 @@ class SqliteStore:
             prepare(self._write_connection, self.path)
             self.signing_secret = signing_secret_of(self._write_connection)
             self._read_connection = self._connect()
-            quick, slow = self._connect(), self._connect()
-            for connection in (quick, slow):
+            quick, slow, counting = (self._connect() for _ in range(3))
+            for connection in (quick, slow, counting):
                 connection.execute("PRAGMA query_only = ON")
             self._files.opened()
         except (sqlite3.Error, OSError) as cause:
@@ -183,11 +189,13 @@ class SqliteStore:
             self._now,
         )
         self._pages = Pages(self._read_connection, quick, slow, self._recent, self._damage)
+        self._counting = Counting(counting)
 
     async def close(self) -> None:
         """Commits what waits, and closes the file."""
         await self._writer.close()
         await self._pages.close()
+        await self._counting.close()
         self._lines.close()
         if self.is_lost:
             # SQLite would remove the log by its name, which may be that of another database now.
@@ -324,6 +332,15 @@ class SqliteStore:
                 examined=query.examined(examined),
                 records=records,
             )
+
+    async def counts(
+        self, query: Query, *, most: int = MOST_COUNTED, examined: int = MOST_SUMMARIZED
+    ) -> Counts:
+        """Returns how many operations there are, by their methods and states."""
+        if query.filter is not None and not condition(query.filter.expression).exact:
+            return await counts_by_pages(self.page, query, examined)
+        with self._telling():
+            return await self._counting.counts(query, most, examined)
 
     async def exclusive_holder(self, target: str) -> str:
         """Returns the operation that has a target for itself; empty for none."""

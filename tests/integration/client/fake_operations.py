@@ -15,6 +15,7 @@ from google.protobuf import empty_pb2
 from lro.v1 import operation_control_service_pb2 as control
 from lro.v1 import operation_control_service_pb2_grpc
 from lro.v1.operation_description_pb2 import DescribeOperationResponse
+from lro.v1.operation_summary_pb2 import SummarizeOperationsResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +27,7 @@ CANCEL, DELETE = "CancelOperation", "DeleteOperation"
 PAUSE, RESUME, TERMINATE = "PauseOperation", "ResumeOperation", "TerminateOperation"
 DESCRIBE = "DescribeOperation"
 RERUN = "RerunOperation"
+SUMMARIZE = "SummarizeOperations"
 
 
 def operation(
@@ -129,6 +131,11 @@ class FakeOperations(
 
     def DescribeOperation(self, request: Any, context: grpc.ServicerContext) -> Any:
         return self._answer(DESCRIBE, request, context, self._control(DescribeOperationResponse))
+
+    def SummarizeOperations(self, request: Any, context: grpc.ServicerContext) -> Any:
+        number = len(self.operations)
+        truth = SummarizeOperationsResponse(examined_count=number)
+        return self._answer(SUMMARIZE, request, context, lambda r, c: truth)
 
     def WatchOperation(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         for one in self._answer(WATCH, request, context, self.truth_of_watch):

@@ -16,6 +16,7 @@ from fake_operations import (
     PAUSE,
     RERUN,
     RESUME,
+    SUMMARIZE,
     TERMINATE,
     FakeOperations,
     operation,
@@ -94,6 +95,18 @@ def test_a_future_and_a_client_describe(side: Side, fake: FakeOperations) -> Non
     assert fake.calls == [DESCRIBE] * 4
     views = [control.OPERATION_DESCRIPTION_VIEW_BASIC, control.OPERATION_DESCRIPTION_VIEW_FULL]
     assert [one.view for one in fake.requests] == [view for view in views for _ in range(2)]
+
+
+def test_a_client_summarizes(side: Side, fake: FakeOperations) -> None:
+    client = side.client()
+    fake.put(operation())
+    assert side.run(client.summarize("-")).examined_count == 1
+    assert side.run(client.summarize("projects/p", filter="done = true")).examined_count == 1
+    assert fake.calls == [SUMMARIZE] * 2
+    assert [(one.parent, one.filter) for one in fake.requests] == [
+        ("-", ""),
+        ("projects/p", "done = true"),
+    ]
 
 
 CONTROLS: dict[str, tuple[Any, tuple[str, ...]]] = {

@@ -108,13 +108,31 @@ def test_describe(serve, fleet):
     assert [(one["number"], one["outcome"]) for one in told["attempts"]] == [(1, "SUCCEEDED")]
 
 
+def test_summarize(serve, fleet):
+    http = serve()
+    name = start(http)
+    other = http.get("/v1/projects/none:summarizeOperations").ok
+    assert other == {"examinedCount": "0"} or other == {}
+    for parent in (PARENT, "-", "projects/-/locations/-"):
+        told = http.get(f"/v1/{parent}:summarizeOperations").ok
+        (count,) = told["counts"]
+        assert count["method"] == "lro.example.v1.FleetService/CreateInstance"
+        assert count["count"] == "1"
+        assert told["examinedCount"] == "1"
+    assert http.get("/v1/operations:summarizeOperations?filter=done%3Dtrue").ok == {}
+    assert http.get(f"/v1/{PARENT}:summarizeOperations?filter=(").status == 400
+    assert http.get("/v1/a%20b:summarizeOperations").status == 400
+    fleet.gate.set()
+    done(http, name)
+
+
 @pytest.mark.parametrize("method", [*CONTROL.methods], ids=lambda method: method.name)
 def test_a_control_method_is_served_as_its_annotation_has_it(serve, method):
     """Path, body and response body: what a client that is made of the schema sends and reads."""
     http = serve()
     name = start(http)
     rule = method.GetOptions().Extensions[annotations_pb2.http]
-    path = (rule.get or rule.post).replace("{name=**}", name)
+    path = (rule.get or rule.post).replace("{name=**}", name).replace("{parent=**}", PARENT)
     if method.server_streaming:
         found = json.loads(next(http.events(path))["data"])
     elif rule.get:
@@ -131,6 +149,9 @@ def test_a_control_method_is_served_as_its_annotation_has_it(serve, method):
     if rule.response_body:
         found = {rule.response_body: found}
     answer = json_format.ParseDict(found, message_factory.GetMessageClass(method.output_type)())
+    if method.name == "SummarizeOperations":
+        assert answer.examined_count == 1
+        return
     is_another = method.name == "RerunOperation"
     assert (answer.operation.name != name) == is_another
     assert answer.operation.name.startswith(f"{PARENT}/operations/")

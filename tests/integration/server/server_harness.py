@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from lro.v1.operation_description_pb2 import DescribeOperationResponse
+    from lro.v1.operation_summary_pb2 import SummarizeOperationsResponse
 
 SECONDS = 30
 """The time that a test waits for an event that must come, before it fails."""
@@ -108,6 +109,15 @@ class Client:
         view_of: Any = view
         request = operation_control_service_pb2.DescribeOperationRequest(name=name, view=view_of)
         return self.control.DescribeOperation(request, timeout=SECONDS, **how)
+
+    def summarize(
+        self, parent: str, filter_text: str = "", **how: Any
+    ) -> SummarizeOperationsResponse:
+        """Returns how many operations of a parent there are."""
+        request = operation_control_service_pb2.SummarizeOperationsRequest(
+            parent=parent, filter=filter_text
+        )
+        return self.control.SummarizeOperations(request, timeout=SECONDS, **how)
 
     def wait(
         self, name: str, limit: float | None = None, *, deadline: float | None = SECONDS

@@ -60,6 +60,7 @@ NAMED: dict[str, Callable[[Client, str], object]] = {
 EVERY: dict[str, Callable[[Client, str], object]] = {
     **NAMED,
     "operations.list": lambda client, name: client.list(PARENT),
+    "operations.summarize": lambda client, name: client.summarize(PARENT),
     "operations.start": lambda client, name: client.create(),
 }
 
@@ -75,6 +76,7 @@ METHODS = {
     "operations.rerun": "/lro.v1.OperationControlService/RerunOperation",
     "operations.describe": "/lro.v1.OperationControlService/DescribeOperation",
     "operations.list": "/google.longrunning.Operations/ListOperations",
+    "operations.summarize": "/lro.v1.OperationControlService/SummarizeOperations",
     "operations.start": CREATE,
 }
 

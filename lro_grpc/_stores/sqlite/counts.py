@@ -1,0 +1,240 @@
+"""Counts operations in a file, in a thread, on a connection that only reads.
+
+Those that are not done are counted in the indexes that have them, without a look at their rows:
+first what is ready, method by method, then what is delayed, paused, and held by an attempt. So many
+entries are looked at, and no more; where there are more, a number is a lower bound.
+
+Those that are done are counted among the newest rows, as a list has them, in portions: a row may
+have megabytes before its state, and the time for all of them has a bound. What a filter matches is
+counted there, too, whatever its state.
+
+All numbers of an answer are of one moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+from lro_grpc._operation.names import ANY_PARENT
+from lro_grpc._runtime.threads import close_behind
+from lro_grpc._stores.sql_filter import DONE, Condition
+from lro_grpc._stores.sqlite.connection import closed, unavailable
+from lro_grpc._stores.sqlite.filter import condition
+from lro_grpc._stores.sqlite.schema import DELAYED, PAUSED_ROW, READY
+from lro_grpc._stores.store import LAST_SEQUENCE, Counts, Query
+from lro_grpc._stores.tally import MOST_COMPARED, MOST_METHODS, MOST_SECONDS, Tally
+
+_FIRST_PORTION, _LARGEST_PORTION = 500, 4_000
+"""The rows of the first portion, and the most of a later one."""
+
+_READY_METHODS = (
+    "WITH RECURSIVE found(method) AS ("
+    f"SELECT min(method) FROM operations INDEXED BY operations_ready WHERE {READY} UNION ALL"
+    " SELECT (SELECT min(o.method) FROM operations AS o INDEXED BY operations_ready"
+    f" WHERE {READY} AND o.method > found.method) FROM found WHERE found.method IS NOT NULL"
+    f" LIMIT {MOST_METHODS}) SELECT method FROM found WHERE method IS NOT NULL"
+)
+_READY_ENTRIES = (
+    "SELECT sequence, parent, state FROM operations INDEXED BY operations_ready"
+    f" WHERE {READY} AND method = ? ORDER BY sequence LIMIT ?"
+)
+_DELAYED_ENTRIES = (
+    "SELECT method, parent, state FROM operations INDEXED BY operations_delayed"
+    f" WHERE {DELAYED} LIMIT ?"
+)
+_PAUSED_ENTRIES = (
+    "SELECT method, parent, state FROM operations INDEXED BY operations_paused"
+    f" WHERE {PAUSED_ROW} LIMIT ?"
+)
+_LEASED_ROWS = (
+    "SELECT method, parent, state, name, deleted,"
+    " CASE WHEN attempt_number = attempt THEN attempt_start_time END AS since"
+    " FROM operations INDEXED BY operations_leased WHERE lease_expire_time <> 0 LIMIT ?"
+)
+
+
+class Counting:
+    """Counts the operations of one file.
+
+    Args:
+        connection: A connection of its own, for the thread.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._closing = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lro-sqlite-counts")
+
+    async def close(self) -> None:
+        """Waits for the counts under way, and ends the thread."""
+        self._closing = True
+        await close_behind(self._thread)
+
+    async def counts(self, query: Query, most: int, examined: int) -> Counts:
+        """Returns the numbers of a query whose filter SQL can decide; see ``Store.counts``.
+
+        Raises:
+            UnavailableError: If the store is closed, or SQLite fails.
+        """
+        if self._closing:
+            raise closed()
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._thread, self._count, query, most, examined)
+        except sqlite3.Error as cause:
+            raise unavailable(cause) from cause
+
+    def _count(self, query: Query, most: int, examined: int) -> Counts:
+        tally = Tally()
+        parent = _of_parent(query)
+        self._connection.execute("BEGIN")
+        try:
+            if query.filter is None:
+                self._count_ready(tally, parent, most)
+                for entries in (_DELAYED_ENTRIES, _PAUSED_ENTRIES, _LEASED_ROWS):
+                    self._count_entries(tally, entries, parent, most)
+            earliest = self._count_newest(tally, query, parent, query.examined(examined))
+        finally:
+            self._connection.execute("ROLLBACK")
+        return tally.counts(most, earliest, is_filtered=query.filter is not None)
+
+    def _count_ready(self, tally: Tally, parent: Condition, most: int) -> None:
+        methods = [method for (method,) in self._fetch(_READY_METHODS)]
+        left = 5 * most
+        for number, method in enumerate(methods):
+            # What methods before have not needed of their share is the others'.
+            share = most + 1 if parent is _ANY else max(1, left // (len(methods) - number))
+            states = self._fetch(
+                f"SELECT state, count(*), {_counted(parent)} FROM ({_READY_ENTRIES})"
+                " GROUP BY state",
+                *parent.parameters, method, share,
+            )  # fmt: skip
+            looked_at = sum(all_of_state for _, all_of_state, _ in states)
+            left -= looked_at
+            for state, _, of_parent in states:
+                tally.add(method, state, of_parent, is_least=looked_at == share)
+            next_ones = (
+                f"SELECT update_time, name, deleted FROM operations WHERE sequence IN (SELECT"
+                f" sequence FROM ({_READY_ENTRIES}) WHERE {parent.sql} LIMIT {MOST_COMPARED})"
+                " ORDER BY update_time LIMIT 1"
+            )
+            for row in self._fetch(next_ones, method, share, *parent.parameters):
+                tally.add_ready(method, *row)
+
+    def _count_entries(self, tally: Tally, entries: str, parent: Condition, most: int) -> None:
+        groups = self._fetch(
+            f"SELECT method, state, count(*), {_counted(parent)} FROM ({entries})"
+            " GROUP BY method, state",
+            *parent.parameters, most + 1,
+        )  # fmt: skip
+        is_least = sum(looked_at for *_, looked_at, _ in groups) > most
+        for method, state, _, of_parent in groups:
+            tally.add(method, state, of_parent, is_least=is_least)
+        if entries is _LEASED_ROWS:
+            oldest = f"SELECT min(since), name, deleted FROM ({entries}) WHERE {parent.sql}"
+            for row in self._fetch(f"{oldest} AND since > 0", most + 1, *parent.parameters):
+                tally.add_attempt(*row)
+
+    def _count_newest(self, tally: Tally, query: Query, parent: Condition, examined: int) -> int:
+        """Counts among the newest rows: what is done, or what a filter matches.
+
+        Returns:
+            The creation of the oldest row that was looked at; 0 if all were.
+        """
+        newest = _newest(query, parent)
+        end = time.monotonic() + MOST_SECONDS
+        before, earliest, portion = LAST_SEQUENCE, 0, _FIRST_PORTION
+        while examined > 0 and time.monotonic() < end:
+            size = min(portion, examined)
+            groups = self._fetch(
+                "SELECT method, state, count(*), sum(is_covered), sum(is_matching), min(sequence),"
+                " min(create_time) FROM (SELECT method, state, sequence, create_time,"
+                f" ({newest.covered}) AS is_covered, ({newest.matching}) AS is_matching"
+                f" {newest.rows} ORDER BY sequence DESC LIMIT ?) GROUP BY method, state",
+                *newest.of_covered, *newest.of_matching, *newest.of_rows, before, size,
+            )  # fmt: skip
+            looked_at = 0
+            for method, state, number, covered, matching, *_ in groups:
+                looked_at += number
+                tally.examined += covered
+                tally.add(method, state, matching)
+            first = min((group[5] for group in groups), default=0)
+            if query.filter is not None:
+                self._find_oldest(tally, newest, before, first)
+            if looked_at < size:
+                return 0
+            before, examined = first, examined - looked_at
+            earliest = min(group[6] for group in groups if type(group[6]) is int)
+            portion = min(2 * portion, _LARGEST_PORTION)
+        return earliest
+
+    def _find_oldest(self, tally: Tally, newest: _Newest, before: int, first: int) -> None:
+        """Takes the oldest operations of a portion of rows that a filter matches."""
+        rows = f"{newest.rows} AND sequence >= ? AND {newest.matching}"
+        values = (*newest.of_rows, before, first, *newest.of_matching)
+        ready = f"SELECT method, min(update_time), name, deleted {rows} AND {READY}"
+        for method, since, name, hidden in self._fetch(f"{ready} GROUP BY method", *values):
+            tally.add_ready(method, since, name, hidden)
+        held = "lease_expire_time <> 0 AND attempt_number = attempt AND attempt_start_time > 0"
+        oldest = f"SELECT min(attempt_start_time), name, deleted {rows} AND {held}"
+        for row in self._fetch(oldest, *values):
+            tally.add_attempt(*row)
+
+    def _fetch(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        return self._connection.execute(statement, parameters).fetchall()
+
+
+class _Newest(NamedTuple):
+    """The newest rows, among which operations are counted, and the values of question marks."""
+
+    rows: str
+    """Those before a sequence number."""
+    of_rows: tuple[Any, ...]
+    covered: str
+    """The condition on those that are the parent's."""
+    of_covered: tuple[Any, ...]
+    matching: str
+    """The condition on those that count."""
+    of_matching: tuple[Any, ...]
+
+
+def _newest(query: Query, parent: Condition) -> _Newest:
+    if query.has_wildcard:
+        rows = Condition("NOT INDEXED WHERE")
+        covered = Condition(f"NOT deleted AND {parent.sql}", parent.parameters)
+    else:
+        listed = "INDEXED BY operations_listed WHERE parent = ? AND NOT deleted AND"
+        rows, covered = Condition(listed, parent.parameters), _ANY
+    matching = Condition(DONE) if query.filter is None else condition(query.filter.expression)
+    return _Newest(
+        f"FROM operations {rows.sql} sequence < ?",
+        rows.parameters,
+        covered.sql,
+        covered.parameters,
+        f"{covered.sql} AND {matching.sql}",
+        (*covered.parameters, *matching.parameters),
+    )
+
+
+_ANY = Condition("TRUE")
+
+
+def _counted(parent: Condition) -> str:
+    return f"count(CASE WHEN {parent.sql} THEN 1 END)"
+
+
+def _of_parent(query: Query) -> Condition:
+    """Returns the condition that a parent is the one, or one of those, that a query means."""
+    if query.parent == ANY_PARENT:
+        return _ANY
+    if not query.has_wildcard:
+        return Condition("parent = ?", (query.parent,))
+    # A star of GLOB stands for slashes, too: but of these there are no more than in the pattern.
+    segments = query.parent.split("/")
+    pattern = "/".join("?*" if one == "-" else one.replace("*", "[*]") for one in segments)
+    slashes = "length(parent) - length(replace(parent, '/', ''))"
+    return Condition(f"({slashes} = ? AND parent GLOB ?)", (len(segments) - 1, pattern))

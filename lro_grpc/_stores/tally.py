@@ -1,0 +1,138 @@
+"""Sums operations up by their methods and states: what all stores make of what they have read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+
+from lro_grpc._operation.names import ANY_PARENT
+from lro_grpc._operation.record import Record
+from lro_grpc._operation.states import JOB
+from lro_grpc._runtime.threads import run_in_thread
+from lro_grpc._stores.store import Count, Counts, Oldest, Page, Query
+
+MOST_COMPARED = 100
+"""The operations that are next of a method, of which that is told which has waited the longest."""
+
+MOST_METHODS = 1000
+"""The most methods whose operations are counted while they are ready."""
+
+MOST_SECONDS = 0.5
+"""The time after which no more operations are examined."""
+
+_PAGE = 500
+"""The operations that are examined at a time."""
+
+
+class Tally:
+    """The numbers of operations, as far as they have been counted.
+
+    Of a damaged row, whose method is no text, or whose state is none, nothing is counted.
+    """
+
+    def __init__(self) -> None:
+        self.examined = 0
+        """How many operations of the parent were examined."""
+        self._numbers: Counter[tuple[str, int]] = Counter()
+        self._at_least: set[tuple[str, int]] = set()
+        self._ready: dict[str, Oldest] = {}
+        self._attempt: Oldest | None = None
+
+    def add(self, method: object, state: object, number: int, *, is_least: bool = False) -> None:
+        """Counts more operations.
+
+        Args:
+            method: Their method.
+            state: Their state.
+            number: Their number; none is nothing.
+            is_least: Whether there may be more.
+        """
+        if number and type(method) is str and type(state) is int and state in JOB.states:
+            self._numbers[method, state] += number
+            if is_least:
+                self._at_least.add((method, state))
+
+    def add_ready(self, method: str, since: object, name: object, hidden: object) -> None:
+        """Takes an operation that is ready, and the time since when."""
+        one = _oldest(since, name, hidden)
+        if one is not None:
+            self._ready[method] = min(one, self._ready.get(method, one))
+
+    def add_attempt(self, since: object, name: object, hidden: object) -> None:
+        """Takes an operation that an attempt holds, and the time at which that began."""
+        one = _oldest(since, name, hidden)
+        if one is not None:
+            self._attempt = min(one, self._attempt or one)
+
+    def add_record(self, record: Record) -> None:
+        """Counts one operation, with all that is known of it."""
+        self.add(record.method, record.state, 1)
+        if record.is_ready:
+            self.add_ready(record.method, record.update_time, record.name, record.deleted)
+        if record.lease_expire_time and record.attempt_number == record.attempt:
+            self.add_attempt(record.attempt_start_time, record.name, record.deleted)
+
+    def counts(self, most: int, earliest_examined: int, *, is_filtered: bool = False) -> Counts:
+        """Returns the numbers.
+
+        Args:
+            most: The most to tell of a method and a state while operations are not done.
+            earliest_examined: The creation of the oldest one that was examined; 0 if all were.
+            is_filtered: Whether those that are not done were counted among these, too.
+        """
+
+        def told() -> Iterator[Count]:
+            for (method, state), number in sorted(self._numbers.items()):
+                if is_filtered or JOB.is_terminal(state):
+                    yield Count(method, state, number, earliest_examined > 0)
+                else:
+                    is_least = number > most or (method, state) in self._at_least
+                    yield Count(method, state, min(number, most), is_least)
+
+        return Counts(tuple(told()), self._ready, self._attempt, self.examined, earliest_examined)
+
+
+def _oldest(since: object, name: object, hidden: object) -> Oldest | None:
+    """Returns an operation and its time, if they are some; 0 is none."""
+    if type(since) is int and since > 0 and type(name) is str:
+        return Oldest(since, "" if hidden else name)
+    return None
+
+
+async def counts_by_pages(
+    page: Callable[..., Awaitable[Page]], query: Query, examined: int
+) -> Counts:
+    """Returns the numbers of those that a filter matches, among the newest of a parent.
+
+    They are read as pages are, and matched in a thread: a filter may take long.
+
+    Args:
+        page: Returns a page; see ``Store.page``.
+        query: Which operations.
+        examined: The most records to look at.
+    """
+    loop = asyncio.get_running_loop()
+    tally = Tally()
+    left = query.examined(examined)
+    end = loop.time() + MOST_SECONDS
+    looked_at = Query(ANY_PARENT if query.has_wildcard else query.parent)
+    position, earliest = b"", 0
+    while True:
+        size = min(left, _PAGE)
+        some = await page(looked_at, position=position, size=size, examined=size, records=True)
+        await run_in_thread("lro-counts", _add_matching, tally, query, some.records)
+        for record in some.records[-1:]:
+            earliest = record.create_time
+        left -= max(len(some.records), 1)
+        position = some.position
+        if not position or left <= 0 or loop.time() >= end:
+            break
+    return tally.counts(0, earliest if position else 0, is_filtered=True)
+
+
+def _add_matching(tally: Tally, query: Query, records: Iterable[Record]) -> None:
+    for record in records:
+        tally.examined += query.covers(record)
+        if query.matches(record):
+            tally.add_record(record)
