@@ -93,11 +93,10 @@ def console(
             " slash at its end"
         )
     server = _server(operations, channel, target)
-    shown = target or "this server"
     site = Site(
         source=Source(server),
-        callers=Callers(tuple(metadata), forward, sign_in, f"{shown}{prefix}"),
-        target=shown,
+        callers=Callers(tuple(metadata), forward, sign_in, f"{target}{prefix}"),
+        target=target,
         parents=tuple(parents) or (ANY_PARENT,),
         read_only=read_only,
         prefix=prefix,

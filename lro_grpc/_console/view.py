@@ -317,7 +317,7 @@ def operation_page(
     Args:
         operation: The operation.
         unpack: Opens each ``Any``; it does no input or output, and does not raise.
-        target: The address of the server, for commands.
+        target: The address of the server, for commands; empty if it is not known.
         description: The description, of a server that has it.
         lacks: The verbs that the server does not have.
         read_only: Whether no action is offered.
@@ -591,8 +591,9 @@ def _commands(row: Row, target: str, is_described: bool) -> Iterator[Command]:
     if is_described:
         verbs.append("get --attempts")
     name = ("-- " if row.name.startswith("-") else "") + shlex.quote(row.name)
+    where = f"--target {shlex.quote(target)} " if target else ""
     for verb in verbs:
-        yield Command(f"lro {verb} ", row.name, f"lro {verb} --target {shlex.quote(target)} {name}")
+        yield Command(f"lro {verb} ", row.name, f"lro {verb} {where}{name}")
 
 
 @dataclass(frozen=True, slots=True)

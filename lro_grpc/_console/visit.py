@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 _SEE_OTHER = 303
 
+_NO_TARGET = "this server"
+
 _MOST_CHARACTERS = 4_096
 
 
@@ -62,7 +64,7 @@ class Site:
     source: Source
     callers: Callers
     target: str
-    """The server's address, as pages show it."""
+    """The server's address; empty if pages cannot tell it."""
     parents: Sequence[str]
     """The parents to choose from; the first is that of the list unless the address has one."""
     read_only: bool
@@ -243,7 +245,7 @@ class Visit:
     def _frame(self, *, is_part: bool = False) -> Frame:
         callers = self.site.callers
         return Frame(
-            target=self.site.target,
+            target=self.site.target or _NO_TARGET,
             prefix=self.root,
             now=datetime.now(timezone.utc),
             read_only=self.site.read_only,

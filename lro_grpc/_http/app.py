@@ -109,6 +109,30 @@ def _check_length(path: str, scope: Scope) -> None:
         raise responses.too_long(_MAX_URL)
 
 
+class Beside:
+    """Two apps: what is at a path, and below it, is the second one's.
+
+    Args:
+        app: The app of all other paths.
+        other: The app of that path, which is mounted there.
+        path: It, such as ``/console``.
+    """
+
+    def __init__(self, app: ASGIApp, other: ASGIApp, path: str) -> None:
+        self._app = app
+        self._other = other
+        self._path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        root = scope.get("root_path", "")
+        path = scope.get("path", "").removeprefix(root)
+        if scope["type"] == "http" and f"{path}/".startswith(f"{self._path}/"):
+            await self._other({**scope, "root_path": root + self._path}, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
 class OnLoop:
     """Runs an app on the event loop of the operations, whichever loop the HTTP server has.
 

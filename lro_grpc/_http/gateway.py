@@ -22,6 +22,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 import grpc.aio
@@ -32,7 +34,7 @@ from starlette.types import ASGIApp
 from lro_grpc._durations import Duration
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._http import health
-from lro_grpc._http.app import Gateway, OnLoop
+from lro_grpc._http.app import Beside, Gateway, OnLoop
 from lro_grpc._http.backend import Backend, ChannelBackend, LocalBackend
 from lro_grpc._http.bodies import Bodies, BodyLimits
 from lro_grpc._http.method_routes import Rules, methods_of, routes, routes_of_others
@@ -58,6 +60,7 @@ def gateway(
     public_url: str = "",
     allow_origins: Sequence[str] = (),
     allowed_hosts: Sequence[str] = (),
+    console: bool | ASGIApp = False,
     max_body: int = 4 * 1024 * 1024,
     body_timeout: Duration = timedelta(seconds=30),
     max_values: int = 100_000,
@@ -93,6 +96,9 @@ def gateway(
             ``*.example.com`` for all below a name; ``*`` for any. An address, ``localhost`` and the
             host of ``public_url`` need not be given. A request for any other host is refused: else
             a stranger's page could call under a name of its own (DNS rebinding).
+        console: Whether pages for the person on call are at ``/console``, which needs the extra of
+            that name; or the app of :func:`lro_grpc.console.console`, made with options of your
+            own. ``allow_origins`` does not let other pages call it.
         max_body: The most bytes of a request's body.
         body_timeout: The longest time that a body may take to arrive.
         max_values: The most values in the JSON of a body, names of members included; to convert one
@@ -164,8 +170,42 @@ def gateway(
             allow_headers=["*"],
             expose_headers=["Retry-After", "Operation-Location"],
         )
-    return app
+    if console is True:
+        console = console_beside(operations, channel, public_url, allowed_hosts)
+    return Beside(app, console, CONSOLE) if console else app
 
+
+def console_beside(
+    operations: Operations | None,
+    channel: grpc.aio.Channel | None,
+    public_url: str,
+    allowed_hosts: Sequence[str],
+    **options: Any,
+) -> ASGIApp:
+    """Returns the console that is mounted beside a gateway.
+
+    Args:
+        operations: As of the gateway.
+        channel: Likewise.
+        public_url: Likewise; browsers reach the console below it.
+        allowed_hosts: Likewise.
+        **options: More options of the console.
+    """
+    from lro_grpc._console.console import console  # needs an extra of its own
+
+    public = urlsplit(public_url)
+    path = public.path.rstrip("/")
+    return console(
+        operations,
+        channel=channel,
+        hosts=[*allowed_hosts, *([public.netloc] if public.netloc else [])],
+        prefix=f"{path}{CONSOLE}" if path else "",
+        **options,
+    )
+
+
+CONSOLE = "/console"
+"""The path of the console."""
 
 _PREFIX = re.compile(r"(?:/[\w.~-]+)*", re.ASCII)
 _PUBLIC_URL = re.compile(
@@ -182,6 +222,8 @@ def _checked(prefix: str | Sequence[str]) -> Sequence[str]:
                 f"the prefix {one!r} is no beginning of paths; give one such as /v1, without a"
                 " slash at its end"
             )
+    if CONSOLE in prefixes:
+        raise ConfigurationError(f"{CONSOLE} is the path of the console; give another prefix")
     if not prefixes:
         raise ConfigurationError("the gateway has no prefix; give it one such as /v1")
     return sorted(prefixes, key=len, reverse=True)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +29,7 @@ from lro_grpc._cli.parameters import DEFAULT_LEASE, LameDuck, Lease, WorkerOf
 from lro_grpc._cli.server import (
     DEMO_PARENT,
     follow_health,
+    is_local,
     make_server,
     names_of,
     read_credentials,
@@ -93,6 +94,14 @@ def serve(
             help="An origin whose pages may call over HTTP; several may be given.", metavar="URL"
         ),
     ] = None,
+    console: Annotated[
+        bool,
+        typer.Option("--console", help="Show pages about the operations at /console of the HTTP."),
+    ] = False,
+    console_read_only: Annotated[
+        bool,
+        typer.Option("--console-read-only", help="As --console, but the pages change nothing."),
+    ] = False,
     trusted_proxy: Annotated[
         list[str] | None,
         typer.Option(
@@ -172,6 +181,7 @@ def serve(
             public_url=public_url,
             allowed_hosts=[*(allowed_host or ()), *names_of(http)],
             allow_origins=allow_origin or (),
+            console={"target": address, "read_only": console_read_only} if has_console else None,
         ) as http_port:
             tasks: list[asyncio.Task[None]] = []
 
@@ -197,6 +207,8 @@ def serve(
         print(f"listening on   {address}")
         if over_http:
             print(f"over HTTP on   {over_http}")
+        if has_console:
+            print(f"console on     http://{over_http}/console/")
         if told:
             print(f"metrics on     {told}")
         print(f"operations in  {without_password(store)}")
@@ -225,7 +237,16 @@ def serve(
 
     is_secure = tls_cert is not None
     is_worker = worker_of is not None
+    has_console = console or console_read_only
     with reporting_errors():
+        if has_console and not http:
+            raise ConfigurationError("--console is shown over HTTP; give --http HOST:PORT, too")
+        if console and not console_read_only and not is_local(http):
+            raise ConfigurationError(
+                f"--http {http} is reached from other machines, and by --console whoever reaches it"
+                " could act on all operations: give --console-read-only, or listen on 127.0.0.1"
+                " behind a proxy that authenticates"
+            )
         log_lines.configure(log_format, log_level)
         engine = temporal.engine_of(
             temporal_address,
@@ -277,6 +298,7 @@ async def _serving_http(
     trusted_proxies: Collection[str],
     *,
     shares_port: bool,
+    console: Mapping[str, Any] | None,
     **options: Any,
 ) -> AsyncIterator[int | None]:
     """Serves the operations over HTTP too, and gives the port; None without an address.
@@ -286,17 +308,23 @@ async def _serving_http(
         address: ``HOST:PORT``; empty for none.
         trusted_proxies: As of ``listening``.
         shares_port: Likewise.
+        console: Options of the console; None for no console.
         **options: Of the gateway.
     """
     if not address:
         yield None
         return
     try:
-        from lro_grpc._http.gateway import gateway
+        from lro_grpc._http.gateway import console_beside, gateway
         from lro_grpc._http.listening import listening
+
+        if console is not None:
+            url, hosts = options["public_url"], options["allowed_hosts"]
+            options["console"] = console_beside(operations, None, url, hosts, **console)
     except ModuleNotFoundError as cause:
+        option, extra = ("--http", "http") if console is None else ("--console", "console")
         raise ConfigurationError(
-            f"--http needs {cause.name}: pip install 'lro-grpc[http]'"
+            f"{option} needs {cause.name}: pip install 'lro-grpc[{extra}]'"
         ) from cause
     app = gateway(operations, **options)
     async with listening(
