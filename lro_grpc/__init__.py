@@ -46,10 +46,12 @@ if TYPE_CHECKING:
         StaleAttemptError,
         StopReason,
         UnavailableError,
+        UndeliverableError,
         UnexpectedError,
         UnservedError,
         WrongTypeError,
     )
+    from lro_grpc._operation.completion_event import CompletionEvent
     from lro_grpc._operation.telemetry import AttemptTelemetry, Telemetry
     from lro_grpc._runtime.backoff import Backoff, Retry
     from lro_grpc._runtime.clock import Clock
@@ -72,6 +74,7 @@ __all__ = [
     "Backoff",
     "Clock",
     "Code",
+    "CompletionEvent",
     "ConfigurationError",
     "IllegalTransitionError",
     "InvalidArgumentError",
@@ -106,6 +109,7 @@ __all__ = [
     "StopReason",
     "Telemetry",
     "UnavailableError",
+    "UndeliverableError",
     "UnexpectedError",
     "UnservedError",
     "WrongTypeError",
@@ -127,6 +131,7 @@ _HOMES = {
     "Backoff": "_runtime.backoff",
     "Clock": "_runtime.clock",
     "Code": "_errors",
+    "CompletionEvent": "_operation.completion_event",
     "ConfigurationError": "_errors",
     "IllegalTransitionError": "_errors",
     "InvalidArgumentError": "_errors",
@@ -162,6 +167,7 @@ _HOMES = {
     "StopReason": "_errors",
     "Telemetry": "_operation.telemetry",
     "UnavailableError": "_errors",
+    "UndeliverableError": "_errors",
     "UnexpectedError": "_errors",
     "UnservedError": "_errors",
     "WrongTypeError": "_errors",

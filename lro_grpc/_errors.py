@@ -13,6 +13,7 @@
     ├── OperationInProgressError      ABORTED
     ├── PermissionDeniedError         PERMISSION_DENIED
     ├── RetryableError                any code; a handler's, and the next attempt may do
+    ├── UndeliverableError            any code; of on_done, which is not to be told again
     ├── IllegalTransitionError        FAILED_PRECONDITION
     ├── LimitReachedError             RESOURCE_EXHAUSTED
     ├── OperationTooLargeError        RESOURCE_EXHAUSTED
@@ -257,6 +258,12 @@ class RetryableError(LroError):
             self.retry_after = as_timedelta("retry_after", retry_after)
             if self.retry_after < timedelta(0):
                 raise ValueError(f"retry_after is {retry_after!r}; give at least 0 seconds")
+
+
+class UndeliverableError(LroError):
+    """``on_done`` raises it for an event that no other attempt could deliver, either."""
+
+    default_code = Code.FAILED_PRECONDITION
 
 
 class InvalidArgumentError(LroError):

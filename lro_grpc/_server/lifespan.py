@@ -18,7 +18,9 @@ the first process of a container would lose it otherwise, while it waits for its
 5. The server stops: it refuses new calls, and gives those in progress the grace.
 6. The attempts are stopped, and get the grace to unwind. Their leases are released, so that the
    next process need not wait until they are over.
-7. The store is closed, last, for attempts write until they end.
+7. Completion events that are being told get the grace, too; the others are left to the next
+   process.
+8. The store is closed, last, for attempts write until they end.
 
 Attempts are stopped after the server, not beside it: until then a Get may still see one end well.
 One that begins after the signal, while the lame duck still serves, knows nothing of it until 6.
@@ -51,6 +53,7 @@ import grpc
 import grpc.aio
 
 from lro_grpc._durations import Duration
+from lro_grpc._engine.deliverer import Deliverer
 from lro_grpc._engine.engine import Engine
 from lro_grpc._engine.handler import Handler
 from lro_grpc._errors import ConfigurationError
@@ -94,6 +97,7 @@ class Lifespan:
             an error may come before the signal that it comes of, and whether operations are served
             here.
         grace: The time that handlers and RPCs are given to end at a shutdown.
+        deliverer: Tells of what is done; None if nobody is to be told here.
     """
 
     def __init__(
@@ -106,6 +110,7 @@ class Lifespan:
         handlers: Mapping[str, Handler],
         make_engine: Callable[[timedelta, bool], Engine],
         grace: timedelta,
+        deliverer: Deliverer | None,
     ) -> None:
         self._check = check
         self._store = store
@@ -115,6 +120,7 @@ class Lifespan:
         self._handlers = handlers
         self._make_engine = make_engine
         self._grace = grace
+        self._deliverer = deliverer
         self._engine: Engine | None = None
         self._signal_margin = _NO_TIME
         self._serves = True
@@ -170,6 +176,8 @@ class Lifespan:
                 raise
             begun.pop_all()  # all of it goes on
         self._queues.start()
+        if self._deliverer is not None:
+            self._deliverer.start()
         self._engine = engine
         self._loop = asyncio.get_running_loop()
         self._is_serving = True
@@ -215,7 +223,16 @@ class Lifespan:
     async def _close(self, engine: Engine | None) -> None:
         """Stops the attempts, and closes the store after them, whatever one of them raises."""
         if engine is not None:
-            await _each(lambda: engine.stop(self._grace), self._queues.stop, self._store.close)
+            await _each(
+                lambda: engine.stop(self._grace),
+                self._stop_deliverer,
+                self._queues.stop,
+                self._store.close,
+            )
+
+    async def _stop_deliverer(self) -> None:
+        if self._deliverer is not None:
+            await self._deliverer.stop(self._grace)
 
     @overload
     def run(
@@ -442,6 +459,8 @@ class Lifespan:
         """
         if self._engine is not None and self._loop is not None:
             self._engine.stop_claiming()
+            if self._deliverer is not None:
+                self._deliverer.give_up()
             if self._store.exclusive:
                 self._engine.give_up()
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import inspect
+import random
 import weakref
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from datetime import timedelta
@@ -17,12 +18,14 @@ from google.longrunning.operations_pb2_grpc import OperationsServicer
 from google.protobuf.message import Message
 
 from lro_grpc._durations import Duration
+from lro_grpc._engine.deliverer import Deliverer
 from lro_grpc._engine.engine import Engine, EngineOptions
 from lro_grpc._engine.handler import Handler
 from lro_grpc._engine.inprocess import InProcess
 from lro_grpc._engine.workbench import Workbench
 from lro_grpc._errors import ConfigurationError, UnavailableError
 from lro_grpc._operation import metadata as conventional
+from lro_grpc._operation.completion_event import OnDone
 from lro_grpc._operation.events import Cancel
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
 from lro_grpc._runtime.clock import Clock, SystemClock, as_duration
@@ -118,6 +121,10 @@ class Operations(Lifespan):
             ``A-Z a-z 0-9 . _ ~ -``, other than ``operations``. A start whose id is none is refused
             with INVALID_ARGUMENT, one whose name an operation has with ALREADY_EXISTS. 130 random
             bits unless given. A plain function.
+        on_done: Is told of each operation that is done, at least once: a :class:`CompletionEvent`
+            of each that was started while it was given. A function, which is called in a thread, or
+            a coroutine function. If it raises, it is told again, for a day; after an
+            :class:`UndeliverableError` no more. ``lro_grpc.events.Webhook`` is one.
         worker: The name of this process in the history of attempts, such as the pod's: 1 to 255
             printable characters. ``host:pid`` unless given.
 
@@ -145,6 +152,7 @@ class Operations(Lifespan):
         clock: Clock | None = None,
         engine: EngineOptions | None = None,
         new_id: Callable[[Any], str] | None = None,
+        on_done: OnDone | None = None,
         worker: str | None = None,
     ) -> None:
         no_time = timedelta(0)
@@ -155,7 +163,12 @@ class Operations(Lifespan):
         grace = as_duration("grace", grace, least=no_time)
         least = timedelta(milliseconds=1)
         poll_after = as_duration("poll_after", poll_after, least=least, optional=True)
-        hooks = {"identify": identify, "authorize": authorize, "new_id": new_id}
+        hooks = {
+            "identify": identify,
+            "authorize": authorize,
+            "new_id": new_id,
+            "on_done": on_done,
+        }
         for option, hook in hooks.items():
             if hook is not None:
                 check_function(option, hook)
@@ -208,7 +221,9 @@ class Operations(Lifespan):
             methods.handlers,
             make_engine,
             grace,
+            None if on_done is None else Deliverer(observed, on_done, clock, random.random),
         )
+        self._notifies = on_done is not None
         self._cancel = Cancel(methods.served if observed.exclusive else None)
         self._guarded = GuardedStore(
             observed,
@@ -580,6 +595,7 @@ class Operations(Lifespan):
             self._threads,
             self._large_requests,
             self._telemetry,
+            notifies=self._notifies,
         )
         self._starters[handler.method] = starter
         return self._advice.given_by(starter.start)

@@ -109,6 +109,7 @@ class Starter:
         threads: Where a ``prepare`` that is a ``def`` runs.
         large_requests: Reads what is large, and bounds it.
         telemetry: Observes the starts.
+        notifies: Whether the ends of the operations are to be told.
     """
 
     def __init__(
@@ -125,6 +126,8 @@ class Starter:
         threads: BoundedThreads,
         large_requests: LargeRequests,
         telemetry: Telemetry = NO_TELEMETRY,
+        *,
+        notifies: bool = False,
     ) -> None:
         self._handler = handler
         self._prepare = prepare
@@ -138,6 +141,7 @@ class Starter:
         self._threads = threads
         self._large_requests = large_requests
         self._telemetry = telemetry
+        self._notifies = notifies
         self._request = handler.request_class
         self._metadata = handler.metadata_class
         fields = {field.name: field for field in self._request.DESCRIPTOR.fields}
@@ -369,6 +373,7 @@ class Starter:
             timeout=micros(self._options.timeout or timedelta(0)),
             handler_metadata=self._handler_metadata(prepared),
             batch=self._batch(prepared),
+            notify=self._notifies,
             **values,
         )
         self._check_size(made, room=CODE_BYTES * len(prepared.batch_targets))

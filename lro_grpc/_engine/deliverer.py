@@ -1,0 +1,312 @@
+"""Tells the server's ``on_done`` of the operations that are done, at least once each.
+
+It takes completions from the store's outbox, those that are due, and settles them there when they
+were told, or could not be. Each process of a store does so: what one of them has taken, the others
+leave alone until its lease is over.
+
+* It looks when this process ends an operation, when one was told, and each second, for what other
+  processes have ended, or is due again.
+* ``delivery_queue`` decides what is told next, ``completion`` what becomes of what could not be.
+* Settlements that come together are stored together, and wait while the store cannot answer. If the
+  lease is over by then, the event may be told twice: never not at all.
+
+``on_done`` runs on the event loop if it is a coroutine function, and else in a thread. One that
+takes too long has failed; until it ends, as a thread may not, it takes the place of another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from google.rpc import status_pb2
+
+from lro.v1 import completion_event_pb2
+from lro_grpc._engine.delivery_queue import Delivery, DeliveryQueue
+from lro_grpc._errors import (
+    LIBRARY_DOMAIN,
+    Code,
+    LroError,
+    RetryableError,
+    UnavailableError,
+    UndeliverableError,
+    to_status,
+)
+from lro_grpc._operation.attempts import cut_error
+from lro_grpc._operation.completion import (
+    LEASE,
+    Completion,
+    Settlement,
+    failed,
+    given_up,
+    put_back,
+)
+from lro_grpc._operation.completion_event import CompletionEvent, OnDone
+from lro_grpc._operation.record import Record
+from lro_grpc._runtime.clock import Clock, micros
+from lro_grpc._runtime.interrupts import only_errors
+from lro_grpc._runtime.repeated_lines import RepeatedLines
+from lro_grpc._runtime.threads import run_in_thread
+from lro_grpc._stores.store import Store
+from lro_grpc._wire.plain_text import one_line
+
+_log = logging.getLogger("lro_grpc")
+
+_LOOK_SECONDS = 1.0
+"""The interval at which the store is asked for what is due."""
+
+_TELL_SECONDS = 30.0
+"""The time that ``on_done`` has for one event."""
+
+_FAILURE_PAUSE = 0.5
+"""The pause after a round that has failed."""
+
+_FLUSH_SECONDS = 1.0
+"""The time in which the last settlements are stored, at the end."""
+
+_PUT_BACK_SECONDS = (5.0, 15.0)
+"""The least and the longest pause until one that had to wait for too long is due again."""
+
+
+class Deliverer:
+    """Tells ``on_done`` of what is done; see the module. Lives on one event loop.
+
+    Args:
+        store: Where the completions are.
+        on_done: Is told. If it has a method ``destination``, that is called with each event, and
+            few of the same destination are told at a time.
+        clock: Measures pauses.
+        random: Gives numbers uniform in [0, 1), for pauses.
+    """
+
+    def __init__(
+        self, store: Store, on_done: OnDone, clock: Clock, random: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._on_done = on_done
+        self._destination: Callable[[CompletionEvent], Any] | None = getattr(
+            on_done, "destination", None
+        )
+        self._clock = clock
+        self._random = random
+        of_call = getattr(on_done, "__call__", None)  # noqa: B004 - an object's is a method
+        self._is_async = any(map(inspect.iscoroutinefunction, (on_done, of_call)))
+        self._queue = DeliveryQueue()
+        self._telling: set[asyncio.Task[None]] = set()
+        self._calls: set[asyncio.Task[None]] = set()
+        """The calls of ``on_done``; one of a thread may go on though it has failed."""
+        self._settlements: list[Settlement] = []
+        self._wake = asyncio.Event()
+        self._has_settlements = asyncio.Event()
+        self._lines = RepeatedLines(_log)
+        self._loops: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begins to tell what is due."""
+        self._unsubscribe = self._store.subscribe(self._on_change)
+        rounds = (self._tick, self._take, self._settle)
+        self._loops = [asyncio.create_task(self._repeat(one)) for one in rounds]
+        self._wake.set()
+
+    async def stop(self, grace: timedelta) -> None:
+        """Takes no more, and ends: what is not told within the grace is due for others at once.
+
+        Args:
+            grace: The time that ``on_done`` is given to end.
+        """
+        if not self._loops:
+            return
+        self._unsubscribe()
+        await _cancelled(self._loops)
+        for waiting in self._queue.clear():
+            self._put_back(waiting.completion, self._store.now())
+        if self._telling:
+            await asyncio.wait(self._telling, timeout=grace.total_seconds())
+        await _cancelled(self._telling)
+        await _cancelled(self._calls)
+        try:
+            await asyncio.wait_for(self._settle(), _FLUSH_SECONDS)
+        except (asyncio.TimeoutError, LroError) as error:
+            _log.warning("some completion events may be told again: %s", one_line(str(error)))
+        self._lines.close()
+
+    def give_up(self) -> None:
+        """Ends as if this process were gone: nothing is told or settled any more."""
+        for task in (*self._loops, *self._telling, *self._calls):
+            task.cancel()
+        if self._loops:
+            self._unsubscribe()
+        self._loops = []
+
+    def _on_change(self, before: Record | None, after: Record) -> None:
+        if after.notify and after.done and not (before is not None and before.done):
+            self._wake.set()
+
+    async def _repeat(self, one_round: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await one_round()
+            except UnavailableError as error:
+                self._lines.say(logging.WARNING, f"{error.message}; trying again")
+                await self._clock.sleep(_FAILURE_PAUSE)
+            except Exception as error:  # noqa: BLE001 - one bad round must not end the deliverer
+                text = f"the deliverer met an unexpected error; going on: {error!r}"
+                self._lines.say(logging.ERROR, text, error=error)
+                await self._clock.sleep(_FAILURE_PAUSE)
+
+    async def _tick(self) -> None:
+        await self._clock.sleep(_LOOK_SECONDS)
+        self._wake.set()
+
+    async def _take(self) -> None:
+        """Takes what is due, as long as there is room."""
+        await self._wake.wait()
+        self._wake.clear()
+        for late in self._queue.late(self._clock.monotonic()):
+            least, longest = _PUT_BACK_SECONDS
+            pause = least + (longest - least) * self._random()
+            self._put_back(late.completion, self._store.now() + micros(pause))
+        self._begin()
+        while room := self._queue.room:
+            taken = await self._store.take_completions(room, LEASE)
+            taken_at = self._clock.monotonic()
+            for completion in taken:
+                self._add(completion, taken_at)
+            self._begin()
+            if not taken:
+                return
+
+    def _add(self, completion: Completion, taken_at: float) -> None:
+        """Lets a completion wait to be told, unless nobody is to be told of it."""
+        if completion.given_up:  # its time to be described is over
+            self._settled(completion, None)
+            return
+        try:
+            data = completion_event_pb2.CompletionEvent.FromString(completion.event)
+        except DecodeError as error:
+            self._failed(completion, UndeliverableError(f"its event is damaged: {error}"))
+            return
+        event = CompletionEvent(completion.id, data, completion.attempt_count)
+        destination = event.id
+        if self._destination is not None:
+            try:
+                with only_errors("on_done.destination"):
+                    destination = self._destination(event)
+                hash(destination)
+            except Exception as error:  # noqa: BLE001 - of this event alone
+                self._failed(completion, error)
+                return
+        self._queue.add(Delivery(completion, event, destination, taken_at))
+
+    def _begin(self) -> None:
+        """Begins to tell what may be told now."""
+        while delivery := self._queue.begin():
+            _keep(self._telling, asyncio.create_task(self._tell(delivery)))
+
+    async def _tell(self, delivery: Delivery) -> None:
+        completion = delivery.completion
+        call = asyncio.create_task(self._call(delivery.event))
+        _keep(self._calls, call)
+        call.add_done_callback(partial(self._ended, delivery))
+        try:
+            await asyncio.wait({call}, timeout=_TELL_SECONDS)
+        except asyncio.CancelledError:  # the server stops
+            call.cancel()
+            self._settled(completion, completion._replace(next_time=self._store.now()))
+            raise
+        if not call.done():
+            if self._is_async:
+                call.cancel()
+            late = f"on_done has not ended within {_TELL_SECONDS:g} s"
+            self._failed(completion, LroError(late, code=Code.DEADLINE_EXCEEDED))
+        elif error := call.exception():
+            assert isinstance(error, Exception)
+            self._failed(completion, error)
+        else:
+            self._settled(completion, None)
+
+    async def _call(self, event: CompletionEvent) -> None:
+        with only_errors("on_done"):
+            if self._is_async:
+                told = self._on_done(event)
+            else:
+                told = await run_in_thread("lro-on-done", self._on_done, event)
+            if inspect.isawaitable(told):
+                await told
+
+    def _ended(self, delivery: Delivery, call: asyncio.Task[None]) -> None:
+        """Gives its place to another one, once it has really ended."""
+        if not call.cancelled():
+            call.exception()  # it may have come too late for anyone
+        self._queue.end(delivery)
+        self._wake.set()
+
+    def _failed(self, completion: Completion, error: Exception) -> None:
+        """Has a completion told again later, or gives it up."""
+        status = cut_error(_status_of(error).SerializeToString())
+        if isinstance(error, UndeliverableError):
+            after = given_up(completion, status)
+        else:
+            pause = error.retry_after if isinstance(error, RetryableError) else None
+            now, asked = self._store.now(), None if pause is None else micros(pause)
+            after = failed(completion, status, now, self._random, pause=asked)
+        said = one_line(str(error) or type(error).__name__)
+        if after.given_up:
+            fields = {"operation": completion.name, "attempt_count": completion.attempt_count}
+            text = "%s: its completion event is given up after %d attempts: %s"
+            _log.warning(text, completion.name, completion.attempt_count, said, extra=fields)
+        else:
+            unexpected = None if isinstance(error, LroError) else error
+            text = f"a completion event could not be told, and will be tried again: {said}"
+            self._lines.say(logging.WARNING, text, error=unexpected)
+        self._settled(completion, after)
+
+    def _put_back(self, completion: Completion, next_time: int) -> None:
+        self._settled(completion, put_back(completion, next_time))
+
+    def _settled(self, completion: Completion, after: Completion | None) -> None:
+        self._settlements.append((completion, after))
+        self._has_settlements.set()
+
+    async def _settle(self) -> None:
+        """Stores the settlements that have come."""
+        if self._loops:
+            await self._has_settlements.wait()
+        self._has_settlements.clear()
+        settlements, self._settlements = self._settlements, []
+        if not settlements:
+            return
+        try:
+            await self._store.settle_completions(settlements)
+        except (UnavailableError, asyncio.CancelledError):
+            self._settlements = [*settlements, *self._settlements]
+            self._has_settlements.set()
+            raise
+
+
+def _status_of(error: Exception) -> status_pb2.Status:
+    """Returns what a description says of an error: of one that is none of ours, its type alone."""
+    if isinstance(error, LroError):
+        return to_status(error, domain=LIBRARY_DOMAIN)
+    what = f"on_done has raised {type(error).__name__}; the server's log has more"
+    return status_pb2.Status(code=Code.UNKNOWN, message=what)
+
+
+def _keep(tasks: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
+    """Keeps a task until it has ended."""
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancels tasks, and waits for their ends."""
+    some = list(tasks)
+    for task in some:
+        task.cancel()
+    await asyncio.gather(*some, return_exceptions=True)
