@@ -52,6 +52,16 @@ Rate = Annotated[
         metavar="NUMBER",
     ),
 ]
+Standalone = Annotated[
+    bool | None,
+    typer.Option(
+        "--temporal-standalone/--temporal-workflow",
+        help=(
+            "Make each operation a Standalone Activity, or a workflow of one activity; unless given"
+            " Temporal is asked whether it has Standalone Activities."
+        ),
+    ),
+]
 
 
 def engine_of(
@@ -61,6 +71,7 @@ def engine_of(
     rate: float | None,
     *,
     tls: bool,
+    standalone: bool | None,
     runs_handlers: bool = True,
 ) -> Temporal | None:
     """Returns the engine that the options name; None for that of the process alone.
@@ -74,6 +85,8 @@ def engine_of(
             "--temporal-queue": queue,
             "--temporal-rate": rate,
             "--temporal-tls": tls,
+            "--temporal-standalone": standalone,
+            "--temporal-workflow": standalone is False,
             "--no-handlers": not runs_handlers,
         }
         for option, value in needy.items():
@@ -88,6 +101,7 @@ def engine_of(
         task_queue=queue,
         tls=tls or None,
         api_key=os.environ.get(API_KEY) or None,
+        standalone=standalone,
         max_task_queue_activities_per_second=rate,
         runs_handlers=runs_handlers,
     )

@@ -288,6 +288,47 @@ async def test_while_temporal_is_away_operations_wait_in_the_store(
         assert {answer_of(await caller.done(name))[1] for name in names} == {1}
 
 
+LISTENS = """
+import asyncio, logging, sys
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from lro_grpc._engine.temporal.connection import connect
+from lro_grpc.engines import Temporal
+
+class Seen(logging.Handler):
+    def emit(self, record):
+        print(record.name, record.levelname, record.getMessage(), flush=True)
+
+async def main():
+    logging.getLogger("temporalio").addHandler(Seen())
+    connection = await connect(Temporal(sys.argv[1]))
+    print("connected", flush=True)
+    service = connection.patient_client.workflow_service
+    while True:
+        await service.describe_namespace(DescribeNamespaceRequest(namespace="default"), retry=True)
+        await asyncio.sleep(0.1)
+
+asyncio.run(main())
+"""
+
+
+def test_an_outage_is_in_pythons_log_alone(killable: TemporalServer, temporal: str) -> None:
+    """What the SDK would write to stderr by itself."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LISTENS, temporal],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as listening:
+        assert listening.stdout is not None
+        assert listening.stdout.readline() == "connected\n"
+        killable.kill()
+        line = listening.stdout.readline()
+        listening.kill()
+        _, stderr = listening.communicate()
+    assert line.startswith("temporalio WARNING ")
+    assert stderr == ""
+
+
 async def test_what_runs_when_temporal_is_killed_goes_on(
     killable: TemporalServer, made: Any, queue: str
 ) -> None:

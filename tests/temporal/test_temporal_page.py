@@ -20,4 +20,4 @@ def test_a_block_runs_in_an_interpreter_that_has_imported_nothing(block: str) ->
 
 
 def test_the_page_has_blocks() -> None:
-    assert len(BLOCKS) == 2
+    assert len(BLOCKS) == 1

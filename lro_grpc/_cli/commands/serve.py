@@ -139,6 +139,7 @@ def serve(
     temporal_queue: temporal.Queue = None,
     temporal_tls: temporal.Tls = False,
     temporal_rate: temporal.Rate = None,
+    temporal_standalone: temporal.Standalone = None,
     no_handlers: Annotated[
         bool,
         typer.Option("--no-handlers", help="Leave the handlers to `lro work`; needs --temporal."),
@@ -254,6 +255,7 @@ def serve(
             temporal_queue,
             temporal_rate,
             tls=temporal_tls,
+            standalone=temporal_standalone,
             runs_handlers=not no_handlers,
         )
         if not is_worker:

@@ -54,6 +54,7 @@ def work(
     temporal_queue: temporal.Queue = None,
     temporal_tls: temporal.Tls = False,
     temporal_rate: temporal.Rate = None,
+    temporal_standalone: temporal.Standalone = None,
     workers: Annotated[int, typer.Option(min=1, max=MOST_WORKERS, help="How many processes.")] = 1,
     worker_of: WorkerOf = None,
 ) -> None:
@@ -98,7 +99,12 @@ def work(
         log_lines.configure(log_format, log_level)
         check_shared(store, "lro work")
         engine = temporal.engine_of(
-            temporal_address, temporal_namespace, temporal_queue, temporal_rate, tls=temporal_tls
+            temporal_address,
+            temporal_namespace,
+            temporal_queue,
+            temporal_rate,
+            tls=temporal_tls,
+            standalone=temporal_standalone,
         )
         if workers == 1:
             with telling_metrics(metrics, shares_port=worker_of is not None) as measured:

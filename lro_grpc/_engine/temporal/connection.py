@@ -26,6 +26,7 @@ from temporalio.common import (
 from temporalio.exceptions import ActivityAlreadyStartedError, WorkflowAlreadyStartedError
 from temporalio.service import RetryConfig, RPCError, RPCStatusCode
 
+from lro_grpc._engine.temporal import core_log
 from lro_grpc._engine.temporal.options import Temporal
 
 _CONNECT_TIMEOUT = timedelta(seconds=5)
@@ -137,6 +138,7 @@ async def connect(options: Temporal) -> Connection:
         RPCError: If the namespace is not there, or may not be used.
         RuntimeError: If the server cannot be reached.
     """
+    core_log.send_to_python()
     make_client = partial(
         Client.connect,
         options.address,

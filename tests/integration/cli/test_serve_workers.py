@@ -316,6 +316,8 @@ def test_temporal_hands_operations_to_the_workers(
         ("--temporal-queue", "reports"),
         ("--temporal-rate", "4"),
         ("--temporal-tls",),
+        ("--temporal-standalone",),
+        ("--temporal-workflow",),
     ],
     ids=" ".join,
 )
