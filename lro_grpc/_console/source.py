@@ -7,11 +7,12 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from google.longrunning import operations_pb2
 
 from lro.v1.operation_description_pb2 import DescribeOperationResponse
+from lro.v1.operation_summary_pb2 import SummarizeOperationsResponse
 from lro_grpc._client import calls, experience, plan
 from lro_grpc._client.core import ClientCore
 from lro_grpc._client.listing import Listing
@@ -30,7 +31,7 @@ SHARED_SECONDS = 0.9
 _MOST_CALLERS = 100
 _MOST_SIZES = 100
 
-_DESCRIBE = "DescribeOperation"
+_DESCRIBE, _SUMMARIZE = "DescribeOperation", "SummarizeOperations"
 
 _RPCS: Mapping[str, str] = {
     "cancel": "CancelOperation",
@@ -80,8 +81,12 @@ class Source:
         self._described: Shared[Described] = Shared(SHARED_SECONDS)
         self._unusable = experience.Unusable()
         self._sizes: OrderedDict[tuple[str, str], int] = OrderedDict()
-        self.has_control = False
+        self._has_shown_control = False
+
+    @property
+    def has_control(self) -> bool:
         """Whether the server has shown that it has ``lro.v1.OperationControlService``."""
+        return self._has_shown_control and not self._lacks_rpc(_DESCRIBE)
 
     def lacks(self, *, is_described: bool = False) -> frozenset[str]:
         """Returns the actions that the server does not have, as far as it has shown that.
@@ -92,10 +97,8 @@ class Source:
         Args:
             is_described: Whether it has just described an operation, so that it has the service.
         """
-        now = self._clock()
-        lacks = {verb for verb, rpc in _RPCS.items() if self._unusable.has(rpc, now)}
-        lacks_control = (self._unusable.has(rpc, now) for rpc in (experience.WATCH, _DESCRIBE))
-        if not is_described and any(lacks_control):
+        lacks = {verb for verb, rpc in _RPCS.items() if self._lacks_rpc(rpc)}
+        if not is_described and any(map(self._lacks_rpc, (experience.WATCH, _DESCRIBE))):
             lacks |= CONTROL
         return frozenset(lacks)
 
@@ -130,6 +133,19 @@ class Source:
         if len(self._sizes) > _MOST_SIZES:
             self._sizes.popitem(last=False)
         return self._sizes[which]
+
+    async def summary(self, credentials: Credentials, parent: str) -> SummarizeOperationsResponse:
+        """Returns the numbers of a parent's operations.
+
+        Raises:
+            LroError: The error of the server; UNIMPLEMENTED if it does not count them.
+        """
+        if self._lacks_rpc(_SUMMARIZE):
+            raise LroError("this server counts no operations", code=Code.UNIMPLEMENTED)
+        call = calls.summarize_call(parent, "", TIMEOUT)
+        found: SummarizeOperationsResponse = await self._call(credentials, call)
+        self._has_shown_control = True
+        return found
 
     async def get(self, credentials: Credentials, name: str) -> operations_pb2.Operation:
         """Returns an operation.
@@ -204,13 +220,7 @@ class Source:
         Raises:
             LroError: The error of the server.
         """
-        call = _call(verb, name, reason)
-        try:
-            answer = await self._caller(credentials).call(call, once=True)
-        except LroError as error:
-            if error.code is Code.UNIMPLEMENTED:
-                self._unusable.add(call.method, self._clock())
-            raise
+        answer = await self._call(credentials, _call(verb, name, reason))
         started: str = answer.operation.name if verb == "rerun" else ""
         return started
 
@@ -231,6 +241,18 @@ class Source:
             self._callers.popitem(last=False)
         return found
 
+    def _lacks_rpc(self, rpc: str) -> bool:
+        return self._unusable.has(rpc, self._clock())
+
+    async def _call(self, credentials: Credentials, call: plan.Call) -> Any:
+        """Makes a call, and remembers the method if the server does not have it."""
+        try:
+            return await self._caller(credentials).call(call, once=True)
+        except LroError as error:
+            if error.code is Code.UNIMPLEMENTED:
+                self._unusable.add(call.method, self._clock())
+            raise
+
     async def _list(
         self, credentials: Credentials, query: ListQuery
     ) -> operations_pb2.ListOperationsResponse:
@@ -248,19 +270,16 @@ class Source:
         self, credentials: Credentials, name: str, *, with_request: bool = False
     ) -> DescribeOperationResponse | None:
         """Returns a description; None if the server has none, or not for this caller."""
-        if self._unusable.has(_DESCRIBE, self._clock()):
+        if self._lacks_rpc(_DESCRIBE):
             return None
         call = calls.describe_call(name, TIMEOUT, with_request=with_request)
         try:
-            found: DescribeOperationResponse = await self._caller(credentials).call(call)
+            found: DescribeOperationResponse = await self._call(credentials, call)
         except LroError as error:
-            if error.code is Code.UNIMPLEMENTED:
-                self._unusable.add(_DESCRIBE, self._clock())
-                self.has_control = False
             if error.code in _LEAVES_GET:
                 return None
             raise
-        self.has_control = True
+        self._has_shown_control = True
         return found if found.operation.name == name else None
 
 

@@ -16,6 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from lro_grpc._console import answers, rendering
 from lro_grpc._console.answers import Forms, Rendered
 from lro_grpc._console.bulk import Jobs
+from lro_grpc._console.counts import StateCounts
 from lro_grpc._console.list_page import ListPage
 from lro_grpc._console.rendering import Frame
 from lro_grpc._console.security import Callers
@@ -77,8 +78,13 @@ class Site:
     operations: Shared[OperationPart] = dataclasses.field(
         default_factory=lambda: Shared(SHARED_SECONDS)
     )
+    counts: StateCounts = dataclasses.field(init=False)
     held: int = 0
     """How many requests wait for an operation to change."""
+
+    def __post_init__(self) -> None:
+        """Begins without counts."""
+        self.counts = StateCounts(self.source.summary)
 
     def forget(self) -> None:
         """Forgets what is shared, so that a caller sees what has come of an action."""

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from lro_grpc._console import answers, ignored_filters
 from lro_grpc._console.actions import ACTIONS, CONTROL, said
+from lro_grpc._console.counts import Counts
 from lro_grpc._console.list_page import MOST_ROWS, SIZE, filter_problem, list_page
 from lro_grpc._console.source import ListQuery
 from lro_grpc._console.view import row_of
@@ -83,7 +84,8 @@ async def _part(visit: Visit, query: ListQuery) -> ListPart:
             began = time.monotonic()
             found = await visit.source.page(visit.credentials, asked)
             pause = max(_SECONDS_BETWEEN, _PART_OF_TIME * (time.monotonic() - began))
-            part = await visit.in_thread(_made, visit, query, found, pause)
+            counts = await visit.site.counts.of(visit.credentials, query.parent)
+            part = await visit.in_thread(_made, visit, query, found, counts, pause)
             count = len(found.operations)
             if len(part.rendered.body) <= MOST_BYTES or count <= 1:
                 return part
@@ -97,6 +99,7 @@ def _made(
     visit: Visit,
     query: ListQuery,
     found: operations_pb2.ListOperationsResponse,
+    counts: Counts,
     next_seconds: float,
 ) -> ListPart:
     made = [row_of(operation, visit.source.types.unpack) for operation in found.operations]
@@ -112,6 +115,7 @@ def _made(
         parents=visit.site.parents,
         actions=actions,
         acts_on_all=bool(actions and query.filter and made and not ignores),
+        counts=counts,
         notes=[ignored_filters.NOTE] if ignores else [],
     )
     rendered = visit.rendered("rows_part.html", is_part=True, page=page)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import grpc
@@ -288,3 +289,57 @@ def test_a_server_that_ignores_filters(foreign):
         )
         assert refused.status_code == 409
         assert "ignores filters" in refused.text
+
+
+def chips_in(page: httpx.Response) -> dict[str, str]:
+    """Returns the number of operations on the chip of each state that has one."""
+    chips = re.findall(
+        r"<a[^>]*>(?:<svg.*?</svg>)?([\w ]+) <span class=\"count\">(.*?)</span>", page.text
+    )
+    return dict(chips)
+
+
+def test_the_numbers_of_operations(served, browser):
+    for number in range(3):
+        served.start(f"i{number}")
+    cancelled = served.start("x")
+    served.client.cancel(cancelled)
+    served.client.wait(cancelled, timeout=15)
+    page = until(lambda: browser.get("/", params={"size": "2"}), 'class="count"')
+    assert chips_in(page) == {"Running": "3", "Cancelled": "1"}
+    part = browser.get("/rows", params={"size": "2"}, headers={"x-part": "1"})
+    assert chips_in(part) == chips_in(page)
+
+
+def test_the_numbers_of_a_server_that_shows_them_to_others_alone():
+    def authorize(access):
+        return access.permission != "operations.summarize"
+
+    with serving(authorize=authorize) as served, consoled(served.target) as browser:
+        name = served.start()
+        page = browser.get("/")
+        assert names_in(page) == [name]
+        assert chips_in(page) == {}
+
+
+def test_a_server_that_does_not_count_is_not_asked_to_again(foreign):
+    foreign.put("x")
+    with consoled(foreign.target) as browser:
+        page = browser.get("/")
+    assert chips_in(page) == {}
+    assert foreign.calls == ["List"], "nothing is counted by listing"
+
+
+def test_what_is_offered_for_rows_is_what_the_server_has(served, browser, foreign):
+    served.start()
+
+    def offered(page: httpx.Response) -> set[str]:
+        return set(re.findall(r'name="verb" value="(\w+)"', page.text))
+
+    page = until(lambda: browser.get("/"), 'class="count"')
+    assert offered(page) == {"cancel", "pause", "resume", "rerun", "terminate", "delete"}
+    foreign.put("x")
+    with consoled(foreign.target) as other:
+        assert offered(other.get("/")) == {"cancel", "delete"}
+        other.post("/act", data={"verb": "delete", "name": f"{PARENT}/operations/x"})
+        assert offered(other.get("/")) == {"cancel"}
