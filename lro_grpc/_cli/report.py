@@ -13,7 +13,12 @@ from rich.text import Text
 from lro_grpc._cli.output import Output, print_value, to_yaml
 from lro_grpc._cli.style import Terminal, instance_table, percent, state_text
 from lro_grpc._cli.terminal_text import printable_summary
-from lro_grpc._inspection.description import AttemptSummary, Description, read_description
+from lro_grpc._inspection.description import (
+    AttemptSummary,
+    DeliverySummary,
+    Description,
+    read_description,
+)
 from lro_grpc._inspection.summary import Summary
 from lro_grpc._operation.metadata import DEFAULT_TYPE
 from lro_grpc._wire.plain_text import one_line
@@ -104,11 +109,27 @@ def _lines_of(description: Description) -> Iterator[tuple[str, str]]:
             ("reruns", one_line(description.source_operation)),
             ("rerun as", one_line(description.rerun_operation)),
             ("operator", one_line(description.operator_caller)),
+            ("told", _told(description.delivery)),
             ("request", f"{description.request_size_bytes:,} bytes"),
             ("you may", ", ".join(description.actions)),
         )
         if value
     )
+
+
+def _told(delivery: DeliverySummary | None) -> str:
+    """Returns how far the telling of an operation's end is; empty if nobody is to be told."""
+    if delivery is None:
+        return ""
+    number = delivery.attempts
+    next_time = _utc(delivery.next_attempt_time)
+    parts = (
+        delivery.state,
+        f"{number} attempt{'s' * (number > 1)}" if number else "",
+        f"the next from {next_time}" if next_time else "",
+        one_line(delivery.error),
+    )
+    return ", ".join(filter(None, parts))
 
 
 def _attempt_table(attempts: Iterable[AttemptSummary]) -> Table:

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import Descriptor
     from google.protobuf.message import Message
 
-    from lro.v1.operation_description_pb2 import DescribeOperationResponse, OperationAttempt
+    from lro.v1.operation_description_pb2 import (
+        CompletionDelivery,
+        DescribeOperationResponse,
+        OperationAttempt,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,18 @@ class AttemptSummary:
     end_time: datetime | None
     outcome: str
     """Such as RETRIED; empty while it runs, and if its end is not known."""
+    error: str
+    """The code and the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySummary:
+    """How far the telling of its end is; a missing value is empty or None."""
+
+    state: str
+    """Such as PENDING."""
+    attempts: int
+    next_attempt_time: datetime | None
     error: str
     """The code and the message."""
 
@@ -54,6 +70,8 @@ class Description:
     actions: tuple[str, ...]
     """The caller's, such as ``cancel``."""
     attempts: tuple[AttemptSummary, ...]
+    delivery: DeliverySummary | None
+    """None if its end is not to be told."""
 
     @property
     def worker(self) -> str:
@@ -81,6 +99,16 @@ def read_description(message: DescribeOperationResponse) -> Description:
             name.lower() for name in _names(message.DESCRIPTOR, "Action", message.actions)
         ),
         attempts=tuple(map(_attempt, message.attempts)),
+        delivery=_delivery(message.delivery) if message.HasField("delivery") else None,
+    )
+
+
+def _delivery(message: CompletionDelivery) -> DeliverySummary:
+    return DeliverySummary(
+        state="".join(_names(message.DESCRIPTOR, "State", [message.state])),
+        attempts=message.attempt_count,
+        next_attempt_time=_time(message, "next_attempt_time"),
+        error=error_text(message.error) if message.HasField("error") else "",
     )
 
 

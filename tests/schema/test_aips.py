@@ -252,6 +252,7 @@ def test_a_state_is_output_only() -> None:
     assert {field.full_name for field in states} == {
         "lro.example.v1.Instance.state",
         "lro.v1.BatchCreateInstanceStatus.state",
+        "lro.v1.CompletionDelivery.state",
         "lro.v1.CompletionEvent.state",
         "lro.v1.OperationCount.state",
         "lro.v1.OperationMetadata.state",

@@ -124,6 +124,7 @@ class DescribeOperationResponse(_message.Message):
     OPERATOR_CALLER_FIELD_NUMBER: _builtins.int
     EXCLUSIVE_TARGET_FIELD_NUMBER: _builtins.int
     ACTIONS_FIELD_NUMBER: _builtins.int
+    DELIVERY_FIELD_NUMBER: _builtins.int
     method: _builtins.str
     """Names the method that started the operation, as in "pkg.Service/Method"."""
     caller: _builtins.str
@@ -202,6 +203,12 @@ class DescribeOperationResponse(_message.Message):
         method's own checks of a rerun are not made.
         """
 
+    @_builtins.property
+    def delivery(self) -> Global___CompletionDelivery:
+        """Tells how far the service is with telling of the operation's end. Unset until
+        the operation is done, and if nobody is to be told.
+        """
+
     def __init__(
         self,
         *,
@@ -223,14 +230,84 @@ class DescribeOperationResponse(_message.Message):
         operator_caller: _builtins.str = ...,
         exclusive_target: _builtins.str = ...,
         actions: _abc.Iterable[Global___DescribeOperationResponse.Action.ValueType] | None = ...,
+        delivery: Global___CompletionDelivery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline_time", b"deadline_time", "lease_expire_time", b"lease_expire_time", "metadata", b"metadata", "operation", b"operation", "request", b"request", "schedule_time", b"schedule_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline_time", b"deadline_time", "delivery", b"delivery", "lease_expire_time", b"lease_expire_time", "metadata", b"metadata", "operation", b"operation", "request", b"request", "schedule_time", b"schedule_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "attempts", b"attempts", "caller", b"caller", "deadline_time", b"deadline_time", "exclusive_target", b"exclusive_target", "failed_attempt_count", b"failed_attempt_count", "lease_expire_time", b"lease_expire_time", "max_attempts", b"max_attempts", "metadata", b"metadata", "method", b"method", "operation", b"operation", "operator_caller", b"operator_caller", "request", b"request", "request_size_bytes", b"request_size_bytes", "rerun_operation", b"rerun_operation", "schedule_time", b"schedule_time", "source_operation", b"source_operation", "wait_reasons", b"wait_reasons"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "attempts", b"attempts", "caller", b"caller", "deadline_time", b"deadline_time", "delivery", b"delivery", "exclusive_target", b"exclusive_target", "failed_attempt_count", b"failed_attempt_count", "lease_expire_time", b"lease_expire_time", "max_attempts", b"max_attempts", "metadata", b"metadata", "method", b"method", "operation", b"operation", "operator_caller", b"operator_caller", "request", b"request", "request_size_bytes", b"request_size_bytes", "rerun_operation", b"rerun_operation", "schedule_time", b"schedule_time", "source_operation", b"source_operation", "wait_reasons", b"wait_reasons"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DescribeOperationResponse: _TypeAlias = DescribeOperationResponse  # noqa: Y015
+
+@_typing.final
+class CompletionDelivery(_message.Message):
+    """Describes how far the telling of an operation's end is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[CompletionDelivery._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: CompletionDelivery._State.ValueType  # 0
+        """Never occurs."""
+        PENDING: CompletionDelivery._State.ValueType  # 1
+        """The end is still to be told."""
+        SUCCEEDED: CompletionDelivery._State.ValueType  # 2
+        """The end was told."""
+        FAILED: CompletionDelivery._State.ValueType  # 3
+        """The end was not told, and will not be: all attempts have failed."""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper):
+        """Tells whether the end of an operation was told."""
+
+    STATE_UNSPECIFIED: CompletionDelivery.State.ValueType  # 0
+    """Never occurs."""
+    PENDING: CompletionDelivery.State.ValueType  # 1
+    """The end is still to be told."""
+    SUCCEEDED: CompletionDelivery.State.ValueType  # 2
+    """The end was told."""
+    FAILED: CompletionDelivery.State.ValueType  # 3
+    """The end was not told, and will not be: all attempts have failed."""
+
+    STATE_FIELD_NUMBER: _builtins.int
+    ATTEMPT_COUNT_FIELD_NUMBER: _builtins.int
+    NEXT_ATTEMPT_TIME_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    state: Global___CompletionDelivery.State.ValueType
+    """Tells whether it was told."""
+    attempt_count: _builtins.int
+    """Counts the attempts to tell it that have begun. 0 once it was told."""
+    @_builtins.property
+    def next_attempt_time(self) -> _timestamp_pb2.Timestamp:
+        """Gives the time from which the next attempt may begin; of one that goes on,
+        the time at which it counts as lost. Set while the state is PENDING.
+        """
+
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Gives the error with which the latest attempt failed, in at most 4 KiB.
+        Unset if none has.
+        """
+
+    def __init__(
+        self,
+        *,
+        state: Global___CompletionDelivery.State.ValueType = ...,
+        attempt_count: _builtins.int = ...,
+        next_attempt_time: _timestamp_pb2.Timestamp | None = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "next_attempt_time", b"next_attempt_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_count", b"attempt_count", "error", b"error", "next_attempt_time", b"next_attempt_time", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompletionDelivery: _TypeAlias = CompletionDelivery  # noqa: Y015
 
 @_typing.final
 class OperationAttempt(_message.Message):

@@ -25,12 +25,17 @@ from google.protobuf import timestamp_pb2
 from google.protobuf.message import DecodeError, Message
 
 from lro.v1 import operation_control_service_pb2
-from lro.v1.operation_description_pb2 import DescribeOperationResponse, OperationAttempt
+from lro.v1.operation_description_pb2 import (
+    CompletionDelivery,
+    DescribeOperationResponse,
+    OperationAttempt,
+)
 from lro_grpc import _anys
 from lro_grpc._engine.handler import Handler
 from lro_grpc._errors import InvalidArgumentError, LimitReachedError, UnservedError
 from lro_grpc._operation import metadata, redaction
 from lro_grpc._operation.attempts import AttemptRecord
+from lro_grpc._operation.completion import Completion
 from lro_grpc._operation.events import (
     Cancel,
     Delete,
@@ -168,6 +173,9 @@ class DescribeService:
         else:
             response, possible = await self._in_thread(record, attempts, is_full)
         response.rerun_operation = rerun
+        if record.notify and record.done:
+            completion = await admitted.store.read_completion(record.name, record.create_time)
+            response.delivery.CopyFrom(_delivery(completion))
         for one in possible:
             if await self._is_allowed(one, call):
                 response.actions.append(one.action.action)
@@ -322,6 +330,21 @@ def _attempt(one: AttemptRecord) -> OperationAttempt:
     if one.error:
         attempt.error.ParseFromString(one.error)
     return attempt
+
+
+def _delivery(completion: Completion | None) -> CompletionDelivery:
+    """Returns how far a completion is; None was told, for it was there before its record was."""
+    if completion is None:
+        return CompletionDelivery(state=CompletionDelivery.SUCCEEDED)
+    delivery = CompletionDelivery(
+        state=CompletionDelivery.FAILED if completion.given_up else CompletionDelivery.PENDING,
+        attempt_count=completion.attempt_count,
+    )
+    if not completion.given_up:
+        _set_time(delivery.next_attempt_time, completion.next_time)
+    if completion.error:
+        delivery.error.ParseFromString(completion.error)
+    return delivery
 
 
 def _set_time(time: timestamp_pb2.Timestamp, value: Micros) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 import yaml
-from cli_world import Fleet, World
+from cli_world import Fleet, World, add
 from foreign_server import launch
 from google.longrunning import operations_pb2
 from google.protobuf import json_format
@@ -21,6 +22,7 @@ from server_harness import PARENT, metadata_of, serving
 
 import lro_grpc
 from lro.v1 import operation_metadata_pb2, state_pb2
+from lro.v1.operation_description_pb2 import CompletionDelivery
 from lro_grpc._dialects.registry import DIALECTS, to_json
 
 if TYPE_CHECKING:
@@ -285,6 +287,23 @@ def test_a_pause_out_of_place_is_refused_in_one_line(world: World) -> None:
         assert result.returncode == 1
         assert result.stderr.startswith("lro: FAILED_PRECONDITION: ")
         assert len(result.stderr.splitlines()) == 1
+
+
+def test_get_tells_how_far_a_service_is_with_telling_of_the_end() -> None:
+    refused = threading.Event()
+
+    def refuse(event: lro_grpc.CompletionEvent) -> None:
+        refused.set()
+        raise lro_grpc.UndeliverableError("nobody\tlistens")
+
+    with serving("sync", Fleet(), add=add, on_done=refuse) as server:
+        world = World(Fleet(), server)
+        name = world.done(world.create()).name
+        assert refused.wait(60)
+        while server.describe(name).delivery.state != CompletionDelivery.FAILED:
+            pass
+        shown = world.lro("get", name).stdout
+    assert "  told       FAILED, 1 attempt, FAILED_PRECONDITION: nobody listens\n" in shown
 
 
 def test_get_tells_what_a_description_tells(world: World) -> None:

@@ -20,6 +20,7 @@ from server_harness import SECONDS, Client, Gate, Held, Server, defined_with, ev
 from server_harness import fleet as fleet_of
 
 import lro_grpc
+from lro.v1.operation_description_pb2 import CompletionDelivery
 from lro_grpc import Code, CompletionEvent
 from lro_grpc._engine import deliverer
 from lro_grpc._runtime.clock import SystemClock
@@ -246,6 +247,62 @@ def test_an_operation_that_is_deleted_before_it_is_told_is_told_all_the_same(
     assert told.next().operation == done
     again = told.next()
     assert (again.operation, again.attempt_count) == (done, 2)
+
+
+def test_a_description_tells_how_far_the_telling_is(serve: Serve, store: Any, log: Log) -> None:
+    errors: list[Exception] = [
+        ValueError("with a secret in its words"),
+        lro_grpc.UndeliverableError("nobody listens", reason="GONE"),
+    ]
+
+    def act(_: CompletionEvent) -> None:
+        if errors:
+            raise errors[0]
+
+    clock = RunningClock()
+    told = Told(act=act)
+    server: Server = serve(fleet(), store=store, on_done=told.on_done, clock=clock)
+    first = server.create().name
+    told.next()
+    log.find("could not be told")
+    server.done(server.create(instance_id="other").name)
+    described = server.describe(first)
+    while not described.delivery.HasField("error"):  # until it is settled
+        described = server.describe(first)
+    delivery = described.delivery
+    assert delivery.state == CompletionDelivery.PENDING
+    assert delivery.attempt_count >= 1
+    assert (
+        delivery.next_attempt_time.ToMicroseconds() > described.metadata.end_time.ToMicroseconds()
+    )
+    assert (delivery.error.code, delivery.error.message) == (
+        Code.UNKNOWN,
+        "on_done has raised ValueError; the server's log has more",
+    )
+    del errors[0]
+    clock.advance(60)
+    while (delivery := server.describe(first).delivery).state == CompletionDelivery.PENDING:
+        clock.advance(1)
+    assert delivery.state == CompletionDelivery.FAILED
+    assert not delivery.HasField("next_attempt_time")
+    assert delivery.error.message == "nobody listens"
+    errors.clear()
+    last = server.create(instance_id="last").name
+    server.done(last)
+    while (delivery := server.describe(last).delivery).state == CompletionDelivery.PENDING:
+        pass
+    assert delivery == CompletionDelivery(state=CompletionDelivery.SUCCEEDED)
+
+
+def test_a_description_tells_nothing_of_what_is_told_to_nobody(serve: Serve, held: Held) -> None:
+    """Nor before the end."""
+    server: Server = serve(fleet())
+    assert not server.describe(server.done(server.create().name).name).HasField("delivery")
+    server.stop()
+    told = Told()
+    server = serve(held.servicer(), on_done=told.on_done)
+    server.create()
+    assert not server.describe(held.next()).HasField("delivery")
 
 
 class Slow:
