@@ -43,6 +43,10 @@ class CopyProgress(NamedTuple):
     """The damaged ones that were not."""
     damages: Sequence[str] = ()
     """A sentence on each of those that the last portion had."""
+    attempts_left_out: int = 0
+    """The damaged attempts, of operations that were copied, that were not."""
+    lost: Sequence[str] = ()
+    """A sentence on each of those that the last portion had."""
 
 
 async def copy(source_url: str, destination_url: str) -> AsyncGenerator[CopyProgress, None]:
@@ -74,6 +78,8 @@ async def copy(source_url: str, destination_url: str) -> AsyncGenerator[CopyProg
                 operations=progress.operations + len(stored),
                 left_out=progress.left_out + len(damages),
                 damages=damages,
+                attempts_left_out=progress.attempts_left_out + len(portion.lost),
+                lost=portion.lost,
             )
             yield progress
             # Between two files nothing else waits, and Ctrl-C must find a place to end it.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from lro_grpc._operation import integrity
-from lro_grpc._operation.attempts import AttemptRecord
+from lro_grpc._operation.attempts import AttemptRecord, is_sound
 from lro_grpc._operation.completion import Completion
 from lro_grpc._operation.record import Record
 
@@ -24,6 +24,8 @@ class Numbered(NamedTuple):
     record: Record
     attempts: Sequence[AttemptRecord] = ()
     """The superseded ones."""
+    lost: Sequence[str] = ()
+    """A sentence on each of those that is none."""
 
 
 class Portion(NamedTuple):
@@ -32,6 +34,8 @@ class Portion(NamedTuple):
     records: Sequence[Numbered]
     damaged: Sequence[str]
     """A sentence on each row of which no record can be made."""
+    lost: Sequence[str] = ()
+    """A sentence on each superseded attempt of the others that is none."""
 
 
 class Export(Protocol):
@@ -91,7 +95,24 @@ def portion_of(rows: Sequence[Numbered], unreadable: Sequence[str]) -> Portion:
             damaged.append(damage(row.record.name, fault))
         else:
             records.append(row)
-    return Portion(records, damaged)
+    return Portion(records, damaged, [lost for row in records for lost in row.lost])
+
+
+def with_attempts(row: Numbered, attempts: Iterable[Sequence[Any]]) -> Numbered:
+    """Returns a row with the superseded attempts of its operation.
+
+    Args:
+        row: The row.
+        attempts: The values of their rows, of which some may be none.
+    """
+    sound: list[AttemptRecord] = []
+    lost: list[str] = []
+    for values in attempts:
+        if is_sound(values):
+            sound.append(AttemptRecord._make(values))
+        else:
+            lost.append(damage(row.record.name, f"the row of its attempt {values[0]!r} is none"))
+    return row._replace(attempts=sound, lost=lost)
 
 
 def damage(name: object, why: str) -> str:

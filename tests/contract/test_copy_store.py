@@ -358,6 +358,21 @@ async def test_damaged_operations_are_named_and_left_out(way: tuple[str, str]) -
     assert damages == [f"operation {records['running'].name!r}: its state is 99"]
 
 
+async def test_damaged_attempts_are_counted_and_left_out(way: tuple[str, str]) -> None:
+    source, destination = way
+    records = await fill(source)
+    await execute(source, "UPDATE {attempts} SET outcome = -1")
+    steps = [step async for step in copy(source, destination)]
+    again = records["again"].name
+    assert (steps[-1].operations, steps[-1].left_out) == (len(records), 0)
+    assert steps[-1].attempts_left_out == 2
+    assert [lost for step in steps for lost in step.lost] == [
+        f"operation {again!r}: the row of its attempt {number} is none" for number in (1, 2)
+    ]
+    ((left,),) = await execute(destination, "SELECT count(*) FROM {attempts}")
+    assert left == 0
+
+
 async def test_two_with_one_request_are_not_both_copied(file: str, postgres: str) -> None:
     """As they are in a file whose index is damaged."""
     records = await fill(file)

@@ -36,6 +36,7 @@ from lro_grpc._operation.events import Claim, Delete, LeaseLost, Pause, TimePass
 from lro_grpc._operation.states import QUEUED
 from lro_grpc._stores.copy_store import copy
 from lro_grpc._stores.postgres.texts import text_of
+from lro_grpc._stores.postgres.upkeep import check
 from lro_grpc.stores import Leased, Order, Query, Record
 
 if TYPE_CHECKING:
@@ -120,6 +121,31 @@ async def test_a_copy_leaves_out_the_one_whose_attempts_cannot_be_read(
     assert (steps[-1].operations, steps[-1].left_out) == (2, 1)
     ((damage,),) = [step.damages for step in steps if step.damages]
     assert damage.startswith(f"operation {BAD!r}: its attempts cannot be read (")
+
+
+async def test_a_check_goes_on_behind_what_cannot_be_read(postgres: str) -> None:
+    """In the one transaction that it has."""
+    await torn(postgres, 3, 40, of=120)
+    bad = [f"{PARENT}/operations/op-{number}" for number in (3, 40)]
+    connection = await asyncpg.connect(urlsplit(postgres)._replace(query="").geturl())
+    try:
+        await connection.execute(f"UPDATE {table_of(postgres)} SET state = 99 WHERE sequence = 110")
+    finally:
+        await connection.close()
+    found = [damage async for damage in check(postgres)]
+    assert [damage.partition(": ")[0] for damage in found[:2]] == [
+        f"operation {name!r}" for name in bad
+    ]
+    assert "its row cannot be read" in found[0]
+    (last,) = found[2:]
+    assert last.endswith(": its state is 99")
+
+
+async def test_a_check_names_the_operation_whose_attempts_cannot_be_read(postgres: str) -> None:
+    await three(postgres)
+    await tear_attempts(postgres, BAD)
+    first, *_ = [damage async for damage in check(postgres)]
+    assert first.startswith(f"operation {BAD!r}: its attempts cannot be read (")
 
 
 async def tear(url: str, *names: str) -> None:

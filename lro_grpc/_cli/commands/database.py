@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,24 +39,43 @@ Store = Annotated[
     typer.Argument(metavar="STORE", parser=_file, help="The file of the store, or sqlite:///FILE."),
 ]
 
+StoreOrUrl = Annotated[
+    str, typer.Argument(metavar="STORE", help="The file of the store, or its URL.")
+]
+
 
 def _url(text: str) -> str:
     """Reads FROM or TO."""
     return text if "://" in text or text == "memory:" else f"sqlite:///{text}"
 
 
-@reporting(sqlite3.Error, OSError)
-def check(store: Store = DEFAULT) -> Exit:
+@reporting(LroError, sqlite3.Error, OSError)
+def check(store: StoreOrUrl = str(DEFAULT)) -> Exit:
     """Prints what is damaged; exits with 1 if anything is."""
-    damages = 0
-    for damage in upkeep.check(store):
-        print(one_line(damage), flush=True)
-        damages += 1
+    if is_postgres(store):
+        place: str | Path = postgres_module("options", store).parse(store).place
+        damages = asyncio.run(_print_all(postgres_module("upkeep", store).check(store)))
+    else:
+        place = _file(store)
+        damages = 0
+        for damage in upkeep.check(place):
+            print(one_line(damage), flush=True)
+            damages += 1
     if damages:
-        print_message(f"{store} is damaged; restore a backup, or delete the operations named here")
+        print_message(f"{place} is damaged; restore a backup, or delete the operations named here")
         return Exit.FAILED
-    print(f"{store} is in good order")
+    print(f"{place} is in good order")
     return Exit.SUCCEEDED
+
+
+async def _print_all(damages: AsyncGenerator[str, None]) -> int:
+    """Prints sentences as they come, and returns their number."""
+    number = 0
+    async with contextlib.aclosing(damages):
+        async for damage in damages:
+            print(one_line(damage), flush=True)
+            number += 1
+    return number
 
 
 @reporting(sqlite3.Error, OSError)
@@ -109,11 +129,13 @@ def copy(
         ),
     ],
 ) -> Exit:
-    """Copies all of a store into another one; exits with 1 if damaged operations are left out."""
+    """Copies all of a store into another one; exits with 1 if anything damaged is left out."""
     copied = asyncio.run(_copy(source, destination))
     left_out = f", {copied.left_out:,} damaged ones left out" if copied.left_out else ""
+    if number := copied.attempts_left_out:
+        left_out += f", {number:,} damaged attempt{'s' * (number > 1)} left out"
     print(f"{copied.destination}: {copied.operations:,} operations of {copied.source}{left_out}")
-    return Exit.FAILED if copied.left_out else Exit.SUCCEEDED
+    return Exit.FAILED if left_out else Exit.SUCCEEDED
 
 
 async def _copy(source: str, destination: str) -> CopyProgress:
@@ -138,6 +160,6 @@ async def _copy(source: str, destination: str) -> CopyProgress:
             async for progress in copying:
                 read = progress.operations + progress.left_out
                 bar.update(task, completed=read, total=progress.rows)
-                for damage in progress.damages:
+                for damage in (*progress.damages, *progress.lost):
                     print_message(f"left out: {damage}")
     return progress

@@ -173,13 +173,7 @@ async def prepare(options: Options) -> PreparedSchema:
             async with session.transaction() as transaction:
                 await _migrate(transaction, options)
             await _check_rights(session, options)  # another process may have made the tables
-        # Found by the role's search path, they need not be in its first schema.
-        ((schema,),) = await session.fetch(
-            "SELECT nspname FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace"
-            " WHERE pg_class.oid = to_regclass($1)",
-            f"{prefix_of(options.schema)}lro_operations",
-        )
-        return PreparedSchema(schema, await _secret(session, options))
+        return PreparedSchema(await _schema(session, options), await _secret(session, options))
     except ConfigurationError:
         raise
     except Exception as error:
@@ -203,6 +197,42 @@ async def is_prepared(options: Options) -> bool:
         raise unusable(options, error) from error
     finally:
         await session.close()
+
+
+async def schema_as_it_is(options: Options) -> str:
+    """Returns the schema that has the tables, and changes nothing.
+
+    Raises:
+        ConfigurationError: If there are none, or they are not those of this release.
+    """
+    session = Session(options)
+    try:
+        version = await _version(session, options)
+        schema = await _schema(session, options) if version else ""
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        raise unusable(options, error) from error
+    finally:
+        await session.close()
+    why = ""
+    if not version:
+        why = "it has no tables of a store; give the database and the schema= of one"
+    elif version < VERSION:
+        why = f"its tables have version {version}, and not {VERSION}; execute lro db migrate"
+    if why:
+        raise _refused(options, why, "STORE_UNUSABLE")
+    return schema
+
+
+async def _schema(session: Session, options: Options) -> str:
+    """Returns the schema of the tables; found by the role's search path, it may be any there."""
+    ((schema,),) = await session.fetch(
+        "SELECT nspname FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace"
+        " WHERE pg_class.oid = to_regclass($1)",
+        f"{prefix_of(options.schema)}lro_operations",
+    )
+    return str(schema)
 
 
 async def _check_server(session: Session, options: Options) -> None:

@@ -15,17 +15,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import replace
-from functools import partial
-from itertools import takewhile
 
 from lro_grpc._errors import ConfigurationError, UnavailableError
-from lro_grpc._operation.attempts import AttemptRecord, is_sound
 from lro_grpc._operation.completion import Completion
-from lro_grpc._stores.postgres.connections import Row, Session, Transaction, connect
-from lro_grpc._stores.postgres.failures import DamagedPageError, RefusedError, failed, unusable
+from lro_grpc._stores.postgres.connections import Session, Transaction, connect
+from lro_grpc._stores.postgres.content import Content
+from lro_grpc._stores.postgres.failures import RefusedError, failed, unusable
 from lro_grpc._stores.postgres.notice import channel_of, decoded
 from lro_grpc._stores.postgres.options import Options, parse
-from lro_grpc._stores.postgres.portions import MORE, read_portion
 from lro_grpc._stores.postgres.rows import (
     ATTEMPT_COLUMNS,
     ATTEMPT_TYPES,
@@ -36,23 +33,14 @@ from lro_grpc._stores.postgres.rows import (
     arrays_of,
     arrays_of_attempts,
     arrays_of_completions,
-    attempt_from,
-    bounded,
-    completion_from,
-    is_whole,
-    record_from,
 )
 from lro_grpc._stores.postgres.schema import PreparedSchema, is_prepared, prepare
 from lro_grpc._stores.postgres.statements import new_values, prefix_of
-from lro_grpc._stores.postgres.texts import text_from
 from lro_grpc._stores.transfer import (
-    MOST_RECORDS,
     Export,
     Import,
     Numbered,
     Portion,
-    damage,
-    portion_of,
 )
 
 _LISTENING_SECONDS = 3.0
@@ -84,8 +72,9 @@ async def exporting(url: str) -> AsyncIterator[Export]:
     try:
         async with _locked(options, statements.lock_changes) as locking:
             ((rows, last_sequence),) = await locking.fetch(statements.extent)
+            content = Content(reading, prepared.schema)
             yield _PostgresExport(
-                options.place, prepared.secret, rows, last_sequence, reading, locking, statements
+                options.place, prepared.secret, rows, last_sequence, content, locking
             )
     finally:
         await reading.close()
@@ -145,28 +134,12 @@ class _Statements:
             f"SELECT count(*), greatest(coalesce(max(sequence), 0),"
             f" coalesce(pg_sequence_last_value({sequence}), 0)) FROM {table}"
         )
-        # The attempts are read by themselves, and have their part in the bytes of a row.
-        self.next = (
-            f"SELECT o.sequence, {bounded(COLUMNS, '$3 - a.size', 'o.')}"
-            f" FROM (SELECT * FROM {table} WHERE sequence > $1 ORDER BY sequence LIMIT $2) AS o"
-            " CROSS JOIN LATERAL"
-            " (SELECT coalesce(sum(octet_length(worker) + octet_length(error)), 0) AS size"
-            f" FROM {attempts} WHERE operation = o.sequence) AS a ORDER BY o.sequence"
-        )
-        self.attempts = (
-            f"SELECT operation, {columns_of_attempts} FROM {attempts} WHERE operation = ANY($1)"
-        )
         arrays_of_attempts = (
             f"${number}::{type_}[]" for number, type_ in enumerate(ATTEMPT_TYPES.values(), 2)
         )
         self.put_attempts = (
             f"INSERT INTO {attempts} (operation, {columns_of_attempts})"
             f" SELECT * FROM unnest($1::int8[], {', '.join(arrays_of_attempts)})"
-        )
-        self.completions = (
-            f"SELECT {', '.join(COMPLETION_COLUMNS[:-1])},"
-            f" CASE WHEN octet_length(event) <= $4::int8 THEN event END FROM {outbox}"
-            " WHERE (name, create_time) > ($1, $2) ORDER BY name, create_time LIMIT $3"
         )
         arrays_of_completions = (
             f"${number}::{type_}[]" for number, type_ in enumerate(COMPLETION_TYPES.values(), 1)
@@ -197,82 +170,25 @@ class _PostgresExport:
         signing_secret: bytes,
         rows: int,
         last_sequence: int,
-        reading: Session,
+        content: Content,
         locking: Transaction,
-        statements: _Statements,
     ) -> None:
         self.place = place
         self.signing_secret = signing_secret
         self.rows = rows
         self.last_sequence = last_sequence
-        self._reading = reading
+        self._content = content
         self._locking = locking
-        self._statements = statements
 
     async def portions(self) -> AsyncIterator[Portion]:
         """Yields all rows, in the order of their sequence numbers."""
-        last, number = 0, MOST_RECORDS
-        while True:
-            ask = partial(self._reading.fetch, self._statements.next, last)
-            rows, number, error = await read_portion(ask, number, is_whole)
-            if error is not None:
-                if not rows:
-                    raise error
-                ((last, name, *_),) = rows
-                yield Portion((), [damage(text_from(name), f"its row cannot be read ({error})")])
-            elif rows:
-                whole = [*takewhile(is_whole, rows)]
-                records = [Numbered(sequence, record_from(row)) for sequence, *row in whole]
-                last = records[-1].sequence
-                try:
-                    portions = [portion_of(await self._with_attempts(records), ())]
-                except DamagedPageError:  # each by itself, so that it leaves out no other one
-                    portions = [await self._alone(one) for one in records]
-                for portion in portions:
-                    yield portion
-            else:
-                break
-            number = min(MOST_RECORDS, MORE * number)
+        async for portion in self._content.portions():
+            yield portion
         await self._locking.fetch("SELECT")  # fails if the lock was lost on the way
 
-    async def completions(self) -> AsyncIterator[Sequence[Completion]]:
+    def completions(self) -> AsyncIterator[Sequence[Completion]]:
         """Yields the completions that were not told, some at a time."""
-        last: tuple[object, ...] = ("", -1)
-        number = MOST_RECORDS
-        while True:
-            ask = partial(self._reading.fetch, self._statements.completions, *last)
-            rows, number, error = await read_portion(ask, number, _has_event)
-            if error is not None:
-                raise error
-            if not rows:
-                break
-            whole = [*takewhile(_has_event, rows)]
-            last = tuple(whole[-1][:2])
-            yield [completion_from(row) for row in whole]
-            number = min(MOST_RECORDS, MORE * number)
-        await self._locking.fetch("SELECT")
-
-    async def _alone(self, one: Numbered) -> Portion:
-        """Returns the portion of one row, whose attempts may be beyond reach."""
-        try:
-            return portion_of(await self._with_attempts([one]), ())
-        except DamagedPageError as error:
-            why = f"its attempts cannot be read ({error})"
-            return Portion((), [damage(one.record.name, why)])
-
-    async def _with_attempts(self, records: Sequence[Numbered]) -> Sequence[Numbered]:
-        """Returns rows with the superseded attempts of their operations.
-
-        Raises:
-            DamagedPageError: If one of these cannot be read.
-        """
-        sequences = [one.sequence for one in records]
-        rows = await self._reading.fetch(self._statements.attempts, sequences)
-        attempts: dict[int, list[AttemptRecord]] = {}
-        for sequence, *row in rows:
-            if is_sound(row):
-                attempts.setdefault(sequence, []).append(attempt_from(row))
-        return [one._replace(attempts=attempts.get(one.sequence, ())) for one in records]
+        return self._content.completions()
 
 
 class _PostgresImport:
@@ -308,10 +224,6 @@ class _PostgresImport:
         await self._transaction.fetch(
             self._statements.put_completions, *arrays_of_completions(completions)
         )
-
-
-def _has_event(row: Row) -> bool:
-    return row[-1] is not None
 
 
 async def _opened(options: Options) -> tuple[Options, PreparedSchema]:

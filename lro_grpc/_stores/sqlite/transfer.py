@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._operation import completion
-from lro_grpc._operation.attempts import AttemptRecord, is_sound
+from lro_grpc._operation.attempts import AttemptRecord
 from lro_grpc._operation.completion import Completion
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.sqlite.connection import connect, failed, in_use, unusable
@@ -36,6 +36,7 @@ from lro_grpc._stores.transfer import (
     Portion,
     damage,
     portion_of,
+    with_attempts,
 )
 
 _NEXT = "SELECT sequence, name FROM operations WHERE sequence > ? ORDER BY sequence LIMIT ?"
@@ -158,17 +159,13 @@ class _SqliteExport:
                     raise
                 unreadable.append(damage(name, f"its row cannot be read ({cause})"))
                 continue
-            attempts = self._attempts(last)
-            rows.append(Numbered(last, record_of(row), attempts))
+            attempts = self._connection.execute(_ATTEMPTS, (last,)).fetchall()
+            rows.append(with_attempts(Numbered(last, record_of(row)), attempts))
             for values in (row, *attempts):
                 size += sum(len(value) for value in values if isinstance(value, (bytes, str)))
             if size >= MOST_BYTES:
                 break
         return last, portion_of(rows, unreadable)
-
-    def _attempts(self, sequence: int) -> Sequence[AttemptRecord]:
-        rows = self._connection.execute(_ATTEMPTS, (sequence,))
-        return [AttemptRecord._make(row) for row in rows if is_sound(row)]
 
 
 class _SqliteImport:
@@ -181,7 +178,7 @@ class _SqliteImport:
     async def put(self, records: Sequence[Numbered]) -> Collection[int]:
         """Writes records, and returns the sequence numbers of those that are there now."""
         stored = []
-        for sequence, record, attempts in records:
+        for sequence, record, attempts, _ in records:
             if self._connection.execute(_PUT, (sequence, *record)).rowcount:
                 stored.append(sequence)
                 rows = [(sequence, *attempt) for attempt in attempts]

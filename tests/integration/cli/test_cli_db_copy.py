@@ -122,6 +122,16 @@ def test_damaged_operations_make_it_fail(lro: Lro, tmp_path: Path, postgres: str
     assert copied.stdout.endswith(f"2 operations of {path}, 1 damaged ones left out\n")
 
 
+def test_damaged_attempts_make_it_fail(lro: Lro, tmp_path: Path, postgres: str) -> None:
+    path = tmp_path / "operations.db"
+    fill(path, 3)
+    change(path, "INSERT INTO attempts SELECT sequence, 3, 'w', 1, 1, 1, x'08' FROM operations")
+    copied = lro("db", "copy", str(path), postgres)
+    assert copied.returncode == 1
+    assert copied.stderr.count(": the row of its attempt 3 is none\n") == 3
+    assert copied.stdout.endswith(f"3 operations of {path}, 3 damaged attempts left out\n")
+
+
 def test_ctrl_c_leaves_nothing(lro: Lro, tmp_path: Path) -> None:
     fill(tmp_path / "operations.db", SOUND + DAMAGED)
     change(tmp_path / "operations.db", f"UPDATE operations SET state = 99 WHERE sequence > {SOUND}")

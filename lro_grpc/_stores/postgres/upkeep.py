@@ -1,0 +1,123 @@
+"""Upkeep of a database: looks for damage in what its tables have, beside servers that go on.
+
+All is read in one transaction, which changes nothing, as it was at one moment. It holds up nobody,
+but what is removed meanwhile keeps its space until it has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import replace
+
+from lro_grpc._errors import UnavailableError
+from lro_grpc._stores.postgres.connections import Row, Session, Transaction
+from lro_grpc._stores.postgres.content import Content
+from lro_grpc._stores.postgres.failures import (
+    DamagedPageError,
+    RefusedError,
+    error_of_call,
+    failed,
+)
+from lro_grpc._stores.postgres.options import Options, parse
+from lro_grpc._stores.postgres.schema import schema_as_it_is
+from lro_grpc._stores.postgres.statements import prefix_of
+
+_STATEMENT_SECONDS = 60.0
+"""The time for a portion to be read; nobody waits for it."""
+
+_IDLE_SECONDS = 300
+"""The time for which nobody may take what was found, as behind a pager: it keeps the snapshot."""
+
+_MOST_ORPHANS = 1000
+"""The rows of attempts that are read at a time."""
+
+
+async def check(url: str) -> AsyncGenerator[str, None]:
+    """Yields what is damaged: operations that a server would set aside, and attempts that are none.
+
+    Memory is bounded, whatever the tables have. Indexes are not looked at.
+
+    Args:
+        url: The URL of a store, which servers may have open.
+
+    Raises:
+        ConfigurationError: If it is no store, or not one of this release.
+        UnavailableError: If it does not answer.
+    """
+    options = parse(url)
+    schema = await schema_as_it_is(options)
+    async with _snapshot(options) as snapshot:
+        async for portion in Content(snapshot, schema).portions():
+            for damage in (*portion.damaged, *portion.lost):
+                yield damage
+        async for orphan in _orphans(snapshot, schema):
+            yield orphan
+
+
+class _Snapshot:
+    """A transaction that a page which cannot be read does not end."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    async def fetch(self, statement: str, *arguments: object) -> Sequence[Row]:
+        """Returns the rows of a statement.
+
+        Raises:
+            DamagedPageError: If it meets such a page.
+        """
+        await self._transaction.fetch("SAVEPOINT portion")
+        try:
+            rows = await self._transaction.fetch(statement, *arguments)
+        except Exception as error:
+            told = error_of_call(error)
+            if not isinstance(told, DamagedPageError):
+                raise
+            await self._transaction.fetch("ROLLBACK TO SAVEPOINT portion")
+            raise told from error
+        await self._transaction.fetch("RELEASE SAVEPOINT portion")
+        return rows
+
+
+@contextlib.asynccontextmanager
+async def _snapshot(options: Options) -> AsyncIterator[_Snapshot]:
+    patient = max(options.statement_timeout, _STATEMENT_SECONDS)
+    session = Session(replace(options, statement_timeout=patient))
+    try:
+        async with session.transaction() as transaction:
+            await transaction.fetch("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            await transaction.fetch(
+                f"SET LOCAL idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'"
+            )
+            yield _Snapshot(transaction)
+    except (RefusedError, UnavailableError) as error:
+        shown = failed(options, error)
+        if shown is error:
+            raise
+        raise shown from error
+    finally:
+        await session.close()
+
+
+async def _orphans(snapshot: _Snapshot, schema: str) -> AsyncIterator[str]:
+    """Yields attempts whose operation is none, in the order of their key."""
+    prefix = prefix_of(schema)
+    statement = (
+        f"SELECT a.operation, a.number, EXISTS (SELECT FROM {prefix}lro_operations AS o"
+        f" WHERE o.sequence = a.operation) FROM {prefix}lro_attempts AS a"
+        " WHERE (a.operation, a.number) > ($1, $2) ORDER BY a.operation, a.number LIMIT $3"
+    )
+    last: tuple[int, int] = (-(2**63), 0)
+    while True:
+        try:
+            rows = await snapshot.fetch(statement, *last, _MOST_ORPHANS)
+        except DamagedPageError as error:
+            yield f"attempts from {last[1]} of {last[0]} on: they cannot be read ({error})"
+            return
+        for operation, number, is_there in rows:
+            if not is_there:
+                yield f"attempt {number}: its operation is {operation}, which is none"
+        if len(rows) < _MOST_ORPHANS:
+            return
+        last = (rows[-1][0], rows[-1][1])
