@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 
 from browser import chromium
 from browser.complaints import Complaints
+from browser.steered import PARENT, Steered, serving
+from lro_grpc._http.listening import listening_in_thread
+from lro_grpc.console import console
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -64,6 +68,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
     return report
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Closes the pages of a test before its servers end, for that is no complaint of theirs."""
+    open_context = getattr(item, "funcargs", {}).get("open_context")
+    if open_context is not None:
+        open_context.close()
+
+
 def keep(context: BrowserContext, of_test: Path) -> None:
     """Writes the pictures of a context's pages, and its trace."""
     for number, page in enumerate(context.pages, start=1):
@@ -99,14 +111,17 @@ class OpenContext:
         self.complaints.append(Complaints(context))
         return context
 
+    def close(self) -> None:
+        """Closes them all; what their pages have said is known then."""
+        for context in self.opened:
+            context.close()
+
 
 @pytest.fixture
 def open_context(browser: Browser) -> Iterator[OpenContext]:
     """Opens more contexts in one test; every complaint in any of them fails it."""
     contexts = OpenContext(browser)
     yield contexts
-    for context in contexts.opened:
-        context.close()
     for complaints in contexts.complaints:
         complaints.verify()
 
@@ -127,3 +142,32 @@ def complaints(open_context: OpenContext, context: BrowserContext) -> Complaints
 def page(context: BrowserContext) -> Page:
     """An empty tab."""
     return context.new_page()
+
+
+@pytest.fixture
+def steered() -> Iterator[Steered]:
+    """A server, whose operations do what the test says."""
+    with serving() as found:
+        yield found
+
+
+OpenConsole = Callable[..., str]
+
+
+@pytest.fixture
+def open_console() -> Iterator[OpenConsole]:
+    """Opens consoles, each with an address of its own; takes the options of ``console``."""
+    with contextlib.ExitStack() as opened:
+
+        def open_one(**options: Any) -> str:
+            app = console(**{"parents": [PARENT], **options})
+            port = opened.enter_context(listening_in_thread(app, "127.0.0.1:0"))
+            return f"http://127.0.0.1:{port}{options.get('prefix', '')}"
+
+        yield open_one
+
+
+@pytest.fixture
+def url(steered: Steered, open_console: OpenConsole) -> str:
+    """The address of a console in front of the server that the test steers."""
+    return open_console(target=steered.target)

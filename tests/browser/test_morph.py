@@ -105,6 +105,18 @@ def test_elements_with_ids_are_the_same_ones_wherever_they_are(site: Site, page:
     ]
 
 
+def test_a_section_is_known_by_its_heading(site: Site, page: Page) -> None:
+    site.show('<main><section aria-labelledby="h"><h2 id="h">Forms</h2><input></section></main>')
+    page.locator("input").fill("mine")
+    site.become(
+        '<main><section aria-labelledby="r"><h2 id="r">Response</h2></section>'
+        '<section aria-labelledby="h"><h2 id="h">Forms</h2><input></section></main>'
+    )
+    expect(page.locator("h2")).to_have_text(["Response", "Forms"])
+    expect(page.locator("input")).to_be_focused()
+    expect(page.locator("input")).to_have_value("mine")
+
+
 def test_what_is_opened_stays_open_and_what_is_closed_stays_closed(site: Site, page: Page) -> None:
     site.show("<main><details><summary>x</summary>1</details></main>")
     page.locator("summary").click()

@@ -85,7 +85,10 @@ function copyName() {
   if (name) copy(name, $("[data-copy]", currentRow() ?? $("#body")));
 }
 
-// An operation in another dialect: asked for when it is opened, and while it is open.
+// An operation in another dialect: asked for when it is opened, and when it has changed, once a second.
+
+const FORM_MS = 1000;
+let formTimer = 0;
 
 async function showForm(details) {
   const { page } = await ask(details.dataset.form);
@@ -93,12 +96,15 @@ async function showForm(details) {
   if (form) morphChildren($("[data-own]", details), form);
 }
 
+function showForms() {
+  formTimer = 0;
+  for (const details of document.querySelectorAll("details[data-form][open]")) showForm(details);
+}
+
 document.addEventListener("toggle", ({ target }) => {
   if (target.open && target.dataset.form) showForm(target);
 }, true);
-document.addEventListener("changed", () => {
-  for (const details of document.querySelectorAll("details[data-form][open]")) showForm(details);
-});
+document.addEventListener("changed", () => { formTimer ||= setTimeout(showForms, FORM_MS); });
 
 // The pointer.
 

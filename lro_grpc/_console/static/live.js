@@ -19,6 +19,7 @@ const part = document.querySelector("[data-part]");
 const button = document.querySelector("[data-live]");
 const banner = document.querySelector("[data-banner]");
 const isList = part?.dataset.kind === "rows";
+const server = document.title.slice(document.getElementById("body")?.dataset.title?.length); // its name
 
 let etag = part?.dataset.etag ?? "";
 let seen = Date.now(); // when what is shown was true
@@ -117,7 +118,7 @@ function finish({ header }) {
 function announce() {
   const { title, icon } = document.getElementById("body").dataset;
   const favicon = document.getElementById("favicon");
-  if (title && document.title !== title) document.title = title;
+  if (title && document.title !== title + server) document.title = title + server;
   if (icon && favicon.getAttribute("href") !== icon) favicon.setAttribute("href", icon);
   part.dispatchEvent(new Event("changed", { bubbles: true }));
 }

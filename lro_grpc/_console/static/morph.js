@@ -1,6 +1,6 @@
 // Makes an element what another one is, in place: what has the focus keeps it, what is scrolled stays
-// where it is, what the reader has opened stays open. Children are matched by their ids, else by their
-// order. No text becomes markup here: the other element has been parsed by the browser.
+// where it is, what the reader has opened stays open. Children are matched by their ids or those of their
+// headings, else by their order. No text becomes markup here: the browser has parsed the other element.
 
 const READERS = new Set(["open"]); // attributes that the reader changes, not the server
 
@@ -55,5 +55,7 @@ export function morphChildren(old, fresh) {
   }
 }
 
-// Not the property, which a form's input named "id" hides.
-const idOf = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.getAttribute("id") : null);
+function idOf(node) {
+  if (node.nodeType !== Node.ELEMENT_NODE) return null;
+  return node.getAttribute("id") ?? node.getAttribute("aria-labelledby"); // a form's input may hide node.id
+}

@@ -116,6 +116,6 @@ export function step(by) {
   const all = rows();
   const at = all.indexOf(currentRow());
   const row = all[Math.max(0, Math.min(all.length - 1, at < 0 ? 0 : at + by))];
-  row?.querySelector("a, input")?.focus();
+  (row?.querySelector("a") ?? row?.querySelector("input"))?.focus();
   row?.scrollIntoView({ block: "nearest" });
 }

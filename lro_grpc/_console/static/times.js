@@ -12,7 +12,8 @@ const formats = {
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
 
 // How far the reader's clock is ahead of the server's: both as of when the page came.
-const came = performance.timeOrigin + (performance.getEntriesByType("navigation")[0]?.responseStart ?? 0);
+const [navigation] = performance.getEntriesByType("navigation");
+const came = Date.now() - performance.now() + (navigation?.responseStart ?? 0);
 const ahead = came - Date.parse(document.documentElement.dataset.now) || 0;
 
 let zone = "ago";
