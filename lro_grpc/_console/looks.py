@@ -54,6 +54,9 @@ _LOOKS = {
     "TERMINATED": ("failed", "failed"),
 }
 
+KNOWN = frozenset(_LOOKS)
+"""The states that have a look of their own."""
+
 
 def look_of(state: str) -> Look:
     """Returns the look of a state, of an instance's state or of an attempt's outcome.

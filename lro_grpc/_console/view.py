@@ -50,6 +50,7 @@ _NAME_BYTES = 2_000
 _JSON_BYTES = 1 << 20
 """The most bytes of a message that is made into JSON, to show 64 KiB of it."""
 
+_NARROW = 18
 _LONG_TEXT = 4_000
 _DETAILS = 20
 _INFO = 20
@@ -102,7 +103,7 @@ class Row:
     def shows_bar(self) -> bool:
         """Whether progress is worth a bar: of what moves, and of what has ended half-way."""
         if not self.done:
-            return True
+            return self.look.colour != "waiting" or bool(self.progress)
         return self.look.colour in ("failed", "cancelled") and self.progress not in (None, 0, 100)
 
 
@@ -169,6 +170,8 @@ class Step:
     is_reached: bool
     is_here: bool
     """Whether the operation is between this point and the next one."""
+    lap: float | None = None
+    """The seconds until the next point; None if they are not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,10 +246,13 @@ class Fact:
     """Whether it is a name, and not a word."""
     operation: str = ""
     """The name of the operation that it leads to."""
-    parent: str = ""
-    """The parent whose list it leads to."""
     copied: str = ""
     """The text to copy."""
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it takes a line of its own."""
+        return self.is_code or len(self.text) > _NARROW
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,8 +288,6 @@ class OperationPage:
     """The number of the attempt; 0 if it is not known."""
     detail: str
     waits: tuple[Wait, ...]
-    waited: float | None
-    """The seconds between creation and start."""
     steps: tuple[Step, ...]
     """Empty if no time is known."""
     error: ErrorView | None
@@ -340,14 +344,13 @@ def operation_page(
         title=_title(row),
         requested=summary.requested,
         attempt=summary.attempt or 0,
-        detail=budget.take("" if row.code else summary.detail, _LONG_TEXT, keep="\n"),
+        detail=budget.take(summary.detail, _LONG_TEXT, keep="\n"),
         waits=tuple(_waits(described)),
-        waited=seconds_between(summary.create_time, summary.start_time),
         steps=tuple(_steps(summary, row)),
         error=_error(operation.error, unpack, budget) if operation.HasField("error") else None,
         batch=_batch(summary.batch, budget),
         attempts=tuple(_attempts(described, row, budget)),
-        facts=tuple(_facts(summary, described, parent, row, budget)),
+        facts=tuple(_facts(summary, described, budget)),
         blocks=tuple(_blocks(operation, unpack, budget)),
         commands=tuple(_commands(row, target, described is not None)),
         actions=() if read_only else _actions(row, described, lacks),
@@ -387,14 +390,21 @@ _WAITS = {
 
 
 def _steps(summary: Summary, row: Row) -> Iterator[Step]:
-    times = (summary.create_time, summary.start_time, summary.end_time)
-    if not any(times):
+    created, started = summary.create_time, summary.start_time
+    ended = summary.end_time if row.done else None
+    if not (created or started or ended):
         return
-    started = summary.start_time is not None
-    yield Step("Created", summary.create_time, True, not row.done and not started)
-    yield Step("Started", summary.start_time, started, not row.done and started)
-    end_time = summary.end_time if row.done else None
-    yield Step(row.look.word if row.done else "Done", end_time, row.done, row.done)
+    moves = not row.done
+    waited = seconds_between(created, started)
+    yield Step("Created", created, True, moves and started is None, waited)
+    yield Step(
+        "Started",
+        started,
+        started is not None,
+        moves and started is not None,
+        seconds_between(started, ended),
+    )
+    yield Step(row.look.word if row.done else "Done", ended, row.done, row.done)
 
 
 def _error(status: status_pb2.Status, unpack: Unpack, budget: Budget) -> ErrorView:
@@ -504,15 +514,11 @@ def _outcome(attempt: AttemptSummary, *, is_running: bool) -> str:
     return attempt.outcome or ("RUNNING" if is_running else "UNKNOWN")
 
 
-def _facts(
-    summary: Summary, described: Description | None, parent: str, row: Row, budget: Budget
-) -> Iterator[Fact]:
+def _facts(summary: Summary, described: Description | None, budget: Budget) -> Iterator[Fact]:
     """Yields the values that are there, each text within its bounds."""
     if summary.target:
         text = budget.take(summary.target)
         yield Fact("Target", text, is_code=True, copied=_copied(summary.target))
-    if parent and row.can_open:
-        yield Fact("Parent", cut(parent), is_code=True, parent=parent)
     if summary.api_version:
         yield Fact("API version", budget.take(summary.api_version, 60))
     if described:

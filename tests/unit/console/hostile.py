@@ -21,10 +21,10 @@ texts = st.one_of(
         (
             *("", "<script>alert(1)</script>", "'\"><img src=x onerror=alert(1)>", "{{ 7*7 }}"),
             *("operations/", "/operations/", "..//%2F?name=", "javascript:alert(1)", "-rf"),
-            *("\u202egnp.exe", "\0", "a\r\nb", "</pre></td></table>", "x" * 100_000),
-            *("\u202e" * 100_000, "<" * 100_000, "💥" * 100_000, '"' * 100_000),
+            *("\u202egnp.exe", "\0", "a\r\nb", "</pre></td></table>"),
         )
     ),
+    st.sampled_from('x\u202e<💥"&').map(lambda one: one * 100_000),
     st.text(st.sampled_from(ODD), max_size=40),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
 )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from html.parser import HTMLParser
 
 from google.longrunning import operations_pb2
-from hostile import ODD, descriptions, nested, operations, texts, wide_struct
-from hypothesis import HealthCheck, given, settings
+from google.protobuf import any_pb2
+from hostile import ODD, descriptions, messages, nested, operations, texts, wide_struct
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sample_operations import NOW, PARENT
 
@@ -22,6 +23,7 @@ PAGE_BYTES = 512 * 1024
 unhurried = settings(
     max_examples=50,
     deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # it is large: to shrink it takes minutes
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
@@ -117,8 +119,9 @@ def test_a_form_is_shown(operation: operations_pb2.Operation, name: str) -> None
 
 
 @unhurried
-@given(descriptions())
-def test_a_request_is_shown(description: DescribeOperationResponse) -> None:
+@given(st.none() | messages())
+def test_a_request_is_shown(request: any_pb2.Any | None) -> None:
+    description = DescribeOperationResponse(request=request)
     seen(render("form.html", PART, form=view.request_form(description, _anys.unpack)))
 
 
