@@ -16,6 +16,7 @@ from lro_grpc._cli.commands import (
     list_operations,
     protos,
     serve,
+    stats,
     wait,
     watch,
     work,
@@ -49,6 +50,9 @@ app.command("list", help="List operations, newest first where the server has the
     connecting(list_operations.list_operations)
 )
 app.command("get", help="Show an operation.")(connecting(get.get))
+app.command("stats", help="Count operations, by method and state; show which have waited longest.")(
+    connecting(stats.stats)
+)
 app.command("wait", help="Wait until an operation is done, show it, and exit with its outcome.")(
     connecting(wait.wait)
 )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
 from lro_grpc._cli.output import Output, print_value, to_yaml
-from lro_grpc._cli.style import Terminal, instance_table, percent, state_text
+from lro_grpc._cli.style import Terminal, instance_table, percent, state_text, utc
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._inspection.description import (
     AttemptSummary,
@@ -89,7 +88,7 @@ def show_description(
 
 def _lines_of(description: Description) -> Iterator[tuple[str, str]]:
     """Yields the label and the text of each value that an operation itself does not have."""
-    schedule_time = _utc(description.schedule_time)
+    schedule_time = utc(description.schedule_time)
     waits = [
         f"{one} until {schedule_time}" if one == "SCHEDULED" else one
         for one in description.wait_reasons
@@ -103,8 +102,8 @@ def _lines_of(description: Description) -> Iterator[tuple[str, str]]:
             ("waits", ", ".join(waits)),
             ("failures", f"{failed} of at most {most}" if failed else ""),
             ("worker", one_line(description.worker)),
-            ("lease", _utc(description.lease_expire_time)),
-            ("deadline", _utc(description.deadline_time)),
+            ("lease", utc(description.lease_expire_time)),
+            ("deadline", utc(description.deadline_time)),
             ("exclusive", one_line(description.exclusive_target)),
             ("reruns", one_line(description.source_operation)),
             ("rerun as", one_line(description.rerun_operation)),
@@ -122,7 +121,7 @@ def _told(delivery: DeliverySummary | None) -> str:
     if delivery is None:
         return ""
     number = delivery.attempts
-    next_time = _utc(delivery.next_attempt_time)
+    next_time = utc(delivery.next_attempt_time)
     parts = (
         delivery.state,
         f"{number} attempt{'s' * (number > 1)}" if number else "",
@@ -139,8 +138,8 @@ def _attempt_table(attempts: Iterable[AttemptSummary]) -> Table:
         cells = (
             str(one.number),
             one_line(one.worker) or "-",
-            _utc(one.start_time) or "-",
-            _utc(one.end_time) or "-",
+            utc(one.start_time) or "-",
+            utc(one.end_time) or "-",
             one.outcome or "-",
             one_line(one.error),
         )
@@ -188,11 +187,11 @@ def _lines(summary: Summary) -> Iterator[tuple[str, str | Text]]:
             ("target", summary.target),
             ("API", summary.api_version),
             ("attempt", str(summary.attempt or "")),
-            ("created", _utc(summary.create_time)),
-            ("started", _utc(summary.start_time)),
-            ("updated", _utc(summary.update_time)),
-            ("ended" if summary.done else "to end", _utc(summary.end_time)),
-            ("expires", _utc(summary.expire_time)),
+            ("created", utc(summary.create_time)),
+            ("started", utc(summary.start_time)),
+            ("updated", utc(summary.update_time)),
+            ("ended" if summary.done else "to end", utc(summary.end_time)),
+            ("expires", utc(summary.expire_time)),
             ("error", summary.error),
         )
         if value
@@ -211,7 +210,3 @@ def _messages(operation: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, 
         metadata = {k: v for k, v in metadata.items() if k not in _IN_SUMMARY}
     if metadata:
         yield "metadata", metadata
-
-
-def _utc(time: datetime | None) -> str:
-    return f"{time.replace(tzinfo=None).isoformat(' ', 'seconds')} UTC" if time else ""

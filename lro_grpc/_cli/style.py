@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
@@ -12,6 +15,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from lro_grpc._inspection.summary import InstanceSummary
 
@@ -32,6 +36,8 @@ _STYLES = {
 }
 
 _UNLIMITED = 1 << 16
+
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 class Terminal(Console):
@@ -73,6 +79,20 @@ def percent(progress: int | None) -> str:
     return "-" if progress is None else f"{progress}%"
 
 
+def utc(time: datetime | None) -> str:
+    """Returns a time as text; nothing for none."""
+    return f"{time.replace(tzinfo=None).isoformat(' ', 'seconds')} UTC" if time else ""
+
+
+def age(time: datetime | None, now: datetime) -> str:
+    """Returns how long ago that was, in the largest unit that makes 2 or more of it."""
+    if time is None:
+        return "-"
+    seconds = max(int((now - time).total_seconds()), 0)
+    size, unit = next((u for u in _UNITS if seconds >= 2 * u[0]), _UNITS[-1])
+    return f"{seconds // size} {unit}"
+
+
 def short_name(instance: InstanceSummary) -> str:
     """Returns the last part of an instance's name."""
     return instance.name.rpartition("/")[2]
@@ -84,3 +104,21 @@ def instance_table(batch: Iterable[InstanceSummary]) -> Table:
     for one in batch:
         table.add_row(Text(short_name(one)), state_text(one.state), Text(one.error))
     return table
+
+
+@contextlib.contextmanager
+def keeps_cursor(terminal: Terminal) -> Iterator[None]:
+    """Shows the cursor again, which the view hides, whatever ends it: SIGTERM, too.
+
+    The view does so itself, but not for a signal that comes while it begins.
+    """
+
+    def leave(number: int, _: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        terminal.show_cursor()

@@ -17,7 +17,7 @@ from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.filter_times import with_times
 from lro_grpc._cli.output import Output, print_message, print_next
 from lro_grpc._cli.parameters import CallTimeout, Format
-from lro_grpc._cli.style import Terminal, percent, state_text
+from lro_grpc._cli.style import Terminal, age, percent, state_text
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._client.plan import RPC_TIMEOUT
 from lro_grpc._inspection.summary import Summary
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from lro_grpc._inspection.message_types import MessageTypes
 
 _PAGE_SIZE = 500
-_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def list_operations(
@@ -136,7 +135,7 @@ def _table(operations: Iterable[Summary], prefix: str) -> Table:
             Text(one.name.removeprefix(prefix), overflow="fold"),
             state_text(one.state),
             percent(one.progress),
-            _age(one.create_time, now),
+            age(one.create_time, now),
             _cut(f"{one.verb} {target}"),
             _cut(_detail(one)),
         )
@@ -149,12 +148,3 @@ def _cut(text: str) -> Text:
 
 def _detail(one: Summary) -> str:
     return one.error or one.detail
-
-
-def _age(time: datetime | None, now: datetime) -> str:
-    """Returns how long ago that was, in the largest unit that makes 2 or more of it."""
-    if time is None:
-        return "-"
-    seconds = max(int((now - time).total_seconds()), 0)
-    size, unit = next((u for u in _UNITS if seconds >= 2 * u[0]), _UNITS[-1])
-    return f"{seconds // size} {unit}"

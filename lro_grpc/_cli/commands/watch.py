@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import signal
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
-from typing import NoReturn
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -21,7 +18,14 @@ from lro_grpc._cli.exit_codes import Exit, outcome
 from lro_grpc._cli.names import for_each
 from lro_grpc._cli.output import Output, print_next
 from lro_grpc._cli.parameters import Format, Poll, UnfinishedName, WaitTimeout
-from lro_grpc._cli.style import Terminal, instance_table, percent, short_name, state_text
+from lro_grpc._cli.style import (
+    Terminal,
+    instance_table,
+    keeps_cursor,
+    percent,
+    short_name,
+    state_text,
+)
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._inspection.summary import Summary
 
@@ -62,29 +66,11 @@ def show_updates(terminal: Terminal, summaries: Iterator[Summary]) -> None:
     if first.verb or first.target:
         terminal.line(f"{first.verb} {first.target}".strip())
     with (
-        _keeps_cursor(terminal),
+        keeps_cursor(terminal),
         Live(view, console=terminal, refresh_per_second=_REFRESH_PER_SECOND),
     ):
         for view.summary in summaries:
             pass
-
-
-@contextlib.contextmanager
-def _keeps_cursor(terminal: Terminal) -> Iterator[None]:
-    """Shows the cursor again, which the view hides, whatever ends it: SIGTERM, too.
-
-    The view does so itself, but not for a signal that comes while it begins.
-    """
-
-    def leave(number: int, _: object) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        terminal.show_cursor()
 
 
 def _print_changes(summaries: Iterator[Summary]) -> None:
