@@ -43,6 +43,7 @@ from lro_grpc._conformance.creation import Creation
 from lro_grpc._conformance.durability import Durability
 from lro_grpc._conformance.engine import EngineConformance
 from lro_grpc._conformance.history import History
+from lro_grpc._conformance.labels import Labels
 from lro_grpc._conformance.lists import Lists
 from lro_grpc._conformance.removal import Removal
 from lro_grpc._conformance.shared import SharedStoreConformance
@@ -61,6 +62,7 @@ class StoreConformance(
     Removal,
     History,
     Completions,
+    Labels,
     Lists,
     Counting,
     Announcements,

@@ -99,6 +99,7 @@ def _lines_of(description: Description) -> Iterator[tuple[str, str]]:
         for label, value in (
             ("method", one_line(description.method)),
             ("caller", one_line(description.caller)),
+            ("labels", one_line(", ".join(map("=".join, description.labels)))),
             ("waits", ", ".join(waits)),
             ("failures", f"{failed} of at most {most}" if failed else ""),
             ("worker", one_line(description.worker)),

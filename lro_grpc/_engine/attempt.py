@@ -37,7 +37,7 @@ import functools
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from google.longrunning import operations_pb2
@@ -76,8 +76,13 @@ T = TypeVar("T")
 OnStop = Callable[[StopReason], object]
 """A handler's function that is called with the reason why its attempt has to stop."""
 
-StartWithin = Callable[[Record, str, Any, str], Coroutine[Any, Any, operations_pb2.Operation]]
-"""Starts an operation for the handler of a record: of a method, with a request, under a key."""
+Labels = Mapping[str, str] | None
+
+StartWithin = Callable[
+    [Record, str, Any, str, Labels], Coroutine[Any, Any, operations_pb2.Operation]
+]
+"""Starts an operation for the handler of a record: of a method, with a request, under a key, and
+with labels."""
 
 _WRITE_PAUSE = 0.2
 """The pause before a write is tried again, after the store could not answer."""
@@ -460,7 +465,7 @@ class Attempt:
                 return
 
     def start_operation(
-        self, method: str, request: Any, key: str
+        self, method: str, request: Any, key: str, labels: Labels
     ) -> Coroutine[Any, Any, operations_pb2.Operation]:
         """Checks a start by the handler, which is made when what this returns is awaited.
 
@@ -473,7 +478,7 @@ class Attempt:
             raise ConfigurationError(
                 f"{self.name} is not run by lro_grpc.Operations, which start operations"
             )
-        starting = self._start_within(self.record, method, request, key)
+        starting = self._start_within(self.record, method, request, key, labels)
         return starting if method != self.handler.method else self._note_own(starting)
 
     async def _note_own(
@@ -486,10 +491,10 @@ class Attempt:
         return started
 
     def start_operation_from_thread(
-        self, method: str, request: Any, key: str
+        self, method: str, request: Any, key: str, labels: Labels
     ) -> operations_pb2.Operation:
         """Starts an operation for a handler in a thread; see :meth:`start_operation`."""
-        return self._from_thread(self.start_operation(method, request, key))
+        return self._from_thread(self.start_operation(method, request, key, labels))
 
     def write_from_thread(self, event: Event) -> None:
         """Stores an event as ``write`` does, for a handler in a thread.

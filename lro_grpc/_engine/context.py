@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic
 
 from google.longrunning import operations_pb2
@@ -227,7 +227,14 @@ class OperationContext(_Context[MetadataT_co]):
             self._attempt.write_from_thread(event)
         self._after_checkpoint()
 
-    def start_operation(self, method: str, request: Any, *, key: str) -> operations_pb2.Operation:
+    def start_operation(
+        self,
+        method: str,
+        request: Any,
+        *,
+        key: str,
+        labels: Mapping[str, str] | None = None,
+    ) -> operations_pb2.Operation:
         """Starts another operation, or finds the one that an earlier attempt has started.
 
         ::
@@ -245,6 +252,7 @@ class OperationContext(_Context[MetadataT_co]):
                 not count.
             key: A text that is the same in every attempt, and another one for each operation that
                 the handler starts of one method.
+            labels: Labels of the operation beside those of its ``prepare``, which they win over.
 
         Returns:
             The operation, as it is now; it may be done.
@@ -254,10 +262,10 @@ class OperationContext(_Context[MetadataT_co]):
                 reached, or another request was sent under the key (REQUEST_ID_REUSED).
             UnservedError: If the method was not added here.
             WrongTypeError: If the request is of another type.
-            ConfigurationError: If the key is empty.
+            ConfigurationError: If the key is empty, or a label is none.
             AttemptStopped: If the attempt has to stop; let it pass.
         """
-        return self._attempt.start_operation_from_thread(method, request, key)
+        return self._attempt.start_operation_from_thread(method, request, key, labels)
 
     @contextlib.contextmanager
     def updating(self, detail: str | None = None) -> Iterator[None]:
@@ -341,7 +349,12 @@ class AsyncOperationContext(_Context[MetadataT_co]):
         self._after_checkpoint()
 
     async def start_operation(
-        self, method: str, request: Any, *, key: str
+        self,
+        method: str,
+        request: Any,
+        *,
+        key: str,
+        labels: Mapping[str, str] | None = None,
     ) -> operations_pb2.Operation:
         """Starts another operation; see :meth:`OperationContext.start_operation`.
 
@@ -351,11 +364,12 @@ class AsyncOperationContext(_Context[MetadataT_co]):
             request: The request, of the type that the method declares.
             key: A text that is the same in every attempt, and another one for each operation that
                 the handler starts of one method.
+            labels: Labels of the operation beside those of its ``prepare``.
 
         Returns:
             The operation, as it is now; it may be done.
         """
-        return await self._attempt.start_operation(method, request, key)
+        return await self._attempt.start_operation(method, request, key, labels)
 
     @contextlib.asynccontextmanager
     async def updating(self, detail: str | None = None) -> AsyncIterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Union
 
@@ -11,6 +11,7 @@ from google.longrunning import operations_pb2
 
 from lro_grpc import _anys
 from lro_grpc._filtering.in_message import InMessage
+from lro_grpc._filtering.label import Label
 from lro_grpc._filtering.patterns import Pattern
 from lro_grpc._operation.record import Record
 
@@ -136,7 +137,7 @@ class PartialFailures:
 
 
 Expression = Union[  # noqa: UP007 - is evaluated
-    And, Or, Not, Compare, Like, Matches, PartialFailures, InMessage
+    And, Or, Not, Compare, Like, Matches, Label, PartialFailures, InMessage
 ]
 
 
@@ -158,7 +159,7 @@ def comparisons(expression: Expression) -> int:
         return comparisons(expression.part)
     if isinstance(expression, (And, Or)):
         return sum(map(comparisons, expression.parts))
-    if isinstance(expression, InMessage):
+    if isinstance(expression, (InMessage, Label)):
         test = expression.test
         return 1 + (comparisons(test) if isinstance(test, (Compare, Like, Matches, Not)) else 0)
     if isinstance(expression, Matches):
@@ -175,6 +176,8 @@ def is_costly(expression: Expression) -> bool:
         return is_costly(expression.part)
     if isinstance(expression, (And, Or)):
         return any(map(is_costly, expression.parts))
+    if isinstance(expression, Label):
+        return isinstance(expression.test, Matches)
     return isinstance(expression, (Matches, PartialFailures, InMessage))
 
 
@@ -185,3 +188,13 @@ def tells_caller(expression: Expression) -> bool:
     if isinstance(expression, (And, Or)):
         return any(map(tells_caller, expression.parts))
     return isinstance(expression, (Compare, Like, Matches)) and expression.column == "caller"
+
+
+def labels_in(expression: Expression) -> Sequence[tuple[str, str]]:
+    """Returns labels, each a key and a value, that all have that an expression matches."""
+    if isinstance(expression, And):
+        return tuple(dict.fromkeys(one for part in expression.parts for one in labels_in(part)))
+    test = expression.test if isinstance(expression, Label) else None
+    if isinstance(expression, Label) and isinstance(test, Compare) and test.comparator == "=":
+        return ((expression.key, str(test.value)),)
+    return ()

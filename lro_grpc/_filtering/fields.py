@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Union
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Union
 
 from google.longrunning import operations_pb2
 
@@ -17,8 +18,9 @@ from lro_grpc._filtering.expression import (
     Or,
     PartialFailures,
 )
-from lro_grpc._filtering.in_message import Source
+from lro_grpc._filtering.in_message import VALUE, Source
 from lro_grpc._filtering.kinds import FieldKind, Value
+from lro_grpc._filtering.label import Label
 from lro_grpc._filtering.message_fields import MessageField, field_in
 from lro_grpc._filtering.patterns import Pattern
 from lro_grpc._operation.record import SHOWN, Kind
@@ -61,7 +63,27 @@ class FilterField(NamedTuple):
         return Compare(self.column, "!=", self.kind.default)
 
 
-Field = Union[FilterField, MessageField]  # noqa: UP007 - is evaluated
+@dataclass(frozen=True, slots=True)
+class LabelField:
+    """The label of one key, a text: ``labels.env``."""
+
+    key: str
+    is_flag = False
+    is_text = True
+
+    def restrict(self, comparator: str, value: Value) -> Expression:
+        """Returns the meaning of a restriction; nothing is true of a record without the key."""
+        if comparator == ":" and value.is_any:
+            return Label(self.key)
+        test: Any = kinds.TEXT.meaning(VALUE, comparator, value)
+        return Label(self.key, test)
+
+    def matching(self, pattern: Pattern) -> Expression:
+        """Returns the restriction to records in which a regular expression matches the label."""
+        return Label(self.key, Matches(VALUE, pattern))
+
+
+Field = Union[FilterField, LabelField, MessageField]  # noqa: UP007 - is evaluated
 
 _BY_KIND = {
     Kind.TIME: kinds.TIME,
@@ -98,6 +120,7 @@ _OWN: Mapping[str, Field] = {
     "method": FilterField(kinds.METHOD, "method"),
     "caller": FilterField(kinds.TEXT, "caller"),
     "worker": FilterField(kinds.TEXT, "worker"),
+    "labels": FilterField(kinds.LABELS, "labels"),
 }
 
 RESERVED = frozenset(name.partition(".")[0] for name in _OWN) - {"metadata"}
@@ -108,10 +131,24 @@ FIELDS: Mapping[str, Field] = {
     **_CONVENTIONAL,
     **{f"metadata.{name}": field for name, field in _CONVENTIONAL.items()},
 }
-"""The fields by all their names."""
+"""The fields by all their names, but for single labels."""
 
 SHORT_NAMES = (*_OWN, *_CONVENTIONAL)
 """The names without a ``metadata.`` that may be left out."""
+
+LABEL = "labels."
+"""The text before the key of a label."""
+
+
+def field_of(name: str) -> Field | None:
+    """Returns a field, which may be a label; None if there is none of that name here.
+
+    A ValueError tells why it is no label.
+    """
+    if name.startswith(LABEL):
+        return LabelField(kinds.checked_key(name.removeprefix(LABEL)))
+    return FIELDS.get(name)
+
 
 _SEARCHED = ("name", "target", "verb", "status_detail")
 """The columns in which a value without a field is looked for."""

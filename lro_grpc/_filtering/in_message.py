@@ -37,7 +37,9 @@ class Step(NamedTuple):
     """Whether a message knows if the field is set; if it is not, there is no value."""
 
 
-class _Read(NamedTuple):
+class Read(NamedTuple):
+    """A value that a test is asked of."""
+
     value: Any
 
 
@@ -66,7 +68,7 @@ class InMessage:
             return False
         if value is None:
             return False
-        return self.test is None or self.test.matches(_Read(self.read(value)))
+        return self.test is None or self.test.matches(Read(self.read(value)))
 
     def _value(self, record: Record) -> Any:
         """Returns what the last field holds; None if it, or one on the way to it, is not set."""

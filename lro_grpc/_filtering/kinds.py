@@ -11,6 +11,8 @@ from typing import NamedTuple
 from lro.v1 import state_pb2
 from lro_grpc._errors import Code, cut
 from lro_grpc._filtering.expression import Compare, Expression, Like, Not
+from lro_grpc._filtering.label import Label
+from lro_grpc._operation import labels
 
 
 class Value(NamedTuple):
@@ -84,6 +86,17 @@ def _compare_method(column: str, comparator: str, value: Value) -> Expression:
     return _compare_text(column, comparator, value)
 
 
+def _has_label(_column: str, _comparator: str, value: Value) -> Expression:
+    return Label(checked_key(value.text))
+
+
+def checked_key(text: str) -> str:
+    """Returns the key of a label; a ValueError tells why it is none."""
+    if not labels.is_key(text):
+        raise ValueError(f"no label has the key {cut(text)!r}; a key is {labels.KEY_RULE}")
+    return text
+
+
 def _read_flag(text: str) -> int:
     if text not in ("true", "false"):
         raise ValueError(f"{cut(text)!r} is neither true nor false")
@@ -147,6 +160,7 @@ CODE = FieldKind(ORDER, reading(_read_code), optional=True)
 TIME = FieldKind(ORDER, reading(_read_time), optional=True)
 FLAG = FieldKind(EQUALITY, reading(_read_flag))
 STATE = FieldKind(EQUALITY, reading(_read_state))
+LABELS = FieldKind((":",), _has_label, default="")
 
 
 def message(default: str | int | bytes) -> FieldKind:

@@ -46,8 +46,11 @@ operation has, whatever its metadata type, with or without ``metadata.`` before 
 ``state`` (state), ``batch_create_instances_metadata``, ``partial_failures`` (message). Behind
 ``metadata.`` also those of the services' own types of metadata (``message_fields``).
 
-**Unset.** A time that is unset, code and message of an operation without an error and the type of
-a response that is not there match nothing, not even ``!=``; but ``NOT`` of that is true.
+**Labels.** ``labels.env`` is the text of one label, whose key may be in quotes:
+``labels."cost-center"``. ``labels.env:*`` and ``labels:env`` ask for the key, ``labels:*`` for any.
+
+**Unset.** A time that is unset, code and message of an operation without an error, the type of a
+response and a label that is not there match nothing, not even ``!=``; but ``NOT`` of that is true.
 
 **A value alone** is looked for in name, target, verb and status_detail, as ``:`` does. The name of
 a flag alone is refused, because it looks like a comparison; in quotes it is text.
@@ -64,7 +67,7 @@ from typing import NamedTuple
 
 from lro_grpc._errors import InvalidFilterError, cut
 from lro_grpc._filtering.expression import And, Expression, Filter, Not, Or
-from lro_grpc._filtering.fields import FIELDS, RESERVED, SHORT_NAMES, Field, search
+from lro_grpc._filtering.fields import LABEL, RESERVED, SHORT_NAMES, Field, field_of, search
 from lro_grpc._filtering.kinds import Value
 from lro_grpc._filtering.message_fields import MetadataTypes
 from lro_grpc._filtering.patterns import MAX_POSITIONS, Pattern, PatternError
@@ -334,20 +337,19 @@ class _Parser:
         return field
 
     def _known(self, name: str, at: Token) -> Field | None:
-        field = FIELDS.get(name)
-        if field is not None or name.partition(".")[0] in RESERVED:
-            return field
         try:
+            field = field_of(name)
+            if field is not None or name.partition(".")[0] in RESERVED:
+                return field
             return self._types.find(name)
         except ValueError as cause:
             raise self._error(at, str(cause)) from cause
 
     def _is_flag(self, name: str) -> bool:
-        field = FIELDS.get(name)
-        if field is None:
-            with contextlib.suppress(ValueError):  # it may be any text
-                field = self._types.find(name)
-        return field is not None and field.is_flag
+        with contextlib.suppress(ValueError):  # it may be any text
+            field = field_of(name) or self._types.find(name)
+            return field is not None and field.is_flag
+        return False
 
     def _count(self, terms: int, at: Token) -> None:
         self._terms += terms
@@ -365,6 +367,9 @@ class _Parser:
         name = value.text
         if at.kind == "text" and self._is_flag(name):
             raise self._error(at, f'compare this flag, {name} = true, or look for "{name}"')
+        if at.kind == "text" and name.startswith(LABEL):
+            problem = f'compare this label, or ask for it, {name}:*, or look for "{name}"'
+            raise self._error(at, problem)
         return search(value)
 
     def _member(self) -> Value:

@@ -55,6 +55,8 @@ class Description:
 
     method: str
     caller: str
+    labels: tuple[tuple[str, str], ...]
+    """Keys and values, in the order of the keys."""
     wait_reasons: tuple[str, ...]
     """Such as SCHEDULED."""
     schedule_time: datetime | None
@@ -84,6 +86,7 @@ def read_description(message: DescribeOperationResponse) -> Description:
     return Description(
         method=message.method,
         caller=message.caller,
+        labels=tuple(sorted(message.labels.items())),
         wait_reasons=_names(message.DESCRIPTOR, "WaitReason", message.wait_reasons),
         schedule_time=_time(message, "schedule_time"),
         failed_attempts=message.failed_attempt_count,

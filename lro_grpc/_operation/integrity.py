@@ -15,7 +15,7 @@ from google.rpc import status_pb2
 
 from lro_grpc import _anys
 from lro_grpc._errors import OperationDamagedError, cut
-from lro_grpc._operation import names
+from lro_grpc._operation import labels, names
 from lro_grpc._operation.batch_states import Message as BatchMessage
 from lro_grpc._operation.publication import LAST_TIME
 from lro_grpc._operation.record import FIELDS, Kind, Record
@@ -88,6 +88,8 @@ def _fault_in(record: Record) -> str:
             return f"its {name} is {getattr(record, name)}"
     if not record.name.startswith(names.operation_name(record.parent, "")):
         return f"its parent is {cut(record.parent)!r}"
+    if not labels.is_sound(record.labels):
+        return f"its labels are {cut(record.labels)!r}"
     if record.done == (not record.end_time) or (record.done and record.lease_expire_time):
         return f"it is {JOB.name_of(record.state)}, and its times say otherwise"
     if fault := fault_in_served(record.operation):

@@ -52,6 +52,7 @@ def create(
     source_operation: str = "",
     operator: str = "",
     notify: bool = False,
+    labels: str = "",
 ) -> Record:
     """Returns a new record, QUEUED and not yet stored.
 
@@ -60,7 +61,7 @@ def create(
     first values of the handler's own metadata fields; ``batch`` has the targets of its batch,
     where they are known. ``request_understood`` tells whether each field of the request is known.
     ``source_operation`` is the operation that it runs again, and ``operator`` the caller of that.
-    With ``notify`` its end is told to the server's ``on_done``.
+    With ``notify`` its end is told to the server's ``on_done``. ``labels`` are packed.
     """
     record = Record(
         name=names.operation_name(parent, operation_id),
@@ -87,6 +88,7 @@ def create(
         source_operation=source_operation,
         operator=operator,
         notify=notify,
+        labels=labels,
     )
     return published(record, now)
 

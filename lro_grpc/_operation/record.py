@@ -121,6 +121,8 @@ class Record(NamedTuple):
     """The operation that it runs again; empty for none."""
     notify: Annotated[bool, Field(FOREVER)] = False
     """Whether its end is to be told to the server's ``on_done``; see ``completion``."""
+    labels: Annotated[str, Field(FOREVER)] = ""
+    """Its labels, as ``labels.packed`` writes them; empty for none."""
     start_time: Annotated[int, Field(ONCE, TIME, "start_time")] = 0
     """The beginning of its first attempt."""
     update_time: Annotated[int, Field(RISING, TIME, "update_time")] = 0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar, overload
 
 from lro_grpc._durations import Duration
 from lro_grpc._engine.handler import RETRY_BACKOFF
 from lro_grpc._errors import ConfigurationError
+from lro_grpc._operation import labels
 from lro_grpc._runtime.backoff import Backoff
 from lro_grpc._runtime.clock import as_duration
 from lro_grpc._runtime.options import (
@@ -42,6 +43,8 @@ class Prepared:
         batch_targets: The targets that the handler will give to ``op.batch``, in their order, so
             that the metadata show them from the first answer on. None unless given: they are
             shown once the batch begins.
+        labels: What to find the operation by: ``{"env": "prod", "tenant": "t7"}``. At most 64; a
+            key is ``[a-z][a-z0-9_-]{0,62}``, a value ``[a-z0-9_-]{0,63}``. They never change.
     """
 
     target: str = ""
@@ -49,13 +52,15 @@ class Prepared:
     metadata: Any = None
     verb: str | None = None
     batch_targets: Sequence[str] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Checks the texts."""
+        """Checks the texts, and the labels."""
         check_text("target", self.target)
         for option in ("parent", "verb"):
             if getattr(self, option) is not None:
                 check_text(option, getattr(self, option))
+        labels.check(self.labels)
 
 
 @dataclass(frozen=True, slots=True)

@@ -312,6 +312,7 @@ class Operations(Lifespan):
         caller: str = "",
         request_id: str = "",
         metadata: Metadata = (),
+        labels: Mapping[str, str] | None = None,
     ) -> operations_pb2.Operation:
         """Starts an operation by code of this process, on its event loop or on another one.
 
@@ -325,6 +326,7 @@ class Operations(Lifespan):
             request_id: Tells the start from others of the caller, as in AIP-155, also where the
                 request has no such field; the request's own unless given.
             metadata: What ``prepare`` finds as its context's ``invocation_metadata``.
+            labels: Labels of the operation beside those of ``prepare``, which they win over.
 
         Returns:
             The operation; the earlier one if the same request was sent before.
@@ -338,7 +340,12 @@ class Operations(Lifespan):
         """
         loop = self._running_loop()
         starting = self._local_starts.start(
-            method, request, caller=caller, request_id=request_id, metadata=metadata
+            method,
+            request,
+            caller=caller,
+            request_id=request_id,
+            metadata=metadata,
+            labels=labels,
         )
         if loop is asyncio.get_running_loop():
             return await starting
@@ -352,6 +359,7 @@ class Operations(Lifespan):
         caller: str = "",
         request_id: str = "",
         metadata: Metadata = (),
+        labels: Mapping[str, str] | None = None,
     ) -> operations_pb2.Operation:
         """Starts an operation as ``start_operation`` does, in any thread but that of their loop.
 
@@ -361,6 +369,7 @@ class Operations(Lifespan):
             caller: Takes the place of what ``identify`` would return.
             request_id: Tells the start from others of the caller.
             metadata: What ``prepare`` finds as its context's ``invocation_metadata``.
+            labels: Labels of the operation beside those of ``prepare``, which they win over.
 
         Returns:
             The operation; the earlier one if the same request was sent before.
@@ -376,7 +385,12 @@ class Operations(Lifespan):
                 " for that for ever; await start_operation there"
             )
         starting = self._local_starts.start(
-            method, request, caller=caller, request_id=request_id, metadata=metadata
+            method,
+            request,
+            caller=caller,
+            request_id=request_id,
+            metadata=metadata,
+            labels=labels,
         )
         return self._begun_on(loop, starting).result()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol, Union
+from typing import Any, NamedTuple, Protocol, Union
 
 from lro_grpc._filtering.expression import (
     And,
@@ -20,6 +20,8 @@ from lro_grpc._filtering.expression import (
     PartialFailures,
 )
 from lro_grpc._filtering.in_message import InMessage
+from lro_grpc._filtering.label import Label
+from lro_grpc._operation import labels
 from lro_grpc._operation.names import ANY_PARENT
 from lro_grpc._operation.states import JOB
 from lro_grpc._stores.store import Query
@@ -62,6 +64,7 @@ def condition_of(query: Query, condition: Callable[[Expression], Condition]) -> 
 
 
 _UNKNOWN = Condition("TRUE", exact=False)
+_NEVER = Condition("FALSE")
 
 _OF_PYTHON = (Matches, PartialFailures, InMessage)
 """What no SQL says."""
@@ -115,14 +118,40 @@ def condition(expression: Expression, dialect: SqlDialect, depth: int = 0) -> Co
         return Condition(f"{operand} {expression.comparator} ?", (value,))
     if isinstance(expression, Like):
         return _like(expression, dialect)
+    if isinstance(expression, Label):
+        return _label(expression, dialect)
     if isinstance(expression, _OF_PYTHON) or depth == dialect.max_depth:
         return _UNKNOWN
     if isinstance(expression, Not):
-        part = condition(expression.part, dialect, depth + 1)
-        # The negation of a condition that is true of too many is true of too few.
-        return part._replace(sql=f"NOT ({part.sql})") if part.exact else _UNKNOWN
+        return _negated(condition(expression.part, dialect, depth + 1))
     parts = (condition(part, dialect, depth + 1) for part in expression.parts)
     return _joined("AND" if isinstance(expression, And) else "OR", parts)
+
+
+def _label(label: Label, dialect: SqlDialect) -> Condition:
+    """Returns the condition on the text of all labels, in which each stands as ``,key=value,``."""
+
+    def beginning(value: str, end: str = "") -> Condition:
+        if not labels.is_value(value):
+            return _NEVER
+        return dialect.contains("labels", f",{label.key}={value}{end}")
+
+    present, test = beginning(""), label.test
+    if isinstance(test, Compare) and test.comparator in ("=", "!="):
+        equal = beginning(str(test.value), ",")
+        return equal if test.comparator == "=" else _joined("AND", (present, _negated(equal)))
+    if isinstance(test, Not):
+        part: Any = test.part
+        return _joined("AND", (present, _negated(_label(Label(label.key, part), dialect))))
+    if isinstance(test, Like) and not test.fold:
+        first, *others = test.parts
+        return beginning(first)._replace(exact=not any(others))
+    return present._replace(exact=test is None)
+
+
+def _negated(part: Condition) -> Condition:
+    # The negation of a condition that is true of too many is true of too few.
+    return part._replace(sql=f"NOT ({part.sql})") if part.exact else _UNKNOWN
 
 
 def _joined(word: str, conditions: Iterable[Condition]) -> Condition:

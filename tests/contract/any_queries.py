@@ -9,9 +9,19 @@ from google.rpc import status_pb2
 from hypothesis import strategies as st
 
 from lro.v1 import operation_metadata_pb2, state_pb2
-from lro_grpc._filtering.expression import And, Compare, Filter, Like, Not, Or, PartialFailures
+from lro_grpc._filtering.expression import (
+    And,
+    Compare,
+    Filter,
+    Like,
+    Not,
+    Or,
+    PartialFailures,
+)
+from lro_grpc._filtering.in_message import VALUE
+from lro_grpc._filtering.label import Label
 from lro_grpc._filtering.parser import parse
-from lro_grpc._operation import publication
+from lro_grpc._operation import labels, publication
 from lro_grpc._operation.states import JOB
 from lro_grpc.conformance import StoreConformance
 
@@ -39,6 +49,10 @@ TIME_COLUMNS = ("create_time", "start_time", "update_time", "end_time", "expire_
 NUMBER_COLUMNS = ("progress_percent", "attempt", "error_code", "state")
 FLAG_COLUMNS = ("done", "cancel_requested", "pause_requested")
 
+KEYS = st.sampled_from(["a", "b", "ab"])
+LABEL_VALUES = st.text("ab-", max_size=2)
+LABELS = st.dictionaries(KEYS, LABEL_VALUES, max_size=3).map(labels.packed)
+
 VALUES = st.fixed_dictionaries(
     {
         "parent": PARENTS,
@@ -54,6 +68,7 @@ VALUES = st.fixed_dictionaries(
         "cancel_requested": FLAGS,
         "pause_requested": FLAGS,
         "batch": st.sampled_from([b"", b"\x00"]),
+        "labels": LABELS,
         **dict.fromkeys(TIME_COLUMNS, TIMES),
     }
 )
@@ -97,7 +112,15 @@ def like(parts: st.SearchStrategy[str], *, fold: bool) -> Any:
     )
 
 
+def label(values: st.SearchStrategy[str]) -> Any:
+    column, parts = st.just(VALUE), st.lists(values, min_size=2, max_size=3).map(tuple)
+    likes = st.builds(Like, column, parts, st.booleans())
+    compared = st.builds(Compare, column, COMPARATORS, values)
+    return st.builds(Label, KEYS, st.none() | compared | likes | st.builds(Not, likes))
+
+
 LEAVES = st.one_of(
+    label(LABEL_VALUES | st.text("ab=,*", max_size=3)),
     compare(TEXT_COLUMNS, TEXTS),
     compare(TIME_COLUMNS, TIMES),
     compare(NUMBER_COLUMNS, NUMBERS),
@@ -138,6 +161,9 @@ RESTRICTIONS = st.one_of(
     ),
     st.builds("{}:*".format, st.sampled_from(["error", "response", "end_time", "done", "target"])),
     st.just("partial_failures:*"),
+    st.builds("labels.{}{}{}".format, KEYS, COMPARATORS, LABEL_VALUES.map(quoted)),
+    st.builds("labels.{}={}".format, KEYS, LABEL_VALUES.map(quoted)),
+    KEYS.map("labels:{}".format),
 )
 FILTER_TEXTS = st.recursive(
     RESTRICTIONS,

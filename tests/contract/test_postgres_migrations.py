@@ -26,6 +26,7 @@ DIGESTS = (
     "fb9295c685724466f44640e92754c4b33f3806663615ca7eef2d32d071cd5d6e",
     "b863d89d2d42d0ed6fe703f4a69275d90664fa94843257aa2a352145553fd0d6",
     "fad366e1baac03c8d3596f6b56369f09a1b141e2d649a1b34f509b334cdade38",
+    "45e2339b6921c60ea523b667680b3ee5590df45f11b79713bab875c8b38a38c6",
 )
 """Of the migrations, by the version that each leads to. Once a release has had one, it stays."""
 

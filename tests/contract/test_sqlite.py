@@ -776,6 +776,7 @@ DIGESTS = {
     8: "32da500cebecca03f52714b24c512d47771facd9c502ace9debc1f39da9de804",
     9: "4a7952a44309dc8192809025c34b36ac311a11036f6ec52647cc2350ca3faae5",
     10: "ea419a4d1b84fcfd718fd20951ccd8b6dec6ac07ab7b8118fee2e3b94f7030db",
+    11: "085a8f481e8b79b646a04fa4dd06532d58058b2350206ac99731c03b385588b0",
 }
 """Of the tables of each version's new files."""
 
@@ -794,7 +795,15 @@ async def test_the_tables_of_a_version_stay_as_they_are(path):
     )
 
 
-TO_VERSION_9 = """
+TO_VERSION_10 = """
+DROP TABLE labels;
+ALTER TABLE operations DROP COLUMN labels;
+PRAGMA user_version = 10;
+"""
+"""Makes the tables of version 10 of those of version 11."""
+
+TO_VERSION_9 = f"""
+{TO_VERSION_10}
 DROP INDEX operations_paused;
 DROP INDEX operations_ready;
 DROP INDEX operations_delayed;
@@ -803,7 +812,7 @@ CREATE INDEX operations_ready ON operations (method, sequence)
 CREATE INDEX operations_delayed ON operations (scheduled_time, method) WHERE scheduled_time <> 0;
 PRAGMA user_version = 9;
 """
-"""Makes the tables of version 9 of those of version 10."""
+"""Makes the tables of version 9 of those of version 11."""
 
 TO_VERSION_8 = f"""
 {TO_VERSION_9}
@@ -811,7 +820,7 @@ DROP TABLE outbox;
 ALTER TABLE operations DROP COLUMN notify;
 PRAGMA user_version = 8;
 """
-"""Makes the tables of version 8 of those of version 10."""
+"""Makes the tables of version 8 of those of version 11."""
 
 TO_VERSION_7 = f"""
 {TO_VERSION_8}
@@ -825,7 +834,7 @@ ALTER TABLE operations DROP COLUMN attempt_outcome;
 ALTER TABLE operations DROP COLUMN attempt_error;
 PRAGMA user_version = 7;
 """
-"""Makes the tables of version 7 of those of version 10."""
+"""Makes the tables of version 7 of those of version 11."""
 
 
 async def test_a_file_whose_indexes_have_less_is_upgraded_in_its_place(path):
@@ -841,6 +850,31 @@ async def test_a_file_whose_indexes_have_less_is_upgraded_in_its_place(path):
             states.QUEUED: 2,
             states.PAUSED: 1,
         }
+
+
+async def test_a_file_from_before_labels_is_upgraded_in_its_place(path):
+    """Its operations have none, and those that follow are found by theirs."""
+    async with opened(path) as store:
+        before = await store.create(new())
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(TO_VERSION_10)
+    async with opened(path) as store:
+        assert await store.read(before.name) == before
+        await store.create(StoreConformance().record("op-2", labels=",env=prod,"))
+        for text, found in (("labels.env = prod", ["op-2"]), ("-labels:*", ["op-1"])):
+            page = await store.page(Query(PARENT, parse(text)), position=b"", size=9, records=True)
+            assert [one.name.rpartition("/")[2] for one in page.records] == found
+
+
+async def test_nothing_is_left_of_the_labels_of_an_operation_that_is_gone(path):
+    async with opened(path) as store:
+        record = StoreConformance().record(labels=",env=prod,team=maps,")
+        name = (await store.create(record)).name
+        await store.apply_all([(name, Cancel()), (name, Delete())])
+        again = await store.create(record._replace(labels=",env=dev,"))
+        await store.apply_all([(again.name, Cancel()), (again.name, Delete())])
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT * FROM labels").fetchall() == []
 
 
 async def test_a_file_from_before_the_history_is_upgraded_in_its_place(path):
@@ -928,7 +962,7 @@ async def test_a_file_of_the_version_before_is_upgraded_in_its_place(path):
             assert list(await store.claimable({METHOD: 9})) == names[1:]
             assert dict(await store.waiting(METHOD, 9)) == {"": 3}
         with contextlib.closing(sqlite3.connect(path)) as connection:
-            assert connection.execute("PRAGMA user_version").fetchone() == (10,)
+            assert connection.execute("PRAGMA user_version").fetchone() == (11,)
             rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'index'")
             indexes = {name for (name,) in rows}
         assert {"operations_ready", "operations_delayed", "operations_reruns"} <= indexes

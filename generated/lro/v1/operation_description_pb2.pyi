@@ -106,6 +106,26 @@ class DescribeOperationResponse(_message.Message):
     DELETE: DescribeOperationResponse.Action.ValueType  # 6
     """DeleteOperation."""
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     OPERATION_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     METHOD_FIELD_NUMBER: _builtins.int
@@ -124,6 +144,7 @@ class DescribeOperationResponse(_message.Message):
     OPERATOR_CALLER_FIELD_NUMBER: _builtins.int
     EXCLUSIVE_TARGET_FIELD_NUMBER: _builtins.int
     ACTIONS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     method: _builtins.str
     """Names the method that started the operation, as in "pkg.Service/Method"."""
@@ -204,6 +225,12 @@ class DescribeOperationResponse(_message.Message):
         """
 
     @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Gives the labels that the service has given to the operation. They never
+        change.
+        """
+
+    @_builtins.property
     def delivery(self) -> Global___CompletionDelivery:
         """Tells how far the service is with telling of the operation's end. Unset until
         the operation is done, and if nobody is to be told.
@@ -230,11 +257,12 @@ class DescribeOperationResponse(_message.Message):
         operator_caller: _builtins.str = ...,
         exclusive_target: _builtins.str = ...,
         actions: _abc.Iterable[Global___DescribeOperationResponse.Action.ValueType] | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         delivery: Global___CompletionDelivery | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline_time", b"deadline_time", "delivery", b"delivery", "lease_expire_time", b"lease_expire_time", "metadata", b"metadata", "operation", b"operation", "request", b"request", "schedule_time", b"schedule_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "attempts", b"attempts", "caller", b"caller", "deadline_time", b"deadline_time", "delivery", b"delivery", "exclusive_target", b"exclusive_target", "failed_attempt_count", b"failed_attempt_count", "lease_expire_time", b"lease_expire_time", "max_attempts", b"max_attempts", "metadata", b"metadata", "method", b"method", "operation", b"operation", "operator_caller", b"operator_caller", "request", b"request", "request_size_bytes", b"request_size_bytes", "rerun_operation", b"rerun_operation", "schedule_time", b"schedule_time", "source_operation", b"source_operation", "wait_reasons", b"wait_reasons"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "attempts", b"attempts", "caller", b"caller", "deadline_time", b"deadline_time", "delivery", b"delivery", "exclusive_target", b"exclusive_target", "failed_attempt_count", b"failed_attempt_count", "labels", b"labels", "lease_expire_time", b"lease_expire_time", "max_attempts", b"max_attempts", "metadata", b"metadata", "method", b"method", "operation", b"operation", "operator_caller", b"operator_caller", "request", b"request", "request_size_bytes", b"request_size_bytes", "rerun_operation", b"rerun_operation", "schedule_time", b"schedule_time", "source_operation", b"source_operation", "wait_reasons", b"wait_reasons"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from lro_grpc._errors import cut
 from lro_grpc._filtering import parser
-from lro_grpc._filtering.fields import FIELDS
+from lro_grpc._filtering.fields import Field, field_of
 from lro_grpc._filtering.patterns import MAX_POSITIONS, Pattern, PatternError, escaped
 from lro_grpc._http.vendors import deployment_fields as fields
 from lro_grpc._operation import names
@@ -95,9 +95,15 @@ class _Expression(NamedTuple):
     def _known_field(self) -> str:
         return fields.RENAMED.get(self.field, self.field)
 
+    def _known(self) -> Field | None:
+        try:
+            return field_of(self._known_field)
+        except ValueError:
+            return None  # the filter that is made of it says what is wrong
+
     def compiled(self, text: str) -> Pattern | None:
         """Returns the regular expression; None if the field is no text."""
-        known = FIELDS.get(self._known_field)
+        known = self._known()
         if self.field != "status" and (known is None or not known.is_text):
             return None
         try:

@@ -33,7 +33,7 @@ from lro.v1.operation_description_pb2 import (
 from lro_grpc import _anys
 from lro_grpc._engine.handler import Handler
 from lro_grpc._errors import InvalidArgumentError, LimitReachedError, UnservedError
-from lro_grpc._operation import metadata, redaction
+from lro_grpc._operation import labels, metadata, redaction
 from lro_grpc._operation.attempts import AttemptRecord
 from lro_grpc._operation.completion import Completion
 from lro_grpc._operation.events import (
@@ -214,6 +214,7 @@ class DescribeService:
             source_operation=record.source_operation,
             operator_caller=record.operator,
             exclusive_target=record.exclusive_target,
+            labels=dict(labels.unpacked(record.labels)),
         )
         response.operation.ParseFromString(record.operation)
         metadata.fill(response.metadata, record, clear=False)

@@ -25,6 +25,7 @@ from lro_grpc._errors import (
     cut,
     from_status,
 )
+from lro_grpc._operation.labels import check as check_labels
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.options import check_text
 from lro_grpc._server.large_requests import LargeRequests
@@ -60,6 +61,7 @@ class LocalStarts:
         caller: str = "",
         request_id: str = "",
         metadata: Metadata = (),
+        labels: Mapping[str, str] | None = None,
     ) -> Coroutine[Any, Any, operations_pb2.Operation]:
         """Checks a start, which is made when what this returns is awaited on the loop.
 
@@ -77,6 +79,8 @@ class LocalStarts:
             )
         check_text("caller", caller)
         check_text("request_id", request_id)
+        given_labels = {} if labels is None else labels
+        check_labels(given_labels)
         try:
             sent = tuple((str(key), value) for key, value in metadata)
         except (TypeError, ValueError) as cause:
@@ -85,10 +89,15 @@ class LocalStarts:
             ) from cause
         body = _serialized(method, starter.request_class, request, request_id)
         call = Call(_Context(sent), method, _NO_WAITERS, caller, is_trusted=True)
-        return self._started(starter, body, call, request_id)
+        return self._started(starter, body, call, request_id, given_labels)
 
     def start_within(
-        self, record: Record, method: str, request: Any, key: str
+        self,
+        record: Record,
+        method: str,
+        request: Any,
+        key: str,
+        labels: Mapping[str, str] | None,
     ) -> Coroutine[Any, Any, operations_pb2.Operation]:
         """Checks a start by the handler of an operation; see :meth:`start`.
 
@@ -97,6 +106,7 @@ class LocalStarts:
             method: The method of the operation to start.
             request: Its request.
             key: Tells it from the others that the handler starts.
+            labels: Its labels, beside those of ``prepare``; None for none.
 
         Raises:
             ConfigurationError: If the key is none.
@@ -108,13 +118,20 @@ class LocalStarts:
                 " is the same in every attempt, and another one for each operation to start"
             )
         request_id = request_id_of(record, key)
-        return self.start(method, request, caller=record.caller, request_id=request_id)
+        return self.start(
+            method, request, caller=record.caller, request_id=request_id, labels=labels
+        )
 
     async def _started(
-        self, starter: Starter, body: bytes, call: Call, request_id: str
+        self,
+        starter: Starter,
+        body: bytes,
+        call: Call,
+        request_id: str,
+        given_labels: Mapping[str, str],
     ) -> operations_pb2.Operation:
         try:
-            answer = await starter.start(body, call, request_id)
+            answer = await starter.start(body, call, request_id, given_labels)
             parse = operations_pb2.Operation.FromString
             return await self._large_requests.read(answer, parse, answer)
         except Aborted as refusal:

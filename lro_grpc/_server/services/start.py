@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -58,7 +58,7 @@ from lro_grpc._errors import (
     UnservedError,
     cut,
 )
-from lro_grpc._operation import names, publication, record, size
+from lro_grpc._operation import labels, names, publication, record, size
 from lro_grpc._operation.batch_states import CODE_BYTES, BatchStates, fault_in
 from lro_grpc._operation.fit import is_understood
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
@@ -169,13 +169,20 @@ class Starter:
         """``ErrorInfo.domain`` of the method's errors that name none."""
         return self._handler.error_domain
 
-    async def start(self, body: bytes, call: Call, request_id: str = "") -> bytes:
+    async def start(
+        self,
+        body: bytes,
+        call: Call,
+        request_id: str = "",
+        given_labels: Mapping[str, str] | None = None,
+    ) -> bytes:
         """Stores an operation for a request, or finds the one that the request has started (S22).
 
         Args:
             body: The serialized request.
             call: The RPC, or the call by code of this process.
             request_id: In place of the request's own; empty for that.
+            given_labels: Labels beside those of ``prepare``, which they win over.
 
         Returns:
             The serialized Operation.
@@ -184,9 +191,16 @@ class Starter:
         read = await self._large_requests.read_first(body, caller, self._read, body)
         admitted = await self._admit(read, call)
         with self._large_requests.entry(body, admitted.caller, self._handler.method):
-            return await self._start(read, admitted, call, request_id)
+            return await self._start(read, admitted, call, request_id, given_labels or {})
 
-    async def _start(self, read: _Read, admitted: Admitted, call: Call, request_id: str) -> bytes:
+    async def _start(
+        self,
+        read: _Read,
+        admitted: Admitted,
+        call: Call,
+        request_id: str,
+        given_labels: Mapping[str, str],
+    ) -> bytes:
         request, body, understood = read
         caller = admitted.caller
         request_id = self._request_id(request, request_id)
@@ -209,6 +223,7 @@ class Starter:
             raise
         made = self._made(
             prepared,
+            labels=self._labels(prepared, given_labels),
             parent=self._parent(prepared, request),
             operation_id=self._made_id(request),
             request=body,
@@ -288,6 +303,7 @@ class Starter:
             raise
         made = self._made(
             prepared,
+            labels=self._labels(prepared, {}),
             parent=source.parent,
             operation_id=operation_id,
             request=body,
@@ -488,6 +504,15 @@ class Starter:
                 metadata={"method": self._handler.method},
             )
         return BatchStates.begin(list(targets)).serialized() if targets else b""
+
+    def _labels(self, prepared: Prepared, given_labels: Mapping[str, str]) -> str:
+        all_labels = {**prepared.labels, **given_labels}
+        if fault := labels.fault_in(all_labels):
+            raise ConfigurationError(
+                f"the labels of an operation of {self._handler.method} are none: {fault}",
+                metadata={"method": self._handler.method},
+            )
+        return labels.packed(all_labels)
 
     def _check_size(self, made: record.Record, *, room: int) -> None:
         try:

@@ -38,6 +38,7 @@ _RIGHTS = {
     "lro_operations": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "lro_attempts": ("SELECT", "INSERT", "DELETE"),
     "lro_outbox": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "lro_labels": ("SELECT", "INSERT", "DELETE"),
     "lro_schema": ("SELECT",),
     "lro_secrets": ("SELECT",),
 }
@@ -135,7 +136,30 @@ _COUNTS = (
     f" WHERE phase = {RESTING}",
 )
 
-MIGRATIONS = ((_FIRST, 1), (_RERUNS, 1), (_ATTEMPTS, 1), (_OUTBOX, 1), (_COUNTS, 1))
+_LABELS = (
+    f"ALTER TABLE {_OPERATIONS} ADD COLUMN labels {_TEXT}",
+    'CREATE TABLE {prefix}lro_labels (key text COLLATE "C", value text COLLATE "C",'
+    " operation int8, PRIMARY KEY (key, value, operation))",
+    # They go with their operation, whichever release removes it. A foreign key would have to look
+    # for them by the operation, and so needs an index that nothing else does.
+    "CREATE OR REPLACE FUNCTION {prefix}lro_labels_end() RETURNS trigger LANGUAGE plpgsql AS $$"
+    " BEGIN DELETE FROM {prefix}lro_labels WHERE ctid = ANY (ARRAY(SELECT l.ctid"
+    " FROM unnest(string_to_array(OLD.labels, ',')) AS label CROSS JOIN LATERAL"
+    " (SELECT ctid FROM {prefix}lro_labels WHERE key = split_part(label, '=', 1)"
+    " AND value = split_part(label, '=', 2) AND operation = OLD.sequence LIMIT 1) AS l));"
+    " RETURN NULL; END $$",
+    f"CREATE TRIGGER lro_labels_end AFTER DELETE ON {_OPERATIONS} FOR EACH ROW"
+    " WHEN (OLD.labels <> '') EXECUTE FUNCTION {prefix}lro_labels_end()",
+)
+
+MIGRATIONS = (
+    (_FIRST, 1),
+    (_RERUNS, 1),
+    (_ATTEMPTS, 1),
+    (_OUTBOX, 1),
+    (_COUNTS, 1),
+    (_LABELS, 1),
+)
 """The statements that lead to each version, from 1 on, and what it is ``readable_by``.
 
 A migration that databases have had stays as it is. A field that is added to ``Record`` comes with

@@ -98,6 +98,24 @@ def new_values(first: int) -> str:
     )
 
 
+def labelled(labels: str, insert: str, returned: str) -> str:
+    """Returns a statement that adds new rows, and their labels.
+
+    Args:
+        labels: The table of labels.
+        insert: The statement that adds the rows, and returns ``returned``.
+        returned: The column that this one is to return, too.
+    """
+    more = ", ".join(column for column in ("sequence", "labels") if column != returned)
+    return (
+        f"WITH made AS ({insert}, {more}),"
+        f" labelled AS (INSERT INTO {labels} (key, value, operation)"
+        " SELECT split_part(label, '=', 1), split_part(label, '=', 2), sequence"
+        " FROM made, unnest(string_to_array(labels, ',')) AS label WHERE label <> '')"
+        f" SELECT {returned} FROM made"
+    )
+
+
 class Statements:
     """The texts of statements.
 
@@ -125,6 +143,8 @@ class Statements:
             f" AS v(version, phase, {columns})"
             " ON CONFLICT DO NOTHING RETURNING name"
         )
+        # The same, where some have labels.
+        self.insert_labelled = labelled(f"{prefix_of(schema)}lro_labels", self.insert, "name")
         self.rivals = (
             "SELECT o.name FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])"
             " AS v(method, request_id, caller, parent) CROSS JOIN LATERAL"

@@ -233,7 +233,9 @@ class Table:
 
         One is not if another row has its name, its request or its exclusive target.
         """
-        rows = await on.fetch(self._statements.insert, *arrays_of(records))
+        has_labels = any(record.labels for record in records)
+        insert = self._statements.insert_labelled if has_labels else self._statements.insert
+        rows = await on.fetch(insert, *arrays_of(records))
         return {text_from(name) for (name,) in rows}
 
     async def rivals(self, on: Fetching, records: Sequence[Record]) -> Found[Known]:

@@ -35,7 +35,7 @@ from lro_grpc._stores.postgres.rows import (
     arrays_of_completions,
 )
 from lro_grpc._stores.postgres.schema import PreparedSchema, is_prepared, prepare
-from lro_grpc._stores.postgres.statements import new_values, prefix_of
+from lro_grpc._stores.postgres.statements import labelled, new_values, prefix_of
 from lro_grpc._stores.transfer import (
     Export,
     Import,
@@ -151,14 +151,15 @@ class _Statements:
         self.any = f"SELECT FROM {table} LIMIT 1"
         self.set_secret = f"UPDATE {prefix}lro_secrets SET value = $1 WHERE name = 'page token'"
         self.set_sequence = f"SELECT setval({sequence}, greatest($1, nextval({sequence})))"
-        self.put = (
+        put = (
             f"INSERT INTO {table} (sequence, version, phase, {columns}) OVERRIDING SYSTEM VALUE"
             f" SELECT sequence, version, phase, {new_values(4)}"
             f" FROM unnest($1::int8[], $2::int8[], $3::int2[], {arrays})"
             f" AS v(sequence, version, phase, {columns})"
             " ON CONFLICT DO NOTHING RETURNING sequence"
         )
-        self.analyze = f"ANALYZE {table}"
+        self.put = labelled(f"{prefix}lro_labels", put, "sequence")
+        self.analyze = f"ANALYZE {table}, {prefix}lro_labels"
 
 
 class _PostgresExport:

@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from lro_grpc._errors import LroError, OperationDamagedError, UnexpectedError
+from lro_grpc._operation import labels
 from lro_grpc._operation.attempts import AttemptRecord, superseded
 from lro_grpc._operation.completion import Completion, Settlement, completed, is_sound, taken
 from lro_grpc._operation.events import Claim, Delete, Event, apply_safely
@@ -61,6 +62,15 @@ _TOLD = f"DELETE FROM outbox {_OF_KEY}"
 _PUT_OFF = (
     "UPDATE outbox SET next_time = ?, attempt_count = ?, given_up = ?, error = ?"
     f" {_OF_KEY} AND attempt_count = ?"
+)
+
+_LABEL = (
+    "INSERT INTO labels (key, value, operation)"
+    " SELECT ?, ?, sequence FROM operations WHERE name = ?"
+)
+_UNLABEL = (
+    "DELETE FROM labels WHERE key = ? AND value = ?"
+    " AND operation = (SELECT sequence FROM operations WHERE name = ?)"
 )
 
 MAX_BYTES = 8 * 1024 * 1024
@@ -243,13 +253,16 @@ class Commit:
         records = self._records.values()
         # First the rows that give up a unique value: a new record of this commit may have it now.
         deleted = [record for record in records if record.deleted]
-        gone = [(record.name,) for record in deleted if record.done]
-        self._connection.executemany("DELETE FROM operations WHERE name = ?", gone)
+        gone = [record for record in deleted if record.done]
+        self._connection.executemany(_UNLABEL, _labels_of(gone))
+        names = [(record.name,) for record in gone]
+        self._connection.executemany("DELETE FROM operations WHERE name = ?", names)
         hidden = [(record.name,) for record in deleted if not record.done]
         self._connection.executemany(_HIDE, hidden)
         self._connection.executemany(_FREE_TARGET, [(name,) for name in self._freed])
         new = [record for record in records if record.name in self._new and not _is_gone(record)]
         self._connection.executemany(_INSERT, new)
+        self._connection.executemany(_LABEL, _labels_of(new))
         known = [record for record in records if record.name not in self._new]
         self._connection.executemany(_UPDATE, map(_MUTABLE, known))
         if self._superseded:
@@ -292,8 +305,18 @@ class Commit:
         """
         self._damage.forget(name)
         before, deleted = deleted_damaged(name, self._now())
+        deleted = deleted._replace(labels=self._labels_left(name))
         self._change(before, deleted)
         return deleted
+
+    def _labels_left(self, name: str) -> str:
+        """Returns the labels of a damaged row, as far as they can be read."""
+        with contextlib.suppress(OperationDamagedError):
+            query = "SELECT labels FROM operations WHERE name = ?"
+            (text,) = self._damage.row(self._connection, query, name) or ("",)
+            self._damage.forget(name)
+            return text if type(text) is str and labels.is_sound(text) else ""
+        return ""
 
     def unwritable(self) -> Mapping[str, sqlite3.Error]:
         """Returns the operations whose rows SQLite cannot write, after an error of ``write``.
@@ -367,6 +390,14 @@ class Commit:
             row = self._connection.execute(BY_EXCLUSIVE_TARGET, (target,)).fetchone()
             self._exclusive_holders[target] = row[0] if row else ""
         return self._exclusive_holders[target]
+
+
+def _labels_of(records: Iterable[Record]) -> Iterator[tuple[str, str, str]]:
+    """Yields the labels of records: of each its key, its value and the operation."""
+    for record in records:
+        if record.labels:
+            for key, value in labels.unpacked(record.labels):
+                yield key, value, record.name
 
 
 def _is_gone(record: Record) -> bool:

@@ -1,7 +1,9 @@
 """The schema of the file: its tables, with a column for each field of a record.
 
-Rows of ``attempts`` are those of superseded attempts; they go with the row of their operation.
-Those of ``outbox`` are completions, and stay when that one goes.
+Rows of ``attempts`` are those of superseded attempts; they go with the row of their operation. So
+do those of ``labels``, by which a page finds the operations that have one: the table has no index
+of operations, and so is told which labels end. Rows of ``outbox`` are completions, and stay when
+their operation goes.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ OPERATION_ID = (
     "substr(name, length(parent) + CASE parent WHEN '' THEN 12 ELSE 13 END)"  # after operations/
 )
 
-_VERSION = 10
+_VERSION = 11
 """Of the schema; the file's ``user_version``."""
 
 _OLDEST_VERSION = 5
@@ -70,6 +72,11 @@ _OUTBOX = (
     "CREATE INDEX outbox_due ON outbox (next_time)",
 )
 
+_LABELS = (
+    "CREATE TABLE labels (key TEXT NOT NULL, value TEXT NOT NULL, operation INTEGER NOT NULL,"
+    " PRIMARY KEY (key, value, operation)) WITHOUT ROWID"
+)
+
 _RERUNS_INDEX = (
     "CREATE INDEX operations_reruns ON operations (source_operation, sequence)"
     " WHERE source_operation <> ''"
@@ -94,6 +101,7 @@ _SCHEMA: Sequence[str] = (
     _RERUNS_INDEX,
     *_ATTEMPTS,
     *_OUTBOX,
+    _LABELS,
 )
 
 
@@ -120,6 +128,7 @@ _UPGRADES: Mapping[int, Sequence[str]] = {
         *_READY_INDEXES,
         _PAUSED_INDEX,
     ),
+    10: ("ALTER TABLE operations ADD COLUMN labels TEXT NOT NULL DEFAULT ''", _LABELS),
 }
 """The statements that make the next version's tables of those of each version."""
 

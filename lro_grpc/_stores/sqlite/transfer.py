@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from pathlib import Path
 
 from lro_grpc._errors import ConfigurationError
-from lro_grpc._operation import completion
+from lro_grpc._operation import completion, labels
 from lro_grpc._operation.attempts import AttemptRecord
 from lro_grpc._operation.completion import Completion
 from lro_grpc._operation.record import Record
@@ -55,6 +55,7 @@ _PUT_COMPLETION = (
     f"INSERT INTO outbox ({COMPLETION_COLUMNS})"
     f" VALUES ({', '.join('?' * len(Completion._fields))}) ON CONFLICT DO NOTHING"
 )
+_PUT_LABEL = "INSERT INTO labels (key, value, operation) VALUES (?, ?, ?)"
 
 
 @contextlib.asynccontextmanager
@@ -183,6 +184,8 @@ class _SqliteImport:
                 stored.append(sequence)
                 rows = [(sequence, *attempt) for attempt in attempts]
                 self._connection.executemany(_PUT_ATTEMPT, rows)
+                labelled = [(*label, sequence) for label in labels.unpacked(record.labels)]
+                self._connection.executemany(_PUT_LABEL, labelled)
         return stored
 
     async def put_completions(self, completions: Sequence[Completion]) -> None:

@@ -28,6 +28,12 @@ _ATTEMPTS = (
     " ORDER BY a.operation, a.number"
 )
 
+_LABELS = (
+    "SELECT l.key, l.value, l.operation FROM labels AS l LEFT JOIN operations"
+    " ON sequence = l.operation WHERE sequence IS NULL"
+    " OR instr(labels, ',' || l.key || '=' || l.value || ',') = 0"
+)
+
 _BUSY_SECONDS = 60
 """The time to wait for a gap between the commits of a busy server."""
 
@@ -66,6 +72,8 @@ def check(path: Path) -> Iterator[str]:
                     yield f"attempt {attempt[0]!r}: its operation is {operation!r}, which is none"
                 elif not is_sound(attempt):
                     yield f"operation {name!r}: the row of its attempt {attempt[0]!r} is none"
+            for key, value, operation in connection.execute(_LABELS):
+                yield f"label {key!r}, {value!r}: operation {operation!r} does not have it"
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError as error:  # it is damaged where it has to be read first

@@ -30,6 +30,7 @@ NEEDED = [
     *((right, "lro_operations") for right in ("SELECT", "INSERT", "UPDATE", "DELETE")),
     *((right, "lro_outbox") for right in ("SELECT", "INSERT", "UPDATE", "DELETE")),
     *((right, "lro_attempts") for right in ("SELECT", "INSERT", "DELETE")),
+    *((right, "lro_labels") for right in ("SELECT", "INSERT", "DELETE")),
     *(("SELECT", table) for table in ("lro_schema", "lro_secrets")),
 ]
 LEASE = 15_000_000

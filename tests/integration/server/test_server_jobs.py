@@ -36,7 +36,7 @@ from lro_grpc.stores import ForwardingStore, MemoryStore, Record
 Serve = Any
 
 FIELD = descriptor_pb2.FieldDescriptorProto
-STRING, INT, BOOL = "string", "int32", "bool"
+STRING, INT, BOOL, TEXTS = "string", "int32", "bool", "map<string, string>"
 TIME, STATUS, MASK = "google.protobuf.Timestamp", "google.rpc.Status", "google.protobuf.FieldMask"
 OPERATION, EMPTY = "google.longrunning.Operation", "google.protobuf.Empty"
 
@@ -118,6 +118,8 @@ class Builds:
         for name, fields in {**MESSAGES, **(messages or {})}.items():
             message = file.message_type.add(name=name)
             for number, (field, kind) in enumerate(fields.items(), start=1):
+                if kind == TEXTS:
+                    kind = f"{name}.{self._add_entry(message, field)}*"
                 self._add_field(message.field.add(name=field, number=number), kind)
         service = file.service.add(name="BuildService")
         for name, to in self.returns.items():
@@ -170,7 +172,15 @@ class Builds:
         server.add_registered_method_handlers(self.service, handlers)
 
     def _full_name(self, name: str) -> str:
-        return name if "." in name else f"{self.package}.{name}"
+        is_full = "." in name and not name.endswith("Entry")
+        return name if is_full else f"{self.package}.{name}"
+
+    def _add_entry(self, message: Any, field: str) -> str:
+        entry = message.nested_type.add(name=f"{field.title()}Entry")
+        entry.options.map_entry = True
+        for number, part in enumerate(("key", "value"), start=1):
+            self._add_field(entry.field.add(name=part, number=number), STRING)
+        return str(entry.name)
 
     def _add_field(self, field: FIELD, kind: str) -> None:
         repeated = kind.endswith("*")
@@ -257,6 +267,45 @@ def test_a_job_is_run_again_as_a_job(serve: Serve, builds: Builds, handler_keywo
     assert done.name != first.name
     assert (done.pages, done.text) == (3, "...")
     assert jobs_of(builds.call(server, "ListBuildJobs", parent=PARENT)) == [done.name, first.name]
+
+
+def test_a_job_is_found_by_its_own_labels(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """By all of them or, where one is none here, by those of prepare alone; the log says so."""
+    builds = Builds({"BuildJob": {**JOB, "labels": TEXTS}})
+
+    def prepare(job: Any, context: Any) -> Any:
+        job.labels["by"] = "prepare"
+        return lro_grpc.Prepared(labels={"tenant": "t7"})
+
+    server = serve(configure=with_jobs(builds, prepare=prepare))
+    job = builds.create(server, labels={"env": "prod", "tenant": "none"})
+    odd = [builds.create(server, labels={"Env": "Prod"}) for _ in range(2)]
+    many = builds.create(server, labels={f"k{number}": "" for number in range(63)})
+    assert dict(odd[0].labels) == {"Env": "Prod", "by": "prepare"}
+
+    def found(filter_: str) -> list[str]:
+        return jobs_of(builds.call(server, "ListBuildJobs", parent=PARENT, filter=filter_))
+
+    assert found("labels.env = prod labels.by = prepare") == [job.name]
+    everything = [one.name for one in (many, *reversed(odd), job)]
+    assert found("labels.tenant = t7") == everything
+    assert found("labels.by:*") == [job.name]
+    told = server.describe(job.name.replace("/buildJobs/", "/operations/"))
+    assert dict(told.labels) == {"env": "prod", "by": "prepare", "tenant": "t7"}
+    warnings = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    (warning,) = [one for one in warnings if "label" in one]
+    assert warning.startswith(builds.method("CreateBuildJob"))
+    assert "'Env'" in warning
+    caplog.clear()
+
+
+@pytest.mark.parametrize("kind", [STRING, f"{STRING}*", "Text"])
+def test_a_field_of_another_type_is_no_labels(serve: Serve, kind: str) -> None:
+    builds = Builds({"BuildJob": {**JOB, "labels": kind}})
+    server = serve(configure=with_jobs(builds))
+    job = builds.create(server)
+    told = server.describe(job.name.replace("/buildJobs/", "/operations/"))
+    assert not told.labels
 
 
 def test_a_job_is_cancelled(serve: Serve, builds: Builds, gate: Gate) -> None:
