@@ -26,8 +26,11 @@ LAYERS = [
     {"_stores"},
     {"_engine"},
     {"_server", "_client"},
-    {"_inspection", "_conformance"},
-    {"lro_grpc", "conformance", "dialects", "engines", "filtering", "otel", "stores", "stubs"},
+    {"_inspection", "_conformance", "_events"},
+    {
+        *("lro_grpc", "conformance", "dialects", "engines", "events", "filtering", "otel"),
+        *("stores", "stubs"),
+    },
     {"_example", "_http", "_console", "_cli", "_codegen", "_compat", "_testing"},
     {"compat", "console", "example", "http", "testing"},
 ]

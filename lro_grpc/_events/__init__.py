@@ -1,0 +1,3 @@
+"""Completion events on their way to others."""
+
+from __future__ import annotations
