@@ -10,7 +10,8 @@ import itertools
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 from lro_grpc._errors import LroError
 from lro_grpc._operation import names
@@ -183,38 +184,23 @@ class MemoryStore:
         records: bool = False,
     ) -> Page:
         """Returns the operations that a query asks for, in its order."""
-        examined = query.examined(examined)
-        behind = (record for record in self._behind(position, query.order) if query.covers(record))
-        covered = list(itertools.islice(behind, examined + 1))
-        rest = self._position(query.order, covered[examined - 1]) if covered[examined:] else b""
-        looked_at = [(self._position(query.order, one), one) for one in covered[:examined]]
-
-        def matching(unwanted: threading.Event) -> list[Listed]:
-            matched = (one for one in while_wanted(looked_at, unwanted) if query.matches(one[1]))
-            return [
-                Listed(at, record.operation, record if records else None)
-                for at, record in itertools.islice(matched, size + 1)
-            ]
-
-        if query.filter is None:
-            found = matching(threading.Event())
-        else:
-            found = await self._threads.run(matching, slow=query.is_costly)
-        return page_of(found, size, rest)
-
-    def _behind(self, position: bytes, order: Order) -> Iterator[Record]:
-        """Yields the records behind a position, in an order."""
-        if order is Order.BY_NAME:
-            after = position.decode()
-            yield from (self._records[name] for name in sorted(self._records) if name > after)
-            return
-        before = sequence_before(position)
-        for record in reversed(self._records.values()):
-            if self._sequence[record.name] < before:
-                yield record
-
-    def _position(self, order: Order, record: Record) -> bytes:
-        return position_of(order, self._sequence[record.name], record.name)
+        look = partial(
+            _page,
+            query,
+            position=position,
+            size=size,
+            examined=query.examined(examined),
+            records=records,
+        )
+        # Both dictionaries have the order of creation.
+        newest_first = reversed(self._sequence.values()), reversed(self._records.values())
+        if query.filter is None and query.order is Order.NEWEST_FIRST:
+            return look(zip(*newest_first, strict=True), threading.Event())
+        sequences, kept = [*newest_first[0]], [*newest_first[1]]
+        return await self._threads.run(
+            lambda unwanted: look(zip(sequences, kept, strict=True), unwanted),
+            slow=query.is_costly,
+        )
 
     async def counts(
         self, query: Query, *, most: int = MOST_COUNTED, examined: int = MOST_SUMMARIZED
@@ -360,3 +346,42 @@ def _counted(newest_first: Sequence[Record], query: Query, most: int, examined: 
         if query.means(record.parent) and (is_examined or not record.done):
             tally.add_record(record)
     return tally.counts(most, 0 if left else earliest)
+
+
+def _page(
+    query: Query,
+    newest_first: Iterable[tuple[int, Record]],
+    unwanted: threading.Event,
+    *,
+    position: bytes,
+    size: int,
+    examined: int,
+    records: bool,
+) -> Page:
+    """Returns a page of records, each with its sequence number; in a thread."""
+    found: list[Listed] = []
+    at, number = b"", 0
+    for sequence, record in while_wanted(_behind(newest_first, position, query.order), unwanted):
+        if not query.covers(record):
+            continue
+        if number == examined:
+            return page_of(found, size, at)
+        number += 1
+        at = position_of(query.order, sequence, record.name)
+        if query.matches(record):
+            found.append(Listed(at, record.operation, record if records else None))
+        if len(found) > size:
+            break
+    return page_of(found, size)
+
+
+def _behind(
+    newest_first: Iterable[tuple[int, Record]], position: bytes, order: Order
+) -> Iterable[tuple[int, Record]]:
+    """Returns the records behind a position, in an order."""
+    if order is Order.BY_NAME:
+        after = position.decode()
+        behind = (one for one in newest_first if one[1].name > after)
+        return sorted(behind, key=lambda one: one[1].name)
+    before = sequence_before(position)
+    return (one for one in newest_first if one[0] < before)
