@@ -44,7 +44,10 @@ STATES = st.sampled_from(sorted(JOB.states))
 SEGMENTS = st.sampled_from(["a", "b", "ab", "-", "a-", "*", "?", "[a]", "A"])
 PARENTS = st.lists(SEGMENTS, max_size=4).map("/".join)
 
-TEXT_COLUMNS = ("name", "target", "verb", "api_version", "status_detail", "response_type")
+TEXT_COLUMNS = (
+    *("name", "target", "verb", "api_version", "status_detail", "response_type"),
+    *("caller", "worker"),
+)
 TIME_COLUMNS = ("create_time", "start_time", "update_time", "end_time", "expire_time")
 NUMBER_COLUMNS = ("progress_percent", "attempt", "error_code", "state")
 FLAG_COLUMNS = ("done", "cancel_requested", "pause_requested")
@@ -61,6 +64,8 @@ VALUES = st.fixed_dictionaries(
         "api_version": TEXTS,
         "status_detail": TEXTS,
         "response_type": TEXTS,
+        "caller": TEXTS,
+        "worker": TEXTS,
         "progress_percent": NUMBERS,
         "attempt": NUMBERS,
         "error_code": NUMBERS,
@@ -89,6 +94,7 @@ def plain() -> Record:
 def records(draw: st.DrawFn) -> Record:
     failures = draw(st.integers(0, 1)) * [status_pb2.Status(code=5)]
     served = operations_pb2.Operation()
+    served.error.message = draw(TEXTS)
     served.metadata.Pack(operation_metadata_pb2.OperationMetadata(partial_failures=failures))
     return plain()._replace(operation=served.SerializeToString(), **draw(VALUES))
 
@@ -149,6 +155,10 @@ RESTRICTIONS = st.one_of(
     TEXTS.map(quoted),
     st.builds("{}{}{}".format, st.sampled_from(["name", "target"]), COMPARATORS, TEXTS.map(quoted)),
     st.builds("{}:{}".format, st.sampled_from(["verb", "response.@type"]), TEXTS.map(quoted)),
+    st.builds("error.message{}{}".format, COMPARATORS, TEXTS.map(quoted)),
+    st.builds(
+        "{}{}{}".format, st.sampled_from(["worker", "caller"]), COMPARATORS, TEXTS.map(quoted)
+    ),
     st.builds("{}{}{}".format, st.just("metadata.attempt"), COMPARATORS, st.integers(0, 2)),
     st.builds("error.code{}{}".format, COMPARATORS, st.sampled_from(["OK", "CANCELLED", "3"])),
     st.builds("state={}".format, st.sampled_from(state_pb2.JobState.keys())),

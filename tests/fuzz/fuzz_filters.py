@@ -8,10 +8,12 @@ from collections.abc import Iterator
 
 from target import target
 
+from lro.example.v1 import fleet_service_pb2
 from lro_grpc._errors import InvalidFilterError, to_status
 from lro_grpc._filtering import parser
 from lro_grpc._filtering.expression import And, Compare, Expression, Like, Not, Or, comparisons
 from lro_grpc._filtering.fields import SHORT_NAMES
+from lro_grpc._filtering.message_fields import MetadataTypes
 from lro_grpc._filtering.patterns import MAX_POSITIONS, Pattern, PatternError, escaped
 from lro_grpc._http.vendors import deployment_fields, deployment_filter
 from lro_grpc._operation import publication
@@ -26,12 +28,15 @@ PLAIN = publication.create(
     metadata_type="lro.v1.OperationMetadata",
     now=1_767_268_800_000_000,
 )
+KNOWN = MetadataTypes((fleet_service_pb2.CreateInstanceRequest,))
 COLUMNS = [*FIELDS]
 TYPES = {str: "TEXT", bytes: "BLOB", int: "INTEGER", bool: "INTEGER"}
 WORDS = (
     *("AND", "OR", "NOT", "(", ")", "-", "=", "!=", "<=", ">=", "<", ">", ":", ":*", ".", ","),
     *('"', "'", "*", "\\", '\\"', "\\*", "true", "FAILED", "JOB_STATE_RUNNING", "NOT_FOUND"),
     *("2026-01-01T00:00:00Z", ".123456789+05:30", "9223372036854775807", "metadata.", "type_url"),
+    *("metadata.instance.state", "metadata.instance.create_time", "metadata.parent"),
+    *("metadata.validate_only", "READY", "instance.", "labels"),
     *SHORT_NAMES,
 )
 SEEDS = (
@@ -41,6 +46,8 @@ SEEDS = (
     "error.code = NOT_FOUND OR NOT error.code = 10 partial_failures:*",
     "metadata.create_time <= '2026-01-01T12:00:00.5Z' -(name:op attempt >= -1)",
     r'"a \" \* \\ b*" AND response.@type = type.googleapis.com/google.protobuf.Empty',
+    "metadata.instance.state = (READY OR CREATING) AND metadata.validate_only = true",
+    'metadata.parent:"a*" error.message != x NOT metadata.instance:* method = a.B/C',
     r'matches(name, "projects/.*op-[0-9]+") NOT matches(verb, "(?:a|b\\.)*")',
 )
 
@@ -49,7 +56,7 @@ SEEDS = (
 def filter_text(data: bytes) -> None:
     text = data.decode(errors="surrogateescape")
     try:
-        found = parser.parse(text)
+        found = parser.parse(text, KNOWN)
     except InvalidFilterError as error:
         assert to_status(error).message.startswith("filter "), error
         assert 0 < int(error.metadata["position"]) <= len(text) + 1, error

@@ -175,6 +175,8 @@ def test_a_list_is_filtered_by_the_words_of_this_dialect(http, fleet):
     assert found("error.code = NOT_FOUND") == [bad["name"]]
     assert found("status = RUNNING OR status = PENDING") == [running]
     assert found('statusMessage = "status = DONE"') == []
+    assert found("method = */CreateInstance AND status = RUNNING") == [running]
+    assert found('error.message eq ".*disk"') == [bad["name"]]
 
 
 @pytest.mark.parametrize("quotes", ["", "'", '"'])
@@ -205,6 +207,7 @@ def test_eq_and_ne_are_regular_expressions(http, fleet, quotes):
         ("name eq (?i)OP", "only (?:x)"),
         ("name eq a AND status = DONE", "for comparisons use = and !="),
         ("status = RUN", "one of DONE, RUNNING, PENDING"),
+        ("metadata.colour = red", "there is no field 'metadata.colour'"),
     ],
 )
 def test_a_filter_that_cannot_be_is_refused_with_a_sentence(http, text, says):

@@ -6,6 +6,7 @@ import asyncio
 import json
 import uuid
 from datetime import timedelta
+from urllib.parse import quote
 
 import grpc
 import pytest
@@ -424,3 +425,31 @@ def test_a_rule_for_what_is_not_there_is_refused():
         gateway(
             operations, rules={f"{FLEET}/CreateInstance": http_pb2.HttpRule(post="/v1/x", body="*")}
         )
+
+
+def test_a_list_takes_every_field_of_filters(serve, fleet):
+    http = serve()
+    fleet.gate.set()
+    name = start(http, "bad")
+    done(http, name)
+
+    def found(text):
+        listed = http.get(f"/v1/{PARENT}/operations?filter={quote(text)}").ok
+        return [one["name"] for one in listed.get("operations", [])]
+
+    for text in ("error.message:disk", f"method = {FLEET}/CreateInstance", "worker:*", "-caller:*"):
+        assert found(text) == [name], text
+    for text in ("error.message:none", "method:Delete", "NOT worker:*", "caller = ann"):
+        assert found(text) == [], text
+    reply = http.get(f"/v1/{PARENT}/operations?filter={quote('metadata.colour = red')}")
+    assert (reply.status, reply.json["error"]["status"]) == (400, "INVALID_ARGUMENT")
+    assert "there is no field 'metadata.colour'" in reply.json["error"]["message"]
+
+
+def test_a_filter_that_names_the_caller_is_denied_to_who_may_not_describe(serve):
+    http = serve(authorize=lambda access: access.permission != "operations.describe")
+    for path in (f"/v1/{PARENT}/operations", "/v1/projects/-/locations/l/operations"):
+        assert http.get(path).status == 200
+        reply = http.get(f"{path}?filter=caller%20=%20ann")
+        assert (reply.status, reply.json["error"]["status"]) == (403, "PERMISSION_DENIED")
+        assert "'operations.describe'" in reply.json["error"]["message"]
