@@ -19,6 +19,9 @@ from lro_grpc._operation.record import Record
 from lro_grpc._stores.store import MAX_EXAMINED, Order, Query, Store
 
 _FILTERS = (
+    "error.message:broke",
+    "NOT error.message:broke",
+    'worker = "" AND attempt = 1',
     "done = true",
     "NOT done = true",
     'matches(status_detail, "(?:half)? ?[w*].*")',

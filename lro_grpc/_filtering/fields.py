@@ -34,6 +34,11 @@ class FilterField(NamedTuple):
     """The name of a field of ``Record``, or ``done``."""
 
     @property
+    def size(self) -> int:
+        """The number of comparisons that one with it is."""
+        return 1
+
+    @property
     def is_flag(self) -> bool:
         """Whether it is true or false."""
         return self.kind is kinds.FLAG
@@ -68,6 +73,7 @@ class LabelField:
     """The label of one key, a text: ``labels.env``."""
 
     key: str
+    size = 1
     is_flag = False
     is_text = True
 

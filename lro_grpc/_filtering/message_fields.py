@@ -7,6 +7,7 @@ value can be one of the field.
 
 from __future__ import annotations
 
+import functools
 import re
 import struct
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -76,6 +77,7 @@ def _read_duration(text: str) -> int:
     return -value if sign else value
 
 
+@functools.cache
 def _enum_kind(descriptor: EnumDescriptor) -> FieldKind:
     """Returns the kind of an enum: compared by names, with or without what begins them all."""
     prefix = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", descriptor.name).upper() + "_"
@@ -171,6 +173,11 @@ class MessageField:
 
     places: tuple[_Place, ...]
     """The types in which it was found; one at least."""
+
+    @property
+    def size(self) -> int:
+        """The number of comparisons that one with it is."""
+        return len(self.places)
 
     @property
     def is_flag(self) -> bool:

@@ -55,13 +55,15 @@ response and a label that is not there match nothing, not even ``!=``; but ``NOT
 **A value alone** is looked for in name, target, verb and status_detail, as ``:`` does. The name of
 a flag alone is refused, because it looks like a comparison; in quotes it is text.
 
-**Limits.** 4096 characters, parentheses 50 deep, 200 values; each ``*`` in a value counts as one.
+**Limits.** 4096 characters, parentheses 50 deep, 200 values; each ``*`` in a value counts as one,
+and each type of metadata but one that has a field.
 The regular expressions stand for 500 characters together, and groups in them are 50 deep.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from typing import NamedTuple
 
@@ -79,7 +81,8 @@ MAX_DEPTH = 50
 """Parentheses in parentheses at most."""
 
 MAX_TERMS = 200
-"""Values in a filter at most; each ``*`` in a value counts as one more."""
+"""Values in a filter at most. Each ``*`` in a value counts as one more, and so does each further
+type of metadata that has a field."""
 
 
 _NO_TYPES = MetadataTypes()
@@ -204,12 +207,21 @@ class _Restricted(NamedTuple):
     comparator: str
 
 
+def _field_of(types: MetadataTypes, name: str) -> Field | None:
+    """Returns a field; None if there is none. A ValueError tells why it is not compared."""
+    field = field_of(name)
+    if field is not None or name.partition(".")[0] in RESERVED:
+        return field
+    return types.find(name)
+
+
 class _Parser:
     """Goes through the tokens once; each method takes those of one rule of the grammar."""
 
     def __init__(self, text: str, types: MetadataTypes) -> None:
         self._text = text
         self._types = types
+        self._find = functools.cache(functools.partial(_field_of, types))
         self._tokens = tokens(text)
         self._next = 0
         self._depth = 0
@@ -334,27 +346,29 @@ class _Parser:
             own = f", and those of {self._types}" if self._types.types else ""
             problem = f"there is no field {cut(member.text)!r}; the fields are {names}{own}"
             raise self._error(at, problem)
+        self._count(field.size - 1, at)
         return field
 
     def _known(self, name: str, at: Token) -> Field | None:
         try:
-            field = field_of(name)
-            if field is not None or name.partition(".")[0] in RESERVED:
-                return field
-            return self._types.find(name)
+            return self._find(name)
         except ValueError as cause:
             raise self._error(at, str(cause)) from cause
 
     def _is_flag(self, name: str) -> bool:
         with contextlib.suppress(ValueError):  # it may be any text
-            field = field_of(name) or self._types.find(name)
+            field = self._find(name)
             return field is not None and field.is_flag
         return False
 
     def _count(self, terms: int, at: Token) -> None:
         self._terms += terms
         if self._terms > MAX_TERMS:
-            raise self._error(at, f"it has more than {MAX_TERMS} values and wildcards")
+            problem = (
+                f"it has more than {MAX_TERMS} values, wildcards, and types of metadata that have"
+                " its fields"
+            )
+            raise self._error(at, problem)
 
     def _value_of(self, of: _Restricted | None, value: Value, at: Token) -> Expression:
         """Returns the meaning of a value in its place: after a comparator, or alone."""

@@ -295,6 +295,13 @@ def test_a_field_that_is_not_compared_so_is_refused_by_its_name(text: str) -> No
     assert MISTAKES[text] in raised.value.message
 
 
+def test_each_type_that_has_a_field_counts() -> None:
+    parse(" ".join(["metadata.count = 7"] * 100), TYPES)
+    with pytest.raises(InvalidFilterError, match="more than 200 values, wildcards, and types"):
+        parse(" ".join(["metadata.count = 7"] * 101), TYPES)
+    parse(" ".join(["metadata.text = 7"] * 200), TYPES)
+
+
 def test_without_types_no_field_of_metadata_is_known() -> None:
     with pytest.raises(InvalidFilterError, match=r"no field 'metadata\.text'"):
         parse("metadata.text = a")
