@@ -23,12 +23,19 @@ from lro_grpc._filtering.in_message import InMessage
 from lro_grpc._filtering.label import Label
 from lro_grpc._operation import labels
 from lro_grpc._operation.names import ANY_PARENT
+from lro_grpc._operation.record import LARGE, SHOWN
 from lro_grpc._operation.states import JOB
 from lro_grpc._stores.store import Query
 
 _TERMINAL = ", ".join(str(number) for number in JOB.states if JOB.is_terminal(number))
 DONE = f"(state IN ({_TERMINAL}))"
 """Whether an operation is done; a filter may ask for it as for a column."""
+
+NOT_ASKED = frozenset(LARGE) - {
+    *(field.name for field in SHOWN.values()),
+    *("handler_metadata", "operation"),
+}
+"""The columns that may be large, and that no filter looks at: a page without records reads none."""
 
 _WILDCARD = re.compile("(?<![^/])-(?![^/])")
 

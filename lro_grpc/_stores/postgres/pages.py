@@ -13,7 +13,7 @@ shifts none.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
@@ -27,10 +27,10 @@ from lro_grpc._stores.postgres.connections import Row
 from lro_grpc._stores.postgres.failures import closed
 from lro_grpc._stores.postgres.filter import condition
 from lro_grpc._stores.postgres.portions import MORE, Ask, read_portion
-from lro_grpc._stores.postgres.rows import COLUMNS, bounded, is_whole, record_from
+from lro_grpc._stores.postgres.rows import COLUMNS, bounded, record_from
 from lro_grpc._stores.postgres.table import Fetching
 from lro_grpc._stores.postgres.texts import text_from, text_of
-from lro_grpc._stores.sql_filter import Condition, condition_of
+from lro_grpc._stores.sql_filter import NOT_ASKED, Condition, condition_of
 from lro_grpc._stores.store import (
     MAX_PAGE_BYTES,
     Listed,
@@ -117,12 +117,12 @@ class Pages:
         matching = condition_of(query, partial(condition, first=len(scope.parameters) + 5))
         is_shown = matching.exact and not records
         columns = ("name", "operation") if is_shown else COLUMNS
-        is_given = _has_operation if is_shown else is_whole
+        left_out = () if records else NOT_ASKED
         number = most = _MOST_ROWS if not matching.exact else min(_MOST_ROWS, size + 1)
         take = partial(_take, query, found=found, size=size, damage=self._damage, records=records)
         while not found.is_full(size):
-            ask = self._asking(scope, examined, last, matching, columns)
-            rows, number, error = await read_portion(ask, number, is_given, MAX_PAGE_BYTES)
+            ask = self._asking(scope, examined, last, matching, columns, left_out)
+            rows, number, error = await read_portion(ask, number, _is_whole, MAX_PAGE_BYTES)
             if error is not None:
                 if not rows:
                     raise error
@@ -131,7 +131,7 @@ class Pages:
                 self._damage.found(name, "its row cannot be read", error)
                 found.damaged.append((position_of(query.order, sequence, column), name))
             elif rows:
-                rows = list(takewhile(is_given, rows))
+                rows = list(takewhile(_is_whole, rows))
                 if self._closing:
                     raise closed()
                 await self._threads.run(partial(take, rows), slow=not matching.exact)
@@ -167,7 +167,13 @@ class Pages:
         return await self._on.fetch(statement, *scope.parameters, *parameters)
 
     def _asking(
-        self, scope: _Scope, examined: int, last: _Key, matching: Condition, columns: Sequence[str]
+        self,
+        scope: _Scope,
+        examined: int,
+        last: _Key,
+        matching: Condition,
+        columns: Sequence[str],
+        left_out: Collection[str],
     ) -> Ask:
         """Returns what asks for the next rows that match, if SQL can tell.
 
@@ -177,8 +183,9 @@ class Pages:
         # The innermost query alone finds rows, in the order of an index. Its limit is a parameter:
         # for a number that it knows, the planner would find and sort them all.
         looked = f"SELECT * {scope.rows} {scope.order} LIMIT ${number}"
+        shown = bounded(columns, f"${number + 3}", left_out=left_out)
         statement = (
-            f"SELECT sequence, {bounded(columns, f'${number + 3}')} FROM ({looked}) AS looked"
+            f"SELECT sequence, {shown} FROM ({looked}) AS looked"
             f" WHERE {scope.key} {scope.up_to} ${number + 1} AND {matching.sql}"
             f" {scope.order} LIMIT ${number + 2}"
         )
@@ -220,8 +227,8 @@ def _take(
             return
 
 
-def _has_operation(row: Row) -> bool:
-    return row[-1] is not None
+def _is_whole(row: Row) -> bool:
+    return row[-1] is not None  # its operation is the last column, and one of those that are large
 
 
 def _scope(table: str, query: Query, position: bytes) -> _Scope:

@@ -12,7 +12,7 @@ here and in the server; so a column is sent only as far as it says something:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple, get_type_hints
 
 from lro_grpc._operation.attempts import AttemptRecord
@@ -94,7 +94,9 @@ def phase_of(record: Record) -> int:
     return DELAYED if record.scheduled_time else READY
 
 
-def bounded(columns: Iterable[str], most: str, of: str = "") -> str:
+def bounded(
+    columns: Iterable[str], most: str, of: str = "", *, left_out: Collection[str] = ()
+) -> str:
     """Returns columns for a ``SELECT``: those that may be large are NULL if they are too large.
 
     All of them or none: the server knows the bytes of each without reading it.
@@ -103,15 +105,20 @@ def bounded(columns: Iterable[str], most: str, of: str = "") -> str:
         columns: The columns.
         most: The expression for the most bytes of all that may be large in a row.
         of: What stands before the name of a column.
+        left_out: Columns that are empty instead.
     """
     columns = tuple(columns)
-    size = " + ".join(f"octet_length({of}{name})::int8" for name in columns if name in LARGE)
-    return ", ".join(
-        f"CASE WHEN {size} <= {most} THEN {of}{name} END AS {name}"
-        if name in LARGE
-        else f"{of}{name}"
-        for name in columns
-    )
+    large = [name for name in columns if name in LARGE and name not in left_out]
+    size = " + ".join(f"octet_length({of}{name})::int8" for name in large)
+
+    def column(name: str) -> str:
+        if name in left_out:
+            return f"''::{TYPES[name]} AS {name}"
+        if name in LARGE:
+            return f"CASE WHEN {size} <= {most} THEN {of}{name} END AS {name}"
+        return f"{of}{name}"
+
+    return ", ".join(map(column, columns))
 
 
 def is_whole(row: Sequence[Any]) -> bool:

@@ -35,9 +35,9 @@ from typing import Any, NamedTuple
 
 from lro_grpc._errors import OperationDamagedError
 from lro_grpc._operation import integrity, names
-from lro_grpc._operation.record import Record
+from lro_grpc._operation.record import FIELDS, Record
 from lro_grpc._stores.page_threads import PageThreads, while_wanted
-from lro_grpc._stores.sql_filter import Condition, condition_of
+from lro_grpc._stores.sql_filter import NOT_ASKED, Condition, condition_of
 from lro_grpc._stores.sqlite.connection import closed, fetch, unavailable
 from lro_grpc._stores.sqlite.damage import SqliteDamage
 from lro_grpc._stores.sqlite.filter import condition
@@ -56,6 +56,10 @@ from lro_grpc._stores.store import (
 
 _BEYOND_TEXTS = b""
 """In SQLite's order all texts come before this, and behind it what is no text, and no name."""
+
+
+_ASKED = ", ".join(f"x'' AS {name}" if name in NOT_ASKED else name for name in FIELDS)
+"""The columns of a record, of which those are empty that no filter looks at."""
 
 
 class _Scope(NamedTuple):
@@ -184,9 +188,10 @@ class Pages:
             scope = _scope(query, position)
             rest = _rest(connection, query, scope, examined)
             exact = matching.exact and not records
-            columns = "sequence, name, operation" if exact else f"sequence, {COLUMNS}"
+            columns = "name, operation" if exact else COLUMNS if records else _ASKED
             rows = connection.execute(
-                f"SELECT {columns} {scope.rows} AND {scope.up_to} AND {matching.sql} {scope.order}",
+                f"SELECT sequence, {columns} {scope.rows} AND {scope.up_to} AND {matching.sql}"
+                f" {scope.order}",
                 (*scope.parameters, scope.end if rest is None else rest, *matching.parameters),
             )
             with contextlib.closing(rows):
