@@ -699,6 +699,7 @@ async def test_a_page_serves_what_changes_meanwhile_as_it_is_then(path, monkeypa
         names = [operations_pb2.Operation.FromString(one).name for one in page.operations]
         assert names == [made[n].name for n in (5, 4, 1, 0)]
         assert page.operations[2] == (await store.read(made[1].name)).operation
+    assert threading.get_ident() not in held.threads, "what has changed is not asked on the loop"
 
 
 async def test_a_page_has_what_a_commit_under_way_takes_out_of_it(path, monkeypatch):

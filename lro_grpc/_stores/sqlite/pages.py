@@ -153,13 +153,13 @@ class Pages:
             with self._recent.changes() as changed:
                 found = await self._threads.run(find, slow=not matching.exact)
                 at_hand = self._at_hand(found, changed)
-            if at_hand:
-                if self._closing:
-                    raise closed()
-                ask = partial(_that_match, query, at_hand)
-                matched = await self._threads.run(ask, slow=not matching.exact)
+            ask = partial(_that_match, query, at_hand)
+            if query.filter is None or not at_hand:
+                matched = ask(threading.Event())
+            elif self._closing:
+                raise closed()
             else:
-                matched = ()
+                matched = await self._threads.run(ask, slow=not matching.exact)
             served = self._as_announced(query, position, found, at_hand, matched, records=records)
         except sqlite3.Error as cause:
             raise unavailable(cause) from cause
