@@ -97,7 +97,10 @@ _MOST_CREDENTIAL = 2_900
 """The most characters of a credential: a browser keeps 4,096 bytes of a cookie, in base64."""
 
 _HEADER = re.compile(r"[a-z0-9_.-]+")
-_NEVER_FORWARDED = frozenset({"cookie", "host", "connection", "content-length", "te"})
+_NEVER_FORWARDED = frozenset(
+    {"connection", "content-length", "content-type", "cookie", "host", "te", "user-agent"}
+)
+"""Headers of HTTP's own, of gRPC's, and the browser's cookies."""
 
 
 class Callers:
@@ -206,7 +209,8 @@ def _is_sendable(value: str) -> bool:
 
 def _checked_header(name: str, option: str) -> str:
     lower = name.lower()
-    if not _HEADER.fullmatch(lower) or lower in _NEVER_FORWARDED or lower.endswith("-bin"):
+    is_own = lower in _NEVER_FORWARDED or lower.startswith("grpc-") or lower.endswith("-bin")
+    if is_own or not _HEADER.fullmatch(lower):
         raise ConfigurationError(
             f"{option} has {name!r}, which cannot be sent on; give the name of a header such as"
             " authorization, with a text for its value"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextvars
 import time
 from collections.abc import Callable
 from typing import Any
 
+import grpc
 from google.protobuf import any_pb2
 from google.protobuf.message import Message
 
@@ -17,6 +19,9 @@ from lro_grpc._inspection.reflection import ReflectionCall, Reply
 
 _MISSED_FOR = 60.0
 """The seconds after which a server is asked again for a type that it did not have."""
+
+_LONGEST_WAIT = 15.0
+"""The seconds after which a thread takes the event loop for ended: a call takes less."""
 
 _asker: contextvars.ContextVar[Credentials] = contextvars.ContextVar("asker")
 
@@ -59,7 +64,11 @@ class ServerTypes:
         """Makes a call to the server's reflection service. Blocks."""
         assert self._loop is not None, "nobody has asked"
         reflecting = self._server.reflect(call, _asker.get())
-        return asyncio.run_coroutine_threadsafe(reflecting, self._loop).result()
+        asking = asyncio.run_coroutine_threadsafe(reflecting, self._loop)
+        try:
+            return asking.result(_LONGEST_WAIT)
+        except concurrent.futures.TimeoutError:
+            return grpc.StatusCode.DEADLINE_EXCEEDED
 
     def _new_types(self) -> MessageTypes:
         return MessageTypes(self, note=self._note_miss)

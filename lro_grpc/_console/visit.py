@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -79,6 +80,8 @@ class Site:
         default_factory=lambda: Shared(SHARED_SECONDS)
     )
     counts: StateCounts = dataclasses.field(init=False)
+    files: asyncio.Semaphore = dataclasses.field(default_factory=lambda: asyncio.Semaphore(2))
+    """Lets so many operations be made files at a time, each of which may be large."""
     held: int = 0
     """How many requests wait for an operation to change."""
 

@@ -11,7 +11,6 @@ from lro_grpc._console import answers
 from lro_grpc._console.answers import Rendered
 from lro_grpc._console.assets import ASSETS
 from lro_grpc._console.visit import Visit
-from lro_grpc._errors import Code, LroError
 
 _FOR_EVER = "public, max-age=31536000, immutable"
 
@@ -21,7 +20,7 @@ async def static(visit: Visit) -> Response:
     name = visit.request.path_params["file"]
     asset = ASSETS.get(name)
     if asset is None:
-        raise LroError("the console has no such file", code=Code.NOT_FOUND)
+        return await visit.no_page(404, {})
     is_fresh = visit.query("v") == asset.digest
     headers = {"cache-control": _FOR_EVER if is_fresh else "no-cache"}
     return answers.part(visit.request, _packed(name), headers, asset.media_type)

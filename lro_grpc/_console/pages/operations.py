@@ -91,18 +91,19 @@ async def form(visit: Visit) -> Response:
 
 async def as_file(visit: Visit) -> Response:
     """Answers with all of an operation, as JSON to be saved."""
-    operation = await visit.source.get(visit.credentials, visit.require("name"))
-
-    def made() -> str:
-        value = visit.source.types.to_dict(operation)
-        return json.dumps(value, indent=2, ensure_ascii=False)
-
-    text = await visit.in_thread(made)
+    async with visit.site.files:
+        operation = await visit.source.get(visit.credentials, visit.require("name"))
+        content = await visit.in_thread(_file, visit, operation)
     return Response(
-        text.encode("utf-8", "replace"),
+        content,
         media_type="application/json",
         headers={"content-disposition": 'attachment; filename="operation.json"'},
     )
+
+
+def _file(visit: Visit, operation: operations_pb2.Operation) -> bytes:
+    value = visit.source.types.to_dict(operation)
+    return json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "replace")
 
 
 async def _changed(visit: Visit, part: OperationPart) -> OperationPart:

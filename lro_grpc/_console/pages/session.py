@@ -6,17 +6,19 @@ from starlette.responses import Response
 
 from lro_grpc._console.security import local_path, problem_of
 from lro_grpc._console.visit import Visit
-from lro_grpc._errors import Code, LroError
+
+_NOT_TAKEN = "You have given a value before. If you were sent here, the server does not take it."
 
 
 async def sign_in(visit: Visit) -> Response:
     """Answers with the form for a credential; POST takes it, and leads back."""
     callers = visit.site.callers
     if not callers.sign_in:
-        raise LroError("this console has no sign-in", code=Code.NOT_FOUND)
+        return await visit.no_page(404, {})
     where = local_path(visit.query("next"), visit.root)
     if visit.request.method != "POST":
-        return await visit.page("signin.html", where=where, bad="")
+        bad = _NOT_TAKEN if callers.is_signed_in(visit.request) else ""
+        return await visit.page("signin.html", where=where, bad=bad)
     form = await visit.site.forms.read(visit.request)
     credential = form.fields.get("credential", "").strip()
     if problem := problem_of(credential):

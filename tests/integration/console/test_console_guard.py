@@ -165,6 +165,8 @@ def test_options_that_cannot_be():
         {"target": "x:1", "hosts": ["a b"]},
         {"target": "x:1", "forward": ["cookie"]},
         {"target": "x:1", "sign_in": "Cookie"},
+        {"target": "x:1", "sign_in": "grpc-timeout"},
+        {"target": "x:1", "sign_in": "token-bin"},
         {"target": "x:1", "sign_in": "x y"},
         {"target": "x:1", "metadata": [("X-Caps", "1")]},
         {"operations": 1},
