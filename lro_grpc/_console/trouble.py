@@ -37,7 +37,7 @@ _KINDS: Mapping[Code, _Kind] = {
         404, "There is no such operation", "It was deleted, has expired, or never was."
     ),
     Code.PERMISSION_DENIED: _Kind(
-        403, "You may not see this", "Ask those who run the service, or sign in as another."
+        403, "You may not see this", "Those who run the service say who may."
     ),
     Code.UNAUTHENTICATED: _Kind(401, "You are signed out", "Sign in to go on."),
     Code.INVALID_ARGUMENT: _Kind(

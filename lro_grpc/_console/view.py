@@ -26,7 +26,12 @@ from lro_grpc._console.texts import seconds_between
 from lro_grpc._dialects import canonical_json, longrunning
 from lro_grpc._dialects.registry import DIALECTS, to_json
 from lro_grpc._errors import LroError
-from lro_grpc._inspection.description import AttemptSummary, Description, read_description
+from lro_grpc._inspection.description import (
+    AttemptSummary,
+    DeliverySummary,
+    Description,
+    read_description,
+)
 from lro_grpc._inspection.summary import InstanceSummary, Summary, summarize
 
 if TYPE_CHECKING:
@@ -55,6 +60,7 @@ _LONG_TEXT = 4_000
 _DETAILS = 20
 _INFO = 20
 _LINKS = 10
+_FAILURES = 100
 _INSTANCES = 200
 _ATTEMPTS = 50
 
@@ -202,6 +208,23 @@ class ErrorView:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """A failure of a part."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """Failures of parts that did not fail the whole."""
+
+    size: int
+    shown: tuple[Failure, ...]
+    """At most 100."""
+
+
+@dataclass(frozen=True, slots=True)
 class Instance:
     """One instance of a batch."""
 
@@ -291,6 +314,7 @@ class OperationPage:
     steps: tuple[Step, ...]
     """Empty if no time is known."""
     error: ErrorView | None
+    failures: Failures | None
     batch: Batch | None
     attempts: tuple[AttemptView, ...]
     facts: tuple[Fact, ...]
@@ -348,6 +372,7 @@ def operation_page(
         waits=tuple(_waits(described)),
         steps=tuple(_steps(summary, row)),
         error=_error(operation.error, unpack, budget) if operation.HasField("error") else None,
+        failures=_failures(summary.partial_failures, budget),
         batch=_batch(summary.batch, budget),
         attempts=tuple(_attempts(described, row, budget)),
         facts=tuple(_facts(summary, described, budget)),
@@ -395,7 +420,7 @@ def _steps(summary: Summary, row: Row) -> Iterator[Step]:
     if not (created or started or ended):
         return
     moves = not row.done
-    waited = seconds_between(created, started)
+    waited = seconds_between(created, started) or None  # none that is worth a word
     yield Step("Created", created, True, moves and started is None, waited)
     yield Step(
         "Started",
@@ -462,15 +487,21 @@ def _help_links(message: error_details_pb2.Help, budget: Budget) -> Iterator[tup
 
 
 def _is_web_address(url: str) -> bool:
+    """Whether a browser may be sent to an address: it is HTTPS, and plain to see."""
+    if not (url.startswith("https://") and url.isascii() and url.isprintable()):
+        return False
     try:
-        return (
-            len(url) <= _NAME_BYTES
-            and url.isascii()
-            and url.isprintable()
-            and (urlsplit(url).scheme == "https" and bool(urlsplit(url).hostname))
-        )
+        return bool(urlsplit(url).hostname) and len(url) <= _NAME_BYTES
     except ValueError:
         return False
+
+
+def _failures(errors: tuple[str, ...], budget: Budget) -> Failures | None:
+    if not errors:
+        return None
+    parts = (error.partition(": ") for error in errors[:_FAILURES])
+    shown = tuple(Failure(cut(code, 40), budget.take(message)) for code, _, message in parts)
+    return Failures(len(errors), shown)
 
 
 def _batch(summaries: tuple[InstanceSummary, ...], budget: Budget) -> Batch | None:
@@ -543,6 +574,7 @@ def _described_facts(described: Description, budget: Budget) -> Iterator[Fact]:
         ("Worker", described.worker, True),
         ("Failed attempts", f"{failed} of at most {most}" if failed else "", False),
         ("Has for itself", described.exclusive_target, True),
+        ("Told of its end", _told(described.delivery), False),
         ("Request", _bytes(described.request_size_bytes), False),
     ):
         if text:
@@ -556,9 +588,19 @@ def _described_facts(described: Description, budget: Budget) -> Iterator[Fact]:
     for label, time in (
         ("Held until", described.lease_expire_time),
         ("Deadline", described.deadline_time),
+        ("Told again from", described.delivery.next_attempt_time if described.delivery else None),
     ):
         if time:
             yield Fact(label, time=time)
+
+
+def _told(delivery: DeliverySummary | None) -> str:
+    """Returns how far the telling of an end is; empty if nobody is to be told."""
+    if delivery is None:
+        return ""
+    number = delivery.attempts
+    attempts = f"{number} attempt{'s' if number != 1 else ''}" if number else ""
+    return ", ".join(filter(None, (delivery.state.capitalize(), attempts, delivery.error)))
 
 
 def _bytes(number: int) -> str:

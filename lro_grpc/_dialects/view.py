@@ -84,7 +84,7 @@ class OperationView:
         own = _anys.unpack(operation.metadata) if record.handler_metadata else None
         return cls(
             **{name: getattr(record, name) for name, field in FIELDS.items() if field.viewed},
-            partial_failures=_partial_failures(own),
+            partial_failures=metadata.partial_failures(own) if own else (),
             error=_error(operation),
             response=_response(operation),
         )
@@ -99,7 +99,7 @@ class OperationView:
         message = _anys.unpack(operation.metadata)
         values = _read(message)
         known = {name: _plain(value) for name, value in values.items()}
-        failures = _partial_failures(message)
+        failures = metadata.partial_failures(message) if message else ()
         known["state"] = _state(operation, values, partial=bool(failures))
         return cls(
             name=operation.name,
@@ -169,13 +169,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Message):
         return value.SerializeToString(deterministic=True)
     return value
-
-
-def _partial_failures(message: Message | None) -> tuple[status_pb2.Status, ...]:
-    field = message.DESCRIPTOR.fields_by_name.get("partial_failures") if message else None
-    if field is None or not field.is_repeated or field.message_type != status_pb2.Status.DESCRIPTOR:
-        return ()
-    return tuple(getattr(message, field.name))
 
 
 def _error(operation: operations_pb2.Operation) -> status_pb2.Status | None:

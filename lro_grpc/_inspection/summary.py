@@ -62,6 +62,8 @@ class Summary:
     end_time: datetime | None
     expire_time: datetime | None
     batch: tuple[InstanceSummary, ...]
+    partial_failures: tuple[str, ...] = ()
+    """The code and the message of each failure of a part."""
 
 
 def summarize(operation: operations_pb2.Operation, metadata: Message | None) -> Summary:
@@ -72,6 +74,7 @@ def summarize(operation: operations_pb2.Operation, metadata: Message | None) -> 
         metadata: The message inside of its metadata; None if there is none, or its type is unknown.
     """
     values = conventional.read(metadata) if metadata is not None else {}
+    failures = conventional.partial_failures(metadata) if metadata is not None else ()
     state = _state(operation, values)
     requests = {
         "cancel": values.get("cancel_requested") and not state.startswith("CANCEL"),
@@ -95,6 +98,7 @@ def summarize(operation: operations_pb2.Operation, metadata: Message | None) -> 
         end_time=_time(values, "end_time"),
         expire_time=_time(values, "expire_time"),
         batch=_batch(values),
+        partial_failures=tuple(map(error_text, failures)),
     )
 
 

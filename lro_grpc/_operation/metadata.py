@@ -15,6 +15,7 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
+from google.rpc import status_pb2
 
 from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2, state_pb2
 from lro_grpc import _anys
@@ -173,6 +174,23 @@ def read(message: Message) -> Mapping[str, Any]:
         example, as ``status_detail``. A name that the message has no field for is missing.
     """
     return {value: getattr(message, field) for field, value in _fields(message.DESCRIPTOR)}
+
+
+def partial_failures(message: Message) -> tuple[status_pb2.Status, ...]:
+    """Returns the failures of parts that a message tells of, if it has the field for them.
+
+    Args:
+        message: Any message, of the types of this process or of a server's.
+    """
+    field = message.DESCRIPTOR.fields_by_name.get("partial_failures")
+    if field is None or field.message_type is None or not field.is_repeated:
+        return ()
+    if field.message_type.full_name != status_pb2.Status.DESCRIPTOR.full_name:
+        return ()
+    found = getattr(message, field.name)
+    if field.message_type == status_pb2.Status.DESCRIPTOR:
+        return tuple(found)
+    return tuple(status_pb2.Status.FromString(one.SerializeToString()) for one in found)
 
 
 @functools.cache

@@ -7,8 +7,14 @@ from typing import Any
 
 import pytest
 from google.longrunning import operations_pb2
-from google.protobuf import empty_pb2, timestamp_pb2
-from google.rpc import code_pb2
+from google.protobuf import (
+    descriptor_pb2,
+    descriptor_pool,
+    empty_pb2,
+    message_factory,
+    timestamp_pb2,
+)
+from google.rpc import code_pb2, status_pb2
 
 from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2, state_pb2
 from lro_grpc._inspection.summary import InstanceSummary, Summary, summarize
@@ -105,3 +111,35 @@ def test_a_batch_is_its_instances_in_order() -> None:
         InstanceSummary("a", "FAILED", "INTERNAL"),
         InstanceSummary("c", "-", ""),
     )
+
+
+def test_partial_failures_are_their_codes_and_messages() -> None:
+    failures = [status_pb2.Status(code=code_pb2.ABORTED, message="a/1"), status_pb2.Status()]
+    found = summary(operation(done=True), partial_failures=failures)
+    assert found.partial_failures == ("ABORTED: a/1", "UNKNOWN")
+    assert summarize(operation(), status_pb2.Status()).partial_failures == ()
+
+
+def test_partial_failures_of_a_type_of_the_servers_own_are_read() -> None:
+    """By reflection, with a google.rpc.Status that is another class."""
+    pool = descriptor_pool.DescriptorPool()
+    for file in ("google/protobuf/any.proto", "google/rpc/status.proto"):
+        found = descriptor_pool.Default().FindFileByName(file)
+        copied = descriptor_pb2.FileDescriptorProto()
+        found.CopyToProto(copied)
+        pool.Add(copied)
+    own = descriptor_pb2.FileDescriptorProto(
+        name="own.proto", package="own", dependency=["google/rpc/status.proto"], syntax="proto3"
+    )
+    message = own.message_type.add(name="Metadata")
+    message.field.add(
+        name="partial_failures",
+        number=1,
+        type=descriptor_pb2.FieldDescriptorProto.TYPE_MESSAGE,
+        label=descriptor_pb2.FieldDescriptorProto.LABEL_REPEATED,
+        type_name=".google.rpc.Status",
+    )
+    pool.Add(own)
+    made: Any = message_factory.GetMessageClass(pool.FindMessageTypeByName("own.Metadata"))()
+    made.partial_failures.add(code=code_pb2.ABORTED, message="a/1")
+    assert summarize(operation(), made).partial_failures == ("ABORTED: a/1",)

@@ -175,6 +175,22 @@ def failed_batch() -> operations_pb2.Operation:
     )
 
 
+def partly_failed() -> operations_pb2.Operation:
+    """Returns an operation one of whose parts has failed."""
+    return operation(
+        "op-p4rt14l",
+        "PARTIALLY_SUCCEEDED",
+        "exportTables",
+        "exports/2026-11-28",
+        created=ago(hours=6),
+        started=ago(hours=6),
+        ended=ago(hours=2),
+        status_detail="exported 41 of 42 tables",
+        progress_percent=100,
+        partial_failures=[status_pb2.Status(code=9, message="table customers_pii has no key")],
+    )
+
+
 def every_state() -> Iterator[operations_pb2.Operation]:
     """Yields an operation in each state, and some with texts that are hard to show."""
     yield operation("op-5kq2v7", "QUEUED", "copyTable", "tables/events_503", created=ago(seconds=3))
@@ -247,17 +263,7 @@ def every_state() -> Iterator[operations_pb2.Operation]:
         status_detail="copied 1,234,500 rows",
         progress_percent=100,
     )
-    yield operation(
-        "op-p4rt14l",
-        "PARTIALLY_SUCCEEDED",
-        "exportTables",
-        "exports/2026-11-28",
-        created=ago(hours=6),
-        started=ago(hours=6),
-        ended=ago(hours=2),
-        status_detail="exported 41 of 42 tables",
-        progress_percent=100,
-    )
+    yield partly_failed()
     yield operation(
         "op-a3du2oup2e5ya4dajbbw2fwq4e",
         "CANCELLED",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
+import pytest
 from google.longrunning import operations_pb2
 from google.protobuf import any_pb2
 from hostile import ODD, descriptions, messages, nested, operations, texts, wide_struct
@@ -16,6 +17,8 @@ from lro_grpc import _anys
 from lro_grpc._console import markup, view
 from lro_grpc._console.list_page import list_page
 from lro_grpc._console.rendering import Frame, render
+
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
 FRAME = Frame(target="127.0.0.1:50051", now=NOW)
 PAGE_BYTES = 512 * 1024
@@ -32,7 +35,7 @@ TAGS = frozenset(
     (
         *("html", "head", "body", "title", "meta", "link", "script", "svg", "defs", "symbol"),
         *("circle", "path", "rect", "use", "a", "header", "span", "button", "p", "main", "nav"),
-        *("div", "section", "h1", "h2", "bdi", "b", "small", "ol", "li", "time", "progress"),
+        *("div", "section", "h1", "h2", "bdi", "b", "small", "ol", "ul", "li", "time", "progress"),
         *("dl", "dt", "dd", "details", "summary", "pre", "em", "table", "thead", "tbody", "tr"),
         *("th", "td", "aside", "code", "form", "label", "input", "datalist", "option", "kbd"),
         *("dialog", "caption"),
