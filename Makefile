@@ -91,6 +91,10 @@ browser: .venv/browser.stamp ## Install what the browser's tests need: Playwrigh
 	fi
 	$(BIN)/python tests/browser/chromium.py
 
+.PHONY: pictures
+pictures: .venv/browser.stamp ## Make the pictures of docs/ anew, in a browser
+	LRO_PICTURES=docs/pictures $(BIN)/python -m pytest -q tests/browser/test_pictures.py
+
 .PHONY: soak
 soak: .venv/dev.stamp ## Kill servers 1,000 times, have replicas meet all faults, kill Temporal, and simulate; at most 45 minutes
 	$(BIN)/python tests/faults/soak.py --minutes 16

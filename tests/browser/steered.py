@@ -62,7 +62,7 @@ class Steered:
 
     def add_methods(self, operations: lro_grpc.Operations) -> None:
         options = lro_grpc.MethodOptions(pausable=True, concurrency=64)
-        for method in ("CopyTable", "RestoreBackup", "ReindexTable"):
+        for method in ("CopyTable", "RestoreBackup", "ReindexTable", "CreateReplicas"):
             operations.add_method(
                 f"{SERVICE}/{method}",
                 self._run,

@@ -34,6 +34,7 @@ export async function live() {
   if (button) button.hidden = !part;
   if (!part) return;
   if (part.dataset.done === "true") return show("Done", "still", true);
+  show("Live", "on");
   addEventListener("pagehide", () => { isLeft = true; sleepOrWake(); });
   addEventListener("pageshow", () => { isLeft = false; sleepOrWake(); });
   addEventListener("online", () => wake());

@@ -1,0 +1,81 @@
+"""Pictures of the console for its page in docs/, made anew by ``make pictures``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc.aio
+import pytest
+from playwright.sync_api import expect
+
+from browser import shown
+from browser.conftest import OpenConsole, OpenContext
+from browser.zoo import Zoo, open_zoo
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "console.md"
+MOST_BYTES = 150 * 1024
+"""The most bytes of a picture: each one that is made anew stays in the repository for ever."""
+
+
+@pytest.fixture(scope="module")
+def zoo() -> Iterator[Zoo]:
+    with open_zoo() as found:
+        yield found
+
+
+@pytest.fixture
+def url(zoo: Zoo, open_console: OpenConsole) -> str:
+    return open_console(
+        target="operations.shop.example.com",
+        channel=lambda: grpc.aio.insecure_channel(zoo.steered.target),
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder for the pictures; they are thrown away unless they are asked for."""
+    return Path(os.environ.get("LRO_PICTURES") or tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "theme", "size"),
+    [
+        ("list", "", "light", (1200, 620)),
+        ("running", "running", "light", (1200, 600)),
+        ("failed", "failed_batch", "light", (1200, 800)),
+        ("error", "failed", "light", (1200, 500)),
+        ("dark", "", "dark", (1200, 500)),
+        ("phone", "", "light", (390, 700)),
+    ],
+)
+def test_the_pages_look_as_the_document_shows_them(
+    open_context: OpenContext,
+    url: str,
+    zoo: Zoo,
+    folder: Path,
+    name: str,
+    kind: str,
+    theme: str,
+    size: tuple[int, int],
+) -> None:
+    page = open_context(color_scheme=theme, reduced_motion="reduce").new_page()
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.clock.install()
+    page.goto(shown.operation(url, getattr(zoo, kind).name) if kind else url)
+    expect(shown.live(page)).to_have_text("Done" if "failed" in kind else "Live")
+    page.clock.fast_forward("23:00")
+    expect(page.locator("time", has_text="23m ago").first).to_be_visible()
+    picture = folder / f"console-{name}.png"
+    page.screenshot(path=picture, animations="disabled")
+    assert picture.stat().st_size < MOST_BYTES
+
+
+def test_the_document_shows_each_picture() -> None:
+    document = DOCUMENT.read_text()
+    pictures = sorted((DOCUMENT.parent / "pictures").glob("console-*.png"))
+    assert [one.name for one in pictures] == sorted(
+        f"console-{name}.png" for name in ("list", "running", "failed", "error", "dark", "phone")
+    )
+    assert [one.name for one in pictures if f"](pictures/{one.name})" not in document] == []
