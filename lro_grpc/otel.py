@@ -48,6 +48,8 @@ name                                instrument     unit           attributes
 ``lro.operation.queue.duration``    histogram      s              method
 ``lro.operation.attempt.duration``  histogram      s              method, state, ``error.type``
 ``lro.operation.attempt.active``    updowncounter  {attempt}      method
+``lro.operation.live``              gauge          {operation}    method, state
+``lro.operation.oldest_ready.age``  gauge          s              method
 ``lro.operation.waiter.active``     updowncounter  {call}
 ``lro.operation.wait.duration``     histogram      s              ``lro.wait.end``
 ``lro.store.call.duration``         histogram      s              ``lro.store.call``, ``error.type``
@@ -62,12 +64,19 @@ request is over; so is the ``deadline`` of the RPC, but for the time that the an
 the server's ``max_wait``; the server is in its ``drain``; or there was ``no_place`` for one more
 call that waits. ``lro.store.call`` is a method of ``lro_grpc.stores.Store``; its ``error.type`` is
 the exception's class.
+
+The two gauges are of all operations of the store that are not done, whichever process works on
+them, counted every 15 seconds: up to 100,000 of a method and a state, hidden ones included. So each
+replica tells the same numbers: take their maximum (``max by``), never their sum. ``method`` is one
+that the process serves, and ``other`` for all the rest. ``oldest_ready.age`` is how long the oldest
+operation that could begin has waited for a free place, 0 if none does. Nothing is counted unless
+metrics go anywhere, and nothing is told while the store does not answer.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from opentelemetry import context, metrics, propagate, trace
@@ -147,6 +156,22 @@ class OpenTelemetry:
         self._wait_duration = seconds(
             "lro.operation.wait.duration", _LONG, "How long a WaitOperation waits."
         )
+        self._meter_provider = meter_provider
+        self._live: Sequence[metrics.Observation] = ()
+        self._oldest_ready: Sequence[metrics.Observation] = ()
+        # The callbacks run in a thread of the reader's: they read what was counted last.
+        meter.create_observable_gauge(
+            "lro.operation.live",
+            [lambda _: self._live],
+            "{operation}",
+            "Operations of all processes that are not done.",
+        )
+        meter.create_observable_gauge(
+            "lro.operation.oldest_ready.age",
+            [lambda _: self._oldest_ready],
+            "s",
+            "How long the oldest operation that is ready has been so.",
+        )
         self._call_duration = seconds(
             "lro.store.call.duration", _SHORT, "How long the store takes to answer."
         )
@@ -197,6 +222,27 @@ class OpenTelemetry:
         if error is not None:
             attributes[_ERROR] = type(error).__qualname__
         self._call_duration.record(seconds, attributes)
+
+    @property
+    def wants_counts(self) -> bool:
+        """Whether metrics go anywhere: only those of an SDK do."""
+        provider = self._meter_provider or metrics.get_meter_provider()
+        return not type(provider).__module__.startswith("opentelemetry.metrics")
+
+    def counted(
+        self, live: Mapping[tuple[str, int], int], oldest_ready: Mapping[str, float]
+    ) -> None:
+        """Takes how many operations are not done, for the next reader."""
+        self._live = [
+            metrics.Observation(
+                number, {_METHOD: method.removeprefix("/"), _STATE: JOB.name_of(state)}
+            )
+            for (method, state), number in live.items()
+        ]
+        self._oldest_ready = [
+            metrics.Observation(age, {_METHOD: method.removeprefix("/")})
+            for method, age in oldest_ready.items()
+        ]
 
     def waiting(self, change: int) -> None:
         """See :class:`lro_grpc.Telemetry`."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from lro_grpc._operation.record import Record
 
@@ -95,6 +95,27 @@ class Telemetry(Protocol):
             reason: Why it was answered: ``done``, ``timeout``, ``deadline``, ``max_wait``,
                 ``drain`` or ``no_place``.
             seconds: How long it has waited.
+        """
+        ...
+
+
+@runtime_checkable
+class CountsTelemetry(Protocol):
+    """An observer of how many operations there are, beside what happens to each."""
+
+    @property
+    def wants_counts(self) -> bool:
+        """Whether anybody may read the numbers."""
+        ...
+
+    def counted(
+        self, live: Mapping[tuple[str, int], int], oldest_ready: Mapping[str, float]
+    ) -> None:
+        """Takes the latest numbers, on the event loop; those before hold no more.
+
+        Args:
+            live: How many operations are not done, by their methods and their ``JobState``.
+            oldest_ready: For how many seconds the oldest one that is ready has been so, by method.
         """
         ...
 

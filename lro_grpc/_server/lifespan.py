@@ -60,6 +60,7 @@ from lro_grpc._errors import ConfigurationError
 from lro_grpc._runtime.clock import as_duration
 from lro_grpc._runtime.loop_thread import LoopThread
 from lro_grpc._server.limits import Queues
+from lro_grpc._server.live_counts import LiveCounts
 from lro_grpc._server.rpc.no_server import NoAioServer, NoServer
 from lro_grpc._server.signals import SIGNALS, on_signals
 from lro_grpc._server.unserved import Unserved
@@ -90,6 +91,7 @@ class Lifespan:
         store: Where the operations are kept.
         notifier: Wakes the calls that wait, for the drain.
         queues: The operations that wait, to be found at the start.
+        live_counts: Counts all that are not done, for telemetry.
         unserved: Those that wait in vain, likewise.
         handlers: Those of the long-running methods, by the methods' full names; complete at the
             start.
@@ -106,6 +108,7 @@ class Lifespan:
         store: Store,
         notifier: Notifier,
         queues: Queues,
+        live_counts: LiveCounts,
         unserved: Unserved,
         handlers: Mapping[str, Handler],
         make_engine: Callable[[timedelta, bool], Engine],
@@ -116,6 +119,7 @@ class Lifespan:
         self._store = store
         self._notifier = notifier
         self._queues = queues
+        self._live_counts = live_counts
         self._unserved = unserved
         self._handlers = handlers
         self._make_engine = make_engine
@@ -176,6 +180,7 @@ class Lifespan:
                 raise
             begun.pop_all()  # all of it goes on
         self._queues.start()
+        self._live_counts.start()
         if self._deliverer is not None:
             self._deliverer.start()
         self._engine = engine
@@ -227,6 +232,7 @@ class Lifespan:
                 lambda: engine.stop(self._grace),
                 self._stop_deliverer,
                 self._queues.stop,
+                self._live_counts.stop,
                 self._store.close,
             )
 

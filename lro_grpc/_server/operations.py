@@ -40,6 +40,7 @@ from lro_grpc._server.jobs.service import Jobs
 from lro_grpc._server.large_requests import LargeRequests
 from lro_grpc._server.lifespan import Lifespan
 from lro_grpc._server.limits import Limits, Queues
+from lro_grpc._server.live_counts import LiveCounts
 from lro_grpc._server.methods import Methods
 from lro_grpc._server.poll_advice import PollAdvice
 from lro_grpc._server.rpc import method_types
@@ -217,6 +218,7 @@ class Operations(Lifespan):
             observed,
             Notifier(observed),
             Queues(observed, clock, self._limits.queue, self._per_caller),
+            LiveCounts(observed, clock, self._telemetry, methods.served),
             unserved,
             methods.handlers,
             make_engine,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import random
 import re
 import subprocess
 import sys
+import time
 from concurrent import futures
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +17,7 @@ import grpc
 import grpc.aio
 import pytest
 from opentelemetry import propagate, trace
+from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -28,6 +31,7 @@ from server_harness import (
     Held,
     Instance,
     defined_with,
+    every_store,
     fleet,
     in_thread,
     response_of,
@@ -36,7 +40,8 @@ from server_harness import (
 import lro_grpc
 from lro.example.v1 import fleet_service_pb2
 from lro_grpc.otel import OpenTelemetry
-from lro_grpc.testing import ManualClock
+from lro_grpc.stores import ForwardingStore, MemoryStore
+from lro_grpc.testing import Faults, FaultyStore, ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,6 +52,8 @@ if TYPE_CHECKING:
     Serve = Callable[..., Server]
 
 METHOD = f"{FLEET}/CreateInstance"
+LIVE, OLDEST_READY = "lro.operation.live", "lro.operation.oldest_ready.age"
+NO_FAULTS = Faults(before=0, after=0, delay=0, disconnect=0)
 OTHER = "/test.v1.Tests/RunOther"
 REQUEST = fleet_service_pb2.CreateInstanceRequest(parent=PARENT, instance_id="i")
 
@@ -582,6 +589,120 @@ def test_what_runs_and_who_waits_is_counted(serve: Serve, observer: Observer, he
         "lro.operation.wait.duration": "s",
         "lro.store.call.duration": "s",
     }
+
+
+def until(observer: Observer, metric: str, expected: dict[Any, Any]) -> None:
+    """Waits until a metric has exactly these values."""
+    end = time.monotonic() + SECONDS
+    while (values := observer.values(metric)) != expected:
+        assert time.monotonic() < end, values
+
+
+def states(method: str, **numbers: int) -> dict[Any, int]:
+    """Returns the numbers of a method's states, 0 unless given."""
+    every = ("QUEUED", "RUNNING", "UPDATING", "PAUSED", "CANCELLING")
+    return {
+        attributes(method=method, state=f"JOB_STATE_{one}"): numbers.get(one, 0) for one in every
+    }
+
+
+@every_store
+def test_what_is_not_done_is_counted_now_and_then(
+    serve: Serve, observer: Observer, store: Any
+) -> None:
+    """Whatever process has it in its hands, hidden or not, and of other methods together."""
+    held, clock = Held("async def"), ManualClock()
+    server = serve(
+        held.servicer(concurrency=1),
+        telemetry=observer.telemetry,
+        clock=clock,
+        store=store,
+        lease=timedelta(days=1),
+    )
+    until(observer, LIVE, states(METHOD))
+    assert observer.values(OLDEST_READY) == {attributes(method=METHOD): 0}
+    units = observer.instruments()
+    assert (units[LIVE], units[OLDEST_READY]) == ("{operation}", "s")
+    names = [create(server) for _ in range(3)]
+    held.next()
+    server.delete(names[0])
+    server.delete(names[2])
+    clock.advance(timedelta(seconds=15))
+    until(observer, LIVE, states(METHOD, RUNNING=1, QUEUED=2))
+    (age,) = observer.values(OLDEST_READY).values()
+    assert age >= 0
+    held.gate.open()
+    server.stop()
+    assert (observer.values(LIVE), observer.values(OLDEST_READY)) == ({}, {})
+
+
+def test_how_long_the_oldest_has_waited_is_told(serve: Serve, observer: Observer) -> None:
+    held, clock = Held("async def"), ManualClock()
+    server = serve(
+        held.servicer(concurrency=1),
+        telemetry=observer.telemetry,
+        clock=clock,
+        lease=timedelta(days=1),
+    )
+    create(server)
+    held.next()
+    create(server)
+    clock.advance(timedelta(seconds=40))
+    until(observer, OLDEST_READY, {attributes(method=METHOD): 40})
+    held.gate.open()
+
+
+def test_operations_of_methods_that_are_not_served_are_counted_together(
+    serve: Serve, observer: Observer, file_url: str
+) -> None:
+    held = Held("async def")
+    first = serve(held.servicer(concurrency=1), store=file_url, grace=0)
+    for _ in range(2):
+        create(first)
+    held.next()
+    first.stop()
+    serve(fleet("DeleteInstance", lambda *_: None), telemetry=observer.telemetry, store=file_url)
+    deletes = states(f"{FLEET}/DeleteInstance")
+    until(observer, LIVE, {**deletes, attributes(method="other", state="JOB_STATE_QUEUED"): 2})
+    assert set(observer.values(OLDEST_READY)) == {
+        attributes(method=f"{FLEET}/DeleteInstance"),
+        attributes(method="other"),
+    }
+
+
+def test_numbers_go_while_the_store_does_not_answer(serve: Serve, observer: Observer) -> None:
+    clock = ManualClock()
+    store = FaultyStore(MemoryStore(clock.now), random.Random(0), NO_FAULTS)
+    serve(
+        of("def", lambda *_: Instance()),
+        telemetry=observer.telemetry,
+        clock=clock,
+        store=store,
+        lease=timedelta(days=1),
+    )
+    for connected, expected in ((True, states(METHOD)), (False, {}), (True, states(METHOD))):
+        store.connected = connected
+        clock.advance(timedelta(seconds=15))
+        until(observer, LIVE, expected)
+
+
+def test_nothing_is_counted_where_metrics_go_nowhere(serve: Serve) -> None:
+    """As where the program has no SDK."""
+    counted: list[object] = []
+
+    class Counting(ForwardingStore):
+        async def counts(self, *arguments: Any, **options: Any) -> Any:
+            counted.append(arguments)
+            return await super().counts(*arguments, **options)
+
+    for provider, number in ((NoOpMeterProvider(), 0), (MeterProvider(), 1)):
+        clock = ManualClock()
+        store = Counting(MemoryStore(clock.now))
+        telemetry = OpenTelemetry(meter_provider=provider)
+        server = serve(of("def", lambda *_: Instance()), telemetry=telemetry, store=store)
+        server.done(create(server))
+        server.stop()
+        assert len(counted) == number
 
 
 def test_the_stores_calls_are_timed(serve: Serve, observer: Observer, store: Any) -> None:
