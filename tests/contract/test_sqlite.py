@@ -638,6 +638,9 @@ async def test_a_list_is_of_what_was_announced_though_the_file_is_ahead(path, mo
             ("", [made]),
             ("state = QUEUED", [made]),
             ("-state = QUEUED", []),
+            ('state = QUEUED matches(name, ".*")', [made]),
+            ('-state = QUEUED matches(name, ".*")', []),
+            ('-(state = RUNNING matches(name, ".*"))', [made]),
         ):
             page = await store.page(Query(PARENT, parse(text)), position=b"", size=5)
             assert [*page.operations] == [one.operation for one in expected]

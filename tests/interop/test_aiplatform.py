@@ -222,6 +222,9 @@ def test_list_by_pages(client: Any, create: Any, until: Any, awaited: Any, loop:
         client.list_custom_jobs({"parent": PARENT, "filter": 'state="JOB_STATE_FAILED"'})
     )
     assert list(found.custom_jobs) == [failed]
+    for text in ('display_name="job 2"', 'display_name:"JOB 2" AND state="JOB_STATE_SUCCEEDED"'):
+        found = awaited(client.list_custom_jobs({"parent": PARENT, "filter": text}))
+        assert [job.display_name for job in found.custom_jobs] == ["job 2"], text
     masked = awaited(
         client.list_custom_jobs(
             {"parent": PARENT, "page_size": 1, "read_mask": {"paths": ["display_name", "state"]}}
