@@ -110,6 +110,50 @@ class Labels(StoreCases):
                         assert found == expected, (text, order, size, examined)
 
     @with_store
+    async def test_a_page_looks_at_what_has_the_label_alone(self, store: Store) -> None:
+        """However many operations have it not; other conditions are asked of those."""
+        names = []
+        for number in range(10):
+            text = "" if number % 5 else ",env=prod,"
+            names.append((await store.create(self.record(f"op-{number}", labels=text))).name)
+        for parent in (self.PARENT, "projects/-/locations/-", "-"):
+            for text, expected in (
+                ("labels.env = prod", [[names[5]], [names[0]]]),
+                ('(labels.env = prod) name:"op-0"', [[], [names[0]]]),
+                ('labels.env = prod matches(name, ".*-0")', [[], [names[0]]]),
+                ("labels.env = prod labels.env = dev", [[]]),
+            ):
+                query = Query(parent, parse(text))
+                pages = [page async for page in self._pages(store, 5, query, examined=1)]
+                assert pages == expected, text
+                found = await self._found(store, query, size=1)
+                assert found == [name for page in expected for name in page], text
+
+    @with_store
+    async def test_of_several_labels_the_rarest_leads_to_the_operations(self, store: Store) -> None:
+        """Wherever it stands in the filter."""
+        for number in range(10):
+            text = ",env=prod,team=maps," if number == 1 else ",env=prod,"
+            await store.create(self.record(f"op-{number}", labels=text))
+        for text in (
+            "labels.env = prod labels.team = maps",
+            "labels.team = maps AND labels.env = prod",
+            "labels.env = prod done = false (labels.team = maps)",
+        ):
+            query = Query(self.PARENT, parse(text))
+            pages = [page async for page in self._pages(store, 5, query, examined=2)]
+            assert pages == [[f"{self.PARENT}/operations/op-1"]], text
+
+    @with_store
+    async def test_a_filter_may_name_more_labels_than_a_store_compares(self, store: Store) -> None:
+        """Each of them is a condition all the same."""
+        given = {f"k{number}": "v" for number in range(30)}
+        await store.create(self.record("op-1", labels=labels.packed({**given, "k29": "other"})))
+        made = await store.create(self.record("op-2", labels=labels.packed(given)))
+        query = Query(self.PARENT, parse(" ".join(f"labels.{key} = v" for key in given)))
+        assert await self._found(store, query) == [made.name]
+
+    @with_store
     async def test_nothing_is_left_of_the_labels_of_what_is_gone(self, store: Store) -> None:
         """A later operation of its name has its own; one that is hidden is in no list."""
         query = Query(self.PARENT, parse("labels.env = prod"))

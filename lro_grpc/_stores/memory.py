@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from functools import partial
 
 from lro_grpc._errors import LroError
-from lro_grpc._operation import names
+from lro_grpc._operation import labels, names
 from lro_grpc._operation.attempts import AttemptRecord, attempts_of, superseded
 from lro_grpc._operation.completion import Completion, Settlement, completed, taken
 from lro_grpc._operation.events import Claim, Event, apply_safely
@@ -361,8 +361,11 @@ def _page(
     """Returns a page of records, each with its sequence number; in a thread."""
     found: list[Listed] = []
     at, number = b"", 0
+    wanted = query.labels
     for sequence, record in while_wanted(_behind(newest_first, position, query.order), unwanted):
         if not query.covers(record):
+            continue
+        if any(labels.value_in(record.labels, key) != value for key, value in wanted):
             continue
         if number == examined:
             return page_of(found, size, at)

@@ -54,7 +54,9 @@ class Condition(NamedTuple):
 
 
 def condition_of(query: Query, condition: Callable[[Expression], Condition]) -> Condition:
-    """Returns the condition on the rows of a list, in which its parent stands unless it is several.
+    """Returns the condition on the rows that a page looks at.
+
+    The parent is part of it, unless these rows are those of one.
 
     Args:
         query: What the list asks for.
@@ -62,12 +64,15 @@ def condition_of(query: Query, condition: Callable[[Expression], Condition]) -> 
     """
     filter_ = query.filter.expression if query.filter else And(())
     if not query.has_wildcard:
-        return condition(filter_)
+        if not query.labels:
+            return condition(filter_)
+        parent = Compare("parent", "=", query.parent)
+        return condition(And((parent, Compare("deleted", "=", 0), filter_)))
     if query.parent == ANY_PARENT:
         return condition(And((Compare("deleted", "=", 0), filter_)))
-    parent = Like("parent", tuple(_WILDCARD.split(query.parent)))
+    parents = Like("parent", tuple(_WILDCARD.split(query.parent)))
     # Unlike a wildcard, the gap between the parts of a text may hold slashes: hence not exact.
-    return condition(And((parent, Compare("deleted", "=", 0), filter_)))._replace(exact=False)
+    return condition(And((parents, Compare("deleted", "=", 0), filter_)))._replace(exact=False)
 
 
 _UNKNOWN = Condition("TRUE", exact=False)

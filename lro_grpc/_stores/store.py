@@ -34,7 +34,13 @@ from lro_grpc._errors import (
     RequestIdReusedError,
     cut,
 )
-from lro_grpc._filtering.expression import Filter, comparisons, is_costly, tells_caller
+from lro_grpc._filtering.expression import (
+    Filter,
+    comparisons,
+    is_costly,
+    labels_in,
+    tells_caller,
+)
 from lro_grpc._operation.attempts import AttemptRecord
 from lro_grpc._operation.completion import Completion, Settlement
 from lro_grpc._operation.events import Claim, Event
@@ -65,6 +71,9 @@ MOST_COUNTED = 100_000
 
 MOST_SUMMARIZED = 20_000
 """The newest operations among which those that are done are counted."""
+
+MAX_LABELS_COUNTED = 8
+"""The most labels of a filter of which a store finds the one that the fewest operations have."""
 
 NAME_TAKEN = "NAME_TAKEN"
 """The reason of the error for a name that an operation has."""
@@ -119,6 +128,17 @@ class Query:
     def tells_caller(self) -> bool:
         """Whether it shows who has started the operations, which those alone do not."""
         return self.filter is not None and tells_caller(self.filter.expression)
+
+    @property
+    def labels(self) -> Sequence[tuple[str, str]]:
+        """The labels, each a key and a value, that all have that it lists.
+
+        A page that looks for operations by one of these looks at no others. There are none for a
+        list by name, for a store has what has a label in the order of creation.
+        """
+        if self.filter is None or self.order is not Order.NEWEST_FIRST:
+            return ()
+        return labels_in(self.filter.expression)[:MAX_LABELS_COUNTED]
 
     def covers(self, record: Record) -> bool:
         """Returns whether the list holds a record, filter aside."""

@@ -54,6 +54,10 @@ COLUMNS = {
     "scheduled_time": f"CASE {PHASE} WHEN 1 THEN {SOON} ELSE 0 END",
     "lease_expire_time": f"CASE {PHASE} WHEN 2 THEN {SOON} ELSE 0 END",
     "deadline_time": f"CASE WHEN row % 3 = 0 THEN 3600000000 + {SOON} ELSE 0 END",
+    "labels": (
+        "',env=' || CASE WHEN row % 10 = 0 THEN 'dev' ELSE 'prod' END || ',run='"
+        " || CASE WHEN row = 1234 THEN 'only' ELSE 'r' END || ',tenant=t' || row % 1000 || ','"
+    ),
 }
 """The values of a new row, by its number; others are as in the row of the first operation."""
 
@@ -102,7 +106,14 @@ async def fill(url: str) -> None:
             f" SELECT name, create_time, {SOON} - 1000000000 FROM lro_operations,"
             f" generate_series(1, 1) AS row LIMIT {ROWS // 10}"
         )
-        tables = "lro_operations, lro_attempts, lro_outbox"
+        await connection.execute(
+            "INSERT INTO lro_labels (key, value, operation)"
+            " SELECT split_part(label, '=', 1), split_part(label, '=', 2), sequence"
+            " FROM lro_operations, unnest(string_to_array(labels, ',')) AS label WHERE label <> ''"
+            " ORDER BY 1, 2, 3",
+            timeout=200,
+        )
+        tables = "lro_operations, lro_attempts, lro_outbox, lro_labels"
         await connection.execute(f"VACUUM (ANALYZE) {tables}", timeout=200)
 
 
@@ -197,6 +208,7 @@ def page(
 
 
 BY_KEY, BY_NAME = "lro_operations_pkey", "lro_operations_names"
+BY_LABEL = "lro_labels_pkey"
 BY_ATTEMPT, BY_COMPLETION = "lro_attempts_pkey", "lro_outbox_pkey"
 ANY_PARENT = "projects/-/locations/-"
 MUCH = f"name > {NAME} AND expire_time > 2026-01-01T00:00:00Z AND state = QUEUED"
@@ -233,7 +245,24 @@ ORDERED: dict[str, Call] = {
 }
 """Calls that answer in an order, which is that of an index."""
 
+ORDERED.update(
+    (f"page of {asked} of {parent}", (page(parent, asked), {BY_LABEL, BY_KEY}))
+    for parent in ("projects/p7/locations/l", ANY_PARENT)
+    for asked in (
+        "labels.env = prod",
+        "labels.tenant = t7",
+        "labels.run = only",
+        "labels.none = none",
+        "labels.env = prod state = QUEUED",
+        'labels.env = prod matches(name, ".*7")',
+    )
+)
+
 OTHER_CALLS: dict[str, Call] = {
+    "page of several labels": (
+        page(asked="labels.env = prod labels.tenant = t7 labels.run = only"),
+        {BY_LABEL, BY_KEY},
+    ),
     "read": (lambda store: store.read(NAME), {BY_NAME}),
     "operation": (lambda store: store.operation(NAME), {BY_NAME}),
     "find_request": (

@@ -160,6 +160,58 @@ async def test_a_read_searches_in_its_index_and_sorts_nothing(
     assert indexes(steps) == expected
 
 
+SHARES = {
+    "env": "CASE WHEN i % 10 = 0 THEN 'dev' ELSE 'prod' END",
+    "tenant": "'t' || i % 1000",
+    "run": "CASE WHEN i = 1234 THEN 'only' ELSE 'r' END",
+}
+"""The values of labels, by the number of an operation."""
+
+
+@pytest.mark.parametrize("is_analyzed", [False, True])
+async def test_a_page_of_a_label_looks_at_what_has_it_whatever_its_share(
+    path: Path, steps: list[str], *, is_analyzed: bool
+) -> None:
+    await fill(path)
+    values = {"name": "name || '-' || i", "request_id": "'r' || i", "exclusive_target": "''"}
+    columns = ", ".join(Record._fields)
+    of_row = ", ".join(values.get(name, name) for name in Record._fields)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            f"INSERT INTO operations ({columns})"
+            " WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)"
+            f" SELECT {of_row} FROM operations, n"
+        )
+        for key, value in SHARES.items():
+            connection.execute(
+                f"INSERT INTO labels SELECT '{key}', {value}, i"
+                " FROM (SELECT sequence AS i FROM operations)"
+            )
+        if is_analyzed:
+            connection.execute("ANALYZE")
+    store = make(path)
+    await store.open()
+    for asked in (
+        "labels.env = prod",
+        "labels.env = dev",
+        "labels.tenant = t7",
+        "labels.run = only",
+        "labels.none = none",
+        "labels.env = prod AND labels.tenant = t7 AND state = QUEUED",
+        'labels.env = prod AND matches(name, "x")',
+    ):
+        for parent in (PARENT, "projects/-/locations/-", "-"):
+            steps.clear()
+            await store.page(Query(parent, parse(asked)), position=b"", size=50)
+            assert not [step for step in steps if "B-TREE" in step], steps  # nothing is sorted
+            looks = (step.replace("TABLE ", "").partition(" (")[0] for step in steps)
+            assert {step for step in looks if "labels" in step or "operations" in step} == {
+                "SEARCH labels USING PRIMARY KEY",
+                "SEARCH operations USING INTEGER PRIMARY KEY",
+            }, steps
+    await store.close()
+
+
 async def test_a_claim_does_not_walk_through_delayed_operations(path: Path) -> None:
     """It takes as many steps behind 100,000 of them as behind one."""
     store = make(path)

@@ -2,8 +2,9 @@
 
 A page is served in the order of creation, newest first, which the sequence numbers of the rows are;
 or in that of names, which have an index. It looks at no more than so many rows, whether or not it
-is full by then. SQL asks the filter as far as it can, and the rest of it is asked of the rows that
-are left: in a thread, for a filter may take long (``page_threads``).
+is full by then. If all that it lists have a label, it looks only at what has that: a table has this
+in the order of creation, too. SQL asks the filter as far as it can, and the rest of it is asked of
+the rows that are left: in a thread, for a filter may take long (``page_threads``).
 
 Rows come in portions that are bounded in bytes as well as in number. Each is of a moment of its own
 within the call, and goes on behind the last row of the one before: so what comes and goes meanwhile
@@ -65,6 +66,10 @@ class _Scope(NamedTuple):
     end: _Key
     """A key behind those of all rows."""
     order: str
+    joined: str = ""
+    """The operations, where these rows are others."""
+    is_every: bool = False
+    """Whether they are those of all operations, so that a key tells how many there are."""
 
 
 @dataclass
@@ -88,12 +93,14 @@ class Pages:
 
     Args:
         table: The name of the table.
+        labels: The name of the table of labels.
         on: What carries the statements out.
         damage: The rows that are set aside.
     """
 
-    def __init__(self, table: str, on: Fetching, damage: Damage) -> None:
+    def __init__(self, table: str, labels: str, on: Fetching, damage: Damage) -> None:
         self._table = table
+        self._labels = labels
         self._on = on
         self._damage = damage
         self._closing = False
@@ -110,7 +117,7 @@ class Pages:
         """Returns a page of what a query asks for; see ``Store.page``."""
         if self._closing:
             raise closed()
-        scope = _scope(self._table, query, position)
+        scope = await self._scope(query, position, examined)
         rest = await self._rest(query, scope, examined)
         last = scope.end if rest is None else rest
         found = _Found([], [])
@@ -147,9 +154,48 @@ class Pages:
         unreachable = [name for at, name in found.damaged if _is_up_to(query, at, page.position)]
         return replace(page, unreachable=unreachable)
 
+    async def _scope(self, query: Query, position: bytes, examined: int) -> _Scope:
+        """Returns the rows that a page may look at."""
+        if not query.labels:
+            return _scope(self._table, query, position)
+        before = sequence_before(position)
+        label = await self._rarest(query.labels, before, examined)
+        # The column has another name here, for operations have one of that name.
+        table = f"(SELECT key, value, operation AS labelled FROM {self._labels}) AS l"
+        of_label = _of_label("labelled", "$2", "$3", "$1")
+        return _Scope(
+            rows=f"FROM {table} WHERE {of_label}",
+            parameters=(before, *label),
+            key="labelled",
+            up_to=">=",
+            end=0,
+            order="ORDER BY key DESC, value DESC, labelled DESC",
+            joined=f"CROSS JOIN LATERAL"
+            f" (SELECT * FROM {self._table} WHERE sequence = labelled LIMIT 1) AS operations",
+        )
+
+    async def _rarest(
+        self, candidates: Sequence[tuple[str, str]], before: int, examined: int
+    ) -> tuple[str, str]:
+        """Returns the label that the fewest operations have, as far as a page would look."""
+        if len(candidates) == 1:
+            return candidates[0]
+        of_label = _of_label("operation", "c.key", "c.value", "$3")
+        rows = await self._on.fetch(
+            "SELECT c.key, c.value, (SELECT count(*) FROM"
+            f" (SELECT FROM {self._labels} AS l WHERE {of_label}"
+            " ORDER BY l.key DESC, l.value DESC, operation DESC LIMIT $4) AS counted)"
+            " FROM unnest($1::text[], $2::text[]) AS c(key, value)",
+            *zip(*candidates, strict=True),
+            before,
+            examined,
+        )
+        key, value, _ = min(rows, key=lambda row: row[2])
+        return key, value
+
     async def _rest(self, query: Query, scope: _Scope, examined: int) -> _Key | None:
         """Returns the key of the last row that a page looks at; None if it looks at all."""
-        if query.has_wildcard and query.order is Order.NEWEST_FIRST:
+        if scope.is_every:
             newest = await self._keys(scope, "LIMIT 1")
             rest = newest[0][0] - examined + 1 if newest else 0
             older = scope._replace(parameters=(rest, *scope.parameters[1:]))
@@ -185,7 +231,7 @@ class Pages:
         looked = f"SELECT * {scope.rows} {scope.order} LIMIT ${number}"
         shown = bounded(columns, f"${number + 3}", left_out=left_out)
         statement = (
-            f"SELECT sequence, {shown} FROM ({looked}) AS looked"
+            f"SELECT sequence, {shown} FROM ({looked}) AS looked {scope.joined}"
             f" WHERE {scope.key} {scope.up_to} ${number + 1} AND {matching.sql}"
             f" {scope.order} LIMIT ${number + 2}"
         )
@@ -249,11 +295,22 @@ def _scope(table: str, query: Query, position: bytes) -> _Scope:
     before = sequence_before(position)
     if query.has_wildcard:
         rows, order = f"FROM {table} WHERE sequence < $1", "ORDER BY sequence DESC"
-        return _Scope(rows, (before,), "sequence", ">=", 0, order)
+        return _Scope(rows, (before,), "sequence", ">=", 0, order, is_every=True)
     # No parent = $2: the planner would go through the rows of all, where the parent has many.
     rows = f"FROM {table} WHERE (parent, sequence) < ($2, $1) AND parent >= $2 AND NOT deleted"
     order = "ORDER BY parent DESC, sequence DESC"
     return _Scope(rows, (before, text_of(query.parent)), "sequence", ">=", 0, order)
+
+
+def _of_label(operation: str, key: str, value: str, before: str) -> str:
+    """Returns the condition on the rows of a label before one, in the order of their index.
+
+    For ``key =`` the planner would take them for few, and sort all of them.
+    """
+    return (
+        f"(l.key, l.value, {operation}) < ({key}, {value}, {before})"
+        f" AND (l.key, l.value) >= ({key}, {value})"
+    )
 
 
 def _position(query: Query, key: _Key) -> bytes:

@@ -126,6 +126,8 @@ class Statements:
     def __init__(self, schema: str) -> None:
         table = self.table = f"{prefix_of(schema)}lro_operations"
         """The table of operations."""
+        labels = self.labels = f"{prefix_of(schema)}lro_labels"
+        """The table of labels."""
         columns = ", ".join(COLUMNS)
 
         # What is read has the most bytes of a row as its last parameter; see ``portions``.
@@ -144,7 +146,7 @@ class Statements:
             " ON CONFLICT DO NOTHING RETURNING name"
         )
         # The same, where some have labels.
-        self.insert_labelled = labelled(f"{prefix_of(schema)}lro_labels", self.insert, "name")
+        self.insert_labelled = labelled(labels, self.insert, "name")
         self.rivals = (
             "SELECT o.name FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])"
             " AS v(method, request_id, caller, parent) CROSS JOIN LATERAL"

@@ -119,7 +119,7 @@ class PostgresStore:
         parts = WriterParts(table, remembered, self._time, self._listeners)
         self._writer = Writer(parts, creating, changing, claiming)
         self._reader = Reader(table, pool)
-        self._pages = Pages(statements.table, pool, damage)
+        self._pages = Pages(statements.table, statements.labels, pool, damage)
         self._counting = Counting(statements.table, Session(options))
         direct = options.of_notices()
         self._notices = Notices(

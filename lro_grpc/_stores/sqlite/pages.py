@@ -2,10 +2,11 @@
 
 A page is served in the order of creation, newest first, which the sequence numbers of the rows
 are; or in that of names, which have an index. It looks at no more than so many rows, whether or
-not it is full by then. SQL asks the filter as far as it can (``filter``), and the rest of it is
-asked of the rows that are left. All that may take half a second, of one caller's filter: so it is
-done in a thread, with a connection of its own, while the event loop goes on (``page_threads``). A
-page that nobody waits for any more ends at the next row.
+not it is full by then. If all that it lists have a label, it looks only at what has that: a table
+has this in the order of creation, too. SQL asks the filter as far as it can (``filter``), and the
+rest of it is asked of the rows that are left. All that may take half a second, of one caller's
+filter: so it is done in a thread, with a connection of its own, while the event loop goes on
+(``page_threads``). A page that nobody waits for any more ends at the next row.
 
 The rows of a page are of one moment, for they are read in one transaction. When the event loop gets
 them, that moment has passed; and they may be ahead of what was announced. So some operations are
@@ -28,10 +29,10 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Union
 
 from lro_grpc._errors import OperationDamagedError
 from lro_grpc._operation import integrity, names
@@ -61,13 +62,17 @@ _BEYOND_TEXTS = b""
 _ASKED = ", ".join(f"x'' AS {name}" if name in NOT_ASKED else name for name in FIELDS)
 """The columns of a record, of which those are empty that no filter looks at."""
 
+_Values = tuple[Union[str, int, bytes], ...]  # noqa: UP007 - is evaluated
+
 
 class _Scope(NamedTuple):
     """The rows that a page may look at."""
 
-    rows: str
-    """As it stands behind the columns of a ``SELECT``."""
-    parameters: tuple[str | int | bytes, ...]
+    table: str
+    """The table that has them, in the order of an index."""
+    where: str
+    """The condition on them."""
+    parameters: _Values
     """The values of its question marks."""
     key: str
     """The column of their order."""
@@ -77,6 +82,10 @@ class _Scope(NamedTuple):
     """A key behind those of all rows."""
     order: str
     """An order that needs no sorting."""
+    joined: str = ""
+    """The operations, where the table is another one."""
+    is_every: bool = False
+    """Whether they are those of all operations, so that a key tells how many there are."""
 
 
 class _Found(NamedTuple):
@@ -185,13 +194,13 @@ class Pages:
         connection = self._of_quick if matching.exact else self._of_slow
         connection.execute("BEGIN")
         try:
-            scope = _scope(query, position)
+            scope = _scope(connection, query, position, examined)
             rest = _rest(connection, query, scope, examined)
             exact = matching.exact and not records
             columns = "name, operation" if exact else COLUMNS if records else _ASKED
             rows = connection.execute(
-                f"SELECT sequence, {columns} {scope.rows} AND {scope.up_to} AND {matching.sql}"
-                f" {scope.order}",
+                f"SELECT sequence, {columns} FROM {scope.table} {scope.joined}"
+                f" WHERE {scope.where} AND {scope.up_to} AND {matching.sql} {scope.order}",
                 (*scope.parameters, scope.end if rest is None else rest, *matching.parameters),
             )
             with contextlib.closing(rows):
@@ -275,15 +284,16 @@ class Pages:
 def _rest(connection: sqlite3.Connection, query: Query, scope: _Scope, examined: int) -> Any:
     """Returns the key of the last row that a page looks at; None if it looks at all."""
 
-    def fetch(statement: str, parameters: tuple[str | int | bytes, ...]) -> list[tuple[Any, ...]]:
+    def fetch(statement: str, parameters: _Values) -> list[tuple[Any, ...]]:
         return connection.execute(statement, parameters).fetchall()
 
-    if query.has_wildcard and query.order is Order.NEWEST_FIRST:
-        newest = fetch(f"SELECT sequence {scope.rows} {scope.order} LIMIT 1", scope.parameters)
+    rows = f"FROM {scope.table} WHERE {scope.where}"
+    if scope.is_every:
+        newest = fetch(f"SELECT sequence {rows} {scope.order} LIMIT 1", scope.parameters)
         rest = newest[0][0] - examined + 1 if newest else 0
-        return rest if fetch(f"SELECT sequence {scope.rows} LIMIT 1", (rest,)) else None
+        return rest if fetch(f"SELECT sequence {rows} LIMIT 1", (rest,)) else None
     if query.filter or query.has_wildcard:
-        ends = f"SELECT {scope.key} {scope.rows} {scope.order} LIMIT 2 OFFSET {examined - 1}"
+        ends = f"SELECT {scope.key} {rows} {scope.order} LIMIT 2 OFFSET {examined - 1}"
         last = fetch(ends, scope.parameters)
         return last[0][0] if len(last) == 2 else None
     return None  # all that is looked at is on the page
@@ -315,27 +325,60 @@ def _taken(
     return _Found(rows, damaged, rest)
 
 
-def _scope(query: Query, position: bytes) -> _Scope:
+def _scope(connection: sqlite3.Connection, query: Query, position: bytes, examined: int) -> _Scope:
     """Returns the rows that a page may look at."""
-    rows: str
-    parameters: tuple[str | int | bytes, ...]
     if query.order is Order.BY_NAME:
-        after, first = position.decode(), names.operation_name(query.parent, "")
-        if query.has_wildcard:
-            rows = "name > ? AND name < ?"
-            parameters = (after, _BEYOND_TEXTS)
-        else:
-            rows = "name > ? AND name < ? AND parent = ? AND NOT deleted"
-            parameters = (after or first, f"{first[:-1]}0", query.parent)  # 0 comes after /
-        rows = f"FROM operations INDEXED BY operations_names WHERE {rows}"
-        return _Scope(rows, parameters, "name", "name <= ?", _BEYOND_TEXTS, "ORDER BY name")
+        return _by_name(query, position)
     before = sequence_before(position)
+    order = "ORDER BY sequence DESC"
+    if query.labels:
+        label = _rarest(connection, query.labels, before, examined)
+        return _Scope(
+            # The column has another name here, for operations have one of that name.
+            table="(SELECT key, value, operation AS labelled FROM labels)",
+            where="key = ? AND value = ? AND labelled < ?",
+            parameters=(*label, before),
+            key="labelled",
+            up_to="labelled >= ?",
+            end=0,
+            order="ORDER BY labelled DESC",
+            joined="CROSS JOIN operations NOT INDEXED ON sequence = labelled",
+        )
     if query.has_wildcard:
-        rows, parameters = "FROM operations NOT INDEXED WHERE sequence < ?", (before,)
-    else:
-        rows = "FROM operations WHERE parent = ? AND NOT deleted AND sequence < ?"
-        parameters = (query.parent, before)
-    return _Scope(rows, parameters, "sequence", "sequence >= ?", 0, "ORDER BY sequence DESC")
+        table, where = "operations NOT INDEXED", "sequence < ?"
+        return _Scope(table, where, (before,), "sequence", "sequence >= ?", 0, order, is_every=True)
+    where = "parent = ? AND NOT deleted AND sequence < ?"
+    parameters = (query.parent, before)
+    return _Scope("operations", where, parameters, "sequence", "sequence >= ?", 0, order)
+
+
+def _by_name(query: Query, position: bytes) -> _Scope:
+    after, first = position.decode(), names.operation_name(query.parent, "")
+    where = "name > ? AND name < ?"
+    parameters: _Values = (after, _BEYOND_TEXTS)
+    if not query.has_wildcard:
+        where += " AND parent = ? AND NOT deleted"
+        parameters = (after or first, f"{first[:-1]}0", query.parent)  # 0 comes after /
+    table = "operations INDEXED BY operations_names"
+    return _Scope(table, where, parameters, "name", "name <= ?", _BEYOND_TEXTS, "ORDER BY name")
+
+
+def _rarest(
+    connection: sqlite3.Connection,
+    candidates: Sequence[tuple[str, str]],
+    before: int,
+    examined: int,
+) -> tuple[str, str]:
+    """Returns the label that the fewest operations have, as far as a page would look at them."""
+    if len(candidates) == 1:
+        return candidates[0]
+    rows = "FROM labels WHERE key = ? AND value = ? AND operation < ?"
+    count = f"SELECT count(*) FROM (SELECT 1 {rows} LIMIT ?)"
+
+    def number(label: tuple[str, str]) -> Any:
+        return connection.execute(count, (*label, before, examined)).fetchone()[0]
+
+    return min(candidates, key=number)
 
 
 def _position(query: Query, sequence: int, name: object) -> bytes:
