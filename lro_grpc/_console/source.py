@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -18,18 +19,17 @@ from lro_grpc._client.core import ClientCore
 from lro_grpc._client.listing import Listing
 from lro_grpc._console.actions import CONTROL
 from lro_grpc._console.servers import Credentials, Server
-from lro_grpc._console.shared import Shared
 from lro_grpc._console.types_of_server import ServerTypes
 from lro_grpc._errors import Code, LroError
 
 TIMEOUT = timedelta(seconds=10)
 """The longest that the server may take for a call that is not held."""
 
-SHARED_SECONDS = 0.9
-"""How long what one has asked for is shown to all who ask for the same."""
-
 _MOST_CALLERS = 100
 _MOST_SIZES = 100
+
+_SMALLER_FOR = 600.0
+"""The seconds for which pages that were too large are asked for with fewer operations."""
 
 _DESCRIBE, _SUMMARIZE = "DescribeOperation", "SummarizeOperations"
 
@@ -63,8 +63,8 @@ class Described(NamedTuple):
 class Source:
     """A server, asked for many callers, each by their own credentials.
 
-    Everything is asked because a reader has asked for it, and what several ask for at once is asked
-    for once. A method that the server does not have is not asked for again for ten minutes.
+    Nothing is asked that no reader has asked for. A method that the server does not have is not
+    asked for again for ten minutes.
 
     Args:
         server: The way to it.
@@ -77,10 +77,9 @@ class Source:
         self._server = server
         self._clock = clock
         self._callers: OrderedDict[Credentials, ClientCore] = OrderedDict()
-        self._pages: Shared[operations_pb2.ListOperationsResponse] = Shared(SHARED_SECONDS)
-        self._described: Shared[Described] = Shared(SHARED_SECONDS)
         self._unusable = experience.Unusable()
-        self._sizes: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._sizes: OrderedDict[tuple[str, str], tuple[int, float]] = OrderedDict()
+        """The sizes of pages that are known to be small enough, and until when that counts."""
         self._has_shown_control = False
 
     @property
@@ -112,27 +111,24 @@ class Source:
         Raises:
             LroError: The error of the server.
         """
-
-        async def ask() -> operations_pb2.ListOperationsResponse:
-            which = query.parent, query.filter
-            size = min(query.size, self._sizes.get(which, query.size))
-            while True:
-                try:
-                    return await self._list(credentials, query._replace(size=size))
-                except LroError as error:
-                    if not _is_too_large(error) or size == 1:
-                        raise
-                size = self.smaller(which, size)
-
-        return await self._pages.get((credentials, query), ask)
+        which = query.parent, query.filter
+        size = min(query.size, self._size_of(which))
+        while True:
+            try:
+                return await self._list(credentials, query._replace(size=size))
+            except LroError as error:
+                if not _is_too_large(error) or size == 1:
+                    raise
+            size = self.smaller(which, size)
 
     def smaller(self, which: tuple[str, str], size: int) -> int:
         """Notes that pages of a parent and a filter are too large, and returns a smaller size."""
+        smaller = max(1, size // 4)
         self._sizes.pop(which, None)
-        self._sizes[which] = max(1, size // 4)
+        self._sizes[which] = smaller, self._clock() + _SMALLER_FOR
         if len(self._sizes) > _MOST_SIZES:
             self._sizes.popitem(last=False)
-        return self._sizes[which]
+        return smaller
 
     async def summary(self, credentials: Credentials, parent: str) -> SummarizeOperationsResponse:
         """Returns the numbers of a parent's operations.
@@ -164,28 +160,19 @@ class Source:
         Raises:
             LroError: The error of the server.
         """
-
-        async def ask() -> Described:
-            description = await self._describe(credentials, name)
-            if description is not None:
-                return Described(description.operation, description)
-            return Described(await self.get(credentials, name), None)
-
-        return await self._described.get((credentials, name), ask)
+        description = await self._describe(credentials, name)
+        if description is not None:
+            return Described(description.operation, description)
+        return Described(await self.get(credentials, name), None)
 
     async def redescribed(
         self, credentials: Credentials, operation: operations_pb2.Operation
     ) -> Described:
         """Returns a state of an operation that has just come, with its description."""
-
-        async def ask() -> Described:
-            description = await self._describe(credentials, operation.name)
-            if description is not None:
-                return Described(description.operation, description)
-            return Described(operation, None)
-
-        state = operation.SerializeToString(deterministic=True)
-        return await self._described.get((credentials, operation.name, state), ask)
+        description = await self._describe(credentials, operation.name)
+        if description is not None:
+            return Described(description.operation, description)
+        return Described(operation, None)
 
     async def with_request(self, credentials: Credentials, name: str) -> DescribeOperationResponse:
         """Returns the description of an operation, with the request that has started it.
@@ -224,11 +211,6 @@ class Source:
         started: str = answer.operation.name if verb == "rerun" else ""
         return started
 
-    def forget(self) -> None:
-        """Forgets what is shared, so that a caller sees what has come of an action."""
-        self._pages.forget()
-        self._described.forget()
-
     def _caller(self, credentials: Credentials) -> ClientCore:
         """Returns the client of a caller: those who follow an operation by one share its calls."""
         found = self._callers.pop(credentials, None)
@@ -240,6 +222,11 @@ class Source:
         if len(self._callers) > _MOST_CALLERS:
             self._callers.popitem(last=False)
         return found
+
+    def _size_of(self, which: tuple[str, str]) -> int:
+        """Returns the size of a page that a parent and a filter are known to need."""
+        size, until = self._sizes.get(which, (sys.maxsize, 0.0))
+        return size if self._clock() < until else sys.maxsize
 
     def _lacks_rpc(self, rpc: str) -> bool:
         return self._unusable.has(rpc, self._clock())

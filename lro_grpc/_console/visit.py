@@ -22,7 +22,7 @@ from lro_grpc._console.list_page import ListPage
 from lro_grpc._console.rendering import Frame
 from lro_grpc._console.security import Callers
 from lro_grpc._console.shared import Shared
-from lro_grpc._console.source import SHARED_SECONDS, Source
+from lro_grpc._console.source import Source
 from lro_grpc._console.trouble import trouble_of
 from lro_grpc._console.view import OperationPage
 from lro_grpc._errors import Code, InvalidArgumentError, LroError, from_status
@@ -32,6 +32,9 @@ _log = logging.getLogger("lro_grpc")
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_SHARED_SECONDS = 0.9
+"""How long what one has asked for is shown to all who ask for the same."""
 
 _SEE_OTHER = 303
 
@@ -75,9 +78,9 @@ class Site:
     """The path at which browsers reach it; empty for the one at which it is mounted."""
     forms: Forms = dataclasses.field(default_factory=Forms)
     jobs: Jobs = dataclasses.field(default_factory=Jobs)
-    lists: Shared[ListPart] = dataclasses.field(default_factory=lambda: Shared(SHARED_SECONDS))
+    lists: Shared[ListPart] = dataclasses.field(default_factory=lambda: Shared(_SHARED_SECONDS))
     operations: Shared[OperationPart] = dataclasses.field(
-        default_factory=lambda: Shared(SHARED_SECONDS)
+        default_factory=lambda: Shared(_SHARED_SECONDS)
     )
     counts: StateCounts = dataclasses.field(init=False)
     files: asyncio.Semaphore = dataclasses.field(default_factory=lambda: asyncio.Semaphore(2))
@@ -91,7 +94,6 @@ class Site:
 
     def forget(self) -> None:
         """Forgets what is shared, so that a caller sees what has come of an action."""
-        self.source.forget()
         self.lists.forget()
         self.operations.forget()
 

@@ -48,9 +48,15 @@ async def page_of(visit: Visit, name: str, refusal: Trouble | None = None) -> Re
         refusal.status if refusal else 200,
         page=part.page,
         etag=part.rendered.tag,
-        said=said(visit.query("did")),
+        said=_said(visit.query("did"), part),
         refusal=refusal,
     )
+
+
+def _said(verb: str, part: OperationPart) -> str:
+    """Returns what has come of an action: a server takes the cancel of what is done, too."""
+    is_late = verb == "cancel" and part.is_done and part.page.row.state != "CANCELLED"
+    return "It was done before it could be cancelled." if is_late else said(verb)
 
 
 async def body(visit: Visit) -> Response:

@@ -132,6 +132,16 @@ def test_two_tabs_that_cancel_the_same(served, browser):
     assert [one.status_code for one in answers] == [303, 303]
 
 
+def test_a_cancel_that_comes_too_late_is_no_error(served, browser):
+    name = served.start()
+    served.finish(name)
+    answer = act(browser, "cancel", name)
+    assert answer.status_code == 303
+    page = browser.get(answer.headers["location"])
+    assert "It was done before it could be cancelled." in page.text
+    assert "requested" not in page.text.partition("<main")[2]
+
+
 def test_a_refusal_stands_where_the_button_was(served, browser):
     name = served.start()
     served.finish(name)
