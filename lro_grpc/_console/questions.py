@@ -28,6 +28,8 @@ class Question:
     filter: str = ""
     more: bool = False
     """Whether the filter finds more than these."""
+    once: str = ""
+    """A text of this question alone, for an action that would be another if it were sent twice."""
     wrong: str = ""
     """What was wrong with the answer before; empty for none."""
 

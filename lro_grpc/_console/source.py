@@ -192,7 +192,15 @@ class Source:
         watcher = self._caller(credentials).watcher(operations_pb2.Operation(name=name))
         return watcher.states(None)
 
-    async def act(self, credentials: Credentials, verb: str, name: str, *, reason: str = "") -> str:
+    async def act(
+        self,
+        credentials: Credentials,
+        verb: str,
+        name: str,
+        *,
+        reason: str = "",
+        request_id: str = "",
+    ) -> str:
         """Requests an action, once.
 
         Args:
@@ -200,6 +208,7 @@ class Source:
             verb: Such as ``cancel``.
             name: The operation's name.
             reason: Why; of ``terminate`` alone.
+            request_id: Makes a ``rerun`` safe to repeat; one of its own unless given.
 
         Returns:
             The name of the operation that a rerun has started; empty for any other action.
@@ -207,7 +216,7 @@ class Source:
         Raises:
             LroError: The error of the server.
         """
-        answer = await self._call(credentials, _call(verb, name, reason))
+        answer = await self._call(credentials, _call(verb, name, reason, request_id))
         started: str = answer.operation.name if verb == "rerun" else ""
         return started
 
@@ -284,7 +293,7 @@ def _is_too_large(error: LroError) -> bool:
 _TOO_LARGE = re.compile(r"message larger than max|exceeds maximum", re.IGNORECASE)
 
 
-def _call(verb: str, name: str, reason: str) -> plan.Call:
+def _call(verb: str, name: str, reason: str, request_id: str) -> plan.Call:
     match verb:
         case "cancel":
             return calls.cancel_call(name, TIMEOUT)
@@ -293,7 +302,7 @@ def _call(verb: str, name: str, reason: str) -> plan.Call:
         case "resume":
             return calls.resume_call(name, TIMEOUT)
         case "rerun":
-            return calls.rerun_call(name, "", validate_only=False, timeout=TIMEOUT)
+            return calls.rerun_call(name, request_id, validate_only=False, timeout=TIMEOUT)
         case "terminate":
             return calls.terminate_call(name, reason, TIMEOUT)
         case _:

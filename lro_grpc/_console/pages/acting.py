@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import secrets
+import uuid
 from collections.abc import Iterable, Sequence
 
 from google.longrunning import operations_pb2
@@ -157,6 +160,7 @@ async def _ask(
         parent=query.parent if query else "",
         filter=query.filter if query else "",
         more=more,
+        once=secrets.token_urlsafe(16) if action.verb == "rerun" else "",
         wrong=wrong,
     )
     return await visit.page("confirm.html", 400 if wrong else 200, question=question)
@@ -215,10 +219,24 @@ def _request(visit: Visit, action: Action, form: Form) -> Act:
     if action.needs_reason and not reason:
         raise InvalidArgumentError(f"say why, to {action.word.lower()} an operation")
 
+    once = form.fields.get("once", "")
+
     async def request(name: str) -> str:
-        return await visit.source.act(visit.credentials, action.verb, name, reason=reason)
+        return await visit.source.act(
+            visit.credentials,
+            action.verb,
+            name,
+            reason=reason,
+            request_id=_request_id(once, name) if once else "",
+        )
 
     return request
+
+
+def _request_id(once: str, name: str) -> str:
+    """Returns the id of a request about one operation, which is the same if it is sent twice."""
+    digest = hashlib.blake2b(f"{once} {name}".encode("utf-8", "replace"), digest_size=16).digest()
+    return str(uuid.UUID(bytes=digest, version=4))
 
 
 def _progress(job: Job) -> BulkPage:

@@ -116,6 +116,17 @@ def test_run_again_leads_to_the_new_operation(served, browser):
     assert "new operation" in page.text
 
 
+def test_a_form_that_is_sent_twice_runs_it_again_once(served, browser):
+    name = served.start()
+    served.finish(name)
+    fields = fields_of(browser.get("/confirm", params={"verb": "rerun", "name": name}))
+    answers = at_once(*[lambda: browser.post("/act", data=fields)] * 2)
+    assert len({one.headers["location"] for one in answers}) == 1
+    other = fields_of(browser.get("/confirm", params={"verb": "rerun", "name": name}))
+    another = browser.post("/act", data=other)
+    assert another.headers["location"] != answers[0].headers["location"]
+
+
 def test_delete_leads_to_the_list(served, browser):
     name = served.start()
     served.finish(name)
