@@ -39,12 +39,14 @@ def test_a_row_under_the_pointer_stays_and_still_changes(
     page.goto(url)
     row = shown.row(page, "orders")
     row.hover()
+    place = row.bounding_box()
     steered.start("tables/items")
     newer = page.get_by_role("button", name="Show 1 newer")
     expect(newer).to_be_visible()
     orders.report(42)
     expect(row).to_contain_text("42%")
     expect(shown.rows(page)).to_have_count(1)
+    assert row.bounding_box() == place
     page.keyboard.press("n")
     expect(shown.rows(page)).to_have_count(2)
     expect(newer).to_be_hidden()
@@ -82,7 +84,9 @@ def test_several_are_selected_by_a_range_and_cancelled_with_one_question(
     for number in range(1, 6):
         steered.start(f"tables/part-{number}")
     page.goto(url)
+    place = shown.row(page, "part-4").bounding_box()
     page.get_by_role("checkbox", name="Select copyTable part-4").click()
+    assert shown.row(page, "part-4").bounding_box() == place
     page.get_by_role("checkbox", name="Select copyTable part-2").click(modifiers=["Shift"])
     expect(page.get_by_text("3 selected")).to_be_visible()
     page.get_by_role("button", name="Cancel…").click()

@@ -7,7 +7,6 @@ import re
 from playwright.sync_api import Page, expect
 
 from browser import shown
-from browser.complaints import Complaints
 from browser.conftest import OpenConsole, OpenContext
 from browser.steered import Steered
 
@@ -145,28 +144,6 @@ def test_without_script_every_page_and_action_is_there(
     page.get_by_role("button", name="Cancel the operation").click()
     expect(page.get_by_text("The cancellation is requested.")).to_be_visible()
     assert other.name in page.url
-
-
-def test_a_bulk_action_is_typed_followed_and_says_what_was_refused(
-    page: Page, url: str, steered: Steered, complaints: Complaints
-) -> None:
-    for number in range(25):
-        steered.start(f"tables/part-{number:02}")
-    page.goto(f"{url}/?filter=done+%3D+false")
-    page.get_by_text("All that match…", exact=True).click()
-    page.get_by_role("link", name="Cancel all that match…").click()
-    question = shown.dialog(page)
-    expect(question).to_contain_text("Cancel 25 operations?")
-    question.get_by_label("Type 25 to go on").fill("24")
-    question.get_by_role("button", name="Cancel 25 operations").click()
-    expect(page.get_by_role("alert")).to_contain_text("Type 25")
-    complaints.expect("status of 400")
-    page.get_by_label("Type 25 to go on").fill("25")
-    page.get_by_role("button", name="Cancel 25 operations").click()
-    expect(page.get_by_role("region", name="Progress")).to_contain_text("25 of 25")
-    expect(shown.live(page)).to_have_text("Done")
-    page.goto(f"{url}/?filter=state+%3D+CANCELLED")
-    expect(shown.rows(page)).to_have_count(25)
 
 
 def test_a_prefix_is_part_of_every_address(
