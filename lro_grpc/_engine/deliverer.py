@@ -259,12 +259,17 @@ class Deliverer:
         said = one_line(str(error) or type(error).__name__)
         if after.given_up:
             fields = {"operation": completion.name, "attempt_count": completion.attempt_count}
-            text = "%s: its completion event is given up after %d attempts: %s"
-            _log.warning(text, completion.name, completion.attempt_count, said, extra=fields)
+            text = (
+                f"{completion.name}: its completion event is given up after"
+                f" {completion.attempt_count} attempts: {said}"
+            )
+            kind = ("given up", type(error))
+            self._lines.say(logging.WARNING, text, kind=kind, extra=fields)
         else:
             unexpected = None if isinstance(error, LroError) else error
             text = f"a completion event could not be told, and will be tried again: {said}"
-            self._lines.say(logging.WARNING, text, error=unexpected)
+            kind = ("not told", type(error))
+            self._lines.say(logging.WARNING, text, kind=kind, error=unexpected)
         self._settled(completion, after)
 
     def _put_back(self, completion: Completion, next_time: int) -> None:

@@ -13,6 +13,7 @@ from lro_grpc._errors import Code, cut
 from lro_grpc._filtering.expression import Compare, Expression, Like, Not
 from lro_grpc._filtering.label import Label
 from lro_grpc._operation import labels
+from lro_grpc._operation.states import STATE_PREFIX
 
 
 class Value(NamedTuple):
@@ -120,7 +121,7 @@ def _read_code(text: str) -> int:
 
 
 def _read_state(text: str) -> int:
-    number = _STATES.get(text.removeprefix(_STATE_PREFIX))
+    number = _STATES.get(text.removeprefix(STATE_PREFIX))
     if number is None:
         raise ValueError(f"{cut(text)!r} is no state; give one of {', '.join(_STATES)}")
     return number
@@ -143,8 +144,7 @@ def _no_time(text: str) -> ValueError:
     return ValueError(f"{cut(text)!r} is not an RFC 3339 time such as 2026-05-01T08:00:00.5+02:00")
 
 
-_STATE_PREFIX = "JOB_STATE_"
-_STATES = {name.removeprefix(_STATE_PREFIX): n for name, n in state_pb2.JobState.items()}
+_STATES = {name.removeprefix(STATE_PREFIX): n for name, n in state_pb2.JobState.items()}
 _EPOCH = datetime(1970, 1, 1)
 _RFC_3339 = re.compile(
     r"(?P<local>[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2})"

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from google.rpc import status_pb2
 
 _BatchMetadata = batch_create_instances_pb2.BatchCreateInstancesMetadata
-_PREFIX = "JOB_STATE_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ def error_text(status: status_pb2.Status) -> str:
 
 
 def _state(operation: operations_pb2.Operation, values: Mapping[str, Any]) -> str:
-    return states.JOB.name_of(states.state_of(operation, values)).removeprefix(_PREFIX)
+    return states.JOB.spoken(states.state_of(operation, values))
 
 
 def _time(values: Mapping[str, Any], name: str) -> datetime | None:

@@ -123,7 +123,7 @@ class Claim:
         has_waited = record.claimable and 0 < record.scheduled_time == self.waited_for
         if not (record.is_ready or record.has_rested(now) or has_waited):
             raise StaleAttemptError(
-                f"{record.name} cannot be claimed now: it is {JOB.name_of(record.state)}"
+                f"{record.name} cannot be claimed now: it is {JOB.spoken(record.state)}"
                 f" in attempt {record.attempt}",
                 metadata={"operation": record.name},
             )
@@ -540,17 +540,16 @@ def _fence(record: Record, event: Heartbeat | Report | LeaseLost) -> None:
         )
     if record.attempt != attempt or not record.lease_expire_time:
         raise StaleAttemptError(
-            f"attempt {attempt} does not hold {record.name}: it is {JOB.name_of(record.state)}"
+            f"attempt {attempt} does not hold {record.name}: it is {JOB.spoken(record.state)}"
             f" in attempt {record.attempt}",
             metadata={"operation": record.name, "attempt": str(attempt)},
         )
 
 
 def _illegal(record: Record, what: str) -> IllegalTransitionError:
-    state = JOB.name_of(record.state)
     return IllegalTransitionError(
-        f"{record.name} cannot be {what}: it is {state}",
-        metadata={"operation": record.name, "state": state},
+        f"{record.name} cannot be {what}: it is {JOB.spoken(record.state)}",
+        metadata={"operation": record.name, "state": JOB.name_of(record.state)},
     )
 
 

@@ -91,7 +91,7 @@ def _fault_in(record: Record) -> str:
     if not labels.is_sound(record.labels):
         return f"its labels are {cut(record.labels)!r}"
     if record.done == (not record.end_time) or (record.done and record.lease_expire_time):
-        return f"it is {JOB.name_of(record.state)}, and its times say otherwise"
+        return f"it is {JOB.spoken(record.state)}, and its times say otherwise"
     if fault := fault_in_served(record.operation):
         return fault
     shown = operations_pb2.Operation.FromString(record.operation)

@@ -25,6 +25,9 @@ from lro.v1 import (
 )
 from lro_grpc._errors import Code, IllegalTransitionError
 
+STATE_PREFIX = "JOB_STATE_"
+"""The beginning of the names of ``JobState``, which people leave out."""
+
 
 @dataclass(frozen=True, slots=True)
 class State:
@@ -75,6 +78,10 @@ class Lifecycle:
         state = self.states.get(number)
         return state.name if state else str(number)
 
+    def spoken(self, number: int) -> str:
+        """Returns a state as people read it in messages: ``FAILED``, as filters take it, too."""
+        return self.name_of(number).removeprefix(STATE_PREFIX)
+
     def is_terminal(self, number: int) -> bool:
         """Tells whether nothing comes after this state."""
         return self.states[number].terminal
@@ -88,8 +95,8 @@ class Lifecycle:
         for current, following in itertools.pairwise(path):
             if current not in self.states or following not in self.states[current].next:
                 raise IllegalTransitionError(
-                    f"{self.name} has no step from {self.name_of(current)}"
-                    f" to {self.name_of(following)}",
+                    f"{self.name} has no step from {self.spoken(current)}"
+                    f" to {self.spoken(following)}",
                     metadata={"from": self.name_of(current), "to": self.name_of(following)},
                 )
 

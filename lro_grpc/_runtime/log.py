@@ -105,7 +105,7 @@ def log_done(record: Record) -> None:
     """Logs the end of an operation."""
     if not _log.isEnabledFor(logging.INFO):
         return
-    name, state, log = record.name, JOB.name_of(record.state), OperationLog(record)
+    name, state, log = record.name, JOB.spoken(record.state), OperationLog(record)
     if record.error_code:
         error = operations_pb2.Operation.FromString(record.operation).error
         log.info("%s: %s: %s", name, state, one_line(error.message))
@@ -166,7 +166,7 @@ def log_outcome(event: Event, record: Record) -> None:
         )
         PROCESS.say(logging.WARNING, text, kind=("failed", record.method), log=log)
     elif not isinstance(event, LeaseLost):
-        state = JOB.name_of(record.state)
+        state = JOB.spoken(record.state)
         log.info("%s: attempt %d gave it back; it is %s", name, attempt, state)
 
 
@@ -177,6 +177,6 @@ def log_request(event: Event, record: Record) -> None:
         event: The event that the caller has asked for.
         record: The operation after that.
     """
-    request, state = type(event).__name__.lower(), JOB.name_of(record.state)
+    request, state = type(event).__name__.lower(), JOB.spoken(record.state)
     why = f" ({one_line(event.reason)})" if isinstance(event, Terminate) else ""
     OperationLog(record).info("%s: %s was asked for%s; it is %s", record.name, request, why, state)

@@ -141,7 +141,7 @@ def _owned(record: Record) -> set[tuple[str, ...]]:
 
 
 def _of_record(record: Record) -> Iterator[str]:
-    state = JOB.name_of(record.state)
+    state = JOB.spoken(record.state)
     held = record.lease_expire_time != 0
     if record.state in HELD_STATES and not held:
         yield f"it is {state}, and no attempt holds it"
@@ -172,7 +172,7 @@ def _of_record(record: Record) -> Iterator[str]:
 
 def _of_times(record: Record) -> Iterator[str]:
     if record.done != (record.end_time != 0):
-        yield f"it is {JOB.name_of(record.state)}, and its end_time is {record.end_time}"
+        yield f"it is {JOB.spoken(record.state)}, and its end_time is {record.end_time}"
     if record.expire_time != (record.end_time + record.retention if record.done else 0):
         yield f"its expire_time is {record.expire_time}, of {record.end_time} + {record.retention}"
     times = [record.create_time, record.start_time, record.end_time, record.update_time]
@@ -228,7 +228,7 @@ def _of_change(before: Record, after: Record) -> Iterator[str]:
     if before.done and before != after._replace(deleted=before.deleted):
         yield "it was done, and has changed"
     if after.state not in _REACHABLE[before.state]:
-        yield f"no steps lead from {JOB.name_of(before.state)} to {JOB.name_of(after.state)}"
+        yield f"no steps lead from {JOB.spoken(before.state)} to {JOB.spoken(after.state)}"
     undoes = after.batch or after.checkpoint
     if before.cancel_requested and after.attempt > before.attempt and not undoes:
         yield "it was cancelled with nothing to undo, and has a new attempt"

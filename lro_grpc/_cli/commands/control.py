@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lro_grpc._cli.commands.wait import wait_for
 from lro_grpc._cli.connected_server import ConnectedServer
+from lro_grpc._cli.descriptions import Descriptions
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.names import for_each
+from lro_grpc._cli.output import print_message
 from lro_grpc._cli.parameters import (
     CallTimeout,
     DryRun,
@@ -28,14 +30,21 @@ from lro_grpc._cli.selection import SHOWN, Question, Selection
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._client.plan import RPC_TIMEOUT
 from lro_grpc._errors import Code, LroError
+from lro_grpc._inspection.description import read_description
 from lro_grpc._inspection.summary import Summary
 from lro_grpc._operation.batch_states import BEGUN
 from lro_grpc._operation.names import ANY_PARENT
 from lro_grpc._operation.states import BATCH_INSTANCE
 from lro_grpc._wire.plain_text import one_line
 
+if TYPE_CHECKING:
+    from lro.v1.operation_description_pb2 import DescribeOperationResponse
+
 _STANDING = {BATCH_INSTANCE.name_of(state) for state in BEGUN}
 """The states of a batch's target that exists, or may exist."""
+
+_MOST_ASKED = 100
+"""Operations of which a server is asked what one may do with them."""
 
 _LEFT_AS_IT_IS = (
     "nothing of it is undone, and a handler that does not stop may work on its target for a while"
@@ -129,14 +138,11 @@ def terminate(
         timeout=timeout,
     )
 
+    rehearsal = _Rehearsal(server, timeout)
+
     def terminate_one(name: str) -> Exit:
         if dry_run:
-            operation = server.client.get(name, timeout=timeout or RPC_TIMEOUT)
-            state = printable_summary(operation, server.types).state
-            if operation.done:
-                said = f"{{}} is done already, {state}; there is nothing to terminate"
-                return _print_done(said, name)
-            return _print_done(f"would terminate {{}}, which is {state}", name)
+            return rehearsal.terminate(name)
         if selection.filter is None and not yes:
             standing = _standing_targets(_summary_if_seen(server, name, timeout))
             asked = f"{standing}\n{_LEFT_AS_IT_IS}\nterminate {one_line(name)}?"
@@ -150,6 +156,57 @@ def terminate(
     return selection.for_each(
         server, terminate_one, among="done = false", question=None if dry_run else question
     )
+
+
+class _Rehearsal:
+    """Tells what a terminate would do.
+
+    Whether one may terminate an operation is asked for the first of many: a server asks its
+    ``authorize`` about each action for that.
+
+    Args:
+        server: The server.
+        timeout: The deadline of each call.
+    """
+
+    def __init__(self, server: ConnectedServer, timeout: timedelta | None) -> None:
+        self._server = server
+        self._timeout = timeout or RPC_TIMEOUT
+        self._descriptions = Descriptions(server, timeout)
+        self._asked = 0
+        self._said = False
+
+    def terminate(self, name: str) -> Exit:
+        """Prints what would become of an operation; FAILED if one may not terminate it."""
+        description = self._description(name)
+        if description is None:
+            operation = self._server.client.get(name, timeout=self._timeout)
+        else:
+            operation = description.operation
+        state = printable_summary(operation, self._server.types).state
+        if operation.done:
+            return _print_done(
+                f"{{}} is done already, {state}; there is nothing to terminate", name
+            )
+        if description is not None and "terminate" not in read_description(description).actions:
+            _print_done(f"would not terminate {{}}, which is {state}: you may not", name)
+            return Exit.FAILED
+        return _print_done(f"would terminate {{}}, which is {state}", name)
+
+    def _description(self, name: str) -> DescribeOperationResponse | None:
+        if self._asked == _MOST_ASKED:
+            self._say(f"whether you may was asked for the first {_MOST_ASKED} alone")
+            return None
+        self._asked += 1
+        found = self._descriptions.of(name)
+        if found is None and self._descriptions.why_not:
+            self._say(f"whether you may terminate them is not known: {self._descriptions.why_not}")
+        return found
+
+    def _say(self, text: str) -> None:
+        if not self._said:
+            print_message(text)
+        self._said = True
 
 
 def _standing_targets(one: Summary | None) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lro_grpc._cli.connected_server import ConnectedServer
+from lro_grpc._cli.descriptions import Descriptions
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.names import STDIN, for_each
 from lro_grpc._cli.output import Output, print_message, print_unserved, print_value
@@ -15,12 +16,9 @@ from lro_grpc._cli.report import show, show_description
 from lro_grpc._client.plan import RPC_TIMEOUT
 from lro_grpc._dialects import longrunning
 from lro_grpc._dialects.registry import DIALECTS, to_json
-from lro_grpc._errors import Code, LroError
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
-    from lro.v1.operation_description_pb2 import DescribeOperationResponse
+    pass
 
 
 def get(
@@ -56,7 +54,7 @@ def get(
     """
     if dialect is not None and (attempts or request):
         raise typer.BadParameter("--as has no attempts and no request; leave one of them out")
-    descriptions = _Descriptions(server, timeout, with_request=request)
+    descriptions = Descriptions(server, timeout, with_request=request)
 
     def get_one(one: str) -> Exit:
         operation = server.client.get(one, timeout=timeout or RPC_TIMEOUT)
@@ -91,45 +89,6 @@ def get(
         return code
 
     return for_each(server, [name], get_one)
-
-
-class _Descriptions:
-    """The descriptions of operations, of a server that need not have any.
-
-    Args:
-        server: The server.
-        timeout: The deadline of each call.
-        with_request: Whether they are to have the request.
-    """
-
-    def __init__(
-        self, server: ConnectedServer, timeout: timedelta | None, *, with_request: bool
-    ) -> None:
-        self.why_not = ""
-        """Why there is none of the latest operation; empty if an earlier one had none either, as of
-        a server that has no descriptions."""
-        self._server = server
-        self._timeout = timeout or RPC_TIMEOUT
-        self._with_request = with_request
-        self._is_implemented = True
-
-    def of(self, name: str) -> DescribeOperationResponse | None:
-        """Returns the description of an operation; None if the server gives none."""
-        if not self._is_implemented:
-            self.why_not = ""
-            return None
-        try:
-            return self._server.client.describe(
-                name, with_request=self._with_request, timeout=self._timeout
-            )
-        except LroError as error:
-            self._is_implemented = error.code is not Code.UNIMPLEMENTED
-            self.why_not = (
-                f"{error.code.name}: {error.message}"
-                if self._is_implemented
-                else "this server has no DescribeOperation"
-            )
-        return None
 
 
 def _known_dialect(dialect: str | None) -> str | None:

@@ -218,7 +218,7 @@ class Worker:
         if record.claimable:
             rest = seconds(record.scheduled_time - self._workbench.store.now())
             raise _again("the operation waits for its next attempt", rest)
-        return JOB.name_of(record.state)
+        return JOB.spoken(record.state)
 
 
 def _again(why: str, pause: float = 0) -> ApplicationError:

@@ -118,10 +118,10 @@ class Jobs:
         """Forgets a job that is done; one that runs is refused, unlike an operation (P7)."""
         admitted, record = await self._named("delete", method, body, call)
         if not record.done:
-            name, state = self._kind.name_of(record.name), JOB.name_of(record.state)
+            name, state = self._kind.name_of(record.name), JOB.spoken(record.state)
             raise IllegalTransitionError(
                 f"{name} cannot be deleted: it is {state}; cancel it, and wait until it is done",
-                metadata={"name": name, "state": state},
+                metadata={"name": name, "state": JOB.name_of(record.state)},
             )
         deleted = await self._apply(admitted, record, Delete())
         return self._answer("Delete", method, deleted, call)

@@ -16,6 +16,7 @@ What is large is worked out in a thread: a request may have a million fields.
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -51,6 +52,7 @@ from lro_grpc._operation.states import PAUSED
 from lro_grpc._runtime.clock import Micros
 from lro_grpc._runtime.interrupts import only_errors
 from lro_grpc._runtime.log import OperationLog
+from lro_grpc._runtime.repeated_lines import PROCESS
 from lro_grpc._runtime.threads import BoundedThreads
 from lro_grpc._server.guarded_store import GuardedStore
 from lro_grpc._server.rpc.call import Behavior, Call, parse
@@ -266,10 +268,11 @@ class DescribeService:
             if shown is None or type(shown) is kind:
                 return shown
             failure = f"returned {type(shown).__qualname__}, not {kind.DESCRIPTOR.full_name}"
-        OperationLog(record).error(
-            "%s: the redact of %s has %s; its request is not shown",
-            *(record.name, handler.method, failure),
+        text = (
+            f"{record.name}: the redact of {handler.method} has {failure}; its request is not shown"
         )
+        log = OperationLog(record)
+        PROCESS.say(logging.ERROR, text, kind=("redact", handler.method), log=log)
         return None
 
     def _possible(self, record: Record) -> Sequence[_Possible]:

@@ -49,12 +49,11 @@ class RerunService:
         check_request_id(request.request_id)
         source = admitted.known or await admitted.read(request.name)
         if not source.done:
-            state = JOB.name_of(source.state)
             raise IllegalTransitionError(
-                f"{source.name} is {state}, and is run again only once it is done; cancel it first,"
-                " or wait",
+                f"{source.name} is {JOB.spoken(source.state)}, and is run again only once it is"
+                " done; cancel it first, or wait",
                 reason="NOT_DONE",
-                metadata={"operation": source.name, "state": state},
+                metadata={"operation": source.name, "state": JOB.name_of(source.state)},
             )
         handler = self._served.get(source.method)
         if handler is None:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from cli_world import Fleet, World, add
 from foreign_server import PARENT as MOON
 from foreign_server import launch
 from google.longrunning import operations_pb2
 from lro_process import Lro
-from server_harness import PARENT, metadata_of
+from server_harness import PARENT, metadata_of, serving
 
 from lro.v1 import batch_create_instances_pb2
 from lro_grpc._cli.selection import Question
 from lro_grpc._inspection.summary import summarize
 
 if TYPE_CHECKING:
-    from cli_world import World
     from foreign_server import Foreign
 
 PAGE = Path(__file__).parents[3] / "docs" / "on-call.md"
@@ -81,6 +81,50 @@ def test_a_filter_without_a_terminal_needs_a_yes_and_stops_at_its_limit(world: W
     elsewhere = world.lro(*TERMINATE, *ALL, "--yes", "--parent", "projects/other")
     assert (elsewhere.returncode, elsewhere.stdout) == (0, "")
     assert elsewhere.stderr == "lro: no operation matches done = false AND verb = create\n"
+
+
+def test_a_rehearsal_says_of_what_one_may_not_terminate() -> None:
+    """And asks about the first of many alone."""
+    asked: list[str] = []
+
+    def authorize(call: Any) -> bool:
+        asked.append(call.permission)
+        return bool(call.permission != "operations.terminate")
+
+    fleet = Fleet()
+    with serving("sync", fleet, add=add, authorize=authorize) as server:
+        try:
+            world = World(fleet, server)
+            name = world.create("hold", "one")
+            would = world.lro(*TERMINATE, name, "--dry-run")
+            assert (would.returncode, would.stderr) == (1, "")
+            assert would.stdout == f"would not terminate {name}, which is RUNNING: you may not\n"
+            many = world.lro(*TERMINATE, *[name] * 102, "--dry-run")
+            assert asked.count("operations.terminate") == 101
+            assert many.stdout.count("you may not") == 100
+            assert many.stderr == "lro: whether you may was asked for the first 100 alone\n"
+        finally:
+            fleet.may_go_on.set()
+
+
+def test_a_rehearsal_without_a_description_says_what_it_does_not_know() -> None:
+    def authorize(call: Any) -> bool:
+        return bool(call.permission != "operations.describe")
+
+    fleet = Fleet()
+    with serving("sync", fleet, add=add, authorize=authorize) as server:
+        try:
+            world = World(fleet, server)
+            names = [world.create("hold", one) for one in ("one", "two")]
+            would = world.lro(*TERMINATE, *names, "--dry-run")
+            assert would.returncode == 0
+            said = would.stdout.splitlines()
+            assert said == [f"would terminate {name}, which is RUNNING" for name in names]
+            unknown = "lro: whether you may terminate them is not known: PERMISSION_DENIED: "
+            assert would.stderr.startswith(unknown)
+            assert would.stderr.count("\n") == 1
+        finally:
+            fleet.may_go_on.set()
 
 
 @pytest.mark.parametrize("selected", [(), ("operations/1", *ALL)], ids=["neither", "both"])
@@ -156,7 +200,7 @@ def test_what_has_failed_is_run_again_by_name(world: World) -> None:
     assert world.server.names() == [running, failed]
     result = world.lro("rerun", running, failed)
     assert result.returncode == 1
-    assert result.stderr.startswith(f"lro: FAILED_PRECONDITION: {running} is JOB_STATE_RUNNING")
+    assert result.stderr.startswith(f"lro: FAILED_PRECONDITION: {running} is RUNNING")
     (rerun,) = set(world.server.names()) - {running, failed}
     assert result.stdout == (
         f"run {failed} again as {rerun}; `lro wait {rerun}` tells what comes of it\n"

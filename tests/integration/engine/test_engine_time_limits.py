@@ -599,7 +599,7 @@ async def test_a_done_operation_is_kept_for_its_retention_and_then_goes(world, c
     await world.pass_time(0.5 + SWEEP)
     with pytest.raises(OperationNotFoundError):
         await world.get(name)
-    assert caplog.text.count(f"{name}: JOB_STATE_SUCCEEDED") == 1
+    assert caplog.text.count(f"{name}: SUCCEEDED") == 1
 
 
 async def test_more_than_fits_into_one_commit_is_removed_by_one_sweep(memory_world):

@@ -83,7 +83,7 @@ def test_an_operation_that_succeeds(serve: Serve, handler_keyword: str, log: Log
     server.stop()
     assert sorted(log.lines(name), key=lambda line: line[1:]) == [
         ("DEBUG", 0, "it: started"),
-        ("INFO", 1, "it: JOB_STATE_SUCCEEDED"),
+        ("INFO", 1, "it: SUCCEEDED"),
         ("DEBUG", 1, "it: attempt 1 begins"),
     ]
     assert log.nameless() == []
@@ -104,7 +104,7 @@ def test_an_attempt_that_fails_and_is_retried(serve: Serve, handler_keyword: str
     assert outcomes == [
         ("WARNING", 1, f"it: attempt 1 {retried}"),
         ("WARNING", 2, f"it: attempt 2 {retried}"),
-        ("INFO", 3, "it: JOB_STATE_FAILED: no disk"),
+        ("INFO", 3, "it: FAILED: no disk"),
     ]
     assert log.nameless() == []
 
@@ -134,11 +134,11 @@ def test_a_cancel(serve: Serve, held: Held, log: Log) -> None:
         server.cancel(name)
         server.done(name)
     server.stop()
-    asked = ("INFO", 1, "it: cancel was asked for; it is JOB_STATE_CANCELLING")
-    ended = ("INFO", 1, "it: JOB_STATE_CANCELLED: the operation was cancelled")
+    asked = ("INFO", 1, "it: cancel was asked for; it is CANCELLING")
+    ended = ("INFO", 1, "it: CANCELLED: the operation was cancelled")
     assert [line for line in log.lines(running) if line[0] != "DEBUG"] == [asked, ended]
     assert [line for line in log.lines(waiting) if line[0] != "DEBUG"] == [
-        ("INFO", 0, "it: cancel was asked for; it is JOB_STATE_CANCELLED")
+        ("INFO", 0, "it: cancel was asked for; it is CANCELLED")
     ]
 
 
@@ -149,7 +149,7 @@ def test_an_attempt_that_is_stopped_gives_its_operation_back(
     name = server.create().name
     held.next()
     server.stop()
-    assert log.lines(name)[-1] == ("INFO", 1, "it: attempt 1 gave it back; it is JOB_STATE_QUEUED")
+    assert log.lines(name)[-1] == ("INFO", 1, "it: attempt 1 gave it back; it is QUEUED")
 
 
 def test_an_attempt_that_is_lost(serve: Serve, file_url: str, log: Log) -> None:
@@ -171,7 +171,7 @@ def test_an_attempt_that_is_lost(serve: Serve, file_url: str, log: Log) -> None:
     warnings = [line for line in log.lines(name) if line[0] == "WARNING"]
     assert ("WARNING", 1, "it: attempt 1 lost its worker") in warnings
     assert ("WARNING", 1, "it: attempt 1 ended without an outcome") in warnings
-    assert log.lines(name)[-1][1:] == (2, "it: JOB_STATE_SUCCEEDED")
+    assert log.lines(name)[-1][1:] == (2, "it: SUCCEEDED")
     assert log.nameless() == []
 
 
@@ -225,7 +225,7 @@ def test_an_operation_that_expires(serve: Serve, held: Held, log: Log) -> None:
         server.done(name)
         level, last, text = log.lines(name)[-1]
         assert (level, last) == ("INFO", attempt)
-        assert text.startswith("it: JOB_STATE_EXPIRED: it was not done within")
+        assert text.startswith("it: EXPIRED: it was not done within")
     server.stop()
 
 
@@ -251,7 +251,7 @@ def test_a_terminate_has_its_reason(serve: Serve, held: Held, log: Log) -> None:
     name = server.create().name
     held.next()
     server.terminate(name, "ticket 7")
-    said = "it: terminate was asked for (ticket 7); it is JOB_STATE_FAILED"
+    said = "it: terminate was asked for (ticket 7); it is FAILED"
     assert ("INFO", 1, said) in log.lines(name)
 
 

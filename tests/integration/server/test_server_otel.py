@@ -744,7 +744,7 @@ def test_the_readme_shows_how(tmp_path: Path) -> None:
     assert '"name": "start lro.example.v1.FleetService/CreateInstance"' in ran.stdout
     assert '"name": "run lro.example.v1.FleetService/CreateInstance"' in ran.stdout
     assert re.search(
-        r"^INFO .*operations/\S+: JOB_STATE_SUCCEEDED \S*CreateInstance$",
+        r"^INFO .*operations/\S+: SUCCEEDED \S*CreateInstance$",
         ran.stderr,
         re.MULTILINE,
     )

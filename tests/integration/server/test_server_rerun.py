@@ -173,7 +173,7 @@ def test_what_cannot_be_run_again_is_refused(serve: Serve, held: Held) -> None:
         held.next()
     failure = refused(lambda: server.rerun(source))
     assert (failure.code, failure.info.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "NOT_DONE")
-    assert "JOB_STATE_RUNNING" in failure.message
+    assert "is RUNNING, and" in failure.message
     failure = refused(lambda: server.rerun(source, request_id="r"))
     assert failure.info.reason == "INVALID_REQUEST_ID"
     server.terminate(source, "to run it again")
