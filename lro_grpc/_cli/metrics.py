@@ -11,6 +11,7 @@ import dataclasses
 import logging
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,12 +24,11 @@ import typer
 from lro_grpc._cli.shared_port import reserved
 from lro_grpc._errors import ConfigurationError
 from lro_grpc._runtime.listener import listener_on
+from lro_grpc._runtime.repeated_lines import PROCESS
 from lro_grpc._runtime.threads import start_thread
 
 if TYPE_CHECKING:
     from lro_grpc.otel import OpenTelemetry
-
-_log = logging.getLogger("lro_grpc")
 
 _MOST_PORT = 65_535
 _MOST_CONNECTIONS = 8
@@ -205,7 +205,7 @@ class _Server(HTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Logs what has failed; the library would print it."""
-        _log.exception("the metrics cannot be told")
+        PROCESS.say(logging.ERROR, "the metrics cannot be told", error=sys.exc_info()[1])
 
     def _answer(self, request: socket.socket, client_address: Any) -> None:
         try:

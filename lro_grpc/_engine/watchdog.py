@@ -19,11 +19,9 @@ import time
 import traceback
 
 from lro_grpc._engine.attempt import Attempt
-from lro_grpc._runtime.log import warn_with_stack
+from lro_grpc._runtime.repeated_lines import PROCESS
 from lro_grpc._runtime.task_owners import owner_of
 from lro_grpc._runtime.threads import start_thread
-
-_log = logging.getLogger("lro_grpc")
 
 _PAUSE_SECONDS = 0.5
 """The pause between an answer and the next question."""
@@ -81,7 +79,8 @@ class Watchdog:
                 self._report(stood)
                 report_at *= 2
         if stood >= _FIRST_SECONDS:
-            _log.warning("the event loop goes on, after it stood still for %.1f s", stood)
+            text = f"the event loop goes on, after it stood still for {stood:.1f} s"
+            PROCESS.say(logging.WARNING, text, kind="goes on")
 
     def _wait(self, event: threading.Event, seconds: float) -> float:
         """Waits for an event; returns the seconds for which the whole process stood still."""
@@ -91,9 +90,8 @@ class Watchdog:
         if late <= 0 or time.process_time() - used > late / 2:
             return 0.0
         if late >= _STOPPED_SECONDS:
-            _log.warning(
-                "this process stood still for %.1f s: it was stopped, or its machine was", late
-            )
+            text = f"this process stood still for {late:.1f} s: it was stopped, or its machine was"
+            PROCESS.say(logging.WARNING, text, kind="stood")
         return late
 
     def _report(self, seconds: float) -> None:
@@ -105,9 +103,11 @@ class Watchdog:
                 f" {attempt.handler.method} for {attempt.name}; what blocks belongs in a thread, or"
                 " in a def handler"
             )
-            warn_with_stack(attempt.log, text, stack)
+            kind = ("stands", attempt.handler.method)
+            PROCESS.say(logging.WARNING, text, kind=kind, log=attempt.log, stack=stack)
         else:
-            warn_with_stack(_log, f"the event loop has stood still for {seconds:.1f} s", stack)
+            text = f"the event loop has stood still for {seconds:.1f} s"
+            PROCESS.say(logging.WARNING, text, kind="stands", stack=stack)
 
 
 def _stack(thread: int) -> str:

@@ -56,21 +56,6 @@ def handlers_log(record: Record) -> OperationLog:
     return OperationLog(record, _handlers_log)
 
 
-def warn_with_stack(log: AnyLog, text: str, stack: str) -> None:
-    """Logs a WARNING with the stack of another thread, as ``stack_info`` is that of one's own.
-
-    Args:
-        log: The log.
-        text: The message.
-        stack: The stack, of several lines.
-    """
-    logger = log if isinstance(log, logging.Logger) else log.logger
-    extra = None if isinstance(log, logging.Logger) else log.extra
-    if logger.isEnabledFor(logging.WARNING):
-        where = (logger.name, logging.WARNING, __file__, 0)
-        logger.handle(logger.makeRecord(*where, "%s", (text,), None, extra=extra, sinfo=stack))
-
-
 def log_started(record: Record) -> None:
     """Logs the start of an operation."""
     if _log.isEnabledFor(logging.DEBUG):

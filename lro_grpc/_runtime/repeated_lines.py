@@ -7,6 +7,7 @@ hundreds. The first lines say it; a count says that it lasts, and when it has en
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import dataclasses
 import logging
@@ -75,6 +76,7 @@ class RepeatedLines:
         error: BaseException | None = None,
         log: AnyLog | None = None,
         extra: Mapping[str, Any] | None = None,
+        stack: str = "",
         tag: str = "",
     ) -> str:
         """Logs a line, or counts it.
@@ -88,6 +90,7 @@ class RepeatedLines:
             error: The error whose traceback it has.
             log: The log, if it is another one.
             extra: The fields of the line.
+            stack: The stack that it has, of another thread, as ``stack_info`` is one's own.
             tag: A text by which the line can be found.
 
         Returns:
@@ -115,7 +118,14 @@ class RepeatedLines:
                 self._bursts[kind] = _Burst(log or self._log, level, text, tag, now())
         if over is not None:
             self._sum_up(over, over.counted)
-        (log or self._log).log(level, "%s", text, exc_info=error, extra=extra)
+        log = log or self._log
+        if stack and log.isEnabledFor(level):
+            logger = _logger_of(log)
+            fields = {**(extra or {}), **(getattr(log, "extra", None) or {})}
+            where = (logger.name, level, __file__, 0)
+            logger.handle(logger.makeRecord(*where, "%s", (text,), None, extra=fields, sinfo=stack))
+        elif not stack:
+            log.log(level, "%s", text, exc_info=error, extra=extra)
         return tag
 
     def close(self) -> None:
@@ -147,11 +157,15 @@ class RepeatedLines:
     def _sum_up(self, burst: _Burst, counted: int, *, is_last: bool = False) -> None:
         if not counted:
             return
-        logger = burst.log if isinstance(burst.log, logging.Logger) else burst.log.logger
         often = f"{counted} time{'s' * (counted > 1)} more" + (
             "" if is_last else f" in {self._seconds:.0f} s"
         )
-        logger.log(burst.level, "%s (%s)", burst.text, often, extra={"repeated": counted})
+        log = _logger_of(burst.log)  # the line is of many operations
+        log.log(burst.level, "%s (%s)", burst.text, often, extra={"repeated": counted})
+
+
+def _logger_of(log: AnyLog) -> logging.Logger:
+    return log if isinstance(log, logging.Logger) else log.logger
 
 
 def _now() -> Callable[[], float]:
@@ -164,3 +178,5 @@ def _now() -> Callable[[], float]:
 
 PROCESS = RepeatedLines(logging.getLogger("lro_grpc"))
 """The lines of what has no log of its own. The start of an engine has them told anew."""
+
+atexit.register(PROCESS.close)

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from lro_grpc._runtime.repeated_lines import PROCESS
 from lro_grpc._runtime.turns import Turns
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def _begin(name: str, function: Callable[..., Any], *arguments: Any, log: AnyLog
         try:
             loop.call_soon_threadsafe(settle, result, error)
         except RuntimeError:
-            log.warning("%s ended after its server had stopped; the outcome is dropped", name)
+            text = f"{name} ended after its server had stopped; the outcome is dropped"
+            PROCESS.say(logging.WARNING, text, kind="too late", log=log)
 
     def settle(result: Any, error: BaseException | None) -> None:
         if not ended.done():

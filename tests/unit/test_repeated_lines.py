@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -187,3 +189,30 @@ def test_a_misconfiguration_is_said_a_few_times(caplog: pytest.LogCaptureFixture
     for number in range(100):
         status_of(ConfigurationError("authorize returned None"), f"m{number}", domain="d")
     assert len(caplog.records) == 5
+
+
+AT_EXIT = """
+import logging
+from lro_grpc._runtime.repeated_lines import PROCESS
+
+logging.basicConfig()
+for _ in range(9):
+    PROCESS.say(logging.WARNING, "gone")
+"""
+
+
+def test_the_count_is_told_when_the_process_ends() -> None:
+    done = subprocess.run([sys.executable, "-c", AT_EXIT], capture_output=True, text=True)
+    assert done.stderr == "WARNING:lro_grpc:gone\nWARNING:lro_grpc:gone (8 times more)\n"
+
+
+def test_a_line_with_the_stack_of_another_thread_is_counted_as_well(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lines = RepeatedLines(log)
+    for number in range(7):
+        fields = {"operation": "it"}
+        lines.say(logging.WARNING, f"stands {number}", kind="x", extra=fields, stack="a\nb")
+    lines.close()
+    assert [one.stack_info for one in caplog.records] == [*["a\nb"] * 5, None]
+    assert vars(caplog.records[0])["operation"] == "it"
