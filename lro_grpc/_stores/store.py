@@ -438,8 +438,9 @@ class Store(Protocol):
 
         Args:
             query: Which operations; its order does not matter.
-            most: The most of a method and a state that are counted while they are not done; of
-                operations of other parents five times as many may be looked at. Positive.
+            most: The most of a method and a state that are counted while they are not done. A
+                store may count fewer if that takes long, as where far more wait under other
+                parents, and says so. Positive.
             examined: The most records to look at for those that are done; positive.
         """
         ...

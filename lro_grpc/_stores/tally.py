@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 
 from lro_grpc._operation.names import ANY_PARENT
 from lro_grpc._operation.record import Record
@@ -18,8 +19,14 @@ MOST_COMPARED = 100
 MOST_METHODS = 1000
 """The most methods whose operations are counted while they are ready."""
 
-MOST_SECONDS = 0.5
-"""The time after which no more operations are examined."""
+FIRST_ROUND = 1_000
+"""The entries, or the rows, of the first of several rounds; each next one has twice as many."""
+
+_ROUNDS_SECONDS = 0.1
+"""The time for all rounds of one kind."""
+
+_PAGES_SECONDS = 0.5
+"""The time after which no more pages are read."""
 
 _PAGE = 500
 """The operations that are examined at a time."""
@@ -52,6 +59,11 @@ class Tally:
             self._numbers[method, state] += number
             if is_least:
                 self._at_least.add((method, state))
+
+    def add_entries(self, method: str, entries: Entries) -> None:
+        """Counts those entries of a method that were looked at."""
+        for state, number in entries.numbers.items():
+            self.add(method, state, number, is_least=not entries.are_all)
 
     def add_ready(self, method: str, since: object, name: object, hidden: object) -> None:
         """Takes an operation that is ready, and the time since when."""
@@ -100,6 +112,66 @@ def _oldest(since: object, name: object, hidden: object) -> Oldest | None:
     return None
 
 
+class Rounds:
+    """Rounds in which a store counts, each of twice as much as the one before.
+
+    Args:
+        clock: Returns seconds since some fixed moment.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._begin = self._last = clock()
+        self._begun = 0
+
+    def may_go_on(self) -> bool:
+        """Returns whether there is time for the next round, by what the one before has taken.
+
+        That of the first one tells nothing: it may have been planned, or read from a disk, anew.
+        """
+        now = self._clock()
+        round_seconds, self._last = now - self._last, now
+        self._begun += 1
+        next_seconds = 2 * round_seconds if self._begun > 2 else 0
+        return now - self._begin + next_seconds <= _ROUNDS_SECONDS
+
+
+@dataclass
+class Entries:
+    """The entries of one method in an index of what is not done, as far as they were looked at."""
+
+    phase: int
+    """The index, where there are several."""
+    method: str
+    """As its column has it."""
+    numbers: Counter[int] = field(default_factory=Counter)
+    """How many of them are of the parent, by their states."""
+    first: int = 0
+    """The sequence number of the first one that is; 0 for none."""
+    last: int = 0
+    """That of the last one of all."""
+    are_all: bool = False
+    """Whether there are no more."""
+
+    def may_have_more(self, most: int) -> bool:
+        """Returns whether another round is to look at more of them."""
+        return not self.are_all and self.numbers.total() <= most
+
+    def add(self, state: int, number: int, first: int | None, last: int | None) -> None:
+        """Takes those of one state that a round has found.
+
+        Args:
+            state: The state.
+            number: How many are of the parent.
+            first: The sequence number of the first one that is; None for none.
+            last: That of the last one of all; None for none.
+        """
+        self.numbers[state] += number
+        if first is not None:
+            self.first = min(self.first or first, first)
+        self.last = max(self.last, last or 0)
+
+
 async def counts_by_pages(
     page: Callable[..., Awaitable[Page]], query: Query, examined: int
 ) -> Counts:
@@ -115,7 +187,7 @@ async def counts_by_pages(
     loop = asyncio.get_running_loop()
     tally = Tally()
     left = query.examined(examined)
-    end = loop.time() + MOST_SECONDS
+    end = loop.time() + _PAGES_SECONDS
     looked_at = Query(ANY_PARENT if query.has_wildcard else query.parent)
     position, earliest = b"", 0
     while True:

@@ -96,8 +96,9 @@ class OperationControlServiceStub:
     there are: operations that are not done are counted up to 100,000 of a
     method and a state, hidden ones, which were deleted and still run, included;
     those that are done among the newest 20,000 of the parent. With a filter,
-    all are counted among those, without the hidden ones, and fewer are examined
-    if it compares much. An answer may be a second old.
+    all are counted among those, without the hidden ones. Where that takes long,
+    as in a database that is slow, fewer are counted, and the answer says so. It
+    may be a second old.
     See https://google.aip.dev/136.
     """
 
@@ -167,8 +168,9 @@ class OperationControlServiceAsyncStub(OperationControlServiceStub):
     there are: operations that are not done are counted up to 100,000 of a
     method and a state, hidden ones, which were deleted and still run, included;
     those that are done among the newest 20,000 of the parent. With a filter,
-    all are counted among those, without the hidden ones, and fewer are examined
-    if it compares much. An answer may be a second old.
+    all are counted among those, without the hidden ones. Where that takes long,
+    as in a database that is slow, fewer are counted, and the answer says so. It
+    may be a second old.
     See https://google.aip.dev/136.
     """
 
@@ -277,8 +279,9 @@ class OperationControlServiceServicer(metaclass=_abc_1.ABCMeta):
         there are: operations that are not done are counted up to 100,000 of a
         method and a state, hidden ones, which were deleted and still run, included;
         those that are done among the newest 20,000 of the parent. With a filter,
-        all are counted among those, without the hidden ones, and fewer are examined
-        if it compares much. An answer may be a second old.
+        all are counted among those, without the hidden ones. Where that takes long,
+        as in a database that is slow, fewer are counted, and the answer says so. It
+        may be a second old.
         See https://google.aip.dev/136.
         """
 

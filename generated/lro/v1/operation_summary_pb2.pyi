@@ -50,8 +50,8 @@ class SummarizeOperationsResponse(_message.Message):
     @_builtins.property
     def oldest_ready_time(self) -> _timestamp_pb2.Timestamp:
         """Gives the time since when the operation has been ready that has been so the
-        longest: it waits for an attempt, which may begin at once. Of each method
-        the 100 operations that are next are compared. Unset if none is ready.
+        longest: it waits for an attempt, which may begin at once. Of each method at
+        most 100 operations that are next are compared. Unset if none is ready.
         """
 
     @_builtins.property

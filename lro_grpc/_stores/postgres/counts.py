@@ -1,10 +1,14 @@
 """Counts operations in the database, on a connection of its own, one call at a time.
 
-Those that are not done are counted in the indexes that have them, without a look at their rows as
-far as the server knows from its last VACUUM which of them everybody sees: first what is ready,
-method by method, then what is delayed, resting, and held by an attempt. So many entries are looked
-at, and no more; where there are more, a number is a lower bound. Those that are done are counted
-among the newest rows, as a list has them; and so is what a filter matches, whatever its state.
+Those that are not done are counted in the indexes that have them, by phase and method. An entry of
+these tells all that is to be known, but whether its row is there for all to see: of a page that has
+changed since the last VACUUM the server looks at the row itself, which may take ten times as long.
+So entries are looked at in rounds, of each method some, and then twice as many, until all have been
+looked at, or are as many as are told, or a tenth of a second is over. Where there are more, a
+number is a lower bound; the methods of which few wait have been counted by then.
+
+Those that are done are counted among the newest rows, as a list has them, and in such rounds, too;
+and so is what a filter matches, whatever its state.
 
 A statement that takes longer than a second is ended by the server. Each sees what was stored when
 it began.
@@ -12,7 +16,8 @@ it began.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 
 from lro_grpc._operation.names import ANY_PARENT
 from lro_grpc._runtime.turns import Turns
@@ -23,9 +28,23 @@ from lro_grpc._stores.postgres.rows import DELAYED, LEASED, READY, RESTING
 from lro_grpc._stores.postgres.texts import text_from, text_of
 from lro_grpc._stores.sql_filter import DONE, Condition
 from lro_grpc._stores.store import LAST_SEQUENCE, Counts, Query
-from lro_grpc._stores.tally import MOST_COMPARED, MOST_METHODS, Tally
+from lro_grpc._stores.tally import (
+    FIRST_ROUND,
+    MOST_COMPARED,
+    MOST_METHODS,
+    Entries,
+    Rounds,
+    Tally,
+)
 
 _TIMEOUT = "SET LOCAL statement_timeout = '1s'"
+
+
+_PHASES = (READY, DELAYED, RESTING)
+"""The phases of operations that no attempt holds, and that are not done."""
+
+_MOST_LEASED = 20_000
+"""The most operations that attempts hold of which the rows are looked at."""
 
 
 class Counting:
@@ -63,8 +82,7 @@ class Counting:
             async with self._session.transaction() as transaction:
                 await transaction.fetch(_TIMEOUT)
                 if query.filter is None:
-                    await self._count_ready(transaction, tally, query, most)
-                    await self._count_delayed_and_resting(transaction, tally, query, most)
+                    await self._count_entries(transaction, tally, query, most)
                     await self._count_leased(transaction, tally, query, most)
                 earliest = await self._count_newest(
                     transaction, tally, query, query.examined(examined)
@@ -73,75 +91,91 @@ class Counting:
         finally:
             self._turns.give_back()
 
-    async def _count_ready(self, on: Transaction, tally: Tally, query: Query, most: int) -> None:
-        of_ready = f"FROM {self._table} WHERE phase = {READY}"
-        rows = await on.fetch(
-            f"WITH RECURSIVE found(method) AS ((SELECT method {of_ready} ORDER BY method, sequence"
-            f" LIMIT 1) UNION ALL SELECT (SELECT method {of_ready} AND method > found.method"
-            " ORDER BY method, sequence LIMIT 1) FROM found WHERE found.method IS NOT NULL)"
+    async def _count_entries(self, on: Transaction, tally: Tally, query: Query, most: int) -> None:
+        """Counts what no attempt holds, and is not done."""
+        entries = [
+            Entries(phase, method)
+            for phase in _PHASES
+            for (method,) in await on.fetch(self._methods(phase))
+        ]
+        size, left, rounds = FIRST_ROUND, entries, Rounds(asyncio.get_running_loop().time)
+        while left and rounds.may_go_on():
+            for phase in _PHASES:
+                await self._look_at(on, [one for one in left if one.phase == phase], query, size)
+            left = [one for one in left if one.may_have_more(most)]
+            size *= 2
+        for one in entries:
+            tally.add_entries(text_from(one.method), one)
+        ready = {one.method: one.first for one in entries if one.phase == READY and one.first}
+        await self._find_oldest_ready(on, tally, query, ready)
+
+    def _methods(self, phase: int) -> str:
+        """Returns the statement for the methods that a phase has, one by one."""
+        rows = f"FROM {self._table} WHERE phase = {phase}"
+        order = "ORDER BY method, sequence LIMIT 1"
+        return (
+            f"WITH RECURSIVE found(method) AS ((SELECT method {rows} {order}) UNION ALL"
+            f" SELECT (SELECT method {rows} AND method > found.method {order}) FROM found"
+            " WHERE found.method IS NOT NULL)"
             f" SELECT method FROM found WHERE method IS NOT NULL LIMIT {MOST_METHODS}"
         )
-        methods = [method for (method,) in rows]
-        left = 5 * most
-        # To name one method by >= and <= is to be given its entries in their order; see statements.
-        entries = (
-            f"(SELECT sequence, parent, state {of_ready} AND method >= $1 AND method <= $1"
-            " ORDER BY method, sequence LIMIT $2) AS entry"
-        )
-        parent = _of_parent(query, 3)
-        for number, method in enumerate(methods):
-            # What methods before have not needed of their share is the others'.
-            share = most + 1 if parent is _ANY else max(1, left // (len(methods) - number))
-            values = (method, share, *parent.parameters)
-            states = await on.fetch(
-                f"SELECT state, count(*), {_counted(parent)} FROM {entries} GROUP BY state", *values
-            )
-            looked_at = sum(all_of_state for _, all_of_state, _ in states)
-            left -= looked_at
-            for state, _, of_parent in states:
-                tally.add(text_from(method), state, of_parent, is_least=looked_at == share)
-            oldest = await on.fetch(
-                f"SELECT update_time, name, deleted FROM {self._table} WHERE sequence = ANY (ARRAY("
-                f"SELECT sequence FROM {entries} WHERE {parent.sql} LIMIT {MOST_COMPARED}))"
-                " ORDER BY update_time LIMIT 1",
-                *values,
-            )
-            for since, name, hidden in oldest:
-                tally.add_ready(text_from(method), since, text_from(name), hidden)
 
-    async def _count_delayed_and_resting(
-        self, on: Transaction, tally: Tally, query: Query, most: int
+    async def _look_at(
+        self, on: Transaction, entries: Sequence[Entries], query: Query, size: int
     ) -> None:
-        for phase in (DELAYED, RESTING):
-            entries = (
-                f"(SELECT method, parent, state FROM {self._table} WHERE phase = {phase}"
-                " ORDER BY method, parent, state LIMIT $1) AS entry"
-            )
-            await self._count_entries(on, tally, entries, query, most)
-
-    async def _count_leased(self, on: Transaction, tally: Tally, query: Query, most: int) -> None:
-        entries = (
-            "(SELECT method, parent, state, name, deleted, CASE WHEN attempt_number = attempt"
-            f" THEN attempt_start_time END AS since FROM {self._table} WHERE phase = {LEASED}"
-            " ORDER BY sequence LIMIT $1) AS entry"
-        )
-        await self._count_entries(on, tally, entries, query, most)
-        parent = _of_parent(query, 2)
-        oldest = await on.fetch(
-            f"SELECT since, name, deleted FROM {entries} WHERE since > 0 AND {parent.sql}"
-            " ORDER BY since LIMIT 1",
-            most + 1,
+        """Counts so many more entries of each method of a phase."""
+        if not entries:
+            return
+        parent = _of_parent(query, 4)
+        found = await on.fetch(
+            f"SELECT m.number, e.* FROM unnest($1::text[], $2::int8[]) WITH ORDINALITY"
+            " AS m(method, last, number) CROSS JOIN LATERAL (SELECT state, count(*),"
+            f" {_counted(parent)}, min(sequence) FILTER (WHERE {parent.sql}), max(sequence)"
+            f" FROM (SELECT sequence, parent, state FROM {self._table}"
+            f" WHERE phase = {entries[0].phase} AND (method, sequence) > (m.method, m.last)"
+            " AND method <= m.method ORDER BY method, sequence LIMIT $3) AS entry"
+            " GROUP BY state) AS e",
+            [one.method for one in entries],
+            [one.last for one in entries],
+            size,
             *parent.parameters,
         )
-        for since, name, hidden in oldest:
-            tally.add_attempt(since, text_from(name), hidden)
+        looked_at = [0] * len(entries)
+        for number, state, of_state, of_parent, first, last in found:
+            looked_at[number - 1] += of_state
+            entries[number - 1].add(state, of_parent, first, last)
+        for one, entries_of_round in zip(entries, looked_at, strict=True):
+            one.are_all = entries_of_round < size
 
-    async def _count_entries(
-        self, on: Transaction, tally: Tally, entries: str, query: Query, most: int
+    async def _find_oldest_ready(
+        self, on: Transaction, tally: Tally, query: Query, first: Mapping[str, int]
     ) -> None:
+        """Takes the oldest operation of each method, of its first one and those behind it."""
+        parent = _of_parent(query, 3)
+        rows = await on.fetch(
+            "SELECT m.method, o.* FROM unnest($1::text[], $2::int8[]) AS m(method, first)"
+            " CROSS JOIN LATERAL (SELECT update_time, name, deleted FROM"
+            f" (SELECT parent, update_time, name, deleted FROM {self._table}"
+            f" WHERE phase = {READY} AND (method, sequence) >= (m.method, m.first)"
+            f" AND method <= m.method ORDER BY method, sequence LIMIT {MOST_COMPARED}) AS next"
+            f" WHERE {parent.sql} ORDER BY update_time LIMIT 1) AS o",
+            [*first],
+            [*first.values()],
+            *parent.parameters,
+        )
+        for method, since, name, hidden in rows:
+            tally.add_ready(text_from(method), since, text_from(name), hidden)
+
+    async def _count_leased(self, on: Transaction, tally: Tally, query: Query, most: int) -> None:
+        """Counts what attempts hold, of which the rows are looked at."""
+        most = min(most, _MOST_LEASED)
+        held = (
+            f"(SELECT * FROM {self._table} WHERE phase = {LEASED} ORDER BY sequence LIMIT $1)"
+            " AS held"
+        )
         parent = _of_parent(query, 2)
         groups = await on.fetch(
-            f"SELECT method, state, count(*), {_counted(parent)} FROM {entries}"
+            f"SELECT method, state, count(*), {_counted(parent)} FROM {held}"
             " GROUP BY method, state",
             most + 1,
             *parent.parameters,
@@ -149,6 +183,15 @@ class Counting:
         is_least = sum(looked_at for _, _, looked_at, _ in groups) > most
         for method, state, _, of_parent in groups:
             tally.add(text_from(method), state, of_parent, is_least=is_least)
+        oldest = await on.fetch(
+            f"SELECT attempt_start_time, name, deleted FROM {held} WHERE {parent.sql}"
+            " AND attempt_number = attempt AND attempt_start_time > 0"
+            " ORDER BY attempt_start_time LIMIT 1",
+            most + 1,
+            *parent.parameters,
+        )
+        for since, name, hidden in oldest:
+            tally.add_attempt(since, text_from(name), hidden)
 
     async def _count_newest(
         self, on: Transaction, tally: Tally, query: Query, examined: int
@@ -174,23 +217,32 @@ class Counting:
             matching = condition(query.filter.expression, first=3 + len(of_rows))
         newest = f"(SELECT * FROM {self._table} WHERE {rows} LIMIT $1) AS newest"
         matches = f"{covered.sql} AND {matching.sql}"
-        values = (examined, LAST_SEQUENCE, *of_rows, *matching.parameters)
-        groups = await on.fetch(
-            f"SELECT method, state, count(*), {_counted(covered)},"
-            f" {_counted(Condition(matches))}, min(create_time) FROM {newest}"
-            " GROUP BY method, state",
-            *values,
+        statement = (
+            f"SELECT method, state, count(*), {_counted(covered)}, {_counted(Condition(matches))},"
+            f" min(sequence), min(create_time) FROM {newest} GROUP BY method, state"
         )
-        looked_at = 0
-        for method, state, number, of_parent, matched, _ in groups:
-            looked_at += number
-            tally.examined += of_parent
-            tally.add(text_from(method), state, matched)
-        if query.filter is not None:
-            await self._find_oldest(on, tally, f"FROM {newest} WHERE {matches}", values)
-        if looked_at < examined:
-            return 0
-        earliest: int = min(created for *_, created in groups)
+        size, before, earliest, rounds = (
+            FIRST_ROUND,
+            LAST_SEQUENCE,
+            0,
+            Rounds(asyncio.get_running_loop().time),
+        )
+        while examined > 0 and rounds.may_go_on():
+            size = min(size, examined)
+            values = (size, before, *of_rows, *matching.parameters)
+            groups = await on.fetch(statement, *values)
+            for method, state, _, of_parent, matched, *_ in groups:
+                tally.examined += of_parent
+                tally.add(text_from(method), state, matched)
+            if query.filter is not None:
+                await self._find_oldest(on, tally, f"FROM {newest} WHERE {matches}", values)
+            looked_at = sum(group[2] for group in groups)
+            if looked_at < size:
+                return 0
+            before = min(group[5] for group in groups)
+            earliest = min(group[6] for group in groups)
+            examined -= looked_at
+            size *= 2
         return earliest
 
     async def _find_oldest(

@@ -130,9 +130,9 @@ _COUNTS = (
     f"CREATE INDEX lro_operations_ready ON {_OPERATIONS} (method, sequence, parent, state)"
     f" WHERE phase = {READY}",
     "DROP INDEX {prefix}lro_operations_delayed",
-    f"CREATE INDEX lro_operations_delayed ON {_OPERATIONS} (method, parent, state)"
+    f"CREATE INDEX lro_operations_delayed ON {_OPERATIONS} (method, sequence, parent, state)"
     f" WHERE phase = {DELAYED}",
-    f"CREATE INDEX lro_operations_resting ON {_OPERATIONS} (method, parent, state)"
+    f"CREATE INDEX lro_operations_resting ON {_OPERATIONS} (method, sequence, parent, state)"
     f" WHERE phase = {RESTING}",
 )
 

@@ -1,12 +1,14 @@
 """Counts operations in a file, in a thread, on a connection that only reads.
 
 Those that are not done are counted in the indexes that have them, without a look at their rows:
-first what is ready, method by method, then what is delayed, paused, and held by an attempt. So many
-entries are looked at, and no more; where there are more, a number is a lower bound.
+first what is ready, then what is delayed, paused, and held by an attempt. So many entries are
+looked at, and no more; where there are more, a number is a lower bound. What is ready is looked at
+in rounds, of each method some, and then twice as many, until a tenth of a second is over: the
+methods of which few wait have been counted by then.
 
-Those that are done are counted among the newest rows, as a list has them, in portions: a row may
-have megabytes before its state, and the time for all of them has a bound. What a filter matches is
-counted there, too, whatever its state.
+Those that are done are counted among the newest rows, as a list has them, in such rounds, too, for
+a row may have megabytes before its state. What a filter matches is counted there, whatever its
+state.
 
 All numbers of an answer are of one moment.
 """
@@ -20,16 +22,21 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from lro_grpc._operation.names import ANY_PARENT
+from lro_grpc._operation.record import CLAIMABLE_STATES
 from lro_grpc._runtime.threads import close_behind
 from lro_grpc._stores.sql_filter import DONE, Condition
 from lro_grpc._stores.sqlite.connection import closed, unavailable
 from lro_grpc._stores.sqlite.filter import condition
 from lro_grpc._stores.sqlite.schema import DELAYED, PAUSED_ROW, READY
 from lro_grpc._stores.store import LAST_SEQUENCE, Counts, Query
-from lro_grpc._stores.tally import MOST_COMPARED, MOST_METHODS, MOST_SECONDS, Tally
-
-_FIRST_PORTION, _LARGEST_PORTION = 500, 4_000
-"""The rows of the first portion, and the most of a later one."""
+from lro_grpc._stores.tally import (
+    FIRST_ROUND,
+    MOST_COMPARED,
+    MOST_METHODS,
+    Entries,
+    Rounds,
+    Tally,
+)
 
 _READY_METHODS = (
     "WITH RECURSIVE found(method) AS ("
@@ -40,8 +47,9 @@ _READY_METHODS = (
 )
 _READY_ENTRIES = (
     "SELECT sequence, parent, state FROM operations INDEXED BY operations_ready"
-    f" WHERE {READY} AND method = ? ORDER BY sequence LIMIT ?"
+    f" WHERE {READY} AND method = ? AND sequence > ? ORDER BY sequence LIMIT ?"
 )
+_READY_STATES = sorted(CLAIMABLE_STATES)
 _DELAYED_ENTRIES = (
     "SELECT method, parent, state FROM operations INDEXED BY operations_delayed"
     f" WHERE {DELAYED} LIMIT ?"
@@ -103,27 +111,43 @@ class Counting:
         return tally.counts(most, earliest, is_filtered=query.filter is not None)
 
     def _count_ready(self, tally: Tally, parent: Condition, most: int) -> None:
-        methods = [method for (method,) in self._fetch(_READY_METHODS)]
-        left = 5 * most
-        for number, method in enumerate(methods):
-            # What methods before have not needed of their share is the others'.
-            share = most + 1 if parent is _ANY else max(1, left // (len(methods) - number))
-            states = self._fetch(
-                f"SELECT state, count(*), {_counted(parent)} FROM ({_READY_ENTRIES})"
-                " GROUP BY state",
-                *parent.parameters, method, share,
-            )  # fmt: skip
-            looked_at = sum(all_of_state for _, all_of_state, _ in states)
-            left -= looked_at
-            for state, _, of_parent in states:
-                tally.add(method, state, of_parent, is_least=looked_at == share)
-            next_ones = (
-                f"SELECT update_time, name, deleted FROM operations WHERE sequence IN (SELECT"
-                f" sequence FROM ({_READY_ENTRIES}) WHERE {parent.sql} LIMIT {MOST_COMPARED})"
-                " ORDER BY update_time LIMIT 1"
-            )
-            for row in self._fetch(next_ones, method, share, *parent.parameters):
-                tally.add_ready(method, *row)
+        methods = [Entries(0, method) for (method,) in self._fetch(_READY_METHODS)]
+        size, left, rounds = FIRST_ROUND, methods, Rounds(time.monotonic)
+        while left and rounds.may_go_on():
+            for one in left:
+                self._look_at(one, parent, size)
+            left = [one for one in left if one.may_have_more(most)]
+            size *= 2
+        for one in methods:
+            tally.add_entries(one.method, one)
+            if one.first:
+                next_ones = (
+                    "SELECT update_time, name, deleted FROM operations WHERE sequence IN (SELECT"
+                    f" sequence FROM ({_READY_ENTRIES}) WHERE {parent.sql})"
+                    " ORDER BY update_time LIMIT 1"
+                )
+                values = (one.method, one.first - 1, MOST_COMPARED, *parent.parameters)
+                for row in self._fetch(next_ones, *values):
+                    tally.add_ready(one.method, *row)
+
+    def _look_at(self, one: Entries, parent: Condition, size: int) -> None:
+        """Counts so many more of a method's entries that are ready."""
+        # One column for each state: to group the entries would sort them.
+        of_states = ", ".join(
+            f"count(CASE WHEN state = {state} AND {parent.sql} THEN 1 END)"
+            for state in _READY_STATES
+        )
+        ((looked_at, last, first, *numbers),) = self._fetch(
+            f"SELECT count(*), max(sequence), min(CASE WHEN {parent.sql} THEN sequence END),"
+            f" {of_states} FROM ({_READY_ENTRIES})",
+            *(len(_READY_STATES) + 1) * parent.parameters,
+            one.method,
+            one.last,
+            size,
+        )
+        for state, number in zip(_READY_STATES, numbers, strict=True):
+            one.add(state, number, first, last)
+        one.are_all = looked_at < size
 
     def _count_entries(self, tally: Tally, entries: str, parent: Condition, most: int) -> None:
         groups = self._fetch(
@@ -146,10 +170,9 @@ class Counting:
             The creation of the oldest row that was looked at; 0 if all were.
         """
         newest = _newest(query, parent)
-        end = time.monotonic() + MOST_SECONDS
-        before, earliest, portion = LAST_SEQUENCE, 0, _FIRST_PORTION
-        while examined > 0 and time.monotonic() < end:
-            size = min(portion, examined)
+        size, before, earliest, rounds = FIRST_ROUND, LAST_SEQUENCE, 0, Rounds(time.monotonic)
+        while examined > 0 and rounds.may_go_on():
+            size = min(size, examined)
             groups = self._fetch(
                 "SELECT method, state, count(*), sum(is_covered), sum(is_matching), min(sequence),"
                 " min(create_time) FROM (SELECT method, state, sequence, create_time,"
@@ -169,7 +192,7 @@ class Counting:
                 return 0
             before, examined = first, examined - looked_at
             earliest = min(group[6] for group in groups if type(group[6]) is int)
-            portion = min(2 * portion, _LARGEST_PORTION)
+            size *= 2
         return earliest
 
     def _find_oldest(self, tally: Tally, newest: _Newest, before: int, first: int) -> None:
