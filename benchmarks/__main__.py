@@ -15,6 +15,7 @@ from benchmarks import (
     get_operation,
     http_get,
     incumbent,
+    labels,
     million,
     notice,
     progress,
@@ -53,6 +54,7 @@ def main() -> None:
         figures += shared_many.measure(postgres)
         figures += shared_takeover.measure(postgres)
         figures += counts.measure(postgres)
+        figures += labels.measure(postgres)
         figures += workers.measure(postgres)
         figures += start_to_done_temporal.measure(postgres)
     table = "\n".join(_rows(figures))

@@ -154,7 +154,7 @@ async def _watched_loop() -> AsyncIterator[list[float]]:
         looking.cancel()
 
 
-async def _make_templates(store: Store) -> None:
+async def make_templates(store: Store) -> None:
     """Stores an operation of each kind, to be copied."""
     for kind in ("done", "running", "waiting"):
         record = await store.create(_record(kind))
@@ -191,7 +191,7 @@ def _fill_sqlite(path: Path, mixture: Mixture) -> None:
     async def make() -> None:
         store = SqliteStore(path, SystemClock().now)
         await store.open()
-        await _make_templates(store)
+        await make_templates(store)
         await store.close()
 
     asyncio.run(make())
@@ -204,7 +204,7 @@ def _fill_sqlite(path: Path, mixture: Mixture) -> None:
 async def _fill_postgres(url: str, mixture: Mixture) -> None:
     store = PostgresStore(url)
     await store.open()
-    await _make_templates(store)
+    await make_templates(store)
     await store.close()
     connection = await database.connect(url)
     table = "lro_operations"
