@@ -21,6 +21,7 @@ from transaction_pooler import TransactionPooler
 
 from lro.v1 import batch_create_instances_pb2, operation_metadata_pb2
 from lro_grpc import ConfigurationError, OperationInProgressError
+from lro_grpc._filtering.parser import parse
 from lro_grpc._operation.events import (
     Cancel,
     Claim,
@@ -165,6 +166,8 @@ LIVES: dict[str, list[Any]] = {
 }
 VALUES: dict[str, Any] = {
     "exclusive": {"target": "things/t", "exclusive": True},
+    "succeeded": {"labels": ",env=prod,team=maps,"},
+    "failed": {"labels": ",env=prod,"},
     "paused": {"pausable": True},
 }
 
@@ -207,6 +210,13 @@ async def test_all_of_a_store_is_in_its_copy(way: tuple[str, str]) -> None:
             await store.create(
                 made.record("rival", target="things/t", exclusive=True, caller="c\0")
             )
+        for text, found in (
+            ("env = prod", ["failed", "succeeded"]),
+            ("team = maps", ["succeeded"]),
+        ):
+            query = Query("-", parse(f"labels.{text}"))
+            page = await store.page(query, position=b"", size=9, records=True)
+            assert [one.name.rpartition("/")[2] for one in page.records] == found
         held = {one.name for one in await store.leased()}
         assert held == {one.name for one in records.values() if one.lease_expire_time}
         assert await store.claimable({made.METHOD: 9}) == [records["queued"].name]

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from lro_grpc._operation.events import Cancel, Claim
+from lro_grpc._operation.events import Cancel, Claim, Delete
 from lro_grpc._operation.record import FIELDS
 from lro_grpc._stores.postgres import schema
 from lro_grpc.conformance import StoreConformance
@@ -118,3 +118,22 @@ def test_a_release_goes_on_while_the_next_one_adds_a_column(
         return await fetch(postgres, "SELECT of_next FROM lro_operations")
 
     assert [row[0] for row in asyncio.run(run())] == ["unset"] * 3
+
+
+def test_labels_go_with_their_operation_whoever_removes_it(postgres: str) -> None:
+    """A release that knows of none, too, and somebody with SQL."""
+
+    async def run() -> list[Any]:
+        store = store_of(postgres)
+        await store.open()
+        for number in range(3):
+            text = ",env=prod,team=maps," if number else ""
+            await store.create(StoreConformance().record(f"op-{number}", labels=text))
+        names = [f"{StoreConformance.PARENT}/operations/op-{number}" for number in range(3)]
+        await store.apply_all([(names[1], Cancel()), (names[1], Delete())])
+        left = await fetch(postgres, "SELECT key, value FROM lro_labels ORDER BY key")
+        await fetch(postgres, "DELETE FROM lro_operations")
+        await store.close()
+        return [*map(tuple, left), *await fetch(postgres, "SELECT FROM lro_labels")]
+
+    assert asyncio.run(run()) == [("env", "prod"), ("team", "maps")]

@@ -162,7 +162,7 @@ async def test_a_read_searches_in_its_index_and_sorts_nothing(
 
 SHARES = {
     "env": "CASE WHEN i % 10 = 0 THEN 'dev' ELSE 'prod' END",
-    "tenant": "'t' || i % 1000",
+    "tenant": "'t' || (i % 1000)",
     "run": "CASE WHEN i = 1234 THEN 'only' ELSE 'r' END",
 }
 """The values of labels, by the number of an operation."""

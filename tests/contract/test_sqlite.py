@@ -881,6 +881,17 @@ async def test_nothing_is_left_of_the_labels_of_an_operation_that_is_gone(path):
         assert connection.execute("SELECT * FROM labels").fetchall() == []
 
 
+async def test_nothing_is_left_of_the_labels_of_a_damaged_operation_that_is_deleted(path):
+    async with opened(path) as store:
+        name = (await store.create(StoreConformance().record(labels=",env=prod,"))).name
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE operations SET state = 99")
+    async with opened(path) as store:
+        await store.apply(name, Delete())
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM labels").fetchone() == (0,)
+
+
 async def test_a_file_from_before_the_history_is_upgraded_in_its_place(path):
     """Nothing but their numbers is known of its attempts, and all of those that follow."""
     async with opened(path) as store:

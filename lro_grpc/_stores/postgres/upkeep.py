@@ -30,11 +30,13 @@ _IDLE_SECONDS = 300
 """The time for which nobody may take what was found, as behind a pager: it keeps the snapshot."""
 
 _MOST_ORPHANS = 1000
-"""The rows of attempts that are read at a time."""
+"""The rows of attempts, or of labels, that are read at a time."""
 
 
 async def check(url: str) -> AsyncGenerator[str, None]:
-    """Yields what is damaged: operations that a server would set aside, and attempts that are none.
+    """Yields what is damaged: operations that a server would set aside, attempts that are none.
+
+    And labels of operations that do not have them.
 
     Memory is bounded, whatever the tables have. Indexes are not looked at.
 
@@ -53,6 +55,8 @@ async def check(url: str) -> AsyncGenerator[str, None]:
                 yield damage
         async for orphan in _orphans(snapshot, schema):
             yield orphan
+        async for label in _foreign_labels(snapshot, schema):
+            yield label
 
 
 class _Snapshot:
@@ -121,3 +125,29 @@ async def _orphans(snapshot: _Snapshot, schema: str) -> AsyncIterator[str]:
         if len(rows) < _MOST_ORPHANS:
             return
         last = (rows[-1][0], rows[-1][1])
+
+
+async def _foreign_labels(snapshot: _Snapshot, schema: str) -> AsyncIterator[str]:
+    """Yields labels whose operation does not have them, in the order of their key."""
+    prefix = prefix_of(schema)
+    statement = (
+        f"SELECT l.key, l.value, l.operation, EXISTS (SELECT FROM {prefix}lro_operations AS o"
+        " WHERE o.sequence = l.operation"
+        " AND strpos(o.labels, ',' || l.key || '=' || l.value || ',') > 0)"
+        f" FROM {prefix}lro_labels AS l WHERE (l.key, l.value, l.operation) > ($1, $2, $3)"
+        " ORDER BY l.key, l.value, l.operation LIMIT $4"
+    )
+    last: tuple[str, str, int] = ("", "", 0)
+    while True:
+        try:
+            rows = await snapshot.fetch(statement, *last, _MOST_ORPHANS)
+        except DamagedPageError as error:
+            yield f"labels from {last} on: they cannot be read ({error})"
+            return
+        for key, value, operation, has_it in rows:
+            if not has_it:
+                yield f"label {(key, value)}: operation {operation} does not have it"
+        if len(rows) < _MOST_ORPHANS:
+            return
+        key, value, operation, _ = rows[-1]
+        last = (key, value, operation)

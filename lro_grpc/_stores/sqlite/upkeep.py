@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lro_grpc._errors import ConfigurationError
-from lro_grpc._operation import integrity
+from lro_grpc._operation import integrity, labels
 from lro_grpc._operation.attempts import AttemptRecord, is_sound
 from lro_grpc._stores.sqlite.damage import text_of
 from lro_grpc._stores.sqlite.database_files import check_alone
@@ -28,10 +28,14 @@ _ATTEMPTS = (
     " ORDER BY a.operation, a.number"
 )
 
-_LABELS = (
+_NO_LABELS = (
     "SELECT l.key, l.value, l.operation FROM labels AS l LEFT JOIN operations"
     " ON sequence = l.operation WHERE sequence IS NULL"
     " OR instr(labels, ',' || l.key || '=' || l.value || ',') = 0"
+)
+_HAS_LABEL = (
+    "SELECT 1 FROM labels WHERE key = ? AND value = ?"
+    " AND operation = (SELECT sequence FROM operations WHERE name = ?)"
 )
 
 _BUSY_SECONDS = 60
@@ -64,16 +68,21 @@ def check(path: Path) -> Iterator[str]:
             connection.execute("BEGIN")  # all of it as it is at one moment
             yield from _damaged_structure(connection)
             for row in connection.execute(f"SELECT {COLUMNS} FROM operations ORDER BY sequence"):
-                fault = integrity.fault_in(record_of(row))
+                record = record_of(row)
+                fault = integrity.fault_in(record)
                 if fault:
                     yield f"operation {row[0]!r}: {fault}"
+                    continue
+                for label in labels.unpacked(record.labels):
+                    if not connection.execute(_HAS_LABEL, (*label, record.name)).fetchone():
+                        yield f"operation {row[0]!r}: no list has it by its label {label}"
             for operation, name, *attempt in connection.execute(_ATTEMPTS):
                 if name is None:
                     yield f"attempt {attempt[0]!r}: its operation is {operation!r}, which is none"
                 elif not is_sound(attempt):
                     yield f"operation {name!r}: the row of its attempt {attempt[0]!r} is none"
-            for key, value, operation in connection.execute(_LABELS):
-                yield f"label {key!r}, {value!r}: operation {operation!r} does not have it"
+            for *label, operation in connection.execute(_NO_LABELS):
+                yield f"label {tuple(label)}: operation {operation!r} does not have it"
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError as error:  # it is damaged where it has to be read first

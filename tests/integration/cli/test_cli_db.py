@@ -210,6 +210,18 @@ def add_attempt(operation: str, error: str, named: str) -> Any:
     return change
 
 
+def add_label(operation: str, named: str) -> Any:
+    def change(path: Path) -> str:
+        with changing(path) as connection:
+            connection.execute(
+                f"INSERT INTO labels SELECT 'env', 'prod', {operation}"
+                " FROM operations WHERE name LIKE '%/op-7'"
+            )
+        return named
+
+    return change
+
+
 DAMAGES = {
     "page": overwrite_page,
     "cut off": cut_off,
@@ -225,6 +237,12 @@ DAMAGES = {
     "attempt": add_attempt(
         "sequence", "x'08'", "operations/op-7': the row of its attempt 3 is none"
     ),
+    "labels": set_column("labels", "'env=prod'"),
+    "label that no list has": set_column("labels", "',env=prod,'"),
+    "label of another": add_label(
+        "sequence", "label ('env', 'prod'): operation 8 does not have it"
+    ),
+    "label of none": add_label("'x'", "label ('env', 'prod'): operation 'x' does not have it"),
     "attempt of none": add_attempt("'x'", "x''", "attempt 3: its operation is 'x', which is none"),
 }
 

@@ -105,6 +105,18 @@ def test_an_attempt_of_no_operation_is_named(lro: Lro, store: str) -> None:
     )
 
 
+@pytest.mark.parametrize("number", [1, 2500])
+def test_labels_of_no_operation_are_named(lro: Lro, store: str, number: int) -> None:
+    labels = tables(store)[1].replace("attempts", "labels")
+    rows = f"generate_series(900000, 900000 + {number} - 1) AS n"
+    execute(store, f"INSERT INTO {labels} SELECT 'env', 'prod', n FROM {rows}")
+    done = lro("db", "check", store)
+    assert done.returncode == 1
+    first, *others = done.stdout.splitlines()
+    assert first == "label ('env', 'prod'): operation 900000 does not have it"
+    assert len(others) == number - 1
+
+
 def test_a_role_that_may_only_read_can_check(lro: Lro, store: str, role: str) -> None:
     schema = store.rpartition("schema=")[2]
     execute(store, f"GRANT USAGE ON SCHEMA {schema} TO {role}")
