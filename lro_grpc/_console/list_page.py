@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from urllib.parse import quote_plus
 
 from lro_grpc._console.actions import ACTIONS, Action
 from lro_grpc._console.looks import Look, look_of
-from lro_grpc._console.markup import cut
+from lro_grpc._console.markup import Budget, cut
 
 if TYPE_CHECKING:
     from lro_grpc._console.view import Row
@@ -118,7 +119,7 @@ def list_page(
         problem: The server's refusal of the filter.
     """
     return ListPage(
-        rows=tuple(rows),
+        rows=tuple(_bounded(rows)),
         parent=parent,
         filter=filter,
         size=size,
@@ -133,7 +134,26 @@ def list_page(
     )
 
 
-def _chips(chosen: str, counts: Mapping[str, str]) -> Iterable[Chip]:
+def _bounded(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yields rows as they are, and without their texts and links once the page is full."""
+    budget = Budget()
+    for row in rows:
+        address = quote_plus(row.address)
+        if budget.spend(address, row.address, row.address, row.verb, row.subject, row.id, row.note):
+            yield row
+        else:
+            yield replace(
+                row,
+                id=cut(row.id, 20),
+                verb=cut(row.verb, 20),
+                subject=cut(row.subject, 20),
+                note="The page is full of long texts: ask for fewer rows, by size in the address",
+                can_open=False,
+                can_act=False,
+            )
+
+
+def _chips(chosen: str, counts: Mapping[str, str]) -> Iterator[Chip]:
     yield Chip("All", "", None, "", not chosen)
     yield Chip("Not done", NOT_DONE, None, "", chosen == NOT_DONE)
     for state in _ON_A_CHIP:

@@ -86,14 +86,18 @@ class Budget:
     def __init__(self, left: int = PAGE_BYTES) -> None:
         self.left = left
 
+    def spend(self, *texts: str) -> bool:
+        """Takes the bytes of texts together, as they are; False, and nothing, once it is full."""
+        size = sum(len(html.escape(text).encode()) for text in texts)
+        if size > self.left:
+            return False
+        self.left -= size
+        return True
+
     def take(self, text: str, most: int = ROW_TEXT, *, keep: str = "") -> str:
         """Returns a text as ``cut`` does, or an ellipsis once the page is full."""
         shown = cut(text, most, keep=keep)
-        size = len(html.escape(shown).encode())
-        if size > self.left:
-            return "…"
-        self.left -= size
-        return shown
+        return shown if self.spend(shown) else "…"
 
     def take_json(self, value: Any) -> Markup:
         """Returns JSON as markup: names, texts, numbers and words, each in a span of its kind.

@@ -192,7 +192,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class ErrorView:
+class ShownError:
     """An error with its details."""
 
     code: str
@@ -245,7 +245,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptView:
+class ShownAttempt:
     """One attempt."""
 
     number: int
@@ -313,16 +313,16 @@ class OperationPage:
     waits: tuple[Wait, ...]
     steps: tuple[Step, ...]
     """Empty if no time is known."""
-    error: ErrorView | None
+    error: ShownError | None
     failures: Failures | None
     batch: Batch | None
-    attempts: tuple[AttemptView, ...]
+    attempts: tuple[ShownAttempt, ...]
     facts: tuple[Fact, ...]
     blocks: tuple[Block, ...]
     commands: tuple[Command, ...]
     actions: tuple[Action, ...]
-    has_request: bool
-    """Whether the server can tell the request that started it."""
+    request_size: str
+    """Of the request that started it; empty if the server does not tell it."""
     forms: tuple[str, ...] = FORMS
 
     @property
@@ -379,7 +379,7 @@ def operation_page(
         blocks=tuple(_blocks(operation, unpack, budget)),
         commands=tuple(_commands(row, target, described is not None)),
         actions=() if read_only else _actions(row, described, lacks),
-        has_request=described is not None,
+        request_size=_bytes(described.request_size_bytes) if described else "",
     )
 
 
@@ -432,7 +432,7 @@ def _steps(summary: Summary, row: Row) -> Iterator[Step]:
     yield Step(row.look.word if row.done else "Done", ended, row.done, row.done)
 
 
-def _error(status: status_pb2.Status, unpack: Unpack, budget: Budget) -> ErrorView:
+def _error(status: status_pb2.Status, unpack: Unpack, budget: Budget) -> ShownError:
     number = status.code or code_pb2.UNKNOWN
     known = number in code_pb2.Code.values()
     message = budget.take(status.message, _LONG_TEXT, keep="\n")
@@ -446,7 +446,7 @@ def _error(status: status_pb2.Status, unpack: Unpack, budget: Budget) -> ErrorVi
             links.extend(_help_links(helped, budget))
         else:
             details.append(_block("", packed, unpack, budget))
-    return ErrorView(
+    return ShownError(
         code=code_pb2.Code.Name(number) if known else str(number),
         number=number,
         message=message,
@@ -525,11 +525,11 @@ def _batch(summaries: tuple[InstanceSummary, ...], budget: Budget) -> Batch | No
     )
 
 
-def _attempts(described: Description | None, row: Row, budget: Budget) -> Iterator[AttemptView]:
+def _attempts(described: Description | None, row: Row, budget: Budget) -> Iterator[ShownAttempt]:
     for one in described.attempts[-_ATTEMPTS:] if described else ():
         is_running = not one.outcome and one.end_time is None and not row.done
         code, _, message = one.error.partition(": ")
-        yield AttemptView(
+        yield ShownAttempt(
             number=one.number,
             look=look_of(_outcome(one, is_running=is_running)),
             worker=budget.take(one.worker, 200),
@@ -575,7 +575,6 @@ def _described_facts(described: Description, budget: Budget) -> Iterator[Fact]:
         ("Failed attempts", f"{failed} of at most {most}" if failed else "", False),
         ("Has for itself", described.exclusive_target, True),
         ("Told of its end", _told(described.delivery), False),
-        ("Request", _bytes(described.request_size_bytes), False),
     ):
         if text:
             yield Fact(label, budget.take(text), is_code=is_code)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from google.longrunning import operations_pb2
 from sample_operations import NOW
 
-from lro_grpc._console import texts
+from lro_grpc import _anys
+from lro_grpc._console import texts, view
 from lro_grpc._console.actions import ACTIONS, possible, said
 from lro_grpc._console.list_page import filter_problem, list_page
 from lro_grpc._console.questions import Question
@@ -80,6 +82,20 @@ def test_an_empty_list_says_why(query: str, token: str, words: str) -> None:
 def test_one_chip_is_chosen_by_the_filter() -> None:
     chips = list_page((), parent="-", filter=" state = FAILED ", counts={"FAILED": "1,200+"}).chips
     assert [(one.word, one.count) for one in chips if one.is_chosen] == [("Failed", "1,200+")]
+
+
+def test_a_page_of_long_texts_stays_within_its_bytes() -> None:
+    """And says so in the rows that have no room."""
+    row = view.row_of(operations_pb2.Operation(name='"' * 660), _anys.unpack)
+    full = render(
+        "rows_part.html", FRAME, page=list_page([row] * 50, parent="p", actions=("cancel",))
+    )
+    assert len(full.encode()) <= 512 * 1024
+    page = list_page([row] * 500, parent="p", actions=("cancel",))
+    assert [one.can_open for one in page.rows[:3]] == [True] * 3
+    assert not page.rows[-1].can_open
+    assert "The page is full" in page.rows[-1].note
+    assert len(render("rows_part.html", FRAME, page=page).encode()) <= 1024 * 1024
 
 
 # Questions

@@ -266,7 +266,7 @@ def test_facts_are_those_that_are_known() -> None:
     facts = {one.label: one for one in page(samples.failed(), described).facts}
     assert facts["Method"].text == "fleet.v1.FleetService/RestoreBackup"
     assert facts["Runs again"].operation == f"{PARENT}/operations/op-first"
-    assert facts["Request"].text == "1,234 bytes"
+    assert page(samples.failed(), described).request_size == "1,234 bytes"
     assert facts["Told of its end"].text == "Pending, 2 attempts, UNAVAILABLE"
     assert facts["Kept until"].time is not None
     assert "Caller" not in {one.label for one in page(samples.failed()).facts}
