@@ -76,7 +76,8 @@ class Counting(StoreCases):
         }
         for kind, events in histories.items():
             self.time += 1_000_000
-            made = await store.create(self.record(kind, pausable=True))
+            labels = "team=a" if kind in ("running", "failed") else ""
+            made = await store.create(self.record(kind, pausable=True)._replace(labels=labels))
             for event in events:
                 await store.apply(made.name, event)
 
@@ -172,6 +173,7 @@ class Counting(StoreCases):
         await self._fill(store)
         for text in (
             *("state = RUNNING", "done = true", "create_time > 2001-01-01T00:00:00Z"),
+            *("labels.team = a", "NOT labels.team = a", "labels:team AND done = true"),
             *("name:ing", "partial_failures:*", "NOT partial_failures:*", 'name:"none"'),
         ):
             for parent in (self.PARENT, "projects/-/locations/l", ANY_PARENT):

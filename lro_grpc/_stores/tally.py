@@ -17,7 +17,10 @@ MOST_COMPARED = 100
 """The operations that are next of a method, of which that is told which has waited the longest."""
 
 MOST_METHODS = 1000
-"""The most methods whose operations are counted while they are ready."""
+"""The most methods whose operations are counted while they are not done."""
+
+MOST_LEASED = 20_000
+"""The most operations that attempts hold of which the rows are looked at."""
 
 FIRST_ROUND = 1_000
 """The entries, or the rows, of the first of several rounds; each next one has twice as many."""

@@ -31,6 +31,7 @@ from lro_grpc._stores.store import LAST_SEQUENCE, Counts, Query
 from lro_grpc._stores.tally import (
     FIRST_ROUND,
     MOST_COMPARED,
+    MOST_LEASED,
     MOST_METHODS,
     Entries,
     Rounds,
@@ -42,9 +43,6 @@ _TIMEOUT = "SET LOCAL statement_timeout = '1s'"
 
 _PHASES = (READY, DELAYED, RESTING)
 """The phases of operations that no attempt holds, and that are not done."""
-
-_MOST_LEASED = 20_000
-"""The most operations that attempts hold of which the rows are looked at."""
 
 
 class Counting:
@@ -168,7 +166,7 @@ class Counting:
 
     async def _count_leased(self, on: Transaction, tally: Tally, query: Query, most: int) -> None:
         """Counts what attempts hold, of which the rows are looked at."""
-        most = min(most, _MOST_LEASED)
+        most = min(most, MOST_LEASED)
         held = (
             f"(SELECT * FROM {self._table} WHERE phase = {LEASED} ORDER BY sequence LIMIT $1)"
             " AS held"

@@ -32,6 +32,7 @@ from lro_grpc._stores.store import LAST_SEQUENCE, Counts, Query
 from lro_grpc._stores.tally import (
     FIRST_ROUND,
     MOST_COMPARED,
+    MOST_LEASED,
     MOST_METHODS,
     Entries,
     Rounds,
@@ -103,8 +104,9 @@ class Counting:
         try:
             if query.filter is None:
                 self._count_ready(tally, parent, most)
-                for entries in (_DELAYED_ENTRIES, _PAUSED_ENTRIES, _LEASED_ROWS):
+                for entries in (_DELAYED_ENTRIES, _PAUSED_ENTRIES):
                     self._count_entries(tally, entries, parent, most)
+                self._count_leased(tally, parent, min(most, MOST_LEASED))
             earliest = self._count_newest(tally, query, parent, query.examined(examined))
         finally:
             self._connection.execute("ROLLBACK")
@@ -158,10 +160,16 @@ class Counting:
         is_least = sum(looked_at for *_, looked_at, _ in groups) > most
         for method, state, _, of_parent in groups:
             tally.add(method, state, of_parent, is_least=is_least)
-        if entries is _LEASED_ROWS:
-            oldest = f"SELECT min(since), name, deleted FROM ({entries}) WHERE {parent.sql}"
-            for row in self._fetch(f"{oldest} AND since > 0", most + 1, *parent.parameters):
-                tally.add_attempt(*row)
+
+    def _count_leased(self, tally: Tally, parent: Condition, most: int) -> None:
+        """Counts what attempts hold, of which the rows are looked at."""
+        self._count_entries(tally, _LEASED_ROWS, parent, most)
+        oldest = (
+            f"SELECT min(since), name, deleted FROM ({_LEASED_ROWS})"
+            f" WHERE {parent.sql} AND since > 0"
+        )
+        for row in self._fetch(oldest, most + 1, *parent.parameters):
+            tally.add_attempt(*row)
 
     def _count_newest(self, tally: Tally, query: Query, parent: Condition, examined: int) -> int:
         """Counts among the newest rows: what is done, or what a filter matches.
@@ -191,7 +199,8 @@ class Counting:
             if looked_at < size:
                 return 0
             before, examined = first, examined - looked_at
-            earliest = min(group[6] for group in groups if type(group[6]) is int)
+            created = (group[6] for group in groups if type(group[6]) is int)
+            earliest = min(created, default=earliest)
             size *= 2
         return earliest
 
