@@ -130,6 +130,7 @@ def test_a_form_that_is_sent_twice_runs_it_again_once(served, browser):
 def test_delete_leads_to_the_list(served, browser):
     name = served.start()
     served.finish(name)
+    browser.get("/", params={"parent": PARENT})  # which is shared for a second
     answer = act(browser, "delete", name)
     assert answer.status_code == 303
     page = browser.get(answer.headers["location"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 
 import grpc
 import httpx
@@ -21,6 +22,7 @@ from console_harness import (
 )
 
 from lro_grpc import Code
+from lro_grpc._console import source
 
 
 @pytest.fixture
@@ -209,6 +211,18 @@ def test_a_server_that_is_away():
     assert page.status_code == 503
     assert "does not answer" in page.text
     assert "127.0.0.1:1" not in page.text.partition("<main")[2]
+
+
+def test_a_server_that_is_slow(foreign, monkeypatch):
+    monkeypatch.setattr(source, "TIMEOUT", timedelta(seconds=0.2))
+    foreign.put("x")
+    foreign.gate.clear()
+    with consoled(foreign.target) as browser:
+        page = browser.get("/")
+        assert page.status_code == 504
+        assert "takes too long" in page.text
+        foreign.gate.set()
+        until(lambda: browser.get("/"), "/operations/x")
 
 
 def test_a_message_of_a_type_that_nobody_knows(foreign):

@@ -206,6 +206,20 @@ def test_a_header_that_metadata_cannot_have_is_not_sent(served):
         assert browser.get("/", headers={"x-user": "ад".encode()}).status_code == 403
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/rows", "/operation?name={}", "/operation/body?name={}", "/operation.json?name={}"],
+)
+def test_what_one_sees_is_not_shown_to_another(served, path):
+    """Though it is asked for within the second for which answers are shared."""
+    path = path.format(served.start())
+    with consoled(served.target, forward=["x-user"]) as browser:
+        for _ in range(2):
+            assert browser.get(path, headers={"x-user": "ada"}).status_code == 200
+            assert browser.get(path, headers={"x-user": "bob"}).status_code == 403
+            assert browser.get(path).status_code == 403
+
+
 def test_a_refusal_is_not_remembered_for_another_caller(served):
     with signing_in(served) as browser:
         sign_in(browser, "Bearer bob")
