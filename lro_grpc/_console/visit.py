@@ -60,6 +60,8 @@ class OperationPart(NamedTuple):
     state: bytes
     """The operation, serialized."""
     is_done: bool
+    as_of: float
+    """The time at which the server was asked for it."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

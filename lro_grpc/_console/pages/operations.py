@@ -7,7 +7,7 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Hashable
 
 from google.longrunning import operations_pb2
 from starlette.responses import Response
@@ -152,32 +152,46 @@ async def _next(
 
 
 async def _part_of(visit: Visit, name: str) -> OperationPart:
-    return await _shared(visit, name, lambda: visit.source.described(visit.credentials, name))
+    """Returns the part of an operation's page as it is, or was within the last second.
+
+    It is never older than one that any page of the same caller has been sent.
+    """
+
+    async def make() -> OperationPart:
+        began = time.monotonic()
+        described = await visit.source.described(visit.credentials, name)
+        return await visit.in_thread(_made, visit, described, began)
+
+    part = await visit.site.operations.get(_key(visit, name), make)
+    return max(part, visit.site.operations.peek(_key(visit, name)) or part, key=_as_of)
 
 
 async def _part_from(visit: Visit, operation: operations_pb2.Operation) -> OperationPart:
-    state = operation.SerializeToString(deterministic=True)
-    return await _shared(
-        visit,
-        operation.name,
-        lambda: visit.source.redescribed(visit.credentials, operation),
-        state,
-    )
-
-
-async def _shared(
-    visit: Visit, name: str, ask: Callable[[], Awaitable[Described]], state: bytes = b""
-) -> OperationPart:
-    """Returns the part of an operation's page, made once for all who look at the same."""
+    """Returns the part of an operation's page as of a state that has just come."""
 
     async def make() -> OperationPart:
-        described = await ask()
-        return await visit.in_thread(_made, visit, described)
+        began = time.monotonic()
+        described = await visit.source.redescribed(visit.credentials, operation)
+        part = await visit.in_thread(_made, visit, described, began)
+        known = visit.site.operations.peek(latest)
+        if known is None or known.as_of <= began:
+            visit.site.operations.put(latest, part)
+        return part
 
-    return await visit.site.operations.get((visit.credentials, visit.root, name, state), make)
+    latest = _key(visit, operation.name)
+    state = operation.SerializeToString(deterministic=True)
+    return await visit.site.operations.get((*latest, state), make)
 
 
-def _made(visit: Visit, described: Described) -> OperationPart:
+def _key(visit: Visit, name: str) -> tuple[Hashable, ...]:
+    return visit.credentials, visit.root, name
+
+
+def _as_of(part: OperationPart) -> float:
+    return part.as_of
+
+
+def _made(visit: Visit, described: Described, as_of: float) -> OperationPart:
     operation, description = described
     page = operation_page(
         operation,
@@ -189,4 +203,4 @@ def _made(visit: Visit, described: Described) -> OperationPart:
     )
     rendered = visit.rendered("body.html", is_part=True, page=page, refusal=None)
     state = operation.SerializeToString(deterministic=True)
-    return OperationPart(page, rendered, state, operation.done)
+    return OperationPart(page, rendered, state, operation.done, as_of)

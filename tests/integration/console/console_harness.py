@@ -30,13 +30,18 @@ OWN = {"sec-fetch-site": "same-origin"}
 
 
 class Fleet(fleet_service_pb2_grpc.FleetServiceServicer):
-    """Creates instances when the test opens the gate; "bad" fails."""
+    """Creates instances when the test opens the gate; "bad" fails, "steps" moves before it."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
 
     @lro_grpc.method(pausable=True)
     def CreateInstance(self, request: Any, op: Any) -> Any:
+        if request.instance_id == "steps":
+            for percent in range(100):
+                op.progress(percent)
+                op.checkpoint()
+                self.gate.wait(0.02)
         op.progress(10, "allocating")
         while not self.gate.wait(0.01):
             op.checkpoint()

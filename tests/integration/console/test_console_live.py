@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from concurrent import futures
@@ -134,6 +135,19 @@ def test_an_operation_is_held_until_it_changes(served, browser):
     while "x-done" not in changed.headers:
         changed = part(browser, "/operation/body", changed.headers["etag"], wait=8, name=name)
     assert "Succeeded" in changed.text
+
+
+def test_an_operation_is_never_shown_as_it_was_before(served, browser):
+    name = served.start("steps")
+    seen, tag = [0], ""
+    while max(seen) < 30:
+        answer = part(browser, "/operation/body", tag, wait=8, name=name)
+        tag = answer.headers["etag"]
+        if answer.status_code == 200:
+            percent = re.search(r'data-title="(\d+)', answer.text)
+            assert percent is not None, answer.text
+            seen.append(int(percent[1]))
+    assert seen == sorted(seen)
 
 
 def test_an_operation_that_does_not_change(served, browser):
