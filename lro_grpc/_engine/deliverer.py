@@ -4,8 +4,8 @@ It takes completions from the store's outbox, those that are due, and settles th
 were told, or could not be. Each process of a store does so: what one of them has taken, the others
 leave alone until its lease is over.
 
-* It looks when this process ends an operation, when one was told, and each second, for what other
-  processes have ended, or is due again.
+* It looks when this process ends an operation, when few are left to be told, and each second, for
+  what other processes have ended, or is due again.
 * ``delivery_queue`` decides what is told next, ``completion`` what becomes of what could not be.
 * Settlements that come together are stored together, and wait while the store cannot answer. If the
   lease is over by then, the event may be told twice: never not at all.
@@ -22,7 +22,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
@@ -70,8 +70,19 @@ _FAILURE_PAUSE = 0.5
 _FLUSH_SECONDS = 1.0
 """The time in which the last settlements are stored, at the end."""
 
+_LAST_SECONDS = 0.5
+"""The time that ``on_done`` has to end once it is cancelled."""
+
 _PUT_BACK_SECONDS = (5.0, 15.0)
 """The least and the longest pause until one that had to wait for too long is due again."""
+
+
+class _Telling(NamedTuple):
+    """A completion that is being told."""
+
+    completion: Completion
+    late: asyncio.TimerHandle
+    """Comes when its time is over."""
 
 
 class Deliverer:
@@ -98,9 +109,10 @@ class Deliverer:
         of_call = getattr(on_done, "__call__", None)  # noqa: B004 - an object's is a method
         self._is_async = any(map(inspect.iscoroutinefunction, (on_done, of_call)))
         self._queue = DeliveryQueue()
-        self._telling: set[asyncio.Task[None]] = set()
         self._calls: set[asyncio.Task[None]] = set()
         """The calls of ``on_done``; one of a thread may go on though it has failed."""
+        self._telling: dict[asyncio.Task[None], _Telling] = {}
+        """Those of them whose time is not over."""
         self._settlements: list[Settlement] = []
         self._wake = asyncio.Event()
         self._has_settlements = asyncio.Event()
@@ -128,7 +140,10 @@ class Deliverer:
             self._put_back(waiting.completion, self._store.now())
         if self._telling:
             await asyncio.wait(self._telling, timeout=grace.total_seconds())
-        await _cancelled(self._telling)
+        for completion, late in self._telling.values():
+            late.cancel()
+            self._settled(completion, completion._replace(next_time=self._store.now()))
+        self._telling.clear()
         await _cancelled(self._calls)
         try:
             await asyncio.wait_for(self._settle(), _FLUSH_SECONDS)
@@ -138,7 +153,11 @@ class Deliverer:
 
     def give_up(self) -> None:
         """Ends as if this process were gone: nothing is told or settled any more."""
-        for task in (*self._loops, *self._telling, *self._calls):
+        for telling in self._telling.values():
+            telling.late.cancel()
+        self._telling.clear()
+        self._queue.clear()
+        for task in (*self._loops, *self._calls):
             task.cancel()
         if self._loops:
             self._unsubscribe()
@@ -173,8 +192,8 @@ class Deliverer:
             pause = least + (longest - least) * self._random()
             self._put_back(late.completion, self._store.now() + micros(pause))
         self._begin()
-        while room := self._queue.room:
-            taken = await self._store.take_completions(room, LEASE)
+        while self._queue.is_low:
+            taken = await self._store.take_completions(self._queue.room, LEASE)
             taken_at = self._clock.monotonic()
             for completion in taken:
                 self._add(completion, taken_at)
@@ -207,29 +226,11 @@ class Deliverer:
     def _begin(self) -> None:
         """Begins to tell what may be told now."""
         while delivery := self._queue.begin():
-            _keep(self._telling, asyncio.create_task(self._tell(delivery)))
-
-    async def _tell(self, delivery: Delivery) -> None:
-        completion = delivery.completion
-        call = asyncio.create_task(self._call(delivery.event))
-        _keep(self._calls, call)
-        call.add_done_callback(partial(self._ended, delivery))
-        try:
-            await asyncio.wait({call}, timeout=_TELL_SECONDS)
-        except asyncio.CancelledError:  # the server stops
-            call.cancel()
-            self._settled(completion, completion._replace(next_time=self._store.now()))
-            raise
-        if not call.done():
-            if self._is_async:
-                call.cancel()
-            late = f"on_done has not ended within {_TELL_SECONDS:g} s"
-            self._failed(completion, LroError(late, code=Code.DEADLINE_EXCEEDED))
-        elif error := call.exception():
-            assert isinstance(error, Exception)
-            self._failed(completion, error)
-        else:
-            self._settled(completion, None)
+            call = asyncio.create_task(self._call(delivery.event))
+            late = asyncio.get_running_loop().call_later(_TELL_SECONDS, self._be_late, call)
+            self._telling[call] = _Telling(delivery.completion, late)
+            call.add_done_callback(partial(self._ended, delivery))
+            self._calls.add(call)
 
     async def _call(self, event: CompletionEvent) -> None:
         with only_errors("on_done"):
@@ -240,12 +241,29 @@ class Deliverer:
             if inspect.isawaitable(told):
                 await told
 
+    def _be_late(self, call: asyncio.Task[None]) -> None:
+        """Takes a call for failed whose time is over; it keeps its place until it ends."""
+        completion, _ = self._telling.pop(call)
+        if self._is_async:
+            call.cancel()
+        late = f"on_done has not ended within {_TELL_SECONDS:g} s"
+        self._failed(completion, LroError(late, code=Code.DEADLINE_EXCEEDED))
+
     def _ended(self, delivery: Delivery, call: asyncio.Task[None]) -> None:
-        """Gives its place to another one, once it has really ended."""
-        if not call.cancelled():
-            call.exception()  # it may have come too late for anyone
+        """Settles a completion whose call has ended, and gives its place to another one."""
+        self._calls.discard(call)
+        error = None if call.cancelled() else call.exception()
+        telling = self._telling.pop(call, None)
+        if telling is not None:  # it is in time
+            telling.late.cancel()
+            if isinstance(error, Exception):
+                self._failed(telling.completion, error)
+            elif not call.cancelled():  # as it is before it begins, at the end of the loop
+                self._settled(telling.completion, None)
         self._queue.end(delivery)
-        self._wake.set()
+        self._begin()
+        if self._queue.is_low:
+            self._wake.set()
 
     def _failed(self, completion: Completion, error: Exception) -> None:
         """Has a completion told again later, or gives it up."""
@@ -303,15 +321,10 @@ def _status_of(error: Exception) -> status_pb2.Status:
     return status_pb2.Status(code=Code.UNKNOWN, message=what)
 
 
-def _keep(tasks: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
-    """Keeps a task until it has ended."""
-    tasks.add(task)
-    task.add_done_callback(tasks.discard)
-
-
 async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancels tasks, and waits for their ends."""
+    """Cancels tasks, and waits for their ends, but not for long."""
     some = list(tasks)
     for task in some:
         task.cancel()
-    await asyncio.gather(*some, return_exceptions=True)
+    if some:
+        await asyncio.wait(some, timeout=_LAST_SECONDS)  # one may swallow its cancel

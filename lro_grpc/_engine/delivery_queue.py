@@ -51,6 +51,11 @@ class DeliveryQueue:
         """The number of those that may be added."""
         return MOST_WAITING - len(self._waiting)
 
+    @property
+    def is_low(self) -> bool:
+        """Whether more are to be added: few wait, so that they are taken many at a time."""
+        return len(self._waiting) < MOST
+
     def add(self, delivery: Delivery) -> None:
         """Adds one, behind the others."""
         self._waiting.append(delivery)

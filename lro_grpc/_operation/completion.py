@@ -16,12 +16,12 @@ operation would have been.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from lro.v1.completion_event_pb2 import CompletionEvent
+from lro_grpc._operation import labels
 from lro_grpc._operation.publication import LAST_TIME
 from lro_grpc._operation.record import Record
 
@@ -69,8 +69,7 @@ class Completion(NamedTuple):
     @property
     def id(self) -> str:
         """The id of what is told: the same at each attempt, and of no other operation."""
-        digest = hashlib.sha256(f"{self.name}\n{self.create_time}".encode()).digest()
-        return base64.b32encode(digest).decode("ascii").rstrip("=").lower()
+        return hashlib.sha256(f"{self.name}\n{self.create_time}".encode()).hexdigest()
 
     @property
     def size(self) -> int:
@@ -155,6 +154,7 @@ def _event_of(record: Record) -> CompletionEvent:
         name=record.name,
         method=record.method.removeprefix("/"),
         caller=record.caller,
+        labels=dict(labels.unpacked(record.labels)),
         state=record.state,  # type: ignore[arg-type]
         code=record.error_code,  # type: ignore[arg-type]
     )

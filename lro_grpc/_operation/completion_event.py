@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from google.longrunning import operations_pb2
@@ -44,6 +44,11 @@ class CompletionEvent:
     def caller(self) -> str:
         """The caller that started it, as ``identify`` has named it; empty for unknown."""
         return self.data.caller
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The labels that ``prepare`` has given to it."""
+        return self.data.labels
 
     @property
     def state(self) -> State:

@@ -534,7 +534,7 @@ class Store(Protocol):
 
         Returns:
             The completions as they are now: ``attempt_count`` is one more. Nobody else takes them
-            before the lease is over.
+            before the lease is over; or before the store is opened anew, if it is exclusive.
         """
         ...
 

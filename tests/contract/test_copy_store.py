@@ -235,7 +235,8 @@ async def test_what_was_not_told_yet_is_in_a_copy(
             large = Report(1, status_detail="x" * (number * 1024 * 1024))
             await store.apply_all([(record.name, Claim(LEASE)), (record.name, Fail(large, b""))])
         await store.apply(record.name, Delete())
-        (first,) = await store.take_completions(1, 0)
+        (first,) = await store.take_completions(1, LEASE)
+        await store.settle_completions([(first, first._replace(next_time=0))])
     done, damages = await copied(source, destination)
     assert (done.operations, damages) == (6, [])
     left = []

@@ -29,7 +29,7 @@ from google.rpc import code_pb2 as google_dot_rpc_dot_code__pb2
 from lro.v1 import state_pb2 as lro_dot_v1_dot_state__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlro/v1/completion_event.proto\x12\x06lro.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15google/rpc/code.proto\x1a\x12lro/v1/state.proto\"\xf7\x02\n\x0f\x43ompletionEvent\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06method\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x63\x61ller\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12%\n\x05state\x18\x05 \x01(\x0e\x32\x10.lro.v1.JobStateB\x04\xe2\x41\x01\x03\x12$\n\x04\x63ode\x18\x06 \x01(\x0e\x32\x10.google.rpc.CodeB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x36\n\toperation\x18\n \x01(\x0b\x32\x1d.google.longrunning.OperationB\x04\xe2\x41\x01\x03\x42Y\n\x06lro.v1B\x14\x43ompletionEventProtoP\x01Z\x15lro-grpc/lro/v1;lrov1\xa2\x02\x03LRO\xaa\x02\x06Lro.V1\xca\x02\x06Lro\\V1\xea\x02\x07Lro::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlro/v1/completion_event.proto\x12\x06lro.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a#google/longrunning/operations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15google/rpc/code.proto\x1a\x12lro/v1/state.proto\"\xe1\x03\n\x0f\x43ompletionEvent\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06method\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x63\x61ller\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x39\n\x06labels\x18\x04 \x03(\x0b\x32#.lro.v1.CompletionEvent.LabelsEntryB\x04\xe2\x41\x01\x03\x12%\n\x05state\x18\x05 \x01(\x0e\x32\x10.lro.v1.JobStateB\x04\xe2\x41\x01\x03\x12$\n\x04\x63ode\x18\x06 \x01(\x0e\x32\x10.google.rpc.CodeB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x36\n\toperation\x18\n \x01(\x0b\x32\x1d.google.longrunning.OperationB\x04\xe2\x41\x01\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42Y\n\x06lro.v1B\x14\x43ompletionEventProtoP\x01Z\x15lro-grpc/lro/v1;lrov1\xa2\x02\x03LRO\xaa\x02\x06Lro.V1\xca\x02\x06Lro\\V1\xea\x02\x07Lro::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,12 +37,16 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lro.v1.completion_event_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\006lro.v1B\024CompletionEventProtoP\001Z\025lro-grpc/lro/v1;lrov1\242\002\003LRO\252\002\006Lro.V1\312\002\006Lro\\V1\352\002\007Lro::V1'
+  _globals['_COMPLETIONEVENT_LABELSENTRY']._loaded_options = None
+  _globals['_COMPLETIONEVENT_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_COMPLETIONEVENT'].fields_by_name['name']._loaded_options = None
   _globals['_COMPLETIONEVENT'].fields_by_name['name']._serialized_options = b'\342A\001\003'
   _globals['_COMPLETIONEVENT'].fields_by_name['method']._loaded_options = None
   _globals['_COMPLETIONEVENT'].fields_by_name['method']._serialized_options = b'\342A\001\003'
   _globals['_COMPLETIONEVENT'].fields_by_name['caller']._loaded_options = None
   _globals['_COMPLETIONEVENT'].fields_by_name['caller']._serialized_options = b'\342A\001\003'
+  _globals['_COMPLETIONEVENT'].fields_by_name['labels']._loaded_options = None
+  _globals['_COMPLETIONEVENT'].fields_by_name['labels']._serialized_options = b'\342A\001\003'
   _globals['_COMPLETIONEVENT'].fields_by_name['state']._loaded_options = None
   _globals['_COMPLETIONEVENT'].fields_by_name['state']._serialized_options = b'\342A\001\003'
   _globals['_COMPLETIONEVENT'].fields_by_name['code']._loaded_options = None
@@ -56,5 +60,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPLETIONEVENT'].fields_by_name['operation']._loaded_options = None
   _globals['_COMPLETIONEVENT'].fields_by_name['operation']._serialized_options = b'\342A\001\003'
   _globals['_COMPLETIONEVENT']._serialized_start=188
-  _globals['_COMPLETIONEVENT']._serialized_end=563
+  _globals['_COMPLETIONEVENT']._serialized_end=669
+  _globals['_COMPLETIONEVENT_LABELSENTRY']._serialized_start=624
+  _globals['_COMPLETIONEVENT_LABELSENTRY']._serialized_end=669
 # @@protoc_insertion_point(module_scope)

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from lro_grpc._errors import LroError, OperationDamagedError, UnexpectedError
 from lro_grpc._operation import labels
 from lro_grpc._operation.attempts import AttemptRecord, superseded
-from lro_grpc._operation.completion import Completion, Settlement, completed, is_sound, taken
+from lro_grpc._operation.completion import Completion, Settlement, completed
 from lro_grpc._operation.events import Claim, Delete, Event, apply_safely
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import FREE, KEPT, ONCE, RISING, Record, that_change
@@ -28,7 +28,6 @@ from lro_grpc._stores.sqlite.schema import (
     COLUMNS,
     COMPLETION_COLUMNS,
     READY,
-    completion_of,
 )
 from lro_grpc._stores.store import Claimed, Now, check_same_request, in_progress, name_taken
 
@@ -56,13 +55,9 @@ _COMPLETE = (
     f"INSERT INTO outbox ({COMPLETION_COLUMNS})"
     f" VALUES ({', '.join('?' * len(Completion._fields))}) ON CONFLICT DO NOTHING"
 )
-_DUE = f"SELECT {COMPLETION_COLUMNS} FROM outbox WHERE next_time <= ? ORDER BY next_time LIMIT ?"
 _OF_KEY = "WHERE name = ? AND create_time = ?"
 _TOLD = f"DELETE FROM outbox {_OF_KEY}"
-_PUT_OFF = (
-    "UPDATE outbox SET next_time = ?, attempt_count = ?, given_up = ?, error = ?"
-    f" {_OF_KEY} AND attempt_count = ?"
-)
+_PUT_OFF = f"UPDATE outbox SET next_time = ?, attempt_count = ?, given_up = ?, error = ? {_OF_KEY}"
 
 _LABEL = (
     "INSERT INTO labels (key, value, operation)"
@@ -130,6 +125,8 @@ class Commit:
     ) -> None:
         self.changes: list[tuple[Record | None, Record]] = []
         """The changes in their order, each as listeners get it: the record before and after."""
+        self.completions: list[Completion] = []
+        """What operations that have ended leave behind."""
         self.large_bytes = 0
         """The bytes of all that may be large in the records that were changed."""
         self._connection = connection
@@ -142,7 +139,6 @@ class Commit:
         self._exclusive_holders: dict[str, str] = {}
         self._freed: list[str] = []
         self._superseded: list[tuple[str, AttemptRecord]] = []
-        self._completions: list[Completion] = []
 
     def __enter__(self) -> Commit:
         """Returns the commit."""
@@ -200,7 +196,7 @@ class Commit:
                 self._superseded.append((name, attempt))
             completion = completed(before, after)
             if completion:
-                self._completions.append(completion)
+                self.completions.append(completion)
                 self.large_bytes += completion.size
             self._change(before, after)
         return after
@@ -270,32 +266,19 @@ class Commit:
             self._connection.executemany(_SUPERSEDE, rows)
             old = [(name, one.oldest_kept - 1) for name, one in self._superseded]
             self._connection.executemany(_FORGET, [one for one in old if one[1] > 1])
-        if self._completions:
-            self._connection.executemany(_COMPLETE, self._completions)
+        if self.completions:
+            self._connection.executemany(_COMPLETE, self.completions)
 
-    def take_completions(self, limit: int, lease: int) -> Sequence[Completion]:
-        """Takes completions that are due; see :meth:`lro_grpc.stores.Store.take_completions`."""
-        now, size = self._now(), 0
-        taking: list[tuple[Completion, Completion]] = []
-        due = self._connection.execute(_DUE, (now, limit))
-        with contextlib.closing(due):
-            for row in filter(is_sound, due):
-                one = completion_of(row)
-                taking.append((one, taken(one, now, lease)))
-                size += one.size
-                if size >= MAX_BYTES:
-                    break
-        self.settle_completions(taking)
-        return [one for _, one in taking]
-
-    def settle_completions(self, settlements: Iterable[Settlement]) -> None:
-        """Settles completions; see :meth:`lro_grpc.stores.Store.settle_completions`."""
-        for before, after in settlements:
-            if after is None:
-                self._connection.execute(_TOLD, before.key)
-            else:
-                values = (after.next_time, after.attempt_count, after.given_up, after.error)
-                self._connection.execute(_PUT_OFF, (*values, *before.key, before.attempt_count))
+    def settle_completions(self, settlements: Sequence[Settlement]) -> None:
+        """Changes completions, or removes them, whoever has them."""
+        told = [before.key for before, after in settlements if after is None]
+        put_off = [
+            (after.next_time, after.attempt_count, after.given_up, after.error, *before.key)
+            for before, after in settlements
+            if after is not None
+        ]
+        self._connection.executemany(_TOLD, told)
+        self._connection.executemany(_PUT_OFF, put_off)
 
     def _delete_damaged(self, name: str) -> Record:
         """Deletes the row of an operation that no record can be made of.

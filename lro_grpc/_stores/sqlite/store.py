@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from lro_grpc._errors import LroError, OperationDamagedError, UnavailableError
-from lro_grpc._operation import completion
 from lro_grpc._operation.attempts import AttemptRecord, attempts_of, is_sound
 from lro_grpc._operation.completion import Completion, Settlement
 from lro_grpc._operation.events import Claim, Event
@@ -40,6 +39,7 @@ from lro_grpc._stores.sqlite.counts import Counting
 from lro_grpc._stores.sqlite.damage import SqliteDamage
 from lro_grpc._stores.sqlite.database_files import DatabaseFiles
 from lro_grpc._stores.sqlite.filter import condition
+from lro_grpc._stores.sqlite.outbox import Outbox
 from lro_grpc._stores.sqlite.pages import Pages
 from lro_grpc._stores.sqlite.recent import RecentRecords
 from lro_grpc._stores.sqlite.schema import (
@@ -49,7 +49,6 @@ from lro_grpc._stores.sqlite.schema import (
     OPERATION_ID,
     READY,
     STATES,
-    completion_of,
     prepare,
     signing_secret_of,
 )
@@ -103,11 +102,6 @@ _RESTED = (
 _ATTEMPTS = (
     f"SELECT {ATTEMPT_COLUMNS} FROM attempts"
     " WHERE operation = (SELECT sequence FROM operations WHERE name = ?)"
-)
-_IS_DUE = "SELECT 1 FROM outbox WHERE next_time <= ? LIMIT 1"
-_COMPLETION = (
-    f"SELECT {', '.join(Completion._fields[:-1])}, x'' FROM outbox"
-    " WHERE name = ? AND create_time = ?"
 )
 
 
@@ -180,10 +174,12 @@ class SqliteStore:
             self._close_files()
             raise
         self._write_connection.execute("PRAGMA busy_timeout = 0")  # the writer itself waits
+        self._outbox = Outbox(self._read_connection, self._now)
         self._writer = Writer(
             self._write_connection,
             self._files,
             self._recent,
+            self._outbox,
             self._damage,
             self._listeners,
             self._now,
@@ -416,18 +412,20 @@ class SqliteStore:
 
     async def take_completions(self, limit: int, lease: int) -> Sequence[Completion]:
         """Takes completions that are due."""
-        if not self._fetch(_IS_DUE, self._now()):  # a commit costs more than a look
-            return []
-        return await self._writer.write(lambda commit: commit.take_completions(limit, lease))
+        with self._telling():
+            return self._outbox.take(limit, lease)
 
     async def settle_completions(self, settlements: Sequence[Settlement]) -> None:
         """Settles completions that were taken."""
-        await self._writer.write(lambda commit: commit.settle_completions(settlements))
+        ours = self._outbox.still_ours(settlements)
+        if ours:
+            await self._writer.write(lambda commit: commit.settle_completions(ours))
+            self._outbox.settled(ours)
 
     async def read_completion(self, name: str, create_time: int) -> Completion | None:
         """Returns the completion of an operation, without its event."""
-        rows = self._fetch(_COMPLETION, name, create_time)
-        return next((completion_of(row) for row in rows if completion.is_sound(row)), None)
+        with self._telling():
+            return self._outbox.read(name, create_time)
 
     def _names(self, limit: int, fetch: Callable[[int], Sequence[tuple[Any]]]) -> list[str]:
         """Returns so many names that rows have, past those of damaged rows."""

@@ -53,6 +53,7 @@ from lro_grpc._stores.sqlite.commit import MAX_BYTES, Commit, UnstorableError
 from lro_grpc._stores.sqlite.connection import closed, failed, is_busy, unavailable
 from lro_grpc._stores.sqlite.damage import SqliteDamage, is_malformed
 from lro_grpc._stores.sqlite.database_files import DatabaseFiles
+from lro_grpc._stores.sqlite.outbox import Outbox
 from lro_grpc._stores.sqlite.recent import RecentRecords
 from lro_grpc._stores.store import Listener, Now, announce
 
@@ -108,6 +109,7 @@ class Writer:
         connection: The connection; nothing else may use it.
         files: The files that it has open.
         recent: Gets the records of each commit.
+        outbox: Gets its completions.
         damage: The rows that are set aside.
         listeners: Get each change; may grow.
         now: Returns the time in microseconds since 1970 UTC.
@@ -118,6 +120,7 @@ class Writer:
         connection: sqlite3.Connection,
         files: DatabaseFiles,
         recent: RecentRecords,
+        outbox: Outbox,
         damage: SqliteDamage,
         listeners: Sequence[Listener],
         now: Now,
@@ -125,6 +128,7 @@ class Writer:
         self._connection = connection
         self._files = files
         self._recent = recent
+        self._outbox = outbox
         self._damage = damage
         self._listeners = listeners
         self._now = now
@@ -213,6 +217,7 @@ class Writer:
                 self._finish([], [_Answer(calls[0].answer, error=unstorable.public())])
         else:
             self._recent.keep(commit.records)
+            self._outbox.keep(commit.completions)
             self._finish(commit.changes, answers)
         finally:
             self._recent.committing = ()

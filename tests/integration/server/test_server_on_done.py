@@ -449,51 +449,49 @@ def test_an_on_done_that_is_no_function_is_refused(given: Any) -> None:
         lro_grpc.Operations("memory:", on_done=given)
 
 
-@contextlib.contextmanager
-def running(url: str, *how: str) -> Iterator[tuple[subprocess.Popen[str], Client]]:
-    """A server in a process of its own, and a client of it; killed at the end."""
-    command = [sys.executable, str(SCRIPT), url, *how]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            _, port = process.stdout.readline().split()
-            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-                yield process, Client(channel)
-        finally:
-            process.kill()
+class Process:
+    """A server in a process of its own: killed at the end of its context."""
+
+    def __init__(self, url: str, *how: str) -> None:
+        command = [sys.executable, str(SCRIPT), url, *how]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._told: list[list[str]] = []
+        words = self._words()
+        while words[0] != "listening":  # it tells what the process before has left meanwhile
+            self._told.append(words)
+            words = self._words()
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{words[1]}")
+        self.client = Client(self.channel)
+
+    def _words(self) -> list[str]:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().split()
+
+    def told(self) -> tuple[str, int, str]:
+        """Returns the next event that it tells: its id, its attempt, its operation."""
+        word, event_id, attempt, name = self._told.pop(0) if self._told else self._words()
+        assert word == "telling"
+        return event_id, int(attempt), name
+
+    def kill(self) -> None:
+        self.channel.close()
+        with self.process:
+            self.process.kill()
 
 
-def told_by(process: subprocess.Popen[str]) -> tuple[str, int, str]:
-    """Returns the next event that a server tells: its id, its attempt, its operation."""
-    assert process.stdout is not None
-    word, event_id, attempt, name = process.stdout.readline().split()
-    assert word == "telling"
-    return event_id, int(attempt), name
-
-
-def test_a_server_that_is_killed_while_it_tells_has_it_told_by_the_next(
-    file_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_is_killed_while_it_tells_has_it_told_by_the_next(file_url: str) -> None:
     """What it had not begun to tell, too: it had stored that together with the ends."""
-    with running(file_url, "hold") as (process, client):
-        names = [client.create(instance_id=f"i{n}").name for n in range(20)]
+    with contextlib.ExitStack() as processes:
+        holds = Process(file_url, "hold")
+        processes.callback(holds.kill)
+        names = [holds.client.create(instance_id=f"i{n}").name for n in range(20)]
         for name in names:
-            client.done(name)
-        event_id, attempt, name = told_by(process)
+            holds.client.done(name)
+        event_id, attempt, name = holds.told()
         assert attempt == 1
-        process.kill()
-        process.wait(SECONDS)
-
-    async def let_time_pass() -> None:
-        """Ends the lease of a process that is gone, as a minute would."""
-        later: Any = open_url(file_url, lambda: SystemClock().now() + 3600_000_000)
-        await later.open()
-        taken = await later.take_completions(50, 0)
-        await later.settle_completions([(one, one._replace(next_time=0)) for one in taken])
-        await later.close()
-
-    asyncio.run(let_time_pass())
-    with running(file_url) as (process, _):
-        told = [told_by(process) for _ in names]
+    with contextlib.ExitStack() as processes:
+        tells = Process(file_url)
+        processes.callback(tells.kill)
+        told = [tells.told() for _ in names]
     assert sorted(one for _, _, one in told) == sorted(names)
     assert (event_id, name) in {(found, one) for found, _, one in told}

@@ -45,6 +45,7 @@ def event(**values: Any) -> CompletionEvent:
         name=NAME,
         method="fleet.v1.FleetService/CreateInstance",
         caller="ann",
+        labels={"team": "blue"},
         state=state_pb2.JOB_STATE_FAILED,
         code=8,  # type: ignore[arg-type]
         operation=operations_pb2.Operation(name=NAME, done=True, error={"code": 8}),
@@ -92,6 +93,7 @@ async def test_a_receiver_gets_a_signed_cloud_event() -> None:
     assert made.get_data() == {
         "name": NAME,
         "method": "fleet.v1.FleetService/CreateInstance",
+        "labels": {"team": "blue"},
         "state": "JOB_STATE_FAILED",
         "code": "RESOURCE_EXHAUSTED",
         "endTime": "2027-01-15T08:00:00.250Z",
