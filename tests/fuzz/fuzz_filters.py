@@ -36,7 +36,7 @@ WORDS = (
     *('"', "'", "*", "\\", '\\"', "\\*", "true", "FAILED", "JOB_STATE_RUNNING", "NOT_FOUND"),
     *("2026-01-01T00:00:00Z", ".123456789+05:30", "9223372036854775807", "metadata.", "type_url"),
     *("metadata.instance.state", "metadata.instance.create_time", "metadata.parent"),
-    *("metadata.validate_only", "READY", "instance.", "labels"),
+    *("metadata.validate_only", "READY", "instance.", "labels", "labels.a", "labels."),
     *SHORT_NAMES,
 )
 SEEDS = (
@@ -48,6 +48,7 @@ SEEDS = (
     r'"a \" \* \\ b*" AND response.@type = type.googleapis.com/google.protobuf.Empty',
     "metadata.instance.state = (READY OR CREATING) AND metadata.validate_only = true",
     'metadata.parent:"a*" error.message != x NOT metadata.instance:* method = a.B/C',
+    'labels.a = b labels."a-b" != "" NOT labels:a OR labels.a = (b* AND *)',
     r'matches(name, "projects/.*op-[0-9]+") NOT matches(verb, "(?:a|b\\.)*")',
 )
 

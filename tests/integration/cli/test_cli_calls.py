@@ -21,6 +21,7 @@ from releases import method, release
 from server_harness import PARENT, metadata_of, serving
 
 import lro_grpc
+from lro.example.v1.fleet_service_pb2 import CreateInstanceRequest
 from lro.v1 import operation_metadata_pb2, state_pb2
 from lro.v1.operation_description_pb2 import CompletionDelivery
 from lro_grpc._dialects.registry import DIALECTS, to_json
@@ -322,6 +323,18 @@ def test_get_tells_what_a_description_tells(world: World) -> None:
     assert "RESOURCE_EXHAUSTED: the disk is full" in rows[2]
     shown = yaml.safe_load(told.partition("  request\n")[2])
     assert shown["instanceId"] == "one"
+
+
+def test_labels_are_shown_and_listed_by(world: World) -> None:
+    started = world.server.operations.start_operation_sync(
+        "/lro.example.v1.FleetService/CreateInstance",
+        CreateInstanceRequest(parent=PARENT, instance_id="labelled"),
+        labels={"team": "maps", "env": "prod"},
+    )
+    world.done(world.create())
+    assert "  labels     env=prod, team=maps\n" in world.lro("get", started.name).stdout
+    listed = world.lro("list", PARENT, "--filter", "labels.env = prod", "-o", "json").stdout
+    assert [json.loads(line)["name"] for line in listed.splitlines()] == [started.name]
 
 
 def test_get_has_a_description_in_json_if_more_is_asked_for(world: World) -> None:
