@@ -18,6 +18,7 @@ from lro_grpc._operation.events import (
     RetryLater,
     Succeed,
 )
+from lro_grpc._operation.labels import packed
 from lro_grpc._operation.names import ANY_PARENT
 from lro_grpc._operation.states import (
     CANCELLING,
@@ -76,8 +77,8 @@ class Counting(StoreCases):
         }
         for kind, events in histories.items():
             self.time += 1_000_000
-            labels = "team=a" if kind in ("running", "failed") else ""
-            made = await store.create(self.record(kind, pausable=True)._replace(labels=labels))
+            labels = packed({"team": "a"}) if kind in ("running", "failed") else ""
+            made = await store.create(self.record(kind, pausable=True, labels=labels))
             for event in events:
                 await store.apply(made.name, event)
 

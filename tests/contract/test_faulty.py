@@ -24,7 +24,17 @@ if TYPE_CHECKING:
     from lro_grpc._operation.completion import Completion, Settlement
     from lro_grpc._operation.events import Claim, Event
     from lro_grpc._operation.record import Record
-    from lro_grpc.stores import AttemptRecord, Change, Leased, Listener, Now, Page, Query, Store
+    from lro_grpc.stores import (
+        AttemptRecord,
+        Change,
+        Counts,
+        Leased,
+        Listener,
+        Now,
+        Page,
+        Query,
+        Store,
+    )
 
 T = TypeVar("T")
 
@@ -145,6 +155,9 @@ class PatientStore:
 
     async def page(self, query: Query, **options: Any) -> Page:
         return await self._again(lambda: self._store.page(query, **options))
+
+    async def counts(self, query: Query, **options: Any) -> Counts:
+        return await self._again(lambda: self._store.counts(query, **options))
 
     async def claimable(self, limits: Mapping[str, int]) -> Sequence[str]:
         return await self._again(lambda: self._store.claimable(limits))
