@@ -47,13 +47,10 @@ class Job:
     is_running: bool = True
     is_stopped: bool = False
     """Whether the caller has stopped it."""
-    changed: asyncio.Event = dataclasses.field(default_factory=asyncio.Event, repr=False)
-    """Set, and replaced, with each change."""
 
     def stop(self) -> None:
         """Requests no further action; those on their way are awaited."""
         self.is_stopped = self.is_running
-        self._notify()
 
     async def run(self, act: Act) -> None:
         """Requests the action of every operation, eight at a time."""
@@ -69,17 +66,11 @@ class Job:
                     self.refused.append((name, error))
                 else:
                     self.done += 1
-                self._notify()
 
         try:
             await asyncio.gather(*(work() for _ in range(_AT_A_TIME)))
         finally:
             self.is_running = False
-            self._notify()
-
-    def _notify(self) -> None:
-        self.changed.set()
-        self.changed = asyncio.Event()
 
 
 class Jobs:

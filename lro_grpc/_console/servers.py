@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import functools
 from collections.abc import AsyncGenerator, Callable
 from typing import Protocol, TypeAlias
@@ -137,8 +138,9 @@ class _LocalConnection:
         path, _ = _METHODS[watch.method]
         self._check_running()
         body = watch.request.SerializeToString()
-        async for state in self._calls.stream(path, body, self._caller()):
-            yield WatchOperationResponse.FromString(state).operation
+        async with contextlib.aclosing(self._calls.stream(path, body, self._caller())) as states:
+            async for state in states:
+                yield WatchOperationResponse.FromString(state).operation
 
     def _caller(self) -> Caller:
         return Caller({"headers": self._headers})

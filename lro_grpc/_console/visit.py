@@ -201,13 +201,21 @@ class Visit:
         """Answers with a path of this host, to be fetched by GET."""
         return RedirectResponse(path, _SEE_OTHER)
 
-    async def no_page(self, status: int, headers: Mapping[str, str]) -> Response:
-        """Answers where there is no page, or none for the method."""
-        error = LroError("look at the address, or begin again from the list", code=Code.NOT_FOUND)
-        trouble = dataclasses.replace(
-            trouble_of(error), heading="There is no such page", advice="", status=status
-        )
-        return await self.page("trouble.html", status, headers, trouble=trouble)
+    async def no_page(
+        self,
+        status: int = 404,
+        headers: Mapping[str, str] | None = None,
+        *,
+        heading: str = "There is no such page",
+        message: str = "Look at the address, or begin again from the list.",
+        back: str = "",
+    ) -> Response:
+        """Answers where there is nothing to show, whatever the server says."""
+        error = LroError(message, code=Code.NOT_FOUND)
+        trouble = trouble_of(error, back=back)
+        trouble = dataclasses.replace(trouble, heading=heading, advice="", status=status)
+        template = "part_trouble.html" if self.is_part else "trouble.html"
+        return await self.page(template, status, headers, is_part=self.is_part, trouble=trouble)
 
     async def trouble(self, error: Exception) -> Response:
         """Answers with an error, or with the sign-in where that may help.

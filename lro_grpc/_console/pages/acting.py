@@ -142,16 +142,17 @@ async def _ask(
     more: bool = False,
     wrong: str = "",
 ) -> Response:
-    if not names:
-        raise InvalidArgumentError(
-            "the filter finds no operation now" if query else "no operation is selected"
-        )
+    if not names and query is None:
+        raise InvalidArgumentError("no operation is selected")
     if query is not None:
         back = visit.url(parent=query.parent, filter=query.filter)
     elif len(names) == 1:
         back = visit.url("operation", name=names[0])
     else:
         back = visit.url()
+    if not names:
+        message = "The filter finds no operation now."
+        return await visit.no_page(heading="Nothing matches", message=message, back=back)
     question = Question(
         action=action,
         names=tuple(names),

@@ -20,7 +20,7 @@ async def static(visit: Visit) -> Response:
     name = visit.request.path_params["file"]
     asset = ASSETS.get(name)
     if asset is None:
-        return await visit.no_page(404, {})
+        return await visit.no_page()
     is_fresh = visit.query("v") == asset.digest
     headers = {"cache-control": _FOR_EVER if is_fresh else "no-cache"}
     return answers.part(visit.request, _packed(name), headers, asset.media_type)

@@ -31,28 +31,14 @@ _GONE = "That page is no longer there: this is the newest one."
 async def show(visit: Visit) -> Response:
     """Answers with the page of a list."""
     query = query_of(visit)
-    notes = [text for text in [said(visit.query("did"))] if text]
     try:
-        try:
-            part = await _part(visit, query)
-        except LroError as error:
-            if error.code is not Code.INVALID_ARGUMENT or not query.token:
-                raise
-            part = await _part(visit, query._replace(token=""))
-            notes = [*notes, _GONE]
+        part, is_newest_instead = await _part_or_newest(visit, query)
     except LroError as error:
         if error.code is not Code.INVALID_ARGUMENT:
             raise
-        wrong = list_page(
-            (),
-            parent=query.parent,
-            filter=query.filter,
-            size=query.size,
-            parents=visit.site.parents,
-            problem=filter_problem(query.filter, error),
-        )
-        return await visit.page("list.html", 400, page=wrong, etag="")
-    page = dataclasses.replace(part.page, notes=(*part.page.notes, *notes))
+        return await _refused(visit, query, error)
+    notes = [said(visit.query("did")), _GONE if is_newest_instead else ""]
+    page = dataclasses.replace(part.page, notes=(*part.page.notes, *filter(None, notes)))
     return await visit.page("list.html", page=page, etag=part.rendered.tag)
 
 
@@ -73,6 +59,29 @@ def query_of(visit: Visit) -> ListQuery:
         size=max(1, min(MOST_ROWS, int(size))) if is_number else SIZE,
         token=visit.query("token"),
     )
+
+
+async def _refused(visit: Visit, query: ListQuery, error: LroError) -> Response:
+    """Answers with the page of a list whose filter, or whose parent, the server refuses."""
+    page = list_page(
+        (),
+        parent=query.parent,
+        filter=query.filter,
+        size=query.size,
+        parents=visit.site.parents,
+        problem=filter_problem(query.filter, error),
+    )
+    return await visit.page("list.html", 400, page=page, etag="")
+
+
+async def _part_or_newest(visit: Visit, query: ListQuery) -> tuple[ListPart, bool]:
+    """Returns the rows of a list; those of its newest page if the server refuses the token."""
+    try:
+        return await _part(visit, query), False
+    except LroError as error:
+        if error.code is not Code.INVALID_ARGUMENT or not query.token:
+            raise
+    return await _part(visit, query._replace(token="")), True
 
 
 async def _part(visit: Visit, query: ListQuery) -> ListPart:

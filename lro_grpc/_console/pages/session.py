@@ -14,7 +14,7 @@ async def sign_in(visit: Visit) -> Response:
     """Answers with the form for a credential; POST takes it, and leads back."""
     callers = visit.site.callers
     if not callers.sign_in:
-        return await visit.no_page(404, {})
+        return await visit.no_page()
     where = local_path(visit.query("next"), visit.root)
     if visit.request.method != "POST":
         bad = _NOT_TAKEN if callers.is_signed_in(visit.request) else ""

@@ -309,7 +309,9 @@ def test_at_most_a_thousand(foreign):
 
 
 def test_a_filter_that_finds_nothing(browser):
-    assert found(browser).status_code == 400
+    page = found(browser)
+    assert page.status_code == 404
+    assert "Nothing matches" in page.text
 
 
 def test_all_of_everything_is_no_filter(foreign):
