@@ -104,7 +104,7 @@ class OpenContext:
         self.complaints: list[Complaints] = []
 
     def __call__(self, **options: Any) -> BrowserContext:
-        context = self._browser.new_context(**options)
+        context = self._browser.new_context(**{"reduced_motion": "reduce", **options})
         context.set_default_timeout(SECONDS * 1000)
         context.tracing.start(snapshots=True)
         self.opened.append(context)

@@ -39,43 +39,36 @@ def folder(tmp_path: Path) -> Path:
     return Path(os.environ.get("LRO_PICTURES") or tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("name", "kind", "theme", "size"),
-    [
-        ("list", "", "light", (1200, 620)),
-        ("running", "running", "light", (1200, 600)),
-        ("failed", "failed_batch", "light", (1200, 800)),
-        ("error", "failed", "light", (1200, 500)),
-        ("dark", "", "dark", (1200, 500)),
-        ("phone", "", "light", (390, 700)),
-    ],
-)
+PICTURES = {
+    "list": ("", "light", (1200, 620)),
+    "running": ("running", "light", (1200, 600)),
+    "failed": ("failed_batch", "light", (1200, 800)),
+    "error": ("failed", "light", (1200, 500)),
+    "dark": ("", "dark", (1200, 500)),
+    "phone": ("", "light", (390, 700)),
+}
+"""Of each picture: the kind of operation, or none for the list; the theme; the size."""
+
+
 def test_the_pages_look_as_the_document_shows_them(
-    open_context: OpenContext,
-    url: str,
-    zoo: Zoo,
-    folder: Path,
-    name: str,
-    kind: str,
-    theme: str,
-    size: tuple[int, int],
+    open_context: OpenContext, url: str, zoo: Zoo, folder: Path
 ) -> None:
-    page = open_context(color_scheme=theme, reduced_motion="reduce").new_page()
-    page.set_viewport_size({"width": size[0], "height": size[1]})
-    page.clock.install()
-    page.goto(shown.operation(url, getattr(zoo, kind).name) if kind else url)
-    expect(shown.live(page)).to_have_text("Done" if "failed" in kind else "Live")
-    page.clock.fast_forward("23:00")
-    expect(page.locator("time", has_text="23m ago").first).to_be_visible()
-    picture = folder / f"console-{name}.png"
-    page.screenshot(path=picture, animations="disabled")
-    assert picture.stat().st_size < MOST_BYTES
+    for name, (kind, theme, (width, height)) in PICTURES.items():
+        page = open_context(color_scheme=theme).new_page()
+        page.clock.install()
+        page.set_viewport_size({"width": width, "height": height})
+        page.goto(shown.operation(url, getattr(zoo, kind).name) if kind else url)
+        expect(shown.live(page)).to_have_text("Done" if "failed" in kind else "Live")
+        page.clock.fast_forward("23:00")
+        expect(page.locator("time", has_text="23m ago").first).to_be_visible()
+        picture = folder / f"console-{name}.png"
+        page.screenshot(path=picture, animations="disabled")
+        assert picture.stat().st_size < MOST_BYTES
+        page.close()
 
 
 def test_the_document_shows_each_picture() -> None:
     document = DOCUMENT.read_text()
     pictures = sorted((DOCUMENT.parent / "pictures").glob("console-*.png"))
-    assert [one.name for one in pictures] == sorted(
-        f"console-{name}.png" for name in ("list", "running", "failed", "error", "dark", "phone")
-    )
+    assert [one.name for one in pictures] == sorted(f"console-{name}.png" for name in PICTURES)
     assert [one.name for one in pictures if f"](pictures/{one.name})" not in document] == []
