@@ -7,7 +7,7 @@ The way of a request:
    says. Lists and operations that several look at are asked for, and rendered, once (``shared``).
 3. ``source`` calls the server by the calls of this package's own client, over one of ``servers``: a
    channel, or the operations of this process.
-4. In a worker thread, ``view`` and its neighbours make texts of messages, whose types are
+4. In a worker thread, ``operation_page`` and its neighbours make texts of messages, whose types are
    ``types_of_server``'s; ``rendering`` makes a page of them. ``answers`` packs and sends it.
 
 An error, wherever it was raised, ends in ``visit``, and is a page of its own.

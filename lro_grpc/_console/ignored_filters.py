@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lro_grpc._console.view import Row
+    from lro_grpc._console.row import Row
 
 NOTE = "This server ignores filters: what is shown is not what you have asked for."
 

@@ -13,7 +13,7 @@ from lro_grpc._console.looks import Look, look_of
 from lro_grpc._console.markup import Budget, cut
 
 if TYPE_CHECKING:
-    from lro_grpc._console.view import Row
+    from lro_grpc._console.row import Row
     from lro_grpc._errors import LroError
 
 SIZE = 50

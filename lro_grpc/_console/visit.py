@@ -19,12 +19,12 @@ from lro_grpc._console.answers import Forms, Rendered
 from lro_grpc._console.bulk import Jobs
 from lro_grpc._console.counts import StateCounts
 from lro_grpc._console.list_page import ListPage
+from lro_grpc._console.operation_page import OperationPage
 from lro_grpc._console.rendering import Frame
 from lro_grpc._console.security import Callers
 from lro_grpc._console.shared import Shared
 from lro_grpc._console.source import Source
 from lro_grpc._console.trouble import trouble_of
-from lro_grpc._console.view import OperationPage
 from lro_grpc._errors import Code, InvalidArgumentError, LroError, from_status
 from lro_grpc._http import responses
 

@@ -24,9 +24,9 @@ from lro_grpc._console.questions import (
     Question,
     Refusal,
 )
+from lro_grpc._console.row import Row, row_of
 from lro_grpc._console.source import ListQuery
 from lro_grpc._console.trouble import trouble_of
-from lro_grpc._console.view import Row, row_of
 from lro_grpc._console.visit import Visit
 from lro_grpc._errors import Code, InvalidArgumentError, LroError
 

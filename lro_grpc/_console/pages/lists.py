@@ -13,8 +13,8 @@ from lro_grpc._console import answers, ignored_filters
 from lro_grpc._console.actions import ACTIONS, CONTROL, said
 from lro_grpc._console.counts import Counts
 from lro_grpc._console.list_page import MOST_ROWS, SIZE, filter_problem, list_page
+from lro_grpc._console.row import row_of
 from lro_grpc._console.source import ListQuery
-from lro_grpc._console.view import row_of
 from lro_grpc._console.visit import ListPart, Visit
 from lro_grpc._errors import Code, LroError
 

@@ -14,9 +14,10 @@ from starlette.responses import Response
 
 from lro_grpc._console import answers
 from lro_grpc._console.actions import said
+from lro_grpc._console.form import FORMS, REQUEST, Form, form_of, request_form
+from lro_grpc._console.operation_page import operation_page
 from lro_grpc._console.source import Described
 from lro_grpc._console.trouble import Trouble
-from lro_grpc._console.view import FORMS, REQUEST, Form, form_of, operation_page, request_form
 from lro_grpc._console.visit import OperationPart, Visit
 from lro_grpc._errors import Code, LroError
 

@@ -14,9 +14,12 @@ from sample_operations import NOW, PARENT
 
 from lro.v1.operation_description_pb2 import DescribeOperationResponse
 from lro_grpc import _anys
-from lro_grpc._console import markup, view
+from lro_grpc._console import markup
+from lro_grpc._console.form import FORMS, form_of, request_form
 from lro_grpc._console.list_page import list_page
+from lro_grpc._console.operation_page import operation_page
 from lro_grpc._console.rendering import Frame, render
+from lro_grpc._console.row import row_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
@@ -91,7 +94,7 @@ def seen(page: str) -> str:
 @unhurried
 @given(operations())
 def test_a_row_is_shown(operation: operations_pb2.Operation) -> None:
-    row = view.row_of(operation, _anys.unpack)
+    row = row_of(operation, _anys.unpack)
     page = list_page([row], parent=PARENT, actions=("cancel",))
     seen(render("rows_part.html", FRAME, page=page))
 
@@ -99,14 +102,14 @@ def test_a_row_is_shown(operation: operations_pb2.Operation) -> None:
 @unhurried
 @given(operations())
 def test_a_page_is_shown(operation: operations_pb2.Operation) -> None:
-    page = view.operation_page(operation, _anys.unpack, target="server:443")
+    page = operation_page(operation, _anys.unpack, target="server:443")
     seen(render("body.html", FRAME, page=page, refusal=None))
 
 
 @unhurried
 @given(descriptions())
 def test_a_description_is_shown(description: DescribeOperationResponse) -> None:
-    page = view.operation_page(
+    page = operation_page(
         description.operation, _anys.unpack, target="server:443", description=description
     )
     seen(render("body.html", FRAME, page=page, refusal=None))
@@ -116,16 +119,16 @@ PART = Frame(target="x", now=NOW, is_part=True)
 
 
 @unhurried
-@given(operations(), st.sampled_from(view.FORMS))
+@given(operations(), st.sampled_from(FORMS))
 def test_a_form_is_shown(operation: operations_pb2.Operation, name: str) -> None:
-    seen(render("form.html", PART, form=view.form_of(operation, name, _anys.unpack)))
+    seen(render("form.html", PART, form=form_of(operation, name, _anys.unpack)))
 
 
 @unhurried
 @given(st.none() | messages())
 def test_a_request_is_shown(request: any_pb2.Any | None) -> None:
     description = DescribeOperationResponse(request=request)
-    seen(render("form.html", PART, form=view.request_form(description, _anys.unpack)))
+    seen(render("form.html", PART, form=request_form(description, _anys.unpack)))
 
 
 def test_a_page_that_is_full_stays_within_its_bytes() -> None:
@@ -153,16 +156,14 @@ def test_a_page_that_is_full_stays_within_its_bytes() -> None:
         attempt.error.code = 8
         attempt.error.message = "<" * 5_000
     operation.metadata.CopyFrom(_anys.pack(own))
-    page = view.operation_page(
-        operation, _anys.unpack, target="server:443", description=description
-    )
+    page = operation_page(operation, _anys.unpack, target="server:443", description=description)
     seen(render("body.html", FRAME, page=page, refusal=None))
 
 
 def test_any_in_any_ends() -> None:
     """150 of them, one in another."""
     operation = operations_pb2.Operation(name="operations/x", done=True, response=nested(150))
-    page = view.operation_page(operation, _anys.unpack, target="server:443")
+    page = operation_page(operation, _anys.unpack, target="server:443")
     assert page.blocks[0].json is not None
 
 

@@ -9,11 +9,12 @@ from google.longrunning import operations_pb2
 from sample_operations import NOW
 
 from lro_grpc import _anys
-from lro_grpc._console import texts, view
+from lro_grpc._console import texts
 from lro_grpc._console.actions import ACTIONS, possible, said
 from lro_grpc._console.list_page import filter_problem, list_page
 from lro_grpc._console.questions import Question
 from lro_grpc._console.rendering import Frame, render
+from lro_grpc._console.row import row_of
 from lro_grpc._console.trouble import trouble_of
 from lro_grpc._errors import Code, InvalidArgumentError, LroError
 from lro_grpc._filtering.parser import invalid
@@ -86,7 +87,7 @@ def test_one_chip_is_chosen_by_the_filter() -> None:
 
 def test_a_page_of_long_texts_stays_within_its_bytes() -> None:
     """And says so in the rows that have no room."""
-    row = view.row_of(operations_pb2.Operation(name='"' * 660), _anys.unpack)
+    row = row_of(operations_pb2.Operation(name='"' * 660), _anys.unpack)
     full = render(
         "rows_part.html", FRAME, page=list_page([row] * 50, parent="p", actions=("cancel",))
     )

@@ -13,15 +13,16 @@ from sample_operations import NOW, PARENT, ago
 from lro.v1 import batch_create_instances_pb2
 from lro.v1.operation_description_pb2 import CompletionDelivery, DescribeOperationResponse
 from lro_grpc import _anys
-from lro_grpc._console import view
+from lro_grpc._console.form import FORMS, form_of, request_form
+from lro_grpc._console.operation_page import OperationPage, operation_page
 from lro_grpc._console.rendering import Frame, render
-from lro_grpc._console.view import OperationPage, Row
+from lro_grpc._console.row import Row, row_of
 
 WaitReason = DescribeOperationResponse.WaitReason
 
 
 def row(operation: operations_pb2.Operation) -> Row:
-    return view.row_of(operation, _anys.unpack)
+    return row_of(operation, _anys.unpack)
 
 
 def page(
@@ -29,7 +30,7 @@ def page(
     described: DescribeOperationResponse | None = None,
     **options: object,
 ) -> OperationPage:
-    return view.operation_page(
+    return operation_page(
         operation,
         _anys.unpack,
         target="127.0.0.1:50051",
@@ -320,20 +321,20 @@ def test_commands_are_those_of_its_state() -> None:
 
 
 def test_a_form_that_does_not_apply_says_why() -> None:
-    form = view.form_of(samples.running(), "alloydb", _anys.unpack)
+    form = form_of(samples.running(), "alloydb", _anys.unpack)
     assert form.json is None
     assert "cannot be shown as alloydb" in form.note
 
 
-@pytest.mark.parametrize("dialect", view.FORMS)
+@pytest.mark.parametrize("dialect", FORMS)
 def test_every_form_of_a_batch_is_shown(dialect: str) -> None:
-    form = view.form_of(samples.failed_batch(), dialect, _anys.unpack)
+    form = form_of(samples.failed_batch(), dialect, _anys.unpack)
     assert form.json is not None
     assert "RESOURCE_EXHAUSTED" in form.json or "capacity" in form.json
 
 
 def test_a_request_is_shown_or_it_is_said_why_not() -> None:
     described = samples.description(samples.running())
-    assert view.request_form(described, _anys.unpack).json is None
+    assert request_form(described, _anys.unpack).json is None
     described.request.CopyFrom(_anys.pack(samples.quota_error()))
-    assert "disk quota" in str(view.request_form(described, _anys.unpack).json)
+    assert "disk quota" in str(request_form(described, _anys.unpack).json)

@@ -1,170 +1,46 @@
-"""One operation as the pages show it: as a row of a list, as a page, and in other forms.
+"""Everything of one operation, as its page shows it.
 
-Everything is taken from the operation itself and, where a server has that, from its description.
-It is pure, and nothing that an operation may hold raises: what cannot be read is said in words.
+All is taken from the operation itself and, where a server has that, from its description. It is
+pure, and nothing that an operation may hold raises: what cannot be read is said in words.
 """
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote_plus, urlsplit
-
-from google.protobuf.message import DecodeError, EncodeError
-from google.rpc import code_pb2, error_details_pb2
-from markupsafe import Markup
+from typing import TYPE_CHECKING
 
 from lro_grpc._console.actions import ACTIONS, CONTROL, Action, possible
+from lro_grpc._console.block import Block, block_of, size_text
+from lro_grpc._console.form import FORMS
 from lro_grpc._console.looks import Look, look_of
-from lro_grpc._console.markup import ROW_TEXT, Budget, cut
+from lro_grpc._console.markup import Budget, cut
+from lro_grpc._console.row import NAME_BYTES, Row, row_of_summary, summary_of, verb_of_type
+from lro_grpc._console.shown_error import ShownError, shown_error
 from lro_grpc._console.texts import seconds_between
-from lro_grpc._dialects import canonical_json, longrunning
-from lro_grpc._dialects.registry import DIALECTS, to_json
-from lro_grpc._errors import LroError
 from lro_grpc._inspection.description import (
     AttemptSummary,
     DeliverySummary,
     Description,
     read_description,
 )
-from lro_grpc._inspection.summary import InstanceSummary, Summary, summarize
+from lro_grpc._inspection.summary import InstanceSummary, Summary
 
 if TYPE_CHECKING:
     from google.longrunning import operations_pb2
-    from google.protobuf import any_pb2
     from google.protobuf.message import Message
-    from google.rpc import status_pb2
 
     from lro.v1.operation_description_pb2 import DescribeOperationResponse
     from lro_grpc._dialects.canonical_json import Unpack
 
-FORMS = tuple(DIALECTS)
-"""The names of the forms, and of the dialects."""
-
-REQUEST = "request"
-"""The name of one more form: the request that started the operation."""
-
-_NAME_BYTES = 2_000
-"""The most bytes of a name in an address: those on the way cut or refuse longer ones."""
-
-_JSON_BYTES = 1 << 20
-"""The most bytes of a message that is made into JSON, to show 64 KiB of it."""
-
 _NARROW = 18
 _LONG_TEXT = 4_000
-_DETAILS = 20
-_INFO = 20
-_LINKS = 10
 _FAILURES = 100
 _INSTANCES = 200
 _ATTEMPTS = 50
-
-_NOT_IN_FORMS = frozenset("\0\r\n")
-"""Characters that a browser changes in the fields of a form."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """An operation at a glance."""
-
-    name: str
-    key: str
-    """The ``id`` of its row: made of the name, whatever that holds."""
-    can_open: bool
-    """Whether an address can hold its name."""
-    can_act: bool
-    """Whether a form can, too."""
-    id: str
-    """The last part of its name."""
-    verb: str
-    subject: str
-    """The last part of its target, or of its name."""
-    state: str
-    """Such as RUNNING."""
-    look: Look
-    done: bool
-    progress: int | None
-    """In percent, from 0 to 100."""
-    code: str
-    """The code of its error; empty if it has none."""
-    note: str
-    """The message of its error, or else the detail of its state."""
-    create_time: datetime | None
-    begin_time: datetime | None
-    """The time from which its duration counts: its start, or else its creation."""
-    seconds: float | None
-    """Its duration; None as long as it is not done."""
-
-    @property
-    def address(self) -> str:
-        """Its name, for addresses and fields; empty if neither can hold it."""
-        return self.name if self.can_open else ""
-
-    @property
-    def shows_bar(self) -> bool:
-        """Whether progress is worth a bar: of what moves, and of what has ended half-way."""
-        if not self.done:
-            return self.look.colour != "waiting" or bool(self.progress)
-        return self.look.colour in ("failed", "cancelled") and self.progress not in (None, 0, 100)
-
-
-def row_of(operation: operations_pb2.Operation, unpack: Unpack) -> Row:
-    """Returns the row of an operation.
-
-    Args:
-        operation: The operation.
-        unpack: Opens its metadata; it does no input or output, and does not raise.
-    """
-    metadata = unpack(operation.metadata)
-    return _row(_summary(operation, metadata), _type_verb(operation.metadata))
-
-
-def _summary(operation: operations_pb2.Operation, metadata: Message | None) -> Summary:
-    try:
-        return summarize(operation, metadata)
-    except (ValueError, DecodeError, EncodeError):  # a type of the server's own, broken inside
-        return summarize(operation, None)
-
-
-def _row(summary: Summary, type_verb: str) -> Row:
-    name = summary.name
-    own_id = name.rpartition("/")[2] or name
-    target = summary.target.rpartition("/")[2]
-    code, _, message = summary.error.partition(": ")
-    begin_time = summary.start_time or summary.create_time
-    can_open = 0 < len(name) <= _NAME_BYTES and len(quote_plus(name, safe="/")) <= _NAME_BYTES
-    progress = summary.progress
-    return Row(
-        name=name,
-        key=f"r-{hashlib.blake2b(name.encode(), digest_size=8).hexdigest()}",
-        can_open=can_open,
-        can_act=can_open and _NOT_IN_FORMS.isdisjoint(name),
-        id=cut(own_id, 100) or "without a name",
-        verb=cut(summary.verb or type_verb, 60),
-        subject=cut(target or own_id, 100) or "without a name",
-        state=summary.state,
-        look=look_of(summary.state),
-        done=summary.done,
-        progress=None if progress is None else max(0, min(100, progress)),
-        code=cut(code, 40),
-        note=cut(message if summary.error else summary.detail, ROW_TEXT),
-        create_time=summary.create_time,
-        begin_time=begin_time,
-        seconds=seconds_between(begin_time, summary.end_time) if summary.done else None,
-    )
-
-
-def _type_verb(metadata: any_pb2.Any) -> str:
-    """Returns a verb for an operation that has none: CreateModel of a CreateModelMetadata."""
-    own = metadata.TypeName().rpartition(".")[2]
-    for end in ("OperationMetadata", "Metadata"):
-        own = own.removesuffix(end)
-    return own or "operation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,33 +54,6 @@ class Step:
     """Whether the operation is between this point and the next one."""
     lap: float | None = None
     """The seconds until the next point; None if they are not known."""
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A message as JSON."""
-
-    title: str
-    type: str
-    json: Markup | None
-    note: str
-    """The reason why there is no JSON; empty if there is."""
-
-
-@dataclass(frozen=True, slots=True)
-class ShownError:
-    """An error with its details."""
-
-    code: str
-    number: int
-    message: str
-    facts: tuple[tuple[str, str], ...]
-    """Labels and texts of an ErrorInfo."""
-    links: tuple[tuple[str, str], ...]
-    """Texts and addresses of a Help; each address is HTTPS."""
-    details: tuple[Block, ...]
-    left_out: int
-    """The number of details that are not shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,8 +204,8 @@ def operation_page(
         metadata: Message | None = description.metadata
     else:
         metadata = unpack(operation.metadata)
-    summary = _summary(operation, metadata)
-    row = _row(summary, _type_verb(operation.metadata))
+    summary = summary_of(operation, metadata)
+    row = row_of_summary(summary, verb_of_type(operation.metadata))
     budget = Budget()
     parent = row.name.rpartition("/operations/")[0]
     # In the order of what is to be there still when the page is full.
@@ -371,7 +220,7 @@ def operation_page(
         detail=budget.take(summary.detail, _LONG_TEXT, keep="\n"),
         waits=tuple(_waits(described)),
         steps=tuple(_steps(summary, row)),
-        error=_error(operation.error, unpack, budget) if operation.HasField("error") else None,
+        error=shown_error(operation.error, unpack, budget) if operation.HasField("error") else None,
         failures=_failures(summary.partial_failures, budget),
         batch=_batch(summary.batch, budget),
         attempts=tuple(_attempts(described, row, budget)),
@@ -379,7 +228,7 @@ def operation_page(
         blocks=tuple(_blocks(operation, unpack, budget)),
         commands=tuple(_commands(row, target, described is not None)),
         actions=() if read_only else _actions(row, described, lacks),
-        request_size=_bytes(described.request_size_bytes) if described else "",
+        request_size=size_text(described.request_size_bytes) if described else "",
     )
 
 
@@ -430,70 +279,6 @@ def _steps(summary: Summary, row: Row) -> Iterator[Step]:
         seconds_between(started, ended),
     )
     yield Step(row.look.word if row.done else "Done", ended, row.done, row.done)
-
-
-def _error(status: status_pb2.Status, unpack: Unpack, budget: Budget) -> ShownError:
-    number = status.code or code_pb2.UNKNOWN
-    known = number in code_pb2.Code.values()
-    message = budget.take(status.message, _LONG_TEXT, keep="\n")
-    facts: list[tuple[str, str]] = []
-    links: list[tuple[str, str]] = []
-    details: list[Block] = []
-    for packed in status.details[:_DETAILS]:
-        if (info := _as(error_details_pb2.ErrorInfo, packed)) and not facts:
-            facts.extend(_info_facts(info, budget))
-        elif (helped := _as(error_details_pb2.Help, packed)) and not links:
-            links.extend(_help_links(helped, budget))
-        else:
-            details.append(_block("", packed, unpack, budget))
-    return ShownError(
-        code=code_pb2.Code.Name(number) if known else str(number),
-        number=number,
-        message=message,
-        facts=tuple(facts),
-        links=tuple(links),
-        details=tuple(details),
-        left_out=max(0, len(status.details) - _DETAILS),
-    )
-
-
-def _as(kind: Any, packed: any_pb2.Any) -> Any:
-    """Returns the message in an ``Any``; None if it is of another type, empty or broken."""
-    if packed.TypeName() != kind.DESCRIPTOR.full_name:
-        return None
-    try:
-        message = kind.FromString(packed.value)
-    except DecodeError:
-        return None
-    return message if message.ListFields() else None
-
-
-def _info_facts(info: error_details_pb2.ErrorInfo, budget: Budget) -> Iterator[tuple[str, str]]:
-    named = [("Reason", info.reason), ("Domain", info.domain), *sorted(info.metadata.items())]
-    for label, text in named[:_INFO]:
-        if text:
-            yield budget.take(label, 80), budget.take(text)
-    if len(named) > _INFO:
-        yield "And", f"{len(named) - _INFO:,} more, in the JSON file"
-
-
-def _help_links(message: error_details_pb2.Help, budget: Budget) -> Iterator[tuple[str, str]]:
-    for link in message.links[:_LINKS]:
-        if _is_web_address(link.url):
-            text = budget.take(link.description or link.url, 200)
-            yield text, link.url
-        else:
-            yield budget.take(f"{link.description} {link.url}".strip(), 300), ""
-
-
-def _is_web_address(url: str) -> bool:
-    """Whether a browser may be sent to an address: it is HTTPS, and plain to see."""
-    if not (url.startswith("https://") and url.isascii() and url.isprintable()):
-        return False
-    try:
-        return bool(urlsplit(url).hostname) and len(url) <= _NAME_BYTES
-    except ValueError:
-        return False
 
 
 def _failures(errors: tuple[str, ...], budget: Budget) -> Failures | None:
@@ -583,7 +368,7 @@ def _described_facts(described: Description, budget: Budget) -> Iterator[Fact]:
         ("Run again as", described.rerun_operation),
     ):
         if name:
-            yield Fact(label, budget.take(name), is_code=True, operation=name[:_NAME_BYTES])
+            yield Fact(label, budget.take(name), is_code=True, operation=name[:NAME_BYTES])
     for label, time in (
         ("Held until", described.lease_expire_time),
         ("Deadline", described.deadline_time),
@@ -602,32 +387,16 @@ def _told(delivery: DeliverySummary | None) -> str:
     return ", ".join(filter(None, (delivery.state.capitalize(), attempts, delivery.error)))
 
 
-def _bytes(number: int) -> str:
-    return "1 byte" if number == 1 else f"{number:,} bytes"
-
-
 def _copied(text: str) -> str:
     """Returns a text to copy; empty if it is no line that one may paste."""
-    return text if text.isprintable() and len(text) <= _NAME_BYTES else ""
+    return text if text.isprintable() and len(text) <= NAME_BYTES else ""
 
 
 def _blocks(operation: operations_pb2.Operation, unpack: Unpack, budget: Budget) -> Iterator[Block]:
     if operation.HasField("response"):
-        yield _block("Response", operation.response, unpack, budget)
+        yield block_of("Response", operation.response, unpack, budget)
     if operation.HasField("metadata"):
-        yield _block("Metadata", operation.metadata, unpack, budget)
-
-
-def _block(title: str, packed: any_pb2.Any, unpack: Unpack, budget: Budget) -> Block:
-    kind = budget.take(packed.TypeName(), 200) or "no type"
-    size = len(packed.value)
-    if size > _JSON_BYTES:
-        return Block(title, kind, None, f"{_bytes(size)}: the JSON file has all of it")
-    message = unpack(packed)
-    if message is None:
-        what = "no bytes" if not size else f"{_bytes(size)}, which cannot be read as this type"
-        return Block(title, kind, None, what)
-    return Block(title, kind, budget.take_json(canonical_json.to_json(message, unpack)), "")
+        yield block_of("Metadata", operation.metadata, unpack, budget)
 
 
 def _commands(row: Row, target: str, is_described: bool) -> Iterator[Command]:
@@ -641,52 +410,3 @@ def _commands(row: Row, target: str, is_described: bool) -> Iterator[Command]:
     where = f"--target {shlex.quote(target)} " if target else ""
     for verb in verbs:
         yield Command(f"lro {verb} ", row.name, f"lro {verb} {where}{name}")
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """An operation in another form."""
-
-    operation: str
-    """The operation's name."""
-    name: str
-    json: Markup | None
-    note: str
-    """The reason why there is no JSON; empty if there is."""
-
-
-def form_of(operation: operations_pb2.Operation, dialect: str, unpack: Unpack) -> Form:
-    """Returns an operation as the JSON of a dialect.
-
-    Args:
-        operation: The operation.
-        dialect: One of ``FORMS``.
-        unpack: As in ``operation_page``.
-    """
-    name = operation.name
-    if operation.ByteSize() > _JSON_BYTES:
-        note = f"{_bytes(operation.ByteSize())}: the JSON file has all of it"
-        return Form(name, dialect, None, note)
-    try:
-        if dialect == longrunning.NAME:
-            value = canonical_json.to_json(operation, unpack)
-        else:
-            value = to_json(operation, dialect)
-    except LroError as error:
-        return Form(name, dialect, None, cut(error.message, 1_000))
-    return Form(name, dialect, Budget().take_json(value), "")
-
-
-def request_form(description: DescribeOperationResponse, unpack: Unpack) -> Form:
-    """Returns the request that started an operation.
-
-    Args:
-        description: The description in the FULL view.
-        unpack: As in ``operation_page``.
-    """
-    name = description.operation.name
-    if not description.HasField("request"):
-        note = "The server does not show it: it is too large, or may hold what nobody is to see."
-        return Form(name, REQUEST, None, note)
-    block = _block("", description.request, unpack, Budget())
-    return Form(name, REQUEST, block.json, block.note)
