@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import secrets
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from google.longrunning import operations_pb2
+from markupsafe import escape
 from starlette.responses import Response
 
 from lro_grpc._console import answers, ignored_filters
@@ -16,6 +18,7 @@ from lro_grpc._console.actions import ACTIONS, Action
 from lro_grpc._console.answers import Form
 from lro_grpc._console.bulk import MOST_NAMES, Act, Job
 from lro_grpc._console.list_page import MOST_ROWS
+from lro_grpc._console.markup import visible
 from lro_grpc._console.pages import lists, operations
 from lro_grpc._console.questions import (
     SURE_WITHOUT_TYPING,
@@ -144,6 +147,10 @@ async def _ask(
 ) -> Response:
     if not names and query is None:
         raise InvalidArgumentError("no operation is selected")
+    if len(names) > sum(1 for _ in _fitting(names)):
+        raise InvalidArgumentError(
+            f"the names of these {len(names):,} operations are too long for a page; select fewer"
+        )
     if query is not None:
         back = visit.url(parent=query.parent, filter=query.filter)
     elif len(names) == 1:
@@ -188,12 +195,26 @@ async def _found(visit: Visit, query: ListQuery) -> tuple[Sequence[str], bool]:
         token = page.next_page_token
         if not token or len(names) >= MOST_NAMES:
             break
-    return list(names)[:MOST_NAMES], bool(token) or len(names) > MOST_NAMES
+    fitting = list(itertools.islice(_fitting(names), MOST_NAMES))
+    return fitting, bool(token) or len(names) > len(fitting)
+
+
+def _fitting(names: Iterable[str]) -> Iterator[str]:
+    """Yields as many names as a page has room for."""
+    left = _MOST_BYTES
+    for name in names:
+        left -= len(escape(visible(name)).encode("utf-8", "replace"))
+        if left < 0:
+            return
+        yield name
 
 
 def _rows(found: Iterable[operations_pb2.Operation], visit: Visit) -> Sequence[Row]:
     return [row_of(operation, visit.source.types.unpack) for operation in found]
 
+
+_MOST_BYTES = 160 * 1024
+"""The most bytes of all names on a page, as it writes them; it has each of them twice."""
 
 _MOST_PAGES = 50
 """The most pages that are asked for, though they are small or empty."""

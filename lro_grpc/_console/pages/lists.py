@@ -18,8 +18,9 @@ from lro_grpc._console.source import ListQuery
 from lro_grpc._console.visit import ListPart, Visit
 from lro_grpc._errors import Code, LroError
 
-MOST_BYTES = 512 * 1024
-"""The most bytes of a page; a list that makes more is asked for again with fewer rows."""
+_MOST_BYTES = 480 * 1024
+"""The most bytes of a list's rows, so that a page has at most 512 KiB. A list that makes more is
+asked for again with fewer operations."""
 
 _SECONDS_BETWEEN = 2.0
 _PART_OF_TIME = 20
@@ -96,7 +97,7 @@ async def _part(visit: Visit, query: ListQuery) -> ListPart:
             counts = await visit.site.counts.of(visit.credentials, query.parent)
             part = await visit.in_thread(_made, visit, query, found, counts, pause)
             count = len(found.operations)
-            if len(part.rendered.body) <= MOST_BYTES or count <= 1:
+            if len(part.rendered.body) <= _MOST_BYTES or count <= 1:
                 return part
             smaller = visit.source.smaller((query.parent, query.filter), count)
             asked = query._replace(size=smaller)

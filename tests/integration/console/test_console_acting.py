@@ -308,6 +308,20 @@ def test_at_most_a_thousand(foreign):
     assert foreign.calls.count("List") == 2
 
 
+def test_as_many_as_a_page_has_room_for(foreign):
+    foreign.put(*(f"{number}-{'&' * 300}" for number in range(1_000)))
+    with consoled(foreign.target) as browser:
+        page = found(browser)
+        assert page.status_code == 200
+        assert 20 < len(fields_of(page)["name"]) < 1_000
+        assert "more than these" in page.text
+        assert len(page.content) <= 512 * 1024
+        some = list(foreign.operations)[:500]
+        answer = browser.post("/bulk", data={"verb": "cancel", "name": some, "typed": "1"})
+        assert answer.status_code == 400
+        assert len(answer.content) <= 512 * 1024
+
+
 def test_a_filter_that_finds_nothing(browser):
     page = found(browser)
     assert page.status_code == 404
