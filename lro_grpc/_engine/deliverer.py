@@ -17,6 +17,7 @@ takes too long has failed; until it ends, as a thread may not, it takes the plac
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable
@@ -115,6 +116,8 @@ class Deliverer:
         """Those of them whose time is not over."""
         self._settlements: list[Settlement] = []
         self._wake = asyncio.Event()
+        self._taking = asyncio.Lock()
+        """Whoever has it may take, and end the taking: what is taken is in the queue by then."""
         self._has_settlements = asyncio.Event()
         self._lines = RepeatedLines(_log)
         self._loops: list[asyncio.Task[None]] = []
@@ -135,7 +138,8 @@ class Deliverer:
         if not self._loops:
             return
         self._unsubscribe()
-        await _cancelled(self._loops)
+        async with self._taking:
+            await _cancelled(self._loops)
         for waiting in self._queue.clear():
             self._put_back(waiting.completion, self._store.now())
         if self._telling:
@@ -193,10 +197,11 @@ class Deliverer:
             self._put_back(late.completion, self._store.now() + micros(pause))
         self._begin()
         while self._queue.is_low:
-            taken = await self._store.take_completions(self._queue.room, LEASE)
-            taken_at = self._clock.monotonic()
-            for completion in taken:
-                self._add(completion, taken_at)
+            async with self._taking:
+                taken = await self._store.take_completions(self._queue.room, LEASE)
+                taken_at = self._clock.monotonic()
+                for completion in taken:
+                    self._add(completion, taken_at)
             self._begin()
             if not taken:
                 return
@@ -316,7 +321,8 @@ class Deliverer:
 def _status_of(error: Exception) -> status_pb2.Status:
     """Returns what a description says of an error: of one that is none of ours, its type alone."""
     if isinstance(error, LroError):
-        return to_status(error, domain=LIBRARY_DOMAIN)
+        with contextlib.suppress(Exception):  # the service may have changed anything in it
+            return to_status(error, domain=LIBRARY_DOMAIN)
     what = f"on_done has raised {type(error).__name__}; the server's log has more"
     return status_pb2.Status(code=Code.UNKNOWN, message=what)
 

@@ -384,21 +384,24 @@ def test_what_is_being_told_ends_within_the_grace(serve: Serve, file_url: str) -
     assert again.next().name == later
 
 
+@pytest.mark.parametrize("store", ["sqlite", "postgres"], indirect=True)
 def test_what_is_not_told_within_the_grace_is_told_by_the_next_server(
-    serve: Serve, file_url: str
+    serve: Serve, store: Any
 ) -> None:
+    """Also what it had taken, and not begun to tell: no lease has to end first."""
+
     async def hang(event: CompletionEvent) -> None:
         told.on_done(event)
         await asyncio.Event().wait()
 
     told, again = Told(), Told()
-    server = serve(fleet(), store=file_url, on_done=hang, grace=0.1)
+    server = serve(fleet(), store=store, on_done=hang, grace=0.1)
     names = {server.create(instance_id=f"i{number}").name for number in range(20)}
     for name in names:
         server.done(name)
     told.next()
     server.stop()
-    serve(fleet(), store=file_url, on_done=again.on_done)
+    serve(fleet(), store=store, on_done=again.on_done)
     assert {again.next().name for _ in names} == names
 
 
