@@ -96,6 +96,17 @@ def test_times_are_how_long_ago_local_or_utc(
     expect(created).to_have_text(re.compile("ago|now"))
 
 
+def test_a_duration_runs_as_the_server_writes_it(page: Page, url: str, steered: Steered) -> None:
+    operation = steered.start("tables/orders")
+    page.clock.install()
+    page.goto(shown.operation(url, operation.name))
+    lap = shown.state(page).locator("time[data-since]")
+    begin = page.evaluate("(text) => Date.parse(text)", lap.get_attribute("datetime")) / 1000
+    for seconds, text in [(59, "59 s"), (300, "5 m"), (7_384, "2 h 3 m"), (86_400, "1 d")]:
+        page.clock.pause_at(begin + seconds + 0.5)
+        expect(lap).to_have_text(text)
+
+
 def test_a_clock_that_is_wrong_shows_no_time_to_come(
     page: Page, url: str, steered: Steered
 ) -> None:

@@ -57,7 +57,8 @@ export async function live() {
     } else if (REFUSALS.has(answer.status)) {
       isOver = true;
       show("Stopped", "off", true);
-      say(answer.status === 404 && !isList ? "This operation is gone: it was deleted, or has expired." : said(answer));
+      const isGone = answer.status === 404 && "name" in (document.getElementById("body")?.dataset ?? {});
+      say(isGone ? "This operation is gone: it was deleted, or has expired." : said(answer));
     } else {
       show("Retrying", "off");
       say(`${said(answer)} What you see is from ${clock(seen)}; it is tried again.`);

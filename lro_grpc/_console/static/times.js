@@ -61,8 +61,12 @@ function ago(ms) {
   return relative.format(-Math.trunc(seconds / length), unit);
 }
 
+// As the server writes durations: the two largest units, and no zeros.
 function spent(ms) {
   const s = Math.max(0, Math.floor(ms / 1000));
-  const [d, h, m] = [Math.floor(s / 86_400), Math.floor(s / 3_600) % 24, Math.floor(s / 60) % 60];
-  return d ? `${d} d ${h} h` : h ? `${h} h ${m} m` : m ? `${m} m ${s % 60} s` : `${s} s`;
+  const minutes = Math.floor(s / 60), hours = Math.floor(s / 3_600);
+  const units = [[Math.floor(hours / 24), "d"], [hours % 24, "h"], [minutes % 60, "m"], [s % 60, "s"]];
+  const first = units.findIndex(([count]) => count);
+  const shown = units.slice(first, first + 2).filter(([count]) => count);
+  return shown.map((one) => one.join(" ")).join(" ") || "0 s";
 }
