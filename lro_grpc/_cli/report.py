@@ -189,6 +189,7 @@ def _lines(summary: Summary) -> Iterator[tuple[str, str | Text]]:
             ("API", summary.api_version),
             ("attempt", str(summary.attempt or "")),
             ("created", utc(summary.create_time)),
+            ("scheduled", utc(summary.schedule_time)),
             ("started", utc(summary.start_time)),
             ("updated", utc(summary.update_time)),
             ("ended" if summary.done else "to end", utc(summary.end_time)),

@@ -223,6 +223,33 @@ class Claims(StoreCases):
         assert dict(await store.waiting(self.METHOD, 0)) == {}
 
     @with_store
+    async def test_delayed_starts_are_counted_apart(self, store: Store) -> None:
+        """Until their time has come, or somebody cancels or pauses them."""
+        later = self.time + 5_000_000
+        names = []
+        for number, at in enumerate((0, later, later + 1, later + 2)):
+            record = self.record(f"op-{number}", caller="ann", pausable=True, schedule_time=at)
+            names.append((await store.create(record)).name)
+        other = self.record("op-x", method=OTHER_METHOD, schedule_time=later)
+        await store.create(other)
+        await store.apply(names[0], Claim(LEASE))
+        await store.apply(names[0], RetryLater(Report(1), b"", delay=9_000_000))
+        assert dict(await store.waiting(self.METHOD, 9)) == {"ann": 1}
+        assert dict(await store.waiting(self.METHOD, 9, delayed=True)) == {"ann": 3}
+        assert dict(await store.waiting(self.METHOD, 2, delayed=True)) == {"ann": 2}
+        assert list(await store.claimable({self.METHOD: 9})) == []
+        await store.apply(names[2], Cancel())
+        await store.apply(names[3], Pause())
+        assert dict(await store.waiting(self.METHOD, 9, delayed=True)) == {"ann": 1}
+        assert (await store.apply(names[3], Resume())).scheduled_time == later + 2
+        self.time = later
+        assert set(await store.expired(9)) == {names[1], other.name}
+        await store.apply(names[1], TimePassed())
+        assert list(await store.claimable({self.METHOD: 9})) == [names[1]]
+        assert dict(await store.waiting(self.METHOD, 9)) == {"ann": 2}
+        assert dict(await store.waiting(self.METHOD, 9, delayed=True)) == {"ann": 1}
+
+    @with_store
     async def test_what_waits_is_counted_by_its_method(self, store: Store) -> None:
         """Now or later, to run or to be undone; not what is held, paused or done."""
         assert dict(await store.waiting_methods()) == {}

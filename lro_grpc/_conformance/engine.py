@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import timedelta
 from pathlib import Path
@@ -206,6 +207,24 @@ class EngineConformance:
             assert (await (await caller.start()).result(_PATIENCE)).value == "2"
         first, second = begun
         assert second - first >= 1.4, "it has begun before its time"
+
+    @_with_folder
+    async def test_a_delayed_start_begins_at_its_time(self, folder: Path) -> None:
+        """Not before, and what was started after it does not wait for it."""
+        begun: dict[str, float] = {}
+
+        def run(request: StringValue, op: Any) -> StringValue:
+            begun[request.value] = time.monotonic()
+            return request
+
+        async with self.served(folder, run) as caller:
+            started_at = time.monotonic()
+            start = caller.operations.start_operation
+            delayed = await start(_METHOD, StringValue(value="delayed"), delay=1.5)
+            await (await caller.start("at once")).result(_PATIENCE)
+            assert [*begun] == ["at once"]
+            await caller.attach(delayed.name).result(_PATIENCE)
+        assert begun["delayed"] - started_at >= 1.4, "it has begun before its time"
 
     @_with_folder
     async def test_the_last_attempt_ends_with_the_handlers_own_error(self, folder: Path) -> None:

@@ -53,6 +53,8 @@ class OperationView:
     update_time: int = 0
     end_time: int = 0
     expire_time: int = 0
+    delayed_until: int = 0
+    """The time before which its first attempt does not begin."""
     attempt: int = 0
     cancel_requested: bool = False
     pause_requested: bool = False

@@ -44,6 +44,7 @@ from google.longrunning import operations_pb2
 from google.rpc import status_pb2
 
 from lro.v1.operation_description_pb2 import OperationAttempt
+from lro_grpc._durations import Duration
 from lro_grpc._engine.handler import Handler
 from lro_grpc._engine.progress import Progress
 from lro_grpc._engine.retries import words
@@ -79,10 +80,11 @@ OnStop = Callable[[StopReason], object]
 Labels = Mapping[str, str] | None
 
 StartWithin = Callable[
-    [Record, str, Any, str, Labels], Coroutine[Any, Any, operations_pb2.Operation]
+    [Record, str, Any, str, Labels, Duration | None],
+    Coroutine[Any, Any, operations_pb2.Operation],
 ]
-"""Starts an operation for the handler of a record: of a method, with a request, under a key, and
-with labels."""
+"""Starts an operation for the handler of a record: of a method, with a request, under a key, with
+labels, and after a delay."""
 
 _WRITE_PAUSE = 0.2
 """The pause before a write is tried again, after the store could not answer."""
@@ -465,7 +467,7 @@ class Attempt:
                 return
 
     def start_operation(
-        self, method: str, request: Any, key: str, labels: Labels
+        self, method: str, request: Any, key: str, labels: Labels, delay: Duration | None
     ) -> Coroutine[Any, Any, operations_pb2.Operation]:
         """Checks a start by the handler, which is made when what this returns is awaited.
 
@@ -478,7 +480,7 @@ class Attempt:
             raise ConfigurationError(
                 f"{self.name} is not run by lro_grpc.Operations, which start operations"
             )
-        starting = self._start_within(self.record, method, request, key, labels)
+        starting = self._start_within(self.record, method, request, key, labels, delay)
         return starting if method != self.handler.method else self._note_own(starting)
 
     async def _note_own(
@@ -491,10 +493,10 @@ class Attempt:
         return started
 
     def start_operation_from_thread(
-        self, method: str, request: Any, key: str, labels: Labels
+        self, method: str, request: Any, key: str, labels: Labels, delay: Duration | None
     ) -> operations_pb2.Operation:
         """Starts an operation for a handler in a thread; see :meth:`start_operation`."""
-        return self._from_thread(self.start_operation(method, request, key, labels))
+        return self._from_thread(self.start_operation(method, request, key, labels, delay))
 
     def write_from_thread(self, event: Event) -> None:
         """Stores an event as ``write`` does, for a handler in a thread.

@@ -19,7 +19,8 @@ each method there are four kinds:
 
 A delayed operation, such as a retry, is timed here, and is tried first once its pause is over. That
 goes by the monotonic clock, and its claim says so: a time of day that is set back delays nothing.
-The sweep finds those beyond the first thousand, and those of other processes.
+The sweep finds those beyond the first thousand, those that are delayed for longer than ten minutes,
+and those of other processes.
 """
 
 from __future__ import annotations
@@ -40,6 +41,10 @@ _MAX_NAMES = 1000
 
 _MAX_DELAYED = 1000
 """Operations that are timed one by one at most."""
+
+_TIMED_SECONDS = 600.0
+"""The longest delay that is timed here: one of days is left to the sweep, so that a thousand of
+those do not take the place of all that is to be retried soon."""
 
 _LONGEST_PAUSE = 0.02
 """The seconds after which the store is asked at most for work of which another process tells. Each
@@ -136,9 +141,12 @@ class ClaimQueue:
         self._left_out[method].pop(record.name, None)
         if not record.scheduled_time:
             self._add(method, record.name)
-        elif self._delayed < _MAX_DELAYED:
+        elif self._delayed < _MAX_DELAYED and self._rest_of(record) <= _TIMED_SECONDS:
             self._delayed += 1  # without the record, which may be large
             self._do_later(self._add_later(method, record.name, record.scheduled_time))
+
+    def _rest_of(self, record: Record) -> float:
+        return seconds(record.scheduled_time - self._store.now())
 
     async def _add_later(self, method: str, name: str, scheduled_time: Micros) -> None:
         try:

@@ -12,6 +12,7 @@ from google.longrunning import operations_pb2
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 
+from lro_grpc._durations import Duration
 from lro_grpc._engine import checkpoint
 from lro_grpc._engine.attempt import Attempt
 from lro_grpc._engine.batch import Batch
@@ -234,6 +235,7 @@ class OperationContext(_Context[MetadataT_co]):
         *,
         key: str,
         labels: Mapping[str, str] | None = None,
+        delay: Duration | None = None,
     ) -> operations_pb2.Operation:
         """Starts another operation, or finds the one that an earlier attempt has started.
 
@@ -253,6 +255,8 @@ class OperationContext(_Context[MetadataT_co]):
             key: A text that is the same in every attempt, and another one for each operation that
                 the handler starts of one method.
             labels: Labels of the operation beside those of its ``prepare``, which they win over.
+            delay: The time from now on before which its first attempt does not begin, at most 365
+                days; that of its ``prepare`` unless given.
 
         Returns:
             The operation, as it is now; it may be done.
@@ -262,10 +266,10 @@ class OperationContext(_Context[MetadataT_co]):
                 reached, or another request was sent under the key (REQUEST_ID_REUSED).
             UnservedError: If the method was not added here.
             WrongTypeError: If the request is of another type.
-            ConfigurationError: If the key is empty, or a label is none.
+            ConfigurationError: If the key is empty, or a label or the delay is none.
             AttemptStopped: If the attempt has to stop; let it pass.
         """
-        return self._attempt.start_operation_from_thread(method, request, key, labels)
+        return self._attempt.start_operation_from_thread(method, request, key, labels, delay)
 
     @contextlib.contextmanager
     def updating(self, detail: str | None = None) -> Iterator[None]:
@@ -355,6 +359,7 @@ class AsyncOperationContext(_Context[MetadataT_co]):
         *,
         key: str,
         labels: Mapping[str, str] | None = None,
+        delay: Duration | None = None,
     ) -> operations_pb2.Operation:
         """Starts another operation; see :meth:`OperationContext.start_operation`.
 
@@ -365,11 +370,12 @@ class AsyncOperationContext(_Context[MetadataT_co]):
             key: A text that is the same in every attempt, and another one for each operation that
                 the handler starts of one method.
             labels: Labels of the operation beside those of its ``prepare``.
+            delay: The time from now on before which its first attempt does not begin.
 
         Returns:
             The operation, as it is now; it may be done.
         """
-        return await self._attempt.start_operation(method, request, key, labels)
+        return await self._attempt.start_operation(method, request, key, labels, delay)
 
     @contextlib.asynccontextmanager
     async def updating(self, detail: str | None = None) -> AsyncIterator[None]:

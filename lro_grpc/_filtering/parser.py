@@ -40,8 +40,9 @@ texts and types, ``:`` is ``=``.
 (flag), ``error`` (message), ``error.code`` (code), ``response`` (message), ``response.@type``,
 ``metadata.@type`` (type; ``type_url`` instead of ``@type`` will do), and the fields that every
 operation has, whatever its metadata type, with or without ``metadata.`` before them:
-``create_time``, ``start_time``, ``update_time``, ``end_time``, ``expire_time`` (time), ``target``,
-``verb``, ``api_version``, ``status_detail`` or ``status_message`` (text), ``cancel_requested`` or
+``create_time``, ``start_time``, ``update_time``, ``end_time``, ``expire_time``, ``schedule_time``
+(time), ``target``, ``verb``, ``api_version``, ``status_detail`` or ``status_message`` (text),
+``cancel_requested`` or
 ``requested_cancellation``, ``pause_requested`` (flag), ``progress_percent``, ``attempt`` (number),
 ``state`` (state), ``batch_create_instances_metadata``, ``partial_failures`` (message). Behind
 ``metadata.`` also those of the services' own types of metadata (``message_fields``).

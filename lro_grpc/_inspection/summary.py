@@ -56,6 +56,8 @@ class Summary:
     requested: tuple[str, ...]
     """The requests that the state does not show yet: ``cancel``, ``pause``."""
     create_time: datetime | None
+    schedule_time: datetime | None
+    """The time before which its first attempt does not begin."""
     start_time: datetime | None
     update_time: datetime | None
     end_time: datetime | None
@@ -92,6 +94,7 @@ def summarize(operation: operations_pb2.Operation, metadata: Message | None) -> 
         attempt=values.get("attempt"),
         requested=tuple(request for request, is_open in requests.items() if is_open),
         create_time=_time(values, "create_time"),
+        schedule_time=_time(values, "delayed_until"),
         start_time=_time(values, "start_time"),
         update_time=_time(values, "update_time"),
         end_time=_time(values, "end_time"),

@@ -427,7 +427,7 @@ class Resume:
         """See :class:`Event`."""
         _check_visible(record)
         if record.state == PAUSED:
-            return published(record, now, path=(QUEUED,))
+            return _resumed(record, now)
         if record.pause_requested:
             return published(record, now, pause_requested=False)
         raise _illegal(record, "resumed")
@@ -489,7 +489,7 @@ class Delete:
         _check_visible(record)
         removed = _removed(record)
         if record.state == PAUSED:
-            return published(removed, now, path=(QUEUED,))
+            return _resumed(removed, now)
         if record.pause_requested:
             return published(removed, now, pause_requested=False)
         return removed
@@ -503,7 +503,8 @@ def cancelled_status() -> status_pb2.Status:
 
 def expired_status(record: Record) -> status_pb2.Status:
     """Returns the error of an operation whose method's time limit is over."""
-    limit = (record.deadline_time - record.create_time) / 1_000_000
+    begin = record.delayed_until or record.create_time
+    limit = (record.deadline_time - begin) / 1_000_000
     error = LroError(
         f"{record.name} was not done within {limit:g} s, the time limit of {record.method}",
         code=Code.DEADLINE_EXCEEDED,
@@ -568,6 +569,11 @@ def _is_terminated(record: Record) -> bool:
         return False
     error = from_status(operations_pb2.Operation.FromString(record.operation).error)
     return (error.reason, error.domain) == (_TERMINATED, LIBRARY_DOMAIN)
+
+
+def _resumed(record: Record, now: int) -> Record:
+    """Queues a paused record again; one whose time has not come waits for that, as before."""
+    return published(record, now, path=(QUEUED,), scheduled_time=record.rest_of_delay(now))
 
 
 def _rested(record: Record) -> Record:

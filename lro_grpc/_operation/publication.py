@@ -53,16 +53,21 @@ def create(
     operator: str = "",
     notify: bool = False,
     labels: str = "",
+    schedule_time: int = 0,
 ) -> Record:
     """Returns a new record, QUEUED and not yet stored.
 
     With ``exclusive`` no other operation may have the target meanwhile (S6). ``timeout`` is its
-    time limit from now on, in microseconds; 0 stands for none. ``handler_metadata`` holds the
+    time limit, in microseconds; 0 stands for none. ``handler_metadata`` holds the
     first values of the handler's own metadata fields; ``batch`` has the targets of its batch,
     where they are known. ``request_understood`` tells whether each field of the request is known.
     ``source_operation`` is the operation that it runs again, and ``operator`` the caller of that.
     With ``notify`` its end is told to the server's ``on_done``. ``labels`` are packed.
+    ``schedule_time`` is the time before which it does not begin, and from which its time limit
+    counts; 0, and any that has come, stands for now.
     """
+    delayed_until = schedule_time if schedule_time > now else 0
+    begin = delayed_until or now
     record = Record(
         name=names.operation_name(parent, operation_id),
         parent=parent,
@@ -80,7 +85,7 @@ def create(
         pausable=pausable,
         exclusive_target=target if exclusive else "",
         retention=min(retention, LAST_TIME),
-        deadline_time=min(now + timeout, LAST_TIME) if timeout else 0,
+        deadline_time=min(begin + timeout, LAST_TIME) if timeout else 0,
         create_time=now,
         handler_metadata=handler_metadata,
         batch=batch,
@@ -89,6 +94,8 @@ def create(
         operator=operator,
         notify=notify,
         labels=labels,
+        delayed_until=delayed_until,
+        scheduled_time=delayed_until,
     )
     return published(record, now)
 

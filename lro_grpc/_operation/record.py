@@ -123,6 +123,8 @@ class Record(NamedTuple):
     """Whether its end is to be told to the server's ``on_done``; see ``completion``."""
     labels: Annotated[str, Field(FOREVER)] = ""
     """Its labels, as ``labels.packed`` writes them; empty for none."""
+    delayed_until: Annotated[int, Field(FOREVER, TIME, "schedule_time")] = 0
+    """The time before which its first attempt does not begin; 0 for none."""
     start_time: Annotated[int, Field(ONCE, TIME, "start_time")] = 0
     """The beginning of its first attempt."""
     update_time: Annotated[int, Field(RISING, TIME, "update_time")] = 0
@@ -210,6 +212,15 @@ class Record(NamedTuple):
     def claimable(self) -> bool:
         """Whether it waits for an attempt, to run it or to undo it; perhaps for later."""
         return self.state in CLAIMABLE_STATES and not self.lease_expire_time
+
+    @property
+    def is_delayed_start(self) -> bool:
+        """Whether it waits for the time of its first attempt."""
+        return self.claimable and not self.attempt and self.scheduled_time > 0
+
+    def rest_of_delay(self, now: int) -> int:
+        """Returns the time before which its first attempt must not begin yet; 0 for none."""
+        return self.delayed_until if not self.attempt and self.delayed_until > now else 0
 
     @property
     def has_remains(self) -> bool:

@@ -35,12 +35,19 @@ def seconds(duration: Micros) -> float:
 
 
 @overload
-def as_duration(option: str, value: Duration, *, least: timedelta | None = None) -> timedelta: ...
+def as_duration(
+    option: str, value: Duration, *, least: timedelta | None = None, most: timedelta = LONGEST
+) -> timedelta: ...
 
 
 @overload
 def as_duration(
-    option: str, value: Duration | None, *, least: timedelta | None = None, optional: Literal[True]
+    option: str,
+    value: Duration | None,
+    *,
+    least: timedelta | None = None,
+    most: timedelta = LONGEST,
+    optional: Literal[True],
 ) -> timedelta | None: ...
 
 
@@ -49,6 +56,7 @@ def as_duration(
     value: Duration | None,
     *,
     least: timedelta | None = None,
+    most: timedelta = LONGEST,
     optional: bool = False,
 ) -> timedelta | None:
     """Returns an option that is a duration.
@@ -57,6 +65,7 @@ def as_duration(
         option: Its name.
         value: Its value.
         least: The least value; one microsecond unless given.
+        most: The longest value.
         optional: Whether it may be None, for not set.
 
     Raises:
@@ -67,13 +76,13 @@ def as_duration(
         return None
     wrong = ConfigurationError(
         f"{option} is {value!r}; give a timedelta, or seconds, of at least {least}"
-        f" and at most {LONGEST.days} days"
+        f" and at most {most.days} days"
     )
     try:
         duration = as_timedelta(option, value)
     except (TypeError, ValueError) as cause:
         raise wrong from cause
-    if not least <= duration <= LONGEST:
+    if not least <= duration <= most:
         raise wrong
     return duration
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NoReturn, TypeVar, overload
 
 from lro_grpc._durations import Duration
@@ -45,6 +46,8 @@ class Prepared:
             shown once the batch begins.
         labels: What to find the operation by: ``{"env": "prod", "tenant": "t7"}``. At most 64; a
             key is ``[a-z][a-z0-9_-]{0,62}``, a value ``[a-z0-9_-]{0,63}``. They never change.
+        schedule_time: The time before which the first attempt does not begin, with its time zone,
+            and at most 365 days from now; one that has come delays nothing. Now unless given.
     """
 
     target: str = ""
@@ -53,14 +56,22 @@ class Prepared:
     verb: str | None = None
     batch_targets: Sequence[str] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    schedule_time: datetime | None = None
 
     def __post_init__(self) -> None:
-        """Checks the texts, and the labels."""
+        """Checks the texts, the labels and the time."""
         check_text("target", self.target)
         for option in ("parent", "verb"):
             if getattr(self, option) is not None:
                 check_text(option, getattr(self, option))
         labels.check(self.labels)
+        if self.schedule_time is not None:
+            check_type("schedule_time", self.schedule_time, datetime)
+            if self.schedule_time.utcoffset() is None:
+                raise ConfigurationError(
+                    f"schedule_time is {self.schedule_time!r}, which has no time zone; give one, as"
+                    " in datetime.now(timezone.utc) + timedelta(hours=1)"
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +92,8 @@ class MethodOptions:
             ``RetryableError`` is retried without it. Such an exception is no incident: the
             caller may find its own words.
         backoff: The pauses between attempts that fail.
-        timeout: The time that an operation may take, from its start on and with all pauses:
-            then it ends EXPIRED with DEADLINE_EXCEEDED. Any time unless set.
+        timeout: The time that an operation may take, from its start on, or its ``schedule_time``,
+            and with all pauses: then it ends EXPIRED with DEADLINE_EXCEEDED. Any time unless set.
         progress_timeout: The time for which an attempt may give no sign (``progress``,
             ``checkpoint``, a batch's step): then it counts as lost, and the next one begins.
             Any time unless set.

@@ -28,6 +28,9 @@ _COUNT_SHARED = 1.0
 _COUNT_ALONE = 60.0
 """The same in a store that is this process's own."""
 
+_PART_OF_TIME = 20
+"""A count that takes long is followed by a pause of so many times as long."""
+
 _MOST_COUNTS = 3
 """The times in a row that a queue is counted which changes meanwhile."""
 
@@ -43,6 +46,8 @@ class Limits:
     Attributes:
         queue: Operations of one method that wait for an attempt; a start above it is refused.
             Where processes share the store those of all are counted, once a second.
+        scheduled: Operations of one method that were started to begin later, and wait for that;
+            such a start above it is refused. Once their time has come they count in ``queue``.
         waiters: Wait calls that a ``grpc.aio`` server holds open; above it a Wait answers at
             once (P9).
         streams: Watch calls that a ``grpc.aio`` server holds open; a Watch above it is refused.
@@ -52,10 +57,10 @@ class Limits:
             reads, unless its channel sets ``grpc.max_receive_message_length``.
         request_bytes: Bytes of the requests above 16 KiB whose operations are being stored; a start
             that comes when there are as many is refused.
-        per_caller: The largest part of ``queue``, ``waiters``, ``streams``, ``request_bytes`` and
-            ``max_waiters`` that one caller may take, above 0 and up to 1; so one caller alone never
-            stops the others. It needs an ``identify``; all callers to whom that gives no name count
-            as one.
+        per_caller: The largest part of ``queue``, ``scheduled``, ``waiters``, ``streams``,
+            ``request_bytes`` and ``max_waiters`` that one caller may take, above 0 and up to 1; so
+            one caller alone never stops the others. It needs an ``identify``; all callers to whom
+            that gives no name count as one.
 
     Raises:
         ConfigurationError: If one of them is not a positive whole number, or ``per_caller`` no
@@ -63,6 +68,7 @@ class Limits:
     """
 
     queue: int = 10_000
+    scheduled: int = 100_000
     waiters: int = 50_000
     streams: int = 10_000
     page_size: int = paging.MAX_PAGE_SIZE
@@ -160,19 +166,27 @@ class CallerTurns:
 
 
 class _Queue:
-    """The operations of one method that wait, or are about to."""
+    """The operations of one method that wait, or are about to.
 
-    def __init__(self, waiting: Mapping[str, int], share: Share) -> None:
+    Args:
+        limit: The most that may.
+        per_caller: The largest part of them for one caller.
+        delayed: Whether it is of those that wait for the time of their first attempt, or of those
+            that are ready, or rest between two attempts.
+    """
+
+    def __init__(self, limit: int, per_caller: float, *, delayed: bool) -> None:
         self.entering: Counter[str | bytes] = Counter()
         """The starts under way of those that are not stored yet."""
-        self.share = share
+        self.limit = limit
+        self.share = Share(limit, per_caller)
+        self.delayed = delayed
         self.is_used = False
         """Whether an operation has entered since the last count."""
         self.changes = 0
         """The changes that were counted: of a count, those meanwhile may be missing."""
         self._waiting: Counter[str] = Counter()
         """Those that are stored, by their callers."""
-        self.recount(waiting)
 
     def __len__(self) -> int:
         return self.share.taken
@@ -195,7 +209,7 @@ class _Queue:
         """Counts a change: a new operation waits, and is no longer on its way."""
         if before is None and self.entering and (key := _key(after)) in self.entering:
             self._drop(key, after.caller)
-        waited, waits = before is not None and before.claimable, after.claimable
+        waited, waits = before is not None and self._has(before), self._has(after)
         if waits and not waited:
             self._wait(after.caller, 1)
         elif waited and not waits and self._waiting[after.caller]:  # it may have been missed
@@ -206,6 +220,9 @@ class _Queue:
         self.is_used = False
         for caller in {*self._waiting, *waiting}:
             self._wait(caller, waiting.get(caller, 0) - self._waiting[caller])
+
+    def _has(self, record: Record) -> bool:
+        return record.claimable and record.is_delayed_start == self.delayed
 
     def _wait(self, caller: str, number: int) -> None:
         self.changes += 1
@@ -234,24 +251,28 @@ class Queues:
     Args:
         store: Where the operations are kept.
         clock: Waits for the next count.
-        limit: The most operations of one method that may wait.
+        limits: How many operations of one method may wait.
         per_caller: The largest part of them that one caller may have started.
     """
 
-    def __init__(self, store: Store, clock: Clock, limit: int, per_caller: float = 1) -> None:
+    def __init__(self, store: Store, clock: Clock, limits: Limits, per_caller: float = 1) -> None:
         self._store = store
         self._clock = clock
-        self._limit = limit
+        self._limits = limits
         self._per_caller = per_caller
-        self._queues: dict[str, _Queue] = {}
-        """By the methods' own and their former names, which share one."""
+        self._queues: dict[str, Mapping[bool, _Queue]] = {}
+        """By the methods' own and their former names, which share them; and by ``delayed``."""
         store.subscribe(self._on_change)
 
     async def load(self, handler: Handler) -> None:
         """Finds the operations of a method that wait already, at the start of the server."""
-        waiting = await self._waiting(handler.names)
-        queue = _Queue(waiting, Share(self._limit, self._per_caller))
-        self._queues.update(dict.fromkeys(handler.names, queue))
+        queues = {
+            delayed: _Queue(limit, self._per_caller, delayed=delayed)
+            for delayed, limit in ((False, self._limits.queue), (True, self._limits.scheduled))
+        }
+        for queue in queues.values():
+            queue.recount(await self._waiting(queue, handler.names))
+        self._queues.update(dict.fromkeys(handler.names, queues))
 
     def start(self) -> None:
         """Begins to count anew at times."""
@@ -263,8 +284,11 @@ class Queues:
         await asyncio.gather(self._counting, return_exceptions=True)
 
     async def _keep_counting(self) -> None:
+        took = 0.0
         while True:
-            await self._clock.sleep(_COUNT_ALONE if self._store.exclusive else _COUNT_SHARED)
+            pause = _COUNT_ALONE if self._store.exclusive else _COUNT_SHARED
+            await self._clock.sleep(max(pause, took * _PART_OF_TIME))
+            begin = self._clock.monotonic()
             try:
                 await self._count_again()
             except UnavailableError:
@@ -272,11 +296,13 @@ class Queues:
             except Exception as error:  # noqa: BLE001 - a bug in one count must not end them all
                 text = "the operations that wait could not be counted; trying again"
                 PROCESS.say(logging.ERROR, text, error=error)
+            took = self._clock.monotonic() - begin
 
     async def _count_again(self) -> None:
         names: dict[_Queue, list[str]] = {}
-        for method, queue in self._queues.items():
-            names.setdefault(queue, []).append(method)
+        for method, queues in self._queues.items():
+            for queue in queues.values():
+                names.setdefault(queue, []).append(method)
         for queue, methods in names.items():
             if queue.is_used or len(queue):
                 queue.recount(await self._counted(queue, methods))
@@ -285,19 +311,19 @@ class Queues:
         """Returns how many operations of a queue wait, with what has changed meanwhile."""
         for _ in range(_MOST_COUNTS):
             changes = queue.changes
-            waiting = await self._waiting(methods)
+            waiting = await self._waiting(queue, methods)
             if queue.changes == changes:
                 break
         return waiting
 
-    async def _waiting(self, methods: Iterable[str]) -> Mapping[str, int]:
-        """Returns how many operations of some methods wait, by their callers."""
+    async def _waiting(self, queue: _Queue, methods: Iterable[str]) -> Mapping[str, int]:
+        """Returns how many operations of some methods are in a queue, by their callers."""
         # A count that stopped at the limit would fall below it with the first that leaves the
         # queue, though more wait than may: so it has to go on for as many as leave in a second.
-        most = _MOST if self._store.exclusive else min(2 * self._limit, _MOST)
+        most = _MOST if self._store.exclusive else min(2 * queue.limit, _MOST)
         waiting: Counter[str] = Counter()
         for method in methods:
-            waiting.update(await self._store.waiting(method, most))
+            waiting.update(await self._store.waiting(method, most, delayed=queue.delayed))
         return waiting
 
     @contextlib.contextmanager
@@ -310,14 +336,15 @@ class Queues:
             LimitReachedError: If as many wait as may, in all or of the caller.
         """
         method, caller, key = record.method, record.caller, _key(record)
-        queue = self._queues[method]
+        queue = self._queues[method][record.is_delayed_start]
+        waits = "wait for their time" if queue.delayed else "wait to be run"
         if key not in queue.entering:
-            if queue.share.is_taken(caller) and queue.share.most < self._limit:
-                raise queue.share.refusal(caller, f"operations of {method} that wait to be run")
-            if len(queue) >= self._limit:
+            if queue.share.is_taken(caller) and queue.share.most < queue.limit:
+                raise queue.share.refusal(caller, f"operations of {method} that {waits}")
+            if len(queue) >= queue.limit:
                 raise LimitReachedError(
-                    f"{len(queue)} operations of {method} wait to be run, and the limit is"
-                    f" {self._limit}; try again later",
+                    f"{len(queue)} operations of {method} {waits}, and the limit is"
+                    f" {queue.limit}; try again later",
                     subject=method,
                 )
         queue.enter(key, caller)
@@ -327,8 +354,7 @@ class Queues:
             queue.leave(key, caller)
 
     def _on_change(self, before: Record | None, after: Record) -> None:
-        queue = self._queues.get(after.method)
-        if queue is not None:
+        for queue in self._queues.get(after.method, {}).values():
             queue.count(before, after)
 
 

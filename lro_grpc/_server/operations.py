@@ -217,7 +217,7 @@ class Operations(Lifespan):
             self._check_complete,
             observed,
             Notifier(observed),
-            Queues(observed, clock, self._limits.queue, self._per_caller),
+            Queues(observed, clock, self._limits, self._per_caller),
             LiveCounts(observed, clock, self._telemetry, methods.served),
             unserved,
             methods.handlers,
@@ -315,6 +315,7 @@ class Operations(Lifespan):
         request_id: str = "",
         metadata: Metadata = (),
         labels: Mapping[str, str] | None = None,
+        delay: Duration | None = None,
     ) -> operations_pb2.Operation:
         """Starts an operation by code of this process, on its event loop or on another one.
 
@@ -329,6 +330,8 @@ class Operations(Lifespan):
                 request has no such field; the request's own unless given.
             metadata: What ``prepare`` finds as its context's ``invocation_metadata``.
             labels: Labels of the operation beside those of ``prepare``, which they win over.
+            delay: The time from now on before which its first attempt does not begin, at most 365
+                days; that of ``prepare`` unless given.
 
         Returns:
             The operation; the earlier one if the same request was sent before.
@@ -348,6 +351,7 @@ class Operations(Lifespan):
             request_id=request_id,
             metadata=metadata,
             labels=labels,
+            delay=delay,
         )
         if loop is asyncio.get_running_loop():
             return await starting
@@ -362,6 +366,7 @@ class Operations(Lifespan):
         request_id: str = "",
         metadata: Metadata = (),
         labels: Mapping[str, str] | None = None,
+        delay: Duration | None = None,
     ) -> operations_pb2.Operation:
         """Starts an operation as ``start_operation`` does, in any thread but that of their loop.
 
@@ -372,6 +377,8 @@ class Operations(Lifespan):
             request_id: Tells the start from others of the caller.
             metadata: What ``prepare`` finds as its context's ``invocation_metadata``.
             labels: Labels of the operation beside those of ``prepare``, which they win over.
+            delay: The time from now on before which its first attempt does not begin, at most 365
+                days; that of ``prepare`` unless given.
 
         Returns:
             The operation; the earlier one if the same request was sent before.
@@ -393,6 +400,7 @@ class Operations(Lifespan):
             request_id=request_id,
             metadata=metadata,
             labels=labels,
+            delay=delay,
         )
         return self._begun_on(loop, starting).result()
 

@@ -161,9 +161,9 @@ class ForwardingStore:
             self._store.claim, limits, claim, left_out=left_out, ready_before=ready_before
         )
 
-    async def waiting(self, method: str, most: int) -> Mapping[str, int]:
+    async def waiting(self, method: str, most: int, *, delayed: bool = False) -> Mapping[str, int]:
         """Returns how many operations wait for an attempt, by their callers."""
-        return await self._call(self._store.waiting, method, most)
+        return await self._call(self._store.waiting, method, most, delayed=delayed)
 
     async def leased(self, *, until: int | None = None) -> Sequence[Leased]:
         """Returns the operations that an attempt holds."""

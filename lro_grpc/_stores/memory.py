@@ -248,12 +248,12 @@ class MemoryStore:
                 left[record.method] -= 1
                 yield record
 
-    async def waiting(self, method: str, most: int) -> Mapping[str, int]:
+    async def waiting(self, method: str, most: int, *, delayed: bool = False) -> Mapping[str, int]:
         """Returns how many operations wait for an attempt, by their callers."""
         waiting = (
             record.caller
             for record in self._records.values()
-            if record.claimable and record.method == method
+            if record.claimable and record.method == method and record.is_delayed_start == delayed
         )
         return Counter(itertools.islice(waiting, most))
 

@@ -487,12 +487,15 @@ class Store(Protocol):
         """
         ...
 
-    async def waiting(self, method: str, most: int) -> Mapping[str, int]:
-        """Returns how many operations wait for an attempt, now or later, by their callers.
+    async def waiting(self, method: str, most: int, *, delayed: bool = False) -> Mapping[str, int]:
+        """Returns how many operations wait for an attempt, by their callers.
+
+        Those that are ready count, and those that rest between two attempts.
 
         Args:
             method: Their method.
             most: The most to count, in all.
+            delayed: Whether to count instead those that wait for the time of their first attempt.
         """
         ...
 

@@ -179,8 +179,8 @@ class PatientStore:
             finally:
                 stop()
 
-    async def waiting(self, method: str, most: int) -> Mapping[str, int]:
-        return await self._again(lambda: self._store.waiting(method, most))
+    async def waiting(self, method: str, most: int, *, delayed: bool = False) -> Mapping[str, int]:
+        return await self._again(lambda: self._store.waiting(method, most, delayed=delayed))
 
     async def expired(self, limit: int, **options: Any) -> Sequence[str]:
         return await self._again(lambda: self._store.expired(limit, **options))

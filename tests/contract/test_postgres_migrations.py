@@ -27,6 +27,7 @@ DIGESTS = (
     "b863d89d2d42d0ed6fe703f4a69275d90664fa94843257aa2a352145553fd0d6",
     "0ade0071696f8c00ed8caf9f84f222bfc6dc0e530256b832440ae068bf88cb7c",
     "45e2339b6921c60ea523b667680b3ee5590df45f11b79713bab875c8b38a38c6",
+    "f955b2fffc3dd40d6164fe3d4874e53d7eeec1a76fac07a735daf7b72f3e120a",
 )
 """Of the migrations, by the version that each leads to. Once a release has had one, it stays."""
 

@@ -781,6 +781,7 @@ DIGESTS = {
     9: "4a7952a44309dc8192809025c34b36ac311a11036f6ec52647cc2350ca3faae5",
     10: "ea419a4d1b84fcfd718fd20951ccd8b6dec6ac07ab7b8118fee2e3b94f7030db",
     11: "085a8f481e8b79b646a04fa4dd06532d58058b2350206ac99731c03b385588b0",
+    12: "20b2d4d61db7b7fee2cc793696d977ed0aa06d1e70fcb8beef48227c391f1aef",
 }
 """Of the tables of each version's new files."""
 
@@ -799,12 +800,22 @@ async def test_the_tables_of_a_version_stay_as_they_are(path):
     )
 
 
-TO_VERSION_10 = """
+TO_VERSION_11 = """
+DROP INDEX operations_delayed;
+ALTER TABLE operations DROP COLUMN delayed_until;
+CREATE INDEX operations_delayed ON operations (scheduled_time, method, parent, state)
+    WHERE scheduled_time <> 0;
+PRAGMA user_version = 11;
+"""
+"""Makes the tables of version 11 of those of version 12."""
+
+TO_VERSION_10 = f"""
+{TO_VERSION_11}
 DROP TABLE labels;
 ALTER TABLE operations DROP COLUMN labels;
 PRAGMA user_version = 10;
 """
-"""Makes the tables of version 10 of those of version 11."""
+"""Makes the tables of version 10 of those of version 12."""
 
 TO_VERSION_9 = f"""
 {TO_VERSION_10}
@@ -816,7 +827,7 @@ CREATE INDEX operations_ready ON operations (method, sequence)
 CREATE INDEX operations_delayed ON operations (scheduled_time, method) WHERE scheduled_time <> 0;
 PRAGMA user_version = 9;
 """
-"""Makes the tables of version 9 of those of version 11."""
+"""Makes the tables of version 9 of those of version 12."""
 
 TO_VERSION_8 = f"""
 {TO_VERSION_9}
@@ -824,7 +835,7 @@ DROP TABLE outbox;
 ALTER TABLE operations DROP COLUMN notify;
 PRAGMA user_version = 8;
 """
-"""Makes the tables of version 8 of those of version 11."""
+"""Makes the tables of version 8 of those of version 12."""
 
 TO_VERSION_7 = f"""
 {TO_VERSION_8}
@@ -838,7 +849,7 @@ ALTER TABLE operations DROP COLUMN attempt_outcome;
 ALTER TABLE operations DROP COLUMN attempt_error;
 PRAGMA user_version = 7;
 """
-"""Makes the tables of version 7 of those of version 11."""
+"""Makes the tables of version 7 of those of version 12."""
 
 
 async def test_a_file_whose_indexes_have_less_is_upgraded_in_its_place(path):
@@ -854,6 +865,22 @@ async def test_a_file_whose_indexes_have_less_is_upgraded_in_its_place(path):
             states.QUEUED: 2,
             states.PAUSED: 1,
         }
+
+
+async def test_a_file_from_before_delays_is_upgraded_in_its_place(path):
+    """What rests between two attempts does so all the same."""
+    async with opened(path) as store:
+        before = await store.create(new())
+        await store.apply(before.name, Claim(LEASE))
+        before = await store.apply(before.name, RetryLater(Report(1), b"", LEASE))
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(TO_VERSION_11)
+    async with opened(path) as store:
+        assert await store.read(before.name) == before
+        later = StoreConformance().record("op-2", schedule_time=StoreConformance.START + LEASE)
+        await store.create(later)
+        assert dict(await store.waiting(METHOD, 9)) == {"": 1}
+        assert dict(await store.waiting(METHOD, 9, delayed=True)) == {"": 1}
 
 
 async def test_a_file_from_before_labels_is_upgraded_in_its_place(path):
@@ -977,7 +1004,7 @@ async def test_a_file_of_the_version_before_is_upgraded_in_its_place(path):
             assert list(await store.claimable({METHOD: 9})) == names[1:]
             assert dict(await store.waiting(METHOD, 9)) == {"": 3}
         with contextlib.closing(sqlite3.connect(path)) as connection:
-            assert connection.execute("PRAGMA user_version").fetchone() == (11,)
+            assert connection.execute("PRAGMA user_version").fetchone() == (12,)
             rows = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'index'")
             indexes = {name for (name,) in rows}
         assert {"operations_ready", "operations_delayed", "operations_reruns"} <= indexes

@@ -43,6 +43,7 @@ creations = st.fixed_dictionaries(
         "max_attempts": st.integers(1, 3),
         "pausable": st.booleans(),
         "timeout": st.sampled_from((0, 0, 20 * SECOND)),
+        "schedule_time": st.sampled_from((0, 0, NOW + 5 * SECOND)),
     }
 )
 steps_in_time = st.sampled_from((0, 1, 1_000, SECOND, LEASE, -SECOND))
@@ -80,7 +81,7 @@ def histories(draw: st.DrawFn, *, batch: bool = False) -> list[Record]:
     one = create(**draw(creations))
     records, now = [one], NOW
     if batch:
-        one = events.Claim(LEASE).apply(one, now)
+        one = events.Claim(LEASE, waited_for=one.scheduled_time).apply(one, now)
         begun = BatchStates.begin(["i/b", "i/a"]).serialized()
         one = events.SaveBatch(events.Report(one.attempt), begun, b"").apply(one, now)
         records.append(one)

@@ -178,6 +178,7 @@ RICH: dict[str, list[Record]] = {
         after(Claim(LEASE), Fail(HALF, WITH_OTHER_DETAILS.SerializeToString())),
         FAILED_BATCH,
         started(parent="projects/p/global", target="projects/p/global/deployments/d"),
+        started(schedule_time=NOW + 9 * SECOND),
     ]
     for name in DIALECTS
     if name != "alloydb"
@@ -190,6 +191,11 @@ for records in RICH.values():
         after(Claim(LEASE), Succeed(Report(1, handler_metadata=own), TEXT, partial=True))
     )
 RICH["alloydb"] = [
+    after(
+        Claim(LEASE, waited_for=NOW + 9 * SECOND),
+        SaveBatch(HALF, batch(Status.READY), b""),
+        start=started(schedule_time=NOW + 9 * SECOND),
+    ),
     FAILED_BATCH,
     after(Claim(LEASE), SaveBatch(HALF, batch(Status.READY), b""), Pause()),
     after(

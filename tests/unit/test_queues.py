@@ -13,7 +13,7 @@ from google.protobuf import empty_pb2
 from lro_grpc import LimitReachedError
 from lro_grpc._operation import publication
 from lro_grpc._operation.events import Claim
-from lro_grpc._server.limits import Queues
+from lro_grpc._server.limits import Limits, Queues
 from lro_grpc.engines import Handler
 from lro_grpc.stores import MemoryStore
 from lro_grpc.testing import ManualClock
@@ -59,7 +59,7 @@ def on_a_store(limit: int) -> Callable[[Callable[..., Coroutine[Any, Any, None]]
         async def main() -> None:
             clock = ManualClock()
             store = Announcing(clock.now)
-            queues = Queues(store, clock, limit)
+            queues = Queues(store, clock, Limits(queue=limit))
             empty = empty_pb2.Empty
             await queues.load(Handler(METHOD, print, empty, empty, empty, "test.example", None))
             await test(store, queues)
@@ -125,7 +125,7 @@ def test_what_was_not_announced_is_counted_in_time(kind: type[Announcing], secon
     async def main() -> None:
         clock = ManualClock()
         store = kind(clock.now)
-        queues = Queues(store, clock, 2, per_caller=0.5)
+        queues = Queues(store, clock, Limits(queue=2), per_caller=0.5)
         empty = empty_pb2.Empty
         await queues.load(Handler(METHOD, print, empty, empty, empty, "test.example", None))
         queues.start()
@@ -151,8 +151,8 @@ class Overtaken(MemoryStore):
     exclusive = False
     late: tuple[Record, ...] = ()
 
-    async def waiting(self, method: str, most: int) -> Mapping[str, int]:
-        counted = await super().waiting(method, most)
+    async def waiting(self, method: str, most: int, *, delayed: bool = False) -> Mapping[str, int]:
+        counted = await super().waiting(method, most, delayed=delayed)
         late, self.late = self.late, ()
         for one in late:
             await self.create(one)
@@ -163,7 +163,7 @@ def test_what_is_started_while_it_is_counted_is_not_forgotten() -> None:
     async def main() -> None:
         clock = ManualClock()
         store = Overtaken(clock.now)
-        queues = Queues(store, clock, 1)
+        queues = Queues(store, clock, Limits(queue=1))
         empty = empty_pb2.Empty
         await queues.load(Handler(METHOD, print, empty, empty, empty, "test.example", None))
         queues.start()

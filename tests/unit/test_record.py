@@ -541,6 +541,28 @@ def test_an_error_to_retry_puts_it_back_into_the_queue_until_it_is_ready():
     assert (again.attempt, again.scheduled_time, again.start_time) == (2, 0, NOW + 1)
 
 
+def test_a_delayed_start_waits_for_its_time_also_once_it_is_resumed():
+    """Its time limit counts from then on; and a time that has come delays nothing."""
+    time = NOW + 5 * SECOND
+    made = create(schedule_time=time, timeout=SECOND, pausable=True)
+    assert (made.state, made.scheduled_time, made.deadline_time) == (QUEUED, time, time + SECOND)
+    assert made.is_delayed_start
+    assert TimePassed().apply(made, time - 1) is made
+    with pytest.raises(StaleAttemptError):
+        Claim(LEASE).apply(made, time - 1)
+    paused = Pause().apply(made, NOW + 1)
+    assert (paused.state, paused.scheduled_time) == (PAUSED, 0)
+    assert Resume().apply(paused, NOW + 2).scheduled_time == time
+    assert Delete().apply(paused, NOW + 2).scheduled_time == time
+    assert Resume().apply(paused, time).is_ready
+    claimed = Claim(LEASE).apply(made, time)
+    assert (claimed.attempt, claimed.start_time, claimed.is_delayed_start) == (1, time, False)
+    late = TimePassed().apply(made, time + SECOND)
+    assert late.state == EXPIRED
+    assert "within 1 s" in served(late).error.message
+    assert create(schedule_time=NOW).scheduled_time == 0
+
+
 def test_a_delayed_operation_is_ready_once_time_says_so():
     """Since its time has come, and no earlier: nobody could have begun it before."""
     waits = held(RetryLater(Report(1), error(), 5 * SECOND))

@@ -53,6 +53,7 @@ class OperationMetadata(_message.Message):
     PAUSE_REQUESTED_FIELD_NUMBER: _builtins.int
     PARTIAL_FAILURES_FIELD_NUMBER: _builtins.int
     DETAILS_FIELD_NUMBER: _builtins.int
+    SCHEDULE_TIME_FIELD_NUMBER: _builtins.int
     target: _builtins.str
     """Names the resource that the operation works on, such as
     "projects/p/locations/l/instances/i". Constant; empty if there is none.
@@ -129,6 +130,12 @@ class OperationMetadata(_message.Message):
             aip.dev/not-precedent: The messages are other services'. --)
         """
 
+    @_builtins.property
+    def schedule_time(self) -> _timestamp_pb2.Timestamp:
+        """Gives the time before which the first attempt does not begin. Constant;
+        unset if the operation was not started to begin later.
+        """
+
     def __init__(
         self,
         *,
@@ -149,10 +156,11 @@ class OperationMetadata(_message.Message):
         pause_requested: _builtins.bool = ...,
         partial_failures: _abc.Iterable[_status_pb2.Status] | None = ...,
         details: _any_pb2.Any | None = ...,
+        schedule_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch_create_instances_metadata", b"batch_create_instances_metadata", "create_time", b"create_time", "details", b"details", "end_time", b"end_time", "expire_time", b"expire_time", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch_create_instances_metadata", b"batch_create_instances_metadata", "create_time", b"create_time", "details", b"details", "end_time", b"end_time", "expire_time", b"expire_time", "schedule_time", b"schedule_time", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_version", b"api_version", "attempt", b"attempt", "batch_create_instances_metadata", b"batch_create_instances_metadata", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "details", b"details", "end_time", b"end_time", "expire_time", b"expire_time", "partial_failures", b"partial_failures", "pause_requested", b"pause_requested", "progress_percent", b"progress_percent", "start_time", b"start_time", "state", b"state", "status_detail", b"status_detail", "target", b"target", "update_time", b"update_time", "verb", b"verb"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_version", b"api_version", "attempt", b"attempt", "batch_create_instances_metadata", b"batch_create_instances_metadata", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "details", b"details", "end_time", b"end_time", "expire_time", b"expire_time", "partial_failures", b"partial_failures", "pause_requested", b"pause_requested", "progress_percent", b"progress_percent", "schedule_time", b"schedule_time", "start_time", b"start_time", "state", b"state", "status_detail", b"status_detail", "target", b"target", "update_time", b"update_time", "verb", b"verb"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

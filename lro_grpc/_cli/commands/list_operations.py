@@ -17,7 +17,7 @@ from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.filter_times import with_times
 from lro_grpc._cli.output import Output, print_message, print_next
 from lro_grpc._cli.parameters import CallTimeout, Format
-from lro_grpc._cli.style import Terminal, age, percent, state_text
+from lro_grpc._cli.style import Terminal, age, percent, state_text, utc
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._client.plan import RPC_TIMEOUT
 from lro_grpc._inspection.summary import Summary
@@ -147,4 +147,10 @@ def _cut(text: str) -> Text:
 
 
 def _detail(one: Summary) -> str:
-    return one.error or one.detail
+    waits = f"begins not before {utc(one.schedule_time)}" if _is_delayed(one) else ""
+    return one.error or one.detail or waits
+
+
+def _is_delayed(one: Summary) -> bool:
+    has_begun = one.done or one.start_time is not None
+    return one.schedule_time is not None and not has_begun

@@ -7,6 +7,7 @@ it is on its way, and longer each time that it finds it: much may wait there for
 submission that fails, nothing is submitted until the next look.
 
 What a worker has given back, such as to be retried later, Temporal delivers again by itself. What
+was started to begin later is submitted once it is ready. What
 becomes ready in another way may have a submission there that is of no use: one whose operation is
 resumed the moment it has paused is still ending, and a retry that is cancelled has to be undone
 before its time. Such a submission is replaced.
@@ -90,7 +91,7 @@ class Dispatcher:
         is_delivered = before is not None and (
             before.lease_expire_time
             or before.is_ready
-            or before.has_rested(self._workbench.store.now())
+            or (before.attempt and before.has_rested(self._workbench.store.now()))
         )
         if not is_delivered:
             self._submitted.pop(record.name, None)

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Coroutine, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from google.longrunning import operations_pb2
 from google.protobuf.message import Message
 
+from lro_grpc._durations import Duration
 from lro_grpc._errors import (
     ConfigurationError,
     LroError,
@@ -27,12 +29,13 @@ from lro_grpc._errors import (
 )
 from lro_grpc._operation.labels import check as check_labels
 from lro_grpc._operation.record import Record
+from lro_grpc._runtime.clock import as_duration, micros
 from lro_grpc._runtime.options import check_text
 from lro_grpc._server.large_requests import LargeRequests
 from lro_grpc._server.rpc.call import Call, Waiters
 from lro_grpc._server.rpc.hook_context import Aborted
 from lro_grpc._server.rpc.status import failure_status
-from lro_grpc._server.services.start import Starter
+from lro_grpc._server.services.start import LONGEST_DELAY, Given, Starter
 from lro_grpc._wire.proto_plus import protobuf_message
 
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -62,6 +65,7 @@ class LocalStarts:
         request_id: str = "",
         metadata: Metadata = (),
         labels: Mapping[str, str] | None = None,
+        delay: Duration | None = None,
     ) -> Coroutine[Any, Any, operations_pb2.Operation]:
         """Checks a start, which is made when what this returns is awaited on the loop.
 
@@ -81,6 +85,9 @@ class LocalStarts:
         check_text("request_id", request_id)
         given_labels = {} if labels is None else labels
         check_labels(given_labels)
+        least = timedelta(0)
+        delay = as_duration("delay", delay, least=least, most=LONGEST_DELAY, optional=True)
+        given = Given(given_labels, None if delay is None else micros(delay))
         try:
             sent = tuple((str(key), value) for key, value in metadata)
         except (TypeError, ValueError) as cause:
@@ -89,7 +96,7 @@ class LocalStarts:
             ) from cause
         body = _serialized(method, starter.request_class, request, request_id)
         call = Call(_Context(sent), method, _NO_WAITERS, caller, is_trusted=True)
-        return self._started(starter, body, call, request_id, given_labels)
+        return self._started(starter, body, call, request_id, given)
 
     def start_within(
         self,
@@ -98,6 +105,7 @@ class LocalStarts:
         request: Any,
         key: str,
         labels: Mapping[str, str] | None,
+        delay: Duration | None,
     ) -> Coroutine[Any, Any, operations_pb2.Operation]:
         """Checks a start by the handler of an operation; see :meth:`start`.
 
@@ -107,6 +115,7 @@ class LocalStarts:
             request: Its request.
             key: Tells it from the others that the handler starts.
             labels: Its labels, beside those of ``prepare``; None for none.
+            delay: The time before its first attempt; None for that of ``prepare``.
 
         Raises:
             ConfigurationError: If the key is none.
@@ -119,7 +128,12 @@ class LocalStarts:
             )
         request_id = request_id_of(record, key)
         return self.start(
-            method, request, caller=record.caller, request_id=request_id, labels=labels
+            method,
+            request,
+            caller=record.caller,
+            request_id=request_id,
+            labels=labels,
+            delay=delay,
         )
 
     async def _started(
@@ -128,10 +142,10 @@ class LocalStarts:
         body: bytes,
         call: Call,
         request_id: str,
-        given_labels: Mapping[str, str],
+        given: Given,
     ) -> operations_pb2.Operation:
         try:
-            answer = await starter.start(body, call, request_id, given_labels)
+            answer = await starter.start(body, call, request_id, given)
             parse = operations_pb2.Operation.FromString
             return await self._large_requests.read(answer, parse, answer)
         except Aborted as refusal:

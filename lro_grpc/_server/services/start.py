@@ -35,7 +35,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
 from google.longrunning import operations_pb2
@@ -62,7 +62,7 @@ from lro_grpc._operation import labels, names, publication, record, size
 from lro_grpc._operation.batch_states import CODE_BYTES, BatchStates, fault_in
 from lro_grpc._operation.fit import is_understood
 from lro_grpc._operation.telemetry import NO_TELEMETRY, Telemetry
-from lro_grpc._runtime.clock import micros
+from lro_grpc._runtime.clock import Micros, micros
 from lro_grpc._runtime.interrupts import only_errors
 from lro_grpc._runtime.log import log_rerun, log_started
 from lro_grpc._runtime.threads import BoundedThreads
@@ -83,6 +83,11 @@ from lro_grpc._stores.store import (
 from lro_grpc._wire.field_formats import declares_uuid4, is_uuid4
 from lro_grpc._wire.proto_plus import as_declared, protobuf_message
 
+LONGEST_DELAY = timedelta(days=365)
+"""The longest time from a start to its first attempt that may be asked for."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
 
 class _Read(NamedTuple):
     """A request that was read."""
@@ -91,6 +96,18 @@ class _Read(NamedTuple):
     body: bytes
     is_understood: bool
     """Whether all of it was understood."""
+
+
+class Given(NamedTuple):
+    """The part of an operation that code gives with its start: it wins over ``prepare``."""
+
+    labels: Mapping[str, str] = {}
+    """Labels beside those of ``prepare``."""
+    delay: Micros | None = None
+    """The time before its first attempt; None for that of ``prepare``."""
+
+
+_NOTHING_GIVEN = Given()
 
 
 class Starter:
@@ -174,7 +191,7 @@ class Starter:
         body: bytes,
         call: Call,
         request_id: str = "",
-        given_labels: Mapping[str, str] | None = None,
+        given: Given = _NOTHING_GIVEN,
     ) -> bytes:
         """Stores an operation for a request, or finds the one that the request has started (S22).
 
@@ -182,7 +199,7 @@ class Starter:
             body: The serialized request.
             call: The RPC, or the call by code of this process.
             request_id: In place of the request's own; empty for that.
-            given_labels: Labels beside those of ``prepare``, which they win over.
+            given: What code gives beside ``prepare``.
 
         Returns:
             The serialized Operation.
@@ -191,7 +208,7 @@ class Starter:
         read = await self._large_requests.read_first(body, caller, self._read, body)
         admitted = await self._admit(read, call)
         with self._large_requests.entry(body, admitted.caller, self._handler.method):
-            return await self._start(read, admitted, call, request_id, given_labels or {})
+            return await self._start(read, admitted, call, request_id, given)
 
     async def _start(
         self,
@@ -199,7 +216,7 @@ class Starter:
         admitted: Admitted,
         call: Call,
         request_id: str,
-        given_labels: Mapping[str, str],
+        given: Given,
     ) -> bytes:
         request, body, understood = read
         caller = admitted.caller
@@ -223,7 +240,7 @@ class Starter:
             raise
         made = self._made(
             prepared,
-            labels=self._labels(prepared, given_labels),
+            given,
             parent=self._parent(prepared, request),
             operation_id=self._made_id(request),
             request=body,
@@ -303,7 +320,7 @@ class Starter:
             raise
         made = self._made(
             prepared,
-            labels=self._labels(prepared, {}),
+            _NOTHING_GIVEN,
             parent=source.parent,
             operation_id=operation_id,
             request=body,
@@ -364,21 +381,23 @@ class Starter:
             raise _unfit(source, kind)
         return _Read(request, request.SerializeToString(), understood)
 
-    def _made(self, prepared: Prepared, **values: Any) -> record.Record:
+    def _made(self, prepared: Prepared, given: Given, **values: Any) -> record.Record:
         """Returns a new record, which is not too large.
 
         Args:
             prepared: What ``prepare`` has returned.
-            **values: The arguments of ``publication.create`` that neither it nor the method's
+            given: What code gives beside it.
+            **values: The arguments of ``publication.create`` that neither of these nor the method's
                 options give.
 
         Raises:
-            InvalidArgumentError: If the operation is too large.
+            InvalidArgumentError: If the operation is too large, or is to begin too late.
         """
+        now = self._now()
         made = publication.create(
             method=self._handler.method,
             metadata_type=self._metadata.DESCRIPTOR.full_name,
-            now=self._now(),
+            now=now,
             target=prepared.target,
             verb=self._verb if prepared.verb is None else prepared.verb,
             api_version=self._api_version,
@@ -390,6 +409,8 @@ class Starter:
             handler_metadata=self._handler_metadata(prepared),
             batch=self._batch(prepared),
             notify=self._notifies,
+            labels=self._labels(prepared, given.labels),
+            schedule_time=self._schedule_time(prepared, given.delay, now),
             **values,
         )
         self._check_size(made, room=CODE_BYTES * len(prepared.batch_targets))
@@ -513,6 +534,24 @@ class Starter:
                 metadata={"method": self._handler.method},
             )
         return labels.packed(all_labels)
+
+    def _schedule_time(self, prepared: Prepared, delay: Micros | None, now: Micros) -> Micros:
+        """Returns the time before which the first attempt does not begin; 0 for none."""
+        if delay is not None:
+            return now + delay if delay else 0
+        if prepared.schedule_time is None:
+            return 0
+        time = micros(prepared.schedule_time - _EPOCH)
+        if time - now > micros(LONGEST_DELAY):
+            raise InvalidArgumentError(
+                f"an operation of {self._handler.method} was to begin not before"
+                f" {prepared.schedule_time.isoformat()}; give a time within the next"
+                f" {LONGEST_DELAY.days} days",
+                reason="SCHEDULE_TIME_TOO_LATE",
+                domain=LIBRARY_DOMAIN,
+                metadata={"schedule_time": prepared.schedule_time.isoformat()},
+            )
+        return time
 
     def _check_size(self, made: record.Record, *, room: int) -> None:
         try:

@@ -152,6 +152,14 @@ _LABELS = (
     " WHEN (OLD.labels <> '') EXECUTE FUNCTION {prefix}lro_labels_end()",
 )
 
+# With what tells apart the starts that are delayed from what rests between two attempts.
+_DELAYS = (
+    f"ALTER TABLE {_OPERATIONS} ADD COLUMN delayed_until {_NUMBER}",
+    "DROP INDEX {prefix}lro_operations_delayed",
+    f"CREATE INDEX lro_operations_delayed ON {_OPERATIONS} (method, sequence, parent, state,"
+    f" attempt) WHERE phase = {DELAYED}",
+)
+
 MIGRATIONS = (
     (_FIRST, 1),
     (_RERUNS, 1),
@@ -159,6 +167,7 @@ MIGRATIONS = (
     (_OUTBOX, 1),
     (_COUNTS, 1),
     (_LABELS, 1),
+    (_DELAYS, 1),
 )
 """The statements that lead to each version, from 1 on, and what it is ``readable_by``.
 

@@ -267,8 +267,12 @@ class Statements:
         self.waiting = (
             f"SELECT caller, count(*) FROM ((SELECT caller FROM {table}"
             f" WHERE phase = {READY} AND method = $1 LIMIT $2) UNION ALL (SELECT caller"
-            f" FROM {table} WHERE phase = {DELAYED} AND method = $1 LIMIT $2)"
+            f" FROM {table} WHERE phase = {DELAYED} AND method = $1 AND attempt > 0 LIMIT $2)"
             " LIMIT $2) AS w GROUP BY caller"
+        )
+        self.delayed = (
+            f"SELECT caller, count(*) FROM (SELECT caller FROM {table} WHERE phase = {DELAYED}"
+            " AND method = $1 AND attempt = 0 LIMIT $2) AS w GROUP BY caller"
         )
         self.waiting_methods = (
             f"SELECT method, count(*) FROM (SELECT method FROM {table} WHERE phase = {READY}"

@@ -263,9 +263,10 @@ class PostgresStore:
                 names += await self._table.ready_names(self._pool, Wanted(method, limit))
         return names
 
-    async def waiting(self, method: str, most: int) -> Mapping[str, int]:
+    async def waiting(self, method: str, most: int, *, delayed: bool = False) -> Mapping[str, int]:
         """Returns how many operations wait for an attempt, by their callers."""
-        rows = await self._fetch(self._statements.waiting, text_of(method), most)
+        statement = self._statements.delayed if delayed else self._statements.waiting
+        rows = await self._fetch(statement, text_of(method), most)
         return {text_from(caller): number for caller, number in rows}
 
     async def waiting_methods(self) -> Mapping[str, int]:

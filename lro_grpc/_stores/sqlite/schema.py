@@ -32,7 +32,7 @@ OPERATION_ID = (
     "substr(name, length(parent) + CASE parent WHEN '' THEN 12 ELSE 13 END)"  # after operations/
 )
 
-_VERSION = 11
+_VERSION = 12
 """Of the schema; the file's ``user_version``."""
 
 _OLDEST_VERSION = 5
@@ -49,7 +49,7 @@ _READY_INDEXES = (
     "CREATE INDEX operations_ready ON operations"
     f" (method, sequence, parent, state, lease_expire_time, scheduled_time) WHERE {READY}",
     "CREATE INDEX operations_delayed ON operations"
-    f" (scheduled_time, method, parent, state) WHERE {DELAYED}",
+    f" (scheduled_time, method, parent, state, attempt, caller) WHERE {DELAYED}",
 )
 _PAUSED_INDEX = (
     f"CREATE INDEX operations_paused ON operations (state, method, parent) WHERE {PAUSED_ROW}"
@@ -129,6 +129,12 @@ _UPGRADES: Mapping[int, Sequence[str]] = {
         _PAUSED_INDEX,
     ),
     10: ("ALTER TABLE operations ADD COLUMN labels TEXT NOT NULL DEFAULT ''", _LABELS),
+    11: (
+        "ALTER TABLE operations ADD COLUMN delayed_until INTEGER NOT NULL DEFAULT 0",
+        "DROP INDEX operations_ready",
+        "DROP INDEX operations_delayed",
+        *_READY_INDEXES,
+    ),
 }
 """The statements that make the next version's tables of those of each version."""
 

@@ -78,8 +78,12 @@ _TO_UNDO = f"(attempt > 0 AND (batch <> x'' OR ({_HAS_CANCELLED_CHECKPOINT})))"
 _READY = f"{READY_NAMES} LIMIT ?"
 _WAITING = (
     f"SELECT caller, count(*) FROM (SELECT caller FROM operations WHERE {READY} AND method = ?1"
-    f" UNION ALL SELECT caller FROM operations WHERE {DELAYED} AND method = ?1 LIMIT ?2)"
-    " GROUP BY caller"
+    f" UNION ALL SELECT caller FROM operations WHERE {DELAYED} AND method = ?1 AND attempt > 0"
+    " LIMIT ?2) GROUP BY caller"
+)
+_DELAYED_STARTS = (
+    f"SELECT caller, count(*) FROM (SELECT caller FROM operations WHERE {DELAYED}"
+    " AND method = ?1 AND attempt = 0 LIMIT ?2) GROUP BY caller"
 )
 _EXPIRING = (
     "SELECT name FROM operations WHERE expire_time <> 0 AND expire_time <= ? AND NOT deleted"
@@ -380,9 +384,9 @@ class SqliteStore:
                 left[one.before.method] -= 1
         return claimed
 
-    async def waiting(self, method: str, most: int) -> Mapping[str, int]:
+    async def waiting(self, method: str, most: int, *, delayed: bool = False) -> Mapping[str, int]:
         """Returns how many operations wait for an attempt, by their callers."""
-        return dict(self._fetch(_WAITING, method, most))
+        return dict(self._fetch(_DELAYED_STARTS if delayed else _WAITING, method, most))
 
     async def waiting_methods(self) -> Mapping[str, int]:
         """Returns how many operations wait for an attempt, by their methods."""
