@@ -11,6 +11,7 @@ which would connect wherever it likes.
 
 from __future__ import annotations
 
+import base64
 import email.utils
 import ipaddress
 import ssl
@@ -42,6 +43,9 @@ _SECONDS = 10.0
 """The time for all of a delivery, from the look-up of the host to the answer's status."""
 
 _Headers = Sequence[tuple[bytes | str, bytes | str]]
+
+_LEAST_SECRET_BYTES = 24
+"""The least that Standard Webhooks asks for."""
 
 _GONE = 410
 _PORTS = {"http": 80, "https": 443}
@@ -233,8 +237,11 @@ def _signers_of(secrets: Sequence[str]) -> Sequence[standardwebhooks.Webhook]:
     for number, secret in enumerate(secrets):
         try:
             signers.append(standardwebhooks.Webhook(secret))
+            size = len(base64.b64decode(secret.removeprefix("whsec_") + "=="))
         except Exception as cause:
             raise ConfigurationError(f"secrets[{number}] is no secret; {wanted}") from cause
+        if size < _LEAST_SECRET_BYTES:
+            raise ConfigurationError(f"secrets[{number}] has {size} bytes; {wanted}")
     return signers
 
 

@@ -396,6 +396,7 @@ def test_a_destination_is_a_host_and_a_port() -> None:
         ({"secrets": SECRET}, "secrets is empty, or no list"),
         ({"secrets": ["whsec_"]}, r"secrets\[0\] is no secret"),
         ({"secrets": [SECRET, "whsec_!"]}, r"secrets\[1\] is no secret"),
+        ({"secrets": ["whsec_c2hvcnQ="]}, r"secrets\[0\] has 5 bytes; give .* 24 random bytes"),
         ({"allow": ["10.0.0.1/8"]}, "allow is .*; give networks"),
         ({"allow": 5}, "allow is 5"),
         ({"result": "yes"}, "result is 'yes'; give True or False"),
