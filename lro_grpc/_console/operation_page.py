@@ -6,6 +6,7 @@ pure, and nothing that an operation may hold raises: what cannot be read is said
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -41,6 +42,9 @@ _LONG_TEXT = 4_000
 _FAILURES = 100
 _INSTANCES = 200
 _ATTEMPTS = 50
+_LABELS = 64
+_LABEL_FILTER = 300
+_WORD = re.compile(r"[a-z]\w*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,16 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
+class Label:
+    """A label, with the way to all that have it."""
+
+    key: str
+    value: str
+    filter: str
+    """Finds the operations that have it; empty if it is too long for an address."""
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """A command of ``lro``, to copy."""
 
@@ -166,6 +180,7 @@ class OperationPage:
     failures: Failures | None
     batch: Batch | None
     attempts: tuple[ShownAttempt, ...]
+    labels: tuple[Label, ...]
     facts: tuple[Fact, ...]
     blocks: tuple[Block, ...]
     commands: tuple[Command, ...]
@@ -224,6 +239,7 @@ def operation_page(
         failures=_failures(summary.partial_failures, budget),
         batch=_batch(summary.batch, budget),
         attempts=tuple(_attempts(described, row, budget)),
+        labels=tuple(_labels(described, budget)),
         facts=tuple(_facts(summary, described, budget)),
         blocks=tuple(_blocks(operation, unpack, budget)),
         commands=tuple(_commands(row, target, described is not None)),
@@ -328,6 +344,20 @@ def _attempts(described: Description | None, row: Row, budget: Budget) -> Iterat
 
 def _outcome(attempt: AttemptSummary, *, is_running: bool) -> str:
     return attempt.outcome or ("RUNNING" if is_running else "UNKNOWN")
+
+
+def _labels(described: Description | None, budget: Budget) -> Iterator[Label]:
+    for key, value in described.labels[:_LABELS] if described else ():
+        query = f"labels.{_quoted(key)} = {_quoted(value)}"
+        has_room = len(query) <= _LABEL_FILTER and budget.spend(query)
+        yield Label(budget.take(key, 80), budget.take(value, 100), query if has_room else "")
+
+
+def _quoted(text: str) -> str:
+    """Returns a text as a filter has it: in quotes, unless it is a plain word."""
+    if _WORD.fullmatch(text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _facts(summary: Summary, described: Description | None, budget: Budget) -> Iterator[Fact]:

@@ -181,6 +181,7 @@ def descriptions() -> st.SearchStrategy[DescribeOperationResponse]:
             deadline_time=time,
             lease_expire_time=time,
             source_operation=text,
+            labels={text: text},
             rerun_operation=text,
             operator_caller=text,
             exclusive_target=text,

@@ -303,6 +303,7 @@ def description(of: operations_pb2.Operation) -> DescribeOperationResponse:
         failed_attempt_count=1,
         max_attempts=5,
         source_operation=f"{PARENT}/operations/op-first",
+        labels={"env": "prod", "cost-center": "7"},
     )
     of.metadata.Unpack(made.metadata)
     lost = made.attempts.add(number=1, worker="web-3:4711", outcome=OperationAttempt.RETRIED)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import shlex
+from urllib.parse import urlencode
 
 import pytest
 import sample_operations as samples
@@ -17,6 +19,7 @@ from lro_grpc._console.form import FORMS, form_of, request_form
 from lro_grpc._console.operation_page import OperationPage, operation_page
 from lro_grpc._console.rendering import Frame, render
 from lro_grpc._console.row import Row, row_of
+from lro_grpc._filtering.parser import parse
 
 WaitReason = DescribeOperationResponse.WaitReason
 
@@ -271,6 +274,29 @@ def test_facts_are_those_that_are_known() -> None:
     assert facts["Told of its end"].text == "Pending, 2 attempts, UNAVAILABLE"
     assert facts["Kept until"].time is not None
     assert "Caller" not in {one.label for one in page(samples.failed()).facts}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "query"),
+    [
+        ("env", "prod", "labels.env = prod"),
+        ("cost-center", "7", 'labels."cost-center" = "7"'),
+        ("env", "", 'labels.env = ""'),
+        ("env", 'a"b\\', 'labels.env = "a\\"b\\\\"'),
+        ("env", "x" * 400, ""),
+    ],
+)
+def test_a_label_leads_to_all_that_have_it(key: str, value: str, query: str) -> None:
+    described = samples.description(samples.running())
+    described.labels.clear()
+    described.labels[key] = value
+    (label,) = page(samples.running(), described).labels
+    assert label.filter == query
+    if query:
+        parse(query)
+        assert urlencode({"filter": query}) in html.unescape(
+            body(page(samples.running(), described))
+        )
 
 
 def test_failures_of_parts_are_told() -> None:
