@@ -61,10 +61,12 @@ class Limits:
             ``request_bytes`` and ``max_waiters`` that one caller may take, above 0 and up to 1; so
             one caller alone never stops the others. It needs an ``identify``; all callers to whom
             that gives no name count as one.
+        queue_per_caller: Operations of one method that one caller may have in ``queue``, in place
+            of the part of it that ``per_caller`` gives. It needs an ``identify``, too.
 
     Raises:
         ConfigurationError: If one of them is not a positive whole number, or ``per_caller`` no
-            part of one.
+            part of one, or ``queue_per_caller`` more than ``queue``.
     """
 
     queue: int = 10_000
@@ -75,13 +77,16 @@ class Limits:
     operation_bytes: int = OPERATION_BYTES
     request_bytes: int = 256 * 1024 * 1024
     per_caller: float = 0.5
+    queue_per_caller: int | None = None
 
     def __post_init__(self) -> None:
         """Checks the numbers."""
-        numbers = [field.name for field in fields(self) if field.name != "per_caller"]
-        for option in numbers:
+        others = ("per_caller", "queue_per_caller")
+        for option in (field.name for field in fields(self) if field.name not in others):
             check_number(f"the limit {option}", getattr(self, option), most=_MOST)
         check_part("the limit per_caller", self.per_caller)
+        if self.queue_per_caller is not None:
+            check_number("the limit queue_per_caller", self.queue_per_caller, most=self.queue)
 
 
 class Share:
@@ -92,10 +97,12 @@ class Share:
     Args:
         most: The places that there are.
         per_caller: The largest part of them for one caller.
+        number: The most for one caller, in place of that part; None for the part.
     """
 
-    def __init__(self, most: int, per_caller: float) -> None:
-        self.most = most if per_caller == 1 else max(1, int(most * per_caller))
+    def __init__(self, most: int, per_caller: float, number: int | None = None) -> None:
+        part = most if per_caller == 1 else max(1, int(most * per_caller))
+        self.most = part if number is None else number
         """The most places of one caller."""
         self.taken = 0
         """The places that all callers have."""
@@ -170,16 +177,16 @@ class _Queue:
 
     Args:
         limit: The most that may.
-        per_caller: The largest part of them for one caller.
+        share: The share that each caller has of them.
         delayed: Whether it is of those that wait for the time of their first attempt, or of those
             that are ready, or rest between two attempts.
     """
 
-    def __init__(self, limit: int, per_caller: float, *, delayed: bool) -> None:
+    def __init__(self, limit: int, share: Share, *, delayed: bool) -> None:
         self.entering: Counter[str | bytes] = Counter()
         """The starts under way of those that are not stored yet."""
         self.limit = limit
-        self.share = Share(limit, per_caller)
+        self.share = share
         self.delayed = delayed
         self.is_used = False
         """Whether an operation has entered since the last count."""
@@ -252,23 +259,28 @@ class Queues:
         store: Where the operations are kept.
         clock: Waits for the next count.
         limits: How many operations of one method may wait.
-        per_caller: The largest part of them that one caller may have started.
+        has_callers: Whether one caller is told from another, so that each has a share.
     """
 
-    def __init__(self, store: Store, clock: Clock, limits: Limits, per_caller: float = 1) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, limits: Limits, *, has_callers: bool = False
+    ) -> None:
         self._store = store
         self._clock = clock
         self._limits = limits
-        self._per_caller = per_caller
+        self._has_callers = has_callers
         self._queues: dict[str, Mapping[bool, _Queue]] = {}
         """By the methods' own and their former names, which share them; and by ``delayed``."""
         store.subscribe(self._on_change)
 
     async def load(self, handler: Handler) -> None:
         """Finds the operations of a method that wait already, at the start of the server."""
+        limits = self._limits
+        part = limits.per_caller if self._has_callers else 1
+        number = limits.queue_per_caller if self._has_callers else None
         queues = {
-            delayed: _Queue(limit, self._per_caller, delayed=delayed)
-            for delayed, limit in ((False, self._limits.queue), (True, self._limits.scheduled))
+            False: _Queue(limits.queue, Share(limits.queue, part, number), delayed=False),
+            True: _Queue(limits.scheduled, Share(limits.scheduled, part), delayed=True),
         }
         for queue in queues.values():
             queue.recount(await self._waiting(queue, handler.names))

@@ -217,7 +217,7 @@ class Operations(Lifespan):
             self._check_complete,
             observed,
             Notifier(observed),
-            Queues(observed, clock, self._limits, self._per_caller),
+            Queues(observed, clock, self._limits, has_callers=identify is not None),
             LiveCounts(observed, clock, self._telemetry, methods.served),
             unserved,
             methods.handlers,

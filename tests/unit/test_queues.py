@@ -125,7 +125,7 @@ def test_what_was_not_announced_is_counted_in_time(kind: type[Announcing], secon
     async def main() -> None:
         clock = ManualClock()
         store = kind(clock.now)
-        queues = Queues(store, clock, Limits(queue=2), per_caller=0.5)
+        queues = Queues(store, clock, Limits(queue=2, per_caller=0.5), has_callers=True)
         empty = empty_pb2.Empty
         await queues.load(Handler(METHOD, print, empty, empty, empty, "test.example", None))
         queues.start()

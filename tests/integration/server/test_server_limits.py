@@ -568,6 +568,42 @@ def test_one_caller_cannot_fill_the_queue(
 
 
 @async_handler
+@pytest.mark.parametrize("most", [1, 3, 4])
+def test_the_share_of_the_queue_may_be_a_number(
+    serve: Serve, held: Held, store: str, most: int
+) -> None:
+    """Of all else a caller has the part that it had."""
+    limits = Limits(queue=4, scheduled=4, queue_per_caller=most)
+    servicer = held.servicer(concurrency=1)
+    server = serve(servicer, limits=limits, identify=calling, store=store)
+    ann, bob = of_callers(server, "ann", "bob")
+    bob.create()
+    held.next()
+    names = [ann.create().name for _ in range(most)]
+    if most == 4:
+        assert_full(ann.create, 4)
+    else:
+        assert_share_is_taken(ann.create, "ann", most)
+        assert bob.create().name
+    ann.cancel(names[0])
+    ann.create()
+    start = server.operations.start_operation_sync
+    request = fleet_service_pb2.CreateInstanceRequest(parent=PARENT)
+    for _ in range(2):
+        start(CREATE, request, caller="ann", delay=3600)
+    with pytest.raises(lro_grpc.LimitReachedError, match=r"2 op.* wait for their time are yours"):
+        start(CREATE, request, caller="ann", delay=3600)
+
+
+@pytest.mark.parametrize("value", [0, 6, -1, 1.0, True, "1"], ids=repr)
+def test_a_share_that_is_no_number_up_to_the_queue_is_refused(value: Any) -> None:
+    with pytest.raises(lro_grpc.ConfigurationError) as raised:
+        Limits(queue=5, queue_per_caller=value)
+    text = f"the limit queue_per_caller is {value!r}; give a whole number of 1 to 5"
+    assert text in raised.value.message
+
+
+@async_handler
 def test_of_many_starts_of_one_caller_at_once_its_share_gets_in(
     serve: Serve, held: Held, store: str
 ) -> None:
@@ -734,7 +770,9 @@ def test_a_page_is_no_larger_than_the_server_lets_it(serve: Serve) -> None:
 # Wrong ones
 
 
-@pytest.mark.parametrize("limit", ["queue", "waiters", "streams", "page_size", "operation_bytes"])
+@pytest.mark.parametrize(
+    "limit", ["queue", "scheduled", "waiters", "streams", "page_size", "operation_bytes"]
+)
 @pytest.mark.parametrize(
     "value", [0, -1, 1.0, True, "10", None, float("nan"), float("inf"), 2**63], ids=repr
 )
