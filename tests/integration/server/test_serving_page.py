@@ -169,8 +169,7 @@ def test_a_wait_may_be_made_shorter_than_the_limits_of_proxies() -> None:
     assert int(longest) < 60 <= max(map(int, limits))
 
 
-def test_the_module_that_is_served_makes_the_log_json(tmp_path: Path) -> None:
-    service = """
+REPORTS = """
 from lro_grpc.example import FleetService
 from lro.example.v1 import fleet_service_lro
 
@@ -178,16 +177,16 @@ def add(server):
     fleet_service_lro.add_FleetServiceServicer_to_server(FleetService("."), server)
     logging.getLogger("lro_grpc").info("added", extra={"operation": "op-1", "attempt": 2})
     logging.getLogger("lro_grpc").debug("not shown")
-    try:
-        1 / 0
-    except ZeroDivisionError:
-        logging.getLogger("lro_grpc").exception("bad")
 """
-    (tmp_path / "reports.py").write_text(LOG + service)
-    command = ("serve", "reports:add", "--listen", "127.0.0.1:0", "--store", "memory:")
+
+
+def logged(folder: Path, *options: str) -> list[str]:
+    """What the server of a module that sets the form of the log writes to stderr."""
+    (folder / "reports.py").write_text(LOG + REPORTS)
+    command = ("serve", "reports:add", "--listen", "127.0.0.1:0", "--store", "memory:", *options)
     with subprocess.Popen(
         [sys.executable, "-m", "lro_grpc._cli", *command],
-        cwd=tmp_path,
+        cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -196,9 +195,21 @@ def add(server):
         while not process.stdout.readline().startswith("try"):
             assert process.poll() is None
         process.terminate()
-        _, logged = process.communicate(timeout=60)
-    said = map(json.loads, logged.splitlines())
-    added, bad, signalled, drains = (one for one in said if not is_said_of_it(one["message"]))
+        _, stderr = process.communicate(timeout=60)
+    return [line for line in stderr.splitlines() if not is_said_of_it(line)]
+
+
+def test_the_module_that_is_served_sets_the_level_and_the_form_of_the_log(tmp_path: Path) -> None:
+    lines = logged(tmp_path)
+    found = [re.fullmatch(r"[0-9-]{10} [0-9:,]{12} INFO (.*)", line) for line in lines]
+    assert [one and one[1] for one in found] == ["added", "SIGTERM received", "draining"]
+
+
+def test_with_an_option_for_the_log_a_basic_config_of_the_module_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    (options,) = re.findall(r"^lro serve reports:add (--log-.*)$", PAGE, re.MULTILINE)
+    added, signalled, drains = map(json.loads, logged(tmp_path, *options.split()))
     assert added.pop("time")
     assert added.pop("pid")
     assert added == {
@@ -208,7 +219,6 @@ def add(server):
         "operation": "op-1",
         "attempt": 2,
     }
-    assert "ZeroDivisionError" in bad["exception"]
     assert signalled["message"] == "SIGTERM received"
     assert drains["message"] == "draining"
 
