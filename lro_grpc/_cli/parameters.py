@@ -59,6 +59,17 @@ UnfinishedNamesOrFilter = Annotated[
     list[str] | None,
     typer.Argument(metavar="[NAME…]", help=_NAMES, autocompletion=shell_completion.unfinished),
 ]
+Parent = Annotated[
+    str,
+    typer.Argument(
+        metavar="[PARENT]",
+        help=(
+            "The operations' parent, such as projects/p/locations/l, with - for any segment;"
+            " `operations` for those without one. All operations unless given."
+        ),
+        autocompletion=shell_completion.parents,
+    ),
+]
 Filter = Annotated[
     str | None,
     typer.Option(

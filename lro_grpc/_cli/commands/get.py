@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,9 +16,6 @@ from lro_grpc._cli.report import show, show_description
 from lro_grpc._client.plan import RPC_TIMEOUT
 from lro_grpc._dialects import longrunning
 from lro_grpc._dialects.registry import DIALECTS, to_json
-
-if TYPE_CHECKING:
-    pass
 
 
 def get(

@@ -11,12 +11,11 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from lro_grpc._cli import shell_completion
 from lro_grpc._cli.connected_server import ConnectedServer
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.filter_times import with_times
 from lro_grpc._cli.output import Output, print_message, print_next
-from lro_grpc._cli.parameters import CallTimeout, Format
+from lro_grpc._cli.parameters import CallTimeout, Format, Parent
 from lro_grpc._cli.style import Terminal, age, percent, state_text, utc
 from lro_grpc._cli.terminal_text import printable_summary
 from lro_grpc._client.plan import RPC_TIMEOUT
@@ -34,17 +33,7 @@ _PAGE_SIZE = 500
 
 def list_operations(
     server: ConnectedServer,
-    parent: Annotated[
-        str,
-        typer.Argument(
-            metavar="[PARENT]",
-            help=(
-                "The operations' parent, such as projects/p/locations/l, with - for any segment;"
-                " `operations` for those without one. All operations unless given."
-            ),
-            autocompletion=shell_completion.parents,
-        ),
-    ] = ANY_PARENT,
+    parent: Parent = ANY_PARENT,
     filter_text: Annotated[
         str,
         typer.Option(

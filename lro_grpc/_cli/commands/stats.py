@@ -13,12 +13,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from lro_grpc._cli import shell_completion
 from lro_grpc._cli.connected_server import ConnectedServer
 from lro_grpc._cli.exit_codes import Exit
 from lro_grpc._cli.filter_times import with_times
 from lro_grpc._cli.output import Output, print_message, print_value
-from lro_grpc._cli.parameters import CallTimeout, Format
+from lro_grpc._cli.parameters import CallTimeout, Format, Parent
 from lro_grpc._cli.style import Terminal, age, keeps_cursor, state_text, utc
 from lro_grpc._client.plan import RPC_TIMEOUT
 from lro_grpc._errors import Code, LroError
@@ -37,17 +36,7 @@ _REFRESH_SECONDS = 2.0
 
 def stats(
     server: ConnectedServer,
-    parent: Annotated[
-        str,
-        typer.Argument(
-            metavar="[PARENT]",
-            help=(
-                "The operations' parent, such as projects/p/locations/l, with - for any segment;"
-                " `operations` for those without one. All operations unless given."
-            ),
-            autocompletion=shell_completion.parents,
-        ),
-    ] = ANY_PARENT,
+    parent: Parent = ANY_PARENT,
     filter_text: Annotated[
         str,
         typer.Option(
