@@ -29,16 +29,15 @@ _STATEMENT_SECONDS = 60.0
 _IDLE_SECONDS = 300
 """The time for which nobody may take what was found, as behind a pager: it keeps the snapshot."""
 
-_MOST_ORPHANS = 1000
+_MOST_ROWS = 1000
 """The rows of attempts, or of labels, that are read at a time."""
 
 
 async def check(url: str) -> AsyncGenerator[str, None]:
-    """Yields what is damaged: operations that a server would set aside, attempts that are none.
+    """Yields a sentence on each thing that is damaged.
 
-    And labels of operations that do not have them.
-
-    Memory is bounded, whatever the tables have. Indexes are not looked at.
+    Operations that a server would set aside, attempts that are none, and labels of operations that
+    do not have them. Memory is bounded, whatever the tables have. Indexes are not looked at.
 
     Args:
         url: The URL of a store, which servers may have open.
@@ -115,14 +114,14 @@ async def _orphans(snapshot: _Snapshot, schema: str) -> AsyncIterator[str]:
     last: tuple[int, int] = (-(2**63), 0)
     while True:
         try:
-            rows = await snapshot.fetch(statement, *last, _MOST_ORPHANS)
+            rows = await snapshot.fetch(statement, *last, _MOST_ROWS)
         except DamagedPageError as error:
             yield f"attempts from {last[1]} of {last[0]} on: they cannot be read ({error})"
             return
         for operation, number, is_there in rows:
             if not is_there:
                 yield f"attempt {number}: its operation is {operation}, which is none"
-        if len(rows) < _MOST_ORPHANS:
+        if len(rows) < _MOST_ROWS:
             return
         last = (rows[-1][0], rows[-1][1])
 
@@ -140,14 +139,14 @@ async def _foreign_labels(snapshot: _Snapshot, schema: str) -> AsyncIterator[str
     last: tuple[str, str, int] = ("", "", 0)
     while True:
         try:
-            rows = await snapshot.fetch(statement, *last, _MOST_ORPHANS)
+            rows = await snapshot.fetch(statement, *last, _MOST_ROWS)
         except DamagedPageError as error:
             yield f"labels from {last} on: they cannot be read ({error})"
             return
         for key, value, operation, has_it in rows:
             if not has_it:
                 yield f"label {(key, value)}: operation {operation} does not have it"
-        if len(rows) < _MOST_ORPHANS:
+        if len(rows) < _MOST_ROWS:
             return
         key, value, operation, _ = rows[-1]
         last = (key, value, operation)
