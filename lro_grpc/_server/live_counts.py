@@ -18,9 +18,8 @@ from lro_grpc._operation.states import CANCELLING, JOB, PAUSED, QUEUED, RUNNING,
 from lro_grpc._operation.telemetry import CountsTelemetry, Telemetry
 from lro_grpc._runtime import clock
 from lro_grpc._runtime.clock import Clock
+from lro_grpc._runtime.repeated_lines import PROCESS
 from lro_grpc._stores.store import Counts, Query, Store
-
-_log = logging.getLogger("lro_grpc")
 
 _SECONDS = 15.0
 """The time between two counts."""
@@ -70,9 +69,10 @@ class LiveCounts:
                     self._tell(telemetry, await self._store.counts(Query(ANY_PARENT), examined=1))
             except UnavailableError:
                 telemetry.counted({}, {})  # no numbers are better than old ones
-            except Exception:  # noqa: BLE001 - a bug in one count must not end them all
+            except Exception as error:  # noqa: BLE001 - a bug in one count must not end them all
                 telemetry.counted({}, {})
-                _log.exception("the operations could not be counted for metrics; trying again")
+                text = "the operations could not be counted for metrics; trying again"
+                PROCESS.say(logging.ERROR, text, error=error)
             await self._clock.sleep(_SECONDS)
 
     def _tell(self, telemetry: CountsTelemetry, counts: Counts) -> None:
