@@ -45,7 +45,7 @@ def numbers_of(counts: Counts) -> Numbers:
 
 def bounds_of(counts: Counts) -> set[tuple[str, int]]:
     """Returns the methods and states of which there may be more."""
-    return {(one.method, one.state) for one in counts.counts if one.is_least}
+    return {(one.method, one.state) for one in counts.counts if one.is_lower_bound}
 
 
 _FILLED: Numbers = {

@@ -198,7 +198,7 @@ class Count(NamedTuple):
     state: int
     """A ``lro.v1.JobState``."""
     number: int
-    is_least: bool
+    is_lower_bound: bool
     """Whether there may be more."""
 
 

@@ -45,28 +45,30 @@ class Tally:
         self.examined = 0
         """How many operations of the parent were examined."""
         self._numbers: Counter[tuple[str, int]] = Counter()
-        self._at_least: set[tuple[str, int]] = set()
+        self._lower_bounds: set[tuple[str, int]] = set()
         self._ready: dict[str, Oldest] = {}
         self._attempt: Oldest | None = None
 
-    def add(self, method: object, state: object, number: int, *, is_least: bool = False) -> None:
+    def add(
+        self, method: object, state: object, number: int, *, is_lower_bound: bool = False
+    ) -> None:
         """Counts more operations.
 
         Args:
             method: Their method.
             state: Their state.
             number: Their number; none is nothing.
-            is_least: Whether there may be more.
+            is_lower_bound: Whether there may be more.
         """
         if number and type(method) is str and type(state) is int and state in JOB.states:
             self._numbers[method, state] += number
-            if is_least:
-                self._at_least.add((method, state))
+            if is_lower_bound:
+                self._lower_bounds.add((method, state))
 
     def add_entries(self, method: str, entries: Entries) -> None:
         """Counts those entries of a method that were looked at."""
         for state, number in entries.numbers.items():
-            self.add(method, state, number, is_least=not entries.are_all)
+            self.add(method, state, number, is_lower_bound=not entries.are_all)
 
     def add_ready(self, method: str, since: object, name: object, hidden: object) -> None:
         """Takes an operation that is ready, and the time since when."""
@@ -102,8 +104,8 @@ class Tally:
                 if is_filtered or JOB.is_terminal(state):
                     yield Count(method, state, number, earliest_examined > 0)
                 else:
-                    is_least = number > most or (method, state) in self._at_least
-                    yield Count(method, state, min(number, most), is_least)
+                    is_lower_bound = number > most or (method, state) in self._lower_bounds
+                    yield Count(method, state, min(number, most), is_lower_bound)
 
         return Counts(tuple(told()), self._ready, self._attempt, self.examined, earliest_examined)
 

@@ -110,7 +110,7 @@ def _response(counts: Counts) -> bytes:
                 method=one.method.removeprefix("/"),
                 state=state,
                 count=one.number,
-                lower_bound=one.is_least,
+                lower_bound=one.is_lower_bound,
             )
         )
     if counts.oldest_ready:

@@ -178,9 +178,9 @@ class Counting:
             most + 1,
             *parent.parameters,
         )
-        is_least = sum(looked_at for _, _, looked_at, _ in groups) > most
+        is_lower_bound = sum(looked_at for _, _, looked_at, _ in groups) > most
         for method, state, _, of_parent in groups:
-            tally.add(text_from(method), state, of_parent, is_least=is_least)
+            tally.add(text_from(method), state, of_parent, is_lower_bound=is_lower_bound)
         oldest = await on.fetch(
             f"SELECT attempt_start_time, name, deleted FROM {held} WHERE {parent.sql}"
             " AND attempt_number = attempt AND attempt_start_time > 0"

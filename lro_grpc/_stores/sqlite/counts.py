@@ -157,9 +157,9 @@ class Counting:
             " GROUP BY method, state",
             *parent.parameters, most + 1,
         )  # fmt: skip
-        is_least = sum(looked_at for *_, looked_at, _ in groups) > most
+        is_lower_bound = sum(looked_at for *_, looked_at, _ in groups) > most
         for method, state, _, of_parent in groups:
-            tally.add(method, state, of_parent, is_least=is_least)
+            tally.add(method, state, of_parent, is_lower_bound=is_lower_bound)
 
     def _count_leased(self, tally: Tally, parent: Condition, most: int) -> None:
         """Counts what attempts hold, of which the rows are looked at."""
