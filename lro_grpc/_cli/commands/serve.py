@@ -190,8 +190,9 @@ def serve(
                 garbage.search_less()
                 if lifeline is None:
                     over_http = http and f"{_host(http)}:{http_port}"
-                    where = measured.address
-                    print_banner(address, over_http, where, "recovered", operations.recovered)
+                    print_banner(
+                        address, over_http, measured.address, "recovered", operations.recovered
+                    )
                 else:
                     lifeline.ready()
                 tasks.append(asyncio.create_task(follow_health(checks, operations)))
@@ -204,14 +205,14 @@ def serve(
                     lame_duck=lame_duck or timedelta(0),
                 )
 
-    def print_banner(address: str, over_http: str, told: str, label: str, count: int) -> None:
+    def print_banner(address: str, over_http: str, metrics_at: str, label: str, count: int) -> None:
         print(f"listening on   {address}")
         if over_http:
             print(f"over HTTP on   {over_http}")
         if has_console:
             print(f"console on     http://{over_http}/console/")
-        if told:
-            print(f"metrics on     {told}")
+        if metrics_at:
+            print(f"metrics on     {metrics_at}")
         print(f"operations in  {without_password(store)}")
         if temporal_address:
             print(f"delivered by   Temporal at {temporal_address}")
@@ -227,12 +228,12 @@ def serve(
             changes = {"--listen": address, "--http": over_http}
             if service is None:  # of the example, all have the same
                 changes["--data"] = str(data or stack.enter_context(_temporary()))
-            told = stack.enter_context(reserved_for_workers(metrics, workers))
+            metrics_at = stack.enter_context(reserved_for_workers(metrics, workers))
             with reporting_errors(OSError):
                 run_workers(
                     workers,
                     lambda number: {**changes, **metrics_of_worker(metrics, number)},
-                    ready=lambda: print_banner(address, over_http, told, "workers", workers),
+                    ready=lambda: print_banner(address, over_http, metrics_at, "workers", workers),
                     stop_seconds=stop_seconds,
                 )
 

@@ -63,9 +63,9 @@ def work(
     Exits with 0 after the drain; with 2 and the reason if it cannot start; with 1 as `lro serve`.
     """
 
-    def print_banner(told: str, label: str, value: object) -> None:
-        if told:
-            print(f"metrics on     {told}")
+    def print_banner(metrics_at: str, label: str, value: object) -> None:
+        if metrics_at:
+            print(f"metrics on     {metrics_at}")
         print(f"operations in  {without_password(store)}")
         if temporal_address:
             print(f"delivered by   Temporal at {temporal_address}")
@@ -110,10 +110,10 @@ def work(
             with telling_metrics(metrics, shares_port=worker_of is not None) as measured:
                 run(measured)
             return
-        with reserved_for_workers(metrics, workers) as told, reporting_errors(OSError):
+        with reserved_for_workers(metrics, workers) as metrics_at, reporting_errors(OSError):
             run_workers(
                 workers,
                 lambda number: metrics_of_worker(metrics, number),
-                ready=lambda: print_banner(told, "workers", workers),
+                ready=lambda: print_banner(metrics_at, "workers", workers),
                 stop_seconds=_STOP_SECONDS,
             )
