@@ -15,6 +15,7 @@ from lro_grpc._stores.forwarding import ForwardingStore
 from lro_grpc._stores.memory import MemoryStore
 from lro_grpc._stores.notifier import Notifier
 from lro_grpc._stores.open_url import open_url
+from lro_grpc._stores.refusals import in_progress, name_taken, request_id_reused
 from lro_grpc._stores.sqlite.store import SqliteStore
 from lro_grpc._stores.store import (
     Change,
@@ -30,9 +31,6 @@ from lro_grpc._stores.store import (
     Query,
     SharedStore,
     Store,
-    in_progress,
-    name_taken,
-    request_id_reused,
 )
 
 __all__ = [

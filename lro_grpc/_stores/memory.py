@@ -21,7 +21,14 @@ from lro_grpc._operation.events import Claim, Event, apply_safely
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import Record
 from lro_grpc._runtime.threads import run_in_thread
+from lro_grpc._stores.page import (
+    Listed,
+    page_of,
+    position_of,
+    sequence_before,
+)
 from lro_grpc._stores.page_threads import PageThreads, while_wanted
+from lro_grpc._stores.refusals import check_same_request, in_progress, name_taken
 from lro_grpc._stores.store import (
     MAX_EXAMINED,
     MOST_COUNTED,
@@ -30,20 +37,13 @@ from lro_grpc._stores.store import (
     Claimed,
     Counts,
     Leased,
-    Listed,
     Listener,
     Now,
     Order,
     Page,
     Query,
     announce,
-    check_same_request,
-    in_progress,
-    name_taken,
     nothing_followed,
-    page_of,
-    position_of,
-    sequence_before,
 )
 from lro_grpc._stores.tally import Tally, counts_by_pages
 

@@ -1,4 +1,4 @@
-"""The protocol of a store, and the rules that all stores share.
+"""The protocol of a store, with the values that its calls take and give.
 
 A store is the one arbiter of operations. It applies events one at a time to the latest record of
 each, keeps what they return, and refuses what they refuse: so two workers never both hold an
@@ -26,14 +26,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from lro_grpc._errors import (
-    LIBRARY_DOMAIN,
-    Code,
-    LroError,
-    OperationInProgressError,
-    RequestIdReusedError,
-    cut,
-)
+from lro_grpc._errors import LroError
 from lro_grpc._filtering.expression import (
     Filter,
     comparisons,
@@ -74,15 +67,6 @@ MOST_SUMMARIZED = 20_000
 
 MAX_LABELS_COUNTED = 8
 """The most labels of a filter of which a store finds the one that the fewest operations have."""
-
-NAME_TAKEN = "NAME_TAKEN"
-"""The reason of the error for a name that an operation has."""
-
-LAST_SEQUENCE = 2**63 - 1
-"""A sequence number beyond those of all records, which count up from 1 as they are created."""
-
-MAX_PAGE_BYTES = 3 * 1024 * 1024
-"""The most bytes of operations on a page of more than one: a gRPC client reads 4 MiB."""
 
 
 class Order(enum.Enum):
@@ -599,122 +583,3 @@ def announce(listeners: Iterable[Listener], before: Record | None, after: Record
 
 def nothing_followed() -> None:
     """Ends nothing: what ``follow`` returns where no other process changes anything."""
-
-
-def name_taken(name: str) -> LroError:
-    """Returns the error for a new record whose name an operation has."""
-    return LroError(
-        f"an operation {name!r} exists; make ids that are unique",
-        code=Code.ALREADY_EXISTS,
-        reason=NAME_TAKEN,
-        domain=LIBRARY_DOMAIN,
-        metadata={"operation": name},
-    )
-
-
-def in_progress(target: str, holder: Record | None, *, caller: str) -> OperationInProgressError:
-    """Returns the error for a new record whose target an operation has for itself (S6).
-
-    Args:
-        target: The target.
-        holder: That operation; None if it cannot be read.
-        caller: The caller that wants the target; what another caller has started is not named.
-    """
-    named = holder.name if holder is not None and holder.caller == caller else ""
-    return OperationInProgressError(
-        f"{named or 'another operation'} works on {target!r}, which one operation at a time may do;"
-        f" wait until it is done{', or cancel it' if named else ''}",
-        metadata={"target": cut(target), **({"operation": named} if named else {})},
-    )
-
-
-def check_same_request(stored: Record, record: Record) -> Record:
-    """Returns the stored record if it was started by the same request as the new one.
-
-    Raises:
-        OperationInProgressError: If it was deleted, and is not done: it has no name to answer with,
-            and its request must not run twice at once (R2).
-        RequestIdReusedError: If it was started by another request (S22).
-    """
-    if stored.deleted:
-        raise deleted_in_progress(record.request_id)
-    if stored.fingerprint != record.fingerprint:
-        raise request_id_reused(stored)
-    return stored
-
-
-def deleted_in_progress(request_id: str) -> OperationInProgressError:
-    """Returns the error for a request whose operation was deleted, and is not done (R2)."""
-    request_id = cut(request_id)
-    return OperationInProgressError(
-        f"the operation of request_id {request_id!r} was deleted, and still runs;"
-        " try again when it has ended, or use a new one for a new request",
-        reason="DELETED_OPERATION_IN_PROGRESS",
-        metadata={"request_id": request_id},
-    )
-
-
-def request_id_reused(stored: Record) -> RequestIdReusedError:
-    """Returns the error for a request under the ``request_id`` of another one (S22).
-
-    Args:
-        stored: The operation that the same caller has started under it.
-    """
-    return RequestIdReusedError(
-        f"request_id {cut(stored.request_id)!r} was used for another request of {stored.method},"
-        f" which started {stored.name}; use a new one for a new request",
-        metadata={"request_id": cut(stored.request_id), "operation": stored.name},
-    )
-
-
-class Listed(NamedTuple):
-    """An operation on a page."""
-
-    position: bytes
-    """The beginning of a page behind it. Of two operations it compares as they are ordered: the
-    newer one has the higher, and the one with the higher name."""
-    operation: bytes
-    """The serialized ``google.longrunning.Operation``."""
-    record: Record | None = None
-    """Its record, if that was asked for."""
-
-    @property
-    def size(self) -> int:
-        """The bytes of all that may be large."""
-        return len(self.operation) if self.record is None else self.record.large_bytes
-
-
-def position_of(order: Order, sequence: int, name: str) -> bytes:
-    """Returns the position behind an operation.
-
-    Args:
-        order: The order of the list.
-        sequence: The operation's sequence number.
-        name: Its name.
-    """
-    return name.encode() if order is Order.BY_NAME else sequence.to_bytes(8, "big")
-
-
-def sequence_before(position: bytes) -> int:
-    """Returns the sequence number below which the page of a position begins."""
-    return int.from_bytes(position, "big") if position else LAST_SEQUENCE
-
-
-def page_of(found: Iterable[Listed], size: int, rest: bytes = b"") -> Page:
-    """Makes a page of operations, and takes no more of them than it needs.
-
-    Args:
-        found: The operations, in their order.
-        size: The most operations on the page.
-        rest: The position behind the last record that was looked at; empty if all were.
-    """
-    listed: list[Listed] = []
-    taken = 0
-    for one in found:
-        taken += one.size
-        if listed and (len(listed) == size or taken > MAX_PAGE_BYTES):
-            rest = listed[-1].position
-            break
-        listed.append(one)
-    records = [one.record for one in listed if one.record is not None]
-    return Page([one.operation for one in listed], rest, records=records)

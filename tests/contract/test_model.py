@@ -52,7 +52,7 @@ from lro_grpc._operation.events import (
 )
 from lro_grpc._operation.record import Record
 from lro_grpc._stores.postgres.store import PostgresStore
-from lro_grpc._stores.store import check_same_request, in_progress, name_taken
+from lro_grpc._stores.refusals import check_same_request, in_progress, name_taken
 from lro_grpc._testing.invariants import violations
 from lro_grpc.stores import Leased, MemoryStore, Query, SqliteStore, Store
 

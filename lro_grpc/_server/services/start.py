@@ -72,14 +72,14 @@ from lro_grpc._server.large_requests import LargeRequests
 from lro_grpc._server.limits import Queues
 from lro_grpc._server.rpc.call import Call, parse
 from lro_grpc._server.services import method_names
-from lro_grpc._stores.store import (
+from lro_grpc._stores.refusals import (
     NAME_TAKEN,
-    Now,
     check_same_request,
     deleted_in_progress,
     in_progress,
     request_id_reused,
 )
+from lro_grpc._stores.store import Now
 from lro_grpc._wire.field_formats import declares_uuid4, is_uuid4
 from lro_grpc._wire.proto_plus import as_declared, protobuf_message
 

@@ -21,13 +21,14 @@ from collections.abc import Mapping, Sequence
 
 from lro_grpc._operation.names import ANY_PARENT
 from lro_grpc._runtime.turns import Turns
+from lro_grpc._stores.page import LAST_SEQUENCE
 from lro_grpc._stores.postgres.connections import Session, Transaction
 from lro_grpc._stores.postgres.failures import closed
 from lro_grpc._stores.postgres.filter import condition
 from lro_grpc._stores.postgres.rows import DELAYED, LEASED, READY, RESTING
 from lro_grpc._stores.postgres.texts import text_from, text_of
 from lro_grpc._stores.sql_filter import DONE, Condition
-from lro_grpc._stores.store import LAST_SEQUENCE, Counts, Query
+from lro_grpc._stores.store import Counts, Query
 from lro_grpc._stores.tally import (
     FIRST_ROUND,
     MOST_COMPARED,

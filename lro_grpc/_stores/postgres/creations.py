@@ -19,7 +19,7 @@ from lro_grpc._stores.postgres.portions import portions_to_write
 from lro_grpc._stores.postgres.rows import Known, first_version
 from lro_grpc._stores.postgres.table import Found
 from lro_grpc._stores.postgres.writer_parts import WriterParts
-from lro_grpc._stores.store import check_same_request, in_progress, name_taken
+from lro_grpc._stores.refusals import check_same_request, in_progress, name_taken
 
 _MOST_ROUNDS = 50
 """The times that a new record is tried whose rivals are gone each time when it asks for them."""

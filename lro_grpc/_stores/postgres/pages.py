@@ -23,6 +23,13 @@ from typing import NamedTuple, Union
 from lro_grpc._errors import OperationDamagedError
 from lro_grpc._operation import integrity, names
 from lro_grpc._stores.damage import Damage
+from lro_grpc._stores.page import (
+    MAX_PAGE_BYTES,
+    Listed,
+    page_of,
+    position_of,
+    sequence_before,
+)
 from lro_grpc._stores.page_threads import PageThreads, while_wanted
 from lro_grpc._stores.postgres.connections import Row
 from lro_grpc._stores.postgres.failures import closed
@@ -32,16 +39,7 @@ from lro_grpc._stores.postgres.rows import COLUMNS, bounded, record_from
 from lro_grpc._stores.postgres.table import Fetching
 from lro_grpc._stores.postgres.texts import text_from, text_of
 from lro_grpc._stores.sql_filter import NOT_ASKED, Condition, condition_of
-from lro_grpc._stores.store import (
-    MAX_PAGE_BYTES,
-    Listed,
-    Order,
-    Page,
-    Query,
-    page_of,
-    position_of,
-    sequence_before,
-)
+from lro_grpc._stores.store import Order, Page, Query
 
 _MOST_ROWS = 500
 """The most rows in a portion."""

@@ -21,6 +21,7 @@ from lro_grpc._operation.events import Claim, Delete, Event, apply_safely
 from lro_grpc._operation.publication import not_found
 from lro_grpc._operation.record import FREE, KEPT, ONCE, RISING, Record, that_change
 from lro_grpc._stores.damage import deleted_damaged
+from lro_grpc._stores.refusals import check_same_request, in_progress, name_taken
 from lro_grpc._stores.sqlite.damage import SqliteDamage, is_malformed
 from lro_grpc._stores.sqlite.recent import RecentRecords
 from lro_grpc._stores.sqlite.schema import (
@@ -29,7 +30,7 @@ from lro_grpc._stores.sqlite.schema import (
     COMPLETION_COLUMNS,
     READY,
 )
-from lro_grpc._stores.store import Claimed, Now, check_same_request, in_progress, name_taken
+from lro_grpc._stores.store import Claimed, Now
 
 # Fields that are cleared, and ``deleted``, change once at most: by statements of their own, so that
 # all other updates leave the indexes over them alone.

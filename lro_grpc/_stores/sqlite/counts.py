@@ -24,11 +24,12 @@ from typing import Any, NamedTuple
 from lro_grpc._operation.names import ANY_PARENT
 from lro_grpc._operation.record import CLAIMABLE_STATES
 from lro_grpc._runtime.threads import close_behind
+from lro_grpc._stores.page import LAST_SEQUENCE
 from lro_grpc._stores.sql_filter import DONE, Condition
 from lro_grpc._stores.sqlite.connection import closed, unavailable
 from lro_grpc._stores.sqlite.filter import condition
 from lro_grpc._stores.sqlite.schema import DELAYED, PAUSED_ROW, READY
-from lro_grpc._stores.store import LAST_SEQUENCE, Counts, Query
+from lro_grpc._stores.store import Counts, Query
 from lro_grpc._stores.tally import (
     FIRST_ROUND,
     MOST_COMPARED,

@@ -37,6 +37,13 @@ from typing import Any, NamedTuple, Union
 from lro_grpc._errors import OperationDamagedError
 from lro_grpc._operation import integrity, names
 from lro_grpc._operation.record import FIELDS, Record
+from lro_grpc._stores.page import (
+    MAX_PAGE_BYTES,
+    Listed,
+    page_of,
+    position_of,
+    sequence_before,
+)
 from lro_grpc._stores.page_threads import PageThreads, while_wanted
 from lro_grpc._stores.sql_filter import NOT_ASKED, Condition, condition_of
 from lro_grpc._stores.sqlite.connection import closed, fetch, unavailable
@@ -44,16 +51,7 @@ from lro_grpc._stores.sqlite.damage import SqliteDamage
 from lro_grpc._stores.sqlite.filter import condition
 from lro_grpc._stores.sqlite.recent import RecentRecords
 from lro_grpc._stores.sqlite.schema import COLUMNS
-from lro_grpc._stores.store import (
-    MAX_PAGE_BYTES,
-    Listed,
-    Order,
-    Page,
-    Query,
-    page_of,
-    position_of,
-    sequence_before,
-)
+from lro_grpc._stores.store import Order, Page, Query
 
 _BEYOND_TEXTS = b""
 """In SQLite's order all texts come before this, and behind it what is no text, and no name."""

@@ -1,0 +1,68 @@
+"""Makes pages of what a store has found for a list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from lro_grpc._operation.record import Record
+from lro_grpc._stores.store import Order, Page
+
+LAST_SEQUENCE = 2**63 - 1
+"""A sequence number beyond those of all records, which count up from 1 as they are created."""
+
+MAX_PAGE_BYTES = 3 * 1024 * 1024
+"""The most bytes of operations on a page of more than one: a gRPC client reads 4 MiB."""
+
+
+class Listed(NamedTuple):
+    """An operation on a page."""
+
+    position: bytes
+    """The beginning of a page behind it. Of two operations it compares as they are ordered: the
+    newer one has the higher, and the one with the higher name."""
+    operation: bytes
+    """The serialized ``google.longrunning.Operation``."""
+    record: Record | None = None
+    """Its record, if that was asked for."""
+
+    @property
+    def size(self) -> int:
+        """The bytes of all that may be large."""
+        return len(self.operation) if self.record is None else self.record.large_bytes
+
+
+def position_of(order: Order, sequence: int, name: str) -> bytes:
+    """Returns the position behind an operation.
+
+    Args:
+        order: The order of the list.
+        sequence: The operation's sequence number.
+        name: Its name.
+    """
+    return name.encode() if order is Order.BY_NAME else sequence.to_bytes(8, "big")
+
+
+def sequence_before(position: bytes) -> int:
+    """Returns the sequence number below which the page of a position begins."""
+    return int.from_bytes(position, "big") if position else LAST_SEQUENCE
+
+
+def page_of(found: Iterable[Listed], size: int, rest: bytes = b"") -> Page:
+    """Makes a page of operations, and takes no more of them than it needs.
+
+    Args:
+        found: The operations, in their order.
+        size: The most operations on the page.
+        rest: The position behind the last record that was looked at; empty if all were.
+    """
+    listed: list[Listed] = []
+    taken = 0
+    for one in found:
+        taken += one.size
+        if listed and (len(listed) == size or taken > MAX_PAGE_BYTES):
+            rest = listed[-1].position
+            break
+        listed.append(one)
+    records = [one.record for one in listed if one.record is not None]
+    return Page([one.operation for one in listed], rest, records=records)
