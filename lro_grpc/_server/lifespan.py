@@ -53,10 +53,10 @@ import grpc
 import grpc.aio
 
 from lro_grpc._durations import Duration
-from lro_grpc._engine.deliverer import Deliverer
 from lro_grpc._engine.engine import Engine
 from lro_grpc._engine.handler import Handler
 from lro_grpc._errors import ConfigurationError
+from lro_grpc._events.deliverer import Deliverer
 from lro_grpc._runtime.clock import as_duration
 from lro_grpc._runtime.loop_thread import LoopThread
 from lro_grpc._server.limits import Queues

@@ -18,12 +18,12 @@ from google.longrunning.operations_pb2_grpc import OperationsServicer
 from google.protobuf.message import Message
 
 from lro_grpc._durations import Duration
-from lro_grpc._engine.deliverer import Deliverer
 from lro_grpc._engine.engine import Engine, EngineOptions
 from lro_grpc._engine.handler import Handler
 from lro_grpc._engine.inprocess import InProcess
 from lro_grpc._engine.workbench import Workbench
 from lro_grpc._errors import ConfigurationError, UnavailableError
+from lro_grpc._events.deliverer import Deliverer
 from lro_grpc._operation import metadata as conventional
 from lro_grpc._operation.completion_event import OnDone
 from lro_grpc._operation.events import Cancel

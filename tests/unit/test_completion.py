@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lro.v1 import completion_event_pb2
-from lro_grpc._engine.delivery_queue import (
+from lro_grpc._events.delivery_queue import (
     MOST,
     MOST_EACH,
     MOST_WAITING,

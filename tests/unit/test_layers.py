@@ -24,9 +24,9 @@ LAYERS = [
     {"_operation"},
     {"_filtering", "_dialects", "_runtime"},
     {"_stores"},
-    {"_engine"},
+    {"_engine", "_events"},
     {"_server", "_client"},
-    {"_inspection", "_conformance", "_events"},
+    {"_inspection", "_conformance"},
     {
         *("lro_grpc", "conformance", "dialects", "engines", "events", "filtering", "otel"),
         *("stores", "stubs"),

@@ -22,7 +22,7 @@ from server_harness import fleet as fleet_of
 import lro_grpc
 from lro.v1.operation_description_pb2 import CompletionDelivery
 from lro_grpc import Code, CompletionEvent
-from lro_grpc._engine import deliverer
+from lro_grpc._events import deliverer
 from lro_grpc._runtime.clock import SystemClock
 from lro_grpc._stores.open_url import open_url
 from lro_grpc._testing.clock import RunningClock

@@ -29,7 +29,6 @@ from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
 from lro.v1 import completion_event_pb2
-from lro_grpc._engine.delivery_queue import Delivery, DeliveryQueue
 from lro_grpc._errors import (
     LIBRARY_DOMAIN,
     Code,
@@ -39,6 +38,7 @@ from lro_grpc._errors import (
     UndeliverableError,
     to_status,
 )
+from lro_grpc._events.delivery_queue import Delivery, DeliveryQueue
 from lro_grpc._operation.attempts import cut_error
 from lro_grpc._operation.completion import (
     LEASE,
